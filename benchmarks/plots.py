@@ -1,0 +1,281 @@
+"""The report's figures: matplotlib drawings as inline SVG that take their colours from the page's CSS."""
+
+import io
+import math
+import re
+import textwrap
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+BACKENDS = {"keras": "Keras", "jax": "JAX"}
+WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size
+KEPT = 400  # points a curve may have
+
+# Each colour drawn stands for a variable of the page's style sheet, which has a light and a dark value for it.
+INK, MUTED, RULE, BAND = "#111111", "#666666", "#dddddd", "#bbbbbb"
+KERAS, JAX, GOOD, BAD = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", BAND: "var(--band)",
+             KERAS: "var(--keras)", JAX: "var(--jax)", GOOD: "var(--good)", BAD: "var(--bad)"}
+COLOURS = {"keras": KERAS, "jax": JAX}
+PARTS = {"compile": ("", 1.0), "train": ("", 0.55), "evaluate": ("////", 0.25), "data_wait": ("xxxx", 0.1)}
+OTHER = ("----", 0.2)
+
+STYLE = {
+    "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.labelcolor": INK,
+    "axes.titlelocation": "left", "axes.grid": True, "axes.axisbelow": True, "grid.color": RULE, "grid.linewidth": 0.6,
+    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "legend.frameon": False, "legend.handlelength": 2.6, "legend.borderpad": 0, "hatch.linewidth": 0.5,
+    "lines.linewidth": 1.4, "path.simplify": False, "figure.constrained_layout.use": True,
+}
+
+
+def sig(value, digits=2):
+    """A number at so many significant digits, as a person writes it: 3.1e-15, 0.042, 1,234."""
+    value = as_float(value)
+    if not math.isfinite(value):
+        return "not finite"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    exponent = int(exponent)
+    if value == 0:
+        return "0"
+    if -4 < exponent < 6:
+        return f"{value:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
+    return f"{mantissa}e{exponent}".replace("-", "−", 1 if value < 0 else 0)
+
+
+def as_float(value):
+    """A float of what JSON holds in a number's place; null, which stands for NaN and infinities, becomes NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def floats(values):
+    """A float64 array of a list out of the verdict, absent entries as NaN."""
+    return np.array([as_float(v) for v in values or []], float)
+
+
+def horizon(curve):
+    """The first step that a curve no longer judges, infinite where no twin parted from its original."""
+    return math.inf if curve.get("horizon") is None else as_float(curve["horizon"])
+
+
+def ratio(worst, bound):
+    """How much of its bound an observation uses: 0 is exact, infinite where an exact gate is missed."""
+    worst, bound = as_float(worst), as_float(bound)
+    if worst == 0 and bound >= 0:
+        return 0.0
+    return worst / bound if bound else math.nan if math.isnan(worst) else math.inf
+
+
+def svg(name, draw, *args):
+    """The drawing, wide and narrow, as inline SVG; `name` keeps its ids apart from those of other figures."""
+    wide = BESIDE if draw is ladder else WIDE
+    return [_render(f"{name}-{size}", draw, width, args) for size, width in (("wide", wide), ("narrow", NARROW))]
+
+
+def _render(name, draw, width, args):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the bytes
+        matplotlib.rcParams.update(STYLE | {"svg.hashsalt": name})
+        figure, file = draw(width, *args), io.StringIO()
+        no_date = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=no_date)
+    text = file.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.S)
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text).replace("xlink:href", "href")
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)  # the family is the page's
+    text = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"\d+\.\d{3,}", _rounded, found[0]), text)
+    return re.sub("|".join(VARIABLES), lambda colour: VARIABLES[colour.group()], text)
+
+
+def _rounded(found):
+    return f"{float(found[0]):.2f}"
+
+
+def ladder(width, rungs):
+    """One dot per rung: the worst observation over its bound, on a log axis with the bound at 1."""
+    ratios = [ratio(r.get("worst"), r.get("bound")) for r in rungs]
+    decades = [math.log10(r) for r in ratios if 0 < r < math.inf]
+    low, high = math.floor(min([*decades, -2])) - 1, math.ceil(max([*decades, 0.5])) + 1
+    figure = Figure((width, 0.62 + 0.27 * len(rungs)))
+    axes = figure.add_subplot(xlim=(low - 0.3, high + 0.3), ylim=(len(rungs) - 0.4, -0.7))
+    axes.axvspan(low - 0.3, 0, color=BAND, alpha=0.18, linewidth=0)
+    axes.axvline(0, color=INK, linewidth=1.2, linestyle="--")
+    for row, (rung, value) in enumerate(zip(rungs, ratios, strict=True)):
+        finite = 0 < value < math.inf
+        x = math.log10(value) if finite else low if value == 0 else high
+        note = sig(value) if finite else "exact" if value == 0 else "not finite" if math.isnan(value) else "not exact"
+        colour, marker = (GOOD, "o") if rung.get("agrees") else (BAD, "X")
+        axes.plot(x, row, marker, color=colour, markersize=6, markerfacecolor="none" if value == 0 else colour)
+        axes.text(1.13, row, note, transform=axes.get_yaxis_transform(), va="center", ha="right", color=colour)
+    step = max(1, math.ceil((high - low) / (6 if width > NARROW else 4)))
+    ticks = [t for t in range(low + 1, high) if t % step == 0]
+    axes.set_xticks(ticks, [_power(t) for t in ticks])
+    names = [textwrap.shorten(f"{r.get('name', '')} {r.get('title', '')}", 24, placeholder="…") for r in rungs]
+    names = [name.replace("$", r"\$") for name in names]  # no formulas
+    axes.set_yticks(range(len(rungs)), names)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("worst observed / bound")
+    return figure
+
+
+def convergence(width, curve):
+    """Both losses, and under them their absolute difference against the twin envelope and the bound."""
+    keys = ("steps", "keras", "jax", "difference", "envelope", "bound")
+    data = thinned({key: floats(curve.get(key)) for key in keys})
+    steps, difference = data["steps"], data["difference"]
+    figure = Figure((width, 4.3 if width == WIDE else 4.1))
+    top, under = figure.subplots(2, sharex=True, height_ratios=(1, 1.15))
+    top.plot(steps, _finite(data["keras"]), color=KERAS, linewidth=3, alpha=0.55, label="Keras")
+    top.plot(steps, _finite(data["jax"]), color=JAX, linestyle=(0, (3, 1.5)), label="JAX")
+    top.set_title("Training loss")
+    top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.3)
+
+    seen = np.concatenate([difference, data["envelope"], data["bound"]])
+    decades = np.log10(seen[(seen > 0) & np.isfinite(seen)])
+    low, high = (math.floor(decades.min()), math.ceil(decades.max())) if decades.size else (-16, -15)
+    zero = low - 0.5 * max(1, (high - low) / 5)
+    envelope, bound = _log(data["envelope"], zero), _log(data["bound"], zero)
+    under.fill_between(steps, zero, envelope, color=BAND, alpha=0.45, linewidth=0, label="twin envelope")
+    under.plot(steps, bound, color=INK, linestyle="--", linewidth=1.1, label="bound")
+    under.plot(steps, _log(difference, math.nan), color=MUTED, linewidth=0.5)
+    lost, above, judged = ~np.isfinite(difference), difference > data["bound"], steps < horizon(curve)
+    heights = _log(difference, math.nan)
+    _dots(under, steps, np.where(judged & ~above, heights, np.nan), GOOD, "difference")
+    _dashes(under, steps[difference == 0], zero, 0.025 * (high - zero), GOOD)
+    if (above & judged & ~lost).any():
+        _dots(under, steps, np.where(above & judged, heights, np.nan), BAD, "above the bound", 3.4)
+    if not judged.all():
+        _dots(under, steps, np.where(judged, np.nan, heights), MUTED, "not judged")
+    if lost.any():
+        _dashes(under, steps[lost], high, 0.04 * (high - zero), BAD, "not finite")
+    if horizon(curve) < math.inf:
+        for axes in (top, under):
+            axes.axvline(horizon(curve), color=INK, linewidth=1, linestyle=":")
+        late = horizon(curve) > (steps[0] + steps[-1]) / 2
+        top.annotate("horizon", (horizon(curve), 1), (-3 if late else 3, -3), xycoords=("data", "axes fraction"),
+                     textcoords="offset points", va="top", ha="right" if late else "left", fontsize=7.5)
+    ticks = range(low, high + 1, max(1, math.ceil((high - low) / 5)))
+    under.set_yticks([zero, *ticks], ["0", *map(_power, ticks)])
+    under.set_ylim(zero - 0.06 * (high - zero), high + 0.08 * (high - zero))
+    columns = 5 if width == WIDE else 3
+    rows = math.ceil(len(under.get_legend_handles_labels()[0]) / columns)
+    under.set_title("Absolute difference of the losses", pad=5 + 12.5 * rows)
+    under.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, handlelength=1.6, columnspacing=1.1,
+                 handletextpad=0.5, fontsize=7.5, borderaxespad=0.3)
+    under.set_xlabel("step")
+    return figure
+
+
+def _dots(axes, x, y, colour, label, size=2.6):
+    """Dots as one path of round line ends: a tenth of the bytes of as many markers."""
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    ends = np.stack([y, y, np.full_like(y, np.nan)], 1).ravel()
+    axes.plot(np.repeat(x, 3), ends, color=colour, linewidth=size, solid_capstyle="round")
+    axes.plot([], [], "o", color=colour, label=label, markersize=size, markeredgewidth=0)
+
+
+def _dashes(axes, x, y, half, colour, label=None):
+    """Short upright strokes, also as one path."""
+    ends = np.tile([y - half, y + half, np.nan], x.size)
+    axes.plot(np.repeat(x, 3), ends, color=colour, linewidth=1)
+    if label:
+        axes.plot([], [], "|", color=colour, label=label, markersize=5)
+
+
+def step_times(width, performance):
+    """A histogram of step times per backend over common bins, with the median and its interval."""
+    times = {b: _positive(performance[b].get("step_ms")) for b in BACKENDS if b in performance}
+    times = {b: t for b, t in times.items() if t.size}
+    every = np.concatenate(list(times.values()))
+    low, high = every.min(), min(every.max(), 1.2 * max(np.percentile(t, 95) for t in times.values()))
+    high = high if high > low else low * 1.01
+    figure = Figure((width, 0.55 + 0.85 * len(times)))
+    rows = figure.subplots(len(times), sharex=True, squeeze=False)[:, 0]
+    for axes, (backend, values) in zip(rows, times.items(), strict=True):
+        side, colour = performance[backend], COLOURS[backend]
+        counts, edges = np.histogram(np.clip(values, low, high), bins=40, range=(low, high))
+        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.35)
+        axes.stairs(counts, edges, color=colour, linewidth=0.9)
+        axes.set_ylim(0, 1.25 * counts.max())
+        axes.axvline(as_float(side.get("step_ms_median")), color=INK, linewidth=1.1,
+                     linestyle="-" if backend == "keras" else "--")
+        axes.plot(floats(side.get("step_ms_interval")), [1.12 * counts.max()] * len(side.get("step_ms_interval") or []),
+                  color=INK, linewidth=3, solid_capstyle="butt")
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_ylabel(BACKENDS[backend], rotation=0, ha="right", va="center")
+    rows[-1].set_xlabel("milliseconds a step")
+    return figure
+
+
+def where_time_goes(width, performance):
+    """One stacked bar per backend: compile, train, evaluate, wait for data."""
+    sides = {b: performance[b]["seconds"] for b in BACKENDS if performance.get(b, {}).get("seconds")}
+    figure = Figure((width, 0.85 + 0.36 * len(sides)))
+    axes = figure.add_subplot()
+    for row, (backend, seconds) in enumerate(sides.items()):
+        start = 0.0
+        for part in parts(seconds):
+            value, (hatch, alpha) = max(0.0, as_float(seconds[part])), PARTS.get(part, OTHER)
+            value = value if math.isfinite(value) else 0.0
+            axes.barh(row, value, left=start, height=0.6, color=COLOURS[backend], alpha=alpha, linewidth=0)
+            axes.barh(row, value, left=start, height=0.6, color="none", hatch=hatch, edgecolor=INK, linewidth=0.6)
+            start += value
+    names = sorted({p for s in sides.values() for p in parts(s)}, key=lambda p: [*PARTS, p].index(p))
+    looks = {p: PARTS.get(p, OTHER) for p in names}
+    keys = [Patch(facecolor=(0.4, 0.4, 0.4, alpha), edgecolor=INK, linewidth=0.6, hatch=hatch,
+                  label=part.replace("_", " ")) for part, (hatch, alpha) in looks.items()]
+    axes.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=1.4,
+                columnspacing=1.1, fontsize=7.5)
+    axes.set_yticks(range(len(sides)), [BACKENDS[b] for b in sides])
+    axes.set_ylim(len(sides) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("seconds")
+    return figure
+
+
+def parts(seconds):
+    """The names of the parts of the wall time, the known ones first and in their order."""
+    return [p for p in PARTS if p in seconds] + sorted(p for p in seconds if p not in PARTS)
+
+
+def thinned(data):
+    """At most KEPT points of each series, each the one with the largest difference of its neighbourhood."""
+    length = min(v.size for v in data.values() if v.size)
+    data = {key: v[:length] if v.size else np.full(length, np.nan) for key, v in data.items()}
+    if length <= KEPT:
+        return data
+    weight = np.nan_to_num(data["difference"], nan=np.inf)
+    kept = [bucket[np.argmax(weight[bucket])] for bucket in np.array_split(np.arange(length), KEPT)]
+    return {key: v[kept] for key, v in data.items()}
+
+
+def _positive(values):
+    values = floats(values)
+    return values[np.isfinite(values) & (values > 0)]
+
+
+def _finite(values):
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _log(values, zero):
+    """Decades, an exact zero at `zero`, what is not finite as a gap."""
+    good = np.isfinite(values) & (values > 0)
+    return np.where(good, np.log10(np.where(good, values, 1)), np.where(values == 0, zero, np.nan))
+
+
+def _power(decade):
+    return f"{10.0 ** decade:g}" if -3 <= decade <= 3 else f"1e{decade}"

@@ -1,0 +1,1 @@
+"""What both trainers share. NumPy only: never imports TensorFlow, Keras, JAX or Flax."""

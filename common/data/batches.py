@@ -1,0 +1,77 @@
+"""Batches as dicts of NumPy arrays: training in its order, each with a hash; the held-out set from end to end."""
+
+import hashlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from common.data.augment import augment
+from common.data.order import examples, rows
+from common.errors import BadInput
+
+AHEAD = 3  # batches made before they are asked for
+PLANNED = 1024  # rows ordered in one go
+
+
+def training_batches(dataset, recipe, start, stop, *, host=0, hosts=1, permuted=False):
+    """Iterator of (step, batch, SHA-256 of the batch) over steps [start, stop), made ahead by a thread.
+
+    A batch is this host's part, B = global_batch / hosts rows, of the arrays of `dataset.train.take`, augmented where
+    the recipe says so, plus "row", uint32 (B,): the row's number in the global batch. `permuted` (the twin) changes
+    the rows' order alone. Raises BadInput where `hosts` does not divide the batch.
+    """
+    batch = recipe.train.global_batch
+    if batch % hosts:
+        raise BadInput(f"train.global_batch={batch} is not divided by {hosts} hosts: take a multiple of {hosts}")
+    return ahead(made(dataset, recipe, start, stop, host, hosts, permuted))
+
+
+def made(dataset, recipe, start, stop, host, hosts, permuted):
+    """The iterator behind `training_batches`, without the thread."""
+    seed, global_batch, choices = recipe.seed, recipe.train.global_batch, recipe.data.augment
+    together = max(1, PLANNED * hosts // global_batch)
+    for first in range(start, stop, together):
+        steps = range(first, min(first + together, stop))
+        row_KxB = np.stack([rows(step, global_batch, seed, host, hosts, permuted) for step in steps])
+        example_KxB = examples(row_KxB, np.array(steps)[:, None], global_batch, len(dataset.train), seed)
+        for step, row, example in zip(steps, row_KxB, example_KxB, strict=True):
+            batch = dataset.train.take(example) | {"row": row}
+            if choices:
+                batch["inputs"] = augment(batch["inputs"], choices, seed, step, row)
+            yield step, batch, digest(batch)
+
+
+def held_out_batches(dataset, rows):
+    """Iterator of batches of `rows` rows over the whole held-out set, in order; rows past its end have weight 0."""
+    count = len(dataset.held_out)
+    for start in range(0, count, rows):
+        index = np.arange(start, start + rows)
+        batch = dataset.held_out.take(np.minimum(index, count - 1))
+        batch["weights"][index >= count] = 0
+        yield batch | {"row": np.arange(rows, dtype=np.uint32)}
+
+
+def digest(batch):
+    """SHA-256 (hex) over the names, in order, dtypes, shapes and bytes of a batch."""
+    sha = hashlib.sha256()
+    for name in sorted(batch):
+        array = np.ascontiguousarray(batch[name])
+        sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        sha.update(array)
+    return sha.hexdigest()
+
+
+def ahead(items):
+    """The same iterator, run by one thread up to AHEAD items early.
+
+    An exception is raised where its item is asked for; closing or dropping the iterator ends the thread.
+    """
+    thread, end = ThreadPoolExecutor(1, "batches"), object()
+    try:
+        waiting = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, items, end))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)

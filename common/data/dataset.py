@@ -1,0 +1,88 @@
+"""One door to the data of a recipe: examples by number, to train on and held out, and a manifest of what they are."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.data.packing import Packed
+from common.data.shards import open_shards
+from common.data.sources import images, kind
+from common.data.split import SPLITS, check_sides, side
+from common.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`train` and `held_out` have `__len__` and `take(indices) -> dict of arrays`."""
+
+    kind: str  # "text" or "images"
+    classes: int  # entries of the vocabulary, or classes of images
+    example_shape: tuple  # (T,) or (H, W, C)
+    train: Any
+    held_out: Any
+    token_bytes: np.ndarray | None  # int32 (classes,): bytes of text that each id stands for; None for images
+    manifest: dict  # JSON-able: source, counts and hashes
+
+
+def open_dataset(recipe):
+    """The Dataset of a `common.recipe.Recipe`; a first reading of text is tokenised into the cache.
+
+    Raises BadInput, with one line, for data that is missing, broken, of the wrong kind for the model or too small.
+    """
+    data, batch = recipe.data, recipe.train.global_batch
+    wanted = "text" if recipe.model.family == "decoder" else "images"
+    if kind(data) not in (wanted, "either"):
+        raise BadInput(f'data.source="{data.source}" holds {kind(data)}, but '
+                       f'model.family="{recipe.model.family}" reads {wanted}: change one of them')
+    dataset = {"text": open_text, "images": open_images}[wanted](data)
+    if len(dataset.train) < batch:
+        raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
+                       f'data.source="{data.source}": lower it, or give more data')
+    for split in SPLITS:
+        dataset.manifest[split]["examples"] = len(getattr(dataset, split))
+    return dataset
+
+
+def open_text(data):
+    """A Dataset of packed tokens."""
+    manifest, tokenizer, tokens = open_shards(data)
+    longest = max(manifest[split]["longest"] for split in SPLITS)
+    if data.sequence > longest:
+        raise BadInput(f"data.sequence={data.sequence} is longer than the longest document of "
+                       f'data.source="{data.source}": take at most {longest} tokens')
+    train, held_out = (Packed(tokens[split], data.sequence, tokenizer.end, data.cross_documents, split == "held_out")
+                       for split in SPLITS)
+    return Dataset("text", tokenizer.vocabulary, (data.sequence,), train, held_out, tokenizer.token_bytes, manifest)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that are numbered `members` (int64) in the source."""
+
+    images: np.ndarray  # uint8 NxHxWxC
+    labels: np.ndarray  # int32 (N,)
+    members: np.ndarray
+
+    def __len__(self):
+        return len(self.members)
+
+    def take(self, indices):
+        """inputs float32 in [0, 1] (B, H, W, C), labels int32 (B,) and weights float32 (B,) of ones."""
+        member = self.members[indices]
+        inputs = self.images[member].astype(np.float32) / np.float32(255)
+        return {"inputs": inputs, "labels": self.labels[member], "weights": np.ones(len(member), np.float32)}
+
+
+def open_images(data):
+    """A Dataset of labelled images."""
+    pixels, labels, classes = images(data)
+    sides = np.array([side(image.tobytes(), data.held_out) for image in pixels])
+    parts = {split: Images(pixels, labels, np.flatnonzero(sides == split)) for split in SPLITS}
+    check_sides(data, {split: len(part) for split, part in parts.items()}, "images")
+    content = hashlib.sha256(np.ascontiguousarray(pixels))
+    content.update(np.ascontiguousarray(labels))
+    manifest = {"source": data.source, "sha256": content.hexdigest(), "classes": classes}
+    manifest |= {split: {"bytes": pixels[0].nbytes * len(part)} for split, part in parts.items()}
+    return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)

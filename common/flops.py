@@ -1,0 +1,80 @@
+"""Floating-point operations of a training step, counted from the recipe. A multiply-add is two.
+
+Conventions, named in every MFU: `6N` (Kaplan et al. 2020: six operations for each trained value and token),
+`full` (every matrix product of the model, attention over all T x T pairs) and `causal` (attention over the pairs that
+the mask lets through). Norms, activations and the optimizer are left out, as is customary.
+"""
+
+import functools
+import math
+import time
+
+import numpy as np
+
+from common.parameters import convnet_blocks, parameters, trained_size
+
+
+def forward_flops(model, classes, example_shape, convention="causal"):
+    """Forward operations of one example (a row of T tokens, or an image). Backward costs twice as much."""
+    tree = parameters(model, classes, example_shape)
+    if convention == "6N":
+        return 2 * trained_size(tree) * (example_shape[0] if model.family == "decoder" else 1)
+    return {"decoder": decoder_flops, "convnet": convnet_flops, "mlp": dense_flops}[model.family](
+        model, tree, classes, example_shape, convention)
+
+
+def train_flops(model, classes, example_shape, convention="causal"):
+    """Operations of one example's forward and backward pass."""
+    return 3 * forward_flops(model, classes, example_shape, convention)
+
+
+def decoder_flops(m, tree, classes, example_shape, convention):
+    length = example_shape[0]
+    kernels = sum(math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
+    head = m.width * classes if m.tied else 0
+    pairs = length * (length + 1) // 2 if convention == "causal" else length * length
+    return 2 * length * (kernels + head) + 4 * m.layers * m.heads * m.head_width * pairs
+
+
+def convnet_flops(m, tree, classes, example_shape, convention):
+    height, width = example_shape[:2]
+    total = 2 * height * width * math.prod(tree["stem.conv.kernel"].shape)
+    for block in convnet_blocks(m):
+        height, width = -(-height // block.stride), -(-width // block.stride)
+        names = [f"{block.name}.{part}.kernel" for part in ("conv_1", "conv_2", "shortcut")]
+        total += sum(2 * height * width * math.prod(tree[name].shape) for name in names if name in tree)
+    return total + 2 * math.prod(tree["head.kernel"].shape)
+
+
+def dense_flops(m, tree, classes, example_shape, convention):
+    return sum(2 * math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
+
+
+# Dense peak operations a second in bfloat16, from the vendors' data sheets.
+PEAKS = {"TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 459e12, "TPU v5": 459e12,
+         "TPU v6 lite": 918e12, "TPU v6e": 918e12, "A100": 312e12, "H100": 989e12, "H200": 989e12}
+
+
+def peak_flops(kind, precision):
+    """(operations a second, where the figure is from) of one device of a kind, as the framework names it.
+
+    Accelerators: the data sheet's bfloat16 peak, whatever the recipe's precision. Anything else: the best NumPy matrix
+    product that this host managed just now, so that an MFU on a CPU is a share of something measured.
+    """
+    for name in sorted(PEAKS, key=len, reverse=True):
+        if name in kind:
+            return PEAKS[name], f"bfloat16 peak of {name}"
+    wide = "float64" if precision == "float64" else "float32"
+    return measured_peak(wide), f"best {wide} matrix product of NumPy here"
+
+
+@functools.cache
+def measured_peak(dtype, size=1024):
+    """Operations a second of the best of five NumPy matrix products."""
+    a = np.ones((size, size), dtype)
+    best = math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

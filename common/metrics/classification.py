@@ -1,0 +1,39 @@
+"""Loss and accuracy of predicted classes or tokens."""
+
+import math
+
+
+def statistics(xp, logits, labels, weights):
+    """Sums over every position, written over an array namespace (numpy, jax.numpy, keras.ops).
+
+    Args:
+      xp: the namespace.
+      logits: float, shape (..., classes).
+      labels: int, shape (...).
+      weights: float of the dtype of the logits, shape (...); padding weighs 0.
+    Returns: {"loss": sum of cross-entropies in nats, "correct": sum of hits, "weight": sum of weights}.
+    """
+    shifted = xp.subtract(logits, xp.max(logits, axis=-1, keepdims=True))
+    log_total = xp.log(xp.sum(xp.exp(shifted), axis=-1))
+    picked = xp.squeeze(xp.take_along_axis(shifted, xp.expand_dims(labels, -1), axis=-1), axis=-1)
+    hits = xp.where(xp.equal(xp.argmax(logits, axis=-1), labels), weights, xp.zeros_like(weights))
+    return {
+        "loss": xp.sum(xp.multiply(weights, xp.subtract(log_total, picked))),
+        "correct": xp.sum(hits),
+        "weight": xp.sum(weights),
+    }
+
+
+def finish(sums, label_bytes=None):
+    """What a person reads: loss in nats, accuracy, and for text perplexity and bits per byte.
+
+    Args:
+      sums: the added statistics, as Python floats.
+      label_bytes: bytes of text that the weighted labels stand for, or None where the labels are no text.
+    """
+    loss = sums["loss"] / sums["weight"]
+    metrics = {"loss": loss, "accuracy": sums["correct"] / sums["weight"]}
+    if label_bytes is not None:
+        metrics["perplexity"] = math.exp(min(loss, 700.0))
+        metrics["bits_per_byte"] = sums["loss"] / (math.log(2) * max(1, label_bytes))
+    return metrics

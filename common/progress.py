@@ -1,0 +1,78 @@
+"""Progress of a training on stderr: a bar on a terminal, now and then a plain line elsewhere."""
+
+import sys
+import time
+from contextlib import contextmanager
+
+PAUSE = 10  # seconds between plain lines, at least
+NARROW = 80  # columns of a terminal under which the bar and the time left are left out
+
+
+@contextmanager
+def training_progress(total, start, unit, enabled=True):
+    """Yields `report(step, loss=None, rate=None, mfu=None)`: `step` of `total` updates are done, `rate` is in `unit`
+    ("tokens/s", "examples/s"), `mfu` a fraction. Values may stay unset; the last ones known are shown."""
+    if not enabled:
+        yield lambda step, **_: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    show = _bar if console.is_terminal and not console.is_dumb_terminal else _lines
+    with show(console, total, start, unit) as report:
+        yield report
+
+
+@contextmanager
+def _bar(console, total, start, unit):
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    words = TextColumn("{task.completed}/{task.total}  {task.description}", table_column=Column(no_wrap=True))
+    wide = console.width >= NARROW
+    columns = [BarColumn(bar_width=None), words, TimeRemainingColumn(compact=True)] if wide else [words]
+    with Progress(*columns, console=console, expand=wide, redirect_stdout=False) as progress:
+        task = progress.add_task("", total=total, completed=start)
+        known = {}
+
+        def report(step, **values):
+            known.update(_set(values))
+            progress.update(task, completed=step, description=_words(known, unit))
+
+        yield report
+
+
+@contextmanager
+def _lines(console, total, start, unit):
+    began, last, known = time.monotonic(), -PAUSE, {}
+
+    def report(step, **values):
+        nonlocal last
+        known.update(_set(values))
+        now = time.monotonic() - began
+        if now - last >= PAUSE or step >= total:
+            last = now
+            left = now / (step - start) * (total - step) if step > start else None
+            ending = f"  {_duration(left)} left" if left else ""
+            print(f"step {step}/{total}  {_words(known, unit)}{ending}".rstrip(), file=sys.stderr, flush=True)
+
+    yield report
+
+
+def _set(values):
+    if unknown := values.keys() - {"loss", "rate", "mfu"}:
+        raise TypeError(f"report() shows loss, rate and mfu, not {', '.join(sorted(unknown))}")
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _words(known, unit):
+    words = [f"loss {known['loss']:.4f}"] if "loss" in known else []
+    words += [f"{known['rate']:,.0f} {unit}"] if "rate" in known else []
+    words += [f"MFU {known['mfu']:.1%}"] if "mfu" in known else []
+    return "  ".join(words)
+
+
+def _duration(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

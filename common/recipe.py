@@ -1,0 +1,215 @@
+"""The recipe: the validated description of one training. `common/recipe_file.py` reads it from TOML."""
+
+import hashlib
+import json
+from typing import Annotated, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A table of the recipe: unknown keys are refused, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | tfds:NAME")
+    field: str = Field("text", description="key of the text in each line of a jsonl source")
+    tokenizer: Literal["bytes", "bpe"] = "bytes"
+    vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(1024, description="entries of the bpe vocabulary")
+    sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
+    cross_documents: bool = Field(False, description="may attention and labels cross a document's end")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
+    max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
+    augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
+
+
+class Decoder(Section):
+    """A pre-norm transformer decoder (Radford et al. 2019; Touvron et al. 2023 for the rotary/RMS/SwiGLU variant)."""
+
+    family: Literal["decoder"]
+    layers: PositiveInt = 4
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    kv_heads: Count = Field(0, description="key/value heads (grouped-query attention); 0 means heads")
+    hidden: Count = Field(0, description="width of the feed-forward layer; 0 means 4 x width")
+    norm: Literal["layer", "rms"] = "layer"
+    norm_epsilon: Positive = 1e-5
+    positions: Literal["learned", "rotary"] = "learned"
+    rotary_base: Positive = 10000.0
+    activation: Literal["gelu", "gelu_tanh", "swiglu"] = "gelu"
+    bias: bool = True
+    tied: bool = Field(True, description="the head shares the embedding's table")
+    dropout: Fraction = 0.0
+
+    @property
+    def head_width(self):
+        return self.width // self.heads
+
+    @property
+    def kv(self):
+        return self.kv_heads or self.heads
+
+    @property
+    def feedforward(self):
+        return self.hidden or 4 * self.width
+
+    @model_validator(mode="after")
+    def divides(self):
+        if self.width % self.heads:
+            raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
+        if self.heads % self.kv:
+            raise ValueError(f"model.kv_heads={self.kv} does not divide model.heads={self.heads}")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ValueError(f"rotary positions need an even head width, but model.width / model.heads = {self.head_width}")
+        return self
+
+
+class ConvNet(Section):
+    """A small residual network with batch norm (He et al. 2016): a stem, then `blocks` residual blocks a stage."""
+
+    family: Literal["convnet"]
+    channels: tuple[PositiveInt, ...] = Field((16, 32, 64), strict=False, min_length=1, description="channels of each stage")
+    blocks: PositiveInt = Field(1, description="residual blocks a stage")
+    norm_epsilon: Positive = 1e-5
+    norm_momentum: Fraction = Field(0.9, description="share of the running statistics that is kept each step")
+    dropout: Fraction = 0.0
+
+
+class MLP(Section):
+    """A multi-layer perceptron over flattened examples."""
+
+    family: Literal["mlp"]
+    hidden: tuple[PositiveInt, ...] = Field((64,), strict=False)
+    activation: Literal["relu", "gelu", "gelu_tanh"] = "relu"
+    dropout: Fraction = 0.0
+
+
+class Optimizer(Section):
+    """One written semantics for each name, which `*/optimizer.py` map onto keras.optimizers and optax.
+
+    Update t counts from 1; g is the gradient after clipping; lr is `schedules.learning_rates(recipe)[t - 1]`; d is
+    weight decay, on kernels and tables only (by canonical name), never on biases and norms.
+
+      clip   g <- g min(1, clip_norm / |g|), the norm over all tensors together
+      adamw  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  (Loshchilov & Hutter 2019)
+             w <- w - lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + d w)
+      sgd    m <- momentum m + g;  w <- w - lr (m + d w); with Nesterov g + momentum m in place of m
+      lion   w <- w - lr (sign(b1 m + (1 - b1) g) + d w);  m <- b2 m + (1 - b2) g  (Chen et al. 2023)
+      lamb   u = the bracket of adamw;  w <- w - lr u |w| / |u|, the ratio 1 where a norm is 0, each norm over one
+             canonical tensor  (You et al. 2020)
+      ema    a <- ema a + (1 - ema) w after each update, from a = the first weights
+
+    An update whose loss is not finite changes nothing.
+    """
+
+    name: Literal["adamw", "sgd", "lion", "lamb"] = "adamw"
+    learning_rate: NonNegative = 1e-3
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    momentum: Fraction = Field(0.9, description="sgd only")
+    nesterov: bool = Field(False, description="sgd only")
+    weight_decay: NonNegative = Field(0.0, description="decoupled; times the learning rate; kernels and tables only")
+    clip_norm: NonNegative = Field(0.0, description="global norm of the gradient; 0 does not clip")
+    ema: Fraction = Field(0.0, description="decay of the average of the weights that evaluation uses; 0 keeps none")
+
+
+class Schedule(Section):
+    """The learning rate of each optimizer update as a fraction of `optimizer.learning_rate`."""
+
+    kind: Literal["constant", "cosine", "linear", "wsd"] = "constant"
+    warmup: Count = Field(0, description="updates of linear warm-up, the first one at 1/warmup")
+    final: Fraction = Field(0.0, description="fraction of the peak at the last update")
+    decay: Count = Field(0, description="wsd: updates of the closing linear decay")
+
+
+class Train(Section):
+    steps: PositiveInt = Field(100, description="optimizer updates")
+    global_batch: PositiveInt = Field(8, description="rows of an update, over all devices and micro-batches")
+    accumulate: PositiveInt = Field(1, description="micro-batches an update")
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    label_smoothing: Fraction = 0.0
+    z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
+    log_every: PositiveInt = 10
+    eval_every: Count = Field(0, description="steps between evaluations; 0 evaluates at the end alone")
+    save_every: Count = Field(0, description="steps between checkpoints; 0 saves at the end alone")
+    keep: PositiveInt = Field(2, description="checkpoints kept")
+
+
+class Keras(Section):
+    """How `tfscale` runs; never changes what is computed."""
+
+    jit_compile: bool = True
+
+
+class Jax(Section):
+    """How `jaxscale` runs; never changes what is computed."""
+
+    scan: bool = Field(True, description="stack the decoder's blocks and scan over them")
+    remat: Literal["none", "dots", "full"] = Field("none", description="what the backward pass recomputes")
+
+
+class Compare(Section):
+    float64_steps: PositiveInt = Field(30, description="steps of the float64 trajectory (P4) when train.precision is lower")
+    trace_steps: tuple[Count, ...] = Field((0, 1, 2), strict=False, description="steps whose weights are traced")
+
+
+class Recipe(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    data: Data = Data()
+    model: Annotated[Union[Decoder, ConvNet, MLP], Field(discriminator="family")]
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    keras: Keras = Keras()
+    jax: Jax = Jax()
+    compare: Compare = Compare()
+
+    @model_validator(mode="after")
+    def fits(self):
+        train, schedule = self.train, self.schedule
+        if train.global_batch % train.accumulate:
+            raise ValueError(f"train.accumulate={train.accumulate} does not divide train.global_batch={train.global_batch}")
+        if schedule.warmup + schedule.decay > train.steps:
+            raise ValueError(f"schedule.warmup={schedule.warmup} and schedule.decay={schedule.decay} together exceed "
+                             f"train.steps={train.steps}")
+        if schedule.kind == "wsd" and not schedule.decay:
+            raise ValueError('schedule.kind="wsd" needs schedule.decay, the updates of the closing decay')
+        text = self.model.family == "decoder"
+        if text and self.data.augment:
+            raise ValueError("data.augment is for images, but model.family=\"decoder\" reads text")
+        if text == (self.data.source in ("digits", "mnist5k")) and not self.data.source.startswith("tfds:"):
+            raise ValueError(f'data.source="{self.data.source}" holds {"text" if not text else "images"}, which '
+                             f'model.family="{self.model.family}" does not read')
+        return self
+
+    @property
+    def hash(self):
+        """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_values(self, **sections):
+        """A validated copy with some values replaced: `recipe.with_values(train={"steps": 5})`."""
+        values = self.model_dump()
+        for section, changes in sections.items():
+            values[section] = {**values[section], **changes} if isinstance(changes, dict) else changes
+        return Recipe.model_validate(values)
+
+
+def micro_batch(recipe):
+    """Rows of one micro-batch, over all devices."""
+    return recipe.train.global_batch // recipe.train.accumulate
+
+
+def master_dtype(recipe):
+    """The dtype of weights and optimizer slots: float32 masters under bfloat16 compute."""
+    return "float64" if recipe.train.precision == "float64" else "float32"

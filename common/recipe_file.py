@@ -1,0 +1,314 @@
+"""Recipes as TOML files: `extends`, `key=value` overrides, where each value came from, and errors that say what to do.
+
+Every failure is a `BadInput` with one line a problem: place (the file, or "override"), key, value, what was expected.
+"""
+
+import json
+import re
+import tomllib
+import typing
+import unicodedata
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from common.errors import BadInput
+from common.recipe import Recipe, Section
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+LARGEST_FILE, DEEPEST, MOST_LINES = 1 << 20, 8, 20  # bytes, levels of nesting, lines of one error
+EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": 'text in quotes, "..."',
+    "tuple_type": "a list in brackets, [...]",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "finite_number": "a finite number",
+    "greater_than": "a value above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "a value below {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "at least {min_length} entries",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', at most 64 of them, the first a letter or digit",
+}
+
+
+def load(path, overrides=()):
+    """The validated recipe of a TOML file under `key=value` overrides; raises BadInput."""
+    return resolve(path, overrides)[0]
+
+
+def resolve(path, overrides=()):
+    """The recipe, and for each of its dotted keys the file it came from, "override" or "default"; raises BadInput."""
+    values, origins = _layers(Path(path), (), {})
+    problems = []
+    for text in overrides:
+        try:
+            value = _override(text)
+            refuse(_hostile(value, "override"))
+            values, origins = _merged(values, value), {**origins, **dict.fromkeys(flat(value), "override")}
+        except BadInput as error:
+            problems.append(str(error))
+    refuse(problems)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        refuse(_explained(e, values, origins, _label(path)) for e in error.errors(include_url=False))
+    return recipe, {dotted(key): origins.get(key, "default") for key in flat(recipe.model_dump(mode="json"))}
+
+
+def dumps(recipe, origins=None):
+    """The whole recipe as TOML text that loads to an equal hash; with origins, each line ends in the value's origin."""
+    tables = {(): {}}
+    for (*table, key), value in flat(recipe.model_dump(mode="json")).items():
+        tables.setdefault(tuple(table), {})[key] = value
+    blocks = []
+    for table, entries in tables.items():
+        lines = [f"{key} = {_toml(value)}" for key, value in entries.items()]
+        if origins is not None:
+            width = min(40, max(map(len, lines)))
+            comments = [_label(origins.get(dotted((*table, key)), "default")) for key in entries]
+            lines = [f"{line:{width}}  # {comment}" for line, comment in zip(lines, comments, strict=True)]
+        blocks.append("\n".join([f"[{dotted(table)}]"] * bool(table) + lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def differences(old, new):
+    """One line for each leaf in which two resolved recipes (plain nested dicts) differ."""
+    old, new = ({key: _shown(value) for key, value in flat(values).items()} for values in (old, new))
+    return [f"{dotted(key)} is {old.get(key, 'absent')} there and {new.get(key, 'absent')} here"
+            for key in old | new if old.get(key) != new.get(key)]
+
+
+def flat(values, place=()):
+    """The leaves of nested dicts by their tuple of keys; an empty table is a leaf."""
+    if not isinstance(values, dict) or not (values or not place):
+        return {place: values}
+    return {key: leaf for k, v in values.items() for key, leaf in flat(v, (*place, k)).items()}
+
+
+def dotted(place):
+    """The tuple of keys as one would write it, `data.augment[0]`, safe on a terminal."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else "." + json.dumps(key[:60])[1:-1] for key in place)
+    return text.removeprefix(".")
+
+
+def refuse(problems):
+    """Raises BadInput with one line a problem, if there is any."""
+    problems = list(problems)
+    if len(problems) > MOST_LINES:
+        problems[MOST_LINES:] = [f"... and {len(problems) - MOST_LINES} more"]
+    if problems:
+        raise BadInput("\n".join(problems))
+
+
+def did_you_mean(word, choices):
+    """The end of an error line that offers the nearest of `choices`, or nothing."""
+    near = get_close_matches(str(word)[:80], list(choices), 1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+# ---- files
+
+def _layers(path, chain, done):
+    """(values, origins) of a file laid over what it extends. `done` keeps diamonds from being read twice."""
+    label, identity = _label(path), path.resolve() if _is_file(path) else path
+    if identity in chain:
+        raise BadInput(f"{label}: extends itself: " + " -> ".join(_label(p.name) for p in (*chain, identity)))
+    if identity not in done:
+        own = _parsed(path)
+        parents = own.pop("extends", [])
+        if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
+            raise BadInput(f'{label}: extends = {_shown(parents)}: expected a list of files, extends = ["base.toml"]')
+        refuse(_hostile(own, label))
+        refuse(_hostile(parents, label, ("extends",)))
+        values, origins = {}, {}
+        for parent in parents:
+            file = path.parent / parent
+            if not _is_file(file):
+                beside = [p.name for p in path.parent.glob("*.toml") if p.name != path.name]
+                raise BadInput(f"{label}: extends = {_shown(parent)}: no such file{did_you_mean(parent, beside)}")
+            below, from_ = _layers(file, (*chain, identity), done)
+            values, origins = _merged(values, below), {**origins, **from_}
+        done[identity] = _merged(values, own), {**origins, **dict.fromkeys(flat(own), label)}
+    return done[identity]
+
+
+def _parsed(path):
+    label = _label(path)
+    try:
+        if path.is_dir():
+            raise BadInput(f"{label}: a directory, but a recipe is a TOML file")
+        if not _is_file(path):
+            known = {p.stem: f"recipes/{p.name}" for p in RECIPES.glob("*.toml")}
+            near = get_close_matches(path.stem[:80], known, 1)
+            raise BadInput(f"{label}: no such recipe file" + (f'; did you mean "{known[near[0]]}"?' if near else ""))
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise BadInput(f"{label}: larger than {LARGEST_FILE} bytes, which no recipe is")
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except OSError as error:
+        raise BadInput(f"{label}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{label}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        twice = " (is the key or table there twice?)" * str(error).startswith(("Cannot overwrite", "Cannot declare"))
+        raise BadInput(f"{label}: not TOML: {error}{twice}") from None
+    except ValueError:  # Python's own bound on the digits of an integer
+        raise BadInput(f"{label}: holds an integer of thousands of digits") from None
+    except RecursionError:
+        raise BadInput(f"{label}: brackets nested too deeply") from None
+
+
+def _is_file(path):
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _merged(base, over):
+    """`over` laid on `base`: tables key by key, everything else replaced."""
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if both else value
+    return out
+
+
+# ---- overrides
+
+def _override(text):
+    """The nested dict that `key.sub=value` means; the value is TOML, or else a bare word taken as a string."""
+    key, equals, value = text.partition("=")
+    place, value = key.strip().split("."), value.strip()
+    start = f"override: {_shown(text)}"
+    if not equals or not value:
+        raise BadInput(f"{start}: expected key=value, such as train.steps=200")
+    if len(place) > DEEPEST or not all(re.fullmatch(r"[A-Za-z0-9_-]+", part) for part in place):
+        raise BadInput(f"{start}: expected a dotted key before the '=', such as train.steps=200")
+    try:
+        if "\n" not in value:  # a line of its own could smuggle in further keys; as text it is refused later
+            value = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        if value[0] in "[{\"'":
+            raise BadInput(f"{start}: not TOML; text inside brackets needs quotes: 'data.augment=[\"flip\"]'") from None
+    except ValueError:
+        raise BadInput(f"{start}: an integer of thousands of digits") from None
+    except RecursionError:
+        raise BadInput(f"{start}: brackets nested too deeply") from None
+    for part in reversed(place):
+        value = {part: value}
+    return value
+
+
+# ---- what is wrong, in words
+
+def _hostile(value, label, place=()):
+    """Lines for what no recipe may hold under any key: it would break a name, a file, a checkpoint or the terminal."""
+    if len(place) > DEEPEST:
+        yield f"{label}: {dotted(place[:3])}...: nested too deeply"
+    elif isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _hostile(item, label, (*place, key))
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        yield f"{label}: {dotted(place)}: an integer of {value.bit_length()} bits, but at most 63 fit"
+    elif isinstance(value, str) and any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+        yield f"{label}: {dotted(place)} = {_shown(value)}: holds a control character or a broken one; take it out"
+
+
+def _explained(error, values, origins, file):
+    """One line for one of pydantic's errors."""
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    place = error["loc"]
+    if place[:1] == ("model",) and place[1:2] and place[1] in FAMILIES:  # the union's own step
+        place = ("model", *place[2:])
+    if kind == "value_error":  # about several keys: blame where the ones it names came from
+        message = str(context["error"])
+        named = {origins.get(tuple(key.split("."))) for key in re.findall(r"\b[a-z]+\.[a-z_0-9]+", message)} - {None}
+        return f"{', '.join(sorted(named)) or file}: {message}"
+    if kind == "union_tag_not_found" or (kind == "missing" and place == ("model",)):
+        return f"{_origin(('model',), origins) or file}: model.family: missing; expected {_one_of(FAMILIES)}"
+    if kind == "union_tag_invalid":
+        place, value, choices = ("model", "family"), value.get("family"), list(FAMILIES)
+    elif kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"])
+    else:
+        choices = None
+    label = _origin(place, origins) or file
+    if kind == "missing":
+        return f'{file}: {dotted(place)}: missing; add {dotted(place)} = "..."'
+    if kind == "extra_forbidden":
+        return f'{label}: key "{dotted(place)}": unknown key{_better_key(place, values)}'
+    if choices:
+        what = _one_of(choices) + did_you_mean(value, choices)
+    else:
+        what = EXPECTED.get(kind, error["msg"].removeprefix("Input should be ")).format(**context)
+    return f"{label}: {dotted(place)} = {_shown(value)}: expected {what}"
+
+
+def _origin(place, origins):
+    """Where the value at `place`, or the list or table around or below it, came from."""
+    above = (place[:n] for n in range(len(place), 0, -1))
+    below = (key for key in origins if key[:len(place)] == place)
+    return next((origins[key] for key in (*above, *below) if key in origins), None)
+
+
+def _better_key(place, values):
+    """What to write instead of an unknown key: a near key of the same table, else a near one of any table."""
+    model = values.get("model")
+    family = str(model.get("family")) if isinstance(model, dict) else ""
+    members = FAMILIES.get(family, Section).model_fields
+    known = [key for key in KEYS if key[0] != "model" or len(key) == 1 or key[1] in members]
+    beside = {key[-1]: dotted(key) for key in known if key[:-1] == place[:-1]}
+    anywhere = {key[-1]: dotted(key) for key in reversed(known)}
+    word = str(place[-1])[:80]
+    if near := get_close_matches(word, beside, 1) or get_close_matches(word, anywhere, 1, 0.8):
+        hint = f'did you mean "{beside.get(near[0]) or anywhere[near[0]]}"?'
+    else:
+        hint = "known here: " + ", ".join(beside)
+    return (f' of model.family = "{family}"' if place[0] == "model" else "") + "; " + hint
+
+
+def _one_of(choices):
+    return "one of " + ", ".join(f'"{c}"' for c in choices)
+
+
+def _shown(value):
+    """A value as short TOML-like text that is safe on a terminal."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        text = "[" + ", ".join(map(_shown, value[:8])) + ", ..." * (len(value) > 8) + "]"
+    else:
+        text = json.dumps(value[:80] if isinstance(value, str) else value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _label(path):
+    return text if (text := str(path)).isprintable() else json.dumps(text)
+
+
+def _toml(value):
+    """A scalar or list as TOML. JSON writes the same, but leaves DEL bare."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _tables():
+    """Of the recipe's model: {table: its class}, and {family: its class}."""
+    fields = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    families = {c.model_fields["family"].annotation: c for c in typing.get_args(fields["model"])}
+    tables = {name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    return tables, {typing.get_args(literal)[0]: c for literal, c in families.items()}
+
+
+TABLES, FAMILIES = _tables()
+KEYS = [(name,) for name in Recipe.model_fields]
+KEYS += [(table, key) for table, kind in TABLES.items() for key in kind.model_fields]
+KEYS += [("model", key) for key in dict.fromkeys(k for kind in FAMILIES.values() for k in kind.model_fields)]

@@ -1,0 +1,293 @@
+"""The run directory: who may write it, what it always holds, and files that are whole or absent.
+
+    recipe.toml  run.json  metrics.jsonl  events.*  checkpoints/  trace/  export/
+
+`run.json`: schema_version, backend, recipe_name, recipe_hash, state ("running" | "finished" | "failed" |
+"interrupted"), starts, started and ended (UTC), versions, devices, data (the source's manifest), seconds (a dict of
+durations), final (metrics), and error where the state is "failed".
+A path with "://" goes through etils.epath: there is no lock, and metrics.jsonl is rewritten at every logged step.
+"""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import tomllib
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.doctor import versions
+from common.errors import BadInput
+from common.recipe_file import differences, dumps
+
+SCHEMA_VERSION = 1
+
+
+def place(path):
+    """A pathlib path, or for `gs://` and its like one of etils.epath."""
+    if "://" not in str(path):
+        return Path(path)
+    from etils import epath
+
+    return epath.Path(path)
+
+
+def local(path):
+    return isinstance(path, Path) and "://" not in str(path)
+
+
+# ---- whole or absent
+
+def write_bytes(path, content):
+    """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory."""
+    path = place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not local(path):  # object stores show an object only once it is whole
+        path.write_bytes(content)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """`write_bytes` of text as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path, value):
+    """`write_bytes` of JSON; arrays' scalars become numbers, and NaN and infinities null."""
+    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def plain(value):
+    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+# ---- open, update, close
+
+class Run:
+    """An open run: `path`, `info` (what `run.json` holds) and `resumed`. As a context it records how the work ended."""
+
+    def __init__(self, path, info, resumed, lock):
+        self.path, self.info, self.resumed, self._lock = path, info, resumed, lock
+
+    def update(self, **values):
+        """Writes values into `run.json`; dicts (seconds, final, data) are merged key by key."""
+        for key, value in values.items():
+            old = self.info.get(key)
+            self.info[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        write_json(self.path / "run.json", self.info)
+
+    def close(self, state, **values):
+        """Records the state ("finished" | "failed" | "interrupted") and lets other processes in."""
+        try:
+            self.update(state=state, ended=_now(), **values)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if kind is None:
+            self.close("finished")
+        elif issubclass(kind, KeyboardInterrupt):
+            self.close("interrupted")
+        else:
+            self.close("failed", error=f"{kind.__name__}: {error}".splitlines()[0])
+
+
+def open_run(path, recipe, backend, *, overwrite=False, resume=True):
+    """Makes or resumes the Run in directory `path` and locks it; of many hosts only the first may. With `overwrite` the
+    run that was there is removed first. Raises BadInput where `check_run` does, or if a living process holds it."""
+    path = place(path)
+    check_run(path, recipe, backend, overwrite=overwrite, resume=resume)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path) if local(path) else None
+    except OSError as error:
+        raise BadInput(f"run {path}: cannot be made: {error.strerror}") from None
+    try:
+        old = check_run(path, recipe, backend, overwrite=overwrite, resume=resume)  # nobody else can change it now
+        if old and overwrite:
+            _clear(path, old)
+            old = None
+        info = old or {"schema_version": SCHEMA_VERSION, "backend": backend, "recipe_name": recipe.name,
+                       "recipe_hash": recipe.hash, "state": "running", "starts": 0, "started": _now(), "versions": {},
+                       "devices": [], "data": {}, "seconds": {}, "final": {}}
+        for key in ("ended", "error"):
+            info.pop(key, None)
+        run = Run(path, info, bool(old), lock)
+        run.update(state="running", starts=info["starts"] + 1, versions=versions())
+        write_text(path / "recipe.toml", dumps(recipe))
+    except BaseException:
+        if lock is not None:
+            os.close(lock)
+        raise
+    return run
+
+
+def check_run(path, recipe, backend, *, overwrite=False, resume=True):
+    """What `run.json` of an existing run holds, or None; writes nothing. Raises BadInput if the directory is no run,
+    or, unless `overwrite`, holds a finished run, one of another recipe or backend, or one that `resume` forbids."""
+    path = place(path)
+    try:
+        if path.exists() and not path.is_dir():
+            raise BadInput(f"run {path}: a file, but a run is a directory")
+        names = [entry.name for entry in path.iterdir()] if path.exists() else []
+    except OSError as error:
+        raise BadInput(f"run {path}: cannot be read: {error.strerror}") from None
+    if not any(_counts(name) for name in names):
+        return None
+    old = read_run(path)
+    if overwrite:
+        return old
+    if old.get("removing"):
+        raise BadInput(f"run {path}: its removal was cut short; pass --overwrite to complete it")
+    if old["backend"] != backend:
+        raise BadInput(f"run {path}: made by backend {old['backend']}, not {backend}; choose another directory")
+    if old["recipe_hash"] != recipe.hash:
+        raise BadInput(f"run {path}: made from another recipe ({_what_differs(path, recipe)}); "
+                       "choose another directory or pass --overwrite")
+    if old["state"] == "finished":
+        raise BadInput(f"run {path}: holds a finished run; choose another directory or pass --overwrite")
+    if not resume:
+        raise BadInput(f"run {path}: holds an unfinished run; resume it, or pass --overwrite")
+    return old
+
+
+def read_run(path):
+    """What `run.json` holds; raises BadInput if the directory is no run."""
+    path = place(path)
+    try:
+        info = json.loads((path / "run.json").read_text())
+    except FileNotFoundError:
+        raise BadInput(f"run {path}: not a run (there is no run.json)") from None
+    except (OSError, ValueError, RecursionError):
+        raise BadInput(f"run {path}: run.json cannot be read; take the directory away by hand") from None
+    needed = {"backend", "recipe_hash", "state", "starts"}
+    if not isinstance(info, dict) or needed - info.keys() or info.get("schema_version") != SCHEMA_VERSION:
+        raise BadInput(f"run {path}: run.json is not one of schema_version {SCHEMA_VERSION}")
+    return info
+
+
+def _counts(name):
+    """Whether a file makes a directory non-empty: the lock and what a crash left of an atomic write do not."""
+    return name != ".lock" and not (name.startswith(".") and name.endswith(".tmp"))
+
+
+def _lock(path):
+    """An open file descriptor that holds the directory until it is closed or the process dies."""
+    lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 32).decode(errors="replace").strip()
+        os.close(lock)
+        raise BadInput(f"run {path}: process {owner or '?'} is writing it; wait, or choose another directory") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _clear(path, old):
+    """Empties a run's directory. `run.json` goes last and says so first, so that a crash in between stays visible."""
+    write_json(path / "run.json", {**old, "state": "failed", "removing": True})
+    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "run.json"):
+        if entry.name == ".lock":
+            continue
+        if not entry.is_dir() or (local(entry) and entry.is_symlink()):
+            entry.unlink()
+        elif local(entry):
+            shutil.rmtree(entry)
+        else:
+            entry.rmtree()
+
+
+def _what_differs(path, recipe):
+    with suppress(OSError, ValueError, RecursionError):
+        lines = differences(tomllib.loads((path / "recipe.toml").read_text()), tomllib.loads(dumps(recipe)))
+        return ", ".join(lines[:5]) + f" and {len(lines) - 5} more" * (len(lines) > 5)
+    return "its recipe.toml cannot be read"
+
+
+def _now():
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+# ---- metrics
+
+def read_metrics(path):
+    """The dicts of a run's `metrics.jsonl`, in order; a last line that a crash cut short is left out."""
+    file = place(path) / "metrics.jsonl"
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            raise BadInput(f"{file}: line {number} is not JSON; take it out by hand") from None
+    return entries
+
+
+class Logger:
+    """Appends to `metrics.jsonl` and to TensorBoard's events under the same names. On resuming, `start` is the first
+    step that will be logged anew: what either holds from there on is dropped, so nothing is there twice."""
+
+    def __init__(self, path, start=0):
+        from tensorboardX import SummaryWriter  # 0.3 s
+
+        self._file = place(path) / "metrics.jsonl"
+        self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
+        self._rewrite()
+        self._events = SummaryWriter(str(path), purge_step=start or None)
+
+    def log(self, step, metrics):
+        """One line: `log(7, {"train/loss": 2.5})` writes {"step": 7, "train/loss": 2.5}. The values are numbers."""
+        metrics = plain(metrics)
+        line = _line({"step": int(step), **metrics})
+        if local(self._file):
+            with self._file.open("a") as file:
+                file.write(line)
+        else:
+            self._lines.append(line)
+            self._rewrite()
+        for tag, value in metrics.items():
+            self._events.add_scalar(tag, math.nan if value is None else value, int(step))
+
+    def close(self):
+        """Writes out what TensorBoard's writer still holds."""
+        self._events.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _rewrite(self):
+        write_text(self._file, "".join(self._lines))
+
+
+def _line(entry):
+    return json.dumps(entry, allow_nan=False) + "\n"

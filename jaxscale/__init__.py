@@ -1,0 +1,1 @@
+"""Trains with Flax NNX on JAX under jit and NamedSharding. Knows no TensorFlow."""

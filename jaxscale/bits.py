@@ -1,0 +1,52 @@
+"""The shared random bits of `common/bits.py`, drawn in JAX: Threefry-2x32, bit for bit.
+
+Written out because `jax.random.bits` numbers the elements of a whole array: here a row's bits depend on its global
+number alone, so that they are the same in any micro-batch and in any order of rows.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from common.bits import PARITY, ROTATIONS, keep_below
+
+
+def threefry_2x32(key, hi, lo):
+    """Two uint32 arrays encrypted under `key` (uint32, shape (2,)); returns two uint32 arrays."""
+    schedule = key[0], key[1], key[0] ^ key[1] ^ word(PARITY)
+    hi, lo = hi + schedule[0], lo + schedule[1]
+    for i in range(5):
+        for r in ROTATIONS[i % 2]:
+            hi = hi + lo
+            lo = ((lo << word(r)) | (lo >> word(32 - r))) ^ hi
+        hi = hi + schedule[(i + 1) % 3]
+        lo = lo + schedule[(i + 2) % 3] + word(i + 1)
+    return hi, lo
+
+
+def fold_in(key, data):
+    """A key of its own for `data` (a uint32 scalar): uint32, shape (2,)."""
+    return jnp.stack(threefry_2x32(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32)))
+
+
+def draw(key, rows_B, size):
+    """uint32 bits, shape (B, size), of the global rows `rows_B` (uint32)."""
+    column = jnp.arange(size, dtype=jnp.uint32)[None]
+    hi, lo = threefry_2x32(key, *jnp.broadcast_arrays(rows_B[:, None], column))
+    return hi ^ lo
+
+
+def dropout(x, key, rows_B, rate, place):
+    """x with elements kept with probability 1 - rate and scaled by 1 / (1 - rate).
+
+    Args:
+      x: float, shape (B, ...). key: uint32 (2,), already folded with the step. rows_B: uint32 (B,), global rows.
+      place: `name_word` of the canonical name of the place that draws.
+    """
+    bits = draw(fold_in(key, place), rows_B, math.prod(x.shape[1:]))
+    keep = bits >> word(9) < word(keep_below(rate))
+    return jnp.where(keep.reshape(x.shape), x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
+
+
+def word(value):
+    return jnp.uint32(value)

@@ -1,0 +1,57 @@
+"""The models, as Flax NNX modules."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxscale.models import convnet, decoder, mlp
+
+BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
+POLICIES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+
+
+def build(recipe, classes, example_shape):
+    """A model of the recipe as shapes alone: (graph, {name: Variable of ShapeDtypeStruct}), nothing allocated.
+
+    Args:
+      recipe: the recipe; its model, data, train.precision and jax sections are read.
+      classes: size of the vocabulary, or number of classes.
+      example_shape: (T,) for text, (H, W, C) for images.
+    Returns: the static graph for `nnx.merge`, and its tensors by dotted path. Where the recipe scans over blocks the
+      path `blocks.NAME` holds the tensors `block_0.NAME`, `block_1.NAME`, ... stacked along a first axis.
+    """
+    policy = POLICIES[recipe.train.precision]
+    masters = jnp.float64 if policy == jnp.float64 else jnp.float32
+    kinds = {"dtype": policy, "param_dtype": masters}
+    module = nnx.eval_shape(lambda: BUILDERS[recipe.model.family](recipe, classes, example_shape, kinds))
+    graph, state = nnx.split(module)
+    return graph, {".".join(path): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def input_specs(recipe, example_shape):
+    """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
+    text = recipe.model.family == "decoder"
+    image = "float64" if recipe.train.precision == "float64" else "float32"
+    specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
+    if text:
+        specs["positions"] = ((None, *example_shape), "int32")
+        if not recipe.data.cross_documents:
+            specs["segments"] = ((None, *example_shape), "int32")
+    if recipe.model.dropout:
+        specs |= {"row": ((None,), "uint32"), "key": ((2,), "uint32")}
+    return specs
+
+
+def merge(graph, variables):
+    """The module of a graph and {dotted path: Variable}."""
+    return nnx.merge(graph, nnx.from_flat_state([(tuple(name.split(".")), v) for name, v in variables.items()]))
+
+
+def canonical_variables(tensors):
+    """{canonical name: array} of {dotted path: array}: stacked blocks come apart."""
+    named = {}
+    for path, tensor in tensors.items():
+        if path.startswith("blocks."):
+            named |= {f"block_{i}.{path.removeprefix('blocks.')}": layer for i, layer in enumerate(tensor)}
+        else:
+            named[path] = tensor
+    return named

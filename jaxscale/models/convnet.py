@@ -1,0 +1,73 @@
+"""A small residual network with batch norm in Flax NNX; a module's path is its canonical name."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from common.bits import name_word
+from common.parameters import convnet_blocks
+from jaxscale.models.layers import dropout
+
+
+def build(recipe, classes, example_shape, kinds):
+    """A module from a dict of inputs (`inputs` (B, H, W, C), and where used `row` and `key`) to logits (B, classes)."""
+    return ConvNet(recipe.model, classes, example_shape[-1], kinds)
+
+
+class Part(nnx.Module):
+    """A named group of modules."""
+
+
+class ConvNet(nnx.Module):
+    """A stem, residual blocks, the mean over positions and a linear head."""
+
+    def __init__(self, m, classes, channels, kinds):
+        rngs = nnx.Rngs(0)
+        self.m = m
+        self.stem = Part()
+        self.stem.conv = conv(channels, m.channels[0], 3, 1, kinds, rngs)
+        self.stem.norm = norm(m, m.channels[0], kinds, rngs)
+        for block in convnet_blocks(m):
+            stage, name = block.name.split(".")
+            if not hasattr(self, stage):
+                setattr(self, stage, Part())
+            setattr(getattr(self, stage), name, Block(m, block, kinds, rngs))
+        self.head = nnx.Linear(m.channels[-1], classes, **kinds, rngs=rngs)
+
+    def __call__(self, batch, training=False):
+        x = batch["inputs"].astype(self.head.dtype)
+        x = nnx.relu(self.stem.norm(self.stem.conv(x), use_running_average=not training))
+        for block in convnet_blocks(self.m):
+            stage, name = block.name.split(".")
+            x = getattr(getattr(self, stage), name)(x, training)
+        x = jnp.mean(x, (1, 2))
+        x = dropout(x, batch, self.m.dropout, name_word("pool.dropout"), training)
+        logits = self.head(x)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+class Block(nnx.Module):
+    """relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))."""
+
+    def __init__(self, m, block, kinds, rngs):
+        self.conv_1 = conv(block.inputs, block.outputs, 3, block.stride, kinds, rngs)
+        self.norm_1 = norm(m, block.outputs, kinds, rngs)
+        self.conv_2 = conv(block.outputs, block.outputs, 3, 1, kinds, rngs)
+        self.norm_2 = norm(m, block.outputs, kinds, rngs)
+        self.projects = block.projects
+        if block.projects:
+            self.shortcut = conv(block.inputs, block.outputs, 1, block.stride, kinds, rngs)
+
+    def __call__(self, x, training):
+        y = nnx.relu(self.norm_1(self.conv_1(x), use_running_average=not training))
+        y = self.norm_2(self.conv_2(y), use_running_average=not training)
+        return nnx.relu((self.shortcut(x) if self.projects else x) + y)
+
+
+def conv(inputs, outputs, size, stride, kinds, rngs):
+    return nnx.Conv(inputs, outputs, (size, size), (stride, stride), use_bias=False, **kinds, rngs=rngs)
+
+
+def norm(m, channels, kinds, rngs):
+    """Batch norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
+    return nnx.BatchNorm(channels, momentum=m.norm_momentum, epsilon=m.norm_epsilon, use_fast_variance=False,
+                         **kinds, rngs=rngs)

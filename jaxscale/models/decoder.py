@@ -1,0 +1,121 @@
+"""A pre-norm transformer decoder in Flax NNX; a module's path is its canonical name."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from common.bits import name_word
+from jaxscale.models.layers import activation, attend, causal_attention, dot_general, dropout, rotary
+
+DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
+REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None}
+
+
+def build(recipe, classes, example_shape, kinds):
+    """A module from a dict of inputs (`inputs`, `positions`, and where used `segments`, `row`, `key`) to logits."""
+    return Decoder(recipe.model, recipe.jax, classes, example_shape[0], kinds)
+
+
+class Decoder(nnx.Module):
+    """Embedding, blocks (stacked under one scan where the recipe says so), norm and head."""
+
+    def __init__(self, m, execution, classes, length, kinds):
+        rngs = nnx.Rngs(0)
+        self.m, self.execution, self.kinds = m, execution, kinds
+        self.embedding = nnx.Embed(classes, m.width, **kinds, rngs=rngs)
+        if m.positions == "learned":
+            self.position = nnx.Embed(length, m.width, **kinds, rngs=rngs)
+        if execution.scan:
+            self.blocks = nnx.vmap(lambda rngs: Block(m, length, kinds, rngs))(rngs.split(m.layers))
+        else:
+            for i in range(m.layers):
+                setattr(self, f"block_{i}", Block(m, length, kinds, rngs))
+        self.norm = norm(m, kinds, rngs)
+        if not m.tied:
+            self.head = nnx.Linear(m.width, classes, use_bias=False, **kinds, dot_general=dot_general, rngs=rngs)
+
+    def __call__(self, batch, training=False):
+        x = self.embedding(batch["inputs"])
+        if self.m.positions == "learned":
+            x = x + self.position(batch["positions"])
+        x = dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training)
+        x = self.norm(self.through_blocks(x, batch, training))
+        logits = attend(self.embedding, x) if self.m.tied else self.head(x)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+    def through_blocks(self, x, batch, training):
+        """x (B, T, D) after all blocks: one scanned body, or one block after another; the numbers are the same."""
+        layers = range(self.m.layers)
+        places = jnp.array([[name_word(f"block_{i}.{drop}") for drop in DROPS] for i in layers], jnp.uint32)
+
+        def body(x, block_and_places):
+            (graph, weights), places = block_and_places
+            return nnx.merge(graph, weights)(x, batch, places, training)
+
+        if self.execution.remat != "none":
+            body = jax.checkpoint(body, policy=REMAT[self.execution.remat])
+        if self.execution.scan:
+            graph, weights = nnx.split(self.blocks)
+            return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
+        for i in layers:
+            x = body(x, (nnx.split(getattr(self, f"block_{i}")), places[i]))
+        return x
+
+
+class Block(nnx.Module):
+    """x + attention(norm(x)), then x + feedforward(norm(x)), each with dropout on its output."""
+
+    def __init__(self, m, length, kinds, rngs):
+        self.rate = m.dropout
+        self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
+        self.attention = Attention(m, length, kinds, rngs)
+        self.feedforward = FeedForward(m, kinds, rngs)
+
+    def __call__(self, x, batch, places, training):
+        x = x + dropout(self.attention(self.norm_1(x), batch), batch, self.rate, places[0], training)
+        return x + dropout(self.feedforward(self.norm_2(x)), batch, self.rate, places[1], training)
+
+
+class Attention(nnx.Module):
+    """Causal attention with grouped queries and, where the recipe says so, rotary positions."""
+
+    def __init__(self, m, length, kinds, rngs):
+        self.m, self.length = m, length
+        self.query = dense(m, m.width, m.heads * m.head_width, kinds, rngs)
+        self.key = dense(m, m.width, m.kv * m.head_width, kinds, rngs)
+        self.value = dense(m, m.width, m.kv * m.head_width, kinds, rngs)
+        self.output = dense(m, m.heads * m.head_width, m.width, kinds, rngs)
+
+    def __call__(self, x, batch):
+        q, k, v = (self.heads(part(x)) for part in (self.query, self.key, self.value))
+        if self.m.positions == "rotary":
+            q, k = (rotary(part, batch["positions"], self.length, self.m.rotary_base) for part in (q, k))
+        return self.output(causal_attention(q, k, v, batch.get("segments")))
+
+    def heads(self, x):
+        return x.reshape(*x.shape[:2], -1, self.m.head_width)
+
+
+class FeedForward(nnx.Module):
+    """down(activation(up(x))), or with SwiGLU (Shazeer 2020) down(silu(gate(x)) up(x))."""
+
+    def __init__(self, m, kinds, rngs):
+        self.activation = m.activation
+        if m.activation == "swiglu":
+            self.gate = dense(m, m.width, m.feedforward, kinds, rngs)
+        self.up = dense(m, m.width, m.feedforward, kinds, rngs)
+        self.down = dense(m, m.feedforward, m.width, kinds, rngs)
+
+    def __call__(self, x):
+        act = activation(self.activation)
+        return self.down(act(self.gate(x)) * self.up(x) if self.activation == "swiglu" else act(self.up(x)))
+
+
+def dense(m, inputs, outputs, kinds, rngs):
+    return nnx.Linear(inputs, outputs, use_bias=m.bias, **kinds, dot_general=dot_general, rngs=rngs)
+
+
+def norm(m, kinds, rngs):
+    """Layer or RMS norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
+    shared = {"epsilon": m.norm_epsilon, "use_fast_variance": False, **kinds, "rngs": rngs}
+    return nnx.RMSNorm(m.width, **shared) if m.norm == "rms" else nnx.LayerNorm(m.width, use_bias=m.bias, **shared)

@@ -1,0 +1,34 @@
+"""A multi-layer perceptron in Flax NNX; a module's path is its canonical name."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+
+from common.bits import name_word
+from jaxscale.models.layers import activation, dot_general, dropout
+
+
+def build(recipe, classes, example_shape, kinds):
+    """A module from a dict of inputs (`inputs` (B, ...), and where used `row` and `key`) to logits (B, classes)."""
+    return MLP(recipe.model, classes, math.prod(example_shape), kinds)
+
+
+class MLP(nnx.Module):
+    """Hidden layers, each with its activation and dropout, and a linear head."""
+
+    def __init__(self, m, classes, inputs, kinds):
+        rngs = nnx.Rngs(0)
+        self.m = m
+        for i, width in enumerate(m.hidden):
+            setattr(self, f"layer_{i}", nnx.Linear(inputs, width, **kinds, dot_general=dot_general, rngs=rngs))
+            inputs = width
+        self.head = nnx.Linear(inputs, classes, **kinds, dot_general=dot_general, rngs=rngs)
+
+    def __call__(self, batch, training=False):
+        x = batch["inputs"].reshape(len(batch["inputs"]), -1).astype(self.head.dtype)
+        for i in range(len(self.m.hidden)):
+            x = activation(self.m.activation)(getattr(self, f"layer_{i}")(x))
+            x = dropout(x, batch, self.m.dropout, name_word(f"layer_{i}.dropout"), training)
+        logits = self.head(x)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

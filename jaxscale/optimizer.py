@@ -1,0 +1,59 @@
+"""The optimizers of a recipe as optax transforms; the one semantics is written at `common.recipe.Optimizer`.
+
+Own code stands only where optax's semantics cannot be set, and says why.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from common.parameters import is_decayed
+from common.schedules import learning_rates
+
+
+def make_optimizer(recipe):
+    """An optax transform over {path: array}; the gradients it is given are already clipped."""
+    o = recipe.optimizer
+    masters = jnp.float64 if recipe.train.precision == "float64" else jnp.float32
+    table = learning_rates(recipe)
+    rate = optax.scale_by_learning_rate(lambda count: jnp.asarray(table, masters)[count])
+    decay = optax.add_decayed_weights(o.weight_decay, mask=lambda weights: {path: is_decayed(path) for path in weights})
+    adam = optax.scale_by_adam(o.beta1, o.beta2, o.epsilon)
+    if o.name == "adamw":
+        return optax.chain(adam, decay, rate)
+    if o.name == "sgd":
+        return optax.chain(optax.trace(o.momentum, o.nesterov) if o.momentum else optax.identity(), decay, rate)
+    if o.name == "lion":
+        return optax.chain(optax.scale_by_lion(o.beta1, o.beta2), decay, rate)
+    return optax.chain(adam, decay, trust_ratio(), rate)
+
+
+def slots(optimizer_state):
+    """{slot: {path: array}}; the names are those of the canonical semantics."""
+    first = optimizer_state[0]
+    found = {"m": getattr(first, "mu", getattr(first, "trace", None)), "v": getattr(first, "nu", None)}
+    return {slot: tensors for slot, tensors in found.items() if tensors is not None}
+
+
+def clip(gradients, limit):
+    """Gradients within a global norm of `limit` (0: unclipped), and the norm before."""
+    norm = optax.tree.norm(gradients)
+    if limit:
+        gradients, _ = optax.clip_by_global_norm(limit).update(gradients, optax.EmptyState())
+    return gradients, norm
+
+
+def average(averages, weights, decay):
+    """One step of the weights' moving average, from the first weights and without debiasing."""
+    return optax.incremental_update(weights, averages, 1 - decay)
+
+
+def trust_ratio():
+    """LAMB's |w| / |u| for each canonical tensor: optax would take blocks stacked under a scan for one tensor."""
+
+    def ratio(path, update, weight):
+        axes = tuple(range(path.startswith("blocks."), update.ndim))
+        w, u = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (weight, update))
+        return update * jnp.where((w > 0) & (u > 0), w / jnp.where(u > 0, u, 1), 1)
+
+    return optax.stateless(lambda updates, weights: {path: ratio(path, updates[path], weights[path]) for path in updates})

@@ -1,0 +1,205 @@
+"""Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx, struct
+
+from common import bits as shared_bits
+from common.loop import Room, run_training
+from common.metrics import statistics
+from common.parameters import initial_value, is_trained, parameters
+from common.recipe import master_dtype
+from common.schedules import learning_rates
+from jaxscale import bits
+from jaxscale.checkpoint import Checkpoints
+from jaxscale.devices import open_devices, place
+from jaxscale.models import build, canonical_variables, input_specs, merge
+from jaxscale.optimizer import average, clip, make_optimizer, slots
+
+
+@struct.dataclass
+class State:
+    """All that a step reads and moves, by dotted path: a step takes one and returns the next."""
+
+    step: jax.Array  # int32: updates done
+    weights: dict
+    running: dict  # running statistics, moved by the forward pass
+    optimizer: optax.OptState
+    averages: dict
+    graph: nnx.GraphDef = struct.field(pytree_node=False)
+
+
+def train(recipe, run_dir, **options):
+    """Trains a recipe into a run directory; see `common.loop.run_training`."""
+    return run_training(ROOM, recipe, run_dir, **options)
+
+
+def new_state(recipe, dataset, devices):
+    """The state before the first step: canonical first values, born where they lie on the mesh."""
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    graph, shapes = build(recipe, dataset.classes, dataset.example_shape)
+    first = {path: jax.device_put(initial(path, tree, recipe), devices.state) for path in shapes}
+    weights = {path: x for path, x in first.items() if is_trained(path)}
+    running = {path: x for path, x in first.items() if not is_trained(path)}
+    averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
+    optimizer = jax.jit(make_optimizer(recipe).init, out_shardings=devices.state)(weights)
+    return State(jax.device_put(jnp.zeros((), jnp.int32), devices.state), weights, running, optimizer, averages, graph)
+
+
+def initial(path, tree, recipe):
+    """The first value at a path: a canonical tensor, or the blocks' tensors stacked."""
+    dtype = master_dtype(recipe)
+    if not path.startswith("blocks."):
+        return initial_value(path, tree[path], recipe.seed, dtype)
+    names = [f"block_{i}.{path.removeprefix('blocks.')}" for i in range(recipe.model.layers)]
+    return jnp.stack([initial_value(name, tree[name], recipe.seed, dtype) for name in names])
+
+
+def make_step(recipe, state, devices):
+    """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
+    optimizer, table = make_optimizer(recipe), learning_rates(recipe)
+
+    def compute(state, number, batch):
+        gradients, running, sums = sum_gradients(recipe, state, number, batch)
+        gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
+        gradients, norm = clip(gradients, recipe.optimizer.clip_norm)
+        metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
+                   "gradient_norm": norm, "learning_rate": jnp.asarray(table, norm.dtype)[state.step]}
+        updates, moments = optimizer.update(gradients, state.optimizer, state.weights)
+        weights = optax.apply_updates(state.weights, updates)
+        averages = average(state.averages, weights, recipe.optimizer.ema) if state.averages else {}
+        moved = State(state.step + 1, weights, running, moments, averages, state.graph)
+        due = jnp.isfinite(metrics["loss"]) & (number == state.step)
+        return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, state), metrics
+
+    compiled = jax.jit(compute, donate_argnums=0, in_shardings=(devices.state, None, devices.batch),
+                       out_shardings=(devices.state, devices.state))
+
+    def step(state, number, batch):
+        return compiled(state, jnp.int32(number), place(devices, batch))
+
+    return step
+
+
+def sum_gradients(recipe, state, number, batch):
+    """Gradients of the summed loss over the micro-batches of one update, the running statistics after it, and the
+    sums of its statistics."""
+    key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+
+    def objective(weights, running, part):
+        variables = {path: nnx.Param(x) for path, x in weights.items()}
+        variables |= {path: nnx.BatchStat(x) for path, x in running.items()}
+        model = merge(state.graph, variables)
+        logits = model(model_inputs(recipe, part, key), training=True)
+        total, sums = loss_sums(recipe, logits, part)
+        return total, (running_of(model), sums)
+
+    def one(running, part):
+        gradients, (running, sums) = jax.grad(objective, has_aux=True)(state.weights, running, part)
+        return running, (gradients, sums)
+
+    if recipe.train.accumulate == 1:
+        running, (gradients, sums) = one(state.running, batch)
+        return gradients, running, sums
+    parts = {name: x.reshape(recipe.train.accumulate, -1, *x.shape[1:]) for name, x in batch.items()}
+
+    def add(carry, part):
+        running, totals = carry
+        running, values = one(running, part)
+        return (running, jax.tree.map(jnp.add, totals, values)), None
+
+    first = one(state.running, {name: x[0] for name, x in parts.items()})
+    (running, (gradients, sums)), _ = jax.lax.scan(add, first, {name: x[1:] for name, x in parts.items()})
+    return gradients, running, sums
+
+
+def running_of(model):
+    """{path: array} of a module's running statistics."""
+    return {".".join(path): v[...] for path, v in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
+
+
+def model_inputs(recipe, batch, key):
+    """What the model reads of a batch."""
+    batch = {**batch, "key": key}
+    specs = input_specs(recipe, batch["inputs"].shape[1:])
+    return {name: batch[name].astype(dtype) for name, (_, dtype) in specs.items()}
+
+
+def loss_sums(recipe, logits, batch):
+    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}.
+
+    Cross-entropy against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2.
+    """
+    weights = batch["weights"].astype(logits.dtype)
+    smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+    if smoothing:
+        uniform = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
+        losses = (1 - smoothing) * losses + smoothing * uniform
+    if z_loss:
+        losses += z_loss * jnp.square(jax.nn.logsumexp(logits, -1))
+    objective = jnp.sum(weights * losses)
+    hits = jnp.argmax(logits, -1) == batch["labels"]
+    return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
+
+
+def make_evaluate(recipe, state, devices):
+    """Evaluation: (state, batches) to the summed statistics over them, with the averaged weights where there are any."""
+
+    def compute(state, batch):
+        variables = {path: nnx.Param(x) for path, x in (state.averages or state.weights).items()}
+        model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
+        logits = model(model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32)))
+        return statistics(jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype))
+
+    compiled = jax.jit(compute, in_shardings=(devices.state, devices.batch), out_shardings=devices.state)
+
+    def evaluate(state, batches):
+        totals = {}
+        for batch in batches:
+            for name, value in compiled(state, place(devices, batch)).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return totals
+
+    return evaluate
+
+
+def state_tensors(state):
+    """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": NumPy array}."""
+    groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer)
+    groups |= {"ema": state.averages} if state.averages else {}
+    return {f"{group}/{name}": np.asarray(x) for group, tensors in groups.items()
+            for name, x in canonical_variables(tensors).items()}
+
+
+def step_tensors(recipe, state, devices, number, batch):
+    """What one step computes before its update, in that order: {"logits", "loss", "gradients/NAME": NumPy array}.
+
+    The gradients are of the mean loss, not clipped.
+    """
+
+    def compute(state, number, batch):
+        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+        variables = {path: nnx.Param(x) for path, x in state.weights.items()}
+        model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
+        logits = model(model_inputs(recipe, batch, key), training=True)
+        gradients, _, sums = sum_gradients(recipe, state, number, batch)
+        return logits, sums, gradients
+
+    compiled = jax.jit(compute, in_shardings=(devices.state, None, devices.batch), out_shardings=devices.state)
+    logits, sums, gradients = compiled(state, jnp.int32(number), place(devices, batch))
+    weight = np.asarray(sums["weight"])
+    return {"logits": np.asarray(logits), "loss": np.asarray(sums["loss"] / sums["weight"]),
+            **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype)
+               for name, g in canonical_variables(gradients).items()}}
+
+
+def numerics(recipe):
+    """JAX has float64 only where it is switched on."""
+    return jax.enable_x64(recipe.train.precision == "float64")
+
+
+ROOM = Room(backend="jax", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
+            make_evaluate=make_evaluate, state_tensors=state_tensors, step_tensors=step_tensors, Checkpoints=Checkpoints)

@@ -1,0 +1,242 @@
+"""The report: complete, self-contained, escaped, deterministic, and calm about what is missing or not finite."""
+
+import copy
+import html
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks.plots import sig
+from benchmarks.report import write_report
+
+SECTIONS = ["verdict", "compared", "ladder", "convergence", "divergence", "performance", "held-out", "limits",
+            "reproduce"]
+OPTIONAL = ["held_out", "performance", "tensors", "null_directions", "data", "differences"]
+HOSTILE = "</script><script>alert('x')</script>"
+
+
+def curve(noise, horizon=None, steps=200, seed=0):
+    """A fake loss curve whose two sides differ by a noise that grows and is sometimes exactly zero."""
+    random = np.random.default_rng(seed)
+    at = np.arange(steps)
+    loss = 2.1 + 3.4 * np.exp(-at / 55) + 0.06 * random.standard_normal(steps)
+    envelope = noise * (0.4 + at / 60) * (1 + 0.2 * random.random(steps))
+    difference = envelope * random.lognormal(-0.3, 0.7, steps) * (random.random(steps) > 0.12)
+    difference[0] = 0.0
+    return {"steps": at.tolist(), "keras": loss.tolist(), "jax": (loss + difference).tolist(),
+            "difference": difference.tolist(), "envelope": envelope.tolist(), "bound": (8 * envelope).tolist(),
+            "horizon": horizon}
+
+
+def side(milliseconds, compile_seconds, seed):
+    random = np.random.default_rng(seed)
+    times = milliseconds * (1 + 0.04 * random.gamma(1.5, 1, 200))
+    times[17] *= 3
+    median = float(np.median(times))
+    return {"compile_seconds": compile_seconds, "step_ms": times.tolist(), "step_ms_median": median,
+            "step_ms_interval": [median * 0.994, median * 1.007], "throughput": 2048e3 / median, "unit": "tokens/s",
+            "mfu": 0.31 + seed / 50, "mfu_convention": "6N, peak measured by a matrix product",
+            "bare_step_ms_median": median * 0.985, "loop_overhead_percent": 1.5, "data_ratio": 410.0,
+            "seconds": {"compile": compile_seconds, "train": median / 5, "evaluate": 2.4, "data_wait": 0.05}}
+
+
+def rung(name, title, proves, worst, bound, origin, where, checks=()):
+    agrees = worst <= bound
+    return {"name": name, "title": title, "proves": proves, "agrees": agrees, "worst": worst, "bound": bound,
+            "bound_from": origin, "where": where, "smallest_tolerance": worst,
+            "margin": bound / worst if worst else None,
+            "checks": [{"what": w, "agrees": x <= b, "worst": x, "bound": b, "where": p} for w, x, b, p in checks]}
+
+
+def fake_verdict():
+    eps = 2.0**-52
+    return {
+        "schema_version": 1, "agrees": True, "precision": "float32", "steps": 200, "horizon": 150, "plant": None,
+        "sentence": "Keras and JAX are the same training: six rungs hold, up to the float32 horizon at step 150.",
+        "recipe": {"name": "decoder-tiny", "hash": "9f2c41d07be83a55",
+                   "toml": '[model]\nfamily = "decoder"\nlayers = 4\ndropout = 0.1\n\n[train]\nsteps = 200\n'},
+        "rungs": [
+            rung("P0", "contract", "that batches, first weights, random bits, schedules and recipe are the same", 0.0,
+                 0.0, "bitwise", "none differs", [("batch hashes, 200 steps", 0.0, 0.0, "-"),
+                                                  ("first weights, 52 tensors", 0.0, 0.0, "-"),
+                                                  ("dropout bits", 0.0, 0.0, "-"), ("learning rates", 0.0, 0.0, "-")]),
+            rung("P2", "gradient", "the step-0 loss, the logits and every gradient", 3.1e-15, 16 * eps,
+                 "16 eps of float64", "block_3.attention.query.kernel",
+                 [("loss", 0.0, 16 * eps, "loss"), ("logits", 1.9e-15, 16 * eps, "logits"),
+                  ("gradients", 3.1e-15, 16 * eps, "block_3.attention.query.kernel")]),
+            rung("P3", "optimizer", "that identical gradients move both optimizers alike", 6.6e-16, 8 * eps,
+                 "8 eps a step", "block_0.mlp.up.kernel"),
+            rung("P4", "semantics", "the float64 trajectory over 200 steps, dropout on", 4.4e-15, 2.1e-14,
+                 "8 x the float64 twin", "loss, step 183"),
+            rung("P5", "numerics", "the float32 trajectory up to the horizon", 1.1e-6, 4.2e-6,
+                 "4 x the permuted-twin envelope", "block_1.norm.scale, step 140"),
+            rung("P6", "sharding", "1 against 8 devices, each backend", 2.2e-6, 4.2e-6,
+                 "4 x the permuted-twin envelope", "embedding.table, step 96")],
+        "skipped": [{"name": "P7", "why": "needs 5 seeds a side; this run had 1"}],
+        "curves": {"float32": curve(3e-7, horizon=150, seed=1), "float64": curve(6e-16)},
+        "held_out": {"keras": {"loss": 2.1934561, "perplexity": 8.9661, "bits_per_byte": 3.16448, "accuracy": 0.4123},
+                     "jax": {"loss": 2.1934569, "perplexity": 8.966107, "bits_per_byte": 3.164481, "accuracy": 0.4123}},
+        "performance": {"keras": side(412.0, 14.2, 1), "jax": side(448.0, 9.7, 2)},
+        "tensors": [{"step": 140 - i, "tensor": f"block_{i % 4}.attention.output.kernel",
+                     "kind": ("weights", "gradient")[i % 2], "difference": 1.1e-6 / (i + 1), "bound": 4.2e-6,
+                     "ratio": 0.26 / (i + 1)} for i in range(12)],
+        "null_directions": [f"block_{i}.attention.key.bias" for i in range(4)],
+        "data": {"source": "stdlib", "documents": 1742, "tokens": 10983211, "sha256": "1d" * 32},
+        "versions": {"keras": {"keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"},
+                     "jax": {"jax": "0.10.2", "flax": "0.12.8", "optax": "0.2.8", "numpy": "2.4.6"}},
+        "devices": {"keras": ["cpu x 8 (simulated)"], "jax": ["cpu x 8 (simulated)"]},
+        "differences": [["runtime", "tensorflow 2.21.0, XLA", "jax 0.10.2, XLA"],
+                        ["optimizer", "keras.optimizers.Adam, eps scaled per step", "optax.adamw, eps 1e-8"],
+                        ["parallelism", "tf.distribute.MirroredStrategy", "jit over a mesh of 8"]],
+        "assumptions": ["Both runs had the machine to themselves.", "Both saw the same CPU model."],
+        "limits": ["No TPU or GPU was used.", "One seed."],
+        "commands": ["twinscale verify recipes/decoder-tiny.toml --out runs/verify",
+                     "twinscale report runs/verify"],
+    }
+
+
+def written(verdict, out):
+    out.mkdir(exist_ok=True)
+    write_report(verdict, out)
+    return (out / "report.html").read_text(), (out / "report.md").read_text()
+
+
+def embedded(page):
+    return json.loads(re.search(r'<script type="application/json" id="verdict-json">(.*?)</script>', page, re.S)[1])
+
+
+def test_equal_input_gives_equal_bytes_whatever_the_order_of_keys(tmp_path):
+    def backwards(value):
+        return {k: backwards(v) for k, v in reversed(value.items())} if isinstance(value, dict) else value
+
+    assert written(fake_verdict(), tmp_path / "a") == written(backwards(fake_verdict()), tmp_path / "b")
+
+
+def test_sections_come_in_order_in_both_files(tmp_path):
+    page, text = written(fake_verdict(), tmp_path)
+    assert re.findall(r'<section id="([^"]+)"', page) == SECTIONS
+    assert re.findall(r"^## (.*)", text, re.M) == re.findall(r"<h2>(.*?)</h2>", page)
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path):
+    page, _ = written(fake_verdict(), tmp_path)
+    assert all(target.startswith("#") for target in re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert not re.search(r"@import|url\((?!#)|<link|<img", page)
+    assert len(page) < 2_000_000
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("steps", [50_000])
+def test_a_long_run_stays_small_and_keeps_its_worst_step(tmp_path, steps):
+    verdict = fake_verdict()
+    verdict["curves"] = {"float64": curve(6e-16, steps=steps)}
+    verdict["curves"]["float64"]["difference"][31_416] = 0.5
+    verdict["performance"]["keras"]["step_ms"] *= 500
+    page, text = written(verdict, tmp_path)
+    assert len(page.encode()) < 2_000_000
+    assert "0.50, at step 31,416" in page and "0.50, at step 31,416" in text
+    assert "above the bound" in page[page.index("<figure>", page.index('id="convergence"')):]
+    assert "shortened to fit" in page and embedded(page)["recipe"] == verdict["recipe"]
+
+
+def test_everything_shown_is_escaped(tmp_path):
+    def hostile(value):
+        if isinstance(value, dict):
+            return {key: hostile(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [hostile(v) for v in value]
+        return HOSTILE + "|`$x$ " + value if isinstance(value, str) else value
+
+    verdict = hostile(fake_verdict())
+    verdict["versions"]["keras"][HOSTILE] = HOSTILE
+    verdict["curves"][HOSTILE] = verdict["curves"]["float32"]
+    page, text = written(verdict, tmp_path)
+    assert page.count("<script") == page.count("</script>") == 1
+    assert "alert" in page and embedded(page) == verdict
+    outside_code = re.sub(r"^(`{3,}).*?^\1$|(?<!\\)(`+)(?!`).*?(?<!`)\2(?!`)", "", text, flags=re.S | re.M)
+    assert not re.search(r"(?<!\\)<", outside_code)
+    header, rule = (line for line in text.splitlines() if line.startswith(("| rung", "| :-- | :-- | :-- | --:")))
+    rows = [line for line in text.splitlines() if line.startswith("| \\<") and "agrees" in line]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in [header, rule, *rows]} == {10}
+
+
+@pytest.mark.parametrize("missing", [*[[key] for key in OPTIONAL], OPTIONAL])
+def test_optional_parts_may_be_absent(tmp_path, missing):
+    verdict = {key: value for key, value in fake_verdict().items() if key not in missing}
+    for r in verdict["rungs"]:
+        del r["checks"]
+    page, _ = written(verdict, tmp_path)
+    assert re.findall(r'<section id="([^"]+)"', page) == SECTIONS and embedded(page) == verdict
+
+
+def test_an_empty_verdict_still_makes_a_page(tmp_path):
+    page, text = written({"schema_version": 1, "agrees": False, "sentence": "Nothing ran."}, tmp_path)
+    assert "do not agree" in page and "do not agree" in text and "Undefined" not in page + text
+
+
+def test_one_backend_or_unfinished_figures_are_no_obstacle(tmp_path):
+    verdict = fake_verdict()
+    verdict["performance"] = {"jax": {"step_ms": [1.0, None], "step_ms_median": 1.0}}
+    verdict["held_out"] = {"jax": {"loss": 1.0}}
+    verdict["curves"] = {"float32": {"steps": [0, 1], "keras": [1.0, None], "jax": [1.0, 2.0]},
+                         "float64": {"steps": []}}
+    page, _ = written(verdict, tmp_path)
+    assert "None" not in re.sub(r"<script.*?</script>", "", page).replace("None is", "").replace("None was", "")
+
+
+def test_what_is_not_finite_is_named_and_does_not_break_the_json(tmp_path):
+    verdict = fake_verdict() | {"agrees": False}
+    verdict["rungs"][3] |= {"worst": math.nan, "agrees": False, "margin": None}
+    verdict["rungs"][4] |= {"worst": math.inf, "agrees": False, "margin": 0.0}
+    for key in ("keras", "difference"):
+        verdict["curves"]["float64"][key][20:30] = [math.nan] * 5 + [math.inf] * 5
+    verdict["performance"]["keras"] |= {"step_ms_median": math.nan, "mfu": 1.7}
+    verdict["performance"]["jax"]["step_ms"][3] = -math.inf
+    verdict["tensors"][0]["ratio"] = math.inf
+    page, text = written(verdict, tmp_path)
+    assert embedded(page)["rungs"][3]["worst"] is None and "P4 fails: not finite" in text
+    assert "Not finite: 10 of 200 steps." in text
+    assert "refused: above 100 %" in page
+    assert ">nan" not in page and not re.search(r'd="[^"]*(?:nan|inf)', page)
+
+
+def test_steps_past_the_horizon_are_shown_but_not_judged(tmp_path):
+    verdict = fake_verdict()
+    verdict["curves"] = {"float32": curve(3e-7, horizon=150)}
+    verdict["curves"]["float32"]["difference"][170] = 0.25
+    page, text = written(verdict, tmp_path)
+    assert "None is above the bound. The horizon is step 150; later steps are shown, not judged" in text
+    assert "(they differ by at most 0.25)." in text
+    assert "not judged</text>" in page and "above the bound</text>" not in page
+
+
+def test_all_losses_equal_to_the_last_bit(tmp_path):
+    verdict = fake_verdict()
+    for key in ("difference", "envelope", "bound"):
+        verdict["curves"]["float64"][key] = [0.0] * 200
+    assert "200 of 200 steps are equal to the last bit" in written(verdict, tmp_path)[1]
+
+
+def test_the_embedded_verdict_reads_back_equal(tmp_path):
+    verdict = fake_verdict()
+    assert embedded(written(copy.deepcopy(verdict), tmp_path)[0]) == verdict
+
+
+def test_each_figure_has_a_summary_and_the_markdown_has_it_too(tmp_path):
+    page, text = written(fake_verdict(), tmp_path)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
+    assert len(captions) == page.count("<figure>") == 5
+    for caption in captions:
+        assert html.unescape(caption) in text
+    assert "Closest to its bound is P2, at 0.87 of it" in text
+
+
+@pytest.mark.parametrize("value, words", [
+    (3.14e-15, "3.1e-15"), (0.0421, "0.042"), (1234.4, "1,234"), (0, "0"), (9.99, "10"), (-0.5, "−0.50"),
+    (2e7, "2.0e7"), (math.nan, "not finite"), (math.inf, "not finite"), (None, "not finite")])
+def test_numbers_read_well(value, words):
+    assert sig(value) == words

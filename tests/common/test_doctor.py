@@ -1,0 +1,74 @@
+"""The doctor never fails: it says what is there, what is missing, and what to do."""
+
+import json
+
+import pytest
+
+from common import cli, doctor
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Frameworks that answer without being loaded."""
+    monkeypatch.setattr(doctor, "ASK", {name: "print('hello'); print('[{\"name\": \"d:0\", \"kind\": \"CPU\"}]')"
+                                        for name in doctor.ASK})
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    def take(*names):
+        real = doctor._version
+        monkeypatch.setattr(doctor, "_version", lambda name: None if name in names else real(name))
+    return take
+
+
+def test_the_report_holds_the_machine_and_what_each_framework_sees(quick, capsys):
+    report = doctor.doctor()
+    assert report["schema_version"] == 1 and report["cores"] >= 1 and report["memory_bytes"] > 2**20
+    assert {f: a["devices"][0]["kind"] for f, a in report["devices"].items()} == {"tensorflow": "CPU", "jax": "CPU"}
+    assert report["backends"] == {"keras": True, "jax": True} and report["versions"]["numpy"]
+    doctor.show(report)
+    assert "d:0" in capsys.readouterr().out
+
+
+def test_an_absent_package_is_named_with_its_use_and_its_fix(quick, absent):
+    absent("tensorflow", "libtpu", "mlxtend", "tensorflow-tpu")
+    report = doctor.doctor()
+    missing = {item["package"]: item for item in report["missing"]}
+    assert missing["tensorflow"]["for"] == "the keras backend"
+    assert missing["tensorflow"]["fix"] == "pip install 'twinscale[cpu]'"
+    assert "preflight" in missing["libtpu"]["for"] and missing["mlxtend"]["fix"] == "pip install 'twinscale'"
+    assert report["backends"] == {"keras": False, "jax": True} and "tensorflow" not in report["devices"]
+
+
+@pytest.mark.parametrize("program, words", [
+    ("import time; time.sleep(60)", "no answer within"),
+    ("import sys; sys.exit('libcudart.so: [bold]not found')", "libcudart.so: [bold]not found"),
+    ("import os; os.abort()", "exit code -6"),
+    ("print('no JSON')", "exit code 0"),
+])
+def test_a_framework_that_hangs_or_breaks_cannot_take_the_doctor_along(monkeypatch, capsys, program, words):
+    monkeypatch.setattr(doctor, "ASK", {"jax": program, "tensorflow": "print('[]')"})
+    monkeypatch.setattr(doctor, "PATIENCE", 1)
+    report = doctor.doctor()
+    assert words in report["devices"]["jax"]["error"] and report["backends"] == {"keras": True, "jax": False}
+    doctor.show(report)
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_verb_writes_the_same_as_json_and_exits_4_when_nothing_can_run(quick, absent, tmp_path, capsys):
+    assert cli.main(["doctor", "--json", str(tmp_path / "new" / "d.json")]) == 0
+    assert json.loads((tmp_path / "new" / "d.json").read_text())["backends"] == {"keras": True, "jax": True}
+    assert cli.main(["doctor", "--json", str(tmp_path)]) == 2
+    absent("keras", "flax")
+    capsys.readouterr()
+    assert cli.main(["doctor"]) == 4
+    assert capsys.readouterr().err == (
+        "twinscale: no backend can run; pip install 'twinscale[cpu]' or 'twinscale[jax]'\n")
+
+
+def test_asking_sets_the_keras_backend_and_quiets_tensorflow(monkeypatch):
+    program = "import os, json; print(json.dumps([os.environ['KERAS_BACKEND'], os.environ['TF_CPP_MIN_LOG_LEVEL']]))"
+    monkeypatch.setattr(doctor, "ASK", {"jax": program})
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert doctor._devices("jax")["devices"] == ["tensorflow", "3"]

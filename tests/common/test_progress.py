@@ -1,0 +1,52 @@
+"""Progress: a bar on terminals, plain lines elsewhere, never on stdout."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from common import progress
+from common.progress import training_progress
+
+PROGRAM = """
+from common.progress import training_progress
+with training_progress(100, 40, "tokens/s") as report:
+    report(60, loss=2.5, rate=1234.5, mfu=0.41)
+    print("data")
+    report(100, loss=1.25)
+"""
+
+
+def test_elsewhere_than_on_a_terminal_lines_are_plain_and_rare(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 4))  # seconds
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with training_progress(10, 2, "examples/s") as report:
+        for step in range(3, 11):
+            report(step, loss=1 / step, rate=1000 if step == 3 else None, mfu=0.5)
+    out, err = capsys.readouterr()
+    assert out == "" and "\x1b" not in err
+    assert [line.split()[1] for line in err.splitlines()] == ["3/10", "6/10", "9/10", "10/10"]
+    assert err.splitlines()[0] == "step 3/10  loss 0.3333  1,000 examples/s  MFU 50.0%  0:28 left"
+
+
+def test_disabled_progress_is_silent_and_unknown_values_are_refused(capsys):
+    with training_progress(10, 0, "tokens/s", enabled=False) as report:
+        report(1, loss=3)
+    assert capsys.readouterr() == ("", "")
+    with training_progress(10, 0, "tokens/s") as report, pytest.raises(TypeError, match="not accuracy"):
+        report(1, accuracy=1)
+
+
+@pytest.mark.parametrize("columns", [120, 40, 8])
+def test_a_terminal_of_any_width_gets_a_bar_without_colour_if_asked(columns):
+    primary, secondary = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", PROGRAM], stderr=secondary, stdout=subprocess.PIPE,
+                          env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "xterm-256color",
+                               "PYTHONPATH": os.getcwd()})
+    os.close(secondary)
+    shown = os.read(primary, 1 << 16).decode()
+    os.close(primary)
+    assert done.returncode == 0 and done.stdout == b"data\n"
+    assert "\x1b[3" not in shown and ("━" in shown) == (columns == 120) and (columns == 8 or "100/100" in shown)

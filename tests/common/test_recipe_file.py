@@ -1,0 +1,200 @@
+"""Recipes from TOML: layers, origins, a stable hash, and errors that name place, key, value and fix."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.errors import BadInput
+from common.recipe import Recipe
+from common.recipe_file import differences, dumps, load, resolve
+
+BASE = 'name = "base"\n[model]\nfamily = "decoder"\nlayers = 3\n[train]\nsteps = 5\n'
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Writes a file and returns its path."""
+    def write(text, name="recipe.toml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+    return write
+
+
+def refusal(path, *overrides):
+    with pytest.raises(BadInput) as caught:
+        load(path, overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+# ---- layers
+
+def test_an_override_has_the_type_toml_gives_it_and_a_bare_word_is_text(recipe):
+    got = load(recipe(BASE), ["train.steps=200", "model.dropout=0.1", "jax.scan=false", "compare.trace_steps=[0, 5]",
+                              "name=other", 'data.field="3"', "data.source=text:/tmp/*.py"])
+    assert (got.train.steps, got.model.dropout, got.jax.scan, got.compare.trace_steps) == (200, 0.1, False, (0, 5))
+    assert (got.name, got.data.field, got.data.source) == ("other", "3", "text:/tmp/*.py")
+
+
+def test_tables_merge_key_by_key_and_the_nearest_layer_wins(recipe):
+    recipe(BASE, "base.toml")
+    recipe("[train]\nsteps = 6\nglobal_batch = 4\n", "batch.toml")
+    child = recipe('extends = ["base.toml", "batch.toml"]\nname = "child"\n[train]\nglobal_batch = 2\n', "child.toml")
+    got, origins = resolve(child, ["train.keep=3"])
+    assert (got.name, got.model.layers, got.train.steps, got.train.global_batch) == ("child", 3, 6, 2)
+    places = ("name", "model.layers", "train.steps", "train.global_batch", "train.keep", "seed")
+    assert [origins[key].rpartition("/")[2] for key in places] == [
+        "child.toml", "base.toml", "batch.toml", "child.toml", "override", "default"]
+
+
+def test_a_file_may_be_reached_twice_but_not_through_itself(recipe):
+    recipe(BASE, "base.toml")
+    recipe('extends = ["base.toml"]', "left.toml")
+    recipe('extends = ["base.toml"]\nseed = 7', "right.toml")
+    assert load(recipe('extends = ["left.toml", "right.toml"]', "diamond.toml")).seed == 7
+    recipe('extends = ["b.toml"]', "a.toml")
+    assert "a.toml -> b.toml -> a.toml" in refusal(recipe('extends = ["a.toml"]', "b.toml").with_name("a.toml"))
+
+
+def test_many_ways_through_many_files_cost_no_more_than_the_files(recipe):
+    recipe(BASE, "f0.toml")
+    for i in range(60):  # 2**60 ways down
+        last = recipe(f'extends = ["f{i}.toml", "f{i}.toml"]', f"f{i + 1}.toml")
+    assert load(last).model.layers == 3
+
+
+def test_a_family_chosen_later_must_fit_the_keys_chosen_earlier(recipe):
+    path = recipe(BASE)
+    message = refusal(path, "model.family=mlp", "data.source=digits")
+    assert message == (f'{path}: key "model.layers": unknown key of model.family = "mlp"; '
+                       "known here: family, hidden, activation, dropout")
+    fits = recipe('name = "x"\n[model]\nfamily = "decoder"\ndropout = 0.5')
+    assert load(fits, ["model.family=mlp", "data.source=digits"]).model.family == "mlp"
+
+
+# ---- hash and text
+
+def test_the_hash_ignores_file_order_and_spelling(recipe):
+    one = load(recipe(BASE))
+    two = load(recipe('[train]\nsteps=0b101\n[model]\nlayers=3\nfamily="decoder"\n[data]\n', "two.toml"), ["name=base"])
+    assert one.hash == two.hash != load(recipe(BASE), ["train.steps=6"]).hash
+    whole, decimal = (load(recipe(BASE), [f"optimizer.learning_rate={rate}"]) for rate in ("1", "1.0"))
+    assert whole.hash == decimal.hash
+
+
+text = st.text(st.characters(blacklist_categories=("Cc", "Cs")), max_size=20)
+floats = st.floats(1e-300, 0.999)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(field=text, seed=st.integers(0, 2**63 - 1), rate=floats, beta=floats, steps=st.lists(st.integers(0, 2**62)),
+       scan=st.booleans(), widths=st.lists(st.integers(1, 9)))
+def test_a_resolved_recipe_written_as_toml_loads_to_the_same_hash(recipe, field, seed, rate, beta, steps, scan, widths):
+    made = Recipe(name="x", seed=seed, data={"field": field, "source": "digits"},
+                  model={"family": "mlp", "hidden": widths}, optimizer={"learning_rate": rate, "beta1": beta},
+                  compare={"trace_steps": steps}, jax={"scan": scan})
+    assert load(recipe(dumps(made))).hash == made.hash
+    assert load(recipe(dumps(made, {"seed": "a # b\n\x00\"", "name": "default"}))).hash == made.hash
+
+
+def test_the_written_recipe_says_where_each_value_came_from(recipe):
+    lines = dumps(*resolve(recipe(BASE), ["train.steps=9"])).splitlines()
+    written = {line.split(" = ")[0]: line for line in lines if " = " in line}
+    assert written["steps"].endswith("# override") and written["layers"].endswith("# " + str(recipe(BASE)))
+    assert all(" # " in line for line in written.values())
+
+
+def test_differences_name_the_keys(recipe):
+    one, two = (load(recipe(BASE), o).model_dump(mode="json") for o in ([], ["train.steps=9", "data.augment=[]"]))
+    assert differences(one, two) == ["train.steps is 5 there and 9 here"]
+    assert differences({}, {"a": {"b": 1}}) == ["a.b is absent there and 1 here"]
+
+
+# ---- refusals
+
+@pytest.mark.parametrize("override, line", [
+    ("train.step=1", 'override: key "train.step": unknown key; did you mean "train.steps"?'),
+    ("learning_rate=1", 'override: key "learning_rate": unknown key; did you mean "optimizer.learning_rate"?'),
+    ("train.steps=x", 'override: train.steps = "x": expected a whole number'),
+    ("train.steps=1.5", "override: train.steps = 1.5: expected a whole number"),
+    ("train.steps=0", "override: train.steps = 0: expected a value above 0"),
+    ("train=3", "override: train = 3: expected a table"),
+    ("model.tied=True", 'override: model.tied = "True": expected true or false'),
+    ("name=3", 'override: name = 3: expected text in quotes, "..."'),
+    ("optimizer.learning_rate=nan", "override: optimizer.learning_rate = NaN: expected a finite number"),
+    ("schedule.kind=cosin", 'override: schedule.kind = "cosin": expected one of "constant", "cosine", "linear", "wsd"; '
+                            'did you mean "cosine"?'),
+    ("model.family=decodr", 'override: model.family = "decodr": expected one of "decoder", "convnet", "mlp"; '
+                            'did you mean "decoder"?'),
+    ("data.augment=flip", 'override: data.augment = "flip": expected a list in brackets, [...]'),
+    ('data.augment=["flp"]', 'override: data.augment[0] = "flp": expected one of "flip", "shift", "cutout"; '
+                             'did you mean "flip"?'),
+    ("data.augment=[flip]", "not TOML; text inside brackets needs quotes"),
+    ("model.heads=3", "override: model.heads=3 does not divide model.width=128"),
+    ("train.steps", 'override: "train.steps": expected key=value, such as train.steps=200'),
+    ("train.steps=", 'override: "train.steps=": expected key=value'),
+    ("=3", 'override: "=3": expected a dotted key'),
+    ("extends=[]", 'override: key "extends": unknown key'),
+])
+def test_a_wrong_override_is_one_line_with_place_value_and_fix(recipe, override, line):
+    message = refusal(recipe(BASE), override)
+    assert line in message and "\n" not in message and "Value error" not in message
+
+
+@pytest.mark.parametrize("override", [
+    "train.steps=" + "9" * 6000, "train.steps=0x" + "f" * 6000, "seed=9223372036854775808", "x" + ".x" * 5000 + "=1",
+    "train.steps=" + "[" * 9000, "a={b={c={d={e={f={g={h={i=1}}}}}}}}", "name=a\nb", 'name="a\\u001b[2J"', "name=../up",
+    "name=" + "n" * 65, "train.steps=1\ntrain.keep=9", "data.source=\udcff", "data.field=\x00", "model.layers=true",
+    "seed=2020-01-01", "model=[[{}]]", "model.family=[1]", "model.family={}", "\x1b[2J=1", "optimizer.epsilon=-inf"])
+def test_hostile_overrides_are_refused_in_one_short_safe_line(recipe, override):
+    message = refusal(recipe(BASE), override)
+    assert message.isprintable() and len(message) < 400 and message.startswith("override")
+
+
+@pytest.mark.parametrize("content, words", [
+    ("", "name: missing"),
+    ("a = 1\na = 2", "is the key or table there twice?"),
+    ("[train\n", "not TOML: Expected"),
+    (b"name = '\xff'", "not UTF-8 text (byte 8)"),
+    ("x = " + "[" * 9000, "nested too deeply"),
+    ("[" + ".".join("a" * 4000) + "]", "nested too deeply"),
+    ("x = " + "1" * 5000, "thousands of digits"),
+    ("#" * (1 << 21), "larger than"),
+    ('extends = "base.toml"', 'expected a list of files, extends = ["base.toml"]'),
+    ('extends = ["bas.toml"]', 'extends = "bas.toml": no such file; did you mean "base.toml"?'),
+    ('extends = [".."]', "no such file"),
+    ('name = "x"\n[[model]]\nfamily = "mlp"', "model = [a table]: expected a table"),
+    ('name = "x"\n[model]\nlayers = 2', 'model.family: missing; expected one of "decoder"'),
+    (b'"a\\u001b" = 1\n' + BASE.encode(), 'key "a\\u001b": unknown key'),
+])
+def test_a_wrong_file_is_refused_by_name(recipe, content, words):
+    recipe(BASE, "base.toml")
+    path = recipe(content)
+    message = refusal(path)
+    assert words in message and all(line.startswith(str(path)) and line.isprintable() for line in message.splitlines())
+
+
+def test_every_problem_is_listed_with_the_layer_it_came_from(recipe):
+    recipe(BASE.replace("steps", "step"), "base.toml")
+    child = recipe('extends = ["base.toml"]\nseed = -1', "child.toml")
+    lines = refusal(child, "train.keep=no", "foo=1").splitlines()
+    assert sorted(line.split(": ")[0].rpartition("/")[2] for line in lines) == [
+        "base.toml", "child.toml", "override", "override"]
+    assert len(refusal(recipe(BASE + "".join(f"k{i} = 1\n" for i in range(500)))).splitlines()) < 30
+
+
+def test_a_clash_of_several_keys_names_the_layers_they_came_from(recipe):
+    path = recipe(BASE)
+    assert refusal(path, "data.source=digits").startswith(f"{path}, override: data.source=")
+
+
+def test_paths_that_are_no_recipe_are_refused_and_a_near_name_is_offered(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.recipe_file.RECIPES", tmp_path)
+    recipe(BASE, "decoder-stdlib.toml")
+    assert refusal("decoder-stdlb.toml") == (
+        'decoder-stdlb.toml: no such recipe file; did you mean "recipes/decoder-stdlib.toml"?')
+    assert 'did you mean "recipes/decoder-stdlib.toml"' in refusal("decoder-stdlib")
+    assert "a directory" in refusal(tmp_path)
+    for path in ("/dev/zero", "\0", "a" * 5000, tmp_path / "a\x1b.toml"):
+        assert refusal(path).isprintable()

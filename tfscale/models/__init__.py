@@ -1,0 +1,48 @@
+"""The models, as functional graphs of stock Keras layers wherever one exists."""
+
+from tfscale.models import convnet, decoder, mlp
+
+BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
+LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
+
+
+def build(recipe, classes, example_shape, keras):
+    """A model of the recipe, its weights not yet the canonical first values.
+
+    Args:
+      recipe: the recipe; its model, data and train.precision sections are read.
+      classes: size of the vocabulary, or number of classes.
+      example_shape: (T,) for text, (H, W, C) for images.
+      keras: the module to build with, `keras` (3) or `tf_keras` (TF-MOT takes those models only): the same graph.
+    Returns: a functional model from a dict of inputs (`input_names`) to logits, float32 (float64 in float64).
+    """
+    inputs = {name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
+              for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
+    logits = BUILDERS[recipe.model.family](recipe.model, classes, inputs, POLICIES[recipe.train.precision], keras)
+    return keras.Model(inputs, logits, name=recipe.model.family)
+
+
+def input_specs(recipe, example_shape):
+    """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
+    text = recipe.model.family == "decoder"
+    # The fetched images are float32 in every precision but float64, where the cast is exact.
+    image = "float64" if recipe.train.precision == "float64" else "float32"
+    specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
+    if text:
+        specs["positions"] = ((None, *example_shape), "int32")
+        if not recipe.data.cross_documents:
+            specs["segments"] = ((None, *example_shape), "int32")
+    if recipe.model.dropout:
+        specs |= {"row": ((None,), "uint32"), "key": ((2,), "uint32")}
+    return specs
+
+
+def canonical_variables(model):
+    """{canonical name: variable} of a model, in forward order: a layer's name, then the leaf."""
+    named = {}
+    for layer in model.layers:
+        for variable in layer.weights:
+            leaf = variable.name.split("/")[-1].split(":")[0]
+            named[f"{layer.name}.{LEAVES.get(leaf, leaf)}"] = variable
+    return named

@@ -1,0 +1,35 @@
+"""A small residual network with batch norm as a functional Keras graph; a layer's name is its canonical name."""
+
+from common.parameters import convnet_blocks
+from tfscale.models.layers import layers
+
+
+def build(m, classes, inputs, policy, keras):
+    """Logits (B, classes) of a dict of inputs: `inputs` (B, H, W, C), and where used `row` and `key`."""
+    stock = keras.layers
+
+    def conv(name, x, channels, size=3, stride=1):
+        return stock.Conv2D(channels, size, stride, padding="same", use_bias=False, dtype=policy, name=name)(x)
+
+    def norm(name, x):
+        return stock.BatchNormalization(epsilon=m.norm_epsilon, momentum=m.norm_momentum, synchronized=True,
+                                        dtype=policy, name=name)(x)
+
+    def relu(name, x):
+        return stock.Activation("relu", dtype=policy, name=name)(x)
+
+    x = relu("stem.relu", norm("stem.norm", conv("stem.conv", inputs["inputs"], m.channels[0])))
+    for block in convnet_blocks(m):
+        name = block.name
+        y = conv(f"{name}.conv_1", x, block.outputs, stride=block.stride)
+        y = relu(f"{name}.relu_1", norm(f"{name}.norm_1", y))
+        y = norm(f"{name}.norm_2", conv(f"{name}.conv_2", y, block.outputs))
+        if block.projects:
+            x = conv(f"{name}.shortcut", x, block.outputs, size=1, stride=block.stride)
+        x = relu(f"{name}.relu_2", stock.Add(dtype=policy, name=f"{name}.residual")([x, y]))
+    x = stock.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
+    if m.dropout:
+        x = layers(keras).SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, inputs["row"], inputs["key"])
+    logits = stock.Dense(classes, dtype=policy, name="head")(x)
+    wide = "float64" if policy == "float64" else "float32"
+    return stock.Activation("linear", dtype=wide, name="logits")(logits)

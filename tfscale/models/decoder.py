@@ -1,0 +1,61 @@
+"""A pre-norm transformer decoder as a functional Keras graph; a layer's name is its canonical name."""
+
+from tfscale.models.layers import activation, layers
+
+
+def build(m, classes, inputs, policy, keras):
+    """Logits (B, T, V) of a dict of inputs: `inputs`, `positions`, and where used `segments`, `row` and `key`."""
+    stock, own = keras.layers, layers(keras)
+    length = inputs["inputs"].shape[1]
+
+    def dense(name, x, outputs):
+        return stock.Dense(outputs, use_bias=m.bias, dtype=policy, name=name)(x)
+
+    def norm(name, x):
+        if m.norm == "rms":
+            return own.RMSNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
+        return stock.LayerNormalization(epsilon=m.norm_epsilon, center=m.bias, dtype=policy, name=name)(x)
+
+    def heads(name, x, count):
+        x = stock.Reshape((length, count, m.head_width), dtype=policy, name=f"{name}.heads")(x)
+        if m.positions == "learned" or name.endswith("value"):
+            return x
+        return own.Rotary(length, m.rotary_base, dtype=policy, name=f"{name}.rotary")(x, inputs["positions"])
+
+    def dropout(name, x):
+        if not m.dropout:
+            return x
+        return own.SharedDropout(m.dropout, dtype=policy, name=name)(x, inputs["row"], inputs["key"])
+
+    def attention(name, x):
+        q = heads(f"{name}.query", dense(f"{name}.query", x, m.heads * m.head_width), m.heads)
+        k = heads(f"{name}.key", dense(f"{name}.key", x, m.kv * m.head_width), m.kv)
+        v = heads(f"{name}.value", dense(f"{name}.value", x, m.kv * m.head_width), m.kv)
+        mixed = own.CausalAttention(dtype=policy, name=f"{name}.mix")(q, k, v, inputs.get("segments"))
+        return dense(f"{name}.output", mixed, m.width)
+
+    def feedforward(name, x):
+        act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")
+        if m.activation == "swiglu":
+            gate = act(dense(f"{name}.gate", x, m.feedforward))
+            x = stock.Multiply(dtype=policy, name=f"{name}.gated")([gate, dense(f"{name}.up", x, m.feedforward)])
+        else:
+            x = act(dense(f"{name}.up", x, m.feedforward))
+        return dense(f"{name}.down", x, m.width)
+
+    embedding = (own.TiedEmbedding if m.tied else stock.Embedding)(classes, m.width, dtype=policy, name="embedding")
+    x = embedding(inputs["inputs"])
+    if m.positions == "learned":
+        table = stock.Embedding(length, m.width, dtype=policy, name="position")
+        x = stock.Add(dtype=policy, name="embedding.sum")([x, table(inputs["positions"])])
+    x = dropout("embedding.dropout", x)
+    for i in range(m.layers):
+        block = f"block_{i}"
+        y = dropout(f"{block}.attention.dropout", attention(f"{block}.attention", norm(f"{block}.norm_1", x)))
+        x = stock.Add(dtype=policy, name=f"{block}.residual_1")([x, y])
+        y = dropout(f"{block}.feedforward.dropout", feedforward(f"{block}.feedforward", norm(f"{block}.norm_2", x)))
+        x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
+    x = norm("norm", x)
+    logits = embedding(x, reverse=True) if m.tied else stock.Dense(classes, use_bias=False, dtype=policy, name="head")(x)
+    wide = "float64" if policy == "float64" else "float32"
+    return stock.Activation("linear", dtype=wide, name="logits")(logits)

@@ -1,0 +1,117 @@
+"""The few layers that Keras has no stock version of; none but `TiedEmbedding` holds weights.
+
+Each takes the keras module as `keras`, so that `keras` and `tf_keras` share one definition.
+"""
+
+import functools
+import types
+
+import numpy as np
+import tensorflow as tf
+
+from common.bits import name_word
+from tfscale import bits
+
+
+@functools.cache
+def layers(keras):
+    """The layer classes for one keras module."""
+
+    class TiedEmbedding(keras.layers.Embedding):
+        """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse=True`: (B, T, D) to logits (B, T, V)."""
+
+        def call(self, inputs, reverse=False):
+            table = tf.cast(self.embeddings, self.compute_dtype)
+            if not reverse:
+                return tf.gather(table, inputs)
+            width = inputs.shape[-1]
+            logits = tf.matmul(tf.reshape(inputs, (-1, width)), table, transpose_b=True)
+            return tf.reshape(logits, (-1, *inputs.shape[1:-1], table.shape[0]))
+
+        def compute_output_spec(self, inputs, reverse=False):
+            shape = (*inputs.shape[:-1], self.input_dim) if reverse else (*inputs.shape, self.output_dim)
+            return keras.KerasTensor(shape, self.compute_dtype)
+
+    class RMSNormalization(keras.layers.Layer):
+        """x / rms(x) · scale (Zhang & Sennrich 2019), for keras modules without one; statistics in float32 or wider."""
+
+        def __init__(self, epsilon, **kwargs):
+            super().__init__(**kwargs)
+            self.epsilon = epsilon
+
+        def build(self, input_shape):
+            self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="ones")
+
+        def call(self, x):
+            wide = tf.cast(x, self.scale.dtype)
+            mean_square = tf.reduce_mean(tf.square(wide), -1, keepdims=True)
+            return tf.cast(wide * tf.math.rsqrt(mean_square + self.epsilon) * self.scale, self.compute_dtype)
+
+        def get_config(self):
+            return {**super().get_config(), "epsilon": self.epsilon}
+
+    class Rotary(keras.layers.Layer):
+        """Rotary positions (Su et al. 2021) on (B, T, H, D): halves of the head rotate against each other."""
+
+        def __init__(self, length, base, **kwargs):
+            super().__init__(**kwargs)
+            self.length, self.base = length, base
+
+        def call(self, x, positions):
+            half = x.shape[-1] // 2
+            angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
+            wide = "float64" if x.dtype == tf.float64 else "float32"
+            cos, sin = (tf.gather(tf.constant(f(angles), wide), positions)[:, :, None] for f in (np.cos, np.sin))
+            a, b = tf.split(tf.cast(x, wide), 2, -1)
+            return tf.cast(tf.concat([a * cos - b * sin, b * cos + a * sin], -1), x.dtype)
+
+        def get_config(self):
+            return {**super().get_config(), "length": self.length, "base": self.base}
+
+    class CausalAttention(keras.layers.Layer):
+        """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).
+
+        q (B, T, H, D) and k, v (B, T, K, D), where K divides H (grouped-query attention, Ainslie et al. 2023: query
+        head h reads key head h // (H / K)); segments int (B, T) or None. Scores and softmax in float32 or wider.
+        """
+
+        def call(self, q, k, v, segments=None):
+            length, heads, width = q.shape[1:]
+            grouped = tf.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
+            scores = tf.einsum("btkgd,bskd->bkgts", grouped, k)
+            scores = tf.cast(scores, "float64" if q.dtype == tf.float64 else "float32") * width**-0.5
+            mask = tf.constant(np.tril(np.ones((length, length), bool)))[None, None, None]
+            if segments is not None:
+                mask &= (segments[:, :, None] == segments[:, None, :])[:, None, None]
+            shares = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min))
+            mixed = tf.einsum("bkgts,bskd->btkgd", tf.cast(shares, v.dtype), v)
+            return tf.reshape(mixed, (-1, length, heads * width))
+
+    class SharedDropout(keras.layers.Layer):
+        """Dropout from the shared bits; the layer's name is the place that draws."""
+
+        def __init__(self, rate, **kwargs):
+            super().__init__(**kwargs)
+            self.rate = rate
+
+        def call(self, x, row, key, training=False):
+            return bits.dropout(x, key, row, self.rate, name_word(self.name)) if training else x
+
+        def get_config(self):
+            return {**super().get_config(), "rate": self.rate}
+
+    stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
+    return types.SimpleNamespace(TiedEmbedding=TiedEmbedding, RMSNormalization=stock, Rotary=Rotary,
+                                 CausalAttention=CausalAttention, SharedDropout=SharedDropout)
+
+
+def gelu_tanh(x):
+    """GELU's tanh form (Hendrycks & Gimpel 2016). tf.nn.gelu(approximate=True) rounds 0.044715 to float32."""
+    inner = np.sqrt(2 / np.pi).astype(x.dtype.as_numpy_dtype) * (x + tf.constant(0.044715, x.dtype) * x * x * x)
+    return tf.constant(0.5, x.dtype) * x * (1 + tf.tanh(inner))
+
+
+def activation(name):
+    """What a stock Activation layer takes for a recipe's activation."""
+    return {"gelu": functools.partial(tf.nn.gelu, approximate=False), "gelu_tanh": gelu_tanh, "relu": "relu",
+            "swiglu": "silu"}[name]

@@ -1,0 +1,18 @@
+"""A multi-layer perceptron as a functional Keras graph; a layer's name is its canonical name."""
+
+from tfscale.models.layers import activation, layers
+
+
+def build(m, classes, inputs, policy, keras):
+    """Logits (B, classes) of a dict of inputs: `inputs` (B, ...), and where used `row` and `key`."""
+    stock = keras.layers
+    x = stock.Flatten(dtype=policy, name="flatten")(inputs["inputs"])
+    for i, width in enumerate(m.hidden):
+        x = stock.Dense(width, dtype=policy, name=f"layer_{i}")(x)
+        x = stock.Activation(activation(m.activation), dtype=policy, name=f"layer_{i}.activation")(x)
+        if m.dropout:
+            drop = layers(keras).SharedDropout(m.dropout, dtype=policy, name=f"layer_{i}.dropout")
+            x = drop(x, inputs["row"], inputs["key"])
+    logits = stock.Dense(classes, dtype=policy, name="head")(x)
+    wide = "float64" if policy == "float64" else "float32"
+    return stock.Activation("linear", dtype=wide, name="logits")(logits)

@@ -1,0 +1,128 @@
+"""The optimizers of a recipe as keras.optimizers; the one semantics is written at `common.recipe.Optimizer`.
+
+Own code stands only where Keras' semantics cannot be set, and says why.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.parameters import is_decayed
+from common.schedules import learning_rates
+
+
+def make_optimizer(recipe, variables):
+    """An optimizer, built on its variables.
+
+    Args:
+      recipe: the recipe.
+      variables: {canonical name: variable} of everything trained.
+    """
+    o = recipe.optimizer
+    # Keras casts Python floats through float32: in float64 the constants must come as float64.
+    number = np.float64 if recipe.train.precision == "float64" else float
+    shared = {"learning_rate": Table(learning_rates(recipe)), "weight_decay": number(o.weight_decay)}
+    betas = {"beta_1": number(o.beta1), "beta_2": number(o.beta2)}
+    if o.name == "adamw":
+        optimizer = AdamW(**shared, **betas, epsilon=number(o.epsilon))
+    elif o.name == "sgd":
+        optimizer = SGD(**shared, momentum=float(o.momentum), nesterov=o.nesterov)
+    elif o.name == "lion":
+        optimizer = Lion(**shared, **betas)
+    else:
+        optimizer = Lamb(**shared, **betas, epsilon=number(o.epsilon))
+    optimizer.exclude_from_weight_decay([v for name, v in variables.items() if not is_decayed(name)])
+    optimizer.build(list(variables.values()))
+    return optimizer
+
+
+def slots(optimizer):
+    """{slot: variables in the order of the optimizer's variables}; the names are those of the canonical semantics."""
+    names = {"m": ("_momentums", "momentums"), "v": ("_velocities",)}
+    found = {slot: next((getattr(optimizer, a) for a in attributes if getattr(optimizer, a, None)), None)
+             for slot, attributes in names.items()}
+    return {slot: variables for slot, variables in found.items() if variables}
+
+
+def clip(gradients, limit):
+    """Gradients within a global norm of `limit` (0: unclipped), and the norm before."""
+    norm = tf.linalg.global_norm(gradients)
+    return (tf.clip_by_global_norm(gradients, limit, use_norm=norm)[0] if limit else gradients), norm
+
+
+def average(averages, variables, decay):
+    """One step of the weights' moving average. Keras' own starts over at the first update."""
+    for a, w in zip(averages, variables, strict=True):
+        a.assign(a * tf.constant(decay, a.dtype) + w * tf.constant(1 - decay, w.dtype))
+
+
+class Table(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that is the shared float64 table: Keras would keep a bare rate in a float32 variable."""
+
+    def __init__(self, rates):
+        self.rates = rates
+
+    def __call__(self, step):
+        return tf.gather(tf.constant(self.rates), tf.minimum(tf.cast(step, tf.int32), len(self.rates) - 1))
+
+    def get_config(self):
+        return {"rates": self.rates.tolist()}
+
+
+class Summed:
+    """For gradients that are summed over replicas before they are clipped: Keras would clip first and sum here."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars
+
+
+class AdamW(Summed, keras.optimizers.AdamW):
+    """Keras folds bias correction into the rate, so its epsilon must shrink by sqrt(1 - beta2^t) to mean the same."""
+
+    def __init__(self, *, epsilon, **kwargs):
+        super().__init__(epsilon=epsilon, **kwargs)
+        self.epsilon_hat = epsilon
+
+    def update_step(self, gradient, variable, learning_rate):
+        t = tf.cast(self.iterations + 1, variable.dtype)
+        self.epsilon = self.epsilon_hat * tf.sqrt(1 - tf.cast(self.beta_2, variable.dtype) ** t)
+        super().update_step(gradient, variable, learning_rate)
+
+
+class SGD(Summed, keras.optimizers.SGD):
+    """Keras keeps the rate inside the momentum, which differs as soon as the rate moves."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        trace = self.momentums[self._get_variable_index(variable)] if self.momentum else None
+        momentum = tf.constant(self.momentum, variable.dtype)
+        step = gradient
+        if trace is not None:
+            step = trace * momentum + gradient
+            self.assign(trace, step)
+            if self.nesterov:
+                step = gradient + momentum * step
+        self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * step)
+
+
+class Lion(Summed, keras.optimizers.Lion):
+    """Keras' own Lion: the same semantics."""
+
+
+class Lamb(Summed, keras.optimizers.Lamb):
+    """Keras decays outside the trust ratio; the paper's algorithm 2 decays inside."""
+
+    def _apply_weight_decay(self, variables):
+        pass
+
+    def update_step(self, gradient, variable, learning_rate):
+        i, kind = self._get_variable_index(variable), variable.dtype
+        m, v, t = self._momentums[i], self._velocities[i], tf.cast(self.iterations + 1, kind)
+        beta1, beta2 = tf.cast(self.beta_1, kind), tf.cast(self.beta_2, kind)
+        self.assign(m, m * beta1 + gradient * (1 - self.beta_1))
+        self.assign(v, v * beta2 + tf.square(gradient) * (1 - self.beta_2))
+        update = (m / (1 - beta1**t)) / (tf.sqrt(v / (1 - beta2**t)) + self.epsilon)
+        if self._use_weight_decay(variable):
+            update += tf.cast(self.weight_decay, kind) * variable
+        w_norm, u_norm = tf.norm(variable), tf.norm(update)
+        ratio = tf.where((w_norm > 0) & (u_norm > 0), w_norm / u_norm, tf.ones((), kind))
+        self.assign_sub(variable, tf.cast(learning_rate, kind) * ratio * update)

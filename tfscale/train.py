@@ -1,0 +1,204 @@
+"""Trains a recipe with Keras 3: a custom loop over `strategy.run`, one compiled step."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from common import bits as shared_bits
+from common.loop import Room, run_training
+from common.metrics import statistics
+from common.parameters import initial_values, is_trained, parameters
+from common.recipe import master_dtype
+from tfscale import bits
+from tfscale.checkpoint import Checkpoints
+from tfscale.devices import add_up, open_devices, place, run
+from tfscale.models import build, canonical_variables, input_specs
+from tfscale.optimizer import average, clip, make_optimizer, slots
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a step reads and moves: Keras keeps it in variables, so a step returns the state it was given."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    averages: list
+
+    @property
+    def variables(self):
+        """{canonical name: variable}."""
+        return canonical_variables(self.model)
+
+    @property
+    def trained(self):
+        return {name: v for name, v in self.variables.items() if is_trained(name)}
+
+    @property
+    def step(self):
+        return int(self.optimizer.iterations)
+
+
+def train(recipe, run_dir, **options):
+    """Trains a recipe into a run directory; see `common.loop.run_training`."""
+    return run_training(ROOM, recipe, run_dir, **options)
+
+
+def new_state(recipe, dataset, devices):
+    """The state before the first step: canonical first values in variables of the strategy."""
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    with devices.strategy.scope():
+        model = build(recipe, dataset.classes, dataset.example_shape, keras)
+        variables = canonical_variables(model)
+        for name, value in initial_values(tree, recipe.seed, master_dtype(recipe)).items():
+            variables[name].assign(value)
+        trained = {name: v for name, v in variables.items() if is_trained(name)}
+        optimizer = make_optimizer(recipe, trained)
+        averages = [tf.Variable(v, trainable=False) for v in trained.values()] if recipe.optimizer.ema else []
+    return State(model, optimizer, averages)
+
+
+def make_step(recipe, state, devices):
+    """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
+    trained = list(state.trained.values())
+
+    def replica_step(number, batch):
+        gradients, sums = sum_gradients(recipe, state, number, batch)
+        sums, gradients = add_up(sums), add_up(gradients)
+        gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
+        metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
+                   "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate}
+
+        def update():
+            state.optimizer.apply(gradients, trained)
+            if state.averages:
+                average(state.averages, trained, recipe.optimizer.ema)
+
+        due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
+        tf.cond(tf.math.is_finite(metrics["loss"]) & due, update, lambda: None)
+        return metrics
+
+    @tf.function(jit_compile=devices.jit_compile, autograph=False)
+    def compiled(number, batch):
+        return run(devices, replica_step, number, batch)
+
+    def step(state, number, batch):
+        return state, compiled(tf.constant(number, tf.uint32), place(devices, batch))
+
+    return step
+
+
+def sum_gradients(recipe, state, number, batch):
+    """Gradients of the summed loss over the micro-batches of one update, and the sums of its statistics."""
+    key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+    trained = list(state.trained.values())
+
+    def one(part):
+        with tf.GradientTape() as tape:
+            logits = state.model(model_inputs(recipe, part, key), training=True)
+            objective, sums = loss_sums(recipe, logits, part)
+        # An embedding's sparse gradient may name a row twice, and the optimizer would take each alone: make it dense.
+        return [tf.convert_to_tensor(g) for g in tape.gradient(objective, trained)], sums
+
+    if recipe.train.accumulate == 1:
+        return one(batch)
+    parts = {name: tf.reshape(x, (recipe.train.accumulate, -1, *x.shape[1:])) for name, x in batch.items()}
+    part = lambda i: {name: tf.gather(x, i) for name, x in parts.items()}  # noqa: E731
+    total = one(part(0))
+    return tf.while_loop(lambda i, _: i < recipe.train.accumulate,
+                         lambda i, total: (i + 1, tf.nest.map_structure(tf.add, total, one(part(i)))),
+                         (tf.constant(1), total))[1]
+
+
+def model_inputs(recipe, batch, key):
+    """What the model reads of a batch."""
+    batch = {**batch, "key": key}
+    specs = input_specs(recipe, batch["inputs"].shape[1:])
+    return {name: tf.cast(batch[name], dtype) for name, (_, dtype) in specs.items()}
+
+
+def loss_sums(recipe, logits, batch):
+    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}.
+
+    Cross-entropy against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2.
+    """
+    weights = tf.cast(batch["weights"], logits.dtype)
+    smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits)
+    if smoothing:
+        uniform = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+        losses = (1 - smoothing) * losses + smoothing * uniform
+    if z_loss:
+        losses += z_loss * tf.square(tf.reduce_logsumexp(logits, -1))
+    objective = tf.reduce_sum(weights * losses)
+    hits = tf.equal(tf.argmax(logits, -1, output_type=tf.int32), batch["labels"])
+    return objective, {"loss": objective, "correct": tf.reduce_sum(tf.where(hits, weights, 0)),
+                       "weight": tf.reduce_sum(weights)}
+
+
+def make_evaluate(recipe, state, devices):
+    """Evaluation: (state, batches) to the summed statistics over them, with the averaged weights where there are any."""
+    trained = [v.path for v in state.trained.values()]
+
+    def replica_sums(batch):
+        model, averages = state.model, dict(zip(trained, state.averages, strict=False))
+        values = [averages.get(v.path, v) for v in model.trainable_variables]
+        key = tf.zeros(2, tf.uint32)
+        logits, _ = model.stateless_call(values, model.non_trainable_variables, model_inputs(recipe, batch, key),
+                                         training=False)
+        return add_up(statistics(keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)))
+
+    @tf.function(jit_compile=devices.jit_compile, autograph=False)
+    def compiled(batch):
+        return run(devices, replica_sums, batch)
+
+    def evaluate(state, batches):
+        totals = {}
+        for batch in batches:
+            for name, value in compiled(place(devices, batch)).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return totals
+
+    return evaluate
+
+
+def state_tensors(state):
+    """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": NumPy array}, and the step."""
+    tensors = {f"weights/{name}": v.numpy() for name, v in state.variables.items()}
+    groups = slots(state.optimizer) | ({"ema": state.averages} if state.averages else {})
+    for slot, variables in groups.items():
+        tensors |= {f"{slot}/{name}": v.numpy() for name, v in zip(state.trained, variables, strict=True)}
+    return tensors
+
+
+def step_tensors(recipe, state, devices, number, batch):
+    """What one step computes before its update, in that order: {"logits", "loss", "gradients/NAME": NumPy array}.
+
+    The gradients are of the mean loss, not clipped.
+    """
+
+    def replica_tensors(number, batch):
+        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+        logits = state.model(model_inputs(recipe, batch, key), training=True)
+        gradients, sums = sum_gradients(recipe, state, number, batch)
+        return logits, add_up(sums), add_up(gradients)
+
+    @tf.function(jit_compile=devices.jit_compile, autograph=False)
+    def compiled(number, batch):
+        return run(devices, replica_tensors, number, batch)
+
+    logits, sums, gradients = compiled(tf.constant(number, tf.uint32), place(devices, batch))
+    named = dict(zip(state.trained, gradients, strict=True))
+    return {"logits": logits.numpy(), "loss": (sums["loss"] / sums["weight"]).numpy(),
+            **{f"gradients/{name}": (named[name] / tf.cast(sums["weight"], named[name].dtype)).numpy()
+               for name in named}}
+
+
+def numerics(recipe):
+    """Keras' dtypes are set a layer at a time: there is nothing to switch."""
+    return nullcontext()
+
+
+ROOM = Room(backend="keras", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
+            make_evaluate=make_evaluate, state_tensors=state_tensors, step_tensors=step_tensors, Checkpoints=Checkpoints)
