@@ -194,7 +194,7 @@ def _dashes(axes, x, y, half, colour, label=None):
 
 def step_times(width, performance):
     """A histogram of step times per backend over common bins, with the median and its interval."""
-    times = {b: _positive(performance[b].get("step_ms")) for b in BACKENDS if b in performance}
+    times = {b: positive(performance[b].get("step_ms")) for b in BACKENDS if b in performance}
     times = {b: t for b, t in times.items() if t.size}
     every = np.concatenate(list(times.values()))
     low, high = every.min(), min(every.max(), 1.2 * max(np.percentile(t, 95) for t in times.values()))
@@ -262,7 +262,7 @@ def thinned(data):
     return {key: v[kept] for key, v in data.items()}
 
 
-def _positive(values):
+def positive(values):
     values = floats(values)
     return values[np.isfinite(values) & (values > 0)]
 

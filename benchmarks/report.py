@@ -50,7 +50,7 @@ def _view(verdict):
     rungs, performance = verdict.get("rungs") or [], _performance(verdict)
     curves = sorted((verdict.get("curves") or {}).items(), key=lambda c: (_rank(PRECISIONS, c[0]), c[0]))
     curves = [(precision, curve) for precision, curve in curves if curve and curve.get("steps")]
-    timed = any(np.isfinite(floats(side.get("step_ms"))).any() for side in performance.values())
+    timed = any(plots.positive(side.get("step_ms")).size for side in performance.values())
     spent = any(side.get("seconds") for side in performance.values())
     tensors = verdict.get("tensors") or []
     embedded, kept = _embedded(verdict)
@@ -178,13 +178,14 @@ def _curve_words(precision, curve):
     length = min(steps.size, difference.size, bound.size)
     steps, difference, bound = steps[:length], difference[:length], bound[:length]
     judged, finite = steps < plots.horizon(curve), np.isfinite(difference)
-    where, above = np.flatnonzero(judged & finite), np.flatnonzero(judged & finite & (difference > bound))
+    where = np.flatnonzero(judged & finite)
+    above = difference[where] > bound[where]
     if where.size:
         worst = where[np.argmax(difference[where])]
         words += (f". The losses differ by at most {sig(difference[worst])}, at step {_number(steps[worst])}, where the"
                   f" bound is {sig(bound[worst])}; {_of(difference[where] == 0)} are equal to the last bit")
-    if above.size:
-        words += f". Above the bound: {_of(judged & finite & (difference > bound))}, first step {_number(steps[above[0]])}."
+    if above.any():
+        words += f". Above the bound: {_of(above)}, first step {_number(steps[where][above][0])}."
     else:
         words += ". None is above the bound." if where.size else "."
     if not finite.all():
@@ -257,7 +258,7 @@ def _short(value, limit):
         return {key: _short(v, limit) for key, v in value.items()}
     if not isinstance(value, list):
         return value
-    numbers = all(isinstance(v, int | float) for v in value)
+    numbers = all(isinstance(v, int | float | None) for v in value)
     return value[:: math.ceil(len(value) / limit) or 1] if numbers else [_short(v, limit) for v in value[:limit]]
 
 
