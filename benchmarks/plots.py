@@ -114,7 +114,7 @@ def ladder(width, rungs):
         note = sig(value) if finite else "exact" if value == 0 else "not finite" if math.isnan(value) else "not exact"
         colour, marker = (GOOD, "o") if rung.get("agrees") else (BAD, "X")
         axes.plot(x, row, marker, color=colour, markersize=6, markerfacecolor="none" if value == 0 else colour)
-        axes.text(1.13, row, note, transform=axes.get_yaxis_transform(), va="center", ha="right", color=colour)
+        axes.text(1.03, row, note, transform=axes.get_yaxis_transform(), va="center", color=colour)
     step = max(1, math.ceil((high - low) / (6 if width > NARROW else 4)))
     ticks = [t for t in range(low + 1, high) if t % step == 0]
     axes.set_xticks(ticks, [_power(t) for t in ticks])
@@ -167,8 +167,9 @@ def convergence(width, curve):
     ticks = range(low, high + 1, max(1, math.ceil((high - low) / 5)))
     under.set_yticks([zero, *ticks], ["0", *map(_power, ticks)])
     under.set_ylim(zero - 0.06 * (high - zero), high + 0.08 * (high - zero))
-    columns = 5 if width == WIDE else 3
-    rows = math.ceil(len(under.get_legend_handles_labels()[0]) / columns)
+    entries = len(under.get_legend_handles_labels()[0])
+    columns = 6 if width == WIDE else 3 if entries <= 3 else 2
+    rows = math.ceil(entries / columns)
     under.set_title("Absolute difference of the losses", pad=5 + 12.5 * rows)
     under.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, handlelength=1.6, columnspacing=1.1,
                  handletextpad=0.5, fontsize=7.5, borderaxespad=0.3)
