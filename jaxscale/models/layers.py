@@ -10,22 +10,43 @@ from flax import nnx
 from jaxscale import bits
 
 
+def kept(x):
+    """x, computed where it stands: XLA on CPU would fuse it into each reader anew, or fold a transpose into a product
+    whose transposed form is several times slower. Elsewhere the compiler does better left alone."""
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+
+def transposed(x):
+    return kept(jnp.swapaxes(x, -1, -2))
+
+
 @jax.custom_vjp
 def matmul(x_NxK, w_KxM):
     """x @ w. Its weight gradient is written x^T dy: JAX's own (dy^T x)^T costs XLA on CPU a transposing copy."""
     return x_NxK @ w_KxM
 
 
-def matmul_forward(x, w):
-    return x @ w, (x, w)
-
-
 def matmul_backward(saved, dy):
-    x, w = saved
+    (x, w), dy = saved, kept(dy)
     return dy @ w.T, x.T @ dy
 
 
-matmul.defvjp(matmul_forward, matmul_backward)
+matmul.defvjp(lambda x, w: (x @ w, (x, w)), matmul_backward)
+
+
+@jax.custom_vjp
+def batched_matmul(a, b):
+    """a @ b over leading axes. Its gradients transpose the smaller operands alone, never the scores of attention."""
+    return a @ b
+
+
+def batched_matmul_backward(saved, dy):
+    (a, b), dy = saved, kept(dy)
+    db = transposed(a) @ dy if a.size < dy.size else transposed(kept(transposed(dy) @ a))
+    return dy @ transposed(b), db
+
+
+batched_matmul.defvjp(lambda a, b: (a @ b, (a, b)), batched_matmul_backward)
 
 
 def dot_general(x, w, dimension_numbers, **_):
@@ -55,14 +76,17 @@ def causal_attention(q, k, v, segments=None):
     reads key head h // (H / K)); segments int (B, T) or None. Scores and softmax in float32 or wider.
     """
     batch, length, heads, width = q.shape
-    grouped = q.reshape(batch, length, k.shape[2], heads // k.shape[2], width)
-    scores = jnp.einsum("btkgd,bskd->bkgts", grouped, k)
+    groups = heads // k.shape[2]
+    q = q.reshape(batch, length, -1, groups, width).transpose(0, 2, 3, 1, 4).reshape(batch, -1, groups * length, width)
+    k, v = kept(k.transpose(0, 2, 3, 1)), kept(v.transpose(0, 2, 1, 3))
+    scores = batched_matmul(kept(q), k).reshape(batch, -1, groups, length, length)
     scores = scores.astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5
     mask = np.tril(np.ones((length, length), bool))[None, None, None]
     if segments is not None:
         mask = mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
-    shares = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
-    mixed = jnp.einsum("bkgts,bskd->btkgd", shares.astype(v.dtype), v)
+    shares = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min)).astype(v.dtype)
+    mixed = batched_matmul(shares.reshape(batch, -1, groups * length, length), v)
+    mixed = mixed.reshape(batch, -1, groups, length, width).transpose(0, 3, 1, 2, 4)
     return mixed.reshape(batch, length, heads * width)
 
 
