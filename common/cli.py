@@ -10,7 +10,7 @@ import typer
 
 from common.errors import BAD_INPUT, DID_IT, INTERRUPTED, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError
 
-ROOMS = {"keras": "tfscale.train", "jax": "jaxscale.train"}
+ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
 EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
           "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"}
 
@@ -193,7 +193,7 @@ def main(arguments=None):
 
 
 def _room(name):
-    if name == "tfscale.train":
+    if name == "tfscale.room":
         os.environ["KERAS_BACKEND"] = "tensorflow"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return importlib.import_module(name)

@@ -20,7 +20,7 @@ from common.tensors import save_tensors
 
 @dataclass(frozen=True)
 class Room:
-    """What a backend gives to the loop; each is the function of that name in its `train.py` or `checkpoint.py`."""
+    """What a backend gives to the loop: its functions of these names."""
 
     backend: str  # "keras" or "jax"
     numerics: Callable  # (recipe) -> a context in which the recipe's precision holds
@@ -30,6 +30,8 @@ class Room:
     make_evaluate: Callable  # (recipe, state, devices) -> (state, batches) -> summed statistics
     state_tensors: Callable  # (state) -> {"weights/NAME", "m/NAME", ...: array}
     step_tensors: Callable  # (recipe, state, devices, number, batch) -> {"logits", "loss", "gradients/NAME": array}
+    shared_tensors: Callable  # (recipe) -> {what: array} that the backends must share bit for bit
+    apply_gradients: Callable  # (recipe, state, devices, updates) -> the state after one update for each of `updates`
     Checkpoints: Callable  # (path, state, keep) -> .restore(state) .save(state) .close()
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -67,7 +67,8 @@ class Decoder(Section):
         if self.heads % self.kv:
             raise ValueError(f"model.kv_heads={self.kv} does not divide model.heads={self.heads}")
         if self.positions == "rotary" and self.head_width % 2:
-            raise ValueError(f"rotary positions need an even head width, but model.width / model.heads = {self.head_width}")
+            raise ValueError("rotary positions need an even head width, but model.width / model.heads = "
+                             f"{self.head_width}")
         return self
 
 
@@ -75,7 +76,8 @@ class ConvNet(Section):
     """A small residual network with batch norm (He et al. 2016): a stem, then `blocks` residual blocks a stage."""
 
     family: Literal["convnet"]
-    channels: tuple[PositiveInt, ...] = Field((16, 32, 64), strict=False, min_length=1, description="channels of each stage")
+    channels: tuple[PositiveInt, ...] = Field((16, 32, 64), strict=False, min_length=1,
+                                              description="channels of each stage")
     blocks: PositiveInt = Field(1, description="residual blocks a stage")
     norm_epsilon: Positive = 1e-5
     norm_momentum: Fraction = Field(0.9, description="share of the running statistics that is kept each step")
@@ -157,7 +159,7 @@ class Jax(Section):
 
 
 class Compare(Section):
-    float64_steps: PositiveInt = Field(30, description="steps of the float64 trajectory (P4) when train.precision is lower")
+    float64_steps: PositiveInt = Field(30, description="steps of the float64 trajectory (P4) under a lower precision")
     trace_steps: tuple[Count, ...] = Field((0, 1, 2), strict=False, description="steps whose weights are traced")
 
 
@@ -165,7 +167,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     data: Data = Data()
-    model: Annotated[Union[Decoder, ConvNet, MLP], Field(discriminator="family")]
+    model: Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")]
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     train: Train = Train()
@@ -177,7 +179,8 @@ class Recipe(Section):
     def fits(self):
         train, schedule = self.train, self.schedule
         if train.global_batch % train.accumulate:
-            raise ValueError(f"train.accumulate={train.accumulate} does not divide train.global_batch={train.global_batch}")
+            raise ValueError(f"train.accumulate={train.accumulate} does not divide "
+                             f"train.global_batch={train.global_batch}")
         if schedule.warmup + schedule.decay > train.steps:
             raise ValueError(f"schedule.warmup={schedule.warmup} and schedule.decay={schedule.decay} together exceed "
                              f"train.steps={train.steps}")

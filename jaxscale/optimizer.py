@@ -3,20 +3,18 @@
 Own code stands only where optax's semantics cannot be set, and says why.
 """
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from common.parameters import is_decayed
+from common.recipe import master_dtype
 from common.schedules import learning_rates
 
 
 def make_optimizer(recipe):
     """An optax transform over {path: array}; the gradients it is given are already clipped."""
     o = recipe.optimizer
-    masters = jnp.float64 if recipe.train.precision == "float64" else jnp.float32
-    table = learning_rates(recipe)
-    rate = optax.scale_by_learning_rate(lambda count: jnp.asarray(table, masters)[count])
+    rate = optax.scale_by_learning_rate(rates(recipe))
     decay = optax.add_decayed_weights(o.weight_decay, mask=lambda weights: {path: is_decayed(path) for path in weights})
     adam = optax.scale_by_adam(o.beta1, o.beta2, o.epsilon)
     if o.name == "adamw":
@@ -26,6 +24,12 @@ def make_optimizer(recipe):
     if o.name == "lion":
         return optax.chain(optax.scale_by_lion(o.beta1, o.beta2), decay, rate)
     return optax.chain(adam, decay, trust_ratio(), rate)
+
+
+def rates(recipe):
+    """The shared table of learning rates as a schedule: updates done (an integer) to the rate of the next."""
+    table = learning_rates(recipe)
+    return lambda count: jnp.asarray(table, master_dtype(recipe))[count]
 
 
 def slots(optimizer_state):
@@ -56,4 +60,4 @@ def trust_ratio():
         w, u = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (weight, update))
         return update * jnp.where((w > 0) & (u > 0), w / jnp.where(u > 0, u, 1), 1)
 
-    return optax.stateless(lambda updates, weights: {path: ratio(path, updates[path], weights[path]) for path in updates})
+    return optax.stateless(lambda updates, weights: {path: ratio(path, u, weights[path]) for path, u in updates.items()})

@@ -7,16 +7,13 @@ import optax
 from flax import nnx, struct
 
 from common import bits as shared_bits
-from common.loop import Room, run_training
 from common.metrics import statistics
 from common.parameters import initial_value, is_trained, parameters
 from common.recipe import master_dtype
-from common.schedules import learning_rates
 from jaxscale import bits
-from jaxscale.checkpoint import Checkpoints
-from jaxscale.devices import open_devices, place
-from jaxscale.models import build, canonical_variables, input_specs, merge
-from jaxscale.optimizer import average, clip, make_optimizer, slots
+from jaxscale.devices import place
+from jaxscale.models import build, by_path, canonical_variables, input_specs, merge
+from jaxscale.optimizer import average, clip, make_optimizer, rates, slots
 
 
 @struct.dataclass
@@ -31,16 +28,15 @@ class State:
     graph: nnx.GraphDef = struct.field(pytree_node=False)
 
 
-def train(recipe, run_dir, **options):
-    """Trains a recipe into a run directory; see `common.loop.run_training`."""
-    return run_training(ROOM, recipe, run_dir, **options)
-
-
 def new_state(recipe, dataset, devices):
     """The state before the first step: canonical first values, born where they lie on the mesh."""
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     graph, shapes = build(recipe, dataset.classes, dataset.example_shape)
-    first = {path: jax.device_put(initial(path, tree, recipe), devices.state) for path in shapes}
+
+    def initial(name):
+        return initial_value(name, tree[name], recipe.seed, master_dtype(recipe))
+
+    first = {path: jax.device_put(by_path(path, initial, recipe.model), devices.state) for path in shapes}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
     averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
@@ -48,29 +44,15 @@ def new_state(recipe, dataset, devices):
     return State(jax.device_put(jnp.zeros((), jnp.int32), devices.state), weights, running, optimizer, averages, graph)
 
 
-def initial(path, tree, recipe):
-    """The first value at a path: a canonical tensor, or the blocks' tensors stacked."""
-    dtype = master_dtype(recipe)
-    if not path.startswith("blocks."):
-        return initial_value(path, tree[path], recipe.seed, dtype)
-    names = [f"block_{i}.{path.removeprefix('blocks.')}" for i in range(recipe.model.layers)]
-    return jnp.stack([initial_value(name, tree[name], recipe.seed, dtype) for name in names])
-
-
 def make_step(recipe, state, devices):
     """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
-    optimizer, table = make_optimizer(recipe), learning_rates(recipe)
-
     def compute(state, number, batch):
         gradients, running, sums = sum_gradients(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
         gradients, norm = clip(gradients, recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
-                   "gradient_norm": norm, "learning_rate": jnp.asarray(table, norm.dtype)[state.step]}
-        updates, moments = optimizer.update(gradients, state.optimizer, state.weights)
-        weights = optax.apply_updates(state.weights, updates)
-        averages = average(state.averages, weights, recipe.optimizer.ema) if state.averages else {}
-        moved = State(state.step + 1, weights, running, moments, averages, state.graph)
+                   "gradient_norm": norm, "learning_rate": rates(recipe)(state.step)}
+        moved = update(recipe, state.replace(running=running), gradients)
         due = jnp.isfinite(metrics["loss"]) & (number == state.step)
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, state), metrics
 
@@ -81,6 +63,14 @@ def make_step(recipe, state, devices):
         return compiled(state, jnp.int32(number), place(devices, batch))
 
     return step
+
+
+def update(recipe, state, gradients):
+    """The state with weights, the optimizer's slots and averages moved by one update of clipped gradients."""
+    updates, moments = make_optimizer(recipe).update(gradients, state.optimizer, state.weights)
+    weights = optax.apply_updates(state.weights, updates)
+    averages = average(state.averages, weights, recipe.optimizer.ema) if state.averages else {}
+    return state.replace(step=state.step + 1, weights=weights, optimizer=moments, averages=averages)
 
 
 def sum_gradients(recipe, state, number, batch):
@@ -146,7 +136,7 @@ def loss_sums(recipe, logits, batch):
 
 
 def make_evaluate(recipe, state, devices):
-    """Evaluation: (state, batches) to the summed statistics over them, with the averaged weights where there are any."""
+    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any."""
 
     def compute(state, batch):
         variables = {path: nnx.Param(x) for path, x in (state.averages or state.weights).items()}
@@ -172,34 +162,3 @@ def state_tensors(state):
     groups |= {"ema": state.averages} if state.averages else {}
     return {f"{group}/{name}": np.asarray(x) for group, tensors in groups.items()
             for name, x in canonical_variables(tensors).items()}
-
-
-def step_tensors(recipe, state, devices, number, batch):
-    """What one step computes before its update, in that order: {"logits", "loss", "gradients/NAME": NumPy array}.
-
-    The gradients are of the mean loss, not clipped.
-    """
-
-    def compute(state, number, batch):
-        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
-        variables = {path: nnx.Param(x) for path, x in state.weights.items()}
-        model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
-        logits = model(model_inputs(recipe, batch, key), training=True)
-        gradients, _, sums = sum_gradients(recipe, state, number, batch)
-        return logits, sums, gradients
-
-    compiled = jax.jit(compute, in_shardings=(devices.state, None, devices.batch), out_shardings=devices.state)
-    logits, sums, gradients = compiled(state, jnp.int32(number), place(devices, batch))
-    weight = np.asarray(sums["weight"])
-    return {"logits": np.asarray(logits), "loss": np.asarray(sums["loss"] / sums["weight"]),
-            **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype)
-               for name, g in canonical_variables(gradients).items()}}
-
-
-def numerics(recipe):
-    """JAX has float64 only where it is switched on."""
-    return jax.enable_x64(recipe.train.precision == "float64")
-
-
-ROOM = Room(backend="jax", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
-            make_evaluate=make_evaluate, state_tensors=state_tensors, step_tensors=step_tensors, Checkpoints=Checkpoints)

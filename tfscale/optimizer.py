@@ -21,7 +21,7 @@ def make_optimizer(recipe, variables):
     o = recipe.optimizer
     # Keras casts Python floats through float32: in float64 the constants must come as float64.
     number = np.float64 if recipe.train.precision == "float64" else float
-    shared = {"learning_rate": Table(learning_rates(recipe)), "weight_decay": number(o.weight_decay)}
+    shared = {"learning_rate": rates(recipe), "weight_decay": number(o.weight_decay)}
     betas = {"beta_1": number(o.beta1), "beta_2": number(o.beta2)}
     if o.name == "adamw":
         optimizer = AdamW(**shared, **betas, epsilon=number(o.epsilon))
@@ -34,6 +34,19 @@ def make_optimizer(recipe, variables):
     optimizer.exclude_from_weight_decay([v for name, v in variables.items() if not is_decayed(name)])
     optimizer.build(list(variables.values()))
     return optimizer
+
+
+def rates(recipe):
+    """The shared table of learning rates as a schedule: updates done (an integer) to the rate of the next."""
+    table = learning_rates(recipe)
+
+    class Rates(keras.optimizers.schedules.LearningRateSchedule):
+        """Stays float64 until it is used: Keras would keep a bare rate in a float32 variable."""
+
+        def __call__(self, count):
+            return tf.gather(tf.constant(table), tf.minimum(tf.cast(count, tf.int32), len(table) - 1))
+
+    return Rates()
 
 
 def slots(optimizer):
@@ -54,19 +67,6 @@ def average(averages, variables, decay):
     """One step of the weights' moving average. Keras' own starts over at the first update."""
     for a, w in zip(averages, variables, strict=True):
         a.assign(a * tf.constant(decay, a.dtype) + w * tf.constant(1 - decay, w.dtype))
-
-
-class Table(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule that is the shared float64 table: Keras would keep a bare rate in a float32 variable."""
-
-    def __init__(self, rates):
-        self.rates = rates
-
-    def __call__(self, step):
-        return tf.gather(tf.constant(self.rates), tf.minimum(tf.cast(step, tf.int32), len(self.rates) - 1))
-
-    def get_config(self):
-        return {"rates": self.rates.tolist()}
 
 
 class Summed:

@@ -1,19 +1,16 @@
 """Trains a recipe with Keras 3: a custom loop over `strategy.run`, one compiled step."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from common import bits as shared_bits
-from common.loop import Room, run_training
 from common.metrics import statistics
 from common.parameters import initial_values, is_trained, parameters
 from common.recipe import master_dtype
 from tfscale import bits
-from tfscale.checkpoint import Checkpoints
-from tfscale.devices import add_up, open_devices, place, run
+from tfscale.devices import add_up, place, run
 from tfscale.models import build, canonical_variables, input_specs
 from tfscale.optimizer import average, clip, make_optimizer, slots
 
@@ -40,11 +37,6 @@ class State:
         return int(self.optimizer.iterations)
 
 
-def train(recipe, run_dir, **options):
-    """Trains a recipe into a run directory; see `common.loop.run_training`."""
-    return run_training(ROOM, recipe, run_dir, **options)
-
-
 def new_state(recipe, dataset, devices):
     """The state before the first step: canonical first values in variables of the strategy."""
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
@@ -61,7 +53,6 @@ def new_state(recipe, dataset, devices):
 
 def make_step(recipe, state, devices):
     """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
-    trained = list(state.trained.values())
 
     def replica_step(number, batch):
         gradients, sums = sum_gradients(recipe, state, number, batch)
@@ -69,14 +60,8 @@ def make_step(recipe, state, devices):
         gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
                    "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate}
-
-        def update():
-            state.optimizer.apply(gradients, trained)
-            if state.averages:
-                average(state.averages, trained, recipe.optimizer.ema)
-
         due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
-        tf.cond(tf.math.is_finite(metrics["loss"]) & due, update, lambda: None)
+        tf.cond(tf.math.is_finite(metrics["loss"]) & due, lambda: update(recipe, state, gradients), lambda: None)
         return metrics
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
@@ -87,6 +72,14 @@ def make_step(recipe, state, devices):
         return state, compiled(tf.constant(number, tf.uint32), place(devices, batch))
 
     return step
+
+
+def update(recipe, state, gradients):
+    """Moves the weights, the optimizer's slots and the averages by one update of clipped gradients."""
+    trained = list(state.trained.values())
+    state.optimizer.apply(gradients, trained)
+    if state.averages:
+        average(state.averages, trained, recipe.optimizer.ema)
 
 
 def sum_gradients(recipe, state, number, batch):
@@ -138,7 +131,7 @@ def loss_sums(recipe, logits, batch):
 
 
 def make_evaluate(recipe, state, devices):
-    """Evaluation: (state, batches) to the summed statistics over them, with the averaged weights where there are any."""
+    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any."""
     trained = [v.path for v in state.trained.values()]
 
     def replica_sums(batch):
@@ -170,35 +163,3 @@ def state_tensors(state):
     for slot, variables in groups.items():
         tensors |= {f"{slot}/{name}": v.numpy() for name, v in zip(state.trained, variables, strict=True)}
     return tensors
-
-
-def step_tensors(recipe, state, devices, number, batch):
-    """What one step computes before its update, in that order: {"logits", "loss", "gradients/NAME": NumPy array}.
-
-    The gradients are of the mean loss, not clipped.
-    """
-
-    def replica_tensors(number, batch):
-        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
-        logits = state.model(model_inputs(recipe, batch, key), training=True)
-        gradients, sums = sum_gradients(recipe, state, number, batch)
-        return logits, add_up(sums), add_up(gradients)
-
-    @tf.function(jit_compile=devices.jit_compile, autograph=False)
-    def compiled(number, batch):
-        return run(devices, replica_tensors, number, batch)
-
-    logits, sums, gradients = compiled(tf.constant(number, tf.uint32), place(devices, batch))
-    named = dict(zip(state.trained, gradients, strict=True))
-    return {"logits": logits.numpy(), "loss": (sums["loss"] / sums["weight"]).numpy(),
-            **{f"gradients/{name}": (named[name] / tf.cast(sums["weight"], named[name].dtype)).numpy()
-               for name in named}}
-
-
-def numerics(recipe):
-    """Keras' dtypes are set a layer at a time: there is nothing to switch."""
-    return nullcontext()
-
-
-ROOM = Room(backend="keras", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
-            make_evaluate=make_evaluate, state_tensors=state_tensors, step_tensors=step_tensors, Checkpoints=Checkpoints)

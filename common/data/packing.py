@@ -28,15 +28,15 @@ class Packed:
     def take(self, indices):
         """The examples `indices` (integers, shape (B,)) as arrays of shape (B, T).
 
-        inputs int32, labels int32 and weights float32; unless `cross_documents`, also segments int32 (the document's
-        number within the row, from 0) and positions int32 (from 0 in each document), and weight 0 where the input is
-        an end, because its label is the next document's first token.
+        inputs int32, labels int32, weights float32 and positions int32 (from 0 in each row). Unless `cross_documents`
+        positions start over in each document, there are segments int32 (the document's number within the row, from
+        0), and weight is 0 where the input is an end, because its label is the next document's first token.
         """
         last = len(self.tokens) - 1
         offsets = np.asarray(indices, np.int64)[:, None] * self.sequence + np.arange(self.sequence + 1)
         tokens = self.tokens.gather(np.minimum(offsets, last)).astype(np.int32)
         inputs, labels, weights = tokens[:, :-1], tokens[:, 1:], offsets[:, :-1] < last
-        more = {}
+        more = {"positions": np.broadcast_to(np.arange(self.sequence, dtype=np.int32), inputs.shape)}
         if not self.cross_documents:
             ended = inputs == self.end
             weights = weights & ~ended

@@ -1,6 +1,7 @@
 """The models, as Flax NNX modules."""
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxscale.models import convnet, decoder, mlp
@@ -44,6 +45,13 @@ def input_specs(recipe, example_shape):
 def merge(graph, variables):
     """The module of a graph and {dotted path: Variable}."""
     return nnx.merge(graph, nnx.from_flat_state([(tuple(name.split(".")), v) for name, v in variables.items()]))
+
+
+def by_path(path, canonical, model):
+    """The tensor at a path, of a function from canonical name to NumPy array: stacked where the path is of blocks."""
+    if not path.startswith("blocks."):
+        return canonical(path)
+    return np.stack([canonical(path.replace("blocks.", f"block_{i}.", 1)) for i in range(model.layers)])
 
 
 def canonical_variables(tensors):

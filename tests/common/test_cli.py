@@ -77,7 +77,7 @@ def test_the_hidden_option_is_hidden(capsys):
 # ---- verbs
 
 def test_train_hands_a_validated_recipe_to_the_room_of_its_backend(work, room, capsys):
-    calls = room("tfscale.train")
+    calls = room("tfscale.room")
     assert cli.main(["train", "r.toml", "train.steps=7", "--backend", "keras", "--run", "runs/k", "--overwrite",
                      "--precision", "float64"]) == 0
     (_, recipe, options, keras), = calls
@@ -90,7 +90,7 @@ def test_train_hands_a_validated_recipe_to_the_room_of_its_backend(work, room, c
 
 
 def test_train_on_jax_leaves_keras_alone(work, room):
-    calls = room("jaxscale.train")
+    calls = room("jaxscale.room")
     assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "runs/j"]) == 0
     assert calls[0][3] == "jax" and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
 
@@ -133,7 +133,7 @@ def test_schema_describes_every_table(capsys):
     (["recipe"], "Missing command"),
 ])
 def test_bad_input_is_one_line_and_exit_2_and_writes_nothing(work, room, capsys, arguments, words):
-    calls = room("jaxscale.train")
+    calls = room("jaxscale.room")
     assert cli.main(arguments) == 2
     out, err = lines(capsys)
     assert not out and len(err) == 1 and err[0].startswith("twinscale: ") and words in err[0]
@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_and_exit_2_and_writes_nothing(work, room, capsys,
 
 
 def test_a_finished_run_is_refused_before_a_framework_is_loaded(work, room, capsys):
-    calls = room("jaxscale.train")
+    calls = room("jaxscale.room")
     from common.recipe_file import load
     open_run(work / "d", load("r.toml"), "jax").close("finished")
     assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "d"]) == 2 and not calls
@@ -157,7 +157,7 @@ def test_a_finished_run_is_refused_before_a_framework_is_loaded(work, room, caps
     (ModuleNotFoundError("", name="scipy"), 4, "scipy is not installed; pip install 'twinscale'"),
 ])
 def test_what_a_room_raises_becomes_one_line_and_its_exit_code(work, room, capsys, outcome, code, words):
-    room("jaxscale.train", outcome)
+    room("jaxscale.room", outcome)
     assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "d"]) == code
     assert lines(capsys)[1] == [f"twinscale: {words}"]
 

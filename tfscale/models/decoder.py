@@ -56,6 +56,7 @@ def build(m, classes, inputs, policy, keras):
         y = dropout(f"{block}.feedforward.dropout", feedforward(f"{block}.feedforward", norm(f"{block}.norm_2", x)))
         x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
     x = norm("norm", x)
-    logits = embedding(x, reverse=True) if m.tied else stock.Dense(classes, use_bias=False, dtype=policy, name="head")(x)
+    head = stock.Dense(classes, use_bias=False, dtype=policy, name="head")
+    logits = embedding(x, reverse=True) if m.tied else head(x)
     wide = "float64" if policy == "float64" else "float32"
     return stock.Activation("linear", dtype=wide, name="logits")(logits)

@@ -18,7 +18,7 @@ def layers(keras):
     """The layer classes for one keras module."""
 
     class TiedEmbedding(keras.layers.Embedding):
-        """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse=True`: (B, T, D) to logits (B, T, V)."""
+        """An embedding that is also the head: ids (B, T) to (B, T, D); with `reverse`, (B, T, D) to logits (B, T, V)."""
 
         def call(self, inputs, reverse=False):
             table = tf.cast(self.embeddings, self.compute_dtype)

@@ -1,0 +1,1 @@
+"""Compares what runs left behind: parity, throughput, reports. Starts trainers as processes and reads files."""

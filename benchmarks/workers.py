@@ -1,0 +1,59 @@
+"""Trainers as processes that answer calls; the other end is `common/worker.py`."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+from common.errors import BAD_INPUT, MISSING, BadInput, MissingEnvironment, TwinscaleError
+
+ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
+QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+class Worker:
+    """One backend's process."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.process = subprocess.Popen([sys.executable, "-m", ROOMS[backend]], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET})
+
+    def ask(self, call, recipe=None, **arguments):
+        """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
+        if recipe is not None:
+            arguments["recipe"] = recipe.model_dump(mode="json")
+        paths = {name: str(x) for name, x in arguments.items() if name in ("path", "run_dir")}
+        self.process.stdin.write(json.dumps({"call": call, "arguments": arguments | paths}, default=str) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise TwinscaleError(f"the {self.backend} trainer died during {call} (exit code {self.process.wait()}); "
+                                 "its messages are above; `twinscale doctor` says what this machine offers")
+        reply = json.loads(line)
+        if "error" in reply:
+            kinds = {BAD_INPUT: BadInput, MISSING: MissingEnvironment}
+            raise kinds.get(reply["exit_code"], TwinscaleError)(f"{self.backend}: {reply['error']}")
+        return reply["value"]
+
+    def close(self):
+        """Ends the process."""
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def open_workers():
+    """{backend: Worker} of both backends; the frameworks are imported side by side."""
+    workers = {backend: Worker(backend) for backend in ROOMS}
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()

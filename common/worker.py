@@ -1,0 +1,50 @@
+"""A trainer as a process that answers calls: one JSON object a line on stdin, one on stdout.
+
+A framework takes seconds to import, so a comparison keeps one process for each backend and asks it for one thing
+after another.
+"""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from common.errors import TwinscaleError
+from common.loop import run_training
+from common.measure import measure_data, measure_start, measure_steps
+from common.recipe import Recipe
+from common.run import plain
+from common.trace import contract, first_step, optimizer_steps
+
+CALLS = {function.__name__: function for function in (
+    run_training, contract, first_step, optimizer_steps, measure_start, measure_steps, measure_data)}
+
+
+def serve(room, plant):
+    """Answers {"call": NAME, "arguments": {}} with {"value": ...} or {"error": ..., "exit_code": ...} till stdin ends.
+
+    The calls are those of CALLS on this room, the recipe and paths as JSON, and "plant", which plants a mutant.
+    Whatever a framework prints goes to stderr.
+    """
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = {"value": plain(answer(room, plant, request["call"], request["arguments"]))}
+        except TwinscaleError as error:
+            reply = {"error": str(error), "exit_code": error.exit_code}
+        except Exception as error:  # the process that asked shows it and ends
+            traceback.print_exc()
+            reply = {"error": f"{type(error).__name__}: {error}", "exit_code": 1}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def answer(room, plant, call, arguments):
+    if call == "plant":
+        return plant(**arguments)
+    recipe = Recipe.model_validate(arguments.pop("recipe"))
+    paths = {name: Path(arguments.pop(name)) for name in ("path", "run_dir") if name in arguments}
+    return CALLS[call](room, recipe, **paths, **arguments)

@@ -1,0 +1,8 @@
+"""The room as a process that answers calls; see `common/worker.py`."""
+
+from common.worker import serve
+from jaxscale.mutants import plant
+from jaxscale.room import ROOM
+
+if __name__ == "__main__":
+    serve(ROOM, plant)

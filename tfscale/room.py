@@ -1,0 +1,24 @@
+"""What this backend gives to `common/loop.py` and its like."""
+
+from contextlib import nullcontext
+
+from common.loop import Room, run_training
+from tfscale.checkpoint import Checkpoints
+from tfscale.devices import open_devices
+from tfscale.trace import apply_gradients, shared_tensors, step_tensors
+from tfscale.train import make_evaluate, make_step, new_state, state_tensors
+
+
+def numerics(recipe):
+    """Keras' dtypes are set a layer at a time: there is nothing to switch."""
+    return nullcontext()
+
+
+ROOM = Room(backend="keras", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
+            make_evaluate=make_evaluate, state_tensors=state_tensors, step_tensors=step_tensors,
+            shared_tensors=shared_tensors, apply_gradients=apply_gradients, Checkpoints=Checkpoints)
+
+
+def train(recipe, run_dir, **options):
+    """Trains a recipe into a run directory; see `common.loop.run_training`."""
+    return run_training(ROOM, recipe, run_dir, **options)
