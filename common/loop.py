@@ -25,7 +25,7 @@ class Room:
     backend: str  # "keras" or "jax"
     numerics: Callable  # (recipe) -> a context in which the recipe's precision holds
     open_devices: Callable  # (recipe) -> devices
-    new_state: Callable  # (recipe, dataset, devices) -> state
+    new_state: Callable  # (recipe, dataset, devices, dither) -> state
     make_step: Callable  # (recipe, state, devices) -> (state, number, batch) -> (state, metrics)
     make_evaluate: Callable  # (recipe, state, devices) -> (state, batches) -> summed statistics
     state_tensors: Callable  # (state) -> {"weights/NAME", "m/NAME", ...: array}
@@ -35,57 +35,71 @@ class Room:
     Checkpoints: Callable  # (path, state, keep) -> .restore(state) .save(state) .close()
 
 
-def run_training(room, recipe, run_dir, *, overwrite=False, permuted=False, trace=None, log_every=None, progress=True):
+def run_training(room, recipe, run_dir, *, overwrite=False, permuted=False, dither=0.0, trace=None,
+                 log_every=None, stop=None, evaluated=True, progress=True):
     """Trains a recipe into a run directory, on from its last checkpoint if it has one, and returns its final metrics.
 
     Args:
       room: the backend.
       overwrite: remove a finished run first.
       permuted: shuffle the rows within each batch, which changes the rounding alone (the twin).
+      dither: relative size of a random change of the first weights (the twin of a run in bfloat16).
       trace: steps before which the state is written to `trace/step_N.safetensors`, and the end to
         `trace/final.safetensors`; None writes neither.
       log_every: in place of the recipe's train.log_every.
+      stop: updates to end after, of the recipe's train.steps; the schedules stay those of all.
+      evaluated: evaluate at the end.
     Raises: BadInput before anything is compiled or written; NonFinite with the step, the batch's hash and the first
       bad tensor.
     """
     dataset = open_dataset(recipe)
     with room.numerics(recipe), open_run(run_dir, recipe, room.backend, overwrite=overwrite) as run:
         devices = room.open_devices(recipe)
-        state = room.new_state(recipe, dataset, devices)
+        state = room.new_state(recipe, dataset, devices, dither)
         checkpoints = room.Checkpoints(run.path / "checkpoints", state, recipe.train.keep)
         state = checkpoints.restore(state)
         step, evaluate = room.make_step(recipe, state, devices), room.make_evaluate(recipe, state, devices)
-        start, steps = int(state.step), recipe.train.steps
+        start, steps = int(state.step), stop or recipe.train.steps
         run.update(devices=devices.names, data=dataset.manifest)
 
-        with (Logger(run.path, start) as logger, training_progress(steps, start, unit(dataset), progress) as report,
+        with (closing(checkpoints), Logger(run.path, start) as logger,
+              training_progress(steps, start, unit(dataset), progress) as report,
               closing(training_batches(dataset, recipe, start, steps, permuted=permuted)) as batches):
-            ledger = Ledger(recipe, dataset, devices, logger, report, log_every or recipe.train.log_every)
+            ledger = Ledger(recipe, dataset, devices, logger, report, log_every or recipe.train.log_every,
+                            run.info["seconds"])
+
+            def save():
+                with ledger.pause("checkpoint"):
+                    checkpoints.save(state)
+                run.update(seconds=ledger.seconds)
+
             try:
                 for number, batch, digest in ledger.waiting(batches):
                     if number in (trace or ()):
-                        save_tensors(run.path / "trace" / f"step_{number}.safetensors", room.state_tensors(state))
+                        with ledger.pause("trace"):
+                            save_tensors(run.path / "trace" / f"step_{number}.safetensors", room.state_tensors(state))
                     state, metrics = ledger.dispatch(step, state, number, batch)
                     ledger.take(InFlight(number, metrics, digest, batch))
                     if due(number + 1, recipe.train.eval_every, steps):
                         with ledger.pause("evaluate"):
                             ledger.evaluated(number + 1, held_out(evaluate, state, dataset, recipe))
                     if due(number + 1, recipe.train.save_every, steps):
-                        with ledger.pause("checkpoint"):
-                            checkpoints.save(state)
+                        save()
                 ledger.settle()
+                with ledger.pause("evaluate"):
+                    final = held_out(evaluate, state, dataset, recipe) if evaluated else {}
+                    if evaluated and start < steps:  # else a run cut short after its last checkpoint has logged it
+                        ledger.evaluated(steps, final)
+                if start < steps:
+                    save()
             except BadLoss as bad:
                 raise NonFinite(explain(room, recipe, state, devices, bad.step)) from None
-            with ledger.pause("evaluate"):
-                final = held_out(evaluate, state, dataset, recipe)
-                ledger.evaluated(steps, final)
-            with ledger.pause("checkpoint"):
-                checkpoints.save(state)
-                checkpoints.close()
+            finally:
+                run.update(seconds=ledger.seconds)
         if trace is not None:
             save_tensors(run.path / "trace" / "final.safetensors", room.state_tensors(state))
             write_json(run.path / "trace" / "batches.json", ledger.digests)
-        run.update(final=final, seconds=ledger.seconds, performance=ledger.performance())
+        run.update(final=final, performance=ledger.performance())
     return final
 
 
@@ -141,16 +155,20 @@ def explain(room, recipe, state, devices, step):
 
 
 class Ledger:
-    """What is known of the steps so far. Metrics are read a step late, so that the device never waits for the host."""
+    """What is known of the steps so far. Metrics are read a step late, so that the device never waits for the host.
 
-    def __init__(self, recipe, dataset, devices, logger, report, every):
+    `seconds` go on from those of the run's earlier starts; durations and digests are of this start alone.
+    """
+
+    def __init__(self, recipe, dataset, devices, logger, report, every, seconds=None):
         self.logger, self.report, self.every = logger, report, every
         rows = recipe.train.global_batch
         self.units, self.unit = rows * (dataset.example_shape[0] if dataset.kind == "text" else 1), unit(dataset)
         self.flops = rows * train_flops(recipe.model, dataset.classes, dataset.example_shape)
         self.peak, self.peak_from = peak_flops(devices.kind, recipe.train.precision)
-        self.seconds = {"compile": 0.0, "train": 0.0, "data_wait": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
-        self.durations, self.digests, self.in_flight = [], [], None
+        kinds = ("compile", "train", "data_wait", "evaluate", "checkpoint", "trace")
+        self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
+        self.compiled, self.durations, self.digests, self.in_flight = 0.0, [], [], None
         self.clock = time.perf_counter()
 
     def waiting(self, batches):
@@ -167,19 +185,15 @@ class Ledger:
         """Runs the step. The first call compiles; its time is kept apart."""
         start = time.perf_counter()
         outcome = step(state, number, batch)
-        if not self.seconds["compile"]:
+        if not self.compiled:
             self.clock = time.perf_counter()
-            self.seconds["compile"] = self.clock - start
+            self.compiled = self.clock - start
+            self.seconds["compile"] += self.compiled
         return outcome
 
     def take(self, step):
         """Settles the step before, and notes this one as in flight."""
-        if self.in_flight is not None:
-            now = time.perf_counter()
-            self.settle()
-            now = time.perf_counter()
-            self.durations.append(now - self.clock)
-            self.clock = now
+        self.settle()
         self.in_flight = step
 
     def settle(self):
@@ -211,8 +225,9 @@ class Ledger:
         self.seconds[kind] += self.clock - start
 
     def evaluated(self, done, metrics):
-        """Logs the metrics of an evaluation after `done` steps."""
-        self.logger.log(done, {f"held_out/{name}": value for name, value in metrics.items()})
+        """Logs the metrics of an evaluation after `done` steps under the last of them, as its training metrics are:
+        a resumed run keeps all that is logged below its first step."""
+        self.logger.log(done - 1, {f"held_out/{name}": value for name, value in metrics.items()})
 
     def performance(self):
         """Steady state: the first two steps are left out, the rest given in milliseconds with quartiles."""
@@ -221,4 +236,4 @@ class Ledger:
         return {"step_ms": [round(1e3 * d, 4) for d in self.durations], "step_ms_median": 1e3 * median,
                 "step_ms_interval": [1e3 * low, 1e3 * high], "throughput": self.units / median, "unit": self.unit,
                 "mfu": self.flops / median / self.peak, "mfu_convention": f"causal FLOPs / {self.peak_from}",
-                "compile_seconds": self.seconds["compile"], "seconds": self.seconds}
+                "compile_seconds": self.compiled, "seconds": self.seconds}

@@ -137,22 +137,29 @@ def mlp(m, classes, example_shape):
 TREES = {"decoder": decoder, "convnet": convnet, "mlp": mlp}
 
 
-def initial_values(tree, seed, dtype):
+def initial_values(tree, seed, dtype, dither=0.0):
     """First values of a canonical tree: bitwise equal for every backend, mesh and order of creation.
 
     Each name has a counter-based stream of its own (Philox, keyed by the seed and the name's BLAKE2b), drawn in
-    float64, then cast to `dtype`.
+    float64, then cast to `dtype`. With `dither`, each value v becomes v (1 + u), u uniform in [-dither, dither].
     """
-    return {name: initial_value(name, parameter, seed, dtype) for name, parameter in tree.items()}
+    return {name: initial_value(name, parameter, seed, dtype, dither) for name, parameter in tree.items()}
 
 
-def initial_value(name, parameter, seed, dtype):
+def initial_value(name, parameter, seed, dtype, dither=0.0):
     """The first value of one tensor, an array of `parameter.shape` and `dtype`."""
-    if not parameter.deviation:
-        return np.full(parameter.shape, parameter.constant, dtype)
-    word = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
-    stream = np.random.Generator(np.random.Philox(key=int.from_bytes(word, "little")))
-    return (stream.standard_normal(parameter.shape) * parameter.deviation).astype(dtype)
+    value = np.full(parameter.shape, parameter.constant)
+    if parameter.deviation:
+        value = stream(seed, name).standard_normal(parameter.shape) * parameter.deviation
+    if dither:
+        value = value * (1 + stream(seed, name, "dither").uniform(-dither, dither, parameter.shape))
+    return value.astype(dtype)
+
+
+def stream(*words):
+    """A NumPy generator of its own for the words (a seed, names): counter-based, keyed by their BLAKE2b."""
+    digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 def is_trained(name):

@@ -1,10 +1,6 @@
 """Gradients made up for the optimizer's rung: the same numbers for both backends, over many orders of magnitude."""
 
-import hashlib
-
-import numpy as np
-
-from common.parameters import is_trained
+from common.parameters import is_trained, stream
 
 
 def synthetic_gradients(tree, update):
@@ -12,8 +8,6 @@ def synthetic_gradients(tree, update):
     gradients = {}
     for name, parameter in tree.items():
         if is_trained(name):
-            word = hashlib.blake2b(f"{update}/{name}".encode(), digest_size=16).digest()
-            stream = np.random.Generator(np.random.Philox(key=int.from_bytes(word, "little")))
-            scale = 10.0 ** stream.uniform(-6, 0, parameter.shape)
-            gradients[name] = stream.standard_normal(parameter.shape) * scale
+            drawn = stream(update, name)
+            gradients[name] = 10.0 ** drawn.uniform(-6, 0, parameter.shape) * drawn.standard_normal(parameter.shape)
     return gradients

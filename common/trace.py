@@ -23,10 +23,10 @@ def contract(room, recipe):
             **{name: hashlib.sha256(np.ascontiguousarray(x)).hexdigest() for name, x in tensors.items()}}
 
 
-def first_step(room, recipe, path, permuted):
+def first_step(room, recipe, path, permuted=False, dither=0.0):
     """Writes what the first step computes before its update to the safetensors file `path`, rows in shared order."""
     with room.numerics(recipe):
-        dataset, devices, state = fresh(room, recipe)
+        dataset, devices, state = fresh(room, recipe, dither)
         _, batch, _ = next(training_batches(dataset, recipe, 0, 1, permuted=permuted))
         tensors = room.step_tensors(recipe, state, devices, 0, batch)
         tensors["logits"] = tensors["logits"][np.argsort(batch["row"])]
@@ -42,10 +42,10 @@ def optimizer_steps(room, recipe, path, updates):
         save_tensors(path, room.state_tensors(state))
 
 
-def fresh(room, recipe):
+def fresh(room, recipe, dither=0.0):
     """The dataset, the devices and the state before the first step."""
     dataset, devices = open_dataset(recipe), room.open_devices(recipe)
-    return dataset, devices, room.new_state(recipe, dataset, devices)
+    return dataset, devices, room.new_state(recipe, dataset, devices, dither)
 
 
 def digest_of_manifest(manifest):

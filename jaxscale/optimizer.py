@@ -3,6 +3,7 @@
 Own code stands only where optax's semantics cannot be set, and says why.
 """
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -40,10 +41,12 @@ def slots(optimizer_state):
 
 
 def clip(gradients, limit):
-    """Gradients within a global norm of `limit` (0: unclipped), and the norm before."""
+    """Gradients within a global norm of `limit` (0: unclipped), and the norm before. As the semantics has it: optax's
+    own differs by the order of its rounding."""
     norm = optax.tree.norm(gradients)
     if limit:
-        gradients, _ = optax.clip_by_global_norm(limit).update(gradients, optax.EmptyState())
+        scale = jnp.minimum(jnp.ones_like(norm), limit / norm)
+        gradients = jax.tree.map(lambda g: g * scale, gradients)
     return gradients, norm
 
 
@@ -60,4 +63,5 @@ def trust_ratio():
         w, u = (jnp.sqrt(jnp.sum(jnp.square(x), axes, keepdims=True)) for x in (weight, update))
         return update * jnp.where((w > 0) & (u > 0), w / jnp.where(u > 0, u, 1), 1)
 
-    return optax.stateless(lambda updates, weights: {path: ratio(path, u, weights[path]) for path, u in updates.items()})
+    return optax.stateless(lambda updates, weights: {path: ratio(path, updates[path], weights[path])
+                                                     for path in updates})

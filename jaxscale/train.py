@@ -28,13 +28,13 @@ class State:
     graph: nnx.GraphDef = struct.field(pytree_node=False)
 
 
-def new_state(recipe, dataset, devices):
+def new_state(recipe, dataset, devices, dither=0.0):
     """The state before the first step: canonical first values, born where they lie on the mesh."""
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     graph, shapes = build(recipe, dataset.classes, dataset.example_shape)
 
     def initial(name):
-        return initial_value(name, tree[name], recipe.seed, master_dtype(recipe))
+        return initial_value(name, tree[name], recipe.seed, master_dtype(recipe), dither)
 
     first = {path: jax.device_put(by_path(path, initial, recipe.model), devices.state) for path in shapes}
     weights = {path: x for path, x in first.items() if is_trained(path)}

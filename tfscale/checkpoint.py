@@ -1,5 +1,6 @@
 """Checkpoints of a run in TensorFlow's own format, through tf.train.CheckpointManager."""
 
+import keras
 import tensorflow as tf
 
 
@@ -9,8 +10,8 @@ class Checkpoints:
     def __init__(self, path, state, keep):
         objects = {"optimizer": list(state.optimizer.variables), "averages": list(state.averages)}
         objects["weights"] = list(state.variables.values())
-        values = {group: [getattr(v, "value", v) for v in variables] for group, variables in objects.items()}
-        values = {group: [v() if callable(v) else v for v in variables] for group, variables in values.items()}
+        values = {group: [v.value if isinstance(v, keras.Variable) else v for v in variables]
+                  for group, variables in objects.items()}
         self.checkpoint = tf.train.Checkpoint(**values)
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(path), keep, checkpoint_name="step")
 

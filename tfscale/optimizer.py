@@ -58,9 +58,13 @@ def slots(optimizer):
 
 
 def clip(gradients, limit):
-    """Gradients within a global norm of `limit` (0: unclipped), and the norm before."""
+    """Gradients within a global norm of `limit` (0: unclipped), and the norm before. As the semantics has it:
+    TensorFlow's own rounds a gradient that needs no clipping, and makes all NaN where the norm overflows."""
     norm = tf.linalg.global_norm(gradients)
-    return (tf.clip_by_global_norm(gradients, limit, use_norm=norm)[0] if limit else gradients), norm
+    if limit:
+        scale = tf.minimum(tf.ones_like(norm), limit / norm)
+        gradients = [g * scale for g in gradients]
+    return gradients, norm
 
 
 def average(averages, variables, decay):

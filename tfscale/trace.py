@@ -20,8 +20,10 @@ def step_tensors(recipe, state, devices, number, batch):
 
     def replica_tensors(number, batch):
         key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
-        logits = state.model(model_inputs(recipe, batch, key), training=True)
-        gradients, sums = sum_gradients(recipe, state, number, batch)
+        model = state.model
+        logits, _ = model.stateless_call(model.trainable_variables, model.non_trainable_variables,
+                                         model_inputs(recipe, batch, key), training=True)
+        gradients, _, sums = sum_gradients(recipe, state, number, batch)
         return logits, add_up(sums), add_up(gradients)
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)

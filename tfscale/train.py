@@ -37,13 +37,13 @@ class State:
         return int(self.optimizer.iterations)
 
 
-def new_state(recipe, dataset, devices):
+def new_state(recipe, dataset, devices, dither=0.0):
     """The state before the first step: canonical first values in variables of the strategy."""
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     with devices.strategy.scope():
         model = build(recipe, dataset.classes, dataset.example_shape, keras)
         variables = canonical_variables(model)
-        for name, value in initial_values(tree, recipe.seed, master_dtype(recipe)).items():
+        for name, value in initial_values(tree, recipe.seed, master_dtype(recipe), dither).items():
             variables[name].assign(value)
         trained = {name: v for name, v in variables.items() if is_trained(name)}
         optimizer = make_optimizer(recipe, trained)
@@ -55,13 +55,19 @@ def make_step(recipe, state, devices):
     """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
 
     def replica_step(number, batch):
-        gradients, sums = sum_gradients(recipe, state, number, batch)
+        gradients, running, sums = sum_gradients(recipe, state, number, batch)
         sums, gradients = add_up(sums), add_up(gradients)
         gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
                    "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate}
         due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
-        tf.cond(tf.math.is_finite(metrics["loss"]) & due, lambda: update(recipe, state, gradients), lambda: None)
+
+        def move():
+            update(recipe, state, gradients)
+            for variable, value in zip(state.model.non_trainable_variables, running, strict=True):
+                variable.assign(value)
+
+        tf.cond(tf.math.is_finite(metrics["loss"]) & due, move, lambda: None)
         return metrics
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
@@ -83,25 +89,35 @@ def update(recipe, state, gradients):
 
 
 def sum_gradients(recipe, state, number, batch):
-    """Gradients of the summed loss over the micro-batches of one update, and the sums of its statistics."""
+    """Gradients of the summed loss over the micro-batches of one update, the running statistics after it, and the
+    sums of its statistics."""
     key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
-    trained = list(state.trained.values())
+    model, trained = state.model, list(state.trained.values())
+    running = [tf.convert_to_tensor(v) for v in model.non_trainable_variables]
 
-    def one(part):
+    def one(running, part):
         with tf.GradientTape() as tape:
-            logits = state.model(model_inputs(recipe, part, key), training=True)
+            # Stateless, so that running statistics do not move before the loss is known to be finite.
+            logits, running = model.stateless_call(model.trainable_variables, running,
+                                                   model_inputs(recipe, part, key), training=True)
             objective, sums = loss_sums(recipe, logits, part)
         # An embedding's sparse gradient may name a row twice, and the optimizer would take each alone: make it dense.
-        return [tf.convert_to_tensor(g) for g in tape.gradient(objective, trained)], sums
+        return running, ([tf.convert_to_tensor(g) for g in tape.gradient(objective, trained)], sums)
 
     if recipe.train.accumulate == 1:
-        return one(batch)
+        running, (gradients, sums) = one(running, batch)
+        return gradients, running, sums
     parts = {name: tf.reshape(x, (recipe.train.accumulate, -1, *x.shape[1:])) for name, x in batch.items()}
     part = lambda i: {name: tf.gather(x, i) for name, x in parts.items()}  # noqa: E731
-    total = one(part(0))
-    return tf.while_loop(lambda i, _: i < recipe.train.accumulate,
-                         lambda i, total: (i + 1, tf.nest.map_structure(tf.add, total, one(part(i)))),
-                         (tf.constant(1), total))[1]
+
+    def add(i, running, totals):
+        running, values = one(running, part(i))
+        return i + 1, running, tf.nest.map_structure(tf.add, totals, values)
+
+    first = one(running, part(0))
+    _, running, (gradients, sums) = tf.while_loop(lambda i, *_: i < recipe.train.accumulate, add,
+                                                  (tf.constant(1), *first))
+    return gradients, running, sums
 
 
 def model_inputs(recipe, batch, key):

@@ -5,7 +5,7 @@ from flax import nnx
 
 from common.bits import name_word
 from common.parameters import convnet_blocks
-from jaxscale.models.layers import dropout
+from jaxscale.models.layers import Linear, dropout
 
 
 def build(recipe, classes, example_shape, kinds):
@@ -31,7 +31,7 @@ class ConvNet(nnx.Module):
             if not hasattr(self, stage):
                 setattr(self, stage, Part())
             setattr(getattr(self, stage), name, Block(m, block, kinds, rngs))
-        self.head = nnx.Linear(m.channels[-1], classes, **kinds, rngs=rngs)
+        self.head = Linear(m.channels[-1], classes, kinds=kinds, rngs=rngs)
 
     def __call__(self, batch, training=False):
         x = batch["inputs"].astype(self.head.dtype)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from common.bits import name_word
-from jaxscale.models.layers import activation, attend, causal_attention, dot_general, dropout, rotary
+from jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
 
 DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
 REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None}
@@ -22,9 +22,9 @@ class Decoder(nnx.Module):
     def __init__(self, m, execution, classes, length, kinds):
         rngs = nnx.Rngs(0)
         self.m, self.execution, self.kinds = m, execution, kinds
-        self.embedding = nnx.Embed(classes, m.width, **kinds, rngs=rngs)
+        self.embedding = embedding(classes, m.width, kinds, rngs)
         if m.positions == "learned":
-            self.position = nnx.Embed(length, m.width, **kinds, rngs=rngs)
+            self.position = embedding(length, m.width, kinds, rngs)
         if execution.scan:
             self.blocks = nnx.vmap(lambda rngs: Block(m, length, kinds, rngs))(rngs.split(m.layers))
         else:
@@ -32,12 +32,12 @@ class Decoder(nnx.Module):
                 setattr(self, f"block_{i}", Block(m, length, kinds, rngs))
         self.norm = norm(m, kinds, rngs)
         if not m.tied:
-            self.head = nnx.Linear(m.width, classes, use_bias=False, **kinds, dot_general=dot_general, rngs=rngs)
+            self.head = Linear(m.width, classes, use_bias=False, kinds=kinds, rngs=rngs)
 
     def __call__(self, batch, training=False):
-        x = self.embedding(batch["inputs"])
+        x = self.embedding(batch["inputs"]).astype(self.kinds["dtype"])
         if self.m.positions == "learned":
-            x = x + self.position(batch["positions"])
+            x = x + self.position(batch["positions"]).astype(self.kinds["dtype"])
         x = dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training)
         x = self.norm(self.through_blocks(x, batch, training))
         logits = attend(self.embedding, x) if self.m.tied else self.head(x)
@@ -112,7 +112,7 @@ class FeedForward(nnx.Module):
 
 
 def dense(m, inputs, outputs, kinds, rngs):
-    return nnx.Linear(inputs, outputs, use_bias=m.bias, **kinds, dot_general=dot_general, rngs=rngs)
+    return Linear(inputs, outputs, use_bias=m.bias, kinds=kinds, rngs=rngs)
 
 
 def norm(m, kinds, rngs):

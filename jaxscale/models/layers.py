@@ -54,6 +54,27 @@ def dot_general(x, w, dimension_numbers, **_):
     return matmul(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
 
 
+class Linear(nnx.Linear):
+    """`nnx.Linear` as one flat matrix product. The bias is added in float32 or wider and the sum rounded once: Flax
+    would sum a bfloat16 bias' gradient over all rows in bfloat16."""
+
+    def __init__(self, inputs, outputs, *, kinds, rngs, use_bias=True):
+        def promote(values, dtype):
+            x, kernel, bias = (None if v is None else v.astype(dtype) for v in values)
+            return x, kernel, None if bias is None else bias.astype(jnp.promote_types(dtype, jnp.float32))
+
+        super().__init__(inputs, outputs, use_bias=use_bias, **kinds, dot_general=dot_general, promote_dtype=promote,
+                         rngs=rngs)
+
+    def __call__(self, x):
+        return super().__call__(x).astype(self.dtype)
+
+
+def embedding(rows, width, kinds, rngs):
+    """An `nnx.Embed` in the masters' dtype, so that the rows' gradients add up in it."""
+    return nnx.Embed(rows, width, dtype=kinds["param_dtype"], param_dtype=kinds["param_dtype"], rngs=rngs)
+
+
 def attend(embedding, x_BxTxD):
     """Logits (B, T, V) of a head that shares an `nnx.Embed`'s table."""
     return dot_general(x_BxTxD, embedding.embedding[...].astype(x_BxTxD.dtype).T, None)
@@ -96,6 +117,7 @@ def dropout(x, batch, rate, place, training):
 
 
 def activation(name):
-    """The function of a recipe's activation."""
-    return {"gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
-            "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}[name]
+    """The function of a recipe's activation; bfloat16 is widened, and rounded once."""
+    function = {"gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
+                "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}[name]
+    return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from common.bits import name_word
-from jaxscale.models.layers import activation, dot_general, dropout
+from jaxscale.models.layers import Linear, activation, dropout
 
 
 def build(recipe, classes, example_shape, kinds):
@@ -21,9 +21,9 @@ class MLP(nnx.Module):
         rngs = nnx.Rngs(0)
         self.m = m
         for i, width in enumerate(m.hidden):
-            setattr(self, f"layer_{i}", nnx.Linear(inputs, width, **kinds, dot_general=dot_general, rngs=rngs))
+            setattr(self, f"layer_{i}", Linear(inputs, width, kinds=kinds, rngs=rngs))
             inputs = width
-        self.head = nnx.Linear(inputs, classes, **kinds, dot_general=dot_general, rngs=rngs)
+        self.head = Linear(inputs, classes, kinds=kinds, rngs=rngs)
 
     def __call__(self, batch, training=False):
         x = batch["inputs"].reshape(len(batch["inputs"]), -1).astype(self.head.dtype)

@@ -43,10 +43,13 @@ def build(m, classes, inputs, policy, keras):
             x = act(dense(f"{name}.up", x, m.feedforward))
         return dense(f"{name}.down", x, m.width)
 
-    embedding = (own.TiedEmbedding if m.tied else stock.Embedding)(classes, m.width, dtype=policy, name="embedding")
+    # Stock tables are read in the masters' dtype, so that the rows' gradients add up in it; the next layer casts.
+    masters = "float64" if policy == "float64" else "float32"
+    table = stock.Embedding(classes, m.width, dtype=masters, name="embedding")
+    embedding = own.TiedEmbedding(classes, m.width, dtype=policy, name="embedding") if m.tied else table
     x = embedding(inputs["inputs"])
     if m.positions == "learned":
-        table = stock.Embedding(length, m.width, dtype=policy, name="position")
+        table = stock.Embedding(length, m.width, dtype=masters, name="position")
         x = stock.Add(dtype=policy, name="embedding.sum")([x, table(inputs["positions"])])
     x = dropout("embedding.dropout", x)
     for i in range(m.layers):
@@ -58,5 +61,4 @@ def build(m, classes, inputs, policy, keras):
     x = norm("norm", x)
     head = stock.Dense(classes, use_bias=False, dtype=policy, name="head")
     logits = embedding(x, reverse=True) if m.tied else head(x)
-    wide = "float64" if policy == "float64" else "float32"
-    return stock.Activation("linear", dtype=wide, name="logits")(logits)
+    return stock.Activation("linear", dtype=masters, name="logits")(logits)

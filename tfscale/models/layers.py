@@ -4,6 +4,7 @@ Each takes the keras module as `keras`, so that `keras` and `tf_keras` share one
 """
 
 import functools
+import math
 import types
 
 import numpy as np
@@ -18,12 +19,13 @@ def layers(keras):
     """The layer classes for one keras module."""
 
     class TiedEmbedding(keras.layers.Embedding):
-        """An embedding that is also the head: ids (B, T) to (B, T, D); with `reverse`, (B, T, D) to logits (B, T, V)."""
+        """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse`: (B, T, D) to logits (B, T, V)."""
 
         def call(self, inputs, reverse=False):
-            table = tf.cast(self.embeddings, self.compute_dtype)
-            if not reverse:
-                return tf.gather(table, inputs)
+            table = self._embeddings.value if hasattr(self, "_embeddings") else self.embeddings
+            if not reverse:  # in the masters' dtype, so that the rows' gradients add up in it
+                return tf.cast(tf.gather(table, inputs), self.compute_dtype)
+            table = tf.cast(table, self.compute_dtype)
             width = inputs.shape[-1]
             logits = tf.matmul(tf.reshape(inputs, (-1, width)), table, transpose_b=True)
             return tf.reshape(logits, (-1, *inputs.shape[1:-1], table.shape[0]))
@@ -105,13 +107,20 @@ def layers(keras):
                                  CausalAttention=CausalAttention, SharedDropout=SharedDropout)
 
 
+def gelu(x):
+    """GELU, x Phi(x) (Hendrycks & Gimpel 2016). tf.nn.gelu rounds its square root of 2 to float32, in float64 too."""
+    return tf.constant(0.5, x.dtype) * x * (1 + tf.math.erf(x / tf.constant(math.sqrt(2), x.dtype)))
+
+
 def gelu_tanh(x):
-    """GELU's tanh form (Hendrycks & Gimpel 2016). tf.nn.gelu(approximate=True) rounds 0.044715 to float32."""
-    inner = np.sqrt(2 / np.pi).astype(x.dtype.as_numpy_dtype) * (x + tf.constant(0.044715, x.dtype) * x * x * x)
+    """GELU's tanh form. tf.nn.gelu(approximate=True) rounds 0.044715 to float32, in float64 too."""
+    inner = tf.constant(math.sqrt(2 / math.pi), x.dtype) * (x + tf.constant(0.044715, x.dtype) * x * x * x)
     return tf.constant(0.5, x.dtype) * x * (1 + tf.tanh(inner))
 
 
 def activation(name):
-    """What a stock Activation layer takes for a recipe's activation."""
-    return {"gelu": functools.partial(tf.nn.gelu, approximate=False), "gelu_tanh": gelu_tanh, "relu": "relu",
-            "swiglu": "silu"}[name]
+    """What a stock Activation layer takes for a recipe's activation; bfloat16 is widened, and rounded once."""
+    if name == "relu":
+        return name
+    function = {"gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": tf.nn.silu}[name]
+    return lambda x: tf.cast(function(tf.cast(x, "float32")), x.dtype) if x.dtype == tf.bfloat16 else function(x)

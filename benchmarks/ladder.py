@@ -1,0 +1,169 @@
+"""The parity ladder: what two backends left behind, judged rung by rung.
+
+Gates are measured by twins (a second run of the same backend that an allowed change alone sets apart) and derived from
+arithmetic; each check carries where its bound came from and the smallest tolerance that would have passed. A difference
+of tensors is max |a - b| / max |b|, of losses |a - b|.
+"""
+
+import math
+
+import numpy as np
+
+from common.parameters import is_trained
+
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}  # spacing of the numbers above 1
+TINY = np.finfo(np.float64).tiny
+
+
+def check(what, worst, bound, where, bound_from):
+    """One comparison; a difference that is not a number fails."""
+    return {"what": what, "agrees": bool(worst <= bound), "worst": float(worst), "bound": float(bound),
+            "where": where, "bound_from": bound_from}
+
+
+def rung(name, title, proves, checks):
+    """A level of the ladder: its checks, and for the headline the one nearest to its bound or furthest above it."""
+    def severity(c):
+        return math.inf if not math.isfinite(c["worst"]) else c["worst"] / max(c["bound"], TINY)
+
+    head = max(checks, key=severity)
+    margin = head["bound"] / head["worst"] if head["worst"] else None
+    return {"name": name, "title": title, "proves": proves, "agrees": all(c["agrees"] for c in checks),
+            "worst": head["worst"], "bound": head["bound"], "bound_from": head["bound_from"],
+            "where": f"{head['what']}: {head['where']}", "smallest_tolerance": head["worst"], "margin": margin,
+            "checks": sorted(checks, key=severity, reverse=True)[:100]}
+
+
+def contract_rung(contracts):
+    """P0: everything that the backends share before the first step, by its hash."""
+    keras, jax = contracts["keras"], contracts["jax"]
+    names = sorted(keras.keys() | jax.keys())
+    differing = [name for name in names if keras.get(name) != jax.get(name)]
+    where = ", ".join(differing[:3]) + f" and {len(differing) - 3} more" * (len(differing) > 3) or "nothing differs"
+    found = check(f"{len(names)} hashes", len(differing), 0, where, "bitwise: the number of hashes that differ")
+    return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe", [found])
+
+
+def gradient_rung(tensors, precision):
+    """P2: logits, loss and every gradient of the first step.
+
+    Args:
+      tensors: {precision: {run: {name: array}}}, runs "keras", "jax", "keras-twin", "jax-twin".
+      precision: the recipe's.
+    Returns: (rung, null directions).
+    """
+    null = null_directions(tensors["float64"])
+    checks = first_step_checks("float64", tensors["float64"], null, 16 * EPSILON["float64"], "16 eps of float64")
+    if precision != "float64":
+        checks += first_step_checks(precision, tensors[precision], null, 0.0, "")
+    return rung("P2", "gradient", "one function: equal logits, loss and gradients at step 0", checks), null
+
+
+def first_step_checks(precision, runs, null, floor, floor_from):
+    """Checks of one precision: every tensor against 4 twins' noise, that of the noisiest tensor but null directions,
+    or against `floor` where that is more."""
+    judged = [name for name in runs["keras"] if bare(name) not in null]
+    noise = max(difference(runs[b][name], runs[f"{b}-twin"][name]) for b in ("keras", "jax") for name in judged)
+    bound, bound_from = max((4 * noise, f"4 x the {precision} twin's noise"), (floor, floor_from))
+    checks = [check(precision, difference(runs["keras"][name], runs["jax"][name]), bound, name, bound_from)
+              for name in judged]
+    largest = max(np.abs(x).max() for name, x in runs["jax"].items() if name.startswith("gradients/"))
+    for name in (name for name in runs["keras"] if bare(name) in null):
+        worst = np.abs(runs["keras"][name] - runs["jax"][name]).max() / largest
+        checks.append(check(f"{precision}, null direction", worst, bound, name, f"{bound_from}, of the largest"))
+    return checks
+
+
+def null_directions(runs):
+    """Names whose gradient is zero but for rounding: in float64 their twin shares no three digits with them, and they
+    are below 1e-9 of the largest gradient."""
+    gradients = {name: x for name, x in runs["keras"].items() if name.startswith("gradients/")}
+    largest = max(np.abs(x).max() for x in gradients.values())
+    null = set()
+    for name, x in gradients.items():
+        noisy = max(difference(runs[b][name], runs[f"{b}-twin"][name]) for b in ("keras", "jax")) > 1e-3
+        if np.abs(x).max() <= 1e-9 * largest and (noisy or not x.any()):
+            null.add(bare(name))
+    return null
+
+
+def optimizer_rung(states, updates):
+    """P3: the state after the same synthetic gradients went into both optimizers, in float64."""
+    bound, source = 8 * updates * EPSILON["float64"], f"8 eps of float64 for each of {updates} updates"
+    keras, jax = states["keras"], states["jax"]
+    checks = [check("float64", difference(keras[name], jax[name]), bound, name, source) for name in sorted(keras)]
+    return rung("P3", "optimizer", "one update: equal weights and slots after identical gradients", checks)
+
+
+def semantics_rung(runs, null, rates):
+    """P4: the float64 trajectory: every loss up to the twins' horizon, and the weights at the end."""
+    curve = loss_curve(runs, "float64", factor=8)
+    return rung("P4", "semantics", "one training: equal losses and weights step by step in float64",
+                [loss_check("float64", curve), *weight_checks(runs, null, rates)]), curve
+
+
+def numerics_rung(runs, precision):
+    """P5: the trajectory in the recipe's precision, up to the horizon."""
+    curve = loss_curve(runs, precision, factor=4)
+    return rung("P5", "numerics", f"no more rounding than {precision} costs each backend itself",
+                [loss_check(precision, curve)]), curve
+
+
+def loss_curve(runs, precision, factor):
+    """Both losses, their difference, the twins' envelope and the bound, step by step.
+
+    The envelope is the largest difference of either backend from its own twin so far. Below it stands what one loss
+    cannot resolve: its own rounding, eps |L| in the dtype it is summed in, or eps |L| / sqrt(N) where each of N
+    weighted positions rounds in the compute dtype. The horizon is the first step at which a backend has lost half of
+    its digits to its twin, sqrt(eps) |L|.
+    """
+    keras, jax = runs["keras"]["loss"], runs["jax"]["loss"]
+    size = np.maximum(np.abs(keras), np.abs(jax))
+    summed = EPSILON["float64" if precision == "float64" else "float32"]
+    resolved = size * max(summed, EPSILON[precision] / math.sqrt(runs["positions"]))
+    apart = np.maximum(*(np.abs(runs[b]["loss"] - runs[f"{b}-twin"]["loss"]) for b in ("keras", "jax")))
+    envelope = np.maximum(np.maximum.accumulate(apart), resolved)
+    parted = np.flatnonzero(apart > math.sqrt(EPSILON[precision]) * size)
+    return {"steps": list(range(len(keras))), "keras": keras, "jax": jax, "difference": np.abs(keras - jax),
+            "envelope": envelope, "bound": factor * envelope, "factor": factor,
+            "horizon": int(parted[0]) if len(parted) else None}
+
+
+def loss_check(precision, curve):
+    """The step whose difference is nearest to its bound, or furthest above it, before the horizon."""
+    end = curve["horizon"] or len(curve["steps"])
+    ratio = curve["difference"][:end] / np.maximum(curve["bound"][:end], TINY)
+    step = int(np.argmax(np.where(np.isfinite(ratio), ratio, np.inf)))
+    source = f"{curve['factor']} x the {precision} twin's envelope at step {step}"
+    return check(f"{precision} loss", curve["difference"][step], curve["bound"][step],
+                 f"step {step} of {end}" + (f" (horizon {curve['horizon']})" if curve["horizon"] else ""), source)
+
+
+def weight_checks(runs, null, rates):
+    """The weights at the end of the float64 trajectory: 8 twins' noise, the noisiest tensor's. Null directions are
+    moved by rounding alone: absolutely, no further apart than the learning rates add up to."""
+    weights = {run: runs[run]["weights"] for run in ("keras", "jax", "keras-twin", "jax-twin")}
+    judged = [name for name in weights["keras"] if bare(name) not in null]
+    noise = max(difference(weights[b][name], weights[f"{b}-twin"][name]) for b in ("keras", "jax") for name in judged)
+    bound, source = max((8 * noise, "8 x the float64 twin's noise in the weights"),
+                        (16 * EPSILON["float64"], "16 eps of float64"))
+    checks = [check("float64 weights", difference(weights["keras"][name], weights["jax"][name]), bound, name, source)
+              for name in judged]
+    total = float(np.sum(rates))
+    for name in (name for name in weights["keras"] if bare(name) in null and is_trained(name)):
+        apart = np.abs(weights["keras"][name] - weights["jax"][name]).max()
+        checks.append(check("float64 weights, null direction", apart, total, name, "the sum of the learning rates"))
+    return checks
+
+
+def difference(a, b):
+    """max |a - b| / max |b| in float64; infinite where either is not finite or the shapes differ."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return math.inf
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), TINY)) if a.size else 0.0
+
+
+def bare(name):
+    """A tensor's canonical name without its group."""
+    return name.split("/", 1)[-1]

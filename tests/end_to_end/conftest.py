@@ -1,0 +1,148 @@
+"""Both rooms behind one interface, over digits and a small corpus; what was compiled once is asked once."""
+
+import importlib
+import importlib.util
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.data import open_dataset, training_batches
+from common.recipe import Recipe
+
+ROOMS = ("tfscale", "jaxscale")
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The NumPy transcription beside this file."""
+    spec = importlib.util.spec_from_file_location("twinscale_reference", Path(__file__).with_name("reference.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of the session's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWINSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(params=ROOMS)
+def name(request):
+    """The name of one room."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """The source of 80 short documents: rows of 16 tokens hold several, so their weights differ."""
+    folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(7)
+    for i in range(80):
+        (folder / f"{i:02}.txt").write_text("".join(rng.choice(list("abcdefgh "), rng.integers(4, 60))))
+    return f"text:{folder}/*.txt"
+
+
+@pytest.fixture(scope="session")
+def recipe_of(corpus):
+    """recipe_of("decoder", model={...}, train={...}): a tiny float64 recipe, without XLA on the TensorFlow side."""
+    tiny = {"decoder": {"layers": 2, "width": 16, "heads": 4}, "convnet": {"channels": [4, 8]},
+            "mlp": {"hidden": [24, 16]}}
+
+    def make(family, **sections):
+        text = family == "decoder"
+        data = {"source": corpus, "sequence": 16} if text else {"source": "digits"}
+        values = {"name": "tiny", "seed": 5, "data": {**data, "held_out": 0.2}, "keras": {"jit_compile": False},
+                  "model": {"family": family, **tiny[family]}, "train": {"global_batch": 8, "precision": "float64"}}
+        for section, changes in sections.items():
+            values[section] = {**values.get(section, {}), **changes}
+        return Recipe.model_validate(values)
+
+    return make
+
+
+@dataclass
+class Opened:
+    """A room with a recipe's dataset, devices and state before the first step."""
+
+    room: Any
+    recipe: Recipe
+    dataset: Any
+    devices: Any
+    state: Any
+
+    def batch(self, number=0, permuted=False):
+        return next(training_batches(self.dataset, self.recipe, number, number + 1, permuted=permuted))[1]
+
+    def tensors(self, batch=None, number=0):
+        batch = self.batch(number) if batch is None else batch
+        return self.room.step_tensors(self.recipe, self.state, self.devices, number, batch)
+
+    def weights(self):
+        return {key.removeprefix("weights/"): np.array(x) for key, x in self.room.state_tensors(self.state).items()
+                if key.startswith("weights/")}
+
+
+@pytest.fixture(scope="session")
+def room_of():
+    """room_of("tfscale"): its ROOM."""
+    return lambda name: importlib.import_module(f"{name}.room").ROOM
+
+
+@pytest.fixture(scope="session")
+def open_room(room_of):
+    """`with open_room(name, recipe) as opened`: at its numerics, compiled as little as can be unless `optimised`, for
+    tests compile far more than they compute."""
+
+    @contextmanager
+    def context(name, recipe, optimised=False):
+        room = room_of(name)
+        with quick(name, not optimised), room.numerics(recipe):
+            dataset, devices = open_dataset(recipe), room.open_devices(recipe)
+            yield Opened(room, recipe, dataset, devices, room.new_state(recipe, dataset, devices))
+
+    return context
+
+
+@contextmanager
+def quick(name, on):
+    """TensorFlow eagerly, and XLA without its optimisations (op by op, JAX would compile each op by itself)."""
+    if not on:
+        yield
+    elif name == "tfscale":
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(False)
+    else:
+        import jax
+
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def first_step(open_room):
+    """first_step(name, recipe): (weights, batch, step_tensors) of step 0; kept for the session."""
+    known = {}
+
+    def compute(name, recipe, permuted=False, optimised=False):
+        asked = name, recipe.hash, permuted, optimised
+        if asked not in known:
+            with open_room(name, recipe, optimised) as opened:
+                batch = opened.batch(permuted=permuted)
+                known[asked] = opened.weights(), batch, opened.tensors(batch)
+        return known[asked]
+
+    return compute

@@ -1,0 +1,190 @@
+"""The models, their loss and the optimizers written once more in NumPy, from the papers and the recipe's docstrings.
+
+Nothing here is shared with the rooms but the canonical names and the random bits. Every function computes in the
+dtype of the weights it is given (float64, or longdouble for the multi-layer perceptron).
+"""
+
+import math
+
+import numpy as np
+from scipy.special import erf
+
+from common.bits import draw, fold_in, keep_below, key, name_word
+
+
+def forward(recipe, weights, batch, number=None):
+    """(logits, {name: running statistic after the pass}); training, with dropout, where `number` is the step."""
+    call = {"decoder": decoder, "convnet": convnet, "mlp": mlp}[recipe.model.family]
+    moved = {}
+    return call(recipe.model, weights, batch, dropout_of(recipe, batch, number), number is not None, moved), moved
+
+
+def dropout_of(recipe, batch, number):
+    """(place, x) -> x after dropout at a place."""
+    rate = recipe.model.dropout
+    if number is None or not rate:
+        return lambda place, x: x
+
+    def drop(place, x):
+        stream = fold_in(fold_in(key(recipe.seed), number), name_word(place))
+        bits = draw(stream, batch["row"], math.prod(x.shape[1:])).reshape(x.shape)
+        return np.where(bits >> 9 < keep_below(rate), x / (1 - rate), 0)
+
+    return drop
+
+
+ACTIVATIONS = {
+    "gelu": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "swiglu": lambda x: x / (1 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0),
+}
+
+
+def key_head(h, heads, kv_heads):
+    """The key/value head that query head `h` reads."""
+    return h // (heads // kv_heads)
+
+
+def decoder(m, w, batch, drop, training, moved, key_head=key_head):
+    def dense(name, x):
+        return x @ w[f"{name}.kernel"] + w.get(f"{name}.bias", 0)
+
+    def norm(name, x):
+        if m.norm == "layer":
+            x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + m.norm_epsilon) * w[f"{name}.scale"] + w.get(
+            f"{name}.bias", 0)
+
+    def rotated(x):  # B T D of one head
+        half = x.shape[-1] // 2
+        angle = batch["positions"][..., None] * m.rotary_base ** (-np.arange(half) / half)
+        a, b = x[..., :half], x[..., half:]
+        return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1)
+
+    def attention(name, x):
+        parts = {part: dense(f"{name}.{part}", x) for part in ("query", "key", "value")}
+        T, D, mixed = x.shape[1], m.head_width, []
+        allowed = np.tril(np.ones((T, T), bool))[None]
+        if "segments" in batch:
+            allowed = allowed & (batch["segments"][:, :, None] == batch["segments"][:, None, :])
+        for h in range(m.heads):
+            g = key_head(h, m.heads, m.kv)
+            q, k, v = parts["query"][..., h * D:(h + 1) * D], *(
+                parts[part][..., g * D:(g + 1) * D] for part in ("key", "value"))
+            if m.positions == "rotary":
+                q, k = rotated(q), rotated(k)
+            scores = np.where(allowed, q @ k.swapaxes(1, 2) / math.sqrt(D), -np.inf)
+            shares = np.exp(scores - scores.max(-1, keepdims=True))
+            mixed.append(shares / shares.sum(-1, keepdims=True) @ v)
+        return dense(f"{name}.output", np.concatenate(mixed, -1))
+
+    def feedforward(name, x):
+        act = ACTIVATIONS[m.activation]
+        up = dense(f"{name}.up", x)
+        return dense(f"{name}.down", act(dense(f"{name}.gate", x)) * up if m.activation == "swiglu" else act(up))
+
+    x = w["embedding.embedding"][batch["inputs"]]
+    if m.positions == "learned":
+        x = x + w["position.embedding"][batch["positions"]]
+    x = drop("embedding.dropout", x)
+    for i in range(m.layers):
+        x = x + drop(f"block_{i}.attention.dropout", attention(f"block_{i}.attention", norm(f"block_{i}.norm_1", x)))
+        x = x + drop(f"block_{i}.feedforward.dropout",
+                     feedforward(f"block_{i}.feedforward", norm(f"block_{i}.norm_2", x)))
+    return norm("norm", x) @ (w["embedding.embedding"].T if m.tied else w["head.kernel"])
+
+
+def convolved(x, kernel, stride):
+    """SAME convolution, HWIO; of an odd padding the greater half comes after."""
+    size, (H, W) = kernel.shape[0], (-(-n // stride) for n in x.shape[1:3])
+    pads = [max((out - 1) * stride + size - n, 0) for out, n in zip((H, W), x.shape[1:3], strict=True)]
+    x = np.pad(x, ((0, 0), *((p // 2, p - p // 2) for p in pads), (0, 0)))
+    return sum(x[:, i:i + H * stride:stride, j:j + W * stride:stride][:, :H, :W] @ kernel[i, j]
+               for i in range(size) for j in range(size))
+
+
+def convnet(m, w, batch, drop, training, moved):
+    def norm(name, x):
+        mean, var = w[f"{name}.mean"], w[f"{name}.var"]
+        if training:
+            seen = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
+            for leaf, old in (("mean", mean), ("var", var)):
+                moved[f"{name}.{leaf}"] = m.norm_momentum * old + (1 - m.norm_momentum) * seen[leaf]
+            mean, var = seen["mean"], seen["var"]
+        return (x - mean) / np.sqrt(var + m.norm_epsilon) * w[f"{name}.scale"] + w[f"{name}.bias"]
+
+    def conv(name, x, stride=1):
+        return convolved(x, w[f"{name}.kernel"], stride)
+
+    relu = ACTIVATIONS["relu"]
+    x = relu(norm("stem.norm", conv("stem.conv", batch["inputs"].astype(w["head.bias"].dtype))))
+    for stage in range(len(m.channels)):
+        for i in range(m.blocks):
+            name, stride = f"stage_{stage}.block_{i}", 2 if stage and not i else 1
+            y = relu(norm(f"{name}.norm_1", conv(f"{name}.conv_1", x, stride)))
+            y = norm(f"{name}.norm_2", conv(f"{name}.conv_2", y))
+            x = relu((conv(f"{name}.shortcut", x, stride) if f"{name}.shortcut.kernel" in w else x) + y)
+    x = drop("pool.dropout", x.mean((1, 2)))
+    return x @ w["head.kernel"] + w["head.bias"]
+
+
+def mlp(m, w, batch, drop, training, moved):
+    x = batch["inputs"].reshape(len(batch["inputs"]), -1).astype(w["head.bias"].dtype)
+    for i in range(len(m.hidden)):
+        x = drop(f"layer_{i}.dropout", ACTIVATIONS[m.activation](x @ w[f"layer_{i}.kernel"] + w[f"layer_{i}.bias"]))
+    return x @ w["head.kernel"] + w["head.bias"]
+
+
+# ---- loss
+
+def losses(recipe, logits, labels):
+    """The objective of every position: smoothed cross-entropy plus z_loss."""
+    s, classes = recipe.train.label_smoothing, logits.shape[-1]
+    top = logits.max(-1)
+    total = top + np.log(np.exp(logits - top[..., None]).sum(-1))
+    target = (1 - s) * np.eye(classes)[labels] + s / classes
+    return (target * (total[..., None] - logits)).sum(-1) + recipe.train.z_loss * total**2
+
+
+def loss(recipe, logits, batch):
+    """The mean over weighted positions."""
+    return (losses(recipe, logits, batch["labels"]) * batch["weights"]).sum() / batch["weights"].sum()
+
+
+# ---- optimizers: the docstring of common.recipe.Optimizer
+
+def updated(o, rates, weights, updates):
+    """{"weights/NAME", "m/NAME", "v/NAME", "ema/NAME"} after the updates; one {name: gradient} each."""
+    w = {name: x.astype(np.float64) for name, x in weights.items()}
+    m, v, a = ({name: np.zeros_like(x) for name, x in w.items()} for _ in range(3))
+    a = {name: x.copy() for name, x in w.items()}
+    for t, (lr, g) in enumerate(zip(rates, updates, strict=True), 1):
+        norm = math.sqrt(math.fsum(float((x**2).sum()) for x in g.values()))
+        share = min(1.0, o.clip_norm / norm) if o.clip_norm else 1.0
+        for name in w:
+            gradient = g[name] * share
+            d = o.weight_decay if name.split(".")[-1] in ("kernel", "embedding") else 0.0
+            if o.name in ("adamw", "lamb"):
+                m[name] = o.beta1 * m[name] + (1 - o.beta1) * gradient
+                v[name] = o.beta2 * v[name] + (1 - o.beta2) * gradient**2
+                u = m[name] / (1 - o.beta1**t) / (np.sqrt(v[name] / (1 - o.beta2**t)) + o.epsilon) + d * w[name]
+                if o.name == "lamb":
+                    w_norm, u_norm = np.linalg.norm(w[name]), np.linalg.norm(u)
+                    u = u * (w_norm / u_norm if w_norm > 0 and u_norm > 0 else 1.0)
+            elif o.name == "sgd":
+                m[name] = o.momentum * m[name] + gradient
+                u = (gradient + o.momentum * m[name] if o.nesterov else m[name]) + d * w[name]
+            else:
+                u = np.sign(o.beta1 * m[name] + (1 - o.beta1) * gradient) + d * w[name]
+                m[name] = o.beta2 * m[name] + (1 - o.beta2) * gradient
+            w[name] = w[name] - lr * u
+            a[name] = o.ema * a[name] + (1 - o.ema) * w[name]
+    groups = {"weights": w}
+    if o.name != "sgd" or o.momentum:
+        groups["m"] = m
+    if o.name in ("adamw", "lamb"):
+        groups["v"] = v
+    if o.ema:
+        groups["ema"] = a
+    return {f"{group}/{name}": x for group, tensors in groups.items() for name, x in tensors.items()}

@@ -1,0 +1,258 @@
+"""Whole trainings in both rooms: accumulation, the order of rows, resuming, evaluation, and losses that are not finite."""
+
+import dataclasses
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from common.data import open_dataset
+from common.errors import NonFinite
+from common.loop import held_out, run_training
+from common.run import read_metrics, read_run
+from common.tensors import load_tensors
+
+EPS = 2.0**-52
+BOUND = 256 * EPS  # derived in test_rooms_models.py
+
+
+def worst(found, wanted):
+    """The largest error of any tensor, of the tensor's largest value; rounding of a zero gradient counts as none."""
+    assert set(found) == set(wanted)
+    scale = {key: np.abs(x).max() for key, x in wanted.items()}
+    null = [key for key in wanted if key.endswith("key.bias")]
+    scale |= {key: scale[key.replace(".bias", ".kernel")] for key in null}
+    return max(float(np.abs(found[key] - x).max() / scale[key]) for key, x in wanted.items())
+
+
+# ---- accumulation and the order of rows
+
+def dropping(recipe_of, accumulate):
+    return recipe_of("decoder", model={"dropout": 0.25, "layers": 1}, train={"accumulate": accumulate})
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulation_is_of_token_means(first_step, reference, recipe_of, name, accumulate):
+    weights, batch, whole = first_step(name, dropping(recipe_of, 1))
+    _, same, parts = first_step(name, dropping(recipe_of, accumulate))
+    assert all(np.array_equal(batch[key], same[key]) for key in batch)
+    assert worst(parts, whole) < BOUND
+    # The mean of the micro-batches' means is another number, by far: their weights are not equal.
+    logits, _ = reference.forward(dropping(recipe_of, 1), weights, batch, number=0)
+    losses = np.split(reference.losses(dropping(recipe_of, 1), logits, batch["labels"]) * batch["weights"], accumulate)
+    shares = [part.sum() for part in np.split(batch["weights"], accumulate)]
+    assert len(set(shares)) > 1
+    mean_of_means = np.mean([part.sum() / share for part, share in zip(losses, shares, strict=True)])
+    assert abs(mean_of_means / whole["loss"] - 1) > 1e6 * BOUND
+
+
+def test_rows_in_another_order_give_the_same_step(first_step, recipe_of, name):
+    recipe = dropping(recipe_of, 1)
+    _, batch, ours = first_step(name, recipe)
+    _, permuted, theirs = first_step(name, recipe, permuted=True)
+    order = np.argsort(permuted["row"])
+    assert not np.array_equal(permuted["row"], batch["row"])
+    assert all(np.array_equal(permuted[key][order], batch[key]) for key in batch)
+    assert worst({**theirs, "logits": theirs["logits"][order]}, ours) < BOUND
+
+
+# ---- resuming
+
+TRAINING = {"train": {"steps": 12, "save_every": 5, "eval_every": 5, "log_every": 1, "global_batch": 16},
+            "optimizer": {"ema": 0.9, "weight_decay": 0.1}, "schedule": {"kind": "cosine", "warmup": 3}}
+RUNS = {"mlp": ("mlp", {"model": {"dropout": 0.25}, "keras": {"jit_compile": True}}),
+        "convnet": ("convnet", {"model": {"dropout": 0.25, "channels": [4]}})}
+
+
+class Killed(BaseException):
+    """What no handler expects, as little as a signal."""
+
+
+def killed_at(room, number):
+    """The room, but its step never returns from `number`."""
+
+    def make_step(*arguments):
+        step = room.make_step(*arguments)
+
+        def killed(state, n, batch):
+            if n == number:
+                raise Killed
+            return step(state, n, batch)
+
+        return killed
+
+    return dataclasses.replace(room, make_step=make_step)
+
+
+def trained(room, recipe, path, **options):
+    final = run_training(room, recipe, path, trace=(), progress=False, **options)
+    return final, load_tensors(path / "trace" / "final.safetensors"), read_metrics(path), read_run(path)
+
+
+def logged(metrics):
+    """[(step, the names logged there)] without what a clock measured."""
+    return [(line["step"], sorted(line)) for line in metrics]
+
+
+@pytest.fixture(scope="module")
+def straight(room_of, recipe_of, tmp_path_factory):
+    """straight(name, run): a training from end to end, once a session."""
+    known = {}
+
+    def make(name, run):
+        if (name, run) not in known:
+            family, changes = RUNS[run]
+            recipe = recipe_of(family, **changes, **{key: x for key, x in TRAINING.items()})
+            known[name, run] = recipe, *trained(room_of(name), recipe, tmp_path_factory.mktemp("run"))
+        return known[name, run]
+
+    return make
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, room_of, name, run, tmp_path):
+    recipe, final, tensors, metrics, _ = straight(name, run)
+    with pytest.raises(Killed):
+        run_training(killed_at(room_of(name), 8), recipe, tmp_path, trace=(), progress=False)
+    before = read_run(tmp_path)
+    assert before["state"] == "failed" and before["seconds"]["train"] > 0
+    resumed_final, resumed, resumed_metrics, after = trained(room_of(name), recipe, tmp_path)
+    assert {key.split("/")[0] for key in tensors} == {"weights", "m", "v", "ema"}
+    assert set(resumed) == set(tensors)
+    for key, x in tensors.items():
+        assert resumed[key].dtype == np.float64 and resumed[key].tobytes() == x.tobytes(), key
+    assert resumed_final == final
+
+    # Every step's line once, every evaluation's line once, in order, with the same values.
+    steps = [line["step"] for line in metrics if "train/loss" in line]
+    assert steps == list(range(12)) == [line["step"] for line in resumed_metrics if "train/loss" in line]
+    assert [line["step"] for line in metrics if "held_out/loss" in line] == [4, 9, 11]
+    assert logged(resumed_metrics) == logged(metrics)
+    for ours, theirs in zip(metrics, resumed_metrics, strict=True):
+        assert {k: x for k, x in ours.items() if "per_second" not in k} == {
+            k: x for k, x in theirs.items() if "per_second" not in k}
+
+    # Time adds up over the starts, kind by kind.
+    assert after["state"] == "finished" and after["starts"] == 2
+    assert set(after["seconds"]) == set(before["seconds"])
+    assert all(after["seconds"][kind] >= spent for kind, spent in before["seconds"].items())
+    assert all(after["seconds"][kind] > before["seconds"][kind] for kind in ("compile", "train", "evaluate"))
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_both_rooms_end_at_the_same_weights(straight, run):
+    """Each of 12 updates adds at most what one pass differs by, carried on by a training that is not chaotic yet."""
+    _, ours_final, ours, *_ = straight("tfscale", run)
+    _, theirs_final, theirs, *_ = straight("jaxscale", run)
+    assert worst(ours, theirs) < 12 * BOUND
+    assert abs(ours_final["loss"] / theirs_final["loss"] - 1) < 12 * BOUND
+
+
+def test_the_time_of_a_step_is_counted_once(straight, name):
+    *_, info = straight(name, "mlp")
+    performance = info["performance"]
+    assert len(performance["step_ms"]) == 12
+    assert sum(performance["step_ms"]) / 1e3 == pytest.approx(info["seconds"]["train"], abs=1e-4 * 12)
+    assert performance["throughput"] == pytest.approx(16 / np.median(performance["step_ms"][2:]) * 1e3, rel=1e-2)
+
+
+def test_a_training_that_is_cut_short_after_its_last_step_logs_nothing_twice(straight, room_of, tmp_path):
+    recipe, final, tensors, metrics, _ = straight("jaxscale", "mlp")
+    room = room_of("jaxscale")
+
+    def dies(state):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_training(dataclasses.replace(room, state_tensors=dies), recipe, tmp_path, trace=(), progress=False)
+    resumed_final, resumed, resumed_metrics, info = trained(room, recipe, tmp_path)
+    assert resumed_final == final and info["state"] == "finished"
+    assert all(resumed[key].tobytes() == x.tobytes() for key, x in tensors.items())
+    assert logged(resumed_metrics) == logged(metrics)
+
+
+# ---- evaluation
+
+def held_out_rows(opened):
+    return opened.dataset.held_out.take(np.arange(len(opened.dataset.held_out)))
+
+
+@pytest.mark.parametrize("family,changes", [
+    ("mlp", {"model": {"dropout": 0.5}, "optimizer": {"ema": 0.75, "learning_rate": 0.05}}),
+    ("convnet", {"model": {"dropout": 0.5, "channels": [4]}, "optimizer": {"learning_rate": 0.05}}),
+    ("decoder", {"model": {"dropout": 0.5, "layers": 1}, "optimizer": {"ema": 0.75, "learning_rate": 0.05}})])
+def test_evaluation_is_over_the_whole_held_out_set(open_room, reference, recipe_of, name, family, changes):
+    """After two steps, against the transcription without dropout, with the averaged weights and running statistics.
+    The loss is a sum over some hundred positions of logits within BOUND: BOUND, of its scale, 1 nat."""
+    recipe = recipe_of(family, **changes, train={"global_batch": 7})
+    with open_room(name, recipe) as opened:
+        step = opened.room.make_step(recipe, opened.state, opened.devices)
+        for number in range(2):
+            opened.state, _ = step(opened.state, number, opened.batch(number))
+        metrics = held_out(opened.room.make_evaluate(recipe, opened.state, opened.devices), opened.state,
+                           opened.dataset, recipe)
+        state = {key: np.array(x) for key, x in opened.room.state_tensors(opened.state).items()}
+        rows, token_bytes = held_out_rows(opened), opened.dataset.token_bytes
+    assert len(rows["labels"]) % 7 and rows["weights"].sum() > 0  # the last batch is padded
+    weights = {key.removeprefix("weights/"): x for key, x in state.items() if key.startswith("weights/")}
+    averaged = {**weights, **{key.removeprefix("ema/"): x for key, x in state.items() if key.startswith("ema/")}}
+
+    def measured(weights):
+        logits, _ = reference.forward(recipe, weights, rows)
+        hits = ((logits.argmax(-1) == rows["labels"]) * rows["weights"]).sum()
+        total = (reference.losses(recipe, logits, rows["labels"]) * rows["weights"]).sum()
+        return total, {"loss": total / rows["weights"].sum(), "accuracy": hits / rows["weights"].sum()}
+
+    total, wanted = measured(averaged)
+    if family == "decoder":
+        wanted["perplexity"] = math.exp(wanted["loss"])
+        wanted["bits_per_byte"] = total / math.log(2) / (token_bytes[rows["labels"]] * rows["weights"]).sum()
+    assert set(metrics) == set(wanted)
+    for key, x in wanted.items():
+        assert abs(metrics[key] / x - 1) < BOUND, key
+    if recipe.optimizer.ema:
+        assert abs(measured(weights)[1]["loss"] / wanted["loss"] - 1) > 1e-3
+
+
+# ---- a loss that is not finite
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_whose_loss_is_not_finite_changes_nothing(open_room, recipe_of, name, accumulate):
+    """Weights, slots, averages, running statistics, step; and nothing after it moves them either."""
+    recipe = recipe_of("convnet", model={"channels": [4]}, optimizer={"ema": 0.9}, train={"accumulate": accumulate})
+    with open_room(name, recipe) as opened:
+        step = opened.room.make_step(recipe, opened.state, opened.devices)
+        states = []
+        for number in range(3):
+            batch = opened.batch(number)
+            if number == 1:
+                batch["inputs"][-1, 3, 3] = np.nan
+            opened.state, metrics = step(opened.state, number, batch)
+            states.append({key: np.array(x) for key, x in opened.room.state_tensors(opened.state).items()})
+            assert math.isfinite(float(metrics["loss"])) == (number == 0 or accumulate * 0 == 1 or number == 2)
+        assert int(opened.state.step) == 1
+    for after in states[1:]:
+        assert all(np.array_equal(after[key], x) and np.isfinite(x).all() for key, x in states[0].items())
+
+
+@pytest.mark.parametrize("rate,first", [(1e30, "logits"), (1e39, "weights/")])
+def test_a_training_whose_loss_is_not_finite_says_where(room_of, recipe_of, name, rate, first, tmp_path):
+    recipe = recipe_of("mlp", optimizer={"learning_rate": rate}, train={"precision": "float32", "steps": 8})
+    with pytest.raises(NonFinite) as caught:
+        run_training(room_of(name), recipe, tmp_path, trace=(0, 1, 2, 3), progress=False)
+    said = re.fullmatch(r"step (\d+): the loss is (nan|inf); batch sha256 ([0-9a-f]{64}); first bad tensor: (\S+); .*",
+                        str(caught.value))
+    assert said, str(caught.value)
+    number = int(said[1])
+    assert number >= 1 and said[4].startswith(first)
+    from common.data import training_batches
+
+    digest = next(training_batches(open_dataset(recipe), recipe, number, number + 1))[2]
+    assert said[3] == digest
+    info = read_run(tmp_path)
+    assert info["state"] == "failed" and f"step {number}" in info["error"]
+    assert all(line["step"] < number for line in read_metrics(tmp_path))
+    assert not list((tmp_path / "checkpoints").glob("step*"))
+    assert json.loads((tmp_path / "run.json").read_text())["final"] == {}
