@@ -1,13 +1,15 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
 import shutil
+import sys
+import time
 
 import numpy as np
 
 from benchmarks import ladder
 from benchmarks.report import write_report
 from benchmarks.throughput import side_by_side
-from benchmarks.workers import ROOMS, open_workers
+from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput
 from common.recipe_file import dumps
@@ -41,8 +43,10 @@ def compare(recipe, out, *, overwrite=False, plant=None):
         for backend, name in mutant:
             workers[backend].ask("plant", mutant=name)
         verdict = climb(recipe, dataset, workers, out)
+        say("step times side by side")
         verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
     verdict |= described(recipe, dataset, out, plant)
+    say("report")
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
     return DID_IT if verdict["agrees"] else NO
@@ -79,19 +83,23 @@ def prepare(out, recipe, overwrite):
 def climb(recipe, dataset, workers, out):
     """The verdict's findings: rungs P0 and P2 to P5, curves, held-out metrics and run times."""
     precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
-    contracts = {backend: worker.ask("contract", recipe) for backend, worker in workers.items()}
+    say("contract")
+    contracts = each(workers, lambda worker: worker.ask("contract", recipe))
     rungs, curves = [ladder.contract_rung(contracts)], {}
 
-    first = {p: first_steps(recipe.with_values(train={"precision": p}), workers, out) for p in {"float64", precision}}
+    say("first step and optimizer")
+    precisions = sorted({"float64", precision})
+    first = {p: first_steps(recipe.with_values(train={"precision": p}), workers, out) for p in precisions}
     gradient, null = ladder.gradient_rung(first, precision)
-    states = optimizer_states(semantic, workers, out)
-    rungs += [gradient, ladder.optimizer_rung(states, UPDATES)]
+    rungs += [gradient, ladder.optimizer_rung(optimizer_states(semantic, workers, out), UPDATES)]
 
     steps = recipe.train.steps if precision == "float64" else min(recipe.train.steps, recipe.compare.float64_steps)
+    say(f"float64 trajectory, {steps} steps, and its twins")
     runs = trained(semantic, dataset, workers, out, stop=steps, evaluated=precision == "float64")
     semantics, curves["float64"] = ladder.semantics_rung(runs, null, learning_rates(recipe)[:steps])
     rungs.append(semantics)
     if precision != "float64":
+        say(f"{precision} trajectory, {recipe.train.steps} steps, and its twins")
         runs = trained(recipe, dataset, workers, out)
         numerics, curves[precision] = ladder.numerics_rung(runs, precision)
         rungs.append(numerics)
@@ -104,41 +112,55 @@ def climb(recipe, dataset, workers, out):
             "devices": {backend: info["devices"] for backend, info in finished.items()}}
 
 
+def say(phase):
+    """What is being done, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')}  {phase}", file=sys.stderr, flush=True)
+
+
 def first_steps(recipe, workers, out):
     """{run: tensors of the first step} of both backends and their twins."""
-    found = {}
-    for backend, worker in workers.items():
-        for run, twin in ((backend, False), (f"{backend}-twin", True)):
-            path = out / "tensors" / f"first-step-{run}-{recipe.train.precision}.safetensors"
-            worker.ask("first_step", recipe, path=path, **twin_of(recipe, twin))
-            found[run] = load_tensors(path)
-    return found
+    def path(run):
+        return out / "tensors" / f"first-step-{run}-{recipe.train.precision}.safetensors"
+
+    def ask(worker):
+        for run, twin in pair(worker.backend):
+            worker.ask("first_step", recipe, path=path(run), **twin_of(recipe, twin))
+
+    each(workers, ask)
+    return {run: load_tensors(path(run)) for backend in workers for run, _ in pair(backend)}
 
 
 def optimizer_states(recipe, workers, out):
     """{backend: state tensors} after the same synthetic gradients."""
-    found = {}
-    for backend, worker in workers.items():
-        path = out / "tensors" / f"optimizer-{backend}.safetensors"
-        worker.ask("optimizer_steps", recipe, path=path, updates=UPDATES)
-        found[backend] = load_tensors(path)
-    return found
+    paths = {backend: out / "tensors" / f"optimizer-{backend}.safetensors" for backend in workers}
+    each(workers, lambda worker: worker.ask("optimizer_steps", recipe, path=paths[worker.backend], updates=UPDATES))
+    return {backend: load_tensors(path) for backend, path in paths.items()}
 
 
 def trained(recipe, dataset, workers, out, **options):
     """{run: {"loss": float64 (steps,), "weights": {name: array}}} of both backends and their twins, and "positions":
-    the fewest weighted positions that a loss is the mean of."""
+    the number that a loss is the mean of."""
+    def path(run):
+        return out / "runs" / f"{run}-{recipe.train.precision}"
+
+    def ask(worker):
+        for run, twin in pair(worker.backend):
+            probe = {"trace": [], "log_every": 1, **options, **twin_of(recipe, twin)}
+            worker.ask("run_training", recipe, run_dir=path(run), probe=probe)
+
+    each(workers, ask)
     runs = {"positions": recipe.train.global_batch * (dataset.example_shape[0] if dataset.kind == "text" else 1)}
-    for backend, worker in workers.items():
-        for run, twin in ((backend, False), (f"{backend}-twin", True)):
-            path = out / "runs" / f"{run}-{recipe.train.precision}"
-            worker.ask("run_training", recipe, run_dir=path, trace=[], log_every=1, **options,
-                       **twin_of(recipe, twin))
-            losses = [line["train/loss"] for line in read_metrics(path) if "train/loss" in line]
-            state = load_tensors(path / "trace" / "final.safetensors")
-            runs[run] = {"loss": np.array(losses, np.float64),
-                         "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
+    for run in (run for backend in workers for run, _ in pair(backend)):
+        losses = [line["train/loss"] for line in read_metrics(path(run)) if "train/loss" in line]
+        state = load_tensors(path(run) / "trace" / "final.safetensors")
+        runs[run] = {"loss": np.array(losses, np.float64),
+                     "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
+
+
+def pair(backend):
+    """A backend's run and its twin: [(name, is it the twin)]."""
+    return [(backend, False), (f"{backend}-twin", True)]
 
 
 def twin_of(recipe, twin):

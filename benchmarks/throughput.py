@@ -1,27 +1,36 @@
-"""Step times of both backends side by side in one run: machines drift, so only ratios of neighbours are kept."""
+"""Step times of both backends side by side in one run: machines drift, so that only ratios of neighbours count."""
 
-import statistics
+import numpy as np
 
-ROUNDS, STEPS = 5, 4
+from benchmarks.workers import each
+
+ROUNDS, STEPS = 6, 6
 
 
 def side_by_side(recipe, workers, performance):
-    """Adds to each backend's performance: the loop's overhead over bare steps, and how much faster the data is made.
+    """Each backend's performance, with step times that were taken while the other waited.
 
-    Rounds alternate between backends and between the trainer's loop and bare steps over a resident batch.
+    Rounds alternate between backends, and between the trainer's loop and bare steps over one resident batch; the
+    loop's overhead is the median over the rounds of their ratio. Throughput and MFU follow the loop's median step.
     """
-    seconds = {(backend, kind): [] for backend in workers for kind in ("bare", "loop")}
-    for worker in workers.values():
-        worker.ask("measure_start", recipe)
+    each(workers, lambda worker: worker.ask("measure_start", recipe))
+    rounds = {backend: {"bare": [], "loop": []} for backend in workers}
     for _ in range(ROUNDS):
-        for (backend, kind), values in seconds.items():
-            values.append(workers[backend].ask("measure_steps", recipe, kind=kind, count=STEPS))
-    found = {}
-    for backend, worker in workers.items():
-        bare, loop = seconds[backend, "bare"], seconds[backend, "loop"]
-        overhead = statistics.median(b / a - 1 for a, b in zip(bare, loop, strict=True))
-        data = worker.ask("measure_data", recipe, count=200)
-        found[backend] = performance[backend] | {
-            "bare_step_ms_median": 1e3 * statistics.median(bare), "loop_step_ms_median": 1e3 * statistics.median(loop),
-            "loop_overhead_percent": 100 * overhead, "data_ratio": statistics.median(bare) / data}
-    return found
+        for backend, kinds in rounds.items():
+            for kind, values in kinds.items():
+                values.append(workers[backend].ask("measure_steps", recipe, kind=kind, count=STEPS))
+    return {backend: performance[backend] | summary(performance[backend], **rounds[backend],
+                                                    data=worker.ask("measure_data", recipe, count=200))
+            for backend, worker in workers.items()}
+
+
+def summary(before, bare, loop, data):
+    """What the rounds say: lists of seconds a step, a list for each round, and the seconds of a batch."""
+    loops, bares = np.concatenate(loop), np.concatenate(bare)
+    low, median, high = (1e3 * float(x) for x in np.percentile(loops, [25, 50, 75]))
+    ratios = [np.median(b) / np.median(a) for a, b in zip(bare, loop, strict=True)]
+    speed = before["step_ms_median"] / median
+    return {"step_ms": [1e3 * float(x) for x in loops], "step_ms_median": median, "step_ms_interval": [low, high],
+            "throughput": before["throughput"] * speed, "mfu": before["mfu"] * speed,
+            "bare_step_ms_median": 1e3 * float(np.median(bares)),
+            "loop_overhead_percent": 100 * (float(np.median(ratios)) - 1), "data_ratio": float(np.median(bares)) / data}

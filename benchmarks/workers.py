@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from common.errors import BAD_INPUT, MISSING, BadInput, MissingEnvironment, TwinscaleError
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
-QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+# Keras on TensorFlow and quiet; and on a GPU, two processes that leave each other room.
+ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+               "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class Worker:
@@ -18,7 +21,7 @@ class Worker:
     def __init__(self, backend):
         self.backend = backend
         self.process = subprocess.Popen([sys.executable, "-m", ROOMS[backend]], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET})
+                                        stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT})
 
     def ask(self, call, recipe=None, **arguments):
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
@@ -46,6 +49,12 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def each(workers, function):
+    """{backend: function(worker)} of every worker, side by side."""
+    with ThreadPoolExecutor(len(workers)) as pool:
+        return dict(zip(workers, pool.map(function, workers.values()), strict=True))
 
 
 @contextmanager

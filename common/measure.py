@@ -2,57 +2,69 @@
 
 import tempfile
 import time
+from dataclasses import dataclass
+from typing import Any
 
 from common.data import training_batches
 from common.loop import InFlight, Ledger
 from common.run import Logger
-from common.trace import fresh
+from common.session import Session, open_session
 
-BENCHES = {}  # one a process: the state that a recipe's measurements go on from
+BENCHES = {}  # by recipe: the session that its measurements go on from
+
+
+@dataclass
+class Bench:
+    """A session, the state and the number of its next step, and a batch that stays."""
+
+    session: Session
+    state: Any
+    number: int
+    batch: dict
 
 
 def measure_start(room, recipe):
-    """Compiles the step and makes it warm; returns the device kind."""
-    dataset, devices, state = fresh(room, recipe)
-    step = room.make_step(recipe, state, devices)
-    batch = next(training_batches(dataset, recipe, 0, 1))[1]
-    BENCHES[recipe.hash] = bench = {"dataset": dataset, "devices": devices, "state": state, "step": step, "number": 0,
-                                    "batch": batch}
-    bare(recipe, bench, 2)
-    return devices.kind
+    """Compiles the step and makes it warm."""
+    with room.numerics(recipe):
+        session = open_session(room, recipe)
+        batch = next(training_batches(session.dataset, recipe, 0, 1))[1]
+        BENCHES[recipe.hash] = bench = Bench(session, session.state, 0, batch)
+        bare(recipe, bench, 2)
 
 
 def measure_steps(room, recipe, kind, count):
-    """Seconds a step over `count` steps, of "bare" steps over one resident batch or of the trainer's "loop"."""
-    bench = BENCHES[recipe.hash]
-    start = time.perf_counter()
-    {"bare": bare, "loop": loop}[kind](recipe, bench, count)
-    return (time.perf_counter() - start) / count
+    """Seconds of each of `count` steps: of "bare" steps over one resident batch or of the trainer's "loop"."""
+    with room.numerics(recipe):
+        return {"bare": bare, "loop": loop}[kind](recipe, BENCHES[recipe.hash], count)
 
 
 def bare(recipe, bench, count):
-    metrics = None
+    times = []
     for _ in range(count):
-        bench["state"], metrics = bench["step"](bench["state"], bench["number"], bench["batch"])
-        bench["number"] += 1
-    float(metrics["loss"])
+        start = time.perf_counter()
+        bench.state, metrics = bench.session.step(bench.state, bench.number, bench.batch)
+        float(metrics["loss"])
+        times.append(time.perf_counter() - start)
+        bench.number += 1
+    return times
 
 
 def loop(recipe, bench, count):
-    first = bench["number"]
     with tempfile.TemporaryDirectory() as folder, Logger(folder) as logger:
-        ledger = Ledger(recipe, bench["dataset"], bench["devices"], logger, lambda *_, **__: None, 1)
-        batches = training_batches(bench["dataset"], recipe, first, first + count)
+        ledger = Ledger(recipe, bench.session.dataset, bench.session.devices, logger, lambda *_, **__: None, None)
+        batches = training_batches(bench.session.dataset, recipe, bench.number, bench.number + count)
+        ledger.compiled = 0.0  # nothing is left to compile
         for number, batch, digest in ledger.waiting(batches):
-            bench["state"], metrics = ledger.dispatch(bench["step"], bench["state"], number, batch)
+            bench.state, metrics = ledger.dispatch(bench.session.step, bench.state, number, batch)
             ledger.take(InFlight(number, metrics, digest, batch))
-        ledger.settle()
-    bench["number"] += count
+        ledger.finish()
+    bench.number += count
+    return ledger.durations
 
 
 def measure_data(room, recipe, count):
     """Seconds a batch of the data pipeline with nobody waiting for it."""
-    dataset = BENCHES[recipe.hash]["dataset"]
+    dataset = BENCHES[recipe.hash].session.dataset
     start = time.perf_counter()
     for _ in training_batches(dataset, recipe, 0, count):
         pass

@@ -5,8 +5,9 @@ import itertools
 
 import numpy as np
 
-from common.data import open_dataset, training_batches
+from common.data import training_batches
 from common.parameters import parameters
+from common.session import open_session
 from common.synthetic import synthetic_gradients
 from common.tensors import save_tensors
 
@@ -14,38 +15,33 @@ from common.tensors import save_tensors
 def contract(room, recipe):
     """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is."""
     with room.numerics(recipe):
-        dataset, devices, state = fresh(room, recipe)
-        tensors = {name: x for name, x in room.state_tensors(state).items() if name.startswith("weights/")}
+        session = open_session(room, recipe)
+        tensors = {name: x for name, x in room.state_tensors(session.state).items() if name.startswith("weights/")}
         tensors |= room.shared_tensors(recipe)
-        batches = itertools.islice(training_batches(dataset, recipe, 0, recipe.train.steps), 3)
-        digests = {f"batch {step}": digest for step, _, digest in batches}
-    return {"recipe": recipe.hash, "data": digest_of_manifest(dataset.manifest), **digests,
+    batches = itertools.islice(training_batches(session.dataset, recipe, 0, recipe.train.steps), 3)
+    return {"recipe": recipe.hash, "data": digest_of_manifest(session.dataset.manifest),
+            **{f"batch {step}": digest for step, _, digest in batches},
             **{name: hashlib.sha256(np.ascontiguousarray(x)).hexdigest() for name, x in tensors.items()}}
 
 
 def first_step(room, recipe, path, permuted=False, dither=0.0):
     """Writes what the first step computes before its update to the safetensors file `path`, rows in shared order."""
     with room.numerics(recipe):
-        dataset, devices, state = fresh(room, recipe, dither)
-        _, batch, _ = next(training_batches(dataset, recipe, 0, 1, permuted=permuted))
-        tensors = room.step_tensors(recipe, state, devices, 0, batch)
-        tensors["logits"] = tensors["logits"][np.argsort(batch["row"])]
-        save_tensors(path, tensors)
+        session = open_session(room, recipe, dither)
+        _, batch, _ = next(training_batches(session.dataset, recipe, 0, 1, permuted=permuted))
+        tensors = session.step_tensors(session.state, 0, batch)
+    tensors["logits"] = tensors["logits"][np.argsort(batch["row"])]
+    save_tensors(path, tensors)
 
 
 def optimizer_steps(room, recipe, path, updates):
     """Writes the state after `updates` updates by synthetic gradients to the safetensors file `path`."""
     with room.numerics(recipe):
-        dataset, devices, state = fresh(room, recipe)
-        tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
-        state = room.apply_gradients(recipe, state, devices, (synthetic_gradients(tree, n) for n in range(updates)))
+        session = open_session(room, recipe)
+        tree = parameters(recipe.model, session.dataset.classes, session.dataset.example_shape)
+        gradients = (synthetic_gradients(tree, update) for update in range(updates))
+        state = room.apply_gradients(recipe, session.state, session.devices, gradients)
         save_tensors(path, room.state_tensors(state))
-
-
-def fresh(room, recipe, dither=0.0):
-    """The dataset, the devices and the state before the first step."""
-    dataset, devices = open_dataset(recipe), room.open_devices(recipe)
-    return dataset, devices, room.new_state(recipe, dataset, devices, dither)
 
 
 def digest_of_manifest(manifest):

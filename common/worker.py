@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from common.errors import TwinscaleError
-from common.loop import run_training
+from common.loop import Probe, run_training
 from common.measure import measure_data, measure_start, measure_steps
 from common.recipe import Recipe
 from common.run import plain
@@ -46,5 +46,7 @@ def answer(room, plant, call, arguments):
     if call == "plant":
         return plant(**arguments)
     recipe = Recipe.model_validate(arguments.pop("recipe"))
+    if "probe" in arguments:
+        arguments["probe"] = Probe(**arguments["probe"])
     paths = {name: Path(arguments.pop(name)) for name in ("path", "run_dir") if name in arguments}
     return CALLS[call](room, recipe, **paths, **arguments)

@@ -15,10 +15,10 @@ from jaxscale.optimizer import clip, rates
 from jaxscale.train import model_inputs, sum_gradients, update
 
 
-def step_tensors(recipe, state, devices, number, batch):
-    """What one step computes before its update, in that order: {"logits", "loss", "gradients/NAME": NumPy array}.
+def make_step_tensors(recipe, state, devices):
+    """What one step computes before its update: (state, number, batch) to {"logits", "loss", "gradients/NAME": array}.
 
-    The gradients are of the mean loss, not clipped.
+    NumPy arrays, in the order of computation. The gradients are of the mean loss, not clipped.
     """
 
     def compute(state, number, batch):
@@ -30,11 +30,13 @@ def step_tensors(recipe, state, devices, number, batch):
         return logits, sums, gradients
 
     compiled = jax.jit(compute, in_shardings=(devices.state, None, devices.batch), out_shardings=devices.state)
-    logits, sums, gradients = compiled(state, jnp.int32(number), place(devices, batch))
-    weight = np.asarray(sums["weight"])
-    return {"logits": np.asarray(logits), "loss": np.asarray(sums["loss"] / sums["weight"]),
-            **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype)
-               for name, g in canonical_variables(gradients).items()}}
+    def step_tensors(state, number, batch):
+        logits, sums, gradients = compiled(state, jnp.int32(number), place(devices, batch))
+        weight, named = np.asarray(sums["weight"]), canonical_variables(gradients)
+        return {"logits": np.asarray(logits), "loss": np.asarray(sums["loss"] / sums["weight"]),
+                **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype) for name, g in named.items()}}
+
+    return step_tensors
 
 
 def shared_tensors(recipe):

@@ -28,8 +28,11 @@ class State:
     graph: nnx.GraphDef = struct.field(pytree_node=False)
 
 
-def new_state(recipe, dataset, devices, dither=0.0):
-    """The state before the first step: canonical first values, born where they lie on the mesh."""
+def new_state(recipe, dataset, devices, dither=0.0, old=None):
+    """The state before the first step: canonical first values, born where they lie on the mesh.
+
+    `old`, a state of the same recipe, is not needed: steps are compiled over shapes.
+    """
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     graph, shapes = build(recipe, dataset.classes, dataset.example_shape)
 

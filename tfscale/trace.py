@@ -12,10 +12,10 @@ from tfscale.optimizer import clip, rates
 from tfscale.train import model_inputs, sum_gradients, update
 
 
-def step_tensors(recipe, state, devices, number, batch):
-    """What one step computes before its update, in that order: {"logits", "loss", "gradients/NAME": NumPy array}.
+def make_step_tensors(recipe, state, devices):
+    """What one step computes before its update: (state, number, batch) to {"logits", "loss", "gradients/NAME": array}.
 
-    The gradients are of the mean loss, not clipped.
+    NumPy arrays, in the order of computation. The gradients are of the mean loss, not clipped.
     """
 
     def replica_tensors(number, batch):
@@ -30,11 +30,13 @@ def step_tensors(recipe, state, devices, number, batch):
     def compiled(number, batch):
         return run(devices, replica_tensors, number, batch)
 
-    logits, sums, gradients = compiled(tf.constant(number, tf.uint32), place(devices, batch))
-    named = dict(zip(state.trained, gradients, strict=True))
-    return {"logits": logits.numpy(), "loss": (sums["loss"] / sums["weight"]).numpy(),
-            **{f"gradients/{name}": (named[name] / tf.cast(sums["weight"], named[name].dtype)).numpy()
-               for name in named}}
+    def step_tensors(state, number, batch):
+        logits, sums, gradients = compiled(tf.constant(number, tf.uint32), place(devices, batch))
+        named = dict(zip(state.trained, gradients, strict=True))
+        return {"logits": logits.numpy(), "loss": (sums["loss"] / sums["weight"]).numpy(),
+                **{f"gradients/{name}": (g / tf.cast(sums["weight"], g.dtype)).numpy() for name, g in named.items()}}
+
+    return step_tensors
 
 
 def shared_tensors(recipe):

@@ -37,13 +37,25 @@ class State:
         return int(self.optimizer.iterations)
 
 
-def new_state(recipe, dataset, devices, dither=0.0):
-    """The state before the first step: canonical first values in variables of the strategy."""
+def new_state(recipe, dataset, devices, dither=0.0, old=None):
+    """The state before the first step: canonical first values in variables of the strategy.
+
+    With `old`, a state of the same recipe, its variables are used again, so that steps compiled over them go on.
+    """
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    first = initial_values(tree, recipe.seed, master_dtype(recipe), dither)
+    if old:
+        for variable in old.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        for name, variable in old.variables.items():
+            variable.assign(first[name])
+        for name, variable in zip(old.trained, old.averages, strict=False):
+            variable.assign(first[name])
+        return old
     with devices.strategy.scope():
         model = build(recipe, dataset.classes, dataset.example_shape, keras)
         variables = canonical_variables(model)
-        for name, value in initial_values(tree, recipe.seed, master_dtype(recipe), dither).items():
+        for name, value in first.items():
             variables[name].assign(value)
         trained = {name: v for name, v in variables.items() if is_trained(name)}
         optimizer = make_optimizer(recipe, trained)

@@ -44,7 +44,7 @@ def corpus(tmp_path_factory):
     """The source of 80 short documents: rows of 16 tokens hold several, so their weights differ."""
     folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(7)
     for i in range(80):
-        (folder / f"{i:02}.txt").write_text("".join(rng.choice(list("abcdefgh "), rng.integers(4, 60))))
+        (folder / f"{i:02}.txt").write_text("".join(rng.choice(list("abcdefgh "), rng.integers(2, 40))))
     return f"text:{folder}/*.txt"
 
 
@@ -81,7 +81,8 @@ class Opened:
 
     def tensors(self, batch=None, number=0):
         batch = self.batch(number) if batch is None else batch
-        return self.room.step_tensors(self.recipe, self.state, self.devices, number, batch)
+        step_tensors = self.room.make_step_tensors(self.recipe, self.state, self.devices)
+        return step_tensors(self.state, number, batch)
 
     def weights(self):
         return {key.removeprefix("weights/"): np.array(x) for key, x in self.room.state_tensors(self.state).items()
@@ -89,9 +90,14 @@ class Opened:
 
 
 @pytest.fixture(scope="session")
-def room_of():
-    """room_of("tfscale"): its ROOM."""
-    return lambda name: importlib.import_module(f"{name}.room").ROOM
+def room_of(tmp_path_factory):
+    """room_of("tfscale"): its ROOM. JAX keeps what it compiled for the session: the same program is compiled once."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    yield lambda name: importlib.import_module(f"{name}.room").ROOM
+    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="session")

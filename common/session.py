@@ -1,0 +1,58 @@
+"""A recipe made ready on a backend: what is compiled once a process and used by every call on that recipe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from common.data import Dataset, open_dataset
+
+KEPT = 2  # recipes whose compiled functions a process keeps
+SESSIONS = {}
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a backend gives: its functions of these names."""
+
+    backend: str  # "keras" or "jax"
+    numerics: Callable  # (recipe) -> a context in which the recipe's precision holds
+    open_devices: Callable  # (recipe) -> devices
+    new_state: Callable  # (recipe, dataset, devices, dither, old) -> state
+    make_step: Callable  # (recipe, state, devices) -> (state, number, batch) -> (state, metrics)
+    make_evaluate: Callable  # (recipe, state, devices) -> (state, batches) -> summed statistics
+    make_step_tensors: Callable  # (recipe, state, devices) -> (state, number, batch) -> {"logits", "gradients/NAME"...}
+    state_tensors: Callable  # (state) -> {"weights/NAME", "m/NAME", ...: array}
+    shared_tensors: Callable  # (recipe) -> {what: array} that the backends must share bit for bit
+    apply_gradients: Callable  # (recipe, state, devices, updates) -> the state after one update for each of `updates`
+    Checkpoints: Callable  # (path, state, keep) -> .restore(state) .save(state) .close()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A recipe's data, devices, first state and functions; the functions compile when they are first called."""
+
+    dataset: Dataset
+    devices: Any
+    state: Any
+    step: Callable
+    evaluate: Callable
+    step_tensors: Callable
+
+
+def open_session(room, recipe, dither=0.0):
+    """A session whose state is that before the first step. Call it where `room.numerics(recipe)` holds.
+
+    An earlier session of the recipe gives its compiled functions, and its state is gone.
+    """
+    old = SESSIONS.pop((room, recipe.hash), None)
+    if old:
+        session = replace(old, state=room.new_state(recipe, old.dataset, old.devices, dither, old.state))
+    else:
+        dataset, devices = open_dataset(recipe), room.open_devices(recipe)
+        state = room.new_state(recipe, dataset, devices, dither)
+        session = Session(dataset, devices, state, *(make(recipe, state, devices) for make in (
+            room.make_step, room.make_evaluate, room.make_step_tensors)))
+    SESSIONS[room, recipe.hash] = session
+    while len(SESSIONS) > KEPT:
+        del SESSIONS[next(iter(SESSIONS))]
+    return session

@@ -1,0 +1,65 @@
+"""The two rooms are built alike: the same files, and in each the same public names in the same order."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parents[2]
+ROOMS = ("tfscale", "jaxscale")
+FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for path in (HERE / room).rglob("*.py")})
+
+# What one room offers and the other has no use for, by file.
+ALONE = {
+    "devices.py": {"run", "add_up"},  # under a strategy, replicas are called and summed by hand; jit does both
+    "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
+    "models/layers.py": {"layers", "gelu", "gelu_tanh",  # what Keras has no stock version of, or a wrong one
+                         "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention", "dropout"},  # Flax
+}
+
+
+def public(room, file):
+    """The public functions and classes at the top of a file, in order."""
+    tree = ast.parse((HERE / room / file).read_text())
+    return [node.name for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
+
+
+def asked_for(room, file):
+    """The names that other files of a room take from a file: what is not among them may be as the framework likes it.
+    (Mutants reach into everything.)"""
+    module = ".".join([room, *Path(file).with_suffix("").parts]).removesuffix(".__init__")
+    parent, _, own = module.rpartition(".")
+    names = set()
+    for path in (HERE / room).rglob("*.py"):
+        if path.name == "mutants.py" or path == HERE / room / file:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == module:
+                names |= {alias.name for alias in node.names}
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == own:
+                names.add(node.attr)
+    return names
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_has_its_mirror_image(file):
+    """The same names in the same order, but for those that only their own file, or only ALONE, knows of."""
+    names = [public(room, file) for room in ROOMS]
+    shared = set(names[0]) & set(names[1])
+    asked = [set(asked_for(room, file)) for room in ROOMS]
+    left, right = ([n for n in mine if n in shared or n in wanted and n not in ALONE.get(file, ())]
+                   for mine, wanted in zip(names, asked, strict=True))
+    assert left == right
+
+
+def test_every_exception_is_one():
+    for file, alone in ALONE.items():
+        there = [set(public(room, file)) for room in ROOMS]
+        assert alone <= there[0] ^ there[1], file
+
+
+def test_there_is_something_to_mirror():
+    assert len(FILES) >= 12 and {"train.py", "optimizer.py", "models/decoder.py"} <= set(FILES)
+    assert {"make_step", "sum_gradients"} <= asked_for("jaxscale", "train.py") & asked_for("tfscale", "train.py")
+    assert asked_for("jaxscale", "models/decoder.py") == {"build"} == asked_for("tfscale", "models/decoder.py")
