@@ -1,5 +1,7 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
+import json
+import math
 import shutil
 import sys
 import time
@@ -13,13 +15,15 @@ from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput
 from common.recipe_file import dumps
-from common.run import check_run, read_metrics, read_run, write_json
+from common.run import read_metrics, read_run, write_json
 from common.schedules import learning_rates
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
+RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
-DITHER = 2.0**-9  # half a unit in the last place of bfloat16
+# Half a unit in the last place: what the first weights' own rounding hides.
+DITHER = {"bfloat16": 2.0**-9, "float32": 2.0**-24, "float64": 2.0**-53}
 SKIPPED = [{"name": "P1", "why": "operations against wide references are not part of this comparison"},
            {"name": "P6", "why": "one device for each backend"},
            {"name": "P7", "why": "one seed"},
@@ -42,11 +46,12 @@ def compare(recipe, out, *, overwrite=False, plant=None):
     with open_workers() as workers:
         for backend, name in mutant:
             workers[backend].ask("plant", mutant=name)
-        verdict = climb(recipe, dataset, workers, out)
-        say("step times side by side")
+        each(workers, lambda worker: collect(recipe, worker, out))
+        verdict = judge(recipe, dataset, out)
+        say("both", "step times side by side")
         verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
-    verdict |= described(recipe, dataset, out, plant)
-    say("report")
+    verdict |= circumstances(recipe, dataset, plant)
+    say("both", "report")
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
     return DID_IT if verdict["agrees"] else NO
@@ -72,90 +77,97 @@ def prepare(out, recipe, overwrite):
         raise BadInput(f"--out {out}: not empty and no comparison; choose another directory")
     if "verdict.json" in holds and not overwrite:
         raise BadInput(f"--out {out}: holds a finished comparison; choose another directory or pass --overwrite")
-    for backend in ROOMS:
-        run = out / "runs" / f"{backend}-{recipe.train.precision}"
-        check_run(run, recipe, backend, overwrite=True)
     for name in ("verdict.json", "report.html", "report.md", "runs", "tensors"):
         shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
 
 
-def climb(recipe, dataset, workers, out):
-    """The verdict's findings: rungs P0 and P2 to P5, curves, held-out metrics and run times."""
+def collect(recipe, worker, out):
+    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
     precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
-    say("contract")
-    contracts = each(workers, lambda worker: worker.ask("contract", recipe))
-    rungs, curves = [ladder.contract_rung(contracts)], {}
+    say(worker.backend, "contract and optimizer")
+    write_json(out / "tensors" / f"contract-{worker.backend}.json", worker.ask("contract", recipe))
+    worker.ask("optimizer_steps", semantic, path=optimizer_path(out, worker.backend), updates=UPDATES)
+    for described in ([] if precision == "float64" else [semantic]) + [recipe]:
+        steps = recipe.train.steps if described is recipe else float64_steps(recipe)
+        for run, twin in pair(worker.backend):
+            say(run, f"{described.train.precision}: the first step, then {steps} steps of training")
+            apart = twin_of(described, twin)
+            worker.ask("first_step", described, path=first_step_path(out, run, described), **apart)
+            probe = {"trace": [], "log_every": 1, "stop": steps, "evaluated": described is recipe, **apart}
+            worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe)
 
-    say("first step and optimizer")
-    precisions = sorted({"float64", precision})
-    first = {p: first_steps(recipe.with_values(train={"precision": p}), workers, out) for p in precisions}
+
+def judge(recipe, dataset, out):
+    """The verdict's findings, from the files of both backends: rungs P0 and P2 to P5, curves and final metrics."""
+    precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
+    contracts = {b: json.loads((out / "tensors" / f"contract-{b}.json").read_text()) for b in ROOMS}
+    first = {each.train.precision: {run: load_tensors(first_step_path(out, run, each)) for run in RUNS}
+             for each in (semantic, recipe)}
     gradient, null = ladder.gradient_rung(first, precision)
-    rungs += [gradient, ladder.optimizer_rung(optimizer_states(semantic, workers, out), UPDATES)]
+    states = {b: load_tensors(optimizer_path(out, b)) for b in ROOMS}
+    rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states, UPDATES)]
 
-    steps = recipe.train.steps if precision == "float64" else min(recipe.train.steps, recipe.compare.float64_steps)
-    say(f"float64 trajectory, {steps} steps, and its twins")
-    runs = trained(semantic, dataset, workers, out, stop=steps, evaluated=precision == "float64")
-    semantics, curves["float64"] = ladder.semantics_rung(runs, null, learning_rates(recipe)[:steps])
+    rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
+    semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), null, rates)
     rungs.append(semantics)
     if precision != "float64":
-        say(f"{precision} trajectory, {recipe.train.steps} steps, and its twins")
-        runs = trained(recipe, dataset, workers, out)
-        numerics, curves[precision] = ladder.numerics_rung(runs, precision)
+        numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
         rungs.append(numerics)
-    finished = {backend: read_run(out / "runs" / f"{backend}-{precision}") for backend in workers}
+    finished = {b: read_run(run_path(out, b, recipe)) for b in ROOMS}
     return {"agrees": all(rung["agrees"] for rung in rungs), "horizon": curves[precision]["horizon"], "rungs": rungs,
             "sentence": sentence(rungs, precision, curves), "curves": curves, "null_directions": sorted(null),
-            "held_out": {backend: info["final"] for backend, info in finished.items()},
-            "performance": {backend: info["performance"] for backend, info in finished.items()},
-            "versions": {backend: info["versions"] for backend, info in finished.items()},
-            "devices": {backend: info["devices"] for backend, info in finished.items()}}
+            "tensors": worst_tensors(gradient, semantics, float64_steps(recipe)),
+            "held_out": {b: info["final"] for b, info in finished.items()},
+            "performance": {b: info["performance"] for b, info in finished.items()},
+            "versions": {b: info["versions"] for b, info in finished.items()},
+            "devices": {b: info["devices"] for b, info in finished.items()}}
 
 
-def say(phase):
-    """What is being done, on stderr."""
-    print(f"{time.strftime('%H:%M:%S')}  {phase}", file=sys.stderr, flush=True)
+def worst_tensors(gradient, semantics, steps, most=24):
+    """The tensors nearest to their bounds or furthest above: gradients of step 0, and weights after the last step."""
+    found = [(0, "gradient", c) for c in gradient["checks"] if "gradients/" in c["where"]]
+    found += [(steps, "weights", c) for c in semantics["checks"] if "weights/" in c["where"]]
+    rows = [{"step": step, "tensor": ladder.bare(c["where"]), "kind": f"{kind}, {c['what']}", "difference": c["worst"],
+             "bound": c["bound"], "ratio": c["worst"] / c["bound"] if c["bound"] else math.inf}
+            for step, kind, c in found]
+    return sorted(rows, key=lambda row: row["ratio"], reverse=True)[:most]
 
 
-def first_steps(recipe, workers, out):
-    """{run: tensors of the first step} of both backends and their twins."""
-    def path(run):
-        return out / "tensors" / f"first-step-{run}-{recipe.train.precision}.safetensors"
-
-    def ask(worker):
-        for run, twin in pair(worker.backend):
-            worker.ask("first_step", recipe, path=path(run), **twin_of(recipe, twin))
-
-    each(workers, ask)
-    return {run: load_tensors(path(run)) for backend in workers for run, _ in pair(backend)}
-
-
-def optimizer_states(recipe, workers, out):
-    """{backend: state tensors} after the same synthetic gradients."""
-    paths = {backend: out / "tensors" / f"optimizer-{backend}.safetensors" for backend in workers}
-    each(workers, lambda worker: worker.ask("optimizer_steps", recipe, path=paths[worker.backend], updates=UPDATES))
-    return {backend: load_tensors(path) for backend, path in paths.items()}
-
-
-def trained(recipe, dataset, workers, out, **options):
+def trainings(recipe, dataset, out):
     """{run: {"loss": float64 (steps,), "weights": {name: array}}} of both backends and their twins, and "positions":
     the number that a loss is the mean of."""
-    def path(run):
-        return out / "runs" / f"{run}-{recipe.train.precision}"
-
-    def ask(worker):
-        for run, twin in pair(worker.backend):
-            probe = {"trace": [], "log_every": 1, **options, **twin_of(recipe, twin)}
-            worker.ask("run_training", recipe, run_dir=path(run), probe=probe)
-
-    each(workers, ask)
     runs = {"positions": recipe.train.global_batch * (dataset.example_shape[0] if dataset.kind == "text" else 1)}
-    for run in (run for backend in workers for run, _ in pair(backend)):
-        losses = [line["train/loss"] for line in read_metrics(path(run)) if "train/loss" in line]
-        state = load_tensors(path(run) / "trace" / "final.safetensors")
+    for run in RUNS:
+        path = run_path(out, run, recipe)
+        losses = [line["train/loss"] for line in read_metrics(path) if "train/loss" in line]
+        state = load_tensors(path / "trace" / "final.safetensors")
         runs[run] = {"loss": np.array(losses, np.float64),
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
+
+
+def float64_steps(recipe):
+    """Updates of the float64 trajectory: all of a recipe in float64, else the first `compare.float64_steps`."""
+    steps = recipe.train.steps
+    return steps if recipe.train.precision == "float64" else min(steps, recipe.compare.float64_steps)
+
+
+def run_path(out, run, recipe):
+    return out / "runs" / f"{run}-{recipe.train.precision}"
+
+
+def first_step_path(out, run, recipe):
+    return out / "tensors" / f"first-step-{run}-{recipe.train.precision}.safetensors"
+
+
+def optimizer_path(out, backend):
+    return out / "tensors" / f"optimizer-{backend}.safetensors"
+
+
+def say(who, what):
+    """Who is doing what, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')}  {who}  {what}", file=sys.stderr, flush=True)
 
 
 def pair(backend):
@@ -164,9 +176,9 @@ def pair(backend):
 
 
 def twin_of(recipe, twin):
-    """What sets a twin apart: rows permuted within each batch; in bfloat16, whose rounding rows do not show, also
-    first weights that are dithered by half a unit in the last place."""
-    return {"permuted": twin, "dither": DITHER if twin and recipe.train.precision == "bfloat16" else 0.0}
+    """What sets a twin apart: rows permuted within each batch, and first weights dithered by half a unit in the last
+    place. Rows alone would leave most roundings of a forward pass as they are, and bfloat16's altogether."""
+    return {"permuted": twin, "dither": DITHER[recipe.train.precision] if twin else 0.0}
 
 
 def sentence(rungs, precision, curves):
@@ -183,16 +195,19 @@ def sentence(rungs, precision, curves):
             f"and in float64 within {exact:.1e} relative over {len(curves['float64']['steps'])} steps.")
 
 
-def described(recipe, dataset, out, plant):
+def circumstances(recipe, dataset, plant):
     """What a verdict says beside its findings."""
     command = f"twinscale compare RECIPE --out DIR --precision {recipe.train.precision}"
     return {"schema_version": SCHEMA_VERSION, "precision": recipe.train.precision, "steps": recipe.train.steps,
             "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)}, "plant": plant,
+            "differences": [["program", "keras functional graph", "flax nnx modules"],
+                            ["how it runs", f"jit_compile={recipe.keras.jit_compile}",
+                             f"scan={recipe.jax.scan}, remat={recipe.jax.remat}"]],
             "skipped": SKIPPED, "data": dataset.manifest,
             "assumptions": ["first weights, batches, random bits and schedules are shared, so that any difference left "
                             "is the program's or the runtime's",
-                            "a twin permutes the rows within each batch; in bfloat16 it also dithers the first weights "
-                            "by half a unit in the last place"],
+                            "a twin permutes the rows within each batch and dithers the first weights by half a unit "
+                            "in the last place"],
             "limits": ["one device for each backend", "one seed: nothing is said past the horizon",
                        "step times of one machine at one time: compare the ratio, not the milliseconds"],
             "commands": [f"twinscale recipe show {recipe.name}", command]}

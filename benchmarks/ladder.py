@@ -112,15 +112,16 @@ def numerics_rung(runs, precision):
 def loss_curve(runs, precision, factor):
     """Both losses, their difference, the twins' envelope and the bound, step by step.
 
-    The envelope is the largest difference of either backend from its own twin so far. Below it stands what one loss
-    cannot resolve: its own rounding, eps |L| in the dtype it is summed in, or eps |L| / sqrt(N) where each of N
-    weighted positions rounds in the compute dtype. The horizon is the first step at which a backend has lost half of
-    its digits to its twin, sqrt(eps) |L|.
+    The envelope is the largest difference of either backend from its own twin so far. Below it stands what the mean of
+    N positions cannot resolve, a random walk of N roundings (Higham & Mary 2019): sqrt(N) eps |L| in the dtype of the
+    sums, or eps |L| / sqrt(N) where each position is rounded by itself in the compute dtype. The horizon is the first
+    step at which a backend has lost half of its digits to its twin, sqrt(eps) |L|.
     """
     keras, jax = runs["keras"]["loss"], runs["jax"]["loss"]
     size = np.maximum(np.abs(keras), np.abs(jax))
     summed = EPSILON["float64" if precision == "float64" else "float32"]
-    resolved = size * max(summed, EPSILON[precision] / math.sqrt(runs["positions"]))
+    walk = math.sqrt(runs["positions"])
+    resolved = size * max(walk * summed, EPSILON[precision] / walk)
     apart = np.maximum(*(np.abs(runs[b]["loss"] - runs[f"{b}-twin"]["loss"]) for b in ("keras", "jax")))
     envelope = np.maximum(np.maximum.accumulate(apart), resolved)
     parted = np.flatnonzero(apart > math.sqrt(EPSILON[precision]) * size)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Thread
 
 from common.errors import BAD_INPUT, MISSING, BadInput, MissingEnvironment, TwinscaleError
 
@@ -13,6 +14,7 @@ ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
 # Keras on TensorFlow and quiet; and on a GPU, two processes that leave each other room.
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000")
 
 
 class Worker:
@@ -20,8 +22,17 @@ class Worker:
 
     def __init__(self, backend):
         self.backend = backend
-        self.process = subprocess.Popen([sys.executable, "-m", ROOMS[backend]], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT})
+        self.process = subprocess.Popen([sys.executable, "-m", ROOMS[backend]], text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        env={**os.environ, **ENVIRONMENT})
+        self.messages = Thread(target=self.forward, daemon=True)
+        self.messages.start()
+
+    def forward(self):
+        """What the process says, on our stderr under its name; not what TensorFlow's start-up always says."""
+        for line in self.process.stderr:
+            if line.strip() and not line.startswith(STARTUP):
+                print(f"{self.backend:>5}  {line}", end="", file=sys.stderr, flush=True)
 
     def ask(self, call, recipe=None, **arguments):
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
@@ -49,6 +60,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.messages.join(1)
 
 
 def each(workers, function):

@@ -22,8 +22,8 @@ from common.tensors import save_tensors
 class Probe:
     """How a comparison sets a training apart, and what it wants left behind; a plain training has the defaults."""
 
-    permuted: bool = False  # rows shuffled within each batch, which changes the rounding alone (the twin)
-    dither: float = 0.0  # relative size of a random change of the first weights (the twin of a run in bfloat16)
+    permuted: bool = False  # rows shuffled within each batch, which changes the rounding alone
+    dither: float = 0.0  # relative size of a random change of the first weights; both make a twin
     trace: tuple | None = None  # steps before which the state is written to trace/, with that of the end; None: nothing
     log_every: int | None = None  # in place of train.log_every
     stop: int | None = None  # updates to end after, of train.steps; the schedules stay those of all

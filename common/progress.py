@@ -44,15 +44,17 @@ def _bar(console, total, start, unit):
 
 @contextmanager
 def _lines(console, total, start, unit):
-    began, last, known = time.monotonic(), -PAUSE, {}
+    began, first, last, known = None, start, -PAUSE, {}
 
     def report(step, **values):
-        nonlocal last
+        nonlocal began, first, last
         known.update(_set(values))
+        if began is None:  # the first step's time is that of its compilation
+            began, first = time.monotonic(), step
         now = time.monotonic() - began
         if now - last >= PAUSE or step >= total:
             last = now
-            left = now / (step - start) * (total - step) if step > start else None
+            left = now / (step - first) * (total - step) if step > first else None
             ending = f"  {_duration(left)} left" if left else ""
             print(f"step {step}/{total}  {_words(known, unit)}{ending}".rstrip(), file=sys.stderr, flush=True)
 

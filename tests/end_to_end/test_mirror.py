@@ -13,8 +13,9 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 ALONE = {
     "devices.py": {"run", "add_up"},  # under a strategy, replicas are called and summed by hand; jit does both
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
-    "models/layers.py": {"layers", "gelu", "gelu_tanh",  # what Keras has no stock version of, or a wrong one
-                         "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention", "dropout"},  # Flax
+    # What either framework has no stock version of, or a wrong or a slow one.
+    "models/layers.py": {"layers", "gelu", "gelu_tanh", "dot_general", "Linear", "embedding", "attend", "rotary",
+                         "causal_attention", "dropout"},
 }
 
 

@@ -41,7 +41,7 @@ def recipe(recipe_of):
 
     def make(optimizer, **sections):
         return recipe_of("decoder", model={"width": 8, "heads": 2}, optimizer=OPTIMIZERS[optimizer],
-                         schedule={"kind": "cosine", "warmup": 2, "final": 0.1}, **{"train": {"steps": UPDATES}, **sections})
+                         schedule={"kind": "cosine", "warmup": 2, "final": 0.1}, train={"steps": UPDATES}, **sections)
 
     return make
 
@@ -71,9 +71,8 @@ def test_updates_are_those_of_the_docstring(open_room, reference, recipe, name, 
 def test_the_test_tells_an_undecayed_bias_from_a_decayed_one(open_room, reference, recipe, name):
     recipe = recipe("adamw")
     weights, updates, _ = moved(open_room, name, recipe)
-    wanted = reference.updated(recipe.optimizer, learning_rates(recipe), weights, updates)
-    wrong = reference.updated(recipe.optimizer.model_copy(update={"weight_decay": 0.0}), learning_rates(recipe), weights,
-                              updates)
+    wanted, wrong = (reference.updated(o, learning_rates(recipe), weights, updates) for o in
+                     (recipe.optimizer, recipe.optimizer.model_copy(update={"weight_decay": 0.0})))
     same = {key for key in weights if np.array_equal(wanted[f"weights/{key}"], wrong[f"weights/{key}"])}
     assert same == {key for key in weights if not key.endswith((".kernel", ".embedding"))}
     assert any(key.endswith(".scale") for key in same) and any(key.endswith(".bias") for key in same)

@@ -1,4 +1,4 @@
-"""Whole trainings in both rooms: accumulation, the order of rows, resuming, evaluation, and losses that are not finite."""
+"""Trainings in both rooms: accumulation, the order of rows, resuming, evaluation, losses that are not finite."""
 
 import math
 import re
@@ -38,7 +38,7 @@ def uneven(batch):
     return {**batch, "weights": weights}
 
 
-@pytest.mark.parametrize("family,counts", [("decoder", [2]), ("mlp", [2, 4])])
+@pytest.mark.parametrize("family,counts", [("decoder", [2]), ("mlp", [4])])
 def test_accumulation_is_of_token_means(open_room, reference, recipe_of, name, family, counts):
     recipes = [recipe_of(family, model=SMALL[family], train={"accumulate": count}) for count in (1, *counts)]
     found = []
@@ -58,7 +58,7 @@ def test_accumulation_is_of_token_means(open_room, reference, recipe_of, name, f
 
 
 def test_rows_in_another_order_give_the_same_step(first_step, recipe_of, name):
-    recipe = recipe_of("decoder", model={"dropout": 0.25, "layers": 1})
+    recipe = recipe_of("decoder", model={"dropout": 0.25, "layers": 1, "bias": False})
     _, batch, ours = first_step(name, recipe)
     _, permuted, theirs = first_step(name, recipe, permuted=True)
     order = np.argsort(permuted["row"])
@@ -70,9 +70,8 @@ def test_rows_in_another_order_give_the_same_step(first_step, recipe_of, name):
 # ---- resuming
 
 TRAINING = {"train": {"steps": 12, "save_every": 5, "eval_every": 5, "log_every": 1, "global_batch": 16},
-            "optimizer": {"ema": 0.9, "weight_decay": 0.1}, "schedule": {"kind": "cosine", "warmup": 3}}
-RUNS = {"mlp": ("mlp", {"model": {"dropout": 0.25}, "keras": {"jit_compile": True}}),
-        "convnet": ("convnet", {"model": {"dropout": 0.25, "channels": [4]}})}
+            "optimizer": {"ema": 0.9, "weight_decay": 0.1}, "schedule": {"kind": "cosine", "warmup": 3},
+            "model": {"dropout": 0.25, "channels": [4]}, "keras": {"jit_compile": True}}
 
 
 class Killed(BaseException):
@@ -109,22 +108,20 @@ def logged(metrics):
 
 @pytest.fixture(scope="module")
 def straight(room_of, recipe_of, tmp_path_factory):
-    """straight(name, run): a training from end to end, once a session."""
+    """straight(name): a training from end to end, once a session."""
     known = {}
 
-    def make(name, run):
-        if (name, run) not in known:
-            family, changes = RUNS[run]
-            recipe = recipe_of(family, **changes, **TRAINING)
-            known[name, run] = recipe, *trained(room_of(name), recipe, tmp_path_factory.mktemp("run"))
-        return known[name, run]
+    def make(name):
+        if name not in known:
+            recipe = recipe_of("convnet", **TRAINING)
+            known[name] = recipe, *trained(room_of(name), recipe, tmp_path_factory.mktemp("run"))
+        return known[name]
 
     return make
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, room_of, kill_at, name, run, tmp_path):
-    recipe, final, tensors, metrics, _ = straight(name, run)
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, room_of, kill_at, name, tmp_path):
+    recipe, final, tensors, metrics, _ = straight(name)
     undo = kill_at(8)
     with pytest.raises(Killed):
         run_training(room_of(name), recipe, tmp_path, probe=Probe(trace=()), progress=False)
@@ -152,17 +149,16 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, room_of,
     assert all(after["seconds"][kind] > before["seconds"][kind] for kind in ("compile", "train", "evaluate"))
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_both_rooms_end_at_the_same_weights(straight, run):
+def test_both_rooms_end_at_the_same_weights(straight):
     """Each of 12 updates adds at most what one pass differs by, carried on by a training that is not chaotic yet."""
-    _, ours_final, ours, *_ = straight("tfscale", run)
-    _, theirs_final, theirs, *_ = straight("jaxscale", run)
+    _, ours_final, ours, *_ = straight("tfscale")
+    _, theirs_final, theirs, *_ = straight("jaxscale")
     assert worst(ours, theirs) < 12 * BOUND
     assert abs(ours_final["loss"] / theirs_final["loss"] - 1) < 12 * BOUND
 
 
 def test_the_time_of_a_step_is_counted_once(straight, name):
-    *_, info = straight(name, "mlp")
+    *_, info = straight(name)
     performance = info["performance"]
     assert len(performance["step_ms"]) == 11  # and the first one's, with what it compiled
     assert sum(performance["step_ms"]) / 1e3 == pytest.approx(info["seconds"]["train"], abs=1e-4 * 11)
@@ -170,7 +166,7 @@ def test_the_time_of_a_step_is_counted_once(straight, name):
 
 
 def test_a_training_that_is_cut_short_after_its_last_step_logs_nothing_twice(straight, room_of, monkeypatch, tmp_path):
-    recipe, final, tensors, metrics, _ = straight("jaxscale", "mlp")
+    recipe, final, tensors, metrics, _ = straight("jaxscale")
     room = room_of("jaxscale")
 
     def dies(*_):
@@ -194,7 +190,7 @@ def held_out_rows(opened):
 @pytest.mark.parametrize("family,changes", [
     ("mlp", {"model": {"dropout": 0.5}, "optimizer": {"ema": 0.75, "learning_rate": 0.05}}),
     ("convnet", {"model": {"dropout": 0.5, "channels": [4]}, "optimizer": {"learning_rate": 0.05}}),
-    ("decoder", {"model": {"dropout": 0.5, "layers": 1}, "optimizer": {"ema": 0.75, "learning_rate": 0.05}})])
+    ("decoder", {"model": {"layers": 1}, "optimizer": {"ema": 0.75, "learning_rate": 0.05}})])
 def test_evaluation_is_over_the_whole_held_out_set(open_room, reference, recipe_of, name, family, changes):
     """After two steps, against the transcription without dropout, with the averaged weights and running statistics.
     The loss is a sum over some hundred positions of logits within BOUND: BOUND, of its scale, 1 nat."""
@@ -230,13 +226,17 @@ def test_evaluation_is_over_the_whole_held_out_set(open_room, reference, recipe_
 
 # ---- a loss that is not finite
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_step_whose_loss_is_not_finite_changes_nothing(open_room, recipe_of, name, accumulate):
-    """Weights, slots, averages, running statistics, step; and nothing after it moves them either."""
-    recipe = recipe_of("convnet", model={"channels": [4]}, optimizer={"ema": 0.9}, train={"accumulate": accumulate})
+def test_a_step_moves_everything_or_where_its_loss_is_not_finite_nothing(open_room, reference, recipe_of, name):
+    """Weights, slots, averages, step and running statistics, which follow the transcription through the first step's
+    two micro-batches; what comes after a step that was refused is refused too."""
+    recipe = recipe_of("convnet", model={"channels": [4], "norm_momentum": 0.7, "dropout": 0.25},
+                       optimizer={"ema": 0.9}, train={"accumulate": 2})
     with open_room(name, recipe) as opened:
-        step = opened.room.make_step(recipe, opened.state, opened.devices)
-        states = []
+        step, first = opened.room.make_step(recipe, opened.state, opened.devices), opened.weights()
+        running, states = dict(first), []
+        for part in range(2):
+            rows = {key: x[4 * part:4 * part + 4] for key, x in opened.batch().items()}
+            running |= reference.forward(recipe, running, rows, number=0)[1]
         for number in range(3):
             batch = opened.batch(number)
             if number == 1:
@@ -245,11 +245,17 @@ def test_a_step_whose_loss_is_not_finite_changes_nothing(open_room, recipe_of, n
             states.append({key: np.array(x) for key, x in opened.room.state_tensors(opened.state).items()})
             assert math.isfinite(float(metrics["loss"])) == (number != 1)
         assert int(opened.state.step) == 1
+    moved = [key for key in first if key.endswith((".mean", ".var"))]
+    assert len(moved) == 6
+    for key in moved:
+        assert np.abs(states[0][f"weights/{key}"] - running[key]).max() < BOUND * np.abs(running[key]).max(), key
+    assert all(not np.array_equal(states[0][f"weights/{key}"], x) for key, x in first.items())
     for after in states[1:]:
         assert all(np.array_equal(after[key], x) and np.isfinite(x).all() for key, x in states[0].items())
 
 
-@pytest.mark.parametrize("rate,first", [(1e30, "logits"), (1e39, "weights/")])
+@pytest.mark.parametrize("name,rate,first", [
+    ("tfscale", 1e30, "logits"), ("jaxscale", 1e30, "logits"), ("tfscale", 1e39, "weights/")])
 def test_a_training_whose_loss_is_not_finite_says_where(room_of, recipe_of, name, rate, first, tmp_path):
     recipe = recipe_of("mlp", optimizer={"learning_rate": rate}, train={"precision": "float32", "steps": 8})
     with pytest.raises(NonFinite) as caught:
