@@ -1,7 +1,9 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
+import importlib.util
 import json
 import math
+import shlex
 import shutil
 import sys
 import time
@@ -13,13 +15,14 @@ from benchmarks.report import write_report
 from benchmarks.throughput import side_by_side
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
-from common.errors import DID_IT, NO, BadInput
+from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from common.recipe_file import dumps
-from common.run import read_metrics, read_run, write_json
+from common.run import read_metrics, read_run, write_json, write_text
 from common.schedules import learning_rates
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
+MARKER = ".comparison"
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 # Half a unit in the last place: what the first weights' own rounding hides.
@@ -31,7 +34,8 @@ SKIPPED = [{"name": "P1", "why": "operations against wide references are not par
 
 
 def compare(recipe, out, *, overwrite=False, plant=None):
-    """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code, 0 or 1.
+    """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
+    or 3 where the twins part at once and nothing could be measured.
 
     Args:
       recipe: the validated recipe.
@@ -40,6 +44,7 @@ def compare(recipe, out, *, overwrite=False, plant=None):
       plant: "BACKEND:MUTANT" plants a semantic error first, to show that it is caught.
     Raises: BadInput before anything is compiled or written.
     """
+    require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     dataset = open_dataset(recipe)
     mutant = planted(plant)
     prepare(out, recipe, overwrite)
@@ -50,10 +55,12 @@ def compare(recipe, out, *, overwrite=False, plant=None):
         verdict = judge(recipe, dataset, out)
         say("both", "step times side by side")
         verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
-    verdict |= circumstances(recipe, dataset, plant)
+    verdict |= circumstances(recipe, dataset, out, plant)
     say("both", "report")
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
+    if verdict["agrees"] and verdict["horizon"] in (0, 1):
+        return INCONCLUSIVE
     return DID_IT if verdict["agrees"] else NO
 
 
@@ -67,19 +74,32 @@ def planted(plant):
     return [(backend, name)]
 
 
+def require(packages):
+    """Raises MissingEnvironment where a backend's packages are not installed."""
+    for name, extra in packages.items():
+        if importlib.util.find_spec(name) is None:
+            raise MissingEnvironment(f"{name} is not installed, and a comparison needs both backends: "
+                                     f"pip install 'twinscale[{extra}]'")
+
+
 def prepare(out, recipe, overwrite):
-    """An empty output directory; raises BadInput where it holds anything that may not be removed."""
-    holds = [entry.name for entry in out.iterdir()] if out.is_dir() else []
-    ours = "verdict.json" in holds or "runs" in holds
+    """An empty output directory with a marker of its recipe; an unfinished comparison of the same recipe starts over.
+
+    Raises BadInput where the directory holds anything that may not be removed.
+    """
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out {out}: a file, but a comparison is a directory")
-    if holds and not ours:
+    holds = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    if holds and MARKER not in holds:
         raise BadInput(f"--out {out}: not empty and no comparison; choose another directory")
     if "verdict.json" in holds and not overwrite:
         raise BadInput(f"--out {out}: holds a finished comparison; choose another directory or pass --overwrite")
+    if holds and not overwrite and (out / MARKER).read_text() != recipe.hash:
+        raise BadInput(f"--out {out}: holds an unfinished comparison of another recipe; pass --overwrite")
     for name in ("verdict.json", "report.html", "report.md", "runs", "tensors"):
         shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / MARKER, recipe.hash)
+    write_text(out / "recipe.toml", dumps(recipe))
 
 
 def collect(recipe, worker, out):
@@ -189,25 +209,26 @@ def sentence(rungs, precision, curves):
         return (f"Keras and JAX do not agree: {rung['name']} ({rung['title']}) parts at {rung['where']}, "
                 f"{rung['worst']:.2g} against a bound of {rung['bound']:.2g}.")
     steps, horizon = len(curves[precision]["steps"]), curves[precision]["horizon"]
-    reach = f"up to the horizon at step {horizon} of {steps}" if horizon else f"over all {steps} steps"
+    reach = f"up to the horizon at step {horizon} of {steps}" if horizon is not None else f"over all {steps} steps"
     exact = float((curves["float64"]["difference"] / np.maximum(curves["float64"]["keras"], 1e-300)).max())
     return (f"Keras and JAX train the same: every rung holds, the losses agree within {precision} noise {reach}, "
             f"and in float64 within {exact:.1e} relative over {len(curves['float64']['steps'])} steps.")
 
 
-def circumstances(recipe, dataset, plant):
+def circumstances(recipe, dataset, out, plant):
     """What a verdict says beside its findings."""
-    command = f"twinscale compare RECIPE --out DIR --precision {recipe.train.precision}"
-    return {"schema_version": SCHEMA_VERSION, "precision": recipe.train.precision, "steps": recipe.train.steps,
-            "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)}, "plant": plant,
-            "differences": [["program", "keras functional graph", "flax nnx modules"],
-                            ["how it runs", f"jit_compile={recipe.keras.jit_compile}",
-                             f"scan={recipe.jax.scan}, remat={recipe.jax.remat}"]],
-            "skipped": SKIPPED, "data": dataset.manifest,
+    precision = recipe.train.precision
+    skipped = [{"name": "P5", "why": "in float64 it is P4"}] if precision == "float64" else []
+    return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps, "plant": plant,
+            "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)},
+            "differences": [["program", "Keras functional graph", "Flax NNX modules"],
+                            ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
+                             f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]],
+            "skipped": SKIPPED[:1] + skipped + SKIPPED[1:], "data": dataset.manifest,
             "assumptions": ["first weights, batches, random bits and schedules are shared, so that any difference left "
                             "is the program's or the runtime's",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place"],
             "limits": ["one device for each backend", "one seed: nothing is said past the horizon",
                        "step times of one machine at one time: compare the ratio, not the milliseconds"],
-            "commands": [f"twinscale recipe show {recipe.name}", command]}
+            "commands": [f"twinscale compare {shlex.quote(str(out / 'recipe.toml'))} --out DIR"]}

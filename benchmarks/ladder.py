@@ -132,12 +132,12 @@ def loss_curve(runs, precision, factor):
 
 def loss_check(precision, curve):
     """The step whose difference is nearest to its bound, or furthest above it, before the horizon."""
-    end = curve["horizon"] or len(curve["steps"])
+    end = len(curve["steps"]) if curve["horizon"] is None else max(1, curve["horizon"])
     ratio = curve["difference"][:end] / np.maximum(curve["bound"][:end], TINY)
     step = int(np.argmax(np.where(np.isfinite(ratio), ratio, np.inf)))
     source = f"{curve['factor']} x the {precision} twin's envelope at step {step}"
     return check(f"{precision} loss", curve["difference"][step], curve["bound"][step],
-                 f"step {step} of {end}" + (f" (horizon {curve['horizon']})" if curve["horizon"] else ""), source)
+                 f"step {step} of {end}" + " (the horizon)" * (curve["horizon"] is not None), source)
 
 
 def weight_checks(runs, null, rates):

@@ -38,6 +38,7 @@ def train(
     run: Annotated[str, typer.Option(metavar="DIR", help="The run's directory; an unfinished run there is resumed.")],
     overwrite: Overwrite = False,
     precision: Precision = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Leave the final weights and slots as safetensors.")] = False,
 ):
     """Train a recipe with one backend and leave a run directory.
 
@@ -52,7 +53,10 @@ def train(
     described = load(recipe, _overrides(overrides, precision))
     directory = place(run)
     check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
-    _room(ROOMS[backend]).train(described, run_dir=directory, overwrite=overwrite)
+    room = _room(ROOMS[backend])
+    from common.loop import Probe
+
+    room.train(described, run_dir=directory, overwrite=overwrite, probe=Probe(trace=()) if trace else None)
     _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
 
 

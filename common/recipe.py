@@ -160,7 +160,6 @@ class Jax(Section):
 
 class Compare(Section):
     float64_steps: PositiveInt = Field(30, description="steps of the float64 trajectory (P4) under a lower precision")
-    trace_steps: tuple[Count, ...] = Field((0, 1, 2), strict=False, description="steps whose weights are traced")
 
 
 class Recipe(Section):

@@ -4,3 +4,9 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+from hypothesis import settings
+
+# How long an example takes is a matter of the machine's load, which no test here is about.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")

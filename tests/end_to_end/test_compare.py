@@ -65,6 +65,7 @@ def test_a_planted_porting_error_turns_the_verdict(recipe, healthy, mutant, back
 
 def test_a_finished_comparison_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "verdict.json").write_text(json.dumps({}))
+    (tmp_path / comparison.MARKER).write_text("")
     (tmp_path / "r.toml").write_text('name = "r"\n[data]\nsource = "digits"\n[model]\nfamily = "mlp"\n')
     code = cli.main(["compare", str(tmp_path / "r.toml"), "--out", str(tmp_path)])
     assert code == 2 and "--overwrite" in capsys.readouterr().err
@@ -72,10 +73,10 @@ def test_a_finished_comparison_is_not_overwritten(tmp_path, capsys):
 
 
 def test_a_directory_of_anything_else_is_never_emptied(tmp_path, capsys):
-    keep = tmp_path / "out" / "thesis.tex"
-    keep.parent.mkdir()
+    keep = tmp_path / "out" / "runs" / "thesis.tex"  # "runs" is where a person's own trainings may be
+    keep.parent.mkdir(parents=True)
     keep.write_text("years of work")
     (tmp_path / "r.toml").write_text('name = "r"\n[data]\nsource = "digits"\n[model]\nfamily = "mlp"\n')
-    code = cli.main(["compare", str(tmp_path / "r.toml"), "--out", str(keep.parent), "--overwrite"])
+    code = cli.main(["compare", str(tmp_path / "r.toml"), "--out", str(tmp_path / "out"), "--overwrite"])
     assert code == 2 and "not empty" in capsys.readouterr().err
     assert keep.read_text() == "years of work"
