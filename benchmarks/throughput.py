@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.workers import each
 
-ROUNDS, STEPS = 6, 6
+ROUNDS, STEPS = 5, 4
 
 
 def side_by_side(recipe, workers, performance):
