@@ -39,8 +39,8 @@ def test_training_takes_whole_examples_only(documents, sequence):
     stream, examples = packed(documents, sequence, cross_documents=True)
     assert len(examples) == (len(stream) - 1) // sequence
     batch = examples.take(np.arange(len(examples)))
-    assert set(batch) == {"inputs", "labels", "weights"}
-    assert (batch["weights"] == 1).all()
+    assert set(batch) == {"inputs", "labels", "weights", "positions"}
+    assert (batch["weights"] == 1).all() and (batch["positions"] == np.arange(sequence)).all()
     assert np.array_equal(batch["labels"].reshape(-1), stream[1 : 1 + len(examples) * sequence])
 
 
