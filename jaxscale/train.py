@@ -7,12 +7,13 @@ import optax
 from flax import nnx, struct
 
 from common import bits as shared_bits
+from common.data import input_specs
 from common.metrics import statistics
 from common.parameters import initial_value, is_trained, parameters
 from common.recipe import master_dtype
 from jaxscale import bits
 from jaxscale.devices import place
-from jaxscale.models import build, by_path, canonical_variables, input_specs, merge
+from jaxscale.models import build, by_path, canonical_variables, merge
 from jaxscale.optimizer import average, clip, make_optimizer, rates, slots
 
 

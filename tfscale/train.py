@@ -6,12 +6,13 @@ import keras
 import tensorflow as tf
 
 from common import bits as shared_bits
+from common.data import input_specs
 from common.metrics import statistics
 from common.parameters import initial_values, is_trained, parameters
 from common.recipe import master_dtype
 from tfscale import bits
 from tfscale.devices import add_up, place, run
-from tfscale.models import build, canonical_variables, input_specs
+from tfscale.models import build, canonical_variables
 from tfscale.optimizer import average, clip, make_optimizer, slots
 
 

@@ -52,6 +52,21 @@ def held_out_batches(dataset, rows):
         yield batch | {"row": np.arange(rows, dtype=np.uint32)}
 
 
+def input_specs(recipe, example_shape):
+    """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
+    text = recipe.model.family == "decoder"
+    # Images are float32 in every precision but float64, where the cast is exact.
+    image = "float64" if recipe.train.precision == "float64" else "float32"
+    specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
+    if text:
+        specs["positions"] = ((None, *example_shape), "int32")
+        if not recipe.data.cross_documents:
+            specs["segments"] = ((None, *example_shape), "int32")
+    if recipe.model.dropout:
+        specs |= {"row": ((None,), "uint32"), "key": ((2,), "uint32")}
+    return specs
+
+
 def digest(batch):
     """SHA-256 (hex) over the names, in order, dtypes, shapes and bytes of a batch."""
     sha = hashlib.sha256()

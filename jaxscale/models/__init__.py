@@ -28,20 +28,6 @@ def build(recipe, classes, example_shape):
     return graph, {".".join(path): variable for path, variable in nnx.to_flat_state(state)}
 
 
-def input_specs(recipe, example_shape):
-    """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
-    text = recipe.model.family == "decoder"
-    image = "float64" if recipe.train.precision == "float64" else "float32"
-    specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
-    if text:
-        specs["positions"] = ((None, *example_shape), "int32")
-        if not recipe.data.cross_documents:
-            specs["segments"] = ((None, *example_shape), "int32")
-    if recipe.model.dropout:
-        specs |= {"row": ((None,), "uint32"), "key": ((2,), "uint32")}
-    return specs
-
-
 def merge(graph, variables):
     """The module of a graph and {dotted path: Variable}."""
     return nnx.merge(graph, nnx.from_flat_state([(tuple(name.split(".")), v) for name, v in variables.items()]))

@@ -184,8 +184,8 @@ def test_keras_and_tf_keras_make_the_same_model(recipe_of, asked):
     import tensorflow as tf
     import tf_keras
 
-    from common.data import open_dataset, training_batches
-    from tfscale.models import build, canonical_variables, input_specs
+    from common.data import input_specs, open_dataset, training_batches
+    from tfscale.models import build, canonical_variables
 
     family, changes = MODELS[asked]
     recipe = recipe_of(family, **{**changes, "train": {"precision": "float32"}})
@@ -284,3 +284,33 @@ def test_asking_for_a_steps_tensors_moves_nothing(open_room, recipe_of):
     assert {key.split("/")[0] for key in after} == {"weights", "m", "v", "ema"}
     assert any(np.abs(x).max() > 0 for key, x in tensors.items() if key.startswith("gradients/"))
     assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+# ---- float32
+
+def far_from_zero():
+    """A batch whose channels' means are 1,000 times their deviations."""
+    return np.random.default_rng(0).normal(1000, 1, (8, 6, 6, 3)).astype(np.float32)
+
+
+def test_batch_norm_keeps_its_digits_far_from_zero(recipe_of, name):
+    """Each of a few roundings at the mean's size costs 1,000 eps = 1e-4 of a deviation: no more than 8 of them. Keras'
+    own E[x^2] - E[x]^2 under a strategy is off by 1,000^2 eps = 0.1."""
+    x, model = far_from_zero(), recipe_of("convnet").model
+    wide = x.astype(np.float64)
+    wanted = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + model.norm_epsilon)
+    if name == "tfscale":
+        import keras
+        import tensorflow as tf
+
+        from tfscale.models.layers import layers
+
+        norm = layers(keras).BatchNormalization(epsilon=model.norm_epsilon)
+        found = tf.distribute.OneDeviceStrategy("CPU:0").run(lambda: norm(x, training=True)).numpy()
+    else:
+        from flax import nnx
+
+        from jaxscale.models.convnet import norm
+
+        found = norm(model, 3, {}, nnx.Rngs(0))(x, use_running_average=False)
+    assert np.abs(found - wanted).max() < 8 * 1000 * 2.0**-23

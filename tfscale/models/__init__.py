@@ -1,5 +1,6 @@
 """The models, as functional graphs of stock Keras layers wherever one exists."""
 
+from common.data import input_specs
 from tfscale.models import convnet, decoder, mlp
 
 BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
@@ -21,21 +22,6 @@ def build(recipe, classes, example_shape, keras):
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
     logits = BUILDERS[recipe.model.family](recipe.model, classes, inputs, POLICIES[recipe.train.precision], keras)
     return keras.Model(inputs, logits, name=recipe.model.family)
-
-
-def input_specs(recipe, example_shape):
-    """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
-    text = recipe.model.family == "decoder"
-    # The fetched images are float32 in every precision but float64, where the cast is exact.
-    image = "float64" if recipe.train.precision == "float64" else "float32"
-    specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
-    if text:
-        specs["positions"] = ((None, *example_shape), "int32")
-        if not recipe.data.cross_documents:
-            specs["segments"] = ((None, *example_shape), "int32")
-    if recipe.model.dropout:
-        specs |= {"row": ((None,), "uint32"), "key": ((2,), "uint32")}
-    return specs
 
 
 def canonical_variables(model):

@@ -6,14 +6,13 @@ from tfscale.models.layers import layers
 
 def build(m, classes, inputs, policy, keras):
     """Logits (B, classes) of a dict of inputs: `inputs` (B, H, W, C), and where used `row` and `key`."""
-    stock = keras.layers
+    stock, own = keras.layers, layers(keras)
 
     def conv(name, x, channels, size=3, stride=1):
         return stock.Conv2D(channels, size, stride, padding="same", use_bias=False, dtype=policy, name=name)(x)
 
     def norm(name, x):
-        return stock.BatchNormalization(epsilon=m.norm_epsilon, momentum=m.norm_momentum, synchronized=True,
-                                        dtype=policy, name=name)(x)
+        return own.BatchNormalization(epsilon=m.norm_epsilon, momentum=m.norm_momentum, dtype=policy, name=name)(x)
 
     def relu(name, x):
         return stock.Activation("relu", dtype=policy, name=name)(x)
@@ -29,7 +28,7 @@ def build(m, classes, inputs, policy, keras):
         x = relu(f"{name}.relu_2", stock.Add(dtype=policy, name=f"{name}.residual")([x, y]))
     x = stock.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
     if m.dropout:
-        x = layers(keras).SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, inputs["row"], inputs["key"])
+        x = own.SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, inputs["row"], inputs["key"])
     logits = stock.Dense(classes, dtype=policy, name="head")(x)
     wide = "float64" if policy == "float64" else "float32"
     return stock.Activation("linear", dtype=wide, name="logits")(logits)

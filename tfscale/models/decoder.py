@@ -45,8 +45,10 @@ def build(m, classes, inputs, policy, keras):
 
     # Stock tables are read in the masters' dtype, so that the rows' gradients add up in it; the next layer casts.
     masters = "float64" if policy == "float64" else "float32"
-    table = stock.Embedding(classes, m.width, dtype=masters, name="embedding")
-    embedding = own.TiedEmbedding(classes, m.width, dtype=policy, name="embedding") if m.tied else table
+    if m.tied:
+        embedding = own.TiedEmbedding(classes, m.width, dtype=policy, name="embedding")
+    else:
+        embedding = stock.Embedding(classes, m.width, dtype=masters, name="embedding")
     x = embedding(inputs["inputs"])
     if m.positions == "learned":
         table = stock.Embedding(length, m.width, dtype=masters, name="position")
@@ -59,6 +61,8 @@ def build(m, classes, inputs, policy, keras):
         y = dropout(f"{block}.feedforward.dropout", feedforward(f"{block}.feedforward", norm(f"{block}.norm_2", x)))
         x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
     x = norm("norm", x)
-    head = stock.Dense(classes, use_bias=False, dtype=policy, name="head")
-    logits = embedding(x, reverse=True) if m.tied else head(x)
+    if m.tied:
+        logits = embedding(x, reverse=True)
+    else:
+        logits = stock.Dense(classes, use_bias=False, dtype=policy, name="head")(x)
     return stock.Activation("linear", dtype=masters, name="logits")(logits)

@@ -102,9 +102,30 @@ def layers(keras):
         def get_config(self):
             return {**super().get_config(), "rate": self.rate}
 
+    class BatchNormalization(keras.layers.BatchNormalization):
+        """Batch norm over all replicas. Keras' own, synchronized, takes the variance as E[x^2] - E[x]^2, which cancels
+        where the mean is large; this one sums the mean first and the squared distances from it after."""
+
+        def __init__(self, **kwargs):
+            super().__init__(**{**kwargs, "synchronized": True})
+
+        def _moments(self, inputs, *_, **__):
+            axes, replica = tuple(range(len(inputs.shape) - 1)), tf.distribute.get_replica_context()
+            if replica is None or replica.num_replicas_in_sync == 1:  # None in a symbolic call
+                return tf.nn.moments(inputs, axes)
+
+            def mean(values):
+                total = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(values, axes))
+                count = tf.size(values) // tf.size(total) * replica.num_replicas_in_sync
+                return total / tf.cast(count, values.dtype)
+
+            middle = mean(inputs)
+            return middle, mean(tf.math.squared_difference(inputs, middle))
+
     stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
     return types.SimpleNamespace(TiedEmbedding=TiedEmbedding, RMSNormalization=stock, Rotary=Rotary,
-                                 CausalAttention=CausalAttention, SharedDropout=SharedDropout)
+                                 CausalAttention=CausalAttention, SharedDropout=SharedDropout,
+                                 BatchNormalization=BatchNormalization)
 
 
 def gelu(x):
