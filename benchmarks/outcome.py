@@ -1,0 +1,186 @@
+"""P7, past the horizon: once rounding has driven two trainings apart step by step, do they end with the same metrics?
+
+Both backends train the recipe from several seeds. A seed fixes first weights, batches and random bits for both, so what
+a pair of runs differs by is the backend's doing alone, and the differences, Keras - JAX, are tested for equivalence:
+two one-sided t tests (TOST: Schuirmann 1987, J. Pharmacokin. Biopharm. 15, 657) against the recipe's margin, the
+largest difference that does not matter. That the differences are not told apart from zero would prove nothing.
+"""
+
+import math
+import re
+from bisect import bisect_left
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.ladder import check, rung
+from common.errors import BadInput
+
+ALPHA, TARGET, MOST = 0.05, 0.8, 10**6  # level of each one-sided test, power to plan for, seeds to plan with at most
+WHERE = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}
+
+
+# ---- runs
+
+def parse_seeds(text):
+    """The count in "SEEDS=4"; raises BadInput for anything else, or for fewer than two seeds."""
+    found = re.fullmatch(r"SEEDS=([0-9]{1,4})", text)
+    if not found or int(found[1]) < 2:
+        raise BadInput(f"--outcome {text}: expected SEEDS=N with N from 2 to 9999, such as SEEDS=4")
+    return int(found[1])
+
+
+def seeds_of(recipe, count):
+    """The recipe's own seed and those that follow it; past the largest come 0, 1, ..."""
+    return [(recipe.seed + i) % (1 << 63) for i in range(count)]
+
+
+def outcome_path(out, backend, seed):
+    """The run directory of a backend's training from a seed."""
+    return out / "outcome" / f"{backend}-seed-{seed}"
+
+
+def collect_outcome(recipe, worker, out, seeds):
+    """{seed: final held-out metrics} of one backend, which trains the whole recipe from each seed, untraced."""
+    return {seed: worker.ask("run_training", recipe.with_values(seed=seed),
+                             run_dir=outcome_path(out, worker.backend, seed)) for seed in seeds}
+
+
+# ---- verdict
+
+def outcome_rung(metrics, margins):
+    """P7: every metric that has a margin is equivalent; each test is at level ALPHA, and so is their conjunction
+    (intersection-union: Berger & Hsu 1996, Statistical Science 11, 283).
+
+    Args:
+      metrics: {"keras": {seed: {metric: value}}, "jax": the same of the same seeds}; a value that was not finite is
+        None.
+      margins: {metric: largest difference that does not matter}, in the metric's unit.
+    Returns: a rung, with "outcome": {metric: what `equivalence` says}, and "conclusive": False where neither every
+      metric is equivalent nor any is different; "agrees" is then False as well.
+    Raises: BadInput where the backends' seeds differ, are fewer than two, or a metric with a margin was not measured.
+    """
+    keras, jax = metrics["keras"], metrics["jax"]
+    if keras.keys() != jax.keys():
+        raise BadInput(f"outcome: seeds {sorted(keras)} of keras and {sorted(jax)} of jax are no pairs")
+    found, checks = {}, []
+    for metric, margin in margins.items():
+        lacking = [seed for seed in keras if metric not in keras[seed] or metric not in jax[seed]]
+        if lacking:
+            raise BadInput(f"outcome: compare.margin.{metric}: seed {lacking[0]} has no such metric; it has "
+                           f"{', '.join(sorted(keras[lacking[0]].keys() & jax[lacking[0]].keys()))}")
+        sides = [np.array([run[seed][metric] for seed in keras], np.float64) for run in (keras, jax)]
+        found[metric] = test = equivalence(sides[0] - sides[1], margin)
+        checks.append(check(metric, max(map(abs, test["interval"])), margin, f"{test['answer']}, Keras - JAX = "
+                            f"{test['mean']:+.2g} over {test['seeds']} seeds", f"the recipe's margin of {metric}"))
+    answers = {test["answer"] for test in found.values()}
+    return rung("P7", "outcome", "past the horizon: final metrics within the recipe's margins", checks) | {
+        "outcome": found, "conclusive": "different" in answers or answers == {"equivalent"}}
+
+
+def outcome_lines(rung):
+    """A sentence for each metric of the rung."""
+    return [sentence(metric, test) for metric, test in rung["outcome"].items()]
+
+
+def sentence(metric, test):
+    if not math.isfinite(test["mean"]):
+        return f"{metric}: not finite in every one of {test['seeds']} pairs of runs: different"
+    (low, high), needed, seeds = test["interval"], test["seeds_needed"], test["seeds"]
+    words = (f"{metric}: Keras - JAX = {test['mean']:+.2g}, {100 - 200 * test['alpha']:g} % interval "
+             f"[{low:.2g}, {high:.2g}] {WHERE[test['answer']]} ±{test['margin']:g}: {test['answer']} "
+             f"(p = {test['p']:.2g}, power {100 * test['power']:.0f} % with {seeds} seeds)")
+    if test["answer"] != "inconclusive":
+        return words
+    if needed is not None and needed <= seeds:
+        return f"{words}; not the noise but the difference itself is near the margin"
+    return (f"{words}; {'about' if needed else 'more than'} {needed or MOST} seeds would be needed for a power of "
+            f"{100 * test['target']:g} %")
+
+
+# ---- statistics
+
+def equivalence(differences, margin, alpha=ALPHA, target=TARGET):
+    """The paired TOST of differences d_i ~ N(delta, sigma^2) against |delta| >= margin.
+
+    Args:
+      differences: floats, shape (seeds,), one a pair.
+      margin: the largest |delta| that does not matter, in the unit of the differences.
+      alpha: level of each one-sided test.
+      target: power that `seeds_needed` plans for.
+    Returns: a dict of
+      seeds, margin, alpha, target
+      mean, deviation   of the differences
+      interval          [low, high], the 1 - 2 alpha confidence interval of delta
+      p_low, p_high     of the tests of delta <= -margin and delta >= margin
+      p                 the larger of both: below alpha where the interval is inside the margin
+      answer            "equivalent": the interval is inside +-margin; "different": it is outside altogether, or a
+                        difference is not finite; else "inconclusive"
+      power             chance of "equivalent" where delta = 0 and sigma is the observed deviation
+      seeds_needed      the fewest seeds whose power, taken likewise, reaches the target; None above MOST. It is no
+                        surer than the deviation: from 4 seeds sigma is known to a factor of 3 or so
+    Where all differences are equal the interval is a point, and power and p are the limits for sigma -> 0.
+    Raises: BadInput for fewer than two differences, and for a margin that is not positive.
+    """
+    d = np.asarray(differences, np.float64)
+    if len(d) < 2:
+        raise BadInput(f"outcome: {len(d)} paired runs; a deviation takes two seeds or more: --outcome SEEDS=4")
+    if not margin > 0:
+        raise BadInput(f"outcome: margin {margin}: expected a value above 0")
+    given = {"seeds": len(d), "margin": float(margin), "alpha": alpha, "target": target}
+    if not np.isfinite(d).all():
+        unknown = dict.fromkeys(("mean", "deviation", "p_low", "p_high", "p", "power"), math.nan)
+        return given | unknown | {"interval": [math.nan, math.nan], "answer": "different", "seeds_needed": None}
+    same, freedom = np.ptp(d) == 0, len(d) - 1
+    mean, deviation = (float(d[0]), 0.0) if same else (math.fsum(d) / len(d), float(np.std(np.sort(d), ddof=1)))
+    error = deviation / math.sqrt(len(d))
+    reach = error * float(stats.t.isf(alpha, freedom))
+    low, high = mean - reach, mean + reach
+    if same:
+        p_low, p_high = float(mean < -margin), float(mean > margin)
+    else:
+        p_low, p_high = (float(stats.t.sf((margin + shift) / error, freedom)) for shift in (mean, -mean))
+    inside, outside = -margin <= low and high <= margin, high < -margin or margin < low
+    return given | {
+        "mean": mean, "deviation": deviation, "interval": [low, high],
+        "p_low": p_low, "p_high": p_high, "p": max(p_low, p_high),
+        "answer": "equivalent" if inside else "different" if outside else "inconclusive",
+        "power": tost_power(deviation, len(d), margin, alpha=alpha),
+        "seeds_needed": seeds_needed(deviation, margin, alpha, target)}
+
+
+def tost_power(deviation, seeds, margin, *, shift=0.0, alpha=ALPHA):
+    """Chance that the paired TOST says "equivalent": exact (Phillips 1990, J. Pharmacokin. Biopharm. 18, 137).
+
+    With e = sigma / sqrt(n), nu = n - 1 and t the upper alpha point of Student's t, the test says so where
+    |mean| <= margin - t e u, u = s / sigma. The mean ~ N(shift, e^2) is independent of u ~ chi_nu / sqrt(nu), so that
+
+      power = integral over 0 < u < margin / (t e) of
+              [Phi((margin - shift) / e - t u) - Phi(-(margin + shift) / e + t u)] f(u) du,
+
+    Owen's Q functions (1965, Biometrika 52, 437) in other words. The integrand is smooth: Gauss-Legendre.
+
+    Args:
+      deviation: sigma of a paired difference.
+      seeds: number n of pairs, at least 2.
+      margin: as in `equivalence`.
+      shift: the true mean difference.
+      alpha: level of each one-sided test.
+    """
+    if deviation == 0:
+        return float(abs(shift) <= margin)
+    freedom, error = seeds - 1, deviation / math.sqrt(seeds)
+    t, ratio = stats.t.isf(alpha, freedom), stats.chi(freedom, scale=1 / math.sqrt(freedom))
+    low, high = ratio.ppf(1e-15), min(margin / (t * error), ratio.isf(1e-15))
+    if high <= low:
+        return 0.0
+    node, weight = np.polynomial.legendre.leggauss(200)
+    u = low + (high - low) * (node + 1) / 2
+    accepted = stats.norm.cdf((margin - shift) / error - t * u) - stats.norm.cdf(-(margin + shift) / error + t * u)
+    return float((high - low) / 2 * weight @ (accepted * ratio.pdf(u)))
+
+
+def seeds_needed(deviation, margin, alpha=ALPHA, target=TARGET):
+    """The fewest seeds whose power at a true difference of 0 reaches the target; None above MOST."""
+    seeds = 2 + bisect_left(range(2, MOST + 1), target, key=lambda n: tost_power(deviation, n, margin, alpha=alpha))
+    return seeds if seeds <= MOST else None
