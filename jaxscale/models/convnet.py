@@ -6,6 +6,7 @@ from flax import nnx
 from common.bits import name_word
 from common.parameters import convnet_blocks
 from jaxscale.models.layers import Linear, dropout
+from jaxscale.taps import scope, tap
 
 
 def build(recipe, classes, example_shape, kinds):
@@ -35,13 +36,16 @@ class ConvNet(nnx.Module):
 
     def __call__(self, batch, training=False):
         x = batch["inputs"].astype(self.head.dtype)
-        x = nnx.relu(self.stem.norm(self.stem.conv(x), use_running_average=not training))
+        with scope("stem"):
+            x = tap("norm", self.stem.norm(tap("conv", self.stem.conv(x)), use_running_average=not training))
+            x = tap("relu", nnx.relu(x))
         for block in convnet_blocks(self.m):
             stage, name = block.name.split(".")
-            x = getattr(getattr(self, stage), name)(x, training)
-        x = jnp.mean(x, (1, 2))
-        x = dropout(x, batch, self.m.dropout, name_word("pool.dropout"), training)
-        logits = self.head(x)
+            with scope(block.name):
+                x = getattr(getattr(self, stage), name)(x, training)
+        x = tap("pool", jnp.mean(x, (1, 2)))
+        x = tap("pool.dropout", dropout(x, batch, self.m.dropout, name_word("pool.dropout"), training))
+        logits = tap("head", self.head(x))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
@@ -58,9 +62,11 @@ class Block(nnx.Module):
             self.shortcut = conv(block.inputs, block.outputs, 1, block.stride, kinds, rngs)
 
     def __call__(self, x, training):
-        y = nnx.relu(self.norm_1(self.conv_1(x), use_running_average=not training))
-        y = self.norm_2(self.conv_2(y), use_running_average=not training)
-        return nnx.relu((self.shortcut(x) if self.projects else x) + y)
+        y = tap("norm_1", self.norm_1(tap("conv_1", self.conv_1(x)), use_running_average=not training))
+        y = tap("conv_2", self.conv_2(tap("relu_1", nnx.relu(y))))
+        y = tap("norm_2", self.norm_2(y, use_running_average=not training))
+        x = tap("shortcut", self.shortcut(x)) if self.projects else x
+        return tap("relu_2", nnx.relu(tap("residual", x + y)))
 
 
 def conv(inputs, outputs, size, stride, kinds, rngs):

@@ -6,6 +6,7 @@ from flax import nnx
 
 from common.bits import name_word
 from jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
+from jaxscale.taps import scope, tap
 
 DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
 REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None}
@@ -35,12 +36,13 @@ class Decoder(nnx.Module):
             self.head = Linear(m.width, classes, use_bias=False, kinds=kinds, rngs=rngs)
 
     def __call__(self, batch, training=False):
-        x = self.embedding(batch["inputs"]).astype(self.kinds["dtype"])
+        x = tap("embedding", self.embedding(batch["inputs"]).astype(self.kinds["dtype"]))
         if self.m.positions == "learned":
-            x = x + self.position(batch["positions"]).astype(self.kinds["dtype"])
-        x = dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training)
-        x = self.norm(self.through_blocks(x, batch, training))
-        logits = attend(self.embedding, x) if self.m.tied else self.head(x)
+            positions = tap("position", self.position(batch["positions"]).astype(self.kinds["dtype"]))
+            x = tap("embedding.sum", x + positions)
+        x = tap("embedding.dropout", dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training))
+        x = tap("norm", self.norm(self.through_blocks(x, batch, training)))
+        logits = tap("head", attend(self.embedding, x) if self.m.tied else self.head(x))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def through_blocks(self, x, batch, training):
@@ -58,7 +60,8 @@ class Decoder(nnx.Module):
             graph, weights = nnx.split(self.blocks)
             return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
         for i in layers:
-            x = body(x, (nnx.split(getattr(self, f"block_{i}")), places[i]))
+            with scope(f"block_{i}"):
+                x = body(x, (nnx.split(getattr(self, f"block_{i}")), places[i]))
         return x
 
 
@@ -72,8 +75,10 @@ class Block(nnx.Module):
         self.feedforward = FeedForward(m, kinds, rngs)
 
     def __call__(self, x, batch, places, training):
-        x = x + dropout(self.attention(self.norm_1(x), batch), batch, self.rate, places[0], training)
-        return x + dropout(self.feedforward(self.norm_2(x)), batch, self.rate, places[1], training)
+        y = self.attention(tap("norm_1", self.norm_1(x)), batch)
+        x = tap("residual_1", x + tap("attention.dropout", dropout(y, batch, self.rate, places[0], training)))
+        y = self.feedforward(tap("norm_2", self.norm_2(x)))
+        return tap("residual_2", x + tap("feedforward.dropout", dropout(y, batch, self.rate, places[1], training)))
 
 
 class Attention(nnx.Module):
@@ -87,13 +92,15 @@ class Attention(nnx.Module):
         self.output = dense(m, m.heads * m.head_width, m.width, kinds, rngs)
 
     def __call__(self, x, batch):
-        q, k, v = (self.heads(part(x)) for part in (self.query, self.key, self.value))
-        if self.m.positions == "rotary":
-            q, k = (rotary(part, batch["positions"], self.length, self.m.rotary_base) for part in (q, k))
-        return self.output(causal_attention(q, k, v, batch.get("segments")))
+        with scope("attention"):
+            q, k, v = (self.heads(name, x) for name in ("query", "key", "value"))
+            if self.m.positions == "rotary":
+                q, k = (tap(f"{name}.rotary", rotary(part, batch["positions"], self.length, self.m.rotary_base))
+                        for name, part in (("query", q), ("key", k)))
+            return tap("output", self.output(causal_attention(q, k, v, batch.get("segments"))))
 
-    def heads(self, x):
-        return x.reshape(*x.shape[:2], -1, self.m.head_width)
+    def heads(self, name, x):
+        return tap(name, getattr(self, name)(x)).reshape(*x.shape[:2], -1, self.m.head_width)
 
 
 class FeedForward(nnx.Module):
@@ -107,8 +114,13 @@ class FeedForward(nnx.Module):
         self.down = dense(m, m.feedforward, m.width, kinds, rngs)
 
     def __call__(self, x):
-        act = activation(self.activation)
-        return self.down(act(self.gate(x)) * self.up(x) if self.activation == "swiglu" else act(self.up(x)))
+        with scope("feedforward"):
+            act, up = activation(self.activation), tap("up", self.up(x))
+            if self.activation == "swiglu":
+                x = tap("gated", tap("activation", act(tap("gate", self.gate(x)))) * up)
+            else:
+                x = tap("activation", act(up))
+            return tap("down", self.down(x))
 
 
 def dense(m, inputs, outputs, kinds, rngs):

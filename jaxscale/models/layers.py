@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from jaxscale import bits
+from jaxscale.taps import tap
 
 
 def kept(x):
@@ -101,14 +102,15 @@ def causal_attention(q, k, v, segments=None):
     q = q.reshape(batch, length, -1, groups, width).transpose(0, 2, 3, 1, 4).reshape(batch, -1, groups * length, width)
     k, v = kept(k.transpose(0, 2, 3, 1)), kept(v.transpose(0, 2, 1, 3))
     scores = batched_matmul(kept(q), k).reshape(batch, -1, groups, length, length)
-    scores = scores.astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5
+    scores = tap("scores", scores.astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5)
     mask = np.tril(np.ones((length, length), bool))[None, None, None]
     if segments is not None:
         mask = mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
-    shares = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min)).astype(v.dtype)
-    mixed = batched_matmul(shares.reshape(batch, -1, groups * length, length), v)
+    masked = tap("mask", jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
+    shares = tap("shares", jax.nn.softmax(masked))
+    mixed = batched_matmul(shares.astype(v.dtype).reshape(batch, -1, groups * length, length), v)
     mixed = mixed.reshape(batch, -1, groups, length, width).transpose(0, 3, 1, 2, 4)
-    return mixed.reshape(batch, length, heads * width)
+    return tap("mix", mixed.reshape(batch, length, heads * width))
 
 
 def dropout(x, batch, rate, place, training):

@@ -7,6 +7,7 @@ from flax import nnx
 
 from common.bits import name_word
 from jaxscale.models.layers import Linear, activation, dropout
+from jaxscale.taps import tap
 
 
 def build(recipe, classes, example_shape, kinds):
@@ -28,7 +29,9 @@ class MLP(nnx.Module):
     def __call__(self, batch, training=False):
         x = batch["inputs"].reshape(len(batch["inputs"]), -1).astype(self.head.dtype)
         for i in range(len(self.m.hidden)):
-            x = activation(self.m.activation)(getattr(self, f"layer_{i}")(x))
-            x = dropout(x, batch, self.m.dropout, name_word(f"layer_{i}.dropout"), training)
-        logits = self.head(x)
+            name = f"layer_{i}"
+            x = tap(f"{name}.activation", activation(self.m.activation)(tap(name, getattr(self, name)(x))))
+            drop = f"{name}.dropout"
+            x = tap(drop, dropout(x, batch, self.m.dropout, name_word(drop), training))
+        logits = tap("head", self.head(x))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -7,6 +7,7 @@ def build(m, classes, inputs, policy, keras):
     """Logits (B, T, V) of a dict of inputs: `inputs`, `positions`, and where used `segments`, `row` and `key`."""
     stock, own = keras.layers, layers(keras)
     length = inputs["inputs"].shape[1]
+    masters = "float64" if policy == "float64" else "float32"
 
     def dense(name, x, outputs):
         return stock.Dense(outputs, use_bias=m.bias, dtype=policy, name=name)(x)
@@ -31,8 +32,10 @@ def build(m, classes, inputs, policy, keras):
         q = heads(f"{name}.query", dense(f"{name}.query", x, m.heads * m.head_width), m.heads)
         k = heads(f"{name}.key", dense(f"{name}.key", x, m.kv * m.head_width), m.kv)
         v = heads(f"{name}.value", dense(f"{name}.value", x, m.kv * m.head_width), m.kv)
-        mixed = own.CausalAttention(dtype=policy, name=f"{name}.mix")(q, k, v, inputs.get("segments"))
-        return dense(f"{name}.output", mixed, m.width)
+        scores = own.AttentionScores(dtype=policy, name=f"{name}.scores")(q, k)
+        masked = own.CausalMask(dtype=masters, name=f"{name}.mask")(scores, inputs.get("segments"))
+        shares = stock.Softmax(dtype=masters, name=f"{name}.shares")(masked)
+        return dense(f"{name}.output", own.AttentionMix(dtype=policy, name=f"{name}.mix")(shares, v), m.width)
 
     def feedforward(name, x):
         act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")
@@ -44,7 +47,6 @@ def build(m, classes, inputs, policy, keras):
         return dense(f"{name}.down", x, m.width)
 
     # Stock tables are read in the masters' dtype, so that the rows' gradients add up in it; the next layer casts.
-    masters = "float64" if policy == "float64" else "float32"
     if m.tied:
         embedding = own.TiedEmbedding(classes, m.width, dtype=policy, name="embedding")
     else:

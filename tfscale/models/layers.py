@@ -70,24 +70,36 @@ def layers(keras):
         def get_config(self):
             return {**super().get_config(), "length": self.length, "base": self.base}
 
-    class CausalAttention(keras.layers.Layer):
-        """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).
+    class AttentionScores(keras.layers.Layer):
+        """Scaled products of queries and keys (Vaswani et al. 2017), in float32 or wider.
 
-        q (B, T, H, D) and k, v (B, T, K, D), where K divides H (grouped-query attention, Ainslie et al. 2023: query
-        head h reads key head h // (H / K)); segments int (B, T) or None. Scores and softmax in float32 or wider.
+        q (B, T, H, D) and k (B, S, K, D) to (B, K, H / K, T, S), where K divides H (grouped-query attention, Ainslie
+        et al. 2023: query head h reads key head h // (H / K)).
         """
 
-        def call(self, q, k, v, segments=None):
+        def call(self, q, k):
             length, heads, width = q.shape[1:]
             grouped = tf.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
             scores = tf.einsum("btkgd,bskd->bkgts", grouped, k)
-            scores = tf.cast(scores, "float64" if q.dtype == tf.float64 else "float32") * width**-0.5
+            return tf.cast(scores, "float64" if q.dtype == tf.float64 else "float32") * width**-0.5
+
+    class CausalMask(keras.layers.Layer):
+        """Scores (B, K, G, T, T), lowest where a position would see a later one or, with segments (B, T), another
+        document."""
+
+        def call(self, scores, segments=None):
+            length = scores.shape[-1]
             mask = tf.constant(np.tril(np.ones((length, length), bool)))[None, None, None]
             if segments is not None:
                 mask &= (segments[:, :, None] == segments[:, None, :])[:, None, None]
-            shares = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min))
-            mixed = tf.einsum("bkgts,bskd->btkgd", tf.cast(shares, v.dtype), v)
-            return tf.reshape(mixed, (-1, length, heads * width))
+            return tf.where(mask, scores, scores.dtype.min)
+
+    class AttentionMix(keras.layers.Layer):
+        """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
+
+        def call(self, shares, v):
+            mixed = tf.einsum("bkgts,bskd->btkgd", shares, v)
+            return tf.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
     class SharedDropout(keras.layers.Layer):
         """Dropout from the shared bits; the layer's name is the place that draws."""
@@ -123,8 +135,8 @@ def layers(keras):
 
     stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
     return types.SimpleNamespace(TiedEmbedding=TiedEmbedding, RMSNormalization=stock, Rotary=Rotary,
-                                 CausalAttention=CausalAttention, SharedDropout=SharedDropout,
-                                 BatchNormalization=BatchNormalization)
+                                 AttentionScores=AttentionScores, CausalMask=CausalMask, AttentionMix=AttentionMix,
+                                 SharedDropout=SharedDropout, BatchNormalization=BatchNormalization)
 
 
 def gelu(x):

@@ -1,0 +1,33 @@
+"""Taps on a model: at each canonical place its output can be read, or another put in its place."""
+
+from contextlib import contextmanager
+
+import jax
+
+HOOKS, SCOPES = [], []
+
+
+def tap(place, x):
+    """x, or what the hook of an open `tapped` makes of it; `place` is the name within the open scopes."""
+    return HOOKS[-1](".".join([*SCOPES, place]), x) if HOOKS else x
+
+
+@contextmanager
+def scope(name):
+    """Names inside begin with `name`, here and in profiles."""
+    SCOPES.append(name)
+    try:
+        with jax.named_scope(name):
+            yield
+    finally:
+        SCOPES.pop()
+
+
+@contextmanager
+def tapped(model, hook):
+    """While open, what a place of the model computes is `hook(place, output)`."""
+    HOOKS.append(hook)
+    try:
+        yield
+    finally:
+        HOOKS.pop()

@@ -1,0 +1,221 @@
+"""The operations of this backend's models and trainer, one by one, for `common/operations.py` to judge."""
+
+import functools
+import types
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.operations import (
+    BIAS,
+    CHANNELS,
+    CLASSES,
+    CLIP,
+    DTYPES,
+    HEAD,
+    HEADS,
+    IMAGE,
+    KERNEL,
+    LOSSES,
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    OPTIMIZERS,
+    PLACE,
+    ROTARY_BASE,
+    WIDTH,
+    T,
+    expected,
+    operation_rows,
+    recipe_of,
+)
+from common.recipe import master_dtype
+from tfscale.models import POLICIES, build
+from tfscale.models.layers import activation, layers
+from tfscale.optimizer import clip, make_optimizer, slots
+from tfscale.train import loss_sums, update
+
+
+def operations(dtype, jit_compile=True):
+    """{name: function of NumPy arrays to a list of them} of the operations of `common/operations.py`, run by the very
+    layers and functions that the models and the trainer use, compiled as the trainer compiles. Weights come as masters;
+    what layers compute in bfloat16 they cast themselves."""
+    policy, own = POLICIES[dtype], layers(keras)
+    decoder, convnet = (functools.partial(part, dtype, family) for family in ("decoder", "convnet"))
+    act = {name: keras.layers.Activation(activation(name), dtype=policy)
+           for name in ("gelu", "gelu_tanh", "swiglu", "relu")}
+    dense, tied = weighted(decoder("block_0.feedforward.down")), weighted(decoder("embedding"))
+    layer_norm, rms_norm = weighted(decoder("norm")), weighted(decoder("norm", norm="rms"))
+    conv_1, conv_2 = (weighted(convnet(f"stage_{stage}.block_0.conv_1")) for stage in (0, 1))
+    batch_norm = moving(convnet("stem.norm"))
+    attention, multiply = attention_of(dtype), keras.layers.Multiply(dtype=policy)
+    drop = decoder(PLACE)
+    turn = own.Rotary(T, ROTARY_BASE, dtype=policy)
+    found = {
+        "embedding": lambda ids, table: tied(ids, table),
+        "embedding gradient": gradient(lambda ids, table: tied(ids, table), by=(1,)),
+        "dropout": lambda x, row, key: drop(x, row, key, training=True),
+        "layer norm": layer_norm,
+        "layer norm gradient": gradient(layer_norm, by=(0, 1, 2)),
+        "rms norm": rms_norm,
+        "rms norm gradient": gradient(rms_norm, by=(0, 1)),
+        "dense": dense,
+        "dense gradient": gradient(dense, by=(0, 1, 2)),
+        "rotary": turn,
+        "attention scores": attention,
+        "softmax": attention,
+        "softmax gradient": gradient(attention, by=(0, 2)),
+        "attention mix": attention,
+        "gelu": act["gelu"],
+        "gelu gradient": gradient(act["gelu"]),
+        "gelu_tanh": act["gelu_tanh"],
+        "gelu_tanh gradient": gradient(act["gelu_tanh"]),
+        "swiglu": lambda gate, up: multiply([act["swiglu"](gate), up]),
+        "swiglu gradient": gradient(lambda gate, up: multiply([act["swiglu"](gate), up]), by=(0, 1)),
+        "relu": act["relu"],
+        "relu gradient": gradient(act["relu"]),
+        "tied head": lambda x, table: tied(x, tf.transpose(table), reverse=True),
+        "conv stride 1": conv_1,
+        "conv stride 2": conv_2,
+        "conv gradient": gradient(conv_2, by=(0, 1)),
+        "batch norm": batch_norm,
+        "batch norm gradient": gradient(lambda *arrays: batch_norm(*arrays)[0], by=(0, 1, 2)),
+        "pool": convnet("pool"),
+    }
+    for name, train in LOSSES.items():
+        recipe = recipe_of(dtype, "decoder", train=train)
+        objective = functools.partial(objective_of, recipe)
+        found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
+    found |= {"clip": lambda *gradients: flat(clip(list(gradients), CLIP))}
+    return compiled({name: updated(dtype, name) if name in OPTIMIZERS else found[name] for name in expected(dtype)},
+                    jit_compile)
+
+
+def stock(dtype, jit_compile=True):
+    """The same of what the framework would do in the place of ours; "stock NAME" is judged as the operation NAME."""
+    policy = POLICIES[dtype]
+    settings = {"epsilon": NORM_EPSILON, "momentum": NORM_MOMENTUM, "dtype": policy}
+    norm = built(keras.layers.BatchNormalization(synchronized=True, **settings), (None, *IMAGE, CHANNELS[0]))
+    table = built(keras.layers.Embedding(CLASSES, WIDTH, dtype=policy), (None, T))
+    found = {"stock gelu": lambda x: tf.nn.gelu(narrow(x, dtype), approximate=False),
+             "stock gelu_tanh": lambda x: tf.nn.gelu(narrow(x, dtype), approximate=True),
+             "stock batch norm": moving(norm),
+             "stock embedding gradient": gradient(weighted(table), by=(1,))}
+    if dtype != "bfloat16":
+        found |= {"stock clip": lambda *gradients: flat(tf.clip_by_global_norm(list(gradients), CLIP)),
+                  "stock cross-entropy": lambda logits, labels, weights: tf.reduce_sum(
+                      weights * keras.ops.sparse_categorical_crossentropy(labels, keras.ops.softmax(logits)))}
+    return compiled(found, jit_compile)
+
+
+def measured(dtypes=DTYPES):
+    """`operation_rows` of this backend: with XLA and as a plain graph, and the framework's own."""
+    device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+    rows = []
+    for how, jit_compile in (("XLA", True), ("graph", False)):
+        for functions in (operations, stock):
+            rows += operation_rows("keras", functools.partial(functions, jit_compile=jit_compile), dtypes, how, device)
+    return rows
+
+
+def compiled(functions, jit_compile):
+    """Each function under tf.function, from and to NumPy arrays; one that several names share is compiled once."""
+    @functools.cache
+    def one(function):
+        graph = tf.function(lambda *inputs: flat(function(*inputs)), jit_compile=jit_compile, autograph=False)
+        return lambda *arrays: [widened(x) for x in graph(*map(tf.constant, arrays))]
+
+    return {name: one(function) for name, function in functions.items()}
+
+
+def gradient(function, by=(0,)):
+    """The function's gradient by some of its inputs, given those and then that of its output."""
+    def backward(*inputs):
+        *inputs, dy = inputs
+        with tf.GradientTape() as tape:
+            tape.watch([inputs[i] for i in by])
+            y = function(*inputs)
+        found = tape.gradient(y, [inputs[i] for i in by], output_gradients=tf.cast(dy, y.dtype))
+        return [tf.convert_to_tensor(g) for g in found]  # dense, as the trainer has it
+
+    return backward
+
+
+@functools.cache
+def model(dtype, family, length=T, **changes):
+    """The model of the operations' recipe, on `length` tokens or small images."""
+    recipe = recipe_of(dtype, family, model=changes)
+    return build(recipe, CLASSES, (length,) if family == "decoder" else (*IMAGE, CHANNELS[0]), keras)
+
+
+def part(dtype, family, name, **changes):
+    """A layer of that model."""
+    return model(dtype, family, **changes).get_layer(name)
+
+
+def attention_of(dtype):
+    """The model's attention as a function of queries, keys, values and segments: whatever stands between them and the
+    mix."""
+    whole = model(dtype, "decoder", length=HEAD, width=HEAD * HEADS)
+    ends = [whole.get_layer(f"block_0.attention.{name}.heads").output for name in ("query", "key", "value")]
+    inner = keras.Model([*ends, whole.input["segments"]], whole.get_layer("block_0.attention.mix").output)
+    return lambda *inputs: inner(inputs)
+
+
+def built(layer, shape):
+    layer.build(shape)
+    return layer
+
+
+def weighted(layer):
+    """A layer as a function of its input and its weights."""
+    return lambda x, *weights, **options: layer.stateless_call(list(weights), [], x, **options)[0]
+
+
+def moving(layer):
+    """A batch norm as a function of input, scale, bias and running statistics to its output and those after it."""
+    def call(x, scale, bias, mean, variance):
+        y, after = layer.stateless_call([scale, bias], [mean, variance], x, training=True)
+        return [y, *after]
+
+    return call
+
+
+def objective_of(recipe, logits, labels, weights):
+    return loss_sums(recipe, logits, {"labels": labels, "weights": weights})[0]
+
+
+def updated(dtype, name):
+    """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
+    recipe = recipe_of(dtype, "mlp", optimizer=OPTIMIZERS[name])
+    shapes = {KERNEL: (16, 8), BIAS: (8,)}
+    trained = {name: keras.Variable(np.zeros(shape), dtype=master_dtype(recipe)) for name, shape in shapes.items()}
+    averages = [tf.Variable(v.value) for v in trained.values()]
+    state = types.SimpleNamespace(trained=trained, optimizer=make_optimizer(recipe, trained), averages=averages)
+
+    def step(kernel, bias, done):
+        state.optimizer.iterations.assign(tf.cast(done, state.optimizer.iterations.dtype))
+        held = slots(state.optimizer)
+        for i, (variable, tensor) in enumerate(zip(trained.values(), (kernel, bias), strict=True)):
+            variable.assign(tensor[0])
+            averages[i].assign(tensor[4])
+            for slot, variables in held.items():
+                variables[i].assign(tensor[{"m": 2, "v": 3}[slot]])
+        update(recipe, state, [kernel[1], bias[1]])
+        return [tf.identity(v) for i, w in enumerate(trained.values())
+                for v in (w.value, *(variables[i].value for variables in held.values()), averages[i])]
+
+    return step
+
+
+def narrow(x, dtype):
+    return tf.cast(x, dtype)
+
+
+def flat(values):
+    return tf.nest.flatten(values)
+
+
+def widened(x):
+    """A tensor as a NumPy array; bfloat16 as float32."""
+    return (tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x).numpy()
