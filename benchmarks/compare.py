@@ -25,6 +25,7 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
+CHECKS = 100  # of a rung that the verdict keeps, the worst first
 # Half a unit in the last place: what the first weights' own rounding hides.
 DITHER = {"bfloat16": 2.0**-9, "float32": 2.0**-24, "float64": 2.0**-53}
 SKIPPED = [{"name": "P1", "why": "operations against wide references are not part of this comparison"},
@@ -53,10 +54,12 @@ def compare(recipe, out, *, overwrite=False, plant=None):
             workers[backend].ask("plant", mutant=name)
         each(workers, lambda worker: collect(recipe, worker, out))
         verdict = judge(recipe, dataset, out)
-        say("both", "step times side by side")
+        tell("both", "step times side by side")
         verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
     verdict |= circumstances(recipe, dataset, out, plant)
-    say("both", "report")
+    tell("both", "report")
+    for rung in verdict["rungs"]:
+        rung["checks"] = rung["checks"][:CHECKS]
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
     if verdict["agrees"] and verdict["horizon"] in (0, 1):
@@ -87,23 +90,32 @@ def prepare(out, recipe, overwrite):
 
     Raises BadInput where the directory holds anything that may not be removed.
     """
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out {out}: a file, but a comparison is a directory")
-    holds = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
-    if holds and MARKER not in holds:
-        raise BadInput(f"--out {out}: not empty and no comparison; choose another directory")
-    if "verdict.json" in holds and not overwrite:
-        raise BadInput(f"--out {out}: holds a finished comparison; choose another directory or pass --overwrite")
-    if holds and not overwrite and (out / MARKER).read_text() != recipe.hash:
-        raise BadInput(f"--out {out}: holds an unfinished comparison of another recipe; pass --overwrite")
-    for name in ("verdict.json", "report.html", "report.md", "runs", "tensors"):
-        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
+    unfinished = (out / MARKER).is_file() and (out / MARKER).read_text() == recipe.hash
+    clear(out, MARKER, "verdict.json", overwrite or unfinished and not (out / "verdict.json").exists())
     write_text(out / MARKER, recipe.hash)
     write_text(out / "recipe.toml", dumps(recipe))
 
 
-def collect(recipe, worker, out):
+def clear(out, marker, finished, overwrite):
+    """Empties a directory that holds `marker`, the sign that this project filled it.
+
+    Raises BadInput where it holds anything else, and without `overwrite` where it holds anything at all.
+    """
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out}: a file, but a directory is wanted")
+    holds = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    if holds and marker not in holds:
+        raise BadInput(f"--out {out}: not empty and not ours; choose another directory")
+    if holds and not overwrite:
+        state = "a finished" if finished in holds else "an unfinished"
+        raise BadInput(f"--out {out}: holds {state} result; choose another directory or pass --overwrite")
+    for name in holds - {marker}:
+        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
+
+
+def collect(recipe, worker, out, quiet=False):
     """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
+    say = (lambda *_: None) if quiet else tell
     precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
     say(worker.backend, "contract and optimizer")
     write_json(out / "tensors" / f"contract-{worker.backend}.json", worker.ask("contract", recipe))
@@ -115,7 +127,8 @@ def collect(recipe, worker, out):
             apart = twin_of(described, twin)
             worker.ask("first_step", described, path=first_step_path(out, run, described), **apart)
             probe = {"trace": [], "log_every": 1, "stop": steps, "evaluated": described is recipe, **apart}
-            worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe)
+            worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe,
+                       progress=not quiet)
 
 
 def judge(recipe, dataset, out):
@@ -124,9 +137,9 @@ def judge(recipe, dataset, out):
     contracts = {b: json.loads((out / "tensors" / f"contract-{b}.json").read_text()) for b in ROOMS}
     first = {each.train.precision: {run: load_tensors(first_step_path(out, run, each)) for run in RUNS}
              for each in (semantic, recipe)}
-    gradient, null = ladder.gradient_rung(first, precision)
+    gradient, null = ladder.gradient_rung(first, precision, summed_positions(recipe, dataset))
     states = {b: load_tensors(optimizer_path(out, b)) for b in ROOMS}
-    rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states, UPDATES)]
+    rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states)]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
     semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), null, rates)
@@ -162,9 +175,14 @@ def trainings(recipe, dataset, out):
         path = run_path(out, run, recipe)
         losses = [line["train/loss"] for line in read_metrics(path) if "train/loss" in line]
         state = load_tensors(path / "trace" / "final.safetensors")
-        runs[run] = {"loss": np.array(losses, np.float64),
+        runs[run] = {"loss": np.array(losses, np.float64), "held_out": read_run(path)["final"] or {},
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
+
+
+def summed_positions(recipe, dataset):
+    """Rows of a batch times the positions, or pixels, within each: the length of the longest sum of a step."""
+    return recipe.train.global_batch * math.prod(dataset.example_shape[:2 if dataset.kind != "text" else 1])
 
 
 def float64_steps(recipe):
@@ -185,7 +203,7 @@ def optimizer_path(out, backend):
     return out / "tensors" / f"optimizer-{backend}.safetensors"
 
 
-def say(who, what):
+def tell(who, what):
     """Who is doing what, on stderr."""
     print(f"{time.strftime('%H:%M:%S')}  {who}  {what}", file=sys.stderr, flush=True)
 

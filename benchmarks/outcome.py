@@ -11,13 +11,14 @@ import re
 from bisect import bisect_left
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from benchmarks.ladder import check, rung
 from common.errors import BadInput
 
 ALPHA, TARGET, MOST = 0.05, 0.8, 10**6  # level of each one-sided test, power to plan for, seeds to plan with at most
 WHERE = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
 # ---- runs
@@ -88,14 +89,16 @@ def sentence(metric, test):
         return f"{metric}: not finite in every one of {test['seeds']} pairs of runs: different"
     (low, high), needed, seeds = test["interval"], test["seeds_needed"], test["seeds"]
     words = (f"{metric}: Keras - JAX = {test['mean']:+.2g}, {100 - 200 * test['alpha']:g} % interval "
-             f"[{low:.2g}, {high:.2g}] {WHERE[test['answer']]} ±{test['margin']:g}: {test['answer']} "
-             f"(p = {test['p']:.2g}, power {100 * test['power']:.0f} % with {seeds} seeds)")
-    if test["answer"] != "inconclusive":
+             f"[{low:.2g}, {high:.2g}] {WHERE[test['answer']]} ±{test['margin']:g}: {test['answer']} ")
+    if test["answer"] == "different":
+        return f"{words}with {seeds} seeds"
+    words += f"(p = {test['p']:.2g}, power {100 * test['power']:.0f} % with {seeds} seeds)"
+    if test["answer"] == "equivalent":
         return words
     if needed is not None and needed <= seeds:
         return f"{words}; not the noise but the difference itself is near the margin"
     return (f"{words}; {'about' if needed else 'more than'} {needed or MOST} seeds would be needed for a power of "
-            f"{100 * test['target']:g} %")
+            f"{100 * test['target']:g} % if there is no difference")
 
 
 # ---- statistics
@@ -122,7 +125,7 @@ def equivalence(differences, margin, alpha=ALPHA, target=TARGET):
     Where all differences are equal the interval is a point, and power and p are the limits for sigma -> 0.
     Raises: BadInput for fewer than two differences, and for a margin that is not positive.
     """
-    d = np.asarray(differences, np.float64)
+    d = np.sort(np.asarray(differences, np.float64))  # their order then changes not even the last bit
     if len(d) < 2:
         raise BadInput(f"outcome: {len(d)} paired runs; a deviation takes two seeds or more: --outcome SEEDS=4")
     if not margin > 0:
@@ -131,14 +134,13 @@ def equivalence(differences, margin, alpha=ALPHA, target=TARGET):
     if not np.isfinite(d).all():
         unknown = dict.fromkeys(("mean", "deviation", "p_low", "p_high", "p", "power"), math.nan)
         return given | unknown | {"interval": [math.nan, math.nan], "answer": "different", "seeds_needed": None}
-    same, freedom = np.ptp(d) == 0, len(d) - 1
-    mean, deviation = (float(d[0]), 0.0) if same else (math.fsum(d) / len(d), float(np.std(np.sort(d), ddof=1)))
-    error = deviation / math.sqrt(len(d))
-    reach = error * float(stats.t.isf(alpha, freedom))
-    low, high = mean - reach, mean + reach
-    if same:
+    if d[0] == d[-1]:
+        mean, deviation, low, high = float(d[0]), 0.0, float(d[0]), float(d[0])
         p_low, p_high = float(mean < -margin), float(mean > margin)
     else:
+        mean, deviation, freedom = float(d.mean()), float(d.std(ddof=1)), len(d) - 1
+        error = deviation / math.sqrt(len(d))
+        low, high = (mean + sign * error * float(stats.t.isf(alpha, freedom)) for sign in (-1, 1))
         p_low, p_high = (float(stats.t.sf((margin + shift) / error, freedom)) for shift in (mean, -mean))
     inside, outside = -margin <= low and high <= margin, high < -margin or margin < low
     return given | {
@@ -158,7 +160,8 @@ def tost_power(deviation, seeds, margin, *, shift=0.0, alpha=ALPHA):
       power = integral over 0 < u < margin / (t e) of
               [Phi((margin - shift) / e - t u) - Phi(-(margin + shift) / e + t u)] f(u) du,
 
-    Owen's Q functions (1965, Biometrika 52, 437) in other words. The integrand is smooth: Gauss-Legendre.
+    Owen's Q functions (1965, Biometrika 52, 437) in other words. The integrand is smooth: Gauss-Legendre, over all of
+    u but a tail of 1e-15 on either side.
 
     Args:
       deviation: sigma of a paired difference.
@@ -170,17 +173,21 @@ def tost_power(deviation, seeds, margin, *, shift=0.0, alpha=ALPHA):
     if deviation == 0:
         return float(abs(shift) <= margin)
     freedom, error = seeds - 1, deviation / math.sqrt(seeds)
-    t, ratio = stats.t.isf(alpha, freedom), stats.chi(freedom, scale=1 / math.sqrt(freedom))
-    low, high = ratio.ppf(1e-15), min(margin / (t * error), ratio.isf(1e-15))
+    t, half = stats.t.isf(alpha, freedom), freedom / 2
+    low, most = (math.sqrt(inverse(half, 1e-15) / half) for inverse in (special.gammaincinv, special.gammainccinv))
+    high = min(margin / (t * error), most)
     if high <= low:
         return 0.0
-    node, weight = np.polynomial.legendre.leggauss(200)
-    u = low + (high - low) * (node + 1) / 2
-    accepted = stats.norm.cdf((margin - shift) / error - t * u) - stats.norm.cdf(-(margin + shift) / error + t * u)
-    return float((high - low) / 2 * weight @ (accepted * ratio.pdf(u)))
+    u = low + (high - low) * (NODES + 1) / 2
+    accepted = special.ndtr((margin - shift) / error - t * u) - special.ndtr(-(margin + shift) / error + t * u)
+    density = stats.chi.pdf(u, freedom, scale=1 / math.sqrt(freedom))
+    return min(1.0, float((high - low) / 2 * WEIGHTS @ (accepted * density)))
 
 
 def seeds_needed(deviation, margin, alpha=ALPHA, target=TARGET):
-    """The fewest seeds whose power at a true difference of 0 reaches the target; None above MOST."""
+    """The fewest seeds whose power at a true difference of 0 reaches the target; None above MOST.
+
+    A bisection: power falls with more seeds only where it is below alpha, so a target above alpha, once reached, stays.
+    """
     seeds = 2 + bisect_left(range(2, MOST + 1), target, key=lambda n: tost_power(deviation, n, margin, alpha=alpha))
     return seeds if seeds <= MOST else None

@@ -20,11 +20,11 @@ STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000")
 class Worker:
     """One backend's process."""
 
-    def __init__(self, backend):
+    def __init__(self, backend, environment=None):
         self.backend = backend
         self.process = subprocess.Popen([sys.executable, "-m", ROOMS[backend]], text=True, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env={**os.environ, **ENVIRONMENT})
+                                        env={**os.environ, **ENVIRONMENT, **(environment or {})})
         self.messages = Thread(target=self.forward, daemon=True)
         self.messages.start()
 
@@ -38,7 +38,7 @@ class Worker:
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
         if recipe is not None:
             arguments["recipe"] = recipe.model_dump(mode="json")
-        paths = {name: str(x) for name, x in arguments.items() if name in ("path", "run_dir")}
+        paths = {name: str(x) for name, x in arguments.items() if name in ("path", "run_dir", "teacher")}
         self.process.stdin.write(json.dumps({"call": call, "arguments": arguments | paths}, default=str) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -70,9 +70,10 @@ def each(workers, function):
 
 
 @contextmanager
-def open_workers():
-    """{backend: Worker} of both backends; the frameworks are imported side by side."""
-    workers = {backend: Worker(backend) for backend in ROOMS}
+def open_workers(environment=None):
+    """{backend: Worker} of both backends, with more of an environment where it is given; the frameworks are imported
+    side by side."""
+    workers = {backend: Worker(backend, environment) for backend in ROOMS}
     try:
         yield workers
     finally:

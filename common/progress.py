@@ -1,5 +1,6 @@
 """Progress of a training on stderr: a bar on a terminal, now and then a plain line elsewhere."""
 
+import itertools
 import sys
 import time
 from contextlib import contextmanager
@@ -21,6 +22,29 @@ def training_progress(total, start, unit, enabled=True):
     show = _bar if console.is_terminal and not console.is_dumb_terminal else _lines
     with show(console, total, start, unit) as report:
         yield report
+
+
+@contextmanager
+def counting(total, what):
+    """Yields `advance()`, to be called as each of `total` things is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if console.is_terminal and not console.is_dumb_terminal:
+        with Progress(console=console, redirect_stdout=False) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda: progress.advance(task)
+        return
+    done, last = itertools.count(1), [time.monotonic()]
+
+    def advance():
+        number = next(done)
+        if number == total or time.monotonic() - last[0] >= PAUSE:
+            last[0] = time.monotonic()
+            print(f"{what} {number}/{total}", file=sys.stderr, flush=True)
+
+    yield advance
 
 
 @contextmanager

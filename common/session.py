@@ -21,9 +21,11 @@ class Room:
     make_step: Callable  # (recipe, state, devices) -> (state, number, batch) -> (state, metrics)
     make_evaluate: Callable  # (recipe, state, devices) -> (state, batches) -> summed statistics
     make_step_tensors: Callable  # (recipe, state, devices) -> (state, number, batch) -> {"logits", "gradients/NAME"...}
+    make_step_taps: Callable  # (recipe, dataset, state, devices) -> (state, number, batch, teacher) -> {"loss/loss"...}
     state_tensors: Callable  # (state) -> {"weights/NAME", "m/NAME", ...: array}
     shared_tensors: Callable  # (recipe) -> {what: array} that the backends must share bit for bit
-    apply_gradients: Callable  # (recipe, state, devices, updates) -> the state after one update for each of `updates`
+    clip_gradients: Callable  # (recipe, {name: array}) -> {name: array}
+    apply_gradients: Callable  # (recipe, state, devices, updates) -> iterator of the state after each of `updates`
     Checkpoints: Callable  # (path, state, keep) -> .restore(state) .save(state) .close()
 
 
@@ -37,6 +39,7 @@ class Session:
     step: Callable
     evaluate: Callable
     step_tensors: Callable
+    step_taps: Callable
 
 
 def open_session(room, recipe, dither=0.0):
@@ -51,7 +54,8 @@ def open_session(room, recipe, dither=0.0):
         dataset, devices = open_dataset(recipe), room.open_devices(recipe)
         state = room.new_state(recipe, dataset, devices, dither)
         session = Session(dataset, devices, state, *(make(recipe, state, devices) for make in (
-            room.make_step, room.make_evaluate, room.make_step_tensors)))
+            room.make_step, room.make_evaluate, room.make_step_tensors)),
+            room.make_step_taps(recipe, dataset, state, devices))
     SESSIONS[room, recipe.hash] = session
     while len(SESSIONS) > KEPT:
         del SESSIONS[next(iter(SESSIONS))]

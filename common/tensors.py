@@ -19,3 +19,8 @@ def load_tensors(path):
         return safetensors.load_file(path)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise BadInput(f"{path}: not a whole safetensors file: {error}") from None
+
+
+def named_arrays(groups):
+    """{"GROUP/NAME": NumPy array} of {group: {name: tensor}}."""
+    return {f"{group}/{name}": np.asarray(x) for group, tensors in groups.items() for name, x in tensors.items()}

@@ -9,7 +9,7 @@ from common.data import training_batches
 from common.parameters import parameters
 from common.session import open_session
 from common.synthetic import synthetic_gradients
-from common.tensors import save_tensors
+from common.tensors import load_tensors, save_tensors
 
 
 def contract(room, recipe):
@@ -34,14 +34,28 @@ def first_step(room, recipe, path, permuted=False, dither=0.0):
     save_tensors(path, tensors)
 
 
+def step_taps(room, recipe, path, number, teacher=None):
+    """Writes what every place makes of step `number`'s batch under the first weights, forward and backward, to the
+    safetensors file `path`; with `teacher`, such a file of another backend, what each makes of the other's numbers."""
+    with room.numerics(recipe):
+        session = open_session(room, recipe)
+        _, batch, _ = next(training_batches(session.dataset, recipe, number, number + 1))
+        taught = load_tensors(teacher) if teacher else None
+        save_tensors(path, session.step_taps(session.state, number, batch, taught))
+
+
 def optimizer_steps(room, recipe, path, updates):
-    """Writes the state after `updates` updates by synthetic gradients to the safetensors file `path`."""
+    """Writes what `updates` updates by synthetic gradients leave to the safetensors file `path`: "clipped/NAME" of the
+    first, and after each the state's tensors as "UPDATE/GROUP/NAME"."""
     with room.numerics(recipe):
         session = open_session(room, recipe)
         tree = parameters(recipe.model, session.dataset.classes, session.dataset.example_shape)
-        gradients = (synthetic_gradients(tree, update) for update in range(updates))
-        state = room.apply_gradients(recipe, session.state, session.devices, gradients)
-        save_tensors(path, room.state_tensors(state))
+        gradients = [synthetic_gradients(tree, update) for update in range(updates)]
+        found = {f"clipped/{name}": x for name, x in room.clip_gradients(recipe, gradients[0]).items()}
+        states = room.apply_gradients(recipe, session.state, session.devices, gradients)
+        for update, state in enumerate(states):
+            found |= {f"{update}/{name}": x for name, x in room.state_tensors(state).items()}
+        save_tensors(path, found)
 
 
 def digest_of_manifest(manifest):

@@ -8,31 +8,49 @@ import json
 import os
 import sys
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 
-from common.errors import TwinscaleError
+from common import session
+from common.errors import BadInput, TwinscaleError
 from common.loop import Probe, run_training
 from common.measure import measure_data, measure_start, measure_steps
 from common.recipe import Recipe
 from common.run import plain
-from common.trace import contract, first_step, optimizer_steps
+from common.trace import contract, first_step, optimizer_steps, step_taps
 
 CALLS = {function.__name__: function for function in (
-    run_training, contract, first_step, optimizer_steps, measure_start, measure_steps, measure_data)}
+    run_training, contract, first_step, step_taps, optimizer_steps, measure_start, measure_steps, measure_data)}
 
 
-def serve(room, plant):
+def serve(room, changes):
     """Answers {"call": NAME, "arguments": {}} with {"value": ...} or {"error": ..., "exit_code": ...} till stdin ends.
 
-    The calls are those of CALLS on this room, the recipe and paths as JSON, and "plant", which plants a mutant.
-    Whatever a framework prints goes to stderr.
+    The calls are those of CALLS on this room, the recipe and paths as JSON; "plant", which plants one of `changes` in
+    the place of what is planted, or nothing; and "changes", which says what there is to plant. Whatever a framework
+    prints goes to stderr.
     """
+    planted = ExitStack()
+
+    def plant(change):
+        if change is not None and change not in changes:
+            raise BadInput(f"{change}: nothing to plant has that name; known here: {', '.join(changes)}")
+        planted.close()
+        session.SESSIONS.clear()
+        if change is not None:
+            planted.enter_context(changes[change].plant())
+
+    def listed():
+        return {name: {"recipe": c.recipe, "operation": c.operation, "where": c.where, "meaning": c.meaning}
+                for name, c in changes.items()}
+
+    own = {"plant": plant, "changes": listed}
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            reply = {"value": plain(answer(room, plant, request["call"], request["arguments"]))}
+            reply = {"value": plain(answer(room, own, request["call"], request["arguments"]))}
         except TwinscaleError as error:
             reply = {"error": str(error), "exit_code": error.exit_code}
         except Exception as error:  # the process that asked shows it and ends
@@ -42,11 +60,11 @@ def serve(room, plant):
         replies.flush()
 
 
-def answer(room, plant, call, arguments):
-    if call == "plant":
-        return plant(**arguments)
+def answer(room, own, call, arguments):
+    if call in own:
+        return own[call](**arguments)
     recipe = Recipe.model_validate(arguments.pop("recipe"))
     if "probe" in arguments:
         arguments["probe"] = Probe(**arguments["probe"])
-    paths = {name: Path(arguments.pop(name)) for name in ("path", "run_dir") if name in arguments}
+    paths = {name: Path(arguments.pop(name)) for name in ("path", "run_dir", "teacher") if name in arguments}
     return CALLS[call](room, recipe, **paths, **arguments)

@@ -1,8 +1,8 @@
 """The room as a process that answers calls; see `common/worker.py`."""
 
 from common.worker import serve
-from jaxscale.mutants import plant
+from jaxscale.mutants import MUTANTS, NEUTRAL
 from jaxscale.room import ROOM
 
 if __name__ == "__main__":
-    serve(ROOM, plant)
+    serve(ROOM, MUTANTS | NEUTRAL)

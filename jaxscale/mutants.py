@@ -1,55 +1,320 @@
-"""Semantic errors to plant in this backend, to show that a comparison catches them. No recipe can reach them.
+"""Semantic errors and harmless changes to plant in this backend; see `common/mutants.py`."""
 
-Each is one patch point, planted for the life of the process.
-"""
+from contextlib import contextmanager
+from unittest.mock import patch
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 import optax
+from flax import nnx
 
-from jaxscale import models, optimizer
+from common.mutants import CHANGES as COMMON
+from common.mutants import registry
+from jaxscale import bits, models, optimizer, train
+from jaxscale.models import convnet, decoder, layers
+
+OWN, change = registry()
 
 
-def plant(mutant):
-    """Plants one of MUTANTS in this process; raises KeyError for any other name."""
-    MUTANTS[mutant]()
+@change("layer", "norm", "*norm*")
+def norm_epsilon():
+    """The norms keep Flax's default epsilon, 1e-6."""
+    with changed_model(norm_epsilon=1e-6):
+        yield
 
 
+@change("layer", "activation", "*.activation")
+def tanh_gelu():
+    """GELU in its tanh form, Flax's default, in place of the exact one."""
+    with changed_model(activation="gelu_tanh"):
+        yield
+
+
+@change("layer", "attention mask", "*.mask")
+def future_mask():
+    """The causal mask is off by one: a position sees the next."""
+    causal_mask = layers.causal_mask
+
+    def shifted(length, segments):
+        return jnp.roll(causal_mask(length + 1, None), -1, -2)[..., :length, :length] & causal_mask_of(segments)
+
+    def causal_mask_of(segments):
+        return True if segments is None else (segments[:, :, None] == segments[:, None, :])[:, None, None]
+
+    with patch.object(layers, "causal_mask", shifted):
+        yield
+
+
+@change("layer", "attention mask", "*.mask")
+def crossed_documents():
+    """Attention crosses the ends of documents."""
+    causal_mask = layers.causal_mask
+    with patch.object(layers, "causal_mask", lambda length, segments: causal_mask(length, None)):
+        yield
+
+
+@change("layer", "attention scores", "*.scores")
+def head_scale():
+    """Scores are divided by the root of the model's width in place of the head's."""
+    with changed_attention(lambda q, k, v: (q * q.shape[2] ** -0.5, k, v)):
+        yield
+
+
+@change("layer", "attention scores", "*.scores")
+def swapped_query_key():
+    """Queries and keys change places."""
+    with changed_attention(lambda q, k, v: (k, q, v)):
+        yield
+
+
+@change("rotary", "attention scores", "*.scores")
+def grouped_in_turns():
+    """Query heads read key heads in turns in place of in groups."""
+
+    def in_turns(q, k, v):
+        groups = q.shape[2] // k.shape[2]
+        return q.reshape(*q.shape[:2], groups, k.shape[2], -1).swapaxes(2, 3).reshape(q.shape), k, v
+
+    with changed_attention(in_turns):
+        yield
+
+
+@change("rotary", "rotary positions", "*.rotary")
+def rotary_base():
+    """Rotary positions turn by base 500,000."""
+    with changed_model(rotary_base=5e5):
+        yield
+
+
+@change("rotary", "activation", "*.activation")
+def gelu_gate():
+    """The gate goes through GELU in place of SiLU."""
+    activation = decoder.activation
+    with patch.object(decoder, "activation", lambda name: activation("gelu" if name == "swiglu" else name)):
+        yield
+
+
+@change("layer", "embedding", "embedding")
+def head_not_tied():
+    """The head reads the embedding's table, but its gradient does not reach it."""
+    stopped = lambda table, x: layers.dot_general(x, jax.lax.stop_gradient(table.embedding[...]).T, None)  # noqa: E731
+    with patch.object(decoder, "attend", stopped):
+        yield
+
+
+@change("layer", "loss")
+def unweighted_loss():
+    """Padding counts: the loss is the mean over all positions."""
+    loss_sums = train.loss_sums
+
+    def over_all(recipe, logits, batch):
+        return loss_sums(recipe, logits, {**batch, "weights": jnp.ones_like(batch["weights"])})
+
+    with patch.object(train, "loss_sums", over_all):
+        yield
+
+
+@change("layer", "loss")
+def lost_z_loss():
+    """The z-loss is left out."""
+    with changed_train(z_loss=0.0):
+        yield
+
+
+@change("layer", "accumulation")
+def mean_of_means():
+    """Micro-batches count alike, however many tokens each holds."""
+    sum_gradients = train.sum_gradients
+
+    def alike(recipe, state, number, batch):
+        _, running, sums = sum_gradients(recipe, state, number, batch)
+        parts = recipe.train.accumulate
+        one = recipe.with_values(train={"accumulate": 1})
+        total = {}
+        for rows in jnp.split(jnp.arange(len(batch["row"])), parts):
+            gradients, _, part = sum_gradients(one, state, number, {name: x[rows] for name, x in batch.items()})
+            total = {path: total.get(path, 0) + g * sums["weight"] / part["weight"] / parts
+                     for path, g in gradients.items()}
+        return total, running, sums
+
+    with patch.object(train, "sum_gradients", alike):
+        yield
+
+
+@change("layer", "clip")
+def clip_each_tensor():
+    """Each tensor's gradient is clipped by its own norm."""
+    def alone(gradients, limit):
+        clipped = {path: clip({path: g}, limit)[0][path] for path, g in gradients.items()}
+        return clipped, clip(gradients, 0.0)[1]
+
+    clip = optimizer.clip
+    with patch.object(optimizer, "clip", alone), patch.object(train, "clip", alone):
+        yield
+
+
+@change("layer", "moment")
+def bfloat16_moments():
+    """Adam's first moment is kept in bfloat16."""
+    adam = optax.scale_by_adam
+    with patch.object(optax, "scale_by_adam", lambda b1, b2, eps: adam(b1, b2, eps, mu_dtype=jnp.bfloat16)):
+        yield
+
+
+@change("layer", "update")
 def adam_epsilon():
     """Adam keeps Keras' default epsilon, 1e-7."""
     adam = optax.scale_by_adam
-    optimizer.optax.scale_by_adam = lambda b1, b2, eps: adam(b1, b2, 1e-7)
+    with patch.object(optax, "scale_by_adam", lambda b1, b2, eps: adam(b1, b2, 1e-7)):
+        yield
 
 
-def norm_epsilon():
-    """The norms keep Flax's default epsilon, 1e-6."""
-    change_model(norm_epsilon=1e-6)
+@change("layer", "average")
+def debiased_average():
+    """The average of the weights starts at the first update, as Keras has it."""
+    average = optimizer.average
+    with patch.object(train, "average", lambda a, w, decay: average(w, w, decay)):
+        yield
 
 
-def tanh_gelu():
-    """GELU in its tanh form, Flax's default, in place of the exact one."""
-    change_model(activation="gelu_tanh")
+@change("image", "update")
+def no_nesterov():
+    """Momentum without Nesterov's look ahead."""
+    trace = optax.trace
+    with patch.object(optax, "trace", lambda decay, nesterov: trace(decay, False)):
+        yield
 
 
-def decayed_biases():
-    """Weight decay applies to every tensor."""
-    optimizer.is_decayed = lambda name: True
+@change("rotary", "update")
+def trust_of_all_blocks():
+    """LAMB takes the blocks stacked under a scan for one tensor."""
+    with patch.object(optimizer, "trust_ratio", optax.scale_by_trust_ratio):
+        yield
 
 
-def late_schedule():
-    """The learning rate is that of the update before."""
-    table = optimizer.learning_rates
-    optimizer.learning_rates = lambda recipe: np.concatenate([table(recipe)[:1], table(recipe)[:-1]])
+@change("image", "norm", "*norm*")
+def norm_momentum():
+    """Running statistics keep 0.99 in place of 0.9 each step."""
+    with changed_model(norm_momentum=0.99):
+        yield
 
 
-def change_model(**values):
+@change("image", "convolution", "stage_1.*")
+def padded_alike():
+    """A strided convolution pads alike on both sides, as PyTorch does."""
+    conv = convnet.conv
+
+    def alike(inputs, outputs, size, stride, *rest):
+        module = conv(inputs, outputs, size, stride, *rest)
+        module.padding = [(size // 2, size // 2)] * 2
+        return module
+
+    with patch.object(convnet, "conv", alike):
+        yield
+
+
+@change("layer", "random bits", "*.dropout")
+def same_dropout_each_step():
+    """Dropout draws the same bits at every step."""
+    fold_in = bits.fold_in
+    is_step = lambda data: getattr(data, "dtype", None) == jnp.int32  # noqa: E731
+    with patch.object(bits, "fold_in", lambda key, data: fold_in(key, jnp.uint32(0) if is_step(data) else data)):
+        yield
+
+
+# ---- harmless changes
+
+
+@change("layer")
+def attention_by_einsum():
+    """Attention as two einsums, differentiated by JAX."""
+    with patch.object(layers, "batched_matmul", lambda a, b: jnp.einsum("...ij,...jk->...ik", a, b)):
+        yield
+
+
+@change("layer")
+def products_transposed():
+    """A linear layer's product is that of the transposes, transposed."""
+    with patch.object(layers, "matmul", lambda x, w: (w.T @ x.T).T):
+        yield
+
+
+@change("rotary")
+def unfused_norm():
+    """RMS norm written out."""
+
+    class Norm(nnx.RMSNorm):
+        def __call__(self, x):
+            return x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True) / x.shape[-1] + self.epsilon) * self.scale[...]
+
+    with patch.object(nnx, "RMSNorm", Norm):
+        yield
+
+
+@change("layer")
+def norm_of_one_vector():
+    """The gradient's global norm is taken of one long vector."""
+    flat = lambda tree: jnp.sqrt(jnp.sum(jnp.square(jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)]))))  # noqa: E731
+    with patch.object(optax.tree, "norm", flat):
+        yield
+
+
+@change("layer")
+def recomputed_blocks():
+    """The backward pass recomputes every block."""
+    with changed_execution(remat="full"):
+        yield
+
+
+@change("layer")
+def unrolled_blocks():
+    """Blocks run one after another in place of under a scan."""
+    with changed_execution(scan=False):
+        yield
+
+
+# ---- patches
+
+
+@contextmanager
+def changed_model(**values):
     """Builds every model from a section with some values changed."""
-    for family, build in dict(models.BUILDERS).items():
-
-        def changed(recipe, *rest, build=build):
-            return build(recipe.model_copy(update={"model": recipe.model.model_copy(update=values)}), *rest)
-
-        models.BUILDERS[family] = changed
+    with changed_builders(lambda recipe: recipe.model_copy(update={"model": recipe.model.model_copy(update=values)})):
+        yield
 
 
-MUTANTS = {function.__name__: function for function in
-           (adam_epsilon, norm_epsilon, tanh_gelu, decayed_biases, late_schedule)}
+@contextmanager
+def changed_execution(**values):
+    """Builds every model to run in another way."""
+    with changed_builders(lambda recipe: recipe.model_copy(update={"jax": recipe.jax.model_copy(update=values)})):
+        yield
+
+
+@contextmanager
+def changed_builders(function):
+    """Builds every model from a recipe as the function makes it."""
+    changed = {family: lambda recipe, *rest, build=build: build(function(recipe), *rest)
+               for family, build in models.BUILDERS.items()}
+    with patch.dict(models.BUILDERS, changed):
+        yield
+
+
+@contextmanager
+def changed_attention(function):
+    """Attention of other queries, keys and values."""
+    attention = decoder.causal_attention
+    with patch.object(decoder, "causal_attention", lambda q, k, v, segments: attention(*function(q, k, v), segments)):
+        yield
+
+
+@contextmanager
+def changed_train(**values):
+    """The loss of a recipe with some values of its train section changed."""
+    loss_sums = train.loss_sums
+    changed = lambda recipe, *rest: loss_sums(recipe.with_values(train=values), *rest)  # noqa: E731
+    with patch.object(train, "loss_sums", changed):
+        yield
+
+
+MUTANTS = {name: change for name, change in (COMMON | OWN).items() if change.operation}
+NEUTRAL = {name: change for name, change in (COMMON | OWN).items() if not change.operation}

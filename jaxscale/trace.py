@@ -7,12 +7,13 @@ import numpy as np
 from flax import nnx
 
 from common import bits as shared_bits
+from common.places import places
 from common.recipe import master_dtype
-from jaxscale import bits
+from common.tensors import named_arrays
+from jaxscale import bits, optimizer, train
 from jaxscale.devices import place
-from jaxscale.models import by_path, canonical_variables, merge
-from jaxscale.optimizer import clip, rates
-from jaxscale.train import model_inputs, sum_gradients, update
+from jaxscale.models import build, by_path, canonical_variables, merge
+from jaxscale.taps import tapped
 
 
 def make_step_tensors(recipe, state, devices):
@@ -25,8 +26,8 @@ def make_step_tensors(recipe, state, devices):
         key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
         variables = {path: nnx.Param(x) for path, x in state.weights.items()}
         model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
-        logits = model(model_inputs(recipe, batch, key), training=True)
-        gradients, _, sums = sum_gradients(recipe, state, number, batch)
+        logits = model(train.model_inputs(recipe, batch, key), training=True)
+        gradients, _, sums = train.sum_gradients(recipe, state, number, batch)
         return logits, sums, gradients
 
     compiled = jax.jit(compute, in_shardings=(devices.state, None, devices.batch), out_shardings=devices.state)
@@ -39,22 +40,88 @@ def make_step_tensors(recipe, state, devices):
     return step_tensors
 
 
+def make_step_taps(recipe, dataset, state, devices):
+    """One step place by place: (state, number, batch, teacher) to {"forward/PLACE", "backward/PLACE", "loss/SUM",
+    "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
+
+    With a teacher, such a dict of another backend, every place goes on with the teacher's output and every operation
+    goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers.
+    Micro-batches are taken as one batch.
+    """
+    known = places(recipe.model)
+    flat = recipe.with_values(jax={"scan": False, "remat": "none"})  # places under a scan have no names of their own
+    graph, _ = build(flat, dataset.classes, dataset.example_shape)
+
+    def forward(weights, zeros, running, number, batch, teacher):
+        outputs = {}
+
+        def hook(place, x):
+            if place not in known:
+                return x
+            outputs[place] = x
+            if zeros is None:
+                return x
+            if teacher is None:
+                return x + zeros[place]
+            taught = (teacher[f"{way}/{place}"].astype(x.dtype) for way in ("forward", "backward"))
+            return follow(x, zeros[place], *taught)
+
+        variables = {name: nnx.Param(x) for name, x in weights.items()}
+        model = merge(graph, variables | {name: nnx.BatchStat(x) for name, x in running.items()})
+        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+        with tapped(model, hook):
+            logits = model(train.model_inputs(recipe, batch, key), training=True)
+        total, sums = train.loss_sums(recipe, logits, batch)
+        return total, (outputs, sums, train.running_of(model))
+
+    @jax.jit
+    def compute(state, number, batch, teacher):
+        weights, running = canonical_variables(state.weights), canonical_variables(state.running)
+        shapes = jax.eval_shape(forward, weights, None, running, number, batch, None)[1][0]
+        zeros = {place: jnp.zeros(x.shape, x.dtype) for place, x in shapes.items()}
+        (gradients, cotangents), (outputs, sums, running) = jax.grad(forward, (0, 1), has_aux=True)(
+            weights, zeros, running, number, batch, teacher)
+        return {"forward": outputs, "loss": sums, "backward": cotangents, "gradients": gradients, "running": running}
+
+    def step_taps(state, number, batch, teacher=None):
+        return named_arrays(compute(state, jnp.int32(number), place(devices, batch), teacher))
+
+    return step_taps
+
+
+@jax.custom_vjp
+def follow(x, zero, forward, backward):
+    """`forward` in place of x, and going back `backward` for x and what arrives for `zero`."""
+    return forward
+
+
+follow.defvjp(lambda x, zero, forward, backward: (forward, backward),
+              lambda backward, arriving: (backward, arriving, jnp.zeros_like(arriving), jnp.zeros_like(arriving)))
+
+
 def shared_tensors(recipe):
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
     key = bits.fold_in(bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), 1), shared_bits.name_word("contract"))
     drawn = bits.draw(key, jnp.arange(recipe.train.global_batch, dtype=jnp.uint32), 1000)
-    table = jax.vmap(rates(recipe))(jnp.arange(recipe.train.steps))
+    table = jax.vmap(optimizer.rates(recipe))(jnp.arange(recipe.train.steps))
     return {"learning rates": np.asarray(table, master_dtype(recipe)), "random bits": np.asarray(drawn)}
 
 
+def clip_gradients(recipe, gradients):
+    """{canonical name: NumPy array} of float64 gradients as the trainer clips them."""
+    clipped, _ = optimizer.clip({name: jnp.asarray(g, master_dtype(recipe)) for name, g in gradients.items()},
+                                recipe.optimizer.clip_norm)
+    return {name: np.asarray(g) for name, g in clipped.items()}
+
+
 def apply_gradients(recipe, state, devices, updates):
-    """The state after one update for each {canonical name: float64 NumPy array} of `updates`."""
+    """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`."""
 
     @jax.jit
     def compiled(state, gradients):
-        return update(recipe, state, clip(gradients, recipe.optimizer.clip_norm)[0])
+        return train.update(recipe, state, optimizer.clip(gradients, recipe.optimizer.clip_norm)[0])
 
     for gradients in updates:
         stacked = {path: by_path(path, gradients.__getitem__, recipe.model) for path in state.weights}
         state = compiled(state, {path: np.asarray(g, master_dtype(recipe)) for path, g in stacked.items()})
-    return state
+        yield state

@@ -1,8 +1,8 @@
 """The room as a process that answers calls; see `common/worker.py`."""
 
 from common.worker import serve
-from tfscale.mutants import plant
+from tfscale.mutants import MUTANTS, NEUTRAL
 from tfscale.room import ROOM
 
 if __name__ == "__main__":
-    serve(ROOM, plant)
+    serve(ROOM, MUTANTS | NEUTRAL)

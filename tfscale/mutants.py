@@ -1,50 +1,328 @@
-"""Semantic errors to plant in this backend, to show that a comparison catches them. No recipe can reach them.
+"""Semantic errors and harmless changes to plant in this backend; see `common/mutants.py`."""
 
-Each is one patch point, planted for the life of the process.
-"""
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from tfscale import models, optimizer
+from common.mutants import CHANGES as COMMON
+from common.mutants import registry
+from tfscale import bits, models, optimizer, train
+from tfscale.models import decoder
+from tfscale.models.layers import layers
 
-
-def plant(mutant):
-    """Plants one of MUTANTS in this process; raises KeyError for any other name."""
-    MUTANTS[mutant]()
-
-
-def adam_epsilon():
-    """Epsilon is added beside the folded bias correction, as Keras has it, and not beside the corrected root."""
-    optimizer.AdamW.update_step = keras.optimizers.AdamW.update_step
+OWN, change = registry()
+LAYERS = layers(keras)
 
 
+@change("layer", "norm", "*norm*")
 def norm_epsilon():
     """The norms keep Keras' default epsilon, 1e-3."""
-    change_model(norm_epsilon=1e-3)
+    with changed_model(norm_epsilon=1e-3):
+        yield
 
 
+@change("layer", "activation", "*.activation")
 def tanh_gelu():
     """GELU in its tanh form in place of the exact one."""
-    change_model(activation="gelu_tanh")
+    with changed_model(activation="gelu_tanh"):
+        yield
 
 
-def decayed_biases():
-    """Weight decay applies to every tensor."""
-    optimizer.is_decayed = lambda name: True
+@change("layer", "activation", "*.activation")
+def float32_constant():
+    """GELU divides by a square root of 2 that went through float32, as tf.nn.gelu has it."""
+    with patch.object(decoder, "activation", lambda name: lambda x: tf.nn.gelu(x)):
+        yield
 
 
-def late_schedule():
-    """The learning rate is that of the update before."""
-    table = optimizer.learning_rates
-    optimizer.learning_rates = lambda recipe: np.concatenate([table(recipe)[:1], table(recipe)[:-1]])
+@change("layer", "residual", "*.residual_2")
+def halved_residual():
+    """A block's second residual adds half of its branch."""
+    residual = keras.layers.Add
+
+    class Half(residual):
+        def call(self, inputs):
+            return inputs[0] + 0.5 * inputs[1] if "residual_2" in self.name else super().call(inputs)
+
+    with patch.object(keras.layers, "Add", Half):
+        yield
 
 
-def change_model(**values):
+@change("rotary", "rotary positions", "*.rotary")
+def rotary_pairs():
+    """Rotary positions turn neighbours in place of halves."""
+
+    def pairs(self, x, positions):
+        half = x.shape[-1] // 2
+        angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
+        cos, sin = (tf.gather(tf.constant(f(angles), x.dtype), positions)[:, :, None] for f in (np.cos, np.sin))
+        a, b = x[..., ::2], x[..., 1::2]
+        return tf.reshape(tf.stack([a * cos - b * sin, b * cos + a * sin], -1), tf.shape(x))
+
+    with patch.object(LAYERS.Rotary, "call", pairs):
+        yield
+
+
+@change("layer", "softmax", "*.shares")
+def unsafe_softmax():
+    """Shares add up to a little less than one: a millionth is added to what they are divided by."""
+
+    def call(self, inputs, mask=None):
+        powers = tf.exp(inputs - tf.reduce_max(inputs, -1, keepdims=True))
+        return powers / (tf.reduce_sum(powers, -1, keepdims=True) + 1e-6)
+
+    with patch.object(keras.layers.Softmax, "call", call):
+        yield
+
+
+@change("layer", "random bits", "*.dropout")
+def unscaled_dropout():
+    """Kept elements are not scaled up."""
+    dropout = bits.dropout
+    with patch.object(bits, "dropout", lambda x, key, rows, rate, place: dropout(x, key, rows, rate, place)
+                      * tf.constant(1 - rate, x.dtype)):
+        yield
+
+
+@change("layer", "loss")
+def clipped_probabilities():
+    """Cross-entropy of probabilities that are kept 1e-7 above zero, in place of logits."""
+    def from_probabilities(labels, logits):
+        return -tf.math.log(tf.gather(tf.nn.softmax(logits), labels, batch_dims=len(labels.shape)) + 1e-7)
+
+    with patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits", from_probabilities):
+        yield
+
+
+@change("layer", "loss")
+def smoothed_others():
+    """Label smoothing spreads over the other classes alone."""
+    loss_sums = train.loss_sums
+
+    def others(recipe, logits, batch):
+        classes = logits.shape[-1]
+        smoothing = recipe.train.label_smoothing * classes / (classes - 1)
+        return loss_sums(recipe.with_values(train={"label_smoothing": smoothing}), logits, batch)
+
+    with patch.object(train, "loss_sums", others):
+        yield
+
+
+@change("layer", "linear", "block_0.attention.query")
+def frozen_kernel():
+    """One kernel gets no gradient."""
+    with changed_gradients("block_0.attention.query.kernel", lambda g: tf.zeros_like(g)):
+        yield
+
+
+@change("layer", "accumulation")
+def last_micro_batch():
+    """The gradients of the last micro-batch are counted twice."""
+    sum_gradients = train.sum_gradients
+
+    def twice(recipe, state, number, batch):
+        gradients, running, sums = sum_gradients(recipe, state, number, batch)
+        rows = len(batch["row"]) // recipe.train.accumulate
+        last = {name: x[-rows:] for name, x in batch.items()}
+        more, _, _ = sum_gradients(recipe.with_values(train={"accumulate": 1}), state, number, last)
+        return [a + b for a, b in zip(gradients, more, strict=True)], running, sums
+
+    with patch.object(train, "sum_gradients", twice):
+        yield
+
+
+@change("layer", "clip")
+def clip_by_value():
+    """Gradients are clipped element by element."""
+    clip = optimizer.clip
+
+    def by_value(gradients, limit):
+        return [tf.clip_by_value(g, -limit, limit) for g in gradients], clip(gradients, 0.0)[1]
+
+    with patch.object(optimizer, "clip", by_value), patch.object(train, "clip", by_value):
+        yield
+
+
+@change("layer", "update")
+def adam_epsilon():
+    """Epsilon is added beside the folded bias correction, as Keras has it, and not beside the corrected root."""
+    with patch.object(optimizer.AdamW, "update_step", keras.optimizers.AdamW.update_step):
+        yield
+
+
+@change("layer", "decay")
+def coupled_decay():
+    """Weight decay is added to the gradient, as in Adam with L2."""
+    update_step = optimizer.AdamW.update_step
+
+    def coupled(self, gradient, variable, rate):
+        decayed = self._use_weight_decay(variable)
+        update_step(self, gradient + self.weight_decay * variable if decayed else gradient, variable, rate)
+
+    with patch.object(optimizer.AdamW, "update_step", coupled), \
+            patch.object(optimizer.AdamW, "_apply_weight_decay", lambda self, variables: None):
+        yield
+
+
+@change("rotary", "decay")
+def decay_outside_trust():
+    """LAMB decays outside the trust ratio, as Keras has it."""
+    update_step, use = optimizer.Lamb.update_step, optimizer.Lamb._use_weight_decay
+
+    def outside(self, gradient, variable, rate):
+        before = tf.convert_to_tensor(variable)
+        with patch.object(optimizer.Lamb, "_use_weight_decay", lambda *_: False):
+            update_step(self, gradient, variable, rate)
+        if use(self, variable):
+            self.assign_sub(variable, tf.cast(rate, variable.dtype) * tf.cast(self.weight_decay, variable.dtype)
+                            * before)
+
+    with patch.object(optimizer.Lamb, "update_step", outside):
+        yield
+
+
+@change("rotary", "moment")
+def other_beta():
+    """The second moment keeps 0.999 in place of the recipe's share."""
+    update_step = optimizer.Lamb.update_step
+
+    def with_default(self, gradient, variable, rate):
+        with patch.object(self, "beta_2", np.float64(0.999)):
+            update_step(self, gradient, variable, rate)
+
+    with patch.object(optimizer.Lamb, "update_step", with_default):
+        yield
+
+
+@change("image", "moment")
+def rate_in_momentum():
+    """The learning rate is inside the momentum, as Keras has it."""
+    with patch.object(optimizer.SGD, "update_step", keras.optimizers.SGD.update_step):
+        yield
+
+
+@change("layer", "average")
+def average_each_micro_batch():
+    """The average of the weights moves once for each micro-batch."""
+    average = train.average
+
+    def twice(averages, variables, decay):
+        average(averages, variables, decay)
+        average(averages, variables, decay)
+
+    with patch.object(train, "average", twice):
+        yield
+
+
+@change("image", "norm", "*norm*")
+def unbiased_variance():
+    """Running variances are of n - 1, as PyTorch has them."""
+    call = LAYERS.BatchNormalization.call
+
+    def unbiased(self, inputs, training=None, mask=None):
+        old = tf.convert_to_tensor(self.moving_variance)
+        outputs = call(self, inputs, training, mask)
+        if training:
+            count = tf.cast(tf.size(inputs) // inputs.shape[-1], old.dtype)
+            moved = tf.convert_to_tensor(self.moving_variance) - self.momentum * old
+            self.moving_variance.assign(self.momentum * old + moved * count / (count - 1))
+        return outputs
+
+    with patch.object(LAYERS.BatchNormalization, "call", unbiased):
+        yield
+
+
+@change("image", "pooling", "pool")
+def maximum_pool():
+    """The largest position in place of their mean."""
+    with patch.object(keras.layers.GlobalAveragePooling2D, "call", lambda self, x: tf.reduce_max(x, (1, 2))):
+        yield
+
+
+# ---- harmless changes
+
+
+@change("layer")
+def attention_by_product():
+    """Scores as a batched matrix product in place of an einsum."""
+
+    def call(self, q, k):
+        groups = q.shape[2] // k.shape[2]
+        q = tf.reshape(q, (-1, q.shape[1], k.shape[2], groups, q.shape[3]))
+        q, k = tf.transpose(q, (0, 2, 3, 1, 4)), tf.transpose(k, (0, 2, 3, 1))[:, :, None]
+        return tf.matmul(q, k) * q.shape[-1] ** -0.5
+
+    with patch.object(LAYERS.AttentionScores, "call", call):
+        yield
+
+
+@change("layer")
+def norm_unfused():
+    """Layer norm written out."""
+
+    def call(self, x):
+        centred = x - tf.reduce_mean(x, -1, keepdims=True)
+        return self.gamma * centred * tf.math.rsqrt(tf.reduce_mean(centred * centred, -1, keepdims=True)
+                                                    + self.epsilon) + self.beta
+
+    with patch.object(keras.layers.LayerNormalization, "call", call):
+        yield
+
+
+@change("layer")
+def gelu_by_complement():
+    """GELU by the complementary error function."""
+    half = lambda x: tf.constant(0.5, x.dtype) * x  # noqa: E731
+    root = np.sqrt(2)
+    with patch.object(decoder, "activation", lambda name: lambda x: half(x) * tf.math.erfc(-x / tf.constant(
+            root, x.dtype))):
+        yield
+
+
+@change("layer")
+def compiled_by_xla():
+    """XLA compiles the step."""
+    function = tf.function
+    with patch.object(tf, "function", lambda **options: function(**{**options, "jit_compile": True})):
+        yield
+
+
+@change("image")
+def moments_at_once():
+    """Batch norm adds up all axes at once."""
+    at_once = lambda self, x: tf.reduce_mean(x, tuple(range(len(x.shape) - 1)))  # noqa: E731
+    with patch.object(LAYERS.BatchNormalization, "mean", at_once):
+        yield
+
+
+# ---- patches
+
+
+@contextmanager
+def changed_model(**values):
     """Builds every model from a section with some values changed."""
-    for family, build in dict(models.BUILDERS).items():
-        models.BUILDERS[family] = lambda m, *rest, build=build: build(m.model_copy(update=values), *rest)
+    changed = {family: lambda m, *rest, build=build: build(m.model_copy(update=values), *rest)
+               for family, build in models.BUILDERS.items()}
+    with patch.dict(models.BUILDERS, changed):
+        yield
 
 
-MUTANTS = {function.__name__: function for function in
-           (adam_epsilon, norm_epsilon, tanh_gelu, decayed_biases, late_schedule)}
+@contextmanager
+def changed_gradients(name, function):
+    """One tensor's gradient as the function makes it."""
+    sum_gradients = train.sum_gradients
+
+    def changed(recipe, state, number, batch):
+        gradients, running, sums = sum_gradients(recipe, state, number, batch)
+        named = dict(zip(state.trained, gradients, strict=True))
+        return list((named | {name: function(named[name])}).values()), running, sums
+
+    with patch.object(train, "sum_gradients", changed):
+        yield
+
+
+MUTANTS = {name: change for name, change in (COMMON | OWN).items() if change.operation}
+NEUTRAL = {name: change for name, change in (COMMON | OWN).items() if not change.operation}

@@ -1,15 +1,17 @@
 """What a comparison asks of this backend alone: tensors of one step, shared tensors, the optimizer under given
 gradients."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from common import bits as shared_bits
+from common.places import places
 from common.recipe import master_dtype
-from tfscale import bits
+from common.tensors import named_arrays
+from tfscale import bits, optimizer, train
 from tfscale.devices import add_up, place, run
-from tfscale.optimizer import clip, rates
-from tfscale.train import model_inputs, sum_gradients, update
+from tfscale.taps import tapped
 
 
 def make_step_tensors(recipe, state, devices):
@@ -22,8 +24,8 @@ def make_step_tensors(recipe, state, devices):
         key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
         model = state.model
         logits, _ = model.stateless_call(model.trainable_variables, model.non_trainable_variables,
-                                         model_inputs(recipe, batch, key), training=True)
-        gradients, _, sums = sum_gradients(recipe, state, number, batch)
+                                         train.model_inputs(recipe, batch, key), training=True)
+        gradients, _, sums = train.sum_gradients(recipe, state, number, batch)
         return logits, add_up(sums), add_up(gradients)
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
@@ -39,24 +41,82 @@ def make_step_tensors(recipe, state, devices):
     return step_tensors
 
 
+def make_step_taps(recipe, dataset, state, devices):
+    """One step place by place: (state, number, batch, teacher) to {"forward/PLACE", "backward/PLACE", "loss/SUM",
+    "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
+
+    With a teacher, such a dict of another backend, every place goes on with the teacher's output and every operation
+    goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers.
+    Micro-batches are taken as one batch.
+    """
+    known, model, trained = places(recipe.model), state.model, state.trained
+    running = {name: v for name, v in state.variables.items() if name not in trained}
+
+    def replica_taps(number, batch, teacher):
+        outputs, zeros = {}, {}
+        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+        with tf.GradientTape() as tape:
+
+            def hook(place, x):
+                if place not in known:
+                    return x
+                outputs[place], zeros[place] = x, tf.zeros_like(x)
+                tape.watch(zeros[place])
+                if teacher is None:
+                    return x + zeros[place]
+                taught = (tf.cast(teacher[f"{way}/{place}"], x.dtype) for way in ("forward", "backward"))
+                return follow(x, zeros[place], *taught)
+
+            with keras.StatelessScope() as scope, tapped(model, hook):
+                logits = model(train.model_inputs(recipe, batch, key), training=True)
+            total, sums = train.loss_sums(recipe, logits, batch)
+        gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros))
+        gradients = dict(zip(trained, map(tf.convert_to_tensor, gradients), strict=True))
+        moved = {name: tf.convert_to_tensor(scope.get_current_value(v)) for name, v in running.items()}
+        return {"forward": outputs, "loss": sums, "backward": cotangents, "gradients": gradients, "running": moved}
+
+    @tf.function(jit_compile=devices.jit_compile, autograph=False)
+    def compiled(number, batch, teacher):
+        return run(devices, replica_taps, number, batch, teacher)
+
+    def step_taps(state, number, batch, teacher=None):
+        return named_arrays(compiled(tf.constant(number, tf.uint32), place(devices, batch), teacher))
+
+    return step_taps
+
+
+@tf.custom_gradient
+def follow(x, zero, forward, backward):
+    """`forward` in place of x, and going back `backward` for x and what arrives for `zero`."""
+    return tf.identity(forward), lambda arriving: (backward, arriving, None, None)
+
+
 def shared_tensors(recipe):
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
     key = bits.fold_in(bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), 1), shared_bits.name_word("contract"))
     drawn = bits.draw(key, tf.cast(tf.range(recipe.train.global_batch), tf.uint32), 1000)
-    table = rates(recipe)(tf.range(recipe.train.steps))
+    table = optimizer.rates(recipe)(tf.range(recipe.train.steps))
     return {"learning rates": table.numpy().astype(master_dtype(recipe)), "random bits": drawn.numpy()}
 
 
+def clip_gradients(recipe, gradients):
+    """{canonical name: NumPy array} of float64 gradients as the trainer clips them."""
+    clipped, _ = optimizer.clip([tf.constant(np.asarray(g, master_dtype(recipe))) for g in gradients.values()],
+                                recipe.optimizer.clip_norm)
+    return {name: g.numpy() for name, g in zip(gradients, clipped, strict=True)}
+
+
 def apply_gradients(recipe, state, devices, updates):
-    """The state after one update for each {canonical name: float64 NumPy array} of `updates`."""
+    """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`."""
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(gradients):
         def replica(gradients):
-            update(recipe, state, clip([gradients[name] for name in state.trained], recipe.optimizer.clip_norm)[0])
+            clipped, _ = optimizer.clip([gradients[name] for name in state.trained], recipe.optimizer.clip_norm)
+            train.update(recipe, state, clipped)
 
         run(devices, replica, gradients)
 
     for gradients in updates:
         compiled({name: tf.constant(np.asarray(g, master_dtype(recipe))) for name, g in gradients.items()})
-    return state
+        yield state

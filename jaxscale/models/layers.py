@@ -103,14 +103,17 @@ def causal_attention(q, k, v, segments=None):
     k, v = kept(k.transpose(0, 2, 3, 1)), kept(v.transpose(0, 2, 1, 3))
     scores = batched_matmul(kept(q), k).reshape(batch, -1, groups, length, length)
     scores = tap("scores", scores.astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5)
-    mask = np.tril(np.ones((length, length), bool))[None, None, None]
-    if segments is not None:
-        mask = mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
-    masked = tap("mask", jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
+    masked = tap("mask", jnp.where(causal_mask(length, segments), scores, jnp.finfo(scores.dtype).min))
     shares = tap("shares", jax.nn.softmax(masked))
     mixed = batched_matmul(shares.astype(v.dtype).reshape(batch, -1, groups * length, length), v)
     mixed = mixed.reshape(batch, -1, groups, length, width).transpose(0, 3, 1, 2, 4)
     return tap("mix", mixed.reshape(batch, length, heads * width))
+
+
+def causal_mask(length, segments):
+    """Whether a position sees another: bool, broadcasting to (B, K, G, T, T)."""
+    mask = np.tril(np.ones((length, length), bool))[None, None, None]
+    return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
 
 
 def dropout(x, batch, rate, place, training):

@@ -31,7 +31,7 @@ def moved(open_room, name, recipe):
     with open_room(name, recipe) as opened:
         weights = opened.weights()
         updates = [gradients(weights, t) for t in range(UPDATES)]
-        state = opened.room.apply_gradients(recipe, opened.state, opened.devices, iter(updates))
+        *_, state = opened.room.apply_gradients(recipe, opened.state, opened.devices, iter(updates))
         return weights, updates, {key: np.array(x) for key, x in opened.room.state_tensors(state).items()}
 
 
@@ -89,7 +89,7 @@ def test_no_decay_without_weight_decay_and_no_move_without_a_gradient(open_room,
     with open_room(name, recipe) as opened:
         weights = opened.weights()
         still = {key: np.zeros_like(x) for key, x in weights.items()}
-        opened.state = opened.room.apply_gradients(recipe, opened.state, opened.devices, [still])
+        *_, opened.state = opened.room.apply_gradients(recipe, opened.state, opened.devices, [still])
         assert all(np.array_equal(x, weights[key]) for key, x in opened.weights().items())
 
 
@@ -101,6 +101,6 @@ def test_clipping_is_by_the_written_factor(open_room, recipe_of, name, size, shr
     with open_room(name, recipe) as opened:
         weights = opened.weights()
         gradient = {key: np.full_like(x, size / x.size) for key, x in weights.items()}
-        opened.state = opened.room.apply_gradients(recipe, opened.state, opened.devices, [gradient])
+        *_, opened.state = opened.room.apply_gradients(recipe, opened.state, opened.devices, [gradient])
         after = opened.weights()
     assert all(np.array_equal(after[key], x - shrunk * gradient[key] if shrunk else x) for key, x in weights.items())

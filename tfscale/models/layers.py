@@ -115,23 +115,38 @@ def layers(keras):
             return {**super().get_config(), "rate": self.rate}
 
     class BatchNormalization(keras.layers.BatchNormalization):
-        """Batch norm over all replicas, in two passes and one axis after another. Keras' own, synchronized, takes the
-        variance as E[x^2] - E[x]^2, which cancels where the mean is large; and on a CPU TensorFlow adds up the values
-        of several axes one by one, which loses a float32 sum of 50,000 its last three digits."""
+        """Batch norm over all replicas, in two passes that add up one axis after another, backward too.
 
-        def __init__(self, **kwargs):
-            super().__init__(**{**kwargs, "synchronized": True})
+        Keras' own, synchronized, takes the variance as E[x^2] - E[x]^2, which cancels where the mean is large; and on a
+        CPU TensorFlow adds up the values of several axes one by one: a float32 sum of 50,000 loses three digits.
+        """
 
-        def _moments(self, inputs, *_, **__):
+        def call(self, inputs, training=None, mask=None):
+            wide = tf.cast(inputs, self.moving_mean.dtype)
+            mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+            if training:
+                kept = tf.constant(self.momentum, wide.dtype)
+                old = mean, variance
+                mean = self.mean(wide)
+                variance = self.mean(tf.math.squared_difference(wide, self.spread(mean, wide)))
+                self.moving_mean.assign(old[0] * kept + mean * (1 - kept))
+                self.moving_variance.assign(old[1] * kept + variance * (1 - kept))
+            factor = tf.math.rsqrt(variance + tf.constant(self.epsilon, wide.dtype)) * self.gamma
+            centred = wide - self.spread(mean, wide)
+            return tf.cast(centred * self.spread(factor, wide) + self.spread(self.beta, wide), self.compute_dtype)
+
+        def mean(self, values):
+            """Per channel, over all other axes and replicas."""
+            for _ in range(len(values.shape) - 1):
+                values = tf.reduce_mean(values, -2)
             replica = tf.distribute.get_replica_context()  # None in a symbolic call
+            return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values) if replica else values
 
-            def mean(values):
-                for _ in range(len(inputs.shape) - 1):
-                    values = tf.reduce_mean(values, -2)
-                return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values) if replica else values
-
-            middle = mean(inputs)
-            return middle, mean(tf.math.squared_difference(inputs, middle))
+        def spread(self, channels, like):
+            """A value a channel, to the shape of `like` one axis after another."""
+            for axis in range(len(like.shape) - 2, -1, -1):
+                channels = tf.repeat(tf.expand_dims(channels, 0), tf.shape(like)[axis], 0)
+            return channels
 
     stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
     return types.SimpleNamespace(TiedEmbedding=TiedEmbedding, RMSNormalization=stock, Rotary=Rotary,

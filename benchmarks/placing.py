@@ -1,0 +1,175 @@
+"""Where two backends part: the first operation whose result differs though its inputs are the same.
+
+Looked for in the order in which one thing leads to another: what is shared before the first step; each operation
+forward, the loss, each operation backward, with the other backend's numbers fed in (teacher forcing), so that no
+operation is blamed for another; the sum over micro-batches; the optimizer; what a later step draws; evaluation.
+All of it in float64, where rounding hides nothing; in the recipe's precision where float64 agrees.
+"""
+
+import json
+import math
+
+import numpy as np
+
+from benchmarks import ladder
+from common.places import places
+
+LOWEST = -1e30  # scores below are masked
+CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
+            "random bits": "random bits", "recipe": "recipe"}
+
+
+def cause(operation, where, phase, step=0, apart=None, bound=None, name=None):
+    """One finding: the class of operation, its place, when, and by how much a tensor of its results is off."""
+    found = {"operation": operation, "where": where, "phase": phase, "step": step, "tensor": name or where,
+             "difference": apart, "bound": bound}
+    size = "" if apart is None else f": {found['tensor']} differs by {apart:.2g}, {bound:.2g} is rounding"
+    return found | {"sentence": f"step {step}, {phase}: {operation} at {where}{size}"}
+
+
+def first_cause(recipe, positions, out, verdict, taps, optimizer):
+    """The first cause of a disagreement, as `cause` has it, or None where nothing was found.
+
+    Args:
+      recipe: the recipe in the precision to look at. positions: the length of the longest sum of a step.
+      out: what `benchmarks.compare.collect` left. verdict: what `benchmarks.compare.judge` made of it.
+      taps: number -> (teacher's, student's tensors of `common.trace.step_taps`).
+      optimizer: recipe -> {backend: tensors of `common.trace.optimizer_steps`}.
+    """
+    rungs = {rung["name"]: rung for rung in verdict["rungs"]}
+    return (contract_cause(out) or batches_cause(recipe, out)
+            or operation_cause(recipe, positions, *taps(0), 0)
+            or gradient_cause(recipe, rungs["P2"])
+            or optimizer_cause(recipe, rungs["P3"], optimizer)
+            or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], taps)
+            or evaluation_cause(rungs["P4"], recipe))
+
+
+def contract_cause(out):
+    """What P0 found: something shared that is not."""
+    keras, jax = (json.loads((out / "tensors" / f"contract-{b}.json").read_text()) for b in ("keras", "jax"))
+    for kind, operation in CONTRACT.items():
+        for name in sorted(keras.keys() | jax.keys()):
+            if name.split("/")[0].rstrip("0123456789 ") == kind and keras.get(name) != jax.get(name):
+                return cause(operation, ladder.bare(name), "before the first step")
+    return None
+
+
+def batches_cause(recipe, out):
+    """The first step whose batches differ."""
+    keras, jax = (json.loads((out / "runs" / f"{b}-{recipe.train.precision}" / "trace" / "batches.json").read_text())
+                  for b in ("keras", "jax"))
+    step = next((i for i, (a, b) in enumerate(zip(keras, jax, strict=False)) if a != b), None)
+    return None if step is None else cause("data", "batch", "input", step)
+
+
+def operation_cause(recipe, positions, teacher, student, step):
+    """The first operation of a step that makes other numbers of the teacher's: forward, then the loss, then what the
+    forward pass keeps, then backward."""
+    bound = 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
+    known = places(recipe.model)
+
+    def off(name, scale=0.0):
+        return apart(student[name], teacher[name], scale)
+
+    for name, place in known.items():
+        if (d := off(f"forward/{name}")) > bound:
+            return cause(place.operation, name, "forward", step, d, bound)
+    for name in ("weight", "loss", "correct"):
+        if (d := off(f"loss/{name}")) > bound:
+            return cause("loss", "loss", "forward", step, d, bound, name)
+    for name in (n for n in teacher if n.startswith("running/")):
+        if (d := off(name)) > bound:
+            holder = next(n for n, place in known.items() if name.startswith(f"running/{place.holds}."))
+            return cause(known[holder].operation, holder, "running statistics", step, d, bound, ladder.bare(name))
+
+    largest = {}  # of the gradients at a place: a bias may have a zero gradient, and is judged by its kernel's
+    for name in (n for n in teacher if n.startswith("gradients/")):
+        holder = ladder.bare(name).rpartition(".")[0]
+        largest[holder] = max(largest.get(holder, 0.0), float(np.abs(teacher[name]).max()))
+    wrong = {name: d for name in teacher if name.startswith("gradients/")
+             and (d := off(name, largest[ladder.bare(name).rpartition(".")[0]])) > bound}
+    for name, place in reversed(known.items()):
+        for tensor, d in wrong.items():
+            if place.holds and tensor.startswith(f"gradients/{place.holds}."):
+                return cause(place.operation, place.holds, "backward", step, d, bound, ladder.bare(tensor))
+        if (d := off(f"backward/{name}")) > bound:
+            readers = [n for n, p in known.items() if name in p.reads]
+            kinds = sorted({known[n].operation for n in readers}) or ["loss"]
+            return cause(" or ".join(kinds), " or ".join(readers) or "loss", "backward", step, d, bound, name)
+    return None
+
+
+def gradient_cause(recipe, rung):
+    """Gradients that differ though every operation's own are right: those of some tensors, or the sum of all."""
+    failed = [c for c in rung["checks"] if not c["agrees"] and c["where"].startswith("gradients/")]
+    total = [c for c in rung["checks"] if c["where"].startswith("gradients/")]
+    if not failed:
+        return None
+    worst = max(failed, key=lambda c: c["worst"])
+    name, known = ladder.bare(worst["where"]), places(recipe.model)
+    if 2 * len(failed) > len(total):
+        return cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
+    holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
+    return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
+
+
+def optimizer_cause(recipe, rung, optimizer):
+    """The part of an update that differs: clipping; decay or schedule, where without them nothing does; a moment; the
+    average; or the update itself."""
+    failed = [c for c in rung["checks"] if not c["agrees"]]
+    if not failed:
+        return None
+
+    def blame(operation, groups):
+        worst = next((c for c in failed if c["where"].startswith(groups)), failed[0])
+        return cause(operation, worst["where"].split(" ")[0].split("/", 1)[-1], "update", 0, worst["worst"],
+                     worst["bound"], worst["where"])
+
+    groups = {c["where"].split("/")[0] for c in failed}
+    if "clipped" in groups:
+        return blame("clip", "clipped/")
+    for operation, variant in optimizer_variants(recipe).items():
+        if ladder.optimizer_rung(optimizer(variant))["agrees"]:
+            return blame(operation, "weights/")
+    for group in ("m", "v"):
+        if group in groups:
+            return blame("moment", f"{group}/")
+    return blame("average", "ema/") if groups == {"ema"} else blame("update", "weights/")
+
+
+def optimizer_variants(recipe):
+    """{class of operation: the recipe without it}, of what an optimizer can do without."""
+    variants = {}
+    if recipe.optimizer.weight_decay:
+        variants["decay"] = recipe.with_values(optimizer={"weight_decay": 0.0})
+    if recipe.schedule.kind != "constant":
+        variants["schedule"] = recipe.with_values(schedule={"kind": "constant", "warmup": 0, "decay": 0})
+    return variants
+
+
+def later_cause(recipe, positions, curve, taps):
+    """An operation that differs at the first step whose loss does."""
+    step = next((i for i, (d, b) in enumerate(zip(curve["difference"], curve["bound"], strict=True)) if not d <= b), 0)
+    return step and operation_cause(recipe, positions, *taps(step), step) or None
+
+
+def evaluation_cause(rung, recipe):
+    """The evaluation, where nothing but its result differs."""
+    failed = [c for c in rung["checks"] if not c["agrees"]]
+    if failed and all("held-out" in c["what"] for c in failed):
+        return cause("evaluation", "held-out loss", "evaluation", recipe.train.steps, failed[0]["worst"],
+                     failed[0]["bound"])
+    return None
+
+
+def apart(a, b, scale=0.0):
+    """max |a - b| of the largest |b| or of `scale`; infinite where one is masked and the other not, or not finite."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        return math.inf
+    masked = b < LOWEST
+    if (masked != (a < LOWEST)).any():
+        return math.inf
+    a, b = np.where(masked, 0, a), np.where(masked, 0, b)
+    return ladder.difference(a, b) if not scale else ladder.difference(np.append(a, scale), np.append(b, scale))

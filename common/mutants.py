@@ -1,0 +1,190 @@
+"""Semantic errors and harmless changes to plant in a trainer's process, to show what a comparison catches and what it
+lets pass. No recipe can reach them.
+
+Each is one patch point, held open while it is planted. Here stand those of what both backends share; a room's
+`mutants.py` adds its own.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import numpy as np
+
+import common.bits
+from common import loop, parameters, schedules
+from common.data import batches, order
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing to plant: a context manager, and for a mutant what a comparison is to say of it."""
+
+    plant: Callable
+    recipe: str  # of `benchmarks.audit.RECIPES`, the one that it shows in
+    operation: str = ""  # the class of operation to be named; "" for a change that is harmless
+    where: str = "*"  # pattern of the place to be named
+
+    @property
+    def meaning(self):
+        """What it changes, in words."""
+        return " ".join(self.plant.__doc__.split())
+
+
+def registry():
+    """(changes by name, a decorator that adds a generator function to them)."""
+    changes = {}
+
+    def change(recipe, operation="", where="*"):
+        def add(function):
+            changes[function.__name__] = Change(contextmanager(function), recipe, operation, where)
+            return function
+
+        return add
+
+    return changes, change
+
+
+CHANGES, change = registry()
+
+
+@change("layer", "data")
+def shuffled_epoch():
+    """Every epoch repeats the order of the first."""
+    examples = order.examples
+
+    def repeated(row, step, global_batch, n, seed):
+        epoch = (np.asarray(step, np.int64) * global_batch + np.asarray(row, np.int64)) // n
+        found = examples(row, step, global_batch, n, seed)
+        for e in np.unique(epoch[epoch > 0]):
+            place = (np.asarray(step, np.int64) * global_batch + np.asarray(row, np.int64)) % n
+            found[epoch == e] = order.permutation(place[epoch == e], n, seed, 0)
+        return found
+
+    with patch.object(batches, "examples", repeated):
+        yield
+
+
+@change("layer", "data")
+def repeated_rows():
+    """Half of a batch's rows are the other half once more, as if two hosts read the same rows."""
+    rows = batches.rows
+
+    def halved(step, global_batch, *rest):
+        found = rows(step, global_batch, *rest)
+        return np.concatenate([found[::2], found[::2]])[:len(found)]
+
+    with patch.object(batches, "rows", halved):
+        yield
+
+
+@change("layer", "data")
+def shifted_labels():
+    """Labels are a token late: a position learns to repeat itself."""
+    with changed_batches(lambda batch: batch | {"labels": batch["inputs"].astype(batch["labels"].dtype)}):
+        yield
+
+
+@change("image", "data")
+def other_augmentation():
+    """Images are shifted by bits of the next step."""
+    augment = batches.augment
+    with patch.object(batches, "augment", lambda x, kinds, seed, step, row: augment(x, kinds, seed, step + 1, row)):
+        yield
+
+
+@change("layer", "schedule")
+def late_schedule():
+    """The learning rate is that of the update before."""
+    with changed_rates(lambda table: np.concatenate([table[:1], table[:-1]])):
+        yield
+
+
+@change("layer", "schedule")
+def warm_up_from_zero():
+    """Warm-up starts at zero in place of its first fraction."""
+    with changed_rates(lambda table: np.concatenate([[0.0], table[:-1]])):
+        yield
+
+
+@change("layer", "initial value", "*.attention.output.kernel")
+def missing_residual_scale():
+    """Residual outputs do not start smaller by sqrt(2 x layers)."""
+    def larger(name, parameter, *rest):
+        value = parameters_initial(name, parameter, *rest)
+        return value * 2 if name.endswith(("attention.output.kernel", "feedforward.down.kernel")) else value
+
+    parameters_initial = parameters.initial_value
+    with everywhere("initial_value", parameters_initial, larger):
+        yield
+
+
+@change("layer", "decay")
+def decayed_biases():
+    """Weight decay applies to every tensor."""
+    with everywhere("is_decayed", parameters.is_decayed, lambda name: True):
+        yield
+
+
+@change("layer", "random bits")
+def other_dropout():
+    """Dropout keeps an element with a probability that is off by one in a thousand."""
+    keep_below = common.bits.keep_below
+    with everywhere("keep_below", keep_below, lambda rate: keep_below(rate) - 8389):
+        yield
+
+
+@change("layer", "evaluation")
+def dropped_remainder():
+    """Evaluation leaves out the last batch."""
+    held_out_batches = batches.held_out_batches
+    with patch.object(loop, "held_out_batches", lambda *of: list(held_out_batches(*of))[:-1]):
+        yield
+
+
+@change("layer")
+def permuted_rows():
+    """The rows of each batch come in another order."""
+    training_batches = batches.training_batches
+    with patch.object(loop, "training_batches", lambda *of, **options: training_batches(*of, **{
+            **options, "permuted": True})):
+        yield
+
+
+@contextmanager
+def changed_batches(function):
+    """Batches as a function of the batch makes them, before they are hashed."""
+    digest = batches.digest
+
+    def changed(batch):
+        batch.update(function(batch))
+        return digest(batch)
+
+    with patch.object(batches, "digest", changed):
+        yield
+
+
+@contextmanager
+def changed_rates(function):
+    """Learning rates as a function of their table makes them."""
+    rates = schedules.learning_rates
+    with everywhere("learning_rates", rates, lambda recipe: function(rates(recipe))):
+        yield
+
+
+@contextmanager
+def everywhere(name, old, new):
+    """`new` in place of `old` in every module of the project that has taken it under its name."""
+    import sys
+
+    holders = [module for key, module in sys.modules.items()
+               if key.split(".")[0] in ("common", "tfscale", "jaxscale") and getattr(module, name, None) is old]
+    patches = [patch.object(module, name, new) for module in holders]
+    for each in patches:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in patches:
+            each.stop()
