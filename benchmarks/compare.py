@@ -11,12 +11,15 @@ import time
 import numpy as np
 
 from benchmarks import ladder
+from benchmarks.operations import operations_rung
+from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
+from benchmarks.placing import first_cause
 from benchmarks.report import write_report
 from benchmarks.throughput import side_by_side
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
-from common.recipe_file import dumps
+from common.recipe_file import dumps, load
 from common.run import read_metrics, read_run, write_json, write_text
 from common.schedules import learning_rates
 from common.tensors import load_tensors
@@ -28,21 +31,25 @@ UPDATES = 5  # of the optimizer's rung
 CHECKS = 100  # of a rung that the verdict keeps, the worst first
 # Half a unit in the last place: what the first weights' own rounding hides.
 DITHER = {"bfloat16": 2.0**-9, "float32": 2.0**-24, "float64": 2.0**-53}
-SKIPPED = [{"name": "P1", "why": "operations against wide references are not part of this comparison"},
-           {"name": "P6", "why": "one device for each backend"},
-           {"name": "P7", "why": "one seed"},
-           {"name": "P8", "why": "no mutants are planted in a comparison"}]
+SKIPPED = {"P1": "`--operations` measures every operation against wide references",
+           "P5": "in float64 it is P4",
+           "P6": "one device for each backend",
+           "P7": "one seed; `--outcome SEEDS=4` trains from several",
+           "P8": "`twinscale audit` plants errors"}
 
 
-def compare(recipe, out, *, overwrite=False, plant=None):
+def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False):
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
-    or 3 where the twins part at once and nothing could be measured.
+    or 3 where the twins part at once, or the seeds were too few, and the answer stays open.
 
     Args:
       recipe: the validated recipe.
       out: the directory.
       overwrite: remove what an earlier comparison left in `out`.
       plant: "BACKEND:MUTANT" plants a semantic error first, to show that it is caught.
+      operations: measure every operation against wide references too (P1).
+      seeds: train from so many seeds, and test the final metrics for equivalence (P7).
+      place: where they disagree, look for the first operation that does.
     Raises: BadInput before anything is compiled or written.
     """
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
@@ -51,20 +58,93 @@ def compare(recipe, out, *, overwrite=False, plant=None):
     prepare(out, recipe, overwrite)
     with open_workers() as workers:
         for backend, name in mutant:
-            workers[backend].ask("plant", mutant=name)
+            workers[backend].ask("plant", change=name)
         each(workers, lambda worker: collect(recipe, worker, out))
         verdict = judge(recipe, dataset, out)
+        if operations:
+            tell("both", "operations against wide references")
+            rows = each(workers, lambda worker: worker.ask("operations"))
+            verdict["rungs"].insert(1, rung := operations_rung([row for found in rows.values() for row in found]))
+            verdict["agrees"] = verdict["agrees"] and rung["agrees"]
+        if seeds:
+            tell("both", f"{seeds - 1} more trainings, from other seeds")
+            add_outcome(verdict, recipe, workers, out, seeds)
+        if place and not verdict["agrees"]:
+            tell("both", "looking for the first cause")
+            verdict["cause"] = find_cause(recipe, dataset, out, verdict, workers)
+            tell("both", verdict["cause"]["sentence"])
         tell("both", "step times side by side")
         verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
-    verdict |= circumstances(recipe, dataset, out, plant)
+    verdict |= circumstances(recipe, dataset, out, plant, verdict["rungs"])
     tell("both", "report")
     for rung in verdict["rungs"]:
         rung["checks"] = rung["checks"][:CHECKS]
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
-    if verdict["agrees"] and verdict["horizon"] in (0, 1):
-        return INCONCLUSIVE
-    return DID_IT if verdict["agrees"] else NO
+    tell("both", verdict["sentence"])
+    if not verdict["agrees"]:
+        return NO
+    return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
+
+
+def bisect(out):
+    """Looks for the first cause of the disagreement that a comparison found, adds it to its verdict and reports, and
+    returns the exit code: 0 where it was found, or there is none, 3 where nothing was found.
+
+    Raises BadInput where `out` holds no finished comparison.
+    """
+    if not (out / "verdict.json").is_file():
+        raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
+    require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    recipe, verdict = load(out / "recipe.toml", []), json.loads((out / "verdict.json").read_text())
+    if verdict["agrees"]:
+        print("the backends agree: there is nothing to place")
+        return DID_IT
+    dataset = open_dataset(recipe)
+    with open_workers() as workers:
+        for backend, name in planted(verdict["plant"]):
+            workers[backend].ask("plant", change=name)
+        verdict["cause"] = find_cause(recipe, dataset, out, judge(recipe, dataset, out), workers)
+    write_json(out / "verdict.json", verdict)
+    write_report(verdict, out)
+    print(verdict["cause"]["sentence"])
+    return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
+
+
+def find_cause(recipe, dataset, out, verdict, workers):
+    """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.placing`."""
+    semantic = recipe.with_values(train={"precision": "float64"})
+    failed = [c for rung in verdict["rungs"] if rung["name"] != "P7" for c in rung["checks"] if not c["agrees"]]
+    looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
+
+    def taps(number):
+        paths = {b: out / "tensors" / f"taps-{b}-{looked.train.precision}-{number}.safetensors" for b in ROOMS}
+        workers["keras"].ask("step_taps", looked, path=paths["keras"], number=number)
+        workers["jax"].ask("step_taps", looked, path=paths["jax"], number=number, teacher=paths["keras"])
+        return tuple(load_tensors(path) for path in paths.values())
+
+    def optimizer(variant):
+        wide = variant.with_values(train={"precision": "float64"})
+        paths = {b: out / "tensors" / f"optimizer-{b}-{wide.hash[:12]}.safetensors" for b in ROOMS}
+        each(workers, lambda w: w.ask("optimizer_steps", wide, path=paths[w.backend], updates=UPDATES))
+        return {b: load_tensors(path) for b, path in paths.items()}
+
+    found = first_cause(looked, summed_positions(recipe, dataset), out, verdict, taps, optimizer)
+    return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
+
+
+def add_outcome(verdict, recipe, workers, out, seeds):
+    """Trains from more seeds and adds rung P7 to a verdict; the recipe's own seed was trained already."""
+    rest = seeds_of(recipe, seeds)[1:]
+    more = each(workers, lambda worker: collect_outcome(recipe, worker, out, rest))
+    metrics = {b: {recipe.seed: verdict["held_out"][b], **more[b]} for b in ROOMS}
+    rung = outcome_rung(metrics, recipe.compare.margin.model_dump())
+    for line in outcome_lines(rung):
+        tell("both", line)
+    verdict["rungs"].append(rung)
+    verdict["open"] = not rung["conclusive"]
+    verdict["agrees"] = verdict["agrees"] and (rung["agrees"] or not rung["conclusive"])
+    verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
 
 
 def planted(plant):
@@ -148,8 +228,9 @@ def judge(recipe, dataset, out):
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
         rungs.append(numerics)
     finished = {b: read_run(run_path(out, b, recipe)) for b in ROOMS}
-    return {"agrees": all(rung["agrees"] for rung in rungs), "horizon": curves[precision]["horizon"], "rungs": rungs,
-            "sentence": sentence(rungs, precision, curves), "curves": curves, "null_directions": sorted(null),
+    return {"agrees": all(rung["agrees"] for rung in rungs), "open": False, "rungs": rungs,
+            "horizon": curves[precision]["horizon"], "sentence": sentence(rungs, precision, curves),
+            "curves": curves, "null_directions": sorted(null),
             "tensors": worst_tensors(gradient, semantics, float64_steps(recipe)),
             "held_out": {b: info["final"] for b, info in finished.items()},
             "performance": {b: info["performance"] for b, info in finished.items()},
@@ -233,20 +314,23 @@ def sentence(rungs, precision, curves):
             f"and in float64 within {exact:.1e} relative over {len(curves['float64']['steps'])} steps.")
 
 
-def circumstances(recipe, dataset, out, plant):
+def circumstances(recipe, dataset, out, plant, rungs):
     """What a verdict says beside its findings."""
-    precision = recipe.train.precision
-    skipped = [{"name": "P5", "why": "in float64 it is P4"}] if precision == "float64" else []
+    precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
+    skipped = [{"name": name, "why": why} for name, why in SKIPPED.items() if name not in ran]
+    limits = ["one device for each backend",
+              "step times of one machine at one time: compare the ratio, not the milliseconds"]
+    if "P7" not in ran:
+        limits.append("one seed: nothing is said past the horizon")
     return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps, "plant": plant,
             "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)},
             "differences": [["program", "Keras functional graph", "Flax NNX modules"],
                             ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
                              f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]],
-            "skipped": SKIPPED[:1] + skipped + SKIPPED[1:], "data": dataset.manifest,
+            "skipped": skipped, "data": dataset.manifest,
             "assumptions": ["first weights, batches, random bits and schedules are shared, so that any difference left "
                             "is the program's or the runtime's",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place"],
-            "limits": ["one device for each backend", "one seed: nothing is said past the horizon",
-                       "step times of one machine at one time: compare the ratio, not the milliseconds"],
+            "limits": limits,
             "commands": [f"twinscale compare {shlex.quote(str(out / 'recipe.toml'))} --out DIR"]}

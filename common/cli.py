@@ -68,6 +68,9 @@ def compare(
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the runs, the verdict and the report go.")],
     overwrite: Overwrite = False,
     precision: Precision = None,
+    place: Annotated[bool, typer.Option("--place", help="Where they disagree, look for the first cause.")] = False,
+    operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
+    outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     plant: Annotated[str | None, typer.Option(metavar="BACKEND:MUTANT", hidden=True)] = None,
 ):
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
@@ -77,15 +80,62 @@ def compare(
     \b
     Examples:
       twinscale compare recipes/decoder-stdlib.toml --out build/demo
+      twinscale compare recipes/mlp-digits.toml --outcome SEEDS=4 --out build/mlp
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
     from common.recipe_file import load
-    from common.run import place
+    from common.run import place as directory
 
     described = load(recipe, _overrides(overrides, precision))
-    code = _room("benchmarks.compare").compare(described, out=place(out), overwrite=overwrite, plant=plant)
-    if (report := place(out) / "report.html").exists():
+    seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
+    code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
+                                               operations=operations, seeds=seeds, place=place)
+    if code == NO and not place:
+        _next("bisect", out)
+    elif (report := directory(out) / "report.html").exists():
         _say(f"next: open {shlex.quote(str(report))}")
+    raise typer.Exit(code or DID_IT)
+
+
+@app.command(short_help="Say which operation parts them.")
+def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory of a comparison that disagrees.")]):
+    """Look for the first cause of a disagreement: the step, then the operation, forward, backward or in the update.
+
+    Every operation is given the other backend's numbers, so that none is blamed for another's.
+
+    \b
+    Exit code: 0 it was found, 3 nothing was.
+    \b
+    Example:
+      twinscale bisect build/demo
+    """
+    from common.run import place
+
+    code = _room("benchmarks.compare").bisect(place(out))
+    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    raise typer.Exit(code or DID_IT)
+
+
+@app.command(short_help="Plant errors and see that they are caught.")
+def audit(
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where the trials and audit.json go.")],
+    overwrite: Overwrite = False,
+    only: Annotated[str | None, typer.Option(metavar="PATTERN", help="Plant only what has such a name.")] = None,
+):
+    """Audit the gate itself: plant semantic errors, each to be caught and placed, and harmless changes, none to be.
+
+    \b
+    Exit code: 0 all were and none was, 1 otherwise.
+    \b
+    Examples:
+      twinscale audit --out build/audit
+      twinscale audit --only '*norm*' --out build/norms
+    """
+    from common.run import place
+
+    code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
+    _next("compare", "recipes/decoder-stdlib.toml", "--out", "build/demo")
     raise typer.Exit(code or DID_IT)
 
 

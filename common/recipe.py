@@ -158,8 +158,16 @@ class Jax(Section):
     remat: Literal["none", "dots", "full"] = Field("none", description="what the backward pass recomputes")
 
 
+class Margin(Section):
+    """The largest differences between backends in final held-out metrics that do not matter (P7)."""
+
+    loss: Positive = Field(0.02, description="nats; a ratio of perplexities of 1.02")
+    accuracy: Annotated[float, Field(gt=0, lt=1)] = Field(0.01, description="share of predictions")
+
+
 class Compare(Section):
     float64_steps: PositiveInt = Field(30, description="steps of the float64 trajectory (P4) under a lower precision")
+    margin: Margin = Margin()
 
 
 class Recipe(Section):

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from common.errors import BadInput
-from common.recipe import Recipe, Section
+from common.recipe import Margin, Recipe, Section
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_LINES = 1 << 20, 8, 20  # bytes, levels of nesting, lines of one error
@@ -311,4 +311,5 @@ def _tables():
 TABLES, FAMILIES = _tables()
 KEYS = [(name,) for name in Recipe.model_fields]
 KEYS += [(table, key) for table, kind in TABLES.items() for key in kind.model_fields]
+KEYS += [("compare", "margin", key) for key in Margin.model_fields]
 KEYS += [("model", key) for key in dict.fromkeys(k for kind in FAMILIES.values() for k in kind.model_fields)]

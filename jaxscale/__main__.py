@@ -2,7 +2,8 @@
 
 from common.worker import serve
 from jaxscale.mutants import MUTANTS, NEUTRAL
+from jaxscale.operations import measured
 from jaxscale.room import ROOM
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL)
+    serve(ROOM, MUTANTS | NEUTRAL, measured)

@@ -2,7 +2,8 @@
 
 from common.worker import serve
 from tfscale.mutants import MUTANTS, NEUTRAL
+from tfscale.operations import measured
 from tfscale.room import ROOM
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL)
+    serve(ROOM, MUTANTS | NEUTRAL, measured)

@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.operations import (
+from common.operations import expected, operation_rows
+from common.recipe import master_dtype
+from common.references import (
     BIAS,
     CHANNELS,
     CLASSES,
@@ -25,11 +27,8 @@ from common.operations import (
     ROTARY_BASE,
     WIDTH,
     T,
-    expected,
-    operation_rows,
     recipe_of,
 )
-from common.recipe import master_dtype
 from tfscale.models import POLICIES, build
 from tfscale.models.layers import activation, layers
 from tfscale.optimizer import clip, make_optimizer, slots
@@ -51,9 +50,10 @@ def operations(dtype, jit_compile=True):
     attention, multiply = attention_of(dtype), keras.layers.Multiply(dtype=policy)
     drop = decoder(PLACE)
     turn = own.Rotary(T, ROTARY_BASE, dtype=policy)
+    head = functools.partial(tied, reverse=True)
     found = {
-        "embedding": lambda ids, table: tied(ids, table),
-        "embedding gradient": gradient(lambda ids, table: tied(ids, table), by=(1,)),
+        "embedding": tied,
+        "embedding gradient": gradient(tied, by=(1,)),
         "dropout": lambda x, row, key: drop(x, row, key, training=True),
         "layer norm": layer_norm,
         "layer norm gradient": gradient(layer_norm, by=(0, 1, 2)),
@@ -74,7 +74,8 @@ def operations(dtype, jit_compile=True):
         "swiglu gradient": gradient(lambda gate, up: multiply([act["swiglu"](gate), up]), by=(0, 1)),
         "relu": act["relu"],
         "relu gradient": gradient(act["relu"]),
-        "tied head": lambda x, table: tied(x, tf.transpose(table), reverse=True),
+        "tied head": head,
+        "tied head gradient": gradient(head, by=(0, 1)),
         "conv stride 1": conv_1,
         "conv stride 2": conv_2,
         "conv gradient": gradient(conv_2, by=(0, 1)),
@@ -102,9 +103,7 @@ def stock(dtype, jit_compile=True):
              "stock batch norm": moving(norm),
              "stock embedding gradient": gradient(weighted(table), by=(1,))}
     if dtype != "bfloat16":
-        found |= {"stock clip": lambda *gradients: flat(tf.clip_by_global_norm(list(gradients), CLIP)),
-                  "stock cross-entropy": lambda logits, labels, weights: tf.reduce_sum(
-                      weights * keras.ops.sparse_categorical_crossentropy(labels, keras.ops.softmax(logits)))}
+        found["stock clip"] = lambda *gradients: flat(tf.clip_by_global_norm(list(gradients), CLIP))
     return compiled(found, jit_compile)
 
 

@@ -63,7 +63,8 @@ def test_help_imports_no_framework_and_nothing_slow(arguments):
     assert done.stderr == "0 []\n" and done.stdout
 
 
-@pytest.mark.parametrize("verb", [["train"], ["compare"], ["recipe", "show"], ["recipe", "schema"], ["doctor"]])
+@pytest.mark.parametrize("verb", [["train"], ["compare"], ["recipe", "show"], ["recipe", "schema"], ["doctor"],
+                                  ["bisect"], ["audit"]])
 def test_each_verbs_help_has_an_example(verb, capsys):
     assert cli.main([*verb, "--help"]) == 0
     assert f"\n    twinscale {' '.join(verb)}" in capsys.readouterr().out

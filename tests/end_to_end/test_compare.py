@@ -52,7 +52,7 @@ def test_a_planted_porting_error_turns_the_verdict(recipe, healthy, mutant, back
                 (tmp_path / folder / path.name).symlink_to(path)
     worker = Worker(backend)
     try:
-        worker.ask("plant", mutant=mutant)
+        worker.ask("plant", change=mutant)
         comparison.collect(recipe, worker, tmp_path)
     finally:
         worker.close()

@@ -13,6 +13,8 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 ALONE = {
     "devices.py": {"run", "add_up"},  # under a strategy, replicas are called and summed by hand; jit does both
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
+    "taps.py": {"tap", "scope"},  # a Keras layer's name is its place; Flax modules say theirs
+    "train.py": {"running_of"},  # a Flax module's running statistics; Keras keeps them in variables
     # What either framework has no stock version of, or a wrong or a slow one.
     "models/layers.py": {"layers", "gelu", "gelu_tanh", "dot_general", "Linear", "embedding", "attend", "rotary",
                          "causal_attention", "dropout"},

@@ -1,0 +1,227 @@
+"""The operations of this backend's models and trainer, one by one, for `common/operations.py` to judge."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from common.bits import name_word
+from common.operations import expected, operation_rows
+from common.recipe import master_dtype
+from common.references import (
+    BIAS,
+    CHANNELS,
+    CLASSES,
+    CLIP,
+    DTYPES,
+    HIDDEN,
+    IMAGE,
+    KERNEL,
+    LOSSES,
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    OPTIMIZERS,
+    PLACE,
+    RATE,
+    ROTARY_BASE,
+    WIDTH,
+    T,
+    recipe_of,
+)
+from jaxscale.models import POLICIES, build, merge
+from jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
+from jaxscale.optimizer import clip, make_optimizer, slots
+from jaxscale.train import State, loss_sums, update
+
+
+def operations(dtype):
+    """{name: function of NumPy arrays to a list of them} of the operations of `common/operations.py`, run by the very
+    modules and functions that the models and the trainer use, jitted as the trainer jits. Weights come as masters, all
+    else as the compute dtype; what stands in a model's own lines alone (`mean`, the product of SwiGLU) stands here
+    again."""
+    policy = POLICIES[dtype]
+    decoder, convnet = (functools.partial(part, dtype, family) for family in ("decoder", "convnet"))
+    act = {name: takes(policy, activation(name)) for name in ("gelu", "gelu_tanh", "swiglu", "relu")}
+    dense, table = decoder("block_0.feedforward.down", "kernel", "bias"), decoder("embedding", "embedding")
+    layer_norm, rms_norm = decoder("norm", "scale", "bias"), decoder("norm", "scale", norm="rms")
+    conv_1, conv_2 = (convnet(f"stage_{stage}.block_0.conv_1", "kernel") for stage in (0, 1))
+    batch_norm = moving(convnet("stem.norm", "scale", "bias", "mean", "var", whole=True))
+    attention = takes(policy, causal_attention, (0, 1, 2))
+    with_key = lambda x, row, key: dropout(x, {"row": row, "key": key}, RATE, name_word(PLACE), True)  # noqa: E731
+    swiglu = takes(policy, lambda gate, up: activation("swiglu")(gate) * up, (0, 1))
+    lookup = lambda ids, weight: table(ids, weight).astype(policy)  # noqa: E731
+    tied = decoder("embedding", "embedding", whole=True)
+    head = takes(policy, lambda x, weight: attend(tied(weight), x))
+    found = {
+        "embedding": lookup,
+        "embedding gradient": gradient(lookup, by=(1,)),
+        "dropout": takes(policy, with_key),
+        "layer norm": layer_norm,
+        "layer norm gradient": gradient(layer_norm, by=(0, 1, 2)),
+        "rms norm": rms_norm,
+        "rms norm gradient": gradient(rms_norm, by=(0, 1)),
+        "dense": dense,
+        "dense gradient": gradient(dense, by=(0, 1, 2)),
+        "rotary": takes(policy, lambda x, positions: rotary(x, positions, T, ROTARY_BASE)),
+        "attention scores": attention,
+        "softmax": attention,
+        "softmax gradient": gradient(attention, by=(0, 2)),
+        "attention mix": attention,
+        "gelu": act["gelu"],
+        "gelu gradient": gradient(act["gelu"]),
+        "gelu_tanh": act["gelu_tanh"],
+        "gelu_tanh gradient": gradient(act["gelu_tanh"]),
+        "swiglu": swiglu,
+        "swiglu gradient": gradient(swiglu, by=(0, 1)),
+        "relu": act["relu"],
+        "relu gradient": gradient(act["relu"]),
+        "tied head": head,
+        "tied head gradient": gradient(head, by=(0, 1)),
+        "conv stride 1": conv_1,
+        "conv stride 2": conv_2,
+        "conv gradient": gradient(conv_2, by=(0, 1)),
+        "batch norm": batch_norm,
+        "batch norm gradient": gradient(lambda *arrays: batch_norm(*arrays)[0], by=(0, 1, 2)),
+        "pool": takes(policy, lambda x: jnp.mean(x, (1, 2))),
+    }
+    for name, train in LOSSES.items():
+        recipe = recipe_of(dtype, "decoder", train=train)
+        objective = functools.partial(objective_of, recipe)
+        found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
+    found |= {"clip": lambda *gradients: clip(list(gradients), CLIP)}
+    return compiled({name: updated(dtype, name) if name in OPTIMIZERS else found[name] for name in expected(dtype)},
+                    dtype)
+
+
+def stock(dtype):
+    """The same of what the framework would do in the place of ours; "stock NAME" is judged as the operation NAME."""
+    policy = POLICIES[dtype]
+    kinds = {"dtype": policy, "param_dtype": jnp.dtype(master_dtype(recipe_of(dtype, "mlp")))}
+
+    def module(kind, *names, whole=False, **settings):
+        with jax.enable_x64(dtype == "float64"):
+            return called(nnx.eval_shape(lambda: kind(**settings, **kinds, rngs=nnx.Rngs(0))), *names, whole=whole)
+
+    dense = module(nnx.Linear, "kernel", "bias", in_features=HIDDEN, out_features=WIDTH)
+    table = module(nnx.Embed, "embedding", num_embeddings=CLASSES, features=WIDTH)
+    layer_norm = module(nnx.LayerNorm, "scale", "bias", num_features=WIDTH, epsilon=NORM_EPSILON)
+    batch_norm = module(nnx.BatchNorm, "scale", "bias", "mean", "var", whole=True, num_features=CHANNELS[0],
+                        epsilon=NORM_EPSILON, momentum=NORM_MOMENTUM)
+
+    def clipped(*gradients):
+        limit = optax.clip_by_global_norm(CLIP)
+        return [limit.update(list(gradients), limit.init(None))[0], optax.tree.norm(gradients)]
+
+    found = {"stock gelu": takes(policy, lambda x: nnx.gelu(x, approximate=False)),
+             "stock gelu_tanh": takes(policy, nnx.gelu),
+             "stock layer norm": layer_norm,
+             "stock batch norm": moving(batch_norm),
+             "stock dense gradient": gradient(dense, by=(0, 1, 2)),
+             "stock embedding gradient": gradient(table, by=(1,))}
+    if dtype != "bfloat16":
+        found["stock clip"] = clipped
+    return compiled(found, dtype)
+
+
+def measured(dtypes=DTYPES):
+    """`operation_rows` of this backend, and the framework's own."""
+    device = jax.default_backend()
+    return [row for functions in (operations, stock) for row in operation_rows("jax", functions, dtypes, "jit", device)]
+
+
+def compiled(functions, dtype):
+    """Each function under jit, from and to NumPy arrays; one that several names share is compiled once."""
+    @functools.cache
+    def one(function):
+        graph = jax.jit(function)
+
+        def call(*arrays):
+            with jax.enable_x64(dtype == "float64"):
+                return [widened(x) for x in jax.tree.leaves(graph(*arrays))]
+
+        return call
+
+    return {name: one(function) for name, function in functions.items()}
+
+
+def gradient(function, by=(0,)):
+    """The function's gradient by some of its inputs, given those and then that of its output."""
+    def backward(*inputs):
+        *inputs, dy = inputs
+
+        def of(*moved):
+            for i, x in zip(by, moved, strict=True):
+                inputs[i] = x
+            return function(*inputs)
+
+        y, back = jax.vjp(of, *(inputs[i] for i in by))
+        return back(jnp.asarray(dy, y.dtype))
+
+    return backward
+
+
+@functools.cache
+def model(dtype, family, **changes):
+    """The model of the operations' recipe, on T tokens or small images; its weights are shapes alone."""
+    with jax.enable_x64(dtype == "float64"):
+        recipe = recipe_of(dtype, family, model=changes)
+        return merge(*build(recipe, CLASSES, (T,) if family == "decoder" else (*IMAGE, CHANNELS[0])))
+
+
+def part(dtype, family, path, *weights, whole=False, **changes):
+    """A module of that model as a function; see `called`."""
+    return called(functools.reduce(getattr, path.split("."), model(dtype, family, **changes)), *weights, whole=whole)
+
+
+def called(module, *names, whole=False):
+    """A module as a function of its input and its weights, by their names; `whole`: of the weights to a module."""
+    graph, state = nnx.split(module)
+    kinds = {".".join(path): type(variable) for path, variable in nnx.to_flat_state(state)}
+
+    def of(*weights):
+        return merge(graph, {name: kinds[name](x) for name, x in zip(names, weights, strict=True)})
+
+    return of if whole else lambda x, *weights: of(*weights)(x)
+
+
+def takes(policy, function, places=(0,)):
+    """The function, given some of its inputs in the compute dtype."""
+    return lambda *inputs: function(*(x.astype(policy) if i in places else x for i, x in enumerate(inputs)))
+
+
+def moving(norm_of):
+    """A batch norm as a function of input, scale, bias and running statistics to its output and those after it."""
+    def call(x, *weights):
+        norm = norm_of(*weights)
+        y = norm(x, use_running_average=False)
+        return [y, norm.mean[...], norm.var[...]]
+
+    return call
+
+
+def objective_of(recipe, logits, labels, weights):
+    return loss_sums(recipe, logits, {"labels": labels, "weights": weights})[0]
+
+
+def updated(dtype, name):
+    """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
+    recipe = recipe_of(dtype, "mlp", optimizer=OPTIMIZERS[name])
+
+    def step(kernel, bias, done):
+        of = lambda i: {KERNEL: kernel[i], BIAS: bias[i]}  # noqa: E731
+        held = {"mu": of(2), "trace": of(2), "nu": of(3), "count": done}
+        before = tuple(part._replace(**{field: held[field] for field in part._fields if field in held})
+                       for part in make_optimizer(recipe).init(of(0)))
+        after = update(recipe, State(done, of(0), {}, before, of(4), None), of(1))
+        return [group[tensor] for tensor in (KERNEL, BIAS)
+                for group in (after.weights, *slots(after.optimizer).values(), after.averages)]
+
+    return step
+
+
+def widened(x):
+    """An array as a NumPy array; bfloat16 as float32."""
+    return np.asarray(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)
