@@ -50,7 +50,7 @@ def audit(out, *, overwrite=False, only=None):
     Args:
       out: the directory.
       overwrite: remove what an earlier audit left in `out`.
-      only: a pattern of names: the changes to plant; None plants all.
+      only: patterns of names: the changes to plant; None plants all.
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
     comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
@@ -58,8 +58,9 @@ def audit(out, *, overwrite=False, only=None):
     write_text(out / MARKER, "")
     recipes = make_recipes(out)
     began = time.perf_counter()
-    with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
                        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}) as workers:
+        each(workers, lambda worker: worker.ask("hasten"))
         planned = plan(each(workers, lambda worker: worker.ask("changes")), only)
         used = {name: recipe for name, recipe in recipes.items() if any(t["recipe"] == name for t in planned)}
         tell("both", f"{len(used)} recipes with nothing planted")
@@ -102,11 +103,11 @@ def plan(listed, only):
         able = [backend for backend in ROOMS if name in listed[backend]]
         backend = able[turn % len(able)]
         turn += len(able) > 1
-        if only is None or fnmatch(name, only):
+        if not only or any(fnmatch(name, pattern) for pattern in only):
             trials.append({"name": name, "backend": backend, **listed[backend][name]})
     if not trials:
         names = ", ".join(sorted(listed["keras"].keys() | listed["jax"].keys()))
-        raise BadInput(f"--only {only}: no change has such a name; known here: {names}")
+        raise BadInput(f"--only {' '.join(only)}: no change has such a name; known here: {names}")
     return trials
 
 
@@ -140,8 +141,11 @@ def trial(planned, recipe, worker, out, advance):
         worker.ask("optimizer_steps", variant, path=variant_path(path, backend, variant), updates=comparison.UPDATES)
         return {b: load_tensors(variant_path(path, b, variant)) for b in ROOMS}
 
-    worker.ask("plant", change=planned["name"])
-    comparison.collect(recipe, worker, path, quiet=True)
+    try:
+        worker.ask("plant", change=planned["name"])
+        comparison.collect(recipe, worker, path, quiet=True)
+    except TwinscaleError as error:
+        raise TwinscaleError(f"with {planned['name']} planted: {error}") from None
     dataset = open_dataset(recipe)
     verdict, found = comparison.judge(recipe, dataset, path), None
     if not verdict["agrees"]:

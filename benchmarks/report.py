@@ -163,7 +163,9 @@ def _ladder_words(rungs, skipped):
         words += (f"Closest to its bound is {near['name']}, at {sig(ratio(near.get('worst'), near.get('bound')))} of it"
                   f" ({near.get('where') or 'no place given'}). ")
     for rung in rungs:
-        if not rung.get("agrees"):
+        if rung.get("conclusive") is False:
+            words += f"{rung['name']} is open ({rung.get('where') or 'no place given'}). "
+        elif not rung.get("agrees"):
             times = ratio(rung.get("worst"), rung.get("bound"))
             how = f"{sig(times)} times its bound" if math.isfinite(times) else sig(rung.get("worst"))
             words += f"{rung['name']} fails: {how} ({rung.get('where') or 'no place given'}). "

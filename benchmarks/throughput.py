@@ -4,21 +4,24 @@ import numpy as np
 
 from benchmarks.workers import each
 
-ROUNDS, STEPS = 5, 4
+STEPS = 4  # of a kind in a round
+ROUNDS, SECONDS = (6, 24), 15.0  # fewest and most rounds, and about how long those of a backend may take
 
 
 def side_by_side(recipe, workers, performance):
     """Each backend's performance, with step times that were taken while the other waited.
 
-    Rounds alternate between backends, and between the trainer's loop and bare steps over one resident batch; the
-    loop's overhead is the median over the rounds of their ratio. Throughput and MFU follow the loop's median step.
+    Rounds alternate between backends, and between the trainer's loop and bare steps over one resident batch, which of
+    them goes first by turns; the loop's overhead is the median over the rounds of their ratio. Throughput and MFU
+    follow the loop's median step.
     """
     each(workers, lambda worker: worker.ask("measure_start", recipe))
     rounds = {backend: {"bare": [], "loop": []} for backend in workers}
-    for _ in range(ROUNDS):
+    slowest = max(side["step_ms_median"] for side in performance.values()) / 1e3
+    for turn in range(int(np.clip(SECONDS / (2 * STEPS * slowest), *ROUNDS))):
         for backend, kinds in rounds.items():
-            for kind, values in kinds.items():
-                values.append(workers[backend].ask("measure_steps", recipe, kind=kind, count=STEPS))
+            for kind in list(kinds)[:: -1 if turn % 2 else 1]:
+                kinds[kind].append(workers[backend].ask("measure_steps", recipe, kind=kind, count=STEPS))
     return {backend: performance[backend] | summary(performance[backend], **rounds[backend],
                                                     data=worker.ask("measure_data", recipe, count=200))
             for backend, worker in workers.items()}

@@ -121,7 +121,7 @@ def audit(
     *,
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the trials and audit.json go.")],
     overwrite: Overwrite = False,
-    only: Annotated[str | None, typer.Option(metavar="PATTERN", help="Plant only what has such a name.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Plant only what has such a name.")] = None,
 ):
     """Audit the gate itself: plant semantic errors, each to be caught and placed, and harmless changes, none to be.
 

@@ -23,12 +23,12 @@ CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, optimizer_steps, measure_start, measure_steps, measure_data)}
 
 
-def serve(room, changes, operations):
+def serve(room, changes, own):
     """Answers {"call": NAME, "arguments": {}} with {"value": ...} or {"error": ..., "exit_code": ...} till stdin ends.
 
     The calls are those of CALLS on this room, the recipe and paths as JSON; "plant", which plants one of `changes` in
-    the place of what is planted, or nothing; "changes", which says what there is to plant; and "operations", which
-    measures the backend's operations. Whatever a framework prints goes to stderr.
+    the place of what is planted, or nothing; "changes", which says what there is to plant; and the room's `own`, by
+    name. Whatever a framework prints goes to stderr.
     """
     planted = ExitStack()
 
@@ -44,7 +44,7 @@ def serve(room, changes, operations):
         return {name: {"recipe": c.recipe, "operation": c.operation, "where": c.where, "meaning": c.meaning}
                 for name, c in changes.items()}
 
-    own = {"plant": plant, "changes": listed, "operations": operations}
+    own = {"plant": plant, "changes": listed, **own}
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:

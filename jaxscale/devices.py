@@ -47,3 +47,8 @@ def open_devices(recipe):
 def place(devices, batch):
     """A batch of NumPy arrays on the devices, split over the data axis: a dict of arrays."""
     return jax.device_put(batch, devices.batch)
+
+
+def hasten():
+    """Compiles as little as can be, for the life of the process: for programs that compile more than they compute."""
+    jax.config.update("jax_disable_most_optimizations", True)

@@ -32,10 +32,11 @@ class State:
 def new_state(recipe, dataset, devices, dither=0.0, old=None):
     """The state before the first step: canonical first values, born where they lie on the mesh.
 
-    `old`, a state of the same recipe, is not needed: steps are compiled over shapes.
+    With `old`, a state of the same recipe, its graph is used again, so that steps compiled over it go on.
     """
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
-    graph, shapes = build(recipe, dataset.classes, dataset.example_shape)
+    graph, shapes = (old.graph, [*old.weights, *old.running]) if old else build(
+        recipe, dataset.classes, dataset.example_shape)
 
     def initial(name):
         return initial_value(name, tree[name], recipe.seed, master_dtype(recipe), dither)

@@ -1,9 +1,10 @@
 """The room as a process that answers calls; see `common/worker.py`."""
 
 from common.worker import serve
+from tfscale.devices import hasten
 from tfscale.mutants import MUTANTS, NEUTRAL
 from tfscale.operations import measured
 from tfscale.room import ROOM
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL, measured)
+    serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten})

@@ -53,3 +53,7 @@ def add_up(values):
     """The sum over replicas of a structure of tensors; call it in replica context."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
+
+def hasten():
+    """Compiles as little as can be, for the life of the process: for programs that compile more than they compute."""
+    tf.config.run_functions_eagerly(True)

@@ -125,7 +125,7 @@ def last_micro_batch():
 
     def twice(recipe, state, number, batch):
         gradients, running, sums = sum_gradients(recipe, state, number, batch)
-        rows = len(batch["row"]) // recipe.train.accumulate
+        rows = batch["row"].shape[0] // recipe.train.accumulate
         last = {name: x[-rows:] for name, x in batch.items()}
         more, _, _ = sum_gradients(recipe.with_values(train={"accumulate": 1}), state, number, last)
         return [a + b for a, b in zip(gradients, more, strict=True)], running, sums
@@ -285,9 +285,11 @@ def gelu_by_complement():
 @change("layer")
 def compiled_by_xla():
     """XLA compiles the step."""
-    function = tf.function
+    function, eagerly = tf.function, tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(False)
     with patch.object(tf, "function", lambda **options: function(**{**options, "jit_compile": True})):
         yield
+    tf.config.run_functions_eagerly(eagerly)
 
 
 @change("image")

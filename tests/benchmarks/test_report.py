@@ -238,6 +238,16 @@ def test_each_figure_has_a_summary_and_the_markdown_has_it_too(report):
     assert "Closest to its bound is P2, at 0.87 of it" in text
 
 
+def test_a_first_cause_is_told_and_an_open_rung_is_no_failure(tmp_path):
+    verdict = fake_verdict() | {"cause": {"sentence": "step 0, forward: attention mask at block_1.attention.mask"}}
+    verdict["rungs"].append(verdict["rungs"][-1] | {"name": "P7", "agrees": False, "conclusive": False})
+    for shown in written(verdict, tmp_path):
+        assert "First cause" in shown and "attention mask at block_1.attention.mask" in shown
+        assert "? open" in shown and "P7 is open" in shown and "P7 fails" not in shown
+    failed = fake_verdict() | {"agrees": False}
+    assert all("twinscale bisect" in shown for shown in written(failed, tmp_path))
+
+
 @pytest.mark.parametrize("value, words", [
     (3.14e-15, "3.1e-15"), (0.0421, "0.042"), (1234.4, "1,234"), (0, "0"), (9.99, "10"), (-0.5, "−0.50"),
     (2e7, "2.0e7"), (math.nan, "not finite"), (math.inf, "not finite"), (None, "not finite")])

@@ -271,3 +271,11 @@ def test_a_training_whose_loss_is_not_finite_says_where(room_of, recipe_of, name
     assert info["state"] == "failed" and f"step {number}" in info["error"]
     assert all(line["step"] < number for line in read_metrics(tmp_path))
     assert not list((tmp_path / "checkpoints").glob("step*")) and info["final"] == {}
+
+
+def test_a_twins_state_runs_what_was_compiled_for_the_first(open_room, recipe_of):
+    import jax
+
+    with open_room("jaxscale", recipe_of("decoder", jax={"scan": True})) as opened:
+        twin = opened.room.new_state(opened.recipe, opened.dataset, opened.devices, 1e-3, opened.state)
+        assert jax.tree.structure(twin) == jax.tree.structure(opened.state)  # jit compiles once for a structure
