@@ -28,7 +28,7 @@ TRAIN = {"steps": 8, "global_batch": 4, "precision": "float64"}
 TEXT = {"sequence": 16, "held_out": 0.2}
 # Between them they use every operation, every slot of an optimizer and every way to scale a loss.
 RECIPES = {
-    "layer": {"data": TEXT, "model": {"family": "decoder", "layers": 2, "width": 16, "heads": 2, "dropout": 0.1},
+    "layer": {"data": TEXT, "model": {"family": "decoder", "layers": 1, "width": 16, "heads": 2, "dropout": 0.1},
               "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5, "ema": 0.9},
               "schedule": {"kind": "cosine", "warmup": 3},
               "train": {**TRAIN, "accumulate": 2, "label_smoothing": 0.1, "z_loss": 1e-3}},

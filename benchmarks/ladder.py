@@ -59,6 +59,7 @@ def gradient_rung(tensors, precision, positions):
     null = null_directions(tensors["float64"])
     floor, source = 16 * math.sqrt(positions) * EPSILON["float64"], f"16 sqrt({positions:,}) eps of float64"
     checks = first_step_checks("float64", tensors["float64"], null, floor, source)
+    checks += [twin_check(backend, tensors["float64"], null) for backend in ("keras", "jax")]
     if precision != "float64":
         checks += first_step_checks(precision, tensors[precision], null, 0.0, "")
     return rung("P2", "gradient", "one function: equal logits, loss and gradients at step 0", checks), null
@@ -77,6 +78,14 @@ def first_step_checks(precision, runs, null, floor, floor_from):
         worst = np.abs(runs["keras"][name] - runs["jax"][name]).max() / largest
         checks.append(check(f"{precision}, null direction", worst, bound, name, f"{bound_from}, of the largest"))
     return checks
+
+
+def twin_check(backend, runs, null):
+    """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
+    worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
+                      for name in runs[backend] if bare(name) not in null)
+    return check(f"float64, {backend} against its twin", worst, math.sqrt(EPSILON["float64"]), name,
+                 "half of float64's digits")
 
 
 def null_directions(runs):

@@ -92,7 +92,8 @@ def operation_cause(recipe, positions, teacher, student, step):
     for name, place in reversed(known.items()):
         for tensor, d in wrong.items():
             if place.holds and tensor.startswith(f"gradients/{place.holds}."):
-                return cause(place.operation, place.holds, "backward", step, d, bound, ladder.bare(tensor))
+                kinds = sorted({p.operation for p in known.values() if p.holds == place.holds})  # a tied head's table
+                return cause(" or ".join(kinds), place.holds, "backward", step, d, bound, ladder.bare(tensor))
         if (d := off(f"backward/{name}")) > bound:
             readers = [n for n, p in known.items() if name in p.reads]
             kinds = sorted({known[n].operation for n in readers}) or ["loss"]
@@ -102,8 +103,8 @@ def operation_cause(recipe, positions, teacher, student, step):
 
 def gradient_cause(recipe, rung):
     """Gradients that differ though every operation's own are right: those of some tensors, or the sum of all."""
-    failed = [c for c in rung["checks"] if not c["agrees"] and c["where"].startswith("gradients/")]
-    total = [c for c in rung["checks"] if c["where"].startswith("gradients/")]
+    total = [c for c in rung["checks"] if c["where"].startswith("gradients/") and "twin" not in c["what"]]
+    failed = [c for c in total if not c["agrees"]]
     if not failed:
         return None
     worst = max(failed, key=lambda c: c["worst"])

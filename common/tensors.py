@@ -1,6 +1,7 @@
 """Named tensors in a safetensors file: whole or absent, equal bytes for equal tensors."""
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from common.errors import BadInput
@@ -17,7 +18,7 @@ def load_tensors(path):
     """{name: NumPy array} of a safetensors file; raises BadInput where it is missing or torn."""
     try:
         return safetensors.load_file(path)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, TypeError, ValueError, SafetensorError) as error:
         raise BadInput(f"{path}: not a whole safetensors file: {error}") from None
 
 

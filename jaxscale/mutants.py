@@ -94,7 +94,7 @@ def gelu_gate():
         yield
 
 
-@change("layer", "embedding", "embedding")
+@change("layer", "embedding or linear", "embedding")
 def head_not_tied():
     """The head reads the embedding's table, but its gradient does not reach it."""
     stopped = lambda table, x: layers.dot_general(x, jax.lax.stop_gradient(table.embedding[...]).T, None)  # noqa: E731
@@ -157,7 +157,17 @@ def clip_each_tensor():
 def bfloat16_moments():
     """Adam's first moment is kept in bfloat16."""
     adam = optax.scale_by_adam
-    with patch.object(optax, "scale_by_adam", lambda b1, b2, eps: adam(b1, b2, eps, mu_dtype=jnp.bfloat16)):
+
+    def coarse(b1, b2, eps):
+        inner = adam(b1, b2, eps)
+
+        def update(gradients, state, weights=None):
+            updates, state = inner.update(gradients, state, weights)
+            return updates, state._replace(mu=jax.tree.map(lambda m: m.astype(jnp.bfloat16).astype(m.dtype), state.mu))
+
+        return optax.GradientTransformation(inner.init, update)
+
+    with patch.object(optax, "scale_by_adam", coarse):
         yield
 
 

@@ -19,7 +19,7 @@ def training_batches(dataset, recipe, start, stop, *, host=0, hosts=1, permuted=
 
     A batch is this host's part, B = global_batch / hosts rows, of the arrays of `dataset.train.take`, augmented where
     the recipe says so, plus "row", uint32 (B,): the row's number in the global batch. `permuted` (the twin) changes
-    the rows' order alone. Raises BadInput where `hosts` does not divide the batch.
+    the rows' order within each micro-batch alone. Raises BadInput where `hosts` does not divide the batch.
     """
     batch = recipe.train.global_batch
     if batch % hosts:
@@ -30,10 +30,11 @@ def training_batches(dataset, recipe, start, stop, *, host=0, hosts=1, permuted=
 def made(dataset, recipe, start, stop, host, hosts, permuted):
     """The iterator behind `training_batches`, without the thread."""
     seed, global_batch, choices = recipe.seed, recipe.train.global_batch, recipe.data.augment
+    shuffled = recipe.train.accumulate if permuted else 0
     together = max(1, PLANNED * hosts // global_batch)
     for first in range(start, stop, together):
         steps = range(first, min(first + together, stop))
-        row_KxB = np.stack([rows(step, global_batch, seed, host, hosts, permuted) for step in steps])
+        row_KxB = np.stack([rows(step, global_batch, seed, host, hosts, shuffled) for step in steps])
         example_KxB = examples(row_KxB, np.array(steps)[:, None], global_batch, len(dataset.train), seed)
         for step, row, example in zip(steps, row_KxB, example_KxB, strict=True):
             batch = dataset.train.take(example) | {"row": row}

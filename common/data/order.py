@@ -37,14 +37,16 @@ def permutation(i, n, *seed):
     return x.astype(np.int64)
 
 
-def rows(step, global_batch, seed, host=0, hosts=1, permuted=False):
+def rows(step, global_batch, seed, host=0, hosts=1, shuffled=0):
     """This host's row numbers of the global batch: uint32, every hosts-th from `host`.
 
-    `permuted` (the twin) deals the same rows of the batch in an order shuffled by seed and step.
+    `shuffled` (the twin) is the number of micro-batches within each of which the rows come in an order shuffled by seed
+    and step; across them it would be another computation, with batch norm or a fault in how they are added up.
     """
     row = np.arange(global_batch)
-    if permuted:
-        row = permutation(row, global_batch, seed, step, name_word("twin"))
+    if shuffled:
+        part = global_batch // shuffled
+        row = row // part * part + permutation(row % part, part, seed, step, name_word("twin"))
     return row[host::hosts].astype(np.uint32)
 
 

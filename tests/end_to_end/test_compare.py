@@ -1,22 +1,19 @@
-"""The verdict: two healthy backends agree, each planted porting error turns it, and what is wrong is refused early."""
+"""The verdict: two healthy backends agree, and what is wrong is refused early. (test_audit.py plants errors.)"""
 
 import json
 
 import pytest
 
 from benchmarks import compare as comparison
-from benchmarks.workers import Worker, each, open_workers
+from benchmarks.workers import each, open_workers
 from common import cli
 from common.data import open_dataset
 from common.recipe import Recipe
 
-MUTANTS = ("adam_epsilon", "norm_epsilon", "tanh_gelu", "decayed_biases", "late_schedule")
-PLANTED = [(name, ("keras", "jax")[i % 2]) for i, name in enumerate(MUTANTS)]
-
 
 @pytest.fixture(scope="module")
 def recipe(corpus):
-    """A tiny decoder with everything that a planted error needs: warm-up, decay, dropout, biases, exact GELU."""
+    """A tiny decoder with warm-up, decay, clipping, dropout and biases."""
     return Recipe.model_validate({
         "name": "tiny", "keras": {"jit_compile": False}, "jax": {"scan": True},
         "data": {"source": corpus, "sequence": 16, "held_out": 0.2},
@@ -41,26 +38,6 @@ def test_healthy_backends_agree_on_every_rung(recipe, healthy):
     assert [rung["name"] for rung in found["rungs"]] == ["P0", "P2", "P3", "P4", "P5"]
     assert "block_0.attention.key.bias" in found["null_directions"]  # softmax does not see a shift of all keys
     assert {rung["name"]: "twin" in rung["bound_from"] for rung in found["rungs"]}["P5"]
-
-
-@pytest.mark.parametrize(("mutant", "backend"), PLANTED)
-def test_a_planted_porting_error_turns_the_verdict(recipe, healthy, mutant, backend, tmp_path):
-    for folder in ("runs", "tensors"):
-        (tmp_path / folder).mkdir()
-        for path in (healthy / folder).iterdir():
-            if backend not in path.name:
-                (tmp_path / folder / path.name).symlink_to(path)
-    worker = Worker(backend)
-    try:
-        worker.ask("plant", change=mutant)
-        comparison.collect(recipe, worker, tmp_path)
-    finally:
-        worker.close()
-    found = comparison.judge(recipe, open_dataset(recipe), tmp_path)
-    failed = {rung["name"]: rung["worst"] / max(rung["bound"], 1e-300) for rung in found["rungs"] if not rung["agrees"]}
-    assert not found["agrees"] and failed["P4"] > 1e3, failed
-    assert ("P2" in failed) == (mutant in ("norm_epsilon", "tanh_gelu")), failed  # a wrong model, or a right one
-    assert ("P3" in failed) == (mutant in ("adam_epsilon", "decayed_biases", "late_schedule")), failed
 
 
 def test_a_finished_comparison_is_not_overwritten(tmp_path, capsys):

@@ -37,7 +37,7 @@ def test_seeds_give_orders_of_their_own():
 @settings(max_examples=50)
 def test_the_twin_reads_the_same_rows_in_another_order(seed, step, hosts):
     plain = np.concatenate([rows(step, 32, seed, host, hosts) for host in range(hosts)])
-    twin = np.concatenate([rows(step, 32, seed, host, hosts, permuted=True) for host in range(hosts)])
+    twin = np.concatenate([rows(step, 32, seed, host, hosts, shuffled=1) for host in range(hosts)])
     assert twin.dtype == np.uint32
     assert sorted(plain) == sorted(twin) == list(range(32))
     assert not np.array_equal(plain, twin)
@@ -55,3 +55,8 @@ def test_the_order_is_pinned():
     """A change of the arithmetic would silently resume old runs on other data."""
     assert indices(0, 4, 42_981, 7).tolist() == [12672, 20338, 13996, 18367]
     assert indices(10**9, 4, 42_981, 7).tolist() == [7584, 37805, 22346, 20307]
+
+
+def test_a_twin_leaves_every_row_in_its_micro_batch():
+    row = rows(3, 32, 5, shuffled=4).reshape(4, 8)
+    assert np.array_equal(np.sort(row), np.arange(32).reshape(4, 8)) and (np.diff(row) < 0).any(1).all()
