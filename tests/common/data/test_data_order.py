@@ -58,5 +58,5 @@ def test_the_order_is_pinned():
 
 
 def test_a_twin_leaves_every_row_in_its_micro_batch():
-    row = rows(3, 32, 5, shuffled=4).reshape(4, 8)
+    row = rows(3, 32, 5, shuffled=4).astype(int).reshape(4, 8)
     assert np.array_equal(np.sort(row), np.arange(32).reshape(4, 8)) and (np.diff(row) < 0).any(1).all()
