@@ -10,16 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-BACKENDS = {"keras": "Keras", "jax": "JAX"}
+BACKENDS = {"keras": "Keras", "jax": "JAX"}  # the sides of a verdict that names none
 WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size
 KEPT = 400  # points a curve may have
+TENSORS = 12  # checks that a rung's figure shows
 
 # Each colour drawn stands for a variable of the page's style sheet, which has a light and a dark value for it.
 INK, MUTED, RULE, BAND = "#111111", "#666666", "#dddddd", "#bbbbbb"
-KERAS, JAX, GOOD, BAD = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+FIRST, SECOND, GOOD, BAD = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", BAND: "var(--band)",
-             KERAS: "var(--keras)", JAX: "var(--jax)", GOOD: "var(--good)", BAD: "var(--bad)"}
-COLOURS = {"keras": KERAS, "jax": JAX}
+             FIRST: "var(--first)", SECOND: "var(--second)", GOOD: "var(--good)", BAD: "var(--bad)"}
 PARTS = {"compile": ("", 1.0), "train": ("", 0.55), "evaluate": ("////", 0.25), "data_wait": ("xxxx", 0.1)}
 OTHER = ("----", 0.2)
 
@@ -119,8 +119,7 @@ def ladder(width, rungs):
     ticks = [t for t in range(low + 1, high) if t % step == 0]
     axes.set_xticks(ticks, [_power(t) for t in ticks])
     names = [textwrap.shorten(f"{r.get('name', '')} {r.get('title', '')}", 24, placeholder="…") for r in rungs]
-    names = [name.replace("$", r"\$") for name in names]  # no formulas
-    axes.set_yticks(range(len(rungs)), names)
+    axes.set_yticks(range(len(rungs)), map(_literal, names))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -128,21 +127,60 @@ def ladder(width, rungs):
     return figure
 
 
-def convergence(width, curve):
+def checks(width, rows):
+    """The checks of a rung, the worst first: what each observed, and a bar at its own bound, on a log axis."""
+    rows, wide = rows[:TENSORS], width == WIDE
+    observed, bounds = (floats([r.get(key) for r in rows]) for key in ("worst", "bound"))
+    low, high = _decades(np.concatenate([observed, bounds]))
+    zero, lost = low - 1, high + 1  # where an exact zero stands, and what is not finite
+    at, agrees = np.arange(len(rows)), np.array([bool(r.get("agrees")) for r in rows])
+    x, bars = np.where(np.isfinite(observed), _log(observed, zero), lost), _log(bounds, zero)
+    figure = Figure((width, 0.85 + (0.23 if wide else 0.35) * len(rows)))
+    axes = figure.add_subplot(xlim=(zero - 0.4, lost + 0.4), ylim=(len(rows) - 0.4, -0.6 if wide else -0.9))
+    axes.hlines(at, x, bars, color=MUTED, linewidth=0.7)
+    for chosen, marker, colour, label in ((agrees, "o", GOOD, "within"), (~agrees, "X", BAD, "above its bound")):
+        if chosen.any():
+            axes.plot(x[chosen], at[chosen], marker, color=colour, linestyle="", markersize=5.5, label=label)
+    axes.plot(bars, at, "|", color=INK, markersize=9, markeredgewidth=1.5, label="bound")
+    names = _check_names(rows, 56)
+    axes.set_yticks(at, names if wide else [""] * len(rows), fontsize=7.5)
+    for y, name in enumerate([] if wide else names):
+        axes.text(0, y - 0.22, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7.5)
+    ticks = {t: _power(t) for t in range(low, high + 1, math.ceil((high - low) / (6 if wide else 4)))}
+    ticks |= {zero: "0"} if (observed == 0).any() else {}
+    ticks |= {lost: "not finite"} if not np.isfinite(observed).all() else {}
+    axes.set_xticks([*ticks], [*ticks.values()])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1, fontsize=7.5, borderaxespad=0.3)
+    axes.set_xlabel("observed")
+    return figure
+
+
+def _check_names(rows, most):
+    """Where each check looked, and what it compared where they do not all compare the same."""
+    alike = len({r.get("what") for r in rows}) == 1
+    names = [str(r.get("where")) if alike else f"{r.get('where')}, {r.get('what')}" for r in rows]
+    return [_literal(n if len(n) <= most else f"{n[:most // 3]}…{n[-2 * most // 3 + 1:]}") for n in names]
+
+
+def convergence(width, curve, sides):
     """Both losses, and under them their absolute difference against the twin envelope and the bound."""
-    keys = ("steps", "keras", "jax", "difference", "envelope", "bound")
+    keys = ("steps", *sides, "difference", "envelope", "bound")
     data = thinned({key: floats(curve.get(key)) for key in keys})
     steps, difference = data["steps"], data["difference"]
     figure = Figure((width, 4.3 if width == WIDE else 4.1))
     top, under = figure.subplots(2, sharex=True, height_ratios=(1, 1.15))
-    top.plot(steps, _finite(data["keras"]), color=KERAS, linewidth=3, alpha=0.55, label="Keras")
-    top.plot(steps, _finite(data["jax"]), color=JAX, linestyle=(0, (3, 1.5)), label="JAX")
-    top.set_title("Training loss")
-    top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.3)
+    looks = ({"color": FIRST, "linewidth": 3, "alpha": 0.55}, {"color": SECOND, "linestyle": (0, (3, 1.5))})
+    for (side, label), look in zip(sides.items(), looks, strict=True):
+        top.plot(steps, _finite(data[side]), label=_literal(textwrap.shorten(label, 36, placeholder="…")), **look)
+    short = sum(map(len, sides.values())) < (60 if width == WIDE else 16)
+    top.set_title("Training loss", pad=5 if short else 30)
+    top.legend(loc="lower right" if short else "lower left", bbox_to_anchor=(1 if short else 0, 1),
+               ncols=2 if short else 1, borderaxespad=0.3)
 
-    seen = np.concatenate([difference, data["envelope"], data["bound"]])
-    decades = np.log10(seen[(seen > 0) & np.isfinite(seen)])
-    low, high = (math.floor(decades.min()), math.ceil(decades.max())) if decades.size else (-16, -15)
+    low, high = _decades(np.concatenate([difference, data["envelope"], data["bound"]]))
     zero = low - 0.5 * max(1, (high - low) / 5)
     envelope, bound = _log(data["envelope"], zero), _log(data["bound"], zero)
     under.fill_between(steps, zero, envelope, color=BAND, alpha=0.45, linewidth=0, label="twin envelope")
@@ -153,14 +191,16 @@ def convergence(width, curve):
     _dots(under, steps, np.where(judged & ~above, heights, np.nan), GOOD, "difference")
     _dashes(under, steps[difference == 0], zero, 0.025 * (high - zero), GOOD)
     if (above & judged & ~lost).any():
-        _dots(under, steps, np.where(above & judged, heights, np.nan), BAD, "above the bound", 3.4)
+        under.plot(steps[above & judged], heights[above & judged], "x", color=BAD, markersize=4.2, markeredgewidth=1.3,
+                   label="above the bound")
     if not judged.all():
+        under.axvspan(horizon(curve), steps[-1], facecolor=BAND, alpha=0.2, linewidth=0)
         _dots(under, steps, np.where(judged, np.nan, heights), MUTED, "not judged")
     if lost.any():
         _dashes(under, steps[lost], high, 0.04 * (high - zero), BAD, "not finite")
     if horizon(curve) < math.inf:
         for axes in (top, under):
-            axes.axvline(horizon(curve), color=INK, linewidth=1, linestyle=":")
+            axes.axvline(horizon(curve), color=INK, linewidth=1.2, linestyle=":", label="horizon")
         late = horizon(curve) > (steps[0] + steps[-1]) / 2
         top.annotate("horizon", (horizon(curve), 1), (-3 if late else 3, -3), xycoords=("data", "axes fraction"),
                      textcoords="offset points", va="top", ha="right" if late else "left", fontsize=7.5)
@@ -193,58 +233,63 @@ def _dashes(axes, x, y, half, colour, label=None):
         axes.plot([], [], "|", color=colour, label=label, markersize=5)
 
 
-def step_times(width, performance):
-    """A histogram of step times per backend over common bins, with the median and its interval."""
-    times = {b: positive(performance[b].get("step_ms")) for b in BACKENDS if b in performance}
-    times = {b: t for b, t in times.items() if t.size}
+def step_times(width, performance, sides):
+    """A histogram of step times per side over common bins, with the median and its interval."""
+    times = {side: positive(performance[side].get("step_ms")) for side in sides if side in performance}
+    times = {side: t for side, t in times.items() if t.size}
     every = np.concatenate(list(times.values()))
     low, high = every.min(), min(every.max(), 1.2 * max(np.percentile(t, 95) for t in times.values()))
     high = high if high > low else low * 1.01
-    figure = Figure((width, 0.55 + 0.85 * len(times)))
+    figure = Figure((width, 0.55 + 0.95 * len(times)))
     rows = figure.subplots(len(times), sharex=True, squeeze=False)[:, 0]
-    for axes, (backend, values) in zip(rows, times.items(), strict=True):
-        side, colour = performance[backend], COLOURS[backend]
+    for axes, (side, values) in zip(rows, times.items(), strict=True):
+        measured, (colour, line) = performance[side], _looks(sides)[side]
         counts, edges = np.histogram(np.clip(values, low, high), bins=40, range=(low, high))
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.35)
         axes.stairs(counts, edges, color=colour, linewidth=0.9)
         axes.set_ylim(0, 1.25 * counts.max())
-        axes.axvline(as_float(side.get("step_ms_median")), color=INK, linewidth=1.1,
-                     linestyle="-" if backend == "keras" else "--")
-        axes.plot(floats(side.get("step_ms_interval")), [1.12 * counts.max()] * len(side.get("step_ms_interval") or []),
+        axes.axvline(as_float(measured.get("step_ms_median")), color=INK, linewidth=1.1, linestyle=line)
+        axes.plot(floats(measured.get("step_ms_interval")),
+                  [1.12 * counts.max()] * len(measured.get("step_ms_interval") or []),
                   color=INK, linewidth=3, solid_capstyle="butt")
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.set_ylabel(BACKENDS[backend], rotation=0, ha="right", va="center")
+        axes.set_title(_literal(textwrap.shorten(sides[side], 48, placeholder="…")), pad=2)
     rows[-1].set_xlabel("milliseconds a step")
     return figure
 
 
-def where_time_goes(width, performance):
-    """One stacked bar per backend: compile, train, evaluate, wait for data."""
-    sides = {b: performance[b]["seconds"] for b in BACKENDS if performance.get(b, {}).get("seconds")}
-    figure = Figure((width, 0.85 + 0.36 * len(sides)))
+def where_time_goes(width, performance, sides):
+    """One stacked bar per side: compile, train, evaluate, wait for data."""
+    spent = {side: performance[side]["seconds"] for side in sides if performance.get(side, {}).get("seconds")}
+    figure = Figure((width, 0.85 + 0.36 * len(spent)))
     axes = figure.add_subplot()
-    for row, (backend, seconds) in enumerate(sides.items()):
-        start = 0.0
+    for row, (side, seconds) in enumerate(spent.items()):
+        start, (colour, _) = 0.0, _looks(sides)[side]
         for part in parts(seconds):
             value, (hatch, alpha) = max(0.0, as_float(seconds[part])), PARTS.get(part, OTHER)
             value = value if math.isfinite(value) else 0.0
-            axes.barh(row, value, left=start, height=0.6, color=COLOURS[backend], alpha=alpha, linewidth=0)
+            axes.barh(row, value, left=start, height=0.6, color=colour, alpha=alpha, linewidth=0)
             axes.barh(row, value, left=start, height=0.6, color="none", hatch=hatch, edgecolor=INK, linewidth=0.6)
             start += value
-    names = sorted({p for s in sides.values() for p in parts(s)}, key=lambda p: [*PARTS, p].index(p))
-    looks = {p: PARTS.get(p, OTHER) for p in names}
-    keys = [Patch(facecolor=(0.4, 0.4, 0.4, alpha), edgecolor=INK, linewidth=0.6, hatch=hatch,
-                  label=part.replace("_", " ")) for part, (hatch, alpha) in looks.items()]
-    axes.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=1.4,
-                columnspacing=1.1, fontsize=7.5)
-    axes.set_yticks(range(len(sides)), [BACKENDS[b] for b in sides])
-    axes.set_ylim(len(sides) - 0.5, -0.5)
+    names = sorted({p for s in spent.values() for p in parts(s)}, key=lambda p: [*PARTS, p].index(p))
+    keys = [(Patch(facecolor=MUTED, alpha=alpha), Patch(facecolor="none", edgecolor=INK, linewidth=0.6, hatch=hatch))
+            for hatch, alpha in (PARTS.get(p, OTHER) for p in names)]
+    axes.legend(keys, [_literal(p.replace("_", " ")) for p in names], loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
+                handlelength=1.4, columnspacing=1.1, fontsize=7.5)
+    labels = [_literal(textwrap.fill(textwrap.shorten(sides[side], 40, placeholder="…"), 16)) for side in spent]
+    axes.set_yticks(range(len(spent)), labels)
+    axes.set_ylim(len(spent) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("seconds")
     return figure
+
+
+def _looks(sides):
+    """{side: (colour, line style)}, by position."""
+    return dict(zip(sides, ((FIRST, "-"), (SECOND, "--")), strict=True))
 
 
 def parts(seconds):
@@ -276,6 +321,18 @@ def _log(values, zero):
     """Decades, an exact zero at `zero`, what is not finite as a gap."""
     good = np.isfinite(values) & (values > 0)
     return np.where(good, np.log10(np.where(good, values, 1)), np.where(values == 0, zero, np.nan))
+
+
+def _decades(values):
+    """The whole decades that the positive values span, at least one."""
+    decades = np.log10(values[(values > 0) & np.isfinite(values)])
+    low, high = (math.floor(decades.min()), math.ceil(decades.max())) if decades.size else (-16, -15)
+    return low, max(high, low + 1)
+
+
+def _literal(text):
+    """Text that matplotlib takes for no formula."""
+    return text.replace("$", r"\$")
 
 
 def _power(decade):

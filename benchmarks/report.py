@@ -1,4 +1,5 @@
-"""The report of a verdict: one self-contained HTML file and its Markdown twin, from the same figures and words."""
+"""The report of a verdict, and the audit's: a self-contained HTML file and its Markdown twin, from the same figures and
+words."""
 
 import json
 import math
@@ -8,22 +9,43 @@ from pathlib import Path
 import jinja2
 import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from benchmarks import plots
-from benchmarks.plots import BACKENDS, as_float, floats, ratio, sig
+from benchmarks import plots, report_words
+from benchmarks.plots import BACKENDS, as_float, sig
+from benchmarks.report_words import interval, number, severity
 from common.run import plain, write_text
 
 WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of embedded JSON
 PRECISIONS = ("float64", "float32", "bfloat16")
 METRICS = ("loss", "perplexity", "bits_per_byte", "accuracy")
+RUNGS = ("P0", "P2", "P3", "P4", "P5")  # that an audit climbs
+EXACT = 1e200  # ratios above come of a bound of zero
+CODE = re.compile(r"`([^`]+)`")
 
 
 def write_report(verdict: dict, out: Path) -> None:
-    """Write report.html and report.md into `out`; equal verdicts give equal bytes."""
-    view = _view(json.loads(json.dumps(plain(verdict), sort_keys=True)))  # what verdict.json says, keys in one order
-    for name in ("report.html", "report.md"):
-        write_text(Path(out) / name, _environment(name).get_template(f"{name}.j2").render(view))
+    """Write report.html and report.md into `out`; equal verdicts give equal bytes.
+
+    A verdict's "sides", {key: label}, name what was compared where it is not Keras and JAX; its curves, performance,
+    metrics, versions and devices then have these keys. The first side is the one whose key sorts first.
+    """
+    _write("report", _view(_sorted(verdict)), out)
+
+
+def write_audit(found: dict, out: Path) -> None:
+    """Write audit.html and audit.md into `out` from what audit.json says; equal audits give equal bytes."""
+    _write("audit", _audit_view(_sorted(found)), out)
+
+
+def _write(name, view, out):
+    for file in (f"{name}.html", f"{name}.md"):
+        write_text(Path(out) / file, _environment(file).get_template(f"{file}.j2").render(view))
+
+
+def _sorted(value):
+    """What the JSON of a value says, its keys in one order."""
+    return json.loads(json.dumps(plain(value), sort_keys=True))
 
 
 def _environment(name):
@@ -32,8 +54,8 @@ def _environment(name):
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=html,
         undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         finalize=_shown if html else _markdown)
-    filters = {"sig": sig, "number": _number, "code": _code, "fence": _fence, "pretty": _pretty}
-    environment.globals |= {"BACKENDS": BACKENDS}
+    filters = {"sig": sig, "number": number, "code": _code, "fence": _fence, "pretty": _pretty,
+               "prose": _prose_html if html else _prose_markdown}
     environment.filters |= {name: _or_dash(function) for name, function in filters.items()}
     return environment
 
@@ -47,7 +69,8 @@ def _or_dash(function):
 
 def _view(verdict):
     """Everything both templates need: the verdict, its derived tables, its figures and their summaries."""
-    rungs, performance = verdict.get("rungs") or [], _performance(verdict)
+    sides = _sides(verdict)
+    rungs, performance = verdict.get("rungs") or [], _by_side(verdict.get("performance"), sides)
     curves = sorted((verdict.get("curves") or {}).items(), key=lambda c: (_rank(PRECISIONS, c[0]), c[0]))
     curves = [(precision, curve) for precision, curve in curves if curve and curve.get("steps")]
     timed = any(plots.positive(side.get("step_ms")).size for side in performance.values())
@@ -55,23 +78,49 @@ def _view(verdict):
     tensors = verdict.get("tensors") or []
     embedded, kept = _embedded(verdict)
     return {
-        "v": verdict,
+        "v": verdict, "sides": [*sides.values()], "quotient": _quotient(sides),
+        "who": "runs" if verdict.get("sides") else "backends",
         "facts": _facts(verdict),
-        "rungs": [_rung(rung) for rung in rungs],
-        "ladder": _figure("ladder", _ladder_words(rungs, verdict.get("skipped") or []), plots.ladder, rungs)
+        "rungs": [_rung(i, rung) for i, rung in enumerate(rungs)], "first_failed": _first_failed(rungs),
+        "ladder": _figure("ladder", report_words.ladder_words(rungs, verdict.get("skipped") or []), plots.ladder, rungs)
         if rungs else None,
-        "curves": [(precision, _figure(f"loss-{i}", _curve_words(precision, curve), plots.convergence, curve))
+        "curves": [(precision, _figure(f"loss-{i}", report_words.curve_words(precision, curve, sides),
+                                       plots.convergence, curve, sides))
                    for i, (precision, curve) in enumerate(curves)],
-        "tensors": tensors[:WORST_TENSORS], "tensors_words": _tensor_words(tensors),
+        "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1} for t in tensors[:WORST_TENSORS]],
+        "bisect": bool(rungs) and not verdict.get("agrees") and not verdict.get("sides"),
+        "tensors_words": report_words.tensor_words(tensors) if tensors else None,
+        "swap": _swap(verdict.get("swap") or {}),
         "mfu": " and ".join(sorted({s["mfu_convention"] for s in performance.values() if s.get("mfu_convention")})),
-        "performance": performance, "performance_rows": _performance_rows(performance),
-        "step_times": _figure("steps", _step_words(performance), plots.step_times, performance) if timed else None,
-        "time": _figure("time", _time_words(performance), plots.where_time_goes, performance) if spent else None,
-        "held_out": _held_out(verdict.get("held_out") or {}),
-        "versions": _versions(verdict.get("versions") or {}),
+        "performance_rows": _performance_rows(performance, sides),
+        "step_times": _figure("steps", report_words.step_words(performance, sides), plots.step_times, performance,
+                              sides) if timed else None,
+        "time": _figure("time", report_words.time_words(performance, sides), plots.where_time_goes, performance,
+                        sides) if spent else None,
+        "held_out": _held_out(_by_side(verdict.get("held_out"), sides), sides),
+        "versions": _versions(_by_side(verdict.get("versions"), sides), sides),
+        "devices": [", ".join((verdict.get("devices") or {}).get(side) or ["–"]) for side in sides]
+        if verdict.get("devices") else None,
         "data": _short(verdict["data"], 20) if verdict.get("data") else None,
+        "terms": report_words.TERMS, "failures": report_words.FAILURES, "null": report_words.NULL,
         "embedded": htmlsafe_json_dumps(embedded, sort_keys=True, allow_nan=False), "kept": kept,
     }
+
+
+def _sides(verdict):
+    """{key: label} of what was compared, the first side first."""
+    named = verdict.get("sides") or BACKENDS
+    return {key: named[key] for key in sorted(named, key=lambda key: (_rank([*BACKENDS], key), key))}
+
+
+def _by_side(values, sides):
+    return {side: values[side] for side in sides if (values or {}).get(side)}
+
+
+def _quotient(sides):
+    """The name of a column of first over second; long labels have no place there."""
+    short = sum(map(len, sides.values())) < 24
+    return " / ".join(sides.values()) if short else "first / second"
 
 
 def _figure(name, words, draw, *args):
@@ -83,29 +132,46 @@ def _facts(verdict):
     """The verdict in numbers: name and value."""
     rungs, skipped = verdict.get("rungs") or [], verdict.get("skipped") or []
     horizon = verdict.get("horizon")
+    named = zip(("first", "second"), _sides(verdict).values(), strict=True) if verdict.get("sides") else ()
     facts = [
+        *named,
         ("recipe", (verdict.get("recipe") or {}).get("name", "–")),
         ("precision", verdict.get("precision", "–")),
-        ("steps", _number(verdict.get("steps"))),
+        ("steps", number(verdict.get("steps"))),
         ("rungs within bound", f"{sum(bool(r.get('agrees')) for r in rungs)} of {len(rungs)}"
          + (f", {len(skipped)} not run" if skipped else "")),
-        ("horizon", "not reached" if horizon is None else f"step {_number(horizon)}"),
+        ("horizon", "not reached" if horizon is None else f"step {number(horizon)}"),
     ]
     return facts + ([("planted error", verdict["plant"])] if verdict.get("plant") else [])
 
 
-def _rung(rung):
-    checks = sorted(rung.get("checks") or [], key=lambda c: (bool(c.get("agrees")), -_rank_ratio(c)))
-    return rung | {"checks": checks[:CHECKS], "more": max(0, len(checks) - CHECKS), "count": len(checks)}
+def _rung(index, rung):
+    checks = sorted(rung.get("checks") or [], key=lambda c: (bool(c.get("agrees")), -severity(c)))
+    figure = None
+    if len(checks) > 1 and any(as_float(c.get("bound")) > 0 for c in checks):
+        figure = _figure(f"checks-{index}", report_words.checks_words(rung, checks), plots.checks, checks)
+    return rung | {"checks": checks[:CHECKS], "more": max(0, len(checks) - CHECKS), "count": len(checks),
+                   "figure": figure}
 
 
-def _performance(verdict):
-    sides = verdict.get("performance") or {}
-    return {backend: sides[backend] for backend in BACKENDS if sides.get(backend)}
+def _first_failed(rungs):
+    """The first rung that does not hold, and what that usually means; of those below it this may not be true."""
+    name = next((rung["name"] for rung in rungs if not rung.get("agrees")), None)
+    return {"name": name, "means": report_words.FAILURES[name]} if name in report_words.FAILURES else None
 
 
-def _performance_rows(performance):
-    """Rows of name, one text per backend, and the ratio keras / jax where there is one."""
+def _swap(swap):
+    """The swap table: programs by runtimes, each cell with a mark where its gradient is above the bound."""
+    cells = [cell | {"above": not as_float(cell.get("gradient")) <= as_float(swap.get("bound"))}
+             for cell in swap.get("cells") or []]
+    programs, runtimes = (list(dict.fromkeys(cell[key] for cell in cells)) for key in ("program", "runtime"))
+    at = {(cell["program"], cell["runtime"]): cell for cell in cells}
+    return {"cells": cells, "runtimes": runtimes,
+            "rows": [(program, [at.get((program, runtime)) for runtime in runtimes]) for program in programs]}
+
+
+def _performance_rows(performance, sides):
+    """Rows of name, one text per side, and the ratio first / second where there is one."""
     if not performance:
         return []
     units = sorted({str(side.get("unit") or "examples/s") for side in performance.values()})
@@ -117,8 +183,9 @@ def _performance_rows(performance):
     compared = {"compile_seconds", "step_ms_median", "throughput", "bare_step_ms_median"}
     table = []
     for name, key in rows:
-        cells = [_performance_cell(key, performance.get(b, {}).get(key)) for b in BACKENDS]
-        both = [as_float(performance.get(b, {}).get(key)) for b in BACKENDS] if key in compared else [math.nan]
+        values = [performance.get(side, {}).get(key) for side in sides]
+        cells = [_performance_cell(key, value) for value in values]
+        both = [as_float(value) for value in values] if key in compared else [math.nan]
         quotient = sig(both[0] / both[1], 3) if np.isfinite(both).all() and both[1] else ""
         if set(cells) != {"–"}:
             table.append((name, *cells, quotient))
@@ -129,7 +196,7 @@ def _performance_cell(key, value):
     if value is None:
         return "–"
     if key == "step_ms_interval":
-        return " – ".join(sig(v, 3) for v in value)
+        return interval(value)
     if key == "mfu":
         return "refused: above 100 %" if as_float(value) > 1 else f"{sig(100 * as_float(value))} %"
     if key == "loop_overhead_percent":
@@ -137,109 +204,67 @@ def _performance_cell(key, value):
     return sig(value, 3) + (" ×" if key == "data_ratio" else "")
 
 
-def _held_out(sides):
-    """Rows of metric, keras, jax, absolute difference."""
-    keras, jax = sides.get("keras") or {}, sides.get("jax") or {}
-    names = sorted({*keras, *jax}, key=lambda m: (_rank(METRICS, m), m))
-    return [(m.replace("_", " "), *(sig(s[m], 7) if m in s else "–" for s in (keras, jax)),
-             sig(abs(as_float(keras[m]) - as_float(jax[m]))) if m in keras and m in jax else "–") for m in names]
+def _held_out(metrics, sides):
+    """Rows of metric, the value of either side, absolute difference."""
+    values = [metrics.get(side) or {} for side in sides]
+    table = []
+    for name in sorted({*values[0], *values[1]}, key=lambda m: (_rank(METRICS, m), m)):
+        cells = [sig(v[name], 7) if name in v else "–" for v in values]
+        both = all(name in v for v in values)
+        table.append((name.replace("_", " "), *cells,
+                      sig(abs(as_float(values[0][name]) - as_float(values[1][name]))) if both else "–"))
+    return table
 
 
-def _versions(sides):
-    keras, jax = sides.get("keras") or {}, sides.get("jax") or {}
-    return [(name, keras.get(name, "–"), jax.get(name, "–")) for name in sorted({*keras, *jax})]
+def _versions(versions, sides):
+    values = [versions.get(side) or {} for side in sides]
+    return [(name, *(v.get(name, "–") for v in values)) for name in sorted({*values[0], *values[1]})]
 
 
-# ---- the figures in words ----
+# ---- the audit ----
 
 
-def _ladder_words(rungs, skipped):
-    within = [r for r in rungs if r.get("agrees")]
-    words = f"{len(within)} of {len(rungs)} rungs are within their bound"
-    exact = [r["name"] for r in within if ratio(r.get("worst"), r.get("bound")) == 0]
-    words += f"; exact: {', '.join(exact)}. " if exact else ". "
-    near = max((r for r in within if r["name"] not in exact), key=_rank_ratio, default=None)
-    if near:
-        words += (f"Closest to its bound is {near['name']}, at {sig(ratio(near.get('worst'), near.get('bound')))} of it"
-                  f" ({near.get('where') or 'no place given'}). ")
-    for rung in rungs:
-        if rung.get("conclusive") is False:
-            words += f"{rung['name']} is open ({rung.get('where') or 'no place given'}). "
-        elif not rung.get("agrees"):
-            times = ratio(rung.get("worst"), rung.get("bound"))
-            how = f"{sig(times)} times its bound" if math.isfinite(times) else sig(rung.get("worst"))
-            words += f"{rung['name']} fails: {how} ({rung.get('where') or 'no place given'}). "
-    return words + (f"Not run: {', '.join(s['name'] for s in skipped)}." if skipped else "")
+def _audit_view(found):
+    """The audit's rows, those of errors by their class of operation, with a cell for each rung."""
+    rows = found.get("rows") or []
+    names = RUNGS + tuple(sorted({rung for row in rows for rung in row.get("failed") or {}} - {*RUNGS}))
+    shown = [row | {"backend": BACKENDS.get(row.get("backend"), row.get("backend")),
+                    "cells": [_audit_cell(row.get("failed") or {}, rung) for rung in names]} for row in rows]
+    errors = [row for row in shown if row.get("operation")]
+    groups = [(operation, [row for row in errors if row["operation"] == operation])
+              for operation in sorted({row["operation"] for row in errors})]
+    harmless = [row for row in shown if not row.get("operation")]
+    counts = {key: found.get(key) or 0 for key in ("mutants", "caught", "placed", "neutral", "flagged")}
+    sound = counts["caught"] == counts["placed"] == counts["mutants"] and not counts["flagged"]
+    return {
+        "sound": sound, "names": names, "groups": groups, "harmless": harmless, "terms": report_words.AUDIT_TERMS,
+        "sentence": "Of {mutants} planted errors {caught} were caught and {placed} placed; of {neutral} harmless "
+                    "changes {flagged} were flagged.".format(**counts),
+        "advice": None if sound else report_words.FAILURES["P8"],
+        "facts": [("planted errors", number(counts["mutants"])), ("caught", number(counts["caught"])),
+                  ("placed", number(counts["placed"])), ("harmless changes", number(counts["neutral"])),
+                  ("flagged", number(counts["flagged"])), ("smallest signal", _signal(found.get("smallest_signal"))),
+                  ("median signal", _signal(found.get("median_signal"))),
+                  ("took", f"{number(round(as_float(found['seconds'])))} s" if found.get("seconds") else "–")],
+        "embedded": htmlsafe_json_dumps(found, sort_keys=True, allow_nan=False),
+    }
 
 
-def _curve_words(precision, curve):
-    steps, difference, bound = (floats(curve.get(k)) for k in ("steps", "difference", "bound"))
-    losses = {label: floats(curve.get(b)) for b, label in BACKENDS.items()}
-    words = f"{precision}, steps {_number(steps[0])} to {_number(steps[-1])}: the loss goes "
-    words += " and ".join(f"from {sig(v[0], 4)} to {sig(v[-1], 4)} in {label}" for label, v in losses.items() if v.size)
-    length = min(steps.size, difference.size, bound.size)
-    steps, difference, bound = steps[:length], difference[:length], bound[:length]
-    judged, finite = steps < plots.horizon(curve), np.isfinite(difference)
-    where = np.flatnonzero(judged & finite)
-    above = difference[where] > bound[where]
-    if where.size:
-        worst = where[np.argmax(difference[where])]
-        words += (f". The losses differ by at most {sig(difference[worst])}, at step {_number(steps[worst])}, where the"
-                  f" bound is {sig(bound[worst])}; {_of(difference[where] == 0)} are equal to the last bit")
-    if above.any():
-        words += f". Above the bound: {_of(above)}, first step {_number(steps[where][above][0])}."
-    else:
-        words += ". None is above the bound." if where.size else "."
-    if not finite.all():
-        words += f" Not finite: {_of(~finite)}."
-    if length > plots.KEPT:
-        words += f" The figure shows the step with the largest difference of every {_number(length / plots.KEPT)}."
-    if judged.all():
-        return words + " No twin parted from its original within the run."
-    beyond = difference[~judged & finite]
-    words += f" The horizon is step {_number(curve['horizon'])}; later steps are shown, not judged"
-    return words + (f" (they differ by at most {sig(beyond.max())})." if beyond.size else ".")
+def _audit_cell(failed, rung):
+    """Text and depth of colour, in percent, of what a rung observed over its bound; nothing where it held."""
+    if rung not in failed:
+        return None
+    value = as_float(failed[rung])  # null: not finite
+    decades = 12.0 if math.isnan(value) else math.log10(min(max(value, 1.0), 1e12))
+    return "∞" if math.isnan(value) else _signal(value), round(12 + 3 * decades)
 
 
-def _of(mask):
-    return f"{_number(mask.sum())} of {_number(mask.size)} steps"
-
-
-def _tensor_words(tensors):
-    if not tensors:
-        return "No tensor was compared along the run."
-    worst, above = tensors[0], sum(as_float(t.get("ratio")) > 1 for t in tensors)
-    words = (f"The worst of {_number(len(tensors))} is {worst.get('tensor')} ({worst.get('kind')}) at step"
-             f" {_number(worst.get('step'))}: {sig(worst.get('difference'))}, {sig(worst.get('ratio'))} of its bound. ")
-    return words + (f"Above the bound: {_number(above)}." if above else "None is above its bound.")
-
-
-def _step_words(performance):
-    words = []
-    for backend, side in performance.items():
-        times = floats(side.get("step_ms"))
-        text = f"{BACKENDS[backend]}: median {sig(side.get('step_ms_median'), 3)} ms"
-        if side.get("step_ms_interval"):
-            text += f" ({_performance_cell('step_ms_interval', side['step_ms_interval'])})"
-        if np.isfinite(times).any():
-            text += f", slowest of {_number(times.size)} steps {sig(np.nanmax(times), 3)} ms"
-        words.append(text)
-    medians = [as_float(performance.get(b, {}).get("step_ms_median")) for b in BACKENDS]
-    if np.isfinite(medians).all() and min(medians) > 0:
-        words.append(f"a Keras step takes {sig(medians[0] / medians[1], 3)} times a JAX step")
-    return "; ".join(words) + ". Line: median; bar: its interval; the last bin holds all slower steps."
-
-
-def _time_words(performance):
-    words = []
-    for backend, side in performance.items():
-        spent = {p: as_float(side["seconds"][p]) for p in plots.parts(side["seconds"])} if side.get("seconds") else {}
-        spent = {p: s for p, s in spent.items() if math.isfinite(s)}
-        total = sum(spent.values())
-        if total > 0:
-            shares = ", ".join(f"{p.replace('_', ' ')} {100 * s / total:.0f} %" for p, s in spent.items())
-            words.append(f"{BACKENDS[backend]} spent {sig(total, 3)} s: {shares}")
-    return "; ".join(words) + "."
+def _signal(value):
+    """An observation over its bound: a power of ten, "≠" where the bound was zero."""
+    if value is None:
+        return "–"
+    value = as_float(value)
+    return "≠" if value >= EXACT else sig(value) if value < 10 else f"1e{math.floor(math.log10(value))}"
 
 
 # ---- values ----
@@ -264,20 +289,8 @@ def _short(value, limit):
     return value[:: math.ceil(len(value) / limit) or 1] if numbers else [_short(v, limit) for v in value[:limit]]
 
 
-def _number(value):
-    if value is None:
-        return "–"
-    value = as_float(value)
-    return f"{value:,.0f}" if value.is_integer() else sig(value)
-
-
 def _rank(order, name):
     return order.index(name) if name in order else len(order)
-
-
-def _rank_ratio(row):
-    value = ratio(row.get("worst"), row.get("bound"))
-    return math.inf if math.isnan(value) else value
 
 
 def _shown(value):
@@ -289,10 +302,23 @@ def _pretty(value):
 
 
 def _markdown(value):
-    """Markdown's autoescape: text on one line, with nothing that opens a tag, a link, emphasis or a table cell."""
-    if isinstance(value, Markup):
-        return value
-    return re.sub(r"([\\`*<>\[\]|])", r"\\\1", " ".join(str(_shown(value)).split()))
+    """Markdown's autoescape: text on one line, and plain."""
+    return value if isinstance(value, Markup) else _plain(" ".join(str(_shown(value)).split()))
+
+
+def _plain(text):
+    """Markdown with nothing that opens a tag, a link, emphasis or a table cell."""
+    return re.sub(r"([\\`*<>\[\]|])", r"\\\1", text)
+
+
+def _prose_html(text):
+    """Text whose backticks mark code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(_shown(text)))))
+
+
+def _prose_markdown(text):
+    parts = CODE.split(" ".join(str(_shown(text)).split()))  # code stands at the odd places
+    return Markup("".join(_code(part) if i % 2 else _plain(part) for i, part in enumerate(parts)))
 
 
 def _code(text):

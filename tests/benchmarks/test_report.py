@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from benchmarks.plots import sig
-from benchmarks.report import write_report
+from benchmarks.report import write_audit, write_report
+from benchmarks.report_words import FAILURES, TERMS
 
-SECTIONS = ["verdict", "compared", "ladder", "convergence", "divergence", "performance", "held-out", "limits",
-            "reproduce"]
-OPTIONAL = ["held_out", "performance", "tensors", "null_directions", "data", "differences"]
+SECTIONS = ["verdict", "compared", "ladder", "convergence", "divergence", "swap", "performance", "held-out", "limits",
+            "guide", "reproduce"]
+ABSENT = {  # keys of a verdict, and the sections that go with them
+    "compared": ["differences", "assumptions"], "ladder": ["rungs", "skipped"], "convergence": ["curves"],
+    "divergence": ["tensors", "null_directions"], "swap": ["swap"], "performance": ["performance"],
+    "held-out": ["held_out"], "limits": ["limits", "skipped"]}
+LEAK = {"operation": "norm", "implementation": "keras.ops.mean (jnp.mean)", "places": 5, "where": "block_0.norm_1",
+        "worst": 3.4e-8}
 HOSTILE = "</script><script>alert('x')</script>"
 
 
@@ -50,6 +56,11 @@ def rung(name, title, proves, worst, bound, origin, where, checks=()):
             "checks": [{"what": w, "agrees": x <= b, "worst": x, "bound": b, "where": p} for w, x, b, p in checks]}
 
 
+def swap_cell(program, runtime, gradient, *leaks):
+    return {"program": program, "runtime": runtime, "loss": gradient / 10, "gradient": gradient,
+            "tensor": f"{program}.kernel", "noise": 7.1e-7, "noise_tensor": "block_1.norm_2.bias", "leaks": list(leaks)}
+
+
 def fake_verdict():
     eps = 2.0**-52
     return {
@@ -83,6 +94,10 @@ def fake_verdict():
                      "kind": ("weights", "gradient")[i % 2], "difference": 1.1e-6 / (i + 1), "bound": 4.2e-6,
                      "ratio": 0.26 / (i + 1)} for i in range(12)],
         "null_directions": [f"block_{i}.attention.key.bias" for i in range(4)],
+        "swap": {"cells": [swap_cell("keras", "tensorflow", 3.1e-15), swap_cell("keras", "jax", 2.2e-8, LEAK),
+                           swap_cell("flax", "tensorflow", 2.4e-15), swap_cell("flax", "jax", 0.0)],
+                 "bound": 1.4e-13, "bound_from": "16 sqrt(2,048) eps of float64", "blame": "the runtime",
+                 "sentence": "What `jnp.mean` computes for Keras is no float64."},
         "data": {"source": "stdlib", "documents": 1742, "tokens": 10983211, "sha256": "1d" * 32},
         "versions": {"keras": {"keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"},
                      "jax": {"jax": "0.10.2", "flax": "0.12.8", "optax": "0.2.8", "numpy": "2.4.6"}},
@@ -168,13 +183,16 @@ def test_everything_shown_is_escaped(tmp_path):
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in [header, rule, *rows]} == {10}
 
 
-@pytest.mark.parametrize("missing", [["performance"], OPTIONAL])
-def test_optional_parts_may_be_absent(tmp_path, missing):
+@pytest.mark.parametrize("absent", [[*ABSENT][::2], [*ABSENT][1::2], [*ABSENT]], ids=" ".join)
+def test_a_section_whose_keys_are_absent_disappears_from_both_files(tmp_path, absent):
+    missing = {key for section in absent for key in ABSENT[section]}
     verdict = {key: value for key, value in fake_verdict().items() if key not in missing}
-    for r in verdict["rungs"]:
+    for r in verdict.get("rungs", []):
         del r["checks"]
-    page, _ = written(verdict, tmp_path)
-    assert re.findall(r'<section id="([^"]+)"', page) == SECTIONS and embedded(page) == verdict
+    page, text = written(verdict, tmp_path)
+    assert re.findall(r'<section id="([^"]+)"', page) == [section for section in SECTIONS if section not in absent]
+    assert re.findall(r"^## (.*)", text, re.M) == re.findall(r"<h2>(.*?)</h2>", page)
+    assert embedded(page) == verdict
 
 
 def test_an_empty_verdict_still_makes_a_page(tmp_path):
@@ -232,7 +250,7 @@ def test_the_embedded_verdict_reads_back_equal(report):
 def test_each_figure_has_a_summary_and_the_markdown_has_it_too(report):
     page, text = report
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
-    assert len(captions) == page.count("<figure>") == 5
+    assert len(captions) == page.count("<figure>") == 6
     for caption in captions:
         assert html.unescape(caption) in text
     assert "Closest to its bound is P2, at 0.87 of it" in text
@@ -245,7 +263,10 @@ def test_a_first_cause_is_told_and_an_open_rung_is_no_failure(tmp_path):
         assert "First cause" in shown and "attention mask at block_1.attention.mask" in shown
         assert "? open" in shown and "P7 is open" in shown and "P7 fails" not in shown
     failed = fake_verdict() | {"agrees": False}
-    assert all("twinscale bisect" in shown for shown in written(failed, tmp_path))
+    assert all("on this directory" in shown for shown in written(failed, tmp_path))
+    failed["cause"] = {"operation": None, "sentence": "after 10 updates: 3 of 40 tensors are apart"}
+    for shown in written(failed, tmp_path):  # a place, but no operation that was tried by itself
+        assert "after 10 updates" in shown and "First cause." not in shown.partition("How to read this")[0]
 
 
 @pytest.mark.parametrize("value, words", [
@@ -253,3 +274,196 @@ def test_a_first_cause_is_told_and_an_open_rung_is_no_failure(tmp_path):
     (2e7, "2.0e7"), (math.nan, "not finite"), (math.inf, "not finite"), (None, "not finite")])
 def test_numbers_read_well(value, words):
     assert sig(value) == words
+
+
+# ---- guide, checks, swap table
+
+def test_the_guide_explains_every_term_and_every_rung_in_both_files(report):
+    for shown in report:
+        guide = html.unescape(shown[shown.index("How to read this"):])
+        for name in [*FAILURES, *(name for name, _ in TERMS)]:
+            assert f"<dt>{name}</dt>" in guide or f"**{name}.**" in guide
+
+
+def test_the_first_rung_that_fails_says_what_this_usually_means(tmp_path, report):
+    verdict = fake_verdict() | {"agrees": False}
+    for index in (2, 4):
+        verdict["rungs"][index] |= {"agrees": False, "worst": 1.0}
+    page, text = (html.unescape(shown) for shown in written(verdict, tmp_path))
+    assert page.count("What this usually means") == text.count("What this usually means") == 1
+    assert page.count(FAILURES["P3"]) == text.count(FAILURES["P3"]) == 2  # at the rung, and in the guide
+    assert not any("What this usually means" in shown for shown in report)
+
+
+def test_every_check_above_its_bound_is_marked_by_words_shape_and_colour(tmp_path):
+    verdict = fake_verdict() | {"agrees": False}
+    verdict["rungs"][1] = rung("P2", "gradient", "one function", 1.0, 1e-15, "twins", "block_7.kernel", [
+        ("float64", 10.0**-i if i < 5 else math.nan if i == 5 else 1e-17, 1e-15, f"block_{i}.$x_{i}$")
+        for i in range(20)])
+    page, text = written(verdict, tmp_path)
+    table = page[page.index("<summary>20 checks"):page.index("P3</b>")]
+    assert table.count("✕ fails") == 6 and table.count("✓ agrees") == 14
+    assert len(re.findall(r"^\| float64 \| ✕", text, re.M)) == 6
+    figure = page[page.index("Tensor by tensor"):page.index("<summary>20 checks")]
+    assert ">above its bound</text>" in figure and ">within</text>" in figure and ">not finite</text>" in figure
+    assert "var(--bad)" in figure and "block_0.$x_0$" in figure
+    assert "Above the bound: 6; the worst is block_5" in html.unescape(page)
+    assert "<details open><summary>Tensor by tensor" in page  # a failure is open, what agrees is closed
+
+
+def test_checks_of_a_rung_that_are_all_exact_or_all_alike_still_make_a_figure(tmp_path):
+    for worst in (0.0, 1e-15):
+        verdict = fake_verdict()
+        verdict["rungs"] = [rung("P2", "gradient", "one function", worst, 1e-15, "twins", "x",
+                                 [("float64", worst, 1e-15, name) for name in "abc"])]
+        assert "All are within; nearest is" in written(verdict, tmp_path)[0]
+
+
+def test_what_is_past_the_bound_and_the_horizon_stand_in_the_legend(tmp_path):
+    verdict = fake_verdict()
+    verdict["curves"] = {"float32": curve(3e-7, horizon=150)}
+    verdict["curves"]["float32"]["difference"][20] = 0.25
+    figure = written(verdict, tmp_path)[0].partition('id="convergence"')[2].partition("</section>")[0]
+    for name in ("twin envelope", "bound", "difference", "above the bound", "not judged", "horizon"):
+        assert f">{name}</text>" in figure
+
+
+def test_the_swap_table_marks_what_is_above_its_bound_and_names_leaks(report):
+    page, text = report
+    table = page[page.index('<section id="swap"'):page.index('<section id="performance"')]
+    assert table.count("above the bound") == 1 and "✕ 2.2e-8, above the bound" in table
+    assert re.search(r"\| keras \| jax \|.*✕ 2.2e-8 \| `keras.kernel`", text)
+    leak = "norm by keras.ops.mean (jnp.mean), 5 places, worst block_0.norm_1 3.4e-8"
+    assert leak in " ".join(re.sub(r"<[^>]+>", "", table).split()) and leak in text.replace("`", "")
+    assert "<code>jnp.mean</code> computes" in table and "`jnp.mean` computes" in text
+
+
+def test_backticks_become_code_and_their_content_stays_escaped(tmp_path):
+    verdict = fake_verdict() | {"limits": ["one `tick", "`a` and `<b>|*` and <i>"]}
+    verdict["skipped"] = [{"name": "P1", "why": "`--operations` measures every operation"}]
+    page, text = written(verdict, tmp_path)
+    assert page.count("<code>--operations</code> measures") == 2 and text.count("`--operations` measures") == 2
+    assert "<code>a</code> and <code>&lt;b&gt;|*</code> and &lt;i&gt;" in page and "one `tick" in page
+    assert r"`a` and `<b>\|*` and \<i\>" in text and r"one \`tick" in text
+
+
+def test_null_directions_are_listed_with_how_they_are_judged(report):
+    for shown in report:
+        assert "block_3.attention.key.bias" in shown and "Their gradient is mathematically zero" in shown
+
+
+# ---- other sides
+
+def of_two_runs(value):
+    """The fake verdict as one of two JAX runs."""
+    keys = {"keras": "a", "jax": "b"}
+    if isinstance(value, dict):
+        return {keys.get(key, key): of_two_runs(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [of_two_runs(v) for v in value]
+    return re.sub("keras", "flax", value, flags=re.I) if isinstance(value, str) else value
+
+
+def test_a_report_of_two_runs_speaks_of_their_labels_alone(tmp_path, report):
+    labels = {"a": "runs/one, JAX, 1 device <$1$>", "b": "runs/four, JAX, 4 devices"}
+    page, text = written(of_two_runs(fake_verdict()) | {"sides": labels}, tmp_path)
+    assert not re.search("keras", page + text, re.I)
+    title = html.unescape(re.search("<title>(.*?)</title>", page)[1])
+    for label in labels.values():
+        assert label in title and label in html.unescape(page) and label.replace("<", r"\<").replace(">", r"\>") in text
+        assert f">{html.escape(label, quote=False)}</text>" in page  # in the figures
+    assert "The runs <span>agree" in page and text.startswith("# ✓ The runs agree")
+    assert "first / second" in page and "Keras / JAX" in report[0] and "The backends <span>agree" in report[0]
+
+
+def test_the_first_side_has_the_same_look_whatever_it_is_called(tmp_path, report):
+    page, _ = written(of_two_runs(fake_verdict()) | {"sides": {"b": "B", "a": "A"}}, tmp_path)
+    assert re.search(r">A</text>.*?>B</text>", page, re.S)
+    assert page.count("var(--first)") == report[0].count("var(--first)")
+
+
+def test_two_runs_are_not_sent_to_bisect(tmp_path):
+    verdict = of_two_runs(fake_verdict()) | {"agrees": False, "sides": {"a": "one", "b": "four"}}
+    page, text = written(verdict, tmp_path)
+    assert "on this directory" not in page + text
+
+
+# ---- the audit
+
+def audit_row(name, operation, failed, caught=None, placed=None, backend="keras"):
+    caught = bool(failed) if caught is None else caught
+    found = {"operation": operation or "norm", "where": f"place.of.{name}", "step": 0} if caught else None
+    return {"name": name, "backend": backend, "recipe": "layer", "operation": operation, "where": "*.norm",
+            "meaning": f"What {name} does, with `code` in it.", "caught": caught, "failed": failed,
+            "signal": max(failed.values(), default=None), "found": found,
+            "placed": caught and bool(operation) if placed is None else placed, "seconds": 3.0}
+
+
+def fake_audit():
+    rows = [audit_row("epsilon", "norm", {"P2": 4.2e6, "P4": 3.0}), audit_row("tanh", "activation", {"P2": 1e9}),
+            audit_row("wrong_data", "data", {"P0": 1 / np.finfo(float).tiny, "P4": 2e12}, backend="jax"),
+            audit_row("late", "norm", {"P3": 7e3, "P4": 2e5}), audit_row("other_order", "", {}),
+            audit_row("unrolled", "", {}, backend="jax")]
+    return {"mutants": 4, "caught": 4, "placed": 4, "neutral": 2, "flagged": 0, "smallest_signal": 4.2e6,
+            "median_signal": 1e9, "rows": rows, "schema_version": 1, "seconds": 71.3}
+
+
+def audited(found, out):
+    out.mkdir(exist_ok=True)
+    write_audit(found, out)
+    return (out / "audit.html").read_text(), (out / "audit.md").read_text()
+
+
+def test_an_audit_has_a_row_for_each_change_under_its_class(tmp_path):
+    page, text = audited(fake_audit(), tmp_path)
+    for row in fake_audit()["rows"]:
+        assert page.count(f"<code>{row['name']}</code>") == 1
+        assert f"What {row['name']} does, with <code>code</code> in it." in page
+        assert len(re.findall(rf"^\|.*`{row['name']}`.*`code` in it", text, re.M)) == 1
+    assert re.findall(r'scope="rowgroup">(\w+)<', page) == ["activation", "data", "norm"]
+    assert re.findall(r'<th class="cell">(\w+)</th>', page)[:5] == ["P0", "P2", "P3", "P4", "P5"]
+    cells = re.findall(r'<td class="cell"[^>]*>(.*?)</td>', page)
+    assert len(cells) == 5 * 6 and [c for c in cells if c] == ["1e9", "≠", "1e12", "1e6", "3.0", "1e3", "1e5"]
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {11, 12}
+
+
+def test_an_audit_says_in_words_whether_the_gate_holds(tmp_path):
+    page, text = audited(fake_audit(), tmp_path)
+    for shown in (page, text):
+        assert "Of 4 planted errors 4 were caught and 4 placed; of 2 harmless changes 0 were flagged." in shown
+        assert "How to read this" in shown and "not caught" not in shown and "flagged</span>" not in shown
+    assert "The gate <span>holds" in page and text.startswith("# ✓ The gate holds")
+    assert "4e6" not in page and ">1e6<" in page  # the smallest signal, as a power of ten
+
+
+def test_an_audit_marks_what_was_missed_misplaced_or_flagged(tmp_path):
+    found = fake_audit() | {"caught": 3, "placed": 2, "flagged": 1}
+    found["rows"][0:2] = [audit_row("epsilon", "norm", {}), audit_row("tanh", "activation", {"P2": 9.0}, placed=False)]
+    found["rows"][-1] = audit_row("unrolled", "", {"P4": math.inf})
+    page, text = audited(found, tmp_path)
+    assert "The gate <span>has a hole" in page and FAILURES["P8"] in page and FAILURES["P8"] in text
+    assert re.search(r'<td class="cell" style="--depth: \d+%">∞</td>', page)
+    assert page.count("✕ not caught") == page.count("✕ no<") == page.count("✕ flagged") == 1
+    assert "✕ not caught: it is norm at `*.norm`" in text and "✕ no: it is activation" in text and "✕ flagged" in text
+
+
+def test_an_audit_is_one_escaped_file_of_equal_bytes(tmp_path):
+    def hostile(value):
+        if isinstance(value, dict):
+            return {key: hostile(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [hostile(v) for v in value]
+        return HOSTILE + "|` " + value if isinstance(value, str) and value else value
+
+    page, text = audited(hostile(fake_audit()), tmp_path)
+    assert audited(dict(reversed(hostile(fake_audit()).items())), tmp_path) == (page, text)
+    assert page.count("<script") == page.count("</script>") == 1 and "alert" in page
+    assert not re.search(r"@import|url\((?!#)|<link|<img", page)
+    assert all(target.startswith("#") for target in re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert not re.search(r"(?<!\\)<", re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", text))
+
+
+def test_an_empty_audit_still_makes_a_page(tmp_path):
+    page, text = audited({"rows": []}, tmp_path)
+    assert "Of 0 planted errors" in page and "Undefined" not in page + text

@@ -1,0 +1,213 @@
+"""The words of the report: what its terms mean, what a failed rung usually means, and each figure in a sentence.
+
+Text between backticks is code, in HTML as in Markdown.
+"""
+
+import math
+
+import numpy as np
+
+from benchmarks import plots
+from benchmarks.plots import as_float, floats, ratio, sig
+
+# What a newcomer needs to read a verdict.
+TERMS = [
+    ("Rung", "One level of the ladder. It proves one thing and leans on the rungs above it. Read from the top: the "
+             "first that fails is where to look, and what fails below it may be its echo."),
+    ("Observed, bound, margin",
+     "Observed is the largest difference that was seen: of tensors relative to their largest entry, of losses as it "
+     "is. The bound is the most that rounding explains. The margin is bound over observed: below 1 × the rung fails, "
+     "at 10 × there is room. A bound of 0 asks for equality to the last bit."),
+    ("Twin, envelope",
+     "A twin is a second run of the same side that only an allowed change sets apart: the rows of each batch in "
+     "another order, the first weights moved by half a unit in their last place. Both runs are right, so their "
+     "distance is rounding. The envelope is the largest distance of a side from its own twin so far."),
+    ("Why gates are measured",
+     "How far rounding drives two correct programs apart depends on the model, the steps and the machine. One "
+     "tolerance, typed in, would be too tight for one recipe and hide errors in the next. So each bound is a small "
+     "multiple of what the twins show, or follows from arithmetic; \"bound from\" says which."),
+    ("Horizon",
+     "Training amplifies differences, rounding too. The horizon is the first step at which a side has lost half of its "
+     "digits to its own twin. Beyond it a right and a wrong program may be equally far apart, so losses are shown and "
+     "not judged. Whether the ends are equivalent is P7's question."),
+    ("Null direction",
+     "A tensor whose gradient is mathematically zero, such as the bias of attention's keys. All that is computed there "
+     "is rounding, and two roundings have no digit in common. It is found by the twins and judged absolutely."),
+    ("float64, working precision",
+     "float64 asks whether both sides mean the same: with 16 digits an error of the program stands far above the "
+     "rounding. The working precision, float32 or bfloat16, is what the recipe trains in: it asks whether a side "
+     "rounds more than it should."),
+    ("First cause",
+     "The first operation whose result differs though both sides gave it the same numbers, in the order in which one "
+     "thing leads to another: data, forward, loss, backward, update, later steps. `twinscale bisect` looks for it."),
+    ("Blame, leak",
+     "The swap runs each program on each runtime. A difference that follows the program is the program's, one that "
+     "stays with a runtime is the runtime's. A leak is an operation that was given float64 and computed in less."),
+]
+
+# What it usually means that a rung fails while those above it hold.
+FAILURES = {
+    "P0": "The sides were not given the same. Compare the data and its order, the seeds, the first weights and the two "
+          "recipes. What the other rungs say counts only when this one holds.",
+    "P1": "One operation is further from its reference than rounding allows: a fast approximation, a constant or a sum "
+          "in fewer digits.",
+    "P2": "The model or the loss: an epsilon, an activation, a mask, the order of axes, what a mean divides by, the "
+          "sum over micro-batches. In the working precision alone: an operation computes in fewer digits.",
+    "P3": "The optimizer: where its epsilon stands, bias correction, what is decayed, when gradients are clipped. "
+          "Start at the first tensor that differs after one update.",
+    "P4": "What shows only over steps: a schedule that is one step late, random bits, state that is carried along "
+          "(running statistics, averaged weights, the place in the data), or the evaluation.",
+    "P5": "Where P4 holds, the meaning is right, and one operation rounds more on one side: a sum in bfloat16, a cast, "
+          "a fast mode of matrix products.",
+    "P6": "Sharding: a mean of means over devices, a gradient summed twice or not at all, statistics or random bits of "
+          "one device only, rows dealt out differently.",
+    "P7": "The final metrics differ by more than the recipe's margin. If all rungs above hold, rounding or unlucky "
+          "seeds are left: an open rung asks for more seeds.",
+    "P8": "The gate itself is at fault: an error passed unseen or was placed wrongly, or a harmless change was "
+          "flagged. Mend it before you trust a verdict.",
+}
+
+NULL = ("Their gradient is mathematically zero, so that all of it is rounding: a gradient is compared relative to the "
+        "largest of the whole model, and a weight may be off by no more than the learning rates add up to.")
+
+AUDIT_TERMS = [
+    ("Planted error",
+     "A mistake that ports really make, patched into one side, which then does all that a comparison asks of it. The "
+     "other side stays as it is. Each is to be caught: at least one rung fails."),
+    ("Placed", "The first cause that is named is the operation, at the place, where the error was planted."),
+    ("Harmless change", "Another way to compute the same, such as another order of sums. It is never to be flagged."),
+    ("A cell",
+     "What the rung observed over its bound, where that is above 1: 1e6 stands a million times above what rounding "
+     "explains. \"≠\": the rung asks for equality; \"∞\": the difference is not finite. In an empty cell the rung "
+     "held, or was not run: where all is in float64, P5 is P4."),
+    ("Signal", "The largest cell of a row: how far the error stands above the bound that caught it."),
+    ("P0 to P5", "P0: what is shared is equal. P2: loss and gradients of the first step. P3: one update. P4: the "
+                 "training in float64. P5: the training in the working precision."),
+]
+
+
+# ---- the figures in words
+
+def ladder_words(rungs, skipped):
+    within = [r for r in rungs if r.get("agrees")]
+    words = f"{len(within)} of {len(rungs)} rungs are within their bound"
+    exact = [r["name"] for r in within if ratio(r.get("worst"), r.get("bound")) == 0]
+    words += f"; exact: {', '.join(exact)}. " if exact else ". "
+    near = max((r for r in within if r["name"] not in exact), key=severity, default=None)
+    if near:
+        words += (f"Closest to its bound is {near['name']}, at {sig(ratio(near.get('worst'), near.get('bound')))} of it"
+                  f" ({near.get('where') or 'no place given'}). ")
+    for rung in rungs:
+        if rung.get("conclusive") is False:
+            words += f"{rung['name']} is open ({rung.get('where') or 'no place given'}). "
+        elif not rung.get("agrees"):
+            words += f"{rung['name']} fails: {_times(rung)} ({rung.get('where') or 'no place given'}). "
+    return words + (f"Not run: {', '.join(s['name'] for s in skipped)}." if skipped else "")
+
+
+def checks_words(rung, checks):
+    """What the figure of a rung's checks shows; `checks` has the worst first."""
+    failed = [c for c in checks if not c.get("agrees")]
+    shown = min(len(checks), plots.TENSORS)
+    words = f"{rung['name']}, the {shown} of {number(len(checks))} checks nearest to or furthest above their bounds. "
+    for c in failed[:1]:
+        words += f"Above the bound: {number(len(failed))}; the worst is {c.get('where')}, {_times(c)}. "
+    if not failed:
+        worst = checks[0]
+        words += (f"All are within; nearest is {worst.get('where')}, at "
+                  f"{sig(ratio(worst.get('worst'), worst.get('bound')))} of its bound. ")
+    return words + "Bar: the check's own bound."
+
+
+def curve_words(precision, curve, sides):
+    steps, difference, bound = (floats(curve.get(k)) for k in ("steps", "difference", "bound"))
+    losses = {label: floats(curve.get(side)) for side, label in sides.items()}
+    words = f"{precision}, steps {number(steps[0])} to {number(steps[-1])}: the loss goes "
+    words += " and ".join(f"from {sig(v[0], 4)} to {sig(v[-1], 4)} in {label}" for label, v in losses.items() if v.size)
+    length = min(steps.size, difference.size, bound.size)
+    steps, difference, bound = steps[:length], difference[:length], bound[:length]
+    judged, finite = steps < plots.horizon(curve), np.isfinite(difference)
+    where = np.flatnonzero(judged & finite)
+    above = difference[where] > bound[where]
+    if where.size:
+        worst = where[np.argmax(difference[where])]
+        words += (f". The losses differ by at most {sig(difference[worst])}, at step {number(steps[worst])}, where the"
+                  f" bound is {sig(bound[worst])}; {_of(difference[where] == 0)} are equal to the last bit")
+    if above.any():
+        words += f". Above the bound: {_of(above)}, first step {number(steps[where][above][0])}."
+    else:
+        words += ". None is above the bound." if where.size else "."
+    if not finite.all():
+        words += f" Not finite: {_of(~finite)}."
+    if length > plots.KEPT:
+        words += f" The figure shows the step with the largest difference of every {number(length / plots.KEPT)}."
+    if judged.all():
+        return words + " No twin parted from its original within the run."
+    beyond = difference[~judged & finite]
+    words += f" The horizon is step {number(curve['horizon'])}; later steps are shown, not judged"
+    return words + (f" (they differ by at most {sig(beyond.max())})." if beyond.size else ".")
+
+
+def tensor_words(tensors):
+    worst, above = tensors[0], sum(as_float(t.get("ratio")) > 1 for t in tensors)
+    words = (f"The worst of {number(len(tensors))} is {worst.get('tensor')} ({worst.get('kind')}) at step"
+             f" {number(worst.get('step'))}: {sig(worst.get('difference'))}, {sig(worst.get('ratio'))} of its bound. ")
+    return words + (f"Above the bound: {number(above)}." if above else "None is above its bound.")
+
+
+def step_words(performance, sides):
+    words = []
+    for side, measured in performance.items():
+        times = floats(measured.get("step_ms"))
+        text = f"{sides[side]}: median {sig(measured.get('step_ms_median'), 3)} ms"
+        if measured.get("step_ms_interval"):
+            text += f" ({interval(measured['step_ms_interval'])})"
+        if np.isfinite(times).any():
+            text += f", slowest of {number(times.size)} steps {sig(np.nanmax(times), 3)} ms"
+        words.append(text)
+    medians = [as_float(performance.get(side, {}).get("step_ms_median")) for side in sides]
+    if np.isfinite(medians).all() and min(medians) > 0:
+        first, second = sides.values()
+        words.append(f"a step of {first} takes {sig(medians[0] / medians[1], 3)} times one of {second}")
+    return "; ".join(words) + ". Line: median; bar: its interval; the last bin holds all slower steps."
+
+
+def time_words(performance, sides):
+    words = []
+    for side, measured in performance.items():
+        spent = {p: as_float(measured["seconds"][p]) for p in plots.parts(measured.get("seconds") or {})}
+        spent = {p: s for p, s in spent.items() if math.isfinite(s)}
+        total = sum(spent.values())
+        if total > 0:
+            shares = ", ".join(f"{p.replace('_', ' ')} {100 * s / total:.0f} %" for p, s in spent.items())
+            words.append(f"{sides[side]} spent {sig(total, 3)} s: {shares}")
+    return "; ".join(words) + "."
+
+
+# ---- values in words
+
+def number(value):
+    """An integer with its thousands, anything else at two digits."""
+    if value is None:
+        return "–"
+    value = as_float(value)
+    return f"{value:,.0f}" if value.is_integer() else sig(value)
+
+
+def interval(value):
+    return " – ".join(sig(v, 3) for v in value)
+
+
+def severity(row):
+    """How much of its bound a check or rung uses; what is not a number is worst."""
+    value = ratio(row.get("worst"), row.get("bound"))
+    return math.inf if math.isnan(value) else value
+
+
+def _times(row):
+    times = ratio(row.get("worst"), row.get("bound"))
+    return f"{sig(times)} times its bound" if math.isfinite(times) else number(as_float(row.get("worst")))
+
+
+def _of(mask):
+    return f"{number(mask.sum())} of {number(mask.size)} steps"
