@@ -11,9 +11,10 @@ from fnmatch import fnmatch
 import numpy as np
 
 from benchmarks import compare as comparison
-from benchmarks.compare import tell
 from benchmarks.ladder import TINY
+from benchmarks.output import clear, tell
 from benchmarks.placing import first_cause, optimizer_variants
+from benchmarks.report import write_audit
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput, TwinscaleError
@@ -54,7 +55,7 @@ def audit(out, *, overwrite=False, only=None):
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
     comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
-    comparison.clear(out, MARKER, "audit.json", overwrite)
+    clear(out, MARKER, "audit.json", overwrite)
     write_text(out / MARKER, "")
     recipes = make_recipes(out)
     began = time.perf_counter()
@@ -76,6 +77,7 @@ def audit(out, *, overwrite=False, only=None):
     found = summary([row for backend in rows.values() for row in backend])
     found |= {"schema_version": SCHEMA_VERSION, "seconds": time.perf_counter() - began}
     write_json(out / "audit.json", plain(found))
+    write_audit(plain(found), out)
     print("\n".join(lines(found)))
     return DID_IT if found["caught"] == found["placed"] == found["mutants"] and not found["flagged"] else NO
 

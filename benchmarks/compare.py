@@ -4,21 +4,21 @@ import importlib.util
 import json
 import math
 import shlex
-import shutil
-import sys
-import time
 
 import numpy as np
 
 from benchmarks import ladder
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
+from benchmarks.output import CHECKS, clear, tell
 from benchmarks.placing import first_cause
 from benchmarks.report import write_report
 from benchmarks.throughput import side_by_side
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
+from common.loop import twin_of
+from common.recipe import positions
 from common.recipe_file import dumps, load
 from common.run import read_metrics, read_run, write_json, write_text
 from common.schedules import learning_rates
@@ -28,9 +28,6 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
-CHECKS = 100  # of a rung that the verdict keeps, the worst first
-# Half a unit in the last place: what the first weights' own rounding hides.
-DITHER = {"bfloat16": 2.0**-9, "float32": 2.0**-24, "float64": 2.0**-53}
 SKIPPED = {"P1": "`--operations` measures every operation against wide references",
            "P5": "in float64 it is P4",
            "P6": "one device for each backend",
@@ -176,23 +173,6 @@ def prepare(out, recipe, overwrite):
     write_text(out / "recipe.toml", dumps(recipe))
 
 
-def clear(out, marker, finished, overwrite):
-    """Empties a directory that holds `marker`, the sign that this project filled it.
-
-    Raises BadInput where it holds anything else, and without `overwrite` where it holds anything at all.
-    """
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out {out}: a file, but a directory is wanted")
-    holds = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
-    if holds and marker not in holds:
-        raise BadInput(f"--out {out}: not empty and not ours; choose another directory")
-    if holds and not overwrite:
-        state = "a finished" if finished in holds else "an unfinished"
-        raise BadInput(f"--out {out}: holds {state} result; choose another directory or pass --overwrite")
-    for name in holds - {marker}:
-        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
-
-
 def collect(recipe, worker, out, quiet=False):
     """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
     say = (lambda *_: None) if quiet else tell
@@ -204,9 +184,10 @@ def collect(recipe, worker, out, quiet=False):
         steps = recipe.train.steps if described is recipe else float64_steps(recipe)
         for run, twin in pair(worker.backend):
             say(run, f"{described.train.precision}: the first step, then {steps} steps of training")
-            apart = twin_of(described, twin)
+            apart = twin_of(described) if twin else {}
             worker.ask("first_step", described, path=first_step_path(out, run, described), **apart)
-            probe = {"trace": [], "log_every": 1, "stop": steps, "evaluated": described is recipe, **apart}
+            probe = {"trace": "full", "log_every": 1, "stop": steps, "evaluated": described is recipe,
+                     "saved": not twin, **apart}
             worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe,
                        progress=not quiet)
 
@@ -251,7 +232,7 @@ def worst_tensors(gradient, semantics, steps, most=24):
 def trainings(recipe, dataset, out):
     """{run: {"loss": float64 (steps,), "weights": {name: array}}} of both backends and their twins, and "positions":
     the number that a loss is the mean of."""
-    runs = {"positions": recipe.train.global_batch * (dataset.example_shape[0] if dataset.kind == "text" else 1)}
+    runs = {"positions": positions(recipe)}
     for run in RUNS:
         path = run_path(out, run, recipe)
         losses = [line["train/loss"] for line in read_metrics(path) if "train/loss" in line]
@@ -284,20 +265,9 @@ def optimizer_path(out, backend):
     return out / "tensors" / f"optimizer-{backend}.safetensors"
 
 
-def tell(who, what):
-    """Who is doing what, on stderr."""
-    print(f"{time.strftime('%H:%M:%S')}  {who}  {what}", file=sys.stderr, flush=True)
-
-
 def pair(backend):
     """A backend's run and its twin: [(name, is it the twin)]."""
     return [(backend, False), (f"{backend}-twin", True)]
-
-
-def twin_of(recipe, twin):
-    """What sets a twin apart: rows permuted within each batch, and first weights dithered by half a unit in the last
-    place. Rows alone would leave most roundings of a forward pass as they are, and bfloat16's altogether."""
-    return {"permuted": twin, "dither": DITHER[recipe.train.precision] if twin else 0.0}
 
 
 def sentence(rungs, precision, curves):

@@ -12,7 +12,8 @@ import numpy as np
 from common.parameters import is_trained
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}  # spacing of the numbers above 1
-TINY = np.finfo(np.float64).tiny
+TINY = float(np.finfo(np.float64).tiny)
+SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
 
 def check(what, worst, bound, where, bound_from):
@@ -34,11 +35,11 @@ def rung(name, title, proves, checks):
             "checks": sorted(checks, key=severity, reverse=True)}
 
 
-def contract_rung(contracts):
-    """P0: everything that the backends share before the first step, by its hash."""
-    keras, jax = contracts["keras"], contracts["jax"]
-    names = sorted(keras.keys() | jax.keys())
-    differing = [name for name in names if keras.get(name) != jax.get(name)]
+def contract_rung(contracts, sides=SIDES):
+    """P0: everything that both sides share before the first step, by its hash."""
+    one, other = (contracts[side] for side in sides)
+    names = sorted(one.keys() | other.keys())
+    differing = [name for name in names if one.get(name) != other.get(name)]
     where = ", ".join(differing[:3]) + f" and {len(differing) - 3} more" * (len(differing) > 3) or "nothing differs"
     found = check(f"{len(names)} hashes", len(differing), 0, where, "bitwise: the number of hashes that differ")
     return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe", [found])
@@ -133,23 +134,23 @@ def numerics_rung(runs, precision):
                 [loss_check(precision, curve)]), curve
 
 
-def loss_curve(runs, precision, factor):
+def loss_curve(runs, precision, factor, sides=SIDES):
     """Both losses, their difference, the twins' envelope and the bound, step by step.
 
-    The envelope is the largest difference of either backend from its own twin so far. Below it stands what the mean of
+    The envelope is the largest difference of either side from its own twin so far. Below it stands what the mean of
     N positions cannot resolve, a random walk of N roundings (Higham & Mary 2019): sqrt(N) eps |L| in the dtype of the
     sums, or eps |L| / sqrt(N) where each position is rounded by itself in the compute dtype. The horizon is the first
-    step at which a backend has lost half of its digits to its twin, sqrt(eps) |L|.
+    step at which a side has lost half of its digits to its twin, sqrt(eps) |L|.
     """
-    keras, jax = runs["keras"]["loss"], runs["jax"]["loss"]
-    size = np.maximum(np.abs(keras), np.abs(jax))
+    one, other = (runs[side]["loss"] for side in sides)
+    size = np.maximum(np.abs(one), np.abs(other))
     summed = EPSILON["float64" if precision == "float64" else "float32"]
     walk = math.sqrt(runs["positions"])
     resolved = size * max(walk * summed, EPSILON[precision] / walk)
-    apart = np.maximum(*(np.abs(runs[b]["loss"] - runs[f"{b}-twin"]["loss"]) for b in ("keras", "jax")))
+    apart = np.max([np.abs(runs[s]["loss"] - runs[f"{s}-twin"]["loss"]) for s in sides if f"{s}-twin" in runs], 0)
     envelope = np.maximum(np.maximum.accumulate(apart), resolved)
     parted = np.flatnonzero(apart > math.sqrt(EPSILON[precision]) * size)
-    return {"steps": list(range(len(keras))), "keras": keras, "jax": jax, "difference": np.abs(keras - jax),
+    return {"steps": list(range(len(one))), sides[0]: one, sides[1]: other, "difference": np.abs(one - other),
             "envelope": envelope, "bound": factor * envelope, "factor": factor,
             "horizon": int(parted[0]) if len(parted) else None}
 

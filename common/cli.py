@@ -38,7 +38,9 @@ def train(
     run: Annotated[str, typer.Option(metavar="DIR", help="The run's directory; an unfinished run there is resumed.")],
     overwrite: Overwrite = False,
     precision: Precision = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Leave the final weights and slots as safetensors.")] = False,
+    trace: Annotated[Literal["sketch", "full"] | None, typer.Option(help="Leave what compare-runs reads.")] = None,
+    trace_every: Annotated[int, typer.Option(metavar="N", min=0, help="Steps between; 0: train.log_every.")] = 0,
+    twin_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of the twin that a trace has.")] = 50,
 ):
     """Train a recipe with one backend and leave a run directory.
 
@@ -46,6 +48,7 @@ def train(
     Examples:
       twinscale train recipes/decoder-stdlib.toml --backend jax --run runs/jax
       twinscale train recipes/decoder-stdlib.toml train.steps=200 model.dropout=0.1 --backend keras --run runs/keras
+      twinscale train recipes/decoder-stdlib.toml devices.data=4 --backend jax --run runs/four --trace sketch
     """
     from common.recipe_file import load
     from common.run import check_run, place
@@ -54,9 +57,11 @@ def train(
     directory = place(run)
     check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
     room = _room(ROOMS[backend])
-    from common.loop import Probe
+    from common.loop import Probe, traced_steps
 
-    room.train(described, run_dir=directory, overwrite=overwrite, probe=Probe(trace=()) if trace else None)
+    traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
+    probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps, log_every=1) if trace else None
+    room.train(described, run_dir=directory, overwrite=overwrite, probe=probe)
     _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
 
 
@@ -94,6 +99,34 @@ def compare(
         _next("bisect", out)
     elif (report := directory(out) / "report.html").exists():
         _say(f"next: open {shlex.quote(str(report))}")
+    raise typer.Exit(code or DID_IT)
+
+
+@app.command("compare-runs", short_help="Say whether two runs agree.")
+def compare_runs(
+    a: Annotated[str, typer.Argument(metavar="A", help="The directory of a run trained with --trace.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another: of any machine, version, backend or mesh.")],
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where the verdict and the report go.")],
+    overwrite: Overwrite = False,
+):
+    """Say whether two finished runs agree as far as their traces allow, and if not, where they part.
+
+    Both are read, not trained again: each run's trace holds a twin, by which differences are judged.
+
+    \b
+    Exit code: 0 they agree, 1 they do not, 3 inconclusive.
+    \b
+    Examples:
+      twinscale train recipes/decoder-stdlib.toml --backend jax --run runs/one --trace sketch
+      twinscale train recipes/decoder-stdlib.toml devices.data=4 devices.virtual=4 --backend jax --run runs/four \\
+        --trace sketch
+      twinscale compare-runs runs/one runs/four --out build/one-four
+    """
+    from common.run import place
+
+    code = _room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite)
+    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
 

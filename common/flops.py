@@ -55,15 +55,16 @@ PEAKS = {"TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 
          "TPU v6 lite": 918e12, "TPU v6e": 918e12, "A100": 312e12, "H100": 989e12, "H200": 989e12}
 
 
-def peak_flops(kind, precision):
-    """(operations a second, where the figure is from) of one device of a kind, as the framework names it.
+def peak_flops(kind, precision, count=1):
+    """(operations a second, where the figure is from) of `count` devices of a kind, as the framework names it.
 
-    Accelerators: the data sheet's bfloat16 peak, whatever the recipe's precision. Anything else: the best NumPy matrix
+    Accelerators: the data sheet's bfloat16 peak, whatever the recipe's precision. Anything else, however many devices
+    are made of it: the best NumPy matrix
     product that this host managed just now, so that an MFU on a CPU is a share of something measured.
     """
     for name in sorted(PEAKS, key=len, reverse=True):
         if name in kind:
-            return PEAKS[name], f"bfloat16 peak of {name}"
+            return count * PEAKS[name], f"bfloat16 peak of {name}"
     wide = "float64" if precision == "float64" else "float32"
     return measured_peak(wide), f"best {wide} matrix product of NumPy here"
 

@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from common.errors import NonFinite
 from common.flops import peak_flops, train_flops
 from common.metrics import finish
 from common.progress import training_progress
-from common.recipe import micro_batch
+from common.recipe import micro_batch, positions
 from common.run import Logger, open_run, write_json
 from common.session import open_session
 from common.tensors import save_tensors
+from common.trace import contract
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,29 @@ class Probe:
 
     permuted: bool = False  # rows shuffled within each batch, which changes the rounding alone
     dither: float = 0.0  # relative size of a random change of the first weights; both make a twin
-    trace: tuple | None = None  # steps before which the state is written to trace/, with that of the end; None: nothing
+    trace: str | None = None  # form in which states are left in trace/: "full", "sketch"; None: nothing is left
+    traced: tuple = ()  # steps before which the state is left, besides that of the end
+    twin_steps: int = 0  # of a twin to train too, into trace/twin; with it goes trace/contract.json
     log_every: int | None = None  # in place of train.log_every
     stop: int | None = None  # updates to end after, of train.steps; the schedules stay those of all
     evaluated: bool = True  # evaluate at the end
+    saved: bool = True  # leave a checkpoint at the end
+
+
+# Half a unit in the last place: what the first weights' own rounding hides.
+DITHER = {"bfloat16": 2.0**-9, "float32": 2.0**-24, "float64": 2.0**-53}
+FIRST = 10  # steps that a trace holds one by one
+
+
+def twin_of(recipe):
+    """What sets a twin apart: rows permuted within each batch, and first weights dithered by half a unit in the last
+    place. Rows alone would leave most roundings of a forward pass as they are, and bfloat16's altogether."""
+    return {"permuted": True, "dither": DITHER[recipe.train.precision]}
+
+
+def traced_steps(recipe, every):
+    """The first steps, and each of `every`."""
+    return tuple(step for step in range(recipe.train.steps) if step < FIRST or step % every == 0)
 
 
 def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress=True):
@@ -39,6 +59,8 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
     probe = probe or Probe()
     open_dataset(recipe)
     with room.numerics(recipe), open_run(run_dir, recipe, room.backend, overwrite=overwrite) as run:
+        if probe.twin_steps:
+            write_json(run.path / "trace" / "contract.json", contract(room, recipe, weights=probe.trace == "full"))
         session = open_session(room, recipe, probe.dither)
         dataset, devices = session.dataset, session.devices
         checkpoints = room.Checkpoints(run.path / "checkpoints", session.state, recipe.train.keep)
@@ -58,6 +80,10 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
                         ledger.evaluated(done, metrics)
                 return metrics
 
+            def leave(name):
+                tensors = session.sketch(state) if probe.trace == "sketch" else room.state_tensors(state)
+                save_tensors(run.path / "trace" / f"{name}.safetensors", tensors)
+
             def save():
                 with ledger.pause("checkpoint"):
                     checkpoints.save(state)
@@ -65,9 +91,9 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
 
             try:
                 for number, batch, digest in ledger.waiting(batches):
-                    if number in (probe.trace or ()):
+                    if number in probe.traced:
                         with ledger.pause("trace"):
-                            save_tensors(run.path / "trace" / f"step_{number}.safetensors", room.state_tensors(state))
+                            leave(f"step_{number}")
                     state, metrics = ledger.dispatch(session.step, state, number, batch)
                     ledger.take(InFlight(number, metrics, digest, batch))
                     if due(number + 1, recipe.train.eval_every, steps):
@@ -76,17 +102,28 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
                         save()
                 ledger.finish()
                 final = evaluate(steps) if probe.evaluated else {}
-                if start < steps:
+                if start < steps and probe.saved:
                     save()
             except BadLoss as bad:
                 raise NonFinite(explain(room, session, state, bad.step)) from None
             finally:
                 run.update(seconds=ledger.seconds)
-        if probe.trace is not None:
-            save_tensors(run.path / "trace" / "final.safetensors", room.state_tensors(state))
+        if probe.trace:
+            leave("final")
             write_json(run.path / "trace" / "batches.json", ledger.digests)
-        run.update(final=final, performance=ledger.performance())
+        run.update(final=final, performance=ledger.performance(), trace=probe.trace)
+        if probe.twin_steps:
+            train_twin(room, recipe, run.path / "trace" / "twin", probe)
     return final
+
+
+def train_twin(room, recipe, path, probe):
+    """Trains the first steps of a run's twin into a run of its own: by it another run's distance is judged."""
+    stop = min(probe.twin_steps, probe.stop or recipe.train.steps)
+    traced = tuple(step for step in probe.traced if step < stop)
+    run_training(room, recipe, path, overwrite=True, progress=False, probe=replace(
+        probe, **twin_of(recipe), stop=stop, traced=traced, twin_steps=0, evaluated=False,
+        saved=False))
 
 
 def due(done, every, steps):
@@ -149,9 +186,9 @@ class Ledger:
     def __init__(self, recipe, dataset, devices, logger, report, every, seconds=None):
         self.logger, self.report, self.every = logger, report, every or recipe.train.log_every
         rows = recipe.train.global_batch
-        self.units, self.unit = rows * (dataset.example_shape[0] if dataset.kind == "text" else 1), unit(dataset)
+        self.units, self.unit = positions(recipe), unit(dataset)
         self.flops = rows * train_flops(recipe.model, dataset.classes, dataset.example_shape)
-        self.peak, self.peak_from = peak_flops(devices.kind, recipe.train.precision)
+        self.peak, self.peak_from = peak_flops(devices.kind, recipe.train.precision, len(devices.names))
         kinds = ("compile", "train", "data_wait", "evaluate", "checkpoint", "trace")
         self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
         self.compiled, self.begun, self.in_flight = None, None, None

@@ -28,14 +28,14 @@ def measure_start(room, recipe):
     with room.numerics(recipe):
         session = open_session(room, recipe)
         batch = next(training_batches(session.dataset, recipe, 0, 1))[1]
-        BENCHES[recipe.hash] = bench = Bench(session, session.state, 0, batch)
+        BENCHES[recipe] = bench = Bench(session, session.state, 0, batch)
         bare(recipe, bench, 2)
 
 
 def measure_steps(room, recipe, kind, count):
     """Seconds of each of `count` steps: of "bare" steps over one resident batch or of the trainer's "loop"."""
     with room.numerics(recipe):
-        return {"bare": bare, "loop": loop}[kind](recipe, BENCHES[recipe.hash], count)
+        return {"bare": bare, "loop": loop}[kind](recipe, BENCHES[recipe], count)
 
 
 def bare(recipe, bench, count):
@@ -64,7 +64,7 @@ def loop(recipe, bench, count):
 
 def measure_data(room, recipe, count):
     """Seconds a batch of the data pipeline with nobody waiting for it."""
-    dataset = BENCHES[recipe.hash].session.dataset
+    dataset = BENCHES[recipe].session.dataset
     start = time.perf_counter()
     for _ in training_batches(dataset, recipe, 0, count):
         pass

@@ -158,6 +158,14 @@ class Jax(Section):
     remat: Literal["none", "dots", "full"] = Field("none", description="what the backward pass recomputes")
 
 
+class Devices(Section):
+    """Where a training runs: never changes what is computed, and stays out of the recipe's hash, so that a run may go
+    on elsewhere."""
+
+    data: Count = Field(1, description="devices that share each batch; 0: all there are")
+    virtual: Count = Field(0, description="devices to make of one CPU; 0: none, take what is there")
+
+
 class Margin(Section):
     """The largest differences between backends in final held-out metrics that do not matter (P7)."""
 
@@ -180,6 +188,7 @@ class Recipe(Section):
     train: Train = Train()
     keras: Keras = Keras()
     jax: Jax = Jax()
+    devices: Devices = Devices()
     compare: Compare = Compare()
 
     @model_validator(mode="after")
@@ -203,9 +212,16 @@ class Recipe(Section):
 
     @property
     def hash(self):
-        """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
+        whatever the devices."""
+        return digest(self.model_dump(mode="json", exclude={"devices"}))
+
+    @property
+    def meaning(self):
+        """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
+        outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
+                   "train": {"log_every", "eval_every", "save_every", "keep"}}
+        return digest(self.model_dump(mode="json", exclude=outward))
 
     def with_values(self, **sections):
         """A validated copy with some values replaced: `recipe.with_values(train={"steps": 5})`."""
@@ -215,9 +231,19 @@ class Recipe(Section):
         return Recipe.model_validate(values)
 
 
+def digest(values):
+    """SHA-256 (hex) of values as canonical JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def micro_batch(recipe):
     """Rows of one micro-batch, over all devices."""
     return recipe.train.global_batch // recipe.train.accumulate
+
+
+def positions(recipe):
+    """Labels of one update: tokens of text, or images."""
+    return recipe.train.global_batch * (recipe.data.sequence if recipe.model.family == "decoder" else 1)
 
 
 def master_dtype(recipe):

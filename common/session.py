@@ -21,6 +21,7 @@ class Room:
     make_step: Callable  # (recipe, state, devices) -> (state, number, batch) -> (state, metrics)
     make_evaluate: Callable  # (recipe, state, devices) -> (state, batches) -> summed statistics
     make_step_tensors: Callable  # (recipe, state, devices) -> (state, number, batch) -> {"logits", "gradients/NAME"...}
+    make_sketch: Callable  # (recipe, state, devices) -> (state) -> {"weights/NAME", "m/NAME", ...: sketch}
     make_step_taps: Callable  # (recipe, dataset, state, devices) -> (state, number, batch, teacher) -> {"loss/loss"...}
     state_tensors: Callable  # (state) -> {"weights/NAME", "m/NAME", ...: array}
     shared_tensors: Callable  # (recipe) -> {what: array} that the backends must share bit for bit
@@ -39,6 +40,7 @@ class Session:
     step: Callable
     evaluate: Callable
     step_tensors: Callable
+    sketch: Callable
     step_taps: Callable
 
 
@@ -47,16 +49,16 @@ def open_session(room, recipe, dither=0.0):
 
     An earlier session of the recipe gives its compiled functions, and its state is gone.
     """
-    old = SESSIONS.pop((room, recipe.hash), None)
+    old = SESSIONS.pop((room, recipe), None)
     if old:
         session = replace(old, state=room.new_state(recipe, old.dataset, old.devices, dither, old.state))
     else:
         dataset, devices = open_dataset(recipe), room.open_devices(recipe)
         state = room.new_state(recipe, dataset, devices, dither)
         session = Session(dataset, devices, state, *(make(recipe, state, devices) for make in (
-            room.make_step, room.make_evaluate, room.make_step_tensors)),
+            room.make_step, room.make_evaluate, room.make_step_tensors, room.make_sketch)),
             room.make_step_taps(recipe, dataset, state, devices))
-    SESSIONS[room, recipe.hash] = session
+    SESSIONS[room, recipe] = session
     while len(SESSIONS) > KEPT:
         del SESSIONS[next(iter(SESSIONS))]
     return session

@@ -5,7 +5,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from common.errors import BadInput
-from common.run import write_bytes
+from common.run import place, write_bytes
 
 
 def save_tensors(path, tensors):
@@ -17,7 +17,7 @@ def save_tensors(path, tensors):
 def load_tensors(path):
     """{name: NumPy array} of a safetensors file; raises BadInput where it is missing or torn."""
     try:
-        return safetensors.load_file(path)
+        return safetensors.load(place(path).read_bytes())
     except (OSError, TypeError, ValueError, SafetensorError) as error:
         raise BadInput(f"{path}: not a whole safetensors file: {error}") from None
 

@@ -12,14 +12,15 @@ from common.synthetic import synthetic_gradients
 from common.tensors import load_tensors, save_tensors
 
 
-def contract(room, recipe):
-    """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is."""
+def contract(room, recipe, weights=True):
+    """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is; first
+    weights too large to copy may be left out."""
     with room.numerics(recipe):
         session = open_session(room, recipe)
-        tensors = {name: x for name, x in room.state_tensors(session.state).items() if name.startswith("weights/")}
-        tensors |= room.shared_tensors(recipe)
+        state = room.state_tensors(session.state) if weights else {}
+        tensors = {name: x for name, x in state.items() if name.startswith("weights/")} | room.shared_tensors(recipe)
     batches = itertools.islice(training_batches(session.dataset, recipe, 0, recipe.train.steps), 3)
-    return {"recipe": recipe.hash, "data": digest_of_manifest(session.dataset.manifest),
+    return {"recipe": recipe.meaning, "data": digest_of_manifest(session.dataset.manifest),
             **{f"batch {step}": digest for step, _, digest in batches},
             **{name: hashlib.sha256(np.ascontiguousarray(x)).hexdigest() for name, x in tensors.items()}}
 

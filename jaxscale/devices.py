@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from common.errors import MissingEnvironment
+from common.errors import BadInput, MissingEnvironment
+from common.recipe import micro_batch
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,26 @@ class Devices:
 
 
 def open_devices(recipe):
-    """The devices that a recipe trains on: JAX's first, whatever its platform.
+    """The devices that a recipe trains on: JAX's first `devices.data`, whatever their platform, in a mesh that splits
+    each batch.
 
-    Raises MissingEnvironment where JAX finds no device.
+    Raises MissingEnvironment where JAX finds too few devices, BadInput where they do not divide a micro-batch.
     """
+    wanted, virtual, rows = recipe.devices.data, recipe.devices.virtual, micro_batch(recipe)
     try:
-        first = jax.devices()[:1]
+        if virtual:
+            jax.config.update("jax_num_cpu_devices", virtual)
+        found = jax.devices()
     except RuntimeError as error:
-        raise MissingEnvironment(f"JAX finds no device ({error}): run `twinscale doctor`") from None
-    return Devices(jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=first))
+        raise MissingEnvironment(f"JAX gives no devices ({error}): run `twinscale doctor`") from None
+    count = wanted or len(found)
+    if count > len(found):
+        raise MissingEnvironment(f"devices.data={count}, but JAX finds {len(found)} ({found[0].platform}): set "
+                                 f"devices.data={len(found)}, or devices.virtual={count} to make them of one CPU")
+    if rows % count:
+        raise BadInput(f"devices.data={count} does not divide the {rows} rows of a micro-batch (train.global_batch / "
+                       f"train.accumulate): take a multiple of {count}")
+    return Devices(jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=found[:count]))
 
 
 def place(devices, batch):

@@ -1,6 +1,8 @@
 """What a comparison asks of this backend alone: tensors of one step, shared tensors, the optimizer under given
 gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from flax import nnx
 from common import bits as shared_bits
 from common.places import places
 from common.recipe import master_dtype
+from common.sketch import sketch
 from common.tensors import named_arrays
 from jaxscale import bits, optimizer, train
 from jaxscale.devices import place
@@ -16,10 +19,10 @@ from jaxscale.models import build, by_path, canonical_variables, merge
 from jaxscale.taps import tapped
 
 
-def make_step_tensors(recipe, state, devices):
+def make_step_tensors(recipe, state, devices, jit=jax.jit):
     """What one step computes before its update: (state, number, batch) to {"logits", "loss", "gradients/NAME": array}.
 
-    NumPy arrays, in the order of computation. The gradients are of the mean loss, not clipped.
+    NumPy arrays, in the order of computation. The gradients are of the mean loss, not clipped. `jit` compiles it.
     """
 
     def compute(state, number, batch):
@@ -28,29 +31,65 @@ def make_step_tensors(recipe, state, devices):
         model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
         logits = model(train.model_inputs(recipe, batch, key), training=True)
         gradients, _, sums = train.sum_gradients(recipe, state, number, batch)
-        return logits, sums, gradients
+        return logits, sums, canonical_variables(gradients)
 
-    compiled = jax.jit(compute, in_shardings=(devices.state, None, devices.batch), out_shardings=devices.state)
+    compiled = jit(compute, in_shardings=(devices.state, None, devices.batch), out_shardings=devices.state)
+
     def step_tensors(state, number, batch):
-        logits, sums, gradients = compiled(state, jnp.int32(number), place(devices, batch))
-        weight, named = np.asarray(sums["weight"]), canonical_variables(gradients)
-        return {"logits": np.asarray(logits), "loss": np.asarray(sums["loss"] / sums["weight"]),
-                **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype) for name, g in named.items()}}
+        return named_tensors(*compiled(state, jnp.int32(number), place(devices, batch)))
 
     return step_tensors
 
 
-def make_step_taps(recipe, dataset, state, devices):
+def named_tensors(logits, sums, gradients):
+    """{"logits", "loss", "gradients/NAME": NumPy array} of logits, summed statistics, and gradients of the sum."""
+    weight = np.asarray(sums["weight"])
+    return {"logits": np.asarray(logits), "loss": np.asarray(sums["loss"] / sums["weight"]),
+            **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype) for name, g in gradients.items()}}
+
+
+def make_step_taps(recipe, dataset, state, devices, jit=jax.jit):
     """One step place by place: (state, number, batch, teacher) to {"forward/PLACE", "backward/PLACE", "loss/SUM",
     "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
 
     With a teacher, such a dict of another backend, every place goes on with the teacher's output and every operation
     goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers.
-    Micro-batches are taken as one batch.
+    Micro-batches are taken as one batch. `jit` compiles it.
     """
-    known = places(recipe.model)
-    flat = recipe.with_values(jax={"scan": False, "remat": "none"})  # places under a scan have no names of their own
-    graph, _ = build(flat, dataset.classes, dataset.example_shape)
+    # Places under a scan have no names of their own.
+    flat = recipe.model_copy(update={"jax": recipe.jax.model_copy(update={"scan": False, "remat": "none"})})
+    graph = functools.cache(lambda: build(flat, dataset.classes, dataset.example_shape)[0])
+
+    def objective(weights, running, number, batch, hook):
+        variables = {name: nnx.Param(x) for name, x in weights.items()}
+        model = merge(graph(), variables | {name: nnx.BatchStat(x) for name, x in running.items()})
+        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+        with tapped(model, hook):
+            logits = model(train.model_inputs(recipe, batch, key), training=True)
+        total, sums = train.loss_sums(recipe, logits, batch)
+        return total, (sums, train.running_of(model))
+
+    taps = taps_of(objective, places(recipe.model))
+
+    def compute(state, number, batch, teacher):
+        return taps(canonical_variables(state.weights), canonical_variables(state.running), number, batch, teacher)
+
+    compiled = jit(compute)
+
+    def step_taps(state, number, batch, teacher=None):
+        return named_arrays(compiled(state, jnp.int32(number), place(devices, batch), teacher))
+
+    return step_taps
+
+
+def taps_of(objective, known):
+    """(weights, running, number, batch, teacher) to {group: {name: tensor}} of `make_step_taps`.
+
+    Args:
+      objective: (weights, running, number, batch, hook) to (the summed loss, (statistics, running statistics after)),
+        the weights and the running statistics by canonical name.
+      known: the names of the places to tap.
+    """
 
     def forward(weights, zeros, running, number, batch, teacher):
         outputs = {}
@@ -66,27 +105,33 @@ def make_step_taps(recipe, dataset, state, devices):
             taught = (teacher[f"{way}/{place}"].astype(x.dtype) for way in ("forward", "backward"))
             return follow(x, zeros[place], *taught)
 
-        variables = {name: nnx.Param(x) for name, x in weights.items()}
-        model = merge(graph, variables | {name: nnx.BatchStat(x) for name, x in running.items()})
-        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
-        with tapped(model, hook):
-            logits = model(train.model_inputs(recipe, batch, key), training=True)
-        total, sums = train.loss_sums(recipe, logits, batch)
-        return total, (outputs, sums, train.running_of(model))
+        total, (sums, running) = objective(weights, running, number, batch, hook)
+        return total, (outputs, sums, running)
 
-    @jax.jit
-    def compute(state, number, batch, teacher):
-        weights, running = canonical_variables(state.weights), canonical_variables(state.running)
+    def compute(weights, running, number, batch, teacher):
         shapes = jax.eval_shape(forward, weights, None, running, number, batch, None)[1][0]
         zeros = {place: jnp.zeros(x.shape, x.dtype) for place, x in shapes.items()}
         (gradients, cotangents), (outputs, sums, running) = jax.grad(forward, (0, 1), has_aux=True)(
             weights, zeros, running, number, batch, teacher)
         return {"forward": outputs, "loss": sums, "backward": cotangents, "gradients": gradients, "running": running}
 
-    def step_taps(state, number, batch, teacher=None):
-        return named_arrays(compute(state, jnp.int32(number), place(devices, batch), teacher))
+    return compute
 
-    return step_taps
+
+def make_sketch(recipe, state, devices):
+    """What stands for a state where it is too large to copy: (state) to {"GROUP/NAME": NumPy array}, as
+    `common.sketch.sketch` has it of each of `state_arrays`."""
+
+    def compute(state):
+        with jax.default_matmul_precision("highest"):
+            return {name: sketch(jnp, x) for name, x in train.state_arrays(state).items()}
+
+    compiled = jax.jit(compute, in_shardings=(devices.state,), out_shardings=devices.state)
+
+    def sketched(state):
+        return {name: np.asarray(x) for name, x in compiled(state).items()}
+
+    return sketched
 
 
 @jax.custom_vjp
@@ -107,17 +152,17 @@ def shared_tensors(recipe):
     return {"learning rates": np.asarray(table, master_dtype(recipe)), "random bits": np.asarray(drawn)}
 
 
-def clip_gradients(recipe, gradients):
+def clip_gradients(recipe, gradients, jit=lambda function: function):
     """{canonical name: NumPy array} of float64 gradients as the trainer clips them."""
-    clipped, _ = optimizer.clip({name: jnp.asarray(g, master_dtype(recipe)) for name, g in gradients.items()},
-                                recipe.optimizer.clip_norm)
+    compiled = jit(lambda gradients: optimizer.clip(gradients, recipe.optimizer.clip_norm)[0])
+    clipped = compiled({name: jnp.asarray(g, master_dtype(recipe)) for name, g in gradients.items()})
     return {name: np.asarray(g) for name, g in clipped.items()}
 
 
-def apply_gradients(recipe, state, devices, updates):
+def apply_gradients(recipe, state, devices, updates, jit=jax.jit):
     """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`."""
 
-    @jax.jit
+    @jit
     def compiled(state, gradients):
         return train.update(recipe, state, optimizer.clip(gradients, recipe.optimizer.clip_norm)[0])
 

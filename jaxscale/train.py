@@ -105,8 +105,9 @@ def sum_gradients(recipe, state, number, batch):
         running, values = one(running, part)
         return (running, jax.tree.map(jnp.add, totals, values)), None
 
-    first = one(state.running, {name: x[0] for name, x in parts.items()})
-    (running, (gradients, sums)), _ = jax.lax.scan(add, first, {name: x[1:] for name, x in parts.items()})
+    shapes = jax.eval_shape(one, state.running, {name: x[0] for name, x in parts.items()})[1]
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    (running, (gradients, sums)), _ = jax.lax.scan(add, (state.running, nothing), parts)
     return gradients, running, sums
 
 
@@ -161,9 +162,14 @@ def make_evaluate(recipe, state, devices):
     return evaluate
 
 
-def state_tensors(state):
-    """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": NumPy array}."""
+def state_arrays(state):
+    """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": array where it lies}."""
     groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer)
     groups |= {"ema": state.averages} if state.averages else {}
-    return {f"{group}/{name}": np.asarray(x) for group, tensors in groups.items()
+    return {f"{group}/{name}": x for group, tensors in groups.items()
             for name, x in canonical_variables(tensors).items()}
+
+
+def state_tensors(state):
+    """`state_arrays` as NumPy arrays."""
+    return {name: np.asarray(x) for name, x in state_arrays(state).items()}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from common.errors import MissingEnvironment
+from common.errors import BadInput, MissingEnvironment
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,10 @@ class Devices:
 def open_devices(recipe):
     """The devices that a recipe trains on; one GPU where there is one, else the CPU.
 
-    Raises MissingEnvironment where TensorFlow sees no device at all.
+    Raises MissingEnvironment where TensorFlow sees no device at all, BadInput where the recipe wants several.
     """
+    if recipe.devices.data > 1:
+        raise BadInput(f"devices.data={recipe.devices.data}: backend keras trains on one device; set devices.data=1")
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if not found:
         raise MissingEnvironment("TensorFlow sees neither a GPU nor a CPU: run `twinscale doctor`")

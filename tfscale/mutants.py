@@ -186,11 +186,11 @@ def decay_outside_trust():
 
 @change("rotary", "moment")
 def other_beta():
-    """The second moment keeps 0.999 in place of the recipe's share."""
+    """The second moment keeps 0.99 in place of the recipe's share."""
     update_step = optimizer.Lamb.update_step
 
     def with_default(self, gradient, variable, rate):
-        with patch.object(self, "beta_2", np.float64(0.999)):
+        with patch.object(self, "beta_2", np.float64(0.99)):
             update_step(self, gradient, variable, rate)
 
     with patch.object(optimizer.Lamb, "update_step", with_default):

@@ -6,7 +6,14 @@ from common.loop import run_training
 from common.session import Room
 from tfscale.checkpoint import Checkpoints
 from tfscale.devices import open_devices
-from tfscale.trace import apply_gradients, clip_gradients, make_step_taps, make_step_tensors, shared_tensors
+from tfscale.trace import (
+    apply_gradients,
+    clip_gradients,
+    make_sketch,
+    make_step_taps,
+    make_step_tensors,
+    shared_tensors,
+)
 from tfscale.train import make_evaluate, make_step, new_state, state_tensors
 
 
@@ -17,8 +24,8 @@ def numerics(recipe):
 
 ROOM = Room(backend="keras", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
             make_evaluate=make_evaluate, state_tensors=state_tensors, make_step_tensors=make_step_tensors,
-            make_step_taps=make_step_taps, shared_tensors=shared_tensors, clip_gradients=clip_gradients,
-            apply_gradients=apply_gradients, Checkpoints=Checkpoints)
+            make_sketch=make_sketch, make_step_taps=make_step_taps, shared_tensors=shared_tensors,
+            clip_gradients=clip_gradients, apply_gradients=apply_gradients, Checkpoints=Checkpoints)
 
 
 def train(recipe, run_dir, **options):

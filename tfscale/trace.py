@@ -8,6 +8,7 @@ import tensorflow as tf
 from common import bits as shared_bits
 from common.places import places
 from common.recipe import master_dtype
+from common.sketch import sketch
 from common.tensors import named_arrays
 from tfscale import bits, optimizer, train
 from tfscale.devices import add_up, place, run
@@ -83,6 +84,23 @@ def make_step_taps(recipe, dataset, state, devices):
         return named_arrays(compiled(tf.constant(number, tf.uint32), place(devices, batch), teacher))
 
     return step_taps
+
+
+def make_sketch(recipe, state, devices):
+    """What stands for a state where it is too large to copy: (state) to {"GROUP/NAME": NumPy array}, as
+    `common.sketch.sketch` has it of each of `state_arrays`."""
+
+    def replica_sketch():
+        return {name: sketch(keras.ops, tf.convert_to_tensor(v)) for name, v in train.state_arrays(state).items()}
+
+    @tf.function(jit_compile=devices.jit_compile, autograph=False)
+    def compiled():
+        return run(devices, replica_sketch)
+
+    def sketched(state):
+        return {name: x.numpy() for name, x in compiled().items()}
+
+    return sketched
 
 
 @tf.custom_gradient

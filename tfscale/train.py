@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from common import bits as shared_bits
 from common.data import input_specs
@@ -137,7 +138,7 @@ def model_inputs(recipe, batch, key):
     """What the model reads of a batch."""
     batch = {**batch, "key": key}
     specs = input_specs(recipe, batch["inputs"].shape[1:])
-    return {name: tf.cast(batch[name], dtype) for name, (_, dtype) in specs.items()}
+    return {name: ops.cast(batch[name], dtype) for name, (_, dtype) in specs.items()}
 
 
 def loss_sums(recipe, logits, batch):
@@ -145,18 +146,17 @@ def loss_sums(recipe, logits, batch):
 
     Cross-entropy against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2.
     """
-    weights = tf.cast(batch["weights"], logits.dtype)
+    weights = ops.cast(batch["weights"], logits.dtype)
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["labels"], logits)
+    losses = ops.sparse_categorical_crossentropy(batch["labels"], logits, from_logits=True)
     if smoothing:
-        uniform = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+        uniform = ops.logsumexp(logits, -1) - ops.sum(logits, -1) / logits.shape[-1]
         losses = (1 - smoothing) * losses + smoothing * uniform
     if z_loss:
-        losses += z_loss * tf.square(tf.reduce_logsumexp(logits, -1))
-    objective = tf.reduce_sum(weights * losses)
-    hits = tf.equal(tf.argmax(logits, -1, output_type=tf.int32), batch["labels"])
-    return objective, {"loss": objective, "correct": tf.reduce_sum(tf.where(hits, weights, 0)),
-                       "weight": tf.reduce_sum(weights)}
+        losses += z_loss * ops.square(ops.logsumexp(logits, -1))
+    objective = ops.sum(weights * losses)
+    hits = ops.equal(ops.argmax(logits, -1), batch["labels"])
+    return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
 
 
 def make_evaluate(recipe, state, devices):
@@ -185,10 +185,15 @@ def make_evaluate(recipe, state, devices):
     return evaluate
 
 
-def state_tensors(state):
-    """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": NumPy array}, and the step."""
-    tensors = {f"weights/{name}": v.numpy() for name, v in state.variables.items()}
+def state_arrays(state):
+    """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": variable where it lies}."""
+    arrays = {f"weights/{name}": v for name, v in state.variables.items()}
     groups = slots(state.optimizer) | ({"ema": state.averages} if state.averages else {})
     for slot, variables in groups.items():
-        tensors |= {f"{slot}/{name}": v.numpy() for name, v in zip(state.trained, variables, strict=True)}
-    return tensors
+        arrays |= {f"{slot}/{name}": v for name, v in zip(state.trained, variables, strict=True)}
+    return arrays
+
+
+def state_tensors(state):
+    """`state_arrays` as NumPy arrays."""
+    return {name: v.numpy() for name, v in state_arrays(state).items()}

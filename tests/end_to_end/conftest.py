@@ -91,9 +91,11 @@ class Opened:
 
 @pytest.fixture(scope="session")
 def room_of(tmp_path_factory):
-    """room_of("tfscale"): its ROOM. JAX keeps what it compiled for the session: the same program is compiled once."""
+    """room_of("tfscale"): its ROOM. JAX keeps what it compiled for the session: the same program is compiled once. It
+    finds four devices, of which a recipe takes one unless it says more."""
     import jax
 
+    jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     yield lambda name: importlib.import_module(f"{name}.room").ROOM
@@ -144,7 +146,7 @@ def first_step(open_room):
     known = {}
 
     def compute(name, recipe, permuted=False, optimised=False):
-        asked = name, recipe.hash, permuted, optimised
+        asked = name, recipe, permuted, optimised
         if asked not in known:
             with open_room(name, recipe, optimised) as opened:
                 batch = opened.batch(permuted=permuted)

@@ -39,7 +39,7 @@ def test_a_killed_training_resumes_bit_for_bit(backend, tmp_path):
 
     def start(run):
         return subprocess.Popen([sys.executable, "-m", "common.cli", "train", str(tmp_path / "r.toml"), "--backend",
-                                 backend, "--run", str(tmp_path / run), "--trace"], stderr=subprocess.DEVNULL)
+                                 backend, "--run", str(tmp_path / run), "--trace", "full"], stderr=subprocess.DEVNULL)
 
     assert start("whole").wait() == 0
     process, target = start("killed"), random.Random(backend).randrange(15, 85)

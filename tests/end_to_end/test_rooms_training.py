@@ -97,7 +97,7 @@ def kill_at(monkeypatch):
 
 
 def trained(room, recipe, path, **options):
-    final = run_training(room, recipe, path, probe=Probe(trace=()), progress=False, **options)
+    final = run_training(room, recipe, path, probe=Probe(trace="full"), progress=False, **options)
     return final, load_tensors(path / "trace" / "final.safetensors"), read_metrics(path), read_run(path)
 
 
@@ -124,7 +124,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, room_of,
     recipe, final, tensors, metrics, _ = straight(name)
     undo = kill_at(8)
     with pytest.raises(Killed):
-        run_training(room_of(name), recipe, tmp_path, probe=Probe(trace=()), progress=False)
+        run_training(room_of(name), recipe, tmp_path, probe=Probe(trace="full"), progress=False)
     undo()
     assert [line["step"] for line in read_metrics(tmp_path) if "train/loss" in line] == list(range(7))
     before = read_run(tmp_path)
@@ -174,7 +174,7 @@ def test_a_training_that_is_cut_short_after_its_last_step_logs_nothing_twice(str
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr("common.loop.save_tensors", dies)
-        run_training(room, recipe, tmp_path, probe=Probe(trace=()), progress=False)
+        run_training(room, recipe, tmp_path, probe=Probe(trace="full"), progress=False)
     resumed_final, resumed, resumed_metrics, info = trained(room, recipe, tmp_path)
     assert resumed_final == final and info["state"] == "finished"
     assert all(resumed[key].tobytes() == x.tobytes() for key, x in tensors.items())
@@ -259,7 +259,7 @@ def test_a_step_moves_everything_or_where_its_loss_is_not_finite_nothing(open_ro
 def test_a_training_whose_loss_is_not_finite_says_where(room_of, recipe_of, name, rate, first, tmp_path):
     recipe = recipe_of("mlp", optimizer={"learning_rate": rate}, train={"precision": "float32", "steps": 8})
     with pytest.raises(NonFinite) as caught:
-        run_training(room_of(name), recipe, tmp_path, probe=Probe(trace=(0, 1, 2, 3)), progress=False)
+        run_training(room_of(name), recipe, tmp_path, probe=Probe(trace="full", traced=(0, 1, 2, 3)), progress=False)
     said = re.fullmatch(r"step (\d+): the loss is (nan|inf); batch sha256 ([0-9a-f]{64}); first bad tensor: (\S+); .*",
                         str(caught.value))
     assert said, str(caught.value)

@@ -1,0 +1,139 @@
+"""Any two runs: a mesh against one device, a backend against the other, and what is planted between them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.runs import compare_runs
+from common.errors import DID_IT, NO, BadInput, MissingEnvironment
+from common.loop import Probe, run_training, traced_steps
+from common.run import read_run
+from common.sketch import sketch
+from common.tensors import load_tensors
+
+EPS = 2.0**-52
+
+
+def described(recipe_of, **sections):
+    return recipe_of("mlp", train={"steps": 12, "global_batch": 16, "precision": "float32"}, **sections)
+
+
+def probe(recipe, form="sketch"):
+    return Probe(trace=form, traced=traced_steps(recipe, 5), twin_steps=12, log_every=1)
+
+
+@pytest.fixture(scope="module")
+def run_of(room_of, recipe_of, tmp_path_factory):
+    """run_of("jaxscale", devices=4): the directory of a traced training, once a session."""
+    known = {}
+
+    def make(name, devices=1, form="sketch", change=None):
+        asked = name, devices, form, change
+        if asked not in known:
+            recipe, room = described(recipe_of, devices={"data": devices}), room_of(name)
+            known[asked] = tmp_path_factory.mktemp("runs") / f"{name}-{devices}-{form}-{change}"
+            run_training(room, recipe, known[asked], probe=probe(recipe, form), progress=False)
+        return known[asked]
+
+    return make
+
+
+def verdict_of(out):
+    return json.loads((out / "verdict.json").read_text())
+
+
+def test_four_devices_train_as_one_does(run_of, tmp_path):
+    assert compare_runs(run_of("jaxscale"), run_of("jaxscale", devices=4), tmp_path / "out") == DID_IT
+    verdict = verdict_of(tmp_path / "out")
+    assert [rung["name"] for rung in verdict["rungs"]] == ["P0", "P2", "P6"]
+    assert len(verdict["devices"]["b"]) == 4 and ["devices.data", "1", "4"] in verdict["differences"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "4 devices" in page and "P6" in page
+    losses = verdict["curves"]["float32"]
+    assert losses["a"] != losses["b"]  # else there would be nothing to judge
+
+
+def test_backends_are_compared_in_the_form_that_both_left(run_of, tmp_path):
+    assert compare_runs(run_of("jaxscale"), run_of("tfscale", form="full"), tmp_path / "out") == DID_IT
+    verdict = verdict_of(tmp_path / "out")
+    assert verdict["rungs"][-1]["name"] == "P5" and any("sketches" in limit for limit in verdict["limits"])
+
+
+@pytest.mark.parametrize("form", ["sketch", "full"])
+def test_a_planted_error_is_found_at_its_first_step(run_of, room_of, recipe_of, tmp_path, form):
+    from common import session
+    from jaxscale.mutants import MUTANTS
+
+    recipe = described(recipe_of)
+    session.SESSIONS.clear()
+    with MUTANTS["adam_epsilon"].plant():
+        run_training(room_of("jaxscale"), recipe, tmp_path / "planted", probe=probe(recipe, form), progress=False)
+    session.SESSIONS.clear()
+    assert compare_runs(run_of("tfscale", form="full"), tmp_path / "planted", tmp_path / "out") == NO
+    cause = verdict_of(tmp_path / "out")["cause"]
+    assert cause["step"] == 1 and cause["where"].startswith("weights/")
+
+
+def test_what_cannot_be_compared_says_what_to_do(run_of, room_of, recipe_of, tmp_path):
+    recipe = described(recipe_of)
+    run_training(room_of("jaxscale"), recipe, tmp_path / "plain", progress=False)
+    with pytest.raises(BadInput, match="plain: has no trace; train it with"):
+        compare_runs(run_of("jaxscale"), tmp_path / "plain", tmp_path / "out")
+    with pytest.raises(BadInput, match="not a run"):
+        compare_runs(tmp_path, run_of("jaxscale"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trace_holds_its_twin_and_leaves_the_run_as_it_was(run_of, room_of, recipe_of, tmp_path):
+    recipe, traced = described(recipe_of), run_of("jaxscale")
+    run_training(room_of("jaxscale"), recipe, tmp_path / "plain", probe=Probe(trace="full"), progress=False)
+    plain, final = (load_tensors(path / "trace" / "final.safetensors") for path in (tmp_path / "plain", traced))
+    assert {name: sketch(np, x)[1] for name, x in plain.items()} == {name: x[1] for name, x in final.items()}
+    twin = read_run(traced / "trace" / "twin")
+    assert twin["state"] == "finished" and not any((traced / "trace" / "twin" / "checkpoints").glob("*"))
+
+
+# ---- meshes
+
+
+@pytest.mark.parametrize("family,sections", [
+    ("decoder", {"model": {"dropout": 0.25, "layers": 1}, "train": {"accumulate": 2}}), ("convnet", {})])
+def test_a_step_is_the_same_over_four_devices(first_step, recipe_of, family, sections):
+    """Sums over N positions in another order: apart by no more than their roundings walk, 16 sqrt(N) eps."""
+    recipes = [recipe_of(family, devices={"data": devices}, **sections) for devices in (1, 4)]
+    (_, batch, one), (_, _, four) = (first_step("jaxscale", recipe) for recipe in recipes)
+    bound = 16 * np.sqrt(np.prod(batch["inputs"].shape[:3])) * EPS
+    kernels = [name for name in one if not name.endswith("key.bias")]  # a null direction
+    assert max(np.abs(four[name] - one[name]).max() / np.abs(one[name]).max() for name in kernels) < bound
+    assert any((four[name] != one[name]).any() for name in kernels)
+
+
+def test_a_mesh_that_does_not_fit_is_refused(room_of, recipe_of):
+    open_devices = room_of("jaxscale").open_devices
+    with pytest.raises(BadInput, match="devices.data=4 does not divide the 2 rows of a micro-batch"):
+        open_devices(recipe_of("mlp", devices={"data": 4}, train={"accumulate": 4}))
+    with pytest.raises(MissingEnvironment, match="devices.data=64, but JAX finds 4"):
+        open_devices(recipe_of("mlp", devices={"data": 64}, train={"global_batch": 64}))
+    with pytest.raises(BadInput, match="devices.data=4: backend keras trains on one device"):
+        room_of("tfscale").open_devices(recipe_of("mlp", devices={"data": 4}))
+
+
+def test_where_a_run_trains_is_not_what_it_trains(recipe_of):
+    one, four = (recipe_of("mlp", devices={"data": devices}) for devices in (1, 4))
+    assert one.hash == four.hash and one.meaning == four.meaning and one != four
+    other = recipe_of("mlp", optimizer={"beta2": 0.9})
+    assert other.meaning != one.meaning and recipe_of("mlp", train={"log_every": 3}).meaning == one.meaning
+
+
+@pytest.mark.parametrize("shape", [(33,), (16, 24), (3, 3, 4, 8)])
+def test_sketches_are_the_same_in_both_frameworks(shape):
+    """Float32 sums of n products: apart by no more than their roundings walk, 16 sqrt(n) eps of the norm."""
+    import jax.numpy as jnp
+    import keras
+
+    x = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    wanted = sketch(np, x.astype(np.float64))
+    bound = 16 * np.sqrt(x.size) * 2.0**-23 * wanted[0]
+    for found in (sketch(jnp, jnp.asarray(x)), sketch(keras.ops, keras.ops.convert_to_tensor(x))):
+        assert np.abs(np.asarray(found) - wanted).max() < bound
