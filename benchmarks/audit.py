@@ -117,10 +117,9 @@ def untouched(recipe, worker, out):
     """All that one backend leaves with nothing planted, for trials of the other to be judged and placed against."""
     comparison.collect(recipe, worker, out, quiet=True)
     for number in range(recipe.train.steps):
-        worker.ask("step_taps", recipe, path=taps_path(out, worker.backend, number), number=number)
+        comparison.leave_taps(worker, recipe, out, number)
     for variant in optimizer_variants(recipe).values():
-        worker.ask("optimizer_steps", variant, path=variant_path(out, worker.backend, variant),
-                   updates=comparison.UPDATES)
+        comparison.leave_optimizer(worker, variant, out)
 
 
 def trial(planned, recipe, worker, out, advance):
@@ -135,13 +134,12 @@ def trial(planned, recipe, worker, out, advance):
                 (path / folder / entry.name).symlink_to(entry.absolute())
 
     def taps(number):
-        taught = taps_path(path, backend, number)
-        worker.ask("step_taps", recipe, path=taught, number=number, teacher=taps_path(base, other, number))
-        return load_tensors(taps_path(base, other, number)), load_tensors(taught)
+        teacher = comparison.taps_path(base, other, recipe, number)
+        return load_tensors(teacher), load_tensors(comparison.leave_taps(worker, recipe, path, number, teacher))
 
     def optimizer(variant):
-        worker.ask("optimizer_steps", variant, path=variant_path(path, backend, variant), updates=comparison.UPDATES)
-        return {b: load_tensors(variant_path(path, b, variant)) for b in ROOMS}
+        comparison.leave_optimizer(worker, variant, path)
+        return {b: load_tensors(comparison.optimizer_path(path, b, variant)) for b in ROOMS}
 
     try:
         worker.ask("plant", change=planned["name"])
@@ -183,11 +181,3 @@ def lines(found):
         table.append(f"{row['name']:<28}{row['backend']:<7}{verdict:<12}{signal:>9}  {said}{wanted}")
     return [*table, f"{found['mutants']} mutants, {found['caught']} caught, {found['placed']} placed; "
             f"{found['neutral']} harmless changes, {found['flagged']} flagged; {found['seconds']:.0f} s"]
-
-
-def taps_path(out, backend, number):
-    return out / "tensors" / f"taps-{backend}-{number}.safetensors"
-
-
-def variant_path(out, backend, variant):
-    return out / "tensors" / f"optimizer-{backend}-{variant.hash[:12]}.safetensors"

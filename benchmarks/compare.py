@@ -13,6 +13,7 @@ from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, see
 from benchmarks.output import CHECKS, clear, tell
 from benchmarks.placing import first_cause
 from benchmarks.report import write_report
+from benchmarks.swap import swap_table
 from benchmarks.throughput import side_by_side
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
@@ -30,12 +31,13 @@ RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 SKIPPED = {"P1": "`--operations` measures every operation against wide references",
            "P5": "in float64 it is P4",
-           "P6": "one device for each backend",
+           "P6": "one device for each backend; `twinscale compare-runs` compares meshes",
            "P7": "one seed; `--outcome SEEDS=4` trains from several",
            "P8": "`twinscale audit` plants errors"}
 
 
-def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False):
+def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
+            swap=False):
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
     or 3 where the twins part at once, or the seeds were too few, and the answer stays open.
 
@@ -47,6 +49,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
       operations: measure every operation against wide references too (P1).
       seeds: train from so many seeds, and test the final metrics for equivalence (P7).
       place: where they disagree, look for the first operation that does.
+      swap: run each program under the other's runtime too, to tell the program's part from the runtime's.
     Raises: BadInput before anything is compiled or written.
     """
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
@@ -72,6 +75,10 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             tell("both", verdict["cause"]["sentence"])
         tell("both", "step times side by side")
         verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
+        if swap:
+            tell("both", "each program under the other's runtime")
+            verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
+            tell("both", verdict["swap"]["sentence"])
     verdict |= circumstances(recipe, dataset, out, plant, verdict["rungs"])
     tell("both", "report")
     for rung in verdict["rungs"]:
@@ -115,16 +122,12 @@ def find_cause(recipe, dataset, out, verdict, workers):
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
 
     def taps(number):
-        paths = {b: out / "tensors" / f"taps-{b}-{looked.train.precision}-{number}.safetensors" for b in ROOMS}
-        workers["keras"].ask("step_taps", looked, path=paths["keras"], number=number)
-        workers["jax"].ask("step_taps", looked, path=paths["jax"], number=number, teacher=paths["keras"])
-        return tuple(load_tensors(path) for path in paths.values())
+        teacher = leave_taps(workers["keras"], looked, out, number)
+        return load_tensors(teacher), load_tensors(leave_taps(workers["jax"], looked, out, number, teacher))
 
     def optimizer(variant):
         wide = variant.with_values(train={"precision": "float64"})
-        paths = {b: out / "tensors" / f"optimizer-{b}-{wide.hash[:12]}.safetensors" for b in ROOMS}
-        each(workers, lambda w: w.ask("optimizer_steps", wide, path=paths[w.backend], updates=UPDATES))
-        return {b: load_tensors(path) for b, path in paths.items()}
+        return {b: load_tensors(path) for b, path in each(workers, lambda w: leave_optimizer(w, wide, out)).items()}
 
     found = first_cause(looked, summed_positions(recipe, dataset), out, verdict, taps, optimizer)
     return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
@@ -179,7 +182,7 @@ def collect(recipe, worker, out, quiet=False):
     precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
     say(worker.backend, "contract and optimizer")
     write_json(out / "tensors" / f"contract-{worker.backend}.json", worker.ask("contract", recipe))
-    worker.ask("optimizer_steps", semantic, path=optimizer_path(out, worker.backend), updates=UPDATES)
+    leave_optimizer(worker, semantic, out)
     for described in ([] if precision == "float64" else [semantic]) + [recipe]:
         steps = recipe.train.steps if described is recipe else float64_steps(recipe)
         for run, twin in pair(worker.backend):
@@ -199,7 +202,7 @@ def judge(recipe, dataset, out):
     first = {each.train.precision: {run: load_tensors(first_step_path(out, run, each)) for run in RUNS}
              for each in (semantic, recipe)}
     gradient, null = ladder.gradient_rung(first, precision, summed_positions(recipe, dataset))
-    states = {b: load_tensors(optimizer_path(out, b)) for b in ROOMS}
+    states = {b: load_tensors(optimizer_path(out, b, semantic)) for b in ROOMS}
     rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states)]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
@@ -213,10 +216,19 @@ def judge(recipe, dataset, out):
             "horizon": curves[precision]["horizon"], "sentence": sentence(rungs, precision, curves),
             "curves": curves, "null_directions": sorted(null),
             "tensors": worst_tensors(gradient, semantics, float64_steps(recipe)),
+            "own_float64": {b: own_distance(first[precision][b], first["float64"][b], null) for b in ROOMS}
+            if precision != "float64" else None,
             "held_out": {b: info["final"] for b, info in finished.items()},
             "performance": {b: info["performance"] for b, info in finished.items()},
             "versions": {b: info["versions"] for b, info in finished.items()},
             "devices": {b: info["devices"] for b, info in finished.items()}}
+
+
+def own_distance(rounded, wide, null):
+    """The tensor of a first step that is furthest from the same backend's float64: {"worst", "tensor"}."""
+    worst, name = max((ladder.difference(rounded[name], wide[name]), name) for name in wide
+                      if ladder.bare(name) not in null)
+    return {"worst": worst, "tensor": ladder.bare(name)}
 
 
 def worst_tensors(gradient, semantics, steps, most=24):
@@ -261,8 +273,27 @@ def first_step_path(out, run, recipe):
     return out / "tensors" / f"first-step-{run}-{recipe.train.precision}.safetensors"
 
 
-def optimizer_path(out, backend):
-    return out / "tensors" / f"optimizer-{backend}.safetensors"
+def optimizer_path(out, backend, recipe):
+    return out / "tensors" / f"optimizer-{backend}-{recipe.hash[:12]}.safetensors"
+
+
+def taps_path(out, backend, recipe, number):
+    return out / "tensors" / f"taps-{backend}-{recipe.train.precision}-{number}.safetensors"
+
+
+def leave_optimizer(worker, recipe, out):
+    """Has a backend leave its optimizer's first updates in `out`; returns the file."""
+    path = optimizer_path(out, worker.backend, recipe)
+    worker.ask("optimizer_steps", recipe, path=path, updates=UPDATES)
+    return path
+
+
+def leave_taps(worker, recipe, out, number, teacher=None):
+    """Has a backend leave what every place makes of a step, by the numbers in file `teacher` where there is one;
+    returns the file."""
+    path = taps_path(out, worker.backend, recipe, number)
+    worker.ask("step_taps", recipe, path=path, number=number, **({"teacher": teacher} if teacher else {}))
+    return path
 
 
 def pair(backend):

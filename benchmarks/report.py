@@ -90,6 +90,7 @@ def _view(verdict):
         "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1} for t in tensors[:WORST_TENSORS]],
         "bisect": bool(rungs) and not verdict.get("agrees") and not verdict.get("sides"),
         "tensors_words": report_words.tensor_words(tensors) if tensors else None,
+        "own_words": report_words.own_words(verdict, sides) if verdict.get("own_float64") else None,
         "swap": _swap(verdict.get("swap") or {}),
         "mfu": " and ".join(sorted({s["mfu_convention"] for s in performance.values() if s.get("mfu_convention")})),
         "performance_rows": _performance_rows(performance, sides),
@@ -179,6 +180,7 @@ def _performance_rows(performance, sides):
             ("interval of the median, ms", "step_ms_interval"),
             (f"throughput, {' or '.join(units)}", "throughput"), ("MFU", "mfu"),
             ("bare step median, ms", "bare_step_ms_median"), ("loop overhead", "loop_overhead_percent"),
+            ("a sketch, of a bare step", "sketch_percent"),
             ("data faster than model", "data_ratio")]
     compared = {"compile_seconds", "step_ms_median", "throughput", "bare_step_ms_median"}
     table = []
@@ -199,7 +201,7 @@ def _performance_cell(key, value):
         return interval(value)
     if key == "mfu":
         return "refused: above 100 %" if as_float(value) > 1 else f"{sig(100 * as_float(value))} %"
-    if key == "loop_overhead_percent":
+    if key.endswith("_percent"):
         return f"{sig(value)} %"
     return sig(value, 3) + (" ×" if key == "data_ratio" else "")
 

@@ -155,6 +155,15 @@ def tensor_words(tensors):
     return words + (f"Above the bound: {number(above)}." if above else "None is above its bound.")
 
 
+def own_words(verdict, sides):
+    """How far each side's working precision is from its own float64: the further one rounds more."""
+    own = verdict["own_float64"]
+    parts = [f"{label} {sig(own[side].get('worst'))} (`{own[side].get('tensor')}`)" for side, label in sides.items()
+             if side in own]
+    return (f"The first step in {verdict.get('precision')} against the same side's float64, at the tensor furthest off:"
+            f" {', '.join(parts)}.")
+
+
 def step_words(performance, sides):
     words = []
     for side, measured in performance.items():

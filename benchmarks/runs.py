@@ -158,13 +158,14 @@ def state_checks(step, precision, states, differ):
     its group. Null directions, whose first moment is rounding alone, are judged in it against the largest."""
     null = null_directions(states, differ)
     twins = [side for side in SIDES if f"{side}-twin" in states]
-    names = [name for name in states["a"] if ladder.bare(name) not in null]
+    names = [name for name in states["a"] if name in states["b"] and ladder.bare(name) not in null]
     noise = {}
     for name in names:
         apart = max(differ(states[f"{side}-twin"][name], states[side][name]) for side in twins)
         noise[group(name)] = max(apart, noise.get(group(name), 0.0))
-    source = f"4 x the {precision} twin's noise in this group after {step} updates"
-    checks = [ladder.check(f"{precision}, after {step} updates", differ(states["b"][name], states["a"][name]),
+    after = f"after {step} update" + "s" * (step != 1)
+    source = f"4 x the {precision} twin's noise in this group {after}"
+    checks = [ladder.check(f"{precision}, {after}", differ(states["b"][name], states["a"][name]),
                            4 * noise[group(name)], name, source) for name in names]
     largest = max((size(x) for name, x in states["a"].items() if group(name) == "m"), default=0.0)
     for name in (f"m/{name}" for name in sorted(null)):

@@ -23,12 +23,13 @@ def side_by_side(recipe, workers, performance):
             for kind in list(kinds)[:: -1 if turn % 2 else 1]:
                 kinds[kind].append(workers[backend].ask("measure_steps", recipe, kind=kind, count=STEPS))
     return {backend: performance[backend] | summary(performance[backend], **rounds[backend],
+                                                    sketches=worker.ask("measure_sketch", recipe, count=20),
                                                     data=worker.ask("measure_data", recipe, count=200))
             for backend, worker in workers.items()}
 
 
-def summary(before, bare, loop, data):
-    """What the rounds say: lists of seconds a step, a list for each round, and the seconds of a batch."""
+def summary(before, bare, loop, sketches, data):
+    """What the rounds say: lists of seconds a step, a list for each round, seconds of sketches and of one batch."""
     loops, bares = np.concatenate(loop), np.concatenate(bare)
     low, median, high = (1e3 * float(x) for x in np.percentile(loops, [25, 50, 75]))
     ratios = [np.median(b) / np.median(a) for a, b in zip(bare, loop, strict=True)]
@@ -36,4 +37,5 @@ def summary(before, bare, loop, data):
     return {"step_ms": [1e3 * float(x) for x in loops], "step_ms_median": median, "step_ms_interval": [low, high],
             "throughput": before["throughput"] * speed, "mfu": before["mfu"] * speed,
             "bare_step_ms_median": 1e3 * float(np.median(bares)),
-            "loop_overhead_percent": 100 * (float(np.median(ratios)) - 1), "data_ratio": float(np.median(bares)) / data}
+            "loop_overhead_percent": 100 * (float(np.median(ratios)) - 1), "data_ratio": float(np.median(bares)) / data,
+            "sketch_percent": 100 * float(np.median(sketches) / np.median(bares))}

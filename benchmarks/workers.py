@@ -11,6 +11,7 @@ from threading import Thread
 from common.errors import BAD_INPUT, MISSING, BadInput, MissingEnvironment, TwinscaleError
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
+SWAPPED = {"keras on jax": "swap.keras_on_jax", "flax on tensorflow": "swap.flax_on_tensorflow"}
 # Keras on TensorFlow and quiet; and on a GPU, two processes that leave each other room.
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -18,12 +19,12 @@ STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000")
 
 
 class Worker:
-    """One backend's process."""
+    """One backend's process: its name, and the module that runs."""
 
-    def __init__(self, backend, environment=None):
+    def __init__(self, backend, environment=None, module=None):
         self.backend = backend
-        self.process = subprocess.Popen([sys.executable, "-m", ROOMS[backend]], text=True, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        self.process = subprocess.Popen([sys.executable, "-m", module or ROOMS[backend]], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env={**os.environ, **ENVIRONMENT, **(environment or {})})
         self.messages = Thread(target=self.forward, daemon=True)
         self.messages.start()
@@ -70,10 +71,10 @@ def each(workers, function):
 
 
 @contextmanager
-def open_workers(environment=None):
-    """{backend: Worker} of both backends, with more of an environment where it is given; the frameworks are imported
-    side by side."""
-    workers = {backend: Worker(backend, environment) for backend in ROOMS}
+def open_workers(environment=None, rooms=ROOMS):
+    """{backend: Worker} of both backends, or of other `rooms` by name, with more of an environment where it is given;
+    the frameworks are imported side by side."""
+    workers = {backend: Worker(backend, environment, module) for backend, module in rooms.items()}
     try:
         yield workers
     finally:

@@ -74,6 +74,7 @@ def compare(
     overwrite: Overwrite = False,
     precision: Precision = None,
     place: Annotated[bool, typer.Option("--place", help="Where they disagree, look for the first cause.")] = False,
+    swap: Annotated[bool, typer.Option("--swap", help="Run each program under the other's runtime too.")] = False,
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     plant: Annotated[str | None, typer.Option(metavar="BACKEND:MUTANT", hidden=True)] = None,
@@ -86,6 +87,7 @@ def compare(
     Examples:
       twinscale compare recipes/decoder-stdlib.toml --out build/demo
       twinscale compare recipes/mlp-digits.toml --outcome SEEDS=4 --out build/mlp
+      twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
     from common.recipe_file import load
@@ -94,7 +96,7 @@ def compare(
     described = load(recipe, _overrides(overrides, precision))
     seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
-                                               operations=operations, seeds=seeds, place=place)
+                                               operations=operations, seeds=seeds, place=place, swap=swap)
     if code == NO and not place:
         _next("bisect", out)
     elif (report := directory(out) / "report.html").exists():

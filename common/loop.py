@@ -240,7 +240,8 @@ class Ledger:
             raise BadLoss(step)
         rate = self.units / self.durations[-1] if self.durations else None
         mfu = self.flops / self.durations[-1] / self.peak if self.durations else None
-        self.report(step.number + 1, loss=metrics["loss"], rate=rate, mfu=mfu)
+        # Above 1 where the host was busy while its peak was measured: then nothing is known.
+        self.report(step.number + 1, loss=metrics["loss"], rate=rate, mfu=mfu if mfu and mfu <= 1 else None)
         if (step.number + 1) % self.every == 0:
             metrics |= {self.unit.replace("/s", "_per_second"): rate} if rate else {}
             self.logger.log(step.number, {f"train/{name}": value for name, value in metrics.items()})

@@ -3,12 +3,14 @@
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from common.data import training_batches
 from common.loop import InFlight, Ledger
 from common.run import Logger
 from common.session import Session, open_session
+from common.tensors import save_tensors
 
 BENCHES = {}  # by recipe: the session that its measurements go on from
 
@@ -60,6 +62,18 @@ def loop(recipe, bench, count):
         ledger.finish()
     bench.number += count
     return ledger.durations
+
+
+def measure_sketch(room, recipe, count):
+    """Seconds of each of `count` sketches of the state, and of writing them: what a traced step costs more."""
+    with room.numerics(recipe), tempfile.TemporaryDirectory() as folder:
+        bench, times = BENCHES[recipe], []
+        bench.session.sketch(bench.state)  # compiles
+        for _ in range(count):
+            start = time.perf_counter()
+            save_tensors(Path(folder) / "sketch.safetensors", bench.session.sketch(bench.state))
+            times.append(time.perf_counter() - start)
+    return times
 
 
 def measure_data(room, recipe, count):

@@ -6,7 +6,7 @@ Each is one patch point, held open while it is planted. Here stand those of what
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -55,11 +55,9 @@ def shuffled_epoch():
     examples = order.examples
 
     def repeated(row, step, global_batch, n, seed):
-        epoch = (np.asarray(step, np.int64) * global_batch + np.asarray(row, np.int64)) // n
-        found = examples(row, step, global_batch, n, seed)
-        for e in np.unique(epoch[epoch > 0]):
-            place = (np.asarray(step, np.int64) * global_batch + np.asarray(row, np.int64)) % n
-            found[epoch == e] = order.permutation(place[epoch == e], n, seed, 0)
+        epoch, place = np.divmod(np.asarray(step, np.int64) * global_batch + np.asarray(row, np.int64), n)
+        found, later = examples(row, step, global_batch, n, seed), epoch > 0
+        found[later] = order.permutation(place[later], n, seed, 0)
         return found
 
     with patch.object(batches, "examples", repeated):
@@ -144,11 +142,17 @@ def dropped_remainder():
 
 
 @change("layer")
-def permuted_rows():
-    """The rows of each batch come in another order."""
+def reversed_rows():
+    """The rows of each micro-batch come in the reverse order."""
     training_batches = batches.training_batches
-    with patch.object(loop, "training_batches", lambda *of, **options: training_batches(*of, **{
-            **options, "permuted": True})):
+
+    def backwards(dataset, recipe, *rest, **options):
+        parts = recipe.train.accumulate
+        for step, batch, digest in training_batches(dataset, recipe, *rest, **options):
+            turned = {name: x.reshape(parts, -1, *x.shape[1:])[:, ::-1].reshape(x.shape) for name, x in batch.items()}
+            yield step, turned, digest
+
+    with patch.object(loop, "training_batches", backwards):
         yield
 
 
@@ -180,11 +184,7 @@ def everywhere(name, old, new):
 
     holders = [module for key, module in sys.modules.items()
                if key.split(".")[0] in ("common", "tfscale", "jaxscale") and getattr(module, name, None) is old]
-    patches = [patch.object(module, name, new) for module in holders]
-    for each in patches:
-        each.start()
-    try:
+    with ExitStack() as patches:
+        for module in holders:
+            patches.enter_context(patch.object(module, name, new))
         yield
-    finally:
-        for each in patches:
-            each.stop()

@@ -16,22 +16,18 @@ def training_progress(total, start, unit, enabled=True):
     if not enabled:
         yield lambda step, **_: None
         return
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    show = _bar if console.is_terminal and not console.is_dumb_terminal else _lines
-    with show(console, total, start, unit) as report:
+    console, terminal = _console()
+    with (_bar if terminal else _lines)(console, total, start, unit) as report:
         yield report
 
 
 @contextmanager
 def counting(total, what):
     """Yields `advance()`, to be called as each of `total` things is done."""
-    from rich.console import Console
-    from rich.progress import Progress
+    console, terminal = _console()
+    if terminal:
+        from rich.progress import Progress
 
-    console = Console(stderr=True)
-    if console.is_terminal and not console.is_dumb_terminal:
         with Progress(console=console, redirect_stdout=False) as progress:
             task = progress.add_task(what, total=total)
             yield lambda: progress.advance(task)
@@ -45,6 +41,14 @@ def counting(total, what):
             print(f"{what} {number}/{total}", file=sys.stderr, flush=True)
 
     yield advance
+
+
+def _console():
+    """stderr, and whether it is a terminal that can redraw."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console, console.is_terminal and not console.is_dumb_terminal
 
 
 @contextmanager

@@ -124,12 +124,13 @@ def make_sketch(recipe, state, devices):
 
     def compute(state):
         with jax.default_matmul_precision("highest"):
-            return {name: sketch(jnp, x) for name, x in train.state_arrays(state).items()}
+            return jnp.stack([sketch(jnp, x) for x in train.state_arrays(state).values()])
 
     compiled = jax.jit(compute, in_shardings=(devices.state,), out_shardings=devices.state)
+    names = list(jax.eval_shape(train.state_arrays, state))
 
     def sketched(state):
-        return {name: np.asarray(x) for name, x in compiled(state).items()}
+        return dict(zip(names, np.asarray(compiled(state)), strict=True))
 
     return sketched
 

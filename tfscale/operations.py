@@ -2,13 +2,17 @@
 
 import functools
 import types
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from common import session
+from common.data import open_dataset
 from common.operations import expected, operation_rows
-from common.recipe import master_dtype
+from common.recipe import Recipe, master_dtype
 from common.references import (
     BIAS,
     CHANNELS,
@@ -29,10 +33,13 @@ from common.references import (
     T,
     recipe_of,
 )
+from tfscale import models
 from tfscale.models import POLICIES, build
 from tfscale.models.layers import activation, layers
 from tfscale.optimizer import clip, make_optimizer, slots
 from tfscale.train import loss_sums, update
+
+STOCK = ExitStack()  # what `use_stock` holds open
 
 
 def operations(dtype, jit_compile=True):
@@ -105,6 +112,46 @@ def stock(dtype, jit_compile=True):
     if dtype != "bfloat16":
         found["stock clip"] = lambda *gradients: flat(tf.clip_by_global_norm(list(gradients), CLIP))
     return compiled(found, jit_compile)
+
+
+@contextmanager
+def stock_operations():
+    """While open, models are built with what Keras would do in the place of ours: its GELU and its batch norm."""
+    def activation_of(name):
+        if name not in ("gelu", "gelu_tanh"):
+            return activation(name)
+        return functools.partial(keras.activations.gelu, approximate=name == "gelu_tanh")
+
+    with patch.object(models.decoder, "activation", activation_of), \
+            patch.object(models.mlp, "activation", activation_of), \
+            patch.object(layers(keras), "BatchNormalization", keras.layers.BatchNormalization):
+        yield
+
+
+def use_stock(on):
+    """Whether this process builds its models with `stock_operations`; those that it has are forgotten."""
+    STOCK.close()
+    session.SESSIONS.clear()
+    if on:
+        STOCK.enter_context(stock_operations())
+
+
+def implementations(recipe):
+    """{place: what computes it} of the model of a recipe (a dict): a layer's class, or an activation's function and the
+    runtime's own that Keras' stands for."""
+    recipe = Recipe.model_validate(recipe).with_values(train={"precision": "float32"})
+    dataset, runtime = open_dataset(recipe), {"tensorflow": "tf"}.get(keras.backend.backend(), keras.backend.backend())
+
+    def named(layer):
+        if not isinstance(layer, keras.layers.Activation):
+            return type(layer).__name__
+        function = getattr(layer.activation, "func", layer.activation)  # of a partial
+        if function.__module__.startswith("keras."):
+            return f"keras.activations.{function.__name__} ({runtime}.nn.{function.__name__})"
+        return f"{function.__module__}.{function.__name__}"
+
+    model = build(recipe, dataset.classes, dataset.example_shape, keras)
+    return {layer.name: named(layer) for layer in model.layers}
 
 
 def measured(dtypes=DTYPES):

@@ -91,14 +91,16 @@ def make_sketch(recipe, state, devices):
     `common.sketch.sketch` has it of each of `state_arrays`."""
 
     def replica_sketch():
-        return {name: sketch(keras.ops, tf.convert_to_tensor(v)) for name, v in train.state_arrays(state).items()}
+        return tf.stack([sketch(keras.ops, tf.convert_to_tensor(v)) for v in train.state_arrays(state).values()])
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled():
         return run(devices, replica_sketch)
 
+    names = list(train.state_arrays(state))
+
     def sketched(state):
-        return {name: x.numpy() for name, x in compiled().items()}
+        return dict(zip(names, compiled().numpy(), strict=True))
 
     return sketched
 

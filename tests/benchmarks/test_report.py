@@ -16,7 +16,7 @@ SECTIONS = ["verdict", "compared", "ladder", "convergence", "divergence", "swap"
             "guide", "reproduce"]
 ABSENT = {  # keys of a verdict, and the sections that go with them
     "compared": ["differences", "assumptions"], "ladder": ["rungs", "skipped"], "convergence": ["curves"],
-    "divergence": ["tensors", "null_directions"], "swap": ["swap"], "performance": ["performance"],
+    "divergence": ["tensors", "null_directions", "own_float64"], "swap": ["swap"], "performance": ["performance"],
     "held-out": ["held_out"], "limits": ["limits", "skipped"]}
 LEAK = {"operation": "norm", "implementation": "keras.ops.mean (jnp.mean)", "places": 5, "where": "block_0.norm_1",
         "worst": 3.4e-8}
@@ -93,6 +93,8 @@ def fake_verdict():
         "tensors": [{"step": 140 - i, "tensor": f"block_{i % 4}.attention.output.kernel",
                      "kind": ("weights", "gradient")[i % 2], "difference": 1.1e-6 / (i + 1), "bound": 4.2e-6,
                      "ratio": 0.26 / (i + 1)} for i in range(12)],
+        "own_float64": {"keras": {"worst": 7.7e-7, "tensor": "keras.kernel"},
+                        "jax": {"worst": 8.8e-7, "tensor": "jax.kernel"}},
         "null_directions": [f"block_{i}.attention.key.bias" for i in range(4)],
         "swap": {"cells": [swap_cell("keras", "tensorflow", 3.1e-15), swap_cell("keras", "jax", 2.2e-8, LEAK),
                            swap_cell("flax", "tensorflow", 2.4e-15), swap_cell("flax", "jax", 0.0)],
@@ -345,6 +347,11 @@ def test_backticks_become_code_and_their_content_stays_escaped(tmp_path):
     assert page.count("<code>--operations</code> measures") == 2 and text.count("`--operations` measures") == 2
     assert "<code>a</code> and <code>&lt;b&gt;|*</code> and &lt;i&gt;" in page and "one `tick" in page
     assert r"`a` and `<b>\|*` and \<i\>" in text and r"one \`tick" in text
+
+
+def test_each_side_has_its_distance_to_its_own_float64(report):
+    for shown in report:
+        assert "Keras 7.7e-7" in shown and "JAX 8.8e-7" in shown
 
 
 def test_null_directions_are_listed_with_how_they_are_judged(report):

@@ -1,6 +1,8 @@
 """The few layers that Keras has no stock version of; none but `TiedEmbedding` holds weights.
 
-Each takes the keras module as `keras`, so that `keras` and `tf_keras` share one definition.
+Each takes the keras module as `keras`, so that `keras` and `tf_keras` share one definition. All compute with
+`keras.ops`, on any of Keras' runtimes; a layer of tf_keras hands on tensors of TensorFlow, which Keras' own TensorFlow
+runtime takes as they are.
 """
 
 import functools
@@ -8,7 +10,7 @@ import math
 import types
 
 import numpy as np
-import tensorflow as tf
+from keras import backend, ops
 
 from common.bits import name_word
 from tfscale import bits
@@ -24,11 +26,11 @@ def layers(keras):
         def call(self, inputs, reverse=False):
             table = self._embeddings.value if hasattr(self, "_embeddings") else self.embeddings
             if not reverse:  # in the masters' dtype, so that the rows' gradients add up in it
-                return tf.cast(tf.gather(table, inputs), self.compute_dtype)
-            table = tf.cast(table, self.compute_dtype)
+                return ops.cast(ops.take(table, inputs, axis=0), self.compute_dtype)
+            table = ops.cast(table, self.compute_dtype)
             width = inputs.shape[-1]
-            logits = tf.matmul(tf.reshape(inputs, (-1, width)), table, transpose_b=True)
-            return tf.reshape(logits, (-1, *inputs.shape[1:-1], table.shape[0]))
+            logits = ops.matmul(ops.reshape(inputs, (-1, width)), ops.transpose(table))
+            return ops.reshape(logits, (-1, *inputs.shape[1:-1], table.shape[0]))
 
         def compute_output_spec(self, inputs, reverse=False):
             shape = (*inputs.shape[:-1], self.input_dim) if reverse else (*inputs.shape, self.output_dim)
@@ -45,9 +47,9 @@ def layers(keras):
             self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="ones")
 
         def call(self, x):
-            wide = tf.cast(x, self.scale.dtype)
-            mean_square = tf.reduce_mean(tf.square(wide), -1, keepdims=True)
-            return tf.cast(wide * tf.math.rsqrt(mean_square + self.epsilon) * self.scale, self.compute_dtype)
+            wide = ops.cast(x, self.scale.dtype)
+            mean_square = ops.sum(ops.square(wide), -1, keepdims=True) / x.shape[-1]
+            return ops.cast(wide * ops.rsqrt(mean_square + self.epsilon) * self.scale, self.compute_dtype)
 
         def get_config(self):
             return {**super().get_config(), "epsilon": self.epsilon}
@@ -62,10 +64,10 @@ def layers(keras):
         def call(self, x, positions):
             half = x.shape[-1] // 2
             angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
-            wide = "float64" if x.dtype == tf.float64 else "float32"
-            cos, sin = (tf.gather(tf.constant(f(angles), wide), positions)[:, :, None] for f in (np.cos, np.sin))
-            a, b = tf.split(tf.cast(x, wide), 2, -1)
-            return tf.cast(tf.concat([a * cos - b * sin, b * cos + a * sin], -1), x.dtype)
+            wide = masters(x)
+            cos, sin = (ops.take(f(angles).astype(wide), positions, axis=0)[:, :, None] for f in (np.cos, np.sin))
+            a, b = ops.split(ops.cast(x, wide), 2, axis=-1)
+            return ops.cast(ops.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1), x.dtype)
 
         def get_config(self):
             return {**super().get_config(), "length": self.length, "base": self.base}
@@ -79,9 +81,8 @@ def layers(keras):
 
         def call(self, q, k):
             length, heads, width = q.shape[1:]
-            grouped = tf.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
-            scores = tf.einsum("btkgd,bskd->bkgts", grouped, k)
-            return tf.cast(scores, "float64" if q.dtype == tf.float64 else "float32") * width**-0.5
+            grouped = ops.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
+            return ops.cast(ops.einsum("btkgd,bskd->bkgts", grouped, k), masters(q)) * width**-0.5
 
     class CausalMask(keras.layers.Layer):
         """Scores (B, K, G, T, T), lowest where a position would see a later one or, with segments (B, T), another
@@ -89,17 +90,17 @@ def layers(keras):
 
         def call(self, scores, segments=None):
             length = scores.shape[-1]
-            mask = tf.constant(np.tril(np.ones((length, length), bool)))[None, None, None]
+            mask = np.tril(np.ones((1, 1, 1, length, length), bool))
             if segments is not None:
-                mask &= (segments[:, :, None] == segments[:, None, :])[:, None, None]
-            return tf.where(mask, scores, scores.dtype.min)
+                mask = ops.logical_and(mask, ops.equal(segments[:, :, None], segments[:, None])[:, None, None])
+            return ops.where(mask, scores, np.finfo(masters(scores)).min)
 
     class AttentionMix(keras.layers.Layer):
         """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
 
         def call(self, shares, v):
-            mixed = tf.einsum("bkgts,bskd->btkgd", shares, v)
-            return tf.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
+            mixed = ops.einsum("bkgts,bskd->btkgd", shares, v)
+            return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
     class SharedDropout(keras.layers.Layer):
         """Dropout from the shared bits; the layer's name is the place that draws."""
@@ -122,30 +123,29 @@ def layers(keras):
         """
 
         def call(self, inputs, training=None, mask=None):
-            wide = tf.cast(inputs, self.moving_mean.dtype)
-            mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+            wide = ops.cast(inputs, self.moving_mean.dtype)
+            mean, variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
             if training:
-                kept = tf.constant(self.momentum, wide.dtype)
                 old = mean, variance
                 mean = self.mean(wide)
-                variance = self.mean(tf.math.squared_difference(wide, self.spread(mean, wide)))
-                self.moving_mean.assign(old[0] * kept + mean * (1 - kept))
-                self.moving_variance.assign(old[1] * kept + variance * (1 - kept))
-            factor = tf.math.rsqrt(variance + tf.constant(self.epsilon, wide.dtype)) * self.gamma
+                variance = self.mean(ops.square(wide - self.spread(mean, wide)))
+                self.moving_mean.assign(old[0] * self.momentum + mean * (1 - self.momentum))
+                self.moving_variance.assign(old[1] * self.momentum + variance * (1 - self.momentum))
+            factor = ops.rsqrt(variance + self.epsilon) * self.gamma
             centred = wide - self.spread(mean, wide)
-            return tf.cast(centred * self.spread(factor, wide) + self.spread(self.beta, wide), self.compute_dtype)
+            return ops.cast(centred * self.spread(factor, wide) + self.spread(self.beta, wide), self.compute_dtype)
 
         def mean(self, values):
             """Per channel, over all other axes and replicas."""
             for _ in range(len(values.shape) - 1):
-                values = tf.reduce_mean(values, -2)
-            replica = tf.distribute.get_replica_context()  # None in a symbolic call
-            return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values) if replica else values
+                # Not ops.mean, which is float32 on JAX whatever comes in.
+                values = ops.sum(values, -2) / ops.cast(ops.shape(values)[-2], values.dtype)
+            return over_replicas(values)
 
         def spread(self, channels, like):
             """A value a channel, to the shape of `like` one axis after another."""
             for axis in range(len(like.shape) - 2, -1, -1):
-                channels = tf.repeat(tf.expand_dims(channels, 0), tf.shape(like)[axis], 0)
+                channels = ops.repeat(ops.expand_dims(channels, 0), ops.shape(like)[axis], 0)
             return channels
 
     stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
@@ -154,20 +154,40 @@ def layers(keras):
                                  SharedDropout=SharedDropout, BatchNormalization=BatchNormalization)
 
 
+def masters(x):
+    """The dtype of a tensor's masters: float32, or float64 for float64."""
+    return "float64" if backend.standardize_dtype(x.dtype) == "float64" else "float32"
+
+
+def over_replicas(values):
+    """Their mean over the replicas of a tf.distribute strategy, which Keras' other runtimes do not have."""
+    if backend.backend() != "tensorflow":
+        return values
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()  # None in a symbolic call
+    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values) if replica else values
+
+
 def gelu(x):
     """GELU, x Phi(x) (Hendrycks & Gimpel 2016). tf.nn.gelu rounds its square root of 2 to float32, in float64 too."""
-    return tf.constant(0.5, x.dtype) * x * (1 + tf.math.erf(x / tf.constant(math.sqrt(2), x.dtype)))
+    return 0.5 * x * (1 + ops.erf(x / math.sqrt(2)))
 
 
 def gelu_tanh(x):
-    """GELU's tanh form. tf.nn.gelu(approximate=True) rounds 0.044715 to float32, in float64 too."""
-    inner = tf.constant(math.sqrt(2 / math.pi), x.dtype) * (x + tf.constant(0.044715, x.dtype) * x * x * x)
-    return tf.constant(0.5, x.dtype) * x * (1 + tf.tanh(inner))
+    """GELU's tanh form, with (1 + tanh(u)) / 2 as sigmoid(2u), for Keras' tanh is float32 on JAX whatever comes in.
+    tf.nn.gelu(approximate=True) rounds 0.044715 to float32, in float64 too."""
+    return x * ops.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
 def activation(name):
     """What a stock Activation layer takes for a recipe's activation; bfloat16 is widened, and rounded once."""
     if name == "relu":
         return name
-    function = {"gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": tf.nn.silu}[name]
-    return lambda x: tf.cast(function(tf.cast(x, "float32")), x.dtype) if x.dtype == tf.bfloat16 else function(x)
+    function = {"gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu}[name]
+
+    @functools.wraps(function)
+    def widened(x):
+        return ops.cast(function(ops.cast(x, masters(x))), x.dtype)
+
+    return widened

@@ -1,0 +1,53 @@
+"""The Flax program on TensorFlow: what `jaxscale` would give to `jax.jit`, lowered by jax2tf to one operation of a
+TensorFlow graph, which TensorFlow's own XLA compiles and runs.
+
+A process that answers calls, see `common/worker.py`.
+"""
+
+import functools
+
+import jax
+import numpy as np
+import tensorflow as tf
+from jax.experimental import jax2tf
+
+from common.worker import serve
+from jaxscale import trace
+from jaxscale.devices import open_devices
+from jaxscale.mutants import MUTANTS, NEUTRAL
+from jaxscale.room import numerics
+from jaxscale.train import new_state, state_tensors
+from swap.room import partial_room
+
+
+def on_tensorflow(function, **shardings):
+    """In the place of `jax.jit`, for a pure function of trees of arrays: the same function, from and to NumPy arrays.
+
+    Shardings are not kept: it runs on TensorFlow's first device.
+    """
+
+    @functools.cache
+    def compiled(tree):
+        def flat(leaves):
+            found, trees[tree] = jax.tree.flatten(function(*jax.tree.unflatten(tree, leaves)))
+            return found
+
+        return tf.function(jax2tf.convert(flat, with_gradient=False), autograph=False)
+
+    trees = {}  # of the results, by that of the arguments
+
+    def call(*arguments):
+        leaves, tree = jax.tree.flatten(arguments)
+        found = compiled(tree)([tf.constant(np.asarray(x)) for x in leaves])
+        return jax.tree.unflatten(trees[tree], [x.numpy() for x in found])
+
+    return call
+
+
+ROOM = partial_room("flax on tensorflow", ("first_step", "step_taps", "optimizer_steps"), numerics=numerics,
+                    open_devices=open_devices, new_state=new_state, state_tensors=state_tensors,
+                    **{name: functools.partial(getattr(trace, name), jit=on_tensorflow)
+                       for name in ("make_step_tensors", "make_step_taps", "apply_gradients", "clip_gradients")})
+
+if __name__ == "__main__":
+    serve(ROOM, MUTANTS | NEUTRAL, {})

@@ -1,0 +1,118 @@
+"""The Keras program on JAX: the models of `tfscale` and its loss on Keras' JAX runtime, gradients by `jax.grad`.
+
+A process that answers calls, see `common/worker.py`; it has to start with KERAS_BACKEND=jax.
+"""
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from common import bits as shared_bits
+from common.errors import MissingEnvironment
+from common.mutants import CHANGES
+from common.parameters import initial_values, is_trained, parameters
+from common.places import places
+from common.recipe import master_dtype
+from common.tensors import named_arrays
+from common.worker import serve
+from jaxscale.devices import hasten
+from jaxscale.room import numerics
+from jaxscale.trace import named_tensors, taps_of
+from swap.room import partial_room
+from tfscale import bits, train
+from tfscale.models import build, canonical_variables
+from tfscale.mutants import MUTANTS
+from tfscale.operations import implementations, use_stock
+from tfscale.taps import tapped
+
+# Changes of the room that are not written in TensorFlow and touch nothing that only its TensorFlow step has.
+PORTABLE = ("norm_epsilon", "tanh_gelu", "halved_residual", "smoothed_others")
+
+
+def new_state(recipe, dataset, devices, dither=0.0, old=None):
+    """The model with its first values; with `old`, a model of the same recipe, that one."""
+    model = old or build(recipe, dataset.classes, dataset.example_shape, keras)
+    tree, variables = parameters(recipe.model, dataset.classes, dataset.example_shape), canonical_variables(model)
+    for name, value in initial_values(tree, recipe.seed, master_dtype(recipe), dither).items():
+        variables[name].assign(value)
+    return model
+
+
+def state_tensors(model):
+    """{"weights/NAME": NumPy array}."""
+    return {f"weights/{name}": np.asarray(v.value) for name, v in canonical_variables(model).items()}
+
+
+def values_of(model):
+    """(weights, running statistics): {canonical name: array} each."""
+    values = {name: v.value for name, v in canonical_variables(model).items()}
+    weights = {name: x for name, x in values.items() if is_trained(name)}
+    return weights, {name: x for name, x in values.items() if name not in weights}
+
+
+def objective_of(recipe, model):
+    """(weights, running, number, batch, hook) to (the summed loss, (its statistics, running statistics after, logits));
+    weights and running statistics by canonical name, the hook as in `tfscale.taps.tapped`."""
+    variables = canonical_variables(model)
+
+    def objective(weights, running, number, batch, hook):
+        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+        given = [(variables[name], x) for name, x in (weights | running).items()]
+        with keras.StatelessScope(given) as scope, tapped(model, hook):
+            logits = model(train.model_inputs(recipe, batch, key), training=True)
+        total, sums = train.loss_sums(recipe, logits, batch)
+        return total, (sums, {name: scope.get_current_value(variables[name]) for name in running}, logits)
+
+    return objective
+
+
+def make_step_tensors(recipe, model, devices):
+    """As `tfscale.trace.make_step_tensors`."""
+    objective = objective_of(recipe, model)
+
+    def untapped(*arguments):
+        return objective(*arguments, lambda place, x: x)
+
+    @jax.jit
+    def compute(weights, running, number, batch):
+        def one(running, part):
+            gradients, (sums, running, _) = jax.grad(untapped, has_aux=True)(weights, running, number, part)
+            return running, (sums, gradients)
+
+        _, (_, _, logits) = untapped(weights, running, number, batch)
+        parts = {name: x.reshape(recipe.train.accumulate, -1, *x.shape[1:]) for name, x in batch.items()}
+        sums, gradients = jax.tree.map(lambda x: x.sum(0), jax.lax.scan(one, running, parts)[1])
+        return logits, sums, gradients
+
+    def step_tensors(model, number, batch):
+        return named_tensors(*compute(*values_of(model), jnp.uint32(number), batch))
+
+    return step_tensors
+
+
+def make_step_taps(recipe, dataset, model, devices):
+    """As `tfscale.trace.make_step_taps`."""
+    objective = objective_of(recipe, model)
+
+    def without_logits(*arguments):
+        total, (sums, running, _) = objective(*arguments)
+        return total, (sums, running)
+
+    compute = jax.jit(taps_of(without_logits, places(recipe.model)))
+
+    def step_taps(model, number, batch, teacher=None):
+        return named_arrays(compute(*values_of(model), jnp.uint32(number), batch, teacher))
+
+    return step_taps
+
+
+ROOM = partial_room("keras on jax", ("first_step", "step_taps"), numerics=numerics,
+                    open_devices=lambda recipe: None, new_state=new_state, state_tensors=state_tensors,
+                    make_step_tensors=make_step_tensors, make_step_taps=make_step_taps)
+
+if __name__ == "__main__":
+    if keras.backend.backend() != "jax":
+        raise MissingEnvironment(f"Keras runs on {keras.backend.backend()}: start this process with KERAS_BACKEND=jax")
+    serve(ROOM, CHANGES | {name: MUTANTS[name] for name in PORTABLE},
+          {"hasten": hasten, "stock": use_stock, "implementations": implementations})
