@@ -79,7 +79,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             tell("both", "each program under the other's runtime")
             verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
             tell("both", verdict["swap"]["sentence"])
-    verdict |= circumstances(recipe, dataset, out, plant, verdict["rungs"])
+    verdict |= circumstances(recipe, dataset, out, plant, verdict["rungs"], verdict["devices"])
     tell("both", "report")
     for rung in verdict["rungs"]:
         rung["checks"] = rung["checks"][:CHECKS]
@@ -129,6 +129,7 @@ def find_cause(recipe, dataset, out, verdict, workers):
         wide = variant.with_values(train={"precision": "float64"})
         return {b: load_tensors(path) for b, path in each(workers, lambda w: leave_optimizer(w, wide, out)).items()}
 
+    looked = looked.with_values(devices={"data": 1})  # where places are read
     found = first_cause(looked, summed_positions(recipe, dataset), out, verdict, taps, optimizer)
     return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
 
@@ -315,11 +316,12 @@ def sentence(rungs, precision, curves):
             f"and in float64 within {exact:.1e} relative over {len(curves['float64']['steps'])} steps.")
 
 
-def circumstances(recipe, dataset, out, plant, rungs):
+def circumstances(recipe, dataset, out, plant, rungs, devices):
     """What a verdict says beside its findings."""
     precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
     skipped = [{"name": name, "why": why} for name, why in SKIPPED.items() if name not in ran]
-    limits = ["one device for each backend",
+    count = len(devices["keras"])
+    limits = [f"{count} device{'s' * (count > 1)} for each backend",
               "step times of one machine at one time: compare the ratio, not the milliseconds"]
     if "P7" not in ran:
         limits.append("one seed: nothing is said past the horizon")

@@ -104,7 +104,7 @@ def judge(runs, out):
     contracts = {side: {name: runs[side]["contract"][name] for name in known} for side in SIDES}
     rungs, states = [ladder.contract_rung(contracts, SIDES)], {}
     for step in steps:
-        states[step] = state_checks(step, precision, *read_states(trained, step))
+        states[step] = state_checks(step, precision, 4 if step < 2 else 8, *read_states(trained, step))
     first = next((step for step in steps if step), None)
     if first is not None:
         rungs.append(ladder.rung("P2", "gradient", f"equal weights and optimizer slots after {first} update"
@@ -153,9 +153,9 @@ def read_states(trained, step):
     return found, lambda x, y: distance(x, y) / max(float(y[0]), ladder.TINY)
 
 
-def state_checks(step, precision, states, differ):
-    """Checks of the states after `step` updates: each tensor against 4 twins' noise, that of the noisiest tensor of
-    its group. Null directions, whose first moment is rounding alone, are judged in it against the largest."""
+def state_checks(step, precision, factor, states, differ):
+    """Checks of the states after `step` updates: each tensor against a few twins' noise, that of the noisiest tensor of
+    its group; 4 of it as P2 has it for one step, 8 as P4 has it for what many steps have grown. Null directions, whose first moment is rounding alone, are judged in it against the largest."""
     null = null_directions(states, differ)
     twins = [side for side in SIDES if f"{side}-twin" in states]
     names = [name for name in states["a"] if name in states["b"] and ladder.bare(name) not in null]
@@ -164,13 +164,13 @@ def state_checks(step, precision, states, differ):
         apart = max(differ(states[f"{side}-twin"][name], states[side][name]) for side in twins)
         noise[group(name)] = max(apart, noise.get(group(name), 0.0))
     after = f"after {step} update" + "s" * (step != 1)
-    source = f"4 x the {precision} twin's noise in this group {after}"
+    source = f"{factor} x the {precision} twin's noise in this group {after}"
     checks = [ladder.check(f"{precision}, {after}", differ(states["b"][name], states["a"][name]),
-                           4 * noise[group(name)], name, source) for name in names]
+                           factor * noise[group(name)], name, source) for name in names]
     largest = max((size(x) for name, x in states["a"].items() if group(name) == "m"), default=0.0)
     for name in (f"m/{name}" for name in sorted(null)):
         apart = differ(states["b"][name], states["a"][name]) * size(states["a"][name]) / largest
-        checks.append(ladder.check(f"{precision}, null direction", apart, 4 * noise["m"], name,
+        checks.append(ladder.check(f"{precision}, null direction", apart, factor * noise["m"], name,
                                    f"{source}, of the largest"))
     return checks
 

@@ -124,10 +124,10 @@ def make_sketch(recipe, state, devices):
 
     def compute(state):
         with jax.default_matmul_precision("highest"):
-            return jnp.stack([sketch(jnp, x) for x in train.state_arrays(state).values()])
+            return jnp.stack([sketch(jnp, x) for _, x in sorted(train.state_arrays(state).items())])
 
     compiled = jax.jit(compute, in_shardings=(devices.state,), out_shardings=devices.state)
-    names = list(jax.eval_shape(train.state_arrays, state))
+    names = sorted(jax.eval_shape(train.state_arrays, state))
 
     def sketched(state):
         return dict(zip(names, np.asarray(compiled(state)), strict=True))

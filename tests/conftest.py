@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # of which a recipe takes one unless it says more
 
 from hypothesis import settings
 

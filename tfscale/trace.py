@@ -6,12 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from common import bits as shared_bits
+from common.errors import BadInput
 from common.places import places
 from common.recipe import master_dtype
 from common.sketch import sketch
 from common.tensors import named_arrays
 from tfscale import bits, optimizer, train
-from tfscale.devices import add_up, place, run
+from tfscale.devices import add_up, first, place, rows_of, run
 from tfscale.taps import tapped
 
 
@@ -35,8 +36,9 @@ def make_step_tensors(recipe, state, devices):
 
     def step_tensors(state, number, batch):
         logits, sums, gradients = compiled(tf.constant(number, tf.uint32), place(devices, batch))
+        sums, gradients = first(devices, (sums, gradients))
         named = dict(zip(state.trained, gradients, strict=True))
-        return {"logits": logits.numpy(), "loss": (sums["loss"] / sums["weight"]).numpy(),
+        return {"logits": rows_of(devices, logits), "loss": (sums["loss"] / sums["weight"]).numpy(),
                 **{f"gradients/{name}": (g / tf.cast(sums["weight"], g.dtype)).numpy() for name, g in named.items()}}
 
     return step_tensors
@@ -81,6 +83,8 @@ def make_step_taps(recipe, dataset, state, devices):
         return run(devices, replica_taps, number, batch, teacher)
 
     def step_taps(state, number, batch, teacher=None):
+        if devices.replicas > 1:
+            raise BadInput(f"devices.data={devices.replicas}: places are read on one device; set devices.data=1")
         return named_arrays(compiled(tf.constant(number, tf.uint32), place(devices, batch), teacher))
 
     return step_taps
@@ -91,13 +95,14 @@ def make_sketch(recipe, state, devices):
     `common.sketch.sketch` has it of each of `state_arrays`."""
 
     def replica_sketch():
-        return tf.stack([sketch(keras.ops, tf.convert_to_tensor(v)) for v in train.state_arrays(state).values()])
+        arrays = sorted(train.state_arrays(state).items())
+        return tf.stack([sketch(keras.ops, tf.convert_to_tensor(v)) for _, v in arrays])
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled():
-        return run(devices, replica_sketch)
+        return first(devices, run(devices, replica_sketch))
 
-    names = list(train.state_arrays(state))
+    names = sorted(train.state_arrays(state))
 
     def sketched(state):
         return dict(zip(names, compiled().numpy(), strict=True))

@@ -12,7 +12,7 @@ from common.metrics import statistics
 from common.parameters import initial_values, is_trained, parameters
 from common.recipe import master_dtype
 from tfscale import bits
-from tfscale.devices import add_up, place, run
+from tfscale.devices import add_up, first, place, run
 from tfscale.models import build, canonical_variables
 from tfscale.optimizer import average, clip, make_optimizer, slots
 
@@ -36,7 +36,7 @@ class State:
 
     @property
     def step(self):
-        return int(self.optimizer.iterations)
+        return int(self.optimizer.iterations.numpy())
 
 
 def new_state(recipe, dataset, devices, dither=0.0, old=None):
@@ -68,25 +68,26 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
 def make_step(recipe, state, devices):
     """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
 
-    def replica_step(number, batch):
+    def replica_gradients(number, batch):
         gradients, running, sums = sum_gradients(recipe, state, number, batch)
         sums, gradients = add_up(sums), add_up(gradients)
         gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
                    "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate}
         due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
+        return gradients, running, metrics, tf.math.is_finite(metrics["loss"]) & due
 
-        def move():
-            update(recipe, state, gradients)
-            for variable, value in zip(state.model.non_trainable_variables, running, strict=True):
-                variable.assign(value)
-
-        tf.cond(tf.math.is_finite(metrics["loss"]) & due, move, lambda: None)
-        return metrics
+    def replica_move(gradients, running):
+        update(recipe, state, gradients)
+        for variable, value in zip(state.model.non_trainable_variables, running, strict=True):
+            variable.assign(value)
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(number, batch):
-        return run(devices, replica_step, number, batch)
+        gradients, running, metrics, due = run(devices, replica_gradients, number, batch)
+        # Around the replicas: inside one, an optimizer that crosses them may stand under no condition.
+        tf.cond(first(devices, due), lambda: run(devices, replica_move, gradients, running), lambda: None)
+        return first(devices, metrics)
 
     def step(state, number, batch):
         return state, compiled(tf.constant(number, tf.uint32), place(devices, batch))
@@ -128,9 +129,13 @@ def sum_gradients(recipe, state, number, batch):
         running, values = one(running, part(i))
         return i + 1, running, tf.nest.map_structure(tf.add, totals, values)
 
-    first = one(running, part(0))
-    _, running, (gradients, sums) = tf.while_loop(lambda i, *_: i < recipe.train.accumulate, add,
-                                                  (tf.constant(1), *first))
+    moved = tf.constant(1), *one(running, part(0))
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # batch norm crosses replicas, which no loop may
+        for _ in range(1, recipe.train.accumulate):
+            moved = add(*moved)
+    else:
+        moved = tf.while_loop(lambda i, *_: i < recipe.train.accumulate, add, moved)
+    _, running, (gradients, sums) = moved
     return gradients, running, sums
 
 
@@ -173,7 +178,7 @@ def make_evaluate(recipe, state, devices):
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(batch):
-        return run(devices, replica_sums, batch)
+        return first(devices, run(devices, replica_sums, batch))
 
     def evaluate(state, batches):
         totals = {}

@@ -33,6 +33,14 @@ def cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def devices():
+    """Four of TensorFlow's too, before anything starts it."""
+    from tfscale.devices import split_cpu
+
+    split_cpu(4)
+
+
 @pytest.fixture(params=ROOMS)
 def name(request):
     """The name of one room."""
@@ -91,11 +99,9 @@ class Opened:
 
 @pytest.fixture(scope="session")
 def room_of(tmp_path_factory):
-    """room_of("tfscale"): its ROOM. JAX keeps what it compiled for the session: the same program is compiled once. It
-    finds four devices, of which a recipe takes one unless it says more."""
+    """room_of("tfscale"): its ROOM. JAX keeps what it compiled for the session: the same program is compiled once."""
     import jax
 
-    jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     yield lambda name: importlib.import_module(f"{name}.room").ROOM

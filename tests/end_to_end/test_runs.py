@@ -43,8 +43,8 @@ def verdict_of(out):
     return json.loads((out / "verdict.json").read_text())
 
 
-def test_four_devices_train_as_one_does(run_of, tmp_path):
-    assert compare_runs(run_of("jaxscale"), run_of("jaxscale", devices=4), tmp_path / "out") == DID_IT
+def test_four_devices_train_as_one_does(run_of, name, tmp_path):
+    assert compare_runs(run_of(name), run_of(name, devices=4), tmp_path / "out") == DID_IT
     verdict = verdict_of(tmp_path / "out")
     assert [rung["name"] for rung in verdict["rungs"]] == ["P0", "P2", "P6"]
     assert len(verdict["devices"]["b"]) == 4 and ["devices.data", "1", "4"] in verdict["differences"]
@@ -98,25 +98,24 @@ def test_a_trace_holds_its_twin_and_leaves_the_run_as_it_was(run_of, room_of, re
 
 
 @pytest.mark.parametrize("family,sections", [
-    ("decoder", {"model": {"dropout": 0.25, "layers": 1}, "train": {"accumulate": 2}}), ("convnet", {})])
-def test_a_step_is_the_same_over_four_devices(first_step, recipe_of, family, sections):
+    ("decoder", {"model": {"dropout": 0.25, "layers": 1}, "train": {"accumulate": 2}}),
+    ("convnet", {"train": {"accumulate": 2}})])
+def test_a_step_is_the_same_over_four_devices(first_step, recipe_of, name, family, sections):
     """Sums over N positions in another order: apart by no more than their roundings walk, 16 sqrt(N) eps."""
     recipes = [recipe_of(family, devices={"data": devices}, **sections) for devices in (1, 4)]
-    (_, batch, one), (_, _, four) = (first_step("jaxscale", recipe) for recipe in recipes)
+    (_, batch, one), (_, _, four) = (first_step(name, recipe) for recipe in recipes)
     bound = 16 * np.sqrt(np.prod(batch["inputs"].shape[:3])) * EPS
     kernels = [name for name in one if not name.endswith("key.bias")]  # a null direction
     assert max(np.abs(four[name] - one[name]).max() / np.abs(one[name]).max() for name in kernels) < bound
     assert any((four[name] != one[name]).any() for name in kernels)
 
 
-def test_a_mesh_that_does_not_fit_is_refused(room_of, recipe_of):
-    open_devices = room_of("jaxscale").open_devices
+def test_a_mesh_that_does_not_fit_is_refused(room_of, recipe_of, name):
+    open_devices = room_of(name).open_devices
     with pytest.raises(BadInput, match="devices.data=4 does not divide the 2 rows of a micro-batch"):
         open_devices(recipe_of("mlp", devices={"data": 4}, train={"accumulate": 4}))
-    with pytest.raises(MissingEnvironment, match="devices.data=64, but JAX finds 4"):
+    with pytest.raises(MissingEnvironment, match="devices.data=64, but .* finds 4"):
         open_devices(recipe_of("mlp", devices={"data": 64}, train={"global_batch": 64}))
-    with pytest.raises(BadInput, match="devices.data=4: backend keras trains on one device"):
-        room_of("tfscale").open_devices(recipe_of("mlp", devices={"data": 4}))
 
 
 def test_where_a_run_trains_is_not_what_it_trains(recipe_of):
