@@ -77,8 +77,11 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
         verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
         if swap:
             tell("both", "each program under the other's runtime")
-            verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
-            tell("both", verdict["swap"]["sentence"])
+            try:
+                verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
+                tell("both", verdict["swap"]["sentence"])
+            except BadInput as error:  # what is planted here cannot be planted there
+                tell("both", f"no swap: {error}")
     verdict |= circumstances(recipe, dataset, out, plant, verdict["rungs"], verdict["devices"])
     tell("both", "report")
     for rung in verdict["rungs"]:

@@ -17,8 +17,8 @@ SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other
 
 
 def check(what, worst, bound, where, bound_from):
-    """One comparison; a difference that is not a number fails."""
-    return {"what": what, "agrees": bool(worst <= bound), "worst": float(worst), "bound": float(bound),
+    """One comparison; a difference or a bound that is not finite fails."""
+    return {"what": what, "agrees": bool(worst <= bound < math.inf), "worst": float(worst), "bound": float(bound),
             "where": where, "bound_from": bound_from}
 
 

@@ -40,7 +40,7 @@ def write_audit(found: dict, out: Path) -> None:
 
 def _write(name, view, out):
     for file in (f"{name}.html", f"{name}.md"):
-        write_text(Path(out) / file, _environment(file).get_template(f"{file}.j2").render(view))
+        write_text(out / file, _environment(file).get_template(f"{file}.j2").render(view))
 
 
 def _sorted(value):

@@ -4,8 +4,8 @@ Nothing is trained and no framework is loaded, so that the runs may come from ot
 """
 
 import json
+import math
 import shlex
-import tomllib
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from benchmarks import ladder
 from benchmarks.output import CHECKS, clear, tell
 from benchmarks.report import write_report
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
-from common.recipe import Recipe, positions
-from common.recipe_file import dotted, dumps, flat
+from common.recipe import positions
+from common.recipe_file import dotted, dumps, flat, load
 from common.run import read_metrics, read_run, write_json, write_text
 from common.sketch import distance, sketch
 from common.tensors import load_tensors
@@ -35,9 +35,9 @@ def compare_runs(a, b, out, *, overwrite=False):
     runs = {"a": read_side(a), "b": read_side(b)}
     if not any(run["twin"] for run in runs.values()):
         raise BadInput(f"neither {a} nor {b} has a twin, by which differences are judged: {NOTHING}")
+    verdict = judge(runs, out)
     clear(out, MARKER, "verdict.json", overwrite)
     write_text(out / MARKER, "")
-    verdict = judge(runs, out)
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
     for rung in verdict["rungs"]:
@@ -46,7 +46,7 @@ def compare_runs(a, b, out, *, overwrite=False):
     print(verdict["sentence"])
     if not verdict["agrees"]:
         return NO
-    return INCONCLUSIVE if verdict["horizon"] in (0, 1) else DID_IT
+    return INCONCLUSIVE if verdict["open"] else DID_IT
 
 
 # ---- what a run left
@@ -74,14 +74,16 @@ def read_trace(path):
     loss = {line["step"]: line["train/loss"] for line in read_metrics(path) if "train/loss" in line}
     states = {int(file.name.split("_")[1].split(".")[0]): file for file in (path / "trace").glob("step_*.safetensors")}
     states[max(loss) + 1] = path / "trace" / "final.safetensors"
-    recipe = Recipe.model_validate(tomllib.loads((path / "recipe.toml").read_text()))
-    return {"path": path, "info": info, "recipe": recipe, "loss": loss, "states": states, "form": info["trace"]}
+    batches = json.loads((path / "trace" / "batches.json").read_text())
+    return {"path": path, "info": info, "recipe": load(str(path / "recipe.toml"), []), "loss": loss, "states": states,
+            "batches": batches if len(batches) == len(loss) else [], "form": info["trace"]}
 
 
-def label(run):
+def label(run, other):
     """A run in a few words, for headings."""
     count = len(run["info"]["devices"])
-    return f"{run['path'].name} ({BACKENDS[run['info']['backend']]}, {count} device{'s' * (count != 1)})"
+    name = run["path"] if run["path"].name == other["path"].name else run["path"].name
+    return f"{name} ({BACKENDS[run['info']['backend']]}, {count} device{'s' * (count != 1)})"
 
 
 # ---- the verdict
@@ -90,34 +92,37 @@ def label(run):
 def judge(runs, out):
     """The verdict of two runs, with the keys of a comparison's."""
     a, b = (runs[side] for side in SIDES)
-    recipe, labels = a["recipe"], {side: label(run) for side, run in runs.items()}
-    trained = {f"{side}{ending}": run for side in SIDES for ending, run in (("", runs[side]), ("-twin",
-               runs[side]["twin"])) if run}
-    span = min(1 + max(run["loss"]) for run in trained.values())
+    recipe, labels = a["recipe"], {"a": label(a, b), "b": label(b, a)}
+    trained = runs | {f"{side}-twin": run["twin"] for side, run in runs.items() if run["twin"]}
+    span = min(next(step for step in range(max(run["loss"]) + 2) if step not in run["loss"])
+               for run in trained.values())
+    if not span:
+        raise BadInput(f"{a['path']} and {b['path']}: the loss of the first step is not there; train them again with "
+                       "--trace from the start")
     losses = {name: {"loss": np.array([run["loss"][step] for step in range(span)])} for name, run in trained.items()}
     precision = recipe.train.precision
     curve = ladder.loss_curve(losses | {"positions": positions(recipe)}, precision, 4, SIDES)
-    judged = span if curve["horizon"] is None else max(1, curve["horizon"])
-    steps = sorted(set.intersection(*(set(run["states"]) for run in trained.values())) & set(range(judged + 1)))
+    judged = span + 1 if curve["horizon"] is None else max(1, curve["horizon"])
+    steps = sorted(set.intersection(*(set(run["states"]) for run in trained.values())) & set(range(judged)))
 
-    known = a["contract"].keys() & b["contract"].keys()  # a sketching run leaves no hashes of its weights
-    contracts = {side: {name: runs[side]["contract"][name] for name in known} for side in SIDES}
-    rungs, states = [ladder.contract_rung(contracts, SIDES)], {}
+    rungs, checks, null = [contract_rung(a, b)], {}, set()
     for step in steps:
-        states[step] = state_checks(step, precision, 4 if step < 2 else 8, *read_states(trained, step))
+        checks[step], noisy = state_checks(step, precision, *read_states(trained, step))
+        null |= noisy
     first = next((step for step in steps if step), None)
-    if first is not None:
-        rungs.append(ladder.rung("P2", "gradient", f"equal weights and optimizer slots after {first} update"
-                                 + "s" * (first > 1), [*states.get(0, []), *states[first]]))
-    later = [check for step in steps if step > (first or 0) for check in states[step]]
+    early = [check for step in steps if step <= (first or 0) for check in checks[step]]
+    if early:
+        rungs.append(ladder.rung("P2", "gradient", f"equal weights and optimizer slots after {updates(first or 0)}",
+                                 early))
+    later = [check for step in steps if step > (first or 0) for check in checks[step]]
     rungs.append(ladder.rung(*kind(a, b, precision), [ladder.loss_check(precision, curve), *later]))
     for rung in rungs:
         rung["checks"] = rung["checks"][:CHECKS]
-    agrees = all(rung["agrees"] for rung in rungs)
-    return {"schema_version": SCHEMA_VERSION, "sides": labels, "agrees": agrees, "open": False, "rungs": rungs,
-            "precision": precision, "steps": recipe.train.steps, "horizon": curve["horizon"],
+    agrees, parted = all(rung["agrees"] for rung in rungs), curve["horizon"] in (0, 1)
+    return {"schema_version": SCHEMA_VERSION, "sides": labels, "agrees": agrees, "open": agrees and parted,
+            "rungs": rungs, "precision": precision, "steps": recipe.train.steps, "horizon": curve["horizon"],
             "sentence": sentence(labels, rungs, curve, span), "curves": {precision: curve},
-            "cause": first_parting(states), "tensors": [],
+            "cause": first_parting(checks), "tensors": [], "null_directions": sorted(null),
             "held_out": {side: run["info"]["final"] for side, run in runs.items()},
             "performance": {side: run["info"]["performance"] for side, run in runs.items()},
             "versions": {side: run["info"]["versions"] for side, run in runs.items()},
@@ -127,8 +132,22 @@ def judge(runs, out):
             "assumptions": ["each run was made as its directory says",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place; it was trained where its run was"],
-            "limits": limits(runs, span),
+            "limits": limits(runs, labels, span),
             "commands": [shlex.join(["twinscale", "compare-runs", str(a["path"]), str(b["path"]), "--out", str(out)])]}
+
+
+def contract_rung(a, b):
+    """P0, of what both runs know: a sketching one leaves no hashes of its weights. Recipes are hashed here and now, so
+    that a version's new defaults are the same for both."""
+    one, other = (run["contract"] | {"recipe": run["recipe"].meaning} for run in (a, b))
+    names = one.keys() & other.keys()
+    sides = {"a": {name: one[name] for name in names}, "b": {name: other[name] for name in names}}
+    for side, run in zip(SIDES, (a, b), strict=True):
+        sides[side] |= {f"batch {step}": sha for step, sha in enumerate(run["batches"])
+                        if step < min(len(a["batches"]), len(b["batches"]))}
+    rung = ladder.contract_rung(sides, SIDES)
+    kinds = sorted({name.split("/")[0].rstrip("0123456789 ") for name in sides["a"]})
+    return rung | {"proves": f"bitwise equal: {', '.join(kinds)}"}
 
 
 def kind(a, b, precision):
@@ -142,52 +161,48 @@ def kind(a, b, precision):
 
 
 def read_states(trained, step):
-    """({run: {"GROUP/NAME": tensor or sketch}} after `step` updates, how two of them differ): sketches, where one of
-    the runs left no more."""
+    """({run: {"GROUP/NAME": tensor or sketch}} after `step` updates, how far one of them is from another and what of it
+    may be a sketch's own rounding): sketches, where one of the runs left no more."""
     found = {name: load_tensors(run["states"][step]) for name, run in trained.items()}
     if {run["form"] for run in trained.values()} == {"full"}:
-        return found, ladder.difference
+        return found, lambda x, y: (ladder.difference(x, y), 0.0)
     for name, run in trained.items():
         if run["form"] == "full":
-            found[name] = {tensor: sketch(np, x) for tensor, x in found[name].items()}
-    return found, lambda x, y: distance(x, y) / max(float(y[0]), ladder.TINY)
+            found[name] = {tensor: sketch(np, x.astype(np.float64)) for tensor, x in found[name].items()}
+    return found, distance
 
 
-def state_checks(step, precision, factor, states, differ):
-    """Checks of the states after `step` updates: each tensor against a few twins' noise, that of the noisiest tensor of
-    its group; 4 of it as P2 has it for one step, 8 as P4 has it for what many steps have grown. Null directions, whose first moment is rounding alone, are judged in it against the largest."""
-    null = null_directions(states, differ)
-    twins = [side for side in SIDES if f"{side}-twin" in states]
-    names = [name for name in states["a"] if name in states["b"] and ladder.bare(name) not in null]
+def state_checks(step, precision, states, differ):
+    """(checks of the states after `step` updates, canonical names of null directions among them).
+
+    Each tensor is judged by a few twins' noise, that of the noisiest tensor of its group: 4 of it as P2 has it for one
+    step, 8 as P4 has it for what many steps have grown; and no closer than sketches resolve. Null directions, which
+    have lost half of their digits to a twin, are judged by their own noise, and are nobody's measure.
+    """
+    factor, twins = 4 if step < 2 else 8, [side for side in SIDES if f"{side}-twin" in states]
+    names = sorted(states["a"].keys() & states["b"].keys())
+    own = {name: max(differ(states[f"{side}-twin"][name], states[side][name])[0] for side in twins) for name in names}
+    null = {name for name in names if own[name] > math.sqrt(ladder.EPSILON[precision])}
     noise = {}
+    for name in set(names) - null:
+        noise[group(name)] = max(own[name], noise.get(group(name), 0.0))
+
+    checks, after = [], f"after {updates(step)}"
     for name in names:
-        apart = max(differ(states[f"{side}-twin"][name], states[side][name]) for side in twins)
-        noise[group(name)] = max(apart, noise.get(group(name), 0.0))
-    after = f"after {step} update" + "s" * (step != 1)
-    source = f"{factor} x the {precision} twin's noise in this group {after}"
-    checks = [ladder.check(f"{precision}, {after}", differ(states["b"][name], states["a"][name]),
-                           factor * noise[group(name)], name, source) for name in names]
-    largest = max((size(x) for name, x in states["a"].items() if group(name) == "m"), default=0.0)
-    for name in (f"m/{name}" for name in sorted(null)):
-        apart = differ(states["b"][name], states["a"][name]) * size(states["a"][name]) / largest
-        checks.append(ladder.check(f"{precision}, null direction", apart, factor * noise["m"], name,
-                                   f"{source}, of the largest"))
-    return checks
+        apart, unresolved = differ(states["b"][name], states["a"][name])
+        what, whose = (", null direction", "its own noise") if name in null else ("", "the noise of its group")
+        bounds = [(factor * (own[name] if name in null else noise[group(name)]),
+                   f"{factor} x the {precision} twin's, {whose} {after}"),
+                  (unresolved, "what sketches of this shape resolve")]
+        checks.append(ladder.check(f"{precision}{what}, {after}", apart, max(bounds)[0], name, max(bounds)[1]))
+    alone = sorted(states["a"].keys() ^ states["b"].keys())
+    if alone:
+        checks.append(ladder.check(f"tensors of one run alone, {after}", len(alone), 0, ", ".join(alone[:3]), "none"))
+    return checks, {ladder.bare(name) for name in null}
 
 
-def null_directions(states, differ):
-    """Names whose first moment is rounding alone: it shares no two digits with a twin's, and is far below the
-    largest."""
-    moments = [name for name in states["a"] if group(name) == "m"]
-    largest = max((size(states["a"][name]) for name in moments), default=0.0)
-    side = next(side for side in SIDES if f"{side}-twin" in states)
-    return {ladder.bare(name) for name in moments if size(states[side][name]) < 1e-3 * largest
-            and differ(states[f"{side}-twin"][name], states[side][name]) > 1e-2}
-
-
-def size(x):
-    """The largest element of a tensor; of a sketch it is among the numbers that it holds, or the norm is."""
-    return float(np.abs(x).max())
+def updates(count):
+    return f"{count} update" + "s" * (count != 1)
 
 
 def group(name):
@@ -201,7 +216,7 @@ def first_parting(states):
         if failed:
             worst = max(failed, key=lambda c: c["worst"] / max(c["bound"], ladder.TINY))
             return {"step": step, "where": worst["where"], "operation": None,
-                    "sentence": f"after {step} updates: {len(failed)} of {len(checks)} tensors are apart, furthest "
+                    "sentence": f"after {updates(step)}: {len(failed)} of {len(checks)} tensors are apart, furthest "
                                 f"{worst['where']}: {worst['worst']:.2g} against {worst['bound']:.2g}"}
     return None
 
@@ -215,6 +230,9 @@ def sentence(labels, rungs, curve, span):
     if failed:
         return (f"{one} and {other} do not agree: {failed['name']} ({failed['title']}) parts at {failed['where']}, "
                 f"{failed['worst']:.2g} against a bound of {failed['bound']:.2g}.")
+    if curve["horizon"] in (0, 1):
+        return (f"{one} and {other}: open. A twin parts from its run at step {curve['horizon']}, so that nothing can "
+                "be told from rounding; a smaller optimizer.learning_rate or a longer schedule.warmup helps.")
     reach = f"all {span} steps that the twins have" if curve["horizon"] is None else (
         f"the {max(1, curve['horizon'])} steps before the horizon")
     return f"{one} and {other} train the same: {rungs[-1]['name']} ({rungs[-1]['title']}) holds over {reach}."
@@ -242,9 +260,10 @@ def skipped(rungs):
     return [{"name": name, "why": why} for name, why in whys.items() if name not in {rung["name"] for rung in rungs}]
 
 
-def limits(runs, span):
+def limits(runs, labels, span):
     found = [f"judged over the first {span} steps, as far as the twins go; later ones show in the held-out metrics"]
-    found += [f"{label(run)} has no twin of its own" for run in runs.values() if not run["twin"]]
+    found += [f"{labels[side]} has no twin of its own" for side, run in runs.items() if not run["twin"]]
     if "sketch" in {run["form"] for run in runs.values()}:
-        found.append("states are compared by sketches: a difference is known within a factor of 2 as a rule")
+        found.append("states, first weights too, are compared by sketches: a difference is known within a factor of 2 "
+                     "as a rule, and none below what the sketches' own rounding hides")
     return found

@@ -123,9 +123,14 @@ def worst_gradient(a, b, null):
     judged by the largest gradient of all."""
     names = [name for name in b if name.startswith("gradients/")]
     largest = max(np.abs(b[name]).max() for name in names)
-    found = {bare(name): float(np.abs(a[name] - b[name]).max() / largest) if bare(name) in null
+    found = {bare(name): finite(np.abs(a[name] - b[name]).max() / largest) if bare(name) in null
              else difference(a[name], b[name]) for name in names}
     return max(found.items(), key=lambda item: item[1])
+
+
+def finite(x):
+    """A number, infinite where it is none."""
+    return float(x) if np.isfinite(x) else math.inf
 
 
 def worst_tensor(a, b, null):

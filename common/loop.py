@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from common.data import held_out_batches, open_dataset, training_batches
-from common.errors import NonFinite
+from common.errors import BadInput, NonFinite
 from common.flops import peak_flops, train_flops
 from common.metrics import finish
 from common.progress import training_progress
@@ -58,62 +58,77 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
     """
     probe = probe or Probe()
     open_dataset(recipe)
-    with room.numerics(recipe), open_run(run_dir, recipe, room.backend, overwrite=overwrite) as run:
-        if probe.twin_steps:
-            write_json(run.path / "trace" / "contract.json", contract(room, recipe, weights=probe.trace == "full"))
-        session = open_session(room, recipe, probe.dither)
-        dataset, devices = session.dataset, session.devices
-        checkpoints = room.Checkpoints(run.path / "checkpoints", session.state, recipe.train.keep)
-        state = checkpoints.restore(session.state)
-        start, steps = int(state.step), probe.stop or recipe.train.steps
-        run.update(devices=devices.names, data=dataset.manifest)
+    with room.numerics(recipe):
+        room.open_devices(recipe)
+        with open_run(run_dir, recipe, room.backend, overwrite=overwrite) as run:
+            if run.resumed and run.info.get("trace") != probe.trace:
+                raise BadInput(f"run {run_dir}: began with trace {run.info.get('trace')}, not {probe.trace}; pass the "
+                               "same --trace, or --overwrite")
+            run.update(trace=probe.trace)
+            if probe.twin_steps:
+                write_json(run.path / "trace" / "contract.json", contract(room, recipe, weights=probe.trace == "full"))
+            final = train_run(room, recipe, run, probe, progress)
+            if probe.twin_steps:
+                train_twin(room, recipe, run.path / "trace" / "twin", probe)
+    return final
 
-        with (closing(checkpoints), Logger(run.path, start) as logger,
-              training_progress(steps, start, unit(dataset), progress) as report,
-              closing(training_batches(dataset, recipe, start, steps, permuted=probe.permuted)) as batches):
-            ledger = Ledger(recipe, dataset, devices, logger, report, probe.log_every, run.info["seconds"])
 
-            def evaluate(done):
-                with ledger.pause("evaluate"):
-                    metrics = held_out(session.evaluate, state, dataset, recipe)
-                    if done > start:  # or the run was cut short after its last checkpoint, with everything logged
-                        ledger.evaluated(done, metrics)
-                return metrics
+def train_run(room, recipe, run, probe, progress):
+    """The training itself, in an open run; its state ends with it."""
+    session = open_session(room, recipe, probe.dither)
+    dataset, devices = session.dataset, session.devices
+    checkpoints = room.Checkpoints(run.path / "checkpoints", session.state, recipe.train.keep)
+    state = checkpoints.restore(session.state)
+    start, steps = int(state.step), probe.stop or recipe.train.steps
+    run.update(devices=devices.names, data=dataset.manifest)
 
-            def leave(name):
+    with (closing(checkpoints), Logger(run.path, start) as logger,
+          training_progress(steps, start, unit(dataset), progress) as report,
+          closing(training_batches(dataset, recipe, start, steps, permuted=probe.permuted)) as batches):
+        ledger = Ledger(recipe, dataset, devices, logger, report, probe.log_every, run.info["seconds"])
+
+        def evaluate(done):
+            with ledger.pause("evaluate"):
+                metrics = held_out(session.evaluate, state, dataset, recipe)
+                if done > start:  # or the run was cut short after its last checkpoint, with everything logged
+                    ledger.evaluated(done, metrics)
+            return metrics
+
+        def leave(name):
+            with ledger.pause("trace"):
                 tensors = session.sketch(state) if probe.trace == "sketch" else room.state_tensors(state)
                 save_tensors(run.path / "trace" / f"{name}.safetensors", tensors)
 
-            def save():
-                with ledger.pause("checkpoint"):
-                    checkpoints.save(state)
-                run.update(seconds=ledger.seconds)
+        def save():
+            with ledger.pause("checkpoint"):
+                checkpoints.save(state)
+            run.update(seconds=ledger.seconds)
 
-            try:
-                for number, batch, digest in ledger.waiting(batches):
-                    if number in probe.traced:
-                        with ledger.pause("trace"):
-                            leave(f"step_{number}")
-                    state, metrics = ledger.dispatch(session.step, state, number, batch)
-                    ledger.take(InFlight(number, metrics, digest, batch))
-                    if due(number + 1, recipe.train.eval_every, steps):
-                        evaluate(number + 1)
-                    if due(number + 1, recipe.train.save_every, steps):
-                        save()
-                ledger.finish()
-                final = evaluate(steps) if probe.evaluated else {}
-                if start < steps and probe.saved:
+        try:
+            for number, batch, digest in ledger.waiting(batches):
+                if number in probe.traced:
+                    leave(f"step_{number}")
+                state, metrics = ledger.dispatch(session.step, state, number, batch)
+                ledger.take(InFlight(number, metrics, digest, batch))
+                if probe.evaluated and due(number + 1, recipe.train.eval_every, steps):
+                    evaluate(number + 1)
+                if probe.saved and due(number + 1, recipe.train.save_every, steps):
                     save()
-            except BadLoss as bad:
-                raise NonFinite(explain(room, session, state, bad.step)) from None
-            finally:
-                run.update(seconds=ledger.seconds)
+            ledger.finish()
+            final = evaluate(steps) if probe.evaluated else {}
+            if start < steps and probe.saved:
+                save()
+        except BadLoss as bad:
+            raise NonFinite(explain(room, session, state, bad.step)) from None
+        finally:
+            run.update(seconds=ledger.seconds)
         if probe.trace:
             leave("final")
+    if start < steps:  # else nothing was measured, and what an earlier start has measured stays
+        run.update(performance=ledger.performance())
+        if probe.trace:
             write_json(run.path / "trace" / "batches.json", ledger.digests)
-        run.update(final=final, performance=ledger.performance(), trace=probe.trace)
-        if probe.twin_steps:
-            train_twin(room, recipe, run.path / "trace" / "twin", probe)
+    run.update(final=final)
     return final
 
 

@@ -2,9 +2,10 @@
 
 Projection k of a matrix x is sum_ij x[i, j] r[i, k] s[j, k], with signs r and s from the shared bits; axes before the
 last count as one. Its square is |x|^2 on average, and as it is linear, two tensors' projections differ by those of
-their difference: so the root mean square of K differences estimates |x - y|, though neither is at hand.
-Sources: Achlioptas 2003 (signs); Sun, Guo, Tropp & Udell 2018 (products of signs). The square of one projection varies
-by no more than 8 |x|^4 (2 |x|^4 for a vector), so the mean of 16 is within a factor of 2 of |x|^2 as a rule.
+their difference: so the root mean square of 16 differences estimates |x - y|, though neither is at hand. It is within
+a factor of 2 of it as a rule: the square of one projection varies by 8 |x|^4 at most, in a matrix of rank one, and by
+little more than 2 |x|^4 in most.
+Sources: Achlioptas 2003 (signs); Sun, Guo, Tropp & Udell 2018 (products of signs).
 """
 
 import functools
@@ -15,34 +16,45 @@ import numpy as np
 from common import bits
 
 PROJECTIONS = 16
-SIZE = 2 + PROJECTIONS
+NORM, LARGEST, ROUNDING, FIRST = range(4)  # what the first numbers of a sketch are, and where its projections begin
+SIZE = FIRST + PROJECTIONS
 
 
 def sketch(xp, x):
-    """The sketch of a tensor of any shape, of SIZE numbers: its norm, its largest |element|, its projections.
+    """The sketch of a tensor of any shape, of SIZE numbers: its norm, its largest |element|, what the projections may
+    have lost to rounding (relative to the norm), the projections.
+
+    Sums over the leading axes go in blocks, so that the longest sum is of n = d + 2 sqrt(L) terms, for a last axis of d
+    and L rows; its roundings walk sqrt(n) eps (Higham & Mary 2019).
 
     Args:
       xp: numpy, jax.numpy or keras.ops. Its products must not round to less than float32.
       x: float32 or float64.
     """
-    x = x if len(x.shape) > 1 else xp.reshape(x, (1, -1))
-    axes = "abcdefg"[:len(x.shape) - 1]
-    kind = np.dtype(getattr(x.dtype, "name", x.dtype))
-    rows = xp.einsum(f"{axes}j,jk->{axes}k", x, signs("last", tuple(x.shape[-1:])).astype(kind))
-    projections = xp.einsum(f"{axes}k,{axes}k->k", rows, signs("leading", tuple(x.shape[:-1])).astype(kind))
+    kind, last = np.dtype(getattr(x.dtype, "name", x.dtype)), x.shape[-1] if x.shape else 1
+    x = xp.reshape(x, (-1, last))
+    leading = math.prod(x.shape[:-1])
+    block = math.isqrt(leading - 1) + 1
+    rows = xp.matmul(x, signs("last", last).astype(kind)) * signs("leading", leading).astype(kind)
+    blocks = xp.reshape(xp.pad(rows, ((0, block * block - leading), (0, 0))), (block, block, PROJECTIONS))
+    lost = np.asarray(np.finfo(kind).eps * math.sqrt(last + 2 * block), kind)
     norm, largest = xp.sqrt(xp.sum(xp.square(x))), xp.max(xp.abs(x))
-    return xp.concatenate([xp.stack([norm, largest]), projections])
+    return xp.concatenate([xp.stack([norm, largest, lost]), xp.sum(xp.sum(blocks, 1), 0)])
 
 
 @functools.cache
-def signs(role, shape):
-    """Random signs, int8, (*shape, PROJECTIONS), the same wherever they are asked for."""
+def signs(role, count):
+    """Random signs, int8, (count, PROJECTIONS), the same wherever they are asked for."""
     key = bits.fold_in(bits.key(0), bits.name_word(f"sketch {role}"))
-    drawn = bits.draw(key, np.arange(PROJECTIONS, dtype=np.uint32), math.prod(shape))
-    return (1 - 2 * (drawn >> np.uint32(31)).astype(np.int8)).T.reshape(*shape, PROJECTIONS)
+    drawn = bits.draw(key, np.arange(PROJECTIONS, dtype=np.uint32), count)
+    return (1 - 2 * (drawn >> np.uint32(31)).astype(np.int8)).T
 
 
 def distance(a, b):
-    """|x - y| of two tensors, estimated from their sketches; infinite where either is not finite."""
-    apart = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    return float(np.sqrt(np.mean(np.square(apart[2:])))) if np.isfinite(apart).all() else math.inf
+    """(|x - y|, what of it may be rounding of the sketches) of two tensors, estimated from their sketches and relative
+    to the second's norm; infinite where either is not finite."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return math.inf, math.inf
+    apart = np.sqrt(np.mean(np.square(a[FIRST:] - b[FIRST:])))
+    return float(apart / max(b[NORM], np.finfo(np.float64).tiny)), float(max(a[ROUNDING], b[ROUNDING]))

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from common.data import training_batches
+from common.data import open_dataset, training_batches
 from common.parameters import parameters
 from common.session import open_session
 from common.synthetic import synthetic_gradients
@@ -15,12 +15,12 @@ from common.tensors import load_tensors, save_tensors
 def contract(room, recipe, weights=True):
     """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is; first
     weights too large to copy may be left out."""
+    dataset = open_dataset(recipe)
     with room.numerics(recipe):
-        session = open_session(room, recipe)
-        state = room.state_tensors(session.state) if weights else {}
+        state = room.state_tensors(open_session(room, recipe).state) if weights else {}
         tensors = {name: x for name, x in state.items() if name.startswith("weights/")} | room.shared_tensors(recipe)
-    batches = itertools.islice(training_batches(session.dataset, recipe, 0, recipe.train.steps), 3)
-    return {"recipe": recipe.meaning, "data": digest_of_manifest(session.dataset.manifest),
+    batches = itertools.islice(training_batches(dataset, recipe, 0, recipe.train.steps), 3)
+    return {"recipe": recipe.meaning, "data": digest_of_manifest(dataset.manifest),
             **{f"batch {step}": digest for step, _, digest in batches},
             **{name: hashlib.sha256(np.ascontiguousarray(x)).hexdigest() for name, x in tensors.items()}}
 

@@ -49,7 +49,7 @@ def open_devices(recipe):
     count = wanted or len(found)
     if count > len(found):
         raise MissingEnvironment(f"devices.data={count}, but JAX finds {len(found)} ({found[0].platform}): set "
-                                 f"devices.data={len(found)}, or devices.virtual={count} to make them of one CPU")
+                                 f"devices.data={len(found)}, or devices.virtual={count} on a CPU")
     if rows % count:
         raise BadInput(f"devices.data={count} does not divide the {rows} rows of a micro-batch (train.global_batch / "
                        f"train.accumulate): take a multiple of {count}")

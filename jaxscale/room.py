@@ -1,5 +1,7 @@
 """What this backend gives to `common/loop.py` and its like."""
 
+from contextlib import contextmanager
+
 import jax
 
 from common.loop import run_training
@@ -17,9 +19,13 @@ from jaxscale.trace import (
 from jaxscale.train import make_evaluate, make_step, new_state, state_tensors
 
 
+@contextmanager
 def numerics(recipe):
-    """JAX has float64 only where it is switched on."""
-    return jax.enable_x64(recipe.train.precision == "float64")
+    """JAX has float64 only where it is switched on, and on accelerators rounds the factors of float32 products unless
+    told otherwise."""
+    precision = "default" if recipe.train.precision == "bfloat16" else "highest"
+    with jax.enable_x64(recipe.train.precision == "float64"), jax.default_matmul_precision(precision):
+        yield
 
 
 ROOM = Room(backend="jax", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,

@@ -47,12 +47,14 @@ def open_devices(recipe):
     count = wanted or len(found)
     if count > len(found):
         raise MissingEnvironment(f"devices.data={count}, but TensorFlow finds {len(found)} ({found[0].device_type}): "
-                                 f"set devices.data={len(found)}, or devices.virtual={count} to make them of one CPU")
+                                 f"set devices.data={len(found)}, or devices.virtual={count} on a CPU")
     if rows % count:
         raise BadInput(f"devices.data={count} does not divide the {rows} rows of a micro-batch (train.global_batch / "
                        f"train.accumulate): take a multiple of {count}")
     # Two runs of one recipe are to be the same run.
     tf.config.experimental.enable_op_determinism()
+    # And float32 is to be float32, which a GPU's matrix products are not unless told.
+    tf.config.experimental.enable_tensor_float_32_execution(recipe.train.precision == "bfloat16")
     names = [device.name for device in found[:count]]
     if count == 1:
         return Devices(tf.distribute.OneDeviceStrategy(names[0]), recipe.keras.jit_compile, recipe.train.accumulate)

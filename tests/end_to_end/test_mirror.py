@@ -11,7 +11,8 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 
 # What one room offers and the other has no use for, by file.
 ALONE = {
-    "devices.py": {"run", "add_up", "first", "rows_of"},  # under a strategy, replicas are called and summed by hand; jit does both
+    # Under a strategy, replicas are called, summed and read by hand; jit does it all.
+    "devices.py": {"run", "add_up", "first", "rows_of"},
     "operations.py": {"implementations", "use_stock"},  # a Keras model has stock operations to put in place of ours
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
     "taps.py": {"tap", "scope"},  # a Keras layer's name is its place; Flax modules say theirs
