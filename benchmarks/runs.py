@@ -161,15 +161,20 @@ def kind(a, b, precision):
 
 
 def read_states(trained, step):
-    """({run: {"GROUP/NAME": tensor or sketch}} after `step` updates, how far one of them is from another and what of it
-    may be a sketch's own rounding): sketches, where one of the runs left no more."""
+    """({run: {"GROUP/NAME": tensor or sketch}} after `step` updates, how two of them compare): sketches, where one of
+    the runs left no more. See `full` and `distance`."""
     found = {name: load_tensors(run["states"][step]) for name, run in trained.items()}
     if {run["form"] for run in trained.values()} == {"full"}:
-        return found, lambda x, y: (ladder.difference(x, y), 0.0)
+        return found, full
     for name, run in trained.items():
         if run["form"] == "full":
             found[name] = {tensor: sketch(np, x.astype(np.float64)) for tensor, x in found[name].items()}
     return found, distance
+
+
+def full(x, y):
+    """`common.sketch.distance` of whole tensors, by their largest elements."""
+    return ladder.difference(x, y), 0.0, float(np.abs(y).max()) if np.isfinite(y).all() else math.inf
 
 
 def state_checks(step, precision, states, differ):
@@ -177,24 +182,29 @@ def state_checks(step, precision, states, differ):
 
     Each tensor is judged by a few twins' noise, that of the noisiest tensor of its group: 4 of it as P2 has it for one
     step, 8 as P4 has it for what many steps have grown; and no closer than sketches resolve. Null directions, which
-    have lost half of their digits to a twin, are judged by their own noise, and are nobody's measure.
+    have lost half of their digits to a twin, are nobody's measure; they are judged absolutely, against the size of the
+    group's largest tensor, by the group's noise or their own.
     """
     factor, twins = 4 if step < 2 else 8, [side for side in SIDES if f"{side}-twin" in states]
     names = sorted(states["a"].keys() & states["b"].keys())
+    found = {name: differ(states["b"][name], states["a"][name]) for name in names}
     own = {name: max(differ(states[f"{side}-twin"][name], states[side][name])[0] for side in twins) for name in names}
     null = {name for name in names if own[name] > math.sqrt(ladder.EPSILON[precision])}
-    noise = {}
-    for name in set(names) - null:
-        noise[group(name)] = max(own[name], noise.get(group(name), 0.0))
+    noise, largest = {}, {}
+    for name in names:
+        noise[group(name)] = max(0.0 if name in null else own[name], noise.get(group(name), 0.0))
+        largest[group(name)] = max(found[name][2], largest.get(group(name), ladder.TINY))
 
     checks, after = [], f"after {updates(step)}"
     for name in names:
-        apart, unresolved = differ(states["b"][name], states["a"][name])
-        what, whose = (", null direction", "its own noise") if name in null else ("", "the noise of its group")
-        bounds = [(factor * (own[name] if name in null else noise[group(name)]),
-                   f"{factor} x the {precision} twin's, {whose} {after}"),
+        apart, unresolved, size = found[name]
+        share = size / largest[group(name)] if name in null else 1.0
+        bounds = [(factor * noise[group(name)], f"{factor} x the {precision} twin's noise in this group {after}"),
                   (unresolved, "what sketches of this shape resolve")]
-        checks.append(ladder.check(f"{precision}{what}, {after}", apart, max(bounds)[0], name, max(bounds)[1]))
+        if name in null:
+            bounds.append((factor * own[name] * share, f"{factor} x the {precision} twin's noise in it {after}"))
+        what = f"{precision}{', null direction' * (name in null)}, {after}"
+        checks.append(ladder.check(what, apart * share, max(bounds)[0], name, max(bounds)[1]))
     alone = sorted(states["a"].keys() ^ states["b"].keys())
     if alone:
         checks.append(ladder.check(f"tensors of one run alone, {after}", len(alone), 0, ", ".join(alone[:3]), "none"))

@@ -51,10 +51,10 @@ def signs(role, count):
 
 
 def distance(a, b):
-    """(|x - y|, what of it may be rounding of the sketches) of two tensors, estimated from their sketches and relative
-    to the second's norm; infinite where either is not finite."""
+    """(|x - y|, what of it may be rounding of the sketches, |y|) of two tensors, estimated from their sketches, the
+    first two relative to |y|; infinite where either is not finite."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return math.inf, math.inf
+        return math.inf, math.inf, math.inf
     apart = np.sqrt(np.mean(np.square(a[FIRST:] - b[FIRST:])))
-    return float(apart / max(b[NORM], np.finfo(np.float64).tiny)), float(max(a[ROUNDING], b[ROUNDING]))
+    return float(apart / max(b[NORM], np.finfo(np.float64).tiny)), float(max(a[ROUNDING], b[ROUNDING])), float(b[NORM])

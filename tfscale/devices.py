@@ -54,7 +54,7 @@ def open_devices(recipe):
     # Two runs of one recipe are to be the same run.
     tf.config.experimental.enable_op_determinism()
     # And float32 is to be float32, which a GPU's matrix products are not unless told.
-    tf.config.experimental.enable_tensor_float_32_execution(recipe.train.precision == "bfloat16")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     names = [device.name for device in found[:count]]
     if count == 1:
         return Devices(tf.distribute.OneDeviceStrategy(names[0]), recipe.keras.jit_compile, recipe.train.accumulate)

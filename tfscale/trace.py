@@ -96,7 +96,7 @@ def make_sketch(recipe, state, devices):
 
     def replica_sketch():
         arrays = sorted(train.state_arrays(state).items())
-        return tf.stack([sketch(keras.ops, tf.cast(v, tf.float64)) for _, v in arrays])
+        return tf.stack([sketch(keras.ops, tf.convert_to_tensor(v)) for _, v in arrays])
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled():

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks import ladder
-from benchmarks.runs import state_checks
+from benchmarks.runs import full, state_checks
 from common.sketch import distance, sketch
 
 NOISE = 1e-7
-
-
-def full(x, y):
-    return ladder.difference(x, y), 0.0
 
 
 @pytest.fixture
@@ -38,6 +34,18 @@ def failed(states, differ=full):
 def test_rounding_agrees_and_null_directions_are_found(states):
     checks, null = state_checks(12, "float32", states, full)
     assert all(check["agrees"] for check in checks) and null == {"key.bias"}
+
+
+def test_a_null_direction_is_judged_absolutely(states):
+    """Rounding against rounding agrees though nothing of it is equal, a hundredth of the largest tensor does not."""
+    checks, _ = state_checks(12, "float32", states, full)
+    check = next(check for check in checks if check["where"] == "weights/key.bias")
+    assert check["worst"] < check["bound"] < 1e-5 and "null direction" in check["what"]
+    states["b"]["weights/key.bias"] = np.full(30, 0.03)
+    assert failed(states) == ["weights/key.bias"]
+    for tensors in states.values():
+        tensors["weights/key.bias"] = np.zeros(30)
+    assert failed(states) == []
 
 
 def test_a_null_direction_widens_nobodys_bound(states):
