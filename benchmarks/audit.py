@@ -38,7 +38,7 @@ RECIPES = {
                                        "bias": False},
                "optimizer": {"name": "lamb", "learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5},
                "train": TRAIN},
-    "image": {"data": {"source": "digits", "held_out": 0.2, "augment": ["shift"]},
+    "image": {"data": {"source": "digits", "held_out": 0.02, "augment": ["shift"]},
               "model": {"family": "convnet", "channels": [4, 8]},
               "optimizer": {"name": "sgd", "nesterov": True, "learning_rate": 0.1, "weight_decay": 1e-3},
               "schedule": {"kind": "linear", "warmup": 2}, "train": TRAIN}}

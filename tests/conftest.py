@@ -6,8 +6,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # of which a recipe takes one unless it says more
 
+import pytest
 from hypothesis import settings
 
 # How long an example takes is a matter of the machine's load, which no test here is about.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def devices(request):
+    """Four CPUs for the trainers in TensorFlow too, before any other test starts it."""
+    if any("end_to_end" in item.path.parts for item in request.session.items):
+        from tfscale.devices import split_cpu
+
+        split_cpu(4)

@@ -33,14 +33,6 @@ def cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def devices():
-    """Four of TensorFlow's too, before anything starts it."""
-    from tfscale.devices import split_cpu
-
-    split_cpu(4)
-
-
 @pytest.fixture(params=ROOMS)
 def name(request):
     """The name of one room."""
