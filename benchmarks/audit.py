@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 import numpy as np
 
 from benchmarks import compare as comparison
-from benchmarks.ladder import TINY
+from benchmarks.ladder import TINY, summed_positions
 from benchmarks.output import clear, tell
 from benchmarks.placing import first_cause, optimizer_variants
 from benchmarks.report import write_audit
@@ -149,7 +149,7 @@ def trial(planned, recipe, worker, out, advance):
     dataset = open_dataset(recipe)
     verdict, found = comparison.judge(recipe, dataset, path), None
     if not verdict["agrees"]:
-        found = first_cause(recipe, comparison.summed_positions(recipe, dataset), path, verdict, taps, optimizer)
+        found = first_cause(recipe, summed_positions(recipe, dataset), path, verdict, taps, optimizer)
     worker.ask("plant", change=None)
     advance()
     failed = {rung["name"]: rung["worst"] / max(rung["bound"], TINY) for rung in verdict["rungs"] if not rung["agrees"]}

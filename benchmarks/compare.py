@@ -13,7 +13,7 @@ from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, see
 from benchmarks.output import CHECKS, clear, tell
 from benchmarks.placing import first_cause
 from benchmarks.report import write_report
-from benchmarks.swap import swap_table
+from benchmarks.swap import swap_table, worst_tensor
 from benchmarks.throughput import side_by_side
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
@@ -133,7 +133,7 @@ def find_cause(recipe, dataset, out, verdict, workers):
         return {b: load_tensors(path) for b, path in each(workers, lambda w: leave_optimizer(w, wide, out)).items()}
 
     looked = looked.with_values(devices={"data": 1})  # where places are read
-    found = first_cause(looked, summed_positions(recipe, dataset), out, verdict, taps, optimizer)
+    found = first_cause(looked, ladder.summed_positions(recipe, dataset), out, verdict, taps, optimizer)
     return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
 
 
@@ -205,7 +205,7 @@ def judge(recipe, dataset, out):
     contracts = {b: json.loads((out / "tensors" / f"contract-{b}.json").read_text()) for b in ROOMS}
     first = {each.train.precision: {run: load_tensors(first_step_path(out, run, each)) for run in RUNS}
              for each in (semantic, recipe)}
-    gradient, null = ladder.gradient_rung(first, precision, summed_positions(recipe, dataset))
+    gradient, null = ladder.gradient_rung(first, precision, ladder.summed_positions(recipe, dataset))
     states = {b: load_tensors(optimizer_path(out, b, semantic)) for b in ROOMS}
     rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states)]
 
@@ -215,24 +215,17 @@ def judge(recipe, dataset, out):
     if precision != "float64":
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
         rungs.append(numerics)
+    own = {b: worst_tensor(first[precision][b], first["float64"][b], null) for b in ROOMS if precision != "float64"}
     finished = {b: read_run(run_path(out, b, recipe)) for b in ROOMS}
     return {"agrees": all(rung["agrees"] for rung in rungs), "open": False, "rungs": rungs,
             "horizon": curves[precision]["horizon"], "sentence": sentence(rungs, precision, curves),
             "curves": curves, "null_directions": sorted(null),
             "tensors": worst_tensors(gradient, semantics, float64_steps(recipe)),
-            "own_float64": {b: own_distance(first[precision][b], first["float64"][b], null) for b in ROOMS}
-            if precision != "float64" else None,
+            "own_float64": {b: {"tensor": name, "worst": worst} for b, (name, worst) in own.items()} or None,
             "held_out": {b: info["final"] for b, info in finished.items()},
             "performance": {b: info["performance"] for b, info in finished.items()},
             "versions": {b: info["versions"] for b, info in finished.items()},
             "devices": {b: info["devices"] for b, info in finished.items()}}
-
-
-def own_distance(rounded, wide, null):
-    """The tensor of a first step that is furthest from the same backend's float64: {"worst", "tensor"}."""
-    worst, name = max((ladder.difference(rounded[name], wide[name]), name) for name in wide
-                      if ladder.bare(name) not in null)
-    return {"worst": worst, "tensor": ladder.bare(name)}
 
 
 def worst_tensors(gradient, semantics, steps, most=24):
@@ -256,11 +249,6 @@ def trainings(recipe, dataset, out):
         runs[run] = {"loss": np.array(losses, np.float64), "held_out": read_run(path)["final"] or {},
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
-
-
-def summed_positions(recipe, dataset):
-    """Rows of a batch times the positions, or pixels, within each: the length of the longest sum of a step."""
-    return recipe.train.global_batch * math.prod(dataset.example_shape[:2 if dataset.kind != "text" else 1])
 
 
 def float64_steps(recipe):

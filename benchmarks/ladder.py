@@ -16,6 +16,11 @@ TINY = float(np.finfo(np.float64).tiny)
 SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
 
+def summed_positions(recipe, dataset):
+    """Rows of a batch times the positions, or pixels, within each: the length of the longest sum of a step."""
+    return recipe.train.global_batch * math.prod(dataset.example_shape[:2 if dataset.kind != "text" else 1])
+
+
 def check(what, worst, bound, where, bound_from):
     """One comparison; a difference or a bound that is not finite fails."""
     return {"what": what, "agrees": bool(worst <= bound < math.inf), "worst": float(worst), "bound": float(bound),

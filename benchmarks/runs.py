@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks import ladder
 from benchmarks.output import CHECKS, clear, tell
+from benchmarks.plots import BACKENDS
 from benchmarks.report import write_report
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.recipe import positions
@@ -22,7 +23,6 @@ from common.tensors import load_tensors
 SCHEMA_VERSION = 1
 MARKER = ".runs"
 SIDES = ("a", "b")
-BACKENDS = {"keras": "Keras", "jax": "JAX"}
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 
 

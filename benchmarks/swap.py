@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from benchmarks.ladder import EPSILON, bare, difference, null_directions
+from benchmarks.ladder import EPSILON, bare, difference, null_directions, summed_positions
 from benchmarks.placing import apart
 from benchmarks.workers import SWAPPED, each, open_workers
 from common.places import places
@@ -50,7 +50,7 @@ def swap_table(recipe, dataset, out, workers, planted=()):
 def swap_cells(recipe, dataset, out, workers):
     """`swap_table` of the four workers that CELLS names."""
     semantic = recipe.with_values(train={"precision": "float64"})
-    positions = recipe.train.global_batch * math.prod(dataset.example_shape[:1 if dataset.kind == "text" else 2])
+    positions = summed_positions(recipe, dataset)
     bound, bound_from = 16 * math.sqrt(positions) * EPSILON["float64"], f"16 sqrt({positions:,}) eps of float64"
 
     def path(cell, what):

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from common.errors import BadInput, MissingEnvironment
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -141,8 +144,10 @@ class Train(Section):
     z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
     log_every: PositiveInt = 10
     eval_every: Count = Field(0, description="steps between evaluations; 0 evaluates at the end alone")
-    save_every: Count = Field(0, description="steps between checkpoints; 0 saves at the end alone")
-    keep: PositiveInt = Field(2, description="checkpoints kept")
+    save_every: Count = Field(0, description="steps between checkpoints; 0: by time and at the end alone")
+    save_minutes: NonNegative = Field(1.0, description="minutes between checkpoints; 0: by steps and at the end alone")
+    keep: PositiveInt = Field(2, description="newest checkpoints kept")
+    keep_best: Count = Field(0, description="checkpoints of the lowest held-out losses kept besides")
 
 
 class Keras(Section):
@@ -155,15 +160,27 @@ class Jax(Section):
     """How `jaxscale` runs; never changes what is computed."""
 
     scan: bool = Field(True, description="stack the decoder's blocks and scan over them")
-    remat: Literal["none", "dots", "full"] = Field("none", description="what the backward pass recomputes")
+    remat: Literal["none", "dots", "full", "offload"] = Field("none", description="what the backward pass does not "
+                                                              "keep on the device: nothing, all but products of "
+                                                              "weights, everything; or products in the host's memory")
+    overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
 
 
 class Devices(Section):
     """Where a training runs: never changes what is computed, and stays out of the recipe's hash, so that a run may go
-    on elsewhere."""
+    on elsewhere. Sizes count the devices of all hosts together."""
 
-    data: Count = Field(1, description="devices that share each batch; 0: all there are")
-    virtual: Count = Field(0, description="devices to make of one CPU; 0: none, take what is there")
+    strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = Field("auto", description="Keras alone")
+    tpu: str = Field("local", description="Keras alone: the TPU's name, or local on its own machine")
+    hosts: Count = Field(1, description="processes that train together; 0: as many as the cluster says")
+    replica: PositiveInt = Field(1, description="slices that share each batch over the network between them")
+    data: Count = Field(1, description="devices that share each batch; 0: all that the other axes leave")
+    fsdp: PositiveInt = Field(1, description="devices that share each batch and the weights")
+    tensor: PositiveInt = Field(1, description="devices that share each matrix product")
+    sequence: PositiveInt = Field(1, description="devices that share each row's positions")
+    virtual: Count = Field(0, description="devices to make of each host's CPU; 0: none, take what is there")
+    watchdog: NonNegative = Field(600.0, description="seconds without a step until the process gives up; 0: never")
+    compile_deadline: NonNegative = Field(3600.0, description="the same for the first step; 0: never")
 
 
 class Margin(Section):
@@ -220,7 +237,7 @@ class Recipe(Section):
     def meaning(self):
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
         outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
-                   "train": {"log_every", "eval_every", "save_every", "keep"}}
+                   "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best"}}
         return digest(self.model_dump(mode="json", exclude=outward))
 
     def with_values(self, **sections):
@@ -229,6 +246,39 @@ class Recipe(Section):
         for section, changes in sections.items():
             values[section] = {**values[section], **changes} if isinstance(changes, dict) else changes
         return Recipe.model_validate(values)
+
+
+AXES = ("replica", "data", "fsdp", "tensor", "sequence")  # of the mesh, from the slowest network to the fastest
+
+
+def mesh_shape(recipe, framework, found, platform):
+    """{axis: size} of the mesh that a recipe trains on, of the `found` devices of all hosts.
+
+    Raises MissingEnvironment where `framework` finds too few, BadInput where they do not divide what they share.
+    """
+    devices, rows = recipe.devices, micro_batch(recipe)
+    others = devices.replica * devices.fsdp * devices.tensor * devices.sequence
+    shape = {axis: getattr(devices, axis) for axis in AXES}
+    shape["data"] = devices.data or max(1, found // others)
+    count = math.prod(shape.values())
+    named = " x ".join(f"devices.{axis}={size}" for axis, size in shape.items() if size > 1)
+    if count > found:
+        raise MissingEnvironment(f"{named} needs {count} devices, but {framework} finds {found} ({platform}): take "
+                                 "less, or on a CPU set devices.virtual")
+    shares = shape["replica"] * shape["data"] * shape["fsdp"]
+    if rows % shares:
+        raise BadInput(f"{named}: its {shares} shares of a batch do not divide the {rows} rows of a micro-batch "
+                       f"(train.global_batch / train.accumulate): take a multiple of {shares}")
+    model, sizes = recipe.model, {"train.global_batch": (recipe.train.global_batch, 1)}
+    if model.family == "decoder":
+        sizes = {"model.heads": (model.heads, devices.tensor), "model.hidden": (model.feedforward, devices.tensor),
+                 "model.width": (model.width, devices.fsdp), "data.sequence": (recipe.data.sequence, devices.sequence)}
+    elif devices.sequence > 1:
+        raise BadInput(f"devices.sequence={devices.sequence}: images have no sequence to share; set it to 1")
+    for key, (size, share) in sizes.items():
+        if size % share:
+            raise BadInput(f"{named} does not divide {key}={size}: {share} devices cannot share it")
+    return shape
 
 
 def digest(values):
@@ -249,3 +299,7 @@ def positions(recipe):
 def master_dtype(recipe):
     """The dtype of weights and optimizer slots: float32 masters under bfloat16 compute."""
     return "float64" if recipe.train.precision == "float64" else "float32"
+
+
+def device_count(recipe, framework, found, platform):  # TEMPORARY, until both devices.py use mesh_shape
+    return mesh_shape(recipe, framework, found, platform)["data"]

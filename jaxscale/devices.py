@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from common.errors import BadInput, MissingEnvironment
-from common.recipe import micro_batch
+from common.errors import MissingEnvironment
+from common.recipe import device_count
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,13 @@ def open_devices(recipe):
 
     Raises MissingEnvironment where JAX finds too few devices, BadInput where they do not divide a micro-batch.
     """
-    wanted, virtual, rows = recipe.devices.data, recipe.devices.virtual, micro_batch(recipe)
     try:
-        if virtual:
-            jax.config.update("jax_num_cpu_devices", virtual)
+        if recipe.devices.virtual:
+            jax.config.update("jax_num_cpu_devices", recipe.devices.virtual)
         found = jax.devices()
     except RuntimeError as error:
         raise MissingEnvironment(f"JAX gives no devices ({error}): run `twinscale doctor`") from None
-    count = wanted or len(found)
-    if count > len(found):
-        raise MissingEnvironment(f"devices.data={count}, but JAX finds {len(found)} ({found[0].platform}): set "
-                                 f"devices.data={len(found)}, or devices.virtual={count} on a CPU")
-    if rows % count:
-        raise BadInput(f"devices.data={count} does not divide the {rows} rows of a micro-batch (train.global_batch / "
-                       f"train.accumulate): take a multiple of {count}")
+    count = device_count(recipe, "JAX", len(found), found[0].platform)
     return Devices(jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=found[:count]))
 
 

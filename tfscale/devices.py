@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from common.errors import BadInput, MissingEnvironment
-from common.recipe import micro_batch
+from common.errors import MissingEnvironment
+from common.recipe import device_count
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,12 @@ def open_devices(recipe):
 
     Raises MissingEnvironment where TensorFlow finds too few devices, BadInput where they do not divide a micro-batch.
     """
-    wanted, virtual, rows = recipe.devices.data, recipe.devices.virtual, micro_batch(recipe)
-    if virtual:
-        split_cpu(virtual)
+    if recipe.devices.virtual:
+        split_cpu(recipe.devices.virtual)
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if not found:
         raise MissingEnvironment("TensorFlow sees neither a GPU nor a CPU: run `twinscale doctor`")
-    count = wanted or len(found)
-    if count > len(found):
-        raise MissingEnvironment(f"devices.data={count}, but TensorFlow finds {len(found)} ({found[0].device_type}): "
-                                 f"set devices.data={len(found)}, or devices.virtual={count} on a CPU")
-    if rows % count:
-        raise BadInput(f"devices.data={count} does not divide the {rows} rows of a micro-batch (train.global_batch / "
-                       f"train.accumulate): take a multiple of {count}")
+    count = device_count(recipe, "TensorFlow", len(found), found[0].device_type)
     # Two runs of one recipe are to be the same run.
     tf.config.experimental.enable_op_determinism()
     # And float32 is to be float32, which a GPU's matrix products are not unless told.
