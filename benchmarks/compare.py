@@ -8,6 +8,7 @@ import shlex
 import numpy as np
 
 from benchmarks import ladder
+from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from benchmarks.output import CHECKS, clear, tell
@@ -29,15 +30,16 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
+OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
 SKIPPED = {"P1": "`--operations` measures every operation against wide references",
            "P5": "in float64 it is P4",
-           "P6": "one device for each backend; `twinscale compare-runs` compares meshes",
+           "P6": "`--meshes` trains each backend on several devices and hosts",
            "P7": "one seed; `--outcome SEEDS=4` trains from several",
            "P8": "`twinscale audit` plants errors"}
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
-            swap=False):
+            swap=False, meshes=False):
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
     or 3 where the twins part at once, or the seeds were too few, and the answer stays open.
 
@@ -50,6 +52,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
       seeds: train from so many seeds, and test the final metrics for equivalence (P7).
       place: where they disagree, look for the first operation that does.
       swap: run each program under the other's runtime too, to tell the program's part from the runtime's.
+      meshes: train each backend on several devices and hosts too (P6).
     Raises: BadInput before anything is compiled or written.
     """
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
@@ -82,6 +85,9 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
                 tell("both", verdict["swap"]["sentence"])
             except BadInput as error:  # what is planted here cannot be planted there
                 tell("both", f"no swap: {error}")
+    if meshes:
+        tell("both", "one device against several and against several hosts")
+        add_meshes(verdict, *check_meshes(recipe, out, mutant))
     verdict |= circumstances(recipe, dataset, out, plant, verdict["rungs"], verdict["devices"])
     tell("both", "report")
     for rung in verdict["rungs"]:
@@ -107,6 +113,9 @@ def bisect(out):
     if verdict["agrees"]:
         print("the backends agree: there is nothing to place")
         return DID_IT
+    if all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] not in OWN):
+        print("the backends agree up to P5, and what fails beyond is not placed: its rung in the report says where")
+        return INCONCLUSIVE
     dataset = open_dataset(recipe)
     with open_workers() as workers:
         for backend, name in planted(verdict["plant"]):
@@ -121,7 +130,7 @@ def bisect(out):
 def find_cause(recipe, dataset, out, verdict, workers):
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.placing`."""
     semantic = recipe.with_values(train={"precision": "float64"})
-    failed = [c for rung in verdict["rungs"] if rung["name"] != "P7" for c in rung["checks"] if not c["agrees"]]
+    failed = [c for rung in verdict["rungs"] if rung["name"] not in OWN for c in rung["checks"] if not c["agrees"]]
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
 
     def taps(number):
@@ -149,6 +158,18 @@ def add_outcome(verdict, recipe, workers, out, seeds):
     verdict["open"] = not rung["conclusive"]
     verdict["agrees"] = verdict["agrees"] and (rung["agrees"] or not rung["conclusive"])
     verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
+
+
+def add_meshes(verdict, rung, meshes):
+    """Adds rung P6 to a verdict; where no mesh was trained, its answer is open."""
+    verdict["meshes"] = meshes
+    verdict["rungs"] = sorted([*verdict["rungs"], rung], key=lambda rung: rung["name"])
+    verdict["open"] = verdict["open"] or rung.get("conclusive") is False
+    if not rung["agrees"]:
+        verdict["agrees"] = False
+        verdict["sentence"] = verdict["sentence"].replace("every rung holds", "P0 to P5 hold")
+    verdict["sentence"] += " " + mesh_sentence(rung, meshes)
+    tell("both", mesh_sentence(rung, meshes))
 
 
 def planted(plant):
@@ -312,8 +333,11 @@ def circumstances(recipe, dataset, out, plant, rungs, devices):
     precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
     skipped = [{"name": name, "why": why} for name, why in SKIPPED.items() if name not in ran]
     count = len(devices["keras"])
-    limits = [f"{count} device{'s' * (count > 1)} for each backend",
+    limits = [f"{count} device{'s' * (count > 1)} for each backend{', but for P6' * ('P6' in ran)}",
               "step times of one machine at one time: compare the ratio, not the milliseconds"]
+    if "P6" in ran:
+        limits.append("meshes are of virtual devices and of processes that share one CPU: what they compute is that of "
+                      "real ones, and their step times say nothing")
     if "P7" not in ran:
         limits.append("one seed: nothing is said past the horizon")
     return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps, "plant": plant,
@@ -327,4 +351,5 @@ def circumstances(recipe, dataset, out, plant, rungs, devices):
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place"],
             "limits": limits,
-            "commands": [f"twinscale compare {shlex.quote(str(out / 'recipe.toml'))} --out DIR"]}
+            "commands": [f"twinscale compare {shlex.quote(str(out / 'recipe.toml'))}{' --meshes' * ('P6' in ran)} "
+                         "--out DIR"]}

@@ -20,6 +20,7 @@ WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of em
 PRECISIONS = ("float64", "float32", "bfloat16")
 METRICS = ("loss", "perplexity", "bits_per_byte", "accuracy")
 RUNGS = ("P0", "P2", "P3", "P4", "P5")  # that an audit climbs
+BEYOND = ({"P6"}, {"P7"}, {"P6", "P7"})  # rungs that no bisection explains, where no other fails
 EXACT = 1e200  # ratios above come of a bound of zero
 CODE = re.compile(r"`([^`]+)`")
 
@@ -88,7 +89,9 @@ def _view(verdict):
                                        plots.convergence, curve, sides))
                    for i, (precision, curve) in enumerate(curves)],
         "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1} for t in tensors[:WORST_TENSORS]],
-        "bisect": bool(rungs) and not verdict.get("agrees") and not verdict.get("sides"),
+        "meshes": _meshes(verdict.get("meshes") or {}),
+        "bisect": bool(rungs) and not verdict.get("agrees") and not verdict.get("sides")
+        and {rung.get("name") for rung in rungs if not rung.get("agrees")} not in BEYOND,
         "tensors_words": report_words.tensor_words(tensors) if tensors else None,
         "own_words": report_words.own_words(verdict, sides) if verdict.get("own_float64") else None,
         "swap": _swap(verdict.get("swap") or {}),
@@ -159,6 +162,15 @@ def _first_failed(rungs):
     """The first rung that does not hold, and what that usually means; of those below it this may not be true."""
     name = next((rung["name"] for rung in rungs if not rung.get("agrees")), None)
     return {"name": name, "means": report_words.FAILURES[name]} if name in report_words.FAILURES else None
+
+
+def _meshes(meshes):
+    """The meshes that were trained as rows of cells, those that were not with their reasons, and both in words."""
+    rows = [row | {"backend": BACKENDS.get(row.get("backend"), row.get("backend"))} for row in meshes.get("rows") or []]
+    return {"rows": [row for row in rows if row.get("agrees") is not None],
+            "skipped": [row for row in rows if row.get("agrees") is None],
+            "words": report_words.mesh_words(meshes, rows), "masks": report_words.mask_words(meshes, rows),
+            "bounds": report_words.mesh_bounds(rows)}
 
 
 def _swap(swap):

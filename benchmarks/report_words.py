@@ -164,6 +164,56 @@ def own_words(verdict, sides):
             f" {', '.join(parts)}.")
 
 
+def mesh_words(meshes, rows):
+    """How many meshes train as one device does, in which precision, and which of them is furthest off."""
+    trained = [row for row in rows if row.get("agrees") is not None]
+    failed = [row for row in trained if not row["agrees"]]
+    words = (f"{len(trained) - len(failed)} of {len(trained)} meshes train as one device of the same backend does, "
+             f"over {number(meshes.get('steps'))} steps in {meshes.get('precision')}"
+             f"{', where rounding turns no ReLU on or off' * bool(meshes.get('jumps'))}. ")
+    judged = [row for row in failed or trained if row.get("loss_bound") is not None]
+    if not judged:
+        return words
+    worst = max(judged, key=lambda row: max(_share(row, "loss"), _share(row, "state")))
+    what = max(("loss", "state"), key=lambda what: _share(worst, what))
+    return words + (f"{'Worst' if failed else 'Nearest to its bound'} is {worst['backend']} on {worst['mesh']}: its "
+                    f"{what} is off by {sig(worst.get(f'{what}_worst'))} against a bound of "
+                    f"{sig(worst.get(f'{what}_bound'))}.")
+
+
+def mask_words(meshes, rows):
+    """Whether rows differ in weight: where they do not, a mean of the devices' means passes unseen."""
+    shared = [row for row in rows if row.get("weights_apart") is not None]
+    if not shared:
+        return ""
+    most = max(shared, key=lambda row: as_float(row["weights_apart"]))
+    if not as_float(most["weights_apart"]):
+        return ("All shares of a batch weigh the same, as images do, so that a mean of the devices' means would not "
+                "show here: a recipe of text shows it.")
+    least = min(shared, key=lambda row: as_float(row["weights_apart"]))
+    made = "The text is of short documents, made for this, whose ends mask a row here and another there. "
+    return (f"{made if meshes.get('made') else ''}Rows differ in weight in {number(meshes.get('uneven_steps'))} of "
+            f"{number(meshes.get('steps'))} steps: the shares of an update by up to "
+            f"{sig(100 * as_float(most['weights_apart']))} % ({most['backend']} on {most['mesh']}; least "
+            f"{sig(100 * as_float(least['weights_apart']))} %, {least['backend']} on {least['mesh']}), so that a mean "
+            "of means would show.")
+
+
+def mesh_bounds(rows):
+    """Where the bounds come from."""
+    named = [f"of {what}, such as {row[key]}" for what, key in (("losses", "loss_bound_from"),
+                                                                ("states", "state_bound_from"))
+             for row in [row for row in rows if row.get(key)][:1]]
+    return f"Bounds {'; '.join(named)}. Both are of one device and its twin, of the same backend." if named else ""
+
+
+def _share(row, what):
+    if f"{what}_bound" not in row:  # past the horizon
+        return 0.0
+    value = ratio(row.get(f"{what}_worst"), row[f"{what}_bound"])
+    return math.inf if math.isnan(value) else value
+
+
 def step_words(performance, sides):
     words = []
     for side, measured in performance.items():

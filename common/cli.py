@@ -1,5 +1,6 @@
 """The command line, the one door: each verb loads what it needs, and only then, so that `--help` stays fast."""
 
+import contextlib
 import importlib
 import os
 import shlex
@@ -8,7 +9,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from common.errors import BAD_INPUT, DID_IT, INTERRUPTED, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError
+from common.errors import (
+    BAD_INPUT,
+    CANNOT_SAVE,
+    DID_IT,
+    INTERRUPTED,
+    MISSING,
+    NO,
+    BadInput,
+    MissingEnvironment,
+    TwinscaleError,
+)
 
 ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
 EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
@@ -41,6 +52,11 @@ def train(
     trace: Annotated[Literal["sketch", "full"] | None, typer.Option(help="Leave what compare-runs reads.")] = None,
     trace_every: Annotated[int, typer.Option(metavar="N", min=0, help="Steps between; 0: train.log_every.")] = 0,
     twin_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of the twin that a trace has.")] = 50,
+    origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
+                                               "of one.")] = None,
+    stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
+    supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
+    restarts: Annotated[int, typer.Option(metavar="N", min=0, help="At most, without a new checkpoint.")] = 5,
 ):
     """Train a recipe with one backend and leave a run directory.
 
@@ -49,19 +65,33 @@ def train(
       twinscale train recipes/decoder-stdlib.toml --backend jax --run runs/jax
       twinscale train recipes/decoder-stdlib.toml train.steps=200 model.dropout=0.1 --backend keras --run runs/keras
       twinscale train recipes/decoder-stdlib.toml devices.data=4 --backend jax --run runs/four --trace sketch
+      twinscale train recipes/decoder-stdlib.toml --stop 100 --backend keras --run runs/first
+      twinscale train recipes/decoder-stdlib.toml --from runs/first --backend jax --run runs/second
+      twinscale train recipes/decoder-stdlib.toml train.save_every=50 --supervise --backend jax --run runs/jax
+
+    \b
+    Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
+    another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
     from common.recipe_file import load
     from common.run import check_run, place
 
     described = load(recipe, _overrides(overrides, precision))
     directory = place(run)
-    check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
-    room = _room(ROOMS[backend])
-    from common.loop import Probe, traced_steps
+    old = check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
+    if stop is not None and stop > described.train.steps:
+        raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
+    if supervise:
+        raise typer.Exit(_supervise(run, restarts, overwrite))
+    with _leaving_at_once(described.devices.hosts != 1):
+        room = _room(ROOMS[backend])
+        from common.loop import Probe, traced_steps
 
-    traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
-    probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps, log_every=1) if trace else None
-    room.train(described, run_dir=directory, overwrite=overwrite, probe=probe)
+        traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
+        probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
+                      log_every=1 if trace else None, stop=stop, resumable=stop is not None)
+        room.train(described, run_dir=directory, overwrite=overwrite, probe=probe,
+                   origin=None if old and not overwrite else _origin(origin))
     _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
 
 
@@ -77,6 +107,7 @@ def compare(
     swap: Annotated[bool, typer.Option("--swap", help="Run each program under the other's runtime too.")] = False,
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
+    meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
     plant: Annotated[str | None, typer.Option(metavar="BACKEND:MUTANT", hidden=True)] = None,
 ):
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
@@ -87,6 +118,7 @@ def compare(
     Examples:
       twinscale compare recipes/decoder-stdlib.toml --out build/demo
       twinscale compare recipes/mlp-digits.toml --outcome SEEDS=4 --out build/mlp
+      twinscale compare recipes/mlp-digits.toml --meshes --out build/meshes
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
@@ -96,12 +128,99 @@ def compare(
     described = load(recipe, _overrides(overrides, precision))
     seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
-                                               operations=operations, seeds=seeds, place=place, swap=swap)
+                                               operations=operations, seeds=seeds, place=place, swap=swap,
+                                               meshes=meshes)
     if code == NO and not place:
         _next("bisect", out)
     elif (report := directory(out) / "report.html").exists():
         _say(f"next: open {shlex.quote(str(report))}")
     raise typer.Exit(code or DID_IT)
+
+
+@app.command(short_help="Train a recipe on several hosts.")
+def launch(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    *,
+    backend: Annotated[Literal["keras", "jax"], typer.Option(help="The trainer.")],
+    run: Annotated[str, typer.Option(metavar="DIR", help="The run's directory, which all hosts reach.")],
+    target: Annotated[Literal["local", "tpu", "slurm", "gke"], typer.Option(help="What the hosts are.")],
+    hosts: Annotated[int, typer.Option(metavar="N", help="How many, over all slices.")],
+    go: Annotated[bool, typer.Option("--go", help="Run what is printed otherwise.")] = False,
+    grace: Annotated[int | None, typer.Option(metavar="SECONDS", help="local, slurm, gke: to save and leave.")] = None,
+    name: Annotated[str | None, typer.Option(help="tpu, slurm, gke: of the TPU, job or JobSet.")] = None,
+    zone: Annotated[str | None, typer.Option(help="tpu: its zone.")] = None,
+    project: Annotated[str | None, typer.Option(help="tpu: its project.")] = None,
+    workdir: Annotated[str | None, typer.Option(metavar="DIR", help="tpu, slurm: the checkout there.")] = None,
+    env: Annotated[str | None, typer.Option(metavar="DIR", help="tpu, slurm: the virtual environment there.")] = None,
+    shared: Annotated[bool | None, typer.Option("--shared", help="tpu: all hosts mount the run's directory.")] = None,
+    partition: Annotated[str | None, typer.Option(help="slurm")] = None,
+    account: Annotated[str | None, typer.Option(help="slurm")] = None,
+    time: Annotated[str | None, typer.Option(metavar="H:M:S", help="slurm: the limit of one start.")] = None,
+    gpus_per_host: Annotated[int | None, typer.Option(metavar="N", help="slurm")] = None,
+    cpus_per_host: Annotated[int | None, typer.Option(metavar="N", help="slurm")] = None,
+    requeue: Annotated[bool | None, typer.Option("--requeue/--no-requeue", help="slurm: go on by itself.")] = None,
+    image: Annotated[str | None, typer.Option(help="gke: the container's image.")] = None,
+    accelerator: Annotated[str | None, typer.Option(metavar="A", help="gke: such as tpu-v6e-slice.")] = None,
+    topology: Annotated[str | None, typer.Option(metavar="AxB", help="gke: the shape of a slice.")] = None,
+    slices: Annotated[int | None, typer.Option(metavar="N", help="gke: how many slices.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="gke")] = None,
+    service_account: Annotated[str | None, typer.Option(metavar="NAME", help="gke: may write the run.")] = None,
+    max_restarts: Annotated[int | None, typer.Option(metavar="N", help="gke: after failures.")] = None,
+):
+    """Print what trains a recipe on several hosts: the commands, the script or the manifest. With --go, run it.
+
+    \b
+    Exit code with --go: for local, 0 all ended well, 75 all that did not have saved and go on with the same command,
+    else that of the first host that died; for tpu, that of gcloud; for slurm and gke, 0 it was accepted.
+    \b
+    Examples:
+      twinscale launch recipes/decoder-stdlib.toml devices.data=2 --backend jax --run runs/two --target local \\
+        --hosts 2 --go
+      twinscale launch recipes/decoder-stdlib.toml devices.data=0 --backend jax --run gs://bucket/run --target tpu \\
+        --hosts 4 --name train-1 --zone us-central2-b --project my-project --workdir twinscale
+      twinscale launch recipes/decoder-stdlib.toml devices.data=0 --backend keras --run runs/four --target slurm \\
+        --hosts 4 --gpus-per-host 4 --time 8:00:00
+      twinscale launch recipes/decoder-stdlib.toml devices.data=0 --backend jax --run gs://bucket/run --target gke \\
+        --hosts 4 --name train-1 --image us-docker.pkg.dev/my-project/images/train:1 --accelerator tpu-v6e-slice \\
+        --topology 4x4
+    """
+    given = {"grace": grace, "name": name, "zone": zone, "project": project, "workdir": workdir, "env": env,
+             "shared": shared, "partition": partition, "account": account, "time": time,
+             "gpus_per_host": gpus_per_host, "cpus_per_host": cpus_per_host, "requeue": requeue, "image": image,
+             "accelerator": accelerator, "topology": topology, "slices": slices, "namespace": namespace,
+             "service_account": service_account, "max_restarts": max_restarts}
+    given = {option: value for option, value in given.items() if value is not None}
+    from common.launch import as_options, launch
+
+    code = launch(recipe, overrides or [], backend=backend, run=run, target=target, hosts=hosts, options=given, go=go)
+    if not go:
+        _next("launch", recipe, *(overrides or []), "--backend", backend, "--run", run, "--target", target, "--hosts",
+              str(hosts), *as_options(given), "--go")
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Write a run's state for the other backend.")
+def convert(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run with a checkpoint.")],
+    *,
+    to: Annotated[str, typer.Option(metavar="DIR", help="Where the state goes.")],
+):
+    """Write the state of a run's newest checkpoint in neither backend's format: safetensors by canonical name, weights
+    and optimizer slots, with an index. Either backend goes on from it with `train --from`.
+
+    \b
+    Example:
+      twinscale convert runs/keras --to build/state
+    """
+    from common.canonical import convert as written
+    from common.recipe_file import load
+    from common.run import follow_run, place
+
+    opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
+    step = written(_room(ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
+    _say(f"the state after {step} updates is in {to}")
+    _next("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", "jax", "--run", "runs/next")
 
 
 @app.command("compare-runs", short_help="Say whether two runs agree.")
@@ -171,6 +290,42 @@ def audit(
 
     code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
     _next("compare", "recipes/decoder-stdlib.toml", "--out", "build/demo")
+    raise typer.Exit(code or DID_IT)
+
+
+@app.command(short_help="Measure step time and MFU here.")
+def bench(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    *,
+    backend: Annotated[Literal["jax", "keras", "both"], typer.Option(help="The trainer; both take turns.")] = "jax",
+    steps: Annotated[int, typer.Option(metavar="N", min=2, help="Of a kind in a round.")] = 10,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="After one to warm up.")] = 6,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where bench.json goes.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bench.json there.")] = False,
+    precision: Precision = None,
+):
+    """Measure a recipe's step time, throughput and MFU on this machine's devices, and write bench.json.
+
+    Rounds of the trainer's loop and of bare steps over one resident batch take turns, after one to warm up. The MFU is
+    of causal FLOPs and the maker's bfloat16 peak, or on a CPU of NumPy's best matrix product.
+
+    \b
+    Exit code: 0 it is measured, 3 a figure is refused: an MFU above 100 %, or steps that did not wait for the device.
+    \b
+    Examples:
+      twinscale bench recipes/decoder-125m.toml --out build/bench
+      twinscale bench recipes/decoder-125m.toml jax.attention=cudnn train.global_batch=32 --out build/cudnn
+      twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
+      twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
+    """
+    from common.recipe_file import load
+    from common.run import place
+
+    backends = ("keras", "jax") if backend == "both" else (backend,)
+    code = _room("benchmarks.bench").bench(load(recipe, _overrides(overrides, precision)), place(out),
+                                           backends=backends, steps=steps, rounds=rounds, overwrite=overwrite)
+    _next("train", recipe, *(overrides or []), *_option(precision), "--backend", backends[-1], "--run", "runs/bench")
     raise typer.Exit(code or DID_IT)
 
 
@@ -276,6 +431,9 @@ def main(arguments=None):
     except BrokenPipeError:  # the reader of our output left; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO
+    except OSError as error:
+        _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        return CANNOT_SAVE
     except typer.TyperException as error:
         _say(f"{error.format_message()}; try --help" if hasattr(error, "format_message") else str(error))
         return BAD_INPUT
@@ -286,6 +444,49 @@ def _room(name):
         os.environ["KERAS_BACKEND"] = "tensorflow"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return importlib.import_module(name)
+
+
+def _supervise(run, restarts, overwrite):
+    from common.supervise import supervise
+
+    arguments = [word for word in sys.argv[1:] if word != "--supervise"]
+    if overwrite:  # once
+        raise BadInput("--overwrite with --supervise would remove what each start has saved: remove the run first")
+    return supervise(arguments, run, restarts)
+
+
+def _origin(path):
+    """The directory of a state in neither backend's format: what --from names, or what is made of the run there."""
+    if path is None:
+        return None
+    from common.run import place
+
+    if (place(path) / "index.json").exists():
+        return place(path)
+    import subprocess
+
+    state = place(path) / "export" / "state"
+    if subprocess.run([sys.executable, "-m", "common.cli", "convert", path, "--to", str(state)]).returncode:
+        raise BadInput(f"--from {path}: no state could be read there; the message above says why")
+    return state
+
+
+@contextlib.contextmanager
+def _leaving_at_once(alone):
+    """Of several hosts that end in an error, each leaves without waiting for the others, which may be gone."""
+    try:
+        yield
+    except BaseException as error:
+        if not alone:
+            raise
+        if isinstance(error, TwinscaleError):
+            _say(str(error))
+        else:
+            import traceback
+
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(getattr(error, "exit_code", NO))
 
 
 def _overrides(overrides, precision):

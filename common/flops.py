@@ -7,6 +7,7 @@ the mask lets through). Norms, activations and the optimizer are left out, as is
 
 import functools
 import math
+import re
 import time
 
 import numpy as np
@@ -50,21 +51,28 @@ def dense_flops(m, tree, classes, example_shape, convention):
     return sum(2 * math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
 
 
-# Dense peak operations a second in bfloat16, from the vendors' data sheets.
+# Dense peak operations a second in bfloat16 with sums in float32, by words of the frameworks' names. TPUs: the pages
+# of Google Cloud's documentation; A100, H100, H200, L4, L40S, T4: NVIDIA's data sheets, of which those since the A100
+# print the double, for sparse matrices; RTX: the appendices of NVIDIA's white papers on GA102 and Ada.
 PEAKS = {"TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 459e12, "TPU v5": 459e12,
-         "TPU v6 lite": 918e12, "TPU v6e": 918e12, "A100": 312e12, "H100": 989e12, "H200": 989e12}
+         "TPU v6 lite": 918e12, "TPU v6e": 918e12, "A100": 312e12, "H100": 989e12, "H100 PCIe": 756e12,
+         "H100 NVL": 835e12, "H200": 989e12, "H200 NVL": 835e12, "GH200": 989e12,
+         "L4": 121e12, "L40S": 362e12, "T4": 65e12,
+         "RTX 4090": 165.2e12, "RTX 3090": 71e12}
+FLOAT16 = ("T4",)  # has no bfloat16: its float16 peak
+OTHERS = r"(?! (D|Ti|SUPER|Laptop|Max-Q))"  # of almost the same name, and slower or faster
 
 
 def peak_flops(kind, precision, count=1):
     """(operations a second, where the figure is from) of `count` devices of a kind, as the framework names it.
 
-    Accelerators: the data sheet's bfloat16 peak, whatever the recipe's precision. Anything else, however many devices
-    are made of it: the best NumPy matrix
-    product that this host managed just now, so that an MFU on a CPU is a share of something measured.
+    Accelerators: the maker's bfloat16 peak, whatever the recipe's precision. Anything else, however many devices are
+    made of it, and parts of a GPU: the best NumPy matrix product that this host managed just now, so that an MFU on a
+    CPU is a share of something measured.
     """
     for name in sorted(PEAKS, key=len, reverse=True):
-        if name in kind:
-            return count * PEAKS[name], f"bfloat16 peak of {name}"
+        if re.search(rf"\b{name}\b{OTHERS}", kind) and " MIG " not in kind:
+            return count * PEAKS[name], f"{'float16' if name in FLOAT16 else 'bfloat16'} peak of {name}"
     wide = "float64" if precision == "float64" else "float32"
     return measured_peak(wide), f"best {wide} matrix product of NumPy here"
 

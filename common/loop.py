@@ -1,19 +1,24 @@
 """The outline of every training: what a room's `train.py` fills in is the framework."""
 
+import hashlib
+import json
 import math
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common.data import held_out_batches, open_dataset, training_batches
-from common.errors import BadInput, NonFinite
+from common import canonical
+from common.checkpoints import Checkpoints
+from common.data import held_out_batches, training_batches
+from common.errors import BadInput, HostLost, NonFinite, Stopped, TwinscaleError
 from common.flops import peak_flops, train_flops
 from common.metrics import finish
 from common.progress import training_progress
+from common.pulse import Pulse
 from common.recipe import micro_batch, positions
-from common.run import Logger, open_run, write_json
+from common.run import Logger, follow_run, open_run
 from common.session import open_session
 from common.tensors import save_tensors
 from common.trace import contract
@@ -30,6 +35,7 @@ class Probe:
     twin_steps: int = 0  # of a twin to train too, into trace/twin; with it goes trace/contract.json
     log_every: int | None = None  # in place of train.log_every
     stop: int | None = None  # updates to end after, of train.steps; the schedules stay those of all
+    resumable: bool = False  # what is left after `stop` is to be trained later
     evaluated: bool = True  # evaluate at the end
     saved: bool = True  # leave a checkpoint at the end
 
@@ -50,86 +56,151 @@ def traced_steps(recipe, every):
     return tuple(step for step in range(recipe.train.steps) if step < FIRST or step % every == 0)
 
 
-def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress=True):
-    """Trains a recipe into a run directory, on from its last checkpoint if it has one, and returns its final metrics.
+def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress=True, origin=None):
+    """Trains a recipe into a run directory, on from its last checkpoint if it has one, else from `origin`, a directory
+    of `common.canonical`, and returns its final metrics. On several hosts, every one of them calls it.
 
     Raises: BadInput before anything is compiled or written; NonFinite with the step, the batch's hash and the first
-      bad tensor.
+      bad tensor; Stopped where SIGTERM came; HostLost where another host is gone; CannotSave, NoCheckpoint.
     """
     probe = probe or Probe()
-    open_dataset(recipe)
+    begun = canonical.read(origin, recipe) if origin else None
     with room.numerics(recipe):
-        room.open_devices(recipe)
-        with open_run(run_dir, recipe, room.backend, overwrite=overwrite) as run:
-            if run.resumed and run.info.get("trace") != probe.trace:
-                raise BadInput(f"run {run_dir}: began with trace {run.info.get('trace')}, not {probe.trace}; pass the "
-                               "same --trace, or --overwrite")
-            run.update(trace=probe.trace)
-            if probe.twin_steps:
-                write_json(run.path / "trace" / "contract.json", contract(room, recipe, weights=probe.trace == "full"))
-            final = train_run(room, recipe, run, probe, progress)
+        session = open_session(room, recipe, probe.dither)
+        with open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:
+            run.update(kept={"seconds": spent(run), "elapsed": 0.0}, elapsed=0.0)
+            with Pulse(run.path, session.devices, recipe) as pulse:
+                try:
+                    if probe.twin_steps:
+                        weights = probe.trace == "full"
+                        run.write_json("trace/contract.json", contract(room, recipe, weights=weights))
+                    final = train_run(room, recipe, run, session, probe, pulse, progress, begun)
+                except Exception as error:
+                    raise (pulse.lost(error) if room.is_lost(error) else error) from None
             if probe.twin_steps:
                 train_twin(room, recipe, run.path / "trace" / "twin", probe)
     return final
 
 
-def train_run(room, recipe, run, probe, progress):
+def open_together(room, recipe, run_dir, devices, overwrite, probe):
+    """The open run, on every host: the first one opens it while the others wait."""
+    if devices.host == 0:
+        try:
+            run = open_run(run_dir, recipe, room.backend, overwrite=overwrite)
+            if run.resumed and run.info.get("trace") != probe.trace:
+                with run:
+                    raise BadInput(f"run {run_dir}: began with trace {run.info.get('trace')}, not {probe.trace}; pass "
+                                   "the same --trace, or --overwrite")
+            run.update(trace=probe.trace)
+        except BaseException:
+            room.agree(devices, [0])
+            raise
+    opened = room.agree(devices, [1])
+    if not opened[0][0]:
+        raise HostLost(f"host {devices.host}: host 0 could not open the run; its own message says why")
+    return run if devices.host == 0 else follow_run(run_dir)
+
+
+def train_run(room, recipe, run, session, probe, pulse, progress, begun):
     """The training itself, in an open run; its state ends with it."""
-    session = open_session(room, recipe, probe.dither)
     dataset, devices = session.dataset, session.devices
-    checkpoints = room.Checkpoints(run.path / "checkpoints", session.state, recipe.train.keep)
+    checkpoints = Checkpoints(run, room, recipe, session.state, devices)
     state = checkpoints.restore(session.state)
+    if begun and not int(state.step):
+        state = room.with_tensors(recipe, state, devices, begun["tensors"], begun["step"])
+        run.update(origin=begun["origin"])
+        canonical.copy_metrics(begun, run)
     start, steps = int(state.step), probe.stop or recipe.train.steps
     run.update(devices=devices.names, data=dataset.manifest)
+    batches = training_batches(dataset, recipe, start, steps, host=devices.reader, hosts=devices.readers,
+                               permuted=probe.permuted)
 
-    with (closing(checkpoints), Logger(run.path, start) as logger,
-          training_progress(steps, start, unit(dataset), progress) as report,
-          closing(training_batches(dataset, recipe, start, steps, permuted=probe.permuted)) as batches):
-        ledger = Ledger(recipe, dataset, devices, logger, report, probe.log_every, run.info["seconds"])
+    with (closing(checkpoints), Logger(run.path, start, run.writes) as logger,
+          training_progress(steps, start, unit(dataset), progress and run.writes) as report, closing(batches)):
+        ledger = Ledger(recipe, dataset, devices, logger, report, probe.log_every, pulse, run.info["kept"]["seconds"])
+        measured = {}  # held-out losses by steps done
 
         def evaluate(done):
             with ledger.pause("evaluate"):
-                metrics = held_out(session.evaluate, state, dataset, recipe)
+                metrics = held_out(session.evaluate, state, dataset, recipe, pulse)
                 if done > start:  # or the run was cut short after its last checkpoint, with everything logged
                     ledger.evaluated(done, metrics)
+            measured[done] = metrics["loss"]
             return metrics
 
         def leave(name):
             with ledger.pause("trace"):
                 tensors = session.sketch(state) if probe.trace == "sketch" else room.state_tensors(state)
-                save_tensors(run.path / "trace" / f"{name}.safetensors", tensors)
+                if run.writes:
+                    save_tensors(run.path / "trace" / f"{name}.safetensors", tensors)
 
-        def save():
+        def save(done):
             with ledger.pause("checkpoint"):
-                checkpoints.save(state)
-            run.update(seconds=ledger.seconds)
+                checkpoints.save(done, state, measured.get(done))
+                ledger.heard = Heard()  # what was heard is of the checkpoint before
+            run.update(seconds=ledger.seconds, kept={"seconds": dict(ledger.seconds), "elapsed": pulse.elapsed})
 
+        done = start
         try:
             for number, batch, digest in ledger.waiting(batches):
                 if number in probe.traced:
                     leave(f"step_{number}")
-                state, metrics = ledger.dispatch(session.step, state, number, batch)
-                ledger.take(InFlight(number, metrics, digest, batch))
-                if probe.evaluated and due(number + 1, recipe.train.eval_every, steps):
-                    evaluate(number + 1)
-                if probe.saved and due(number + 1, recipe.train.save_every, steps):
-                    save()
+                wishes = pulse.stopping, checkpoints.overdue(), checkpoints.written
+                state, metrics = ledger.dispatch(session.step, state, number, batch, wishes)
+                heard, done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
+                checkpoints.poll(heard.written)
+                if probe.evaluated and due(done, recipe.train.eval_every, steps):
+                    evaluate(done)
+                if probe.saved and done < steps and (
+                        due(done, recipe.train.save_every, steps) or heard.overdue or heard.stopping):
+                    save(done)
+                if heard.stopping:
+                    break
             ledger.finish()
-            final = evaluate(steps) if probe.evaluated else {}
-            if start < steps and probe.saved:
-                save()
+            final = evaluate(steps) if probe.evaluated and done == steps and not probe.resumable else {}
+            if start < done == steps and probe.saved:
+                save(steps)
+            checkpoints.settle()
+            run.update(hosts_agree=same_everywhere(room, devices, ledger.losses))
         except BadLoss as bad:
             raise NonFinite(explain(room, session, state, bad.step)) from None
         finally:
-            run.update(seconds=ledger.seconds)
+            with suppress(OSError):  # of a full disk; what is on its way says so
+                run.update(seconds=ledger.seconds, goodput=ledger.goodput(), elapsed=pulse.elapsed)
+        if done < steps:
+            raise Stopped(f"stopped after step {done} of {steps}, saved: run the same command again to go on")
         if probe.trace:
             leave("final")
     if start < steps:  # else nothing was measured, and what an earlier start has measured stays
         run.update(performance=ledger.performance())
         if probe.trace:
-            write_json(run.path / "trace" / "batches.json", ledger.digests)
+            run.write_json("trace/batches.json", ledger.digests)
+    run.ending = "stopped" if probe.resumable and steps < recipe.train.steps else "finished"
     run.update(final=final)
     return final
+
+
+def same_everywhere(room, devices, losses):
+    """Whether every host has seen the same losses, bit for bit; raises TwinscaleError if not. None on one host."""
+    if devices.hosts == 1:
+        return None
+    seen = hashlib.sha256(np.array(losses, np.float64)).digest()[:8]
+    if len({row.tobytes() for row in room.agree(devices, np.frombuffer(seen, np.int64))}) > 1:
+        raise TwinscaleError("the hosts have seen different losses: their weights have parted")
+    return True
+
+
+def spent(run):
+    """Seconds by kind of the run's earlier starts. What came after their last checkpoint is lost, and done again."""
+    kept = run.info.get("kept")
+    if not run.resumed or not kept:
+        return {}
+    seconds, elapsed = dict(kept["seconds"]), run.info["elapsed"]
+    if not elapsed:  # a kill leaves its time with its last sign of life alone
+        with suppress(OSError, ValueError, KeyError):
+            elapsed = json.loads((run.path / "hosts" / "0.json").read_text())["seconds"]
+    seconds["lost"] = seconds.get("lost", 0.0) + max(0.0, elapsed - kept["elapsed"])
+    return seconds
 
 
 def train_twin(room, recipe, path, probe):
@@ -150,7 +221,7 @@ def unit(dataset):
     return "tokens/s" if dataset.kind == "text" else "examples/s"
 
 
-def held_out(evaluate, state, dataset, recipe):
+def held_out(evaluate, state, dataset, recipe, pulse=None):
     """Metrics over the whole held-out set: the remainder is padded with weight zero, never dropped."""
     label_bytes = None if dataset.token_bytes is None else 0
 
@@ -160,6 +231,8 @@ def held_out(evaluate, state, dataset, recipe):
             if label_bytes is not None:
                 label_bytes += int((dataset.token_bytes[batch["labels"]] * batch["weights"]).sum())
             yield batch
+            if pulse:
+                pulse.allow("an evaluation's batch")
 
     sums = evaluate(state, counted())
     return finish(sums, label_bytes)
@@ -173,6 +246,15 @@ class InFlight:
     metrics: dict
     digest: str
     batch: dict
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the hosts together said a step ago."""
+
+    stopping: bool = False  # some host was asked to stop
+    overdue: bool = False  # a checkpoint is due by the clock
+    written: int = 0  # hosts whose part of the last checkpoint is on disk
 
 
 class BadLoss(Exception):
@@ -198,16 +280,18 @@ class Ledger:
     `seconds` go on from those of the run's earlier starts; durations and digests are of this start alone.
     """
 
-    def __init__(self, recipe, dataset, devices, logger, report, every, seconds=None):
+    def __init__(self, recipe, dataset, devices, logger, report, every, pulse=None, seconds=None):
         self.logger, self.report, self.every = logger, report, every or recipe.train.log_every
         rows = recipe.train.global_batch
         self.units, self.unit = positions(recipe), unit(dataset)
         self.flops = rows * train_flops(recipe.model, dataset.classes, dataset.example_shape)
         self.peak, self.peak_from = peak_flops(devices.kind, recipe.train.precision, len(devices.names))
-        kinds = ("compile", "train", "data_wait", "evaluate", "checkpoint", "trace")
+        self.allow = pulse.allow if pulse else lambda *_, **__: None
+        kinds = ("start", "compile", "train", "data_wait", "evaluate", "checkpoint", "trace", "lost")
         self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
-        self.compiled, self.begun, self.in_flight = None, None, None
-        self.durations, self.digests = [], []
+        self.seconds["start"] += pulse.elapsed if pulse else 0.0
+        self.compiled, self.begun, self.in_flight, self.heard = None, None, None, Heard()
+        self.durations, self.digests, self.losses = [], [], []
 
     def waiting(self, batches):
         """The batches; the time spent waiting for them is counted."""
@@ -219,11 +303,13 @@ class Ledger:
                 return
             yield item
 
-    def dispatch(self, step, state, number, batch):
-        """Runs the step. The first call compiles; its time is kept apart."""
+    def dispatch(self, step, state, number, batch, wishes=(0, 0, 0)):
+        """Runs the step; `wishes` are what this host has to say of each field of Heard. The first call compiles; its
+        time is kept apart."""
+        self.allow(f"step {number}", patient=self.compiled is None)
         start = time.perf_counter()
         self.lap(start)
-        outcome = step(state, number, batch)
+        outcome = step(state, number, batch, wishes)
         if self.compiled is None:
             self.compiled = time.perf_counter() - start
             self.seconds["compile"] += self.compiled
@@ -240,17 +326,21 @@ class Ledger:
             self.begun = None
 
     def take(self, step):
-        """Settles the step before, and notes this one as in flight."""
+        """Settles the step before, and notes this one as in flight; returns what was heard last."""
         self.settle()
         self.in_flight = step
+        return self.heard
 
     def settle(self):
         """Reads and logs the metrics of the step in flight; raises BadLoss where its loss is not finite."""
         if self.in_flight is None:
             return
         step, self.in_flight = self.in_flight, None
-        metrics = {name: float(value) for name, value in step.metrics.items()}
+        stopping, overdue, written = (round(float(x)) for x in np.asarray(step.metrics["signals"]))
+        self.heard = Heard(stopping > 0, overdue > 0, written)
+        metrics = {name: float(value) for name, value in step.metrics.items() if name != "signals"}
         self.digests.append(step.digest)
+        self.losses.append(metrics["loss"])
         if not math.isfinite(metrics["loss"]):
             raise BadLoss(step)
         rate = self.units / self.durations[-1] if self.durations else None
@@ -270,6 +360,7 @@ class Ledger:
     def pause(self, kind):
         """Time that counts as `kind` and not as training; the step in flight is settled first."""
         self.finish()
+        self.allow(f"to {kind}", patient=True)
         start = time.perf_counter()
         yield
         self.seconds[kind] += time.perf_counter() - start
@@ -278,6 +369,12 @@ class Ledger:
         """Logs the metrics of an evaluation after `done` steps under the last of them, as its training metrics are:
         a resumed run keeps all that is logged below its first step."""
         self.logger.log(done - 1, {f"held_out/{name}": value for name, value in metrics.items()})
+
+    def goodput(self):
+        """The share of all time so far, that of earlier starts too, in which steps were trained that are kept."""
+        total = sum(self.seconds.values())
+        return {"productive": self.seconds["train"], "total": total,
+                "fraction": self.seconds["train"] / total if total else 0.0}
 
     def performance(self):
         """Steady state: the first two steps are left out, the others given in milliseconds with quartiles."""

@@ -83,3 +83,14 @@ def measure_data(room, recipe, count):
     for _ in training_batches(dataset, recipe, 0, count):
         pass
     return (time.perf_counter() - start) / count
+
+
+def measure_device(room, recipe):
+    """What the steps run on: the devices' names and kind, and of the first, where the framework says so, platform,
+    capability, and the most bytes that it has held at once of those that it may."""
+    devices = BENCHES[recipe].session.devices
+    first = devices.mesh.devices.flat[0] if hasattr(devices, "mesh") else None
+    memory = (first.memory_stats() if first else None) or {}
+    return {"names": devices.names, "kind": devices.kind, "platform": getattr(first, "platform", None),
+            "capability": getattr(first, "compute_capability", None), "peak_bytes": memory.get("peak_bytes_in_use"),
+            "limit_bytes": memory.get("bytes_limit")}

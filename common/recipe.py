@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -164,6 +165,49 @@ class Jax(Section):
                                                               "keep on the device: nothing, all but products of "
                                                               "weights, everything; or products in the host's memory")
     overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
+    attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
+        "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
+                            "bfloat16; auto: the fused one that can run, else einsum")
+    deterministic: bool = Field(False, description="GPUs: take only operations that give equal bits in every run")
+    preallocate: bool = Field(True, description="GPUs: take the memory at the start")
+    memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
+
+    def kernel(self, precision, width, length, documents, platform, capability=None, sequence=1):
+        """What computes attention: "einsum", "cudnn" or "splash".
+
+        Args:
+          precision: that of queries, keys and values; width: of a head; length: positions of a row.
+          documents: whether a row's documents are kept apart.
+          platform, capability: of the devices, as JAX names them; NVIDIA's capabilities are numbers.
+          sequence: devices that share a row's positions.
+        Raises BadInput where `attention` names a kernel that cannot run there.
+        """
+        number = capability if platform == "gpu" and re.fullmatch(r"\d+\.\d+", str(capability)) else None
+        bfloat16 = precision == "bfloat16", "train.precision=bfloat16", precision
+        needs = {
+            "cudnn": [(number is not None, "an NVIDIA GPU", platform), (float(number or 8) >= 8, "one of compute "
+                      "capability 8.0 (Ampere) or later", number), bfloat16,
+                      (width % 8 == 0 and width <= 128, "heads (model.width / model.heads) of a multiple of 8 up to "
+                       "128", width), (not documents or length % 2 == 0, "an even data.sequence where documents are "
+                                       "kept apart", length), (sequence == 1, "devices.sequence=1", sequence)],
+            "splash": [(platform == "tpu", "a TPU", platform), bfloat16,
+                       (length % (128 * sequence) == 0, "data.sequence / devices.sequence a multiple of 128",
+                        f"{length} / {sequence}")]}
+        lacks = {name: next((lack for lack in wanted if not lack[0]), None) for name, wanted in needs.items()}
+        if self.attention == "auto":
+            return next((name for name, lack in lacks.items() if lack is None), "einsum")
+        if lack := lacks.get(self.attention):
+            raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
+        return self.attention
+
+    def environment(self, given):
+        """{variable: value} of what XLA reads when it opens a GPU, but for what the environment `given` says."""
+        wanted = {} if self.preallocate else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        old = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of the same meaning; XLA refuses to have both
+        if self.memory_fraction and old not in given:
+            wanted["XLA_CLIENT_MEM_FRACTION"] = str(self.memory_fraction)
+        return {name: value for name, value in wanted.items() if name not in given}
 
 
 class Devices(Section):
@@ -267,7 +311,7 @@ def mesh_shape(recipe, framework, found, platform):
                                  "less, or on a CPU set devices.virtual")
     shares = shape["replica"] * shape["data"] * shape["fsdp"]
     if rows % shares:
-        raise BadInput(f"{named}: its {shares} shares of a batch do not divide the {rows} rows of a micro-batch "
+        raise BadInput(f"{named}: {shares} shares of a batch do not divide the {rows} rows of a micro-batch "
                        f"(train.global_batch / train.accumulate): take a multiple of {shares}")
     model, sizes = recipe.model, {"train.global_batch": (recipe.train.global_batch, 1)}
     if model.family == "decoder":
@@ -299,7 +343,3 @@ def positions(recipe):
 def master_dtype(recipe):
     """The dtype of weights and optimizer slots: float32 masters under bfloat16 compute."""
     return "float64" if recipe.train.precision == "float64" else "float32"
-
-
-def device_count(recipe, framework, found, platform):  # TEMPORARY, until both devices.py use mesh_shape
-    return mesh_shape(recipe, framework, found, platform)["data"]

@@ -3,8 +3,9 @@
     recipe.toml  run.json  metrics.jsonl  events.*  checkpoints/  trace/  export/
 
 `run.json`: schema_version, backend, recipe_name, recipe_hash, state ("running" | "finished" | "failed" |
-"interrupted"), starts, started and ended (UTC), versions, devices, data (the source's manifest), seconds (a dict of
-durations), final (metrics), and error where the state is "failed".
+"interrupted" | "stopped"), starts, started and ended (UTC), versions, devices, data (the source's manifest), seconds (a
+dict of durations over all starts), kept (the seconds up to the last checkpoint), saved (its step), goodput, final
+(metrics), and error where the state is "failed".
 A path with "://" goes through etils.epath: there is no lock, and metrics.jsonl is rewritten at every logged step.
 """
 
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common.doctor import versions
-from common.errors import BadInput
+from common.errors import BadInput, Stopped
 from common.recipe_file import differences, dumps
 
 SCHEMA_VERSION = 1
@@ -84,20 +85,27 @@ def plain(value):
 # ---- open, update, close
 
 class Run:
-    """An open run: `path`, `info` (what `run.json` holds) and `resumed`. As a context it records how the work ended."""
+    """An open run: `path`, `info` (what `run.json` holds), `resumed`, and `ending`, the state that work which went well
+    ends in. As a context it records how the work ended. Of many hosts one holds the lock and writes."""
 
-    def __init__(self, path, info, resumed, lock):
-        self.path, self.info, self.resumed, self._lock = path, info, resumed, lock
+    def __init__(self, path, info, resumed, lock, writes=True):
+        self.path, self.info, self.resumed, self._lock, self.writes = path, info, resumed, lock, writes
+        self.ending = "finished"
 
     def update(self, **values):
         """Writes values into `run.json`; dicts (seconds, final, data) are merged key by key."""
         for key, value in values.items():
             old = self.info.get(key)
             self.info[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        write_json(self.path / "run.json", self.info)
+        self.write_json("run.json", self.info)
+
+    def write_json(self, name, value):
+        """`write_json` of a file in the run, on the host that writes."""
+        if self.writes:
+            write_json(self.path / name, value)
 
     def close(self, state, **values):
-        """Records the state ("finished" | "failed" | "interrupted") and lets other processes in."""
+        """Records the state ("finished" | "failed" | "interrupted" | "stopped") and lets other processes in."""
         try:
             self.update(state=state, ended=_now(), **values)
         finally:
@@ -110,9 +118,11 @@ class Run:
 
     def __exit__(self, kind, error, _):
         if kind is None:
-            self.close("finished")
+            self.close(self.ending)
         elif issubclass(kind, KeyboardInterrupt):
             self.close("interrupted")
+        elif issubclass(kind, Stopped):
+            self.close("stopped")
         else:
             self.close("failed", error=f"{kind.__name__}: {error}".splitlines()[0])
 
@@ -145,6 +155,13 @@ def open_run(path, recipe, backend, *, overwrite=False, resume=True):
             os.close(lock)
         raise
     return run
+
+
+def follow_run(path):
+    """The Run that another host has opened and writes."""
+    path = place(path)
+    info = read_run(path)
+    return Run(path, info, info["starts"] > 1, None, writes=False)
 
 
 def check_run(path, recipe, backend, *, overwrite=False, resume=True):
@@ -254,16 +271,19 @@ class Logger:
     """Appends to `metrics.jsonl` and to TensorBoard's events under the same names. On resuming, `start` is the first
     step that will be logged anew: what either holds from there on is dropped, so nothing is there twice."""
 
-    def __init__(self, path, start=0):
-        from tensorboardX import SummaryWriter  # 0.3 s
+    def __init__(self, path, start=0, writes=True):
+        self._file, self._events = place(path) / "metrics.jsonl", None
+        if writes:
+            from tensorboardX import SummaryWriter  # 0.3 s
 
-        self._file = place(path) / "metrics.jsonl"
-        self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
-        self._rewrite()
-        self._events = SummaryWriter(str(path), purge_step=start or None)
+            self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
+            self._rewrite()
+            self._events = SummaryWriter(str(path), purge_step=start or None)
 
     def log(self, step, metrics):
         """One line: `log(7, {"train/loss": 2.5})` writes {"step": 7, "train/loss": 2.5}. The values are numbers."""
+        if self._events is None:
+            return
         metrics = plain(metrics)
         line = _line({"step": int(step), **metrics})
         if local(self._file):
@@ -277,7 +297,8 @@ class Logger:
 
     def close(self):
         """Writes out what TensorBoard's writer still holds."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
     def __enter__(self):
         return self

@@ -27,7 +27,10 @@ class Room:
     shared_tensors: Callable  # (recipe) -> {what: array} that the backends must share bit for bit
     clip_gradients: Callable  # (recipe, {name: array}) -> {name: array}
     apply_gradients: Callable  # (recipe, state, devices, updates) -> iterator of the state after each of `updates`
-    Checkpoints: Callable  # (path, state, keep) -> .restore(state) .save(state) .close()
+    with_tensors: Callable  # (recipe, state, devices, {as of state_tensors}, step) -> state
+    Store: Callable  # (path, state, devices) -> .write .wait .read .files .delete .close: see `common/checkpoints.py`
+    agree: Callable  # (devices, integers (n,)) -> those of every host (hosts, n); hosts wait for each other
+    is_lost: Callable  # (error) -> whether it says that another host is gone
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,50 @@
-"""Checkpoints of a run in Orbax's format, through its CheckpointManager."""
+"""A run's checkpoints in Orbax's format, through its CheckpointManager; `common/checkpoints.py` knows which are
+whole."""
+
+import shutil
 
 import jax
 import orbax.checkpoint as orbax
 
 
-class Checkpoints:
-    """The checkpoints of one run directory; the position in the data is the step."""
+class Store:
+    """The checkpoints in one directory, which all hosts share: each writes what its devices hold."""
 
-    def __init__(self, path, state, keep):
-        options = orbax.CheckpointManagerOptions(max_to_keep=keep, step_prefix="step")
-        self.manager = orbax.CheckpointManager(path.absolute(), options=options)
+    def __init__(self, path, state, devices):
+        # Directories made in the background would hang the process where the disk refuses them.
+        background = orbax.AsyncOptions(create_directories_asynchronously=False)
+        # It keeps all: retention is not its affair.
+        options = orbax.CheckpointManagerOptions(step_prefix="step", async_options=background)
+        self.path, self.hosts = path.absolute(), devices.hosts
+        self.manager = orbax.CheckpointManager(self.path, options=options)
 
-    def restore(self, state):
-        """The state of the newest checkpoint, or the state as given where there is none."""
-        if self.manager.latest_step() is None:
-            return state
+    def write(self, step, state):
+        """Begins to save a state under its step; returns when the arrays are copied, and writes on in the
+        background."""
+        if self.hosts > 1:
+            self.manager.reload()  # what the first host has removed since
+        if not self.manager.save(step, args=orbax.args.StandardSave(state), force=True):
+            raise OSError(f"Orbax does not save step {step}")
+
+    def wait(self):
+        """Until what was begun is on disk; raises what went wrong with it."""
+        self.manager.wait_until_finished()
+
+    def read(self, step, state):
+        """The state saved under a step, lying as `state` does, wherever it lay."""
         like = jax.tree.map(orbax.utils.to_shape_dtype_struct, state)
-        return self.manager.restore(self.manager.latest_step(), args=orbax.args.StandardRestore(like))
+        return self.manager.restore(step, args=orbax.args.StandardRestore(like))
 
-    def save(self, state):
-        """Saves the state under its step; returns when the arrays are copied, and writes on in the background."""
-        self.manager.save(int(state.step), args=orbax.args.StandardSave(state))
+    def files(self, step):
+        """The files that hold a step."""
+        return sorted(path for path in (self.path / f"step_{step}").rglob("*") if path.is_file())
+
+    def delete(self, step):
+        """Removes a step, whole or half written."""
+        for path in [*self.path.glob(f"step_{step}"), *self.path.glob(f"step_{step}.orbax-checkpoint-tmp*")]:
+            shutil.rmtree(path)
+        self.manager.reload()
 
     def close(self):
-        """Waits until everything is on disk."""
-        self.manager.wait_until_finished()
+        """Ends what writes in the background."""
         self.manager.close()

@@ -1,27 +1,62 @@
-"""Where training runs: a mesh with named axes, and how batches and state lie on it. One device is the smallest mesh."""
+"""Where training runs: a mesh with named axes over the devices of all hosts, and how batches, weights and activations
+lie on it. One device is the smallest mesh."""
 
+import os
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import MissingEnvironment
-from common.recipe import device_count
+from common.recipe import AXES, mesh_shape
+
+ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
+
+# How a tensor's dimensions lie on the mesh: the first rule whose pattern is found in its path. Dimensions that are not
+# named, and those that an axis does not divide, are whole on every device. Products of two kernels alternate, columns
+# then rows, so that only the second ends in a sum over `tensor` (Shoeybi et al. 2019); `fsdp` cuts what is left.
+WEIGHTS = (
+    (r"(query|key|value|gate|up|head|layer_\d+)\.kernel$", ("fsdp", "tensor")),
+    (r"(output|down)\.kernel$", ("tensor", "fsdp")),
+    (r"(query|key|value|gate|up)\.bias$", ("tensor",)),
+    (r"^embedding\.embedding$", (("tensor", "fsdp"),)),  # cut across, a table's width and rows of a batch would clash
+    (r"^position\.embedding$", ("fsdp",)),
+    (r"(conv|conv_\d|shortcut)\.kernel$", (None, None, "fsdp", "tensor")),
+)
+
+# The same of what the places of a model compute. Positions are shared over `sequence` but for keys and values, which
+# every device gathers, since any query may read them.
+ACTIVATIONS = (
+    (r"(query|key)\.rotary$", (ROWS, None, "tensor")),
+    (r"(key|value)$", (ROWS, None, "tensor")),
+    (r"(query|mix|gate|up|activation|gated|head)$", (ROWS, "sequence", "tensor")),
+    (r"(scores|mask|shares)$", (ROWS, "tensor", None, "sequence")),
+    (r"(residual_\d|embedding|position|sum|dropout|norm|norm_\d|output|down)$", (ROWS, "sequence")),
+    (r"", (ROWS,)),
+)
+
+# What lets collectives run beside computation: XLA's options, by platform.
+OVERLAP = {
+    "tpu": {"xla_tpu_enable_async_collective_fusion": True, "xla_tpu_overlap_compute_collective_tc": True,
+            "xla_tpu_enable_async_collective_fusion_fuse_all_gather": True, "xla_enable_async_all_gather": True},
+    "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True},
+}
+
+# What makes equal programs give equal bits, likewise: CPUs and TPUs do it anyway. It holds for cuDNN's attention too.
+DETERMINISTIC = {"gpu": {"xla_gpu_deterministic_ops": True}}
 
 
 @dataclass(frozen=True)
 class Devices:
-    """A mesh; `batch` and `state` say how those lie on it."""
+    """A mesh over all hosts; this one is number `host`."""
 
     mesh: Mesh
-
-    @property
-    def batch(self):
-        return NamedSharding(self.mesh, PartitionSpec("data"))
-
-    @property
-    def state(self):
-        return NamedSharding(self.mesh, PartitionSpec())
+    host: int = 0
+    hosts: int = 1
 
     @property
     def names(self):
@@ -32,26 +67,214 @@ class Devices:
         """The maker's name of the devices, for their peak rate."""
         return self.mesh.devices.flat[0].device_kind
 
+    @property
+    def reader(self):
+        """The number among `readers` of the hosts that read this one's rows."""
+        return self.host * self.readers // self.hosts
+
+    @property
+    def readers(self):
+        """How many parts of a batch the hosts read: those whose devices share nothing but rows each read their own."""
+        local, shared = self.mesh.size // self.hosts, self.mesh.shape["tensor"] * self.mesh.shape["sequence"]
+        return self.hosts // max(1, shared // local)
+
+    def sharding(self, *spec):
+        return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+    @property
+    def whole(self):
+        """On every device."""
+        return self.sharding()
+
+    @property
+    def rows(self):
+        """Split along a first axis, of rows."""
+        return self.sharding(ROWS)
+
+    @property
+    def micro_batches(self):
+        """Micro-batches along a first axis, each split along its rows."""
+        return self.sharding(None, ROWS)
+
+    def weights(self, path, shape):
+        """The sharding of the tensor at a path; stacked blocks lie as each of them does."""
+        stacked = path.startswith("blocks.")
+        spec = self.spec(WEIGHTS, path, shape[stacked:])
+        return self.sharding(*([None] * stacked), *spec)
+
+    def activations(self, place, shape):
+        """The sharding of what a place computes."""
+        return self.sharding(*self.spec(ACTIVATIONS, place, shape))
+
+    def spec(self, rules, name, shape):
+        """A mesh axis, several or None for each dimension, by the first of `rules` that knows the name."""
+        axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
+        return [axis if axis and size % self.size(axis) == 0 else None for axis, size in zip(axes, shape, strict=False)]
+
+    def size(self, axes):
+        return int(np.prod([self.mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes)]))
+
 
 def open_devices(recipe):
-    """The devices that a recipe trains on: JAX's first `devices.data`, whatever their platform, in a mesh that splits
-    each batch.
+    """The devices that a recipe trains on: JAX's first ones, whatever their platform, in the mesh that the recipe
+    shapes; with `devices.hosts`, those of all hosts.
 
-    Raises MissingEnvironment where JAX finds too few devices, BadInput where they do not divide a micro-batch.
+    Raises MissingEnvironment where JAX finds too few devices or hosts, BadInput where the mesh does not divide what it
+    shares.
     """
     try:
         if recipe.devices.virtual:
             jax.config.update("jax_num_cpu_devices", recipe.devices.virtual)
+        if recipe.devices.hosts != 1 and not jax.distributed.is_initialized():
+            join_hosts(recipe)
         found = jax.devices()
-    except RuntimeError as error:
-        raise MissingEnvironment(f"JAX gives no devices ({error}): run `twinscale doctor`") from None
-    count = device_count(recipe, "JAX", len(found), found[0].platform)
-    return Devices(jax.make_mesh((count,), ("data",), (AxisType.Auto,), devices=found[:count]))
+    except (RuntimeError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise MissingEnvironment(f"JAX gives no devices ({said}): run `twinscale doctor`") from None
+    shape = mesh_shape(recipe, "JAX", len(found), found[0].platform)
+    count, hosts = int(np.prod(list(shape.values()))), jax.process_count()
+    if hosts > 1 and count != len(found):
+        raise MissingEnvironment(f"the mesh has {count} devices, but {hosts} hosts have {len(found)}, and each must "
+                                 "take part with all of its own: set devices.data=0")
+    return Devices(Mesh(arranged(shape, found[:count]), AXES, axis_types=(AxisType.Auto,) * len(AXES)),
+                   jax.process_index(), hosts)
 
 
-def place(devices, batch):
-    """A batch of NumPy arrays on the devices, split over the data axis: a dict of arrays."""
-    return jax.device_put(batch, devices.batch)
+def join_hosts(recipe):
+    """Joins the other hosts: those that JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say, else those
+    of the cluster that JAX itself recognises (Cloud TPU, SLURM, GKE, Open MPI)."""
+    known = {name: os.environ.get(f"JAX_{name.upper()}") for name in ("num_processes", "process_id")}
+    if any(value is not None and not value.isdigit() for value in known.values()):
+        raise MissingEnvironment(f"JAX_NUM_PROCESSES={known['num_processes']!r} and JAX_PROCESS_ID="
+                                 f"{known['process_id']!r}: both are whole numbers")
+    wanted = recipe.devices.hosts
+    if wanted and known["num_processes"] and int(known["num_processes"]) != wanted:
+        raise MissingEnvironment(f"devices.hosts={wanted}, but JAX_NUM_PROCESSES={known['num_processes']}: make them "
+                                 "agree, or set devices.hosts=0")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    try:
+        jax.distributed.initialize(**{name: int(value) for name, value in known.items() if value is not None},
+                                   # Later than our own watchdog, which says more.
+                                   heartbeat_timeout_seconds=max(100, round(2 * recipe.devices.watchdog)))
+    except (RuntimeError, ValueError) as error:
+        raise MissingEnvironment(f"devices.hosts={wanted}, but the hosts did not meet ({str(error).splitlines()[0]}): "
+                                 "start each with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, as "
+                                 "`twinscale launch` does") from None
+    if wanted and jax.process_count() != wanted:
+        raise MissingEnvironment(f"devices.hosts={wanted}, but the cluster has {jax.process_count()}: make them agree, "
+                                 "or set devices.hosts=0")
+
+
+def arranged(shape, devices):
+    """The devices in an array of the mesh's shape: across slices only along `replica`, and within one so that
+    neighbours on the mesh are neighbours in the network."""
+    sizes = tuple(shape.values())
+    if devices[0].platform != "tpu":
+        return np.array(devices).reshape(sizes)
+    if shape["replica"] > 1:
+        return mesh_utils.create_hybrid_device_mesh((1, *sizes[1:]), (sizes[0], *[1] * (len(sizes) - 1)), devices)
+    return mesh_utils.create_device_mesh(sizes, devices)
+
+
+def agree(devices, values):
+    """The values (n,) of every host, int64 (hosts, n) NumPy; each host waits here for the others."""
+    if devices.hosts == 1:
+        return np.array(values, np.int64)[None]
+    halves = np.array(values, np.int64).view(np.int32)  # as JAX has int64 only where it is switched on
+    return np.asarray(multihost_utils.process_allgather(halves)).reshape(devices.hosts, -1).view(np.int64)
+
+
+def is_lost(error):
+    """Whether an exception says that another host is gone."""
+    return isinstance(error, jax.errors.JaxRuntimeError | ValueError) and any(
+        word in str(error) for word in ("Gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination service"))
+
+
+def place(devices, batch, micro_batches=1):
+    """This host's rows of a batch, NumPy arrays, as their part of global arrays: a dict, split along the rows, with
+    several micro-batches along a first axis."""
+    def put(x):
+        if micro_batches == 1:
+            return jax.make_array_from_process_local_data(devices.rows, x)
+        parts = x.reshape(micro_batches, -1, *x.shape[1:])
+        return jax.make_array_from_process_local_data(devices.micro_batches, parts)
+
+    return {name: put(x) for name, x in batch.items()}
+
+
+def compiler_options(recipe, devices):
+    """XLA's options for a step. Raises BadInput where the recipe's kernel of attention cannot run on the devices."""
+    device, execution, model = devices.mesh.devices.flat[0], recipe.jax, recipe.model
+    if model.family == "decoder":  # here, before anything is compiled or written
+        execution.kernel(recipe.train.precision, model.head_width, recipe.data.sequence,
+                         not recipe.data.cross_documents, device.platform,
+                         getattr(device, "compute_capability", None), devices.mesh.shape["sequence"])
+    return {**(OVERLAP.get(device.platform, {}) if execution.overlap else {}),
+            **(DETERMINISTIC.get(device.platform, {}) if execution.deterministic else {})}
+
+
+LAID_OUT = []  # devices of the functions that are being traced
+
+
+@contextmanager
+def laid_out(devices):
+    """While open, what is traced lies on the devices as the rules say."""
+    LAID_OUT.append(devices)
+    try:
+        yield
+    finally:
+        LAID_OUT.pop()
+
+
+def lay(place, x):
+    """x, lying as the rule of its place says."""
+    devices = LAID_OUT[-1] if LAID_OUT else None
+    if devices is None or devices.mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, devices.activations(place, x.shape))
+
+
+def lay_weights(tensors):
+    """Tensors by path, such as gradients, lying as their weights do."""
+    devices = LAID_OUT[-1] if LAID_OUT else None
+    if devices is None or devices.mesh.size == 1:
+        return tensors
+    return {path: jax.lax.with_sharding_constraint(x, devices.weights(path, x.shape)) for path, x in tensors.items()}
+
+
+def sequence_shared():
+    """Whether several devices share each row's positions."""
+    return bool(LAID_OUT) and LAID_OUT[-1].mesh.shape["sequence"] > 1
+
+
+def born(path, shape, dtype, devices, canonical, layers):
+    """The array of a path where it lies, whole nowhere: this host makes one canonical tensor at a time and keeps what
+    its own devices hold.
+
+    Args:
+      canonical: from canonical name to a NumPy array.
+      layers: blocks that a path of `blocks` stacks.
+    """
+    sharding = devices.weights(path, shape)
+    where = sharding.addressable_devices_indices_map(shape)
+    parts = {bounds(index, shape): index for index in where.values()}
+    if path.startswith("blocks."):
+        held = {key: np.empty((layers, *[stop - start for start, stop in key[1:]]), dtype) for key in parts}
+        for i in range(layers):
+            layer = canonical(path.replace("blocks.", f"block_{i}.", 1))
+            for key, index in parts.items():
+                held[key][i] = layer[index[1:]]
+    else:
+        whole = canonical(path)
+        held = {key: np.asarray(whole[index], dtype) for key, index in parts.items()}
+    arrays = [jax.device_put(held[bounds(index, shape)], device) for device, index in where.items()]
+    return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
+
+
+def bounds(index, shape):
+    """An index of slices into a shape as a key: ((start, stop), ...)."""
+    return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
 
 
 def hasten():

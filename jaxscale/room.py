@@ -6,8 +6,8 @@ import jax
 
 from common.loop import run_training
 from common.session import Room
-from jaxscale.checkpoint import Checkpoints
-from jaxscale.devices import open_devices
+from jaxscale.checkpoint import Store
+from jaxscale.devices import agree, is_lost, open_devices
 from jaxscale.trace import (
     apply_gradients,
     clip_gradients,
@@ -16,7 +16,7 @@ from jaxscale.trace import (
     make_step_tensors,
     shared_tensors,
 )
-from jaxscale.train import make_evaluate, make_step, new_state, state_tensors
+from jaxscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
 
 
 @contextmanager
@@ -31,7 +31,8 @@ def numerics(recipe):
 ROOM = Room(backend="jax", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
             make_evaluate=make_evaluate, state_tensors=state_tensors, make_step_tensors=make_step_tensors,
             make_sketch=make_sketch, make_step_taps=make_step_taps, shared_tensors=shared_tensors,
-            clip_gradients=clip_gradients, apply_gradients=apply_gradients, Checkpoints=Checkpoints)
+            clip_gradients=clip_gradients, apply_gradients=apply_gradients, with_tensors=with_tensors, Store=Store,
+            agree=agree, is_lost=is_lost)
 
 
 def train(recipe, run_dir, **options):

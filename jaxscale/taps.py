@@ -4,12 +4,17 @@ from contextlib import contextmanager
 
 import jax
 
+from jaxscale.devices import lay
+
 HOOKS, SCOPES = [], []
 
 
 def tap(place, x):
-    """x, or what the hook of an open `tapped` makes of it; `place` is the name within the open scopes."""
-    return HOOKS[-1](".".join([*SCOPES, place]), x) if HOOKS else x
+    """x where it belongs on the mesh, or what the hook of an open `tapped` makes of it; `place` is the name within the
+    open scopes."""
+    name = ".".join([*SCOPES, place])
+    x = lay(name, x)
+    return HOOKS[-1](name, x) if HOOKS else x
 
 
 @contextmanager

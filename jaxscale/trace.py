@@ -14,7 +14,7 @@ from common.recipe import master_dtype
 from common.sketch import sketch
 from common.tensors import named_arrays
 from jaxscale import bits, optimizer, train
-from jaxscale.devices import place
+from jaxscale.devices import laid_out, place
 from jaxscale.models import build, by_path, canonical_variables, merge
 from jaxscale.taps import tapped
 
@@ -29,11 +29,15 @@ def make_step_tensors(recipe, state, devices, jit=jax.jit):
         key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
         variables = {path: nnx.Param(x) for path, x in state.weights.items()}
         model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
-        logits = model(train.model_inputs(recipe, batch, key), training=True)
-        gradients, _, sums = train.sum_gradients(recipe, state, number, batch)
+        count = recipe.train.accumulate
+        parts = {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()} if count > 1 else batch
+        with laid_out(devices):
+            logits = model(train.model_inputs(recipe, batch, key), training=True)
+            gradients, _, sums = train.sum_gradients(recipe, state, number, parts)
         return logits, sums, canonical_variables(gradients)
 
-    compiled = jit(compute, in_shardings=(devices.state, None, devices.batch), out_shardings=devices.state)
+    compiled = jit(compute, in_shardings=(train.state_shardings(state, devices), None, devices.rows),
+                   out_shardings=devices.whole)
 
     def step_tensors(state, number, batch):
         return named_tensors(*compiled(state, jnp.int32(number), place(devices, batch)))
@@ -56,8 +60,9 @@ def make_step_taps(recipe, dataset, state, devices, jit=jax.jit):
     goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers.
     Micro-batches are taken as one batch. `jit` compiles it.
     """
-    # Places under a scan have no names of their own.
-    flat = recipe.model_copy(update={"jax": recipe.jax.model_copy(update={"scan": False, "remat": "none"})})
+    # Places under a scan have no names of their own, and a fused kernel of attention has no places inside.
+    plain = {"scan": False, "remat": "none", "attention": "einsum"}
+    flat = recipe.model_copy(update={"jax": recipe.jax.model_copy(update=plain)})
     graph = functools.cache(lambda: build(flat, dataset.classes, dataset.example_shape)[0])
 
     def objective(weights, running, number, batch, hook):
@@ -126,7 +131,7 @@ def make_sketch(recipe, state, devices):
         with jax.default_matmul_precision("highest"):
             return jnp.stack([sketch(jnp, x) for _, x in sorted(train.state_arrays(state).items())])
 
-    compiled = jax.jit(compute, in_shardings=(devices.state,), out_shardings=devices.state)
+    compiled = jax.jit(compute, in_shardings=(train.state_shardings(state, devices),), out_shardings=devices.whole)
     names = sorted(jax.eval_shape(train.state_arrays, state))
 
     def sketched(state):

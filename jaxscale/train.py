@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx, struct
+from jax.experimental import multihost_utils
 
 from common import bits as shared_bits
 from common.data import input_specs
 from common.metrics import statistics
 from common.parameters import initial_value, is_trained, parameters
 from common.recipe import master_dtype
+from common.tensors import check_tensors
 from jaxscale import bits
-from jaxscale.devices import place
-from jaxscale.models import build, by_path, canonical_variables, merge
+from jaxscale.devices import born, compiler_options, laid_out, lay_weights, place
+from jaxscale.models import build, canonical_variables, merge
 from jaxscale.optimizer import average, clip, make_optimizer, rates, slots
 
 
@@ -34,38 +36,64 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
 
     With `old`, a state of the same recipe, its graph is used again, so that steps compiled over it go on.
     """
-    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
-    graph, shapes = (old.graph, [*old.weights, *old.running]) if old else build(
-        recipe, dataset.classes, dataset.example_shape)
+    tree, dtype = parameters(recipe.model, dataset.classes, dataset.example_shape), master_dtype(recipe)
+    if old:
+        graph, shapes = old.graph, {path: x.shape for path, x in (old.weights | old.running).items()}
+    else:
+        graph, variables = build(recipe, dataset.classes, dataset.example_shape)
+        shapes = {path: variable.shape for path, variable in variables.items()}
 
     def initial(name):
-        return initial_value(name, tree[name], recipe.seed, master_dtype(recipe), dither)
+        return initial_value(name, tree[name], recipe.seed, dtype, dither)
 
-    first = {path: jax.device_put(by_path(path, initial, recipe.model), devices.state) for path in shapes}
+    first = {path: born(path, shape, dtype, devices, initial, getattr(recipe.model, "layers", 0))
+             for path, shape in shapes.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
-    averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
-    optimizer = jax.jit(make_optimizer(recipe).init, out_shardings=devices.state)(weights)
-    return State(jax.device_put(jnp.zeros((), jnp.int32), devices.state), weights, running, optimizer, averages, graph)
+
+    def rest(weights):
+        averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
+        return State(jnp.zeros((), jnp.int32), {}, {}, make_optimizer(recipe).init(weights), averages, graph)
+
+    lying = state_shardings(jax.eval_shape(rest, weights), devices)
+    return jax.jit(rest, out_shardings=lying)(weights).replace(weights=weights, running=running)
+
+
+def state_shardings(state, devices):
+    """How each tensor of a state lies: weights by their paths, what belongs to a weight as it does, the rest whole."""
+
+    def lying(path, x):
+        name = next((key.key for key in reversed(path) if isinstance(key, jax.tree_util.DictKey)), None)
+        return devices.weights(name, x.shape) if name else devices.whole
+
+    return jax.tree_util.tree_map_with_path(lying, state)
 
 
 def make_step(recipe, state, devices):
-    """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
-    def compute(state, number, batch):
-        gradients, running, sums = sum_gradients(recipe, state, number, batch)
+    """The compiled step: (state, number, batch, signals) to (state, metrics). An update that is not finite changes
+    nothing. `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics."""
+    parts = recipe.train.accumulate
+
+    def compute(state, number, batch, signals):
+        with laid_out(devices):
+            gradients, running, sums = sum_gradients(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
         gradients, norm = clip(gradients, recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
-                   "gradient_norm": norm, "learning_rate": rates(recipe)(state.step)}
+                   "gradient_norm": norm, "learning_rate": rates(recipe)(state.step), "signals": signals.sum(0)}
         moved = update(recipe, state.replace(running=running), gradients)
         due = jnp.isfinite(metrics["loss"]) & (number == state.step)
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, state), metrics
 
-    compiled = jax.jit(compute, donate_argnums=0, in_shardings=(devices.state, None, devices.batch),
-                       out_shardings=(devices.state, devices.state))
+    lying = state_shardings(state, devices)
+    compiled = jax.jit(compute, donate_argnums=0, out_shardings=(lying, devices.whole),
+                       in_shardings=(lying, None, devices.micro_batches if parts > 1 else devices.rows, devices.rows),
+                       compiler_options=compiler_options(recipe, devices))
 
-    def step(state, number, batch):
-        return compiled(state, jnp.int32(number), place(devices, batch))
+    def step(state, number, batch, signals=(0, 0, 0)):
+        wishes = np.zeros((len(batch["row"]), 3), np.float32)
+        wishes[0] = signals
+        return compiled(state, jnp.int32(number), place(devices, batch, parts), place(devices, {"": wishes})[""])
 
     return step
 
@@ -79,8 +107,8 @@ def update(recipe, state, gradients):
 
 
 def sum_gradients(recipe, state, number, batch):
-    """Gradients of the summed loss over the micro-batches of one update, the running statistics after it, and the
-    sums of its statistics."""
+    """Gradients of the summed loss over the micro-batches of one update, which lie along a first axis where there are
+    several, the running statistics after it, and the sums of its statistics."""
     key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
 
     def objective(weights, running, part):
@@ -93,21 +121,20 @@ def sum_gradients(recipe, state, number, batch):
 
     def one(running, part):
         gradients, (running, sums) = jax.grad(objective, has_aux=True)(state.weights, running, part)
-        return running, (gradients, sums)
+        return running, (lay_weights(gradients), sums)
 
     if recipe.train.accumulate == 1:
         running, (gradients, sums) = one(state.running, batch)
         return gradients, running, sums
-    parts = {name: x.reshape(recipe.train.accumulate, -1, *x.shape[1:]) for name, x in batch.items()}
 
     def add(carry, part):
         running, totals = carry
         running, values = one(running, part)
         return (running, jax.tree.map(jnp.add, totals, values)), None
 
-    shapes = jax.eval_shape(one, state.running, {name: x[0] for name, x in parts.items()})[1]
+    shapes = jax.eval_shape(one, state.running, {name: x[0] for name, x in batch.items()})[1]
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (running, (gradients, sums)), _ = jax.lax.scan(add, (state.running, nothing), parts)
+    (running, (gradients, sums)), _ = jax.lax.scan(add, (state.running, nothing), batch)
     return gradients, running, sums
 
 
@@ -147,15 +174,18 @@ def make_evaluate(recipe, state, devices):
     def compute(state, batch):
         variables = {path: nnx.Param(x) for path, x in (state.averages or state.weights).items()}
         model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
-        logits = model(model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32)))
+        with laid_out(devices):
+            logits = model(model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32)))
         return statistics(jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype))
 
-    compiled = jax.jit(compute, in_shardings=(devices.state, devices.batch), out_shardings=devices.state)
+    compiled = jax.jit(compute, in_shardings=(state_shardings(state, devices), devices.rows),
+                       out_shardings=devices.whole)
 
     def evaluate(state, batches):
         totals = {}
         for batch in batches:
-            for name, value in compiled(state, place(devices, batch)).items():
+            own = {name: x[devices.reader::devices.readers] for name, x in batch.items()}
+            for name, value in compiled(state, place(devices, own)).items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return totals
 
@@ -171,5 +201,36 @@ def state_arrays(state):
 
 
 def state_tensors(state):
-    """`state_arrays` as NumPy arrays."""
-    return {name: np.asarray(x) for name, x in state_arrays(state).items()}
+    """`state_arrays` as NumPy arrays, on every host all of them."""
+    return {name: whole(x) for name, x in state_arrays(state).items()}
+
+
+def whole(x):
+    """An array as NumPy array, of which this host may hold a part alone."""
+    parted = isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True) if parted else x)
+
+
+def with_tensors(recipe, state, devices, tensors, step):
+    """A state with all of `state_tensors` in place and `step` updates done: another backend's training goes on here.
+
+    Raises BadInput where names or shapes are others.
+    """
+    check_tensors(tensors, jax.eval_shape(state_arrays, state))
+
+    def placed(group, path, x):
+        return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
+                    getattr(recipe.model, "layers", 0))
+
+    def slot(where, x):
+        path = where[-1].key if isinstance(where[-1], jax.tree_util.DictKey) else None
+        if path is None:  # a count of updates
+            return jax.device_put(np.asarray(step, x.dtype), devices.whole)
+        return placed("v" if any(getattr(key, "name", None) == "nu" for key in where) else "m", path, x)
+
+    def group(name, tensors):
+        return {path: placed(name, path, x) for path, x in tensors.items()}
+
+    return state.replace(step=jax.device_put(np.int32(step), devices.whole), weights=group("weights", state.weights),
+                         running=group("weights", state.running), averages=group("ema", state.averages),
+                         optimizer=jax.tree_util.tree_map_with_path(slot, state.optimizer))

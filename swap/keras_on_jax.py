@@ -3,6 +3,8 @@
 A process that answers calls, see `common/worker.py`; it has to start with KERAS_BACKEND=jax.
 """
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -107,8 +109,9 @@ def make_step_taps(recipe, dataset, model, devices):
     return step_taps
 
 
-ROOM = partial_room("keras on jax", ("first_step", "step_taps"), numerics=numerics,
-                    open_devices=lambda recipe: None, new_state=new_state, state_tensors=state_tensors,
+ONE = SimpleNamespace(host=0, hosts=1)
+ROOM = partial_room("keras on jax", ("first_step", "step_taps"), numerics=numerics, open_devices=lambda recipe: ONE,
+                    new_state=new_state, state_tensors=state_tensors,
                     make_step_tensors=make_step_tensors, make_step_taps=make_step_taps)
 
 if __name__ == "__main__":

@@ -1,29 +1,84 @@
 """Checkpoints of a run in TensorFlow's own format, through tf.train.CheckpointManager."""
 
+import re
+
 import keras
 import tensorflow as tf
 
+from common.errors import BadInput
+from common.run import place, write_bytes
 
-class Checkpoints:
-    """The checkpoints of one run directory; the position in the data is the step."""
 
-    def __init__(self, path, state, keep):
+class Store:
+    """The checkpoints in one directory, each under its step; the first host alone writes them, every host reads."""
+
+    def __init__(self, path, state, devices):
         objects = {"optimizer": list(state.optimizer.variables), "averages": list(state.averages)}
         objects["weights"] = list(state.variables.values())
         values = {group: [v.value if isinstance(v, keras.Variable) else v for v in variables]
                   for group, variables in objects.items()}
         self.checkpoint = tf.train.Checkpoint(**values)
-        self.manager = tf.train.CheckpointManager(self.checkpoint, str(path), keep, checkpoint_name="step")
+        self.path, self.writes = place(path), devices.host == 0
 
-    def restore(self, state):
-        """The state of the newest checkpoint, or the state as given where there is none."""
-        if self.manager.latest_checkpoint:
-            self.checkpoint.restore(self.manager.latest_checkpoint).assert_consumed()
+    def write(self, step, state):
+        """Writes the state under `step`, and returns when it is on disk; hosts but the first return at once. Raises
+        OSError where it cannot be written."""
+        if not self.writes:
+            return
+        try:
+            self.manager().save(checkpoint_number=step)
+        except tf.errors.OpError as error:
+            raise OSError(f"{self.path}: step {step} cannot be written: {error.message}") from None
+
+    def wait(self):
+        """Nothing is pending: writes are synchronous."""
+
+    def read(self, step, state):
+        """The state of `step`. Raises OSError where it is missing or torn, BadInput where it is of another recipe."""
+        prefix = str(self.path / f"step-{step}")
+        try:
+            self.checkpoint.restore(prefix).assert_consumed()
+        except tf.errors.OpError as error:
+            raise OSError(f"{prefix}: cannot be read: {error.message}") from None
+        except (AssertionError, ValueError) as error:
+            raise BadInput(f"{prefix}: holds another state than the recipe's: {str(error).splitlines()[0]}") from None
         return state
 
-    def save(self, state):
-        """Saves the state under its step; returns when it is on disk."""
-        self.manager.save(checkpoint_number=state.step)
+    def files(self, step):
+        """The files that hold `step`, in order: none where it is missing."""
+        return [path for path in self.of(step) if re.search(r"\.(index|data-\d+-of-\d+)$", path.name)]
+
+    def delete(self, step):
+        """Removes `step`, and what a kill has left of its writing; what is missing is missing."""
+        if not self.writes:
+            return
+        for path in self.of(step):
+            if path.is_dir():
+                tf.io.gfile.rmtree(str(path))
+            else:
+                path.unlink(missing_ok=True)
+        self.relist()
 
     def close(self):
-        """Nothing is pending: saves are synchronous."""
+        """Nothing is pending."""
+
+    def of(self, step):
+        """All paths of `step`, the unfinished ones too."""
+        pattern = re.compile(rf"step-{step}(\..*|_temp.*)")
+        return sorted(path for path in self.path.glob(f"step-{step}*") if pattern.fullmatch(path.name))
+
+    def manager(self):
+        """TensorFlow's manager, which deletes nothing, over what the directory holds now."""
+        self.relist()
+        return tf.train.CheckpointManager(self.checkpoint, str(self.path), None, checkpoint_name="step")
+
+    def relist(self):
+        """Writes TensorFlow's list of checkpoints, which its other tools read, anew: it may be torn, and then the
+        manager would not start."""
+        steps = sorted(int(path.stem.removeprefix("step-")) for path in self.path.glob("step-*.index"))
+        lines = [f'model_checkpoint_path: "step-{max(steps, default=0)}"',
+                 *(f'all_model_checkpoint_paths: "step-{step}"' for step in steps), ""]
+        if steps:
+            write_bytes(self.path / "checkpoint", "\n".join(lines).encode())
+        else:
+            (self.path / "checkpoint").unlink(missing_ok=True)

@@ -4,8 +4,8 @@ from contextlib import nullcontext
 
 from common.loop import run_training
 from common.session import Room
-from tfscale.checkpoint import Checkpoints
-from tfscale.devices import open_devices
+from tfscale.checkpoint import Store
+from tfscale.devices import agree, is_lost, open_devices
 from tfscale.trace import (
     apply_gradients,
     clip_gradients,
@@ -14,7 +14,7 @@ from tfscale.trace import (
     make_step_tensors,
     shared_tensors,
 )
-from tfscale.train import make_evaluate, make_step, new_state, state_tensors
+from tfscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
 
 
 def numerics(recipe):
@@ -25,7 +25,8 @@ def numerics(recipe):
 ROOM = Room(backend="keras", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
             make_evaluate=make_evaluate, state_tensors=state_tensors, make_step_tensors=make_step_tensors,
             make_sketch=make_sketch, make_step_taps=make_step_taps, shared_tensors=shared_tensors,
-            clip_gradients=clip_gradients, apply_gradients=apply_gradients, Checkpoints=Checkpoints)
+            clip_gradients=clip_gradients, apply_gradients=apply_gradients, with_tensors=with_tensors, Store=Store,
+            agree=agree, is_lost=is_lost)
 
 
 def train(recipe, run_dir, **options):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -11,6 +12,7 @@ from common.data import input_specs
 from common.metrics import statistics
 from common.parameters import initial_values, is_trained, parameters
 from common.recipe import master_dtype
+from common.tensors import check_tensors
 from tfscale import bits
 from tfscale.devices import add_up, first, place, run
 from tfscale.models import build, canonical_variables
@@ -66,14 +68,23 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
 
 
 def make_step(recipe, state, devices):
-    """The compiled step: (state, number, batch) to (state, metrics). An update that is not finite changes nothing."""
+    """The compiled step: (state, number, batch, signals) to (state, metrics), of this host's rows of the batch. An
+    update that is not finite changes nothing.
+
+    `signals` are a few numbers of this host, always as many; the metric "signals", float32, is their sums over the
+    hosts.
+    """
 
     def replica_gradients(number, batch):
+        batch = dict(batch)
+        signals = tf.reduce_sum(batch.pop("signals"), 0)
         gradients, running, sums = sum_gradients(recipe, state, number, batch)
-        sums, gradients = add_up(sums), add_up(gradients)
+        # Of one dtype, as hosts need what they add up at once.
+        sums, gradients = add_up(sums | {"signals": tf.cast(signals, sums["weight"].dtype)}), add_up(gradients)
         gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
-                   "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate}
+                   "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate,
+                   "signals": tf.cast(sums["signals"], tf.float32)}
         due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
         return gradients, running, metrics, tf.math.is_finite(metrics["loss"]) & due
 
@@ -89,8 +100,10 @@ def make_step(recipe, state, devices):
         tf.cond(first(devices, due), lambda: run(devices, replica_move, gradients, running), lambda: None)
         return first(devices, metrics)
 
-    def step(state, number, batch):
-        return state, compiled(tf.constant(number, tf.uint32), place(devices, batch))
+    def step(state, number, batch, signals=(0, 0, 0)):
+        carried = np.zeros((len(batch["row"]), len(signals)), np.float32)
+        carried[0] = signals
+        return state, compiled(tf.constant(number, tf.uint32), place(devices, batch | {"signals": carried}))
 
     return step
 
@@ -165,7 +178,8 @@ def loss_sums(recipe, logits, batch):
 
 
 def make_evaluate(recipe, state, devices):
-    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any."""
+    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any. Every host
+    passes whole batches, and computes its rows of them."""
     trained = [v.path for v in state.trained.values()]
 
     def replica_sums(batch):
@@ -183,7 +197,8 @@ def make_evaluate(recipe, state, devices):
     def evaluate(state, batches):
         totals = {}
         for batch in batches:
-            for name, value in compiled(place(devices, batch)).items():
+            own = {name: x[devices.host::devices.hosts] for name, x in batch.items()}
+            for name, value in compiled(place(devices, own)).items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return totals
 
@@ -202,3 +217,16 @@ def state_arrays(state):
 def state_tensors(state):
     """`state_arrays` as NumPy arrays."""
     return {name: v.numpy() for name, v in state_arrays(state).items()}
+
+
+def with_tensors(recipe, state, devices, tensors, step):
+    """The state with the arrays of `tensors`, named as `state_tensors` has them, in place and `step` updates done.
+
+    Raises BadInput, with nothing moved, where names or shapes are others.
+    """
+    arrays = state_arrays(state)
+    check_tensors(tensors, arrays)
+    for name, variable in arrays.items():
+        variable.assign(np.asarray(tensors[name], tf.as_dtype(variable.dtype).as_numpy_dtype))
+    state.optimizer.iterations.assign(step)
+    return state

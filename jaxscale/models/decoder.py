@@ -5,11 +5,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from common.bits import name_word
+from jaxscale.devices import LAID_OUT
 from jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
 from jaxscale.taps import scope, tap
 
 DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
-REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None}
+REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None,
+         "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host")}
 
 
 def build(recipe, classes, example_shape, kinds):
@@ -27,10 +29,10 @@ class Decoder(nnx.Module):
         if m.positions == "learned":
             self.position = embedding(length, m.width, kinds, rngs)
         if execution.scan:
-            self.blocks = nnx.vmap(lambda rngs: Block(m, length, kinds, rngs))(rngs.split(m.layers))
+            self.blocks = nnx.vmap(lambda rngs: Block(m, execution, length, kinds, rngs))(rngs.split(m.layers))
         else:
             for i in range(m.layers):
-                setattr(self, f"block_{i}", Block(m, length, kinds, rngs))
+                setattr(self, f"block_{i}", Block(m, execution, length, kinds, rngs))
         self.norm = norm(m, kinds, rngs)
         if not m.tied:
             self.head = Linear(m.width, classes, use_bias=False, kinds=kinds, rngs=rngs)
@@ -68,10 +70,10 @@ class Decoder(nnx.Module):
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + feedforward(norm(x)), each with dropout on its output."""
 
-    def __init__(self, m, length, kinds, rngs):
+    def __init__(self, m, execution, length, kinds, rngs):
         self.rate = m.dropout
         self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
-        self.attention = Attention(m, length, kinds, rngs)
+        self.attention = Attention(m, execution, length, kinds, rngs)
         self.feedforward = FeedForward(m, kinds, rngs)
 
     def __call__(self, x, batch, places, training):
@@ -84,8 +86,8 @@ class Block(nnx.Module):
 class Attention(nnx.Module):
     """Causal attention with grouped queries and, where the recipe says so, rotary positions."""
 
-    def __init__(self, m, length, kinds, rngs):
-        self.m, self.length = m, length
+    def __init__(self, m, execution, length, kinds, rngs):
+        self.m, self.execution, self.length = m, execution, length
         self.query = dense(m, m.width, m.heads * m.head_width, kinds, rngs)
         self.key = dense(m, m.width, m.kv * m.head_width, kinds, rngs)
         self.value = dense(m, m.width, m.kv * m.head_width, kinds, rngs)
@@ -97,7 +99,17 @@ class Attention(nnx.Module):
             if self.m.positions == "rotary":
                 q, k = (tap(f"{name}.rotary", rotary(part, batch["positions"], self.length, self.m.rotary_base))
                         for name, part in (("query", q), ("key", k)))
-            return tap("output", self.output(causal_attention(q, k, v, batch.get("segments"))))
+            segments = batch.get("segments")
+            kernel = self.kernel(q, segments)
+            fused = {} if kernel == "einsum" else {"kernel": kernel}
+            return tap("output", self.output(causal_attention(q, k, v, segments, **fused)))
+
+    def kernel(self, q, segments):
+        """What computes attention on the devices that this is traced for."""
+        mesh = LAID_OUT[-1].mesh if LAID_OUT else None
+        device, sequence = (mesh.devices.flat[0], mesh.shape["sequence"]) if mesh else (jax.devices()[0], 1)
+        return self.execution.kernel(q.dtype.name, self.m.head_width, q.shape[1], segments is not None,
+                                     device.platform, getattr(device, "compute_capability", None), sequence)
 
     def heads(self, name, x):
         return tap(name, getattr(self, name)(x)).reshape(*x.shape[:2], -1, self.m.head_width)

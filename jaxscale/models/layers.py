@@ -1,13 +1,16 @@
 """What Flax has no stock version of; none of it holds weights."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxscale import bits
+from jaxscale.devices import LAID_OUT, ROWS, sequence_shared
 from jaxscale.taps import tap
 
 
@@ -51,8 +54,9 @@ batched_matmul.defvjp(lambda a, b: (a @ b, (a, b)), batched_matmul_backward)
 
 
 def dot_general(x, w, dimension_numbers, **_):
-    """`nnx.Linear`'s product over the last axis, as one flat matrix product: on CPU twice as fast as at rank 3."""
-    return matmul(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+    """`nnx.Linear`'s product over the last axis, as one flat matrix product: on CPU twice as fast as at rank 3.
+    Rows and positions that are both shared cannot be one axis."""
+    return x @ w if sequence_shared() else matmul(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
 
 
 class Linear(nnx.Linear):
@@ -91,29 +95,121 @@ def rotary(x_BxTxHxD, positions_BxT, length, base):
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxHxD.dtype)
 
 
-def causal_attention(q, k, v, segments=None):
+def causal_attention(q, k, v, segments=None, kernel="einsum"):
     """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).
 
     q (B, T, H, D) and k, v (B, T, K, D), where K divides H (grouped-query attention, Ainslie et al. 2023: query head h
     reads key head h // (H / K)); segments int (B, T) or None. Scores and softmax in float32 or wider.
+    With a fused `kernel` there is no place but the last: the scores are never whole. Returns (B, T, H D).
     """
+    if kernel != "einsum":
+        return tap("mix", FUSED[kernel](q, k, v, segments).reshape(*q.shape[:2], -1))
+    score, mix = (shared_scores, shared_mix) if sequence_shared() else (flat_scores, flat_mix)
+    length, width = q.shape[1], q.shape[3]
+    scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5)
+    masked = tap("mask", jnp.where(causal_mask(length, segments), scores, jnp.finfo(scores.dtype).min))
+    shares = tap("shares", jax.nn.softmax(masked))
+    return tap("mix", mix(shares.astype(v.dtype), v))
+
+
+def flat_scores(q, k):
+    """Products of queries (B, T, H, D) and keys (B, S, K, D): (B, K, H / K, T, S); groups and positions as one axis."""
     batch, length, heads, width = q.shape
     groups = heads // k.shape[2]
     q = q.reshape(batch, length, -1, groups, width).transpose(0, 2, 3, 1, 4).reshape(batch, -1, groups * length, width)
-    k, v = kept(k.transpose(0, 2, 3, 1)), kept(v.transpose(0, 2, 1, 3))
-    scores = batched_matmul(kept(q), k).reshape(batch, -1, groups, length, length)
-    scores = tap("scores", scores.astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5)
-    masked = tap("mask", jnp.where(causal_mask(length, segments), scores, jnp.finfo(scores.dtype).min))
-    shares = tap("shares", jax.nn.softmax(masked))
-    mixed = batched_matmul(shares.astype(v.dtype).reshape(batch, -1, groups * length, length), v)
-    mixed = mixed.reshape(batch, -1, groups, length, width).transpose(0, 3, 1, 2, 4)
-    return tap("mix", mixed.reshape(batch, length, heads * width))
+    return batched_matmul(kept(q), kept(k.transpose(0, 2, 3, 1))).reshape(batch, -1, groups, length, k.shape[1])
+
+
+def flat_mix(shares, v):
+    """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
+    batch, kv, groups, length, _ = shares.shape
+    mixed = batched_matmul(shares.reshape(batch, kv, groups * length, -1), kept(v.transpose(0, 2, 1, 3)))
+    return mixed.reshape(batch, kv, groups, length, -1).transpose(0, 3, 1, 2, 4).reshape(batch, length, -1)
+
+
+def shared_scores(q, k):
+    """`flat_scores` where positions are shared, which cannot be one axis with groups."""
+    return jnp.einsum("btkgd,bskd->bkgts", q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3]), k)
+
+
+def shared_mix(shares, v):
+    """`flat_mix` where positions are shared."""
+    mixed = jnp.einsum("bkgts,bskd->btkgd", shares, v)
+    return mixed.reshape(*mixed.shape[:2], -1)
 
 
 def causal_mask(length, segments):
     """Whether a position sees another: bool, broadcasting to (B, K, G, T, T)."""
     mask = np.tril(np.ones((length, length), bool))[None, None, None]
     return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
+
+
+def cudnn_attention(q, k, v, segments=None, implementation="cudnn"):
+    """cuDNN's flash attention: `causal_attention`, (B, T, H, D).
+
+    Over a mesh each device calls it on its own rows and heads: its own rule for that wants as many key heads as query
+    heads.
+    """
+    mesh, row, _, head = shared_by(q)
+    spec = PartitionSpec(row, None, head)
+
+    def local(q, k, v, segments):
+        mask = None if segments is None else (segments[:, :, None] == segments[:, None, :])[:, None]
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation=implementation)
+
+    k, v = (enough_heads(x, mesh, head) for x in (k, v))
+    return on_each(mesh, local, (spec, spec, spec, PartitionSpec(row)), spec)(q, k, v, segments)
+
+
+def splash_attention(q, k, v, segments=None):
+    """JAX's flash attention for TPUs, "splash", elsewhere interpreted: `causal_attention`, (B, T, H, D).
+
+    Over a mesh each device calls it on its own rows, heads and positions of queries.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash  # takes a while
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    mesh, row, position, head = shared_by(q)
+    shares, heads = mesh.shape["sequence"] if position else 1, q.shape[2] // (mesh.shape["tensor"] if head else 1)
+    block = next(size for size in (512, 256, 128) if q.shape[1] % (size * shares) == 0)
+    blocks = splash.BlockSizes(block, block, block, block, block, block, block, block)
+    mask = masks.MultiHeadMask([masks.CausalMask((q.shape[1], q.shape[1]))] * heads)
+    platform = (mesh.devices.flat[0] if mesh else jax.devices()[0]).platform
+    kernel = splash.make_splash_mha(mask, head_shards=1, q_seq_shards=shares, block_sizes=blocks,
+                                    interpret=platform != "tpu")
+
+    def local(q, k, v, own, segments, kernel):
+        ids = None if segments is None else splash.SegmentIds(own, segments)
+        return jnp.swapaxes(jax.vmap(kernel)(*(jnp.swapaxes(x, 1, 2) for x in (q, k, v)), ids), 1, 2)
+
+    wide = q.astype(jnp.promote_types(q.dtype, jnp.float32))
+    q = (wide * q.shape[3]**-0.5).astype(q.dtype)  # which the kernel leaves to its caller
+    k, v = (enough_heads(x, mesh, head) for x in (k, v))
+    queries, keys = PartitionSpec(row, position, head), PartitionSpec(row, None, head)
+    whole = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, position))) if mesh else None
+    taken = queries, keys, keys, PartitionSpec(row, position), PartitionSpec(row), whole
+    return on_each(mesh, local, taken, queries)(q, k, v, segments, segments, kernel)
+
+
+FUSED = {"cudnn": cudnn_attention, "splash": splash_attention}
+
+
+def shared_by(q):
+    """(mesh, and its axes that share the rows, positions and heads of queries (B, T, H, D)); None for what is not
+    shared. Kernels are no XLA, so that they are shared by hand."""
+    if not LAID_OUT or LAID_OUT[-1].mesh.size == 1:
+        return None, None, None, None
+    return LAID_OUT[-1].mesh, *LAID_OUT[-1].spec((("", (ROWS, "sequence", "tensor")),), "", q.shape)
+
+
+def enough_heads(x, mesh, head):
+    """Keys or values (B, T, K, D), repeated until an axis of the mesh shares them as it shares the queries' heads."""
+    return x if head is None else jnp.repeat(x, math.lcm(x.shape[2], mesh.shape[head]) // x.shape[2], axis=2)
+
+
+def on_each(mesh, function, taken, given):
+    """The function on each device's own part of its arguments."""
+    return jax.shard_map(function, mesh=mesh, in_specs=taken, out_specs=given, check_vma=False) if mesh else function
 
 
 def dropout(x, batch, rate, place, training):

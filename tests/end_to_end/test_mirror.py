@@ -11,12 +11,14 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 
 # What one room offers and the other has no use for, by file.
 ALONE = {
-    # Under a strategy, replicas are called, summed and read by hand; jit does it all.
-    "devices.py": {"run", "add_up", "first", "rows_of"},
+    # Under a strategy, replicas are called, summed and read by hand; jit does it all, told how each tensor lies.
+    "devices.py": {"run", "add_up", "first", "rows_of", "compiler_options", "laid_out", "lay", "lay_weights",
+                   "sequence_shared", "born"},
     "operations.py": {"implementations", "use_stock"},  # a Keras model has stock operations to put in place of ours
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
     "taps.py": {"tap", "scope"},  # a Keras layer's name is its place; Flax modules say theirs
-    "train.py": {"running_of"},  # a Flax module's running statistics; Keras keeps them in variables
+    # A Flax module's running statistics, which Keras keeps in variables; and how a state lies on a mesh.
+    "train.py": {"running_of", "state_shardings"},
     # What either framework has no stock version of, or a wrong or a slow one.
     "models/layers.py": {"layers", "gelu", "gelu_tanh", "dot_general", "Linear", "embedding", "attend", "rotary",
                          "causal_attention", "dropout"},

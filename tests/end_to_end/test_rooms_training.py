@@ -142,11 +142,13 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, room_of,
     assert [line["step"] for line in metrics if "held_out/loss" in line] == [4, 9, 11]
     assert logged(resumed_metrics) == logged(metrics)
 
-    # Time adds up over the starts, kind by kind.
-    assert after["state"] == "finished" and after["starts"] == 2
-    assert set(after["seconds"]) == set(before["seconds"])
-    assert all(after["seconds"][kind] >= spent for kind, spent in before["seconds"].items())
-    assert all(after["seconds"][kind] > before["seconds"][kind] for kind in ("compile", "train", "evaluate"))
+    # Time adds up over the starts; what came after the last checkpoint is lost, and done again.
+    kept, spent = before["kept"]["seconds"], after["seconds"]
+    assert after["state"] == "finished" and after["starts"] == 2 and before["saved"] == 5
+    assert set(spent) == set(before["seconds"]) and before["seconds"]["lost"] == 0 < spent["lost"]
+    assert sum(spent.values()) > sum(before["seconds"].values())
+    assert all(spent[kind] > kept[kind] for kind in ("compile", "train", "evaluate", "lost"))
+    assert after["goodput"]["productive"] == spent["train"] < after["goodput"]["total"] == sum(spent.values())
 
 
 def test_both_rooms_end_at_the_same_weights(straight):

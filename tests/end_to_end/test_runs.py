@@ -106,7 +106,7 @@ def test_a_mesh_that_does_not_fit_leaves_the_old_run(run_of, room_of, recipe_of,
     recipe = described(recipe_of)
     run_training(room_of("jaxscale"), recipe, tmp_path, progress=False)
     left = sorted(path.name for path in tmp_path.iterdir())
-    with pytest.raises(BadInput, match="does not divide"):
+    with pytest.raises(BadInput, match="do not divide"):
         run_training(room_of("jaxscale"), described(recipe_of, devices={"data": 3}), tmp_path, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == left and read_run(tmp_path)["state"] == "finished"
 
@@ -148,9 +148,9 @@ def test_a_step_is_the_same_over_four_devices(first_step, recipe_of, name, famil
 
 def test_a_mesh_that_does_not_fit_is_refused(room_of, recipe_of, name):
     open_devices = room_of(name).open_devices
-    with pytest.raises(BadInput, match="devices.data=4 does not divide the 2 rows of a micro-batch"):
+    with pytest.raises(BadInput, match="devices.data=4: 4 shares of a batch do not divide the 2 rows of a micro-batch"):
         open_devices(recipe_of("mlp", devices={"data": 4}, train={"accumulate": 4}))
-    with pytest.raises(MissingEnvironment, match="devices.data=64, but .* finds 4"):
+    with pytest.raises(MissingEnvironment, match="devices.data=64 needs 64 devices, but .* finds 4"):
         open_devices(recipe_of("mlp", devices={"data": 64}, train={"global_batch": 64}))
 
 

@@ -1,0 +1,251 @@
+"""How fast a recipe trains on this machine's devices: step times, throughput and MFU, measured in alternating rounds.
+
+    twinscale bench recipes/decoder-125m.toml --out build/bench
+"""
+
+import importlib.util
+import os
+import subprocess
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.output import tell
+from benchmarks.workers import ROOMS, each, open_workers
+from common.data import open_dataset
+from common.doctor import versions
+from common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
+from common.flops import peak_flops, train_flops
+from common.loop import unit
+from common.recipe import positions
+from common.run import read_run, write_json
+
+SCHEMA_VERSION = 1
+FILE = "bench.json"
+CONVENTIONS = ("causal", "full", "6N")  # of `common/flops.py`; the first is the one that is printed
+KINDS = ("bare", "loop")  # steps over one resident batch, each waited for, and those of the trainer's loop
+PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
+LIBRARIES = {"cudnn": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),  # by what they are called as packages
+             "cuda_runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime")}
+OVERHEAD = 0.05  # seconds that asking for steps may take besides the steps
+
+
+def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False):
+    """Measures, prints a table and writes `out`/bench.json; returns the exit code: 0, or 3 where a figure is refused.
+
+    Args:
+      recipe: the validated recipe; its optimizer's updates are what is measured.
+      out: the directory; nothing else in it is touched.
+      backends: of "jax" and "keras"; two take turns.
+      steps: of a kind in a round; rounds: after a first one to warm up, which is left out.
+    Raises BadInput, MissingEnvironment before anything is compiled or written.
+    """
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out}: a file, but a directory is wanted")
+    if (out / FILE).exists() and not overwrite:
+        raise BadInput(f"--out {out}: holds a {FILE} already; choose another directory or pass --overwrite")
+    if recipe.devices.hosts != 1:
+        raise BadInput(f"devices.hosts={recipe.devices.hosts}: bench measures one host; set it to 1")
+    for backend in backends:
+        package, extra = PACKAGES[backend]
+        if importlib.util.find_spec(package) is None:
+            raise MissingEnvironment(f"{package} is not installed: pip install 'twinscale[{extra}]'")
+    dataset = open_dataset(recipe)
+    with open_workers(environment(recipe, backends, os.environ), {b: ROOMS[b] for b in backends}) as workers:
+        compiled = {backend: compile_seconds(recipe, worker) for backend, worker in workers.items()}
+        taken = take_turns(recipe, workers, steps, rounds)
+        devices = each(workers, lambda worker: worker.ask("measure_device", recipe))
+    sides = {backend: side(recipe, dataset, backend, devices[backend], compiled[backend], *taken[backend])
+             for backend in workers}
+    result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
+              "steps": steps, "rounds": rounds, "sides": sides, "machine": machine()}
+    write_json(out / FILE, result)
+    show(result)
+    return INCONCLUSIVE if any(measured["refused"] for measured in sides.values()) else DID_IT
+
+
+def environment(recipe, backends, given):
+    """The processes' environment: one alone has its memory as the recipe and `given` say, two leave each other room."""
+    if backends != ("jax",):
+        return {}
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"  # which a worker else switches off
+    return {name: given.get(name, "true")} | recipe.jax.environment(given)
+
+
+def compile_seconds(recipe, worker):
+    """Seconds of the first step of a training, which is thrown away; what it compiled stays with the worker."""
+    tell(worker.backend, "compiles")
+    with tempfile.TemporaryDirectory() as folder:
+        probe = {"stop": min(2, recipe.train.steps), "evaluated": False, "saved": False}
+        worker.ask("run_training", recipe, run_dir=Path(folder) / "run", probe=probe, progress=False)
+        return read_run(Path(folder) / "run")["performance"]["compile_seconds"]
+
+
+def take_turns(recipe, workers, steps, rounds):
+    """{backend: (seconds, walls)}: seconds of each step by kind, a list a round, and of each round as it looked from
+    here. Who goes first, and with what, changes each round."""
+    for worker in workers.values():
+        worker.ask("measure_start", recipe)
+    taken = {backend: ({kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}) for backend in workers}
+    for turn in range(rounds + 1):
+        tell(" and ".join(workers), f"round {turn} of {rounds}" if turn else "warm up")
+        order = slice(None, None, -1 if turn % 2 else 1)
+        for backend in list(workers)[order]:
+            for kind in KINDS[order]:
+                start = time.perf_counter()
+                seconds = workers[backend].ask("measure_steps", recipe, kind=kind, count=steps)
+                if turn:
+                    taken[backend][0][kind].append(seconds)
+                    taken[backend][1][kind].append(time.perf_counter() - start)
+    return taken
+
+
+def side(recipe, dataset, backend, device, compiled, seconds, walls):
+    """A backend's figures. Throughput and MFU follow the median step of the trainer's loop; what cannot be is refused,
+    which leaves None and, in "refused", the reason."""
+    measured = {f"{kind}_ms": quartiles(rounds) for kind, rounds in seconds.items()}
+    step = measured["loop_ms"]["median"] / 1e3
+    peak, peak_from = peak_flops(device["kind"], recipe.train.precision, len(device["names"]))
+    mfu = {convention: recipe.train.global_batch / step / peak * train_flops(
+        recipe.model, dataset.classes, dataset.example_shape, convention) for convention in CONVENTIONS}
+    unwaited, impossible = not_waited(seconds, walls), mfu_refusal(mfu[CONVENTIONS[0]], device["kind"], peak_from)
+    refused = [reason for reason in (unwaited, impossible) if reason]
+    return {"backend": backend, "device": device["kind"], "devices": device["names"],
+            "precision": recipe.train.precision, "attention": attention(recipe, backend, device), **measured,
+            "throughput": None if unwaited else positions(recipe) / step, "unit": unit(dataset),
+            "mfu": dict.fromkeys(CONVENTIONS) if refused else mfu,
+            "mfu_convention": f"{CONVENTIONS[0]} FLOPs / {peak_from}", "peak_flops": peak,
+            "peak_from": f"{peak_from}{maker(peak_from)}", "refused": refused, "compile_seconds": compiled,
+            "peak_bytes": device["peak_bytes"], "limit_bytes": device["limit_bytes"]}
+
+
+def quartiles(rounds):
+    """Milliseconds of every step of lists of seconds, their median, and the interval that half of them lie in."""
+    low, median, high = (float(x) for x in 1e3 * np.percentile(np.concatenate(rounds), [25, 50, 75]))
+    return {"median": median, "interval": [low, high], "steps": [[1e3 * x for x in seconds] for seconds in rounds]}
+
+
+def not_waited(seconds, walls):
+    """Why step times are no time that a device took, or None.
+
+    A call that has ended has waited for its steps. So bare steps add up to about the time of their calls, and a step
+    of the loop, which hides the host's work behind the device's or this behind that, takes half a bare one or more:
+    below a quarter it was not waited for.
+    """
+    total, wall = sum(map(sum, seconds["bare"])), sum(walls["bare"]) - OVERHEAD * len(walls["bare"])
+    if total < wall / 2:
+        return f"steps of {total:.3g} s together took {wall:.3g} s: they did not wait for the device"
+    bare, loop = (float(np.median(np.concatenate(seconds[kind]))) for kind in KINDS)
+    if loop < bare / 4:
+        return (f"a step of the loop takes {1e3 * loop:.3g} ms, one that is waited for {1e3 * bare:.3g} ms: the loop's "
+                "did not wait for the device")
+    return None
+
+
+def mfu_refusal(mfu, kind, peak_from):
+    """Why an MFU is none, or None."""
+    measured = "NumPy" in peak_from
+    if measured and kind.lower() != "cpu":
+        return f"no MFU: the peak of {kind} is not known here; add it to common/flops.py"
+    if mfu <= 1:
+        return None
+    why = ("something else kept this machine busy while NumPy's product was measured: run again" if measured else
+           f"the steps did not wait, or {kind} is not what the peak is of")
+    return f"an MFU of {100 * mfu:.3g} % is above 100 %: {why}"
+
+
+def maker(peak_from):
+    """Where a peak was printed."""
+    if "NumPy" in peak_from:
+        return ""
+    if "TPU" in peak_from:
+        return ", Google Cloud's documentation"
+    return ", NVIDIA's white paper" if "RTX" in peak_from else ", NVIDIA's data sheet"
+
+
+def attention(recipe, backend, device):
+    """What computed attention: "einsum" or a fused kernel; None where there is none."""
+    if recipe.model.family != "decoder":
+        return None
+    return "einsum" if backend != "jax" else recipe.jax.kernel(
+        recipe.train.precision, recipe.model.head_width, recipe.data.sequence, not recipe.data.cross_documents,
+        device["platform"], device["capability"], recipe.devices.sequence)
+
+
+def machine():
+    """Versions, and of NVIDIA's GPUs and libraries what they say of themselves."""
+    return {"versions": versions(), "libraries": {name: first_version(names) for name, names in LIBRARIES.items()},
+            "gpus": gpus()}
+
+
+def first_version(names):
+    for name in names:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def gpus():
+    """[{"name", "driver", "memory", "power_limit", "clock"}] as nvidia-smi has them."""
+    fields = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
+    try:
+        said = subprocess.run(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"], text=True,
+                              capture_output=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    keys = ("name", "driver", "memory", "power_limit", "clock")
+    return [dict(zip(keys, map(str.strip, line.split(",")), strict=True)) for line in said.splitlines() if line.strip()]
+
+
+def show(result):
+    """Prints the figures as a table on stdout, and what was refused below it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    sides, found = result["sides"].values(), result["machine"]
+    table = Table(title=result["recipe"]["name"], title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("", *result["sides"]):
+        table.add_column(column, overflow="fold")
+    names = {"device": "device", "precision": "precision", "attention": "attention",
+             "loop_ms": "step of the trainer's loop, ms", "bare_ms": "bare step, ms", "throughput": "throughput",
+             "mfu": f"MFU ({CONVENTIONS[0]} FLOPs)", "peak_from": "of peak", "compile_seconds": "compile, s",
+             "peak_bytes": "most memory held, GiB"}
+    for key, name in names.items():
+        table.add_row(name, *(cell(measured, key) for measured in sides))
+    library = {name: number for name, number in found["libraries"].items() if number}
+    if found["gpus"]:
+        library["driver"] = found["gpus"][0]["driver"]
+    for name, number in library.items():
+        table.add_row(name, *[number] * len(sides))
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    for measured in sides:
+        for reason in measured["refused"]:
+            console.print(f"{measured['backend']}: refused: {reason}")
+
+
+def cell(measured, key):
+    """A figure as text."""
+    value = measured[key]
+    if key.endswith("_ms"):
+        low, high = value["interval"]
+        return f"{value['median']:.4g}  [{low:.4g}, {high:.4g}]"
+    if key == "mfu":
+        return "refused" if value[CONVENTIONS[0]] is None else f"{100 * value[CONVENTIONS[0]]:.3g} %"
+    if value is None:
+        return "refused" if key == "throughput" else "–"
+    if key == "device":
+        return f"{len(measured['devices'])} x {value}"
+    if key == "throughput":
+        return f"{value:,.0f} {measured['unit']}"
+    if key == "peak_from":
+        return f"{measured['peak_flops'] / 1e12:.4g} TFLOP/s, {value}"
+    if key == "peak_bytes":
+        return f"{value / 2**30:.3g}" + (f" of {limit / 2**30:.3g}" if (limit := measured["limit_bytes"]) else "")
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

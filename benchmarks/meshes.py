@@ -1,0 +1,388 @@
+"""P6, sharding: each backend against itself, one device against meshes of several devices and hosts.
+
+All train the same first steps from the same state; a mesh is judged as P5 judges a backend, by the envelope of one
+device's twin, and its states as `benchmarks/runs.py` judges those of two runs. The devices are virtual: parts of one
+CPU, so that what they compute is that of a real mesh, and how fast says nothing.
+"""
+
+import glob
+import json
+import math
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import ladder
+from benchmarks.output import tell
+from benchmarks.runs import full, state_checks
+from benchmarks.workers import ROOMS, each, open_workers
+from common.data import open_dataset, training_batches
+from common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
+from common.launch import GRACE, free_ports, plan, run_local
+from common.loop import twin_of
+from common.recipe import AXES, mesh_shape, positions
+from common.recipe_file import dumps
+from common.run import read_metrics, read_run, write_text
+from common.tensors import load_tensors
+
+STEPS = 20  # of each training, at most
+VIRTUAL = 8  # devices of a process
+FRAMEWORKS = {"keras": "TensorFlow", "jax": "JAX"}
+SHARES = ("replica", "data", "fsdp")  # axes whose devices hold rows of their own
+# Virtual devices are the CPU's, also where there is an accelerator. They wait for each other, and for their turn on it.
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1",
+               "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=600"}
+PATIENCE = 600.0  # seconds for a first step, after which hosts that have not met give up
+
+
+class Mesh(NamedTuple):
+    """A way to share one training: sizes of the mesh's axes over all hosts, and of the recipe's section `devices` what
+    else there is; micro-batches an update in place of the recipe's."""
+
+    axes: dict
+    hosts: int = 1
+    accumulate: int | None = None
+    strategy: str = "auto"  # Keras alone
+
+    @property
+    def size(self):
+        return math.prod(self.axes.values())
+
+    @property
+    def name(self):
+        words = [" x ".join(f"{axis} {size}" for axis, size in self.axes.items()) or "one device"]
+        words += [f"accumulate {self.accumulate}"] * bool(self.accumulate) + [f"{self.hosts} hosts"] * (self.hosts > 1)
+        return ", ".join(words)
+
+
+MESHES = {
+    "keras": (
+        Mesh({}, accumulate=4, strategy="one"),
+        Mesh({"data": 2}, strategy="mirrored"),
+        Mesh({"data": 4}, strategy="mirrored"),
+        Mesh({"data": 8}, strategy="mirrored"),
+        Mesh({"data": 2}, accumulate=2, strategy="mirrored"),
+        Mesh({"data": 2}, accumulate=4, strategy="mirrored"),
+        Mesh({"data": 2}, hosts=2, strategy="multiworker"),
+        Mesh({"data": 2}, hosts=2, accumulate=2, strategy="multiworker"),
+    ),
+    "jax": (
+        Mesh({}, accumulate=4),
+        Mesh({"data": 2}),
+        Mesh({"data": 4}),
+        Mesh({"data": 8}),
+        Mesh({"fsdp": 2}),
+        Mesh({"fsdp": 4}),
+        Mesh({"tensor": 2}),
+        Mesh({"tensor": 4}),
+        Mesh({"sequence": 2}),
+        Mesh({"data": 2, "fsdp": 2, "tensor": 2}),
+        Mesh({"data": 2, "fsdp": 2}, accumulate=2),
+        Mesh({"data": 2, "fsdp": 2}, accumulate=4),
+        Mesh({"data": 2}, hosts=2),
+        Mesh({"data": 2, "fsdp": 2}, hosts=2),
+        Mesh({"data": 2, "tensor": 2}, hosts=2),
+    ),
+}
+TEXT_ALONE = {"tensor", "sequence"}  # axes that share what decoders have
+
+
+def check_meshes(recipe, out, planted=()):
+    """Trains a recipe on meshes, in out/meshes, and returns (rung P6, what a verdict's "meshes" holds).
+
+    Args:
+      recipe: the validated recipe; its own section `devices` is not used.
+      planted: [(backend, change)] to plant in the processes of several devices.
+    """
+    recipe = prepared(recipe, out / "meshes")
+    with open_workers(ENVIRONMENT) as workers:
+        for backend, change in planted:
+            workers[backend].ask("plant", change=change)
+        missing = each(workers, lambda worker: train_devices(recipe, worker, out / "meshes"))
+    for backend in ROOMS:
+        missing[backend] |= train_hosts(recipe, backend, out / "meshes", dict(planted).get(backend))
+    return judge(recipe, out / "meshes", missing)
+
+
+# ---- what is trained
+
+
+def prepared(recipe, out, virtual=VIRTUAL):
+    """The recipe whose first steps every mesh trains. Text is that of short documents, left in `out`: their ends mask
+    a row here and another there, so that rows differ in weight, as they would not in long ones. What jumps is trained
+    in float64."""
+    if recipe.model.family == "decoder":
+        path = out / "documents.jsonl"
+        write_text(path, "".join(json.dumps({"text": text}) + "\n" for text in short_documents(recipe)))
+        recipe = recipe.with_values(data={"source": f"jsonl:{glob.escape(str(path.resolve()))}", "field": "text",
+                                          "held_out": 0.2, "max_documents": 0})
+    if jumps(recipe):
+        recipe = recipe.with_values(train={"precision": "float64"})
+    quiet = {"eval_every": 0, "save_every": 0, "save_minutes": 0.0, "keep_best": 0}
+    alone = dict.fromkeys(AXES, 1) | {"strategy": "auto", "hosts": 1, "virtual": virtual, "compile_deadline": PATIENCE}
+    return recipe.with_values(train=quiet, devices=alone)
+
+
+def short_documents(recipe):
+    """Texts of a letter up to some rows, as many as the steps need, half of them shorter than 8 letters."""
+    rng, longest = np.random.default_rng(recipe.seed), 8 * recipe.data.sequence
+    wanted, letters, texts = 2 * steps_of(recipe) * positions(recipe), 0, []
+    while letters < wanted or len(texts) < 256:
+        length = int(np.exp(rng.uniform(0, np.log(8 if rng.random() < 0.5 else longest))))
+        texts.append("".join(rng.choice(list("etaoinsr \n"), length)))
+        letters += length + 1
+    return ["".join(rng.choice(list("etaoinsr \n"), longest)) for _ in range(8)] + texts
+
+
+def steps_of(recipe):
+    return min(STEPS, recipe.train.steps)
+
+
+def normed(recipe):
+    """Whether statistics of a micro-batch enter the model, so that another number of them is another training."""
+    return recipe.model.family == "convnet"
+
+
+def jumps(recipe):
+    """Whether rounding can turn a unit on or off, and a gradient with it: no twin measures by how much, as it may turn
+    others. In float64 hardly any input of a ReLU is that close to zero."""
+    return recipe.model.family == "convnet" or getattr(recipe.model, "activation", None) == "relu"
+
+
+def base_of(recipe, mesh):
+    """The mesh of one device that another is judged against."""
+    return Mesh({}, accumulate=mesh.accumulate if normed(recipe) else None)
+
+
+def meshes_of(recipe, backend):
+    """[(mesh, why it does not fit the recipe, or None)] of a backend, bases left out."""
+    found = []
+    for mesh in MESHES[backend]:
+        if mesh.name == base_of(recipe, mesh).name or (
+                recipe.model.family != "decoder" and TEXT_ALONE & mesh.axes.keys()):
+            continue
+        if recipe.train.global_batch % (mesh.accumulate or 1):
+            why = f"train.accumulate={mesh.accumulate} does not divide train.global_batch={recipe.train.global_batch}"
+        else:
+            why = misfit(recipe, backend, mesh)
+        found.append((mesh, why))
+    return found
+
+
+def misfit(recipe, backend, mesh):
+    """Why a mesh cannot train a recipe, or None."""
+    found = recipe.devices.virtual if mesh.hosts == 1 else mesh.size
+    try:
+        mesh_shape(on_mesh(recipe, backend, mesh), FRAMEWORKS[backend], found or VIRTUAL, "cpu")
+    except (BadInput, MissingEnvironment) as error:
+        return str(error)
+    return None
+
+
+def bases_of(recipe, backend):
+    """The meshes of one device that a backend's are judged against."""
+    bases = {base_of(recipe, mesh).name: base_of(recipe, mesh) for mesh, why in meshes_of(recipe, backend) if not why}
+    return list(bases.values())
+
+
+def on_mesh(recipe, backend, mesh):
+    """The recipe on a mesh."""
+    virtual = recipe.devices.virtual if mesh.hosts == 1 else mesh.size // mesh.hosts if backend == "jax" else 0
+    return recipe.with_values(
+        train={"accumulate": mesh.accumulate or recipe.train.accumulate},
+        devices=mesh.axes | {"hosts": mesh.hosts, "strategy": mesh.strategy, "virtual": virtual})
+
+
+def run_path(out, backend, mesh, twin=False):
+    return out / f"{backend}-{mesh.name.replace(', ', '-').replace(' ', '-')}{'-twin' * twin}"
+
+
+def train_devices(recipe, worker, out):
+    """Has a backend's process train on one device, its twin, and on every mesh of one host; returns {name of a mesh:
+    what the environment lacks for it}."""
+    def train(mesh, twin=False):
+        tell(worker.backend, f"{mesh.name}{', the twin' * twin}: {steps_of(recipe)} steps")
+        probe = {"trace": "full", "traced": [1], "log_every": 1, "stop": steps_of(recipe), "evaluated": False,
+                 "saved": False, **(twin_of(recipe) if twin else {})}
+        worker.ask("run_training", on_mesh(recipe, worker.backend, mesh),
+                   run_dir=run_path(out, worker.backend, mesh, twin), probe=probe, progress=False)
+
+    for mesh in bases_of(recipe, worker.backend):
+        train(mesh)
+        train(mesh, twin=True)
+    missing = {}
+    for mesh, why in meshes_of(recipe, worker.backend):
+        if why or mesh.hosts > 1:
+            continue
+        try:
+            train(mesh)
+        except MissingEnvironment as error:
+            missing[mesh.name] = str(error)
+        except TwinscaleError as error:  # what the run has left says so too, unless its process has died
+            tell(worker.backend, f"{mesh.name}: {error}")
+            if getattr(worker, "process", None) and worker.process.poll() is not None:
+                raise
+    return missing
+
+
+def train_hosts(recipe, backend, out, planted=None):
+    """Trains on every mesh of several hosts, each a process of its own that talks to the others over loopback; returns
+    {name of a mesh: why it was not trained}. Call it from the main thread, which hears signals."""
+    missing = {}
+    for mesh, why in meshes_of(recipe, backend):
+        if why or mesh.hosts == 1:
+            continue
+        if planted:
+            missing[mesh.name] = f"`{planted}` is planted in the processes of one host alone"
+            continue
+        tell(backend, f"{mesh.name}: {steps_of(recipe)} steps")
+        path = run_path(out, backend, mesh)
+        file = path.with_name(f"{path.name}.toml")
+        write_text(file, dumps(on_mesh(recipe, backend, mesh)))
+        lines = []
+        made = plan(str(file.resolve()), backend=backend, run=str(path.resolve()), target="local", hosts=mesh.hosts,
+                    ports=free_ports(mesh.hosts))
+        words = ["--trace", "full", "--trace-every", str(recipe.train.steps), "--twin-steps", "1", "--stop",
+                 str(steps_of(recipe))]
+        code = run_local([[*command, *words] for command in made.commands],
+                         [ENVIRONMENT | environment for environment in made.environments], GRACE["local"], lines.append)
+        write_text(file.with_suffix(".log"), "\n".join(lines) + "\n")
+        if any("passed on to" in line for line in lines):
+            raise KeyboardInterrupt
+        if code:
+            said = next((line for line in reversed(lines) if "] twinscale: " in line), f"exit code {code}")
+            tell(backend, f"{mesh.name}: {said}; all that was said is in {file.with_suffix('.log')}")
+        if code == MISSING:
+            missing[mesh.name] = said.partition("] twinscale: ")[2] or said
+    return missing
+
+
+# ---- how it is judged
+
+
+def judge(recipe, out, missing):
+    """(rung P6, {"steps", "precision", "jumps", "made", "uneven_steps", "rows"}) from what the trainings left in `out`:
+    whether the precision is float64 since the model `jumps`, whether the text was made for this, and in how many steps
+    rows differ in weight.
+
+    A row has backend, mesh, hosts, devices, accumulate, "agrees" (None: not trained, "why"), and of what was trained
+    "steps" that were judged, the loss and the state nearest to their bounds as loss_worst, loss_bound,
+    loss_bound_from, state_worst, state_bound, state_bound_from, where, "weights_apart" (the largest relative
+    difference in weight between the shares of an update) and step_ms.
+    """
+    rows, checks = [], []
+    weights = row_weights(recipe)
+    for backend in missing:
+        bases = {base.name: [read(recipe, run_path(out, backend, base, twin)) for twin in (False, True)]
+                 for base in bases_of(recipe, backend)}
+        for mesh, why in meshes_of(recipe, backend):
+            row = {"backend": backend, "mesh": mesh.name, "hosts": mesh.hosts, "devices": mesh.size,
+                   "accumulate": mesh.accumulate or recipe.train.accumulate, "agrees": None}
+            why = why or missing[backend].get(mesh.name)
+            if why:
+                rows.append(row | {"why": why})
+                continue
+            found, more = judge_mesh(recipe, bases[base_of(recipe, mesh).name], run_path(out, backend, mesh), mesh)
+            rows.append(row | more | {"agrees": all(check["agrees"] for check in found),
+                                      "weights_apart": weights_apart(weights, mesh, row["accumulate"])})
+            checks += [check | {"what": f"{backend}, {mesh.name}: {check['what']}"} for check in found]
+    nothing = [ladder.check("meshes", 0, 0, "none was trained", "none")]
+    rung = ladder.rung("P6", "sharding", f"one device against several and against several hosts, each backend: no more "
+                       f"than {recipe.train.precision} rounding over {steps_of(recipe)} steps", checks or nothing)
+    if not checks:
+        rung["conclusive"] = False
+    uneven = sum(len(set(np.round(step, 6))) > 1 for step in weights)
+    return rung, {"steps": steps_of(recipe), "precision": recipe.train.precision, "jumps": jumps(recipe),
+                  "uneven_steps": uneven, "made": recipe.model.family == "decoder", "rows": rows}
+
+
+def judge_mesh(recipe, pair, path, mesh):
+    """(checks of a mesh's run against a pair of a run and its twin on one device, what a row says of them)."""
+    base, twin = pair
+    try:
+        run = read(recipe, path)
+    except (OSError, BadInput, KeyError) as error:
+        why = str(error)
+        with suppress(BadInput, KeyError):
+            why = read_run(path)["error"]
+        return [ladder.check("ended", 1, 0, why, "every mesh is to train to its last step")], {"why": why}
+    steps, precision = steps_of(recipe), recipe.train.precision
+    losses = {"a": base, "a-twin": twin, "b": run, "positions": positions(recipe)}
+    curve = ladder.loss_curve(losses, precision, 4, ("a", "b"))
+    loss = ladder.loss_check(precision, curve)
+    end = steps if curve["horizon"] is None else max(1, curve["horizon"])
+    # Past the horizon rounding alone drives states apart.
+    step, states = (steps if end == steps else 1), []
+    if step < end or end == steps:
+        three = {side: load_tensors(run["states"][step]) for side, run in (("a", base), ("a-twin", twin), ("b", run))}
+        states, _ = state_checks(step, precision, three, full)
+    exact = [ladder.check("devices", abs(len(run["info"]["devices"]) - mesh.size), 0, "run.json",
+                          "the mesh's own size")]
+    if mesh.hosts == 1:  # else each host hashes its own rows
+        differ = sum(one != other for one, other in zip(base["batches"], run["batches"], strict=True))
+        exact.append(ladder.check("batches that differ", differ, 0, "their hashes", "bitwise"))
+    elif run["info"].get("hosts_agree") is not None:
+        differ = float(not run["info"]["hosts_agree"])
+        exact.append(ladder.check("hosts that saw other losses", differ, 0, "run.json", "bitwise"))
+    row = {"steps": end, "loss_worst": loss["worst"], "loss_bound": loss["bound"],
+           "loss_bound_from": loss["bound_from"], "step_ms": run["info"]["performance"]["step_ms_median"],
+           "hosts_agree": run["info"].get("hosts_agree")}
+    if states:
+        worst = max(states, key=lambda check: check["worst"] / max(check["bound"], ladder.TINY))
+        row |= {"state_worst": worst["worst"], "state_bound": worst["bound"], "state_bound_from": worst["bound_from"],
+                "where": f"{worst['where']}, {worst['what']}"}
+    wrong = ", ".join(f"{check['what']}: {check['worst']:g}" for check in exact if not check["agrees"])
+    return [loss, *states, *exact], row | ({"why": wrong} if wrong else {})
+
+
+def read(recipe, path):
+    """What a training left: {"info", "loss": float64 (steps,), "states": {updates done: file}, "batches"}.
+
+    Raises: BadInput, KeyError or OSError where it has not come to its end.
+    """
+    info, steps = read_run(path), steps_of(recipe)
+    if info["state"] not in ("finished", "stopped"):
+        raise BadInput(f"run {path}: is {info['state']}, not finished")
+    losses = {line["step"]: line["train/loss"] for line in read_metrics(path) if "train/loss" in line}
+    states = {1: path / "trace" / "step_1.safetensors", steps: path / "trace" / "final.safetensors"}
+    return {"info": info, "loss": np.array([losses[step] for step in range(steps)], np.float64), "states": states,
+            "batches": json.loads((path / "trace" / "batches.json").read_text())}
+
+
+def mesh_sentence(rung, meshes):
+    """What a verdict says of its meshes in a sentence."""
+    trained = [row for row in meshes["rows"] if row["agrees"] is not None]
+    skipped = len(meshes["rows"]) - len(trained)
+    failed = [f"{row['backend']} on {row['mesh']}" for row in trained if not row["agrees"]]
+    if failed:
+        named = ", ".join(failed[:3]) + f" and {len(failed) - 3} more" * (len(failed) > 3)
+        return (f"{len(failed)} of {len(trained)} meshes do not train as one device does ({named}): {rung['where']}, "
+                f"{rung['worst']:.2g} against a bound of {rung['bound']:.2g}.")
+    if not trained:
+        return "No mesh was trained."
+    devices, hosts = (max(row[key] for row in trained) for key in ("devices", "hosts"))
+    more = f"; {skipped} more were not trained" * bool(skipped)
+    return (f"Each backend trains as on one device over {len(trained)} meshes, of {devices} devices and {hosts} hosts "
+            f"at most{more}.")
+
+
+# ---- masks
+
+
+def row_weights(recipe):
+    """The weight of each row of the steps' batches: float64 (steps, rows)."""
+    batches = training_batches(open_dataset(recipe), recipe, 0, steps_of(recipe))
+    return np.stack([batch["weights"].reshape(len(batch["row"]), -1).sum(1, np.float64) for _, batch, _ in batches])
+
+
+def weights_apart(weights, mesh, accumulate):
+    """The largest relative difference in weight between two shares of an update, a share being what one device, or
+    those that share rows, holds of one micro-batch. None where there is one share."""
+    shares = math.prod(mesh.axes.get(axis, 1) for axis in SHARES)
+    if shares * accumulate == 1:
+        return None
+    local = max(1, shares // mesh.hosts)
+    hosts = [weights[:, host::mesh.hosts] for host in range(mesh.hosts)] if shares > 1 else [weights]
+    sums = np.concatenate([own.reshape(len(own), accumulate * local, -1).sum(-1) for own in hosts], 1)
+    return float(((sums.max(1) - sums.min(1)) / sums.mean(1)).max())

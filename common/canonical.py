@@ -1,0 +1,99 @@
+"""A training's whole state in neither backend's format: safetensors by canonical name, and an index of them.
+
+    state.safetensors    "weights/NAME", "m/NAME", "v/NAME", "ema/NAME" in the masters' dtype
+    index.json           {"schema_version", "step", "seed", "backend", "meaning", "sha256", "tensors": {name: {shape,
+                         dtype}}}, written last
+    recipe.toml, metrics.jsonl    of the run that it comes from
+
+Either backend writes it (`twinscale convert`) and goes on from it (`train --from`), on any devices.
+"""
+
+import hashlib
+import json
+import tomllib
+
+from common.checkpoints import Checkpoints
+from common.errors import BadInput
+from common.recipe_file import differences, dumps
+from common.run import place, read_metrics, write_bytes, write_json, write_text
+from common.session import open_session
+from common.tensors import load_tensors, save_tensors
+
+SCHEMA_VERSION = 1
+
+
+def write(path, recipe, backend, step, tensors, metrics):
+    """Writes the state after `step` updates, {name: NumPy array}, and the lines of metrics up to it, into a
+    directory."""
+    path = place(path)
+    save_tensors(path / "state.safetensors", tensors)
+    write_text(path / "recipe.toml", dumps(recipe))
+    write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics if line["step"] < step))
+    content = (path / "state.safetensors").read_bytes()
+    write_json(path / "index.json", {
+        "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": backend,
+        "meaning": recipe.meaning, "sha256": hashlib.sha256(content).hexdigest(),
+        "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})
+
+
+def read(path, recipe):
+    """{"step", "tensors", "origin", "path"} of such a directory, for a training of `recipe` to go on from.
+
+    Raises BadInput where it is not whole, or of a training that computes something else.
+    """
+    path = place(path)
+    try:
+        index = json.loads((path / "index.json").read_text())
+        version, meaning, step, said = (index[key] for key in ("schema_version", "meaning", "step", "sha256"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise BadInput(f"{path}: no whole state to go on from (index.json); `twinscale convert RUN --to {path}` "
+                       "makes one") from None
+    if version != SCHEMA_VERSION:
+        raise BadInput(f"{path}: index.json is of schema_version {version}, not {SCHEMA_VERSION}")
+    if meaning != recipe.meaning:
+        raise BadInput(f"{path}: of another training ({what_differs(path, recipe)}): take its recipe.toml")
+    if not isinstance(step, int) or not 0 <= step <= recipe.train.steps:
+        raise BadInput(f"{path}: index.json says step {step}, but train.steps={recipe.train.steps}")
+    try:
+        content = (path / "state.safetensors").read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path / 'state.safetensors'}: cannot be read: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != said:
+        raise BadInput(f"{path / 'state.safetensors'}: its content is not what index.json says; convert it again")
+    origin = {"path": str(path), "backend": index.get("backend"), "step": step, "sha256": said}
+    return {"step": step, "tensors": load_tensors(path / "state.safetensors"), "origin": origin, "path": path}
+
+
+def copy_metrics(begun, run):
+    """Lets a run's metrics begin with those of the run that it goes on from."""
+    if run.writes and not (run.path / "metrics.jsonl").exists():
+        write_bytes(run.path / "metrics.jsonl", (begun["path"] / "metrics.jsonl").read_bytes())
+
+
+def what_differs(path, recipe):
+    """Up to five differences of recipes, in words."""
+    try:
+        lines = differences(tomllib.loads((path / "recipe.toml").read_text()), tomllib.loads(dumps(recipe)))
+    except (OSError, ValueError, RecursionError):
+        return "its recipe.toml cannot be read"
+    return ", ".join(lines[:5]) + f" and {len(lines) - 5} more" * (len(lines) > 5)
+
+
+def convert(room, recipe, run, path):
+    """Writes the newest checkpoint of a run of this backend into a directory; returns its step.
+
+    Raises BadInput where the run has none.
+    """
+    one = recipe.with_values(devices={"hosts": 1, "replica": 1, "data": 1, "fsdp": 1, "tensor": 1, "sequence": 1})
+    with room.numerics(one):
+        session = open_session(room, one)
+        checkpoints = Checkpoints(run, room, one, session.state, session.devices)
+        try:
+            state = checkpoints.restore(session.state)
+        finally:
+            checkpoints.close()
+        step = int(state.step)
+        if not step:
+            raise BadInput(f"run {run.path}: has no checkpoint yet; train it with train.save_every")
+        write(path, recipe, room.backend, step, room.state_tensors(state), read_metrics(run.path))
+    return step

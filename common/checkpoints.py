@@ -1,0 +1,263 @@
+"""A run's checkpoints: which are whole, which are kept, which to go on from. What is in them is a backend's own format.
+
+    checkpoints/step_N...                 the backend's files, by its `Store`
+    checkpoints/manifests/step_N.json     written last: what has none is no checkpoint
+
+A manifest holds schema_version, step (which is the position in the data), seed (of which all random bits are made),
+backend, meaning (`Recipe.meaning`), held_out (the loss measured at this step, or null) and files: {path: {bytes,
+sha256}}. A checkpoint is taken only if every file is there as the manifest says.
+"""
+
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from common.errors import CannotSave, NoCheckpoint
+from common.run import local, write_json
+
+SCHEMA_VERSION = 1
+NONE, MOST = -1, 32  # no step; steps of which hosts tell each other
+
+
+class Checkpoints:
+    """The checkpoints of one run, seen from one of its hosts. Saves go on in the background; what goes wrong with one
+    is raised by `poll` or the next save."""
+
+    def __init__(self, run, room, recipe, state, devices):
+        self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
+        self.path = run.path / "checkpoints"
+        self.sweep()
+        self.store = room.Store(self.path, state, devices)
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.writing, self.committing = None, None  # (step, what goes into the manifest, future)
+        self.saved = time.monotonic()
+
+    # ---- going on
+
+    def restore(self, state):
+        """The state of the newest whole checkpoint that all hosts have, or the state as given where none was saved.
+
+        Raises NoCheckpoint where some were saved and none is whole.
+        """
+        listed, bad = set(self.listed()), set()
+        while (step := self.common(listed - bad)) != NONE:
+            problem = self.problem(step)
+            if self.room.agree(self.devices, [problem is None]).all():
+                self.unlist_after(step)
+                return self.store.read(step, state)
+            bad.add(step)
+            self.say(f"checkpoint of step {step} is not whole ({problem or 'as another host found'}): trying the one "
+                     "before")
+        if self.room.agree(self.devices, [bool(listed) or self.run.info.get("saved") is not None]).any():
+            raise NoCheckpoint(f"run {self.run.path}: checkpoints were saved, the last after step "
+                               f"{self.run.info.get('saved')}, and none is whole; pass --overwrite to start anew")
+        return state
+
+    def unlist_after(self, step):
+        """Takes later checkpoints, which are not whole everywhere, off the list: they are going to be made again."""
+        for later in [later for later in self.listed() if later > step] if self.run.writes else []:
+            self.manifest(later).replace(self.manifest(later).with_suffix(".bad"))
+        self.room.agree(self.devices, [step])
+
+    def common(self, steps):
+        """The greatest step that every host has among its `steps`, or NONE."""
+        mine = sorted(steps)[-MOST:]
+        seen = self.room.agree(self.devices, [NONE] * (MOST - len(mine)) + mine)
+        both = set.intersection(*(set(row.tolist()) for row in seen)) - {NONE}
+        newest = int(seen.max())
+        if newest not in both and newest != NONE:
+            self.say(f"not every host has the checkpoint of step {newest}")
+        return max(both, default=NONE)
+
+    def listed(self):
+        """The steps that have a manifest, in order."""
+        return sorted(int(file.stem.removeprefix("step_")) for file in self.manifests().glob("step_*.json"))
+
+    def problem(self, step):
+        """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
+        try:
+            manifest = json.loads(self.manifest(step).read_text())
+            files = sorted(manifest["files"].items())
+            known = manifest["step"] == step and manifest["schema_version"] == SCHEMA_VERSION
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return f"{self.manifest(step)}: cannot be read"
+        if not known or not files:
+            return f"{self.manifest(step)}: not of this step and version"
+        if manifest["meaning"] != self.recipe.meaning or manifest["seed"] != self.recipe.seed:
+            return f"{self.manifest(step)}: of another recipe"
+        for number, (name, said) in enumerate(files):
+            file = self.path / name
+            if ".." in file.parts or not file.is_file() or is_link(file, self.path):
+                return f"{file}: missing, or no regular file"
+            if file.stat().st_size != said["bytes"]:
+                return f"{file}: {file.stat().st_size} bytes instead of {said['bytes']}"
+            if number % self.devices.hosts == self.devices.host and sha256(file) != said["sha256"]:
+                return f"{file}: its content is not what was saved"
+        return None
+
+    # ---- saving
+
+    def save(self, step, state, held_out=None):
+        """Begins to save a state under its step, once the save before is through."""
+        self.settle()
+        self.saved = time.monotonic()
+        if step in self.listed():
+            return
+        try:
+            self.store.delete(step)
+            self.store.write(step, state)
+        except Exception as error:
+            raise self.cannot(step, error) from error
+        self.writing = step, held_out, self.thread.submit(self.store.wait)
+
+    def overdue(self):
+        """Whether a checkpoint is to be saved by the clock; only the first host's counts."""
+        minutes = self.recipe.train.save_minutes
+        return self.devices.host == 0 and bool(minutes) and time.monotonic() - self.saved > 60 * minutes
+
+    @property
+    def written(self):
+        """Whether this host's part of the last save is on disk, and not known to be on every host's."""
+        return self.writing is not None and self.writing[2].done()
+
+    def poll(self, hosts_written):
+        """Raises what went wrong in the background, and commits once all hosts have written."""
+        if self.written:
+            self.finished(self.writing)
+            if hosts_written == self.devices.hosts:
+                self.commit()
+        if self.committing and self.committing[2].done():
+            self.noted()
+
+    def settle(self):
+        """Waits until what was begun is committed."""
+        if self.writing:
+            self.finished(self.writing)
+            self.room.agree(self.devices, [self.writing[0]])
+            self.commit()
+        self.noted()
+
+    def commit(self):
+        """Begins to write the manifest, now that every host has written its part."""
+        step, held_out, _ = self.writing
+        self.writing = None
+        if self.run.writes:
+            self.committing = step, held_out, self.thread.submit(self.write_manifest, step, held_out)
+
+    def write_manifest(self, step, held_out):
+        """The commit itself, and then retention."""
+        files = {}
+        for file in self.store.files(step):
+            sync(file)
+            files[file.relative_to(self.path).as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        write_json(self.manifest(step), {
+            "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
+            "meaning": self.recipe.meaning, "held_out": held_out, "files": files})
+        for old in self.expendable():
+            self.manifest(old).unlink()  # from here on it is no checkpoint
+            self.store.delete(old)
+
+    def noted(self):
+        """Waits for the commit, and says in run.json that it is there."""
+        if self.committing:
+            self.finished(self.committing)
+            step, self.committing = self.committing[0], None
+            self.run.update(saved=step)
+
+    def expendable(self):
+        """Listed steps that are neither among the newest nor among the best."""
+        steps = self.listed()
+        losses = {step: self.held_out(step) for step in steps}
+        measured = sorted((step for step in steps if math.isfinite(losses[step])), key=lambda step: losses[step])
+        kept = {*steps[-self.recipe.train.keep:], *measured[:self.recipe.train.keep_best]}
+        return [step for step in steps if step not in kept]
+
+    def held_out(self, step):
+        """The held-out loss of a checkpoint, NaN where none was measured."""
+        try:
+            return float(json.loads(self.manifest(step).read_text())["held_out"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return math.nan
+
+    def sweep(self):
+        """Removes what a kill left of saves that were never committed, before the backend looks at its directory."""
+        if self.run.writes and self.path.is_dir():
+            known = {f"step_{step}" for step in self.listed()}
+            for entry in self.path.iterdir():
+                name = entry.name.replace("-", "_").split(".")[0]
+                if name.startswith("step_") and name not in known:
+                    remove(entry)
+        self.room.agree(self.devices, [0])
+
+    def finished(self, begun):
+        try:
+            begun[2].result()
+        except Exception as error:
+            self.writing = self.committing = None
+            raise self.cannot(begun[0], error) from error
+
+    def cannot(self, step, error):
+        said = str(error).strip().splitlines()
+        return CannotSave(f"{self.path}: the checkpoint of step {step} could not be saved "
+                          f"({type(error).__name__}: {said[0] if said else ''}); the one before, of step "
+                          f"{max(self.listed(), default='none')}, is there: make room, then run the same command again")
+
+    def manifests(self):
+        return self.path / "manifests"
+
+    def manifest(self, step):
+        return self.manifests() / f"step_{step}.json"
+
+    def say(self, text):
+        if self.devices.host == 0:
+            print(f"twinscale: {text}", file=sys.stderr, flush=True)
+
+    def close(self):
+        """Ends the threads; on one host what was begun is committed first. After an error several do not wait for each
+        other: one may be gone."""
+        if self.devices.hosts > 1 and self.writing:
+            self.thread.shutdown(wait=False, cancel_futures=True)
+            return
+        try:
+            self.settle()
+        finally:
+            self.thread.shutdown(cancel_futures=True)
+            self.store.close()
+
+
+def sha256(file):
+    """SHA-256 (hex) of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while part := content.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def sync(file):
+    """Sees to it that a local file and its name outlive a power cut."""
+    for path in (file, file.parent) if local(file) else ():
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def is_link(file, root):
+    """Whether a file, or a directory on the way to it from `root`, is a symbolic link."""
+    return any(getattr(part, "is_symlink", lambda: False)() for part in [file, *file.parents[:-len(root.parents) - 1]])
+
+
+def remove(path):
+    """Removes a file or a directory, not what a link points at."""
+    if path.is_dir() and not getattr(path, "is_symlink", lambda: False)():
+        for entry in path.iterdir():
+            remove(entry)
+        path.rmdir()
+    else:
+        path.unlink()

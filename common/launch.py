@@ -1,0 +1,538 @@
+"""Trainings on several hosts: the commands, the script or the manifest that start them, and the hosts of this machine.
+
+`launch` prints what would run or, with `go`, runs it. Every value is checked before anything runs, and quoted where it
+is written. `run_local` watches processes of this machine: one that dies ends the others.
+"""
+
+import ctypes
+import json
+import math
+import os
+import re
+import selectors
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from common.errors import (
+    CANNOT_SAVE,
+    DID_IT,
+    HUNG,
+    LOST,
+    RESUMABLE,
+    BadInput,
+    MissingEnvironment,
+    TwinscaleError,
+)
+from common.recipe import AXES, mesh_shape
+from common.recipe_file import did_you_mean, load
+from common.run import check_run, place
+
+TEMPLATES = Path(__file__).parent / "templates"
+GRACE = {"local": 30, "slurm": 60, "gke": 120}  # seconds
+
+OPTIONS = {  # of each target, those that it needs first
+    "local": ("grace",),
+    "tpu": ("name", "zone", "project", "workdir", "env", "shared"),
+    "slurm": ("name", "partition", "time", "account", "gpus_per_host", "cpus_per_host", "requeue", "grace", "workdir",
+              "env"),
+    "gke": ("name", "image", "accelerator", "topology", "slices", "namespace", "service_account", "max_restarts",
+            "grace"),
+}
+NEEDED = {"local": 0, "tpu": 4, "slurm": 0, "gke": 4}
+
+WORDS = {  # what an option may be, and what that is in words; the first entry that is there of TARGET.OPTION and OPTION
+    "tpu.name": (r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "a TPU's name: small letters, digits and '-', 63 at most"),
+    "gke.name": (r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", "a JobSet's name: small letters, digits and '-', 40 at most"),
+    "slurm.name": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a job's name: letters, digits, '.', '_' and '-', 64 at most"),
+    "zone": (r"[a-z]+(-[a-z0-9]+){2,3}", "a zone, such as us-central2-b"),
+    "project": (r"([a-z0-9.-]{1,253}:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", "a project's id, such as my-project"),
+    "partition": (r"[A-Za-z0-9][A-Za-z0-9_.,-]{0,127}", "names of partitions: letters, digits, '.', '_', '-' and ','"),
+    "account": (r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}", "an account's name: letters, digits, '.', '_', '@' and '-'"),
+    "time": (r"[0-9]{1,6}(:[0-5]?[0-9]){0,2}|[0-9]{1,4}-[0-9]{1,2}(:[0-5]?[0-9]){0,2}", "minutes, H:M:S or D-H:M:S"),
+    "image": (r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", "an image, such as us-docker.pkg.dev/my-project/images/train:1"),
+    "namespace": (r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a namespace: small letters, digits and '-', 63 at most"),
+    "service_account": (r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", "a service account: small letters, digits, '.', '-'"),
+}
+LEAST = {"slices": 1, "gpus_per_host": 1, "cpus_per_host": 1, "max_restarts": 0, "grace": 0}
+MOST = 65535  # hosts, and each of the options above: what SLURM takes for the seconds
+MOST_LOCAL = 256  # hosts on one machine
+
+# Shapes of slices, and for each number of hosts that one may have, the chips of a host. From the configuration tables
+# of Cloud TPU's pages on v5e and v6e and of GKE's page "Plan TPUs in GKE": a host has 1, 4 or 8 chips where it is a
+# slice by itself, else 4. A slice of 2x4 is one host of 8 or, on GKE, two of 4.
+FLAT = {"1x1": {1: 1}, "2x2": {1: 4}, "2x4": {1: 8, 2: 4}, "4x4": {4: 4}, "4x8": {8: 4}, "8x8": {16: 4},
+        "8x16": {32: 4}, "16x16": {64: 4}}
+# From the same pages on v4 and v5p: hosts of 4 chips, AxBxC with A <= B <= C, each 2 or a multiple of 4, or 2x2x1.
+# In parentheses, the most chips of one slice.
+SOLID = {"tpu-v4-podslice": 4096, "tpu-v5p-slice": 6144}
+ACCELERATORS = ("tpu-v4-podslice", "tpu-v5-lite-podslice", "tpu-v5p-slice", "tpu-v6e-slice")
+
+
+class Plan(NamedTuple):
+    """What is printed, and what runs: `commands` (lists of words), each under its dict of `environments`; `text` goes
+    to the command's stdin where `piped`."""
+
+    text: str
+    commands: list
+    environments: list
+    piped: bool = False
+
+
+def launch(recipe, overrides=(), *, backend, run, target, hosts, options=None, go=False):
+    """Prints what would train a recipe on `hosts` hosts or, with `go`, runs it; returns an exit code.
+
+    `options` are the target's own, by name. Raises BadInput before anything has run, MissingEnvironment where a
+    command that it takes is not there, TwinscaleError where sbatch or kubectl refuse.
+    """
+    made = plan(recipe, overrides, backend=backend, run=run, target=target, hosts=hosts, options=options,
+                ports=free_ports(hosts) if go and target == "local" and 1 <= hosts <= MOST_LOCAL else None)
+    if not go:
+        print(made.text, end="", flush=True)
+        return DID_IT
+    if target == "local":
+        check_run(place(run), load(recipe, overrides), backend)  # or each host would refuse it
+        return run_local(made.commands, made.environments, (options or {}).get("grace", GRACE["local"]), _say)
+    return _hand_over(made, target)
+
+
+def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, ports=None, python=sys.executable):
+    """The Plan of a launch; runs nothing. Raises BadInput."""
+    overrides, options = list(overrides), dict(options or {})
+    _check_options(target, options)
+    most = MOST_LOCAL if target == "local" else MOST
+    if not 1 <= hosts <= most:
+        raise BadInput(f"--hosts {hosts}: expected {'1 or more' if hosts < 1 else f'{most} or less'}")
+    for what, value in (("RECIPE", recipe), ("--run", run), *(("override", text) for text in overrides)):
+        _check_path(what, value)
+    if backend not in ("keras", "jax"):
+        raise BadInput(f"--backend {_shown(backend)}: expected keras or jax")
+    added = {"devices.hosts": hosts, **_tpu_strategy(backend, target, hosts, options)}
+    for text in overrides:
+        if (key := text.partition("=")[0].strip()) in added:
+            raise BadInput(f"override {_shown(text)}: {key} follows from --target and --hosts: leave it out")
+    _check_place(run, backend, target, hosts, options)
+    # Which also checks the recipe: a slice is not to be paid for a typing error.
+    described = load(recipe, [*overrides, *(f"{key}={value}" for key, value in added.items())])
+    _check_mesh(described, backend, target, hosts, options)
+    words = ["train", recipe, *overrides, *(f"{key}={value}" for key, value in added.items()), "--backend", backend,
+             "--run", run]
+    if target == "local":
+        return _local([python, "-m", "common.cli", *words], backend, hosts, ports)
+    if target == "tpu":
+        return _tpu(words, backend, hosts, options)
+    if target == "slurm":
+        return _slurm(words, described, backend, hosts, options)
+    return _gke(words, hosts, options)
+
+
+# ---- targets
+
+def _local(command, backend, hosts, ports):
+    """Processes of this machine over loopback. Without ports, some that stand for the free ones of a real start."""
+    stand_in = ports is None
+    addresses = [f"127.0.0.1:{port}" for port in ports or range(12345, 12345 + hosts)]
+    environments = [_environment(backend, addresses, index) for index in range(hosts)]
+    lines = ["# Free ports take the place of these when it runs."] * (stand_in and hosts > 1)
+    for environment in environments:
+        lines.append(" ".join([*(f"{key}={shlex.quote(value)}" for key, value in environment.items()),
+                               shlex.join(command), "&"]))
+    return Plan("\n".join([*lines, "wait"]) + "\n", [command] * hosts, environments)
+
+
+def _environment(backend, addresses, index):
+    """What tells a process that it is host `index` of those at `addresses`; nothing where it is alone."""
+    if len(addresses) == 1:
+        return {}
+    if backend == "jax":
+        return {"JAX_COORDINATOR_ADDRESS": addresses[0], "JAX_NUM_PROCESSES": str(len(addresses)),
+                "JAX_PROCESS_ID": str(index)}
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})}
+
+
+def _tpu(words, backend, hosts, options):
+    """The hosts of one Cloud TPU slice, over ssh: all of them for JAX, which finds its cluster from the metadata of
+    each; for TPUStrategy the first, from which TensorFlow drives the servers that run on all."""
+    driven = backend == "keras" and hosts > 1
+    name, pid = options["name"], f"/tmp/twinscale-{options['name']}.pid"
+    # Google's tests of TensorFlow on slices of several hosts (ml-auto-solutions) set just these, on one host: the
+    # name, and that the library is left to the TPU's server.
+    variables = {"TPU_NAME": name, "TPU_LOAD_LIBRARY": "0"} if driven else {}
+    start = [f"{key}={shlex.quote(value)}" for key, value in variables.items()]
+    start += ["exec", shlex.join([f"{options.get('env', '.venv').rstrip('/')}/bin/twinscale", *words])]
+    steps = [f"cd {shlex.quote(options['workdir'])}", f"echo $$ > {pid}", " ".join(start)]
+    reach = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", name, "--zone", options["zone"], "--project",
+             options["project"], f"--worker={0 if driven or hosts == 1 else 'all'}", "--command"]
+    command, stop = [*reach, " && ".join(steps)], [*reach, f"kill -TERM $(cat {pid})"]
+    text = (f"{shlex.join(command)}\n\n# To stop it early; it saves, and the same command goes on:\n"
+            f"# {shlex.join(stop)}\n")
+    return Plan(text, [command], [{}])
+
+
+def _slurm(words, described, backend, hosts, options):
+    """A script for sbatch. JAX finds its cluster from SLURM's variables, TF_CONFIG is made of them."""
+    program = f"{options['env'].rstrip('/')}/bin/twinscale" if "env" in options else "twinscale"
+    values = dict.fromkeys(OPTIONS["slurm"]) | {"name": described.name, "requeue": True, "grace": GRACE["slurm"]}
+    script = _render("slurm.sh.j2", **values | options, hosts=hosts, backend=backend, resumable=RESUMABLE,
+                     command=shlex.join([program, *words]))
+    return Plan(script, [["sbatch"]], [{}], piped=True)
+
+
+def _gke(words, hosts, options):
+    """A JobSet, whose jobs are slices and whose pods are hosts. JAX finds its cluster from GKE's variables."""
+    slices = options.get("slices", 1)
+    values = {"slices": slices, "namespace": "default", "service_account": None, "max_restarts": 10,
+              "grace": GRACE["gke"]}
+    chips = slice_hosts(options["accelerator"], options["topology"])[hosts // slices]
+    # A container's command expands $(NAME), and $$ is what it has for $.
+    command = [word.replace("$", "$$") for word in ["twinscale", *words]]
+    manifest = _render("jobset.yaml.j2", **values | options, hosts=hosts, chips=chips, command=command,
+                       resumable=RESUMABLE)
+    return Plan(manifest, [["kubectl", "apply", "-f", "-"]], [{}], piped=True)
+
+
+def slice_hosts(accelerator, topology):
+    """{hosts: chips a host} of a TPU slice on GKE, such as {4: 4} of a v6e slice of 4x4; few shapes allow two numbers.
+
+    Raises BadInput where there is no such accelerator or shape.
+    """
+    if accelerator not in ACCELERATORS:
+        raise BadInput(f"--accelerator {_shown(accelerator)}: expected one of {', '.join(ACCELERATORS)}"
+                       f"{did_you_mean(accelerator, ACCELERATORS)}")
+    if accelerator not in SOLID:
+        if topology not in FLAT:
+            raise BadInput(f"--topology {_shown(topology)}: no slice of {accelerator}: expected one of "
+                           f"{', '.join(FLAT)}")
+        return FLAT[topology]
+    shape = [int(size) for size in topology.split("x")] if re.fullmatch(r"[1-9]\d?(x[1-9]\d?\d?){2}", topology) else []
+    chips = math.prod(shape)
+    grown = shape == sorted(shape) and all(size == 2 or size % 4 == 0 for size in shape)
+    if not shape or not (grown or shape == [2, 2, 1]) or chips > SOLID[accelerator]:
+        raise BadInput(f"--topology {_shown(topology)}: no slice of {accelerator}: expected AxBxC with A <= B <= C, "
+                       f"each 2 or a multiple of 4, of {SOLID[accelerator]} chips at most, or 2x2x1")
+    return {chips // 4: 4}
+
+
+def as_options(options):
+    """The words of a command line that mean `options`."""
+    words = []
+    for option, value in options.items():
+        words += [_flag(option), str(value)] if not isinstance(value, bool) else [
+            _flag(option) if value else _flag(f"no_{option}")]
+    return words
+
+
+def free_ports(count):
+    """`count` ports of the loopback interface that nothing listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _render(template, **values):
+    import jinja2
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
+                                     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {"quote": shlex.quote, "text": lambda value: json.dumps(value, ensure_ascii=False)}
+    return environment.get_template(template).render(values)
+
+
+# ---- what is refused
+
+def _check_options(target, options):
+    """Raises BadInput for a target or option that is not there, is missing or has a value that it cannot have."""
+    if target not in OPTIONS:
+        raise BadInput(f"--target {_shown(target)}: expected one of {', '.join(OPTIONS)}"
+                       f"{did_you_mean(target, OPTIONS)}")
+    for option, value in options.items():
+        flag = _flag(option)
+        if option not in OPTIONS[target]:
+            known = ", ".join(map(_flag, OPTIONS[target]))
+            raise BadInput(f"{flag}: no option of --target {target}, which has {known}: leave it out")
+        if option in LEAST and not LEAST[option] <= value <= MOST:
+            raise BadInput(f"{flag} {value}: expected {LEAST[option]} to {MOST}")
+        if option in ("workdir", "env"):
+            _check_path(flag, value)
+        pattern, meaning = WORDS.get(f"{target}.{option}", WORDS.get(option, (None, None)))
+        if pattern and not re.fullmatch(pattern, value):
+            raise BadInput(f"{flag} {_shown(value)}: expected {meaning}")
+    if missing := [_flag(option) for option in OPTIONS[target][:NEEDED[target]] if option not in options]:
+        raise BadInput(f"--target {target} needs {', '.join(missing)}: add {'it' if len(missing) == 1 else 'them'}")
+
+
+def _check_path(what, value):
+    """Raises BadInput for text that no quoting makes safe to read, or that a program takes for something else."""
+    if not value.strip():
+        raise BadInput(f"{what}: empty: name one")
+    if not value.isprintable():
+        raise BadInput(f"{what} {_shown(value)}: holds a character that does not print: take it out")
+    if value[0] in "-~":
+        fix = "put ./ before it" if value[0] == "-" else "write the path in full, since '~' is quoted"
+        raise BadInput(f"{what} {_shown(value)}: begins with '{value[0]}': {fix}")
+
+
+def _check_place(run, backend, target, hosts, options):
+    """Raises BadInput for a run's directory that not all hosts of a target reach."""
+    if "://" in run or target in ("local", "slurm") or (target == "tpu" and options.get("shared")):
+        return
+    if target == "gke":
+        raise BadInput(f"--run {_shown(run)}: the disk of a pod ends with it: name a place such as gs://bucket/run")
+    if hosts > 1:
+        raise BadInput(f"--run {_shown(run)}: {hosts} hosts write it: name a place such as gs://bucket/run or, if all "
+                       "of them mount that path from one server, pass --shared")
+
+
+def _tpu_strategy(backend, target, hosts, options):
+    """{key: value} of `devices` that Keras needs on a target's TPUs. Raises BadInput where it cannot have them."""
+    if backend == "jax" or target not in ("tpu", "gke"):
+        return {}
+    if target == "gke" and hosts > 1:
+        raise BadInput(f"--hosts {hosts}: on GKE the Keras backend reaches the TPUs of its own host alone, since no "
+                       "TensorFlow server runs on the others: pass --hosts 1 and a topology of one host (2x4 at most), "
+                       "or --backend jax")
+    # One process drives all hosts.
+    return {"devices.hosts": 1, "devices.strategy": "tpu", "devices.tpu": "local" if hosts == 1 else options["name"]}
+
+
+def _check_mesh(described, backend, target, hosts, options):
+    """Raises BadInput where the mesh of a validated recipe does not fit what is launched."""
+    devices, slices = described.devices, options.get("slices", 1)
+    if target == "gke":
+        known = slice_hosts(options["accelerator"], options["topology"])
+        what = f"--topology {options['topology']} of {options['accelerator']}"
+        right = [slices * number for number in known]
+        if hosts not in right:
+            each = f"{slices} slices of {what} have" if slices > 1 else f"{what} has"
+            raise BadInput(f"--hosts {hosts}: {each} {' or '.join(map(str, right))} hosts: pass "
+                           f"--hosts {' or '.join(map(str, right))}")
+        if slices > 1 and hosts == slices:
+            raise BadInput(f"--slices {slices}: GKE joins slices of several hosts only, but {what} is one host: take "
+                           "a larger topology")
+    if backend == "jax" and target in ("tpu", "gke") and devices.replica != slices:
+        raise BadInput(f"devices.replica={devices.replica}: it counts slices, and this launch has {slices}: set "
+                       f"devices.replica={slices}")
+    if backend == "jax" and target == "gke":
+        try:
+            mesh_shape(described, "the launch", hosts * known[hosts // slices], what)
+        except MissingEnvironment as error:
+            raise BadInput(str(error)) from None
+    count = math.prod(getattr(devices, axis) for axis in AXES)
+    if count % hosts:  # never of data=0, which takes what is there
+        raise BadInput(f"devices: {count} device{'s' if count > 1 else ''} in all cannot be shared evenly by {hosts} "
+                       f"hosts: set devices.data=0 for all that there are, or to a multiple of {hosts}")
+
+
+def _flag(option):
+    return "--" + option.replace("_", "-")
+
+
+def _shown(value):
+    """Text that is safe on a terminal."""
+    return json.dumps(str(value)[:80])
+
+
+def _say(text):
+    with suppress(OSError):  # whoever read it is gone, the hosts are not
+        print(text, file=sys.stderr, flush=True)
+
+
+# ---- running it
+
+PAUSE = 0.1  # seconds between looks at the processes
+LAST_GRACE = 10.0  # seconds at most from SIGTERM to SIGKILL
+LONGEST_LINE = 1 << 16  # bytes that are held back for the end of a line
+MEANINGS = {RESUMABLE: "stopped early, saved", HUNG: "its watchdog fired", LOST: "another host is gone",
+            CANNOT_SAVE: "it could not save"}
+
+
+def _hand_over(made, target):
+    """The exit code of a plan's one command."""
+    (command,) = made.commands
+    try:
+        done = subprocess.run(command, input=made.text if made.piped else None, text=True)
+    except OSError as error:
+        raise MissingEnvironment(f"{command[0]}: cannot be run ({error.strerror}): install it, or leave --go out and "
+                                 "take what is printed to where it is") from None
+    except KeyboardInterrupt:
+        if target == "tpu":
+            _say("twinscale: the hosts may train on: without --go, this command prints the one that stops them")
+        raise
+    if made.piped and done.returncode:
+        raise TwinscaleError(f"{command[0]} failed with exit code {done.returncode}; its message is above")
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
+
+
+@dataclass
+class Host:
+    """A process that stands for a host; `rest` is the line that it has begun, `code` None while it lives."""
+
+    number: int
+    process: subprocess.Popen
+    rest: bytes = b""
+    code: int | None = None
+
+
+def run_local(commands, environments, grace, say):
+    """Runs commands (lists of words) side by side, each with its dict of further environment, until all have ended.
+
+    `say(line)` gets each line of their output behind the host's number, and what happens to them. SIGINT, SIGTERM and
+    SIGHUP are passed on, at the third of them all are killed. Once one has ended badly, the others have `grace`
+    seconds, then get SIGTERM, then SIGKILL; no process is left behind. Returns 0 if all did, RESUMABLE if those that
+    did not did that, else the code of the first that did neither (128 + number if by a signal).
+    """
+    hosts = []
+    with _signals() as caught, selectors.DefaultSelector() as output:
+        try:
+            for number, (command, environment) in enumerate(zip(commands, environments, strict=True)):
+                hosts.append(_start(number, command, environment))
+                output.register(hosts[-1].process.stdout, selectors.EVENT_READ, hosts[-1])
+            ended = _watch(hosts, output, caught, grace, say)
+        finally:
+            for host in hosts:
+                if host.code is None:
+                    _end(host)
+                host.process.stdout.close()
+    bad = [host.code for host in ended if host.code]
+    return next((code for code in bad if code != RESUMABLE), RESUMABLE if bad else DID_IT)
+
+
+def _start(number, command, environment):
+    """A Host in a process group of its own, which a terminal's Ctrl-C does not reach but ours does."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def end_with_parent():  # also where this process is killed and cannot tell
+        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+    try:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                                   preexec_fn=end_with_parent)
+    except OSError as error:
+        raise MissingEnvironment(f"host {number}: {command[0]} cannot be run: {error.strerror}") from None
+    os.set_blocking(process.stdout.fileno(), False)
+    return Host(number, process)
+
+
+def _watch(hosts, output, caught, grace, say):
+    """The hosts in the order in which they ended."""
+    ended, passed_on, steps, deadline = [], 0, [signal.SIGTERM, signal.SIGKILL], math.inf
+    while living := [host for host in hosts if host.code is None]:
+        for key, _ in output.select(PAUSE):
+            if not _read(key.data, say):
+                output.unregister(key.fileobj)
+        while caught:
+            number, passed_on = caught.pop(0), passed_on + 1
+            how = "passed on to" if passed_on < 3 else "the third signal, SIGKILL for"
+            say(f"twinscale: {_name(number)}: {how} {_named(living)}")
+            _send(living, number if passed_on < 3 else signal.SIGKILL)
+        for host in living:
+            if not _gone(host):
+                continue
+            ended.append(host)
+            _last_words(host, say)
+            if host.code:
+                left = [other for other in living if other.code is None]
+                first = left and deadline == math.inf and len(steps) == 2
+                deadline = time.monotonic() + grace if first else deadline
+                rest = f"; {grace:g} s for {_named(left)} to leave too" if first else ""
+                say(f"twinscale: host {host.number} {_how(host)}{rest}")
+        living = [host for host in living if host.code is None]
+        if living and time.monotonic() >= deadline:
+            step = steps.pop(0)
+            say(f"twinscale: {_named(living)} did not leave: {_name(step)}")
+            _send(living, step)
+            deadline = time.monotonic() + min(grace, LAST_GRACE) if steps else math.inf
+    return ended
+
+
+def _read(host, say):
+    """Says the whole lines of what a host has written; False once it has closed its output."""
+    try:
+        chunk = os.read(host.process.stdout.fileno(), LONGEST_LINE)
+    except BlockingIOError:
+        return True
+    *lines, host.rest = (host.rest + chunk).split(b"\n")
+    if len(host.rest) >= LONGEST_LINE or not chunk and host.rest:
+        lines, host.rest = [*lines, host.rest], b""
+    for line in lines:
+        say(f"[{host.number}] {line.decode(errors='replace').rstrip()}")
+    return bool(chunk)
+
+
+def _last_words(host, say):
+    """Says what is still in the pipe of a host that has ended; bounded, as a stranger may hold its other end."""
+    for _ in range(8):
+        if not _read(host, say):
+            return
+    if host.rest:
+        say(f"[{host.number}] {host.rest.decode(errors='replace').rstrip()}")
+
+
+def _gone(host):
+    """Whether a host has ended; if so, ends what it left behind, and sets its code."""
+    # Not reaped yet, so that its number is still its group's.
+    if os.waitid(os.P_PID, host.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        return False
+    _end(host)
+    return True
+
+
+def _end(host):
+    """Kills a host's group, whatever is left of it, and sets the host's code."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(host.process.pid, signal.SIGKILL)
+    code = host.process.wait()
+    host.code = code if code >= 0 else 128 - code
+
+
+def _send(hosts, number):
+    """Sends a signal to hosts that are not reaped yet: to them alone, unless it kills."""
+    for host in hosts:
+        with suppress(ProcessLookupError):
+            (os.killpg if number == signal.SIGKILL else os.kill)(host.process.pid, number)
+
+
+@contextmanager
+def _signals():
+    """A list of the signals to pass on, as they come; those that are ignored stay so."""
+    caught, before = [], {}
+
+    def catch(number, _):
+        caught.append(signal.SIGTERM if number == signal.SIGHUP else number)  # a terminal that is gone
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _how(host):
+    code = host.process.returncode
+    if code < 0:
+        return f"was killed by {_name(-code)}"
+    return f"left with exit code {code}" + (f" ({MEANINGS[code]})" if code in MEANINGS else "")
+
+
+def _name(number):
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _named(hosts):
+    numbers = [str(host.number) for host in hosts]
+    return f"host {numbers[0]}" if len(numbers) == 1 else f"hosts {', '.join(numbers[:-1])} and {numbers[-1]}"

@@ -1,0 +1,167 @@
+"""Signs of life: each host writes its own once a second, a watchdog ends a process that is stuck, and a request to
+stop is heard.
+
+    hosts/N.json      {"process", "machine", "state", "beat", "seconds"}: which it is, whether it is "alive", has "left"
+                      well or "failed", beats so far, seconds since it began
+    hosts/N.stacks    what every thread was doing when the watchdog fired
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from common.errors import HUNG, HostLost, Stopped
+from common.run import local, write_json
+
+EVERY = 1.0  # seconds between beats
+SILENT = 2.5  # seconds without a beat that tell a dead or stopped process from a living one
+
+
+ABORTED = []  # the pulse of the process that an abort ends
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def ABORT(_):
+    ABORTED[0].leave(ABORTED[0].lost("the framework gave this process up"))
+
+
+def is_gone(beat):
+    """Whether a host has ended badly, by its last sign of life: it says so, or its process on this machine is dead."""
+    if beat["state"] != "alive" or beat["machine"] != socket.gethostname():
+        return beat["state"] == "failed"
+    try:
+        return Path(f"/proc/{beat['process']}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return Path("/proc/self/stat").exists()
+
+
+class Pulse:
+    """The signs of life of this host, in a run's directory. As a context it beats and watches."""
+
+    def __init__(self, path, devices, recipe):
+        self.path, self.host, self.hosts = path / "hosts", devices.host, devices.hosts
+        self.limit, self.patience = recipe.devices.watchdog, recipe.devices.compile_deadline
+        self.began = time.monotonic()
+        self.ended, self.stopping, self.beat = threading.Event(), False, 0
+        self.deadline, self.doing = None, "starting"
+        self.thread = threading.Thread(target=self.live, name="pulse", daemon=True)
+
+    @property
+    def elapsed(self):
+        """Seconds since this start of the training began."""
+        return time.monotonic() - self.began
+
+    def allow(self, doing, patient=False):
+        """What is about to be done has its time from now on: `devices.watchdog`, or if it may take longer
+        `devices.compile_deadline`."""
+        limit = self.patience if patient else self.limit
+        self.deadline, self.doing = (time.monotonic() + limit if limit else None), doing
+
+    def live(self):
+        gone = 0
+        while not self.ended.is_set():
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                self.give_up()
+            self.write("alive")
+            gone = gone + 1 if any(is_gone(beat) for beat in self.beats().values()) else 0
+            if gone > 2:  # the framework was first to say so, if it was going to
+                self.leave(self.lost("it has ended"))
+            self.ended.wait(EVERY)
+
+    def write(self, state):
+        """Leaves a sign of life; a full disk shows where it matters."""
+        self.beat += 1
+        if local(self.path):
+            with contextlib.suppress(OSError):
+                write_json(self.path / f"{self.host}.json", {
+                    "process": os.getpid(), "machine": socket.gethostname(), "state": state, "beat": self.beat,
+                    "seconds": round(self.elapsed, 3)})
+
+    def leave(self, error):
+        """Ends the process at once with a typed error: what waits for another host may never return."""
+        print(f"twinscale: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
+
+    def give_up(self):
+        """Leaves the stacks of all threads and ends the process at once: what is stuck may never return."""
+        with contextlib.suppress(OSError):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with (self.path / f"{self.host}.stacks").open("w") as file:
+                faulthandler.dump_traceback(file, all_threads=True)
+        with contextlib.suppress(OSError):
+            faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+        print(f"twinscale: host {self.host}: {self.doing} took longer than its time (devices.watchdog="
+              f"{self.limit:g} s, devices.compile_deadline={self.patience:g} s){self.suspects()}; stacks in "
+              f"{self.path / f'{self.host}.stacks'}; run the same command again to go on from the last checkpoint",
+              file=sys.stderr, flush=True)
+        os._exit(HUNG)
+
+    def beats(self):
+        """{host: its last sign of life} of the other hosts."""
+        found = {}
+        for host in set(range(self.hosts)) - {self.host} if local(self.path) else ():
+            with contextlib.suppress(OSError, ValueError):
+                found[host] = json.loads((self.path / f"{host}.json").read_text())
+        return found
+
+    def suspects(self):
+        """The other hosts that give no sign of life, in words."""
+        if self.hosts == 1:
+            return ""
+        before = self.beats()
+        time.sleep(SILENT)
+        after = self.beats()
+        silent = [f"host {host} (process {after[host]['process']} on {after[host]['machine']})" for host in after
+                  if before.get(host) == after[host]]
+        silent += [f"host {host} (never heard of)" for host in range(self.hosts)
+                   if host != self.host and host not in after]
+        return "; no sign of life from " + ", ".join(silent) if silent else "; all other hosts are alive"
+
+    def lost(self, error):
+        """The HostLost of an exception that says so."""
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = next((line for line in lines if re.search(r"abort|peer|heartbeat|connect|closed", line)), lines[0])
+        return HostLost(f"host {self.host}: another host is gone{self.suspects()} ({said.strip()[:200]}); run "
+                        "the same command again to go on from the last checkpoint")
+
+    def listen(self):
+        """From now on SIGTERM asks to stop after the step, and is answered once."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.stop)
+
+    def catch_abort(self):
+        """Lets a framework that aborts this process, as JAX's coordination service does once it misses a host, end it
+        as HostLost does. Python's own handlers would come too late."""
+        libc = ctypes.CDLL(None)
+        libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+        libc.signal(signal.SIGABRT, ctypes.cast(ABORT, ctypes.c_void_p))
+        ABORTED[:] = [self]
+
+    def stop(self, *_):
+        self.stopping = True
+
+    def __enter__(self):
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.before = signal.getsignal(signal.SIGTERM)
+        self.listen()
+        if self.hosts > 1:
+            self.catch_abort()
+        self.allow("starting", patient=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.ended.set()
+        self.thread.join()
+        self.write("failed" if kind and not issubclass(kind, Stopped) else "left")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.before or signal.SIG_DFL)

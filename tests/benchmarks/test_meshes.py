@@ -1,0 +1,266 @@
+"""One device against meshes: which are trained, what their runs are held to, and what a report says of them."""
+
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from benchmarks import compare, meshes
+from benchmarks.meshes import MESHES, Mesh, judge, mesh_sentence, meshes_of, on_mesh, prepared, run_path, weights_apart
+from benchmarks.report import write_report
+from common.recipe import Recipe
+from common.run import write_json, write_text
+from common.tensors import load_tensors, save_tensors
+
+NOISE = 1e-7
+FEW = (Mesh({"data": 2}), Mesh({"data": 2, "fsdp": 2}, accumulate=2), Mesh({"data": 2}, hosts=2))
+
+
+def described(family="mlp", **sections):
+    data = {"source": "stdlib" if family == "decoder" else "digits", "sequence": 32}
+    model = {"family": family} | ({"activation": "gelu"} if family == "mlp" else {})
+    values = {"name": "tiny", "data": data, "model": model, "train": {"steps": 6, "global_batch": 32}}
+    return Recipe.model_validate({key: {**values.get(key, {}), **sections.get(key, {})} if key != "name" else "tiny"
+                                  for key in values | sections})
+
+
+def fitting(recipe, backend):
+    return {mesh.name: why for mesh, why in meshes_of(recipe, backend)}
+
+
+# ---- the table
+
+
+@pytest.mark.parametrize("backend", MESHES)
+def test_the_table_holds_what_p6_asks_for(backend):
+    table = MESHES[backend]
+    assert {1, 2, 4, 8} == {mesh.size for mesh in table} and {1, 2} == {mesh.hosts for mesh in table}
+    assert {None, 2, 4} == {mesh.accumulate for mesh in table}
+    assert len({mesh.name for mesh in table}) == len(table)
+    axes = set(chain.from_iterable(mesh.axes for mesh in table))
+    assert axes == ({"data"} if backend == "keras" else {"data", "fsdp", "tensor", "sequence"})
+    assert all(mesh.size % mesh.hosts == 0 for mesh in table)
+
+
+def test_what_does_not_divide_is_left_out_with_its_reason():
+    found = fitting(prepared(described("mlp", train={"global_batch": 12}), None), "jax")
+    assert "do not divide the 12 rows" in found["data 8"] and found["data 2"] is None and found["fsdp 4"] is None
+    assert "train.accumulate=4 does not divide train.global_batch=6" in fitting(
+        prepared(described("mlp", train={"global_batch": 6}), None), "keras")["one device, accumulate 4"]
+
+
+def test_heads_are_shared_by_as_many_as_divide_them(tmp_path):
+    found = fitting(prepared(described("decoder", model={"heads": 6, "width": 24}), tmp_path), "jax")
+    assert "does not divide model.heads=6" in found["tensor 4"] and found["tensor 2"] is None
+
+
+def test_images_share_rows_and_weights_alone():
+    assert not any("tensor" in name or "sequence" in name for name in fitting(prepared(described(), None), "jax"))
+
+
+def test_batch_norm_is_compared_where_its_micro_batches_are_as_large():
+    recipe = prepared(described("convnet"), None)
+    assert "one device, accumulate 4" not in fitting(recipe, "jax")
+    bases = [base.name for base in meshes.bases_of(recipe, "jax")]
+    assert sorted(bases) == ["one device", "one device, accumulate 2", "one device, accumulate 4"]
+    assert [base.name for base in meshes.bases_of(prepared(described(), None), "jax")] == ["one device"]
+
+
+def test_what_jumps_is_trained_in_float64():
+    """A ReLU near zero is on in one training and off in another, by rounding alone: no envelope holds that."""
+    assert prepared(described("convnet"), None).train.precision == "float64"
+    assert prepared(described(model={"activation": "relu"}), None).train.precision == "float64"
+    assert prepared(described(), None).train.precision == "float32"
+
+
+@pytest.mark.parametrize("backend", MESHES)
+def test_a_mesh_changes_no_batch_and_no_data(backend):
+    recipe = prepared(described(devices={"data": 4}), None)  # where the recipe itself would train
+    for mesh in MESHES[backend]:
+        found = on_mesh(recipe, backend, mesh)
+        assert found.train.global_batch == 32 and found.data == recipe.data and found.optimizer == recipe.optimizer
+        assert found.devices.data == mesh.axes.get("data", 1)
+        assert found.devices.virtual == (8 if mesh.hosts == 1 else mesh.size // 2 if backend == "jax" else 0)
+
+
+# ---- masks
+
+
+def test_short_documents_make_rows_of_different_weight(tmp_path, monkeypatch):
+    monkeypatch.setenv("TWINSCALE_CACHE", str(tmp_path / "cache"))
+    weights = meshes.row_weights(prepared(described("decoder"), tmp_path))
+    assert weights.shape == (6, 32) and all(len(set(step)) > 3 for step in weights)
+    assert weights_apart(weights, Mesh({"data": 8}), 1) > 0.02
+    assert weights_apart(weights, Mesh({"tensor": 2}), 1) is None
+
+
+def test_shares_are_those_that_devices_and_hosts_hold():
+    weights = np.array([[1.0, 3, 1, 3], [1, 3, 1, 3]])
+    assert weights_apart(weights, Mesh({"data": 2}), 1) == 0  # the first two rows, the last two
+    assert weights_apart(weights, Mesh({"data": 2}, hosts=2), 1) == 1  # the even rows, the odd ones
+    assert weights_apart(weights, Mesh({"fsdp": 4}), 1) == 1
+    assert weights_apart(weights, Mesh({}), 4) == 1 and weights_apart(weights, Mesh({}), 2) == 0
+
+
+# ---- the judge
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """(recipe, directory, judge it): what a base, its twin and FEW leave, apart by rounding."""
+    monkeypatch.setitem(MESHES, "jax", FEW)
+    recipe, rng = prepared(described(), tmp_path), np.random.default_rng(0)
+    loss = np.linspace(2, 1, 6)
+    exact = {f"{group}/layer_{i}.kernel": rng.normal(size=(9, 7)) for group in ("weights", "m", "v") for i in range(2)}
+
+    def rounded(x):
+        return x * (1 + NOISE * rng.uniform(-1, 1, x.shape))
+
+    for mesh, twin in [(Mesh({}), False), (Mesh({}), True), *((mesh, False) for mesh in FEW)]:
+        path = run_path(tmp_path, "jax", mesh, twin)
+        write_json(path / "run.json", {
+            "schema_version": 1, "backend": "jax", "recipe_hash": "", "starts": 1, "state": "finished",
+            "devices": ["cpu"] * mesh.size, "performance": {"step_ms_median": 1.5},
+            **({"hosts_agree": True} if mesh.hosts > 1 else {})})
+        write_text(path / "metrics.jsonl", "".join(json.dumps({"step": step, "train/loss": x}) + "\n"
+                                                   for step, x in enumerate(rounded(loss))))
+        write_json(path / "trace" / "batches.json", [f"batch {step}" for step in range(6)])
+        for name in ("step_1", "final"):
+            save_tensors(path / "trace" / f"{name}.safetensors",
+                         {key: rounded(x).astype(np.float32) for key, x in exact.items()})
+    return recipe, tmp_path, lambda **missing: judge(recipe, tmp_path, {"jax": missing})
+
+
+def failed(found):
+    return [row["mesh"] for row in found["rows"] if row["agrees"] is False]
+
+
+def test_rounding_agrees_and_every_bound_has_an_origin(trained):
+    rung, found = trained[2]()
+    assert rung["name"] == "P6" and rung["agrees"] and rung["margin"] > 1
+    assert [row["mesh"] for row in found["rows"]] == ["data 2", "data 2 x fsdp 2, accumulate 2", "data 2, 2 hosts"]
+    for row in found["rows"]:
+        assert row["agrees"] and row["steps"] == 6 and row["weights_apart"] == 0 and row["step_ms"] == 1.5
+        assert row["loss_bound_from"].startswith("4 x the float32 twin's envelope")
+        assert row["state_bound_from"] == "8 x the float32 twin's noise in this group after 6 updates"
+    assert "over 3 meshes, of 4 devices and 2 hosts at most" in mesh_sentence(rung, found)
+
+
+def change_losses(path):
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    write_text(path / "metrics.jsonl", "".join(json.dumps(line | {"train/loss": line["train/loss"] * 1.001}) + "\n"
+                                               for line in lines))
+
+
+def change_state(path):
+    tensors = load_tensors(path / "trace" / "final.safetensors")
+    tensors["m/layer_1.kernel"][0, 0] += 1e-4
+    save_tensors(path / "trace" / "final.safetensors", tensors)
+
+
+def change_run(**values):
+    def change(path):
+        write_json(path / "run.json", json.loads((path / "run.json").read_text()) | values)
+
+    return change
+
+
+def change_batch(path):
+    write_json(path / "trace" / "batches.json", [f"batch {max(step, 1)}" for step in range(6)])
+
+
+@pytest.mark.parametrize("mesh, change, said", [
+    (FEW[0], change_losses, "float32 loss"),
+    (FEW[1], change_state, "m/layer_1.kernel"),
+    (FEW[0], change_batch, "batches that differ"),
+    (FEW[1], change_run(devices=["cpu"]), "devices"),
+    (FEW[2], change_run(hosts_agree=False), "hosts that saw other losses"),
+    (FEW[2], change_run(state="failed", error="NonFinite: step 3"), "NonFinite: step 3"),
+    (FEW[2], change_run(state="running"), "is running, not finished"),
+    (FEW[0], lambda path: (path / "run.json").unlink(), "there is no run.json")])
+def test_what_is_wrong_with_one_mesh_is_said_of_it_alone(trained, mesh, change, said):
+    recipe, out, judged = trained
+    change(run_path(out, "jax", mesh))
+    rung, found = judged()
+    assert not rung["agrees"] and failed(found) == [mesh.name]
+    assert said in rung["where"] and f"jax, {mesh.name}: " in rung["where"]
+    sentence = mesh_sentence(rung, found)
+    assert sentence.startswith(f"1 of 3 meshes do not train as one device does (jax on {mesh.name})")
+
+
+def test_hosts_that_were_not_asked_are_not_held_to_their_answer(trained):
+    recipe, out, judged = trained
+    change_run(hosts_agree=None)(run_path(out, "jax", FEW[2]))
+    assert judged()[0]["agrees"]
+
+
+def test_states_past_the_horizon_are_not_judged(trained):
+    recipe, out, judged = trained
+    twin = run_path(out, "jax", Mesh({}), twin=True) / "metrics.jsonl"
+    write_text(twin, "".join(json.dumps({"step": step, "train/loss": 2 - 0.2 * step + (step > 3)}) + "\n"
+                             for step in range(6)))
+    change_state(run_path(out, "jax", FEW[0]))
+    rung, found = judged()
+    assert rung["agrees"] and [row["steps"] for row in found["rows"]] == [4, 4, 4]
+    assert all("after 1 update" in row["where"] for row in found["rows"])
+
+
+def test_a_mesh_that_cannot_be_trained_here_is_neither_right_nor_wrong(trained):
+    recipe, out, judged = trained
+    for path in (run_path(out, "jax", mesh) / "run.json" for mesh in FEW):
+        path.unlink()
+    rung, found = judged(**{mesh.name: "too few devices" for mesh in FEW})
+    assert [row["agrees"] for row in found["rows"]] == [None] * 3 and found["rows"][0]["why"] == "too few devices"
+    assert rung["conclusive"] is False and mesh_sentence(rung, found) == "No mesh was trained."
+    verdict = {"agrees": True, "open": False, "rungs": [], "sentence": "Every rung holds."}
+    compare.add_meshes(verdict, rung, found)
+    assert verdict["open"]
+
+
+def test_a_verdict_takes_p6_in_its_place(trained):
+    recipe, out, judged = trained
+    change_losses(run_path(out, "jax", FEW[0]))
+    verdict = {"agrees": True, "open": False, "rungs": [{"name": "P5"}, {"name": "P7"}],
+               "sentence": "Keras and JAX train the same: every rung holds."}
+    compare.add_meshes(verdict, *judged())
+    assert not verdict["agrees"] and [rung["name"] for rung in verdict["rungs"]] == ["P5", "P6", "P7"]
+    assert "P0 to P5 hold. 1 of 3 meshes do not" in verdict["sentence"]
+
+
+# ---- the report
+
+
+def pages(rung, found, out):
+    write_report({"agrees": rung["agrees"], "rungs": [rung], "meshes": found, "sentence": "s", "horizon": None}, out)
+    return (out / "report.html").read_text(), (out / "report.md").read_text()
+
+
+def test_the_report_has_a_row_for_each_mesh(trained, tmp_path):
+    rung, found = trained[2](**{"data 2, 2 hosts": "no `gloo` <here>"})
+    for page in pages(rung, found, tmp_path / "out"):
+        assert "2 of 2 meshes train as one device of the same backend does, over 6 steps in float32. Near" in page
+        assert "Nearest to its bound is JAX on " in page
+        assert "All shares of a batch weigh the same" in page and "step times" in page
+        assert "JAX on data 2, 2 hosts: no" in page and "<here>" not in page
+        assert "4 x the float32 twin" in page and "data 2 x fsdp 2, accumulate 2" in page
+        assert "twinscale bisect` on this directory" not in page
+
+
+def test_the_report_says_which_mesh_is_worst_and_what_did_not_end(trained, tmp_path):
+    recipe, out, judged = trained
+    change_state(run_path(out, "jax", FEW[1]))
+    change_run(state="failed", error="NonFinite: step 3")(run_path(out, "jax", FEW[0]))
+    for page in pages(*judged(), tmp_path / "out"):
+        assert "1 of 3 meshes train" in page and "Worst is JAX on data 2 x fsdp 2, accumulate 2: its state is" in page
+        assert "NonFinite: step 3" in page and "twinscale bisect</code> on this" not in page
+
+
+def test_uneven_masks_are_counted(trained, tmp_path):
+    rung, found = trained[2]()
+    found |= {"uneven_steps": 5, "made": True}
+    for row, apart in zip(found["rows"], (0.1, 0.25, None), strict=True):
+        row["weights_apart"] = apart
+    for page in pages(rung, found, tmp_path / "out"):
+        assert "short documents" in page and "in 5 of 6 steps" in page
+        assert "up to 25 % (JAX on data 2 x fsdp 2, accumulate 2; least 10 %, JAX on data 2)" in page

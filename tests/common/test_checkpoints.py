@@ -1,0 +1,264 @@
+"""Which checkpoints count, which are kept and which is taken, over a backend that saves one number in two files."""
+
+import json
+import math
+import os
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from common.checkpoints import Checkpoints
+from common.errors import CannotSave, NoCheckpoint
+from common.recipe import Recipe
+from common.run import open_run
+
+RECIPE = Recipe(name="x", model={"family": "decoder"})
+
+
+class Store:
+    """A state is an integer; `broken` is raised where a save is waited for, `begin` and `gate` hold it up."""
+
+    broken, gate = None, None
+
+    def __init__(self, path, state, devices):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step, state):
+        for part in "ab":
+            (self.path / f"step_{step}.{part}").write_text(f"{part}{state}" * 100)
+
+    def wait(self):
+        if Store.gate:
+            Store.gate.wait()
+        if Store.broken:
+            raise Store.broken
+
+    def read(self, step, state):
+        return int((self.path / f"step_{step}.a").read_text().split("a")[1])
+
+    def files(self, step):
+        return sorted(self.path.glob(f"step_{step}.*"))
+
+    def delete(self, step):
+        for file in self.files(step):
+            file.unlink()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def whole():
+    yield
+    Store.broken, Store.gate = None, None
+
+
+def room(agree=None):
+    return SimpleNamespace(backend="jax", Store=Store, agree=agree or (lambda _, values: np.array(values)[None]))
+
+
+ONE = SimpleNamespace(host=0, hosts=1)
+
+
+@pytest.fixture
+def run(tmp_path):
+    with open_run(tmp_path / "run", RECIPE, "jax") as opened:
+        yield opened
+
+
+def opened(run, recipe=RECIPE, **options):
+    return Checkpoints(run, room(**options), recipe, 0, ONE)
+
+
+def saved(run, *steps, recipe=RECIPE, held_out=None):
+    checkpoints = opened(run, recipe)
+    for step in steps:
+        checkpoints.save(step, step, (held_out or {}).get(step))
+    checkpoints.close()
+    return checkpoints
+
+
+def listed(run):
+    return sorted(int(file.stem[5:]) for file in (run.path / "checkpoints" / "manifests").glob("*.json"))
+
+
+def test_a_save_counts_once_its_manifest_is_written(run):
+    Store.gate = threading.Event()
+    checkpoints = opened(run)
+    checkpoints.save(5, 5)
+    assert list((run.path / "checkpoints").glob("step_5.*")) and not listed(run) and not checkpoints.written
+    Store.gate.set()
+    checkpoints.settle()
+    assert listed(run) == [5] and run.info["saved"] == 5
+    assert opened(run).restore(0) == 5
+
+
+def test_what_was_never_committed_is_swept_away_and_not_taken(run):
+    saved(run, 5)
+    Store.write(SimpleNamespace(path=run.path / "checkpoints"), 7, 7)  # a kill came before the manifest
+    checkpoints = opened(run)
+    assert checkpoints.restore(0) == 5 and not list((run.path / "checkpoints").glob("step_7*"))
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def link(file):
+    copy = file.with_suffix(".elsewhere")
+    file.rename(copy)
+    file.symlink_to(copy)
+
+
+SPOILT = {"flipped": flip, "cut": lambda f: os.truncate(f, 10), "zeroed": lambda f: f.write_bytes(bytes(200)),
+          "gone": lambda f: f.unlink(), "linked": link}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_file_is_named_and_the_checkpoint_before_is_taken(run, capsys, how):
+    saved(run, 5, 6)
+    SPOILT[how](run.path / "checkpoints" / "step_6.b")
+    checkpoints = opened(run)
+    assert checkpoints.restore(0) == 5
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "step_6.b" in said[0] and "step 6 is not whole" in said[0]
+    checkpoints.save(6, 66)  # the step comes again, and the spoilt one is not in its way
+    checkpoints.close()
+    assert listed(run) == [5, 6] and opened(run).restore(0) == 66
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 1, "step": 6, "files": {}}', "[" * 10**5])
+def test_a_torn_manifest_is_no_manifest(run, text):
+    saved(run, 5, 6)
+    (run.path / "checkpoints" / "manifests" / "step_6.json").write_text(text)
+    assert opened(run).restore(0) == 5
+
+
+def test_where_none_is_whole_nothing_starts_over(run):
+    saved(run, 5, 6)
+    for file in (run.path / "checkpoints").glob("step_*.a"):
+        flip(file)
+    with pytest.raises(NoCheckpoint, match="the last after step 6, and none is whole"):
+        opened(run).restore(0)
+    for file in (run.path / "checkpoints").rglob("*.json"):
+        file.unlink()
+    with pytest.raises(NoCheckpoint):  # run.json remembers
+        opened(run).restore(0)
+
+
+def test_a_manifest_cannot_point_out_of_the_run(run, tmp_path):
+    saved(run, 5, 6)
+    manifest = run.path / "checkpoints" / "manifests" / "step_6.json"
+    said = json.loads(manifest.read_text())
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    said["files"]["../../secret"] = {"bytes": 1, "sha256": ""}
+    manifest.write_text(json.dumps(said))
+    assert opened(run).restore(0) == 5
+
+
+def test_the_checkpoint_of_another_training_is_not_taken(run):
+    saved(run, 5)
+    with pytest.raises(NoCheckpoint):
+        opened(run, RECIPE.with_values(optimizer={"beta2": 0.9})).restore(0)
+
+
+# ---- retention
+
+
+def test_the_newest_and_the_best_are_kept(run):
+    recipe = RECIPE.with_values(train={"keep": 2, "keep_best": 2})
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: math.nan, 5: 2.5, 6: 4.0, 7: -math.inf}
+    saved(run, 1, 2, 3, 4, 5, 6, 7, 8, recipe=recipe, held_out=losses)
+    assert listed(run) == [2, 3, 7, 8]  # what is not finite is never best
+    assert {file.name.split(".")[0] for file in (run.path / "checkpoints").glob("step_*.*")} == {
+        f"step_{step}" for step in (2, 3, 7, 8)}
+
+
+def test_retention_takes_a_checkpoint_off_the_list_before_its_files(run, monkeypatch):
+    saved(run, 1, 2)
+
+    def dies(self, step):
+        assert step not in listed(run)
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch, pytest.raises(CannotSave):
+        checkpoints = opened(run)
+        checkpoints.save(3, 3)
+        checkpoints.writing[2].result()
+        patch.setattr(Store, "delete", dies)
+        checkpoints.settle()
+    assert listed(run) == [2, 3] and opened(run).restore(0) == 3
+
+
+# ---- failures in the background
+
+
+def test_a_save_that_fails_in_the_background_is_an_error_at_the_next_step(run):
+    saved(run, 5)
+    Store.broken = OSError(28, "No space left on device")
+    checkpoints = opened(run)
+    checkpoints.save(6, 6)
+    checkpoints.thread.submit(int).result()  # after the save, in the same thread
+    with pytest.raises(CannotSave, match="step 6 could not be saved .*No space left.* of step 5, is there"):
+        checkpoints.poll(1)
+    assert listed(run) == [5] and opened(run).restore(0) == 5
+
+
+def test_the_failure_of_the_last_save_is_not_lost(run):
+    Store.broken = OSError("disk")
+    checkpoints = opened(run)
+    checkpoints.save(6, 6)
+    with pytest.raises(CannotSave):
+        checkpoints.close()
+
+
+def test_a_step_is_saved_once(run, monkeypatch):
+    saved(run, 5)
+    monkeypatch.setattr(Store, "write", lambda *_: pytest.fail("written again"))
+    saved(run, 5)
+
+
+# ---- several hosts
+
+
+def test_hosts_go_on_from_the_greatest_step_that_all_of_them_have(run, capsys):
+    saved(run, 5, 6, recipe=RECIPE.with_values(train={"keep": 3}))
+
+    def agree(_, values):
+        theirs = [-1] * 31 + [5] if len(values) == 32 else values  # the other host has not seen 6
+        return np.array([values, theirs])
+
+    assert opened(run, agree=agree).restore(0) == 5
+    assert "not every host has the checkpoint of step 6" in capsys.readouterr().err and listed(run) == [5]
+
+
+def test_nothing_is_committed_before_every_host_has_written(run):
+    checkpoints = Checkpoints(run, room(), RECIPE, 0, SimpleNamespace(host=0, hosts=2))
+    checkpoints.save(5, 5)
+    checkpoints.writing[2].result()
+    checkpoints.poll(1)
+    assert checkpoints.written and not listed(run)
+    checkpoints.poll(2)
+    checkpoints.settle()
+    assert listed(run) == [5]
+
+
+def test_the_clock_decides_on_the_first_host_alone(run, monkeypatch):
+    recipe = RECIPE.with_values(train={"save_minutes": 1.0})
+    now = [100.0]
+    monkeypatch.setattr("common.checkpoints.time.monotonic", lambda: now[0])
+    first = Checkpoints(run, room(), recipe, 0, SimpleNamespace(host=0, hosts=2))
+    second = Checkpoints(run, room(), recipe, 0, SimpleNamespace(host=1, hosts=2))
+    now[0] += 59
+    assert not first.overdue()
+    now[0] += 2
+    assert first.overdue() and not second.overdue()
+    first.save(5, 5)
+    assert not first.overdue()
+    first.settle()

@@ -1,0 +1,49 @@
+"""The mesh that a recipe asks for: what does not divide is refused by name, before any framework starts."""
+
+import pytest
+
+from common.errors import BadInput, MissingEnvironment
+from common.recipe import Recipe, mesh_shape
+
+
+def shape(found=8, family="decoder", train=None, **devices):
+    model = {"decoder": {"family": "decoder", "width": 64, "heads": 4}, "mlp": {"family": "mlp"}}[family]
+    data = {"source": "digits"} if family == "mlp" else {"sequence": 32}
+    recipe = Recipe(name="x", model=model, data=data, devices=devices, train={"global_batch": 16, **(train or {})})
+    return mesh_shape(recipe, "JAX", found, "cpu")
+
+
+def test_one_device_unless_told_otherwise():
+    assert set(shape().values()) == {1}
+
+
+def test_data_takes_what_the_other_axes_leave():
+    assert shape(data=0) == {"replica": 1, "data": 8, "fsdp": 1, "tensor": 1, "sequence": 1}
+    assert shape(data=0, fsdp=2, tensor=2)["data"] == 2 and shape(data=0, tensor=4, found=4)["data"] == 1
+
+
+@pytest.mark.parametrize("devices,said", [
+    ({"data": 4, "fsdp": 4}, "devices.data=4 x devices.fsdp=4 needs 16 devices, but JAX finds 8 (cpu)"),
+    ({"data": 0, "tensor": 16}, "needs 16 devices"), ({"sequence": 16}, "needs 16 devices")])
+def test_too_few_devices_are_an_error_of_the_environment(devices, said):
+    with pytest.raises(MissingEnvironment) as caught:
+        shape(**devices)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments,said", [
+    ({"data": 3}, "devices.data=3: 3 shares of a batch do not divide the 16 rows"),
+    ({"data": 2, "fsdp": 4, "train": {"accumulate": 4}}, "8 shares of a batch do not divide the 4 rows"),
+    ({"tensor": 8}, "does not divide model.heads=4: 8 devices cannot share it"),
+    ({"sequence": 5}, "does not divide data.sequence=32"),
+    ({"sequence": 2, "family": "mlp"}, "images have no sequence to share")])
+def test_what_cannot_be_shared_is_named(arguments, said):
+    with pytest.raises(BadInput) as caught:
+        shape(**arguments)
+    assert said in str(caught.value)
+
+
+def test_where_a_training_runs_is_not_what_it_computes():
+    one = Recipe(name="x", model={"family": "decoder"})
+    other = one.with_values(devices={"fsdp": 4, "hosts": 2}, train={"save_minutes": 0.0, "keep_best": 3})
+    assert one.meaning == other.meaning and one.hash == one.with_values(devices={"fsdp": 4}).hash

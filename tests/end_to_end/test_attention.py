@@ -1,0 +1,241 @@
+"""Fused attention against the einsum reference, forward and backward, and which one a machine takes.
+
+There is no GPU or TPU here: cuDNN's wrapper runs with JAX's own implementation of the same function behind it and is
+lowered for CUDA, and the TPU's kernel is interpreted.
+"""
+
+import functools
+import re
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+
+from common.errors import BadInput
+from common.recipe import AXES, Jax
+from jaxscale import devices as jax_devices
+from jaxscale.models import layers
+
+
+def on_mesh(**shape):
+    sizes = [shape.get(axis, 1) for axis in AXES]
+    grid = np.array(jax.devices()[:int(np.prod(sizes))]).reshape(sizes)
+    return jax_devices.Devices(Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES)))
+
+
+@pytest.fixture
+def by_xla(monkeypatch):
+    """cuDNN's wrapper, with JAX's plain implementation behind it."""
+    plain = functools.partial(layers.cudnn_attention, implementation="xla")
+    monkeypatch.setitem(layers.FUSED, "cudnn", plain)
+
+
+def drawn(heads, kv, length, dtype, documents, rows=2, width=8):
+    """Queries, keys, values, a cotangent and segments."""
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(rows, length, h, width)).astype(dtype) for h in (heads, kv, kv))
+    segments = np.sort(rng.integers(0, 4, (rows, length)), 1).astype(np.int32) if documents else None
+    return q, k, v, rng.normal(size=(rows, length, heads * width)).astype(dtype), segments
+
+
+def outcome(kernel, devices, q, k, v, cotangent, segments):
+    """The output, and its gradients by q, k and v."""
+    def total(q, k, v):
+        with jax_devices.laid_out(devices):
+            mixed = layers.causal_attention(q, k, v, segments, kernel)
+        return (mixed * cotangent).sum(), mixed
+
+    gradients, mixed = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(q, k, v)
+    return [np.asarray(x) for x in (mixed, *gradients)]
+
+
+# The softmax is in float32 in both kernels, whatever their inputs: a score of at most 8 here is rounded to 8 u,
+# u = 2^-24, its exponential is off by that and 2 u of its own, its share by twice that: 20 u. A gradient by a query or
+# a key is a difference of products of shares with values, 3 such errors, 60 u, of terms that cancel to no less than a
+# quarter of their scale: 240 u. The splash kernel, in float32 throughout, adds contractions of K = 256 terms, each
+# sqrt(K) u = 16 u, four in a row: 64 u more. Twice all of it for the scale of sums against that of terms.
+BOUND = {"cudnn": 2 * 240 * 2.0**-24, "splash": 2 * 304 * 2.0**-24}
+CASES = [("cudnn", {}, 4, True), ("cudnn", {}, 2, False), ("cudnn", {"data": 2, "tensor": 2}, 2, True),
+         ("cudnn", {"tensor": 4}, 2, False), ("splash", {}, 4, False), ("splash", {}, 1, True),
+         ("splash", {"fsdp": 2, "tensor": 2}, 2, True), ("splash", {"tensor": 2, "sequence": 2}, 1, True)]
+
+
+@pytest.mark.parametrize("kernel, shape, kv, documents", CASES)
+def test_fused_attention_is_the_einsum(by_xla, kernel, shape, kv, documents):
+    """On a mesh too, with keys of fewer heads than devices that share them."""
+    wide = kernel == "cudnn"
+    with jax.enable_x64(wide), jax.default_matmul_precision("highest"):
+        given = drawn(4, kv, 12 if wide else 256, np.float64 if wide else np.float32, documents)
+        wanted = outcome("einsum", on_mesh(), *given)
+        found = outcome(kernel, on_mesh(**shape), *given)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() < BOUND[kernel] * np.abs(theirs).max()
+
+
+def test_the_bound_tells_a_wrong_scale_and_a_crossed_document(by_xla):
+    with jax.default_matmul_precision("highest"):
+        q, k, v, cotangent, segments = drawn(4, 2, 12, np.float32, True)
+        wanted = outcome("einsum", on_mesh(), q, k, v, cotangent, segments)[0]
+        for wrong in ((q * np.float32(1.001), k, v, cotangent, segments), (q, k, v, cotangent, None)):
+            found = outcome("cudnn", on_mesh(), *wrong)[0]
+            assert np.abs(found - wanted).max() > BOUND["cudnn"] * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("kernel", ["cudnn", "splash"])
+def test_a_position_sees_its_past_in_its_document_alone(by_xla, kernel):
+    """By gradients: of one position's output by every key and value."""
+    length, asked = 128, 70
+    q, k, v, cotangent, _ = drawn(2, 2, length, np.float32, False, rows=1)
+    segments = np.repeat([[0, 1, 2]], [50, 60, 18], axis=1).astype(np.int32)
+    cotangent = cotangent * (np.arange(length) == asked)[None, :, None]
+    _, dq, dk, dv = outcome(kernel, on_mesh(), q, k, v, cotangent, segments)
+    sees = np.abs(dk).max((0, 2, 3)) > 0
+    assert np.array_equal(sees, (np.arange(length) >= 50) & (np.arange(length) <= asked))
+    assert np.array_equal(np.abs(dv).max((0, 2, 3)) > 0, sees)
+    assert np.array_equal(np.abs(dq).max((0, 2, 3)) > 0, np.arange(length) == asked)
+
+
+# ---- in the model
+
+@pytest.fixture
+def fused(by_xla, monkeypatch):
+    """Takes the kernel that a recipe names wherever it runs; returns those that were taken."""
+    taken = []
+
+    def kernel(self, *_, **__):
+        taken.append(self.attention)
+        return self.attention
+
+    monkeypatch.setattr(Jax, "kernel", kernel)
+    return taken
+
+
+def test_a_later_token_moves_no_earlier_logit(open_room, recipe_of, fused):
+    """Row r holds tokens of its own and asks for the loss at position r: its embeddings' gradients are those of
+    logits r."""
+    recipe, T = recipe_of("decoder", model={"tied": False, "positions": "rotary", "kv_heads": 2},
+                          jax={"attention": "cudnn"}), 16
+    segments = np.repeat([0, 1, 2], [5, 4, 7]).astype(np.int32)
+    batch = {"inputs": np.arange(T * T, dtype=np.int32).reshape(T, T), "labels": np.full((T, T), 7, np.int32),
+             "weights": np.eye(T, dtype=np.float32), "positions": np.tile(np.arange(T, dtype=np.int32), (T, 1)),
+             "row": np.arange(T, dtype=np.uint32), "segments": np.tile(segments, (T, 1))}
+    with open_room("jaxscale", recipe) as opened:
+        gradient = opened.tensors(batch)["gradients/embedding.embedding"]
+    sees = np.abs(gradient[:T * T]).reshape(T, T, -1).max(-1) > 0
+    assert set(fused) == {"cudnn"}
+    assert np.array_equal(sees, np.tril(np.ones((T, T), bool)) & (segments[:, None] == segments))
+
+
+@pytest.mark.parametrize("execution, shape", [({"scan": True, "remat": "dots"}, {"data": 2, "tensor": 2}),
+                                              ({"scan": False}, {})])
+def test_a_model_with_it_has_the_same_gradients(open_room, recipe_of, fused, execution, shape):
+    """A step's tensors in float64 but for two softmaxes in float32, whose errors the rest passes on: BOUND."""
+    found = []
+    for attention in ("einsum", "cudnn"):
+        recipe = recipe_of("decoder", model={"kv_heads": 2}, jax={"attention": attention, **execution}, devices=shape)
+        with open_room("jaxscale", recipe) as opened:
+            found.append(opened.tensors())
+    assert set(fused) == {"einsum", "cudnn"} and found[0].keys() == found[1].keys()
+    for name, wanted in found[0].items():
+        scale = np.abs(found[0][name.replace("key.bias", "key.kernel")]).max()  # a key's bias has no gradient
+        assert np.abs(found[1][name] - wanted).max() < BOUND["cudnn"] * scale, name
+    assert any(np.any(found[1][name] != wanted) for name, wanted in found[0].items())
+
+
+def test_places_are_those_of_the_einsum(open_room, recipe_of):
+    """A fused kernel has no scores to look at."""
+    with open_room("jaxscale", recipe_of("decoder", model={"layers": 1}, jax={"attention": "cudnn"})) as opened:
+        taps = opened.room.make_step_taps(opened.recipe, opened.dataset, opened.state, opened.devices)
+        assert {f"forward/block_0.attention.{place}" for place in ("scores", "mask", "shares", "mix")} <= set(
+            taps(opened.state, 0, opened.batch()))
+
+
+def test_a_kernel_that_cannot_run_here_is_refused_before_anything_runs(open_room, recipe_of):
+    recipe = recipe_of("decoder", train={"precision": "bfloat16"}, jax={"attention": "cudnn"})
+    with open_room("jaxscale", recipe) as opened, pytest.raises(BadInput, match="needs an NVIDIA GPU, this is cpu"):
+        opened.room.make_step(recipe, opened.state, opened.devices)
+
+
+# ---- on CUDA, as far as there is one
+
+@pytest.mark.parametrize("shape, documents", [({}, True), ({"data": 2, "tensor": 2}, False)])
+def test_it_lowers_to_cudnns_calls(monkeypatch, shape, documents):
+    """For CUDA, which a CPU can lower for: forward and backward, with a mask only where documents are kept apart."""
+    from jax import export
+    from jax._src.cudnn import fused_attention_stablehlo
+
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    devices, name = on_mesh(**shape), "__cudnn$fmha" + "ScaleBias" * documents + "Softmax"
+
+    def total(q, k, v, segments):
+        with jax_devices.laid_out(devices):
+            return layers.causal_attention(q, k, v, segments, "cudnn").astype(jnp.float32).sum()
+
+    given = [jax.ShapeDtypeStruct((4, 64, heads, 16), jnp.bfloat16, sharding=devices.whole) for heads in (4, 2, 2)]
+    given.append(jax.ShapeDtypeStruct((4, 64), jnp.int32, sharding=devices.whole) if documents else None)
+    known = [export.DisabledSafetyCheck.custom_call(call) for call in (name, name + "Backward")]
+    lowered = export.export(jax.jit(jax.grad(total, (0, 1, 2))), platforms=["cuda"], disabled_checks=known)(*given)
+    calls = re.findall(r'custom_call @("?[\w$]+)', lowered.mlir_module())
+    assert [call for call in calls if "cudnn" in call] == [name, name + "Backward"]
+
+
+# ---- which one
+
+GPU = {"platform": "gpu", "capability": "8.0"}
+
+
+def asked(name, **changes):
+    values = {"precision": "bfloat16", "width": 64, "length": 1024, "documents": True, "platform": "cpu"}
+    return Jax(attention=name).kernel(**{**values, **changes})
+
+
+@pytest.mark.parametrize("kernel, where", [
+    ("einsum", {}), ("cudnn", GPU), ("cudnn", {**GPU, "capability": "12.0"}), ("splash", {"platform": "tpu"}),
+    ("splash", {"platform": "tpu", "sequence": 8}), ("cudnn", {**GPU, "length": 1023, "documents": False}),
+    *(("einsum", {**GPU, **lack}) for lack in (
+        {"capability": "7.5"}, {"capability": "gfx942"}, {"capability": None}, {"precision": "float32"},
+        {"width": 60}, {"width": 136}, {"length": 1023}, {"sequence": 2})),
+    ("einsum", {"platform": "tpu", "length": 1000}), ("einsum", {"platform": "tpu", "sequence": 16}),
+    ("einsum", {"platform": "tpu", "precision": "float64"})])
+def test_auto_takes_what_can_run(kernel, where):
+    assert asked("auto", **where) == kernel == asked(kernel, **where)
+    assert asked("einsum", **where) == "einsum"
+    for other in {"cudnn", "splash"} - {kernel}:
+        with pytest.raises(BadInput, match=f"jax.attention={other}: needs .*, this is .*; set auto"):
+            asked(other, **where)
+
+
+def test_the_recipe_means_the_same(recipe_of):
+    plain, other = (recipe_of("decoder", jax=values) for values in ({}, {"attention": "cudnn", "deterministic": True}))
+    assert plain.meaning == other.meaning and plain.hash != other.hash
+
+
+# ---- XLA's options and environment
+
+def test_determinism_is_asked_of_gpus_alone(recipe_of):
+    def options(platform, **values):
+        device = SimpleNamespace(platform=platform, compute_capability="9.0")
+        mesh = SimpleNamespace(devices=np.array([device], object), shape={"sequence": 1})
+        return jax_devices.compiler_options(recipe_of("decoder", jax=values), SimpleNamespace(mesh=mesh))
+
+    name = "xla_gpu_deterministic_ops"
+    assert options("gpu", deterministic=True)[name] and name not in options("gpu")
+    assert not any(name in options(platform, deterministic=True) for platform in ("cpu", "tpu"))
+    assert options("gpu", deterministic=True, overlap=False) == {name: True}
+    # XLA knows the name, and refuses those that it does not.
+    jax.jit(lambda x: x + 1, compiler_options={name: True})(1)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
+        jax.jit(lambda x: x + 1, compiler_options={name + "s": True})(1)
+
+
+def test_memory_is_as_the_recipe_says_unless_the_environment_does():
+    preallocate, fraction = "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_CLIENT_MEM_FRACTION"
+    assert Jax().environment({}) == {}
+    less = Jax(preallocate=False, memory_fraction=0.5)
+    assert less.environment({}) == {preallocate: "false", fraction: "0.5"}
+    assert less.environment({preallocate: "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}) == {}
+    assert less.environment({fraction: "0.9"}) == {preallocate: "false"}

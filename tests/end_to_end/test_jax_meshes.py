@@ -1,0 +1,104 @@
+"""Meshes of several axes in JAX: the same step, weights that are nowhere whole, positions that are shared."""
+
+import math
+
+import numpy as np
+import pytest
+
+EPS = 2.0**-52
+MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
+         "activation": "swiglu", "tied": False}
+MESHES = [({"data": 2, "fsdp": 2}, 2), ({"fsdp": 2, "tensor": 2}, 1), ({"tensor": 2, "sequence": 2}, 1)]
+
+
+@pytest.mark.parametrize("mesh,accumulate", MESHES)
+def test_a_step_is_the_same_on_every_mesh(first_step, recipe_of, mesh, accumulate):
+    """Sums over N positions in another order: apart by no more than their roundings walk, 16 sqrt(N) eps."""
+    recipes = [recipe_of("decoder", model=MODEL, train={"accumulate": accumulate}, devices=devices)
+               for devices in ({}, mesh)]
+    (_, batch, one), (_, _, several) = (first_step("jaxscale", recipe) for recipe in recipes)
+    shares = batch["weights"].sum(1)
+    assert len(set(shares.tolist())) > 2  # rows weigh differently, so that a mean of means would show
+    bound = 16 * np.sqrt(batch["weights"].size) * EPS
+    kernels = [name for name in one if not name.endswith("key.bias")]  # a null direction
+    assert max(np.abs(several[name] - one[name]).max() / np.abs(one[name]).max() for name in kernels) < bound
+    assert any((several[name] != one[name]).any() for name in kernels)
+
+
+def test_weights_and_slots_are_born_where_they_lie(open_room, recipe_of):
+    """No device holds more than its quarter of what is shared."""
+    import jax
+
+    recipe = recipe_of("decoder", model=MODEL, devices={"fsdp": 2, "tensor": 2}, optimizer={"ema": 0.9},
+                       data={"tokenizer": "bpe", "vocabulary": 258})
+    with open_room("jaxscale", recipe) as opened:
+        state = opened.state
+        for tensors in (state.weights, state.averages, state.optimizer[0].mu, state.optimizer[0].nu):
+            for path, x in tensors.items():
+                held = {shard.data.size for shard in x.addressable_shards}
+                if path.endswith(("query.kernel", "output.kernel", "up.kernel", "down.kernel", "head.kernel")):
+                    assert held == {x.size // 4}, path
+                assert x.sharding.is_equivalent_to(state.weights[path].sharding, x.ndim), path
+        # And what a step returns lies as what it was given: nothing is gathered on the way out.
+        step = opened.room.make_step(recipe, state, opened.devices)
+        before = jax.tree.map(lambda x: x.sharding, state)
+        after = jax.tree.map(lambda x: x.sharding, step(state, 0, opened.batch())[0])
+        assert jax.tree.all(jax.tree.map(lambda a, b: a == b, before, after))
+
+
+@pytest.mark.parametrize("name,shape,wanted", [
+    ("block_3.attention.query.kernel", (16, 16), ["fsdp", "tensor"]),
+    ("blocks.feedforward.down.kernel", (2, 64, 16), [None, "tensor", "fsdp"]),
+    ("block_0.attention.key.bias", (8,), ["tensor"]), ("block_0.norm_1.scale", (16,), []),
+    ("embedding.embedding", (260, 16), [("tensor", "fsdp")]), ("embedding.embedding", (257, 16), [None]),
+    ("head.bias", (10,), [])])
+def test_the_first_rule_that_knows_a_name_says_how_it_lies(room_of, recipe_of, name, shape, wanted):
+    devices = room_of("jaxscale").open_devices(recipe_of("decoder", devices={"fsdp": 2, "tensor": 2}))
+    assert list(devices.weights(name, shape).spec) == wanted
+
+
+def test_shared_positions_gather_keys_and_values_alone(open_room, recipe_of):
+    """The compiled step has the scores of a quarter of the positions against all of them, never of all."""
+    from jaxscale.devices import place
+
+    recipe = recipe_of("decoder", model=MODEL, devices={"sequence": 4})
+    with open_room("jaxscale", recipe) as opened:
+        evaluate = opened.room.make_evaluate(recipe, opened.state, opened.devices)
+        compiled = next(cell.cell_contents for cell in evaluate.__closure__ if hasattr(cell.cell_contents, "lower"))
+        text = compiled.lower(opened.state, place(opened.devices, opened.batch())).compile().as_text()
+    assert "all-gather" in text and "f64[8,2,2,4,16]" in text and "f64[8,2,2,16,16]" not in text
+
+
+@pytest.mark.parametrize("mesh", [{"sequence": 4}, {"tensor": 2, "sequence": 2}], ids=lambda mesh: "-".join(mesh))
+def test_no_position_sees_a_later_one_or_another_document(open_room, recipe_of, mesh):
+    """By gradients: a position's logits do not depend on what comes after it, nor on other documents."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxscale.devices import laid_out
+    from jaxscale.models.layers import causal_attention
+
+    recipe = recipe_of("decoder", model=MODEL, devices=mesh)
+    with open_room("jaxscale", recipe) as opened:
+        rng = np.random.default_rng(0)
+        q, k, v = (jnp.asarray(rng.normal(size=(2, 16, heads, 4))) for heads in (4, 2, 2))
+        segments = jnp.asarray(np.repeat([[0, 1, 2, 2]], 2, 0).repeat(4, 1))
+
+        def mixed(k, v, at):
+            with laid_out(opened.devices):
+                return jnp.sum(jnp.sin(causal_attention(q, k, v, segments)[:, at]))
+
+        for at in (2, 5, 15):
+            gradients = jax.jit(jax.grad(mixed, (0, 1)), static_argnums=2)(k, v, at)
+            seen = np.abs(np.array(gradients)).sum((0, 1, 3, 4)) > 0
+            document = np.array(segments[0]) == int(segments[0, at])
+            assert seen.tolist() == (document & (np.arange(16) <= at)).tolist()
+
+
+@pytest.mark.parametrize("remat", ["dots", "full", "offload"])
+def test_what_the_backward_pass_computes_again_is_the_same(first_step, recipe_of, remat):
+    """The same operations, fused in another way perhaps: a few roundings apart."""
+    plain, again = (first_step("jaxscale", recipe_of("decoder", model=MODEL, jax={"remat": how}))[2]
+                    for how in ("none", remat))
+    bound = 16 * math.sqrt(128) * EPS
+    assert all(np.abs(again[name] - x).max() <= bound * np.abs(x).max() for name, x in plain.items())
