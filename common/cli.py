@@ -220,7 +220,8 @@ def convert(
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
     step = written(_room(ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
     _say(f"the state after {step} updates is in {to}")
-    _next("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", "jax", "--run", "runs/next")
+    other = next(backend for backend in ROOMS if backend != opened.info["backend"])
+    _next("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", other, "--run", "runs/next")
 
 
 @app.command("compare-runs", short_help="Say whether two runs agree.")

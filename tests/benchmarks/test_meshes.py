@@ -10,6 +10,7 @@ from benchmarks import compare, meshes
 from benchmarks.meshes import MESHES, Mesh, judge, mesh_sentence, meshes_of, on_mesh, prepared, run_path, weights_apart
 from benchmarks.report import write_report
 from common.recipe import Recipe
+from common.recipe_file import load
 from common.run import write_json, write_text
 from common.tensors import load_tensors, save_tensors
 
@@ -226,6 +227,44 @@ def test_a_verdict_takes_p6_in_its_place(trained):
     compare.add_meshes(verdict, *judged())
     assert not verdict["agrees"] and [rung["name"] for rung in verdict["rungs"]] == ["P5", "P6", "P7"]
     assert "P0 to P5 hold. 1 of 3 meshes do not" in verdict["sentence"]
+
+
+# ---- several hosts
+
+
+def test_hosts_are_processes_that_train_the_same_steps(tmp_path, monkeypatch):
+    monkeypatch.setitem(MESHES, "jax", FEW)
+    asked = []
+
+    def run_local(commands, environments, grace, say):
+        asked.append((commands, environments))
+        say("[1] twinscale: devices.hosts=2, but the hosts did not meet")
+        return 4
+
+    monkeypatch.setattr(meshes, "run_local", run_local)
+    recipe = prepared(described(), tmp_path)
+    assert meshes.train_hosts(recipe, "jax", tmp_path) == {
+        "data 2, 2 hosts": "devices.hosts=2, but the hosts did not meet"}
+    (commands, environments), = asked
+    assert [each["JAX_PROCESS_ID"] for each in environments] == ["0", "1"]
+    assert all(each["JAX_PLATFORMS"] == "cpu" for each in environments)
+    assert all(words[-4:] == ["--twin-steps", "1", "--stop", "6"] for words in commands)
+    file = next(word for word in commands[0] if word.endswith(".toml"))
+    assert load(file, []).hash == on_mesh(recipe, "jax", FEW[2]).hash
+
+
+def test_ctrl_c_ends_the_comparison_and_not_a_mesh_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(MESHES, "jax", FEW)
+    monkeypatch.setattr(meshes, "run_local", lambda commands, environments, grace, say: say(
+        "twinscale: SIGINT: passed on to hosts 0 and 1"))
+    with pytest.raises(KeyboardInterrupt):
+        meshes.train_hosts(prepared(described(), tmp_path), "jax", tmp_path)
+
+
+def test_what_is_planted_is_not_in_other_processes(tmp_path):
+    found = meshes.train_hosts(prepared(described(), tmp_path), "jax", tmp_path, "mean_of_means")
+    assert set(found) == {"data 2, 2 hosts", "data 2 x fsdp 2, 2 hosts"}
+    assert all("`mean_of_means` is planted in the processes of one host" in why for why in found.values())
 
 
 # ---- the report

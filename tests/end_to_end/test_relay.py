@@ -1,0 +1,93 @@
+"""A training that changes backend and devices on its way ends where one that stays at home does."""
+
+import json
+
+import numpy as np
+import pytest
+
+from common import canonical
+from common.errors import BadInput
+from common.loop import Probe, run_training
+from common.run import follow_run, read_metrics, read_run
+from common.tensors import load_tensors
+
+EPS = 2.0**-52
+BOUND = 12 * 256 * EPS  # 12 updates, each apart by at most what one pass differs by: test_rooms_models.py
+
+
+def described(recipe_of, optimizer, devices=1):
+    return recipe_of("mlp", optimizer={"name": optimizer, "ema": 0.9, "weight_decay": 0.1, "learning_rate": 1e-3},
+                     model={"dropout": 0.25}, schedule={"kind": "cosine", "warmup": 3}, devices={"data": devices},
+                     train={"steps": 12, "global_batch": 16, "log_every": 1})
+
+
+def leg(room, recipe, path, stop=None, origin=None):
+    run_training(room, recipe, path, progress=False, origin=origin,
+                 probe=Probe(trace="full", stop=stop, resumable=stop is not None))
+    return path
+
+
+def written(room, recipe, run, path):
+    assert canonical.convert(room, recipe, follow_run(run), path) == int(read_run(run)["saved"])
+    return path
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lion", "lamb"])
+def test_keras_then_jax_on_four_devices_then_keras(room_of, recipe_of, tmp_path, optimizer):
+    keras, jax = room_of("tfscale"), room_of("jaxscale")
+    one, four = described(recipe_of, optimizer), described(recipe_of, optimizer, 4)
+    straight = leg(keras, one, tmp_path / "straight")
+    first = leg(keras, one, tmp_path / "first", stop=4)
+    second = leg(jax, four, tmp_path / "second", stop=8, origin=written(keras, one, first, tmp_path / "a"))
+    third = leg(keras, one, tmp_path / "third", origin=written(jax, four, second, tmp_path / "b"))
+
+    assert read_run(first)["state"] == read_run(second)["state"] == "stopped"
+    assert len(read_run(second)["devices"]) == 4 and read_run(third)["origin"]["step"] == 8
+    wanted, found = (load_tensors(run / "trace" / "final.safetensors") for run in (straight, third))
+    assert wanted.keys() == found.keys() and {"weights", "m", "ema"} <= {name.split("/")[0] for name in wanted}
+    for name, x in wanted.items():
+        assert np.abs(found[name] - x).max() <= BOUND * np.abs(x).max(), name
+    lines = [{line["step"]: line["train/loss"] for line in read_metrics(run) if "train/loss" in line}
+             for run in (straight, third)]
+    assert list(lines[0]) == list(lines[1]) == list(range(12))  # the whole way, each step once
+    assert all(abs(lines[1][step] / loss - 1) < BOUND for step, loss in lines[0].items())
+
+
+@pytest.fixture(scope="module")
+def state(room_of, recipe_of, tmp_path_factory):
+    """(room, recipe, the directory of its state after 4 updates)."""
+    room, recipe, path = room_of("jaxscale"), described(recipe_of, "adamw"), tmp_path_factory.mktemp("state")
+    return room, recipe, written(room, recipe, leg(room, recipe, path / "run", stop=4), path / "state")
+
+
+def test_a_state_goes_through_a_file_bit_for_bit(state, tmp_path):
+    room, recipe, path = state
+    again = leg(room, recipe, tmp_path / "run", stop=4, origin=path)
+    before, after = load_tensors(path / "state.safetensors"), load_tensors(again / "trace" / "final.safetensors")
+    assert before.keys() == after.keys() and all(after[name].tobytes() == x.tobytes() for name, x in before.items())
+
+
+@pytest.mark.parametrize("change,said", [
+    (lambda index: index.update(step=99), "says step 99, but train.steps=12"),
+    (lambda index: index.update(meaning="x"), "of another training"),
+    (lambda index: index.update(sha256="x"), "its content is not what index.json says"),
+    (lambda index: index.update(schema_version=9), "schema_version 9"),
+    (lambda index: index.pop("step"), "no whole state to go on from")])
+def test_a_state_that_is_not_this_trainings_is_refused(state, tmp_path, change, said):
+    room, recipe, path = state
+    for file in path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    index = json.loads((tmp_path / "index.json").read_text())
+    change(index)
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(BadInput, match=said):
+        run_training(room, recipe, tmp_path / "run", progress=False, origin=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_a_checkpoint_has_no_state(state, tmp_path):
+    room, recipe, _ = state
+    run_training(room, recipe, tmp_path / "run", progress=False, probe=Probe(stop=2, saved=False))
+    with pytest.raises(BadInput, match="has no checkpoint yet"):
+        canonical.convert(room, recipe, follow_run(tmp_path / "run"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
