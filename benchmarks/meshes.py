@@ -8,6 +8,7 @@ CPU, so that what they compute is that of a real mesh, and how fast says nothing
 import glob
 import json
 import math
+import shutil
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -102,7 +103,11 @@ def check_meshes(recipe, out, planted=()):
         missing = each(workers, lambda worker: train_devices(recipe, worker, out / "meshes"))
     for backend in ROOMS:
         missing[backend] |= train_hosts(recipe, backend, out / "meshes", dict(planted).get(backend))
-    return judge(recipe, out / "meshes", missing)
+    rung, found = judge(recipe, out / "meshes", missing)
+    for path in (out / "meshes" / row["run"] for row in found["rows"] if row["agrees"]):
+        for states in (path / "trace", path / "checkpoints"):  # they fill disks, and nobody has a question to them
+            shutil.rmtree(states, ignore_errors=True)
+    return rung, found
 
 
 # ---- what is trained
@@ -266,10 +271,10 @@ def judge(recipe, out, missing):
     whether the precision is float64 since the model `jumps`, whether the text was made for this, and in how many steps
     rows differ in weight.
 
-    A row has backend, mesh, hosts, devices, accumulate, "agrees" (None: not trained, "why"), and of what was trained
-    "steps" that were judged, the loss and the state nearest to their bounds as loss_worst, loss_bound,
-    loss_bound_from, state_worst, state_bound, state_bound_from, where, "weights_apart" (the largest relative
-    difference in weight between the shares of an update) and step_ms.
+    A row has backend, mesh, hosts, devices, accumulate, "run" (its directory in `out`), "agrees" (None: not trained,
+    "why"), and of what was trained "steps" that were judged, the loss and the state nearest to their bounds as
+    loss_worst, loss_bound, loss_bound_from, state_worst, state_bound, state_bound_from, where, "weights_apart" (the
+    largest relative difference in weight between the shares of an update), step_ms and, of several hosts, hosts_agree.
     """
     rows, checks = [], []
     weights = row_weights(recipe)
@@ -278,7 +283,8 @@ def judge(recipe, out, missing):
                  for base in bases_of(recipe, backend)}
         for mesh, why in meshes_of(recipe, backend):
             row = {"backend": backend, "mesh": mesh.name, "hosts": mesh.hosts, "devices": mesh.size,
-                   "accumulate": mesh.accumulate or recipe.train.accumulate, "agrees": None}
+                   "accumulate": mesh.accumulate or recipe.train.accumulate, "agrees": None,
+                   "run": run_path(out, backend, mesh).name}
             why = why or missing[backend].get(mesh.name)
             if why:
                 rows.append(row | {"why": why})

@@ -14,14 +14,14 @@ from pathlib import Path
 from common import session
 from common.errors import BadInput, TwinscaleError
 from common.loop import Probe, run_training
-from common.measure import measure_data, measure_sketch, measure_start, measure_steps
+from common.measure import measure_data, measure_device, measure_sketch, measure_start, measure_steps
 from common.recipe import Recipe
 from common.run import plain
 from common.trace import contract, first_step, optimizer_steps, step_taps
 
 CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, optimizer_steps, measure_start, measure_steps,
-    measure_sketch, measure_data)}
+    measure_sketch, measure_data, measure_device)}
 
 
 def serve(room, changes, own):

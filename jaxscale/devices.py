@@ -122,6 +122,7 @@ def open_devices(recipe):
     Raises MissingEnvironment where JAX finds too few devices or hosts, BadInput where the mesh does not divide what it
     shares.
     """
+    os.environ.update(recipe.jax.environment(os.environ))
     try:
         if recipe.devices.virtual:
             jax.config.update("jax_num_cpu_devices", recipe.devices.virtual)
@@ -194,13 +195,13 @@ def is_lost(error):
 def place(devices, batch, micro_batches=1):
     """This host's rows of a batch, NumPy arrays, as their part of global arrays: a dict, split along the rows, with
     several micro-batches along a first axis."""
-    def put(x):
-        if micro_batches == 1:
-            return jax.make_array_from_process_local_data(devices.rows, x)
-        parts = x.reshape(micro_batches, -1, *x.shape[1:])
-        return jax.make_array_from_process_local_data(devices.micro_batches, parts)
-
-    return {name: put(x) for name, x in batch.items()}
+    sharding = devices.rows
+    if micro_batches > 1:
+        sharding = devices.micro_batches
+        batch = {name: x.reshape(micro_batches, -1, *x.shape[1:]) for name, x in batch.items()}
+    if devices.hosts == 1:
+        return jax.device_put(batch, sharding)  # all in one call
+    return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()}
 
 
 def compiler_options(recipe, devices):

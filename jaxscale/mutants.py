@@ -313,7 +313,11 @@ def changed_builders(function):
 def changed_attention(function):
     """Attention of other queries, keys and values."""
     attention = decoder.causal_attention
-    with patch.object(decoder, "causal_attention", lambda q, k, v, segments: attention(*function(q, k, v), segments)):
+
+    def changed(q, k, v, segments, **options):
+        return attention(*function(q, k, v), segments, **options)
+
+    with patch.object(decoder, "causal_attention", changed):
         yield
 
 

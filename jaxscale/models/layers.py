@@ -174,9 +174,9 @@ def splash_attention(q, k, v, segments=None):
     block = next(size for size in (512, 256, 128) if q.shape[1] % (size * shares) == 0)
     blocks = splash.BlockSizes(block, block, block, block, block, block, block, block)
     mask = masks.MultiHeadMask([masks.CausalMask((q.shape[1], q.shape[1]))] * heads)
-    platform = (mesh.devices.flat[0] if mesh else jax.devices()[0]).platform
+    device = LAID_OUT[-1].mesh.devices.flat[0] if LAID_OUT else jax.devices()[0]
     kernel = splash.make_splash_mha(mask, head_shards=1, q_seq_shards=shares, block_sizes=blocks,
-                                    interpret=platform != "tpu")
+                                    interpret=device.platform != "tpu")
 
     def local(q, k, v, own, segments, kernel):
         ids = None if segments is None else splash.SegmentIds(own, segments)

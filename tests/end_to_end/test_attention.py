@@ -85,6 +85,24 @@ def test_the_bound_tells_a_wrong_scale_and_a_crossed_document(by_xla):
             assert np.abs(found - wanted).max() > BOUND["cudnn"] * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_the_kernel_is_interpreted_only_where_there_is_no_tpu(monkeypatch, platform):
+    """By the devices that it is traced for, which need not be this machine's."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel
+
+    class Made(Exception):
+        pass
+
+    def make(*_, interpret, **__):
+        raise Made(interpret)
+
+    monkeypatch.setattr(splash_attention_kernel, "make_splash_mha", make)
+    mesh = SimpleNamespace(size=1, devices=np.array([SimpleNamespace(platform=platform)], object))
+    with jax_devices.laid_out(SimpleNamespace(mesh=mesh)), pytest.raises(Made) as made:
+        layers.splash_attention(*(jnp.zeros((1, 128, 1, 8)) for _ in range(3)))
+    assert made.value.args == (platform != "tpu",)
+
+
 @pytest.mark.parametrize("kernel", ["cudnn", "splash"])
 def test_a_position_sees_its_past_in_its_document_alone(by_xla, kernel):
     """By gradients: of one position's output by every key and value."""
