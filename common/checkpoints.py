@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 
 from common.errors import CannotSave, NoCheckpoint
 from common.run import local, write_json
@@ -34,7 +35,7 @@ class Checkpoints:
         self.store = room.Store(self.path, state, devices)
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing, self.committing = None, None  # (step, what goes into the manifest, future)
-        self.saved = time.monotonic()
+        self.saved, self.failed = time.monotonic(), False
 
     # ---- going on
 
@@ -48,6 +49,7 @@ class Checkpoints:
             problem = self.problem(step)
             if self.room.agree(self.devices, [problem is None]).all():
                 self.unlist_after(step)
+                self.run.update(saved=step)  # a kill may have come between the commit and this
                 return self.store.read(step, state)
             bad.add(step)
             self.say(f"checkpoint of step {step} is not whole ({problem or 'as another host found'}): trying the one "
@@ -157,6 +159,10 @@ class Checkpoints:
         write_json(self.manifest(step), {
             "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
             "meaning": self.recipe.meaning, "held_out": held_out, "files": files})
+        self.retain()
+
+    def retain(self):
+        """Removes the checkpoints that are not to be kept."""
         for old in self.expendable():
             self.manifest(old).unlink()  # from here on it is no checkpoint
             self.store.delete(old)
@@ -201,6 +207,9 @@ class Checkpoints:
             raise self.cannot(begun[0], error) from error
 
     def cannot(self, step, error):
+        self.failed = True
+        if self.room.is_lost(error):  # which is no matter of saving
+            return error
         said = str(error).strip().splitlines()
         return CannotSave(f"{self.path}: the checkpoint of step {step} could not be saved "
                           f"({type(error).__name__}: {said[0] if said else ''}); the one before, of step "
@@ -224,9 +233,12 @@ class Checkpoints:
             return
         try:
             self.settle()
+            if self.run.writes and not self.failed:
+                self.retain()  # what a kill has kept it from before
         finally:
             self.thread.shutdown(cancel_futures=True)
-            self.store.close()
+            with suppress(Exception) if self.failed else nullcontext():  # the same failure may come again
+                self.store.close()
 
 
 def sha256(file):

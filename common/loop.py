@@ -86,12 +86,11 @@ def open_together(room, recipe, run_dir, devices, overwrite, probe):
     """The open run, on every host: the first one opens it while the others wait."""
     if devices.host == 0:
         try:
-            run = open_run(run_dir, recipe, room.backend, overwrite=overwrite)
+            run = open_run(run_dir, recipe, room.backend, overwrite=overwrite, trace=probe.trace)
             if run.resumed and run.info.get("trace") != probe.trace:
                 with run:
                     raise BadInput(f"run {run_dir}: began with trace {run.info.get('trace')}, not {probe.trace}; pass "
                                    "the same --trace, or --overwrite")
-            run.update(trace=probe.trace)
         except BaseException:
             room.agree(devices, [0])
             raise

@@ -55,6 +55,10 @@ def write_bytes(path, content):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)  # which writing itself does not say
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -127,9 +131,12 @@ class Run:
             self.close("failed", error=f"{kind.__name__}: {error}".splitlines()[0])
 
 
-def open_run(path, recipe, backend, *, overwrite=False, resume=True):
+def open_run(path, recipe, backend, *, overwrite=False, resume=True, trace=None):
     """Makes or resumes the Run in directory `path` and locks it; of many hosts only the first may. With `overwrite` the
-    run that was there is removed first. Raises BadInput where `check_run` does, or if a living process holds it."""
+    run that was there is removed first; `trace` is noted in `run.json` of a new one.
+
+    Raises BadInput where `check_run` does, or if a living process holds it.
+    """
     path = place(path)
     check_run(path, recipe, backend, overwrite=overwrite, resume=resume)
     try:
@@ -142,9 +149,11 @@ def open_run(path, recipe, backend, *, overwrite=False, resume=True):
         if old and overwrite:
             _clear(path, old)
             old = None
+        sweep(path)
         info = old or {"schema_version": SCHEMA_VERSION, "backend": backend, "recipe_name": recipe.name,
                        "recipe_hash": recipe.hash, "state": "running", "starts": 0, "started": _now(), "versions": {},
-                       "devices": [], "data": {}, "seconds": {}, "final": {}}
+                       "devices": [], "data": {}, "seconds": {}, "final": {},
+                       "trace": trace}
         for key in ("ended", "error"):
             info.pop(key, None)
         run = Run(path, info, bool(old), lock)
@@ -155,6 +164,12 @@ def open_run(path, recipe, backend, *, overwrite=False, resume=True):
             os.close(lock)
         raise
     return run
+
+
+def sweep(path):
+    """Removes what a kill left of files that were being written."""
+    for file in path.rglob(".*.tmp") if local(path) else ():
+        file.unlink(missing_ok=True)
 
 
 def follow_run(path):

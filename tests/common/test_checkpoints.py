@@ -57,7 +57,8 @@ def whole():
 
 
 def room(agree=None):
-    return SimpleNamespace(backend="jax", Store=Store, agree=agree or (lambda _, values: np.array(values)[None]))
+    return SimpleNamespace(backend="jax", Store=Store, agree=agree or (lambda _, values: np.array(values)[None]),
+                           is_lost=lambda error: "peer" in str(error))
 
 
 ONE = SimpleNamespace(host=0, hosts=1)
@@ -216,6 +217,25 @@ def test_the_failure_of_the_last_save_is_not_lost(run):
     checkpoints.save(6, 6)
     with pytest.raises(CannotSave):
         checkpoints.close()
+
+
+def test_a_host_that_is_gone_is_not_called_a_full_disk(run):
+    Store.broken = ValueError("Connection closed by peer")
+    checkpoints = opened(run)
+    checkpoints.save(6, 6)
+    with pytest.raises(ValueError, match="peer"):
+        checkpoints.settle()
+
+
+def test_what_a_kill_kept_retention_from_is_done_at_the_end_of_the_next_start(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "expendable", lambda self: [])
+        saved(run, 1, 2, 3)
+    run.update(saved=2)  # nor was the commit of the last one noted
+    checkpoints = opened(run)
+    assert checkpoints.restore(0) == 3 and run.info["saved"] == 3 and listed(run) == [1, 2, 3]
+    checkpoints.close()
+    assert listed(run) == [2, 3]
 
 
 def test_a_step_is_saved_once(run, monkeypatch):

@@ -57,6 +57,24 @@ def test_a_crash_while_writing_leaves_the_old_file_and_no_litter(tmp_path, monke
         assert path.read_bytes() == old and [p.name for p in path.parent.iterdir()] == ["here.json"]
 
 
+def test_what_a_kill_left_half_written_is_swept_away_by_the_next_start(tmp_path):
+    open_run(tmp_path / "run", RECIPE, "jax").close("interrupted")
+    for name in (".run.json.77.tmp", "trace/.final.safetensors.77.tmp"):
+        (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text("half")
+    open_run(tmp_path / "run", RECIPE, "jax").close("interrupted")
+    assert not list((tmp_path / "run").rglob(".*.tmp"))
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        write_json(tmp_path / "x.json", {})
+    assert caught.value.filename == str(tmp_path / "x.json")
+
+
 def test_json_stays_json_whatever_numbers_come_in(tmp_path):
     write_json(tmp_path / "x.json",
                {1: np.float32(0.5), "a": np.arange(2), "n": math.nan, "p": Path("/x"), "i": -math.inf})
