@@ -20,7 +20,8 @@ INK, MUTED, RULE, BAND = "#111111", "#666666", "#dddddd", "#bbbbbb"
 FIRST, SECOND, GOOD, BAD = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", BAND: "var(--band)",
              FIRST: "var(--first)", SECOND: "var(--second)", GOOD: "var(--good)", BAD: "var(--bad)"}
-PARTS = {"compile": ("", 1.0), "train": ("", 0.55), "evaluate": ("////", 0.25), "data_wait": ("xxxx", 0.1)}
+PARTS = {"compile": ("", 1.0), "train": ("", 0.55), "evaluate": ("////", 0.25), "data_wait": ("xxxx", 0.1),
+         "lost": ("\\\\\\\\", 0.1)}
 OTHER = ("----", 0.2)
 
 STYLE = {

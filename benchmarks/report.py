@@ -191,7 +191,8 @@ def _performance_rows(performance, sides):
     rows = [("compile, s", "compile_seconds"), ("step median, ms", "step_ms_median"),
             ("interval of the median, ms", "step_ms_interval"),
             (f"throughput, {' or '.join(units)}", "throughput"), ("MFU", "mfu"),
-            ("bare step median, ms", "bare_step_ms_median"), ("loop overhead", "loop_overhead_percent"),
+            ("goodput of the run's whole time", "goodput_percent"), ("bare step median, ms", "bare_step_ms_median"),
+            ("loop overhead", "loop_overhead_percent"),
             ("a sketch, of a bare step", "sketch_percent"),
             ("data faster than model", "data_ratio")]
     compared = {"compile_seconds", "step_ms_median", "throughput", "bare_step_ms_median"}

@@ -14,8 +14,9 @@ import tomllib
 
 from common.checkpoints import Checkpoints
 from common.errors import BadInput
+from common.recipe import Devices
 from common.recipe_file import differences, dumps
-from common.run import place, read_metrics, write_bytes, write_json, write_text
+from common.run import place, read_metrics, sweep, write_bytes, write_json, write_text
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
 
@@ -26,6 +27,7 @@ def write(path, recipe, backend, step, tensors, metrics):
     """Writes the state after `step` updates, {name: NumPy array}, and the lines of metrics up to it, into a
     directory."""
     path = place(path)
+    sweep(path)
     save_tensors(path / "state.safetensors", tensors)
     write_text(path / "recipe.toml", dumps(recipe))
     write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics if line["step"] < step))
@@ -37,7 +39,7 @@ def write(path, recipe, backend, step, tensors, metrics):
 
 
 def read(path, recipe):
-    """{"step", "tensors", "origin", "path"} of such a directory, for a training of `recipe` to go on from.
+    """{"step", "tensors", "origin", "metrics"} of such a directory, for a training of `recipe` to go on from.
 
     Raises BadInput where it is not whole, or of a training that computes something else.
     """
@@ -60,14 +62,16 @@ def read(path, recipe):
         raise BadInput(f"{path / 'state.safetensors'}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != said:
         raise BadInput(f"{path / 'state.safetensors'}: its content is not what index.json says; convert it again")
+    metrics = path / "metrics.jsonl"
     origin = {"path": str(path), "backend": index.get("backend"), "step": step, "sha256": said}
-    return {"step": step, "tensors": load_tensors(path / "state.safetensors"), "origin": origin, "path": path}
+    return {"step": step, "tensors": load_tensors(path / "state.safetensors"), "origin": origin,
+            "metrics": metrics.read_bytes() if metrics.exists() else b""}
 
 
 def copy_metrics(begun, run):
     """Lets a run's metrics begin with those of the run that it goes on from."""
     if run.writes and not (run.path / "metrics.jsonl").exists():
-        write_bytes(run.path / "metrics.jsonl", (begun["path"] / "metrics.jsonl").read_bytes())
+        write_bytes(run.path / "metrics.jsonl", begun["metrics"])
 
 
 def what_differs(path, recipe):
@@ -84,7 +88,7 @@ def convert(room, recipe, run, path):
 
     Raises BadInput where the run has none.
     """
-    one = recipe.with_values(devices={"hosts": 1, "replica": 1, "data": 1, "fsdp": 1, "tensor": 1, "sequence": 1})
+    one = recipe.model_copy(update={"devices": Devices(strategy="one")})
     with room.numerics(one):
         session = open_session(room, one)
         checkpoints = Checkpoints(run, room, one, session.state, session.devices)

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
 from common.errors import CannotSave, NoCheckpoint
-from common.run import local, write_json
+from common.run import local, remove, write_json
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other
@@ -31,7 +31,9 @@ class Checkpoints:
     def __init__(self, run, room, recipe, state, devices):
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
         self.path = run.path / "checkpoints"
-        self.sweep()
+        if self.listed() or run.info.get("saved") is None:  # else all manifests are lost: the rest may be of use
+            self.sweep()
+        room.agree(devices, [0])
         self.store = room.Store(self.path, state, devices)
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing, self.committing = None, None  # (step, what goes into the manifest, future)
@@ -60,9 +62,10 @@ class Checkpoints:
         return state
 
     def unlist_after(self, step):
-        """Takes later checkpoints, which are not whole everywhere, off the list: they are going to be made again."""
+        """Removes later checkpoints, which are not whole everywhere: they are going to be made again."""
         for later in [later for later in self.listed() if later > step] if self.run.writes else []:
-            self.manifest(later).replace(self.manifest(later).with_suffix(".bad"))
+            self.manifest(later).unlink()
+            self.store.delete(later)
         self.room.agree(self.devices, [step])
 
     def common(self, steps):
@@ -83,38 +86,39 @@ class Checkpoints:
         """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
         try:
             manifest = json.loads(self.manifest(step).read_text())
-            files = sorted(manifest["files"].items())
+            files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
             known = manifest["step"] == step and manifest["schema_version"] == SCHEMA_VERSION
+            ours = (manifest["meaning"], manifest["seed"]) == (self.recipe.meaning, self.recipe.seed)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return f"{self.manifest(step)}: cannot be read"
         if not known or not files:
             return f"{self.manifest(step)}: not of this step and version"
-        if manifest["meaning"] != self.recipe.meaning or manifest["seed"] != self.recipe.seed:
+        if not ours:
             return f"{self.manifest(step)}: of another recipe"
-        for number, (name, said) in enumerate(files):
+        for number, (name, length, content) in enumerate(files):
             file = self.path / name
-            if ".." in file.parts or not file.is_file() or is_link(file, self.path):
-                return f"{file}: missing, or no regular file"
-            if file.stat().st_size != said["bytes"]:
-                return f"{file}: {file.stat().st_size} bytes instead of {said['bytes']}"
-            if number % self.devices.hosts == self.devices.host and sha256(file) != said["sha256"]:
+            if ".." in file.parts or self.path not in file.parents or not file.is_file() or is_link(file, self.path):
+                return f"{file}: missing, or no regular file of this run"
+            if size(file) != length:
+                return f"{file}: {size(file)} bytes instead of {length}"
+            if number % self.devices.hosts == self.devices.host and sha256(file) != content:
                 return f"{file}: its content is not what was saved"
         return None
 
     # ---- saving
 
-    def save(self, step, state, held_out=None):
-        """Begins to save a state under its step, once the save before is through."""
+    def save(self, step, state, held_out=None, kept=None):
+        """Begins to save a state under its step, once the save before is through. `kept` is what run.json is to say of
+        the time until here, once it is committed."""
         self.settle()
         self.saved = time.monotonic()
-        if step in self.listed():
+        if self.room.agree(self.devices, [step in self.listed()]).all():
             return
         try:
-            self.store.delete(step)
             self.store.write(step, state)
         except Exception as error:
             raise self.cannot(step, error) from error
-        self.writing = step, held_out, self.thread.submit(self.store.wait)
+        self.writing = step, (held_out, kept), self.thread.submit(self.store.wait)
 
     def overdue(self):
         """Whether a checkpoint is to be saved by the clock; only the first host's counts."""
@@ -145,17 +149,17 @@ class Checkpoints:
 
     def commit(self):
         """Begins to write the manifest, now that every host has written its part."""
-        step, held_out, _ = self.writing
+        step, (held_out, kept), _ = self.writing
         self.writing = None
         if self.run.writes:
-            self.committing = step, held_out, self.thread.submit(self.write_manifest, step, held_out)
+            self.committing = step, kept, self.thread.submit(self.write_manifest, step, held_out)
 
     def write_manifest(self, step, held_out):
         """The commit itself, and then retention."""
         files = {}
         for file in self.store.files(step):
             sync(file)
-            files[file.relative_to(self.path).as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+            files[file.relative_to(self.path).as_posix()] = {"bytes": size(file), "sha256": sha256(file)}
         write_json(self.manifest(step), {
             "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
             "meaning": self.recipe.meaning, "held_out": held_out, "files": files})
@@ -171,8 +175,8 @@ class Checkpoints:
         """Waits for the commit, and says in run.json that it is there."""
         if self.committing:
             self.finished(self.committing)
-            step, self.committing = self.committing[0], None
-            self.run.update(saved=step)
+            (step, kept, _), self.committing = self.committing, None
+            self.run.update(saved=step, **({"kept": kept} if kept else {}))
 
     def expendable(self):
         """Listed steps that are neither among the newest nor among the best."""
@@ -197,7 +201,6 @@ class Checkpoints:
                 name = entry.name.replace("-", "_").split(".")[0]
                 if name.startswith("step_") and name not in known:
                     remove(entry)
-        self.room.agree(self.devices, [0])
 
     def finished(self, begun):
         try:
@@ -208,7 +211,7 @@ class Checkpoints:
 
     def cannot(self, step, error):
         self.failed = True
-        if self.room.is_lost(error):  # which is no matter of saving
+        if self.devices.hosts > 1 and self.room.is_lost(error):  # which is no matter of saving
             return error
         said = str(error).strip().splitlines()
         return CannotSave(f"{self.path}: the checkpoint of step {step} could not be saved "
@@ -241,6 +244,12 @@ class Checkpoints:
                 self.store.close()
 
 
+def size(file):
+    """Bytes of a file."""
+    found = file.stat()
+    return found.st_size if local(file) else found.length  # as etils.epath calls it
+
+
 def sha256(file):
     """SHA-256 (hex) of a file."""
     digest = hashlib.sha256()
@@ -263,13 +272,3 @@ def sync(file):
 def is_link(file, root):
     """Whether a file, or a directory on the way to it from `root`, is a symbolic link."""
     return any(getattr(part, "is_symlink", lambda: False)() for part in [file, *file.parents[:-len(root.parents) - 1]])
-
-
-def remove(path):
-    """Removes a file or a directory, not what a link points at."""
-    if path.is_dir() and not getattr(path, "is_symlink", lambda: False)():
-        for entry in path.iterdir():
-            remove(entry)
-        path.rmdir()
-    else:
-        path.unlink()

@@ -89,9 +89,11 @@ def train(
 
         traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
         probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
-                      log_every=1 if trace else None, stop=stop, resumable=stop is not None)
+                      log_every=1 if trace else None, stop=stop,
+                      resumable=stop is not None and stop < described.train.steps)
         room.train(described, run_dir=directory, overwrite=overwrite, probe=probe,
-                   origin=None if old and not overwrite else _origin(origin))
+                   origin=None if old and not overwrite and old.get("saved") is not None else
+                   _origin(origin, described.devices.hosts))
     _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
 
 
@@ -422,22 +424,32 @@ def main(arguments=None):
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             _say("interrupted")
         return code if isinstance(code, int) else DID_IT
-    except TwinscaleError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        return _failed(error)
+
+
+def _failed(error):
+    """Says in one line what went wrong, and returns the exit code; what nobody expected is raised again."""
+    if isinstance(error, TwinscaleError):
         _say(str(error))
         return error.exit_code
-    except ModuleNotFoundError as error:
+    if isinstance(error, ModuleNotFoundError):
         extra = EXTRAS.get((error.name or "").split(".")[0])
         _say(f"{error.name} is not installed; pip install 'twinscale{f'[{extra}]' if extra else ''}'")
         return MISSING
-    except BrokenPipeError:  # the reader of our output left; keep Python from complaining at exit
+    if isinstance(error, BrokenPipeError):  # the reader of our output left; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO
-    except OSError as error:
+    if isinstance(error, OSError):
         _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
         return CANNOT_SAVE
-    except typer.TyperException as error:
+    if isinstance(error, typer.TyperException):
         _say(f"{error.format_message()}; try --help" if hasattr(error, "format_message") else str(error))
         return BAD_INPUT
+    if isinstance(error, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    raise error
 
 
 def _room(name):
@@ -456,7 +468,7 @@ def _supervise(run, restarts, overwrite):
     return supervise(arguments, run, restarts)
 
 
-def _origin(path):
+def _origin(path, hosts):
     """The directory of a state in neither backend's format: what --from names, or what is made of the run there."""
     if path is None:
         return None
@@ -464,6 +476,9 @@ def _origin(path):
 
     if (place(path) / "index.json").exists():
         return place(path)
+    if hosts != 1:
+        raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "
+                       "first, then --from DIR")
     import subprocess
 
     state = place(path) / "export" / "state"
@@ -480,14 +495,15 @@ def _leaving_at_once(alone):
     except BaseException as error:
         if not alone:
             raise
-        if isinstance(error, TwinscaleError):
-            _say(str(error))
-        else:
+        try:
+            code = _failed(error)
+        except BaseException:
             import traceback
 
             traceback.print_exc()
+            code = NO
         sys.stderr.flush()
-        os._exit(getattr(error, "exit_code", NO))
+        os._exit(code)
 
 
 def _overrides(overrides, precision):

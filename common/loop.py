@@ -18,7 +18,7 @@ from common.metrics import finish
 from common.progress import training_progress
 from common.pulse import Pulse
 from common.recipe import micro_batch, positions
-from common.run import Logger, follow_run, open_run
+from common.run import Logger, follow_run, open_run, remove
 from common.session import open_session
 from common.tensors import save_tensors
 from common.trace import contract
@@ -68,7 +68,6 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
     with room.numerics(recipe):
         session = open_session(room, recipe, probe.dither)
         with open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:
-            run.update(kept={"seconds": spent(run), "elapsed": 0.0}, elapsed=0.0)
             with Pulse(run.path, session.devices, recipe) as pulse:
                 try:
                     if probe.twin_steps:
@@ -76,7 +75,8 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
                         run.write_json("trace/contract.json", contract(room, recipe, weights=weights))
                     final = train_run(room, recipe, run, session, probe, pulse, progress, begun)
                 except Exception as error:
-                    raise (pulse.lost(error) if room.is_lost(error) else error) from None
+                    lost = session.devices.hosts > 1 and room.is_lost(error)
+                    raise (pulse.lost(error) if lost else error) from None
             if probe.twin_steps:
                 train_twin(room, recipe, run.path / "trace" / "twin", probe)
     return final
@@ -91,6 +91,9 @@ def open_together(room, recipe, run_dir, devices, overwrite, probe):
                 with run:
                     raise BadInput(f"run {run_dir}: began with trace {run.info.get('trace')}, not {probe.trace}; pass "
                                    "the same --trace, or --overwrite")
+            run.update(kept={"seconds": spent(run), "elapsed": 0.0}, elapsed=0.0)
+            if (run.path / "hosts").is_dir():  # signs of life of an earlier start
+                remove(run.path / "hosts")
         except BaseException:
             room.agree(devices, [0])
             raise
@@ -105,11 +108,17 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
     dataset, devices = session.dataset, session.devices
     checkpoints = Checkpoints(run, room, recipe, session.state, devices)
     state = checkpoints.restore(session.state)
-    if begun and not int(state.step):
+    going_on = not int(state.step)
+    if going_on and not begun and run.info.get("origin"):
+        raise BadInput(f"run {run.path}: began from {run.info['origin']['path']} and has no checkpoint of its own yet: "
+                       f"pass --from again, or --overwrite")
+    if going_on and begun:
         state = room.with_tensors(recipe, state, devices, begun["tensors"], begun["step"])
         run.update(origin=begun["origin"])
         canonical.copy_metrics(begun, run)
     start, steps = int(state.step), probe.stop or recipe.train.steps
+    if start > steps:
+        raise BadInput(f"--stop {steps}: the state to go on from has {start} updates already")
     run.update(devices=devices.names, data=dataset.manifest)
     batches = training_batches(dataset, recipe, start, steps, host=devices.reader, hosts=devices.readers,
                                permuted=probe.permuted)
@@ -135,9 +144,10 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
 
         def save(done):
             with ledger.pause("checkpoint"):
-                checkpoints.save(done, state, measured.get(done))
+                kept = {"seconds": dict(ledger.seconds), "elapsed": pulse.elapsed}
+                checkpoints.save(done, state, measured.get(done), kept)
                 ledger.heard = Heard()  # what was heard is of the checkpoint before
-            run.update(seconds=ledger.seconds, kept={"seconds": dict(ledger.seconds), "elapsed": pulse.elapsed})
+            run.update(seconds=ledger.seconds)
 
         done = start
         try:
@@ -156,18 +166,21 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
                 if heard.stopping:
                     break
             ledger.finish()
-            final = evaluate(steps) if probe.evaluated and done == steps and not probe.resumable else {}
-            if start < done == steps and probe.saved:
+            stopping = done < steps or ledger.heard.stopping
+            final = evaluate(steps) if probe.evaluated and not stopping and not probe.resumable else {}
+            if done == steps and probe.saved and (start < steps or going_on):
                 save(steps)
             checkpoints.settle()
             run.update(hosts_agree=same_everywhere(room, devices, ledger.losses))
         except BadLoss as bad:
+            pulse.allow("to look for the first bad tensor", patient=True)
             raise NonFinite(explain(room, session, state, bad.step)) from None
         finally:
             with suppress(OSError):  # of a full disk; what is on its way says so
                 run.update(seconds=ledger.seconds, goodput=ledger.goodput(), elapsed=pulse.elapsed)
-        if done < steps:
-            raise Stopped(f"stopped after step {done} of {steps}, saved: run the same command again to go on")
+        if stopping:
+            said = ", saved" * probe.saved
+            raise Stopped(f"stopped after step {done} of {steps}{said}: run the same command again to go on")
         if probe.trace:
             leave("final")
     if start < steps:  # else nothing was measured, and what an earlier start has measured stays
@@ -289,7 +302,7 @@ class Ledger:
         kinds = ("start", "compile", "train", "data_wait", "evaluate", "checkpoint", "trace", "lost")
         self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
         self.seconds["start"] += pulse.elapsed if pulse else 0.0
-        self.compiled, self.begun, self.in_flight, self.heard = None, None, None, Heard()
+        self.compiled, self.begun, self.in_flight, self.heard, self.waited = None, None, None, Heard(), 0.0
         self.durations, self.digests, self.losses = [], [], []
 
     def waiting(self, batches):
@@ -297,7 +310,7 @@ class Ledger:
         while True:
             start = time.perf_counter()
             item = next(batches, None)
-            self.seconds["data_wait"] += time.perf_counter() - start
+            self.waited += time.perf_counter() - start
             if item is None:
                 return
             yield item
@@ -321,8 +334,10 @@ class Ledger:
         nothing follows at once. So it is the loop's whole period, whether dispatch waits for the device or not."""
         if self.begun is not None:
             self.durations.append(now - self.begun)
-            self.seconds["train"] += now - self.begun
+            self.seconds["train"] += now - self.begun - self.waited
             self.begun = None
+        self.seconds["data_wait"] += self.waited
+        self.waited = 0.0
 
     def take(self, step):
         """Settles the step before, and notes this one as in flight; returns what was heard last."""
@@ -382,4 +397,5 @@ class Ledger:
         return {"step_ms": [round(1e3 * d, 4) for d in self.durations], "step_ms_median": 1e3 * median,
                 "step_ms_interval": [1e3 * low, 1e3 * high], "throughput": self.units / median, "unit": self.unit,
                 "mfu": self.flops / median / self.peak, "mfu_convention": f"causal FLOPs / {self.peak_from}",
-                "compile_seconds": self.compiled or 0.0, "seconds": self.seconds}
+                "compile_seconds": self.compiled or 0.0, "seconds": self.seconds,
+                "goodput_percent": 100 * self.goodput()["fraction"]}

@@ -274,8 +274,9 @@ class Recipe(Section):
     @property
     def hash(self):
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
-        whatever the devices."""
-        return digest(self.model_dump(mode="json", exclude={"devices"}))
+        whatever the devices and the checkpoints."""
+        saving = {"save_every", "save_minutes", "keep", "keep_best"}
+        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving}))
 
     @property
     def meaning(self):

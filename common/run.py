@@ -39,6 +39,25 @@ def local(path):
     return isinstance(path, Path) and "://" not in str(path)
 
 
+def files_below(path):
+    """The files in a directory and in those in it."""
+    for entry in path.iterdir():
+        if entry.is_dir():
+            yield from files_below(entry)
+        else:
+            yield entry
+
+
+def remove(path):
+    """Removes a file or a directory, not what a link points at."""
+    if path.is_dir() and not (local(path) and path.is_symlink()):
+        for entry in path.iterdir():
+            remove(entry)
+        path.rmdir()
+    else:
+        path.unlink()
+
+
 # ---- whole or absent
 
 def write_bytes(path, content):
@@ -288,16 +307,18 @@ class Logger:
 
     def __init__(self, path, start=0, writes=True):
         self._file, self._events = place(path) / "metrics.jsonl", None
+        self._writes = writes
         if writes:
-            from tensorboardX import SummaryWriter  # 0.3 s
-
             self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
             self._rewrite()
+        if writes and local(place(path)):  # tensorboardX reaches no bucket without packages of its own
+            from tensorboardX import SummaryWriter  # 0.3 s
+
             self._events = SummaryWriter(str(path), purge_step=start or None)
 
     def log(self, step, metrics):
         """One line: `log(7, {"train/loss": 2.5})` writes {"step": 7, "train/loss": 2.5}. The values are numbers."""
-        if self._events is None:
+        if not self._writes:
             return
         metrics = plain(metrics)
         line = _line({"step": int(step), **metrics})
@@ -307,7 +328,7 @@ class Logger:
         else:
             self._lines.append(line)
             self._rewrite()
-        for tag, value in metrics.items():
+        for tag, value in metrics.items() if self._events else ():
             self._events.add_scalar(tag, math.nan if value is None else value, int(step))
 
     def close(self):

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 
 from tenacity import Retrying, retry_if_result, wait_exponential
 
@@ -20,16 +21,21 @@ def supervise(arguments, run, restarts):
     would come again (bad input, a missing package, a loss that is not finite), or has been started `restarts` times
     without a new checkpoint. SIGTERM and SIGINT are passed on, and then nothing is started again.
     """
-    told, child, tries = [], None, {"saved": saved(run), "vain": 0}
+    told, woken, child, tries = [], threading.Event(), None, {"saved": saved(run), "vain": 0}
 
     def pass_on(number, _):
         told.append(number)
+        woken.set()
         if child is not None:
             child.send_signal(number)
 
     def start():
         nonlocal child
+        if told:  # in a pause
+            return RESUMABLE
         child = subprocess.Popen([sys.executable, "-m", "common.cli", *arguments])
+        if told:  # while it was being started
+            child.send_signal(told[-1])
         code = child.wait()
         return 128 - code if code < 0 else code
 
@@ -47,7 +53,7 @@ def supervise(arguments, run, restarts):
 
     handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return Retrying(retry=retry_if_result(worth_it), stop=enough, wait=PAUSE, before_sleep=say,
+        return Retrying(retry=retry_if_result(worth_it), stop=enough, wait=PAUSE, before_sleep=say, sleep=woken.wait,
                         retry_error_callback=lambda state: state.outcome.result())(start)
     finally:
         for number, handler in handlers.items():

@@ -1,10 +1,10 @@
 """A run's checkpoints in Orbax's format, through its CheckpointManager; `common/checkpoints.py` knows which are
 whole."""
 
-import shutil
-
 import jax
 import orbax.checkpoint as orbax
+
+from common.run import files_below, local, remove
 
 
 class Store:
@@ -15,7 +15,7 @@ class Store:
         background = orbax.AsyncOptions(create_directories_asynchronously=False)
         # It keeps all: retention is not its affair.
         options = orbax.CheckpointManagerOptions(step_prefix="step", async_options=background)
-        self.path, self.hosts = path.absolute(), devices.hosts
+        self.path, self.hosts = path.absolute() if local(path) else path, devices.hosts
         self.manager = orbax.CheckpointManager(self.path, options=options)
 
     def write(self, step, state):
@@ -37,12 +37,12 @@ class Store:
 
     def files(self, step):
         """The files that hold a step."""
-        return sorted(path for path in (self.path / f"step_{step}").rglob("*") if path.is_file())
+        return sorted(files_below(self.path / f"step_{step}"))
 
     def delete(self, step):
         """Removes a step, whole or half written."""
         for path in [*self.path.glob(f"step_{step}"), *self.path.glob(f"step_{step}.orbax-checkpoint-tmp*")]:
-            shutil.rmtree(path)
+            remove(path)
         self.manager.reload()
 
     def close(self):

@@ -5,13 +5,14 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from common.errors import MissingEnvironment
+from common.errors import BadInput, MissingEnvironment
 from common.recipe import AXES, mesh_shape
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
@@ -67,16 +68,23 @@ class Devices:
         """The maker's name of the devices, for their peak rate."""
         return self.mesh.devices.flat[0].device_kind
 
+    @cached_property
+    def held(self):
+        """{host: the shares of a batch that its devices hold}."""
+        shares, held = self.size(ROWS), {}
+        for device, (index,) in self.rows.devices_indices_map((shares,)).items():
+            held[device.process_index] = held.get(device.process_index, frozenset()) | {index.start or 0}
+        return held
+
     @property
     def reader(self):
         """The number among `readers` of the hosts that read this one's rows."""
-        return self.host * self.readers // self.hosts
+        return sorted(set(self.held.values()), key=min).index(self.held[self.host])
 
     @property
     def readers(self):
         """How many parts of a batch the hosts read: those whose devices share nothing but rows each read their own."""
-        local, shared = self.mesh.size // self.hosts, self.mesh.shape["tensor"] * self.mesh.shape["sequence"]
-        return self.hosts // max(1, shared // local)
+        return len(set(self.held.values()))
 
     def sharding(self, *spec):
         return NamedSharding(self.mesh, PartitionSpec(*spec))
@@ -90,6 +98,11 @@ class Devices:
     def rows(self):
         """Split along a first axis, of rows."""
         return self.sharding(ROWS)
+
+    @property
+    def each(self):
+        """Split along a first axis, a part for every device."""
+        return self.sharding(AXES)
 
     @property
     def micro_batches(self):
@@ -137,8 +150,14 @@ def open_devices(recipe):
     if hosts > 1 and count != len(found):
         raise MissingEnvironment(f"the mesh has {count} devices, but {hosts} hosts have {len(found)}, and each must "
                                  "take part with all of its own: set devices.data=0")
-    return Devices(Mesh(arranged(shape, found[:count]), AXES, axis_types=(AxisType.Auto,) * len(AXES)),
-                   jax.process_index(), hosts)
+    mesh = Mesh(arranged(shape, found[:count]), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    devices = Devices(mesh, jax.process_index(), hosts)
+    parts = set(devices.held.values())
+    if len({len(part) for part in parts}) > 1 or sum(len(part) for part in parts) > devices.size(ROWS):
+        raise BadInput(f"{hosts} hosts of {mesh.size // hosts} devices: the mesh {dict(mesh.shape)} would have hosts "
+                       "read overlapping parts of a batch; let devices.tensor x devices.sequence divide, or be a "
+                       "multiple of, a host's devices")
+    return devices
 
 
 def join_hosts(recipe):
@@ -201,7 +220,18 @@ def place(devices, batch, micro_batches=1):
         batch = {name: x.reshape(micro_batches, -1, *x.shape[1:]) for name, x in batch.items()}
     if devices.hosts == 1:
         return jax.device_put(batch, sharding)  # all in one call
-    return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()}
+    axis, several = int(micro_batches > 1), devices.readers
+    shapes = {name: (*x.shape[:axis], x.shape[axis] * several, *x.shape[axis + 1:]) for name, x in batch.items()}
+    return {name: jax.make_array_from_process_local_data(sharding, x, shapes[name]) for name, x in batch.items()}
+
+
+def place_signals(devices, signals):
+    """A few numbers of this host, said by the first of its devices: float32 (devices, numbers)."""
+    said = np.zeros((devices.mesh.size // devices.hosts, len(signals)), np.float32)
+    said[0] = signals
+    if devices.hosts == 1:
+        return jax.device_put(said, devices.each)
+    return jax.make_array_from_process_local_data(devices.each, said, (devices.mesh.size, len(signals)))
 
 
 def compiler_options(recipe, devices):

@@ -14,7 +14,7 @@ from common.parameters import initial_value, is_trained, parameters
 from common.recipe import master_dtype
 from common.tensors import check_tensors
 from jaxscale import bits
-from jaxscale.devices import born, compiler_options, laid_out, lay_weights, place
+from jaxscale.devices import born, compiler_options, laid_out, lay_weights, place, place_signals
 from jaxscale.models import build, canonical_variables, merge
 from jaxscale.optimizer import average, clip, make_optimizer, rates, slots
 
@@ -74,27 +74,24 @@ def make_step(recipe, state, devices):
     nothing. `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics."""
     parts = recipe.train.accumulate
 
-    def compute(state, number, batch):
-        signals = batch["signals"].sum(tuple(range(batch["signals"].ndim - 1)))
+    def compute(state, number, batch, signals):
         with laid_out(devices):
             gradients, running, sums = sum_gradients(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
         gradients, norm = clip(gradients, recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
-                   "gradient_norm": norm, "learning_rate": rates(recipe)(state.step), "signals": signals}
+                   "gradient_norm": norm, "learning_rate": rates(recipe)(state.step), "signals": signals.sum(0)}
         moved = update(recipe, state.replace(running=running), gradients)
         due = jnp.isfinite(metrics["loss"]) & (number == state.step)
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, state), metrics
 
     lying = state_shardings(state, devices)
     compiled = jax.jit(compute, donate_argnums=0, out_shardings=(lying, devices.whole),
-                       in_shardings=(lying, None, devices.micro_batches if parts > 1 else devices.rows),
+                       in_shardings=(lying, None, devices.micro_batches if parts > 1 else devices.rows, devices.each),
                        compiler_options=compiler_options(recipe, devices))
 
     def step(state, number, batch, signals=(0, 0, 0)):
-        carried = np.zeros((len(batch["row"]), len(signals)), np.float32)
-        carried[0] = signals
-        return compiled(state, jnp.int32(number), place(devices, batch | {"signals": carried}, parts))
+        return compiled(state, jnp.int32(number), place(devices, batch, parts), place_signals(devices, signals))
 
     return step
 

@@ -150,6 +150,7 @@ def test_where_none_is_whole_nothing_starts_over(run):
         file.unlink()
     with pytest.raises(NoCheckpoint):  # run.json remembers
         opened(run).restore(0)
+    assert list((run.path / "checkpoints").glob("step_6*"))  # what may be of use to somebody is left
 
 
 def test_a_manifest_cannot_point_out_of_the_run(run, tmp_path):
@@ -158,8 +159,9 @@ def test_a_manifest_cannot_point_out_of_the_run(run, tmp_path):
     said = json.loads(manifest.read_text())
     secret = tmp_path / "secret"
     secret.write_text("x")
-    said["files"]["../../secret"] = {"bytes": 1, "sha256": ""}
-    manifest.write_text(json.dumps(said))
+    for name in ("../../secret", str(secret)):
+        manifest.write_text(json.dumps({**said, "files": {**said["files"], name: {"bytes": 1, "sha256": ""}}}))
+        assert "no regular file of this run" in opened(run).problem(6)
     assert opened(run).restore(0) == 5
 
 
@@ -221,7 +223,7 @@ def test_the_failure_of_the_last_save_is_not_lost(run):
 
 def test_a_host_that_is_gone_is_not_called_a_full_disk(run):
     Store.broken = ValueError("Connection closed by peer")
-    checkpoints = opened(run)
+    checkpoints = Checkpoints(run, room(), RECIPE, 0, SimpleNamespace(host=0, hosts=2))
     checkpoints.save(6, 6)
     with pytest.raises(ValueError, match="peer"):
         checkpoints.settle()

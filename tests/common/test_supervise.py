@@ -80,3 +80,20 @@ sys.exit(supervise.supervise([], {str(tmp_path)!r}, 5))
         begun = time.monotonic()
         os.kill(ours.pid, signal.SIGTERM)
         assert ours.wait(20) == 75 and time.monotonic() - begun < 15
+
+
+def test_a_request_to_end_in_a_pause_starts_nothing_more(tmp_path):
+    program = f"""
+import sys, subprocess
+from common import supervise
+supervise.PAUSE = lambda state: 60
+real = subprocess.Popen
+supervise.subprocess.Popen = lambda _: real([sys.executable, "-c", "print('start', flush=True); raise SystemExit(70)"])
+sys.exit(supervise.supervise([], {str(tmp_path)!r}, 5))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ours:
+        assert b"starting it again in 60 s" in ours.stderr.readline()
+        begun = time.monotonic()
+        os.kill(ours.pid, signal.SIGTERM)
+        assert ours.wait(20) == 75 and time.monotonic() - begun < 15
+        assert ours.stdout.read() == b"start\n"

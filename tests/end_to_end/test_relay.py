@@ -91,3 +91,42 @@ def test_a_run_without_a_checkpoint_has_no_state(state, tmp_path):
     with pytest.raises(BadInput, match="has no checkpoint yet"):
         canonical.convert(room, recipe, follow_run(tmp_path / "run"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_began_elsewhere_never_starts_over_by_itself(state, tmp_path, monkeypatch):
+    """It died before its first checkpoint: the same command goes on from the origin again, another is refused."""
+    room, recipe, path = state
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("common.checkpoints.Checkpoints.save", dies)
+        leg(room, recipe, tmp_path, origin=path)
+    assert read_run(tmp_path)["origin"]["step"] == 4 and read_run(tmp_path).get("saved") is None
+    with pytest.raises(BadInput, match="has no checkpoint of its own yet: pass --from again"):
+        leg(room, recipe, tmp_path)
+    leg(room, recipe, tmp_path, origin=path)
+    assert [line["step"] for line in read_metrics(tmp_path) if "train/loss" in line] == list(range(12))
+
+
+def test_a_stop_behind_the_state_is_refused_and_one_at_it_saves(state, tmp_path):
+    room, recipe, path = state
+    with pytest.raises(BadInput, match="--stop 2: the state to go on from has 4 updates already"):
+        leg(room, recipe, tmp_path / "behind", stop=2, origin=path)
+    assert read_run(leg(room, recipe, tmp_path / "at", stop=4, origin=path))["saved"] == 4
+
+
+def test_waiting_for_data_is_no_training(room_of, recipe_of, tmp_path, monkeypatch):
+    import time
+
+    from common.data import training_batches
+
+    def slowly(*arguments, **options):
+        for item in training_batches(*arguments, **options):
+            time.sleep(0.05)
+            yield item
+
+    monkeypatch.setattr("common.loop.training_batches", slowly)
+    seconds = read_run(leg(room_of("jaxscale"), described(recipe_of, "adamw"), tmp_path))["seconds"]
+    assert seconds["data_wait"] > 12 * 0.05 > 3 * seconds["train"]

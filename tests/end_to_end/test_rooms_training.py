@@ -163,7 +163,8 @@ def test_the_time_of_a_step_is_counted_once(straight, name):
     *_, info = straight(name)
     performance = info["performance"]
     assert len(performance["step_ms"]) == 11  # and the first one's, with what it compiled
-    assert sum(performance["step_ms"]) / 1e3 == pytest.approx(info["seconds"]["train"], abs=1e-4 * 11)
+    train, waited = info["seconds"]["train"], info["seconds"]["data_wait"]
+    assert train - 1e-3 < sum(performance["step_ms"]) / 1e3 < train + waited + 1e-3
     assert performance["throughput"] == pytest.approx(16 / np.median(performance["step_ms"][1:]) * 1e3, rel=1e-2)
 
 
