@@ -1,7 +1,7 @@
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 BIN = .venv/bin
 
-.PHONY: .venv demo test test-slow lint clean
+.PHONY: .venv demo test test-slow drill lint clean
 
 .venv: .venv/.stamp
 
@@ -20,6 +20,9 @@ test: .venv
 
 test-slow: .venv
 	$(BIN)/python -m pytest -q -m slow
+
+drill: .venv
+	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
 
 lint: .venv
 	$(BIN)/ruff check .
