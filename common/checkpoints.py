@@ -54,8 +54,9 @@ class Checkpoints:
                 self.run.update(saved=step)  # a kill may have come between the commit and this
                 return self.store.read(step, state)
             bad.add(step)
-            self.say(f"checkpoint of step {step} is not whole ({problem or 'as another host found'}): trying the one "
-                     "before")
+            if problem:  # said by the host that found it
+                print(f"twinscale: checkpoint of step {step} is not whole ({problem}): trying the one before",
+                      file=sys.stderr, flush=True)
         if self.room.agree(self.devices, [bool(listed) or self.run.info.get("saved") is not None]).any():
             raise NoCheckpoint(f"run {self.run.path}: checkpoints were saved, the last after step "
                                f"{self.run.info.get('saved')}, and none is whole; pass --overwrite to start anew")
