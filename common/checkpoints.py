@@ -30,7 +30,7 @@ class Checkpoints:
 
     def __init__(self, run, room, recipe, state, devices):
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
-        self.path = run.path / "checkpoints"
+        self.path = run.path.absolute() / "checkpoints" if local(run.path) else run.path / "checkpoints"
         if self.listed() or run.info.get("saved") is None:  # else all manifests are lost: the rest may be of use
             self.sweep()
         room.agree(devices, [0])

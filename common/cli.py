@@ -488,12 +488,12 @@ def _origin(path, hosts):
 
 
 @contextlib.contextmanager
-def _leaving_at_once(alone):
+def _leaving_at_once(several):
     """Of several hosts that end in an error, each leaves without waiting for the others, which may be gone."""
     try:
         yield
     except BaseException as error:
-        if not alone:
+        if not several:
             raise
         try:
             code = _failed(error)

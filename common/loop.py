@@ -270,7 +270,7 @@ class Heard:
 
 
 class BadLoss(Exception):
-    """The loss of `step` is not finite; the state has not moved since."""
+    """The loss of `step`, or its gradient, is not finite; the state has not moved since."""
 
     def __init__(self, step):
         super().__init__(step.number)
@@ -282,7 +282,9 @@ def explain(room, session, state, step):
     tensors = {name: x for name, x in room.state_tensors(state).items() if name.startswith("weights/")}
     tensors |= session.step_tensors(state, step.number, step.batch)
     first = next((name for name, x in tensors.items() if not np.isfinite(x.astype(np.float64)).all()), "the update")
-    return (f"step {step.number}: the loss is {float(step.metrics['loss'])}; batch sha256 {step.digest}; "
+    loss, norm = (float(step.metrics[name]) for name in ("loss", "gradient_norm"))
+    what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+    return (f"step {step.number}: {what}; batch sha256 {step.digest}; "
             f"first bad tensor: {first}; lower optimizer.learning_rate, or set optimizer.clip_norm")
 
 
@@ -355,7 +357,8 @@ class Ledger:
         metrics = {name: float(value) for name, value in step.metrics.items() if name != "signals"}
         self.digests.append(step.digest)
         self.losses.append(metrics["loss"])
-        if not math.isfinite(metrics["loss"]):
+        # A framework may lose a NaN on its way forward: TensorFlow's fused product, bias and ReLU makes 0 of it.
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
             raise BadLoss(step)
         rate = self.units / self.durations[-1] if self.durations else None
         mfu = self.flops / self.durations[-1] / self.peak if self.durations else None

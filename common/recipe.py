@@ -112,7 +112,7 @@ class Optimizer(Section):
              canonical tensor  (You et al. 2020)
       ema    a <- ema a + (1 - ema) w after each update, from a = the first weights
 
-    An update whose loss is not finite changes nothing.
+    An update whose loss or gradient is not finite changes nothing.
     """
 
     name: Literal["adamw", "sgd", "lion", "lamb"] = "adamw"

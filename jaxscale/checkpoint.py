@@ -4,7 +4,7 @@ whole."""
 import jax
 import orbax.checkpoint as orbax
 
-from common.run import files_below, local, remove
+from common.run import files_below, remove
 
 
 class Store:
@@ -15,7 +15,7 @@ class Store:
         background = orbax.AsyncOptions(create_directories_asynchronously=False)
         # It keeps all: retention is not its affair.
         options = orbax.CheckpointManagerOptions(step_prefix="step", async_options=background)
-        self.path, self.hosts = path.absolute() if local(path) else path, devices.hosts
+        self.path, self.hosts = path, devices.hosts
         self.manager = orbax.CheckpointManager(self.path, options=options)
 
     def write(self, step, state):

@@ -82,7 +82,7 @@ def make_step(recipe, state, devices):
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
                    "gradient_norm": norm, "learning_rate": rates(recipe)(state.step), "signals": signals.sum(0)}
         moved = update(recipe, state.replace(running=running), gradients)
-        due = jnp.isfinite(metrics["loss"]) & (number == state.step)
+        due = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & (number == state.step)
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, state), metrics
 
     lying = state_shardings(state, devices)

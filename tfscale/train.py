@@ -86,7 +86,7 @@ def make_step(recipe, state, devices):
                    "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate,
                    "signals": tf.cast(sums["signals"], tf.float32)}
         due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
-        return gradients, running, metrics, tf.math.is_finite(metrics["loss"]) & due
+        return gradients, running, metrics, tf.math.is_finite(metrics["loss"]) & tf.math.is_finite(norm) & due
 
     def replica_move(gradients, running):
         update(recipe, state, gradients)

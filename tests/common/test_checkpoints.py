@@ -97,6 +97,14 @@ def test_a_save_counts_once_its_manifest_is_written(run):
     assert opened(run).restore(0) == 5
 
 
+def test_a_run_named_from_here_is_saved_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_run("here", RECIPE, "jax") as here:
+        assert not here.path.is_absolute()
+        saved(here, 5)
+        assert opened(here).restore(0) == 5 and all(file.is_absolute() for file in [opened(here).path])
+
+
 def test_what_was_never_committed_is_swept_away_and_not_taken(run):
     saved(run, 5)
     Store.write(SimpleNamespace(path=run.path / "checkpoints"), 7, 7)  # a kill came before the manifest

@@ -230,7 +230,7 @@ class Control:
 
 
 FOUND = (
-    Control("checksum_off", 4, "a bit flipped, of the largest$", "is not named|ended with 74"),  # TensorFlow looks
+    Control("checksum_off", 4, "a bit flipped, of the largest$", "is not named|ended with (1|74)"),
     Control("commit_first", 2, "SIGKILL between the weights and their manifest", "listed"),
     Control("sweep_off", 2, r"SIGKILL at os.remove checkpoints/step[-_]N", "holds files of the steps"),
     Control("watchdog_off", 8, "a step that never ends", "did not end within", 25.0),

@@ -282,3 +282,17 @@ def test_a_twins_state_runs_what_was_compiled_for_the_first(open_room, recipe_of
     with open_room("jaxscale", recipe_of("decoder", jax={"scan": True})) as opened:
         twin = opened.room.new_state(opened.recipe, opened.dataset, opened.devices, 1e-3, opened.state)
         assert jax.tree.structure(twin) == jax.tree.structure(opened.state)  # jit compiles once for a structure
+
+
+def test_a_nan_that_a_framework_loses_on_its_way_forward_is_found_in_the_gradient(room_of, recipe_of, monkeypatch,
+                                                                                   tmp_path):
+    """TensorFlow's fused product, bias and ReLU makes 0 of NaN in a graph without XLA: the loss stays finite."""
+    def poisoned(*arguments, **options):
+        for number, batch, digest in training_batches(*arguments, **options):
+            yield number, batch | {"inputs": batch["inputs"] * np.nan}, digest
+
+    monkeypatch.setattr("common.loop.training_batches", poisoned)
+    recipe = recipe_of("mlp", train={"precision": "float32", "steps": 3})
+    with pytest.raises(NonFinite, match="step 0: the (loss|gradient's norm) is nan"):
+        run_training(room_of("tfscale"), recipe, tmp_path, progress=False)
+    assert read_run(tmp_path)["state"] == "failed" and not list((tmp_path / "checkpoints").glob("manifests/*"))
