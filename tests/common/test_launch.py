@@ -219,7 +219,10 @@ def test_hostile_values_arrive_as_they_were(target, hostile, tmp_path):
     words = done.stdout.splitlines()
     if target == "tpu":  # and then under the far one's
         words = shlex.split(words[-1])
-    assert done.returncode == 0 and words[-2:] == ["--run", hostile]
+    if target == "local":  # two print at once
+        assert done.returncode == 0 and words.count(hostile) == words.count("--run") == 2
+    else:
+        assert done.returncode == 0 and words[-2:] == ["--run", hostile]
 
 
 # ---- SLURM's script, with stand-ins for SLURM
@@ -310,9 +313,9 @@ def test_output_is_prefixed_line_by_line_and_complete():
 def test_a_host_that_dies_is_named_and_ends_the_others():
     code, said, seconds = hosts("sleep 60", "exit 3", "sleep 60", grace=0.3)
     assert code == 3 and seconds < 300
-    assert said == ["twinscale: host 1 left with exit code 3; 0.3 s for hosts 0 and 2 to leave too",
+    assert sorted(said) == sorted(["twinscale: host 1 left with exit code 3; 0.3 s for hosts 0 and 2 to leave too",
                     "twinscale: hosts 0 and 2 did not leave: SIGTERM",
-                    "twinscale: host 0 was killed by SIGTERM", "twinscale: host 2 was killed by SIGTERM"]
+                    "twinscale: host 0 was killed by SIGTERM", "twinscale: host 2 was killed by SIGTERM"])
 
 
 def test_the_others_may_leave_by_themselves_first():
