@@ -8,15 +8,13 @@
 Either backend writes it (`twinscale convert`) and goes on from it (`train --from`), on any devices.
 """
 
-import hashlib
 import json
-import tomllib
 
-from common.checkpoints import Checkpoints
+from common.checkpoints import Checkpoints, sha256
 from common.errors import BadInput
 from common.recipe import Devices
-from common.recipe_file import differences, dumps
-from common.run import place, read_metrics, sweep, write_bytes, write_json, write_text
+from common.recipe_file import dumps
+from common.run import place, read_metrics, sweep, what_differs, write_bytes, write_json, write_text
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
 
@@ -31,10 +29,9 @@ def write(path, recipe, backend, step, tensors, metrics):
     save_tensors(path / "state.safetensors", tensors)
     write_text(path / "recipe.toml", dumps(recipe))
     write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics if line["step"] < step))
-    content = (path / "state.safetensors").read_bytes()
     write_json(path / "index.json", {
         "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": backend,
-        "meaning": recipe.meaning, "sha256": hashlib.sha256(content).hexdigest(),
+        "meaning": recipe.meaning, "sha256": sha256(path / "state.safetensors"),
         "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})
 
 
@@ -57,10 +54,10 @@ def read(path, recipe):
     if not isinstance(step, int) or not 0 <= step <= recipe.train.steps:
         raise BadInput(f"{path}: index.json says step {step}, but train.steps={recipe.train.steps}")
     try:
-        content = (path / "state.safetensors").read_bytes()
+        found = sha256(path / "state.safetensors")
     except OSError as error:
         raise BadInput(f"{path / 'state.safetensors'}: cannot be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != said:
+    if found != said:
         raise BadInput(f"{path / 'state.safetensors'}: its content is not what index.json says; convert it again")
     metrics = path / "metrics.jsonl"
     origin = {"path": str(path), "backend": index.get("backend"), "step": step, "sha256": said}
@@ -72,15 +69,6 @@ def copy_metrics(begun, run):
     """Lets a run's metrics begin with those of the run that it goes on from."""
     if run.writes and not (run.path / "metrics.jsonl").exists():
         write_bytes(run.path / "metrics.jsonl", begun["metrics"])
-
-
-def what_differs(path, recipe):
-    """Up to five differences of recipes, in words."""
-    try:
-        lines = differences(tomllib.loads((path / "recipe.toml").read_text()), tomllib.loads(dumps(recipe)))
-    except (OSError, ValueError, RecursionError):
-        return "its recipe.toml cannot be read"
-    return ", ".join(lines[:5]) + f" and {len(lines) - 5} more" * (len(lines) > 5)
 
 
 def convert(room, recipe, run, path):

@@ -218,7 +218,7 @@ def check_run(path, recipe, backend, *, overwrite=False, resume=True):
     if old["backend"] != backend:
         raise BadInput(f"run {path}: made by backend {old['backend']}, not {backend}; choose another directory")
     if old["recipe_hash"] != recipe.hash:
-        raise BadInput(f"run {path}: made from another recipe ({_what_differs(path, recipe)}); "
+        raise BadInput(f"run {path}: made from another recipe ({what_differs(path, recipe)}); "
                        "choose another directory or pass --overwrite")
     if old["state"] == "finished":
         raise BadInput(f"run {path}: holds a finished run; choose another directory or pass --overwrite")
@@ -275,7 +275,8 @@ def _clear(path, old):
             entry.rmtree()
 
 
-def _what_differs(path, recipe):
+def what_differs(path, recipe):
+    """Up to five differences of the recipe in a directory from this one, in words."""
     with suppress(OSError, ValueError, RecursionError):
         lines = differences(tomllib.loads((path / "recipe.toml").read_text()), tomllib.loads(dumps(recipe)))
         return ", ".join(lines[:5]) + f" and {len(lines) - 5} more" * (len(lines) > 5)
