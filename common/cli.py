@@ -91,9 +91,12 @@ def train(
         probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
                       log_every=1 if trace else None, stop=stop,
                       resumable=stop is not None and stop < described.train.steps)
-        room.train(described, run_dir=directory, overwrite=overwrite, probe=probe,
-                   origin=None if old and not overwrite and old.get("saved") is not None else
-                   _origin(origin, described.devices.hosts))
+        begun = None
+        if origin and (overwrite or not old or old.get("saved") is None):
+            from common.canonical import read
+
+            begun = read(_origin(origin, described.devices.hosts), described)
+        room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
     _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
 
 
@@ -470,8 +473,6 @@ def _supervise(run, restarts, overwrite):
 
 def _origin(path, hosts):
     """The directory of a state in neither backend's format: what --from names, or what is made of the run there."""
-    if path is None:
-        return None
     from common.run import place
 
     if (place(path) / "index.json").exists():

@@ -56,15 +56,14 @@ def traced_steps(recipe, every):
     return tuple(step for step in range(recipe.train.steps) if step < FIRST or step % every == 0)
 
 
-def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress=True, origin=None):
-    """Trains a recipe into a run directory, on from its last checkpoint if it has one, else from `origin`, a directory
-    of `common.canonical`, and returns its final metrics. On several hosts, every one of them calls it.
+def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress=True, begun=None):
+    """Trains a recipe into a run directory, on from its last checkpoint if it has one, else from `begun`, a state as
+    `common.canonical.read` gives it, and returns its final metrics. On several hosts, every one of them calls it.
 
     Raises: BadInput before anything is compiled or written; NonFinite with the step, the batch's hash and the first
       bad tensor; Stopped where SIGTERM came; HostLost where another host is gone; CannotSave, NoCheckpoint.
     """
     probe = probe or Probe()
-    begun = canonical.read(origin, recipe) if origin else None
     with room.numerics(recipe):
         session = open_session(room, recipe, probe.dither)
         with open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:

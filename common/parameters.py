@@ -163,8 +163,10 @@ def stream(*words):
 
 
 def is_trained(name):
-    """Whether the optimizer moves a tensor; running statistics are moved by the forward pass."""
-    return not name.endswith((".mean", ".var"))
+    """Whether the optimizer moves a tensor; running statistics, and what a stage of `common/compress.py` has besides
+    the weights, are moved by the forward pass, and a teacher never."""
+    moved = (".mean", ".var", "_mask", "_clustered", "_range", ".range")
+    return not name.endswith(moved) and not name.startswith("teacher.")
 
 
 def is_decayed(name):

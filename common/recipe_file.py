@@ -294,9 +294,11 @@ def _label(path):
 
 
 def _toml(value):
-    """A scalar or list as TOML. JSON writes the same, but leaves DEL bare."""
+    """A scalar, list or inline table as TOML. JSON writes scalars the same, but leaves DEL bare."""
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

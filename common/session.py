@@ -31,6 +31,10 @@ class Room:
     Store: Callable  # (path, state, devices) -> .write .wait .read .files .delete .close: see `common/checkpoints.py`
     agree: Callable  # (devices, integers (n,)) -> those of every host (hosts, n); hosts wait for each other
     is_lost: Callable  # (error) -> whether it says that another host is gone
+    compressing: Any = None  # the Room of compression's stages: the same functions of a stage's recipe
+    extremes: Callable = None  # (recipe, dataset, devices, {name: array}, batches) -> {place: (min, max)} of a model
+    make_masks: Callable = None  # (stage, update, {name: array}) -> {name: mask}, as this backend makes them
+    fake_quantise: Callable = None  # (array, min, max, narrow) -> array, as this backend does it
 
 
 @dataclass(frozen=True)

@@ -283,6 +283,9 @@ def hosts(*scripts, grace=5, environments=None):
     environments = environments or [{}] * len(scripts)
     code = run_local([[*SHELL, script] for script in scripts], [{**e, "MARK": mark} for e in environments], grace,
                      said.append)
+    deadline = time.monotonic() + 10  # a process that has been sent SIGKILL dies when the kernel comes to it
+    while left_behind(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not left_behind(mark)
     return code, said, time.monotonic() - began
 

@@ -22,7 +22,7 @@ def described(recipe_of, optimizer, devices=1):
 
 
 def leg(room, recipe, path, stop=None, origin=None):
-    run_training(room, recipe, path, progress=False, origin=origin,
+    run_training(room, recipe, path, progress=False, begun=canonical.read(origin, recipe) if origin else None,
                  probe=Probe(trace="full", stop=stop, resumable=stop is not None))
     return path
 
@@ -81,7 +81,7 @@ def test_a_state_that_is_not_this_trainings_is_refused(state, tmp_path, change, 
     change(index)
     (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(BadInput, match=said):
-        run_training(room, recipe, tmp_path / "run", progress=False, origin=tmp_path)
+        run_training(room, recipe, tmp_path / "run", progress=False, begun=canonical.read(tmp_path, recipe))
     assert not (tmp_path / "run").exists()
 
 

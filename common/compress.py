@@ -1,0 +1,361 @@
+"""What a compression is, for both backends: its stages as recipes of their own, the tensors that each starts from and
+leaves, and what is pruned, quantised and clustered. The mathematics that the backends share is written here, or at
+the stages in `common/recipe.py`; TF-MOT 0.8.1 is the reference.
+
+A stage is a training like any other, of the recipe that `stage_recipe` gives, into a run of its own. Beside the model's
+tensors its state holds, under canonical names, for a kernel or table X and a place P:
+
+    X_mask       0 or 1, X's shape and dtype: what pruning keeps, or a later stage must keep
+    X_centroids  (clusters,), trained beside X
+    X_clustered  X's shape: X's nearest centroids at the last training step, under quantisation alone
+    X_range      (2,) or, of convolutions, (2, channels): [min, max] at the last training step
+    P.range      (2,): [min, max] of what the place P computes; P is `inputs`, or one of `common/places.py`
+    teacher.X    the teacher's X
+"""
+
+import fnmatch
+import math
+
+import numpy as np
+
+from common.errors import BadInput
+from common.parameters import initial_values, parameters
+from common.places import places
+from common.recipe import master_dtype
+
+BLOCK = 4  # of the patterns 2:4 and 4x4
+
+
+# ---- stages as recipes
+
+def dense_recipe(recipe):
+    """The recipe of the model that is going to be compressed."""
+    return recipe.with_values(compress={"stages": ()})
+
+
+def stage_recipe(recipe, number):
+    """The recipe that stage `number` (from 0) trains: `compress.stages` ends with it, the model is what the stages
+    until then have made of it, and the order of data is its own."""
+    stage = recipe.compress.stages[number]
+    trained = stage.kind != "post_training"
+    stages = [dict(values) for values in recipe.model_dump()["compress"]["stages"][:number + 1]]
+    if stage.kind == "distil" and not stage.teacher:
+        stages[-1]["teacher_model"] = model_after(recipe, number - 1).model_dump()
+    values = {"compress": {"stages": stages},
+              "name": f"{recipe.name[:48]}-{number + 1}-{stage.kind}", "seed": (recipe.seed + number + 1) % (1 << 63),
+              "model": model_after(recipe, number).model_dump(),
+              "optimizer": {"learning_rate": stage.learning_rate if trained else 0.0, "ema": 0.0},
+              "schedule": {"kind": stage.decay if trained else "constant", "warmup": 0, "final": 0.0, "decay": 0},
+              "train": {"steps": stage.steps if trained else 1, "eval_every": 0},
+              "jax": {"scan": False, "remat": "none", "attention": "einsum"}}
+    return recipe.with_values(**values)
+
+
+def model_after(recipe, number):
+    """The model section that stage `number` trains: the last student's."""
+    values = recipe.model.model_dump()
+    for stage in recipe.compress.stages[:number + 1]:
+        if stage.kind == "distil":
+            values |= stage.student
+    return type(recipe.model).model_validate(values)
+
+
+def active(recipe):
+    """The stage that a stage's recipe trains."""
+    return recipe.compress.stages[-1]
+
+
+def teacher_model(recipe):
+    """The model section of the teacher of a stage's recipe that distils."""
+    return type(recipe.model).model_validate(active(recipe).teacher_model)
+
+
+# ---- what is compressed
+
+def chosen(names, tree):
+    """The canonical names of `tree` that one of the patterns `names` matches."""
+    return [name for name in tree if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)]
+
+
+def kernels(tree):
+    """The canonical names of what quantisation takes: kernels and tables."""
+    return [name for name in tree if name.endswith((".kernel", ".embedding"))]
+
+
+def per_channel(shape):
+    """Whether a kernel has a range for each output channel: a convolution's."""
+    return len(shape) == 4
+
+
+def quantised_places(model):
+    """{place: "all" | "average"}: the places whose output is quantised, in forward order, and how their ranges move in
+    training: to all extremes so far, or as a moving average.
+
+    As TF-MOT's 8-bit scheme has it for these graphs: the inputs of images; every layer's output, but where a ReLU or a
+    batch norm follows it is that one's alone. Embeddings are quantised as tables, random bits not at all, and the core
+    of attention (rotary positions, scores, mask, softmax) stays in floating point, with the mixed values quantised
+    again.
+    """
+    known = places(model)
+    readers = {}
+    for name, place in known.items():
+        for read in place.reads:
+            readers.setdefault(read, []).append((name, place.operation))
+    relu = model.family == "convnet" or getattr(model, "activation", None) == "relu"
+
+    def taken(name, place):
+        if place.operation in ("embedding", "random bits", "rotary positions", "attention scores", "attention mask",
+                               "softmax"):
+            return False
+        followed = {operation for _, operation in readers.get(name, ())}
+        if followed == {"activation"} and relu:
+            return False
+        return not (place.operation == "convolution" and followed == {"norm"})
+
+    found = {} if model.family == "decoder" else {"inputs": "all"}
+    return found | {name: "average" for name, place in known.items() if taken(name, place)}
+
+
+def check_stages(recipe, dataset):
+    """Raises BadInput, before anything is trained, for a stage that cannot do what it says."""
+    for number, stage in enumerate(recipe.compress.stages):
+        where = f"compress.stages[{number}] ({stage.kind})"
+        tree = parameters(model_after(recipe, number), dataset.classes, dataset.example_shape)
+        for pattern in getattr(stage, "names", ()):
+            if not (names := chosen([pattern], tree)):
+                raise BadInput(f'{where}: names "{pattern}" matches no parameter; there are {", ".join(list(tree)[:6])}'
+                               f" and {max(0, len(tree) - 6)} more")
+            if wrong := [name for name in names if name not in kernels(tree)]:
+                raise BadInput(f'{where}: names "{pattern}" matches {wrong[0]}, which cannot be '
+                               f"{'pruned' if stage.kind == 'prune' else 'clustered'}: kernels and tables alone can")
+        if stage.kind == "prune":
+            check_pattern(where, stage, tree)
+        if stage.kind in ("quantize", "post_training", "prune", "cluster") and recipe.train.precision != "float32":
+            raise BadInput(f'{where}: TF-MOT computes it in float32 alone; set train.precision="float32"')
+        if stage.kind in ("quantize", "post_training") and number + 1 < len(recipe.compress.stages):
+            raise BadInput(f"{where}: what is quantised is not compressed further: make it the last stage")
+        if stage.kind == "distil":
+            check_student(where, recipe, number)
+
+
+def check_pattern(where, stage, tree):
+    """Raises BadInput where a pattern of pruning does not fit a tensor."""
+    for name in chosen(stage.names, tree):
+        shape = tree[name].shape
+        inputs = shape[-2]
+        if stage.pattern == "2:4" and inputs % BLOCK:
+            raise BadInput(f'{where}: pattern "2:4" needs inputs of a multiple of {BLOCK}, but {name} has {inputs} '
+                           f"(shape {shape}); leave it out of names")
+        if stage.pattern == "4x4" and len(shape) != 2:
+            raise BadInput(f'{where}: pattern "4x4" is of kernels of two axes, but {name} has shape {shape}; leave it '
+                           "out of names")
+
+
+def check_student(where, recipe, number):
+    """Raises BadInput where a student does not go with its model."""
+    stage, student, before = recipe.compress.stages[number], model_after(recipe, number), model_after(recipe, number - 1)
+    if (stage.hidden or stage.attention) and recipe.model.family != "decoder":
+        raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a {recipe.model.family}; "
+                       "set them to 0")
+    if stage.hidden or stage.attention:
+        check_matched(where, stage, student, type(before).model_validate(stage.teacher_model or before.model_dump()))
+    if stage.labels == stage.logits == stage.hidden == stage.attention == 0:
+        raise BadInput(f"{where}: labels, logits, hidden and attention are all 0: there is nothing to learn")
+
+
+def check_matched(where, stage, student, teacher):
+    """Raises BadInput where hidden states or attention of two decoders cannot be compared."""
+    if stage.hidden and student.width != teacher.width:
+        raise BadInput(f"{where}: hidden={stage.hidden} needs a student of the teacher's width {teacher.width}, not "
+                       f"{student.width}; set hidden=0")
+    if stage.attention and student.heads != teacher.heads:
+        raise BadInput(f"{where}: attention={stage.attention} needs a student of the teacher's {teacher.heads} heads, "
+                       f"not {student.heads}; set attention=0")
+    if teacher.layers < student.layers:
+        raise BadInput(f"{where}: hidden and attention need a teacher of no fewer blocks than the student's "
+                       f"{student.layers}, not {teacher.layers}")
+
+
+def matched_blocks(student, teacher):
+    """[(student's block, teacher's)] of two decoders: the teacher's are evenly spaced, its last with the last."""
+    return [(i, (i + 1) * teacher // student - 1) for i in range(student)]
+
+
+# ---- the tensors of a stage
+
+def extra_tensors(recipe, dataset):
+    """{canonical name: shape} of what a stage's state has besides the model's own tensors."""
+    stage, model = active(recipe), recipe.model
+    tree, extra = parameters(model, dataset.classes, dataset.example_shape), {}
+    if stage.kind == "prune":
+        extra |= {f"{name}_mask": tree[name].shape for name in chosen(stage.names, tree)}
+    if stage.kind == "cluster":
+        for name in chosen(stage.names, tree):
+            extra[f"{name}_centroids"] = (stage.clusters,)
+            if name in pruned_before(recipe, tree):
+                extra[f"{name}_mask"] = tree[name].shape
+    if stage.kind in ("quantize", "post_training"):
+        pruned, clustered = pruned_before(recipe, tree), clustered_before(recipe, tree)
+        for name in kernels(tree):
+            if name in clustered:
+                extra[f"{name}_centroids"] = (clustered[name],)
+                extra[f"{name}_clustered"] = tree[name].shape
+            if name in pruned:
+                extra[f"{name}_mask"] = tree[name].shape
+            extra[f"{name}_range"] = (2, tree[name].shape[-1]) if per_channel(tree[name].shape) else (2,)
+        extra |= {f"{place}.range": (2,) for place in quantised_places(model)}
+    if stage.kind == "distil":
+        teacher = parameters(teacher_model(recipe), dataset.classes, dataset.example_shape)
+        extra |= {f"teacher.{name}": p.shape for name, p in teacher.items()}
+    return extra
+
+
+def pruned_before(recipe, tree):
+    """The names whose zeros the last stage keeps: those that an earlier one has pruned since the last student."""
+    if not getattr(active(recipe), "preserve", True):
+        return []
+    return [name for stage in since_student(recipe) if stage.kind == "prune" for name in chosen(stage.names, tree)]
+
+
+def clustered_before(recipe, tree):
+    """{name: clusters} whose centroids the last stage keeps."""
+    if not getattr(active(recipe), "preserve", True):
+        return {}
+    return {name: stage.clusters for stage in since_student(recipe) if stage.kind == "cluster"
+            for name in chosen(stage.names, tree)}
+
+
+def since_student(recipe):
+    """The stages before the last one that its tensors have gone through."""
+    before = recipe.compress.stages[:-1]
+    students = [number for number, stage in enumerate(before) if stage.kind == "distil"]
+    return before[students[-1] + 1 if students else 0:]
+
+
+def first_tensors(recipe, dataset, left, extremes):
+    """{"weights/NAME": array} of all that a stage starts from: equal in both backends, for they are given one file.
+
+    Args:
+      recipe: the stage's.
+      dataset: its data.
+      left: {canonical name: array} that the stage before has left (`stripped`), or the teacher.
+      extremes: {place: (min, max)} of the calibration, empty where there is none.
+    """
+    tree, dtype = parameters(recipe.model, dataset.classes, dataset.example_shape), master_dtype(recipe)
+    stage = active(recipe)
+    if stage.kind == "distil":
+        tensors = initial_values(tree, recipe.seed, dtype) | {f"teacher.{name}": x for name, x in left.items()}
+        return {f"weights/{name}": x for name, x in tensors.items()}
+    tensors = {name: np.asarray(left[name], dtype) for name in tree}
+    for name, shape in extra_tensors(recipe, dataset).items():
+        owner, _, kind = name.rpartition("_")
+        if kind == "mask":
+            tensors[name] = np.ones(shape, dtype) if stage.kind == "prune" else (tensors[owner] != 0).astype(dtype)
+        elif kind == "centroids":
+            tensors[name] = (linear_centroids(tensors[owner], stage.clusters) if stage.kind == "cluster"
+                             else centroids_of(tensors[owner], shape[0])).astype(dtype)
+        elif kind == "clustered":
+            tensors[name] = tensors[owner].copy()
+        elif kind == "range":
+            low, high = symmetric_range(tensors[owner])
+            tensors[name] = np.stack([low, high]).astype(dtype)
+        else:  # PLACE.range
+            low, high = extremes.get(name.removesuffix(".range"), (0.0, 0.0) if name == "inputs.range" else (-6.0, 6.0))
+            tensors[name] = np.array([min(low, 0), max(high, 0)], dtype)
+    return {f"weights/{name}": x for name, x in tensors.items()}
+
+
+def symmetric_range(kernel):
+    """(min, max) of a kernel as its quantiser takes them: (), or (channels,) of a convolution."""
+    axes = tuple(range(kernel.ndim - 1)) if per_channel(kernel.shape) else None
+    low, high = kernel.min(axes), kernel.max(axes)
+    return np.minimum(low, -high), np.maximum(high, -low)
+
+
+def linear_centroids(kernel, clusters):
+    """Centroids (clusters,) from the smallest value to the largest at even distances; where the kernel has zeros from
+    pruning, that nearest to zero is zero."""
+    centroids = np.linspace(kernel.min(), kernel.max(), clusters, dtype=kernel.dtype)
+    if (kernel == 0).any():
+        centroids[np.abs(centroids).argmin()] = 0
+    return centroids
+
+
+def centroids_of(kernel, clusters):
+    """The distinct values of a clustered kernel, sorted, (clusters,); the last is repeated where there are fewer."""
+    values = np.unique(kernel)
+    if len(values) > clusters:
+        raise BadInput(f"a clustered tensor has {len(values)} distinct values, not {clusters} at most")
+    return np.concatenate([values, np.repeat(values[-1:], clusters - len(values))])
+
+
+def stripped(recipe, tensors):
+    """{canonical name: array} of the model alone that a stage has left in its state `tensors` ("weights/NAME"): masks
+    applied, weights replaced by their centroids."""
+    found = {name.removeprefix("weights/"): x for name, x in tensors.items() if name.startswith("weights/")}
+    left = {}
+    for name, x in found.items():
+        if name.endswith(("_mask", "_centroids", "_clustered", "_range", ".range")) or name.startswith("teacher."):
+            continue
+        if f"{name}_clustered" in found:
+            x = found[f"{name}_clustered"]
+        elif f"{name}_centroids" in found:
+            x = nearest(x * found.get(f"{name}_mask", 1), found[f"{name}_centroids"])
+        elif f"{name}_mask" in found:
+            x = x * found[f"{name}_mask"]
+        left[name] = x
+    return left
+
+
+def nearest(x, centroids):
+    """x with each value replaced by the nearest centroid, the first of equally near ones."""
+    flat = x.reshape(-1)
+    return centroids[np.abs(flat[:, None] - centroids).argmin(-1)].reshape(x.shape)
+
+
+def sparsity_at(stage, update):
+    """The share of zeros (float32) of the mask made at an update (from 1), computed as TF-MOT does."""
+    if stage.schedule == "constant":
+        return np.float32(stage.sparsity)
+    p = np.minimum(np.float32(1), np.maximum(np.float32(0), np.float32(update - stage.begin)
+                                             / np.float32(stage.last - stage.begin)))
+    return (np.float32(stage.initial - stage.sparsity) * np.power(np.float32(1) - p, np.float32(stage.power))
+            + np.float32(stage.sparsity)).astype(np.float32)
+
+
+def is_due(stage, update):
+    """Whether masks are made at an update (from 1)."""
+    if stage.pattern == "2:4":
+        return update == 1
+    within = update >= stage.begin and (stage.schedule == "constant" or update <= stage.last)
+    return within and (update - stage.begin) % stage.every == 0
+
+
+def mask_updates(stage):
+    """The updates (from 1) of a pruning stage that make masks."""
+    return [update for update in range(1, stage.steps + 1) if is_due(stage, update)]
+
+
+# ---- what a compressed model is
+
+def summary(left):
+    """{"parameters", "kept"}: values of a model's kernels and tables, and the share of them that is not zero."""
+    sizes = {name: x for name, x in left.items() if name.endswith((".kernel", ".embedding"))}
+    total = sum(x.size for x in sizes.values())
+    return {"parameters": sum(math.prod(x.shape) for x in left.values()),
+            "kept": sum(int(np.count_nonzero(x)) for x in sizes.values()) / total}
+
+
+def verified(recipe, tree, before, after):
+    """One row a kernel of what a stage kept of what the stages before had made: {"name", "zeros_before", "zeros_after",
+    "values_before", "values_after", "kept"}; `before` and `after` are {canonical name: array}."""
+    rows = []
+    pruned, clustered = pruned_before(recipe, tree), clustered_before(recipe, tree)
+    for name in dict.fromkeys([*pruned, *clustered]):
+        zeros = [float((x[name] == 0).mean()) for x in (before, after)]
+        values = [len(np.unique(x[name])) for x in (before, after)]
+        kept = (name not in pruned or bool((after[name][before[name] == 0] == 0).all())) and (
+            name not in clustered or values[1] <= clustered[name])
+        rows.append({"name": name, "zeros_before": zeros[0], "zeros_after": zeros[1], "values_before": values[0],
+                     "values_after": values[1], "kept": kept})
+    return rows

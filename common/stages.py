@@ -1,0 +1,95 @@
+"""Runs the stages of a compression: what each starts from is written once, as a file, so that both backends begin with
+equal bits."""
+
+import numpy as np
+
+from common.compress import (
+    active,
+    first_tensors,
+    stripped,
+    summary,
+    verified,
+)
+from common.data import held_out_batches, open_dataset, training_batches
+from common.loop import run_training
+from common.parameters import parameters
+from common.recipe import micro_batch
+from common.session import open_session
+from common.tensors import load_tensors, save_tensors
+
+
+def make_start(room, recipe, left, path):
+    """Writes what a stage's recipe starts from to the safetensors file `path`; `left` is such a file of {canonical
+    name: array}, the model that the stage before has left, or the teacher."""
+    dataset, tensors = open_dataset(recipe), load_tensors(left)
+    save_tensors(path, first_tensors(recipe, dataset, tensors, calibrated(room, recipe, dataset, tensors)))
+
+
+def calibrated(room, recipe, dataset, tensors):
+    """{place: (min, max)} of what a quantised model's places compute over the first batches; empty where nothing is
+    calibrated."""
+    count = getattr(active(recipe), "calibrate", 0)
+    if not count:
+        return {}
+    batches = [batch for _, batch, _ in training_batches(dataset, recipe, 0, count)]
+    with room.numerics(recipe):
+        return room.extremes(recipe, dataset, room.open_devices(recipe), tensors, batches)
+
+
+def train_stage(room, recipe, run_dir, start, overwrite=False, probe=None, progress=True):
+    """Trains a stage's recipe from the tensors in file `start` into a run; see `common.loop.run_training`."""
+    begun = {"tensors": load_tensors(start), "step": 0, "origin": {"path": str(start)}, "metrics": b""}
+    return run_training(room.compressing, recipe, run_dir, overwrite=overwrite, probe=probe, progress=progress,
+                        begun=begun)
+
+
+def finish_stage(recipe, start, final, path):
+    """Writes the model alone that a stage has left, of its state in file `final`, to the safetensors file `path`.
+    Returns {"summary", "verified"} of it: see `common.compress`."""
+    dataset = open_dataset(recipe)
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    left = stripped(recipe, load_tensors(final))
+    save_tensors(path, left)
+    before = {name: x for name, x in load_tensors(start).items()}
+    before = {name.removeprefix("weights/"): x for name, x in before.items()}
+    return {"summary": summary(left), "verified": verified(recipe, tree, before, left)}
+
+
+def stage_masks(room, recipe, path, teacher, update):
+    """Writes the masks that this backend makes at an update from the weights in the state file `teacher` to the
+    safetensors file `path`."""
+    tensors = {name.removeprefix("weights/"): x for name, x in load_tensors(teacher).items()}
+    with room.numerics(recipe):
+        save_tensors(path, room.make_masks(active(recipe), update, tensors))
+
+
+def quanta(room, recipe, path, teacher):
+    """Writes what this backend's quantiser makes of values under ranges to the safetensors file `path`: for each X_range
+    and P.range of the state file `teacher`, of X, and of values that fill P's range and exceed it by a tenth."""
+    tensors = {name.removeprefix("weights/"): x for name, x in load_tensors(teacher).items()}
+    found = {}
+    with room.numerics(recipe):
+        for name, (low, high) in ((name, x) for name, x in tensors.items() if name.endswith("range")):
+            owner = name.removesuffix("_range")
+            weights = owner in tensors
+            values = tensors[owner] * tensors.get(f"{owner}_mask", 1) if weights else spread(low, high)
+            found[owner if weights else name.removesuffix(".range")] = room.fake_quantise(
+                values.astype(np.float32), low, high, weights)
+    save_tensors(path, found)
+
+
+def spread(low, high, count=4096):
+    """Values (count,) float32 at even distances over a range and a tenth of it beyond."""
+    margin = (high - low) / 10
+    return np.linspace(low - margin, high + margin, count, dtype=np.float32)
+
+
+def held_out_losses(room, recipe, path, teacher):
+    """Writes the held-out metrics of each held-out batch, of a stage's state in file `teacher`, to the safetensors file
+    `path`: {"loss", "correct", "weight"}, float64 (batches,)."""
+    with room.numerics(recipe):
+        session = open_session(room.compressing, recipe)
+        state = room.compressing.with_tensors(recipe, session.state, session.devices, load_tensors(teacher), 0)
+        rows = [session.evaluate(state, [batch]) for batch in held_out_batches(session.dataset, micro_batch(recipe))]
+    save_tensors(path, {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]})
+
