@@ -153,7 +153,8 @@ def check_pattern(where, stage, tree):
 
 def check_student(where, recipe, number):
     """Raises BadInput where a student does not go with its model."""
-    stage, student, before = recipe.compress.stages[number], model_after(recipe, number), model_after(recipe, number - 1)
+    stage = recipe.compress.stages[number]
+    student, before = model_after(recipe, number), model_after(recipe, number - 1)
     if (stage.hidden or stage.attention) and recipe.model.family != "decoder":
         raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a {recipe.model.family}; "
                        "set them to 0")

@@ -321,8 +321,8 @@ class Distil(Stage):
 
     kind: Literal["distil"]
     teacher: str = Field("", description="a run of either backend; empty: the model that the stage before has left")
-    teacher_model: dict[str, int | float | bool | str | tuple] = Field({}, description="the teacher's [model], which is "
-                                                                       "read from its run")
+    teacher_model: dict[str, int | float | bool | str | tuple] = Field({}, description="the teacher's [model]; read from "
+                                                                       "its run")
     student: dict[str, int | float | bool | str | tuple] = Field({}, description="what the student's [model] has "
                                                                  "otherwise; empty: self-distillation")
     learning_rate: NonNegative = Field(1e-3, description="at the first of them")

@@ -64,8 +64,9 @@ def stage_masks(room, recipe, path, teacher, update):
 
 
 def quanta(room, recipe, path, teacher):
-    """Writes what this backend's quantiser makes of values under ranges to the safetensors file `path`: for each X_range
-    and P.range of the state file `teacher`, of X, and of values that fill P's range and exceed it by a tenth."""
+    """Writes what this backend's quantiser makes of values under ranges to the safetensors file `path`: for each
+    X_range and P.range of the state file `teacher`, of X, and of values that fill P's range and exceed it by a
+    tenth."""
     tensors = {name.removeprefix("weights/"): x for name, x in load_tensors(teacher).items()}
     found = {}
     with room.numerics(recipe):
