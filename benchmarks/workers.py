@@ -39,8 +39,7 @@ class Worker:
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
         if recipe is not None:
             arguments["recipe"] = recipe.model_dump(mode="json")
-        paths = {name: str(x) for name, x in arguments.items() if name in ("path", "run_dir", "teacher")}
-        self.process.stdin.write(json.dumps({"call": call, "arguments": arguments | paths}, default=str) + "\n")
+        self.process.stdin.write(json.dumps({"call": call, "arguments": arguments}, default=str) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:

@@ -9,11 +9,14 @@ Either backend writes it (`twinscale convert`) and goes on from it (`train --fro
 """
 
 import json
+import subprocess
+import sys
 
 from common.checkpoints import Checkpoints, sha256
+from common.compress import stripped
 from common.errors import BadInput
 from common.recipe import Devices
-from common.recipe_file import dumps
+from common.recipe_file import dumps, load
 from common.run import place, read_metrics, sweep, what_differs, write_bytes, write_json, write_text
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
@@ -65,6 +68,34 @@ def read(path, recipe):
             "metrics": metrics.read_bytes() if metrics.exists() else b""}
 
 
+def state_of(path):
+    """The directory of such a state: `path` itself, or what a process makes of the run there.
+
+    Raises BadInput where neither is there.
+    """
+    path = place(path)
+    if (path / "index.json").exists():
+        return path
+    state = path / "export" / "state"
+    made = subprocess.run([sys.executable, "-m", "common.cli", "convert", str(path), "--to", str(state)],
+                          stdout=subprocess.DEVNULL)
+    if made.returncode:
+        raise BadInput(f"{path}: no state could be read there; the message above says why")
+    return state
+
+
+def model_of(path):
+    """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds: averaged
+    weights where there are any, and of a compression's stage what it has left."""
+    state = state_of(path)
+    recipe, tensors = load(state / "recipe.toml", []), load_tensors(state / "state.safetensors")
+    if recipe.compress.stages:
+        return recipe, stripped(recipe, tensors)
+    averaged = {name.replace("ema/", "weights/", 1): x for name, x in tensors.items() if name.startswith("ema/")}
+    return recipe, {name.removeprefix("weights/"): x for name, x in (tensors | averaged).items()
+                    if name.startswith("weights/")}
+
+
 def copy_metrics(begun, run):
     """Lets a run's metrics begin with those of the run that it goes on from."""
     if run.writes and not (run.path / "metrics.jsonl").exists():
@@ -77,6 +108,7 @@ def convert(room, recipe, run, path):
     Raises BadInput where the run has none.
     """
     one = recipe.model_copy(update={"devices": Devices(strategy="one")})
+    room = room.compressing if recipe.compress.stages else room
     with room.numerics(one):
         session = open_session(room, one)
         checkpoints = Checkpoints(run, room, one, session.state, session.devices)

@@ -77,6 +77,8 @@ def train(
     from common.run import check_run, place
 
     described = load(recipe, _overrides(overrides, precision))
+    if described.compress.stages:  # which `compress` trains
+        described = described.with_values(compress={"stages": ()})
     directory = place(run)
     old = check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
     if stop is not None and stop > described.train.steps:
@@ -124,6 +126,7 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml --out build/demo
       twinscale compare recipes/mlp-digits.toml --outcome SEEDS=4 --out build/mlp
       twinscale compare recipes/mlp-digits.toml --meshes --out build/meshes
+      twinscale compare recipes/compress-decoder.toml --out build/compress
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
@@ -131,6 +134,11 @@ def compare(
     from common.run import place as directory
 
     described = load(recipe, _overrides(overrides, precision))
+    if described.compress.stages:
+        _only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
+        code = _room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite)
+        _say(f"next: open {shlex.quote(str(directory(out) / 'report.html'))}")
+        raise typer.Exit(code or DID_IT)
     seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
                                                operations=operations, seeds=seeds, place=place, swap=swap,
@@ -227,6 +235,36 @@ def convert(
     _say(f"the state after {step} updates is in {to}")
     other = next(backend for backend in ROOMS if backend != opened.info["backend"])
     _next("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", other, "--run", "runs/next")
+
+
+@app.command(short_help="Prune, quantise, cluster or distil a run's model.")
+def compress(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run of either backend.")],
+    overrides: Overrides = None,
+    *,
+    recipe: Annotated[str, typer.Option(metavar="R", help="A recipe with stages in [compress].")],
+    backend: Annotated[Literal["keras", "jax"], typer.Option(help="What compresses it.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where the stages, compression.json and the report go.")],
+    overwrite: Overwrite = False,
+):
+    """Compress the model of a finished run, stage by stage, as a recipe's [compress] says: prune, quantise-aware
+    training, clustering, distillation, or 8 bits without training. Ends with what ships: metric against bytes against
+    latency. Cut short, the same command goes on.
+
+    \b
+    Examples:
+      twinscale train recipes/compress-convnet.toml --backend jax --run runs/convnet
+      twinscale compress runs/convnet --recipe recipes/compress-convnet.toml --backend keras --out build/convnet
+      twinscale compress runs/convnet compress.stages='[{kind="post_training"}]' \\
+        --recipe recipes/compress-convnet.toml --backend jax --out build/int8
+    """
+    from common.recipe_file import load
+    from common.run import place
+
+    code = _room("benchmarks.compression").compress(load(recipe, overrides or []), place(run), place(out), backend,
+                                                    overwrite=overwrite)
+    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    raise typer.Exit(code or DID_IT)
 
 
 @app.command("compare-runs", short_help="Say whether two runs agree.")
@@ -462,6 +500,13 @@ def _room(name):
     return importlib.import_module(name)
 
 
+def _only_stages(**options):
+    """Raises BadInput for options that a comparison of compressions does not have."""
+    for name, value in options.items():
+        if value:
+            raise BadInput(f"--{name}: not for a recipe with stages in [compress]; compare it with compress.stages=[]")
+
+
 def _supervise(run, restarts, overwrite):
     from common.supervise import supervise
 
@@ -473,19 +518,13 @@ def _supervise(run, restarts, overwrite):
 
 def _origin(path, hosts):
     """The directory of a state in neither backend's format: what --from names, or what is made of the run there."""
+    from common.canonical import state_of
     from common.run import place
 
-    if (place(path) / "index.json").exists():
-        return place(path)
-    if hosts != 1:
+    if hosts != 1 and not (place(path) / "index.json").exists():
         raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "
                        "first, then --from DIR")
-    import subprocess
-
-    state = place(path) / "export" / "state"
-    if subprocess.run([sys.executable, "-m", "common.cli", "convert", path, "--to", str(state)]).returncode:
-        raise BadInput(f"--from {path}: no state could be read there; the message above says why")
-    return state
+    return state_of(path)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def model_after(recipe, number):
     values = recipe.model.model_dump()
     for stage in recipe.compress.stages[:number + 1]:
         if stage.kind == "distil":
-            values |= stage.student
+            values |= stage.student.model_dump(exclude_none=True)
     return type(recipe.model).model_validate(values)
 
 
@@ -65,9 +65,43 @@ def active(recipe):
     return recipe.compress.stages[-1]
 
 
+def resolved(recipe, model_of):
+    """The recipe with the models of its teachers' runs read, and {stage: {canonical name: array}} of those teachers.
+
+    Args:
+      recipe: the recipe with stages.
+      model_of: `common.canonical.model_of`.
+    Raises BadInput where a teacher is of another kind or has another vocabulary.
+    """
+    values, teachers = recipe.model_dump(), {}
+    for number, stage in enumerate(recipe.compress.stages):
+        if stage.kind != "distil" or not stage.teacher:
+            continue
+        where = f'compress.stages[{number}] (distil): teacher "{stage.teacher}"'
+        taught, teachers[number] = model_of(stage.teacher)
+        check_teacher(where, recipe, taught)
+        values["compress"]["stages"][number]["teacher_model"] = taught.model.model_dump()
+    return type(recipe).model_validate(values), teachers
+
+
+def check_teacher(where, recipe, taught):
+    """Raises BadInput where a teacher's classes or tokens are not those of the recipe."""
+    if taught.model.family != recipe.model.family:
+        raise BadInput(f"{where} is a {taught.model.family}, but the student a {recipe.model.family}")
+    keys = ["tokenizer"] if recipe.model.family == "decoder" else ["source"]
+    if recipe.data.tokenizer == "bpe":  # its vocabulary is what the documents have made it
+        keys += ["vocabulary", "source", "held_out", "max_documents"]
+    for key in [*keys, "sequence"]:
+        ours, theirs = getattr(recipe.data, key), getattr(taught.data, key)
+        if ours != theirs:
+            what = "another vocabulary" if key != "sequence" else "another length of rows"
+            raise BadInput(f"{where} has {what}: data.{key}={theirs!r} there and {ours!r} here; take a teacher of the "
+                           "same data")
+
+
 def teacher_model(recipe):
     """The model section of the teacher of a stage's recipe that distils."""
-    return type(recipe.model).model_validate(active(recipe).teacher_model)
+    return active(recipe).teacher_model
 
 
 # ---- what is compressed
@@ -159,7 +193,7 @@ def check_student(where, recipe, number):
         raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a {recipe.model.family}; "
                        "set them to 0")
     if stage.hidden or stage.attention:
-        check_matched(where, stage, student, type(before).model_validate(stage.teacher_model or before.model_dump()))
+        check_matched(where, stage, student, stage.teacher_model or before)
     if stage.labels == stage.logits == stage.hidden == stage.attention == 0:
         raise BadInput(f"{where}: labels, logits, hidden and attention are all 0: there is nothing to learn")
 

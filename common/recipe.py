@@ -311,6 +311,18 @@ class Cluster(Stage):
                                    description="patterns of canonical names of what is clustered")
 
 
+class Student(Section):
+    """What a student's [model] has otherwise than its teacher's; what is not given is the same."""
+
+    layers: PositiveInt | None = None
+    width: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    kv_heads: Count | None = None
+    hidden: Count | Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
+    channels: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
+    blocks: PositiveInt | None = None
+
+
 class Distil(Stage):
     """Distillation into a student (Hinton et al. 2015; hidden states and attention as in Jiao et al. 2020, "TinyBERT").
 
@@ -321,10 +333,10 @@ class Distil(Stage):
 
     kind: Literal["distil"]
     teacher: str = Field("", description="a run of either backend; empty: the model that the stage before has left")
-    teacher_model: dict[str, int | float | bool | str | tuple] = Field({}, description="the teacher's [model]; read from "
-                                                                       "its run")
-    student: dict[str, int | float | bool | str | tuple] = Field({}, description="what the student's [model] has "
-                                                                 "otherwise; empty: self-distillation")
+    teacher_model: Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")] | None = Field(
+        None, description="its [model], which its run says")
+    student: Student = Field(Student(), description="what the student's [model] has otherwise; empty: "
+                                                    "self-distillation")
     learning_rate: NonNegative = Field(1e-3, description="at the first of them")
     temperature: Positive = 2.0
     labels: NonNegative = Field(0.5, description="weight of the labels' cross-entropy")

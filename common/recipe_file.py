@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from common.errors import BadInput
-from common.recipe import Margin, Recipe, Section
+from common.recipe import AnyStage, Margin, Recipe, Section
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_LINES = 1 << 20, 8, 20  # bytes, levels of nesting, lines of one error
@@ -225,16 +225,18 @@ def _explained(error, values, origins, file):
     """One line for one of pydantic's errors."""
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     place = error["loc"]
-    if place[:1] == ("model",) and place[1:2] and place[1] in FAMILIES:  # the union's own step
-        place = ("model", *place[2:])
+    at = len(STAGED) + 1 if place[:len(STAGED)] == STAGED else 1
+    family, choice = ("kind", STAGES) if at > 1 else ("family", FAMILIES)
+    if place[:1] in (("model",), STAGED[:1]) and place[at:at + 1] and place[at] in choice:  # the union's own step
+        place = (*place[:at], *place[at + 1:])
     if kind == "value_error":  # about several keys: blame where the ones it names came from
         message = str(context["error"])
         named = {origins.get(tuple(key.split("."))) for key in re.findall(r"\b[a-z]+\.[a-z_0-9]+", message)} - {None}
         return f"{', '.join(sorted(named)) or file}: {message}"
     if kind == "union_tag_not_found" or (kind == "missing" and place == ("model",)):
-        return f"{_origin(('model',), origins) or file}: model.family: missing; expected {_one_of(FAMILIES)}"
+        return f"{_origin(place, origins) or file}: {dotted((*place, family))}: missing; expected {_one_of(choice)}"
     if kind == "union_tag_invalid":
-        place, value, choices = ("model", "family"), value.get("family"), list(FAMILIES)
+        place, value, choices = (*place, family), value.get(family), list(choice)
     elif kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
     else:
@@ -264,6 +266,9 @@ def _better_key(place, values):
     family = str(model.get("family")) if isinstance(model, dict) else ""
     members = FAMILIES.get(family, Section).model_fields
     known = [key for key in KEYS if key[0] != "model" or len(key) == 1 or key[1] in members]
+    if place[:len(STAGED)] == STAGED and len(place) > len(STAGED) + 1:
+        stage = values["compress"]["stages"][place[len(STAGED)]]
+        known = [(*place[:-1], key) for key in STAGES[stage["kind"]].model_fields]
     beside = {key[-1]: dotted(key) for key in known if key[:-1] == place[:-1]}
     anywhere = {key[-1]: dotted(key) for key in reversed(known)}
     word = str(place[-1])[:80]
@@ -298,7 +303,7 @@ def _toml(value):
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items() if item is not None) + "}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -311,6 +316,9 @@ def _tables():
 
 
 TABLES, FAMILIES = _tables()
+STAGED = ("compress", "stages")  # a list of tables of several kinds
+STAGES = {typing.get_args(c.model_fields["kind"].annotation)[0]: c
+          for c in typing.get_args(typing.get_args(AnyStage)[0])}
 KEYS = [(name,) for name in Recipe.model_fields]
 KEYS += [(table, key) for table, kind in TABLES.items() for key in kind.model_fields]
 KEYS += [("compare", "margin", key) for key in Margin.model_fields]

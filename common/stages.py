@@ -12,7 +12,7 @@ from common.compress import (
 )
 from common.data import held_out_batches, open_dataset, training_batches
 from common.loop import run_training
-from common.parameters import parameters
+from common.parameters import is_trained, parameters, stream
 from common.recipe import micro_batch
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
@@ -38,9 +38,19 @@ def calibrated(room, recipe, dataset, tensors):
 
 def train_stage(room, recipe, run_dir, start, overwrite=False, probe=None, progress=True):
     """Trains a stage's recipe from the tensors in file `start` into a run; see `common.loop.run_training`."""
-    begun = {"tensors": load_tensors(start), "step": 0, "origin": {"path": str(start)}, "metrics": b""}
+    tensors = load_tensors(start)
+    if probe and probe.dither:
+        tensors = {name: dithered(name, x, recipe.seed, probe.dither) for name, x in tensors.items()}
+    begun = {"tensors": tensors, "step": 0, "origin": {"path": str(start)}, "metrics": b""}
     return run_training(room.compressing, recipe, run_dir, overwrite=overwrite, probe=probe, progress=progress,
                         begun=begun)
+
+
+def dithered(name, x, seed, dither):
+    """A trained tensor of the model changed as a twin's first weights are; zeros stay, and so does all else."""
+    if not is_trained(name.removeprefix("weights/")) or name.endswith("_centroids"):
+        return x
+    return (x * (1 + stream(seed, name, "dither").uniform(-dither, dither, x.shape))).astype(x.dtype)
 
 
 def finish_stage(recipe, start, final, path):
@@ -50,8 +60,7 @@ def finish_stage(recipe, start, final, path):
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     left = stripped(recipe, load_tensors(final))
     save_tensors(path, left)
-    before = {name: x for name, x in load_tensors(start).items()}
-    before = {name.removeprefix("weights/"): x for name, x in before.items()}
+    before = {name.removeprefix("weights/"): x for name, x in load_tensors(start).items()}
     return {"summary": summary(left), "verified": verified(recipe, tree, before, left)}
 
 

@@ -17,11 +17,12 @@ from common.loop import Probe, run_training
 from common.measure import measure_data, measure_device, measure_sketch, measure_start, measure_steps
 from common.recipe import Recipe
 from common.run import plain
+from common.stages import held_out_losses, make_start, quanta, stage_masks, train_stage
 from common.trace import contract, first_step, optimizer_steps, step_taps
 
 CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, optimizer_steps, measure_start, measure_steps,
-    measure_sketch, measure_data, measure_device)}
+    measure_sketch, measure_data, measure_device, make_start, train_stage, stage_masks, quanta, held_out_losses)}
 
 
 def serve(room, changes, own):
@@ -67,5 +68,6 @@ def answer(room, own, call, arguments):
     recipe = Recipe.model_validate(arguments.pop("recipe"))
     if "probe" in arguments:
         arguments["probe"] = Probe(**arguments["probe"])
-    paths = {name: Path(arguments.pop(name)) for name in ("path", "run_dir", "teacher") if name in arguments}
+    given = ("path", "run_dir", "teacher", "left", "start")
+    paths = {name: Path(arguments.pop(name)) for name in given if name in arguments}
     return CALLS[call](room, recipe, **paths, **arguments)

@@ -1,0 +1,337 @@
+"""Compresses a trained model stage by stage, in one backend or in both, and says what it has cost and whether the
+backends agree on it.
+
+Each stage of a comparison starts, in both backends, from what Keras has left of the stage before: one file. So what
+differs is this stage's own doing, and masks can be asked for bit by bit.
+"""
+
+import numpy as np
+
+from benchmarks import ladder
+from benchmarks.compare import MARKER, prepare, require
+from benchmarks.compression_files import add_files
+from benchmarks.compression_report import write_compression
+from benchmarks.outcome import equivalence
+from benchmarks.output import tell
+from benchmarks.workers import ROOMS, each, open_workers
+from common.canonical import model_of
+from common.compress import active, check_stages, dense_recipe, mask_updates, resolved, stage_recipe, stripped, summary
+from common.data import open_dataset
+from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
+from common.loop import twin_of
+from common.recipe import positions
+from common.recipe_file import dumps
+from common.run import read_metrics, read_run, what_differs, write_json
+from common.stages import finish_stage
+from common.tensors import load_tensors, save_tensors
+
+SCHEMA_VERSION = 1
+FINAL = "trace/final.safetensors"
+PAIRED = 0.05  # level of the paired test
+EXTRAS = {"keras": {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu"},
+          "jax": {"jax": "jax", "flax": "jax"}}
+
+
+def compress(recipe, run, out, backend, *, overwrite=False):
+    """Compresses the model of a run stage by stage with one backend; writes compression.json and a report into `out`
+    and returns the exit code. A compression of the same recipe that was cut short goes on.
+
+    Args:
+      recipe: the recipe with stages.
+      run: the directory of the trained run, of either backend.
+      out: the directory.
+      backend: "keras" or "jax".
+    Raises: BadInput before anything is compiled or written.
+    """
+    info = read_run(run)
+    if info["state"] != "finished":
+        raise BadInput(f"run {run}: is {info['state']}, and only a finished one is compressed; train it to its end")
+    recipe, dataset, teachers = ready(recipe, EXTRAS[backend])
+    trained, weights = model_of(run)
+    if (trained.model, trained.data) != (recipe.model, recipe.data):
+        raise BadInput(f"run {run}: of another model or data than the recipe to compress it by "
+                       f"({what_differs(run, recipe)}); take its own recipe with [compress]")
+    prepare_stages(out, recipe, overwrite, teachers)
+    save_tensors(left_path(out, backend, "dense"), weights)
+    rows = [row(backend, "dense", weights, info["final"])]
+    with open_workers(rooms={backend: ROOMS[backend]}) as workers:
+        worker = workers[backend]
+        for number, described, label in stages(recipe):
+            make_start(worker, described, out, label, left_path(out, backend, before(recipe, number)))
+            final = train(worker, described, out, label)
+            rows.append(finished(described, out, backend, label, final))
+    return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None})
+
+
+def compare_compression(recipe, out, *, overwrite=False):
+    """Trains a recipe and its stages with both backends; writes compression.json and a report into `out` and returns
+    the exit code: 0 the backends agree on every mask, quantum and trajectory, 1 they do not, 3 it stays open.
+
+    Raises: BadInput before anything is compiled or written.
+    """
+    recipe, dataset, teachers = ready(recipe, EXTRAS["keras"] | EXTRAS["jax"])
+    prepare_stages(out, recipe, overwrite, teachers)
+    rows, rungs = [], []
+    with open_workers() as workers:
+        tell("both", f"dense: {recipe.train.steps} steps of training")
+        finals = each(workers, lambda worker: train_dense(worker, recipe, out))
+        for backend in ROOMS:
+            left = stripped(dense_recipe(recipe), load_tensors(run_path(out, backend, "dense") / FINAL))
+            save_tensors(left_path(out, backend, "dense"), left)
+            rows.append(row(backend, "dense", left, finals[backend]))
+        for number, described, label in stages(recipe):
+            make_start(workers["keras"], described, out, label, left_path(out, "keras", before(recipe, number)))
+            finals = each(workers, lambda worker: train(worker, described, out, label, twins=True))  # noqa: B023
+            made = {b: finished(described, out, b, label, finals[b]) for b in ROOMS}
+            found = judge_stage(described, out, label, workers)
+            for backend in ROOMS:
+                rows.append(made[backend] | found["columns"])
+            rungs += found["rungs"]
+            for rung in found["rungs"]:
+                tell("both", f"{label}: {rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
+                             f"{rung['worst']:.2g} of {rung['bound']:.2g}")
+    return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs)})
+
+
+def ready(recipe, packages):
+    """(the recipe with its teachers' models read, its dataset, its teachers by stage). Raises BadInput where a stage
+    cannot do what it says, MissingEnvironment where a package is missing."""
+    if not recipe.compress.stages:
+        raise BadInput(f"recipe {recipe.name}: compress.stages is empty: there is nothing to do")
+    require(packages)
+    recipe, teachers = resolved(recipe, model_of)
+    dataset = open_dataset(recipe)
+    check_stages(recipe, dataset)
+    return recipe, dataset, teachers
+
+
+def prepare_stages(out, recipe, overwrite, teachers):
+    """An output directory of this recipe, where what an earlier start has finished stays; with the teachers in it."""
+    if not ((out / MARKER).is_file() and (out / MARKER).read_text() == recipe.hash and not overwrite
+            and not (out / "compression.json").exists()):
+        prepare(out, recipe, overwrite)
+    for number, tensors in teachers.items():
+        save_tensors(teacher_path(out, label_of(recipe, number)), tensors)
+
+
+def ended(recipe, dataset, out, found):
+    """Measures the files that ship, writes compression.json and the report, and returns the exit code."""
+    tell("files", "converting and measuring what ships")
+    add_files(recipe, out, found["rows"])
+    found |= {"schema_version": SCHEMA_VERSION, "recipe": {"name": recipe.name, "hash": recipe.hash,
+                                                           "toml": dumps(recipe)},
+              "stages": [label for _, _, label in stages(recipe)], "data": dataset.manifest}
+    found["sentence"] = sentence(found)
+    write_json(out / "compression.json", found)
+    write_compression(found, out)
+    tell("files", found["sentence"])
+    if found["agrees"] in (True, None):
+        return DID_IT
+    return INCONCLUSIVE if all(rung["agrees"] or rung.get("open") for rung in found["rungs"]) else NO
+
+
+# ---- stages
+
+def stages(recipe):
+    """(number, recipe, label) of each stage."""
+    return [(n, stage_recipe(recipe, n), label_of(recipe, n)) for n in range(len(recipe.compress.stages))]
+
+
+def label_of(recipe, number):
+    """The name of a stage in paths and tables, "dense" before the first."""
+    return f"{number + 1}-{recipe.compress.stages[number].kind}" if number >= 0 else "dense"
+
+
+def before(recipe, number):
+    return label_of(recipe, number - 1)
+
+
+def make_start(worker, recipe, out, label, left):
+    """Has a backend write what a stage starts from; its teacher is what the stage before has left, or a run."""
+    teacher = getattr(active(recipe), "teacher", "")
+    path = start_path(out, label)
+    worker.ask("make_start", recipe, path=path, left=teacher_path(out, label) if teacher else left)
+
+
+def train_dense(worker, recipe, out):
+    """Has a backend train the dense model; returns its final metrics."""
+    path = run_path(out, worker.backend, "dense")
+    if is_finished(path):
+        return read_run(path)["final"]
+    return worker.ask("run_training", dense_recipe(recipe), run_dir=path, probe={"trace": "full", "log_every": 1},
+                      progress=True)
+
+
+def train(worker, recipe, out, label, twins=False):
+    """Has a backend train a stage, and its twin too; returns the final metrics. What is finished stays."""
+    tell(worker.backend, f"{label}: {recipe.train.steps} steps")
+    stage = active(recipe)
+    traced = [update - 1 for update in mask_updates(stage)] if stage.kind == "prune" else []
+    for twin in (False, True) if twins else (False,):
+        path = run_path(out, worker.backend, label, twin)
+        apart = twin_of(recipe) if twin else {}
+        if not is_finished(path):
+            worker.ask("train_stage", recipe, run_dir=path, start=start_path(out, label), progress=True, probe={
+                "trace": "full", "traced": traced, "log_every": 1, "saved": not twin, "evaluated": not twin, **apart})
+    return read_run(run_path(out, worker.backend, label))["final"]
+
+
+def is_finished(path):
+    """Whether a run is there and done."""
+    return (path / "run.json").exists() and read_run(path)["state"] == "finished"
+
+
+def finished(recipe, out, backend, label, metrics):
+    """Writes the model that a stage has left, and returns its row."""
+    left = left_path(out, backend, label)
+    found = finish_stage(recipe, start_path(out, label), run_path(out, backend, label) / FINAL, left)
+    return row(backend, label, load_tensors(left), metrics) | {"verified": found["verified"]}
+
+
+def row(backend, stage, left, metrics):
+    """A line of the table, before its files are known."""
+    return {"backend": backend, "stage": stage, "metrics": metrics, **summary(left), "verified": [], "files": [],
+            "mask_agreement": None, "quanta_differing": None, "quanta": None, "paired": None}
+
+
+# ---- parity
+
+def judge_stage(recipe, out, label, workers):
+    """{"rungs", "columns"} of a stage that both backends have trained."""
+    stage = active(recipe)
+    states = {b: load_tensors(run_path(out, b, label) / FINAL) for b in ROOMS}
+    rungs = [contract_rung(label, states)]
+    columns = {}
+    if stage.kind == "prune":
+        rung, columns["mask_agreement"] = masks_rung(recipe, out, label, states, workers)
+        rungs.append(rung)
+    if stage.kind in ("quantize", "post_training"):
+        rung, columns["quanta"] = quanta_rung(recipe, out, label, workers)
+        columns["quanta_differing"] = columns["quanta"]["differing"]
+        rungs.append(rung)
+    if stage.kind != "post_training":
+        rungs.append(trajectory_rung(recipe, out, label))
+    rung, columns["paired"] = paired_rung(recipe, out, label, workers)
+    return {"rungs": [*rungs, rung], "columns": columns}
+
+
+def contract_rung(label, states):
+    """Equal names and shapes of everything that both states hold."""
+    one, other = ({name: x.shape for name, x in states[b].items()} for b in ROOMS)
+    differing = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    check = ladder.check(f"{len(one)} names and shapes", len(differing), 0,
+                         ", ".join(differing[:3]) or "nothing differs", "the number that differ")
+    return ladder.rung(f"{label} contract", "contract", "the same is pruned, quantised, clustered and trained", [check])
+
+
+def masks_rung(recipe, out, label, states, workers):
+    """Every mask of either run, against what the other backend makes of the same weights: bit for bit. Returns the rung
+    and the share of entries that are equal in the two runs' own masks at the end."""
+    checks = []
+    updates = mask_updates(active(recipe))
+    for owner, other in (("keras", "jax"), ("jax", "keras")):
+        run = run_path(out, owner, label)
+        for update, later in zip(updates, [*updates[1:], None], strict=True):
+            path = out / "tensors" / f"{label}-masks-{other}-of-{owner}-{update}.safetensors"
+            workers[other].ask("stage_masks", recipe, path=path, update=update,
+                               teacher=run / "trace" / f"step_{update - 1}.safetensors")
+            made = load_tensors(path)
+            after = load_tensors(run / (f"trace/step_{later - 1}.safetensors" if later else FINAL))
+            wrong = {name: int((after[f"weights/{name}_mask"] != mask).sum()) for name, mask in made.items()}
+            worst = max(wrong, key=wrong.get)
+            total = sum(mask.size for mask in made.values())
+            checks.append(ladder.check(f"{len(made)} masks of {owner}'s run, made by {other} from its weights",
+                                       sum(wrong.values()), 0, f"{worst} at update {update}, {total:,} entries",
+                                       "bitwise: the number of entries that differ"))
+    names = [name for name in states["keras"] if name.endswith("_mask")]
+    equal = sum(int((states["keras"][name] == states["jax"][name]).sum()) for name in names)
+    return (ladder.rung(f"{label} masks", "masks", "equal weights are masked alike at every update", checks),
+            equal / sum(states["keras"][name].size for name in names))
+
+
+def quanta_rung(recipe, out, label, workers):
+    """Both backends' quantisers on Keras' final weights and ranges: no value more than one quantum apart. Returns the
+    rung, and {"differing", "total", "worst"}."""
+    state = run_path(out, "keras", label) / FINAL
+    paths = {b: out / "tensors" / f"{label}-quanta-{b}.safetensors" for b in ROOMS}
+    each(workers, lambda worker: worker.ask("quanta", recipe, path=paths[worker.backend], teacher=state))
+    made, tensors = {b: load_tensors(path) for b, path in paths.items()}, load_tensors(state)
+    checks, differing, total = [], 0, 0
+    for name, keras in made["keras"].items():
+        weights = f"weights/{name}_range" in tensors
+        low, high = tensors[f"weights/{name}_range" if weights else f"weights/{name}.range"].astype(np.float64)
+        quantum = np.maximum((high - low) / (254 if weights else 255), np.finfo(np.float64).tiny)
+        apart = np.abs(keras.astype(np.float64) - made["jax"][name]) / quantum
+        count = int((keras != made["jax"][name]).sum())
+        differing, total = differing + count, total + keras.size
+        # What a value is a multiple of carries a rounding of its own: 255 quanta, each half an eps of float32 off.
+        checks.append(ladder.check("weights" if weights else "activations", float(apart.max()), 1 + 255 * 2.0**-23,
+                                   f"{name}, {count} of {keras.size:,} differ", "one quantum, and its own rounding"))
+    rung = ladder.rung(f"{label} quanta", "quanta", "equal values are quantised alike, within one quantum", checks)
+    return rung, {"differing": differing, "total": total, "worst": rung["worst"]}
+
+
+def trajectory_rung(recipe, out, label):
+    """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder."""
+    runs = {"positions": positions(recipe)}
+    for backend in ROOMS:
+        for twin in (False, True):
+            lines = read_metrics(run_path(out, backend, label, twin))
+            losses = [line["train/loss"] for line in lines if "train/loss" in line]
+            runs[f"{backend}-twin" if twin else backend] = {"loss": np.array(losses, np.float64)}
+    rung, curve = ladder.numerics_rung(runs, recipe.train.precision)
+    return rung | {"name": f"{label} P5", "horizon": curve["horizon"]}
+
+
+def paired_rung(recipe, out, label, workers):
+    """The backends' final models on the same held-out batches: the differences of their losses, tested for equivalence
+    within the recipe's margin. Returns the rung and the test."""
+    paths = {b: out / "tensors" / f"{label}-held-out-{b}.safetensors" for b in ROOMS}
+    each(workers, lambda worker: worker.ask("held_out_losses", recipe, path=paths[worker.backend],
+                                            teacher=run_path(out, worker.backend, label) / FINAL))
+    keras, jax = ({name: x for name, x in load_tensors(paths[b]).items()} for b in ROOMS)
+    # Each batch weighs as much as it holds, so that the mean of the differences is the difference of the losses.
+    share = keras["weight"] / keras["weight"].mean()
+    test = equivalence((keras["loss"] / keras["weight"] - jax["loss"] / jax["weight"]) * share,
+                       recipe.compare.margin.loss)
+    check = ladder.check("held-out loss", max(map(abs, test["interval"])), test["margin"],
+                         f"{test['answer']}: Keras - JAX = {test['mean']:+.2g} over {test['seeds']} batches",
+                         "the recipe's margin of loss")
+    rung = ladder.rung(f"{label} metric", "metric", "held-out losses within the recipe's margin", [check])
+    return rung | {"open": test["answer"] == "inconclusive"}, test
+
+
+def sentence(found):
+    """The result in words."""
+    if found["agrees"] is None:
+        return f"{len(found['rows']) - 1} stages of compression, in one backend."
+    failed = [rung for rung in found["rungs"] if not rung["agrees"]]
+    if failed:
+        return (f"Keras and JAX do not compress alike: {failed[0]['name']} parts at {failed[0]['where']}, "
+                f"{failed[0]['worst']:.2g} against a bound of {failed[0]['bound']:.2g}.")
+    said = []
+    masks = [rung for rung in found["rungs"] if rung["title"] == "masks"]
+    if masks:
+        said.append(f"{sum(len(rung['checks']) for rung in masks)} sets of masks are bitwise equal from equal weights")
+    quanta = [r["quanta"] for r in found["rows"] if r["quanta"] and r["backend"] == "jax"]
+    said += [f"{q['differing']:,} of {q['total']:,} quantised values differ, none by more than one quantum"
+             for q in quanta]
+    return f"Keras and JAX compress alike in {len(found['stages'])} stages: {'; '.join([*said, 'every rung holds'])}."
+
+
+# ---- paths
+
+def run_path(out, backend, label, twin=False):
+    return out / "runs" / f"{backend}-{label}{'-twin' * twin}"
+
+
+def start_path(out, label):
+    return out / "tensors" / f"{label}-start.safetensors"
+
+
+def left_path(out, backend, label):
+    return out / "left" / f"{backend}-{label}.safetensors"
+
+
+def teacher_path(out, label):
+    return out / "tensors" / f"{label}-teacher.safetensors"
