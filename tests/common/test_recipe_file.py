@@ -198,3 +198,13 @@ def test_paths_that_are_no_recipe_are_refused_and_a_near_name_is_offered(recipe,
     assert "a directory" in refusal(tmp_path)
     for path in ("/dev/zero", "\0", "a" * 5000, tmp_path / "a\x1b.toml"):
         assert refusal(path).isprintable()
+
+
+@pytest.mark.parametrize(("stage", "said"), [
+    ('{kind="prun"}', 'compress.stages[0].kind = "prun": expected one of "prune", .*did you mean "prune"'),
+    ("{every=7}", "compress.stages[0].kind: missing; expected one of"),
+    ('{kind="prune", evry=7}', 'did you mean "compress.stages[0].every"'),
+    ('{kind="distil", student={widht=3}}', 'did you mean "compress.stages[0].student.width"')])
+def test_a_stage_is_told_what_it_meant(stage, said):
+    with pytest.raises(BadInput, match=said.replace("[", "\\[").replace("]", "\\]")):
+        load("recipes/mlp-digits.toml", [f"compress.stages=[{stage}]"])
