@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from common.errors import BadInput
-from common.recipe import AnyStage, Margin, Recipe, Section
+from common.recipe import AnyStage, Margin, Recipe, Section, Student
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_LINES = 1 << 20, 8, 20  # bytes, levels of nesting, lines of one error
@@ -268,7 +268,8 @@ def _better_key(place, values):
     known = [key for key in KEYS if key[0] != "model" or len(key) == 1 or key[1] in members]
     if place[:len(STAGED)] == STAGED and len(place) > len(STAGED) + 1:
         stage = values["compress"]["stages"][place[len(STAGED)]]
-        known = [(*place[:-1], key) for key in STAGES[stage["kind"]].model_fields]
+        fields = (STAGES[stage["kind"]] if len(place) == len(STAGED) + 2 else Student).model_fields
+        known = [(*place[:-1], key) for key in fields]
     beside = {key[-1]: dotted(key) for key in known if key[:-1] == place[:-1]}
     anywhere = {key[-1]: dotted(key) for key in reversed(known)}
     word = str(place[-1])[:80]
