@@ -13,7 +13,6 @@ import fcntl
 import json
 import math
 import os
-import shutil
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -265,14 +264,8 @@ def _clear(path, old):
     """Empties a run's directory. `run.json` goes last and says so first, so that a crash in between stays visible."""
     write_json(path / "run.json", {**old, "state": "failed", "removing": True})
     for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "run.json"):
-        if entry.name == ".lock":
-            continue
-        if not entry.is_dir() or (local(entry) and entry.is_symlink()):
-            entry.unlink()
-        elif local(entry):
-            shutil.rmtree(entry)
-        else:
-            entry.rmtree()
+        if entry.name != ".lock":
+            remove(entry)
 
 
 def what_differs(path, recipe):

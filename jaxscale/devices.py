@@ -110,9 +110,11 @@ class Devices:
         return self.sharding(None, ROWS)
 
     def weights(self, path, shape):
-        """The sharding of the tensor at a path; stacked blocks lie as each of them does."""
+        """The sharding of the tensor at a path. Stacked blocks lie as each of them does; so do a teacher's tensors, and
+        masks and clustered weights, which have their weight's shape."""
         stacked = path.startswith("blocks.")
-        spec = self.spec(WEIGHTS, path, shape[stacked:])
+        named = re.sub(r"^teacher\.|_(mask|clustered)$", "", path)
+        spec = self.spec(WEIGHTS, named, shape[stacked:])
         return self.sharding(*([None] * stacked), *spec)
 
     def activations(self, place, shape):

@@ -1,5 +1,7 @@
 """Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from jax.experimental import multihost_utils
 from common import bits as shared_bits
 from common.data import input_specs
 from common.metrics import statistics
-from common.parameters import initial_value, is_trained, parameters
+from common.parameters import Parameter, initial_value, is_trained, parameters
 from common.recipe import master_dtype
 from common.tensors import check_tensors
 from jaxscale import bits
@@ -29,19 +31,22 @@ class State:
     optimizer: optax.OptState
     averages: dict
     graph: nnx.GraphDef = struct.field(pytree_node=False)
+    teacher: nnx.GraphDef = struct.field(pytree_node=False, default=None)  # of a stage that distils
 
 
-def new_state(recipe, dataset, devices, dither=0.0, old=None):
-    """The state before the first step: canonical first values, born where they lie on the mesh.
+def new_state(recipe, dataset, devices, dither=0.0, old=None, extra=()):
+    """The state before the first step: canonical first values, born where they lie on the mesh, and zeros for what it
+    has besides, {canonical name: shape} of `extra`.
 
     With `old`, a state of the same recipe, its graph is used again, so that steps compiled over it go on.
     """
     tree, dtype = parameters(recipe.model, dataset.classes, dataset.example_shape), master_dtype(recipe)
+    tree |= {name: Parameter(shape) for name, shape in dict(extra).items()}
     if old:
         graph, shapes = old.graph, {path: x.shape for path, x in (old.weights | old.running).items()}
     else:
         graph, variables = build(recipe, dataset.classes, dataset.example_shape)
-        shapes = {path: variable.shape for path, variable in variables.items()}
+        shapes = {path: variable.shape for path, variable in variables.items()} | dict(extra)
 
     def initial(name):
         return initial_value(name, tree[name], recipe.seed, dtype, dither)
@@ -69,21 +74,26 @@ def state_shardings(state, devices):
     return jax.tree_util.tree_map_with_path(lying, state)
 
 
-def make_step(recipe, state, devices):
+def make_step(recipe, state, devices, begin=None, add_up=None, move=None):
     """The compiled step: (state, number, batch, signals) to (state, metrics). An update that is not finite changes
-    nothing. `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics."""
+    nothing. `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics.
+
+    A stage of a compression has a `begin`, (recipe, state) to the state that the step goes by, an `add_up` in place of
+    `sum_gradients` and a `move` in place of `update`.
+    """
     parts = recipe.train.accumulate
 
-    def compute(state, number, batch, signals):
+    def compute(old, number, batch, signals):
         with laid_out(devices):
-            gradients, running, sums = sum_gradients(recipe, state, number, batch)
+            state = begin(recipe, old) if begin else old
+            gradients, running, sums = (add_up or sum_gradients)(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
         gradients, norm = clip(gradients, recipe.optimizer.clip_norm)
         metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
                    "gradient_norm": norm, "learning_rate": rates(recipe)(state.step), "signals": signals.sum(0)}
-        moved = update(recipe, state.replace(running=running), gradients)
-        due = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & (number == state.step)
-        return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, state), metrics
+        moved = (move or update)(recipe, state.replace(running=running), gradients)
+        due = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & (number == old.step)
+        return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, old), metrics
 
     lying = state_shardings(state, devices)
     compiled = jax.jit(compute, donate_argnums=0, out_shardings=(lying, devices.whole),
@@ -104,21 +114,14 @@ def update(recipe, state, gradients):
     return state.replace(step=state.step + 1, weights=weights, optimizer=moments, averages=averages)
 
 
-def sum_gradients(recipe, state, number, batch):
+def sum_gradients(recipe, state, number, batch, objective=None):
     """Gradients of the summed loss over the micro-batches of one update, which lie along a first axis where there are
-    several, the running statistics after it, and the sums of its statistics."""
+    several, the running statistics after it, and the sums of its statistics. `objective` is as `plain_objective`."""
     key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
 
-    def objective(weights, running, part):
-        variables = {path: nnx.Param(x) for path, x in weights.items()}
-        variables |= {path: nnx.BatchStat(x) for path, x in running.items()}
-        model = merge(state.graph, variables)
-        logits = model(model_inputs(recipe, part, key), training=True)
-        total, sums = loss_sums(recipe, logits, part)
-        return total, (running_of(model), sums)
-
     def one(running, part):
-        gradients, (running, sums) = jax.grad(objective, has_aux=True)(state.weights, running, part)
+        compute = functools.partial(objective or plain_objective, recipe, state)
+        gradients, (running, sums) = jax.grad(compute, has_aux=True)(state.weights, running, part, key)
         return running, (lay_weights(gradients), sums)
 
     if recipe.train.accumulate == 1:
@@ -134,6 +137,20 @@ def sum_gradients(recipe, state, number, batch):
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     (running, (gradients, sums)), _ = jax.lax.scan(add, (state.running, nothing), batch)
     return gradients, running, sums
+
+
+def plain_objective(recipe, state, weights, running, batch, key):
+    """The summed loss of a micro-batch in training, with (the running statistics after it, its sums)."""
+    logits, running = forward(recipe, state.graph, weights, running, model_inputs(recipe, batch, key), training=True)
+    total, sums = loss_sums(recipe, logits, batch)
+    return total, (running, sums)
+
+
+def forward(recipe, graph, weights, running, inputs, training=False):
+    """(logits, running statistics after it) of a model's graph with tensors by path."""
+    variables = {path: nnx.Param(x) for path, x in weights.items()}
+    model = merge(graph, variables | {path: nnx.BatchStat(x) for path, x in running.items()})
+    return model(inputs, training=training), running_of(model)
 
 
 def running_of(model):
@@ -166,14 +183,14 @@ def loss_sums(recipe, logits, batch):
     return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
 
 
-def make_evaluate(recipe, state, devices):
-    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any."""
+def make_evaluate(recipe, state, devices, compute_logits=None):
+    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any.
+    `compute_logits` is in place of `forward`."""
 
     def compute(state, batch):
-        variables = {path: nnx.Param(x) for path, x in (state.averages or state.weights).items()}
-        model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
+        weights, inputs = state.averages or state.weights, model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
         with laid_out(devices):
-            logits = model(model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32)))
+            logits, _ = (compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)
         return statistics(jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype))
 
     compiled = jax.jit(compute, in_shardings=(state_shardings(state, devices), devices.rows),

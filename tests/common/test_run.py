@@ -153,7 +153,7 @@ def test_a_removal_that_was_cut_short_is_not_taken_for_a_run(finished, monkeypat
     def crash(_):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runs.shutil, "rmtree", crash)
+        patch.setattr(runs, "remove", crash)
         open_run(finished, RECIPE, "jax", overwrite=True)
     assert "removal was cut short" in refusal(finished)
     open_run(finished, RECIPE, "jax", overwrite=True).close("finished")

@@ -28,7 +28,7 @@ def build(m, classes, inputs, policy, keras):
         x = relu(f"{name}.relu_2", stock.Add(dtype=policy, name=f"{name}.residual")([x, y]))
     x = stock.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
     if m.dropout:
-        x = own.SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, inputs["row"], inputs["key"])
+        x = own.SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, row=inputs["row"], key=inputs["key"])
     logits = stock.Dense(classes, dtype=policy, name="head")(x)
     wide = "float64" if policy == "float64" else "float32"
     return stock.Activation("linear", dtype=wide, name="logits")(logits)

@@ -21,21 +21,21 @@ def build(m, classes, inputs, policy, keras):
         x = stock.Reshape((length, count, m.head_width), dtype=policy, name=f"{name}.heads")(x)
         if m.positions == "learned" or name.endswith("value"):
             return x
-        return own.Rotary(length, m.rotary_base, dtype=policy, name=f"{name}.rotary")(x, inputs["positions"])
+        return own.Rotary(length, m.rotary_base, dtype=policy, name=f"{name}.rotary")(x, positions=inputs["positions"])
 
     def dropout(name, x):
         if not m.dropout:
             return x
-        return own.SharedDropout(m.dropout, dtype=policy, name=name)(x, inputs["row"], inputs["key"])
+        return own.SharedDropout(m.dropout, dtype=policy, name=name)(x, row=inputs["row"], key=inputs["key"])
 
     def attention(name, x):
         q = heads(f"{name}.query", dense(f"{name}.query", x, m.heads * m.head_width), m.heads)
         k = heads(f"{name}.key", dense(f"{name}.key", x, m.kv * m.head_width), m.kv)
         v = heads(f"{name}.value", dense(f"{name}.value", x, m.kv * m.head_width), m.kv)
-        scores = own.AttentionScores(dtype=policy, name=f"{name}.scores")(q, k)
-        masked = own.CausalMask(dtype=masters, name=f"{name}.mask")(scores, inputs.get("segments"))
+        scores = own.AttentionScores(dtype=policy, name=f"{name}.scores")(q, k=k)
+        masked = own.CausalMask(dtype=masters, name=f"{name}.mask")(scores, segments=inputs.get("segments"))
         shares = stock.Softmax(dtype=masters, name=f"{name}.shares")(masked)
-        return dense(f"{name}.output", own.AttentionMix(dtype=policy, name=f"{name}.mix")(shares, v), m.width)
+        return dense(f"{name}.output", own.AttentionMix(dtype=policy, name=f"{name}.mix")(shares, v=v), m.width)
 
     def feedforward(name, x):
         act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")

@@ -12,7 +12,7 @@ def build(m, classes, inputs, policy, keras):
         x = stock.Activation(activation(m.activation), dtype=policy, name=f"layer_{i}.activation")(x)
         if m.dropout:
             drop = layers(keras).SharedDropout(m.dropout, dtype=policy, name=f"layer_{i}.dropout")
-            x = drop(x, inputs["row"], inputs["key"])
+            x = drop(x, row=inputs["row"], key=inputs["key"])
     logits = stock.Dense(classes, dtype=policy, name="head")(x)
     wide = "float64" if policy == "float64" else "float32"
     return stock.Activation("linear", dtype=wide, name="logits")(logits)
