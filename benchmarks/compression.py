@@ -18,6 +18,7 @@ from common.canonical import model_of
 from common.compress import active, check_stages, dense_recipe, mask_updates, resolved, stage_recipe, stripped, summary
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
+from common.export import EIGHT_BITS
 from common.loop import twin_of
 from common.recipe import positions
 from common.recipe_file import dumps
@@ -80,15 +81,18 @@ def compare_compression(recipe, out, *, overwrite=False):
             save_tensors(left_path(out, backend, "dense"), left)
             rows.append(row(backend, "dense", left, finals[backend]))
         for number, described, label in stages(recipe):
-            make_start(workers["keras"], described, out, label, left_path(out, "keras", before(recipe, number)))
+            left = left_path(out, "keras", before(recipe, number))
+            make_start(workers["keras"], described, out, label, left)
             finals = each(workers, lambda worker: train(worker, described, out, label, twins=True))  # noqa: B023
             made = {b: finished(described, out, b, label, finals[b]) for b in ROOMS}
             found = judge_stage(described, out, label, workers)
+            if active(described).kind == "distil" and described.train.precision != "float64":
+                found["rungs"].append(semantics(described, out, label, left, workers))
             for backend in ROOMS:
                 rows.append(made[backend] | found["columns"])
             rungs += found["rungs"]
             for rung in found["rungs"]:
-                tell("both", f"{label}: {rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
+                tell("both", f"{rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
                              f"{rung['worst']:.2g} of {rung['bound']:.2g}")
     return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs)})
 
@@ -116,8 +120,10 @@ def prepare_stages(out, recipe, overwrite, teachers):
 
 def ended(recipe, dataset, out, found):
     """Measures the files that ship, writes compression.json and the report, and returns the exit code."""
-    tell("files", "converting and measuring what ships")
-    add_files(recipe, out, found["rows"])
+    add_files(recipe, out, found["rows"], lambda row: model_of_row(recipe, out, row))
+    name = "loss" if recipe.model.family == "decoder" else "accuracy"
+    for row in found["rows"]:
+        row |= {"metric": row["metrics"][name], "metric_name": name}
     found |= {"schema_version": SCHEMA_VERSION, "recipe": {"name": recipe.name, "hash": recipe.hash,
                                                            "toml": dumps(recipe)},
               "stages": [label for _, _, label in stages(recipe)], "data": dataset.manifest}
@@ -128,6 +134,16 @@ def ended(recipe, dataset, out, found):
     if found["agrees"] in (True, None):
         return DID_IT
     return INCONCLUSIVE if all(rung["agrees"] or rung.get("open") for rung in found["rungs"]) else NO
+
+
+def model_of_row(recipe, out, row):
+    """(the recipe of a row's model, the file of its tensors): of a stage that quantises its whole state."""
+    for _, described, label in stages(recipe):
+        if label == row["stage"] and active(described).kind in EIGHT_BITS:
+            return described, run_path(out, row["backend"], label) / FINAL
+        if label == row["stage"]:
+            return dense_recipe(described), left_path(out, row["backend"], label)
+    return dense_recipe(recipe), left_path(out, row["backend"], "dense")
 
 
 # ---- stages
@@ -273,14 +289,38 @@ def quanta_rung(recipe, out, label, workers):
 
 def trajectory_rung(recipe, out, label):
     """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder."""
+    rung, curve = ladder.numerics_rung(losses_of(recipe, out, label), recipe.train.precision)
+    return rung | {"name": f"{label} P5", "horizon": curve["horizon"]}
+
+
+def semantics(recipe, out, label, left, workers):
+    """Trains a stage's first steps in float64 too: as P4 of the ladder, of the losses."""
+    wide, label = recipe.with_values(train={"precision": "float64"}), f"{label}-float64"
+    steps = min(recipe.train.steps, recipe.compare.float64_steps)
+    make_start(workers["keras"], wide, out, label, left)
+
+    def trained(worker):
+        for twin in (False, True):
+            worker.ask("train_stage", wide, run_dir=run_path(out, worker.backend, label, twin), overwrite=True,
+                       start=start_path(out, label), probe={"log_every": 1, "stop": steps, "saved": False,
+                                                            "evaluated": False, **(twin_of(wide) if twin else {})})
+
+    each(workers, trained)
+    curve = ladder.loss_curve(losses_of(wide, out, label), "float64", factor=8)
+    check = ladder.loss_check("float64", curve)
+    return ladder.rung(f"{label} P4", "semantics", "equal losses step by step in float64", [check])
+
+
+def losses_of(recipe, out, label):
+    """{run: {"loss": float64 (steps,)}} of both backends and their twins, and "positions", which a loss is the mean
+    of."""
     runs = {"positions": positions(recipe)}
     for backend in ROOMS:
         for twin in (False, True):
             lines = read_metrics(run_path(out, backend, label, twin))
             losses = [line["train/loss"] for line in lines if "train/loss" in line]
             runs[f"{backend}-twin" if twin else backend] = {"loss": np.array(losses, np.float64)}
-    rung, curve = ladder.numerics_rung(runs, recipe.train.precision)
-    return rung | {"name": f"{label} P5", "horizon": curve["horizon"]}
+    return runs
 
 
 def paired_rung(recipe, out, label, workers):

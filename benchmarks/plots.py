@@ -48,6 +48,17 @@ def sig(value, digits=2):
     return f"{mantissa}e{exponent}".replace("-", "−", 1 if value < 0 else 0)
 
 
+def size(count):
+    """A number of bytes as a person writes it: 812 B, 45.6 kB, 1.23 MB."""
+    count = as_float(count)
+    if not math.isfinite(count):
+        return "–"
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= 0.9995 * of:
+            return f"{sig(count / of, 3)} {unit}"
+    return f"{count:.0f} B"
+
+
 def as_float(value):
     """A float of what JSON holds in a number's place; null, which stands for NaN and infinities, becomes NaN."""
     try:
@@ -113,14 +124,15 @@ def ladder(width, rungs):
         finite = 0 < value < math.inf
         x = math.log10(value) if finite else low if value == 0 else high
         note = sig(value) if finite else "exact" if value == 0 else "not finite" if math.isnan(value) else "not exact"
-        colour, marker = (GOOD, "o") if rung.get("agrees") else (BAD, "X")
+        failed = (MUTED, "s") if rung.get("conclusive") is False else (BAD, "X")
+        colour, marker = (GOOD, "o") if rung.get("agrees") else failed
         axes.plot(x, row, marker, color=colour, markersize=6, markerfacecolor="none" if value == 0 else colour)
         axes.text(1.03, row, note, transform=axes.get_yaxis_transform(), va="center", color=colour)
     step = max(1, math.ceil((high - low) / (6 if width > NARROW else 4)))
     ticks = [t for t in range(low + 1, high) if t % step == 0]
     axes.set_xticks(ticks, [_power(t) for t in ticks])
     names = [textwrap.shorten(f"{r.get('name', '')} {r.get('title', '')}", 24, placeholder="…") for r in rungs]
-    axes.set_yticks(range(len(rungs)), map(_literal, names))
+    axes.set_yticks(range(len(rungs)), map(literal, names))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -135,7 +147,7 @@ def checks(width, rows):
     low, high = _decades(np.concatenate([observed, bounds]))
     zero, lost = low - 1, high + 1  # where an exact zero stands, and what is not finite
     at, agrees = np.arange(len(rows)), np.array([bool(r.get("agrees")) for r in rows])
-    x, bars = np.where(np.isfinite(observed), _log(observed, zero), lost), _log(bounds, zero)
+    x, bars = np.where(np.isfinite(observed), decades_of(observed, zero), lost), decades_of(bounds, zero)
     figure = Figure((width, 0.85 + (0.23 if wide else 0.35) * len(rows)))
     axes = figure.add_subplot(xlim=(zero - 0.4, lost + 0.4), ylim=(len(rows) - 0.4, -0.6 if wide else -0.9))
     axes.hlines(at, x, bars, color=MUTED, linewidth=0.7)
@@ -163,7 +175,7 @@ def _check_names(rows, most):
     """Where each check looked, and what it compared where they do not all compare the same."""
     alike = len({r.get("what") for r in rows}) == 1
     names = [str(r.get("where")) if alike else f"{r.get('where')}, {r.get('what')}" for r in rows]
-    return [_literal(n if len(n) <= most else f"{n[:most // 3]}…{n[-2 * most // 3 + 1:]}") for n in names]
+    return [literal(n if len(n) <= most else f"{n[:most // 3]}…{n[-2 * most // 3 + 1:]}") for n in names]
 
 
 def convergence(width, curve, sides):
@@ -175,7 +187,7 @@ def convergence(width, curve, sides):
     top, under = figure.subplots(2, sharex=True, height_ratios=(1, 1.15))
     looks = ({"color": FIRST, "linewidth": 3, "alpha": 0.55}, {"color": SECOND, "linestyle": (0, (3, 1.5))})
     for (side, label), look in zip(sides.items(), looks, strict=True):
-        top.plot(steps, _finite(data[side]), label=_literal(textwrap.shorten(label, 36, placeholder="…")), **look)
+        top.plot(steps, _finite(data[side]), label=literal(textwrap.shorten(label, 36, placeholder="…")), **look)
     short = sum(map(len, sides.values())) < (60 if width == WIDE else 16)
     top.set_title("Training loss", pad=5 if short else 30)
     top.legend(loc="lower right" if short else "lower left", bbox_to_anchor=(1 if short else 0, 1),
@@ -183,12 +195,12 @@ def convergence(width, curve, sides):
 
     low, high = _decades(np.concatenate([difference, data["envelope"], data["bound"]]))
     zero = low - 0.5 * max(1, (high - low) / 5)
-    envelope, bound = _log(data["envelope"], zero), _log(data["bound"], zero)
+    envelope, bound = decades_of(data["envelope"], zero), decades_of(data["bound"], zero)
     under.fill_between(steps, zero, envelope, color=BAND, alpha=0.45, linewidth=0, label="twin envelope")
     under.plot(steps, bound, color=INK, linestyle="--", linewidth=1.1, label="bound")
-    under.plot(steps, _log(difference, math.nan), color=MUTED, linewidth=0.5)
+    under.plot(steps, decades_of(difference, math.nan), color=MUTED, linewidth=0.5)
     lost, above, judged = ~np.isfinite(difference), difference > data["bound"], steps < horizon(curve)
-    heights = _log(difference, math.nan)
+    heights = decades_of(difference, math.nan)
     _dots(under, steps, np.where(judged & ~above, heights, np.nan), GOOD, "difference")
     _dashes(under, steps[difference == 0], zero, 0.025 * (high - zero), GOOD)
     if (above & judged & ~lost).any():
@@ -255,7 +267,7 @@ def step_times(width, performance, sides):
                   color=INK, linewidth=3, solid_capstyle="butt")
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.set_title(_literal(textwrap.shorten(sides[side], 48, placeholder="…")), pad=2)
+        axes.set_title(literal(textwrap.shorten(sides[side], 48, placeholder="…")), pad=2)
     rows[-1].set_xlabel("milliseconds a step")
     return figure
 
@@ -276,9 +288,9 @@ def where_time_goes(width, performance, sides):
     names = sorted({p for s in spent.values() for p in parts(s)}, key=lambda p: [*PARTS, p].index(p))
     keys = [(Patch(facecolor=MUTED, alpha=alpha), Patch(facecolor="none", edgecolor=INK, linewidth=0.6, hatch=hatch))
             for hatch, alpha in (PARTS.get(p, OTHER) for p in names)]
-    axes.legend(keys, [_literal(p.replace("_", " ")) for p in names], loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
+    axes.legend(keys, [literal(p.replace("_", " ")) for p in names], loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
                 handlelength=1.4, columnspacing=1.1, fontsize=7.5)
-    labels = [_literal(textwrap.fill(textwrap.shorten(sides[side], 40, placeholder="…"), 16)) for side in spent]
+    labels = [literal(textwrap.fill(textwrap.shorten(sides[side], 40, placeholder="…"), 16)) for side in spent]
     axes.set_yticks(range(len(spent)), labels)
     axes.set_ylim(len(spent) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -318,8 +330,8 @@ def _finite(values):
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _log(values, zero):
-    """Decades, an exact zero at `zero`, what is not finite as a gap."""
+def decades_of(values, zero):
+    """Powers of ten, an exact zero at `zero`, what is not finite as a gap."""
     good = np.isfinite(values) & (values > 0)
     return np.where(good, np.log10(np.where(good, values, 1)), np.where(values == 0, zero, np.nan))
 
@@ -331,7 +343,7 @@ def _decades(values):
     return low, max(high, low + 1)
 
 
-def _literal(text):
+def literal(text):
     """Text that matplotlib takes for no formula."""
     return text.replace("$", r"\$")
 

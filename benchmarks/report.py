@@ -31,26 +31,28 @@ def write_report(verdict: dict, out: Path) -> None:
     A verdict's "sides", {key: label}, name what was compared where it is not Keras and JAX; its curves, performance,
     metrics, versions and devices then have these keys. The first side is the one whose key sorts first.
     """
-    _write("report", _view(_sorted(verdict)), out)
+    write("report", _view(ordered(verdict)), out)
 
 
 def write_audit(found: dict, out: Path) -> None:
     """Write audit.html and audit.md into `out` from what audit.json says; equal audits give equal bytes."""
-    _write("audit", _audit_view(_sorted(found)), out)
+    write("audit", _audit_view(ordered(found)), out)
 
 
-def _write(name, view, out):
-    for file in (f"{name}.html", f"{name}.md"):
-        write_text(out / file, _environment(file).get_template(f"{file}.j2").render(view))
+def write(name, view, out, template=""):
+    """Writes `name`.html and `name`.md into `out`; their templates are called alike, or `template`."""
+    for kind in ("html", "md"):
+        text = _environment(kind).get_template(f"{template or name}.{kind}.j2").render(view)
+        write_text(out / f"{name}.{kind}", text)
 
 
-def _sorted(value):
+def ordered(value):
     """What the JSON of a value says, its keys in one order."""
     return json.loads(json.dumps(plain(value), sort_keys=True))
 
 
-def _environment(name):
-    html = name.endswith(".html")
+def _environment(kind):
+    html = kind == "html"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=html,
         undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -77,16 +79,13 @@ def _view(verdict):
     timed = any(plots.positive(side.get("step_ms")).size for side in performance.values())
     spent = any(side.get("seconds") for side in performance.values())
     tensors = verdict.get("tensors") or []
-    embedded, kept = _embedded(verdict)
     return {
-        "v": verdict, "sides": [*sides.values()], "quotient": _quotient(sides),
+        "v": verdict, "quotient": _quotient(sides),
         "who": "runs" if verdict.get("sides") else "backends",
         "facts": _facts(verdict),
-        "rungs": [_rung(i, rung) for i, rung in enumerate(rungs)], "first_failed": _first_failed(rungs),
-        "ladder": _figure("ladder", report_words.ladder_words(rungs, verdict.get("skipped") or []), plots.ladder, rungs)
-        if rungs else None,
-        "curves": [(precision, _figure(f"loss-{i}", report_words.curve_words(precision, curve, sides),
-                                       plots.convergence, curve, sides))
+        **climbed(rungs, verdict.get("skipped") or []), "first_failed": _first_failed(rungs),
+        "curves": [(precision, drawn(f"loss-{i}", report_words.curve_words(precision, curve, sides),
+                                     plots.convergence, curve, sides))
                    for i, (precision, curve) in enumerate(curves)],
         "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1} for t in tensors[:WORST_TENSORS]],
         "meshes": _meshes(verdict.get("meshes") or {}),
@@ -97,18 +96,35 @@ def _view(verdict):
         "swap": _swap(verdict.get("swap") or {}),
         "mfu": " and ".join(sorted({s["mfu_convention"] for s in performance.values() if s.get("mfu_convention")})),
         "performance_rows": _performance_rows(performance, sides),
-        "step_times": _figure("steps", report_words.step_words(performance, sides), plots.step_times, performance,
-                              sides) if timed else None,
-        "time": _figure("time", report_words.time_words(performance, sides), plots.where_time_goes, performance,
-                        sides) if spent else None,
+        "step_times": drawn("steps", report_words.step_words(performance, sides), plots.step_times, performance,
+                            sides) if timed else None,
+        "time": drawn("time", report_words.time_words(performance, sides), plots.where_time_goes, performance,
+                      sides) if spent else None,
         "held_out": _held_out(_by_side(verdict.get("held_out"), sides), sides),
-        "versions": _versions(_by_side(verdict.get("versions"), sides), sides),
-        "devices": [", ".join((verdict.get("devices") or {}).get(side) or ["–"]) for side in sides]
-        if verdict.get("devices") else None,
-        "data": _short(verdict["data"], 20) if verdict.get("data") else None,
+        **reproduced("verdict", verdict, sides),
         "terms": report_words.TERMS, "failures": report_words.FAILURES, "null": report_words.NULL,
-        "embedded": htmlsafe_json_dumps(embedded, sort_keys=True, allow_nan=False), "kept": kept,
     }
+
+
+def climbed(rungs, skipped=()):
+    """What ladder.html.j2 and ladder.md.j2 show of the rungs."""
+    words = report_words.ladder_words(rungs, skipped) if rungs else None
+    return {"rungs": [_rung(i, rung) for i, rung in enumerate(rungs)],
+            "ladder": drawn("ladder", words, plots.ladder, rungs) if rungs else None}
+
+
+def reproduced(result, found, sides):
+    """What reproduce.html.j2 and reproduce.md.j2 show of `found`, the content of RESULT.json.
+
+    Its versions and devices have the keys of `sides`, {key: label}.
+    """
+    small, kept = _embedded(found)
+    return {"result": result, "sides": [*sides.values()],
+            "versions": _versions(_by_side(found.get("versions"), sides), sides),
+            "devices": [", ".join((found.get("devices") or {}).get(side) or ["–"]) for side in sides]
+            if found.get("devices") else None,
+            "data": _short(found["data"], 20) if found.get("data") else None,
+            "embedded": htmlsafe_json_dumps(small, sort_keys=True, allow_nan=False), "kept": kept}
 
 
 def _sides(verdict):
@@ -127,7 +143,8 @@ def _quotient(sides):
     return " / ".join(sides.values()) if short else "first / second"
 
 
-def _figure(name, words, draw, *args):
+def drawn(name, words, draw, *args):
+    """A figure of `plots` and what it shows in words, as templates take it."""
     wide, narrow = plots.svg(name, draw, *args)
     return {"words": words, "wide": Markup(wide), "narrow": Markup(narrow)}
 
@@ -153,7 +170,7 @@ def _rung(index, rung):
     checks = sorted(rung.get("checks") or [], key=lambda c: (bool(c.get("agrees")), -severity(c)))
     figure = None
     if len(checks) > 1 and any(as_float(c.get("bound")) > 0 for c in checks):
-        figure = _figure(f"checks-{index}", report_words.checks_words(rung, checks), plots.checks, checks)
+        figure = drawn(f"checks-{index}", report_words.checks_words(rung, checks), plots.checks, checks)
     return rung | {"checks": checks[:CHECKS], "more": max(0, len(checks) - CHECKS), "count": len(checks),
                    "figure": figure}
 
@@ -233,7 +250,7 @@ def _held_out(metrics, sides):
 
 def _versions(versions, sides):
     values = [versions.get(side) or {} for side in sides]
-    return [(name, *(v.get(name, "–") for v in values)) for name in sorted({*values[0], *values[1]})]
+    return [(name, *(v.get(name, "–") for v in values)) for name in sorted(set().union(*values))]
 
 
 # ---- the audit ----

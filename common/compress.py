@@ -183,6 +183,9 @@ def check_pattern(where, stage, tree):
         if stage.pattern == "4x4" and len(shape) != 2:
             raise BadInput(f'{where}: pattern "4x4" is of kernels of two axes, but {name} has shape {shape}; leave it '
                            "out of names")
+        if stage.pattern == "4x4" and min(shape) <= BLOCK:  # TF-MOT drops an axis of one block, and fails
+            raise BadInput(f'{where}: pattern "4x4" needs axes longer than {BLOCK}, but {name} has shape {shape}; '
+                           "leave it out of names")
 
 
 def check_student(where, recipe, number):

@@ -60,14 +60,18 @@ def finish_stage(recipe, start, final, path):
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     left = stripped(recipe, load_tensors(final))
     save_tensors(path, left)
-    before = {name.removeprefix("weights/"): x for name, x in load_tensors(start).items()}
-    return {"summary": summary(left), "verified": verified(recipe, tree, before, left)}
+    return {"summary": summary(left), "verified": verified(recipe, tree, weights_in(start), left)}
+
+
+def weights_in(state):
+    """{name: array} of a state's file, without the optimizer's slots."""
+    return {name.removeprefix("weights/"): x for name, x in load_tensors(state).items() if name.startswith("weights/")}
 
 
 def stage_masks(room, recipe, path, teacher, update):
     """Writes the masks that this backend makes at an update from the weights in the state file `teacher` to the
     safetensors file `path`."""
-    tensors = {name.removeprefix("weights/"): x for name, x in load_tensors(teacher).items()}
+    tensors = weights_in(teacher)
     with room.numerics(recipe):
         save_tensors(path, room.make_masks(active(recipe), update, tensors))
 
@@ -76,15 +80,12 @@ def quanta(room, recipe, path, teacher):
     """Writes what this backend's quantiser makes of values under ranges to the safetensors file `path`: for each
     X_range and P.range of the state file `teacher`, of X, and of values that fill P's range and exceed it by a
     tenth."""
-    tensors = {name.removeprefix("weights/"): x for name, x in load_tensors(teacher).items()}
-    found = {}
+    tensors, found = weights_in(teacher), {}
     with room.numerics(recipe):
         for name, (low, high) in ((name, x) for name, x in tensors.items() if name.endswith("range")):
-            owner = name.removesuffix("_range")
-            weights = owner in tensors
+            weights, owner = name.endswith("_range"), name[:-len("_range")]  # or ".range"
             values = tensors[owner] * tensors.get(f"{owner}_mask", 1) if weights else spread(low, high)
-            found[owner if weights else name.removesuffix(".range")] = room.fake_quantise(
-                values.astype(np.float32), low, high, weights)
+            found[owner] = room.fake_quantise(values.astype(np.float32), low, high, weights)
     save_tensors(path, found)
 
 

@@ -1,0 +1,54 @@
+"""The files that compressed models ship as: LiteRT of every row of a compression, measured side by side."""
+
+import importlib.util
+
+from benchmarks.output import tell
+from benchmarks.workers import ROOMS, open_workers
+from common.compress import active
+from common.export import EIGHT_BITS
+from common.shipping import BATCHES
+
+ROWS = 256  # held-out rows that a file's own metrics are of, at most
+NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
+
+
+def add_files(recipe, out, rows, described):
+    """Converts the model of every row to LiteRT, in floating point, and what was quantised in 8 bits, measures the
+    files, and enters them into the rows, with the row's own "bytes", "latency_ms", "metric" and "metric_name".
+
+    Args:
+      recipe: the compression's.
+      out: its directory.
+      rows: as `benchmarks.compression.row` makes them.
+      described: (row) to (the recipe of its model, the file of its tensors), as `common.shipping.ship` takes them.
+    """
+    lacks = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    if lacks:
+        for row in rows:
+            row["files"] = [{"format": "litert-float", "reason": f"{lacks[0]} is not installed"}]
+        return
+    with open_workers(rooms={"keras": ROOMS["keras"]}) as workers:
+        worker, files = workers["keras"], []
+        for row in rows:
+            stage, tensors = described(row)
+            eight = stage.compress.stages and active(stage).kind in EIGHT_BITS
+            name = "litert-int8" if eight else "litert-float"
+            tell("files", f"{row['backend']} {row['stage']}: {name}")
+            file = {"format": name, "reason": None, "paths": {}}
+            for batch in BATCHES:
+                path = out / "files" / f"{row['backend']}-{row['stage']}-{name}-{batch}.tflite"
+                made = worker.ask("ship", recipe=stage, tensors=tensors, path=path, name=name, batch=batch)
+                file["paths"][batch] = path
+                file = made | file
+            file["metrics"] = worker.ask("file_metrics", recipe=stage, path=file["paths"][BATCHES[-1]], name=name,
+                                         rows=ROWS)
+            file["rows"] = file["metrics"].pop("rows")
+            row["files"] = [file]
+            files.append(file)
+        tell("files", f"latencies of {len(files)} files, in turns")
+        for file, found in zip(files, worker.ask("latencies", recipe=recipe, files=files), strict=True):
+            file["latency"] = found
+            file["path"] = file.pop("paths")[BATCHES[0]].relative_to(out).as_posix()
+    for row in rows:
+        row["bytes"] = row["files"][0]["bytes"]
+        row["latency_ms"] = row["files"][0]["latency"][0]["median_ms"]
