@@ -15,20 +15,34 @@ from benchmarks.outcome import equivalence
 from benchmarks.output import tell
 from benchmarks.workers import ROOMS, each, open_workers
 from common.canonical import model_of
-from common.compress import active, check_stages, dense_recipe, mask_updates, resolved, stage_recipe, stripped, summary
+from common.compress import (
+    active,
+    alone_recipe,
+    check_stages,
+    dense_recipe,
+    mask_updates,
+    resolved,
+    stage_recipe,
+    stripped,
+    summary,
+)
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.export import EIGHT_BITS
 from common.loop import twin_of
 from common.recipe import positions
 from common.recipe_file import dumps
-from common.run import read_metrics, read_run, what_differs, write_json
+from common.run import read_metrics, read_run, what_differs, write_bytes, write_json
 from common.stages import finish_stage
 from common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 FINAL = "trace/final.safetensors"
-PAIRED = 0.05  # level of the paired test
+LIMITS = ["one seed",
+          "latencies are of LiteRT on this machine's CPU, measured in turns: compare them with each other, not with a "
+          "phone's or an accelerator's",
+          "a file's own metric is of 256 held-out rows at most, each row of text as one document",
+          "in a comparison every stage starts, in both backends, from what Keras has left of the stage before"]
 EXTRAS = {"keras": {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu"},
           "jax": {"jax": "jax", "flax": "jax"}}
 
@@ -61,6 +75,8 @@ def compress(recipe, run, out, backend, *, overwrite=False):
             make_start(worker, described, out, label, left_path(out, backend, before(recipe, number)))
             final = train(worker, described, out, label)
             rows.append(finished(described, out, backend, label, final))
+            if active(described).kind == "distil":
+                rows.append(student_alone(worker, described, out, label))
     return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None})
 
 
@@ -86,10 +102,12 @@ def compare_compression(recipe, out, *, overwrite=False):
             finals = each(workers, lambda worker: train(worker, described, out, label, twins=True))  # noqa: B023
             made = {b: finished(described, out, b, label, finals[b]) for b in ROOMS}
             found = judge_stage(described, out, label, workers)
-            if active(described).kind == "distil" and described.train.precision != "float64":
+            if active(described).kind in ("prune", "cluster", "distil") and described.train.precision != "float64":
                 found["rungs"].append(semantics(described, out, label, left, workers))
-            for backend in ROOMS:
-                rows.append(made[backend] | found["columns"])
+            rows += [made[backend] | found["columns"] for backend in ROOMS]
+            if active(described).kind == "distil":
+                alone = each(workers, lambda worker: student_alone(worker, described, out, label))  # noqa: B023
+                rows += alone.values()
             rungs += found["rungs"]
             for rung in found["rungs"]:
                 tell("both", f"{rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
@@ -127,6 +145,8 @@ def ended(recipe, dataset, out, found):
     found |= {"schema_version": SCHEMA_VERSION, "recipe": {"name": recipe.name, "hash": recipe.hash,
                                                            "toml": dumps(recipe)},
               "stages": [label for _, _, label in stages(recipe)], "data": dataset.manifest}
+    found |= {"limits": LIMITS, "versions": {b: read_run(run_of(out, b, found))["versions"] for b in backends(found)},
+              "devices": {b: read_run(run_of(out, b, found))["devices"] for b in backends(found)}}
     found["sentence"] = sentence(found)
     write_json(out / "compression.json", found)
     write_compression(found, out)
@@ -136,12 +156,21 @@ def ended(recipe, dataset, out, found):
     return INCONCLUSIVE if all(rung["agrees"] or rung.get("open") for rung in found["rungs"]) else NO
 
 
+def backends(found):
+    return list(dict.fromkeys(row["backend"] for row in found["rows"]))
+
+
+def run_of(out, backend, found):
+    """The run of a backend's last stage."""
+    return run_path(out, backend, found["stages"][-1])
+
+
 def model_of_row(recipe, out, row):
     """(the recipe of a row's model, the file of its tensors): of a stage that quantises its whole state."""
     for _, described, label in stages(recipe):
         if label == row["stage"] and active(described).kind in EIGHT_BITS:
             return described, run_path(out, row["backend"], label) / FINAL
-        if label == row["stage"]:
+        if row["stage"] in (label, f"{label}-alone"):
             return dense_recipe(described), left_path(out, row["backend"], label)
     return dense_recipe(recipe), left_path(out, row["backend"], "dense")
 
@@ -176,6 +205,14 @@ def train_dense(worker, recipe, out):
         return read_run(path)["final"]
     return worker.ask("run_training", dense_recipe(recipe), run_dir=path, probe={"trace": "full", "log_every": 1},
                       progress=True)
+
+
+def student_alone(worker, recipe, out, label):
+    """Has a backend train a stage's student without its teacher too, from the same weights on the same batches;
+    returns its row."""
+    variant, alone = alone_recipe(recipe), f"{label}-alone"
+    write_bytes(start_path(out, alone), start_path(out, label).read_bytes())
+    return finished(variant, out, worker.backend, alone, train(worker, variant, out, alone))
 
 
 def train(worker, recipe, out, label, twins=False):
@@ -296,19 +333,26 @@ def trajectory_rung(recipe, out, label):
 def semantics(recipe, out, label, left, workers):
     """Trains a stage's first steps in float64 too: as P4 of the ladder, of the losses."""
     wide, label = recipe.with_values(train={"precision": "float64"}), f"{label}-float64"
-    steps = min(recipe.train.steps, recipe.compare.float64_steps)
+    made = mask_updates(active(recipe))[:2] if active(recipe).kind == "prune" else []
+    steps = min(recipe.train.steps, max(recipe.compare.float64_steps, *made, 1))
     make_start(workers["keras"], wide, out, label, left)
 
     def trained(worker):
         for twin in (False, True):
             worker.ask("train_stage", wide, run_dir=run_path(out, worker.backend, label, twin), overwrite=True,
-                       start=start_path(out, label), probe={"log_every": 1, "stop": steps, "saved": False,
-                                                            "evaluated": False, **(twin_of(wide) if twin else {})})
+                       start=start_path(out, label), probe={"trace": "full", "log_every": 1, "stop": steps,
+                       "saved": False, "evaluated": False, **(twin_of(wide) if twin else {})})
 
     each(workers, trained)
     curve = ladder.loss_curve(losses_of(wide, out, label), "float64", factor=8)
-    check = ladder.loss_check("float64", curve)
-    return ladder.rung(f"{label} P4", "semantics", "equal losses step by step in float64", [check])
+    checks = [ladder.loss_check("float64", curve)]
+    keras, jax = (load_tensors(run_path(out, b, label) / FINAL) for b in ROOMS)
+    masks = [name for name in keras if name.endswith("_mask")]
+    if masks:
+        differing = sum(int((keras[name] != jax[name]).sum()) for name in masks)
+        checks.append(ladder.check("float64 masks", differing, 0, f"of either's own weights after {steps} steps",
+                                   "bitwise: the number of entries that differ"))
+    return ladder.rung(f"{label} P4", "semantics", "equal losses and masks step by step in float64", checks)
 
 
 def losses_of(recipe, out, label):
@@ -344,7 +388,11 @@ def paired_rung(recipe, out, label, workers):
 def sentence(found):
     """The result in words."""
     if found["agrees"] is None:
-        return f"{len(found['rows']) - 1} stages of compression, in one backend."
+        first, last = found["rows"][0], found["rows"][-1]
+        ships = (f", in a file of {last['bytes']:,} bytes against {first['bytes']:,}" if last.get("bytes") else "")
+        return (f"{', '.join(found['stages'])}: {last['metric_name']} {last['metric']:.4g} against "
+                f"{first['metric']:.4g} of the dense model, {100 * last['kept']:.3g} % of its weights "
+                f"kept{ships}{''.join(f'; {told}' for told in students(found))}.")
     failed = [rung for rung in found["rungs"] if not rung["agrees"]]
     if failed:
         return (f"Keras and JAX do not compress alike: {failed[0]['name']} parts at {failed[0]['where']}, "
@@ -356,7 +404,18 @@ def sentence(found):
     quanta = [r["quanta"] for r in found["rows"] if r["quanta"] and r["backend"] == "jax"]
     said += [f"{q['differing']:,} of {q['total']:,} quantised values differ, none by more than one quantum"
              for q in quanta]
-    return f"Keras and JAX compress alike in {len(found['stages'])} stages: {'; '.join([*said, 'every rung holds'])}."
+    told = "; ".join([*said, *students(found), "every rung holds"])
+    return f"Keras and JAX compress alike in {len(found['stages'])} stages: {told}."
+
+
+def students(found):
+    """What a teacher was worth to each student, in words."""
+    at, told = {(row["backend"], row["stage"]): row for row in found["rows"]}, []
+    for (backend, stage), row in at.items():
+        if alone := at.get((backend, f"{stage}-alone")):
+            told.append(f"with its teacher the student of {stage} ends at a held-out loss of "
+                        f"{row['metrics']['loss']:.4g} in {backend}, alone at {alone['metrics']['loss']:.4g}")
+    return told
 
 
 # ---- paths

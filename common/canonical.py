@@ -85,15 +85,20 @@ def state_of(path):
 
 
 def model_of(path):
-    """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds: averaged
-    weights where there are any, and of a compression's stage what it has left."""
+    """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds."""
     state = state_of(path)
-    recipe, tensors = load(state / "recipe.toml", []), load_tensors(state / "state.safetensors")
+    recipe = load(state / "recipe.toml", [])
+    return recipe, shipped(recipe, load_tensors(state / "state.safetensors"))
+
+
+def shipped(recipe, tensors):
+    """{canonical name: array} of the model alone in the tensors of a state: averaged weights where there are any, and
+    of a compression's stage what it has left."""
     if recipe.compress.stages:
-        return recipe, stripped(recipe, tensors)
+        return stripped(recipe, tensors)
     averaged = {name.replace("ema/", "weights/", 1): x for name, x in tensors.items() if name.startswith("ema/")}
-    return recipe, {name.removeprefix("weights/"): x for name, x in (tensors | averaged).items()
-                    if name.startswith("weights/")}
+    return {name.removeprefix("weights/"): x for name, x in (tensors | averaged).items()
+            if name.startswith("weights/")}
 
 
 def copy_metrics(begun, run):

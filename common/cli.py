@@ -237,6 +237,66 @@ def convert(
     _next("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", other, "--run", "runs/next")
 
 
+@app.command(short_help="Write a run's model for other programs.")
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run with a checkpoint, or what convert made of one.")],
+    *,
+    to: Annotated[str, typer.Option(metavar="DIR", help="Where the formats and export.json go.")],
+    formats: Annotated[str, typer.Option(metavar="F,F", help="savedmodel, keras, stablehlo, litert-float, "
+                                         "litert-dynamic, litert-int8, safetensors; all that apply.")] = "",
+    overwrite: Overwrite = False,
+):
+    """Write a run's model in formats that other programs load. Each is loaded again in a process of its own, and what
+    it computes on held-out rows is held to the trainer, within a bound that export.json states.
+
+    \b
+    Exit code: 0 all agree, 1 one does not, or cannot be written, 4 one needs a package that is not installed.
+    \b
+    Examples:
+      twinscale export runs/keras --to build/export
+      twinscale export runs/jax --to build/jax --formats stablehlo,safetensors
+    """
+    import json
+
+    from common.export import check_formats, lines
+    from common.export import export as written
+    from common.run import place
+
+    path, out = place(run), place(to)
+    if "://" in to:
+        raise BadInput(f"--to {to}: TensorFlow and Keras write to a disk: export there, then copy the directory")
+    backend, names = _made_by(path), tuple(name for name in formats.split(",") if name)
+    check_formats(names, backend)
+    room = _room(ROOMS[backend]).ROOM
+    code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite)
+    for line in lines(json.loads((out / "export.json").read_text())):
+        print(line)
+    _next("predict", to, "--input", "FILE")
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Run an export on a file.")
+def predict(
+    exported: Annotated[str, typer.Argument(metavar="EXPORT", help="An export's directory, or one of its formats.")],
+    *,
+    file: Annotated[str, typer.Option("--input", metavar="FILE", help=".txt, .jsonl; .png; .npy, .npz, .safetensors")],
+    name: Annotated[str | None, typer.Option("--format", metavar="F", help="The first that agrees.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write all logits there, as safetensors.")] = None,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many to print of each.")] = 5,
+):
+    """Run an export on text, images or arrays: a JSON line for each, with the likeliest next tokens, or classes.
+
+    \b
+    Examples:
+      twinscale predict build/export --input prompt.txt
+      twinscale predict build/export --format litert-int8 --input images.npy --out logits.safetensors
+      twinscale predict build/export/model.keras --input digit.png --top 3
+    """
+    from common.predict import predict as run
+
+    run(exported, file, name, out, top)
+
+
 @app.command(short_help="Prune, quantise, cluster or distil a run's model.")
 def compress(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run of either backend.")],
@@ -373,6 +433,50 @@ def bench(
     raise typer.Exit(code or DID_IT)
 
 
+@app.command(short_help="Ask the TPU's compiler, without a TPU.")
+def preflight(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    *,
+    topology: Annotated[list[str] | None, typer.Option(metavar="T", help="A slice, such as v5e:4x4, v5e-16, v5p:2x2x2; "
+                                                       "several are compiled for one after another.")] = None,
+    slices: Annotated[int, typer.Option(metavar="N", min=1, help="Of each, joined by the data-centre network.")] = 1,
+    backend: Annotated[Literal["jax", "keras", "both"], typer.Option(help="The trainer.")] = "both",
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
+    check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
+    write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print preflight.json in place of the table.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preflight.json there.")] = False,
+    precision: Precision = None,
+):
+    """Compile a recipe's whole train step with the TPU's own compiler, without a TPU, and say whether it fits, what it
+    computes, moves and communicates, and how fast it could be at best. Write preflight.json.
+
+    \b
+    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing.
+    \b
+    Examples:
+      twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --out build/preflight
+      twinscale preflight recipes/decoder-125m.toml devices.fsdp=4 --topology v5e-16 --topology v5p:2x2x2 \\
+        --backend jax --out build/125m
+      twinscale preflight recipes/mlp-digits.toml --topology v5e:2x2 --out build/mlp --write-golden mlp.json
+      twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
+    """
+    from common.recipe_file import load
+    from common.run import place
+
+    described = load(recipe, _overrides(overrides, precision))
+    backends = ("jax", "keras") if backend == "both" else (backend,)
+    code = _room("benchmarks.preflight").preflight(
+        described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
+        write_golden=write_golden, as_json=json, overwrite=overwrite)
+    parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
+    again = ["train", "--backend", backends[0], "--run", "runs/tpu"] if code == DID_IT else [
+        "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
+    _next(again[0], recipe, *(overrides or []), *parts, *_option(precision), *again[1:])
+    raise typer.Exit(code or DID_IT)
+
+
 @recipe_app.command("show", short_help="Print a whole recipe with origins.")
 def recipe_show(
     recipe: Recipe,
@@ -498,6 +602,23 @@ def _room(name):
         os.environ["KERAS_BACKEND"] = "tensorflow"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return importlib.import_module(name)
+
+
+def _made_by(path):
+    """The backend of a run, or of what `convert` has made of one."""
+    from common.run import read_run
+
+    if not (path / "index.json").exists():
+        return read_run(path)["backend"]
+    import json
+
+    try:
+        backend = json.loads((path / "index.json").read_text())["backend"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadInput(f"{path / 'index.json'}: cannot be read; convert the run again") from None
+    if backend not in ROOMS:
+        raise BadInput(f"{path / 'index.json'}: backend {backend!r} is none of {', '.join(ROOMS)}")
+    return backend
 
 
 def _only_stages(**options):

@@ -60,6 +60,13 @@ def model_after(recipe, number):
     return type(recipe.model).model_validate(values)
 
 
+def alone_recipe(recipe):
+    """A stage's recipe whose student learns from the labels alone: what its teacher has to be better than."""
+    stages = [dict(values) for values in recipe.model_dump()["compress"]["stages"]]
+    stages[-1] |= {"labels": 1.0, "logits": 0.0, "hidden": 0.0, "attention": 0.0}
+    return recipe.with_values(compress={"stages": stages}, name=f"{recipe.name[:58]}-alone")
+
+
 def active(recipe):
     """The stage that a stage's recipe trains."""
     return recipe.compress.stages[-1]
@@ -164,8 +171,11 @@ def check_stages(recipe, dataset):
                                f"{'pruned' if stage.kind == 'prune' else 'clustered'}: kernels and tables alone can")
         if stage.kind == "prune":
             check_pattern(where, stage, tree)
-        if stage.kind in ("quantize", "post_training", "prune", "cluster") and recipe.train.precision != "float32":
-            raise BadInput(f'{where}: TF-MOT computes it in float32 alone; set train.precision="float32"')
+        if stage.kind in ("quantize", "post_training") and recipe.train.precision != "float32":
+            raise BadInput(f'{where}: TensorFlow quantises in float32 alone; set train.precision="float32"')
+        if stage.kind in ("prune", "cluster") and recipe.train.precision == "bfloat16":
+            raise BadInput(f'{where}: masks and centroids of bfloat16 models are not known here; set '
+                           'train.precision="float32"')
         if stage.kind in ("quantize", "post_training") and number + 1 < len(recipe.compress.stages):
             raise BadInput(f"{where}: what is quantised is not compressed further: make it the last stage")
         if stage.kind == "distil":
@@ -340,7 +350,7 @@ def stripped(recipe, tensors):
         elif f"{name}_centroids" in found:
             x = nearest(x * found.get(f"{name}_mask", 1), found[f"{name}_centroids"])
         elif f"{name}_mask" in found:
-            x = x * found[f"{name}_mask"]
+            x = np.where(found[f"{name}_mask"] != 0, x, np.zeros_like(x))  # a product would leave zeros of both signs
         left[name] = x
     return left
 

@@ -174,6 +174,11 @@ def is_decayed(name):
     return name.endswith((".kernel", ".embedding"))
 
 
+def longest_sum(tree):
+    """Values that one output of the tree's largest kernel adds up."""
+    return max(math.prod(p.shape[:-1]) for name, p in tree.items() if name.endswith(".kernel"))
+
+
 def trained_size(tree):
     """Number of trained values, N in the scaling laws (embeddings included)."""
     return sum(math.prod(p.shape) for name, p in tree.items() if is_trained(name))

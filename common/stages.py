@@ -1,18 +1,14 @@
 """Runs the stages of a compression: what each starts from is written once, as a file, so that both backends begin with
 equal bits."""
 
+import math
+
 import numpy as np
 
-from common.compress import (
-    active,
-    first_tensors,
-    stripped,
-    summary,
-    verified,
-)
+from common.compress import active, first_tensors, stripped, summary, verified
 from common.data import held_out_batches, open_dataset, training_batches
 from common.loop import run_training
-from common.parameters import is_trained, parameters, stream
+from common.parameters import is_trained, longest_sum, parameters, stream
 from common.recipe import micro_batch
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
@@ -40,17 +36,26 @@ def train_stage(room, recipe, run_dir, start, overwrite=False, probe=None, progr
     """Trains a stage's recipe from the tensors in file `start` into a run; see `common.loop.run_training`."""
     tensors = load_tensors(start)
     if probe and probe.dither:
-        tensors = {name: dithered(name, x, recipe.seed, probe.dither) for name, x in tensors.items()}
+        tensors = dithered(recipe, tensors, probe.dither)
     begun = {"tensors": tensors, "step": 0, "origin": {"path": str(start)}, "metrics": b""}
     return run_training(room.compressing, recipe, run_dir, overwrite=overwrite, probe=probe, progress=progress,
                         begun=begun)
 
 
-def dithered(name, x, seed, dither):
-    """A trained tensor of the model changed as a twin's first weights are; zeros stay, and so does all else."""
-    if not is_trained(name.removeprefix("weights/")) or name.endswith("_centroids"):
-        return x
-    return (x * (1 + stream(seed, name, "dither").uniform(-dither, dither, x.shape))).astype(x.dtype)
+def dithered(recipe, tensors, dither):
+    """What a twin starts from: weights changed as its first weights are, zeros kept; and the ranges of activations by
+    what a sum of as many values as the longest has rounds (Higham & Mary 2019), for 8 bits hide the change of the
+    weights."""
+    dataset = open_dataset(recipe)
+    longest = longest_sum(parameters(recipe.model, dataset.classes, dataset.example_shape))
+
+    def changed(name, x):
+        bare = name.removeprefix("weights/")
+        moves = dither * math.sqrt(longest) if bare.endswith(".range") else dither * (
+            is_trained(bare) and not bare.endswith("_centroids"))
+        return (x * (1 + stream(recipe.seed, name, "dither").uniform(-moves, moves, x.shape))).astype(x.dtype)
+
+    return {name: changed(name, x) for name, x in tensors.items()}
 
 
 def finish_stage(recipe, start, final, path):

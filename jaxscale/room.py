@@ -1,12 +1,16 @@
 """What this backend gives to `common/loop.py` and its like."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import jax
 
 from common.loop import run_training
 from common.session import Room
 from jaxscale.checkpoint import Store
+from jaxscale.compress import train as stage
+from jaxscale.compress.prune import make_masks
+from jaxscale.compress.quantize import extremes, fake_quantise
 from jaxscale.devices import agree, is_lost, open_devices
 from jaxscale.trace import (
     apply_gradients,
@@ -32,7 +36,10 @@ ROOM = Room(backend="jax", numerics=numerics, open_devices=open_devices, new_sta
             make_evaluate=make_evaluate, state_tensors=state_tensors, make_step_tensors=make_step_tensors,
             make_sketch=make_sketch, make_step_taps=make_step_taps, shared_tensors=shared_tensors,
             clip_gradients=clip_gradients, apply_gradients=apply_gradients, with_tensors=with_tensors, Store=Store,
-            agree=agree, is_lost=is_lost)
+            agree=agree, is_lost=is_lost, extremes=extremes, make_masks=make_masks, fake_quantise=fake_quantise)
+ROOM = replace(ROOM, compressing=replace(
+    ROOM, new_state=stage.new_state, make_step=stage.make_step, make_evaluate=stage.make_evaluate,
+    with_tensors=stage.with_tensors, make_step_tensors=stage.make_step_tensors))
 
 
 def train(recipe, run_dir, **options):

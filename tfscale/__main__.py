@@ -1,11 +1,35 @@
 """The room as a process that answers calls; see `common/worker.py`."""
 
+from common import shipping
 from common.worker import serve
 from tfscale.devices import hasten
 from tfscale.mutants import MUTANTS, NEUTRAL
 from tfscale.operations import implementations, measured, use_stock
 from tfscale.room import ROOM
 
+
+def ship(**arguments):
+    """See `common.shipping.ship`."""
+    from tfscale.export import write
+
+    return shipping.ship(write, **arguments)
+
+
+def file_metrics(**arguments):
+    """See `common.shipping.file_metrics`."""
+    from tfscale.predict import load
+
+    return shipping.file_metrics(load, **arguments)
+
+
+def latencies(**arguments):
+    """See `common.shipping.latencies`."""
+    from tfscale.predict import load
+
+    return shipping.latencies(load, **arguments)
+
+
 if __name__ == "__main__":
     serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "stock": use_stock,
-                                     "implementations": implementations})
+                                     "implementations": implementations, "ship": ship, "file_metrics": file_metrics,
+                                     "latencies": latencies})

@@ -1,7 +1,10 @@
 """What this backend gives to `common/loop.py` and its like."""
 
 from contextlib import nullcontext
+from dataclasses import replace
+from importlib import import_module
 
+from common.errors import MissingEnvironment
 from common.loop import run_training
 from common.session import Room
 from tfscale.checkpoint import Store
@@ -22,11 +25,29 @@ def numerics(recipe):
     return nullcontext()
 
 
+def later(name):
+    """A function of `tfscale.compress`, "FILE.FUNCTION", imported when it is called: a TPU has no TF-MOT."""
+    file, function = name.split(".")
+
+    def call(*args, **kwargs):
+        try:
+            module = import_module(f"tfscale.compress.{file}")
+        except ModuleNotFoundError as error:
+            raise MissingEnvironment(f"compression with Keras needs {error.name}: pip install tf_keras "
+                                     "tensorflow-model-optimization, or take --backend jax") from None
+        return getattr(module, function)(*args, **kwargs)
+
+    return call
+
+
 ROOM = Room(backend="keras", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
             make_evaluate=make_evaluate, state_tensors=state_tensors, make_step_tensors=make_step_tensors,
             make_sketch=make_sketch, make_step_taps=make_step_taps, shared_tensors=shared_tensors,
             clip_gradients=clip_gradients, apply_gradients=apply_gradients, with_tensors=with_tensors, Store=Store,
-            agree=agree, is_lost=is_lost)
+            agree=agree, is_lost=is_lost, extremes=later("quantize.extremes"), make_masks=later("prune.make_masks"),
+            fake_quantise=later("quantize.fake_quantise"))
+ROOM = replace(ROOM, compressing=replace(ROOM, **{name: later(f"train.{name}") for name in (
+    "new_state", "make_step", "make_evaluate", "make_step_tensors", "with_tensors")}))
 
 
 def train(recipe, run_dir, **options):

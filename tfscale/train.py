@@ -37,6 +37,11 @@ class State:
         return {name: v for name, v in self.variables.items() if is_trained(name)}
 
     @property
+    def running(self):
+        """The variables whose values `sum_gradients` carries from one micro-batch to the next."""
+        return self.model.non_trainable_variables
+
+    @property
     def step(self):
         return int(self.optimizer.iterations.numpy())
 
@@ -67,18 +72,19 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
     return State(model, optimizer, averages)
 
 
-def make_step(recipe, state, devices):
+def make_step(recipe, state, devices, gradients_of=None, move=None, stay=None):
     """The compiled step: (state, number, batch, signals) to (state, metrics), of this host's rows of the batch. An
     update that is not finite changes nothing.
 
     `signals` are a few numbers of this host, always as many; the metric "signals", float32, is their sums over the
-    hosts.
+    hosts. A stage of a compression gives functions of its own: `gradients_of` in place of `sum_gradients`, `move` of
+    (gradients, running) in place of `update` and the running statistics, `stay` of (running) where nothing is to move.
     """
 
     def replica_gradients(number, batch):
         batch = dict(batch)
         signals = tf.reduce_sum(batch.pop("signals"), 0)
-        gradients, running, sums = sum_gradients(recipe, state, number, batch)
+        gradients, running, sums = (gradients_of or sum_gradients)(recipe, state, number, batch)
         # Of one dtype, as hosts need what they add up at once.
         sums, gradients = add_up(sums | {"signals": tf.cast(signals, sums["weight"].dtype)}), add_up(gradients)
         gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
@@ -90,14 +96,14 @@ def make_step(recipe, state, devices):
 
     def replica_move(gradients, running):
         update(recipe, state, gradients)
-        for variable, value in zip(state.model.non_trainable_variables, running, strict=True):
-            variable.assign(value)
+        assign(state.running, running)
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(number, batch):
         gradients, running, metrics, due = run(devices, replica_gradients, number, batch)
         # Around the replicas: inside one, an optimizer that crosses them may stand under no condition.
-        tf.cond(first(devices, due), lambda: run(devices, replica_move, gradients, running), lambda: None)
+        tf.cond(first(devices, due), lambda: run(devices, move or replica_move, gradients, running),
+                lambda: run(devices, stay, running) if stay else None)
         return first(devices, metrics)
 
     def step(state, number, batch, signals=(0, 0, 0)):
@@ -108,6 +114,12 @@ def make_step(recipe, state, devices):
     return step
 
 
+def assign(variables, values):
+    """Puts values into variables."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
 def update(recipe, state, gradients):
     """Moves the weights, the optimizer's slots and the averages by one update of clipped gradients."""
     trained = list(state.trained.values())
@@ -116,21 +128,19 @@ def update(recipe, state, gradients):
         average(state.averages, trained, recipe.optimizer.ema)
 
 
-def sum_gradients(recipe, state, number, batch):
+def sum_gradients(recipe, state, number, batch, objective=None):
     """Gradients of the summed loss over the micro-batches of one update, the running statistics after it, and the
-    sums of its statistics."""
+    sums of its statistics. `objective` stands in place of `plain_objective`."""
     key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
-    model, trained = state.model, list(state.trained.values())
-    running = [tf.convert_to_tensor(v) for v in model.non_trainable_variables]
+    trained = list(state.trained.values())
+    running = [tf.convert_to_tensor(v) for v in state.running]
 
     def one(running, part):
         with tf.GradientTape() as tape:
-            # Stateless, so that running statistics do not move before the loss is known to be finite.
-            logits, running = model.stateless_call(model.trainable_variables, running,
-                                                   model_inputs(recipe, part, key), training=True)
-            objective, sums = loss_sums(recipe, logits, part)
+            total, running, sums = (objective or plain_objective)(recipe, state, running, part, key)
+        gradients = zip(tape.gradient(total, trained), trained, strict=True)
         # An embedding's sparse gradient may name a row twice, and the optimizer would take each alone: make it dense.
-        return running, ([tf.convert_to_tensor(g) for g in tape.gradient(objective, trained)], sums)
+        return running, ([tf.zeros_like(v) if g is None else tf.convert_to_tensor(g) for g, v in gradients], sums)
 
     if recipe.train.accumulate == 1:
         running, (gradients, sums) = one(running, batch)
@@ -150,6 +160,16 @@ def sum_gradients(recipe, state, number, batch):
         moved = tf.while_loop(lambda i, *_: i < recipe.train.accumulate, add, moved)
     _, running, (gradients, sums) = moved
     return gradients, running, sums
+
+
+def plain_objective(recipe, state, running, batch, key):
+    """The objective of one micro-batch, the running statistics after it, and the sums of its statistics."""
+    model = state.model
+    # Stateless, so that running statistics do not move before the loss is known to be finite.
+    logits, running = model.stateless_call(model.trainable_variables, running, model_inputs(recipe, batch, key),
+                                           training=True)
+    objective, sums = loss_sums(recipe, logits, batch)
+    return objective, running, sums
 
 
 def model_inputs(recipe, batch, key):
@@ -177,17 +197,19 @@ def loss_sums(recipe, logits, batch):
     return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
 
 
-def make_evaluate(recipe, state, devices):
+def make_evaluate(recipe, state, devices, compute_logits=None):
     """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any. Every host
-    passes whole batches, and computes its rows of them."""
+    passes whole batches, and computes its rows of them. `compute_logits`
+    of the model's inputs may be given."""
     trained = [v.path for v in state.trained.values()]
 
-    def replica_sums(batch):
+    def averaged(inputs):
         model, averages = state.model, dict(zip(trained, state.averages, strict=False))
         values = [averages.get(v.path, v) for v in model.trainable_variables]
-        key = tf.zeros(2, tf.uint32)
-        logits, _ = model.stateless_call(values, model.non_trainable_variables, model_inputs(recipe, batch, key),
-                                         training=False)
+        return model.stateless_call(values, model.non_trainable_variables, inputs, training=False)[0]
+
+    def replica_sums(batch):
+        logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
         return add_up(statistics(keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)))
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)

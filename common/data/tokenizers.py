@@ -5,6 +5,7 @@ Every tokenizer has one id that no text encodes to, `end`, which follows each do
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ class Tokenizer(NamedTuple):
     decode: Callable  # ids -> str; ends are dropped, broken UTF-8 becomes U+FFFD
     token_bytes: np.ndarray  # int32 (vocabulary,): bytes of text that each id stands for; 0 for `end` and unused ids
     hash: str
+    file: Path | None = None  # what describes it, in the format of the library `tokenizers`; None: bytes
 
 
 def open_tokenizer(data, content, texts):
@@ -57,7 +59,13 @@ def bpe_tokenizer(vocabulary, content, texts):
         model.save(str(folder / "tokenizer.json"))
 
     folder = cached(f"bpe-{key(1, content, vocabulary, tokenizers.__version__)}", build)
-    path = folder / "tokenizer.json"
+    return read_bpe(folder / "tokenizer.json", vocabulary)
+
+
+def read_bpe(path, vocabulary):
+    """The byte-level BPE of a file that `bpe_tokenizer` has written."""
+    import tokenizers
+
     model, end = tokenizers.Tokenizer.from_file(str(path)), vocabulary - 1
     token_bytes = np.zeros(vocabulary, np.int32)
     for token, i in model.get_vocab().items():
@@ -69,4 +77,5 @@ def bpe_tokenizer(vocabulary, content, texts):
         decode=lambda ids: model.decode([int(i) for i in ids if i != end], skip_special_tokens=False),
         token_bytes=token_bytes,
         hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+        file=path,
     )

@@ -27,7 +27,8 @@ class MLP(nnx.Module):
         self.head = Linear(inputs, classes, kinds=kinds, rngs=rngs)
 
     def __call__(self, batch, training=False):
-        x = batch["inputs"].reshape(len(batch["inputs"]), -1).astype(self.head.dtype)
+        x = batch["inputs"]
+        x = x.reshape(x.shape[0], -1).astype(self.head.dtype)
         for i in range(len(self.m.hidden)):
             name = f"layer_{i}"
             x = tap(f"{name}.activation", activation(self.m.activation)(tap(name, getattr(self, name)(x))))

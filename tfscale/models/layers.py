@@ -16,9 +16,14 @@ from common.bits import name_word
 from tfscale import bits
 
 
-@functools.cache
 def layers(keras):
-    """The layer classes for one keras module."""
+    """The layer classes for one keras module, or those that it has as `own`."""
+    return getattr(keras, "own", None) or classes(keras)
+
+
+@functools.cache
+def classes(keras):
+    """The layer classes for one keras module, made once."""
 
     class TiedEmbedding(keras.layers.Embedding):
         """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse`: (B, T, D) to logits (B, T, V)."""

@@ -1,0 +1,444 @@
+"""A run's model in formats that other programs load, each loaded again in a process of its own and held to what the
+trainer's program computes on held-out rows.
+
+    export.json      what there is, and how each was checked; see `export`
+    recipe.toml      of the run
+    tokenizer.json   of a bpe tokenizer
+    savedmodel/  model.keras  model.stablehlo  float.tflite  dynamic.tflite  int8.tflite  safetensors/
+
+Every format but safetensors takes one input, `inputs` (ids int32 (B, T), or images (B, H, W, C)), and gives `logits`;
+text is one document a row. A difference is max |a - b| / max |b|. With D for what rounding costs the trainer's own
+program on the rows that are checked, the bounds are
+
+    float             4 D, D = |in the training's precision - in float64|; at least 4 sqrt(K) eps, K values being the
+                      longest sum
+    LiteRT dynamic    D = |in 8 bits - in float32|, where a logit is within the range of the 8 bits: it rounds the same
+                      weights, and activations no more coarsely
+    LiteRT int8       D, and one step of the output's grid, from the trainer's program in 8 bits: integers may round as
+                      much otherwise as 8 bits cost, and a logit may fall on the other side of a rounding
+"""
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common import hugging_face
+from common.canonical import convert, read, shipped
+from common.checkpoints import sha256
+from common.compress import active, dense_recipe, first_tensors, stage_recipe
+from common.data import open_dataset
+from common.data.shards import open_shards
+from common.doctor import versions
+from common.errors import DID_IT, MISSING, NO, BadInput, TwinscaleError
+from common.metrics import finish, statistics
+from common.output import clear, tell
+from common.parameters import parameters
+from common.recipe_file import did_you_mean, dumps, load
+from common.run import files_below, follow_run, remove, write_json, write_text
+from common.stages import calibrated
+from common.tensors import load_tensors, save_tensors
+
+SCHEMA_VERSION = 1
+MARKER = ".export"
+CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
+FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
+QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}
+EIGHT_BITS = ("quantize", "post_training")
+TRAINER, EIGHT_BIT_TRAINER = "the trainer's program", "the trainer's program in 8 bits"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: its file or directory, the modules that write and read each backend's, and what reads it besides:
+    "ours" where our own code is needed. Formats that the same reads are loaded by one process."""
+
+    path: str
+    writers: dict
+    readers: dict
+    runtime: str
+
+
+def both(module):
+    return {"keras": module, "jax": module}
+
+
+FORMATS = {
+    "savedmodel": Format("savedmodel", {"keras": "tfscale.export"}, {"keras": "tfscale.predict"}, "tensorflow"),
+    "keras": Format("model.keras", {"keras": "tfscale.export"}, {"keras": "tfscale.predict"}, "ours"),
+    "stablehlo": Format("model.stablehlo", {"jax": "jaxscale.export"}, {"jax": "jaxscale.predict"}, "jax"),
+    "litert-float": Format("float.tflite", {"keras": "tfscale.export", "jax": "swap.flax_to_litert"},
+                           both("tfscale.predict"), "tensorflow"),
+    "litert-dynamic": Format("dynamic.tflite", {"keras": "tfscale.export", "jax": "swap.flax_to_litert"},
+                             both("tfscale.predict"), "tensorflow"),
+    "litert-int8": Format("int8.tflite", both("tfscale.export"), both("tfscale.predict"), "tensorflow"),
+    "safetensors": Format("safetensors", both("common.hugging_face"),
+                          {"keras": "tfscale.predict", "jax": "jaxscale.predict"}, "ours")}
+NEEDS = {"tfscale": ("tensorflow", "keras"), "jaxscale": ("jax", "flax"), "swap": ("jax", "flax", "tensorflow"),
+         "common": ()}
+EIGHT_BIT_NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model's builder reads of a dataset."""
+
+    classes: int
+    example_shape: tuple
+
+
+@dataclass(frozen=True)
+class Model:
+    """A recipe, the shape of its data and {canonical name: array}: what a format is written of."""
+
+    recipe: object
+    shape: Shape
+    tensors: dict
+
+
+def check_formats(names, backend):
+    """The formats that are asked for, or all that a backend has; raises BadInput for others."""
+    known = [name for name, form in FORMATS.items() if backend in form.writers]
+    for name in names:
+        if name not in FORMATS:
+            raise BadInput(f'--formats: "{name}" is no format{did_you_mean(name, FORMATS)}; known: '
+                           f'{", ".join(FORMATS)}')
+        if name not in known:
+            raise BadInput(f'--formats: "{name}" is not of {backend} runs, which have {", ".join(known)}')
+    return [name for name in known if name in names or not names]
+
+
+def export(room, exporter, path, out, formats=(), overwrite=False):
+    """Writes the model of a run, or of what `convert` has made of one, into a directory and checks it; returns the exit
+    code: 0 all agree, 1 one does not or cannot be written, 4 one needs a package that is not installed.
+
+    export.json: {"schema_version", "recipe", "recipe_hash", "backend", "stage", "step", "family", "classes",
+    "example_shape", "inputs", "tokenizer", "versions", "formats"}, each format {"format", "path", "bytes",
+    "zipped_bytes" (deflated, level 9), "sha256", "batch" ("any" or rows), "note", "operators" (LiteRT), "checked":
+    {"against", "rows", "worst", "bound", "bound_from", "agrees", "predictions" (share that is the trainer's), "loss",
+    "trainer_loss"}}, or {"format", "path": null, "reason"}.
+
+    Args:
+      room: the run's Room.
+      exporter: its module `export`.
+      path: the run's directory, or the state's.
+      out: the directory; it must be new, empty, or with `overwrite` an earlier export's.
+      formats: names of FORMATS; none: all that the backend has.
+    """
+    recipe, formats = load(path / "recipe.toml", []), check_formats(formats, room.backend)
+    dataset = open_dataset(recipe)
+    with tempfile.TemporaryDirectory() as work:
+        work = Path(work)
+        state = path
+        if not (path / "index.json").exists():
+            state = work / "state"
+            convert(room, recipe, follow_run(path), state)
+        begun = read(state, recipe)
+        model = Model(dense_recipe(recipe), Shape(dataset.classes, tuple(dataset.example_shape)),
+                      shipped(recipe, begun["tensors"]))
+        clear(out, MARKER, "export.json", overwrite, "--to")
+        write_text(out / MARKER, "")
+        write_text(out / "recipe.toml", dumps(recipe))
+        about = described(room, recipe, dataset, begun["step"], out)
+        lacks = {name: lacking(name, room.backend) for name in formats}
+        eight = None
+        if any(not lacks[name] for name in formats if name in ("litert-dynamic", "litert-int8")):
+            eight = in_eight_bits(room, recipe, dataset, begun["tensors"], model)
+        for name in formats:
+            about["formats"].append(written(room, exporter, name, lacks[name], model, eight, out, work))
+            write_json(out / "export.json", about)
+        check(room, exporter, about, dataset, model, eight, out, work)
+    write_json(out / "export.json", about)
+    if any(not row["checked"]["agrees"] for row in about["formats"] if row["path"]) or any(
+            not row["missing"] for row in about["formats"] if not row["path"]):
+        return NO
+    return MISSING if any(not row["path"] for row in about["formats"]) else DID_IT
+
+
+def described(room, recipe, dataset, step, out):
+    """export.json before anything is written."""
+    text = dataset.kind == "text"
+    tokenizer = None
+    if text:
+        opened = open_shards(recipe.data)[1]
+        tokenizer = {"kind": recipe.data.tokenizer, "vocabulary": opened.vocabulary, "sha256": opened.hash}
+        if opened.file:
+            shutil.copyfile(opened.file, out / "tokenizer.json")
+    return {"schema_version": SCHEMA_VERSION, "recipe": recipe.name, "recipe_hash": recipe.hash,
+            "backend": room.backend, "stage": active(recipe).kind if recipe.compress.stages else None, "step": step,
+            "family": recipe.model.family, "classes": dataset.classes, "example_shape": list(dataset.example_shape),
+            "inputs": "ids int32 (rows, positions), one document a row" if text else
+                      "images (rows, height, width, channels) from 0 to 1",
+            "tokenizer": tokenizer, "versions": versions(), "formats": []}
+
+
+def lacking(name, backend):
+    """The package that a format needs and that is not installed, or None."""
+    modules = FORMATS[name].writers[backend], FORMATS[name].readers[backend]
+    needs = [package for module in modules for package in NEEDS[module.split(".")[0]]]
+    needs += EIGHT_BIT_NEEDS if name == "litert-int8" else ()
+    return next((package for package in needs if importlib.util.find_spec(package) is None), None)
+
+
+# ---- what is exported
+
+def served(recipe):
+    """The recipe of a model that takes `inputs` alone: one document a row, no dropout, nothing fused."""
+    return recipe.with_values(model={"dropout": 0.0}, data={"cross_documents": True},
+                              jax={"remat": "none", "attention": "einsum"})
+
+
+def in_eight_bits(room, recipe, dataset, tensors, model):
+    """The Model of the stage that quantises: the run's own, or where it is none, 8 bits after training with the ranges
+    of a few training batches."""
+    shape = model.shape
+    if recipe.compress.stages and active(recipe).kind in EIGHT_BITS:
+        return Model(recipe, shape, bare(tensors))
+    tell("export", f"8 bits: ranges of {CALIBRATED} training batches")
+    stages = [*recipe.model_dump()["compress"]["stages"], {"kind": "post_training", "calibrate": CALIBRATED}]
+    staged = recipe.with_values(compress={"stages": stages}, train={"precision": "float32"})
+    staged = stage_recipe(staged, len(stages) - 1)
+    ranges = calibrated(room, staged, dataset, model.tensors)
+    return Model(staged, shape, bare(first_tensors(staged, dataset, model.tensors, ranges)))
+
+
+def bare(tensors):
+    """{canonical name: array} of a state's tensors, without the optimizer's slots; canonical names stay."""
+    named = {name: x for name, x in tensors.items() if name.startswith("weights/")} or tensors
+    return {name.removeprefix("weights/"): x for name, x in named.items()}
+
+
+def written(room, exporter, name, lacks, model, eight, out, work):
+    """The row of export.json of a format, written now; not yet checked."""
+    form = FORMATS[name]
+    if lacks:
+        tell("export", f"{name}: not written, for {lacks} is not installed")
+        return {"format": name, "path": None, "missing": lacks,
+                "reason": f"{lacks} is not installed; `twinscale doctor` says what brings it"}
+    what, aside = eight if name == "litert-int8" else model, out / f".{form.path}.tmp"
+    module = form.writers[room.backend]
+    try:
+        if name == "safetensors":
+            tokenizer = out / "tokenizer.json"
+            more = hugging_face.write(model.recipe, model.shape, model.tensors, aside,
+                                      tokenizer if tokenizer.exists() else None)
+        elif module == exporter.__name__:
+            with room.numerics(what.recipe):
+                more = exporter.write(name, what.recipe, what.shape, what.tensors, aside)
+        else:
+            more = ask(module, name, write_model(work / name, what), aside)
+    except Exception as error:  # a converter that cannot: the other formats may
+        if aside.exists():
+            remove(aside)
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        tell("export", f"{name}: not written: {said}")
+        return {"format": name, "path": None, "missing": None, "reason": said}
+    os.replace(aside, out / form.path)
+    files = sorted(files_below(out / form.path)) if (out / form.path).is_dir() else [out / form.path]
+    row = {"format": name, "path": form.path, "bytes": sum(file.stat().st_size for file in files),
+           "zipped_bytes": sum(len(zlib.compress(file.read_bytes(), 9)) for file in files),
+           "sha256": content(out / form.path), "batch": "any", **more, "checked": None}
+    tell("export", f"{name}: {row['bytes']:,} bytes")
+    return row
+
+
+def content(path):
+    """SHA-256 (hex) of a file, or of a directory's names and contents."""
+    if not path.is_dir():
+        return sha256(path)
+    import hashlib
+
+    lines = [f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in sorted(files_below(path))]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+# ---- a writer as a process
+
+def write_model(path, model):
+    """Writes a Model into a directory, for a process to read."""
+    save_tensors(path / "tensors.safetensors", model.tensors)
+    write_text(path / "recipe.toml", dumps(model.recipe))
+    write_json(path / "shape.json", vars(model.shape))
+    return path
+
+
+def read_model(path):
+    """The Model that `write_model` has written."""
+    shape = json.loads((path / "shape.json").read_text())
+    return Model(load(path / "recipe.toml", []), Shape(shape["classes"], tuple(shape["example_shape"])),
+                 load_tensors(path / "tensors.safetensors"))
+
+
+def ask(module, *words):
+    """What a module prints, as JSON, run as a process; raises TwinscaleError with the last that it said."""
+    done = subprocess.run([sys.executable, "-m", module, *map(str, words)], text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL, env={**os.environ, **QUIET})
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
+        raise TwinscaleError(f"{module} ended with exit code {done.returncode}: {said[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def answer(write):
+    """The process of a writer: `python -m MODULE FORMAT MODEL PATH`."""
+    name, model, path = sys.argv[1], read_model(Path(sys.argv[2])), Path(sys.argv[3])
+    print("\n" + json.dumps(write(name, model.recipe, model.shape, model.tensors, path)))
+
+
+# ---- checking
+
+def check(room, exporter, about, dataset, model, eight, out, work):
+    """Fills in "checked" of every row that was written."""
+    rows = held_out_rows(dataset)
+    save_tensors(work / "rows.safetensors", {"inputs": rows["inputs"]})
+    known = outputs(room, exporter, model, eight, rows["inputs"])
+    groups = {}
+    for row in (row for row in about["formats"] if row["path"]):
+        groups.setdefault(FORMATS[row["format"]].runtime, []).append(row["format"])
+
+    def loaded(number, names):
+        answers = work / f"answers-{number}.safetensors"
+        errors = ask("common.predict", out, work / "rows.safetensors", answers, *names)
+        return {name: TwinscaleError(errors[name]) if errors[name] else load_tensors(answers)[name] for name in names}
+
+    def tried(number, names):
+        try:
+            return loaded(number, names)
+        except (TwinscaleError, OSError, ValueError, KeyError) as error:
+            return dict.fromkeys(names, error)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = {}
+        for answers in pool.map(tried, range(len(groups)), groups.values()):
+            found |= answers
+    for row in (row for row in about["formats"] if row["path"]):
+        row["checked"] = judged(row["format"], model, eight, found[row["format"]], known, rows)
+        if row["format"] == "safetensors":
+            same = equal(hugging_face.read(model.recipe.model, out / row["path"]), model.tensors)
+            row["checked"] |= {"bitwise": same, "agrees": row["checked"]["agrees"] and same}
+        said = row["checked"]
+        tell("export", f"{row['format']}: " + (f"cannot be loaded: {said['error']}" if said["error"] else
+             f"{'agrees' if said['agrees'] else 'DOES NOT AGREE'}: worst {said['worst']:.1e}, "
+             f"bound {said['bound']:.1e}"))
+
+
+def held_out_rows(dataset):
+    """{"inputs", "labels", "weights"} of the first held-out rows, each as one document."""
+    length = dataset.example_shape[0] if dataset.kind == "text" else 1
+    count = min(len(dataset.held_out), max(FEWEST, min(MOST, POSITIONS // length)))
+    batch = dataset.held_out.take(np.arange(count))
+    return {name: batch[name] for name in ("inputs", "labels", "weights")}
+
+
+def one_document(inputs):
+    """A batch as the trainers read it, of rows of one document each."""
+    length = inputs.shape[1]
+    return {"inputs": inputs, "positions": np.broadcast_to(np.arange(length, dtype=np.int32), (len(inputs), length)),
+            "segments": np.zeros((len(inputs), length), np.int32), "row": np.arange(len(inputs), dtype=np.uint32)}
+
+
+def outputs(room, exporter, model, eight, inputs):
+    """{precision: logits} of the trainer's program: in the training's precision, float32 and float64, and where
+    anything has 8 bits, "8 bits"."""
+    def computed(what, recipe):
+        with room.numerics(recipe):
+            return exporter.logits(recipe, what.shape, what.tensors, inputs)
+
+    own = model.recipe.train.precision
+    known = {precision: computed(model, model.recipe.with_values(train={"precision": precision}))
+             for precision in dict.fromkeys((own, "float32", "float64"))}
+    return known | ({"8 bits": computed(eight, eight.recipe)} if eight else {})
+
+
+def judged(name, model, eight, found, known, rows):
+    """What "checked" says of a format whose logits are `found`, an array or the error that came instead."""
+    own = model.recipe.train.precision
+    against, bound, source = bound_of(name, model, eight, own, known)
+    said = {"against": against, "rows": len(rows["inputs"]), "worst": math.inf, "bound": bound, "bound_from": source,
+            "agrees": False, "error": None}
+    if isinstance(found, Exception):
+        return said | {"error": str(found).splitlines()[0]}
+    worst = difference(found, known["8 bits" if against == EIGHT_BIT_TRAINER else own])
+    trainer = measured(known[own], rows)
+    return said | {"worst": worst, "agrees": bool(worst <= bound < math.inf),
+                   "predictions": float((found.argmax(-1) == known[own].argmax(-1)).mean()),
+                   "loss": measured(found, rows)["loss"], "trainer_loss": trainer["loss"]}
+
+
+def bound_of(name, model, eight, own, known):
+    """(what a format is held to, how far it may be away, why)."""
+    here = "the trainer's own program on these rows"
+    if name in ("litert-dynamic", "litert-int8"):
+        low, high = map(float, eight.tensors["head.range"])
+        cost = difference(known["8 bits"], np.clip(known["float32"], low, high))
+        if name == "litert-dynamic":
+            return TRAINER, cost, f"what 8 bits cost {here}, but for logits out of their range"
+        step = (high - low) / 255 / float(np.abs(known["8 bits"]).max())
+        return EIGHT_BIT_TRAINER, cost + step, (f"what 8 bits cost {here}, but for logits out of their range, and one "
+                                                "step of the output's grid")
+    kinds = [own, "float32"] if name == "litert-float" else [own]
+    coarse = max(kinds, key=EPSILON.get)
+    noise = difference(known["float32" if coarse == "float64" else coarse], known["float64"])
+    if coarse == "float64":  # there is nothing wider here to measure it by
+        noise *= EPSILON["float64"] / EPSILON["float32"]
+    longest = longest_sum(model)
+    floor = 4 * math.sqrt(longest) * EPSILON[coarse]
+    return TRAINER, *max((4 * noise, f"4 x what {coarse} costs {here}"),
+                         (floor, f"4 sqrt({longest}) eps of {coarse}"))
+
+
+def longest_sum(model):
+    """Values that the longest sum of a forward pass adds up."""
+    recipe, shape = model.recipe, model.shape
+    tree = parameters(recipe.model, shape.classes, shape.example_shape)
+    longest = max(math.prod(p.shape[:-1]) for name, p in tree.items() if name.endswith(".kernel"))
+    return max(longest, *shape.example_shape[:1], getattr(recipe.model, "width", 0))
+
+
+def measured(logits, rows):
+    """{"loss", "accuracy"} of logits on the rows."""
+    sums = statistics(np, logits.astype(np.float64), rows["labels"], rows["weights"].astype(np.float64))
+    return finish({name: float(x) for name, x in sums.items()})
+
+
+def difference(a, b):
+    """max |a - b| / max |b| in float64; infinite where either is not finite or the shapes differ."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return math.inf
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float64).tiny))
+
+
+def equal(found, wanted):
+    """Whether tensors are the same bit for bit, by name."""
+    return found.keys() == wanted.keys() and all(
+        found[name].dtype == x.dtype and found[name].shape == x.shape and found[name].tobytes() == x.tobytes()
+        for name, x in wanted.items())
+
+
+def lines(about):
+    """The rows of export.json as a table of text, for people."""
+    table = [("format", "bytes", "deflated", "worst", "bound", "agrees", "int8 operators")]
+    for row in about["formats"]:
+        if not row["path"]:
+            table.append((row["format"], "-", "-", "-", "-", "not exported: " + row["reason"], ""))
+            continue
+        said, operators = row["checked"], row.get("operators")
+        table.append((row["format"], f"{row['bytes']:,}", f"{row['zipped_bytes']:,}",
+                      "-" if said["error"] else f"{said['worst']:.1e}", f"{said['bound']:.1e}",
+                      "yes" if said["agrees"] else "no",
+                      f"{operators['int8']} of {operators['total']}" if operators else ""))
+    widths = [max(len(line[i]) for line in table if i < 5 or line[1] != "-") for i in range(len(table[0]))]
+    return ["  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(
+        line[1:5], widths[1:5], strict=True)), *line[5:]]).rstrip() for line in table]

@@ -1,0 +1,322 @@
+"""Runs an export on a file: text, images or arrays.
+
+As a process, `python -m common.predict DIR INPUTS ANSWERS FORMAT...`, it loads formats of an export, computes their
+logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how `common/export.py` checks.
+"""
+
+import importlib
+import json
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.compress import dense_recipe
+from common.data.sources import text_of
+from common.data.tokenizers import byte_tokenizer, read_bpe
+from common.errors import BadInput, TwinscaleError
+from common.export import FORMATS, SCHEMA_VERSION, Shape, content
+from common.recipe_file import load
+from common.tensors import load_tensors, save_tensors
+
+SUFFIXES = {".keras": "keras", ".stablehlo": "stablehlo", ".tflite": "litert-float"}
+FILES = {"saved_model.pb": "savedmodel", "model.safetensors": "safetensors"}  # by which a directory is known
+TOGETHER = 64  # rows computed at once
+ARRAYS = (".npy", ".npz", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One format of an export: its name and path, and where an export.json tells, what that holds and its directory."""
+
+    name: str
+    path: Path
+    about: dict | None
+    root: Path
+
+    @property
+    def shape(self):
+        return Shape(self.about["classes"], tuple(self.about["example_shape"]))
+
+    @property
+    def recipe(self):
+        return load(self.root / "recipe.toml", [])
+
+    @property
+    def text(self):
+        return self.about["family"] == "decoder"
+
+
+def predict(path, file, name=None, out=None, top=5):
+    """Prints a JSON line for each text, image or row of a file: of text the likeliest next tokens, of images the
+    likeliest classes, each with its probability.
+
+    Args:
+      path: an export's directory, or one of its formats.
+      file: .txt or .jsonl of text, .png of an image, .npy, .npz or .safetensors of arrays.
+      name: of the format; none: the first that agrees with its trainer.
+      out: a safetensors file to write all `logits` into.
+      top: how many to print of each.
+    Raises BadInput where the export or the file is not what it should be.
+    """
+    opened = open_export(path, name)
+    rows, lengths = read_rows(Path(file), opened)
+    if out is not None and Path(out).suffix != ".safetensors":
+        raise BadInput(f"--out {out}: logits are written as safetensors: give the file that ending")
+    call = function_of(opened)
+    try:
+        logits = np.concatenate([call(rows[i:i + TOGETHER]) for i in range(0, len(rows), TOGETHER)])
+    except Exception as error:
+        raise BadInput(f"{file}: the model does not take it: {first_line(error)}") from None
+    if not np.isfinite(logits).all():
+        raise TwinscaleError(f"{opened.path}: computes logits that are not finite")
+    if out is not None:
+        save_tensors(out, {"logits": logits})
+    tokenizer = tokenizer_of(opened) if opened.about and opened.text else None
+    for number, row in enumerate(logits):
+        last = row[lengths[number] - 1] if row.ndim == 2 else row
+        chances = np.exp(last.astype(np.float64) - last.max())
+        chances /= chances.sum()
+        likeliest = np.argsort(-chances, kind="stable")[:top]
+        print(json.dumps(said(number, likeliest, chances, lengths, tokenizer)))
+
+
+def said(number, likeliest, chances, lengths, tokenizer):
+    """What is printed of one row."""
+    if lengths is None:
+        return {"row": number, "classes": [{"class": int(i), "probability": float(chances[i])} for i in likeliest]}
+    return {"row": number, "tokens": int(lengths[number]), "next": [
+        {"id": int(i), **({"text": tokenizer.decode([i]) if i != tokenizer.end else None} if tokenizer else {}),
+         "probability": float(chances[i])} for i in likeliest]}
+
+
+# ---- the export
+
+def open_export(path, name=None):
+    """The Opened format of an export's directory, or of a file or directory in it."""
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(f"{path}: no such export; `twinscale export RUN --to {path}` makes one")
+    if name is not None and name not in FORMATS:
+        raise BadInput(f'--format: "{name}" is no format; known: {", ".join(FORMATS)}')
+    if (path / "export.json").exists():
+        return of_directory(path, name)
+    for root in (path.parent, path):
+        about = about_of(root) if (root / "export.json").exists() else None
+        rows = [row for row in about["formats"] if row["path"] == path.name] if about else []
+        if rows:
+            return checked(Opened(rows[0]["format"], path, about, root), rows[0], name)
+    known = SUFFIXES.get(path.suffix) or next((form for file, form in FILES.items() if (path / file).exists()), None)
+    if known is None:
+        raise BadInput(f"{path}: neither an export (there is no export.json) nor a format of one")
+    if known == "safetensors":
+        raise BadInput(f"{path}: of safetensors alone no model is known: give the export's directory")
+    return checked(Opened(known, path, None, path.parent), None, name)
+
+
+def of_directory(path, name):
+    """The Opened format `name`, or the first that agrees, of an export's directory."""
+    about = about_of(path)
+    rows = {row["format"]: row for row in about["formats"] if row["path"]}
+    agreeing = [form for form, row in rows.items() if row["checked"] and row["checked"]["agrees"]]
+    if not rows:
+        raise BadInput(f"{path}: its export.json lists no format that was written")
+    name = name or next(iter(agreeing or rows))
+    if name not in rows:
+        reason = next((f" ({row['reason']})" for row in about["formats"] if row["format"] == name), "")
+        raise BadInput(f'--format: "{name}" was not exported to {path}{reason}; there is {", ".join(rows)}')
+    return checked(Opened(name, path / FORMATS[name].path, about, path), rows[name], name)
+
+
+def checked(opened, row, name):
+    """The same, once it is what was asked for and what export.json says."""
+    litert = opened.name.startswith("litert") and (name or "").startswith("litert") and row is None
+    if name not in (None, opened.name) and not litert:
+        raise BadInput(f'--format: {opened.path} is "{opened.name}", not "{name}"')
+    if row and (not opened.path.exists() or content(opened.path) != row["sha256"]):
+        raise BadInput(f"{opened.path}: missing, or its content is not what export.json says: export it again")
+    return opened
+
+
+def about_of(root):
+    """What export.json holds."""
+    file = root / "export.json"
+    try:
+        about = json.loads(file.read_text())
+        version = about["schema_version"]
+        whole = {"backend", "family", "classes", "example_shape", "tokenizer"} <= about.keys() and all(
+            row["format"] in FORMATS and row["path"] in (None, FORMATS[row["format"]].path) for row in about["formats"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadInput(f"{file}: cannot be read: export it again") from None
+    if version != SCHEMA_VERSION or not whole:
+        raise BadInput(f"{file}: is not one of schema_version {SCHEMA_VERSION}: export it again")
+    return about
+
+
+def function_of(opened):
+    """The function from inputs to logits, NumPy arrays both; imports what the format needs and no more."""
+    readers = FORMATS[opened.name].readers
+    backend = opened.about["backend"] if opened.about else next(iter(readers))
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    module = importlib.import_module(readers[backend])
+    known = (dense_recipe(opened.recipe), opened.shape) if opened.about else (None, None)
+    try:
+        return module.load(opened.name, opened.path, *known)
+    except TwinscaleError:
+        raise
+    except ImportError:
+        raise
+    except Exception as error:
+        raise BadInput(f'{opened.path}: cannot be loaded as "{opened.name}": {first_line(error)}') from None
+
+
+def tokenizer_of(opened):
+    """The tokenizer of an export of text."""
+    known, file = opened.about["tokenizer"], opened.root / "tokenizer.json"
+    if known["kind"] == "bytes":
+        return byte_tokenizer()
+    try:
+        tokenizer = read_bpe(file, known["vocabulary"])
+    except Exception as error:  # of the library's own kind
+        raise BadInput(f"{file}: no tokenizer can be read there: {first_line(error)}") from None
+    if tokenizer.hash != known["sha256"]:
+        raise BadInput(f"{file}: its content is not what export.json says: export it again")
+    return tokenizer
+
+
+# ---- the file
+
+def read_rows(file, opened):
+    """(inputs, the number of tokens of each row or None for images) of a file."""
+    try:
+        if file.suffix in ARRAYS:
+            return of_array(file, array_of(file), opened)
+        if not opened.about:
+            raise BadInput(f"{file}: without the export.json beside {opened.path} only arrays can be read: "
+                           f"{', '.join(ARRAYS)}")
+        if file.suffix in (".txt", ".jsonl") and opened.text:
+            return of_texts(file, opened)
+        if file.suffix == ".png" and not opened.text:
+            return image_of(file, opened.shape.example_shape), None
+    except OSError as error:
+        raise BadInput(f"--input {file}: cannot be read: {error.strerror or error}") from None
+    kinds = ((".txt", ".jsonl") if opened.text else (".png",)) + ARRAYS
+    raise BadInput(f"--input {file}: this model reads {', '.join(kinds)}")
+
+
+def of_texts(file, opened):
+    """Rows of the last tokens of each text that fit, and how many those are."""
+    data, texts = opened.recipe.data, []
+    if file.suffix == ".txt":
+        try:
+            texts.append(file.read_bytes().decode())
+        except UnicodeDecodeError as error:
+            raise BadInput(f"--input {file}: byte {error.start} is not valid UTF-8 ({error.reason})") from None
+    else:
+        with file.open("rb") as lines:
+            texts += [text_of(line, data.field, f"{file}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
+    tokenizer = tokenizer_of(opened)
+    ids = [tokenizer.encode(text) for text in texts]
+    if not ids or not all(map(len, ids)):
+        raise BadInput(f"--input {file}: {'there is no text in it' if not ids else 'one of its texts is empty'}")
+    length = opened.shape.example_shape[0]
+    if longer := sum(len(row) > length for row in ids):
+        print(f"twinscale: {longer} of {len(ids)} texts are longer than the {length} tokens that the model reads: "
+              "their last ones are taken", file=sys.stderr)
+    return filled([row[-length:] for row in ids], length, tokenizer.end)
+
+
+def filled(rows, length, end):
+    """Rows of ids (N, length), filled up with `end`, which comes too late to be seen, and their lengths (N,)."""
+    ids = np.full((len(rows), length), end, np.int32)
+    for i, row in enumerate(rows):
+        ids[i, :len(row)] = row
+    return ids, np.array([len(row) for row in rows])
+
+
+def array_of(file):
+    """The array `inputs`, or the only one, of a file; nothing is unpickled."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = load_tensors(file) if file.suffix == ".safetensors" else np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            names = list(found.keys())
+            if "inputs" not in names and len(names) != 1:
+                raise BadInput(f"--input {file}: holds {', '.join(names) or 'nothing'}: name the array `inputs`")
+            return found["inputs" if "inputs" in names else names[0]]
+    except OSError:
+        raise
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"--input {file}: no array can be read: {first_line(error)}") from None
+
+
+def of_array(file, x, opened):
+    """An array as rows of inputs, once it has their shape and values."""
+    if not opened.about:
+        return x, None if x.ndim != 2 or x.dtype.kind not in "iu" else np.full(len(x), x.shape[1])
+    shape, wanted = opened.shape, opened.shape.example_shape
+    x = x[None] if x.ndim == len(wanted) else x
+    if opened.text:
+        if x.ndim != 2 or x.dtype.kind not in "iu" or not 0 < x.shape[-1] <= wanted[0] or not len(x):
+            raise BadInput(f"--input {file}: is {x.dtype} of shape {x.shape}, but rows of 1 to {wanted[0]} ids are "
+                           "wanted")
+        if x.min() < 0 or x.max() >= shape.classes:
+            raise BadInput(f"--input {file}: ids from {x.min()} to {x.max()}, but the vocabulary has 0 to "
+                           f"{shape.classes - 1}")
+        return filled(list(x), wanted[0], shape.classes - 1)
+    if x.shape[1:] != wanted or not len(x) or (x.dtype.kind != "f" and x.dtype != np.uint8):
+        raise BadInput(f"--input {file}: is {x.dtype} of shape {x.shape}, but images of shape {wanted}, floating point "
+                       "from 0 to 1 or uint8, are wanted")
+    x = x / np.float32(255) if x.dtype == np.uint8 else x
+    if not np.isfinite(x).all():
+        raise BadInput(f"--input {file}: holds values that are not finite")
+    return (x if x.dtype == np.float64 else x.astype(np.float32)), None
+
+
+def image_of(file, wanted):
+    """One image (1, H, W, C) of a .png file, float32 from 0 to 1."""
+    from PIL import Image
+
+    modes = {1: "L", 3: "RGB"}
+    if wanted[-1] not in modes:
+        raise BadInput(f"--input {file}: the model takes {wanted[-1]} channels, which no .png has: give an array")
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            if (image.height, image.width) != wanted[:2]:
+                raise BadInput(f"--input {file}: is {image.height} x {image.width} pixels, but the model takes "
+                               f"{wanted[0]} x {wanted[1]}: resize it")
+            pixels = np.asarray(image.convert(modes[wanted[-1]]), np.float32)
+    except (SyntaxError, ValueError, Image.DecompressionBombError, Image.UnidentifiedImageError) as error:
+        raise BadInput(f"--input {file}: no image can be read: {first_line(error)}") from None
+    return (pixels / np.float32(255)).reshape(1, *wanted)
+
+
+def first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+# ---- as a process
+
+def answer(root, rows, answers, *names):
+    """Computes the logits of formats into a file; prints {format: what is wrong with it, or null}."""
+    inputs, found, errors = load_tensors(rows)["inputs"], {}, {}
+    for name in names:
+        try:
+            found[name] = function_of(open_export(root, name))(inputs)
+            errors[name] = None
+        except Exception as error:
+            errors[name] = first_line(error)
+    save_tensors(Path(answers), found)
+    print("\n" + json.dumps(errors))
+
+
+if __name__ == "__main__":
+    answer(*sys.argv[1:])

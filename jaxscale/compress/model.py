@@ -1,0 +1,20 @@
+"""The model of a stage of a compression, alone."""
+
+import jax.numpy as jnp
+
+from jaxscale.compress.distil import parted
+from jaxscale.compress.train import model_tensors, through_places
+from jaxscale.models import build
+
+
+def twin(recipe, dataset, tensors):
+    """The model of a stage's recipe with its tensors in place: a pure function from {name: array} of what
+    `common.data.input_specs` names to logits, in evaluation.
+
+    Args:
+      tensors: {canonical name: NumPy array} of the stage's state, without slots; "weights/" may stand before them.
+    """
+    graph, _ = build(recipe, dataset.classes, dataset.example_shape)
+    weights, running = parted({name.removeprefix("weights/"): jnp.asarray(x) for name, x in tensors.items()})
+    made, _ = model_tensors(recipe, weights, running, training=False)  # here, so that the function holds no mask
+    return lambda inputs: through_places(recipe, graph, made, running, inputs)[0]

@@ -1,0 +1,70 @@
+"""Magnitude pruning; its masks are those of TF-MOT, bit for bit, on any mesh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from common.compress import BLOCK, chosen, is_due, kernels, sparsity_at
+from jaxscale.compress.quantize import quotient
+
+
+def make_masks(stage, update, tensors):
+    """{name: mask}, NumPy arrays of 0 and 1, that a pruning stage makes at an update (from 1) of the kernels that it
+    chooses of {canonical name: NumPy array}."""
+    weights = {name: tensors[name] for name in chosen(stage.names, kernels(tensors))}
+    masks = jax.jit(lambda sparsity, weights: masks_of(stage, sparsity, weights))(sparsity_at(stage, update), weights)
+    return {name: np.asarray(masks[name]) for name in weights}
+
+
+def masks_due(stage, done, weights, masks):
+    """{name: mask} that holds in the update after `done` ones (traced): new ones of `weights` where some are due."""
+    updates = range(1, stage.steps + 1)
+    due = np.array([is_due(stage, update) for update in updates])
+    sparsity = np.array([sparsity_at(stage, update) for update in updates], np.float32)  # so that all round alike
+    return jax.lax.cond(jnp.asarray(due)[done], lambda: masks_of(stage, jnp.asarray(sparsity)[done], weights),
+                        lambda: masks)
+
+
+def masks_of(stage, sparsity, weights):
+    """{name: mask} of {name: weights} at a sparsity (float32)."""
+    return {name: mask_of(stage, sparsity, jnp.abs(x)).astype(x.dtype) for name, x in weights.items()}
+
+
+def mask_of(stage, sparsity, sizes):
+    """Whether each of some magnitudes is kept, bool."""
+    if stage.pattern == "2:4":
+        return largest_two(sizes)
+    if stage.pattern == "unstructured":
+        return above_threshold(sparsity, sizes)
+    kept = above_threshold(sparsity, pooled(pooled(sizes, stage.pooling).T, stage.pooling).T)
+    rows, columns = sizes.shape
+    return jnp.repeat(jnp.repeat(kept, BLOCK, 0), BLOCK, 1)[:rows, :columns]
+
+
+def above_threshold(sparsity, sizes):
+    """The largest share of 1 - sparsity, and all that equal the least of them."""
+    count = jnp.maximum(jnp.round(jnp.float32(sizes.size) * (1 - sparsity)), 1).astype(jnp.int32)
+    return sizes >= jnp.sort(sizes.reshape(-1))[sizes.size - count]
+
+
+def largest_two(sizes):
+    """The two largest of every four neighbours along the inputs, the first of equal ones."""
+    fours = jnp.moveaxis(sizes, -2, -1)
+    fours = fours.reshape(*fours.shape[:-1], -1, BLOCK)
+    first, second = jnp.moveaxis(jax.lax.top_k(fours, 2)[1], -1, 0)[..., None]
+    places = jnp.arange(BLOCK)
+    kept = (places == first) | (places == second)
+    return jnp.moveaxis(kept.reshape(*kept.shape[:-2], -1), -1, -2)
+
+
+def pooled(sizes, pooling):
+    """The average or maximum of every four rows (n, m): (ceil(n / 4), m). Where four do not divide n the padding stands
+    half before and half after, as "SAME" has it; an average leaves it out."""
+    rows = len(sizes)
+    lacking = -rows % BLOCK
+    pads = (lacking // 2, lacking - lacking // 2), (0, 0)
+    fours = jnp.pad(sizes, pads).reshape(-1, BLOCK, sizes.shape[1])
+    if pooling == "max":
+        return fours.max(1)
+    counts = np.pad(np.ones((rows, 1), np.float32), pads).reshape(-1, BLOCK, 1).sum(1)
+    return quotient(sum(fours[:, i] for i in range(BLOCK)), counts)  # in TensorFlow's order

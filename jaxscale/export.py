@@ -1,0 +1,65 @@
+"""Writes a model in JAX's format: StableHLO, through jax.export. `common/export.py` has the outline."""
+
+import jax
+import jax.numpy as jnp
+
+from common.compress import active
+from common.export import EIGHT_BITS, bare, one_document, served
+from common.recipe import master_dtype
+from common.run import write_bytes
+from jaxscale.models import build, by_path, merge
+from jaxscale.train import model_inputs
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def logits(recipe, shape, tensors, inputs):
+    """Logits (NumPy) that the trainer's own program computes in evaluation of rows of one document each.
+
+    Args:
+      recipe: with a stage that quantises, the program is that stage's.
+      shape: of the data, its `classes` and `example_shape`.
+      tensors: {canonical name: array}; of a stage that quantises all that its state has.
+      inputs: ids (B, T) or images (B, H, W, C).
+    """
+    given = model_inputs(recipe, {name: jnp.asarray(x) for name, x in one_document(inputs).items()},
+                         jnp.zeros(2, jnp.uint32))
+    if recipe.compress.stages and active(recipe).kind in EIGHT_BITS:
+        from jaxscale.compress.model import twin
+
+        state = {f"weights/{name}": x for name, x in bare(tensors).items()}
+        return jax.device_get(jax.jit(twin(recipe, shape, state))(given))
+    return jax.device_get(jax.jit(filled(recipe, shape, tensors))(given))
+
+
+def filled(recipe, shape, tensors):
+    """The model with the values of {canonical name: array}: a function from what it reads of a batch to logits."""
+    graph, variables = build(recipe, shape.classes, shape.example_shape)
+    values = {path: v.replace(jnp.asarray(by_path(path, tensors.get, recipe.model), v.dtype))
+              for path, v in variables.items()}
+    return lambda given: merge(graph, values)(given)
+
+
+def serving(recipe, shape, tensors):
+    """A function from `inputs` alone to logits."""
+    recipe = served(recipe)
+    model = filled(recipe, shape, tensors)
+
+    def call(inputs):
+        given = {"inputs": inputs}
+        if recipe.model.family == "decoder":
+            given["positions"] = jnp.broadcast_to(jnp.arange(shape.example_shape[0], dtype=jnp.int32), inputs.shape)
+        return model(given)
+
+    return call
+
+
+def write(name, recipe, shape, tensors, path):
+    """Writes the format `name` to `path`; returns what export.json says of it besides."""
+    rows, = jax.export.symbolic_shape("rows")
+    kind = jnp.int32 if recipe.model.family == "decoder" else master_dtype(recipe)
+    compiled = jax.jit(serving(recipe, shape, tensors))
+    exported = jax.export.export(compiled, platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct((rows, *shape.example_shape), kind))
+    write_bytes(path, bytes(exported.serialize()))
+    return {"note": f"for {', '.join(PLATFORMS)}"}

@@ -1,0 +1,36 @@
+"""Loads exports that JAX reads, for a process that may know no more than the file."""
+
+import jax
+import numpy as np
+from jax import export  # which jax itself does not bring
+
+from common import hugging_face
+
+
+def load(name, path, recipe=None, shape=None, threads=None):
+    """A function from inputs to logits, NumPy arrays both, of a format's file or directory.
+
+    Args:
+      name: the format.
+      recipe, shape: of the model, and its data's `classes` and `example_shape`; safetensors alone need them.
+      threads: JAX takes what there are.
+    """
+    if name == "safetensors":
+        from jaxscale.export import logits
+        from jaxscale.room import numerics
+
+        tensors = hugging_face.read(recipe.model, path)
+
+        def compute(inputs):
+            with numerics(recipe):
+                return logits(recipe, shape, tensors, inputs)
+
+        return compute
+    exported = export.deserialize(bytearray(path.read_bytes()))
+    kind = exported.in_avals[0].dtype
+
+    def call(inputs):
+        with jax.enable_x64(kind == np.float64 or exported.out_avals[0].dtype == np.float64):
+            return np.asarray(exported.call(inputs.astype(kind)))
+
+    return call

@@ -1,0 +1,201 @@
+"""The model of a stage in tf_keras, which TF-MOT takes: the same graph as Keras 3's, its layers wrapped as they are
+made."""
+
+import types
+
+import keras
+import tensorflow as tf
+import tf_keras
+from tensorflow_model_optimization.python.core.clustering.keras.clusterable_layer import ClusterableLayer
+
+from common.compress import (
+    active,
+    chosen,
+    clustered_before,
+    extra_tensors,
+    kernels,
+    per_channel,
+    pruned_before,
+    quantised_places,
+)
+from common.parameters import is_trained, parameters
+from tfscale.compress.cluster import Clustered
+from tfscale.compress.prune import Pruned, pruned
+from tfscale.compress.quantize import cluster_preserve, of_weights, quantised, quantised_images
+from tfscale.models import LEAVES, build
+from tfscale.models.layers import layers
+
+TABLES = {"kernel": "kernel", "embedding": "embeddings"}  # canonical leaves, and a layer's attributes
+
+
+def twin(recipe, dataset, tensors, batch=None):
+    """The wrapped tf_keras model of a stage's recipe, with the weights of `tensors`, {canonical name: array}, in place.
+
+    `batch` is the rows of its inputs, or None for any number; given, the model is one to convert: it computes the same
+    but for roundings, of operations that a converter knows. In evaluation it computes what the stage has made.
+    """
+    model = wrapped_model(recipe, dataset, batch)
+    for name, variable in twin_variables(recipe, dataset, model).items():
+        variable.assign(tensors[name])
+    return model
+
+
+def wrapped_model(recipe, dataset, batch=None):
+    """The wrapped tf_keras model of a stage's recipe, its weights any."""
+    return build(recipe, dataset.classes, dataset.example_shape, Wrapping(recipe, dataset, batch))
+
+
+class Wrapping:
+    """What `tfscale.models.build` takes for a keras module: tf_keras, each layer of which comes wrapped as the stage
+    wants it."""
+
+    def __init__(self, recipe, dataset, batch=None):
+        self.recipe, self.batch, self.inputs = recipe, batch, {}
+        self.tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+        stage = active(recipe)
+        self.quantises = stage.kind in ("quantize", "post_training")
+        self.places = quantised_places(recipe.model) if self.quantises else {}
+        self.pruned, self.clustered = pruned_before(recipe, self.tree), clustered_before(recipe, self.tree)
+        own = layers(tf_keras)
+        changed = {"TiedEmbedding": tied(own.TiedEmbedding)}
+        if batch:
+            changed["BatchNormalization"] = foldable(own.BatchNormalization)
+        self.layers = Wrapped(tf_keras.layers, self.wrap)
+        self.own = Wrapped(types.SimpleNamespace(**vars(own) | changed), self.wrap)
+
+    def Input(self, batch_shape, dtype, name):  # noqa: N802
+        if name != "key":  # which has no rows
+            batch_shape = (self.batch, *batch_shape[1:])
+        x = self.inputs[name] = tf_keras.Input(batch_shape=batch_shape, dtype=dtype, name=name)
+        return quantised_images(x) if name in self.places else x
+
+    def Model(self, inputs, outputs, name):  # noqa: N802
+        return tf_keras.Model(self.inputs, outputs, name=name)
+
+    def wrap(self, layer):
+        """A layer as the stage wants it."""
+        names = {f"{layer.name}.{leaf}": attribute for leaf, attribute in TABLES.items()}
+        name = next((name for name in names if name in self.tree), None)
+        stage = active(self.recipe)
+        if self.quantises:
+            tied = self.recipe.model.family == "decoder" and self.recipe.model.tied
+            place = layer.name in self.places or tied and layer.name == "logits"  # the table's head has no layer
+            weights = {names[name]: of_weights(per_channel(self.tree[name].shape), name in self.pruned,
+                                               self.clustered.get(name))} if name else {}
+            return quantised(layer, weights, place) if weights or place else layer
+        if name is None or name not in chosen(stage.names, self.tree):
+            return layer
+        if stage.kind == "prune":
+            return pruned(layer, stage)
+        return Clustered(layer, stage.clusters, name in self.pruned)
+
+
+class Wrapped:
+    """A namespace of layer classes, called to make wrapped layers."""
+
+    def __init__(self, namespace, wrap):
+        self.namespace, self.wrap = namespace, wrap
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: self.wrap(getattr(self.namespace, name)(*args, **kwargs))
+
+
+def tied(table):
+    """The class of a tied table, whose weights TF-MOT is told of."""
+
+    class Table(table, ClusterableLayer):
+        def get_prunable_weights(self):
+            return [self.embeddings]
+
+        def get_clusterable_weights(self):
+            return [("embeddings", self.embeddings)]
+
+    return Table
+
+
+def foldable(norm):
+    """The class of batch norm with one value a channel, which a converter folds into the convolution before."""
+
+    class Foldable(norm):
+        def spread(self, channels, like):
+            return channels
+
+    return Foldable
+
+
+def twin_variables(recipe, dataset, model):
+    """{canonical name: variable} of a wrapped model, in the order of the tree and of `common.compress.extra_tensors`; a
+    range is two variables in one."""
+    found = {}
+    for layer in model.layers:
+        found |= layer_variables(layer)
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    return {name: found.pop(name) for name in [*tree, *extra_tensors(recipe, dataset)]}
+
+
+def layer_variables(layer):
+    """{canonical name: variable} of one layer."""
+    inner, found = getattr(layer, "layer", layer), {}
+    for variable in layer.weights:
+        leaf = variable.name.split("/")[-1].split(":")[0]
+        if leaf in {*LEAVES, "kernel", "bias", "scale"}:
+            found[f"{inner.name}.{LEAVES.get(leaf, leaf)}"] = variable
+    name = next(iter(kernels(found)), None)
+    if isinstance(layer, Pruned):
+        found[f"{name}_mask"] = layer.pruning_vars[0][1]
+    if isinstance(layer, Clustered):
+        found[f"{name}_centroids"], = layer.cluster_centroids.values()
+        found |= {f"{name}_mask": mask for mask in layer.sparsity_masks.values()}
+    for weight, _, own in getattr(layer, "_weight_vars", ()):
+        if cluster_preserve.CLUSTER_CENTROIDS in own:
+            found |= {name: own[cluster_preserve.ORIGINAL_WEIGHTS], f"{name}_clustered": weight,
+                      f"{name}_centroids": own[cluster_preserve.CLUSTER_CENTROIDS]}
+        if cluster_preserve.SPARSITY_MASK in own:
+            found[f"{name}_mask"] = own[cluster_preserve.SPARSITY_MASK]
+        found[f"{name}_range"] = Range(own["min_var"], own["max_var"])
+    if output := getattr(layer, "_output_quantizer_vars", None):
+        found[f"{'head' if inner.name == 'logits' else inner.name}.range"] = Range(**output)
+    if images := getattr(layer, "quantizer_vars", None):
+        found["inputs.range"] = Range(**images)
+    return found
+
+
+class Range(tf.Module):
+    """The two variables of a range as one: [min, max]."""
+
+    def __init__(self, min_var, max_var):
+        super().__init__("range")
+        self.low, self.high = min_var, max_var
+
+    @property
+    def shape(self):
+        return tf.TensorShape([2]).concatenate(self.low.shape)
+
+    @property
+    def dtype(self):
+        return self.low.dtype
+
+    def numpy(self):
+        return self.__tf_tensor__().numpy()
+
+    def assign(self, value):
+        self.low.assign(value[0])
+        self.high.assign(value[1])
+
+    def __tf_tensor__(self, dtype=None, name=None):
+        return tf.stack([tf.convert_to_tensor(x) for x in (self.low, self.high)])
+
+
+class Adopted(keras.Variable):
+    """A Keras 3 variable whose value is a variable of tf_keras: what Keras 3's optimizers take."""
+
+    def __init__(self, variable, name):
+        super().__init__(lambda *_, **__: variable, variable.shape, variable.dtype, name=name)
+
+    def _initialize_with_initializer(self, initializer):
+        self._initialize(initializer())
+
+
+def adopted(variables):
+    """{canonical name: variable} with what is trained as Keras 3's."""
+    return {name: Adopted(v, name) if is_trained(name) else v for name, v in variables.items()}

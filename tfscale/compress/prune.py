@@ -1,0 +1,49 @@
+"""Magnitude pruning by TF-MOT; the semantics is written at `common.recipe.Prune`."""
+
+import tensorflow as tf
+from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_schedule, pruning_wrapper
+
+from common.compress import BLOCK, chosen, kernels
+
+
+def make_masks(stage, update, tensors):
+    """{name: mask} that a pruning stage makes at an update (from 1) of the kernels and tables it names among {canonical
+    name: array}; NumPy arrays of their shapes and dtypes."""
+    names = chosen(stage.names, kernels(tensors))
+    weights = [tf.Variable(tensors[name]) for name in names]
+    masks = [tf.Variable(tf.ones_like(weight)) for weight in weights]
+    thresholds = [tf.Variable(tf.zeros((), weight.dtype)) for weight in weights]
+    step, variables = tf.constant(update, tf.int64), list(zip(weights, masks, thresholds, strict=True))
+    pruning_impl.Pruning(lambda: step, variables, **settings(stage)).conditional_mask_update()
+    return {name: mask.numpy() for name, mask in zip(names, masks, strict=True)}
+
+
+class Pruned(pruning_wrapper.PruneLowMagnitude):
+    """TF-MOT's wrapper, which counts its calls: here it counts updates, as `updates_done()` says, for a tied table is
+    called twice, and every micro-batch calls. A mask that is made again within an update is the same."""
+
+    updates_done = None
+
+    def call(self, inputs, training=None, **kwargs):
+        if self.updates_done and training:
+            self.pruning_step.assign(tf.cast(self.updates_done(), tf.int64))
+        return super().call(inputs, training=training, **kwargs)
+
+
+def pruned(layer, stage):
+    """A layer whose kernel or table a pruning stage prunes."""
+    return Pruned(layer, dtype=layer.dtype_policy, **settings(stage))  # else it would cast float64 to float32
+
+
+def settings(stage):
+    """TF-MOT's own for a pruning stage."""
+    if stage.pattern == "2:4":  # made once, and of a half, whatever the schedule
+        schedule = pruning_schedule.ConstantSparsity(0.5, 0)
+    elif stage.schedule == "constant":
+        schedule = pruning_schedule.ConstantSparsity(stage.sparsity, stage.begin, frequency=stage.every)
+    else:
+        schedule = pruning_schedule.PolynomialDecay(stage.initial, stage.sparsity, stage.begin, stage.last,
+                                                    stage.power, stage.every)
+    return {"pruning_schedule": schedule, "block_size": (BLOCK, BLOCK) if stage.pattern == "4x4" else (1, 1),
+            "block_pooling_type": {"average": "AVG", "max": "MAX"}[stage.pooling],
+            "sparsity_m_by_n": (2, BLOCK) if stage.pattern == "2:4" else None}
