@@ -32,7 +32,7 @@ from common.export import EIGHT_BITS
 from common.loop import twin_of
 from common.recipe import positions
 from common.recipe_file import dumps
-from common.run import read_metrics, read_run, what_differs, write_bytes, write_json
+from common.run import read_metrics, read_run, what_differs, write_json
 from common.stages import finish_stage
 from common.tensors import load_tensors, save_tensors
 
@@ -211,7 +211,6 @@ def student_alone(worker, recipe, out, label):
     """Has a backend train a stage's student without its teacher too, from the same weights on the same batches;
     returns its row."""
     variant, alone = alone_recipe(recipe), f"{label}-alone"
-    write_bytes(start_path(out, alone), start_path(out, label).read_bytes())
     return finished(variant, out, worker.backend, alone, train(worker, variant, out, alone))
 
 
@@ -425,7 +424,7 @@ def run_path(out, backend, label, twin=False):
 
 
 def start_path(out, label):
-    return out / "tensors" / f"{label}-start.safetensors"
+    return out / "tensors" / f"{label.removesuffix('-alone')}-start.safetensors"
 
 
 def left_path(out, backend, label):

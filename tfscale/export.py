@@ -5,6 +5,7 @@ As a process, `python -m tfscale.export FORMAT MODEL PATH`, it writes one of a `
 
 import warnings
 from collections import Counter
+from functools import partial
 
 import keras
 import numpy as np
@@ -118,17 +119,17 @@ def rewritten(model, recipe, tensors):
     """The same model of a stage that quantises, with what LiteRT would make something else of written otherwise.
 
     Shares of attention are no softmax, whose output would have 8 bits, and their product with the values integers:
-    XNNPACK, by which LiteRT runs on CPUs, then takes the values' zero point for 0 (TensorFlow 2.21). A tied table is
-    two constants, for of one that is read in two ways LiteRT makes floating point. Batch norm broadcasts.
+    XNNPACK, by which LiteRT runs on CPUs, then takes the values' zero point for 0 (TensorFlow 2.21). Layer norms add
+    up: a mean would have 8 bits, and all values of a row its error. A tied table is two constants, for of one that is
+    read in two ways LiteRT makes floating point. Batch norm broadcasts.
     """
-    fixed = {name: fake_quantised(x, tensors[f"{name}_range"]) for name, x in left(recipe, tensors).items()
+    import tf_keras
+
+    fixed = {name: fake_quantised(x, tensors[f"{name}_range"]).numpy() for name, x in left(recipe, tensors).items()
              if name == "embedding.embedding"}
 
-    def shares(x):
-        return tf.exp(tf.nn.log_softmax(x))
-
     def table(ids_or_x, reverse=False):
-        x = fixed["embedding.embedding"].numpy()
+        x = fixed["embedding.embedding"]
         taken = fake_quantised(x.T if reverse else x, tensors["embedding.embedding_range"])
         return tf.matmul(ids_or_x, taken) if reverse else tf.gather(taken, ids_or_x)
 
@@ -136,10 +137,22 @@ def rewritten(model, recipe, tensors):
         inner = getattr(layer, "layer", layer)
         broadcast(inner)
         if inner.name.endswith(".shares"):
-            inner.call = shares
+            inner.call = lambda x: tf.exp(tf.nn.log_softmax(x))
+        if isinstance(inner, tf_keras.layers.LayerNormalization):
+            inner.call = partial(layer_norm, inner)
         if inner.name == "embedding" and recipe.model.tied:
             inner.call = table
     return model
+
+
+def layer_norm(layer, x):
+    """What a LayerNormalization of tf_keras computes."""
+    def mean(x):
+        return tf.reduce_sum(x, -1, keepdims=True) * (1 / x.shape[-1])
+
+    centred = x - mean(x)
+    y = centred * tf.math.rsqrt(mean(centred * centred) + layer.epsilon) * layer.gamma
+    return y if layer.beta is None else y + layer.beta
 
 
 def left(recipe, tensors):

@@ -1,5 +1,6 @@
 """The model of a stage of a compression, alone."""
 
+import jax
 import jax.numpy as jnp
 
 from jaxscale.compress.distil import parted
@@ -16,5 +17,6 @@ def twin(recipe, dataset, tensors):
     """
     graph, _ = build(recipe, dataset.classes, dataset.example_shape)
     weights, running = parted({name.removeprefix("weights/"): jnp.asarray(x) for name, x in tensors.items()})
-    made, _ = model_tensors(recipe, weights, running, training=False)  # here, so that the function holds no mask
+    # Made here, so that the function holds no mask.
+    made = jax.jit(lambda weights, running: model_tensors(recipe, weights, running, False)[0])(weights, running)
     return lambda inputs: through_places(recipe, graph, made, running, inputs)[0]

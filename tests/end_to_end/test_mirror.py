@@ -13,12 +13,21 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 ALONE = {
     # Under a strategy, replicas are called, summed and read by hand; jit does it all, told how each tensor lies.
     "devices.py": {"run", "add_up", "first", "rows_of", "compiler_options", "laid_out", "lay", "lay_weights",
-                   "sequence_shared", "born", "place_signals"},
+                   "sequence_shared", "born", "place_signals", "arranged", "local_devices"},
     "operations.py": {"implementations", "use_stock"},  # a Keras model has stock operations to put in place of ours
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
     "taps.py": {"tap", "scope"},  # a Keras layer's name is its place; Flax modules say theirs
     # A Flax module's running statistics, which Keras keeps in variables; and how a state lies on a mesh.
-    "train.py": {"running_of", "state_shardings"},
+    "train.py": {"running_of", "state_shardings", "forward"},
+    "trace.py": {"named_tensors"},
+    # TF-MOT wraps layers, which hold their masks and ranges as variables; here stand functions of tensors.
+    "compress/cluster.py": {"Clustered", "clustered", "with_zeros"},
+    "compress/distil.py": {"parted"},
+    "compress/model.py": {"adopted", "twin_variables", "wrapped_model"},
+    "compress/prune.py": {"Pruned", "pruned", "masks_due"},
+    "compress/quantize.py": {"of_weights", "quantised", "quantised_images", "on_grid", "quantising", "quotient",
+                             "symmetric_range"},
+    "compress/train.py": {"model_tensors", "through_places"},
     # What either framework has no stock version of, or a wrong or a slow one.
     "models/layers.py": {"layers", "gelu", "gelu_tanh", "dot_general", "Linear", "embedding", "attend", "rotary",
                          "causal_attention", "dropout"},

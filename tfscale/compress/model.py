@@ -29,7 +29,8 @@ TABLES = {"kernel": "kernel", "embedding": "embeddings"}  # canonical leaves, an
 
 
 def twin(recipe, dataset, tensors, batch=None):
-    """The wrapped tf_keras model of a stage's recipe, with the weights of `tensors`, {canonical name: array}, in place.
+    """The wrapped tf_keras model of a stage's recipe that does not distil, with the weights of `tensors`, {canonical
+    name: array}, in place.
 
     `batch` is the rows of its inputs, or None for any number; given, the model is one to convert: it computes the same
     but for roundings, of operations that a converter knows. In evaluation it computes what the stage has made.
@@ -57,9 +58,7 @@ class Wrapping:
         self.places = quantised_places(recipe.model) if self.quantises else {}
         self.pruned, self.clustered = pruned_before(recipe, self.tree), clustered_before(recipe, self.tree)
         own = layers(tf_keras)
-        changed = {"TiedEmbedding": tied(own.TiedEmbedding)}
-        if batch:
-            changed["BatchNormalization"] = foldable(own.BatchNormalization)
+        changed = {"TiedEmbedding": tied(own.TiedEmbedding), "BatchNormalization": norm(own.BatchNormalization, batch)}
         self.layers = Wrapped(tf_keras.layers, self.wrap)
         self.own = Wrapped(types.SimpleNamespace(**vars(own) | changed), self.wrap)
 
@@ -113,14 +112,20 @@ def tied(table):
     return Table
 
 
-def foldable(norm):
-    """The class of batch norm with one value a channel, which a converter folds into the convolution before."""
+def norm(stock, converted):
+    """The class of batch norm; one that is `converted` keeps to a value a channel, which a converter folds into the
+    convolution before."""
 
-    class Foldable(norm):
+    class Norm(stock):
+        def add_weight(self, *args, **kwargs):
+            # Replicas have equal running statistics: with tf_keras' choice, to read them would take all hosts.
+            return super().add_weight(*args, **kwargs | {"synchronization": tf.VariableSynchronization.AUTO,
+                                                         "aggregation": tf.VariableAggregation.NONE})
+
         def spread(self, channels, like):
-            return channels
+            return channels if converted else super().spread(channels, like)
 
-    return Foldable
+    return Norm
 
 
 def twin_variables(recipe, dataset, model):
