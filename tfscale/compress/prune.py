@@ -1,9 +1,10 @@
 """Magnitude pruning by TF-MOT; the semantics is written at `common.recipe.Prune`."""
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_schedule, pruning_wrapper
 
-from common.compress import BLOCK, chosen, kernels
+from common.compress import BLOCK, chosen, kernels, sparsity_at
 
 
 def make_masks(stage, update, tensors):
@@ -35,6 +36,19 @@ def pruned(layer, stage):
     return Pruned(layer, dtype=layer.dtype_policy, **settings(stage))  # else it would cast float64 to float32
 
 
+class Tabled(pruning_schedule.PolynomialDecay):
+    """TF-MOT's schedule with its sparsity looked up: TensorFlow's graphs turn 1 - (a + b) into (1 - b) - a, which may
+    round to another number of weights kept than the same schedule gives outside a graph."""
+
+    def __init__(self, stage):
+        super().__init__(stage.initial, stage.sparsity, stage.begin, stage.last, stage.power, stage.every)
+        self.table = np.array([sparsity_at(stage, update) for update in range(stage.steps + 1)])
+
+    def __call__(self, step):
+        due, _ = super().__call__(step)
+        return due, tf.gather(tf.constant(self.table), tf.clip_by_value(step, 0, len(self.table) - 1))
+
+
 def settings(stage):
     """TF-MOT's own for a pruning stage."""
     if stage.pattern == "2:4":  # made once, and of a half, whatever the schedule
@@ -42,8 +56,7 @@ def settings(stage):
     elif stage.schedule == "constant":
         schedule = pruning_schedule.ConstantSparsity(stage.sparsity, stage.begin, frequency=stage.every)
     else:
-        schedule = pruning_schedule.PolynomialDecay(stage.initial, stage.sparsity, stage.begin, stage.last,
-                                                    stage.power, stage.every)
+        schedule = Tabled(stage)
     return {"pruning_schedule": schedule, "block_size": (BLOCK, BLOCK) if stage.pattern == "4x4" else (1, 1),
             "block_pooling_type": {"average": "AVG", "max": "MAX"}[stage.pooling],
             "sparsity_m_by_n": (2, BLOCK) if stage.pattern == "2:4" else None}
