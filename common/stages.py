@@ -43,17 +43,20 @@ def train_stage(room, recipe, run_dir, start, overwrite=False, probe=None, progr
 
 
 def dithered(recipe, tensors, dither):
-    """What a twin starts from: weights changed as its first weights are, zeros kept; and the ranges of activations by
-    what a sum of as many values as the longest has rounds (Higham & Mary 2019), for 8 bits hide the change of the
-    weights."""
-    dataset = open_dataset(recipe)
+    """What a twin starts from: each weight v becomes v (1 + u), zeros stay.
+
+    Without quantisation u is within `dither` sqrt(K), what a sum of K values rounds (Higham & Mary 2019), K being the
+    model's longest: a trained model shows such roundings at once, where a new one would take steps. With it u is within
+    `dither`, and the ranges of activations move too, for 8 bits hide what the weights do.
+    """
+    dataset, eight = open_dataset(recipe), active(recipe).kind in ("quantize", "post_training")
     longest = longest_sum(parameters(recipe.model, dataset.classes, dataset.example_shape))
 
     def changed(name, x):
         bare = name.removeprefix("weights/")
-        moves = dither * math.sqrt(longest) if bare.endswith(".range") else dither * (
-            is_trained(bare) and not bare.endswith("_centroids"))
-        return (x * (1 + stream(recipe.seed, name, "dither").uniform(-moves, moves, x.shape))).astype(x.dtype)
+        moved = bare.endswith(".range") or is_trained(bare) and not bare.endswith("_centroids")
+        most = moved * dither * (1 if eight else math.sqrt(longest))
+        return (x * (1 + stream(recipe.seed, name, "dither").uniform(-most, most, x.shape))).astype(x.dtype)
 
     return {name: changed(name, x) for name, x in tensors.items()}
 
