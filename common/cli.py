@@ -258,15 +258,13 @@ def export(
     """
     import json
 
-    from common.export import check_formats, lines
+    from common.export import check_request, lines, made_by
     from common.export import export as written
     from common.run import place
 
-    path, out = place(run), place(to)
-    if "://" in to:
-        raise BadInput(f"--to {to}: TensorFlow and Keras write to a disk: export there, then copy the directory")
-    backend, names = _made_by(path), tuple(name for name in formats.split(",") if name)
-    check_formats(names, backend)
+    path, out, names = place(run), place(to), tuple(name for name in formats.split(",") if name)
+    backend = made_by(path)
+    check_request(backend, out, names, overwrite)  # before seconds go into loading a framework
     room = _room(ROOMS[backend]).ROOM
     code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite)
     for line in lines(json.loads((out / "export.json").read_text())):
@@ -602,23 +600,6 @@ def _room(name):
         os.environ["KERAS_BACKEND"] = "tensorflow"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return importlib.import_module(name)
-
-
-def _made_by(path):
-    """The backend of a run, or of what `convert` has made of one."""
-    from common.run import read_run
-
-    if not (path / "index.json").exists():
-        return read_run(path)["backend"]
-    import json
-
-    try:
-        backend = json.loads((path / "index.json").read_text())["backend"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise BadInput(f"{path / 'index.json'}: cannot be read; convert the run again") from None
-    if backend not in ROOMS:
-        raise BadInput(f"{path / 'index.json'}: backend {backend!r} is none of {', '.join(ROOMS)}")
-    return backend
 
 
 def _only_stages(**options):

@@ -7,17 +7,18 @@ trainer's program computes on held-out rows.
     savedmodel/  model.keras  model.stablehlo  float.tflite  dynamic.tflite  int8.tflite  safetensors/
 
 Every format but safetensors takes one input, `inputs` (ids int32 (B, T), or images (B, H, W, C)), and gives `logits`;
-text is one document a row. A difference is max |a - b| / max |b|. With D for what rounding costs the trainer's own
-program on the rows that are checked, the bounds are
+text is one document a row. Each is held to the trainer's program in the precision that it computes in, the training's
+or, of LiteRT, float32 or 8 bits. A difference is max |a - b| / max |b|; the bounds are
 
-    float             4 D, D = |in the training's precision - in float64|; at least 4 sqrt(K) eps, K values being the
-                      longest sum
+    float             4 x the trainer's program's own distance to float64 on the rows that are checked; at least
+                      4 sqrt(K) eps of what sums are in, K values being the longest one
     LiteRT dynamic    D = |in 8 bits - in float32|, where a logit is within the range of the 8 bits: it rounds the same
                       weights, and activations no more coarsely
     LiteRT int8       D, and one step of the output's grid, from the trainer's program in 8 bits: integers may round as
                       much otherwise as 8 bits cost, and a logit may fall on the other side of a rounding
 """
 
+import hashlib
 import importlib.util
 import json
 import math
@@ -42,10 +43,10 @@ from common.data.shards import open_shards
 from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, TwinscaleError
 from common.metrics import finish, statistics
-from common.output import clear, tell
+from common.output import check_ours, clear, tell
 from common.parameters import parameters
 from common.recipe_file import did_you_mean, dumps, load
-from common.run import files_below, follow_run, remove, write_json, write_text
+from common.run import files_below, follow_run, local, read_run, remove, write_json, write_text
 from common.stages import calibrated
 from common.tensors import load_tensors, save_tensors
 
@@ -56,7 +57,6 @@ FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positio
 QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}
 EIGHT_BITS = ("quantize", "post_training")
-TRAINER, EIGHT_BIT_TRAINER = "the trainer's program", "the trainer's program in 8 bits"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ FORMATS = {
                            both("tfscale.predict"), "tensorflow"),
     "litert-dynamic": Format("dynamic.tflite", {"keras": "tfscale.export", "jax": "swap.flax_to_litert"},
                              both("tfscale.predict"), "tensorflow"),
-    "litert-int8": Format("int8.tflite", both("tfscale.export"), both("tfscale.predict"), "tensorflow"),
+    "litert-int8": Format("int8.tflite", {"keras": "tfscale.export", "jax": "swap.flax_to_litert"},
+                          both("tfscale.predict"), "tensorflow"),
     "safetensors": Format("safetensors", both("common.hugging_face"),
                           {"keras": "tfscale.predict", "jax": "jaxscale.predict"}, "ours")}
 NEEDS = {"tfscale": ("tensorflow", "keras"), "jaxscale": ("jax", "flax"), "swap": ("jax", "flax", "tensorflow"),
@@ -107,15 +108,32 @@ class Model:
     tensors: dict
 
 
-def check_formats(names, backend):
-    """The formats that are asked for, or all that a backend has; raises BadInput for others."""
+def made_by(path):
+    """The backend of a run, or of what `convert` has made of one."""
+    if not (path / "index.json").exists():
+        return read_run(path)["backend"]
+    try:
+        backend = json.loads((path / "index.json").read_text())["backend"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        backend = None
+    if backend not in ("keras", "jax"):
+        raise BadInput(f"{path / 'index.json'}: names no backend; convert the run again")
+    return backend
+
+
+def check_request(backend, out, names, overwrite):
+    """The formats that are asked for, or all that a backend has; raises BadInput for others, and where a directory is
+    not for an export."""
+    if not local(out):
+        raise BadInput(f"--to {out}: TensorFlow and Keras write to a disk: export there, then copy the directory")
     known = [name for name, form in FORMATS.items() if backend in form.writers]
     for name in names:
         if name not in FORMATS:
-            raise BadInput(f'--formats: "{name}" is no format{did_you_mean(name, FORMATS)}; known: '
-                           f'{", ".join(FORMATS)}')
+            near = did_you_mean(name, FORMATS) or f"; known: {', '.join(FORMATS)}"
+            raise BadInput(f'--formats: "{name}" is no format{near}')
         if name not in known:
             raise BadInput(f'--formats: "{name}" is not of {backend} runs, which have {", ".join(known)}')
+    check_ours(out, MARKER, "export.json", overwrite, "--to")
     return [name for name in known if name in names or not names]
 
 
@@ -127,7 +145,8 @@ def export(room, exporter, path, out, formats=(), overwrite=False):
     "example_shape", "inputs", "tokenizer", "versions", "formats"}, each format {"format", "path", "bytes",
     "zipped_bytes" (deflated, level 9), "sha256", "batch" ("any" or rows), "note", "operators" (LiteRT), "checked":
     {"against", "rows", "worst", "bound", "bound_from", "agrees", "predictions" (share that is the trainer's), "loss",
-    "trainer_loss"}}, or {"format", "path": null, "reason"}.
+    "trainer_loss", "error" (that came instead)}}, or {"format", "path": null, "missing" (the package, or null),
+    "reason"}.
 
     Args:
       room: the run's Room.
@@ -135,8 +154,9 @@ def export(room, exporter, path, out, formats=(), overwrite=False):
       path: the run's directory, or the state's.
       out: the directory; it must be new, empty, or with `overwrite` an earlier export's.
       formats: names of FORMATS; none: all that the backend has.
+    Raises BadInput where `check_request` does, or the run has no checkpoint.
     """
-    recipe, formats = load(path / "recipe.toml", []), check_formats(formats, room.backend)
+    recipe, formats = load(path / "recipe.toml", []), check_request(room.backend, out, formats, overwrite)
     dataset = open_dataset(recipe)
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
@@ -155,9 +175,9 @@ def export(room, exporter, path, out, formats=(), overwrite=False):
         eight = None
         if any(not lacks[name] for name in formats if name in ("litert-dynamic", "litert-int8")):
             eight = in_eight_bits(room, recipe, dataset, begun["tensors"], model)
-        for name in formats:
-            about["formats"].append(written(room, exporter, name, lacks[name], model, eight, out, work))
-            write_json(out / "export.json", about)
+        found = write_all(room, exporter, [name for name in formats if not lacks[name]], model, eight, out, work)
+        about["formats"] = [row_of(name, lacks[name], found.get(name), out) for name in formats]
+        write_json(out / "export.json", about)
         check(room, exporter, about, dataset, model, eight, out, work)
     write_json(out / "export.json", about)
     if any(not row["checked"]["agrees"] for row in about["formats"] if row["path"]) or any(
@@ -187,7 +207,8 @@ def lacking(name, backend):
     """The package that a format needs and that is not installed, or None."""
     modules = FORMATS[name].writers[backend], FORMATS[name].readers[backend]
     needs = [package for module in modules for package in NEEDS[module.split(".")[0]]]
-    needs += EIGHT_BIT_NEEDS if name == "litert-int8" else ()
+    if name == "litert-int8" or (name == "litert-dynamic" and backend == "keras"):  # whose bound its own stage gives
+        needs += EIGHT_BIT_NEEDS
     return next((package for package in needs if importlib.util.find_spec(package) is None), None)
 
 
@@ -219,36 +240,58 @@ def bare(tensors):
     return {name.removeprefix("weights/"): x for name, x in named.items()}
 
 
-def written(room, exporter, name, lacks, model, eight, out, work):
-    """The row of export.json of a format, written now; not yet checked."""
-    form = FORMATS[name]
-    if lacks:
-        tell("export", f"{name}: not written, for {lacks} is not installed")
-        return {"format": name, "path": None, "missing": lacks,
-                "reason": f"{lacks} is not installed; `twinscale doctor` says what brings it"}
-    what, aside = eight if name == "litert-int8" else model, out / f".{form.path}.tmp"
-    module = form.writers[room.backend]
-    try:
-        if name == "safetensors":
-            tokenizer = out / "tokenizer.json"
-            more = hugging_face.write(model.recipe, model.shape, model.tensors, aside,
-                                      tokenizer if tokenizer.exists() else None)
-        elif module == exporter.__name__:
-            with room.numerics(what.recipe):
-                more = exporter.write(name, what.recipe, what.shape, what.tensors, aside)
-        else:
-            more = ask(module, name, write_model(work / name, what), aside)
-    except Exception as error:  # a converter that cannot: the other formats may
-        if aside.exists():
-            remove(aside)
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        tell("export", f"{name}: not written: {said}")
-        return {"format": name, "path": None, "missing": None, "reason": said}
-    os.replace(aside, out / form.path)
-    files = sorted(files_below(out / form.path)) if (out / form.path).is_dir() else [out / form.path]
-    row = {"format": name, "path": form.path, "bytes": sum(file.stat().st_size for file in files),
+def write_all(room, exporter, formats, model, eight, out, work):
+    """Writes formats aside; {format: what its writer says of it, or the error that came instead}: what one converter
+    cannot, others may."""
+    found, elsewhere = {}, {}
+    for name in formats:
+        what, module = eight if name == "litert-int8" else model, FORMATS[name].writers[room.backend]
+        try:
+            if name == "safetensors":
+                tokenizer = out / "tokenizer.json"
+                found[name] = hugging_face.write(model.recipe, model.shape, model.tensors, aside(out, name),
+                                                 tokenizer if tokenizer.exists() else None)
+            elif module == exporter.__name__:
+                with room.numerics(what.recipe):
+                    found[name] = exporter.write(name, what.recipe, what.shape, what.tensors, aside(out, name))
+            else:
+                handed = work / ("eight" if what is eight else "model")
+                if not handed.exists():
+                    write_model(handed, what)
+                elsewhere.setdefault(module, []).append((name, handed, aside(out, name)))
+        except Exception as error:
+            found[name] = error
+    for module, jobs in elsewhere.items():
+        tell("export", f"{', '.join(name for name, *_ in jobs)}: by {module}")
+        try:
+            answers = ask(module, *(word for job in jobs for word in job))
+        except TwinscaleError as error:
+            answers = {name: {"error": str(error)} for name, *_ in jobs}
+        found |= {name: TwinscaleError(said["error"]) if "error" in said else said for name, said in answers.items()}
+    return found
+
+
+def aside(out, name):
+    """Where a format is written, before it is moved to where it belongs."""
+    return out / f".{FORMATS[name].path}.tmp"
+
+
+def row_of(name, lacks, found, out):
+    """The row of export.json of a format, which is moved to where it belongs; not yet checked."""
+    path = FORMATS[name].path
+    reason = f"{lacks} is not installed; `twinscale doctor` says what brings it" if lacks else None
+    if isinstance(found, Exception):
+        reason = (str(found).strip().splitlines() or [type(found).__name__])[0]
+    if reason:
+        if aside(out, name).exists():
+            remove(aside(out, name))
+        tell("export", f"{name}: not written: {reason}")
+        return {"format": name, "path": None, "missing": lacks, "reason": reason}
+    os.replace(aside(out, name), out / path)
+    files = sorted(files_below(out / path)) if (out / path).is_dir() else [out / path]
+    row = {"format": name, "path": path, "bytes": sum(file.stat().st_size for file in files),
            "zipped_bytes": sum(len(zlib.compress(file.read_bytes(), 9)) for file in files),
-           "sha256": content(out / form.path), "batch": "any", **more, "checked": None}
+           "sha256": content(out / path), "batch": "any", **found, "checked": None}
     tell("export", f"{name}: {row['bytes']:,} bytes")
     return row
 
@@ -257,8 +300,6 @@ def content(path):
     """SHA-256 (hex) of a file, or of a directory's names and contents."""
     if not path.is_dir():
         return sha256(path)
-    import hashlib
-
     lines = [f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in sorted(files_below(path))]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -270,7 +311,6 @@ def write_model(path, model):
     save_tensors(path / "tensors.safetensors", model.tensors)
     write_text(path / "recipe.toml", dumps(model.recipe))
     write_json(path / "shape.json", vars(model.shape))
-    return path
 
 
 def read_model(path):
@@ -291,9 +331,16 @@ def ask(module, *words):
 
 
 def answer(write):
-    """The process of a writer: `python -m MODULE FORMAT MODEL PATH`."""
-    name, model, path = sys.argv[1], read_model(Path(sys.argv[2])), Path(sys.argv[3])
-    print("\n" + json.dumps(write(name, model.recipe, model.shape, model.tensors, path)))
+    """The process of a writer, `python -m MODULE [FORMAT MODEL PATH]...`: prints {format: what `write` says of it, or
+    {"error"}}."""
+    found, words = {}, sys.argv[1:]
+    for name, model, path in zip(words[::3], words[1::3], words[2::3], strict=True):
+        try:
+            what = read_model(Path(model))
+            found[name] = write(name, what.recipe, what.shape, what.tensors, Path(path))
+        except Exception as error:
+            found[name] = {"error": str(error) or type(error).__name__}
+    print("\n" + json.dumps(found))
 
 
 # ---- checking
@@ -364,38 +411,38 @@ def outputs(room, exporter, model, eight, inputs):
 def judged(name, model, eight, found, known, rows):
     """What "checked" says of a format whose logits are `found`, an array or the error that came instead."""
     own = model.recipe.train.precision
-    against, bound, source = bound_of(name, model, eight, own, known)
-    said = {"against": against, "rows": len(rows["inputs"]), "worst": math.inf, "bound": bound, "bound_from": source,
-            "agrees": False, "error": None}
+    precision = "8 bits" if name == "litert-int8" else "float32" if name.startswith("litert") else own
+    bound, source = bound_of(name, precision, model, eight, known)
+    said = {"against": f"the trainer's program in {precision}", "rows": len(rows["inputs"]), "worst": math.inf,
+            "bound": bound, "bound_from": source, "agrees": False, "error": None}
     if isinstance(found, Exception):
         return said | {"error": str(found).splitlines()[0]}
-    worst = difference(found, known["8 bits" if against == EIGHT_BIT_TRAINER else own])
-    trainer = measured(known[own], rows)
+    if found.shape != known[own].shape:
+        return said | {"error": f"its logits have shape {found.shape}, the trainer's {known[own].shape}"}
+    worst = difference(found, known[precision])
     return said | {"worst": worst, "agrees": bool(worst <= bound < math.inf),
                    "predictions": float((found.argmax(-1) == known[own].argmax(-1)).mean()),
-                   "loss": measured(found, rows)["loss"], "trainer_loss": trainer["loss"]}
+                   "loss": measured(found, rows)["loss"], "trainer_loss": measured(known[own], rows)["loss"]}
 
 
-def bound_of(name, model, eight, own, known):
-    """(what a format is held to, how far it may be away, why)."""
+def bound_of(name, precision, model, eight, known):
+    """(how far a format may be from the trainer's program in a precision, why)."""
     here = "the trainer's own program on these rows"
     if name in ("litert-dynamic", "litert-int8"):
         low, high = map(float, eight.tensors["head.range"])
         cost = difference(known["8 bits"], np.clip(known["float32"], low, high))
+        source = f"what 8 bits cost {here}, but for logits out of their range"
         if name == "litert-dynamic":
-            return TRAINER, cost, f"what 8 bits cost {here}, but for logits out of their range"
+            return cost, source
         step = (high - low) / 255 / float(np.abs(known["8 bits"]).max())
-        return EIGHT_BIT_TRAINER, cost + step, (f"what 8 bits cost {here}, but for logits out of their range, and one "
-                                                "step of the output's grid")
-    kinds = [own, "float32"] if name == "litert-float" else [own]
-    coarse = max(kinds, key=EPSILON.get)
-    noise = difference(known["float32" if coarse == "float64" else coarse], known["float64"])
-    if coarse == "float64":  # there is nothing wider here to measure it by
+        return cost + step, f"{source}, and one step of the output's grid"
+    wide = precision == "float64"
+    noise = difference(known["float32" if wide else precision], known["float64"])
+    if wide:  # there is nothing wider here to measure it by
         noise *= EPSILON["float64"] / EPSILON["float32"]
-    longest = longest_sum(model)
-    floor = 4 * math.sqrt(longest) * EPSILON[coarse]
-    return TRAINER, *max((4 * noise, f"4 x what {coarse} costs {here}"),
-                         (floor, f"4 sqrt({longest}) eps of {coarse}"))
+    longest, summed = longest_sum(model), "float64" if wide else "float32"
+    return max((4 * noise, f"4 x what {precision} costs {here}"), (EPSILON[precision], f"eps of {precision}"),
+               (4 * math.sqrt(longest) * EPSILON[summed], f"4 sqrt({longest}) eps of {summed}"))
 
 
 def longest_sum(model):

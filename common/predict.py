@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from common.data.sources import text_of
 from common.data.tokenizers import byte_tokenizer, read_bpe
 from common.errors import BadInput, TwinscaleError
 from common.export import FORMATS, SCHEMA_VERSION, Shape, content
-from common.recipe_file import load
+from common.recipe_file import did_you_mean, load
 from common.tensors import load_tensors, save_tensors
 
 SUFFIXES = {".keras": "keras", ".stablehlo": "stablehlo", ".tflite": "litert-float"}
@@ -101,7 +100,8 @@ def open_export(path, name=None):
     if not path.exists():
         raise BadInput(f"{path}: no such export; `twinscale export RUN --to {path}` makes one")
     if name is not None and name not in FORMATS:
-        raise BadInput(f'--format: "{name}" is no format; known: {", ".join(FORMATS)}')
+        raise BadInput(f'--format: "{name}" is no format'
+                       + (did_you_mean(name, FORMATS) or f"; known: {', '.join(FORMATS)}"))
     if (path / "export.json").exists():
         return of_directory(path, name)
     for root in (path.parent, path):
@@ -241,21 +241,24 @@ def filled(rows, length, end):
 def array_of(file):
     """The array `inputs`, or the only one, of a file; nothing is unpickled."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            found = load_tensors(file) if file.suffix == ".safetensors" else np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                return found
-            names = list(found.keys())
-            if "inputs" not in names and len(names) != 1:
-                raise BadInput(f"--input {file}: holds {', '.join(names) or 'nothing'}: name the array `inputs`")
-            return found["inputs" if "inputs" in names else names[0]]
-    except OSError:
-        raise
-    except BadInput:
+        if file.suffix == ".npy":
+            return np.load(file, allow_pickle=False)
+        if file.suffix == ".safetensors":
+            return named_inputs(file, load_tensors(file))
+        with np.load(file, allow_pickle=False) as found:
+            return named_inputs(file, found)
+    except (OSError, BadInput):
         raise
     except Exception as error:
         raise BadInput(f"--input {file}: no array can be read: {first_line(error)}") from None
+
+
+def named_inputs(file, found):
+    """The array `inputs` of several, or the only one."""
+    names = list(found.keys())
+    if "inputs" not in names and len(names) != 1:
+        raise BadInput(f"--input {file}: holds {', '.join(names) or 'nothing'}: name the array `inputs`")
+    return found["inputs" if "inputs" in names else names[0]]
 
 
 def of_array(file, x, opened):

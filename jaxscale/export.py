@@ -27,8 +27,7 @@ def logits(recipe, shape, tensors, inputs):
     if recipe.compress.stages and active(recipe).kind in EIGHT_BITS:
         from jaxscale.compress.model import twin
 
-        state = {f"weights/{name}": x for name, x in bare(tensors).items()}
-        return jax.device_get(jax.jit(twin(recipe, shape, state))(given))
+        return jax.device_get(jax.jit(twin(recipe, shape, bare(tensors)))(given))
     return jax.device_get(jax.jit(filled(recipe, shape, tensors))(given))
 
 

@@ -1,7 +1,4 @@
-"""Writes a model in TensorFlow's formats: SavedModel, `.keras`, LiteRT. `common/export.py` has the outline.
-
-As a process, `python -m tfscale.export FORMAT MODEL PATH`, it writes one of a `common.export.Model`.
-"""
+"""Writes a model in TensorFlow's formats: SavedModel, `.keras`, LiteRT. `common/export.py` has the outline."""
 
 import warnings
 from collections import Counter
@@ -15,7 +12,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from common.compress import active, stripped
-from common.export import EIGHT_BITS, answer, bare, one_document, served
+from common.export import EIGHT_BITS, bare, one_document, served
 from common.recipe import master_dtype
 from common.run import write_bytes
 from tfscale.models import BUILDERS, POLICIES, build, canonical_variables
@@ -121,7 +118,7 @@ def rewritten(model, recipe, tensors):
     Shares of attention are no softmax, whose output would have 8 bits, and their product with the values integers:
     XNNPACK, by which LiteRT runs on CPUs, then takes the values' zero point for 0 (TensorFlow 2.21). Layer norms add
     up: a mean would have 8 bits, and all values of a row its error. A tied table is two constants, for of one that is
-    read in two ways LiteRT makes floating point. Batch norm broadcasts.
+    read in two ways LiteRT makes floating point.
     """
     import tf_keras
 
@@ -135,7 +132,6 @@ def rewritten(model, recipe, tensors):
 
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
-        broadcast(inner)
         if inner.name.endswith(".shares"):
             inner.call = lambda x: tf.exp(tf.nn.log_softmax(x))
         if isinstance(inner, tf_keras.layers.LayerNormalization):
@@ -221,7 +217,3 @@ def kind_of(name, reads, gives):
     if schema.TensorType.FLOAT32 not in gives:
         return "other"
     return "hybrid" if schema.TensorType.INT8 in reads else "float"
-
-
-if __name__ == "__main__":
-    answer(write)

@@ -1,0 +1,39 @@
+"""What a step takes, known from the recipe alone: shapes and dtypes of a batch, without reading its data."""
+
+import math
+
+from common.data.batches import input_specs
+from common.data.dataset import open_dataset
+from common.data.sources import parse
+
+IMAGES = {"digits": (10, (8, 8, 1)), "mnist5k": (10, (28, 28, 1))}  # (classes, shape)
+
+
+def data_shape(recipe):
+    """(classes, example_shape) of a recipe's data; only images of tfds are opened for it."""
+    data = recipe.data
+    if recipe.model.family == "decoder":
+        return 257 if data.tokenizer == "bytes" else data.vocabulary, (data.sequence,)
+    known = IMAGES.get(parse(data)[0])
+    if known:
+        return known
+    dataset = open_dataset(recipe)
+    return dataset.classes, tuple(dataset.example_shape)
+
+
+def batch_shapes(recipe, example_shape):
+    """{name: (shape (B, ...), dtype)} of a global batch as `training_batches` makes it."""
+    rows, text = recipe.train.global_batch, recipe.model.family == "decoder"
+    specs = input_specs(recipe, example_shape)
+    read = {name: dtype for name, (_, dtype) in specs.items() if name not in ("key", "row")}
+    read["inputs"] = "int32" if text else "float32"  # float64 is made on the device
+    labels = example_shape if text else ()
+    shapes = {name: ((rows, *example_shape), dtype) for name, dtype in read.items()}
+    return shapes | {"labels": ((rows, *labels), "int32"), "weights": ((rows, *labels), "float32"),
+                     "row": ((rows,), "uint32")}
+
+
+def batch_bytes(recipe, example_shape):
+    """Bytes of a global batch."""
+    sizes = {"int32": 4, "uint32": 4, "float32": 4}
+    return sum(math.prod(shape) * sizes[dtype] for shape, dtype in batch_shapes(recipe, example_shape).values())

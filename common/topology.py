@@ -1,0 +1,137 @@
+"""Slices of TPUs by name: what a chip can hold and do, and how neighbours are joined. Every figure names its source.
+
+Names: a chip and a shape, `v5e:4x4`, or a size as Google Cloud writes it, `v5e-16`, which counts chips for v5e and v6e
+and TensorCores, two a chip, for v4 and v5p.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from common.errors import BadInput
+from common.flops import PEAKS
+from common.recipe_file import did_you_mean
+
+CLOUD = "Google Cloud, TPU documentation"
+COMPILER = "libtpu 0.0.42.1: what the compiler says is available"
+BOOK = "Austin et al. 2025, How to Scale Your Model"
+FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")  # all that there are
+# The usual ones: of others, every side is a multiple of 4.
+SOLID = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "4x4x12", "4x8x12", "8x8x8", "8x8x12", "8x8x16",
+         "8x12x16", "8x16x16", "12x16x16", "16x16x16", "16x16x24")
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip; bandwidths are in bytes a second and go one way."""
+
+    name: str
+    cores: int  # TensorCores, which the compiler drives as one, and which sizes such as v4-8 count
+    hbm_bytes: int  # that a program may use
+    hbm_bandwidth: float
+    links: int  # to its neighbours, two an axis of the network
+    link_bandwidth: float
+    dcn_bandwidth: float  # its share of the network between slices
+    shapes: tuple  # of the slices there are
+    largest: int  # chips of a slice
+    sources: dict = field(hash=False)  # {figure: where it is from}
+
+    @property
+    def peak_flops(self):
+        """bfloat16 operations a second, as `common/flops.py` has them."""
+        return PEAKS[f"TPU {self.name}"]
+
+
+def sources(**others):
+    return {"peak_flops": CLOUD, "hbm_bytes": COMPILER, "hbm_bandwidth": CLOUD, "link_bandwidth": CLOUD,
+            "dcn_bandwidth": BOOK} | others
+
+
+CHIPS = {chip.name: chip for chip in (
+    Chip("v4", 2, round(30.75 * 2**30), 1200e9, 6, 50e9, 6.25e9, SOLID[:16], 4096,
+         sources(link_bandwidth="Jouppi et al. 2023, TPU v4, table 4")),
+    Chip("v5e", 1, round(15.75 * 2**30), 819e9, 4, 50e9, 3.125e9, FLAT, 256, sources()),
+    Chip("v5p", 2, round(95.74 * 2**30), 2765e9, 6, 100e9, 6.25e9, SOLID, 6144, sources()),
+    Chip("v6e", 1, round(31.25 * 2**30), 1638e9, 4, 100e9, 12.5e9, FLAT, 256, sources()),
+)}
+ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v5": "v5p"}  # of Google Cloud's and JAX's
+
+
+@dataclass(frozen=True)
+class Topology:
+    """One or several slices of equal shape."""
+
+    chip: Chip
+    shape: tuple
+    slices: int = 1
+
+    @property
+    def name(self):
+        return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
+
+    @property
+    def chips(self):
+        """Of all slices."""
+        return math.prod(self.shape) * self.slices
+
+    @property
+    def wraps(self):
+        """Whether each axis of the network closes to a ring."""
+        if len(self.shape) == 2:
+            return tuple(side == 16 for side in self.shape)
+        return (all(side % 4 == 0 for side in self.shape),) * 3
+
+    @property
+    def links(self):
+        """Links of one chip that lead to another of its slice, at the best place in it."""
+        return sum(0 if side == 1 else 1 if side == 2 and not ring else 2
+                   for side, ring in zip(self.shape, self.wraps, strict=True))
+
+    @property
+    def options(self):
+        """What `jax.experimental.topologies.get_topology_desc` takes."""
+        solid = (*self.shape, 1)[:3]
+        return {"topology_name": self.name, "chips_per_host_bounds": [min(2, side) for side in solid[:2]] + [1],
+                "num_slices": self.slices, "wrap": [*self.wraps, False][:3],
+                "chip_config_name": "megacore" if self.chip.cores > 1 else "default"}
+
+
+def parse(text, slices=1):
+    """The Topology of a name. Raises BadInput, with what there is, where there is no such slice."""
+    if slices < 1:
+        raise BadInput(f"--slices {slices}: 1 or more")
+    written = text.strip().lower()
+    name, mark, size = re.match(r"([^:=-]*)([:=-]?)(.*)", written).groups()
+    name = ALIASES.get(name, name)
+    if name not in CHIPS:
+        raise BadInput(f"--topology {text}: no such chip; there are {', '.join(CHIPS)}"
+                       + (did_you_mean(name, CHIPS) or ", as in v5e:4x4"))
+    chip, mark = CHIPS[name], "-" if mark == "-" else ":"
+    known = {shape: sides(shape) for shape in chip.shapes} if mark == ":" else named_sizes(chip)
+    if size in known:
+        return Topology(chip, known[size], slices)
+    if mark == ":" and re.fullmatch(r"\d+(x\d+){2}", size) and exists(chip, sides(size)):
+        return Topology(chip, sides(size), slices)
+    there = [f"{name}{mark}{each}" for each in known]
+    more = "" if chip.shapes is FLAT else ", and shapes of larger sides, each a multiple of 4"
+    raise BadInput(f"--topology {text}: no such slice; there are {', '.join(there)}{more}"
+                   + did_you_mean(f"{name}{mark}{size}", there))
+
+
+def sides(shape):
+    """(4, 4) of "4x4"."""
+    return tuple(map(int, shape.split("x")))
+
+
+def exists(chip, shape):
+    """Whether a shape that is not among the usual ones can be had: of whole cubes of 4 a side, the longest last."""
+    return (chip.shapes is not FLAT and all(side and side % 4 == 0 for side in shape)
+            and list(shape) == sorted(shape) and math.prod(shape) <= chip.largest)
+
+
+def named_sizes(chip):
+    """{"16": shape} of a chip's sizes as Google Cloud names them."""
+    found = {}
+    for shape in map(sides, chip.shapes):
+        found.setdefault(str(math.prod(shape) * chip.cores), shape)
+    return dict(sorted(found.items(), key=lambda size: int(size[0])))

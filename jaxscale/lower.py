@@ -1,0 +1,174 @@
+"""The train step as the TPU's compiler sees it, from shapes alone: no TPU is there and no tensor is made.
+
+As a process (`python -m jaxscale.lower`) it answers the calls of `benchmarks/preflight.py`.
+"""
+
+import inspect
+import re
+import time
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from jax._src.core import ShapedArray  # what `jax.export.Exported` is made of
+from jax._src.interpreters import mlir
+from jax._src.lib import xla_client
+from jax._src.lib.mlir import ir
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+
+from common.hlo import aliases
+from common.parameters import is_trained
+from common.recipe import AXES, Recipe, master_dtype, mesh_shape
+from common.worker import serve
+from jaxscale.devices import Devices, arranged, compiler_options
+from jaxscale.models import build
+from jaxscale.optimizer import make_optimizer
+from jaxscale.room import ROOM, numerics
+from jaxscale.train import State, make_step
+
+DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "ui8": np.uint8, "ui32": np.uint32,
+          "ui64": np.uint64, "bf16": jnp.bfloat16, "f16": np.float16, "f32": np.float32, "f64": np.float64}
+# What the compiler says where a program does not fit.
+OVER = (r"(?:HLO temporaries|program) \((?P<used>[\d.]+)(?P<unit>[KMG]?)\) exceeds available HBM \((?P<of>[\d.]+)",
+        r"Used (?P<used>[\d.]+)(?P<unit>[KMG]?) of (?P<of>[\d.]+)[KMG]? hbm")
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def open_topology(recipe, options):
+    """The Devices of a slice that is not there: the mesh that a recipe shapes over all of its chips.
+
+    Args:
+      options: what `jax.experimental.topologies.get_topology_desc` takes besides the platform.
+    Raises BadInput where the mesh does not divide what it shares.
+    """
+    found = topologies.get_topology_desc(platform="tpu", **{
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}).devices
+    shape = mesh_shape(recipe, "the topology", len(found), "TPU")
+    return Devices(Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES)))
+
+
+def new_shapes(recipe, classes, example_shape):
+    """The state before the first step as `jaxscale.train.new_state` makes it, of ShapeDtypeStructs."""
+    graph, variables = build(recipe, classes, example_shape)
+    first = {path: jax.ShapeDtypeStruct(variable.shape, master_dtype(recipe)) for path, variable in variables.items()}
+    weights = {path: x for path, x in first.items() if is_trained(path)}
+    running = {path: x for path, x in first.items() if not is_trained(path)}
+    return State(jax.ShapeDtypeStruct((), jnp.int32), weights, running,
+                 jax.eval_shape(make_optimizer(recipe).init, weights), weights if recipe.optimizer.ema else {}, graph)
+
+
+def lower_step(recipe, classes, example_shape, batch, devices):
+    """The step of `jaxscale.train.make_step`, lowered for the devices: a `jax.stages.Lowered`.
+
+    Args:
+      batch: {name: (shape (B, ...), dtype)} of a global batch.
+    """
+    state, parts = new_shapes(recipe, classes, example_shape), recipe.train.accumulate
+    inside = inspect.getclosurevars(make_step(recipe, state, devices)).nonlocals["compiled"]
+    cut = (lambda shape: (parts, shape[0] // parts, *shape[1:])) if parts > 1 else tuple
+    inputs = {name: jax.ShapeDtypeStruct(cut(shape), dtype) for name, (shape, dtype) in batch.items()}
+    return inside.lower(state, jax.ShapeDtypeStruct((), jnp.int32), inputs,
+                        jax.ShapeDtypeStruct((devices.mesh.size, 3), jnp.float32))
+
+
+def compile_step(recipe, classes, example_shape, batch, options, module):
+    """Compiles the step of a recipe for a slice; see `compiled_as`."""
+    recipe, example_shape = Recipe.model_validate(recipe), tuple(example_shape)
+    with numerics(recipe):
+        devices, start = open_topology(recipe, options), time.perf_counter()
+        lowered = lower_step(recipe, classes, example_shape, batch, devices)
+        return compiled_as(lowered, devices, compiler_options(recipe, devices), time.perf_counter() - start, module)
+
+
+def compile_module(recipe, lowered, rows, options, module):
+    """Compiles a step that another framework has lowered for one device and the global batch, for a slice: the rows
+    split over all chips, all else whole on each, its results in the memory of what they replace.
+
+    Args:
+      lowered: path of a serialized HLO module.
+      rows: numbers of its arguments that are a batch's, of shape (B, ...).
+      options, and the rest: as `compile_step`; no micro-batch is split over fewer chips than another.
+    """
+    recipe, start, content = Recipe.model_validate(recipe), time.perf_counter(), Path(lowered).read_bytes()
+    header = xla_client.hlo.HloModule.from_serialized_hlo_module_proto(content).to_string()
+    donated = tuple(sorted(set(aliases(header).values())))
+    with jax.enable_x64(True):  # other frameworks count in int64
+        devices, called, parts = open_topology(recipe, options), exported(content), recipe.train.accumulate
+        split = {number for number in rows if parts > 1}
+
+        def step(*arguments):
+            return called.call(*(x.reshape(-1, *x.shape[2:]) if n in split else x for n, x in enumerate(arguments)))
+
+        def given(number, x):
+            shape = (parts, x.shape[0] // parts, *x.shape[1:]) if number in split else x.shape
+            lying = (devices.micro_batches if number in split else devices.rows) if number in rows else devices.whole
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=lying)
+
+        arguments = [given(number, x) for number, x in enumerate(called.in_avals)]
+        made = jax.jit(step, donate_argnums=donated, out_shardings=devices.whole).lower(*arguments)
+        return compiled_as(made, devices, {}, time.perf_counter() - start, module)
+
+
+def compiled_as(lowered, devices, flags, seconds, module):
+    """What the compiler says of a lowered step; its optimised module is written as text to the path `module`.
+
+    Returns: {"compiles", "error", "over_bytes", "capacity_bytes": what the compiler says where it does not fit,
+      "memory": {"arguments", "temporaries", "output", "alias", "code", "host"} in bytes of a device, "compiler_flops":
+      XLA's own count, "mesh": {axis: size}, "kind", "xla_flags", "lower_seconds", "compile_seconds"}.
+    """
+    report = {"compiles": True, "error": None, "over_bytes": None, "capacity_bytes": None, "memory": None,
+              "compiler_flops": None, "mesh": dict(devices.mesh.shape), "kind": devices.kind, "xla_flags": flags,
+              "lower_seconds": seconds}
+    start = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        return report | {"compiles": False, "compile_seconds": time.perf_counter() - start} | refusal(str(error))
+    found, analysis = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    Path(module).write_text(compiled.as_text())
+    memory = {"arguments": found.argument_size_in_bytes, "temporaries": found.temp_size_in_bytes,
+              "output": found.output_size_in_bytes, "alias": found.alias_size_in_bytes,
+              "code": found.generated_code_size_in_bytes,
+              "host": found.host_argument_size_in_bytes + found.host_temp_size_in_bytes}
+    return report | {"memory": memory, "compiler_flops": analysis.get("flops"),
+                     "compile_seconds": time.perf_counter() - start}
+
+
+def refusal(said):
+    """{"error", "over_bytes", "capacity_bytes"} of the compiler's words; the figures are None but for want of HBM."""
+    found = next(filter(None, (re.search(pattern, said) for pattern in OVER)), None)
+    over = found and round(float(found["used"]) * UNITS[found["unit"]])
+    return {"error": said.splitlines()[0], "over_bytes": over,
+            "capacity_bytes": found and round(float(found["of"]) * 2**30)}
+
+
+def exported(content):
+    """A serialized HLO module as a `jax.export.Exported`, which other jitted functions may call."""
+    with mlir.make_ir_context():
+        parsed = ir.Module.parse(xla_client._xla.mlir.hlo_to_stablehlo(content))
+        copies = []
+        parsed.operation.walk(lambda op: copies.append(op) or ir.WalkResult.ADVANCE if op.name == "mhlo.copy"
+                              else ir.WalkResult.ADVANCE)
+        for copy in copies:  # the TPU's compiler takes none, and makes its own
+            copy.results[0].replace_all_uses_with(copy.operands[0])
+            copy.erase()
+        main = next(op for op in parsed.body.operations if str(op.attributes["sym_name"]).strip('"') == "main")
+        signature = main.attributes["function_type"].value
+        taken, given = ([ShapedArray(tuple(kind.shape), np.dtype(DTYPES[str(kind.element_type)]))
+                         for kind in map(ir.RankedTensorType, side)] for side in (signature.inputs, signature.results))
+        bytecode = mlir.module_to_bytecode(parsed)
+    return jax.export.Exported(
+        fun_name="step", in_tree=jax.tree.structure((tuple(taken), {})), in_avals=tuple(taken),
+        out_tree=jax.tree.structure(list(given)), out_avals=tuple(given), _has_named_shardings=False,
+        _in_named_shardings=(None,) * len(taken), _out_named_shardings=(None,) * len(given),
+        in_shardings_hlo=(None,) * len(taken), out_shardings_hlo=(None,) * len(given), nr_devices=1,
+        platforms=("tpu",), ordered_effects=(), unordered_effects=(), disabled_safety_checks=(),
+        mlir_module_serialized=bytecode, calling_convention_version=9, module_kept_var_idx=tuple(range(len(taken))),
+        uses_global_constants=False, _get_vjp=None)
+
+
+if __name__ == "__main__":
+    serve(ROOM, {}, {"compile_step": compile_step, "compile_module": compile_module})

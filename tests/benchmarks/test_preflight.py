@@ -1,0 +1,326 @@
+"""The preflight's arithmetic, refusals and verdicts, with a compiler that answers what a test says."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import preflight as flight
+from common import cli
+from common.errors import BadInput, MissingEnvironment, TwinscaleError
+from common.flops import train_flops
+from common.recipe import Recipe
+from common.recipe_file import dumps
+from common.topology import CHIPS, parse
+
+V5E = CHIPS["v5e"]
+GIB = 2**30
+MEMORY = {"arguments": 6 * GIB, "temporaries": 3 * GIB, "output": 5 * GIB, "alias": 5 * GIB, "code": GIB, "host": 0}
+MODULE = """HloModule step, num_partitions=4
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
+  ROOT %s = f32[] add(%x, %y)
+}
+
+ENTRY %main (a: f32[64,64]) -> f32[64,64] {
+  %a = f32[64,64]{1,0} parameter(0)
+  %p = f32[64,64]{1,0} dot(%a, %a), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %r = f32[64,64]{1,0} all-reduce(%p), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add
+}
+"""
+GATHER = '  %g = f32[256,64]{1,0} all-gather(%p), channel_id=2, replica_groups={{0,1,2,3}}, dimensions={0}\n  ROOT'
+ANSWER = {"compiles": True, "error": None, "over_bytes": None, "capacity_bytes": None, "memory": MEMORY,
+          "compiler_flops": 1.0, "mesh": {"data": 4}, "kind": "TPU v5 lite", "xla_flags": {}, "lower_seconds": 1.0,
+          "compile_seconds": 2.0}
+OVER = ANSWER | {"compiles": False, "error": "RESOURCE_EXHAUSTED: Ran out of memory on HBM", "over_bytes": 20 * GIB,
+                 "capacity_bytes": round(15.75 * GIB), "memory": None}
+
+
+def recipe_of(**sections):
+    values = {"name": "tiny", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
+              "train": {"global_batch": 32}}
+    for section, changes in sections.items():
+        values[section] = {**values.get(section, {}), **changes}
+    return Recipe.model_validate(values)
+
+
+def decoder(**sections):
+    return recipe_of(**{"data": {"source": "stdlib", "sequence": 128, "cross_documents": True}, "model": {
+        "family": "decoder", "layers": 2, "width": 64, "heads": 4, "hidden": 128}, **sections})
+
+
+class Answers:
+    """A process that answers with reports in turn; one that is an exception is raised and kills it."""
+
+    def __init__(self, backend, reports, module):
+        self.backend, self.reports, self.module = backend, reports, module
+        self.process = SimpleNamespace(returncode=-11, poll=lambda: -11)
+
+    def ask(self, call, recipe=None, **arguments):
+        if call == "lower":
+            return {"rows": [1, 2], "seconds": 3.0}
+        report = self.reports.pop(0)
+        if isinstance(report, Exception):
+            raise report
+        arguments["module"].write_text(self.module)
+        return dict(report)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def fly(monkeypatch, tmp_path):
+    """fly(reports, module, **options): (exit code, preflight.json)."""
+    monkeypatch.setattr(flight, "find_libtpu", lambda environment: tmp_path / "libtpu" / "libtpu.so")
+    monkeypatch.setattr(flight, "tell", lambda *_: None)
+
+    def run(reports, module=MODULE, recipe=None, out=tmp_path / "out", **options):
+        answers = {backend: list(each) for backend, each in reports.items()}
+        monkeypatch.setattr(flight, "Worker", lambda backend, *_: Answers(backend, [], module))
+        monkeypatch.setattr(flight, "open_compiler", lambda backend, _: Answers(backend, answers[backend], module))
+        options = {"topologies": ("v5e:2x2",), "backends": tuple(reports), "overwrite": True} | options
+        code = flight.preflight(recipe or recipe_of(), out, **options)
+        return code, json.loads((out / "preflight.json").read_text())
+
+    return run
+
+
+# ---- what is reported
+
+def test_a_row_has_what_the_compiler_says_and_what_we_count(fly):
+    code, found = fly({"jax": [ANSWER], "keras": [ANSWER]})
+    assert code == 0 and [row["backend"] for row in found["results"]] == ["jax", "keras"]
+    row = found["results"][0]
+    assert row["compiles"] and row["fits"] and row["hbm_bytes_per_device"] == 10 * GIB
+    assert row["hbm_capacity_bytes"] == V5E.hbm_bytes and row["headroom_bytes"] == V5E.hbm_bytes - 10 * GIB
+    assert row["flops_per_device"] == 2 * 64**3 and row["bytes_moved_per_device"] == 4 * 64 * 64 * (3 + 2)
+    assert row["collectives"] == [{"kind": "all-reduce", "network": "ici", "group": 4, "count": 1, "bytes": 16384,
+                                   "bytes_sent": 24576}]
+    assert row["bytes_per_link"] == 24576 / 2 and found["results"][1]["lower_seconds"] == 4.0
+    assert "TPUStrategy" in found["assumptions"]["keras"] and "no prediction" in found["assumptions"]["roofline"]
+    assert found["chips"]["v5e"]["sources"]["hbm_bandwidth"].startswith("Google Cloud")
+
+
+def test_several_topologies_are_rows_in_the_order_asked(fly):
+    _, found = fly({"jax": [ANSWER, OVER], "keras": [ANSWER, ANSWER]}, topologies=("v5e-4", "v4-8", "v5e:2x2"))
+    assert [(row["backend"], row["topology"], row["fits"]) for row in found["results"]] == [
+        ("jax", "v5e:2x2", True), ("keras", "v5e:2x2", True), ("jax", "v4:2x2x1", False), ("keras", "v4:2x2x1", True)]
+
+
+def test_what_does_not_fit_has_the_compilers_figure_and_exit_code_1(fly, capsys):
+    code, found = fly({"jax": [OVER]})
+    row = found["results"][0]
+    assert code == 1 and row["fits"] is False and not row["compiles"] and row["hbm_bytes_per_device"] == 20 * GIB
+    assert row["headroom_bytes"] == round(15.75 * GIB) - 20 * GIB
+    assert "no, 4.25 GiB too much" in capsys.readouterr().out
+
+
+def test_what_compiles_and_is_too_large_does_not_fit_either(fly):
+    code, found = fly({"jax": [ANSWER | {"memory": MEMORY | {"temporaries": 9 * GIB}}]})
+    assert code == 1 and found["results"][0]["fits"] is False and found["results"][0]["compiles"]
+
+
+def test_a_compiler_that_dies_is_a_row_and_the_next_topology_goes_on(fly):
+    code, found = fly({"jax": [TwinscaleError("died"), ANSWER]}, topologies=("v6e:2x2", "v5e:2x2"))
+    dead, alive = found["results"]
+    assert code == 1 and dead["fits"] is None and "exit code -11" in dead["error"] and alive["fits"]
+    assert found["parity"] == []
+
+
+def test_json_in_place_of_the_table(fly, capsys):
+    _, found = fly({"jax": [ANSWER]}, as_json=True)
+    assert json.loads(capsys.readouterr().out) == found
+
+
+# ---- the roofline
+
+def roofline(flops=0.0, moved=0, ici=0, dcn=0, topology="v5e:2x2", recipe=None):
+    collectives = [{"network": "ici", "bytes_sent": ici}, {"network": "dcn", "bytes_sent": dcn}]
+    return flight.roofline(recipe or recipe_of(), 10, (8, 8, 1), parse(topology), flops, moved, collectives)
+
+
+@pytest.mark.parametrize("bound, amounts", [
+    ("compute", {"flops": 197e12}), ("hbm", {"moved": 819e9}), ("interconnect", {"ici": 2 * 50e9}),
+    ("dcn", {"dcn": 3.125e9})])
+def test_what_takes_longest_binds(bound, amounts):
+    """Each of these takes a second of a v5e whose slice of 2 x 2 has two links a chip."""
+    found = roofline(**{"flops": 1.0, "moved": 1, "ici": 1, "dcn": 1} | amounts)
+    assert found["bound"] == bound and found["seconds_at_least"][bound] == pytest.approx(1)
+    assert found["throughput_ceiling"] == pytest.approx(32) and found["unit"] == "images/s"
+    model = 32 * train_flops(recipe_of().model, 10, (8, 8, 1))
+    assert found["mfu_ceiling"] == pytest.approx(model / (4 * 197e12))
+
+
+def test_a_ceiling_is_no_more_than_all_of_it():
+    assert roofline(flops=1.0)["mfu_ceiling"] == 1.0
+
+
+def test_kernels_are_counted_from_the_recipe():
+    """Of 2 layers, 8 rows on 4 chips, 4 heads of 16: forward 2 products over the causal pairs, backward 3 and 4."""
+    recipe = flight.placed(decoder(train={"precision": "bfloat16", "global_batch": 8}), parse("v5e:2x2"), "jax")
+    calls = {"splash_mha_fwd_residuals": 2, "splash_mha_dq_no_residuals": 2, "splash_mha_dkv_no_residuals": 2}
+    pairs = 128 * 129 // 2
+    assert flight.kernel_flops(recipe, calls) == (2 * 2 * (2 + 3 + 4) * 2 * 4 * 16 * pairs, [])
+    assert flight.kernel_flops(recipe, {"mine": 3}) == (0, ["mine"])
+    halves = recipe.with_values(devices={"data": 2, "tensor": 2}, train={"accumulate": 2})
+    assert flight.kernel_flops(halves, {"splash_mha_fwd": 2})[0] == 2 * 2 * 2 * 2 * 2 * 16 * pairs
+
+
+# ---- side by side
+
+def test_differences_are_named_by_operation(fly, capsys):
+    _, found = fly({"jax": [ANSWER], "keras": [ANSWER | {"memory": MEMORY | {"temporaries": 4 * GIB}}]})
+    beside, = found["parity"]
+    assert {(line["figure"], line["operation"]): round(line["difference"], 2) for line in beside["differences"]} == {
+        ("hbm bytes", "all"): 0.09, ("hbm bytes", "temporaries"): 0.25}
+    figures = {line["figure"] for line in beside["operations"]}
+    assert {"flops", "hbm bytes", "collective bytes", "collectives", "fusions"} <= figures
+    assert "hbm bytes, temporaries: jax 3,221,225,472, keras 4,294,967,296 (25%)" in capsys.readouterr().out
+
+
+def test_what_only_one_of_them_does_is_a_difference_of_all():
+    sides = [{"memory": MEMORY, "flops_by_place": {}, "kernel_flops_per_device": 0, "flops_per_device": 5,
+              "matrix_flops_per_device": 5, "hbm_bytes_per_device": 9, "bytes_moved_per_device": 1, "fusions": 1,
+              "fusions_by_kind": {}, "compiles": True, "topology": "v5e:2x2", "slices": 1, "backend": backend,
+              "collectives": [{"kind": kind, "network": "ici", "count": 2, "bytes": 8}]}
+             for backend, kind in (("jax", "all-reduce"), ("keras", "all-gather"))]
+    lines = flight.parity(sides)[0]["differences"]
+    assert len(lines) == 4 and all(line["difference"] == 1 for line in lines)
+
+
+# ---- against an earlier one
+
+def test_a_golden_is_kept_and_holds(fly, tmp_path):
+    path = tmp_path / "golden.json"
+    assert fly({"jax": [ANSWER]}, write_golden=str(path))[0] == 0
+    golden = json.loads(path.read_text())
+    assert set(golden["results"][0]) == {"backend", "topology", "slices", "compiles", "fits", "collectives"}
+    code, found = fly({"jax": [ANSWER]}, check=str(path), topologies=())  # those of the golden
+    assert code == 0 and found["check"] == {"golden": str(path), "worse": []}
+    assert fly({"jax": [ANSWER]}, check=str(tmp_path / "out" / "preflight.json"))[0] == 0
+
+
+def test_a_planted_all_gather_is_worse(fly, tmp_path, capsys):
+    path = tmp_path / "golden.json"
+    fly({"jax": [ANSWER]}, write_golden=str(path))
+    code, found = fly({"jax": [ANSWER]}, MODULE.replace("  ROOT %r", f"{GATHER} %r"), check=str(path))
+    assert code == 1 and len(found["check"]["worse"]) == 1
+    assert "jax on v5e:2x2 communicates more: all-gather over ici 0 -> 1, 0 -> 16,384 bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer, words", [
+    (OVER, "does not fit any more: 20 GiB of 15.75 GiB"), (TwinscaleError("died"), "does not compile any more"),
+    (ANSWER | {"memory": MEMORY | {"temporaries": 9 * GIB}}, "does not fit any more: 16 GiB")])
+def test_what_stops_fitting_or_compiling_is_worse(fly, tmp_path, answer, words):
+    path = tmp_path / "golden.json"
+    fly({"jax": [ANSWER]}, write_golden=str(path))
+    code, found = fly({"jax": [answer]}, check=str(path))
+    assert code == 1 and words in found["check"]["worse"][0] and len(found["check"]["worse"]) == 1
+
+
+def test_what_never_fitted_is_not_worse(fly, tmp_path):
+    path = tmp_path / "golden.json"
+    assert fly({"jax": [OVER]}, write_golden=str(path))[0] == 1
+    assert fly({"jax": [OVER]}, check=str(path))[0] == 0 == fly({"jax": [ANSWER | {"memory": MEMORY}]},
+                                                                MODULE.replace("all-reduce(", "negate("),
+                                                                check=str(path))[0]
+
+
+def test_a_golden_that_says_nothing_is_refused(fly, tmp_path):
+    path = tmp_path / "golden.json"
+    for text in ("", "[]", '{"schema_version": 1, "results": []}', '{"schema_version": 9, "results": [1]}'):
+        path.write_text(text)
+        with pytest.raises(BadInput, match="--check .*neither"):
+            fly({"jax": [ANSWER]}, check=str(path))
+    with pytest.raises(BadInput, match="cannot be read"):
+        fly({"jax": [ANSWER]}, check=str(tmp_path / "none.json"))
+    fly({"jax": [ANSWER]}, write_golden=str(path))
+    with pytest.raises(BadInput, match="says nothing of jax on v4"):
+        fly({"jax": [ANSWER]}, check=str(path), topologies=("v4-8",))
+
+
+# ---- refusals
+
+@pytest.mark.parametrize("sections, topology, slices, backend, words", [
+    ({"devices": {"fsdp": 2}}, "v5e:2x2", 1, "keras", "devices.fsdp=2: Keras shares the batch alone"),
+    ({}, "v5e:2x2", 2, "keras", "TPUStrategy trains on one slice"),
+    ({"devices": {"fsdp": 3}}, "v5e:2x2", 1, "jax", "does not divide the 4 chips of v5e:2x2"),
+    ({"devices": {"data": 2}}, "v5e:2x2", 1, "jax", "devices.data=2 does not make up the 4 chips"),
+    ({"devices": {"replica": 4}}, "v5e:2x2", 2, "jax", "devices.replica=4, but --slices 2"),
+    ({"train": {"global_batch": 6}}, "v5e:2x2", 1, "jax", "4 shares of a batch do not divide the 6 rows"),
+    ({"train": {"global_batch": 6}}, "v5e:2x2", 1, "keras", "4 shares of a batch do not divide the 6 rows")])
+def test_what_cannot_be_laid_out_is_named(sections, topology, slices, backend, words):
+    with pytest.raises(BadInput) as caught:
+        flight.placed(recipe_of(**sections), parse(topology, slices), backend)
+    assert words in str(caught.value)
+
+
+def test_the_mesh_takes_all_chips():
+    assert flight.placed(recipe_of(), parse("v5e:2x4"), "jax").devices.data == 8
+    placed = flight.placed(recipe_of(devices={"fsdp": 2, "data": 0}), parse("v5e:2x4", 2), "jax").devices
+    assert (placed.replica, placed.data, placed.fsdp) == (2, 4, 2)
+
+
+def test_without_libtpu_one_line_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(flight.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(flight.sys, "prefix", str(tmp_path))
+    with pytest.raises(MissingEnvironment) as caught:
+        flight.find_libtpu({})
+    assert f"pip install --no-deps --target {tmp_path}/libtpu libtpu==" in str(caught.value)
+    with pytest.raises(MissingEnvironment, match="TPU_LIBRARY_PATH=/none: no such file"):
+        flight.find_libtpu({"TPU_LIBRARY_PATH": "/none"})
+    kept = tmp_path / "libtpu" / "libtpu"
+    kept.mkdir(parents=True)
+    (kept / "libtpu.so").touch()
+    (tmp_path / "libtpu" / "libtpu-1.2.3.dist-info").mkdir()
+    assert flight.find_libtpu({}) == kept / "libtpu.so" and flight.library_version(kept / "libtpu.so") == "1.2.3"
+
+
+def test_nothing_else_in_the_directory_is_touched(fly, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("kept")
+    fly({"jax": [ANSWER]})
+    with pytest.raises(BadInput, match="--overwrite"):
+        fly({"jax": [ANSWER]}, overwrite=False)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mine", "preflight.json"}
+    with pytest.raises(BadInput, match="a file"):
+        fly({"jax": [ANSWER]}, out=tmp_path / "out" / "mine")
+
+
+def test_the_stack_is_as_it_was(monkeypatch):
+    limits = flight.resource.getrlimit(flight.resource.RLIMIT_STACK)
+    with flight.deep_stack():
+        assert flight.resource.getrlimit(flight.resource.RLIMIT_STACK)[0] == limits[1]
+    assert flight.resource.getrlimit(flight.resource.RLIMIT_STACK) == limits
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    ([], 2, "--topology: which slice?"), (["--topology", "v5e:9x9"], 2, "no such slice"),
+    (["--topology", "v5e:2x2", "devices.fsdp=2"], 2, "Keras shares the batch alone"),
+    (["--topology", "v5e:2x2", "--backend", "tpu"], 2, "'jax', 'keras', 'both'")])
+def test_the_verb_refuses_in_one_line(arguments, code, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    assert cli.main(["preflight", "r.toml", *arguments, "--out", "o"]) == code
+    said = capsys.readouterr()
+    assert not said.out and words in said.err and len(said.err.splitlines()) == 1 and not (tmp_path / "o").exists()
+
+
+def test_the_verb_passes_on_what_it_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    asked = {}
+    monkeypatch.setattr(flight, "preflight", lambda recipe, out, **options: asked.update(options, out=out) or 1)
+    assert cli.main(["preflight", "r.toml", "train.accumulate=2", "--topology", "v5e-16", "--slices", "2", "--backend",
+                     "jax", "--check", "g.json", "--json", "--out", "o"]) == 1
+    assert asked["topologies"] == ["v5e-16"] and asked["slices"] == 2 and asked["backends"] == ("jax",)
+    assert asked["check"] == "g.json" and asked["as_json"] and str(asked["out"]) == "o"
+    assert "train.accumulate=4" in capsys.readouterr().err
+
+
+def test_its_help_has_examples(capsys):
+    assert cli.main(["preflight", "--help"]) == 0
+    assert "twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2" in capsys.readouterr().out
