@@ -20,6 +20,7 @@ from common.compress import (
     alone_recipe,
     check_stages,
     dense_recipe,
+    has_float64,
     mask_updates,
     resolved,
     stage_recipe,
@@ -102,7 +103,7 @@ def compare_compression(recipe, out, *, overwrite=False):
             finals = each(workers, lambda worker: train(worker, described, out, label, twins=True))  # noqa: B023
             made = {b: finished(described, out, b, label, finals[b]) for b in ROOMS}
             found = judge_stage(described, out, label, workers)
-            if active(described).kind in ("prune", "cluster", "distil") and described.train.precision != "float64":
+            if has_float64(active(described)) and described.train.precision != "float64":
                 found["rungs"].append(semantics(described, out, label, left, workers))
             rows += [made[backend] | found["columns"] for backend in ROOMS]
             if active(described).kind == "distil":

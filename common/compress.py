@@ -171,8 +171,8 @@ def check_stages(recipe, dataset):
                                f"{'pruned' if stage.kind == 'prune' else 'clustered'}: kernels and tables alone can")
         if stage.kind == "prune":
             check_pattern(where, stage, tree)
-        if stage.kind in ("quantize", "post_training") and recipe.train.precision != "float32":
-            raise BadInput(f'{where}: TensorFlow quantises in float32 alone; set train.precision="float32"')
+        if not has_float64(stage) and recipe.train.precision != "float32":
+            raise BadInput(f'{where}: TensorFlow and TF-MOT do it in float32 alone; set train.precision="float32"')
         if stage.kind in ("prune", "cluster") and recipe.train.precision == "bfloat16":
             raise BadInput(f'{where}: masks and centroids of bfloat16 models are not known here; set '
                            'train.precision="float32"')
@@ -180,6 +180,11 @@ def check_stages(recipe, dataset):
             raise BadInput(f"{where}: what is quantised is not compressed further: make it the last stage")
         if stage.kind == "distil":
             check_student(where, recipe, number)
+
+
+def has_float64(stage):
+    """Whether a stage can be trained in float64: TensorFlow's fake quantisation and TF-MOT's 2:4 masks cannot."""
+    return stage.kind not in ("quantize", "post_training") and getattr(stage, "pattern", None) != "2:4"
 
 
 def check_pattern(where, stage, tree):

@@ -70,6 +70,8 @@ def test_a_schedule_that_never_arrives_is_refused(stage, said):
      "multiple of 4, but layer_1.kernel has 18"),
     ([{"kind": "prune", "pattern": "4x4"}], {"family": "convnet"}, "kernels of two axes, but stem.conv.kernel"),
     ([{"kind": "quantize"}], {"train": {"precision": "bfloat16"}}, 'set train.precision="float32"'),
+    ([{"kind": "prune", "pattern": "2:4", "names": ["layer_1.kernel"]}], {"train": {"precision": "float64"}},
+     'set train.precision="float32"'),
     ([{"kind": "quantize"}, {"kind": "prune"}], {}, "make it the last stage"),
     ([{"kind": "distil", "hidden": 1.0}], {}, "of decoders, but the model is a mlp"),
     ([{"kind": "distil", "hidden": 1.0, "student": {"width": 8}}], {"family": "decoder"}, "the teacher's width 16"),
