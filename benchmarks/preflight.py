@@ -47,8 +47,7 @@ KERNELS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
              "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
-             "the collectives in, which on a TPU TPUStrategy does: it may gather a few labels, and add gradients up "
-             "after each micro-batch, where TPUStrategy adds up once.",
+             "the collectives in, which on a TPU TPUStrategy does, and may gather a few labels besides.",
     "jax": "The step as jaxscale builds it, over the mesh that the recipe shapes; devices.data takes all chips that "
            "the other axes leave.",
     "roofline": "A ceiling and no prediction: computation, HBM and the networks at the maker's full rate, all at once, "

@@ -55,7 +55,8 @@ def lines(capsys):
 # ---- speed
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["train", "--help"], ["compare", "--help"],
-                                       ["recipe", "show", "--help"], ["doctor", "--help"]])
+                                       ["recipe", "show", "--help"], ["doctor", "--help"],
+                                       ["export", "--help"], ["predict", "--help"]])
 def test_help_imports_no_framework_and_nothing_slow(arguments):
     program = ("import sys; from common.cli import main; code = main(sys.argv[1:]); "
                f"print(code, [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)")
@@ -64,7 +65,7 @@ def test_help_imports_no_framework_and_nothing_slow(arguments):
 
 
 @pytest.mark.parametrize("verb", [["train"], ["compare"], ["recipe", "show"], ["recipe", "schema"], ["doctor"],
-                                  ["bisect"], ["audit"]])
+                                  ["bisect"], ["audit"], ["export"], ["predict"]])
 def test_each_verbs_help_has_an_example(verb, capsys):
     assert cli.main([*verb, "--help"]) == 0
     assert f"\n    twinscale {' '.join(verb)}" in capsys.readouterr().out

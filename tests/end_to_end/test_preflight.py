@@ -215,10 +215,11 @@ def test_slices_add_up_over_the_other_network(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("family, accumulate", [("decoder", 1), ("decoder", 2), ("convnet", 2)])
 def test_keras_computes_and_adds_up_what_jax_does(tmp_path, family, accumulate):
-    """The partitioner adds up a Keras step's gradients after each micro-batch, and gathers no more than labels."""
+    """The partitioner gathers no more of a Keras step than labels. Flax' gradients are added up after each
+    micro-batch, Keras' once."""
     recipe = recipe_of(family, train={"accumulate": accumulate})
     assert flight.preflight(recipe, tmp_path, topologies=(SLICE,)) == 0
     jax, keras = json.loads((tmp_path / "preflight.json").read_text())["results"]
     assert jax["flops_per_device"] == keras["flops_per_device"]
-    assert over(jax)[1] <= over(keras)[1] <= 1.1 * accumulate * over(jax)[1]
+    assert over(jax)[1] <= accumulate * over(keras)[1] and over(keras)[1] <= 1.2 * over(jax)[1]
     assert over(keras, "all-gather")[1] < 0.05 * over(keras)[1]
