@@ -168,6 +168,7 @@ class Module:
     computations: dict
     entry: str
     partitions: int
+    slices: int = 1
     accounts: dict = field(default_factory=dict)
 
 
@@ -264,7 +265,8 @@ def account(text, slices=1):
       "unknown_loops": loops whose trips are not in the text, counted once}.
     """
     module = parse(text)
-    done = executed(module, module.entry, slices)
+    module.slices = slices
+    done = executed(module, module.entry)
     return {
         "flops": sum(done.flops.values()),
         "flops_by_place": {" ".join(key): flops for key, flops in sorted(done.flops.items())},
@@ -295,7 +297,7 @@ def sent(kind, size, group):
     return size if rounds is None else rounds * size * (group - 1) / group
 
 
-def executed(module, name, slices):
+def executed(module, name):
     """The Account of a computation that runs as such, and is not fused into one instruction."""
     if name in module.accounts:
         return module.accounts[name]
@@ -305,43 +307,43 @@ def executed(module, name, slices):
             trips = trips_of(module, computation, i)
             done.loops.append(trips)
             for part in ("body", "condition"):
-                done.add(executed(module, i.called(part), slices), 1 if trips is None else trips)
+                done.add(executed(module, i.called(part)), 1 if trips is None else trips)
         elif i.opcode == "conditional":
-            branches = [executed(module, branch, slices) for branch in branches_of(i)]
+            branches = [executed(module, branch) for branch in branches_of(i)]
             done.add(max(branches, key=lambda branch: branch.weight))
         elif i.opcode in ("call", "async-start"):
-            done.add(executed(module, i.called() or i.called("to_apply"), slices))
+            done.add(executed(module, i.called() or i.called("to_apply")))
         elif i.opcode == "fusion":
-            inner = fused(module, i.called(), slices)
+            inner = fused(module, i.called())
             done.add(inner)
-            for channel, collective in inner.overlapped.items():
-                done.collectives[collective] += channel not in channels
-                channels.add(channel)
+            for channel in inner.overlapped.keys() - channels:
+                done.collectives[inner.overlapped[channel]] += 1
+            channels |= inner.overlapped.keys()
             done.fusions[i.attribute("kind") or "kLoop"] += 1
         else:
-            count_one(done, module, computation, i, slices)
+            count_one(done, module, computation, i)
         done.moved += moved(module, computation, i)
     module.accounts[name] = done
     return done
 
 
-def fused(module, name, slices):
+def fused(module, name):
     """The Account of a fusion's computation: what it computes; what it moves is its caller's to say."""
     if ("fused", name) in module.accounts:
         return module.accounts["fused", name]
     done, computation = Account(), module.computations[name]
     for i in computation.instructions.values():
         if i.opcode == "fusion":
-            inner = fused(module, i.called(), slices)
+            inner = fused(module, i.called())
             done.add(inner)
             done.overlapped |= inner.overlapped
         else:
-            count_one(done, module, computation, i, slices)
+            count_one(done, module, computation, i)
     module.accounts["fused", name] = done
     return done
 
 
-def count_one(done, module, computation, i, slices):
+def count_one(done, module, computation, i):
     """Adds what one instruction computes and communicates to an Account."""
     kind = i.opcode.removesuffix("-start")
     if i.opcode in ("convolution", "dot"):
@@ -364,7 +366,7 @@ def count_one(done, module, computation, i, slices):
     elif i.opcode == "send" and (found := re.search(r'_xla_megascale_transfer_type="(\w+)"', i.rest)):
         # What crosses slices goes by way of the hosts.
         size = leaves(computation.shape(i.operands[0]))[0].bytes
-        done.collectives[DCN.get(found[1], found[1].lower().replace("_", "-")), "dcn", slices, size] += 1
+        done.collectives[DCN.get(found[1], found[1].lower().replace("_", "-")), "dcn", module.slices, size] += 1
 
 
 def is_scattered(computation, i):

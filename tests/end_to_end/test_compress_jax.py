@@ -31,6 +31,7 @@ from common.tensors import load_tensors, save_tensors
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 RATE = {"learning_rate": 0.01, "decay": "constant"}
+SLOW = pytest.mark.slow  # what a chain of stages that holds it, or Keras' test of the same, shows too
 PRUNE = {"kind": "prune", "sparsity": 0.75, "begin": 1, "end": 3, "every": 2, "steps": 4} | RATE
 CLUSTER = {"kind": "cluster", "clusters": 8, "steps": 3} | RATE
 QUANTIZE = {"kind": "quantize", "calibrate": 0, "steps": 3} | RATE
@@ -435,7 +436,8 @@ def test_a_stage_is_the_same_on_every_mesh(open_room, staged, kind, family, mesh
         assert {shard.data.size for shard in running[shared].addressable_shards} == {tensors[shared].size // 2}
 
 
-@pytest.mark.parametrize("stages", [(PRUNE,), (PRUNE, CLUSTER, QUANTIZE), (DISTIL,)],
+@pytest.mark.parametrize("stages", [pytest.param((PRUNE,), marks=SLOW), (PRUNE, CLUSTER, QUANTIZE),
+                                    pytest.param((DISTIL,), marks=SLOW)],
                          ids=lambda stages: stages[-1]["kind"])
 def test_a_run_that_was_cut_goes_on_bit_for_bit(open_room, staged, tmp_path, stages):
     recipe = staged("mlp", *stages, train={"log_every": 1})
@@ -474,7 +476,8 @@ def test_what_is_not_finite_moves_nothing(open_room, staged, kind):
         assert int(stage.state.step) == 1 and any((stage.tensors[name] != x).any() for name, x in before.items())
 
 
-@pytest.mark.parametrize("stages", [(PRUNE,), (PRUNE, CLUSTER), (CLUSTER, QUANTIZE)],
+@pytest.mark.parametrize("stages", [pytest.param((PRUNE,), marks=SLOW), pytest.param((PRUNE, CLUSTER), marks=SLOW),
+                                    (CLUSTER, QUANTIZE)],
                          ids=lambda stages: stages[-1]["kind"])
 def test_evaluation_is_of_what_ships(open_room, staged, stages):
     """A stage's evaluation, its model alone, and where nothing is quantised the plain model of what it has left, say

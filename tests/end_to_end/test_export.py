@@ -227,7 +227,8 @@ def staged(room_of, recipe_of, tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("name, family", [("tfscale", "convnet"), ("jaxscale", "mlp")])
+@pytest.mark.parametrize("name, family", [pytest.param("tfscale", "convnet", marks=pytest.mark.slow),
+                                          ("jaxscale", "mlp")])
 def test_8_bits_are_held_to_what_the_stage_ended_with_and_become_integers(staged, name, family, tmp_path):
     """The trainer's program in 8 bits has the stage's own held-out loss, and its LiteRT file, in integers throughout,
     is as near to it as the bound says."""
@@ -268,7 +269,7 @@ def test_an_export_of_slightly_other_weights_does_not_agree(room_of, recipe_of, 
         assert judged(form, model, None, found, known, rows)["agrees"] is agrees
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
+@pytest.mark.parametrize("activation", ["gelu", pytest.param("gelu_tanh", marks=pytest.mark.slow)])
 def test_a_keras_file_brings_our_layers_and_activations(room_of, recipe_of, tmp_path, activation):
     """Not Keras' own of the same names, which round otherwise: in float64 that is seen."""
     from tfscale import export as exporter
