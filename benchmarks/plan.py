@@ -1,0 +1,350 @@
+"""Chips, days and money for a training, and the tokens that a deadline allows.
+
+    twinscale plan --flops 1e21 --topology v5e-256 --mfu 0.3:0.5 --prices recipes/tpu/prices.toml
+
+Time follows from the MFU, which nobody knows before it is measured. So it is an interval here: at its fast end a
+ceiling, the roofline of a preflight or else the chip's peak; inside it what was stated or measured, and said to be so.
+"""
+
+import json
+import re
+import tomllib
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from common.data.shapes import data_shape
+from common.errors import DID_IT, BadInput
+from common.flops import train_flops
+from common.laws import read_law
+from common.parameters import parameters, trained_size
+from common.recipe import Recipe, positions
+from common.run import plain, write_json
+from common.topology import CHIPS, parse
+
+SCHEMA_VERSION = 1
+FILE = "plan.json"
+DAY = 86400
+OLD = 90  # days from which the date of prices is pointed at
+PER = {"chip": 1, "core": None}  # TensorCores of a price's unit; None: of a chip, as many as it has
+KINDS = {"v4": ("v4",), "v5e": ("v5 lite", "v5e"), "v5p": ("v5p", "v5"), "v6e": ("v6 lite", "v6e")}  # in MFUs' words
+
+
+def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu=None, measured=None, ceiling=None,
+         prices=None, days=None, out=None, as_json=False):
+    """Prints a table for slices, and with `out` writes plan.json there; returns the exit code 0.
+
+    Args:
+      recipe: the validated recipe whose model is planned for, or None.
+      topologies, slices: names as `common.topology.parse` takes.
+      flops: operations of the training (6 N D, where no recipe says how many its model takes).
+      tokens: labels to train on, in place of the recipe's steps x batch.
+      law: a name of `common.laws.LAWS` or a path: says how many tokens a size deserves, or which size a budget.
+      mfu: "0.4" or "0.3:0.5", stated by the user.
+      measured: path of a run.json or a bench.json of the same chip.
+      ceiling: path of a preflight.json, or of its directory.
+      prices: path of the user's price file.
+      days: a deadline, whose token budget is asked for.
+    Raises BadInput where these say nothing, or one thing twice.
+    """
+    if not topologies:
+        raise BadInput("--topology: which slice? such as --topology v5e-256")
+    slices_of = list(dict.fromkeys(parse(name, slices) for name in topologies))
+    known = read_law(law) if law else None
+    work = work_of(recipe, flops, tokens, known, days)
+    stated, costs = stated_mfu(mfu), read_prices(prices)
+    if mfu and measured:
+        raise BadInput("--mfu and --measured both say the MFU: leave one out")
+    rows = [row(topology, work, recipe, known, days, costs, *efficiency(
+        topology, work["convention"], recipe, stated, measured, ceiling)) for topology in slices_of]
+    result = {"schema_version": SCHEMA_VERSION, "recipe": recipe and recipe.name, "work": work, "law": law,
+              "prices": costs and {key: costs[key] for key in ("path", "date", "currency", "source")}, "rows": rows}
+    if out:
+        write_json(out / FILE, result)
+    if as_json:
+        print(json.dumps(plain(result), indent=2))
+    else:
+        show(result)
+    return DID_IT
+
+
+# ---- what there is to do
+
+def work_of(recipe, flops, tokens, law, days):
+    """{"flops", "parameters", "tokens", "convention", "flops_per_token", "from"}: of a training; flops and tokens are
+    None where a deadline alone is given. Images count as tokens."""
+    if recipe is None:
+        if tokens:
+            raise BadInput("--tokens: of which model? name a recipe, or give --flops")
+        if not flops and not days:
+            raise BadInput("nothing to plan: name a recipe, or give --flops or --days")
+        best = law.best(flops) if law and flops else (None, None)
+        return {"flops": flops, "parameters": best[0], "tokens": best[1], "convention": "6N", "flops_per_token": None,
+                "from": "stated" if flops else None}
+    if flops and tokens:
+        raise BadInput("--flops and --tokens both say how long the training is: leave one out")
+    classes, example_shape = data_shape(recipe)
+    size = trained_size(parameters(recipe.model, classes, example_shape))
+    labels = positions(recipe) // recipe.train.global_batch
+    each = train_flops(recipe.model, classes, example_shape, "causal") / labels
+    said = "stated"
+    if flops:
+        tokens = flops / each
+    elif law and not tokens:
+        tokens, said = law.tokens_for(size), "the law, for this size"
+    elif not tokens:
+        tokens, said = recipe.train.steps * positions(recipe), "the recipe's steps"
+    return {"flops": tokens * each, "parameters": size, "tokens": tokens, "convention": "causal",
+            "flops_per_token": each, "from": said}
+
+
+# ---- how fast
+
+def stated_mfu(text):
+    """(low, high) of "0.4" or "0.3:0.5", None of nothing."""
+    if text is None:
+        return None
+    try:
+        found = tuple(sorted(float(part) for part in text.split(":", 1)))
+    except ValueError:
+        found = (0.0,)
+    if not 0 < found[0] <= found[-1] <= 1:
+        raise BadInput(f"--mfu {text}: a share from 0 to 1 is wanted, or two, such as 0.4 or 0.3:0.5")
+    return found[0], found[-1]
+
+
+def efficiency(topology, convention, recipe, stated, measured, ceiling):
+    """({"ceiling", "ceiling_from"}, {"inside": [low, high] or None, "inside_from"}) of MFUs by a convention."""
+    top, said = (1.0, f"the peak of TPU {topology.chip.name}") if ceiling is None else roofline(
+        ceiling, topology, convention)
+    inside, inside_from = stated, "stated" if stated else None
+    if measured:
+        inside, inside_from = measured_mfu(Path(measured), topology, convention)
+    if inside and inside[1] > top:
+        raise BadInput(f"an MFU of {inside[1]:.1%} ({inside_from}) is above the ceiling of {top:.1%} ({said})")
+    return {"ceiling": top, "ceiling_from": said}, {"inside": inside and list(inside), "inside_from": inside_from}
+
+
+def roofline(path, topology, convention):
+    """(the highest MFU that any backend's step leaves room for, where that is from)."""
+    path = Path(path) / "preflight.json" if Path(path).is_dir() else Path(path)
+    found = read_json("--ceiling", path, ("recipe", "results"))
+    rows = [row for row in found["results"] if row["compiles"] and (row["topology"], row["slices"]) == (
+        topology.name, topology.slices)]
+    if not rows:
+        there = ", ".join(dict.fromkeys(row["topology"] for row in found["results"]))
+        raise BadInput(f"--ceiling {path}: has no step that compiles for {topology.name}, but for {there}")
+    best = max(rows, key=lambda row: row["mfu_ceiling"])
+    described = Recipe.model_validate(found["recipe"])
+    return (min(1.0, converted(best["mfu_ceiling"], described, convention)),
+            f"roofline of {described.name} in {best['backend']}")
+
+
+def measured_mfu(path, topology, convention):
+    """((low, high), where they are from) of a run.json or a bench.json of the same chip."""
+    found = read_json("--measured", path, ())
+    if "sides" in found:
+        told = [(side["mfu"].get(convention), side["mfu_convention"]) for side in found["sides"]]
+    else:
+        shares = (found.get("performance") or {}).get("mfu")
+        recipe = path.with_name("recipe.toml")
+        if convention != "causal" and shares:
+            from common.recipe_file import load
+
+            shares = converted(shares, load(str(recipe), []), convention)
+        told = [(shares, (found.get("performance") or {}).get("mfu_convention", ""))]
+    here = [share for share, said in told if share and any(
+        re.search(rf"peak of TPU {kind}$", said) for kind in KINDS[topology.chip.name])]
+    if not here:
+        others = ", ".join(dict.fromkeys(said for _, said in told if said)) or "nothing"
+        raise BadInput(f"--measured {path}: has no MFU of a TPU {topology.chip.name}, but of {others}; state one with "
+                       "--mfu")
+    return (min(here), max(here)), f"measured, {path}"
+
+
+def converted(share, recipe, convention):
+    """An MFU by causal FLOPs as one by another convention."""
+    shape = data_shape(recipe)
+    return share * train_flops(recipe.model, *shape, convention) / train_flops(recipe.model, *shape, "causal")
+
+
+def read_json(option, path, keys):
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"{option} {path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or any(key not in found for key in keys):
+        raise BadInput(f"{option} {path}: not what this option reads")
+    return found
+
+
+# ---- how dear
+
+def read_prices(path):
+    """{"path", "date", "currency", "source", "chips": {chip: {"price", "per"}}} of a price file, None of none."""
+    if path is None:
+        return None
+    try:
+        found = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise BadInput(f"--prices {path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--prices {path}: not TOML: {error}") from None
+    if not isinstance(found.get("date"), date):
+        raise BadInput(f"--prices {path}: date={found.get('date')}: the day of the prices is wanted, as 2026-01-31")
+    for key in ("currency", "source"):
+        if not isinstance(found.get(key), str):
+            raise BadInput(f"--prices {path}: {key}={found.get(key)}: a text is wanted")
+    for chip, price in (found.get("chips") or {}).items():
+        if chip not in CHIPS:
+            raise BadInput(f"--prices {path}: chips.{chip}: no such chip; there are {', '.join(CHIPS)}")
+        if not isinstance(price, dict) or price.get("per") not in PER or not isinstance(
+                price.get("price"), int | float) or price["price"] < 0:
+            raise BadInput(f"--prices {path}: chips.{chip}: wanted is for an hour {{price = 1.2, per = \"chip\"}}, or per "
+                           "= \"core\"")
+    return {**found, "path": str(path), "date": str(found["date"]), "chips": found.get("chips") or {}}
+
+
+# ---- all together
+
+def row(topology, work, recipe, law, days, prices, top, inside):
+    """A slice's figures: each {"at_least": at the ceiling, "inside": [fewest, most] or None}."""
+    rate = topology.chips * topology.chip.peak_flops
+    cores = topology.chip.cores
+
+    def over(figure):
+        """A figure of an MFU, at the ceiling and inside, smallest first."""
+        between = inside["inside"] and sorted(figure(share) for share in inside["inside"])
+        return {"ceiling": figure(top["ceiling"]), "inside": between}
+
+    found = {"topology": topology.name, "slices": topology.slices, "chips": topology.chips,
+             "cores": topology.chips * cores, "peak_flops": rate, "mfu": top | inside, "mfu_convention":
+             f"{work['convention']} FLOPs / bfloat16 peak of {topology.chips} x TPU {topology.chip.name}"}
+    if work["flops"]:
+        hours = over(lambda share: work["flops"] / (share * rate) / 3600)
+        found["days"] = scaled(hours, 1 / 24)
+        found["chip_hours"] = scaled(hours, topology.chips)
+        found["core_hours"] = scaled(hours, topology.chips * cores)
+        price = prices and prices["chips"].get(topology.chip.name)
+        found["price"] = price
+        if price:
+            units = topology.chips * (PER[price["per"]] or cores)
+            found["cost"] = scaled(hours, units * price["price"])
+    if days:
+        found["deadline"] = {"days": days, "flops": over(lambda share: days * DAY * share * rate)}
+        if recipe:
+            found["deadline"]["tokens"] = scaled(found["deadline"]["flops"], 1 / work["flops_per_token"])
+        elif law:
+            found["deadline"]["parameters"] = over(lambda share: law.best(days * DAY * share * rate)[0])
+            found["deadline"]["tokens"] = over(lambda share: law.best(days * DAY * share * rate)[1])
+    return found
+
+
+def scaled(interval, factor):
+    return {"ceiling": interval["ceiling"] * factor,
+            "inside": interval["inside"] and [value * factor for value in interval["inside"]]}
+
+
+# ---- for people
+
+def show(result):
+    """Prints a table of the rows on stdout, with what it rests on."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    work, prices = result["work"], result["prices"]
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    if work["flops"]:
+        size = f", {short(work['parameters'])} parameters x {short(work['tokens'])} tokens" if work["tokens"] else ""
+        console.print(f"{result['recipe'] or 'A training'}: {work['flops']:.4g} FLOPs by the convention "
+                      f"{work['convention']}{size} ({work['from']})")
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("", *(title(found) for found in result["rows"])):
+        table.add_column(column, overflow="fold")
+    for name, cell in CELLS.items():
+        cells = [cell(found, prices) for found in result["rows"]]
+        if any(cells):
+            table.add_row(name, *(text or "–" for text in cells))
+    console.print(table)
+    console.print("At the ceiling everything would run at the maker's full rate: a bound, and no prediction.")
+    if not any(found["mfu"]["inside"] for found in result["rows"]):
+        console.print("How long it will take nobody has said: state an MFU (--mfu 0.3:0.5), or give what was measured "
+                      "(--measured run.json).")
+    if work["flops"] and not prices:
+        console.print("No cost: --prices FILE says what a chip or a core costs, as recipes/tpu/prices.toml does.")
+    if prices:
+        age = (datetime.now(UTC).date() - date.fromisoformat(prices["date"])).days
+        console.print(f"Prices: {prices['path']}, of {prices['date']}: {prices['source']}"
+                      + (f". {age} days old: look them up again." if age > OLD else ""))
+
+
+def title(found):
+    return f"{found['slices']} x {found['topology']}" if found["slices"] > 1 else found["topology"]
+
+
+def short(value):
+    """A count as a person says it: 1.2B, 24B, 350M."""
+    unit, name = next((pair for pair in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= pair[0]), (1, ""))
+    return f"{value / unit:.3g}{name}"
+
+
+def interval(values, written):
+    """"at least X; Y to Z" of a figure, the ceiling's first."""
+    ends = values["inside"]
+    between = "" if not ends else f"; {written(ends[0])}" + (f" to {written(ends[1])}" if ends[0] != ends[1] else "")
+    return written(values["ceiling"]), between
+
+
+def least(key, written):
+    """A cell of what can only grow where the MFU is below its ceiling."""
+    def cell(found, _):
+        if key not in found:
+            return ""
+        bound, between = interval(found[key], written)
+        return f"at least {bound}{between}"
+    return cell
+
+
+def most(key, written):
+    """A cell of what can only shrink there."""
+    def cell(found, _):
+        values = found.get("deadline", {}).get(key)
+        if not values:
+            return ""
+        bound, between = interval(values, written)
+        return f"at most {bound}{between}"
+    return cell
+
+
+def cost(found, prices):
+    if "cost" not in found:
+        return ""
+    bound, between = interval(found["cost"], lambda value: f"{value:,.0f}")
+    return f"{prices['currency']} at least {bound}{between}"
+
+
+def price(found, prices):
+    told = found.get("price")
+    return f"{prices['currency']} {told['price']:g} a {told['per']} and hour" if told else ""
+
+
+def efficiencies(found, _):
+    top, ends = found["mfu"]["ceiling"], found["mfu"]["inside"]
+    inside = "" if not ends else f"; {ends[0]:.1%}" + (f" to {ends[1]:.1%}" if ends[0] != ends[1] else "")
+    told = f" ({found['mfu']['inside_from']})" if ends else ""
+    return f"at most {top:.1%} ({found['mfu']['ceiling_from']}){inside}{told}"
+
+
+CELLS = {
+    "chips": lambda found, _: f"{found['chips']:,} ({found['cores']:,} TensorCores)",
+    "MFU": efficiencies,
+    "days": least("days", lambda value: f"{value:,.3g}"),
+    "chip-hours": least("chip_hours", lambda value: f"{value:,.0f}"),
+    "core-hours": least("core_hours", lambda value: f"{value:,.0f}"),
+    "price": price,
+    "cost": cost,
+    "by the deadline, FLOPs": most("flops", lambda value: f"{value:.3g}"),
+    "by the deadline, parameters": most("parameters", short),
+    "by the deadline, tokens": most("tokens", short)}

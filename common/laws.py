@@ -1,0 +1,61 @@
+"""Laws of loss by size and data: L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, equation 2), of N
+trained values and D tokens, where training costs 6 N D operations."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from common.errors import BadInput
+from common.recipe_file import did_you_mean
+
+
+@dataclass(frozen=True)
+class Law:
+    """The five numbers of a law; loss in nats a token."""
+
+    e: float
+    a: float
+    b: float
+    alpha: float
+    beta: float
+
+    def loss(self, size, tokens):
+        """Nats a token of `size` values trained on `tokens`."""
+        return self.e + self.a / size**self.alpha + self.b / tokens**self.beta
+
+    def tokens_for(self, size):
+        """The tokens D at which no other size of the same 6 N D would have a lower loss: there the derivatives along
+        N D = constant cancel, alpha A N^-alpha = beta B D^-beta."""
+        return (self.beta * self.b / (self.alpha * self.a) * size**self.alpha) ** (1 / self.beta)
+
+    def best(self, flops):
+        """(N, D) of the lowest loss for 6 N D = `flops` (Hoffmann et al. 2022, equation 4)."""
+        both = self.alpha + self.beta
+        share = (self.alpha * self.a / (self.beta * self.b)) ** (1 / both)
+        size = share * (flops / 6) ** (self.beta / both)
+        return size, flops / 6 / size
+
+
+LAWS = {
+    "hoffmann2022": Law(1.69, 406.4, 410.7, 0.34, 0.28),  # the paper's third approach
+    "besiroglu2024": Law(1.8172, 482.01, 2085.43, 0.3478, 0.3658),  # its data fitted again: Chinchilla Scaling
+}
+
+
+def read_law(name):
+    """The Law of a name, or of a TOML file with its five numbers. Raises BadInput where there is none."""
+    if name in LAWS:
+        return LAWS[name]
+    wanted = [field.name for field in fields(Law)]
+    path = Path(name)
+    if not path.is_file():
+        raise BadInput(f"--law {name}: neither a file nor one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--law {name}: not TOML: {error}") from None
+    for key in wanted:
+        if not isinstance(values.get(key), int | float) or values[key] <= 0:
+            raise BadInput(f"--law {name}: {key}={values.get(key)}: a number above 0 is wanted, of each of "
+                           f"{', '.join(wanted)}")
+    return Law(*(float(values[key]) for key in wanted))

@@ -1,0 +1,157 @@
+"""Plans: arithmetic by hand, intervals that say where they are from, refusals."""
+
+import json
+
+import pytest
+
+from benchmarks.plan import plan
+from common import cli
+from common.errors import BadInput
+from common.flops import train_flops
+from common.recipe import Recipe, positions
+
+PRICES = 'date = 2026-01-31\ncurrency = "EUR"\nsource = "a contract"\n[chips]\n'
+POD = 256 * 197e12  # v5e-256
+
+
+def recipe_of(**train):
+    return Recipe.model_validate({
+        "name": "tiny", "data": {"source": "stdlib", "sequence": 128, "cross_documents": True},
+        "model": {"family": "decoder", "layers": 2, "width": 64, "heads": 4}, "train": {"global_batch": 32, **train}})
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """planned(recipe, **options): what plan.json says."""
+
+    def make(recipe=None, topologies=("v5e-256",), **options):
+        assert plan(recipe, topologies=topologies, out=tmp_path, **options) == 0
+        return json.loads((tmp_path / "plan.json").read_text())
+
+    return make
+
+
+def prices(tmp_path, chips, head=PRICES):
+    path = tmp_path / "prices.toml"
+    path.write_text(head + chips)
+    return str(path)
+
+
+def test_days_and_cost_of_a_budget(planned, tmp_path, capsys):
+    """1e21 operations on 256 chips of 197e12: 5.5 hours at the peak."""
+    found = planned(flops=1e21, mfu="0.5:0.25", prices=prices(tmp_path, 'v5e = {price = 1.5, per = "chip"}'))
+    row, hours = found["rows"][0], 1e21 / POD / 3600
+    assert row["days"]["ceiling"] == pytest.approx(hours / 24)
+    assert row["days"]["inside"] == pytest.approx([2 * hours / 24, 4 * hours / 24])
+    assert row["chip_hours"]["ceiling"] == pytest.approx(256 * hours)
+    assert row["cost"]["inside"] == pytest.approx([1.5 * 256 * 2 * hours, 1.5 * 256 * 4 * hours])
+    assert row["mfu"] == {"ceiling": 1.0, "ceiling_from": "the peak of TPU v5e", "inside": [0.25, 0.5],
+                          "inside_from": "stated"}
+    said = capsys.readouterr().out
+    assert "25.0% to 50.0% (stated)" in said and "EUR at least 2,115" in said and "of 2026-01-31: a contract" in said
+    assert "days old" in said
+
+
+def test_a_price_of_cores_is_doubled_where_a_chip_has_two(planned, tmp_path):
+    path = prices(tmp_path, 'v5p = {price = 2.0, per = "core"}\nv5e = {price = 2.0, per = "core"}')
+    pod, flat = planned(flops=1e21, topologies=("v5p-8", "v5e-4"), prices=path)["rows"]
+    assert (pod["chips"], pod["cores"], flat["chips"], flat["cores"]) == (4, 8, 4, 4)
+    assert pod["cost"]["ceiling"] == pytest.approx(2 * 2.0 * pod["chip_hours"]["ceiling"])
+    assert flat["cost"]["ceiling"] == pytest.approx(2.0 * flat["chip_hours"]["ceiling"])
+
+
+def test_a_recipe_says_its_own_work(planned):
+    recipe = recipe_of(steps=500)
+    work = planned(recipe)["work"]
+    assert work["tokens"] == 500 * positions(recipe) and work["convention"] == "causal"
+    assert work["flops"] == pytest.approx(500 * 32 * train_flops(recipe.model, 257, (128,), "causal"))
+
+
+def test_a_law_says_the_tokens_of_a_size_and_the_size_of_a_budget(planned):
+    from common.laws import LAWS
+
+    law = LAWS["besiroglu2024"]
+    assert planned(recipe_of(), law="besiroglu2024")["work"]["tokens"] == pytest.approx(
+        law.tokens_for(planned(recipe_of())["work"]["parameters"]))
+    budget = planned(flops=1e21, law="besiroglu2024")["work"]
+    assert (budget["parameters"], budget["tokens"]) == pytest.approx(law.best(1e21))
+
+
+def test_a_deadline_allows_tokens(planned):
+    found = planned(recipe_of(), days=2.0, mfu="0.4")
+    deadline, each = found["rows"][0]["deadline"], found["work"]["flops_per_token"]
+    assert deadline["flops"]["ceiling"] == pytest.approx(2 * 86400 * POD)
+    assert deadline["tokens"]["inside"] == pytest.approx([0.4 * 2 * 86400 * POD / each] * 2)
+    alone = planned(days=2.0, law="hoffmann2022", mfu="0.4")["rows"][0]["deadline"]
+    assert 6 * alone["parameters"]["ceiling"] * alone["tokens"]["ceiling"] == pytest.approx(2 * 86400 * POD)
+
+
+def ceiling_file(tmp_path, share=0.6):
+    path = tmp_path / "preflight.json"
+    rows = [{"backend": backend, "topology": "v5e:16x16", "slices": 1, "compiles": compiles, "mfu_ceiling": value}
+            for backend, compiles, value in (("jax", True, share), ("keras", True, share / 2), ("jax", False, None))]
+    path.write_text(json.dumps({"recipe": recipe_of().model_dump(mode="json"), "results": rows}))
+    return str(path)
+
+
+def test_a_roofline_is_the_ceiling(planned, tmp_path):
+    """By causal FLOPs for a recipe; converted to 6 N D for a bare budget."""
+    path, recipe = ceiling_file(tmp_path), recipe_of()
+    assert planned(recipe, ceiling=path)["rows"][0]["mfu"]["ceiling"] == 0.6
+    bare = planned(flops=1e21, ceiling=path)["rows"][0]["mfu"]["ceiling"]
+    assert bare == pytest.approx(0.6 * train_flops(recipe.model, 257, (128,), "6N") / train_flops(
+        recipe.model, 257, (128,), "causal"))
+
+
+def test_an_mfu_above_the_ceiling_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"70.0% \(stated\) is above the ceiling of 60.0% \(roofline of tiny in jax"):
+        plan(recipe_of(), topologies=("v5e-256",), ceiling=ceiling_file(tmp_path), mfu="0.7")
+
+
+def test_what_was_measured_on_that_chip_is_inside(planned, tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"performance": {
+        "mfu": 0.41, "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5 lite"}}))
+    row = planned(recipe_of(), measured=str(path))["rows"][0]
+    assert row["mfu"]["inside"] == [0.41, 0.41] and row["mfu"]["inside_from"] == f"measured, {path}"
+    with pytest.raises(BadInput, match="no MFU of a TPU v5p, but of causal FLOPs / bfloat16 peak of TPU v5 lite"):
+        planned(recipe_of(), topologies=("v5p-8",), measured=str(path))
+
+
+def test_both_sides_of_a_bench_are_the_interval(planned, tmp_path):
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps({"sides": [
+        {"mfu": {"causal": share, "6N": share - 0.1}, "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5e"}
+        for share in (0.4, 0.5)]}))
+    assert planned(recipe_of(), measured=str(path))["rows"][0]["mfu"]["inside"] == [0.4, 0.5]
+    assert planned(flops=1e21, measured=str(path))["rows"][0]["mfu"]["inside"] == pytest.approx([0.3, 0.4])
+
+
+@pytest.mark.parametrize("options, words", [
+    ({}, "nothing to plan"), ({"tokens": 1e9}, "of which model"), ({"flops": 1e21, "topologies": ()}, "--topology"),
+    ({"flops": 1e21, "mfu": "40"}, "a share from 0 to 1"), ({"flops": 1e21, "mfu": "high"}, "--mfu high"),
+    ({"flops": 1e21, "mfu": "0.4", "measured": "run.json"}, "leave one out"),
+    ({"flops": 1e21, "measured": "none.json"}, "none.json: cannot be read"),
+    ({"flops": 1e21, "law": "none"}, "neither a file"), ({"flops": 1e21, "prices": "none.toml"}, "cannot be read")])
+def test_what_says_nothing_or_too_much_is_refused(options, words):
+    with pytest.raises(BadInput, match=words):
+        plan(None, **{"topologies": ("v5e-256",), **options})
+
+
+@pytest.mark.parametrize("head, chips, words", [
+    ('currency = "EUR"\n', "", "date=None"), ("date = 2026-01-31\n", "", "currency=None"),
+    (PRICES, 'v9 = {price = 1.0, per = "chip"}', "chips.v9: no such chip"),
+    (PRICES, 'v5e = {price = 1.0}', 'per = "chip"'), (PRICES, 'v5e = 1.0', "for an hour")])
+def test_a_price_file_that_leaves_questions_is_refused(tmp_path, head, chips, words):
+    with pytest.raises(BadInput, match=words):
+        plan(None, topologies=("v5e-256",), flops=1e21, prices=prices(tmp_path, chips, head))
+
+
+def test_the_price_file_that_ships_can_be_read(planned):
+    assert planned(flops=1e21, prices="recipes/tpu/prices.toml")["rows"][0]["cost"]["ceiling"] > 0
+
+
+def test_the_verb(tmp_path, capsys):
+    assert cli.main(["plan", "--flops", "1e21", "--topology", "v5e-256", "--mfu", "0.3:0.5"]) == 0
+    said = capsys.readouterr().out
+    assert "0.459 to 0.765" in said and "at least 0.229" in said and "--prices" in said
