@@ -201,8 +201,8 @@ def read_prices(path):
             raise BadInput(f"--prices {path}: chips.{chip}: no such chip; there are {', '.join(CHIPS)}")
         if not isinstance(price, dict) or price.get("per") not in PER or not isinstance(
                 price.get("price"), int | float) or price["price"] < 0:
-            raise BadInput(f"--prices {path}: chips.{chip}: wanted is for an hour {{price = 1.2, per = \"chip\"}}, or per "
-                           "= \"core\"")
+            raise BadInput(f"--prices {path}: chips.{chip}: wanted is for an hour {{price = 1.2, per = \"chip\"}}, or "
+                           "per = \"core\"")
     return {**found, "path": str(path), "date": str(found["date"]), "chips": found.get("chips") or {}}
 
 
