@@ -277,27 +277,39 @@ def where_time_goes(width, performance, sides):
     spent = {side: performance[side]["seconds"] for side in sides if performance.get(side, {}).get("seconds")}
     figure = Figure((width, 0.85 + 0.36 * len(spent)))
     axes = figure.add_subplot()
-    for row, (side, seconds) in enumerate(spent.items()):
-        start, (colour, _) = 0.0, _looks(sides)[side]
-        for part in parts(seconds):
-            value, (hatch, alpha) = max(0.0, as_float(seconds[part])), PARTS.get(part, OTHER)
+    labels = [textwrap.shorten(sides[side], 40, placeholder="…") for side in spent]
+    stacked(axes, labels, [{p: seconds[p] for p in parts(seconds)} for seconds in spent.values()],
+            [_looks(sides)[side][0] for side in spent], PARTS)
+    axes.set_xlabel("seconds")
+    return figure
+
+
+def stacked(axes, labels, bars, colours, looks, columns=4):
+    """Lying bars of stacked parts, with a key above.
+
+    Args:
+      bars: of each label {part: length}; parts that are not in `looks` come last.
+      looks: {part: (hatch, opacity)}.
+      columns: of the key.
+    """
+    for row, (bar, colour) in enumerate(zip(bars, colours, strict=True)):
+        start = 0.0
+        for part, length in bar.items():
+            value, (hatch, alpha) = max(0.0, as_float(length)), looks.get(part, OTHER)
             value = value if math.isfinite(value) else 0.0
             axes.barh(row, value, left=start, height=0.6, color=colour, alpha=alpha, linewidth=0)
             axes.barh(row, value, left=start, height=0.6, color="none", hatch=hatch, edgecolor=INK, linewidth=0.6)
             start += value
-    names = sorted({p for s in spent.values() for p in parts(s)}, key=lambda p: [*PARTS, p].index(p))
+    names = sorted({part for bar in bars for part in bar}, key=lambda part: [*looks, part].index(part))
     keys = [(Patch(facecolor=MUTED, alpha=alpha), Patch(facecolor="none", edgecolor=INK, linewidth=0.6, hatch=hatch))
-            for hatch, alpha in (PARTS.get(p, OTHER) for p in names)]
-    axes.legend(keys, [literal(p.replace("_", " ")) for p in names], loc="lower left", bbox_to_anchor=(0, 1), ncols=4,
-                handlelength=1.4, columnspacing=1.1, fontsize=7.5)
-    labels = [literal(textwrap.fill(textwrap.shorten(sides[side], 40, placeholder="…"), 16)) for side in spent]
-    axes.set_yticks(range(len(spent)), labels)
-    axes.set_ylim(len(spent) - 0.5, -0.5)
+            for hatch, alpha in (looks.get(part, OTHER) for part in names)]
+    axes.legend(keys, [literal(part.replace("_", " ")) for part in names], loc="lower left", bbox_to_anchor=(0, 1),
+                ncols=columns, handlelength=1.4, columnspacing=1.1, fontsize=7.5)
+    axes.set_yticks(range(len(bars)), [literal(textwrap.fill(label, 16)) for label in labels])
+    axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("seconds")
-    return figure
 
 
 def _looks(sides):

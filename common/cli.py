@@ -443,12 +443,21 @@ def preflight(
     out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
     check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
     write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
+    search: Annotated[bool, typer.Option("--search", help="Find the largest batch that fits.")] = False,
+    remat: Annotated[str | None, typer.Option(metavar="A,B", help="With --search: policies to try; by default full, "
+                                              "dots, none.")] = None,
+    accumulate: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: micro-batches an update; by default "
+                                                   "the recipe's.")] = None,
+    fsdp: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: by default all that divide.")] = None,
+    tensor: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: by default all that divide.")] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Likewise: compilers at once.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print preflight.json in place of the table.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preflight.json there.")] = False,
     precision: Precision = None,
 ):
     """Compile a recipe's whole train step with the TPU's own compiler, without a TPU, and say whether it fits, what it
-    computes, moves and communicates, and how fast it could be at best. Write preflight.json.
+    computes, moves and communicates, and how fast it could be at best. Write preflight.json and report.html; with
+    --search, search.json and patch.toml.
 
     \b
     Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing.
@@ -459,12 +468,20 @@ def preflight(
         --backend jax --out build/125m
       twinscale preflight recipes/mlp-digits.toml --topology v5e:2x2 --out build/mlp --write-golden mlp.json
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
+      twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
     from common.recipe_file import load
     from common.run import place
 
     described = load(recipe, _overrides(overrides, precision))
     backends = ("jax", "keras") if backend == "both" else (backend,)
+    if search:
+        _only("--search", **{"check": check, "write-golden": write_golden})
+        raise typer.Exit(_room("benchmarks.preflight.search").search(
+            described, place(out), topologies=topology or (), slices=slices, backend=backends[0], jobs=jobs,
+            remats=remat and remat.split(","), accumulations=_counts("accumulate", accumulate),
+            fsdp=_counts("fsdp", fsdp), tensor=_counts("tensor", tensor), as_json=json, overwrite=overwrite))
+    _only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     code = _room("benchmarks.preflight").preflight(
         described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
         write_golden=write_golden, as_json=json, overwrite=overwrite)
@@ -649,6 +666,21 @@ def _only_stages(**options):
     for name, value in options.items():
         if value:
             raise BadInput(f"--{name}: not for a recipe with stages in [compress]; compare it with compress.stages=[]")
+
+
+def _only(what, **options):
+    """Raises BadInput for options that `what` does not have."""
+    for name, value in options.items():
+        if value is not None:
+            raise BadInput(f"--{name}: not for {what}")
+
+
+def _counts(name, text):
+    """[4, 8] of "4,8", None of nothing."""
+    parts = text.split(",") if text is not None else []
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise BadInput(f"--{name} {text}: whole numbers above 0 are wanted, such as 4,8")
+    return [int(part) for part in parts] or None
 
 
 def _supervise(run, restarts, overwrite):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import preflight as flight
+from benchmarks.preflight import compare, compilers, report, rows
 from common import cli
 from common.errors import BadInput, MissingEnvironment, TwinscaleError
 from common.flops import train_flops
@@ -75,12 +76,13 @@ class Answers:
 def fly(monkeypatch, tmp_path):
     """fly(reports, module, **options): (exit code, preflight.json)."""
     monkeypatch.setattr(flight, "find_libtpu", lambda environment: tmp_path / "libtpu" / "libtpu.so")
-    monkeypatch.setattr(flight, "tell", lambda *_: None)
+    monkeypatch.setattr(compilers, "tell", lambda *_: None)
+    monkeypatch.setattr(flight, "write_report", lambda *_: None)  # whose drawing takes a while
 
     def run(reports, module=MODULE, recipe=None, out=tmp_path / "out", **options):
         answers = {backend: list(each) for backend, each in reports.items()}
-        monkeypatch.setattr(flight, "Worker", lambda backend, *_: Answers(backend, [], module))
-        monkeypatch.setattr(flight, "open_compiler", lambda backend, _: Answers(backend, answers[backend], module))
+        monkeypatch.setattr(compilers, "Worker", lambda backend, *_: Answers(backend, [], module))
+        monkeypatch.setattr(compilers, "open_compiler", lambda backend, _: Answers(backend, answers[backend], module))
         options = {"topologies": ("v5e:2x2",), "backends": tuple(reports), "overwrite": True} | options
         code = flight.preflight(recipe or recipe_of(), out, **options)
         return code, json.loads((out / "preflight.json").read_text())
@@ -135,11 +137,33 @@ def test_json_in_place_of_the_table(fly, capsys):
     assert json.loads(capsys.readouterr().out) == found
 
 
+def test_the_report_has_the_tables_figures_and_plots(fly, tmp_path):
+    """Also of what does not compile, whose bar has no parts; equal answers give equal bytes."""
+    _, found = fly({"jax": [ANSWER, OVER], "keras": [ANSWER, ANSWER]}, topologies=("v5e-4", "v4-8"))
+    for out in ("one", "two"):
+        report.write_report(found, tmp_path / out)
+    html, text = ((tmp_path / "one" / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert html == (tmp_path / "two" / "report.html").read_text() and "http" not in html.replace("http-equiv", "")
+    for said in (html, text):
+        assert "does not fit everywhere" in said and "JAX on v4:2x2x1: no, 4.25 GiB too much" in said
+        assert "Memory of one chip" in said and "The roofline" in said and "all-reduce x 1, 16 KiB" in said
+    assert html.count("<figure>") == 3 and "no figure of its parts" in html
+
+
+def test_the_report_names_what_is_worse(fly, tmp_path):
+    golden = tmp_path / "golden.json"
+    fly({"jax": [ANSWER]}, write_golden=str(golden))
+    _, found = fly({"jax": [ANSWER]}, MODULE.replace("  ROOT %r", f"{GATHER} %r"), check=str(golden))
+    report.write_report(found, tmp_path)
+    assert "is worse than before" in (tmp_path / "report.md").read_text()
+    assert "all-gather over ici 0 -&gt; 1" in (tmp_path / "report.html").read_text()
+
+
 # ---- the roofline
 
 def roofline(flops=0.0, moved=0, ici=0, dcn=0, topology="v5e:2x2", recipe=None):
     collectives = [{"network": "ici", "bytes_sent": ici}, {"network": "dcn", "bytes_sent": dcn}]
-    return flight.roofline(recipe or recipe_of(), 10, (8, 8, 1), parse(topology), flops, moved, collectives)
+    return rows.roofline(recipe or recipe_of(), 10, (8, 8, 1), parse(topology), flops, moved, collectives)
 
 
 @pytest.mark.parametrize("bound, amounts", [
@@ -163,10 +187,10 @@ def test_kernels_are_counted_from_the_recipe():
     recipe = flight.placed(decoder(train={"precision": "bfloat16", "global_batch": 8}), parse("v5e:2x2"), "jax")
     calls = {"splash_mha_fwd_residuals": 2, "splash_mha_dq_no_residuals": 2, "splash_mha_dkv_no_residuals": 2}
     pairs = 128 * 129 // 2
-    assert flight.kernel_flops(recipe, calls) == (2 * 2 * (2 + 3 + 4) * 2 * 4 * 16 * pairs, [])
-    assert flight.kernel_flops(recipe, {"mine": 3}) == (0, ["mine"])
+    assert rows.kernel_flops(recipe, calls) == (2 * 2 * (2 + 3 + 4) * 2 * 4 * 16 * pairs, [])
+    assert rows.kernel_flops(recipe, {"mine": 3}) == (0, ["mine"])
     halves = recipe.with_values(devices={"data": 2, "tensor": 2}, train={"accumulate": 2})
-    assert flight.kernel_flops(halves, {"splash_mha_fwd": 2})[0] == 2 * 2 * 2 * 2 * 2 * 16 * pairs
+    assert rows.kernel_flops(halves, {"splash_mha_fwd": 2})[0] == 2 * 2 * 2 * 2 * 2 * 16 * pairs
 
 
 # ---- side by side
@@ -187,7 +211,7 @@ def test_what_only_one_of_them_does_is_a_difference_of_all():
               "fusions_by_kind": {}, "compiles": True, "topology": "v5e:2x2", "slices": 1, "backend": backend,
               "collectives": [{"kind": kind, "network": "ici", "count": 2, "bytes": 8}]}
              for backend, kind in (("jax", "all-reduce"), ("keras", "all-gather"))]
-    lines = flight.parity(sides)[0]["differences"]
+    lines = compare.parity(sides)[0]["differences"]
     assert len(lines) == 4 and all(line["difference"] == 1 for line in lines)
 
 
@@ -265,18 +289,18 @@ def test_the_mesh_takes_all_chips():
 
 
 def test_without_libtpu_one_line_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr(flight.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(flight.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(compilers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compilers.sys, "prefix", str(tmp_path))
     with pytest.raises(MissingEnvironment) as caught:
-        flight.find_libtpu({})
+        compilers.find_libtpu({})
     assert f"pip install --no-deps --target {tmp_path}/libtpu libtpu==" in str(caught.value)
     with pytest.raises(MissingEnvironment, match="TPU_LIBRARY_PATH=/none: no such file"):
-        flight.find_libtpu({"TPU_LIBRARY_PATH": "/none"})
+        compilers.find_libtpu({"TPU_LIBRARY_PATH": "/none"})
     kept = tmp_path / "libtpu" / "libtpu"
     kept.mkdir(parents=True)
     (kept / "libtpu.so").touch()
     (tmp_path / "libtpu" / "libtpu-1.2.3.dist-info").mkdir()
-    assert flight.find_libtpu({}) == kept / "libtpu.so" and flight.library_version(kept / "libtpu.so") == "1.2.3"
+    assert compilers.find_libtpu({}) == kept / "libtpu.so" and compilers.library_version(kept / "libtpu.so") == "1.2.3"
 
 
 def test_nothing_else_in_the_directory_is_touched(fly, tmp_path):
@@ -291,10 +315,10 @@ def test_nothing_else_in_the_directory_is_touched(fly, tmp_path):
 
 
 def test_the_stack_is_as_it_was(monkeypatch):
-    limits = flight.resource.getrlimit(flight.resource.RLIMIT_STACK)
-    with flight.deep_stack():
-        assert flight.resource.getrlimit(flight.resource.RLIMIT_STACK)[0] == limits[1]
-    assert flight.resource.getrlimit(flight.resource.RLIMIT_STACK) == limits
+    limits = compilers.resource.getrlimit(compilers.resource.RLIMIT_STACK)
+    with compilers.deep_stack():
+        assert compilers.resource.getrlimit(compilers.resource.RLIMIT_STACK)[0] == limits[1]
+    assert compilers.resource.getrlimit(compilers.resource.RLIMIT_STACK) == limits
 
 
 @pytest.mark.parametrize("arguments, code, words", [

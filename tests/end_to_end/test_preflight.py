@@ -7,6 +7,8 @@ import os
 import pytest
 
 from benchmarks import preflight as flight
+from benchmarks.preflight import compilers
+from benchmarks.preflight.rows import row, totals
 from common.data.shapes import batch_shapes, data_shape
 from common.errors import MissingEnvironment
 from common.flops import train_flops
@@ -15,7 +17,7 @@ from common.recipe import Recipe
 from common.topology import parse
 
 try:
-    LIBRARY, MISSING = flight.find_libtpu(os.environ), ""
+    LIBRARY, MISSING = compilers.find_libtpu(os.environ), ""
 except MissingEnvironment as error:
     LIBRARY, MISSING = None, str(error)
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=MISSING)
@@ -61,15 +63,15 @@ def held(shape):
 
 def over(found, kind="all-reduce"):
     """(count, bytes) of a kind of collective."""
-    return flight.totals(found).get((kind, "ici"), (0, 0))
+    return totals(found).get((kind, "ici"), (0, 0))
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """compiled(recipe, topology): the row of its JAX step."""
     module = tmp_path_factory.mktemp("module") / "module.txt"
-    with flight.deep_stack():
-        compiler = flight.open_compiler("jax", LIBRARY)
+    with compilers.deep_stack():
+        compiler = compilers.open_compiler("jax", LIBRARY)
 
     def ask(recipe, topology=SLICE):
         there = parse(topology)
@@ -77,7 +79,7 @@ def compiled(tmp_path_factory):
         report = compiler.ask("compile_step", placed, classes=classes, example_shape=example_shape,
                               batch=batch_shapes(recipe, example_shape), options=there.options, module=module)
         text = module.read_text() if report["compiles"] else None
-        return flight.row(placed, classes, example_shape, "jax", there, report, text)
+        return row(placed, classes, example_shape, "jax", there, report, text)
 
     yield ask
     compiler.close()
@@ -207,7 +209,7 @@ def test_slices_add_up_over_the_other_network(tmp_path):
     recipe = recipe_of("mlp")
     assert flight.preflight(recipe, tmp_path, topologies=(SLICE,), slices=2, backends=("jax",)) == 0
     found, = json.loads((tmp_path / "preflight.json").read_text())["results"]
-    between = flight.totals(found)["all-reduce", "dcn"]
+    between = totals(found)["all-reduce", "dcn"]
     assert found["mesh"]["replica"] == 2 and found["chips"] == 8
     assert between[1] * CHIPS >= sizes(recipe) and found["seconds_at_least"]["dcn"] > 0
 

@@ -1,0 +1,132 @@
+"""What the TPU's compiler says of a recipe's train step, for both backends and without a TPU: whether it compiles and
+fits, what it computes, moves and communicates, and how fast it could be at best.
+
+    twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --out build/preflight
+
+The compiler's figures (memory, the module that the counts are of) are exact. A roofline (Williams et al. 2009) is a
+ceiling and no prediction: it takes for granted that everything runs beside everything else at the maker's full rate.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks.preflight.compare import FILE, SCHEMA_VERSION, compare_golden, parity, read_golden, reduced
+from benchmarks.preflight.compilers import check_packages, compile_all, find_libtpu, library_version
+from benchmarks.preflight.report import write_report
+from benchmarks.preflight.rows import title
+from benchmarks.preflight.words import show
+from common.data.shapes import data_shape
+from common.doctor import versions
+from common.errors import DID_IT, NO, BadInput
+from common.recipe import AXES, mesh_shape
+from common.run import plain, write_json
+from common.topology import parse
+
+ASSUMPTIONS = {
+    "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
+             "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
+             "the collectives in, which on a TPU TPUStrategy does, and may gather a few labels besides.",
+    "jax": "The step as jaxscale builds it, over the mesh that the recipe shapes; devices.data takes all chips that "
+           "the other axes leave.",
+    "roofline": "A ceiling and no prediction: computation, HBM and the networks at the maker's full rate, all at once, "
+                "and every link of a chip in use.",
+    "kernels": "What Pallas kernels compute is not in the module: their operations are counted from the recipe, over "
+               "the pairs that a causal mask lets through."}
+
+
+def preflight(recipe, out, *, topologies=(), slices=1, backends=("jax", "keras"), check=None, write_golden=None,
+              as_json=False, overwrite=False):
+    """Compiles, prints a table, writes `out`/preflight.json and a report; returns the exit code: 0 all compile and fit,
+    or with `check` are no worse than before, else 1.
+
+    Args:
+      recipe: the validated recipe.
+      out: the directory; nothing else in it is touched.
+      topologies: names as `common.topology.parse` takes; with `check` none are those of the golden.
+      slices: of each topology, joined by the data-centre network.
+      backends: of "jax" and "keras".
+      check: path of an earlier preflight.json, or one that `write_golden`, a path, has written.
+      as_json: print what preflight.json holds in place of the table.
+    Raises BadInput, MissingEnvironment before anything is compiled or written.
+    """
+    check_out(out, FILE, overwrite)
+    golden = read_golden(check) if check else None
+    recipe = uncompressed(recipe)
+    asked = wanted(topologies, slices, golden)
+    jobs = [(backend, topology, placed(recipe, topology, backend)) for topology in asked for backend in backends]
+    library = find_libtpu(os.environ)
+    check_packages(backends)
+    with tempfile.TemporaryDirectory() as folder:
+        results = compile_all(jobs, library, Path(folder), data_shape(recipe))
+    worse = compare_golden(golden, results) if golden else []
+    result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
+              "results": results, "parity": parity(results), "assumptions": ASSUMPTIONS,
+              "versions": {**versions(), "libtpu": library_version(library)},
+              "chips": {topology.chip.name: chip_figures(topology.chip) for topology in asked},
+              "check": {"golden": str(check), "worse": worse} if golden else None}
+    write_json(out / FILE, result)
+    write_report(plain(result), out)
+    if write_golden:
+        write_json(write_golden, reduced(result))
+    if as_json:
+        print(json.dumps(plain(result), indent=2))
+    else:
+        show(result)
+    if golden:
+        return NO if worse else DID_IT
+    return DID_IT if all(row["fits"] for row in results) else NO
+
+
+# ---- what is asked for
+
+def check_out(out, file, overwrite):
+    """Raises BadInput where `out` cannot be written, or holds an earlier answer."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out}: a file, but a directory is wanted")
+    if (out / file).exists() and not overwrite:
+        raise BadInput(f"--out {out}: holds a {file} already; choose another directory or pass --overwrite")
+
+
+def uncompressed(recipe):
+    """The recipe without stages of compression, whose dense training is what is asked for."""
+    return recipe.with_values(compress={"stages": ()}) if recipe.compress.stages else recipe
+
+
+def wanted(topologies, slices, golden):
+    """The Topologies of names, or those that a golden holds."""
+    if topologies:
+        return list(dict.fromkeys(parse(name, slices) for name in topologies))
+    if golden:
+        return list(dict.fromkeys(parse(row["topology"], row["slices"]) for row in golden["results"]))
+    raise BadInput("--topology: which slice? such as --topology v5e:4x4, or --topology v5p-128")
+
+
+def placed(recipe, topology, backend):
+    """The recipe with a mesh over all chips of a topology. Raises BadInput where that cannot be."""
+    devices, chips, named = recipe.devices, topology.chips, f"the {topology.chips} chips of {title(topology)}"
+    if backend == "keras":
+        if topology.slices > 1:
+            raise BadInput(f"--slices {topology.slices}: TPUStrategy trains on one slice; take --backend jax")
+        for axis in AXES:
+            if axis != "data" and getattr(devices, axis) > 1:
+                raise BadInput(f"devices.{axis}={getattr(devices, axis)}: Keras shares the batch alone; set it to 1, "
+                               "or take --backend jax")
+    if devices.replica not in (1, topology.slices):
+        raise BadInput(f"devices.replica={devices.replica}, but --slices {topology.slices}: make them agree")
+    others = topology.slices * devices.fsdp * devices.tensor * devices.sequence
+    shares = " x ".join(f"devices.{axis}={getattr(devices, axis)}" for axis in ("fsdp", "tensor", "sequence"))
+    if chips % others:
+        raise BadInput(f"{shares} does not divide {named}: take axes whose product does")
+    if devices.data not in (0, 1, chips // others):
+        raise BadInput(f"devices.data={devices.data} does not make up {named}: set devices.data=0")
+    recipe = recipe.with_values(devices={"replica": topology.slices, "data": chips // others, "hosts": 1, "virtual": 0})
+    mesh_shape(recipe, "the topology", chips, topology.chip.name)
+    return recipe
+
+
+def chip_figures(chip):
+    return {"peak_flops": chip.peak_flops, "hbm_bytes": chip.hbm_bytes, "hbm_bandwidth": chip.hbm_bandwidth,
+            "links": chip.links, "link_bandwidth": chip.link_bandwidth, "dcn_bandwidth": chip.dcn_bandwidth,
+            "cores": chip.cores, "sources": chip.sources}

@@ -1,0 +1,105 @@
+"""Rows of preflight.json against each other: one backend beside the other, and both against an earlier answer."""
+
+import json
+from pathlib import Path
+
+from benchmarks.preflight.rows import APART, totals
+from benchmarks.preflight.words import gib
+from common.errors import BadInput
+
+SCHEMA_VERSION = 1
+FILE = "preflight.json"
+
+
+# ---- side by side
+
+def parity(results):
+    """The backends side by side on each topology where both compile, with the differences above APART by operation."""
+    found = []
+    for keras in results:
+        jax = next((other for other in results if other["backend"] == "jax" and all(
+            other[key] == keras[key] for key in ("topology", "slices"))), None)
+        if keras["backend"] != "keras" or jax is None or not (keras["compiles"] and jax["compiles"]):
+            continue
+        sides = {"jax": operations(jax), "keras": operations(keras)}
+        lines = [{"figure": figure, "operation": operation, "jax": a, "keras": b, "difference": difference(a, b)}
+                 for figure, operation in dict.fromkeys([*sides["jax"], *sides["keras"]])
+                 for a, b in [tuple(side.get((figure, operation), 0) for side in sides.values())]]
+        found.append({"topology": keras["topology"], "slices": keras["slices"], "operations": lines,
+                      "differences": [line for line in lines if line["difference"] > APART]})
+    return found
+
+
+def operations(found):
+    """{(figure, operation): value} of a row; each figure's total comes first."""
+    memory = {part: found["memory"][part] for part in ("arguments", "temporaries", "code")}
+    flops = found["flops_by_place"] | ({"attention kernels": found["kernel_flops_per_device"]}
+                                       if found["kernel_flops_per_device"] else {})
+    named = {"flops": {"all": found["flops_per_device"]} | flops,
+             "passes of the matrix unit x flops": {"all": found["matrix_flops_per_device"]},
+             "hbm bytes": {"all": found["hbm_bytes_per_device"]} | memory,
+             "bytes moved": {"all": found["bytes_moved_per_device"]},
+             "collectives": {}, "collective bytes": {},
+             "fusions": {"all": found["fusions"]} | found["fusions_by_kind"]}
+    for (kind, network), (count, size) in totals(found).items():
+        named["collectives"][f"{kind} over {network}"] = count
+        named["collective bytes"][f"{kind} over {network}"] = size
+    return {(figure, operation): value for figure, values in named.items() for operation, value in values.items()}
+
+
+def difference(a, b):
+    """|a - b| as a share of the larger."""
+    return abs(a - b) / max(abs(a), abs(b)) if a or b else 0.0
+
+
+# ---- against an earlier one
+
+def reduced(result):
+    """What a golden keeps of a preflight.json."""
+    rows = [{key: found[key] for key in ("backend", "topology", "slices", "compiles", "fits")} | {
+        "collectives": [{"kind": kind, "network": network, "count": count, "bytes": size}
+                        for (kind, network), (count, size) in sorted(totals(found).items())]}
+            for found in result["results"]]
+    return {"schema_version": SCHEMA_VERSION, "name": result["recipe"]["name"], "hash": result["hash"],
+            "versions": {name: result["versions"].get(name) for name in ("jax", "tensorflow", "libtpu")},
+            "results": rows}
+
+
+def read_golden(path):
+    """A golden; raises BadInput where the file is none."""
+    try:
+        golden = json.loads(Path(path).read_text())
+        rows = [(found["backend"], found["topology"], found["slices"], found["compiles"], found["fits"])
+                for found in golden["results"]]
+    except OSError as error:
+        raise BadInput(f"--check {path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        rows = []
+    if not rows or golden.get("schema_version") != SCHEMA_VERSION:
+        raise BadInput(f"--check {path}: neither a {FILE} of schema_version {SCHEMA_VERSION} nor what --write-golden "
+                       "makes")
+    return golden
+
+
+def compare_golden(golden, results):
+    """Lines that say what is worse than in a golden. Raises BadInput where it has nothing to compare with."""
+    earlier = {(found["backend"], found["topology"], found["slices"]): found for found in golden["results"]}
+    worse = []
+    for found in results:
+        place = found["backend"], found["topology"], found["slices"]
+        if place not in earlier:
+            raise BadInput(f"--check: the golden says nothing of {found['backend']} on {found['topology']}; make one "
+                           "with --write-golden")
+        old, named = earlier[place], f"{found['backend']} on {found['topology']}"
+        if old["compiles"] and not found["compiles"] and found["fits"] is not False:
+            worse.append(f"{named} does not compile any more: {found['error']}")
+        if old["fits"] and found["fits"] is False:
+            worse.append(f"{named} does not fit any more: {gib(found['hbm_bytes_per_device'])} of "
+                         f"{gib(found['hbm_capacity_bytes'])}")
+        before = totals(old)
+        for (kind, network), (count, size) in sorted(totals(found).items()) if found["compiles"] else ():
+            counts, sizes = before.get((kind, network), (0, 0))
+            if count > counts or size > sizes:
+                worse.append(f"{named} communicates more: {kind} over {network} {counts} -> {count}, "
+                             f"{sizes:,} -> {size:,} bytes a step")
+    return worse

@@ -1,0 +1,67 @@
+"""The figures of a preflight's report, as `benchmarks.plots` draws those of a verdict."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.plots import BAD, FIRST, INK, MUTED, SECOND, WIDE, literal, stacked
+
+COLOURS = {"jax": SECOND, "keras": FIRST}
+MARKS = {"jax": "D", "keras": "o"}
+MEMORY = {"arguments": ("", 1.0), "temporaries": ("", 0.5), "results beyond them": ("xxxx", 0.3), "code": ("////", 0.2),
+          "no figure of its parts": ("....", 0.35)}
+KINDS = {"all-reduce": ("", 1.0), "reduce-scatter": ("", 0.55), "all-gather": ("////", 0.4),
+         "all-to-all": ("xxxx", 0.3), "collective-permute": ("\\\\\\\\", 0.2)}
+
+
+def memory(width, bars):
+    """Of each row the parts of a chip's memory in GiB, with its capacity.
+
+    Args:
+      bars: of each row {"label", "backend", "parts": {name: GiB}, "capacity": GiB}.
+    """
+    figure, axes = _stacks(width, bars, MEMORY)
+    for row, bar in enumerate(bars):
+        axes.plot([bar["capacity"]] * 2, [row - 0.42, row + 0.42], color=BAD, linewidth=2)
+    axes.set_xlabel("GiB of a chip; the upright line is what it has")
+    return figure
+
+
+def traffic(width, bars, network):
+    """Of each row the bytes that a step's collectives add up, gather or move, in MiB of a chip's, by kind."""
+    figure, axes = _stacks(width, bars, KINDS)
+    axes.set_xlabel(f"MiB of a chip and step {network}")
+    return figure
+
+
+def _stacks(width, bars, looks):
+    figure = Figure((width, (0.95 if width == WIDE else 1.4) + 0.4 * len(bars)))
+    axes = figure.add_subplot()
+    stacked(axes, [bar["label"] for bar in bars], [bar["parts"] for bar in bars],
+            [COLOURS[bar["backend"]] for bar in bars], looks, 4 if width == WIDE else 2)
+    return figure, axes
+
+
+def roofline(width, chips, points):
+    """The roofs of chips, and under them what each row's step could reach at best (Williams et al. 2009).
+
+    Args:
+      chips: {name: (operations a second, bytes a second)}.
+      points: of each row {"label", "backend", "intensity": operations of a byte moved, "rate": operations a second at
+        best, "bound"}.
+    """
+    figure = Figure((width, 3.3))
+    axes = figure.add_subplot(xscale="log", yscale="log")
+    ridges = [peak / bandwidth for peak, bandwidth in chips.values()]
+    at = [point["intensity"] for point in points]
+    low, high = min([*ridges, *at]) / 4, max([*ridges, *at]) * 4
+    x = np.geomspace(low, high, 200)
+    for (name, (peak, bandwidth)), style in zip(chips.items(), ("-", "--", "-.", ":"), strict=False):
+        axes.plot(x, np.minimum(peak, bandwidth * x) / 1e12, style, color=MUTED, label=literal(f"TPU {name}"))
+    for point in points:
+        axes.plot(point["intensity"], point["rate"] / 1e12, MARKS[point["backend"]], color=COLOURS[point["backend"]],
+                  markersize=6, markeredgecolor=INK, markeredgewidth=0.6, label=literal(point["label"]))
+    axes.set_xlim(low, high)
+    axes.set_xlabel("operations for each byte that is moved to or from HBM")
+    axes.set_ylabel("TFLOP/s of a chip, at best")
+    axes.legend(loc="lower right", fontsize=7.5)
+    return figure

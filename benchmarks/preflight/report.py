@@ -1,0 +1,121 @@
+"""The report of a preflight: what fits, what is communicated, how fast it could be; a self-contained HTML file and its
+Markdown twin, from the same figures."""
+
+from benchmarks.plots import sig
+from benchmarks.preflight import plots
+from benchmarks.preflight.rows import totals
+from benchmarks.preflight.words import ALWAYS, CELLS, fits, flags, gib, named
+from benchmarks.report import drawn, ordered, write
+
+GIB, MIB = 2**30, 2**20
+BACKENDS = {"keras": "Keras", "jax": "JAX"}
+NETWORKS = {"ici": "over the slice's own links", "dcn": "between slices, over the data-centre network"}
+SOURCES = {"peak_flops": "bfloat16 FLOP/s", "hbm_bytes": "HBM", "hbm_bandwidth": "HBM bytes/s",
+           "link_bandwidth": "bytes/s of a link, one way", "dcn_bandwidth": "bytes/s between slices"}
+TERMS = [
+    ("Arguments, temporaries", "What the step is given (weights, the optimizer's slots, a batch) and what it needs "
+                               "besides while it runs, in bytes of one chip, as the compiler has laid them out. The "
+                               "state's results lie in the memory of what they replace."),
+    ("GFLOP a step", "Counted in the module that the compiler has made, loop bodies times their trips. The matrix "
+                     "unit takes several passes for a product of float32."),
+    ("Collectives", "What chips add up, gather or move among each other: how often in a step, and bytes of one chip."),
+    ("At least", "The seconds that computing, moving and sending would take at the maker's full rate if each were "
+                 "alone. The longest binds: no step can be faster. It is a ceiling and no prediction."),
+    ("MFU, ceiling", "The share of the chips' peak that is left at that ceiling. Nobody has measured it, and no "
+                     "training reaches it."),
+]
+
+
+def write_report(found, out):
+    """Writes report.html and report.md into `out` from what preflight.json says; equal input gives equal bytes."""
+    write("report", view(ordered(found)), out, "preflight")
+
+
+def view(found):
+    """Everything both templates need."""
+    rows, check = found["results"], found.get("check")
+    good = all(row["fits"] for row in rows) if check is None else not check["worse"]
+    answer = ("fits" if good else "does not fit everywhere") if check is None else (
+        "is no worse than before" if good else "is worse than before")
+    compiled = [row for row in rows if row["compiles"]]
+    return {
+        "v": found, "good": good, "subject": found["recipe"]["name"], "answer": answer,
+        "sentence": "; ".join(f"{BACKENDS[row['backend']]} on {named(row)}: {fits(row)}" for row in rows) + ".",
+        "facts": facts(found, compiled), "worse": (check or {}).get("worse") or [],
+        "columns": [f"{BACKENDS[row['backend']]}, {named(row)}" for row in rows], "lines": table(rows),
+        "errors": [(f"{BACKENDS[row['backend']]} on {named(row)}", row["error"]) for row in rows if row["error"]],
+        "memory": memory(rows), "roofline": roofline(found, compiled),
+        "traffic": [figure for network in NETWORKS if (figure := traffic(compiled, network))],
+        "parity": [{"topology": each["topology"], "lines": [
+            (line["figure"], line["operation"], f"{line['jax']:,.0f}", f"{line['keras']:,.0f}",
+             f"{line['difference']:.0%}") for line in each["differences"]]} for each in found["parity"]],
+        "flags": {BACKENDS[row["backend"]]: flags(row) for row in rows if row["xla_flags"]},
+        "chips": [(name, [(SOURCES[key], gib(chip[key]) if key == "hbm_bytes" else sig(chip[key], 3), source)
+                          for key, source in chip["sources"].items()]) for name, chip in found["chips"].items()],
+        "assumptions": [(about, found["assumptions"][about]) for about in dict.fromkeys(
+            [*(row["backend"] for row in rows), "roofline", *["kernels"] * any(row.get("kernels") for row in rows)])],
+        "terms": TERMS,
+    }
+
+
+def facts(found, compiled):
+    """Name and value of what is known of all rows."""
+    recipe = found["recipe"]
+    longest = max((row["compile_seconds"] for row in compiled), default=None)
+    return [("recipe", recipe["name"]), ("precision", recipe["train"]["precision"]),
+            ("global batch", f"{recipe['train']['global_batch']:,}"),
+            ("libtpu", found["versions"].get("libtpu") or "–"),
+            *([("longest compile", f"{longest:.1f} s")] if compiled else [])]
+
+
+def table(rows):
+    """(name, [(cell's lines)]) of the terminal's table."""
+    found = []
+    for name, cell in CELLS.items():
+        cells = [cell(row) if row["compiles"] or name in ALWAYS else "–" for row in rows]
+        if any(text != "–" for text in cells):
+            found.append((name.strip(), [text.split("\n") for text in cells]))
+    return found
+
+
+def memory(rows):
+    bars = []
+    for row in rows:
+        if not row["hbm_bytes_per_device"]:
+            continue
+        told = row["memory"]
+        parts = {"arguments": told["arguments"], "temporaries": told["temporaries"], "results beyond them":
+                 told["output"] - told["alias"], "code": told["code"]} if told else {
+                     "no figure of its parts": row["hbm_bytes_per_device"]}
+        bars.append({"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"],
+                     "parts": {name: size / GIB for name, size in parts.items()},
+                     "capacity": row["hbm_capacity_bytes"] / GIB})
+    if not bars:
+        return None
+    words = "; ".join(f"{bar['label']}: {sum(bar['parts'].values()):.3g} of {bar['capacity']:.4g} GiB" for bar in bars)
+    return drawn("memory", f"Memory of one chip. {words}.", plots.memory, bars)
+
+
+def traffic(compiled, network):
+    bars = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"],
+             "parts": {kind: size / MIB for (kind, over), (_, size) in sorted(totals(row).items()) if over == network}}
+            for row in compiled]
+    if not any(bar["parts"] for bar in bars):
+        return None
+    words = "; ".join(f"{bar['label']}: {sig(sum(bar['parts'].values()), 3)} MiB" for bar in bars)
+    return drawn(f"traffic-{network}", f"What collectives carry in a step, {NETWORKS[network]}. {words}.",
+                 plots.traffic, bars, NETWORKS[network])
+
+
+def roofline(found, compiled):
+    points = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"], "bound": row["bound"],
+               "intensity": row["matrix_flops_per_device"] / row["bytes_moved_per_device"],
+               "rate": row["matrix_flops_per_device"] / row["seconds_at_least"][row["bound"]]}
+              for row in compiled if row["bytes_moved_per_device"] and row["matrix_flops_per_device"]]
+    if not points:
+        return None
+    chips = {name: (chip["peak_flops"], chip["hbm_bandwidth"]) for name, chip in found["chips"].items()}
+    words = "; ".join(f"{p['label']}: {sig(p['intensity'], 3)} operations a byte, bound by {p['bound']}"
+                      for p in points)
+    return drawn("roofline", f"The roofline: no step lies above its chip's line. {words}.", plots.roofline, chips,
+                 points)

@@ -1,0 +1,98 @@
+"""A row of preflight.json: what the compiler says of one backend's step on one topology, and what we count in it."""
+
+from common.flops import train_flops
+from common.hlo import account
+from common.recipe import micro_batch, positions
+
+APART = 0.05  # from which a difference between the backends is named
+CONVENTION = "causal"  # FLOPs of `common/flops.py` that the ceiling of MFU is of
+# Products of attention's two factors that a call of each kernel computes: forward 2; of the backward pass those of
+# the scores and of their gradients again, with one for queries, or two for keys and values.
+KERNELS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
+
+
+def row(recipe, classes, example_shape, backend, topology, report, text):
+    """A backend's figures on a topology, of the compiler's report and the text of the module that it made."""
+    chip = topology.chip
+    capacity = report["capacity_bytes"] or chip.hbm_bytes
+    found = {"backend": backend, "topology": topology.name, "slices": topology.slices, "chips": topology.chips,
+             "kind": report["kind"], "mesh": report["mesh"], "compiles": report["compiles"], "fits": None,
+             "error": report["error"], "hbm_bytes_per_device": report["over_bytes"], "hbm_capacity_bytes": capacity,
+             "memory": report["memory"], "xla_flags": report["xla_flags"], "lower_seconds": report["lower_seconds"],
+             "compile_seconds": report["compile_seconds"], "attention": attention(recipe, backend)}
+    if not report["compiles"]:
+        found["fits"] = False if report["over_bytes"] else None
+        return found | {"headroom_bytes": report["over_bytes"] and capacity - report["over_bytes"]}
+    memory = report["memory"]
+    held = sum(memory[part] for part in ("arguments", "temporaries", "output", "code")) - memory["alias"]
+    counted = account(text, topology.slices)
+    kernels, unknown = kernel_flops(recipe, counted["kernels"])
+    ici = sum(each["bytes_sent"] for each in counted["collectives"] if each["network"] == "ici")
+    return found | {
+        "fits": held <= capacity, "hbm_bytes_per_device": held, "headroom_bytes": capacity - held,
+        "flops_per_device": counted["flops"] + kernels, "flops_by_place": counted["flops_by_place"],
+        "kernel_flops_per_device": kernels, "kernels": counted["kernels"], "uncounted_kernels": unknown,
+        "matrix_flops_per_device": counted["matrix_flops"] + kernels, "compiler_flops": report["compiler_flops"],
+        "bytes_moved_per_device": counted["bytes_moved"], "collectives": counted["collectives"],
+        "bytes_per_link": round(ici / topology.links) if topology.links else 0, "links": topology.links,
+        "fusions": counted["fusions"], "fusions_by_kind": counted["fusions_by_kind"],
+        "unknown_loops": counted["unknown_loops"]} | roofline(
+            recipe, classes, example_shape, topology, counted["matrix_flops"] + kernels, counted["bytes_moved"],
+            counted["collectives"])
+
+
+def attention(recipe, backend):
+    """What computes attention on TPUs: "einsum" or a kernel; None where there is none."""
+    if recipe.model.family != "decoder":
+        return None
+    return "einsum" if backend != "jax" else recipe.jax.kernel(
+        recipe.train.precision, recipe.model.head_width, recipe.data.sequence, not recipe.data.cross_documents, "tpu",
+        sequence=recipe.devices.sequence)
+
+
+def kernel_flops(recipe, kernels):
+    """(operations that a device's calls of kernels compute, [names of kernels that are not known])."""
+    total, unknown = 0, []
+    for name, calls in kernels.items():
+        products = next((products for start, products in KERNELS.items() if name.startswith(start)), None)
+        if products is None or recipe.model.family != "decoder":
+            unknown.append(name)
+            continue
+        devices, length = recipe.devices, recipe.data.sequence
+        rows = micro_batch(recipe) // (devices.replica * devices.data * devices.fsdp)
+        pairs = length * (length + 1) // 2 // devices.sequence
+        heads = recipe.model.heads // devices.tensor
+        total += 2 * products * calls * rows * heads * recipe.model.head_width * pairs
+    return total, unknown
+
+
+def roofline(recipe, classes, example_shape, topology, flops, moved, collectives):
+    """The least seconds of a step by what it computes, moves and sends, the one that binds, and what that leaves."""
+    chip = topology.chip
+    sent = {network: sum(each["bytes_sent"] for each in collectives if each["network"] == network)
+            for network in ("ici", "dcn")}
+    seconds = {"compute": flops / chip.peak_flops, "hbm": moved / chip.hbm_bandwidth,
+               "interconnect": sent["ici"] / (chip.link_bandwidth * max(1, topology.links)),
+               "dcn": sent["dcn"] / chip.dcn_bandwidth}
+    bound = max(seconds, key=seconds.get)
+    model = recipe.train.global_batch * train_flops(recipe.model, classes, example_shape, CONVENTION)
+    # A first layer's gradient by its inputs is counted by the convention, and not computed.
+    ceiling = min(1.0, model / (seconds[bound] * topology.chips * chip.peak_flops))
+    return {"bound": bound, "seconds_at_least": seconds, "mfu_ceiling": ceiling,
+            "mfu_convention": f"{CONVENTION} FLOPs / bfloat16 peak of {topology.chips} x TPU {chip.name}",
+            "throughput_ceiling": positions(recipe) / seconds[bound],
+            "unit": "tokens/s" if recipe.model.family == "decoder" else "images/s"}
+
+
+def totals(found):
+    """{(kind, network): (count, bytes)} of a row's collectives, over groups of all sizes."""
+    added = {}
+    for each in found.get("collectives") or ():
+        count, size = added.get((each["kind"], each["network"]), (0, 0))
+        added[each["kind"], each["network"]] = count + each["count"], size + each["bytes"]
+    return added
+
+
+def title(topology):
+    """A topology as people name it."""
+    return f"{topology.slices} x {topology.name}" if topology.slices > 1 else topology.name

@@ -1,0 +1,151 @@
+"""What preflight says to people on a terminal."""
+
+import sys
+
+from benchmarks.preflight.rows import APART, totals
+
+PIPED = 160  # letters of a line that is not for a terminal
+
+
+def gib(size):
+    """A size in bytes as text."""
+    if size is None:
+        return "–"
+    unit, name = next((pair for pair in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if size >= pair[0]), (1, "B"))
+    return f"{size / unit:.4g} {name}"
+
+
+def show(result):
+    """Prints the rows as a table on stdout, then what parts the backends, and what is worse than before."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = result["results"]
+    table = Table(title=f"{result['recipe']['name']}: what the TPU's compiler says, for each chip",
+                  title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("", *(f"{row['backend']}, {named(row)}" for row in rows)):
+        table.add_column(column, overflow="fold")
+    for name, cell in CELLS.items():
+        cells = [cell(row) if row["compiles"] or name in ALWAYS else "–" for row in rows]
+        if any(text != "–" for text in cells):
+            table.add_row(name, *cells)
+    console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(table)
+    for found in rows:
+        if found["error"]:
+            console.print(f"{found['backend']}, {found['topology']}: {found['error']}")
+    for backend, text in {found["backend"]: flags(found) for found in rows if found["xla_flags"]}.items():
+        console.print(f"{backend}, XLA flags: {text}")
+    kernels = any(found.get("kernels") for found in rows)
+    for about in dict.fromkeys([*(found["backend"] for found in rows), "roofline", *["kernels"] * kernels]):
+        console.print(f"{about}: {result['assumptions'][about]}")
+    for beside in result["parity"]:
+        lines = beside["differences"]
+        console.print(f"{beside['topology']}: " + (
+            f"the backends differ by more than {APART:.0%} in" if lines else f"the backends agree within {APART:.0%}"))
+        for line in lines:
+            console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, keras "
+                          f"{line['keras']:,.0f} ({line['difference']:.0%})")
+    for text in (result["check"] or {}).get("worse", ()):
+        console.print(f"worse: {text}")
+
+
+def show_search(result):
+    """Prints the candidates of a search as a table on stdout, the best first, and what to paste into the recipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['recipe']['name']} on {named(result)}, {result['backend']}: the largest batches that "
+                        "fit", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in SEARCHED:
+        table.add_column(column, justify="right", overflow="fold")
+    for found in result["candidates"]:
+        table.add_row(*(cell(found) for cell in SEARCHED.values()))
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPED)
+    console.print(table)
+    if not result["patch"]:
+        console.print("No batch fits: take more chips, or a smaller model.")
+        return
+    best = result["candidates"][0]
+    over = best["over"]
+    more = best["why"] if not over else (
+        f"{over['global_batch']:,} does not: {gib(over['hbm_bytes_per_device'])} of "
+        f"{gib(over['hbm_capacity_bytes'])}. Both were compiled.")
+    spare = gib(best["row"]["headroom_bytes"])
+    console.print(f"A global batch of {best['global_batch']:,} fits, with {spare} to spare; {more}")
+    fastest = max((found for found in result["candidates"] if found["row"]),
+                  key=lambda found: found["row"]["throughput_ceiling"])
+    if fastest is not best:
+        console.print(f"The highest ceiling on throughput has mesh {mesh(fastest)}, remat {fastest['remat']}, batch "
+                      f"{fastest['global_batch']:,}: a bound, and no prediction.")
+    console.print("\nInto the recipe:\n")
+    console.print(result["patch"], end="")
+
+
+def mesh(found):
+    return " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1) or "one chip"
+
+
+def named(found):
+    """A row's topology as people name it."""
+    return f"{found['slices']} x {found['topology']}" if found["slices"] > 1 else found["topology"]
+
+
+def fits(found):
+    if not found["compiles"] and found["fits"] is None:
+        return "does not compile"
+    spare = found["headroom_bytes"]
+    return f"yes, {gib(spare)} spare" if found["fits"] else f"no, {gib(-spare)} too much"
+
+
+def communicates(found):
+    lines = [f"{kind} x {count}, {gib(size)}" + (" (between slices)" if network == "dcn" else "")
+             for (kind, network), (count, size) in sorted(totals(found).items())]
+    return "\n".join(lines) or "nothing"
+
+
+def flags(found):
+    return " ".join(f"{name}={value}".lower() for name, value in found["xla_flags"].items())
+
+
+def seconds(found):
+    names = {"compute": "compute", "hbm": "HBM", "interconnect": "interconnect", "dcn": "data-centre network"}
+    taken = {name: found["seconds_at_least"][key] for key, name in names.items()}
+    return "\n".join(f"{name} {1e3 * value:.3g} ms" for name, value in taken.items() if value)
+
+
+ALWAYS = ("mesh", "fits", "HBM", "attention", "compile, s")
+CELLS = {
+    "mesh": lambda found: " x ".join(f"{axis} {n}" for axis, n in found["mesh"].items() if n > 1) or "one chip",
+    "fits": fits,
+    "HBM": lambda found: f"{gib(found['hbm_bytes_per_device'])} of {gib(found['hbm_capacity_bytes'])}",
+    "  arguments": lambda found: gib(found["memory"]["arguments"]),
+    "  temporaries": lambda found: gib(found["memory"]["temporaries"]),
+    "  results beyond them": lambda found: gib(found["memory"]["output"] - found["memory"]["alias"]),
+    "  code": lambda found: gib(found["memory"]["code"]),
+    "attention": lambda found: found["attention"] or "–",
+    "GFLOP a step": lambda found: f"{found['flops_per_device'] / 1e9:,.4g}",
+    "bytes moved a step": lambda found: gib(found["bytes_moved_per_device"]),
+    "collectives a step": communicates,
+    "bytes a link a step": lambda found: gib(found["bytes_per_link"]),
+    "fusions": lambda found: f"{found['fusions']:,}",
+    "at least": seconds,
+    "bound by": lambda found: found["bound"],
+    "MFU, ceiling": lambda found: f"{found['mfu_ceiling']:.1%}",
+    "throughput, ceiling": lambda found: f"{found['throughput_ceiling']:,.0f} {found['unit']}",
+    "compile, s": lambda found: f"{found['compile_seconds']:.1f}"}
+SEARCHED = {
+    "global batch": lambda found: f"{found['global_batch']:,}" if found["global_batch"] else "none",
+    "mesh": mesh,
+    "remat": lambda found: found["remat"],
+    "accumulate": lambda found: str(found["accumulate"]),
+    "HBM": lambda found: gib(found["row"]["hbm_bytes_per_device"]) if found["row"] else "–",
+    "MFU, ceiling": lambda found: f"{found['row']['mfu_ceiling']:.1%}" if found["row"] else "–",
+    "throughput, ceiling": lambda found: f"{found['row']['throughput_ceiling']:,.0f} {found['row']['unit']}"
+                                         if found["row"] else "–",
+    "bound by": lambda found: found["row"]["bound"] if found["row"] else "–",
+    "one larger takes": lambda found: gib(found["over"]["hbm_bytes_per_device"]) if found["over"] else
+                                      found["why"] or "–",
+    "compiled": lambda found: str(found["compiles"])}
