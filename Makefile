@@ -1,7 +1,8 @@
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 BIN = .venv/bin
+GOLDENS = $(basename $(notdir $(wildcard recipes/goldens/*.json)))
 
-.PHONY: .venv demo test test-slow drill lint clean
+.PHONY: .venv demo test test-slow drill preflight lint clean
 
 .venv: .venv/.stamp
 
@@ -11,18 +12,29 @@ BIN = .venv/bin
 	$(BIN)/pip install -q --no-deps -e .
 	touch $@
 
+# The TPU's compiler, beside the packages: where JAX finds it, it looks for a TPU. Without it its tests are skipped.
+.venv/libtpu/.stamp: requirements-tpu.lock .venv/.stamp
+	-$(BIN)/pip install -q --no-deps --upgrade --target .venv/libtpu -r requirements-tpu.lock && touch $@
+
 demo: .venv
 	$(BIN)/twinscale compare recipes/decoder-stdlib.toml --out build/demo --overwrite
 	@echo build/demo/report.html
 
-test: .venv
+test: .venv .venv/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-slow: .venv
+test-slow: .venv .venv/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m slow
 
 drill: .venv
 	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
+
+preflight: $(addprefix preflight-,$(GOLDENS))
+	@echo $(words $(GOLDENS)) recipes are no worse than recipes/goldens
+
+preflight-%: .venv .venv/libtpu/.stamp
+	$(BIN)/twinscale preflight $(wildcard recipes/$*.toml recipes/tpu/$*.toml) --check recipes/goldens/$*.json \
+		--out build/preflight/$* --overwrite
 
 lint: .venv
 	$(BIN)/ruff check .

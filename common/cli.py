@@ -439,7 +439,8 @@ def preflight(
     topology: Annotated[list[str] | None, typer.Option(metavar="T", help="A slice, such as v5e:4x4, v5e-16, v5p:2x2x2; "
                                                        "several are compiled for one after another.")] = None,
     slices: Annotated[int, typer.Option(metavar="N", min=1, help="Of each, joined by the data-centre network.")] = 1,
-    backend: Annotated[Literal["jax", "keras", "both"], typer.Option(help="The trainer.")] = "both",
+    backend: Annotated[Literal["jax", "keras", "both"] | None, typer.Option(help="The trainer; by default both, with "
+                                                                            "--check those of the golden.")] = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
     check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
     write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
@@ -474,11 +475,11 @@ def preflight(
     from common.run import place
 
     described = load(recipe, _overrides(overrides, precision))
-    backends = ("jax", "keras") if backend == "both" else (backend,)
+    backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
     if search:
-        _only("--search", **{"check": check, "write-golden": write_golden})
+        _only("--search", **{"check": check, "write-golden": write_golden, "backend both": backend == "both" or None})
         raise typer.Exit(_room("benchmarks.preflight.search").search(
-            described, place(out), topologies=topology or (), slices=slices, backend=backends[0], jobs=jobs,
+            described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
             remats=remat and remat.split(","), accumulations=_counts("accumulate", accumulate),
             fsdp=_counts("fsdp", fsdp), tensor=_counts("tensor", tensor), as_json=json, overwrite=overwrite))
     _only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
@@ -486,7 +487,7 @@ def preflight(
         described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
         write_golden=write_golden, as_json=json, overwrite=overwrite)
     parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
-    again = ["train", "--backend", backends[0], "--run", "runs/tpu"] if code == DID_IT else [
+    again = ["train", "--backend", (*backends, "jax")[0], "--run", "runs/tpu"] if code == DID_IT else [
         "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
     _next(again[0], recipe, *(overrides or []), *parts, *_option(precision), *again[1:])
     raise typer.Exit(code or DID_IT)

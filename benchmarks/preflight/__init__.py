@@ -24,6 +24,7 @@ from common.recipe import AXES, mesh_shape
 from common.run import plain, write_json
 from common.topology import parse
 
+BACKENDS = ("jax", "keras")
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
              "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
@@ -36,7 +37,7 @@ ASSUMPTIONS = {
                "the pairs that a causal mask lets through."}
 
 
-def preflight(recipe, out, *, topologies=(), slices=1, backends=("jax", "keras"), check=None, write_golden=None,
+def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, write_golden=None,
               as_json=False, overwrite=False):
     """Compiles, prints a table, writes `out`/preflight.json and a report; returns the exit code: 0 all compile and fit,
     or with `check` are no worse than before, else 1.
@@ -46,7 +47,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=("jax", "keras")
       out: the directory; nothing else in it is touched.
       topologies: names as `common.topology.parse` takes; with `check` none are those of the golden.
       slices: of each topology, joined by the data-centre network.
-      backends: of "jax" and "keras".
+      backends: of "jax" and "keras"; none: both, or with `check` those of the golden.
       check: path of an earlier preflight.json, or one that `write_golden`, a path, has written.
       as_json: print what preflight.json holds in place of the table.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
@@ -55,6 +56,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=("jax", "keras")
     golden = read_golden(check) if check else None
     recipe = uncompressed(recipe)
     asked = wanted(topologies, slices, golden)
+    backends = backends or tuple(dict.fromkeys(row["backend"] for row in golden["results"]) if golden else BACKENDS)
     jobs = [(backend, topology, placed(recipe, topology, backend)) for topology in asked for backend in backends]
     library = find_libtpu(os.environ)
     check_packages(backends)

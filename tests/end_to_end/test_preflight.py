@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import preflight as flight
 from benchmarks.preflight import compilers
-from benchmarks.preflight.rows import row, totals
+from benchmarks.preflight.rows import row as row_of
+from benchmarks.preflight.rows import totals
 from common.data.shapes import batch_shapes, data_shape
 from common.errors import MissingEnvironment
 from common.flops import train_flops
@@ -79,7 +80,7 @@ def compiled(tmp_path_factory):
         report = compiler.ask("compile_step", placed, classes=classes, example_shape=example_shape,
                               batch=batch_shapes(recipe, example_shape), options=there.options, module=module)
         text = module.read_text() if report["compiles"] else None
-        return row(placed, classes, example_shape, "jax", there, report, text)
+        return row_of(placed, classes, example_shape, "jax", there, report, text)
 
     yield ask
     compiler.close()
