@@ -1,5 +1,6 @@
 """Read before any test module: what the frameworks look up once, when they are first imported."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,3 +22,12 @@ def devices(request):
         from tfscale.devices import split_cpu
 
         split_cpu(4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lean():
+    """What a module has left behind is searched for garbage no more: compiled programs stay, and millions of objects
+    with them."""
+    yield
+    gc.collect()
+    gc.freeze()

@@ -1,13 +1,17 @@
-"""The largest global batch that fits a slice, over meshes, remat policies and accumulation; each candidate is compiled
-with the TPU's own compiler, and so is one batch larger, which does not fit.
+"""The largest global batch that fits a slice, over meshes, remat policies and accumulation, by compiling.
 
     twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --out build/search
+
+The TPU's compiler refuses in seconds what is far too large, and says how much it takes; what fits takes it minutes. So
+every candidate is estimated from above first. The most promising are then settled: a batch that fits and one step more
+that does not are both compiled, until no estimate is left above the best batch that was settled.
 """
 
 import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import queue
 import tempfile
@@ -33,8 +37,10 @@ from common.topology import parse
 
 SCHEMA_VERSION = 1
 FILE, PATCH = "search.json", "patch.toml"
-REMATS = ("full", "dots", "none")  # from the one that keeps least
+REMATS = ("none", "dots", "full")
 MOST = 4096  # rows of a share of a micro-batch that are tried at most
+FIRST = 64  # that are tried first
+TOP = 4  # candidates that are settled at once
 PROCESS = 3 * 2**30  # bytes that a compiler may take
 SLOTS = {"adamw": 2, "lamb": 2, "lion": 1, "sgd": 1}
 SHOWN = ("global_batch", "hbm_bytes_per_device", "hbm_capacity_bytes", "error")  # of what is one batch too large
@@ -59,22 +65,23 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
         raise BadInput("--search: wants one --topology, such as --topology v5e:4x4")
     recipe, topology = uncompressed(recipe), parse(topologies[0], slices)
     data = data_shape(recipe)
-    chains = candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor)
+    tried = [Candidate(smallest) for smallest in candidates(recipe, topology, backend, remats, accumulations, fsdp,
+                                                            tensor)]
     library = find_libtpu(os.environ)
     check_packages((backend,))
-    jobs = min(len(chains), jobs or at_once())
+    jobs = min(len(tried), jobs or at_once())
     facts = {"backend": backend, "topology": topology.name, "slices": slices, "libtpu": library_version(library)}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.enter_context(deep_stack())
-        sides, advance = queue.SimpleQueue(), stack.enter_context(counting(sum(map(len, chains)), "search"))
+        sides = queue.SimpleQueue()
         for number in range(jobs):
             mine = Path(folder) / str(number)
             mine.mkdir()
             sides.put(stack.enter_context(Side(backend, library, mine, data)))
-        with ThreadPoolExecutor(jobs) as pool:
-            found = list(pool.map(lambda chain: climb(chain, topology, data, facts, sides, advance), chains))
-    ranked = sorted(itertools.chain(*found), key=rank)
-    best = ranked[0] if ranked[0]["global_batch"] else None
+        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+        explore(tried, lambda work, some, what: spread(work, some, what, topology, data, facts, sides, pool))
+    ranked = [found.said() for found in sorted(tried, key=rank)]
+    best = ranked[0] if ranked[0]["settled"] and ranked[0]["global_batch"] else None
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash, **facts,
               "versions": versions(), "candidates": ranked, "patch": patch(best) if best else None}
     write_json(out / FILE, result)
@@ -90,8 +97,7 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
 # ---- what is tried
 
 def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
-    """Lists of recipes that differ by their remat policy alone, the one that keeps least first; each has the smallest
-    batch that its mesh can share. Raises BadInput where nothing can be laid out so."""
+    """Recipes, each with the smallest batch that its mesh can share. Raises BadInput where nothing can be laid out."""
     known = (*REMATS, "offload")
     for policy in remats or ():
         if policy not in known:
@@ -104,18 +110,18 @@ def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
     policies = [policy for policy in known if policy in (remats or REMATS)]
     if backend == "keras" or recipe.model.family != "decoder":
         policies = [recipe.jax.remat]
-    chains, refusals = [], []
-    for (f, t), accumulate in itertools.product(meshes, accumulations or [recipe.train.accumulate]):
+    found, refusals = [], []
+    for (f, t), accumulate, policy in itertools.product(meshes, accumulations or [recipe.train.accumulate], policies):
         shares = topology.chips // (t * recipe.devices.sequence)
         try:
-            chains.append([placed(recipe.with_values(
+            found.append(placed(recipe.with_values(
                 train={"global_batch": shares * accumulate, "accumulate": accumulate}, jax={"remat": policy},
-                devices={"data": 0, "fsdp": f, "tensor": t, "replica": 1}), topology, backend) for policy in policies])
+                devices={"data": 0, "fsdp": f, "tensor": t, "replica": 1}), topology, backend))
         except BadInput as error:
             refusals.append(str(error))
-    if not chains:
+    if not found:
         raise BadInput(refusals[0] if refusals else f"--search: no mesh of these sizes divides {topology.name}")
-    return chains
+    return found
 
 
 def at_once():
@@ -125,65 +131,102 @@ def at_once():
 
 # ---- how much fits
 
-def climb(chain, topology, data, facts, sides, advance):
-    """What `largest` finds for each recipe of a chain; one that keeps more fits no larger a batch than one that keeps
-    less, which saves half of the compiles."""
-    side = sides.get()
-    try:
-        found, most = [], MOST
-        for smallest in chain:
-            step = smallest.train.global_batch
-            tried = {}
+class Candidate:
+    """A recipe whose batch is sought: `rows` of a share of a micro-batch, at most or, before it is settled, about."""
 
-            def measure(rows, smallest=smallest, step=step, tried=tried):
-                recipe = smallest.with_values(train={"global_batch": rows * step})
-                tried[rows] = kept(recipe, topology, facts, lambda: side.row(recipe, topology))
-                return tried[rows]
+    def __init__(self, smallest):
+        self.smallest, self.step = smallest, smallest.train.global_batch
+        self.tried, self.rows, self.settled, self.why = {}, None, False, None
 
-            floor = least_bytes(smallest, data)
-            if floor > topology.chip.hbm_bytes:
-                best, why = 0, f"its weights and slots alone take {floor:,} bytes"
-            else:
-                best, why = largest(measure, most) if most else (0, "what keeps less does not fit either")
-            found.append(candidate(smallest, best, tried, why))
-            most = best
+    @property
+    def global_batch(self):
+        return self.rows * self.step
+
+    def measure(self, rows, topology, facts, side):
+        """The row of so many rows, which is compiled where it is not known."""
+        if rows not in self.tried:
+            recipe = self.smallest.with_values(train={"global_batch": rows * self.step})
+            self.tried[rows] = kept(recipe, topology, facts, lambda: side.row(recipe, topology))
+        return self.tried[rows]
+
+    def said(self):
+        """What search.json says of it."""
+        devices, over = self.smallest.devices, self.tried.get(self.rows + 1)
+        return {"mesh": {axis: getattr(devices, axis) for axis in ("data", "fsdp", "tensor")},
+                "remat": self.smallest.jax.remat, "accumulate": self.smallest.train.accumulate, "step": self.step,
+                "global_batch": self.global_batch, "settled": self.settled, "row": self.tried.get(self.rows),
+                "over": over and {name: over.get(name) for name in SHOWN} | {
+                    "global_batch": self.global_batch + self.step}, "compiles": len(self.tried), "why": self.why}
+
+
+def explore(tried, each):
+    """Estimates all candidates, then settles the most promising, TOP at once, until none that is left could be
+    better: `each(work, candidates, what)` does the work of some candidates side by side."""
+    each(estimate, tried, "estimates")
+    while True:
+        best = max((found.global_batch for found in tried if found.settled), default=0)
+        left = sorted((found for found in tried if not found.settled and found.global_batch >= best), key=rank)
+        if not left:
+            return
+        each(settle, left[:TOP], "settles")
+
+
+def spread(work, some, what, topology, data, facts, sides, pool):
+    """Does the work of some candidates, each with a side of its own."""
+    with counting(len(some), what) as advance:
+
+        def one(found):
+            side = sides.get()
+            try:
+                work(found, lambda rows: found.measure(rows, topology, facts, side), topology.chip.hbm_bytes, data)
+            finally:
+                sides.put(side)
             advance()
-        return found
-    finally:
-        sides.put(side)
+
+        list(pool.map(one, some))
 
 
-def largest(measure, most):
-    """(the largest number of rows up to `most` that fits, 0 where none does; why no more, where nothing says so).
-
-    `measure(rows)` is a row of preflight.json. Memory grows by so much a row, nearly: the next guess lies where the
-    last two say that the chip is full, and in the middle where such guesses do not halve what is left.
-    """
-    fits, over, seen, width = 0, most + 1, [], None
-    while over - fits > 1:
-        halved = width is None or over - fits <= width / 2
-        rows = guess(seen, fits, over) if halved or over > most else (fits + over) // 2
-        width = over - fits
-        found = measure(rows)
-        if found["hbm_bytes_per_device"]:
-            seen.append((rows, found["hbm_bytes_per_device"], found["hbm_capacity_bytes"]))
-        if found["fits"]:
-            fits = rows
-        else:
-            over = rows
-    if over <= most:
-        return fits, None
-    return fits, "what keeps less has no room for more" if most < MOST else "no more was tried"
+def estimate(found, measure, capacity, data):
+    """Sets a candidate's rows to about what fits, from what is too large; settles what cannot fit at all."""
+    floor = least_bytes(found.smallest, data)
+    if floor > capacity:
+        found.rows, found.settled, found.why = 0, True, f"weights and slots alone: {floor / 2**30:.4g} GiB"
+        return
+    rows = FIRST
+    while rows < MOST and measure(rows)["fits"]:
+        rows = min(4 * rows, MOST)
+    found.rows = MOST if rows == MOST and measure(rows)["fits"] else full(found.tried, rows, measure)
 
 
-def guess(seen, fits, over):
-    """Where two measures (rows, bytes, capacity) say that the chip is full, within (fits, over)."""
-    if len(seen) < 2:
-        return fits + 1
-    (a, used_a, _), (b, used_b, capacity) = seen[-2:]
-    grows = (used_b - used_a) / (b - a)
-    full = b + int((capacity - used_b) // grows) if grows > 0 else 2 * max(a, b)
-    return min(max(full, fits + 1), over - 1, 8 * max(1, fits))
+def full(tried, over, measure):
+    """The rows at which the chip is full on the line through `over` rows, too many, and half of them; 0 where not
+    even one fits."""
+    half = over // 2
+    a, b = measure(half), measure(over)
+    if not (a["hbm_bytes_per_device"] and b["hbm_bytes_per_device"]):
+        return half
+    grows = (b["hbm_bytes_per_device"] - a["hbm_bytes_per_device"]) / (over - half)
+    spare = b["hbm_capacity_bytes"] - a["hbm_bytes_per_device"]
+    rows = half + math.floor(spare / grows) if grows > 0 else half
+    least = half if a["fits"] else 1
+    rows = min(max(rows, least), over - 1)
+    return 0 if rows == 1 and not measure(1)["fits"] else rows
+
+
+def settle(found, measure, capacity, data):
+    """Finds a candidate's largest rows: they fit and one more does not, both compiled, but for 0 and MOST."""
+    found.rows, found.settled = largest(measure, found.tried, found.rows), True
+    found.why = "no more was tried" if found.rows == MOST else None
+
+
+def largest(measure, tried, guess):
+    """The largest number of rows up to MOST that fits, 0 where none does, with what was `tried` and a guess."""
+    while True:
+        fits = max((rows for rows, found in tried.items() if found["fits"]), default=0)
+        over = min((rows for rows, found in tried.items() if not found["fits"] and rows > fits), default=MOST + 1)
+        if over - fits == 1:
+            return fits
+        measure(next(rows for rows in (guess + 1, guess, (fits + over) // 2) if fits < rows < over))
 
 
 def least_bytes(recipe, data):
@@ -195,21 +238,12 @@ def least_bytes(recipe, data):
     return width * copies * trained_size(parameters(recipe.model, *data)) // shares
 
 
-def candidate(smallest, best, tried, why):
-    """What search.json says of a recipe: its largest batch, and one step more."""
-    step, over = smallest.train.global_batch, tried.get(best + 1)
-    devices = smallest.devices
-    return {"mesh": {"data": devices.data, "fsdp": devices.fsdp, "tensor": devices.tensor},
-            "remat": smallest.jax.remat, "accumulate": smallest.train.accumulate, "step": step,
-            "global_batch": best * step, "row": tried.get(best), "compiles": len(tried), "why": why,
-            "over": over and {name: over.get(name) for name in SHOWN} | {"global_batch": (best + 1) * step}}
-
-
 def rank(found):
     """What sorts candidates: the largest batch first, then the highest ceiling, then the fewest cuts."""
-    ceiling = found["row"]["throughput_ceiling"] if found["row"] else 0
-    return (-found["global_batch"], -ceiling, found["accumulate"], found["mesh"]["tensor"], found["mesh"]["fsdp"],
-            REMATS.index(found["remat"]) if found["remat"] in REMATS else len(REMATS))
+    row, devices = found.tried.get(found.rows), found.smallest.devices
+    ceiling = row["throughput_ceiling"] if row and row["compiles"] else 0
+    return (-found.global_batch, not found.settled, -ceiling, found.smallest.train.accumulate, devices.tensor,
+            devices.fsdp, (*REMATS, "offload").index(found.smallest.jax.remat))
 
 
 def patch(found):

@@ -75,13 +75,18 @@ def show_search(result):
         f"{gib(over['hbm_capacity_bytes'])}. Both were compiled.")
     spare = gib(best["row"]["headroom_bytes"])
     console.print(f"A global batch of {best['global_batch']:,} fits, with {spare} to spare; {more}")
-    fastest = max((found for found in result["candidates"] if found["row"]),
+    fastest = max(filter(fitting, result["candidates"]),
                   key=lambda found: found["row"]["throughput_ceiling"])
     if fastest is not best:
         console.print(f"The highest ceiling on throughput has mesh {mesh(fastest)}, remat {fastest['remat']}, batch "
                       f"{fastest['global_batch']:,}: a bound, and no prediction.")
     console.print("\nInto the recipe:\n")
     console.print(result["patch"], end="")
+
+
+def fitting(found):
+    """Whether a candidate's own batch was compiled and fits."""
+    return bool(found["row"] and found["row"]["fits"])
 
 
 def mesh(found):
@@ -137,15 +142,16 @@ CELLS = {
     "throughput, ceiling": lambda found: f"{found['throughput_ceiling']:,.0f} {found['unit']}",
     "compile, s": lambda found: f"{found['compile_seconds']:.1f}"}
 SEARCHED = {
-    "global batch": lambda found: f"{found['global_batch']:,}" if found["global_batch"] else "none",
+    "global batch": lambda found: f"{'' if found['settled'] else 'about '}{found['global_batch']:,}"
+                                  if found["global_batch"] else "none",
     "mesh": mesh,
     "remat": lambda found: found["remat"],
     "accumulate": lambda found: str(found["accumulate"]),
-    "HBM": lambda found: gib(found["row"]["hbm_bytes_per_device"]) if found["row"] else "–",
-    "MFU, ceiling": lambda found: f"{found['row']['mfu_ceiling']:.1%}" if found["row"] else "–",
+    "HBM": lambda found: gib(found["row"]["hbm_bytes_per_device"]) if fitting(found) else "–",
+    "MFU, ceiling": lambda found: f"{found['row']['mfu_ceiling']:.1%}" if fitting(found) else "–",
     "throughput, ceiling": lambda found: f"{found['row']['throughput_ceiling']:,.0f} {found['row']['unit']}"
-                                         if found["row"] else "–",
-    "bound by": lambda found: found["row"]["bound"] if found["row"] else "–",
-    "one larger takes": lambda found: gib(found["over"]["hbm_bytes_per_device"]) if found["over"] else
-                                      found["why"] or "–",
+                                         if fitting(found) else "–",
+    "bound by": lambda found: found["row"]["bound"] if fitting(found) else "–",
+    "one step larger": lambda found: gib(found["over"]["hbm_bytes_per_device"]) if found["settled"] and found["over"]
+                                     else found["why"] or "–",
     "compiled": lambda found: str(found["compiles"])}
