@@ -12,7 +12,15 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.preflight.compare import FILE, SCHEMA_VERSION, compare_golden, parity, read_golden, reduced
+from benchmarks.preflight.compare import (
+    FILE,
+    SCHEMA_VERSION,
+    compare_golden,
+    other_versions,
+    parity,
+    read_golden,
+    reduced,
+)
 from benchmarks.preflight.compilers import check_packages, compile_all, find_libtpu, library_version
 from benchmarks.preflight.report import write_report
 from benchmarks.preflight.rows import title
@@ -62,12 +70,13 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
     check_packages(backends)
     with tempfile.TemporaryDirectory() as folder:
         results = compile_all(jobs, library, Path(folder), data_shape(recipe))
-    worse = compare_golden(golden, results) if golden else []
+    worse, used = compare_golden(golden, results) if golden else [], {**versions(), "libtpu": library_version(library)}
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
               "results": results, "parity": parity(results), "assumptions": ASSUMPTIONS,
-              "versions": {**versions(), "libtpu": library_version(library)},
+              "versions": used,
               "chips": {topology.chip.name: chip_figures(topology.chip) for topology in asked},
-              "check": {"golden": str(check), "worse": worse} if golden else None}
+              "check": {"golden": str(check), "worse": worse, "versions": other_versions(golden, used)} if golden else
+              None}
     write_json(out / FILE, result)
     write_report(plain(result), out)
     if write_golden:

@@ -9,6 +9,7 @@ from common.errors import BadInput
 
 SCHEMA_VERSION = 1
 FILE = "preflight.json"
+VERSIONS = ("jax", "tensorflow", "libtpu")  # that decide an answer
 
 
 # ---- side by side
@@ -61,7 +62,7 @@ def reduced(result):
                         for (kind, network), (count, size) in sorted(totals(found).items())]}
             for found in result["results"]]
     return {"schema_version": SCHEMA_VERSION, "name": result["recipe"]["name"], "hash": result["hash"],
-            "versions": {name: result["versions"].get(name) for name in ("jax", "tensorflow", "libtpu")},
+            "versions": {name: result["versions"].get(name) for name in VERSIONS},
             "results": rows}
 
 
@@ -79,6 +80,12 @@ def read_golden(path):
         raise BadInput(f"--check {path}: neither a {FILE} of schema_version {SCHEMA_VERSION} nor what --write-golden "
                        "makes")
     return golden
+
+
+def other_versions(golden, here):
+    """{name: [the golden's, this one's]} of what decides an answer and is not what it was."""
+    return {name: [version, here.get(name)] for name, version in (golden.get("versions") or {}).items()
+            if name in VERSIONS and version != here.get(name)}
 
 
 def compare_golden(golden, results):

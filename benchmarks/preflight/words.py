@@ -47,6 +47,8 @@ def show(result):
         for line in lines:
             console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, keras "
                           f"{line['keras']:,.0f} ({line['difference']:.0%})")
+    for name, (before, now) in (result["check"] or {}).get("versions", {}).items():
+        console.print(f"The golden was made with {name} {before}, this is {now}.")
     for text in (result["check"] or {}).get("worse", ()):
         console.print(f"worse: {text}")
 

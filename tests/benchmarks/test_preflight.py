@@ -223,8 +223,18 @@ def test_a_golden_is_kept_and_holds(fly, tmp_path):
     golden = json.loads(path.read_text())
     assert set(golden["results"][0]) == {"backend", "topology", "slices", "compiles", "fits", "collectives"}
     code, found = fly({"jax": [ANSWER]}, check=str(path), topologies=())  # those of the golden
-    assert code == 0 and found["check"] == {"golden": str(path), "worse": []}
+    assert code == 0 and found["check"] == {"golden": str(path), "worse": [], "versions": {}}
     assert fly({"jax": [ANSWER]}, check=str(tmp_path / "out" / "preflight.json"))[0] == 0
+
+
+def test_a_golden_of_other_versions_is_said_to_be(fly, tmp_path, capsys):
+    path = tmp_path / "golden.json"
+    fly({"jax": [ANSWER]}, write_golden=str(path))
+    golden = json.loads(path.read_text())
+    path.write_text(json.dumps(golden | {"versions": golden["versions"] | {"jax": "0.1.0"}}))
+    code, found = fly({"jax": [ANSWER]}, check=str(path))
+    assert code == 0 and found["check"]["versions"]["jax"][0] == "0.1.0"
+    assert "The golden was made with jax 0.1.0, this is " in capsys.readouterr().out
 
 
 def test_a_planted_all_gather_is_worse(fly, tmp_path, capsys):
