@@ -375,8 +375,8 @@ def test_files_that_are_absent_say_why(tmp_path):
     assert "was not measured: Keras 2-quantize LiteRT int8" in text
 
 
-@pytest.mark.parametrize("lost", ["files", "metrics", "metric", "metric_name", "verified", "kept", "parameters",
-                                  "bytes", "latency_ms"])
+@pytest.mark.parametrize("lost", ["files", "metric", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "metrics", "metric_name", "verified", "kept", "parameters", "bytes", "latency_ms"))])
 def test_what_a_row_lacks_breaks_nothing(tmp_path, lost):
     for gone in (lambda r: r.pop(lost), lambda r: r.update({lost: None})):
         for rows in (slice(None), slice(1, 3)):
@@ -388,7 +388,8 @@ def test_what_a_row_lacks_breaks_nothing(tmp_path, lost):
             assert "None" not in shown and "nan" not in shown and "Undefined" not in page + text
 
 
-@pytest.mark.parametrize("lost", ["metrics", "rows", "latency", "zipped_bytes", "operators", "bytes", "format"])
+@pytest.mark.parametrize("lost", ["latency", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "metrics", "rows", "zipped_bytes", "operators", "bytes", "format"))])
 def test_what_a_file_lacks_breaks_nothing(tmp_path, lost):
     for value in (None, "gone", math.nan if lost in ("bytes", "zipped_bytes") else None):
         found = fake_compression()

@@ -149,7 +149,7 @@ def test_a_later_token_moves_no_earlier_logit(open_room, recipe_of, fused):
 
 
 @pytest.mark.parametrize("execution, shape", [({"scan": True, "remat": "dots"}, {"data": 2, "tensor": 2}),
-                                              ({"scan": False}, {})])
+                                              pytest.param({"scan": False}, {}, marks=pytest.mark.slow)])
 def test_a_model_with_it_has_the_same_gradients(open_room, recipe_of, fused, execution, shape):
     """A step's tensors in float64 but for two softmaxes in float32, whose errors the rest passes on: BOUND."""
     found = []

@@ -155,7 +155,7 @@ def test_masks_are_those_of_tf_mot(room_of, values, shapes):
 
 @pytest.mark.parametrize("values,family", [
     ({}, "mlp"), ({"pattern": "2:4", "names": ["layer_*.kernel"]}, "mlp"), ({"pattern": "4x4", "initial": 0.5}, "mlp"),
-    ({"names": ["stage_*.kernel", "head.kernel"]}, "convnet")])
+    pytest.param({"names": ["stage_*.kernel", "head.kernel"]}, "convnet", marks=pytest.mark.slow)])
 def test_a_step_masks_when_it_is_due(open_room, staged, values, family):
     """The masks of an update are made of the weights before it, and hold in the forward pass until the next are."""
     with open_room("jaxscale", staged(family, PRUNE | values)) as opened:
@@ -408,9 +408,11 @@ def test_the_state_has_the_tensors_that_the_contract_names(open_room, staged, ki
 
 
 @pytest.mark.parametrize("kind,family,mesh", [
-    ("prune", "mlp", {"data": 2, "tensor": 2}), ("quantize", "mlp", {"data": 2, "tensor": 2}),
+    pytest.param("prune", "mlp", {"data": 2, "tensor": 2}, marks=pytest.mark.slow),
+    ("quantize", "mlp", {"data": 2, "tensor": 2}),
     pytest.param("quantize", "decoder", {"data": 2, "tensor": 2}, marks=pytest.mark.slow),
-    ("cluster", "mlp", {"fsdp": 2, "tensor": 2}), ("distil", "mlp", {"fsdp": 2})])
+    ("cluster", "mlp", {"fsdp": 2, "tensor": 2}),
+    pytest.param("distil", "mlp", {"fsdp": 2}, marks=pytest.mark.slow)])
 def test_a_stage_is_the_same_on_every_mesh(open_room, staged, kind, family, mesh):
     """The same masks and ranges of weights bit for bit at the first update, and the same masks after; losses apart by
     their roundings, 16 sqrt(N) eps for N positions, and by as much again for each update. In float64, as in float32 a

@@ -131,7 +131,8 @@ def model_inputs(opened, batch):
 # ---- the wrapped model
 
 @pytest.mark.parametrize("family,model", [("decoder", {}), ("decoder", LLAMA), ("decoder", {"tied": False}),
-                                          ("decoder", LLAMA | {"tied": True}), ("convnet", {}), ("mlp", {})])
+                                          pytest.param("decoder", LLAMA | {"tied": True}, marks=pytest.mark.slow),
+                                          ("convnet", {}), ("mlp", {})])
 def test_wrappers_that_have_nothing_to_do_change_no_bit(open_room, staged, family, model):
     """With masks of ones the wrapped tf_keras model computes what the trainer's own, of Keras 3, does."""
     import keras
@@ -453,7 +454,8 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(room_of, open_room, staged, tmp_
     assert any((whole[name] != start[name]).any() for name in start)
 
 
-@pytest.mark.parametrize("stages", [(PRUNE,), (PRUNE, CLUSTER), (PRUNE, QUANTIZE)], ids=lambda x: x[-1]["kind"])
+@pytest.mark.parametrize("stages", [pytest.param((PRUNE,), marks=pytest.mark.slow), pytest.param(
+    (PRUNE, CLUSTER), marks=pytest.mark.slow), (PRUNE, QUANTIZE)], ids=lambda x: x[-1]["kind"])
 def test_two_devices_train_as_one_does(open_room, staged, stages):
     """Masks and what they are of the images bit for bit; the rest apart by the roundings of sums over rows and inputs:
     the losses by 16 sqrt(8) eps and as much again for each update, the rates being so small that a step's difference

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +11,13 @@ from benchmarks import preflight as flight
 from benchmarks.preflight import compilers
 from benchmarks.preflight.rows import row as row_of
 from benchmarks.preflight.rows import totals
+from benchmarks.preflight.search import search
 from common.data.shapes import batch_shapes, data_shape
 from common.errors import MissingEnvironment
 from common.flops import train_flops
 from common.parameters import parameters, trained_size
 from common.recipe import Recipe
+from common.recipe_file import load
 from common.topology import parse
 
 try:
@@ -226,3 +229,41 @@ def test_keras_computes_and_adds_up_what_jax_does(tmp_path, family, accumulate):
     assert jax["flops_per_device"] == keras["flops_per_device"]
     assert over(jax)[1] <= accumulate * over(keras)[1] and over(keras)[1] <= 1.2 * over(jax)[1]
     assert over(keras, "all-gather")[1] < 0.05 * over(keras)[1]
+
+
+# ---- what ships
+
+def golden_of(name):
+    """The path of a shipped recipe's golden."""
+    return str(next(Path("recipes/goldens").glob(f"{name}.json")))
+
+
+@pytest.mark.parametrize("name", ["mlp-digits", pytest.param("convnet-mnist5k", marks=pytest.mark.slow),
+                                  pytest.param("decoder-stdlib", marks=pytest.mark.slow)])
+def test_a_small_recipe_is_no_worse_than_its_golden(name, tmp_path):
+    assert flight.preflight(load(f"recipes/{name}.toml", []), tmp_path, check=golden_of(name)) == 0
+
+
+def test_every_golden_has_its_recipe_and_the_versions_that_are_pinned():
+    pinned = dict(line.split("==") for lock in ("requirements.lock", "requirements-tpu.lock")
+                  for line in Path(lock).read_text().splitlines() if "==" in line)
+    goldens = sorted(Path("recipes/goldens").glob("*.json"))
+    assert {path.stem for path in goldens} >= {path.stem for path in Path("recipes/tpu").glob("decoder-*.toml")}
+    for path in goldens:
+        golden = json.loads(path.read_text())
+        recipe, = [*Path("recipes").glob(f"{path.stem}.toml"), *Path("recipes/tpu").glob(f"{path.stem}.toml")]
+        assert load(str(recipe), []).hash == golden["hash"], path
+        assert all(pinned[name] == version for name, version in golden["versions"].items()), path
+
+
+@pytest.mark.slow
+def test_a_search_ends_where_one_step_more_does_not_fit(tmp_path, monkeypatch):
+    """Its answer, asked again by a preflight of its own, and one step more: the first fits."""
+    monkeypatch.setenv("TWINSCALE_CACHE", str(tmp_path / "cache"))
+    recipe = recipe_of("decoder", data={"sequence": 4096}, jax={"attention": "einsum"})
+    assert search(recipe, tmp_path / "search", topologies=("v5e:1x1",), remats=["none"]) == 0
+    best = json.loads((tmp_path / "search" / "search.json").read_text())["candidates"][0]
+    assert best["settled"] and best["over"]["global_batch"] == best["global_batch"] + 1 > 1
+    for batch, code in ((best["global_batch"], 0), (best["global_batch"] + 1, 1)):
+        again = recipe.with_values(train={"global_batch": batch})
+        assert flight.preflight(again, tmp_path / str(batch), topologies=("v5e:1x1",), backends=("jax",)) == code

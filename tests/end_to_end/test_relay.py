@@ -32,7 +32,8 @@ def written(room, recipe, run, path):
     return path
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lion", "lamb"])
+@pytest.mark.parametrize("optimizer", ["adamw", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "sgd", "lion", "lamb"))])
 def test_keras_then_jax_on_four_devices_then_keras(room_of, recipe_of, tmp_path, optimizer):
     keras, jax = room_of("tfscale"), room_of("jaxscale")
     one, four = described(recipe_of, optimizer), described(recipe_of, optimizer, 4)

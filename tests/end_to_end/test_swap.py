@@ -11,6 +11,8 @@ from common.errors import BadInput
 from common.recipe import Recipe
 from common.tensors import load_tensors
 
+pytestmark = pytest.mark.slow  # four cells, each a program under a runtime
+
 
 @pytest.fixture(scope="module")
 def recipe(corpus):
