@@ -194,9 +194,17 @@ def arranged(shape, devices):
     sizes = tuple(shape.values())
     if devices[0].platform != "tpu":
         return np.array(devices).reshape(sizes)
-    if shape["replica"] > 1:
-        return mesh_utils.create_hybrid_device_mesh((1, *sizes[1:]), (sizes[0], *[1] * (len(sizes) - 1)), devices)
-    return mesh_utils.create_device_mesh(sizes, devices)
+
+    def laid(**how):
+        if shape["replica"] > 1:
+            return mesh_utils.create_hybrid_device_mesh((1, *sizes[1:]), (sizes[0], *[1] * (len(sizes) - 1)), devices,
+                                                        **how)
+        return mesh_utils.create_device_mesh(sizes, devices, **how)
+
+    try:
+        return laid()
+    except NotImplementedError:  # of 16 x 16 chips, an axis of 64 takes one side whole and a part of the other
+        return laid(allow_split_physical_axes=True)
 
 
 def agree(devices, values):

@@ -36,7 +36,8 @@ BACKENDS = ("jax", "keras")
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
              "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
-             "the collectives in, which on a TPU TPUStrategy does, and may gather a few labels besides.",
+             "the collectives in, which on a TPU TPUStrategy does, and may gather a few labels besides. What a recipe "
+             "says of devices.fsdp, tensor and sequence is left out: the Keras trainer has no such axes.",
     "jax": "The step as jaxscale builds it, over the mesh that the recipe shapes; devices.data takes all chips that "
            "the other axes leave.",
     "roofline": "A ceiling and no prediction: computation, HBM and the networks at the maker's full rate, all at once, "
@@ -115,15 +116,14 @@ def wanted(topologies, slices, golden):
 
 
 def placed(recipe, topology, backend):
-    """The recipe with a mesh over all chips of a topology. Raises BadInput where that cannot be."""
+    """The recipe with a mesh over all chips of a topology; in Keras they share the batch alone, whatever the recipe
+    says. Raises BadInput where that cannot be."""
     devices, chips, named = recipe.devices, topology.chips, f"the {topology.chips} chips of {title(topology)}"
     if backend == "keras":
         if topology.slices > 1:
             raise BadInput(f"--slices {topology.slices}: TPUStrategy trains on one slice; take --backend jax")
-        for axis in AXES:
-            if axis != "data" and getattr(devices, axis) > 1:
-                raise BadInput(f"devices.{axis}={getattr(devices, axis)}: Keras shares the batch alone; set it to 1, "
-                               "or take --backend jax")
+        recipe = recipe.with_values(devices=dict.fromkeys(AXES, 1) | {"data": 0})
+        devices = recipe.devices
     if devices.replica not in (1, topology.slices):
         raise BadInput(f"devices.replica={devices.replica}, but --slices {topology.slices}: make them agree")
     others = topology.slices * devices.fsdp * devices.tensor * devices.sequence

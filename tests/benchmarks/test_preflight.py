@@ -279,7 +279,6 @@ def test_a_golden_that_says_nothing_is_refused(fly, tmp_path):
 # ---- refusals
 
 @pytest.mark.parametrize("sections, topology, slices, backend, words", [
-    ({"devices": {"fsdp": 2}}, "v5e:2x2", 1, "keras", "devices.fsdp=2: Keras shares the batch alone"),
     ({}, "v5e:2x2", 2, "keras", "TPUStrategy trains on one slice"),
     ({"devices": {"fsdp": 3}}, "v5e:2x2", 1, "jax", "does not divide the 4 chips of v5e:2x2"),
     ({"devices": {"data": 2}}, "v5e:2x2", 1, "jax", "devices.data=2 does not make up the 4 chips"),
@@ -290,6 +289,11 @@ def test_what_cannot_be_laid_out_is_named(sections, topology, slices, backend, w
     with pytest.raises(BadInput) as caught:
         flight.placed(recipe_of(**sections), parse(topology, slices), backend)
     assert words in str(caught.value)
+
+
+def test_in_keras_all_chips_share_the_batch():
+    placed = flight.placed(recipe_of(devices={"fsdp": 2, "tensor": 2, "data": 1}), parse("v5e:2x2"), "keras").devices
+    assert (placed.data, placed.fsdp, placed.tensor) == (4, 1, 1)
 
 
 def test_the_mesh_takes_all_chips():
@@ -333,7 +337,7 @@ def test_the_stack_is_as_it_was(monkeypatch):
 
 @pytest.mark.parametrize("arguments, code, words", [
     ([], 2, "--topology: which slice?"), (["--topology", "v5e:9x9"], 2, "no such slice"),
-    (["--topology", "v5e:2x2", "devices.fsdp=2"], 2, "Keras shares the batch alone"),
+    (["--topology", "v5e:2x2", "devices.fsdp=3"], 2, "does not divide the 4 chips of v5e:2x2"),
     (["--topology", "v5e:2x2", "--backend", "tpu"], 2, "'jax', 'keras', 'both'")])
 def test_the_verb_refuses_in_one_line(arguments, code, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -6,9 +6,23 @@ import numpy as np
 import pytest
 
 EPS = 2.0**-52
+SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
          "activation": "swiglu", "tied": False}
 MESHES = [({"data": 2, "fsdp": 2}, 2), ({"fsdp": 2, "tensor": 2}, 1), ({"tensor": 2, "sequence": 2}, 1)]
+
+
+@pytest.mark.parametrize("sizes", [(256, 1), (16, 16), (4, 64), (2, 128), (64, 4)])
+def test_any_mesh_that_divides_a_slice_can_be_laid_on_it(sizes):
+    """Each chip once, also where an axis takes one side of the slice whole and a part of the other."""
+    from types import SimpleNamespace
+
+    from jaxscale.devices import arranged
+
+    chips = [SimpleNamespace(platform="tpu", device_kind="TPU v5 lite", coords=(x, y, 0), core_on_chip=0,
+                             id=SIDE * y + x, process_index=0, slice_index=0) for y in range(SIDE) for x in range(SIDE)]
+    found = arranged({"replica": 1, "data": sizes[0], "fsdp": sizes[1], "tensor": 1, "sequence": 1}, chips)
+    assert found.shape == (1, *sizes, 1, 1) and {chip.id for chip in found.flat} == set(range(SIDE * SIDE))
 
 
 @pytest.mark.parametrize("mesh,accumulate", MESHES)
