@@ -1,6 +1,6 @@
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 BIN = .venv/bin
-GOLDENS = $(basename $(notdir $(wildcard recipes/goldens/*.json)))
+GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
 .PHONY: .venv demo test test-slow drill preflight lint clean
 
@@ -29,12 +29,12 @@ test-slow: .venv .venv/libtpu/.stamp
 drill: .venv
 	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
 
-preflight: $(addprefix preflight-,$(GOLDENS))
-	@echo $(words $(GOLDENS)) recipes are no worse than recipes/goldens
+preflight: $(GOLDENS:.json=.checked)
+	@echo $(words $(GOLDENS)) recipes are no worse than their goldens
 
-preflight-%: .venv .venv/libtpu/.stamp
-	$(BIN)/twinscale preflight $(wildcard recipes/$*.toml recipes/tpu/$*.toml) --check recipes/goldens/$*.json \
-		--out build/preflight/$* --overwrite
+%.checked: .venv .venv/libtpu/.stamp
+	$(BIN)/twinscale preflight $(subst goldens/,,$*).toml --check $*.json --overwrite \
+		--out build/preflight/$(subst goldens/,,$*)
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -233,25 +233,19 @@ def test_keras_computes_and_adds_up_what_jax_does(tmp_path, family, accumulate):
 
 # ---- what ships
 
-def golden_of(name):
-    """The path of a shipped recipe's golden."""
-    return str(next(Path("recipes/goldens").glob(f"{name}.json")))
-
-
 @pytest.mark.parametrize("name", ["mlp-digits", pytest.param("convnet-mnist5k", marks=pytest.mark.slow),
                                   pytest.param("decoder-stdlib", marks=pytest.mark.slow)])
 def test_a_small_recipe_is_no_worse_than_its_golden(name, tmp_path):
-    assert flight.preflight(load(f"recipes/{name}.toml", []), tmp_path, check=golden_of(name)) == 0
+    assert flight.preflight(load(f"recipes/{name}.toml", []), tmp_path, check=f"recipes/goldens/{name}.json") == 0
 
 
 def test_every_golden_has_its_recipe_and_the_versions_that_are_pinned():
     pinned = dict(line.split("==") for lock in ("requirements.lock", "requirements-tpu.lock")
                   for line in Path(lock).read_text().splitlines() if "==" in line)
-    goldens = sorted(Path("recipes/goldens").glob("*.json"))
-    assert {path.stem for path in goldens} >= {path.stem for path in Path("recipes/tpu").glob("decoder-*.toml")}
-    for path in goldens:
+    goldens = {path.parents[1] / f"{path.stem}.toml": path for path in Path("recipes").glob("**/goldens/*.json")}
+    assert goldens.keys() >= set(Path("recipes/tpu").glob("decoder-*.toml"))
+    for recipe, path in goldens.items():
         golden = json.loads(path.read_text())
-        recipe, = [*Path("recipes").glob(f"{path.stem}.toml"), *Path("recipes/tpu").glob(f"{path.stem}.toml")]
         assert load(str(recipe), []).hash == golden["hash"], path
         assert all(pinned[name] == version for name, version in golden["versions"].items()), path
 
