@@ -21,7 +21,7 @@ demo: .venv
 	@echo build/demo/report.html
 
 test: .venv .venv/libtpu/.stamp
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv .venv/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m slow
