@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.plots import (
     BACKENDS,
-    FIRST,
     INK,
+    MARKS,
     MUTED,
-    SECOND,
     WIDE,
     as_float,
     decades_of,
@@ -22,7 +21,6 @@ from benchmarks.plots import (
     size,
 )
 
-MARKS = {"keras": (FIRST, "o"), "jax": (SECOND, "D")}  # colour and shape of a backend's points
 UNKNOWN = (MUTED, "s")
 LETTER = 4.1  # points that a letter of a small text takes, nearly
 

@@ -19,7 +19,7 @@ from common.laws import read_law
 from common.parameters import parameters, trained_size
 from common.recipe import Recipe, positions
 from common.run import plain, write_json
-from common.topology import CHIPS, parse
+from common.topology import CHIPS, parse, titled
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
@@ -168,6 +168,7 @@ def converted(share, recipe, convention):
 
 
 def read_json(option, path, keys):
+    """The object in a JSON file that has all keys. Raises BadInput, which names the option, where there is none."""
     try:
         found = json.loads(path.read_text())
     except OSError as error:
@@ -209,7 +210,7 @@ def read_prices(path):
 # ---- all together
 
 def row(topology, work, recipe, law, days, prices, top, inside):
-    """A slice's figures: each {"at_least": at the ceiling, "inside": [fewest, most] or None}."""
+    """A slice's figures: each {"ceiling": where the MFU is at its ceiling, "inside": [fewest, most] or None}."""
     rate = topology.chips * topology.chip.peak_flops
     cores = topology.chip.cores
 
@@ -261,7 +262,7 @@ def show(result):
         console.print(f"{result['recipe'] or 'A training'}: {work['flops']:.4g} FLOPs by the convention "
                       f"{work['convention']}{size} ({work['from']})")
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("", *(title(found) for found in result["rows"])):
+    for column in ("", *(titled(found["topology"], found["slices"]) for found in result["rows"])):
         table.add_column(column, overflow="fold")
     for name, cell in CELLS.items():
         cells = [cell(found, prices) for found in result["rows"]]
@@ -280,10 +281,6 @@ def show(result):
                       + (f". {age} days old: look them up again." if age > OLD else ""))
 
 
-def title(found):
-    return f"{found['slices']} x {found['topology']}" if found["slices"] > 1 else found["topology"]
-
-
 def short(value):
     """A count as a person says it: 1.2B, 24B, 350M."""
     unit, name = next((pair for pair in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= pair[0]), (1, ""))
@@ -291,7 +288,7 @@ def short(value):
 
 
 def interval(values, written):
-    """"at least X; Y to Z" of a figure, the ceiling's first."""
+    """("X", "; Y to Z") of a figure: the ceiling's, and what lies inside."""
     ends = values["inside"]
     between = "" if not ends else f"; {written(ends[0])}" + (f" to {written(ends[1])}" if ends[0] != ends[1] else "")
     return written(values["ceiling"]), between
@@ -331,10 +328,10 @@ def price(found, prices):
 
 
 def efficiencies(found, _):
-    top, ends = found["mfu"]["ceiling"], found["mfu"]["inside"]
-    inside = "" if not ends else f"; {ends[0]:.1%}" + (f" to {ends[1]:.1%}" if ends[0] != ends[1] else "")
-    told = f" ({found['mfu']['inside_from']})" if ends else ""
-    return f"at most {top:.1%} ({found['mfu']['ceiling_from']}){inside}{told}"
+    mfu = found["mfu"]
+    top, between = interval(mfu, "{:.1%}".format)
+    told = f" ({mfu['inside_from']})" if between else ""
+    return f"at most {top} ({mfu['ceiling_from']}){between}{told}"
 
 
 CELLS = {

@@ -18,6 +18,7 @@ TENSORS = 12  # checks that a rung's figure shows
 # Each colour drawn stands for a variable of the page's style sheet, which has a light and a dark value for it.
 INK, MUTED, RULE, BAND = "#111111", "#666666", "#dddddd", "#bbbbbb"
 FIRST, SECOND, GOOD, BAD = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+MARKS = {"keras": (FIRST, "o"), "jax": (SECOND, "D")}  # colour and shape of a backend's points
 VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", BAND: "var(--band)",
              FIRST: "var(--first)", SECOND: "var(--second)", GOOD: "var(--good)", BAD: "var(--bad)"}
 PARTS = {"compile": ("", 1.0), "train": ("", 0.55), "evaluate": ("////", 0.25), "data_wait": ("xxxx", 0.1),

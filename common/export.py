@@ -44,7 +44,7 @@ from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, TwinscaleError
 from common.metrics import finish, statistics
 from common.output import check_ours, clear, tell
-from common.parameters import parameters
+from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
 from common.run import files_below, follow_run, local, read_run, remove, write_json, write_text
 from common.stages import calibrated
@@ -440,17 +440,16 @@ def bound_of(name, precision, model, eight, known):
     noise = difference(known["float32" if wide else precision], known["float64"])
     if wide:  # there is nothing wider here to measure it by
         noise *= EPSILON["float64"] / EPSILON["float32"]
-    longest, summed = longest_sum(model), "float64" if wide else "float32"
+    longest, summed = longest_forward(model), "float64" if wide else "float32"
     return max((4 * noise, f"4 x what {precision} costs {here}"), (EPSILON[precision], f"eps of {precision}"),
                (4 * math.sqrt(longest) * EPSILON[summed], f"4 sqrt({longest}) eps of {summed}"))
 
 
-def longest_sum(model):
-    """Values that the longest sum of a forward pass adds up."""
+def longest_forward(model):
+    """Values that the longest sum of a forward pass adds up, those over positions and of a tied head among them."""
     recipe, shape = model.recipe, model.shape
     tree = parameters(recipe.model, shape.classes, shape.example_shape)
-    longest = max(math.prod(p.shape[:-1]) for name, p in tree.items() if name.endswith(".kernel"))
-    return max(longest, *shape.example_shape[:1], getattr(recipe.model, "width", 0))
+    return max(longest_sum(tree), *shape.example_shape[:1], getattr(recipe.model, "width", 0))
 
 
 def measured(logits, rows):

@@ -96,6 +96,11 @@ class Topology:
                 "chip_config_name": "megacore" if self.chip.cores > 1 else "default"}
 
 
+def titled(name, slices):
+    """So many slices of a name, as people say it."""
+    return f"{slices} x {name}" if slices > 1 else name
+
+
 def parse(text, slices=1):
     """The Topology of a name. Raises BadInput, with what there is, where there is no such slice."""
     if slices < 1:

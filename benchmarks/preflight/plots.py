@@ -3,10 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.plots import BAD, FIRST, INK, MUTED, SECOND, WIDE, literal, stacked
+from benchmarks.plots import BAD, INK, MARKS, MUTED, WIDE, literal, stacked
 
-COLOURS = {"jax": SECOND, "keras": FIRST}
-MARKS = {"jax": "D", "keras": "o"}
 MEMORY = {"arguments": ("", 1.0), "temporaries": ("", 0.5), "results beyond them": ("xxxx", 0.3), "code": ("////", 0.2),
           "no figure of its parts": ("....", 0.35)}
 KINDS = {"all-reduce": ("", 1.0), "reduce-scatter": ("", 0.55), "all-gather": ("////", 0.4),
@@ -37,7 +35,7 @@ def _stacks(width, bars, looks):
     figure = Figure((width, (0.95 if width == WIDE else 1.4) + 0.4 * len(bars)))
     axes = figure.add_subplot()
     stacked(axes, [bar["label"] for bar in bars], [bar["parts"] for bar in bars],
-            [COLOURS[bar["backend"]] for bar in bars], looks, 4 if width == WIDE else 2)
+            [MARKS[bar["backend"]][0] for bar in bars], looks, 4 if width == WIDE else 2)
     return figure, axes
 
 
@@ -58,8 +56,9 @@ def roofline(width, chips, points):
     for (name, (peak, bandwidth)), style in zip(chips.items(), ("-", "--", "-.", ":"), strict=False):
         axes.plot(x, np.minimum(peak, bandwidth * x) / 1e12, style, color=MUTED, label=literal(f"TPU {name}"))
     for point in points:
-        axes.plot(point["intensity"], point["rate"] / 1e12, MARKS[point["backend"]], color=COLOURS[point["backend"]],
-                  markersize=6, markeredgecolor=INK, markeredgewidth=0.6, label=literal(point["label"]))
+        colour, marker = MARKS[point["backend"]]
+        axes.plot(point["intensity"], point["rate"] / 1e12, marker, color=colour, markersize=6, markeredgecolor=INK,
+                  markeredgewidth=0.6, label=literal(point["label"]))
     axes.set_xlim(low, high)
     axes.set_xlabel("operations for each byte that is moved to or from HBM")
     axes.set_ylabel("TFLOP/s of a chip, at best")

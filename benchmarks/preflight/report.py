@@ -1,14 +1,13 @@
 """The report of a preflight: what fits, what is communicated, how fast it could be; a self-contained HTML file and its
 Markdown twin, from the same figures."""
 
-from benchmarks.plots import sig
+from benchmarks.plots import BACKENDS, sig
 from benchmarks.preflight import plots
 from benchmarks.preflight.rows import totals
-from benchmarks.preflight.words import ALWAYS, CELLS, fits, flags, gib, named
+from benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named
 from benchmarks.report import drawn, ordered, write
 
 GIB, MIB = 2**30, 2**20
-BACKENDS = {"keras": "Keras", "jax": "JAX"}
 NETWORKS = {"ici": "over the slice's own links", "dcn": "between slices, over the data-centre network"}
 SOURCES = {"peak_flops": "bfloat16 FLOP/s", "hbm_bytes": "HBM", "hbm_bandwidth": "HBM bytes/s",
            "link_bandwidth": "bytes/s of a link, one way", "dcn_bandwidth": "bytes/s between slices"}
@@ -42,7 +41,8 @@ def view(found):
         "v": found, "good": good, "subject": found["recipe"]["name"], "answer": answer,
         "sentence": "; ".join(f"{BACKENDS[row['backend']]} on {named(row)}: {fits(row)}" for row in rows) + ".",
         "facts": facts(found, compiled), "worse": (check or {}).get("worse") or [],
-        "columns": [f"{BACKENDS[row['backend']]}, {named(row)}" for row in rows], "lines": table(rows),
+        "columns": [f"{BACKENDS[row['backend']]}, {named(row)}" for row in rows],
+        "lines": [(name.strip(), [text.split("\n") for text in cells]) for name, cells in lines_of(rows)],
         "errors": [(f"{BACKENDS[row['backend']]} on {named(row)}", row["error"]) for row in rows if row["error"]],
         "memory": memory(rows), "roofline": roofline(found, compiled),
         "traffic": [figure for network in NETWORKS if (figure := traffic(compiled, network))],
@@ -52,9 +52,7 @@ def view(found):
         "flags": {BACKENDS[row["backend"]]: flags(row) for row in rows if row["xla_flags"]},
         "chips": [(name, [(SOURCES[key], gib(chip[key]) if key == "hbm_bytes" else sig(chip[key], 3), source)
                           for key, source in chip["sources"].items()]) for name, chip in found["chips"].items()],
-        "assumptions": [(about, found["assumptions"][about]) for about in dict.fromkeys(
-            [*(row["backend"] for row in rows), "roofline", *["kernels"] * any(row.get("kernels") for row in rows)])],
-        "terms": TERMS,
+        "assumptions": assumed(found), "terms": TERMS,
     }
 
 
@@ -68,17 +66,8 @@ def facts(found, compiled):
             *([("longest compile", f"{longest:.1f} s")] if compiled else [])]
 
 
-def table(rows):
-    """(name, [(cell's lines)]) of the terminal's table."""
-    found = []
-    for name, cell in CELLS.items():
-        cells = [cell(row) if row["compiles"] or name in ALWAYS else "–" for row in rows]
-        if any(text != "–" for text in cells):
-            found.append((name.strip(), [text.split("\n") for text in cells]))
-    return found
-
-
 def memory(rows):
+    """The figure of a chip's memory, None where no row has a figure of it."""
     bars = []
     for row in rows:
         if not row["hbm_bytes_per_device"]:
@@ -97,6 +86,7 @@ def memory(rows):
 
 
 def traffic(compiled, network):
+    """The figure of what collectives carry over a network, None where nothing goes over it."""
     bars = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"],
              "parts": {kind: size / MIB for (kind, over), (_, size) in sorted(totals(row).items()) if over == network}}
             for row in compiled]
@@ -108,6 +98,7 @@ def traffic(compiled, network):
 
 
 def roofline(found, compiled):
+    """The figure of the rows under their chips' roofs, None where none computes."""
     points = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"], "bound": row["bound"],
                "intensity": row["matrix_flops_per_device"] / row["bytes_moved_per_device"],
                "rate": row["matrix_flops_per_device"] / row["seconds_at_least"][row["bound"]]}

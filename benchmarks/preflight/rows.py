@@ -3,6 +3,7 @@
 from common.flops import train_flops
 from common.hlo import account
 from common.recipe import micro_batch, positions
+from common.topology import titled
 
 APART = 0.05  # from which a difference between the backends is named
 CONVENTION = "causal"  # FLOPs of `common/flops.py` that the ceiling of MFU is of
@@ -95,4 +96,4 @@ def totals(found):
 
 def title(topology):
     """A topology as people name it."""
-    return f"{topology.slices} x {topology.name}" if topology.slices > 1 else topology.name
+    return titled(topology.name, topology.slices)

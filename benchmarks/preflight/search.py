@@ -195,10 +195,10 @@ def estimate(found, measure, capacity, data):
     rows = FIRST
     while rows < MOST and measure(rows)["fits"]:
         rows = min(4 * rows, MOST)
-    found.rows = MOST if rows == MOST and measure(rows)["fits"] else full(found.tried, rows, measure)
+    found.rows = MOST if rows == MOST and measure(rows)["fits"] else full(rows, measure)
 
 
-def full(tried, over, measure):
+def full(over, measure):
     """The rows at which the chip is full on the line through `over` rows, too many, and half of them; 0 where not
     even one fits."""
     half = over // 2

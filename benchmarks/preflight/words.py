@@ -3,6 +3,7 @@
 import sys
 
 from benchmarks.preflight.rows import APART, totals
+from common.topology import titled
 
 PIPED = 160  # letters of a line that is not for a terminal
 
@@ -26,10 +27,8 @@ def show(result):
                   title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("", *(f"{row['backend']}, {named(row)}" for row in rows)):
         table.add_column(column, overflow="fold")
-    for name, cell in CELLS.items():
-        cells = [cell(row) if row["compiles"] or name in ALWAYS else "–" for row in rows]
-        if any(text != "–" for text in cells):
-            table.add_row(name, *cells)
+    for name, cells in lines_of(rows):
+        table.add_row(name, *cells)
     console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(table)
     for found in rows:
@@ -37,9 +36,8 @@ def show(result):
             console.print(f"{found['backend']}, {found['topology']}: {found['error']}")
     for backend, text in {found["backend"]: flags(found) for found in rows if found["xla_flags"]}.items():
         console.print(f"{backend}, XLA flags: {text}")
-    kernels = any(found.get("kernels") for found in rows)
-    for about in dict.fromkeys([*(found["backend"] for found in rows), "roofline", *["kernels"] * kernels]):
-        console.print(f"{about}: {result['assumptions'][about]}")
+    for about, text in assumed(result):
+        console.print(f"{about}: {text}")
     for beside in result["parity"]:
         lines = beside["differences"]
         console.print(f"{beside['topology']}: " + (
@@ -51,6 +49,22 @@ def show(result):
         console.print(f"The golden was made with {name} {before}, this is {now}.")
     for text in (result["check"] or {}).get("worse", ()):
         console.print(f"worse: {text}")
+
+
+def lines_of(rows):
+    """(name, [a row's cell]) of the table that a terminal and the report show, without lines that say nothing."""
+    for name, cell in CELLS.items():
+        cells = [cell(row) if row["compiles"] or name in ALWAYS else "–" for row in rows]
+        if any(text != "–" for text in cells):
+            yield name, cells
+
+
+def assumed(result):
+    """(what about, what is taken for granted) of the rows there are."""
+    rows = result["results"]
+    kernels = any(row.get("kernels") for row in rows)
+    return [(about, result["assumptions"][about]) for about in dict.fromkeys(
+        [*(row["backend"] for row in rows), "roofline", *["kernels"] * kernels])]
 
 
 def show_search(result):
@@ -97,7 +111,7 @@ def mesh(found):
 
 def named(found):
     """A row's topology as people name it."""
-    return f"{found['slices']} x {found['topology']}" if found["slices"] > 1 else found["topology"]
+    return titled(found["topology"], found["slices"])
 
 
 def fits(found):
