@@ -1,20 +1,15 @@
 """Stages of compression in JAX: masks and quanta against TF-MOT and TensorFlow, steps against what they are to do."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 
 from common.compress import (
     active,
-    chosen,
     extra_tensors,
-    first_tensors,
     is_due,
     kernels,
-    linear_centroids,
     mask_updates,
     matched_blocks,
     nearest,
@@ -24,10 +19,11 @@ from common.compress import (
     verified,
 )
 from common.loop import Probe
-from common.parameters import initial_values, is_trained, parameters
-from common.recipe import Prune, master_dtype
+from common.parameters import is_trained, parameters
+from common.recipe import Prune
 from common.stages import train_stage
 from common.tensors import load_tensors, save_tensors
+from tests.end_to_end.staging import begin
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 RATE = {"learning_rate": 0.01, "decay": "constant"}
@@ -51,58 +47,6 @@ def staged(recipe_of):
         return stage_recipe(recipe, len(stages) - 1)
 
     return make
-
-
-@dataclass
-class Staged:
-    """A stage's recipe at its first state."""
-
-    opened: Any
-    room: Any
-    recipe: Any
-    state: Any
-    start: dict
-
-    def train(self, steps=None, batches=None):
-        """The metrics of each of the steps; the state goes on."""
-        step, metrics = self.room.make_step(self.recipe, self.state, self.opened.devices), []
-        for number in range(self.recipe.train.steps if steps is None else steps):
-            batch = batches[number] if batches else self.opened.batch(number)
-            self.state, found = step(self.state, number, batch)
-            metrics.append({name: np.asarray(x) for name, x in found.items()})
-        return metrics
-
-    @property
-    def tensors(self):
-        """{canonical name: array} of the state, without slots."""
-        return {name.removeprefix("weights/"): np.array(x) for name, x in self.room.state_tensors(self.state).items()
-                if name.startswith("weights/")}
-
-    def evaluate(self, batch):
-        evaluate = self.room.make_evaluate(self.recipe, self.state, self.opened.devices)
-        return evaluate(self.state, [batch])
-
-
-def begin(opened, extremes=None):
-    """A stage's first state, of first values that the stages before have gone over in a simpler way."""
-    recipe, room = opened.recipe, opened.room.compressing
-    model = active(recipe).teacher_model if active(recipe).kind == "distil" else recipe.model
-    tree = parameters(model, opened.dataset.classes, opened.dataset.example_shape)
-    left = gone_over(recipe, initial_values(tree, recipe.seed, master_dtype(recipe)))
-    start = first_tensors(recipe, opened.dataset, left, extremes or {})
-    state = room.new_state(recipe, opened.dataset, opened.devices)
-    state = room.with_tensors(recipe, state, opened.devices, start, 0)
-    return Staged(opened, room, recipe, state, {name.removeprefix("weights/"): x for name, x in start.items()})
-
-
-def gone_over(recipe, left):
-    """A model's tensors, its kernels without the smaller half or of few values where an earlier stage makes them so."""
-    for stage in recipe.compress.stages[:-1]:
-        for name in chosen(stage.names, kernels(left)):
-            x = left[name]
-            pruned = x * (np.abs(x) > np.median(np.abs(x)))
-            left[name] = pruned if stage.kind == "prune" else nearest(x, linear_centroids(x, stage.clusters))
-    return left
 
 
 # ---- masks
