@@ -32,9 +32,9 @@ from jaxscale.train import State, make_step
 DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "ui8": np.uint8, "ui32": np.uint32,
           "ui64": np.uint64, "bf16": jnp.bfloat16, "f16": np.float16, "f32": np.float32, "f64": np.float64}
 # What the compiler says where a program does not fit.
-OVER = (r"(?:HLO temporaries|program) \((?P<used>[\d.]+)(?P<unit>[KMG]?)\) exceeds available HBM \((?P<of>[\d.]+)",
-        r"Used (?P<used>[\d.]+)(?P<unit>[KMG]?) of (?P<of>[\d.]+)[KMG]? hbm")
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+OVER = (r"(?:HLO temporaries|program) \((?P<used>[\d.]+)(?P<unit>[KMGT]?)\) exceeds available HBM \((?P<of>[\d.]+)",
+        r"Used (?P<used>[\d.]+)(?P<unit>[KMGT]?) of (?P<of>[\d.]+)[KMGT]? hbm")
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def open_topology(recipe, options):

@@ -74,8 +74,10 @@ def open_devices(recipe):
     """
     devices = recipe.devices
     strategy = strategy_of(devices)
-    # Two runs of one recipe are to be the same run.
-    tf.config.experimental.enable_op_determinism()
+    # Two runs of one recipe are to be the same run. On a TPU they are; asked for it, TensorFlow would add up the
+    # gradient by logits with a scatter, and counts its places in 32 bits.
+    if strategy != "tpu":
+        tf.config.experimental.enable_op_determinism()
     # And float32 is to be float32, which a GPU's matrix products are not unless told.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     if strategy == "multiworker":

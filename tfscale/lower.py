@@ -76,10 +76,7 @@ def lower(recipe, classes, example_shape, batch, lowered):
     """Writes the lowered step of a recipe to the path `lowered`: {"rows": numbers of the arguments that are a batch's,
     "seconds"}."""
     recipe, start = Recipe.model_validate(recipe), time.perf_counter()
-    # As `tfscale.devices.open_devices` does; where TensorFlow is deterministic it wants a seed.
-    tf.config.experimental.enable_op_determinism()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    tf.random.set_seed(0)
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # as `tfscale.devices.open_devices` does
     strategy = tf.distribute.OneDeviceStrategy("/device:CPU:0")
     # A TPU's steps are compiled whatever the recipe says.
     devices = Devices(strategy, list(strategy.extended.worker_devices), True, recipe.train.accumulate)

@@ -36,8 +36,8 @@ BACKENDS = ("jax", "keras")
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
              "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
-             "the collectives in, which on a TPU TPUStrategy does, and may gather a few labels besides. What a recipe "
-             "says of devices.fsdp, tensor and sequence is left out: the Keras trainer has no such axes.",
+             "the collectives in, which on a TPU TPUStrategy does. What a recipe says of devices.fsdp, tensor and "
+             "sequence is left out: the Keras trainer has no such axes.",
     "jax": "The step as jaxscale builds it, over the mesh that the recipe shapes; devices.data takes all chips that "
            "the other axes leave.",
     "roofline": "A ceiling and no prediction: computation, HBM and the networks at the maker's full rate, all at once, "

@@ -140,7 +140,8 @@ def shared_mix(shares, v):
 
 def causal_mask(length, segments):
     """Whether a position sees another: bool, broadcasting to (B, K, G, T, T)."""
-    mask = np.tril(np.ones((length, length), bool))[None, None, None]
+    places = jnp.arange(length)
+    mask = (places[:, None] >= places)[None, None, None]
     return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
 
 

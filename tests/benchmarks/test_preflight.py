@@ -362,3 +362,12 @@ def test_the_verb_passes_on_what_it_is_told(tmp_path, monkeypatch, capsys):
 def test_its_help_has_examples(capsys):
     assert cli.main(["preflight", "--help"]) == 0
     assert "twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("said, used, of", [
+    ("the total memory required for HLO temporaries (1.31T) exceeds available HBM (95.74G).", 1.31 * 2**40, 95.74),
+    ("total memory of the program (16.08G) exceeds available HBM (15.75G)", 16.08 * 2**30, 15.75),
+    ("Used 512.00M of 15.75G hbm", 2**29, 15.75)])
+def test_a_refusals_figures_are_read_whatever_their_unit(said, used, of):
+    from jaxscale.lower import refusal
+    assert refusal(said) == {"error": said, "over_bytes": round(used), "capacity_bytes": round(of * 2**30)}

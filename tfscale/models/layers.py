@@ -94,8 +94,8 @@ def classes(keras):
         document."""
 
         def call(self, scores, segments=None):
-            length = scores.shape[-1]
-            mask = np.tril(np.ones((1, 1, 1, length, length), bool))
+            places = ops.arange(scores.shape[-1])  # a graph's constant of (T, T) would be written value by value
+            mask = (places[:, None] >= places)[None, None, None]
             if segments is not None:
                 mask = ops.logical_and(mask, ops.equal(segments[:, :, None], segments[:, None])[:, None, None])
             return ops.where(mask, scores, np.finfo(masters(scores)).min)
