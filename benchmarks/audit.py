@@ -20,7 +20,7 @@ from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput, TwinscaleError
 from common.progress import counting
 from common.recipe import Recipe
-from common.run import plain, write_json, write_text
+from common.files import plain, write_json, write_text
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1

@@ -21,7 +21,8 @@ from common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
 from common.flops import peak_flops, train_flops
 from common.loop import unit
 from common.recipe import positions
-from common.run import read_run, write_json
+from common.files import write_json
+from common.run import read_run
 
 SCHEMA_VERSION = 1
 FILE = "bench.json"

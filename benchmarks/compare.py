@@ -22,7 +22,8 @@ from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from common.loop import twin_of
 from common.recipe import positions
 from common.recipe_file import dumps, load
-from common.run import read_metrics, read_run, write_json, write_text
+from common.files import write_json, write_text
+from common.run import read_metrics, read_run
 from common.schedules import learning_rates
 from common.tensors import load_tensors
 

@@ -33,7 +33,8 @@ from common.export import EIGHT_BITS
 from common.loop import twin_of
 from common.recipe import positions
 from common.recipe_file import dumps
-from common.run import read_metrics, read_run, what_differs, write_json
+from common.files import write_json
+from common.run import read_metrics, read_run, what_differs
 from common.stages import finish_stage
 from common.tensors import load_tensors, save_tensors
 

@@ -24,7 +24,8 @@ from common.launch import GRACE, free_ports, plan, run_local
 from common.loop import twin_of
 from common.recipe import AXES, mesh_shape, positions
 from common.recipe_file import dumps
-from common.run import read_metrics, read_run, write_text
+from common.files import write_text
+from common.run import read_metrics, read_run
 from common.tensors import load_tensors
 
 STEPS = 20  # of each training, at most

@@ -18,7 +18,7 @@ from common.flops import train_flops
 from common.laws import read_law
 from common.parameters import parameters, trained_size
 from common.recipe import Recipe, positions
-from common.run import plain, write_json
+from common.files import plain, write_json
 from common.topology import CHIPS, parse, titled
 
 SCHEMA_VERSION = 1

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from benchmarks import plots, report_words
 from benchmarks.plots import BACKENDS, as_float, sig
 from benchmarks.report_words import interval, number, severity
-from common.run import plain, write_text
+from common.files import plain, write_text
 
 WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of embedded JSON
 PRECISIONS = ("float64", "float32", "bfloat16")

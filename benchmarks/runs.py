@@ -16,7 +16,8 @@ from benchmarks.report import write_report
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.recipe import positions
 from common.recipe_file import dotted, dumps, flat, load
-from common.run import read_metrics, read_run, write_json, write_text
+from common.files import write_json, write_text
+from common.run import read_metrics, read_run
 from common.sketch import distance, sketch
 from common.tensors import load_tensors
 

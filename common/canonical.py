@@ -17,7 +17,8 @@ from common.compress import stripped
 from common.errors import BadInput
 from common.recipe import Devices
 from common.recipe_file import dumps, load
-from common.run import place, read_metrics, sweep, what_differs, write_bytes, write_json, write_text
+from common.files import place, write_bytes, write_json, write_text
+from common.run import read_metrics, sweep, what_differs
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
 

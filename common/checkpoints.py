@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
 from common.errors import CannotSave, NoCheckpoint
-from common.run import local, remove, write_json
+from common.files import local, remove, write_json
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other

@@ -74,7 +74,8 @@ def train(
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
     from common.recipe_file import load
-    from common.run import check_run, place
+    from common.files import place
+    from common.run import check_run
 
     described = load(recipe, _overrides(overrides, precision))
     if described.compress.stages:  # which `compress` trains
@@ -131,7 +132,7 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
     from common.recipe_file import load
-    from common.run import place as directory
+    from common.files import place as directory
 
     described = load(recipe, _overrides(overrides, precision))
     if described.compress.stages:
@@ -228,7 +229,8 @@ def convert(
     """
     from common.canonical import convert as written
     from common.recipe_file import load
-    from common.run import follow_run, place
+    from common.files import place
+    from common.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
     step = written(_room(ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
@@ -260,7 +262,7 @@ def export(
 
     from common.export import check_request, lines, made_by
     from common.export import export as written
-    from common.run import place
+    from common.files import place
 
     path, out, names = place(run), place(to), tuple(name for name in formats.split(",") if name)
     backend = made_by(path)
@@ -317,7 +319,7 @@ def compress(
         --recipe recipes/compress-convnet.toml --backend jax --out build/int8
     """
     from common.recipe_file import load
-    from common.run import place
+    from common.files import place
 
     code = _room("benchmarks.compression").compress(load(recipe, overrides or []), place(run), place(out), backend,
                                                     overwrite=overwrite)
@@ -346,7 +348,7 @@ def compare_runs(
         --trace sketch
       twinscale compare-runs runs/one runs/four --out build/one-four
     """
-    from common.run import place
+    from common.files import place
 
     code = _room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite)
     _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
@@ -365,7 +367,7 @@ def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory
     Example:
       twinscale bisect build/demo
     """
-    from common.run import place
+    from common.files import place
 
     code = _room("benchmarks.compare").bisect(place(out))
     _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
@@ -388,7 +390,7 @@ def audit(
       twinscale audit --out build/audit
       twinscale audit --only '*norm*' --out build/norms
     """
-    from common.run import place
+    from common.files import place
 
     code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
     _next("compare", "recipes/decoder-stdlib.toml", "--out", "build/demo")
@@ -422,7 +424,7 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
     from common.recipe_file import load
-    from common.run import place
+    from common.files import place
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
     code = _room("benchmarks.bench").bench(load(recipe, _overrides(overrides, precision)), place(out),
@@ -472,7 +474,7 @@ def preflight(
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
     from common.recipe_file import load
-    from common.run import place
+    from common.files import place
 
     described = load(recipe, _overrides(overrides, precision))
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
@@ -524,7 +526,7 @@ def plan(
       twinscale plan --law besiroglu2024 --days 30 --topology v5p-512 --mfu 0.4
     """
     from common.recipe_file import load
-    from common.run import place
+    from common.files import place
 
     described = load(recipe, overrides or []) if recipe else None
     code = _room("benchmarks.plan").plan(
@@ -590,7 +592,7 @@ def doctor(json: Annotated[str | None, typer.Option(metavar="PATH", help="Write 
     report = doctor()
     show(report)
     if json:
-        from common.run import write_json
+        from common.files import write_json
 
         try:
             write_json(json, report)
@@ -696,7 +698,7 @@ def _supervise(run, restarts, overwrite):
 def _origin(path, hosts):
     """The directory of a state in neither backend's format: what --from names, or what is made of the run there."""
     from common.canonical import state_of
-    from common.run import place
+    from common.files import place
 
     if hosts != 1 and not (place(path) / "index.json").exists():
         raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "

@@ -46,7 +46,8 @@ from common.metrics import finish, statistics
 from common.output import check_ours, clear, tell
 from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
-from common.run import files_below, follow_run, local, read_run, remove, write_json, write_text
+from common.files import files_below, local, remove, write_json, write_text
+from common.run import follow_run, read_run
 from common.stages import calibrated
 from common.tensors import load_tensors, save_tensors
 

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 from safetensors import numpy as safetensors
 
-from common.run import write_bytes, write_json
+from common.files import write_bytes, write_json
 from common.tensors import load_tensors
 
 LAYOUTS = {

@@ -33,7 +33,8 @@ from common.errors import (
 )
 from common.recipe import AXES, mesh_shape
 from common.recipe_file import did_you_mean, load
-from common.run import check_run, place
+from common.files import place
+from common.run import check_run
 
 TEMPLATES = Path(__file__).parent / "templates"
 GRACE = {"local": 30, "slurm": 60, "gke": 120}  # seconds

@@ -18,7 +18,8 @@ from common.metrics import finish
 from common.progress import training_progress
 from common.pulse import Pulse
 from common.recipe import micro_batch, positions
-from common.run import Logger, follow_run, open_run, remove
+from common.files import remove
+from common.run import Logger, follow_run, open_run
 from common.session import open_session
 from common.tensors import save_tensors
 from common.trace import contract

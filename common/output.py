@@ -4,7 +4,7 @@ import sys
 import time
 
 from common.errors import BadInput
-from common.run import remove
+from common.files import remove
 
 
 def check_ours(out, marker, finished, overwrite, option="--out"):

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from common.errors import HUNG, HostLost, Stopped
-from common.run import local, write_json
+from common.files import local, write_json
 
 EVERY = 1.0  # seconds between beats
 SILENT = 2.5  # seconds without a beat that tell a dead or stopped process from a living one

@@ -8,7 +8,8 @@ import threading
 from tenacity import Retrying, retry_if_result, wait_exponential
 
 from common.errors import CANNOT_SAVE, HUNG, LOST, RESUMABLE, TwinscaleError
-from common.run import place, read_run
+from common.files import place
+from common.run import read_run
 
 AGAIN = {RESUMABLE, HUNG, LOST, CANNOT_SAVE}  # and every death by a signal
 PAUSE = wait_exponential(multiplier=1, min=1, max=60)  # seconds

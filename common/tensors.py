@@ -5,7 +5,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from common.errors import BadInput
-from common.run import place, write_bytes
+from common.files import place, write_bytes
 
 
 def save_tensors(path, tensors):

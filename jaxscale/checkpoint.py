@@ -4,7 +4,7 @@ whole."""
 import jax
 import orbax.checkpoint as orbax
 
-from common.run import files_below, remove
+from common.files import files_below, remove
 
 
 class Store:

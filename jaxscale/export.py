@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from common.compress import active
 from common.export import EIGHT_BITS, bare, one_document, served
 from common.recipe import master_dtype
-from common.run import write_bytes
+from common.files import write_bytes
 from jaxscale.models import build, by_path, merge
 from jaxscale.train import model_inputs
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from common.errors import BadInput
-from common.run import place, write_bytes
+from common.files import place, write_bytes
 
 
 class Store:

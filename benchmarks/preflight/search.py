@@ -32,7 +32,7 @@ from common.parameters import parameters, trained_size
 from common.progress import counting
 from common.recipe import master_dtype
 from common.recipe_file import did_you_mean
-from common.run import plain, write_json, write_text
+from common.files import plain, write_json, write_text
 from common.topology import parse
 
 SCHEMA_VERSION = 1

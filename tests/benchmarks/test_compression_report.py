@@ -16,7 +16,7 @@ from benchmarks.compression_words import FAILURES, TERMS, share
 from benchmarks.ladder import check, rung
 from benchmarks.outcome import equivalence
 from benchmarks.plots import size
-from common.run import plain
+from common.files import plain
 
 SECTIONS = ["verdict", "files", "pareto", "latency", "kept", "ladder", "limits", "guide", "reproduce"]
 HOSTILE = "</script><script>alert('x')</script>"

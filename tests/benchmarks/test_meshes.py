@@ -11,7 +11,7 @@ from benchmarks.meshes import MESHES, Mesh, judge, mesh_sentence, meshes_of, on_
 from benchmarks.report import write_report
 from common.recipe import Recipe
 from common.recipe_file import load
-from common.run import write_json, write_text
+from common.files import write_json, write_text
 from common.tensors import load_tensors, save_tensors
 
 NOISE = 1e-7

@@ -16,7 +16,7 @@ from common.export import Model, Shape, bound_of, check_request, content, differ
 from common.parameters import initial_values, parameters
 from common.recipe import Recipe
 from common.recipe_file import dumps
-from common.run import place, write_json, write_text
+from common.files import place, write_json, write_text
 from common.tensors import save_tensors
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}

@@ -14,7 +14,8 @@ from common import run as runs
 from common.errors import BadInput
 from common.recipe import Recipe
 from common.recipe_file import load
-from common.run import Logger, check_run, open_run, read_metrics, read_run, write_bytes, write_json
+from common.files import write_bytes, write_json
+from common.run import Logger, check_run, open_run, read_metrics, read_run
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 
