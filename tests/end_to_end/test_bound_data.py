@@ -1,4 +1,4 @@
-"""A run whose data has changed neither goes on, nor ships, nor is gone on from; one whose files were only touched does."""
+"""A run whose data has changed neither goes on, nor ships, nor is gone on from; one whose files were touched does."""
 
 import os
 
