@@ -11,7 +11,7 @@ from benchmarks import ladder
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from benchmarks.output import CHECKS, clear, tell
+from benchmarks.output import CHECKS, REPORT, Kind, begun, clear, tell
 from benchmarks.placing import first_cause
 from benchmarks.report import write_report
 from benchmarks.swap import swap_table, worst_tensor
@@ -19,16 +19,23 @@ from benchmarks.throughput import side_by_side
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
-from common.files import write_json, write_text
+from common.files import is_odd, shown, write_json, write_text
 from common.loop import twin_of
+from common.output import check_within
 from common.recipe import positions
 from common.recipe_file import dumps, load
-from common.run import read_metrics, read_run
+from common.run import RUN, read_metrics, read_run
 from common.schedules import learning_rates
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".comparison"
+KIND = Kind(MARKER, "verdict.json", {
+    r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
+    "tensors": {r"(contract|first-step|optimizer|taps)-.*|\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
+    "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
+    "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
+    "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
@@ -57,6 +64,9 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
     Raises: BadInput before anything is compiled or written.
     """
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    if meshes and is_odd(out):
+        raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
+                       "has one of []*?\\ or is not UTF-8; choose another directory")
     dataset = open_dataset(recipe)
     mutant = planted(plant)
     prepare(out, recipe, overwrite)
@@ -107,8 +117,9 @@ def bisect(out):
 
     Raises BadInput where `out` holds no finished comparison.
     """
-    if not (out / "verdict.json").is_file():
+    if not (out / "verdict.json").is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
+    check_within(out, KIND.holds)
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     recipe, verdict = load(out / "recipe.toml", []), json.loads((out / "verdict.json").read_text())
     if verdict["agrees"]:
@@ -191,14 +202,14 @@ def require(packages):
                                      f"pip install 'twinscale[{extra}]'")
 
 
-def prepare(out, recipe, overwrite):
-    """An empty output directory with a marker of its recipe; an unfinished comparison of the same recipe starts over.
+def prepare(out, recipe, overwrite, of=None):
+    """An output directory with nothing of ours but a marker of the recipe, and of what else it is `of`; an unfinished
+    comparison of the same starts over.
 
     Raises BadInput where the directory holds anything that may not be removed.
     """
-    unfinished = (out / MARKER).is_file() and (out / MARKER).read_text() == recipe.hash
-    clear(out, MARKER, "verdict.json", overwrite or unfinished and not (out / "verdict.json").exists())
-    write_text(out / MARKER, recipe.hash)
+    identity = {"verb": "compare", "recipe": recipe.hash} | (of or {})
+    clear(out, KIND, identity, overwrite or begun(out, KIND, identity))
     write_text(out / "recipe.toml", dumps(recipe))
 
 

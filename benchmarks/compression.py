@@ -5,14 +5,16 @@ Each stage of a comparison starts, in both backends, from what Keras has left of
 differs is this stage's own doing, and masks can be asked for bit by bit.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks import ladder
-from benchmarks.compare import MARKER, prepare, require
+from benchmarks.compare import KIND, prepare, require
 from benchmarks.compression_files import add_files
 from benchmarks.compression_report import write_compression
 from benchmarks.outcome import equivalence
-from benchmarks.output import tell
+from benchmarks.output import begun, tell
 from benchmarks.workers import ROOMS, each, open_workers
 from common.canonical import kept_of, model_of
 from common.compress import (
@@ -33,6 +35,7 @@ from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.export import EIGHT_BITS
 from common.files import write_json
 from common.loop import twin_of
+from common.output import check_within, digest
 from common.recipe import positions
 from common.recipe_file import dumps
 from common.run import read_metrics, read_run, what_differs
@@ -71,7 +74,7 @@ def compress(recipe, run, out, backend, *, overwrite=False):
     if (trained.model, trained.data) != (recipe.model, recipe.data):
         raise BadInput(f"run {run}: of another model or data than the recipe to compress it by "
                        f"({what_differs(run, recipe)}); take its own recipe with [compress]")
-    prepare_stages(out, recipe, overwrite, teachers)
+    prepare_stages(out, recipe, overwrite, teachers, {"verb": "compress", "backend": backend, "model": digest(weights)})
     save_tensors(left_path(out, backend, "dense"), weights)
     rows = [row(backend, "dense", weights, info["final"])]
     with open_workers(rooms={backend: ROOMS[backend]}) as workers:
@@ -132,11 +135,15 @@ def ready(recipe, packages):
     return recipe, dataset, teachers
 
 
-def prepare_stages(out, recipe, overwrite, teachers):
-    """An output directory of this recipe, where what an earlier start has finished stays; with the teachers in it."""
-    if not ((out / MARKER).is_file() and (out / MARKER).read_text() == recipe.hash and not overwrite
-            and not (out / "compression.json").exists()):
-        prepare(out, recipe, overwrite)
+def prepare_stages(out, recipe, overwrite, teachers, of=None):
+    """An output directory of this recipe and what else it is `of`, where what an earlier start has finished stays; with
+    the teachers in it. Raises BadInput where it is of something else."""
+    of = {"verb": "compare-stages", "recipe": recipe.hash, **(of or {}),
+          "teachers": {str(number): digest(tensors) for number, tensors in teachers.items()}}
+    if begun(out, replace(KIND, finished="compression.json"), of) and not overwrite:
+        check_within(out, KIND.holds)
+    else:
+        prepare(out, recipe, overwrite, of)
     for number, tensors in teachers.items():
         save_tensors(teacher_path(out, label_of(recipe, number)), tensors)
 

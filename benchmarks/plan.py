@@ -12,6 +12,7 @@ import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from benchmarks.output import check_files
 from common.data.shapes import data_shape
 from common.errors import DID_IT, BadInput
 from common.files import plain, write_json
@@ -48,6 +49,8 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
     """
     if not topologies:
         raise BadInput("--topology: which slice? such as --topology v5e-256")
+    if out:
+        check_files(out, [FILE], ("schema_version", "work", "rows"), True)
     slices_of = list(dict.fromkeys(parse(name, slices) for name in topologies))
     known = read_law(law) if law else None
     work = work_of(recipe, flops, tokens, known, days)

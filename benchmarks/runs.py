@@ -10,11 +10,11 @@ import shlex
 import numpy as np
 
 from benchmarks import ladder
-from benchmarks.output import CHECKS, clear, tell
+from benchmarks.output import CHECKS, REPORT, Kind, clear, tell
 from benchmarks.plots import BACKENDS
 from benchmarks.report import write_report
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
-from common.files import write_json, write_text
+from common.files import write_json
 from common.recipe import positions
 from common.recipe_file import dotted, dumps, flat, load
 from common.run import read_metrics, read_run
@@ -22,7 +22,7 @@ from common.sketch import distance, sketch
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
-MARKER = ".runs"
+KIND = Kind(".runs", "verdict.json", {r"verdict\.json": None, REPORT: None})
 SIDES = ("a", "b")
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 
@@ -37,8 +37,7 @@ def compare_runs(a, b, out, *, overwrite=False):
     if not any(run["twin"] for run in runs.values()):
         raise BadInput(f"neither {a} nor {b} has a twin, by which differences are judged: {NOTHING}")
     verdict = judge(runs, out)
-    clear(out, MARKER, "verdict.json", overwrite)
-    write_text(out / MARKER, "")
+    clear(out, KIND, {"verb": "compare-runs"}, overwrite)
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
     for rung in verdict["rungs"]:

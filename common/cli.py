@@ -231,12 +231,14 @@ def convert(
     Example:
       twinscale convert runs/keras --to build/state
     """
+    from common.canonical import check_target
     from common.canonical import convert as written
     from common.files import place
     from common.recipe_file import load
     from common.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
+    check_target(place(to), described, opened)  # before seconds go into loading a framework
     step = written(_room(ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
     _say(f"the state after {step} updates is in {to}")
     other = next(backend for backend in ROOMS if backend != opened.info["backend"])

@@ -1,14 +1,19 @@
 """A run's checkpoints in Orbax's format, through its CheckpointManager; `common/checkpoints.py` knows which are
 whole."""
 
+import re
+
 import jax
 import orbax.checkpoint as orbax
 
 from common.files import files_below, remove
+from common.run import STEPS
 
 
 class Store:
     """The checkpoints in one directory, which all hosts share: each writes what its devices hold."""
+
+    NAMES = STEPS["jax"]
 
     def __init__(self, path, state, devices):
         # Directories made in the background would hang the process where the disk refuses them.
@@ -37,14 +42,22 @@ class Store:
 
     def files(self, step):
         """The files that hold a step."""
-        return sorted(files_below(self.path / f"step_{step}"))
+        path = self.path / f"step_{step}"
+        return sorted(files_below(path)) if path.is_dir() else []
 
     def delete(self, step):
         """Removes a step, whole or half written."""
-        for path in [*self.path.glob(f"step_{step}"), *self.path.glob(f"step_{step}.orbax-checkpoint-tmp*")]:
-            remove(path)
+        for path in self.path.glob(f"step_{step}*"):
+            if step_of(path) == step:
+                remove(path)
         self.manager.reload()
 
     def close(self):
         """Ends what writes in the background."""
         self.manager.close()
+
+
+def step_of(path):
+    """The step that a path belongs to, None where to none."""
+    found = re.fullmatch(Store.NAMES, path.name)
+    return int(found[1]) if found else None

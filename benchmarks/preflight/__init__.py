@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from benchmarks.output import check_files
 from benchmarks.preflight.compare import (
     FILE,
     SCHEMA_VERSION,
@@ -33,6 +34,7 @@ from common.recipe import AXES, mesh_shape
 from common.topology import parse
 
 BACKENDS = ("jax", "keras")
+KEYS = ("schema_version", "results")
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
              "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
@@ -61,7 +63,9 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
       as_json: print what preflight.json holds in place of the table.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
-    check_out(out, FILE, overwrite)
+    check_files(out, [FILE, "report.html", "report.md"], KEYS, overwrite)
+    if write_golden:
+        check_files(Path(write_golden).parent, [Path(write_golden).name], KEYS, True, "--write-golden")
     golden = read_golden(check) if check else None
     recipe = uncompressed(recipe)
     asked = wanted(topologies, slices, golden)
@@ -92,14 +96,6 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
 
 
 # ---- what is asked for
-
-def check_out(out, file, overwrite):
-    """Raises BadInput where `out` cannot be written, or holds an earlier answer."""
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out {out}: a file, but a directory is wanted")
-    if (out / file).exists() and not overwrite:
-        raise BadInput(f"--out {out}: holds a {file} already; choose another directory or pass --overwrite")
-
 
 def uncompressed(recipe):
     """The recipe without stages of compression, whose dense training is what is asked for."""

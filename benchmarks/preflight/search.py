@@ -21,7 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.preflight import check_out, placed, uncompressed
+from benchmarks.output import check_files
+from benchmarks.preflight import placed, uncompressed
 from benchmarks.preflight.compilers import Side, check_packages, deep_stack, find_libtpu, library_version
 from benchmarks.preflight.words import show_search
 from common.data.cache import cache_dir, key
@@ -37,6 +38,7 @@ from common.topology import parse
 
 SCHEMA_VERSION = 1
 FILE, PATCH = "search.json", "patch.toml"
+KEYS = ("schema_version", "candidates", "patch")
 REMATS = ("none", "dots", "full")
 MOST = 4096  # rows of a share of a micro-batch that are tried at most
 FIRST = 64  # that are tried first
@@ -60,7 +62,7 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
       jobs: processes at once; by default as many as there are cores and memory for.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
-    check_out(out, FILE, overwrite)
+    check_files(out, [FILE, PATCH], KEYS, overwrite)
     if len(topologies) != 1:
         raise BadInput("--search: wants one --topology, such as --topology v5e:4x4")
     recipe, topology = uncompressed(recipe), parse(topologies[0], slices)

@@ -20,7 +20,7 @@ RECIPE = Recipe(name="x", model={"family": "decoder"})
 class Store:
     """A state is an integer; `broken` is raised where a save is waited for, `begin` and `gate` hold it up."""
 
-    broken, gate = None, None
+    broken, gate, NAMES = None, None, r"step_(\d+)\.[ab]"
 
     def __init__(self, path, state, devices):
         self.path = path
