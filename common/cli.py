@@ -603,8 +603,11 @@ def doctor(
     """
     from common.doctor import doctor as ask
     from common.doctor import show
-    from common.files import write_json
+    from common.files import place, write_json
+    from common.output import check_files
 
+    if out:
+        check_files(place(out).parent, [place(out).name], ("schema_version", "versions", "backends"), True)
     report = ask()
     if json:
         _print_json(report)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from common.compress import dense_recipe
 from common.data.sources import text_of
@@ -65,6 +66,8 @@ def predict(path, file, name=None, out=None, top=5):
     rows, lengths = read_rows(Path(file), opened)
     if out is not None and Path(out).suffix != ".safetensors":
         raise BadInput(f"--out {out}: logits are written as safetensors: give the file that ending")
+    if out is not None and os.path.lexists(out) and not is_answer(out):
+        raise BadInput(f"--out {out}: a file that is not ours; choose another name")
     call = function_of(opened)
     try:
         logits = np.concatenate([call(rows[i:i + TOGETHER]) for i in range(0, len(rows), TOGETHER)])
@@ -81,6 +84,15 @@ def predict(path, file, name=None, out=None, top=5):
         chances /= chances.sum()
         likeliest = np.argsort(-chances, kind="stable")[:top]
         print(json.dumps(said(number, likeliest, chances, lengths, tokenizer)))
+
+
+def is_answer(path):
+    """Whether a file is one that `predict` has written: logits and nothing else."""
+    try:
+        with safe_open(path, "np") as found:
+            return set(found.keys()) == {"logits"}
+    except (OSError, SafetensorError):
+        return False
 
 
 def said(number, likeliest, chances, lengths, tokenizer):

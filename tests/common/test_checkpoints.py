@@ -148,6 +148,27 @@ def test_a_torn_manifest_is_no_manifest(run, text):
     assert opened(run).restore(0) == 5
 
 
+def test_a_manifest_that_lists_no_file_or_only_some_is_no_whole_one(run, monkeypatch):
+    saved(run, 5, 6)
+    manifest = run.path / "checkpoints" / "manifests" / "step_6.json"
+    said = json.loads(manifest.read_text())
+    assert len(said["files"]) == said["count"] == 2 and opened(run).problem(6) is None
+    some = {"step_6.a": said["files"]["step_6.a"]}
+    for counted in (True, False):  # earlier versions did not count
+        for files in ({}, some):
+            kept = {key: value for key, value in said.items() if counted or key != "count"}
+            manifest.write_text(json.dumps({**kept, "files": files}))
+            assert opened(run).problem(6)
+    assert opened(run).restore(0) == 5
+
+    monkeypatch.setattr(Store, "files", lambda *_: [])
+    checkpoints = opened(run)
+    checkpoints.save(7, 7)
+    with pytest.raises(CannotSave, match="nothing of step 7 is there"):
+        checkpoints.settle()
+    assert 7 not in listed(run)
+
+
 def test_where_none_is_whole_nothing_starts_over(run):
     saved(run, 5, 6)
     for file in (run.path / "checkpoints").glob("step_*.a"):
