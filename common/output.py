@@ -60,7 +60,7 @@ def remove_ours(root, layout, last=None):
             remove(entry)
         else:
             remove_ours(entry, inside)
-            with suppress(OSError):  # it holds what is not ours
+            with suppress(OSError, ValueError):  # it holds what is not ours
                 entry.rmdir()
 
 

@@ -1,6 +1,7 @@
 """Runs at paths that TensorFlow and TensorStore take for patterns or not at all are saved, resumed and converted."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ def test_a_run_goes_on_from_its_own_checkpoint_whatever_its_path(name, room_of, 
     odd = Path(os.fsdecode("a [b]* 漢字? \\c ".encode() + b"\xff"))
     beside = Path(os.fsdecode("a b! 漢字! \\c ".encode() + b"\xff"))  # which the pattern matches too
     (odd / "x").mkdir(parents=True)
-    for path, seed in ((beside / "run", 6), (odd / "x" / ".." / "run", 5)):
-        one = recipe.with_values(seed=seed)
-        run_training(room, one, path, progress=False, probe=Probe(stop=2, resumable=True))
-        assert canonical.convert(room, one, follow_run(path), odd / f"state-{seed}") == 2
+    run_training(room, recipe, odd / "x" / ".." / "run", progress=False, probe=Probe(stop=2, resumable=True))
+    shutil.copytree(odd / "run", beside / "run")
+    for file in (beside / "run" / "checkpoints").rglob("*"):
+        if file.is_file():
+            file.write_bytes(bytes(file.stat().st_size))
     run_training(room, recipe, odd / "x" / ".." / "run", progress=False)
     run_training(room, recipe, tmp_path / "plain", progress=False)
     for path in (odd / "run", tmp_path / "plain"):
