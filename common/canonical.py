@@ -22,7 +22,7 @@ from common.compress import stripped
 from common.data.kept import keep_kept, kept_in, open_kept
 from common.errors import BadInput, error_of
 from common.files import place, shown, write_bytes, write_json, write_text
-from common.output import Kind, check_within, same, sweep
+from common.output import Kind, check_within, names_in, same, sweep
 from common.recipe import Devices
 from common.recipe_file import dumps, load
 from common.run import STATE, read_metrics, read_run, what_differs
@@ -61,8 +61,7 @@ def check_target(path, recipe, run):
     """Raises BadInput where a directory holds anything but an earlier state of the same run."""
     if path.exists() and not path.is_dir():
         raise BadInput(f"--to {shown(path)}: a file, but a directory is wanted")
-    filled = path.is_dir() and any(path.iterdir())
-    if filled and not same(path, KIND, identity(run)) and not unmarked(path, recipe, run):
+    if names_in(path, KIND) and not same(path, KIND, identity(run)) and not unmarked(path, recipe, run):
         raise BadInput(f"--to {shown(path)}: not empty, and no earlier state of run {shown(run.path)}; choose another "
                        "directory")
     check_within(path, STATE)

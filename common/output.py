@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from common.errors import BadInput
-from common.files import HALF, is_link, local, remove, shown, write_json
+from common.files import HALF, is_link, local, read_bytes, remove, shown, write_json
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,15 @@ def same(out, kind, identity):
     """Whether a directory's marker holds this identity."""
     marker = out / kind.marker
     try:
-        return not is_link(marker) and json.loads(marker.read_text()) == identity
-    except (OSError, ValueError, RecursionError):
+        return not is_link(marker) and json.loads(read_bytes(marker)) == identity
+    except (BadInput, ValueError, RecursionError):
         return False
+
+
+def names_in(out, kind):
+    """The names of what a directory holds; a marker that a kill has cut short is nothing."""
+    names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    return {name for name in names if not ((half := HALF.fullmatch(name)) and half["name"] == kind.marker)}
 
 
 def check_ours(out, kind, overwrite, option="--out"):
@@ -95,7 +101,7 @@ def check_ours(out, kind, overwrite, option="--out"):
     made, or without `overwrite` anything at all."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"{option} {out}: a file, but a directory is wanted")
-    holds = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    holds = names_in(out, kind)
     if holds and kind.marker not in holds:
         raise BadInput(f"{option} {out}: not empty and not ours; choose another directory")
     if holds and not overwrite:
@@ -109,7 +115,7 @@ def clear(out, kind, identity, overwrite, option="--out"):
     raises BadInput where `check_ours` does."""
     check_ours(out, kind, overwrite, option)
     if out.is_dir():
-        remove_ours(out, kind.holds)
+        remove_ours(out, {**kind.holds, re.escape(kind.marker): None})
     write_json(out / kind.marker, identity)
 
 
@@ -131,8 +137,8 @@ def check_files(out, names, keys, overwrite, option="--out"):
 def answered(file, keys):
     """Whether a file is a JSON object with these keys, and no link."""
     try:
-        found = {} if is_link(file) else json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = {} if is_link(file) else json.loads(read_bytes(file))
+    except (BadInput, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and set(keys) <= found.keys()
 

@@ -1,6 +1,7 @@
 """What a verb may touch: what it made, which it knows by its name and marker; never a user's file, wherever it lies."""
 
 import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -192,6 +193,19 @@ def test_an_export_removes_its_formats_alone(tmp_path, theirs):
         clear(out, export.KIND, {"verb": "export"}, False)
     clear(out, export.KIND, {"verb": "export"}, True)
     assert mine() == before and not any((out / name).exists() for name in (*made, "float.tflite"))
+
+
+def test_a_marker_that_a_kill_cut_short_or_that_is_no_file_makes_nothing_ours(tmp_path):
+    filled(tmp_path / "out", ("..export.7.tmp",))
+    clear(tmp_path / "out", export.KIND, {"verb": "export"}, False)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [".export"]
+    filled(tmp_path / "mine", ("..state.7.tmp", "mine.txt"))
+    with pytest.raises(BadInput, match="no earlier state"):
+        state_of(tmp_path / "mine", a_run(tmp_path, "one"))
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / ".state")  # of which the opening alone would wait
+    with pytest.raises(BadInput, match="no earlier state"):
+        state_of(tmp_path / "pipe", a_run(tmp_path, "two"))
 
 
 def test_halves_of_other_names_and_behind_links_are_not_swept(run, theirs, tmp_path):
