@@ -5,20 +5,47 @@ A stream is the documents of the split in the source's order, each followed by t
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from common.data.cache import cache_dir, cached, key
 from common.data.sources import documents, fingerprint
 from common.data.split import SPLITS, check_sides, side
 from common.data.tokenizers import open_tokenizer
 from common.errors import BadInput
+from common.files import checked, read_text, shown
+from common.kinds import STRICT, Count, Sha256
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 
 SHARD_BYTES = 64 << 20
+
+
+class Shard(TypedDict):
+    __pydantic_config__ = STRICT
+    file: str
+    tokens: Count
+    sha256: Sha256
+
+
+class Split(TypedDict):
+    __pydantic_config__ = STRICT
+    longest: Count
+    sha256: Sha256
+    shards: list[Shard]
+
+
+class Manifest(TypedDict):
+    """What is read of a manifest."""
+
+    __pydantic_config__ = STRICT
+    dtype: str
+    train: Split
+    held_out: Split
 
 
 @dataclass(frozen=True)
@@ -48,11 +75,29 @@ def open_shards(data):
     """
     library = version("tokenizers") if data.tokenizer == "bpe" else None
     parts = data.source, data.field, data.tokenizer, data.vocabulary, data.held_out, data.max_documents, SHARD_BYTES
-    folder = cached(f"tokens-{key(1, parts, library, fingerprint(data))}", lambda aside: build(data, aside))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    tokens = {split: Tokens(tuple(np.asarray(np.load(folder / shard["file"], mmap_mode="r"))
-                                  for shard in manifest[split]["shards"])) for split in SPLITS}
+    manifest, tokens = cached(f"tokens-{key(1, parts, library, fingerprint(data))}", lambda aside: build(data, aside),
+                              read_folder)
     return manifest, tokenizer_of(data, manifest), tokens
+
+
+def read_folder(folder):
+    """(manifest, {split: Tokens}) of a folder that `build` has filled; ValueError or BadInput where it is none."""
+    file = folder / "manifest.json"
+    checked(file, text := read_text(file), Manifest)
+    manifest = json.loads(text)
+    return manifest, {split: Tokens(tuple(
+        read_shard(folder, shard, manifest["dtype"]) for shard in manifest[split]["shards"])) for split in SPLITS}
+
+
+def read_shard(folder, shard, dtype):
+    """The ids of a shard, memory-mapped, once they are as many as the manifest says."""
+    name = shard["file"]
+    if name != os.path.basename(name):
+        raise ValueError(f"{shown(name)} lies in another folder")
+    ids = np.asarray(np.load(folder / name, mmap_mode="r"))
+    if ids.shape != (shard["tokens"],) or ids.dtype.name != dtype:
+        raise ValueError(f"{shown(name)} holds {ids.dtype} {ids.shape}, not {dtype} ({shard['tokens']},)")
+    return ids
 
 
 def tokenizer_of(data, manifest):

@@ -150,12 +150,21 @@ def images(data):
         np.save(folder / "classes.npy", classes)
 
     try:
-        folder = cached(f"images-{key(1, data.source, fingerprint(data))}", build)
+        pixels, labels, classes = cached(f"images-{key(1, data.source, fingerprint(data))}", build, read_images)
     except ImportError as error:
         raise MissingEnvironment(f'data.source="{data.source}" needs the package {error.name}: install it') from None
     some = slice(data.max_documents or None)
-    pixels, labels = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")[some]) for name in ("images", "labels"))
-    return pixels, labels, int(np.load(folder / "classes.npy"))
+    return pixels[some], labels[some], classes
+
+
+def read_images(folder):
+    """(images, labels, classes) of a folder that `images` has filled, memory-mapped; ValueError where it is none."""
+    pixels, labels, classes = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+                               for name in ("images", "labels", "classes"))
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1] or classes.ndim:
+        raise ValueError(f"it holds {pixels.dtype} {pixels.shape} with labels {labels.shape}")
+    checked(labels, classes, folder)
+    return pixels, labels, int(classes)
 
 
 def checked(labels, classes, source):

@@ -58,8 +58,8 @@ def bpe_tokenizer(vocabulary, content, texts):
         model.train_from_iterator(texts(), trainer)
         model.save(str(folder / "tokenizer.json"))
 
-    folder = cached(f"bpe-{key(1, content, vocabulary, tokenizers.__version__)}", build)
-    return read_bpe(folder / "tokenizer.json", vocabulary)
+    return cached(f"bpe-{key(1, content, vocabulary, tokenizers.__version__)}", build,
+                  lambda folder: read_bpe(folder / "tokenizer.json", vocabulary))
 
 
 def read_bpe(path, vocabulary):
