@@ -49,7 +49,7 @@ def open_text(data):
     """A Dataset of packed tokens."""
     manifest, tokenizer, tokens = open_shards(data)
     longest = max(manifest[split]["longest"] for split in SPLITS)
-    if data.sequence > longest:
+    if data.sequence > longest and not data.cross_documents:
         raise BadInput(f"data.sequence={data.sequence} is longer than the longest document of "
                        f'data.source="{data.source}": take at most {longest} tokens')
     train, held_out = (Packed(tokens[split], data.sequence, tokenizer.end, data.cross_documents, split == "held_out")

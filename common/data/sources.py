@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import glob
 import itertools
 import json
 import os
@@ -14,10 +13,13 @@ import numpy as np
 
 from common.data import tfds_source
 from common.data.cache import cached, key, stamp
+from common.data.paths import matching
 from common.errors import BadInput, MissingEnvironment
+from common.files import shown
 
 KINDS = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
          "tfds:NAME": "either"}
+NEAR = 10_000  # names that a missing one is compared with
 NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 
 
@@ -70,13 +72,29 @@ def files(data):
     if scheme == "stdlib":
         return sorted(python_files(sysconfig.get_path("stdlib")))
     pattern = os.path.expanduser(pattern)
-    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    if os.path.isdir(pattern):
+        ending = "jsonl" if scheme == "jsonl:GLOB" else "txt"
+        raise BadInput(f'data.source="{data.source}" is a folder: write "{data.source.rstrip("/")}/**/*.{ending}" for '
+                       "the files in it")
+    paths = sorted(map(Path, matching(pattern)))
     if not paths:
-        beside = glob.glob(os.path.join(glob.escape(os.path.dirname(pattern)), "*"))
-        guess = difflib.get_close_matches(pattern, beside, n=1)
-        raise BadInput(f'data.source="{data.source}" matches no file: '
-                       + (f'did you mean "{guess[0]}"?' if guess else "give the path, or a glob, of files that exist"))
+        raise BadInput(f'data.source="{data.source}" matches no file: {near(pattern)}')
     return paths
+
+
+def near(pattern):
+    """What one may have meant by a pattern that matches nothing."""
+    folder, name = os.path.split(pattern)
+    while folder and not os.path.isdir(folder) and not any(c in folder for c in "*?["):
+        (folder, name), gone = os.path.split(folder), folder
+        if folder == gone:
+            break
+    if not os.path.isdir(folder or "."):
+        return "give the path, or a glob, of files that exist"
+    guess = difflib.get_close_matches(name, itertools.islice(os.listdir(folder or "."), NEAR), n=1)
+    if guess:
+        return f'did you mean "{shown(os.path.join(folder, guess[0]))}"?'
+    return "give the path, or a glob, of files that exist"
 
 
 def python_files(root):
@@ -93,7 +111,7 @@ def read_files(read, paths, field):
         try:
             yield from read(path, path.relative_to(root).as_posix(), field)
         except OSError as error:
-            raise BadInput(f"{path} cannot be read ({error.strerror}): narrow data.source") from None
+            raise BadInput(f"{shown(path)} cannot be read ({error.strerror}): narrow data.source") from None
 
 
 def read_stdlib(path, name, _):
@@ -102,10 +120,15 @@ def read_stdlib(path, name, _):
 
 
 def read_text(path, name, _):
+    yield name, decoded(path)
+
+
+def decoded(path):
+    """The text of a file in UTF-8, without a byte order mark."""
     try:
-        yield name, path.read_bytes().decode()
+        return path.read_bytes().decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: byte {error.start} is not valid UTF-8 ({error.reason}): convert the file, "
+        raise BadInput(f"{shown(path)}: byte {error.start} is not valid UTF-8 ({error.reason}): convert the file, "
                        "or narrow data.source") from None
 
 
@@ -113,23 +136,33 @@ def read_jsonl(path, name, field):
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield f"{name}:{number}", text_of(line, field, f"{path}:{number}")
+                yield f"{name}:{number}", text_of(line, field, f"{shown(path)}:{number}")
 
 
 def text_of(line, field, place):
     """The text under `field` of one line of JSON; BadInput names the `place`."""
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{place}: is no JSON in UTF-8 ({error}): write one JSON object a line") from None
     if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        have = sorted(record) if isinstance(record, dict) else type(record).__name__
-        raise BadInput(f'{place}: has no text under data.field="{field}" (it has {have}): set data.field')
+        if not isinstance(record, dict):
+            have = f"it has {kind_of(record)}"
+        elif field in record:
+            have = f"it has {kind_of(record[field])} there"
+        else:
+            have = f"it has {shown(sorted(record))}"
+        raise BadInput(f'{place}: has no text under data.field="{field}" ({have}): set data.field')
     try:
         record[field].encode()
     except UnicodeEncodeError as error:
         raise BadInput(f'{place}: character {error.start} of "{field}" is half a surrogate pair: repair it') from None
     return record[field]
+
+
+def kind_of(value):
+    """The type of a value of JSON."""
+    return "null" if value is None else type(value).__name__
 
 
 # ---- images with labels ----
