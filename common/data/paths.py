@@ -78,12 +78,12 @@ def names(folder):
         raise BadInput(f"{shown(folder)}: cannot be read ({error.strerror}): narrow the pattern") from None
 
 
-def is_file(path):
-    """Whether a path is a file, and no folder; BadInput where it is neither."""
+def is_file(path, fix="remove it, or narrow data.source", option=""):
+    """Whether a path is a file, and no folder; BadInput with the `fix` where it is neither."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise BadInput(f"{shown(path)} cannot be read ({error.strerror}): remove it, or narrow data.source") from None
+        raise BadInput(f"{option}{shown(path)} cannot be read ({error.strerror}): {fix}") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise BadInput(f"{shown(path)} is no file but a pipe, a socket or a device: remove it, or narrow data.source")
+        raise BadInput(f"{option}{shown(path)} is no file but a pipe, a socket or a device: {fix}")
     return stat.S_ISREG(mode)
