@@ -6,6 +6,8 @@ import time
 from common.errors import BadInput
 from common.files import remove
 
+EVERY = 10.0  # seconds between words on how far something is
+
 
 def check_ours(out, marker, finished, overwrite, option="--out"):
     """The names of what a directory holds. Raises BadInput, which names the `option`, where it holds anything but
@@ -30,3 +32,13 @@ def clear(out, marker, finished, overwrite, option="--out"):
 def tell(who, what):
     """Who is doing what, on stderr."""
     print(f"{time.strftime('%H:%M:%S')}  {who}  {what}", file=sys.stderr, flush=True)
+
+
+def counted(items, total, what):
+    """The same items; a line on stderr now and then says how many of `total` there have been."""
+    last = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            tell("data", f"{number:,} of {total:,} {what}")

@@ -77,12 +77,14 @@ class Images:
 
 def open_images(data):
     """A Dataset of labelled images."""
-    pixels, labels, classes = images(data)
+    pixels, labels, classes, names = images(data)
     sides = np.array([side(image.tobytes(), data.held_out) for image in pixels])
     parts = {split: Images(pixels, labels, np.flatnonzero(sides == split)) for split in SPLITS}
     check_sides(data, {split: len(part) for split, part in parts.items()}, "images")
     content = hashlib.sha256(np.ascontiguousarray(pixels))
     content.update(np.ascontiguousarray(labels))
     manifest = {"source": data.source, "sha256": content.hexdigest(), "classes": classes}
+    if names:
+        manifest["labels"] = names
     manifest |= {split: {"bytes": pixels[0].nbytes * len(part)} for split, part in parts.items()}
     return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)

