@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import shlex
 import sys
@@ -9,21 +10,21 @@ from typing import Annotated, Literal
 
 import typer
 
+from common import process
 from common.errors import (
     BAD_INPUT,
-    CANNOT_SAVE,
     DID_IT,
     INTERRUPTED,
-    MISSING,
     NO,
     BadInput,
     MissingEnvironment,
-    TwinscaleError,
+    known,
+    show_traceback,
+    unexpected,
 )
 
 ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
-EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
-          "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"}
+PACKAGES = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}
 
 # Flags that are False and not None need no conversion, for which typer would import pydantic: 0.2 s of each --help.
 NO_CONVERSION = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
@@ -38,6 +39,9 @@ Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's TOML f
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train.steps=200; TOML values.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what an earlier command left there.")]
 Precision = Annotated[str | None, typer.Option(metavar="P", help="float32, bfloat16 or float64: train.precision=P.")]
+
+
+AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though the data is no longer what it was.")]
 
 
 @app.command(short_help="Train a recipe with one backend.")
@@ -55,6 +59,7 @@ def train(
     origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
                                                "of one.")] = None,
     stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
+    accept_data: AcceptData = False,
     supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
     restarts: Annotated[int, typer.Option(metavar="N", min=0, help="At most, without a new checkpoint.")] = 5,
 ):
@@ -73,8 +78,8 @@ def train(
     Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
     from common.run import check_run
 
     described = load(recipe, _overrides(overrides, precision))
@@ -92,15 +97,14 @@ def train(
 
         traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
         probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
-                      log_every=1 if trace else None, stop=stop,
+                      log_every=1 if trace else None, stop=stop, accept_data=accept_data,
                       resumable=stop is not None and stop < described.train.steps)
         begun = None
         if origin and (overwrite or not old or old.get("saved") is None):
-            from common.canonical import read
-
-            begun = read(_origin(origin, described.devices.hosts), described)
+            begun = _begun(origin, described)
         room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
-    _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
+    if described.devices.hosts == 1:  # else each of many would say so
+        _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
 
 
 @app.command(short_help="Train it with both and say whether they agree.")
@@ -131,14 +135,14 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
-    from common.recipe_file import load
     from common.files import place as directory
+    from common.recipe_file import load
 
     described = load(recipe, _overrides(overrides, precision))
     if described.compress.stages:
         _only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
         code = _room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite)
-        _say(f"next: open {shlex.quote(str(directory(out) / 'report.html'))}")
+        _say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
     seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
@@ -147,7 +151,7 @@ def compare(
     if code == NO and not place:
         _next("bisect", out)
     elif (report := directory(out) / "report.html").exists():
-        _say(f"next: open {shlex.quote(str(report))}")
+        _say(f"the report is {shlex.quote(str(report))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -228,8 +232,8 @@ def convert(
       twinscale convert runs/keras --to build/state
     """
     from common.canonical import convert as written
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
     from common.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
@@ -247,6 +251,7 @@ def export(
     formats: Annotated[str, typer.Option(metavar="F,F", help="savedmodel, keras, stablehlo, litert-float, "
                                          "litert-dynamic, litert-int8, safetensors; all that apply.")] = "",
     overwrite: Overwrite = False,
+    accept_data: AcceptData = False,
 ):
     """Write a run's model in formats that other programs load. Each is loaded again in a process of its own, and what
     it computes on held-out rows is held to the trainer, within a bound that export.json states.
@@ -268,10 +273,11 @@ def export(
     backend = made_by(path)
     check_request(backend, out, names, overwrite)  # before seconds go into loading a framework
     room = _room(ROOMS[backend]).ROOM
-    code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite)
+    code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite,
+                   accept_data)
     for line in lines(json.loads((out / "export.json").read_text())):
         print(line)
-    _next("predict", to, "--input", "FILE")
+    _next("predict", "--help")  # which file, only its owner knows
     raise typer.Exit(code)
 
 
@@ -318,12 +324,12 @@ def compress(
       twinscale compress runs/convnet compress.stages='[{kind="post_training"}]' \\
         --recipe recipes/compress-convnet.toml --backend jax --out build/int8
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     code = _room("benchmarks.compression").compress(load(recipe, overrides or []), place(run), place(out), backend,
                                                     overwrite=overwrite)
-    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -351,7 +357,7 @@ def compare_runs(
     from common.files import place
 
     code = _room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite)
-    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -370,7 +376,7 @@ def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory
     from common.files import place
 
     code = _room("benchmarks.compare").bisect(place(out))
-    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -393,7 +399,7 @@ def audit(
     from common.files import place
 
     code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
-    _next("compare", "recipes/decoder-stdlib.toml", "--out", "build/demo")
+    _next("compare", _shipped(), "--out", "build/demo")
     raise typer.Exit(code or DID_IT)
 
 
@@ -423,8 +429,8 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
     code = _room("benchmarks.bench").bench(load(recipe, _overrides(overrides, precision)), place(out),
@@ -473,8 +479,8 @@ def preflight(
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     described = load(recipe, _overrides(overrides, precision))
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
@@ -525,8 +531,8 @@ def plan(
       twinscale plan recipes/tpu/decoder-8b.toml --tokens 160e9 --topology v5p-128 --topology v5e-256 --mfu 0.3:0.5
       twinscale plan --law besiroglu2024 --days 30 --topology v5p-512 --mfu 0.4
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     described = load(recipe, overrides or []) if recipe else None
     code = _room("benchmarks.plan").plan(
@@ -559,7 +565,8 @@ def recipe_show(
                      "origins": origins})
     else:
         print(dumps(described, origins), end="")
-    _next("train", recipe, *(overrides or []), "--backend", "jax", "--run", f"runs/{described.name}-jax")
+    backend = _first_installed()
+    _next("train", recipe, *(overrides or []), "--backend", backend, "--run", f"runs/{described.name}-{backend}")
 
 
 @recipe_app.command("schema", short_help="Print the JSON schema of recipes.")
@@ -573,11 +580,15 @@ def recipe_schema():
     from common.recipe import Recipe
 
     _print_json(Recipe.model_json_schema())
-    _next("recipe", "show", "recipes/decoder-stdlib.toml")
+    _next("recipe", "show", _shipped())
 
 
 @app.command(short_help="Say what this machine offers.")
-def doctor(json: Annotated[str | None, typer.Option(metavar="PATH", help="Write the same as JSON.")] = None):
+def doctor(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON in place of the tables.")] = False,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Write the same JSON there.")] = None,
+):
     """Say what this machine offers: versions, devices, and what is missing for what.
 
     \b
@@ -585,22 +596,30 @@ def doctor(json: Annotated[str | None, typer.Option(metavar="PATH", help="Write 
     \b
     Examples:
       twinscale doctor
-      twinscale doctor --json doctor.json
+      twinscale doctor --json
+      twinscale doctor --out doctor.json
     """
-    from common.doctor import doctor, show
+    from common.doctor import doctor as ask
+    from common.doctor import show
+    from common.files import write_json
 
-    report = doctor()
-    show(report)
+    report = ask()
     if json:
-        from common.files import write_json
-
+        _print_json(report)
+    else:
+        show(report)
+    if out:
         try:
-            write_json(json, report)
+            write_json(out, report)
         except OSError as error:
-            raise BadInput(f"--json {json}: cannot be written: {error.strerror}") from None
+            raise BadInput(f"--out {out}: cannot be written: {error.strerror}") from None
     if not any(report["backends"].values()):
         raise MissingEnvironment("no backend can run; pip install 'twinscale[cpu]' or 'twinscale[jax]'")
-    _next("compare", "recipes/decoder-stdlib.toml", "--out", "build/demo")
+    if all(report["backends"].values()):
+        _next("compare", _shipped(), "--out", "build/demo")
+    else:
+        backend = next(backend for backend, runs in report["backends"].items() if runs)
+        _next("train", _shipped(), "--backend", backend, "--run", f"runs/{backend}")
 
 
 @app.callback(invoke_without_command=True)
@@ -623,9 +642,13 @@ def root(
 
 def main(arguments=None):
     """Runs the command line (`sys.argv` by default) and returns its exit code; talks on stderr, one line a failure."""
+    if arguments is None:  # this process is ours alone
+        process.open_standard()
+        process.keep_out_here()
     try:
-        code = app(arguments, prog_name="twinscale", standalone_mode=False)
-        sys.stdout.flush()
+        with process.interruptible():
+            code = app(arguments, prog_name="twinscale", standalone_mode=False)
+            sys.stdout.flush()
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             _say("interrupted")
         return code if isinstance(code, int) else DID_IT
@@ -634,33 +657,27 @@ def main(arguments=None):
 
 
 def _failed(error):
-    """Says in one line what went wrong, and returns the exit code; what nobody expected is raised again."""
-    if isinstance(error, TwinscaleError):
-        _say(str(error))
-        return error.exit_code
-    if isinstance(error, ModuleNotFoundError):
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        _say(f"{error.name} is not installed; pip install 'twinscale{f'[{extra}]' if extra else ''}'")
-        return MISSING
-    if isinstance(error, BrokenPipeError):  # the reader of our output left; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Says in one line what went wrong, and returns the exit code."""
+    process.give_up_output()
+    if isinstance(error, BrokenPipeError):  # the reader of our output left
         return NO
-    if isinstance(error, OSError):
-        _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
-        return CANNOT_SAVE
-    if isinstance(error, typer.TyperException):
-        _say(f"{error.format_message()}; try --help" if hasattr(error, "format_message") else str(error))
-        return BAD_INPUT
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
-    raise error
+    show_traceback(error)
+    if said := known(error):
+        _say(str(said))
+        return said.exit_code
+    if isinstance(error, typer.TyperException):
+        _say(f"{error.format_message()}; try --help" if hasattr(error, "format_message") else str(error))
+        return BAD_INPUT
+    _say(unexpected(error))
+    return NO
 
 
 def _room(name):
     if name == "tfscale.room":
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        process.quieten()
     return importlib.import_module(name)
 
 
@@ -695,15 +712,20 @@ def _supervise(run, restarts, overwrite):
     return supervise(arguments, run, restarts)
 
 
-def _origin(path, hosts):
-    """The directory of a state in neither backend's format: what --from names, or what is made of the run there."""
-    from common.canonical import state_of
+def _begun(path, recipe):
+    """The state to go on from: of what --from names, or of what is made of the run there."""
+    from dataclasses import replace
+
+    from common.canonical import read, state_of
     from common.files import place
 
-    if hosts != 1 and not (place(path) / "index.json").exists():
+    if recipe.devices.hosts != 1 and not (place(path) / "index.json").exists():
         raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "
                        "first, then --from DIR")
-    return state_of(path)
+    with state_of(path) as state:
+        begun = read(state, recipe)
+    kept = begun["kept"] and replace(begun["kept"], path=place(path))
+    return begun | {"origin": begun["origin"] | {"path": path}, "kept": kept}
 
 
 @contextlib.contextmanager
@@ -714,13 +736,7 @@ def _leaving_at_once(several):
     except BaseException as error:
         if not several:
             raise
-        try:
-            code = _failed(error)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            code = NO
+        code = _failed(error) if isinstance(error, Exception | KeyboardInterrupt) else NO
         sys.stderr.flush()
         os._exit(code)
 
@@ -740,7 +756,34 @@ def _print_json(value):
 
 
 def _next(*words):
-    _say("next: twinscale " + shlex.join(words))
+    """Suggests a command, unless a backend that it needs is not installed, or a word of it is None."""
+    named = words[words.index("--backend") + 1:][:1] if "--backend" in words else ()
+    needs = ROOMS if words[0] in ("compare", "bisect", "audit") or "both" in named else named
+    if None not in words and all(map(_is_installed, needs)):
+        _hint("twinscale " + shlex.join(words))
+
+
+def _hint(text):
+    if not os.environ.get(process.CHILD):  # nobody would read it
+        _say(f"next: {text}")
+
+
+def _is_installed(backend):
+    return all(importlib.util.find_spec(package) for package in PACKAGES[backend])
+
+
+def _shipped():
+    """The path of a recipe that came with this project, None where none did."""
+    from common.recipe_file import RECIPES
+
+    path = RECIPES / "decoder-stdlib.toml"
+    if not path.exists():
+        return None
+    return os.path.relpath(path) if os.getcwd() == str(RECIPES.parent) else str(path)
+
+
+def _first_installed():
+    return next((backend for backend in ("jax", "keras") if _is_installed(backend)), "jax")
 
 
 def _say(text):

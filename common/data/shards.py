@@ -12,10 +12,10 @@ from importlib.metadata import version
 import numpy as np
 from typing_extensions import TypedDict
 
-from common.data.cache import cache_dir, cached, key
-from common.data.sources import documents, fingerprint
+from common.data.cache import cache_dir, cached, key, opened
+from common.data.sources import documents, file_of, fingerprint
 from common.data.split import SPLITS, check_sides, side
-from common.data.tokenizers import open_tokenizer
+from common.data.tokenizers import kept_bpe, open_tokenizer
 from common.errors import BadInput
 from common.files import checked, read_text, shown
 from common.kinds import STRICT, Count, Sha256
@@ -24,6 +24,7 @@ from common.output import counted
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 
 SHARD_BYTES = 64 << 20
+FILES = "files.txt"
 
 
 class Shard(TypedDict):
@@ -40,11 +41,17 @@ class Split(TypedDict):
     shards: list[Shard]
 
 
+class Made(TypedDict):
+    __pydantic_config__ = STRICT
+    sha256: Sha256
+
+
 class Manifest(TypedDict):
     """What is read of a manifest."""
 
     __pydantic_config__ = STRICT
     dtype: str
+    tokenizer: Made
     train: Split
     held_out: Split
 
@@ -69,25 +76,40 @@ class Tokens:
         return tokens
 
 
-def open_shards(data):
-    """(manifest, tokenizer, {split: Tokens}) of a text source, tokenised now unless the cache has it.
+def open_shards(data, kept=None):
+    """(manifest, tokenizer, {split: Tokens}, the file of its files' digests) of a text source, tokenised now unless the
+    cache has it; by the tokenizer whose file's content is `kept` (bytes), else by one trained on the source.
 
     Raises BadInput for a source that cannot be read, holds no text, or leaves a split empty.
     """
     library = version("tokenizers") if data.tokenizer == "bpe" else None
     parts = data.source, data.field, data.tokenizer, data.vocabulary, data.held_out, data.max_documents, SHARD_BYTES
-    manifest, tokens = cached(f"tokens-{key(1, parts, library, fingerprint(data))}", lambda aside: build(data, aside),
-                              read_folder)
-    return manifest, tokenizer_of(data, manifest), tokens
+    seen, by = fingerprint(data), hashlib.sha256(kept).hexdigest() if kept else library
+    if kept and tokenizer_in(cache_dir() / named(parts, library, seen)) == by:
+        by = library
+    manifest, tokens, files = cached(named(parts, by, seen), lambda aside: build(data, aside, kept), read_folder)
+    return manifest, tokenizer_of(data, manifest, kept), tokens, files
+
+
+def named(parts, by, seen):
+    """The cache's folder of what a tokenizer, `by` its library or its file's SHA-256, has made of a source."""
+    return f"tokens-{key(2, parts, by, seen)}"
+
+
+def tokenizer_in(folder):
+    """The SHA-256 of the tokenizer that made a folder of the cache, None where it is not whole."""
+    found, wrong = opened(folder, read_folder)
+    return None if wrong else found[0]["tokenizer"]["sha256"]
 
 
 def read_folder(folder):
-    """(manifest, {split: Tokens}) of a folder that `build` has filled; ValueError or BadInput where it is none."""
+    """(manifest, {split: Tokens}, path of the files' digests) of a folder that `build` has filled; ValueError or
+    BadInput where it is none."""
     file = folder / "manifest.json"
     checked(file, text := read_text(file), Manifest)
     manifest = json.loads(text)
-    return manifest, {split: Tokens(tuple(
-        read_shard(folder, shard, manifest["dtype"]) for shard in manifest[split]["shards"])) for split in SPLITS}
+    return manifest, {split: Tokens(tuple(read_shard(folder, shard, manifest["dtype"])
+                                          for shard in manifest[split]["shards"])) for split in SPLITS}, folder / FILES
 
 
 def read_shard(folder, shard, dtype):
@@ -101,8 +123,9 @@ def read_shard(folder, shard, dtype):
     return ids
 
 
-def tokenizer_of(data, manifest):
-    return open_tokenizer(data, manifest["train"]["sha256"], lambda: texts(data, "train"))
+def tokenizer_of(data, manifest, kept=None):
+    return kept_bpe(kept, data.vocabulary) if kept else open_tokenizer(
+        data, manifest["train"]["sha256"], lambda: texts(data, "train"))
 
 
 def texts(data, split):
@@ -110,10 +133,12 @@ def texts(data, split):
     return (text for _, text in documents(data) if side(text.encode(), data.held_out) == split)
 
 
-def build(data, folder):
-    """Writes the shards of both splits and `manifest.json` into `folder`."""
-    manifest = survey(data)
-    tokenizer = tokenizer_of(data, manifest)
+def build(data, folder, kept=None):
+    """Writes the shards of both splits, `manifest.json` and the digests of the source's files into `folder`."""
+    manifest, files = survey(data)
+    tokenizer = tokenizer_of(data, manifest, kept)
+    lines = [f"{digest.hexdigest()[:16]} {name}\n" for name, digest in sorted(files.items())]
+    (folder / FILES).write_text("".join(lines), "utf-8", "surrogateescape")
     dtype = np.min_scalar_type(tokenizer.vocabulary - 1)
     manifest["tokenizer"] = {"kind": data.tokenizer, "vocabulary": tokenizer.vocabulary, "sha256": tokenizer.hash}
     manifest["dtype"] = dtype.name
@@ -125,15 +150,17 @@ def build(data, folder):
 
 
 def survey(data):
-    """Counts and hashes of the documents: SHA-256 over a line `name sha256` for each, of all and of each split."""
+    """Counts and hashes of the documents, SHA-256 over a line `name sha256` for each, of all and of each split; and
+    {name: the same of the documents in it} of each file."""
     whole, hashes = hashlib.sha256(), {split: hashlib.sha256() for split in SPLITS}
-    counts = {split: {"documents": 0, "bytes": 0} for split in SPLITS}
+    counts, files = {split: {"documents": 0, "bytes": 0} for split in SPLITS}, {}
     for name, text in documents(data):
         content = text.encode()
         split = side(content, data.held_out)
         line = f"{name} {hashlib.sha256(content).hexdigest()}\n".encode(errors="surrogateescape")
         whole.update(line)
         hashes[split].update(line)
+        files.setdefault(file_of(data, name), hashlib.sha256()).update(line)
         counts[split]["documents"] += 1
         counts[split]["bytes"] += len(content)
     documents_of = {split: counts[split]["documents"] for split in SPLITS}
@@ -141,7 +168,7 @@ def survey(data):
         raise BadInput(f'data.source="{data.source}" holds no text: every document is empty')
     check_sides(data, documents_of, "documents")
     return {"source": data.source, "sha256": whole.hexdigest()} | {
-        split: counts[split] | {"sha256": hashes[split].hexdigest()} for split in SPLITS}
+        split: counts[split] | {"sha256": hashes[split].hexdigest()} for split in SPLITS}, files
 
 
 def write(folder, split, encoded, end, dtype):

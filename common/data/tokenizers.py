@@ -91,6 +91,13 @@ def pieces(text):
     return [text[i:j] for i, j in pairwise([0, *cuts, len(text)])]
 
 
+def kept_bpe(content, vocabulary):
+    """The byte-level BPE of a file's content (bytes) that a run has kept."""
+    return cached(f"bpe-{hashlib.sha256(content).hexdigest()}",
+                  lambda folder: (folder / "tokenizer.json").write_bytes(content),
+                  lambda folder: read_bpe(folder / "tokenizer.json", vocabulary))
+
+
 def read_bpe(path, vocabulary):
     """The byte-level BPE of a file that `bpe_tokenizer` has written."""
     import tokenizers
