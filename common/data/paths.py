@@ -62,16 +62,22 @@ def folders_below(base):
             continue
         seen.add(real)
         yield folder
-        for name in names(folder):
-            path = os.path.join(folder, name)
-            if not name.startswith(".") and os.path.isdir(path):
-                (links if os.path.islink(path) else waiting).append(path)
+        for entry in entries(folder):
+            path = os.path.join(folder, entry.name)
+            if not entry.name.startswith(".") and os.path.isdir(path):
+                (links if entry.is_symlink() else waiting).append(path)
 
 
 def names(folder):
     """The sorted names in a folder; none where it is no folder."""
+    return [entry.name for entry in entries(folder)]
+
+
+def entries(folder):
+    """What os.scandir gives of a folder, by name; nothing where it is no folder."""
     try:
-        return sorted(os.listdir(folder or "."))
+        with os.scandir(folder or ".") as found:
+            return sorted(found, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

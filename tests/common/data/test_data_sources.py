@@ -120,6 +120,7 @@ def test_two_links_to_their_own_folder_read_each_file_once(tree):
     (tree / "a_loop").symlink_to(".")
     (tree / "sub" / "up").symlink_to("..")
     (tree / "again.txt").symlink_to("a.txt")
+    (tree / "itself").symlink_to("itself")
     assert len(before) == 7 and found(f"{tree}/**/*.txt") == before
 
 
@@ -167,14 +168,14 @@ def test_what_is_no_file_is_one_line(recipe, tmp_path, make, pattern, parts):
 
 
 def test_a_folder_that_cannot_be_listed_is_not_left_out(recipe, tree, monkeypatch):
-    listed = os.listdir
+    listed = os.scandir
 
     def refuse(folder):
         if str(folder).endswith("sub"):
             raise PermissionError(13, "Permission denied")
         return listed(folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     refused(recipe(f"text:{tree}/**/*.txt"), "sub: cannot be read (Permission denied)")
 
 
