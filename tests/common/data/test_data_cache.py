@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from common import output
 from common.data import cache, open_dataset, shards
 from common.data.cache import cache_dir, cached
 from common.errors import MissingEnvironment
@@ -193,3 +194,10 @@ def test_the_standard_library_opens_warm_within_a_second(recipe):
     assert time.perf_counter() - start < 1
     assert warm.manifest == cold.manifest
     assert warm.manifest["train"]["documents"] > 400
+
+
+def test_long_work_says_how_far_it_is(capsys, monkeypatch):
+    assert list(output.counted("ab", 2, "letters are read")) == ["a", "b"] and capsys.readouterr().err == ""
+    monkeypatch.setattr(output, "EVERY", -1)
+    assert list(output.counted("ab", 2, "letters are read")) == ["a", "b"]
+    assert "1 of 2 letters are read" in capsys.readouterr().err
