@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from common.data import open_dataset
+from common.data.kept import files_of
 from common.data.shapes import data_shape
 from common.data.sources import documents, images
 from common.errors import BadInput
@@ -107,7 +108,8 @@ def test_a_table_of_texts(recipe, table):
     assert list(documents(Data(source=source))) == [("a.csv:2", 'two\nlines, "quoted"'), ("a.csv:5", "caf\u00e9")]
     assert [text for _, text in documents(Data(source=source, field="label"))] == ["x", "y", "z"]
     source = table("text\n" + "".join(f"document {i} of some words\n" for i in range(60)))
-    assert open_dataset(recipe(source, family="decoder", sequence=16, held_out=0.2)).kind == "text"
+    dataset = open_dataset(recipe(source, family="decoder", sequence=16, held_out=0.2))
+    assert dataset.kind == "text" and list(files_of(dataset.files)) == ["a.csv"]
 
 
 def test_a_table_of_pictures(recipe, table, folder):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from common.data import open_dataset
+from common.data.kept import files_of
 from common.data.paths import matching
 from common.data.sources import checked, documents, files, images
 from common.errors import BadInput
@@ -143,6 +144,7 @@ def test_a_name_that_is_not_utf8(recipe, tmp_path):
             file.write(WORDS[i])
     dataset = open_dataset(recipe(f"text:{tmp_path}/*.txt", sequence=16, held_out=0.2))
     json.dumps(dataset.manifest).encode()
+    assert len(files_of(dataset.files)) == 40
     assert sum(dataset.manifest[split]["documents"] for split in ("train", "held_out")) == 40
 
 
