@@ -152,7 +152,7 @@ def text_of(line, field, place):
             have = f"it has {kind_of(record[field])} there"
         else:
             have = f"it has {shown(sorted(record))}"
-        raise BadInput(f'{place}: has no text under data.field="{field}" ({have}): set data.field')
+        raise BadInput(f'{place}: has no text under data.field="{field}" ({have}): repair the line, or set data.field')
     try:
         record[field].encode()
     except UnicodeEncodeError as error:
