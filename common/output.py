@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from common.errors import BadInput
 from common.files import HALF, is_link, local, read_bytes, remove, shown, write_json
 
+EVERY = 10.0  # seconds between words on how far something is
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -154,3 +156,13 @@ def digest(tensors):
 def tell(who, what):
     """Who is doing what, on stderr."""
     print(f"{time.strftime('%H:%M:%S')}  {who}  {what}", file=sys.stderr, flush=True)
+
+
+def counted(items, total, what):
+    """The same items; a line on stderr now and then says how many of `total` there have been."""
+    last = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            tell("data", f"{number:,} of {total:,} {what}")

@@ -23,8 +23,11 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | tfds:NAME")
-    field: str = Field("text", description="key of the text in each line of a jsonl source")
+    source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
+                                              "csv:FILE | tfds:NAME")
+    field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
+                                           "images the csv's column of paths, which is \"path\" unless this is set")
+    label: str = Field("label", description="column of a csv with the classes of images")
     tokenizer: Literal["bytes", "bpe"] = "bytes"
     vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(1024, description="entries of the bpe vocabulary")
     sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
@@ -394,7 +397,8 @@ class Recipe(Section):
         text = self.model.family == "decoder"
         if text and self.data.augment:
             raise ValueError("data.augment is for images, but model.family=\"decoder\" reads text")
-        if text == (self.data.source in ("digits", "mnist5k")) and not self.data.source.startswith("tfds:"):
+        images = self.data.source in ("digits", "mnist5k") or self.data.source.startswith("folder:")
+        if text == images and not self.data.source.startswith(("tfds:", "csv:")):
             raise ValueError(f'data.source="{self.data.source}" holds {"text" if not text else "images"}, which '
                              f'model.family="{self.model.family}" does not read')
         return self
@@ -404,14 +408,19 @@ class Recipe(Section):
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
         whatever the devices and the checkpoints."""
         saving = {"save_every", "save_minutes", "keep", "keep_best"}
-        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving}))
+        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving, **self.later}))
 
     @property
     def meaning(self):
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
         outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best"}}
-        return digest(self.model_dump(mode="json", exclude=outward))
+        return digest(self.model_dump(mode="json", exclude=outward | self.later))
+
+    @property
+    def later(self):
+        """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
+        return {"data": {"label"}} if self.data.label == "label" else {}
 
     def with_values(self, **sections):
         """A validated copy with some values replaced: `recipe.with_values(train={"steps": 5})`."""
