@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from common.errors import BadInput, MissingEnvironment
 
@@ -172,6 +172,20 @@ class Jax(Section):
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
+    xla_options: dict[str, bool | int | float | str] = Field(
+        {}, description="further options of XLA's for the train step, by name; they win over ours, and one that the "
+                        "compiler does not know is refused")
+
+    @field_validator("xla_options", mode="before")
+    @classmethod
+    def are_options(cls, options):
+        for name, value in options.items() if isinstance(options, dict) else ():
+            if not re.fullmatch(r"[A-Za-z_]\w{0,127}", str(name), re.ASCII):
+                raise ValueError(f"jax.xla_options: {json.dumps(str(name)[:80])}: names are letters, digits and '_', "
+                                 "as in xla_tpu_scoped_vmem_limit_kib")
+            if not isinstance(value, bool | int | float | str) or isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"jax.xla_options.{name}: a number, true, false or a text is wanted")
+        return options
 
     def kernel(self, precision, width, length, documents, platform, capability=None, sequence=1):
         """What computes attention: "einsum", "cudnn" or "splash".
@@ -404,7 +418,8 @@ class Recipe(Section):
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
         whatever the devices and the checkpoints."""
         saving = {"save_every", "save_minutes", "keep", "keep_best"}
-        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving}))
+        absent = {"jax": {"xla_options"}} if not self.jax.xla_options else {}  # as before there were any
+        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving} | absent))
 
     @property
     def meaning(self):

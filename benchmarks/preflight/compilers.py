@@ -44,12 +44,6 @@ def find_libtpu(environment):
                              f"--target {beside} {LIBTPU}")
 
 
-def library_version(library):
-    """The version of the libtpu that a library belongs to, None where nothing says it."""
-    found = sorted(library.parent.parent.glob("libtpu-*.dist-info"))
-    return found[-1].name.removeprefix("libtpu-").removesuffix(".dist-info") if found else None
-
-
 def check_packages(backends):
     """Raises MissingEnvironment where a backend is not installed; JAX asks the compiler for both."""
     for package, extra in (PACKAGES[backend] for backend in dict.fromkeys(["jax", *backends])):
