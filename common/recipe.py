@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from common.errors import BadInput, MissingEnvironment
 
@@ -157,6 +157,13 @@ class Keras(Section):
     jit_compile: bool = True
 
 
+class Options(dict):
+    """A table of free keys, hashed by its items, as all of a recipe can be."""
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
+
+
 class Jax(Section):
     """How `jaxscale` runs; never changes what is computed."""
 
@@ -172,8 +179,8 @@ class Jax(Section):
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
-    xla_options: dict[str, bool | int | float | str] = Field(
-        {}, description="further options of XLA's for the train step, by name; they win over ours, and one that the "
+    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Options)] = Field(
+        Options(), description="further options of XLA's for the train step, by name; they win over ours, and one that the "
                         "compiler does not know is refused")
 
     @field_validator("xla_options", mode="before")

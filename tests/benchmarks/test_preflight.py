@@ -320,7 +320,7 @@ def test_without_libtpu_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(compilers.sys, "prefix", str(tmp_path))
     with pytest.raises(MissingEnvironment) as caught:
         compilers.find_libtpu({})
-    assert f"pip install --no-deps --target {tmp_path}/libtpu libtpu==" in str(caught.value)
+    assert f"pip install --no-deps --target {tmp_path}/libtpu 'libtpu==" in str(caught.value)
     with pytest.raises(MissingEnvironment, match="TPU_LIBRARY_PATH=/none: no such file"):
         compilers.find_libtpu({"TPU_LIBRARY_PATH": "/none"})
     kept = tmp_path / "libtpu" / "libtpu"
