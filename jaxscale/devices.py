@@ -52,6 +52,7 @@ OVERLAP = {
 # Options that a libtpu refuses from a version on, but for some kinds of devices: XLA says that programs may hang or be
 # wrong. Of what is not listed here, what is refused is dropped all the same; see `compiling`.
 REFUSED = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": ((0, 0, 50), ("TPU v5 lite", "TPU v5e"))}
+MOST_GENERAL = 3  # underscores of a name that others may refine: `xla_tpu` is no option
 
 # What makes equal programs give equal bits, likewise: CPUs and TPUs do it anyway. It holds for cuDNN's attention too.
 DETERMINISTIC = {"gpu": {"xla_gpu_deterministic_ops": True}}
@@ -283,16 +284,23 @@ def compiling(attempt, options, own):
         try:
             return attempt(dict(left))
         except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
-            named = re.findall(r"\w+", str(error))
-            name = next((name for name in named if name in left), None)
+            name = refused_option(str(error), left)
             if name is None:
                 raise
-            said = next(line.strip() for line in str(error).splitlines() if name in line)
+            said = next(line.strip() for line in str(error).splitlines() if line.strip())
             if name in own:
                 raise BadInput(f"jax.xla_options.{name}: XLA refuses it: {said[:300]}; take it out") from None
             del left[name]
             print(f"XLA's option {name} is left out, which the compiler refuses: {said[:300]}", file=sys.stderr,
                   flush=True)
+
+
+def refused_option(said, options):
+    """The option that a compiler's words are about, or None: one that they name, or rather one that refines what they
+    name, for libtpu says to switch `..._fusion` off where `..._fusion_fuse_all_gather` is what it will not have."""
+    named = [word for word in re.findall(r"\w+", said) if word in options or word.count("_") >= MOST_GENERAL]
+    about = [name for name in options if any(name == word or name.startswith(f"{word}_") for word in named)]
+    return max(about, key=len, default=None)
 
 
 def jit(function, options, own, **how):

@@ -289,6 +289,29 @@ def test_a_recipes_own_option_is_passed_on_or_named_before_anything_runs(recipe_
             options(**own)
 
 
+SAID = """FAILED_PRECONDITION: Continuation fusion for AllGather is enabled on platform viperfish (variant: ), but it \
+is not supported/recommended on platforms other than TPU v5e, and this might lead to many errors including but not \
+limited to: incorrect results, hang, SDC, etc. Please disable it with \
+xla_tpu_enable_async_collective_fusion=false"""  # libtpu 0.0.50.1
+
+
+def test_of_what_the_compiler_names_the_part_goes_that_it_will_not_have(capsys):
+    """libtpu names the whole, whose default is on, and leaving that out would change nothing."""
+    part = "xla_tpu_enable_async_collective_fusion_fuse_all_gather"
+
+    def attempt(options):
+        if part in options:
+            raise jax.errors.JaxRuntimeError(SAID)
+        return options
+
+    left = jax_devices.compiling(attempt, jax_devices.OVERLAP["tpu"], {})
+    assert set(jax_devices.OVERLAP["tpu"]) - set(left) == {part}
+    line, = capsys.readouterr().err.splitlines()
+    assert part in line and "hang, SDC" in line
+    with pytest.raises(BadInput, match=f"jax.xla_options.{part}: XLA refuses it"):
+        jax_devices.compiling(attempt, {part: True}, {part: True})
+
+
 def test_what_is_no_option_passes_through():
     with pytest.raises(TypeError, match="no option's fault"):
         jax_devices.compiling(lambda options: (_ for _ in ()).throw(TypeError("no option's fault")), {"xla_a": 1}, {})
