@@ -24,7 +24,7 @@ EXPECTED = {
     "bool_type": "true or false",
     "string_type": 'text in quotes, "..."',
     "tuple_type": "a list in brackets, [...]",
-    "model_type": "a table",
+    "model_type": "a table", "dict_type": "a table",
     "model_attributes_type": "a table",
     "finite_number": "a finite number",
     "greater_than": "a value above {gt}",

@@ -22,7 +22,7 @@ from benchmarks.preflight.compare import (
     read_golden,
     reduced,
 )
-from benchmarks.preflight.compilers import check_packages, compile_all, find_libtpu, library_version
+from benchmarks.preflight.compilers import check_packages, compile_all, find_libtpu
 from benchmarks.preflight.report import write_report
 from benchmarks.preflight.rows import title
 from benchmarks.preflight.words import show
@@ -31,7 +31,7 @@ from common.doctor import versions
 from common.errors import DID_IT, NO, BadInput
 from common.files import plain, write_json
 from common.recipe import AXES, mesh_shape
-from common.topology import parse
+from common.topology import NO_TENSORFLOW, library_version, parse
 
 BACKENDS = ("jax", "keras")
 KEYS = ("schema_version", "results")
@@ -44,6 +44,9 @@ ASSUMPTIONS = {
            "the other axes leave.",
     "roofline": "A ceiling and no prediction: computation, HBM and the networks at the maker's full rate, all at once, "
                 "and every link of a chip in use.",
+    "devices": "A chip of two devices: figures are of one device. The links are the chip's; a ring through both "
+               "devices leaves the chip once, so they carry what one device sends, and nothing of what a chip's own "
+               "two devices exchange.",
     "kernels": "What Pallas kernels compute is not in the module: their operations are counted from the recipe, over "
                "the pairs that a causal mask lets through."}
 
@@ -112,10 +115,13 @@ def wanted(topologies, slices, golden):
 
 
 def placed(recipe, topology, backend):
-    """The recipe with a mesh over all chips of a topology; in Keras they share the batch alone, whatever the recipe
+    """The recipe with a mesh over all devices of a topology; in Keras they share the batch alone, whatever the recipe
     says. Raises BadInput where that cannot be."""
-    devices, chips, named = recipe.devices, topology.chips, f"the {topology.chips} chips of {title(topology)}"
+    devices, count, chip = recipe.devices, topology.devices, topology.chip
+    named = f"the {count} {'chips' if chip.devices == 1 else f'devices ({chip.devices} a chip)'} of {title(topology)}"
     if backend == "keras":
+        if chip.name in NO_TENSORFLOW:
+            raise BadInput(f"--topology {topology.name}: TensorFlow does not run on {chip.kind}; take --backend jax")
         if topology.slices > 1:
             raise BadInput(f"--slices {topology.slices}: TPUStrategy trains on one slice; take --backend jax")
         recipe = recipe.with_values(devices=dict.fromkeys(AXES, 1) | {"data": 0})
@@ -124,16 +130,19 @@ def placed(recipe, topology, backend):
         raise BadInput(f"devices.replica={devices.replica}, but --slices {topology.slices}: make them agree")
     others = topology.slices * devices.fsdp * devices.tensor * devices.sequence
     shares = " x ".join(f"devices.{axis}={getattr(devices, axis)}" for axis in ("fsdp", "tensor", "sequence"))
-    if chips % others:
+    if count % others:
         raise BadInput(f"{shares} does not divide {named}: take axes whose product does")
-    if devices.data not in (0, 1, chips // others):
+    if devices.data not in (0, 1, count // others):
         raise BadInput(f"devices.data={devices.data} does not make up {named}: set devices.data=0")
-    recipe = recipe.with_values(devices={"replica": topology.slices, "data": chips // others, "hosts": 1, "virtual": 0})
-    mesh_shape(recipe, "the topology", chips, topology.chip.name)
+    recipe = recipe.with_values(devices={"replica": topology.slices, "data": count // others, "hosts": 1, "virtual": 0})
+    mesh_shape(recipe, "the topology", count, chip.name)
     return recipe
 
 
 def chip_figures(chip):
-    return {"peak_flops": chip.peak_flops, "hbm_bytes": chip.hbm_bytes, "hbm_bandwidth": chip.hbm_bandwidth,
-            "links": chip.links, "link_bandwidth": chip.link_bandwidth, "dcn_bandwidth": chip.dcn_bandwidth,
-            "cores": chip.cores, "sources": chip.sources}
+    """What the report says of a chip; rates of one device where it has several."""
+    kind = chip.kind if chip.devices == 1 else f"{chip.kind}, each of its {chip.devices} devices"
+    return {"kind": kind, "peak_flops": chip.peak_flops / chip.devices, "hbm_bytes": chip.hbm_bytes,
+            "hbm_bandwidth": chip.hbm_bandwidth / chip.devices, "links": chip.links,
+            "link_bandwidth": chip.link_bandwidth, "dcn_bandwidth": chip.dcn_bandwidth,
+            "cores": chip.cores, "devices": chip.devices, "sources": chip.sources}

@@ -50,8 +50,8 @@ def view(found):
             (line["figure"], line["operation"], f"{line['jax']:,.0f}", f"{line['keras']:,.0f}",
              f"{line['difference']:.0%}") for line in each["differences"]]} for each in found["parity"]],
         "flags": {BACKENDS[row["backend"]]: flags(row) for row in rows if row["xla_flags"]},
-        "chips": [(name, [(SOURCES[key], gib(chip[key]) if key == "hbm_bytes" else sig(chip[key], 3), source)
-                          for key, source in chip["sources"].items()]) for name, chip in found["chips"].items()],
+        "chips": [(chip["kind"], [(SOURCES[key], gib(chip[key]) if key == "hbm_bytes" else sig(chip[key], 3), source)
+                          for key, source in chip["sources"].items()]) for chip in found["chips"].values()],
         "assumptions": assumed(found), "terms": TERMS,
     }
 
@@ -105,7 +105,7 @@ def roofline(found, compiled):
               for row in compiled if row["bytes_moved_per_device"] and row["matrix_flops_per_device"]]
     if not points:
         return None
-    chips = {name: (chip["peak_flops"], chip["hbm_bandwidth"]) for name, chip in found["chips"].items()}
+    chips = {chip["kind"]: (chip["peak_flops"], chip["hbm_bandwidth"]) for chip in found["chips"].values()}
     words = "; ".join(f"{p['label']}: {sig(p['intensity'], 3)} operations a byte, bound by {p['bound']}"
                       for p in points)
     return drawn("roofline", f"The roofline: no step lies above its chip's line. {words}.", plots.roofline, chips,

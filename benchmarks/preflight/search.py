@@ -23,7 +23,7 @@ import psutil
 
 from benchmarks.output import check_files
 from benchmarks.preflight import placed, uncompressed
-from benchmarks.preflight.compilers import Side, check_packages, deep_stack, find_libtpu, library_version
+from benchmarks.preflight.compilers import Side, check_packages, deep_stack, find_libtpu
 from benchmarks.preflight.words import show_search
 from common.data.cache import cache_dir, key
 from common.data.shapes import data_shape
@@ -34,7 +34,7 @@ from common.parameters import parameters, trained_size
 from common.progress import counting
 from common.recipe import master_dtype
 from common.recipe_file import did_you_mean
-from common.topology import parse
+from common.topology import library_version, parse
 
 SCHEMA_VERSION = 1
 FILE, PATCH = "search.json", "patch.toml"
@@ -105,16 +105,16 @@ def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
         if policy not in known:
             raise BadInput(f"--remat {policy}: no such policy; there are {', '.join(known)}"
                            + did_you_mean(policy, known))
-    chips = topology.chips // topology.slices
-    divisors = [n for n in range(1, chips + 1) if chips % n == 0]
+    within = topology.devices // topology.slices
+    divisors = [n for n in range(1, within + 1) if within % n == 0]
     meshes = [(1, 1)] if backend == "keras" else [
-        (f, t) for f in fsdp or divisors for t in tensor or divisors if chips % (f * t) == 0]
+        (f, t) for f in fsdp or divisors for t in tensor or divisors if within % (f * t) == 0]
     policies = [policy for policy in known if policy in (remats or REMATS)]
     if backend == "keras" or recipe.model.family != "decoder":
         policies = [recipe.jax.remat]
     found, refusals = [], []
     for (f, t), accumulate, policy in itertools.product(meshes, accumulations or [recipe.train.accumulate], policies):
-        shares = topology.chips // (t * recipe.devices.sequence)
+        shares = topology.devices // (t * recipe.devices.sequence)
         try:
             found.append(placed(recipe.with_values(
                 train={"global_batch": shares * accumulate, "accumulate": accumulate}, jax={"remat": policy},

@@ -23,7 +23,8 @@ def show(result):
     from rich.table import Table
 
     rows = result["results"]
-    table = Table(title=f"{result['recipe']['name']}: what the TPU's compiler says, for each chip",
+    each = "device (two a chip)" if any(found["devices"] > found["chips"] for found in rows) else "chip"
+    table = Table(title=f"{result['recipe']['name']}: what the TPU's compiler says, for each {each}",
                   title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("", *(f"{row['backend']}, {named(row)}" for row in rows)):
         table.add_column(column, overflow="fold")
@@ -63,8 +64,9 @@ def assumed(result):
     """(what about, what is taken for granted) of the rows there are."""
     rows = result["results"]
     kernels = any(row.get("kernels") for row in rows)
+    several = any(row["devices"] > row["chips"] for row in rows)
     return [(about, result["assumptions"][about]) for about in dict.fromkeys(
-        [*(row["backend"] for row in rows), "roofline", *["kernels"] * kernels])]
+        [*(row["backend"] for row in rows), "roofline", *["devices"] * several, *["kernels"] * kernels])]
 
 
 def show_search(result):
