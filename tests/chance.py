@@ -1,7 +1,7 @@
 """`python -m tests.chance recipes/compress-mlp.toml --seeds 20`: is the verdict on a compression ever wrong by chance?
 
 Compares the recipe's stages from each seed, in two processes that stay open, and prints a row for each rung; it ends
-with 1 where one of them parts.
+with 1 where one of them parts. With `--plant` JAX's ranges of activations are a hundredth too wide: every seed parts.
 """
 
 import argparse
@@ -21,9 +21,11 @@ def main():
     words = argparse.ArgumentParser(prog="python -m tests.chance", description=__doc__)
     words.add_argument("recipe")
     words.add_argument("--seeds", type=int, default=20)
+    words.add_argument("--plant", action="store_true", help="a wrong range in JAX's quantiser")
     words.add_argument("--out", type=Path, help="where what is trained goes; default: nowhere that stays")
     chosen = words.parse_args()
-    with tempfile.TemporaryDirectory() as folder, open_workers() as workers:
+    rooms = ROOMS | ({"jax": "tests.wrong_range"} if chosen.plant else {})
+    with tempfile.TemporaryDirectory() as folder, open_workers(rooms=rooms) as workers:
         agreed = [one(workers, load(chosen.recipe, [f"seed={seed}"]), (chosen.out or Path(folder)) / f"seed-{seed}")
                   for seed in range(chosen.seeds)]
     print(f"{sum(agreed)} of {len(agreed)} seeds agree")
