@@ -13,6 +13,7 @@ from benchmarks import ladder
 from benchmarks.compare import KIND, prepare, require
 from benchmarks.compression_files import add_files
 from benchmarks.compression_report import write_compression
+from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from benchmarks.outcome import equivalence
 from benchmarks.output import begun, tell
 from benchmarks.workers import ROOMS, each, open_workers
@@ -231,6 +232,8 @@ def train(worker, recipe, out, label, twins=False):
     tell(worker.backend, f"{label}: {recipe.train.steps} steps")
     stage = active(recipe)
     traced = [update - 1 for update in mask_updates(stage)] if stage.kind == "prune" else []
+    if stage.kind == "quantize" and twins and worker.backend == "keras":
+        traced = sorted({n for step in shadowed(recipe.train.steps) for n in (step, step + 1)} - {recipe.train.steps})
     for twin in (False, True) if twins else (False,):
         path = run_path(out, worker.backend, label, twin)
         apart = twin_of(recipe) if twin else {}
@@ -274,7 +277,7 @@ def judge_stage(recipe, out, label, workers):
         columns["quanta_differing"] = columns["quanta"]["differing"]
         rungs.append(rung)
     if stage.kind != "post_training":
-        rungs.append(trajectory_rung(recipe, out, label))
+        rungs.append(trajectory_rung(recipe, out, label, workers))
     rung, columns["paired"] = paired_rung(recipe, out, label, workers)
     return {"rungs": [*rungs, rung], "columns": columns}
 
@@ -335,10 +338,42 @@ def quanta_rung(recipe, out, label, workers):
     return rung, {"differing": differing, "total": total, "worst": rung["worst"]}
 
 
-def trajectory_rung(recipe, out, label):
-    """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder."""
-    rung, curve = ladder.numerics_rung(losses_of(recipe, out, label), recipe.train.precision)
+def trajectory_rung(recipe, out, label, workers):
+    """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder. Of a quantised model, every
+    step is judged from Keras' state too, and the free runs up to where they jump apart: see `benchmarks.flips`."""
+    runs, precision = losses_of(recipe, out, label), recipe.train.precision
+    rung, curve = ladder.numerics_rung(runs, precision)
+    if active(recipe).kind == "quantize":
+        curve = until_jump(curve)
+        checks = flip_checks(precision, *shadows(recipe, out, label, workers))
+        if curve["jump"] is None:
+            checks.append(ladder.loss_check(precision, curve))
+        elif curve["jump"]:
+            judged = ladder.loss_check(precision, curve | {"horizon": curve["jump"]})
+            checks.append(judged | {"where": f"step {judged['where'].split()[1]}, before a flip at {curve['jump']}"})
+        rung = ladder.rung("P5", rung["title"], rung["proves"], checks)
     return rung | {"name": f"{label} P5", "horizon": curve["horizon"]}
+
+
+def shadows(recipe, out, label, workers):
+    """({what: distances step by step}, the steps) of both backends' trials from Keras' states: see `flip_checks`."""
+    steps, teacher = shadowed(recipe.train.steps), run_path(out, "keras", label)
+    paths = {b: out / "tensors" / f"{label}-shadow-{b}.safetensors" for b in ROOMS}
+    each(workers, lambda worker: worker.ask("shadow", recipe, path=paths[worker.backend], teacher=teacher, steps=steps,
+                                            loud=LOUD))
+    keras, jax = (load_tensors(paths[b]) for b in ROOMS)
+    series = {}
+    for n, what in enumerate(("loss", "loss an update later")):
+        one, other = keras["loss"][..., n], jax["loss"][..., n]
+        curve = ladder.loss_curve({"keras": {"loss": one[0]}, "jax": {"loss": other[0]},
+                                   "positions": positions(recipe), "keras-twin": {"loss": one[0]},
+                                   "jax-twin": {"loss": other[0]}}, recipe.train.precision, 1)
+        far = [np.maximum(np.abs(one[j] - one[0]), np.abs(other[j] - other[0])) for j in (1, 2)]
+        series[what] = {"pair": curve["difference"], "twin": far[0], "loud": far[1], "floor": curve["envelope"]}
+    far = [np.maximum(keras["weights"][j], jax["weights"][j]) for j in range(3)]
+    series["weights"] = {"pair": far[0], "twin": far[1], "loud": far[2],
+                         "floor": np.full(len(steps), ladder.EPSILON["float32"])}
+    return series, steps
 
 
 def semantics(recipe, out, label, left, workers):
