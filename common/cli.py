@@ -493,7 +493,7 @@ def preflight(
     _only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     code = _room("benchmarks.preflight").preflight(
         described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-        write_golden=write_golden, as_json=json, overwrite=overwrite, asked=[
+        write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
             recipe, *_overrides(overrides, precision),
             *(word for name in topology or () for word in ("--topology", name)),
             *_given("slices", slices, 1), *_given("backend", backend), *_given("check", check)])
