@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
-from benchmarks.output import Kind, clear, tell
+from benchmarks.output import Kind, again, clear, made, tell
 from benchmarks.placing import first_cause, optimizer_variants
 from benchmarks.report import write_audit
 from benchmarks.workers import ROOMS, each, open_workers
@@ -77,7 +77,8 @@ def audit(out, *, overwrite=False, only=None):
                 trial(t, recipes[t["recipe"]], worker, out, advance)
                 for t in planned if t["backend"] == worker.backend])
     found = summary([row for backend in rows.values() for row in backend])
-    found |= {"schema_version": SCHEMA_VERSION, "seconds": time.perf_counter() - began}
+    found |= {"schema_version": SCHEMA_VERSION, "seconds": time.perf_counter() - began, "made": made(),
+              "commands": again("audit", *(word for name in only or () for word in ("--only", name)), out=out)}
     write_json(out / "audit.json", plain(found))
     write_audit(plain(found), out)
     print("\n".join(lines(found)))

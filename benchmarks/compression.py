@@ -15,7 +15,8 @@ from benchmarks.compression_files import add_files
 from benchmarks.compression_report import write_compression
 from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from benchmarks.outcome import equivalence
-from benchmarks.output import begun, tell
+from benchmarks.output import again, begun, made, tell
+from benchmarks.terminal import show
 from benchmarks.workers import ROOMS, each, open_workers
 from common.canonical import kept_of, model_of
 from common.compress import (
@@ -34,7 +35,7 @@ from common.data import open_dataset
 from common.data.kept import check_same
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.export import EIGHT_BITS
-from common.files import write_json
+from common.files import plain, write_json
 from common.loop import twin_of
 from common.output import check_within, digest
 from common.recipe import positions
@@ -86,7 +87,8 @@ def compress(recipe, run, out, backend, *, overwrite=False):
             rows.append(finished(described, out, backend, label, final))
             if active(described).kind == "distil":
                 rows.append(student_alone(worker, described, out, label))
-    return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None})
+    return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None, "commands": again(
+        "compress", str(run), "--recipe", str(out / "recipe.toml"), "--backend", backend, out=out)})
 
 
 def compare_compression(recipe, out, *, overwrite=False):
@@ -121,7 +123,8 @@ def compare_compression(recipe, out, *, overwrite=False):
             for rung in found["rungs"]:
                 tell("both", f"{rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
                              f"{rung['worst']:.2g} of {rung['bound']:.2g}")
-    return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs)})
+    return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs),
+                                        "commands": again("compare", str(out / "recipe.toml"), out=out)})
 
 
 def ready(recipe, packages):
@@ -160,10 +163,10 @@ def ended(recipe, dataset, out, found):
               "stages": [label for _, _, label in stages(recipe)], "data": dataset.manifest}
     found |= {"limits": LIMITS, "versions": {b: read_run(run_of(out, b, found))["versions"] for b in backends(found)},
               "devices": {b: read_run(run_of(out, b, found))["devices"] for b in backends(found)}}
-    found["sentence"] = sentence(found)
+    found |= {"sentence": sentence(found), "made": made()}
     write_json(out / "compression.json", found)
     write_compression(found, out)
-    tell("files", found["sentence"])
+    show(plain(found))
     if found["agrees"] in (True, None):
         return DID_IT
     return INCONCLUSIVE if all(rung["agrees"] or rung.get("open") for rung in found["rungs"]) else NO

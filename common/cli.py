@@ -147,7 +147,7 @@ def compare(
     seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
                                                operations=operations, seeds=seeds, place=place, swap=swap,
-                                               meshes=meshes)
+                                               meshes=meshes, asked=(recipe, *_overrides(overrides, precision)))
     if code == NO and not place:
         _next("bisect", out)
     elif (report := directory(out) / "report.html").exists():
@@ -495,7 +495,10 @@ def preflight(
     _only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     code = _room("benchmarks.preflight").preflight(
         described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-        write_golden=write_golden, as_json=json, overwrite=overwrite)
+        write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
+            recipe, *_overrides(overrides, precision),
+            *(word for name in topology or () for word in ("--topology", name)),
+            *_given("slices", slices, 1), *_given("backend", backend), *_given("check", check)])
     parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
     again = ["train", "--backend", (*backends, "jax")[0], "--run", "runs/tpu"] if code == DID_IT else [
         "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
@@ -691,6 +694,11 @@ def _only_stages(**options):
     for name, value in options.items():
         if value:
             raise BadInput(f"--{name}: not for a recipe with stages in [compress]; compare it with compress.stages=[]")
+
+
+def _given(name, value, default=None):
+    """An option as words, none where it has its default."""
+    return [] if value == default else [f"--{name}", str(value)]
 
 
 def _only(what, **options):

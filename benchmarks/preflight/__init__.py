@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.output import check_files
+from benchmarks.output import again, check_files, made
 from benchmarks.preflight.compare import (
     FILE,
     SCHEMA_VERSION,
@@ -52,7 +52,7 @@ ASSUMPTIONS = {
 
 
 def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, write_golden=None,
-              as_json=False, overwrite=False):
+              as_json=False, overwrite=False, words=()):
     """Compiles, prints a table, writes `out`/preflight.json and a report; returns the exit code: 0 all compile and fit,
     or with `check` are no worse than before, else 1.
 
@@ -64,6 +64,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
       backends: of "jax" and "keras"; none: both, or with `check` those of the golden.
       check: path of an earlier preflight.json, or one that `write_golden`, a path, has written.
       as_json: print what preflight.json holds in place of the table.
+      words: of the command line, which say what is compiled; for the report.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
     check_files(out, [FILE, "report.html", "report.md"], KEYS, overwrite)
@@ -81,7 +82,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
     worse, used = compare_golden(golden, results) if golden else [], {**versions(), "libtpu": library_version(library)}
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
               "results": results, "parity": parity(results), "assumptions": ASSUMPTIONS,
-              "versions": used,
+              "versions": used, "made": made(), "commands": again("preflight", *words, out=out),
               "chips": {topology.chip.name: chip_figures(topology.chip) for topology in asked},
               "check": {"golden": str(check), "worse": worse, "versions": other_versions(golden, used)} if golden else
               None}

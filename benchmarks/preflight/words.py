@@ -45,11 +45,16 @@ def show(result):
             f"the backends differ by more than {APART:.0%} in" if lines else f"the backends agree within {APART:.0%}"))
         for line in lines:
             console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, keras "
-                          f"{line['keras']:,.0f} ({line['difference']:.0%})")
+                          f"{line['keras']:,.0f} (Keras / JAX {times(line['jax'], line['keras'])})")
     for name, (before, now) in (result["check"] or {}).get("versions", {}).items():
         console.print(f"The golden was made with {name} {before}, this is {now}.")
     for text in (result["check"] or {}).get("worse", ()):
         console.print(f"worse: {text}")
+
+
+def times(a, b):
+    """How many times `a` is in `b`, as text."""
+    return f"{b / a:.3g} ×" if a else "–"
 
 
 def lines_of(rows):
