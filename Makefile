@@ -2,7 +2,7 @@ PYTHON ?= $(or $(shell command -v python3.11),python3)
 BIN = .venv/bin
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv demo test test-slow drill preflight lint clean
+.PHONY: .venv demo test test-slow drill hostile preflight lint clean
 
 .venv: .venv/.stamp
 
@@ -28,6 +28,9 @@ test-slow: .venv .venv/libtpu/.stamp
 
 drill: .venv
 	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
+
+hostile: .venv
+	$(BIN)/python -m tests.hostile --out build/hostile $(if $(ONLY),--only '$(ONLY)')
 
 preflight: $(GOLDENS:.json=.checked)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens

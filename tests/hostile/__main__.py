@@ -102,8 +102,8 @@ def show(total):
             print(f"\n{row['result']}: {row['kind']}: {row['case']}: {row['detail']}\n  in {row['place']}/here: "
                   f"{shlex.join(row['command'])[:400]}\n  it said: {row['said']}\n  again: python -m tests.hostile "
                   f"--only {shlex.quote(re.escape(row['kind'] + ': ' + row['case']) + '$')}")
-    print(f"\n{total['hostile']} hostile and {total['odd']} odd inputs, {total['failed']} not as expected; the slowest took "
-          f"{total['slowest']:.1f} s; {total['cpu_seconds']:.0f} s of CPU, {total['seconds'] / 60:.1f} minutes")
+    print(f"\n{total['hostile']} hostile and {total['odd']} odd inputs, {total['failed']} not as expected; the slowest "
+          f"took {total['slowest']:.1f} s; {total['cpu_seconds']:.0f} s of CPU, {total['seconds'] / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

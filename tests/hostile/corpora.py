@@ -63,19 +63,23 @@ def corpora():
     for name, source in (("matches nothing", "text:none/*.txt"), ("an unknown kind", "book:texts/*.txt"),
                          ("an empty pattern", "text:"), ("the name of no file", "text:texts/99.txt"),
                          ("a device", "text:/dev/zero"), ("a device of lines", "jsonl:/dev/zero"),
-                         ("a thousand stars", "text:" + "*/" * 1000 + "*.txt"), ("of a user who is none", "text:~nobody7/x"),
-                         ("a broken bracket", "text:texts/[*.txt"), ("a name of control characters", f"text:{CONTROL}")):
+                         ("a thousand stars", "text:" + "*/" * 1000 + "*.txt"),
+                         ("of a user who is none", "text:~nobody7/x"),
+                         ("a broken bracket", "text:texts/[*.txt"),
+                         ("a name of control characters", f"text:{CONTROL}")):
         yield case(name, source)
     yield case("a directory", "text:texts", codes=(0, 2), check=documents(24))
     for name, content in (("a high byte", b"abc \xff def " * 40), ("half a character", "naïve".encode()[:3] * 30),
-                          ("as UTF-16", ("word " * 90).encode("utf-16")), ("as Latin-1", ("né " * 90).encode("latin-1")),
+                          ("as UTF-16", ("word " * 90).encode("utf-16")),
+                          ("as Latin-1", ("né " * 90).encode("latin-1")),
                           ("a picture", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)):
         yield case(f"a file with {name}", "text:texts/*.txt", corpus("texts/50.txt", content))
     yield case("a FIFO", "text:f.txt", lambda here, _: os.mkfifo(here / "f.txt"))
     yield case("a FIFO of lines", "jsonl:f.jsonl", lambda here, _: os.mkfifo(here / "f.jsonl"))
     yield case("a link to itself", "text:f.txt", lambda here, _: (here / "f.txt").symlink_to("f.txt"))
     yield case("a link to a device", "text:f.txt", lambda here, _: (here / "f.txt").symlink_to("/dev/zero"))
-    yield case("only empty files", "text:e*.txt", lambda here, _: [(here / f"e{n}.txt").write_bytes(b"") for n in range(9)])
+    yield case("only empty files", "text:e*.txt", lambda here,
+               _: [(here / f"e{n}.txt").write_bytes(b"") for n in range(9)])
     yield case("one document", "text:texts/00.txt")
     yield case("rows that nothing fills", "text:texts/*.txt", more=("data.sequence=100000",))
     yield case("a batch that nothing fills", "text:texts/*.txt", more=("train.global_batch=100000",))
@@ -311,18 +315,19 @@ def caches():
     yield case("a manifest that is a FIFO", piped)
     for name, content in json_shapes():
         yield case(f"a manifest of {name}", replaced("tokens", "manifest.json", lambda _, content=content: content))
-    for place, text in ((("train", "shards", 0, "file"), '"../../../mine/letter.txt"'),
+    for place, value in ((("train", "shards", 0, "file"), '"../../../mine/letter.txt"'),
                         (("train", "shards", 0, "file"), '"/etc/passwd"'), (("train", "shards", 0, "file"), "7"),
                         (("train", "shards"), "[]"), (("train", "longest"), "-1"), (("train", "longest"), "1e999"),
                         (("train", "sha256"), '"\\u001b[31m"'), (("train", "documents"), '"many"')):
-        yield case(f"a manifest whose {'.'.join(map(str, place))} is {text}", replaced(
-            "tokens", "manifest.json", lambda c, place=place, text=text: with_value(c, place, text)))
+        yield case(f"a manifest whose {'.'.join(map(str, place))} is {value}", replaced(
+            "tokens", "manifest.json", lambda c, place=place, value=value: with_value(c, place, value)))
     for name, content in json_shapes():
         yield case(f"a seal of {name}", lambda cache, _, content=content: (
             folder_of(cache, "tokens") / "files.json").write_bytes(content))
     yield case("a tokenizer with a bit flipped", flipped("bpe", "tokenizer.json", 0.9))
     yield case("a tokenizer cut in half", replaced("bpe", "tokenizer.json", lambda c: c[:len(c) // 2]))
-    yield case("a tokenizer of other merges", replaced("bpe", "tokenizer.json", lambda c: c.replace(b'"t",', b'"u",', 1)))
+    yield case("a tokenizer of other merges",
+               replaced("bpe", "tokenizer.json", lambda c: c.replace(b'"t",', b'"u",', 1)))
     yield case("a tokenizer emptied", replaced("bpe", "tokenizer.json", lambda c: b"{}"))
 
     for name in ("images", "labels"):
@@ -337,7 +342,8 @@ def caches():
     def file_in_place(here, _):
         (here / "cache").write_text("a letter")
 
-    yield Case("caches", "a file in the place of the cache", ("read-data", "text.toml"), file_in_place, text, (2, 4, 74),
+    yield Case("caches", "a file in the place of the cache", ("read-data", "text.toml"), file_in_place, text,
+               (2, 4, 74),
                environment=CACHED, writes=("out",))
 
 

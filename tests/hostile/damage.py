@@ -83,7 +83,8 @@ def with_value(content, place, text):
 def safetensors(tensors, extra=b""):
     """A safetensors file of {name: (dtype, shape, bytes, or None for zeros, or (start, end) that lies)}."""
     header, data = {}, b""
-    sizes = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I32": 4, "I64": 8, "U8": 1, "BOOL": 1}
+    sizes = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I32": 4, "I64": 8, "U8": 1,
+             "BOOL": 1}
     for name, (dtype, shape, content) in tensors.items():
         if isinstance(content, tuple):
             header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": list(content)}

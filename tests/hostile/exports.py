@@ -63,14 +63,17 @@ def exports():
     file = f"{WORDS}/export.json"
     for name, content in json_shapes():
         yield case(f"export.json of {name}", edit(file, content))
-    for name, change in (("emptied", b""), ("cut in half", lambda c: c[:len(c) // 2]), ("zeroed", lambda c: bytes(len(c))),
+    for name, change in (("emptied", b""), ("cut in half", lambda c: c[:len(c) // 2]),
+                         ("zeroed", lambda c: bytes(len(c))),
                          ("with a high byte", lambda c: c.replace(b"words", b"wor\xffs", 1)),
-                         ("as UTF-16", lambda c: c.decode().encode("utf-16")), ("followed by garbage", lambda c: c + b"}")):
+                         ("as UTF-16", lambda c: c.decode().encode("utf-16")),
+                         ("followed by garbage", lambda c: c + b"}")):
         yield case(f"export.json {name}", edit(file, change))
     for place, texts in ((("schema_version",), ("2", "null")), (("backend",), ('"torch"', "7", '"\\u001b[31m"')),
                          (("family",), ('"tree"', "7", '"mlp"')),
                          (("classes",), ("0", "-1", "true", '"300"', "1e999", "1" + "0" * 400, "299")),
-                         (("example_shape",), ("[]", "[0]", "[-1]", "[true]", "16", '["16"]', "[1000000000000]", "[16, 1]", "[17]")),
+                         (("example_shape",),
+                          ("[]", "[0]", "[-1]", "[true]", "16", '["16"]', "[1000000000000]", "[16, 1]", "[17]")),
                          (("tokenizer",), ("null", "7", "{}")), (("tokenizer", "kind"), ('"words"', "7")),
                          (("tokenizer", "vocabulary"), ("0", "-1", "true", "1000000000000")),
                          (("tokenizer", "sha256"), ('"x"', "7")), (("formats",), ("7", "[]", "[7]", "null")),
@@ -93,7 +96,8 @@ def exports():
     yield case("a format that is none", None, words=(*PROMPT, "--format", "onnx"))
     yield case("a format of control characters", None, words=(*PROMPT, "--format", CONTROL))
     yield case("a format that was not exported", None, words=(*PROMPT, "--format", "keras"))
-    for name, path in (("not there", "none"), ("a user's", "mine"), ("a file", "mine/letter.txt"), ("a device", "/dev/null"),
+    for name, path in (("not there", "none"), ("a user's", "mine"), ("a file", "mine/letter.txt"),
+                       ("a device", "/dev/null"),
                        ("of control characters", CONTROL), ("nothing", "")):
         yield case(f"a directory that is {name}", None, words=("predict", path, "--input", "prompt.txt"))
     yield case("--top of nothing", None, words=(*PROMPT, "--top", "0"))
@@ -122,7 +126,8 @@ def inputs():
         make = content if callable(content) else given(file, content)
         return Case("inputs", name, ("predict", needs, "--input", file), make, (needs,))
 
-    for name, content in (("nothing", b""), ("a high byte", b"the \xff loss"), ("as UTF-16", "the loss".encode("utf-16")),
+    for name, content in (("nothing", b""), ("a high byte", b"the \xff loss"),
+                          ("as UTF-16", "the loss".encode("utf-16")),
                           ("half a character", "naïve".encode()[:3])):
         yield case(f"a text of {name}", "p.txt", content)
     for kind, make in (("a FIFO", lambda here, _: os.mkfifo(here / "p.txt")),
@@ -132,7 +137,8 @@ def inputs():
                        ("not there", lambda here, _: None)):
         yield case(f"a text that is {kind}", "p.txt", make)
     for suffix in (".jsonl", ".npy", ".npz", ".safetensors"):
-        yield case(f"a FIFO named *{suffix}", f"p{suffix}", lambda here, _, suffix=suffix: os.mkfifo(here / f"p{suffix}"))
+        yield case(f"a FIFO named *{suffix}", f"p{suffix}", lambda here, _,
+                   suffix=suffix: os.mkfifo(here / f"p{suffix}"))
         yield case(f"a device named *{suffix}", f"p{suffix}", lambda here, _, suffix=suffix: (
             here / f"p{suffix}").symlink_to("/dev/zero"))
         yield case(f"nothing in *{suffix}", f"p{suffix}", b"")
@@ -155,9 +161,11 @@ def inputs():
         yield case(f"an array of {name}", "x.npy", npy(x))
     for name, content in (("a pickle", None), ("of 2^60 rows", header("<i4", (1 << 60, 16))),
                           ("of 10 million rows that are not there", header("<i4", (10_000_000, 16))),
-                          ("of a negative shape", header("<i4", (-1, 16))), ("of an unknown type", header("<q9", (1, 16))),
+                          ("of a negative shape", header("<i4", (-1, 16))),
+                          ("of an unknown type", header("<q9", (1, 16))),
                           ("cut short", npy(ids)[:-9]), ("of a header of nothing", b"\x93NUMPY\x01\x00\x00\x00"),
-                          ("of a header that is code", b"\x93NUMPY\x01\x00\x40\x00" + b"__import__('os').system('touch CANARY')".ljust(64)),
+                          ("of a header that is code",
+                           b"\x93NUMPY\x01\x00\x40\x00" + b"__import__('os').system('touch CANARY')".ljust(64)),
                           ("of version 9", b"\x93NUMPY\x09\x00" + npy(ids)[8:]),
                           ("of records", header([("a", "<i4"), ("b", "|O")], (1,), bytes(12)))):
         for suffix in ("npy", "npz"):
@@ -166,8 +174,10 @@ def inputs():
                 (here / f"x.{suffix}").write_bytes(zipped({"inputs.npy": content}) if suffix == "npz" else content)
             yield case(f"an array {name}, in .{suffix}", f"x.{suffix}", make)
     for name, content in (("no array of that name", zipped({"a.npy": npy(ids), "b.npy": npy(ids)})),
-                          ("no arrays", zipped({})), ("a name that leads out", zipped({"../../inputs.npy": npy(ids[:0])})),
-                          ("a text", zipped({"inputs.npy": b"text"})), ("cut short", zipped({"inputs.npy": npy(ids)})[:-30]),
+                          ("no arrays", zipped({})),
+                          ("a name that leads out", zipped({"../../inputs.npy": npy(ids[:0])})),
+                          ("a text", zipped({"inputs.npy": b"text"})),
+                          ("cut short", zipped({"inputs.npy": npy(ids)})[:-30]),
                           ("names of control characters", zipped({f"{CONTROL}.npy": npy(ids), "b.npy": npy(ids)})),
                           ("a gigabyte of zeros", None)):
         content = content or zipped({"inputs.npy": header("<i4", (16 << 20, 16), bytes(1 << 28))}, compresslevel=1)
@@ -201,7 +211,8 @@ def classes(out):
 def images():
     def case(name, content, file="p.png", codes=(2,), check=None, room="none"):
         make = content if callable(content) else given(file, content)
-        return Case("images", name, ("predict", PICTURES, "--input", file, "--format", "safetensors"), make, (PICTURES,),
+        return Case("images", name, ("predict", PICTURES, "--input", file, "--format", "safetensors"), make,
+                    (PICTURES,),
                     codes, check=check, room=room)
 
     wide = [b"".join(struct.pack(">H", int(p) * 257) for p in row) for row in PIXELS]
@@ -214,10 +225,13 @@ def images():
         return make
 
     yield case("16 bits", beside(png(8, 8, 16, 0, wide)), codes=(0, 2), check=same_answer, room="jax")
-    yield case("16 bits and alpha", beside(png(8, 8, 16, 4, [b"".join(row[i:i + 2] + b"\xff\xff" for i in range(0, 16, 2))
-                                                             for row in wide])), codes=(0, 2), check=same_answer, room="jax")
+    yield case("16 bits and alpha",
+               beside(png(8, 8, 16, 4, [b"".join(row[i:i + 2] + b"\xff\xff" for i in range(0, 16, 2))
+                                                             for row in wide])), codes=(0, 2), check=same_answer,
+                                                             room="jax")
     yield case("16 bits of colour", beside(png(8, 8, 16, 2, [b"".join(row[i:i + 2] * 3 for i in range(0, 16, 2))
-                                                             for row in wide])), codes=(0, 2), check=same_answer, room="jax")
+                                                             for row in wide])), codes=(0, 2), check=same_answer,
+                                                             room="jax")
     for name, content in (("another size", png(9, 9, 8, 0, [bytes(9)] * 9)), ("no pixels", png(0, 0, 8, 0, [])),
                           ("60,000 x 60,000 pixels", png(60_000, 60_000, 8, 0, [bytes(100)])),
                           ("2^31 pixels wide", png(2**31 - 1, 1, 8, 0, [bytes(9)])), ("cut short", picture()[:-30]),
@@ -228,7 +242,8 @@ def images():
                           ("SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("text", b"a picture"),
                           ("4 bits of colour", png(8, 8, 4, 2, [bytes(12)] * 8)), ("a colour type that is none", png(
                               8, 8, 8, 5, [bytes(8)] * 8)), ("too few rows", png(8, 8, 8, 0, [bytes(8)] * 3)),
-                          ("a text that unpacks to 200 MB", picture(extra=png_chunk(b"zTXt", b"k\x00\x00" + packed(200 << 20)))),
+                          ("a text that unpacks to 200 MB",
+                           picture(extra=png_chunk(b"zTXt", b"k\x00\x00" + packed(200 << 20)))),
                           ("a colour profile that unpacks to 200 MB", picture(extra=png_chunk(
                               b"iCCP", b"k\x00\x00" + packed(200 << 20))))):
         mixed = "unpacks" in name  # what is no pixel may be left out
@@ -240,14 +255,16 @@ def images():
     plain = (PIXELS / np.float32(255)).astype(np.float32)[None, ..., None]
     arrays = {"floats of 0 to 255": plain * 255, "negative numbers": plain - 0.5, "a value just above 1": plain * 1.5,
               "NaN": plain * np.nan, "infinity": np.where(plain > 0.5, np.inf, plain).astype(np.float32),
-              "truth values": plain > 0.5, "complex numbers": plain.astype("c8"), "whole numbers": (plain * 255).astype(np.int64),
+              "truth values": plain > 0.5, "complex numbers": plain.astype("c8"),
+              "whole numbers": (plain * 255).astype(np.int64),
               "no rows": plain[:0], "another size": np.zeros((1, 9, 9, 1), np.float32), "five axes": plain[None],
               "three channels": np.repeat(plain, 3, -1), "channels first": np.zeros((1, 1, 8, 8), np.float32),
               "16-bit whole numbers": (plain * 65535).astype(np.uint16), "text": np.array(["x"])}
     for name, x in arrays.items():
         yield case(f"an array of {name}", npy(x), "x.npy")
     for dtype in ("F8_E4M3", "F8_E5M2"):
-        yield case(f"a safetensors file of {dtype}", safetensors({"inputs": (dtype, (1, 8, 8, 1), None)}), "x.safetensors")
+        yield case(f"a safetensors file of {dtype}", safetensors({"inputs": (dtype, (1, 8, 8, 1), None)}),
+                   "x.safetensors")
 
 
 def packed(size):
@@ -327,7 +344,8 @@ def models():
             yield case(f"{what}: a FIFO", target, alone(to_fifo), (2,), room, (root,))
     for name, files in (("no zip", None), ("an empty zip", {}), ("a config of null", {"config.json": b"null"}),
                         ("a config nested deep", {"config.json": b"[" * 100_000}),
-                        ("a config that names a module", {"metadata.json": b'{"keras_version": "3.15.1"}', "config.json": json.dumps(
+                        ("a config that names a module",
+                         {"metadata.json": b'{"keras_version": "3.15.1"}', "config.json": json.dumps(
                             {"module": "os", "class_name": "system", "config": {"command": "touch CANARY"}}).encode(),
                             "model.weights.h5": b""}),
                         ("names that lead out", {"../../mine/letter.txt": b"x", "config.json": b"{}"})):
@@ -356,7 +374,8 @@ def odd():
 
     def image(name, file, content):
         make = content if callable(content) else given(file, content)
-        return Case("images", name, ("predict", PICTURES, "--input", file, "--format", "safetensors"), make, (PICTURES,),
+        return Case("images", name, ("predict", PICTURES, "--input", file, "--format", "safetensors"), make,
+                    (PICTURES,),
                     (0,), check=lambda _, out: None if json.loads(out)["row"] == 0 else "no answer", room="jax",
                     benign=True)
 
@@ -397,7 +416,8 @@ def odd():
                ("export-jax",), (0,), room="jax", benign=True)
     for name in ("savedmodel", "model.keras", "float.tflite"):
         yield Case("models", f"{name} alone", ("predict", f"export-keras/{name}", "--input", "x.npy"),
-                   lambda here, _: ((here / "export-keras/export.json").unlink(), (here / "x.npy").write_bytes(npy(plain))),
+                   lambda here,
+                   _: ((here / "export-keras/export.json").unlink(), (here / "x.npy").write_bytes(npy(plain))),
                    ("export-keras",), (0,), room="keras", benign=True)
 
 

@@ -13,7 +13,8 @@ FILLS = {  # verbs that fill a directory, by what they are given; the first that
     "compare": ("compare", "mlp.toml", "--out"), "compare --overwrite": ("compare", "mlp.toml", "--overwrite", "--out"),
     "compare-runs": ("compare-runs", "jax", "keras", "--out"),
     "compare-runs --overwrite": ("compare-runs", "jax", "keras", "--overwrite", "--out"),
-    "compress": ("compress", "jax", 'compress.stages=[{kind="post_training"}]', "--recipe", "mlp.toml", "--backend", "jax", "--out"),
+    "compress": ("compress", "jax", 'compress.stages=[{kind="post_training"}]', "--recipe", "mlp.toml", "--backend",
+                 "jax", "--out"),
     "compress --overwrite": ("compress", "jax", 'compress.stages=[{kind="post_training"}]', "--recipe", "mlp.toml",
                              "--backend", "jax", "--overwrite", "--out"),
     "train": ("train", "mlp.toml", "--backend", "jax", "--run"),
@@ -25,7 +26,8 @@ def directories():
     """A user's folder, another verb's, or a link to one, in the place of a verb's own."""
     for verb, words in FILLS.items():
         room = "jax" if verb in ("convert", "train", "train --overwrite") else "none"
-        for name, path in (("a user's folder", "mine"), ("a run", "keras"), ("a comparison", "compared"), ("a state", "state"),
+        for name, path in (("a user's folder", "mine"), ("a run", "keras"), ("a comparison", "compared"),
+                           ("a state", "state"),
                            ("a file", "mine/letter.txt"), ("a linked folder of a user's", "link")):
             same = (name, verb.split()[0]) in (("a comparison", "compare"),) or (
                 name == "a run" and verb == "train --overwrite")  # which is one's own
@@ -47,7 +49,8 @@ def directories():
 
     for verb, words in (("train", ("train", "mlp.toml", "--backend", "jax", "--run", "jax", "--trace", "sketch",
                                    "--twin-steps", "4")), ("convert", ("convert", "jax", "--to", "out")),
-                        ("train --overwrite", ("train", "mlp.toml", "--backend", "jax", "--run", "jax", "--overwrite"))):
+                        ("train --overwrite",
+                         ("train", "mlp.toml", "--backend", "jax", "--run", "jax", "--overwrite"))):
         yield Case("directories", f"{verb}, where checkpoints are a link to a user's folder", words, linked, NEEDS,
                    (0, 1, 2) if "over" in verb else (1, 2), room="jax", writes=("jax", "out"))
 
@@ -71,7 +74,8 @@ def directories_odd():
             yield Case("directories", f"{verb} into an empty folder", (*FILLS[verb], "out"),
                        lambda here, _: (here / "out").mkdir(), NEEDS, (0,), room="jax", benign=True)
     yield Case("directories", "plan into a folder of a user's", (*PLAN, "--out", "mine"), None, (), (0,), benign=True,
-               writes=("mine",), check=lambda here, _: None if (here / "mine/letter.txt").exists() else "the letter is gone")
+               writes=("mine",), check=lambda here,
+               _: None if (here / "mine/letter.txt").exists() else "the letter is gone")
 
 
 # ---- the working directory
@@ -92,11 +96,14 @@ def working():
             ("plan", PLAN, (0,), ()),
             ("compare-runs", ("compare-runs", "jax", "keras", "--out", "out"), (0,), ("out",)),
             ("doctor", ("doctor",), (0, 4), ()),
-            ("train --from a run", ("train", "mlp.toml", "train.steps=4", "--backend", "jax", "--run", "out", "--from", "jax"), (0,),
+            ("train --from a run",
+             ("train", "mlp.toml", "train.steps=4", "--backend", "jax", "--run", "out", "--from", "jax"), (0,),
              ("out", "jax")),
-            ("train --supervise", ("train", "mlp.toml", "train.steps=1", "--backend", "jax", "--run", "out", "--supervise"),
+            ("train --supervise",
+             ("train", "mlp.toml", "train.steps=1", "--backend", "jax", "--run", "out", "--supervise"),
              (0,), ("out",)),
-            ("launch --go", ("launch", "mlp.toml", "train.steps=1", "--backend", "jax", "--run", "out", "--target", "local", "--hosts",
+            ("launch --go",
+             ("launch", "mlp.toml", "train.steps=1", "--backend", "jax", "--run", "out", "--target", "local", "--hosts",
                              "1", "--go"), (0,), ("out",)),
             ("export", ("export", "jax", "--to", "out", "--formats", "safetensors"), (0,), ("out",))):
         yield Case("working directory", name, words, trapped, ("jax", "keras", "mlp.toml"), codes, room="process",

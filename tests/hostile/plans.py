@@ -95,7 +95,8 @@ def plans():
         yield Case("plan files", f"a price {value[:8]}", words, file("p.toml", PRICES.replace("1.5", value)))
     for old, new, name in (("2026-01-31", '"yesterday"', "a date of text"), ("2026-01-31", "7", "a date of a number"),
                            ('"EUR"', "7", "a currency of a number"), ('"chip"', '"pod"', "per pod"),
-                           ('"chip"', "[1]", "per list"), ('"chip"', "{}", "per table"), ("v5e", "v9", "an unknown chip"),
+                           ('"chip"', "[1]", "per list"), ('"chip"', "{}", "per table"),
+                           ("v5e", "v9", "an unknown chip"),
                            ('{price = 1.5, per = "chip"}', "7", "a chip that is a number"),
                            ("[chips]\nv5e", "chips", "chips that are a price"),
                            ("[chips]\nv5e = {price = 1.5, per = \"chip\"}", "chips = [1]", "chips that are a list"),
@@ -140,7 +141,8 @@ def plans():
 
 
 def finite_plan(_, out):
-    return "nan or infinity is printed" if any(w in out.lower().split() for w in ("nan", "inf", "nant", "inft")) else None
+    return "nan or infinity is printed" if any(w in out.lower().split() for w in ("nan", "inf", "nant",
+                                                                                  "inft")) else None
 
 
 def plans_odd():
@@ -217,7 +219,8 @@ def verdicts():
             (here / "compared" / "verdict.json").unlink()
             special("compared/verdict.json", kind)(here, chance)
         yield Case("verdicts", kind, words, make, ("compared",))
-    for name, content in (("emptied", b""), ("of control characters", b"\x1b[31m"), ("another recipe", b'name = "x"\n')):
+    for name, content in (("emptied", b""), ("of control characters", b"\x1b[31m"),
+                          ("another recipe", b'name = "x"\n')):
         def make(here, _, content=content):
             (here / "compared" / "recipe.toml").write_bytes(content)
             (here / "compared" / "verdict.json").write_bytes(plain.replace(b"true", b"false"))

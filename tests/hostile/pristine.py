@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WORDS = "the of and to in that is was for on with as by at from train loss step bytes weights batch seed".split()
+WORDS = ("the", "of", "and", "to", "in", "that", "is", "was", "for", "on", "with", "as", "by", "at", "from", "train",
+         "loss", "step", "bytes", "weights", "batch", "seed")
 MLP = """name = "tiny"
 [data]
 source = "digits"
@@ -58,6 +59,7 @@ MADE = {
     "keras": [
         ("keras", "train mlp.toml --backend keras --run keras --trace sketch --twin-steps 4"),
         ("export-keras", "export keras --to export-keras --formats savedmodel,keras,litert-float,safetensors"),
+        ("evil", "models whose files hold more than a model"),
         ("compared", "compare mlp.toml train.steps=2 --out compared")]}
 
 
@@ -106,8 +108,9 @@ def make(made, side):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TWINSCALE_CACHE": str(made / "cache"),
                    "TF_CPP_MIN_LOG_LEVEL": "3"}
     for name, words in MADE[side]:
-        done = subprocess.run([sys.executable, "-P", "-m", "common.cli", *words.split()], cwd=made, env=environment,
-                              capture_output=True, text=True)
+        program = ["tests.hostile.evil", str(made)] if name == "evil" else ["common.cli", *words.split()]
+        done = subprocess.run([sys.executable, "-P", "-m", *program], cwd=made, env=environment, capture_output=True,
+                              text=True)
         if done.returncode not in (0, 3):
             sys.exit(f"{words}: exit code {done.returncode}\n{done.stdout[-500:]}{done.stderr[-3000:]}")
         print(f"  in order: {name}", flush=True)

@@ -241,8 +241,8 @@ def arguments_odd():
             return None if value in words or value in inner else f"{value!r} is no word of what is printed"
         return check
 
-    for value in ("runs/with space", "runs/步骤", "runs/$(touch CANARY)", "runs/`touch CANARY`", "runs/a;b", "runs/it's",
-                  'runs/"x"', "runs/[a]*?", "runs/a\\b", "runs/#x", "runs/&"):
+    for value in ("runs/with space", "runs/步骤", "runs/$(touch CANARY)", "runs/`touch CANARY`", "runs/a;b",
+                  "runs/it's", 'runs/"x"', "runs/[a]*?", "runs/a\\b", "runs/#x", "runs/&"):
         yield Case("launch arguments", f"--run {value}", (*LAUNCH, "--target", "local", f"--run={value}"),
                    needs=("mlp.toml",), benign=True, codes=(0,), check=quoted(value))
     for value in ("my dir", "$HOME/x", "it's"):

@@ -6,6 +6,7 @@ lies in the working directory), or starts children that matter, it is a process 
 """
 
 import hashlib
+import io
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import time
 import traceback
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +79,7 @@ def play(cases, pristine, out, at_once, say=lambda row: None):
     while waiting or running:
         while waiting and len(running) < at_once:
             number, case = waiting.pop(0)
-            running.append((number, begin(case, pristine, out / f"{case.room}-{number:03}")))
+            running.append((number, begin(case, pristine, out / f"{case.room}-{number:04}")))
         time.sleep(0.01)
         for number, one in list(running):
             usage = watched(one)
@@ -140,8 +142,9 @@ def be(case, place, here, pristine):
         words = [word.replace("HERE", str(here)) for word in case.words]
         if case.room == "process":
             os.execv(sys.executable, [sys.executable, "-P", "-m", "common.cli", *words])
-        sys.stdout = open(1, "w", encoding="utf-8", errors="strict", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8")
+        sys.stderr = io.TextIOWrapper(  # as Python opens it
+            os.fdopen(2, "wb", closefd=False), encoding="utf-8", errors="backslashreplace", line_buffering=True)
         sys.argv = ["twinscale", *words]
         code = ended(lambda: command(words))
         ended(finish)
@@ -149,10 +152,8 @@ def be(case, place, here, pristine):
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with suppress(OSError, ValueError):
                 stream.flush()
-            except (OSError, ValueError):
-                pass
         os._exit(code)
 
 
@@ -194,10 +195,8 @@ def watched(one):
     clock = time.monotonic() - one.began
     process, status, usage = os.wait4(one.process, os.WNOHANG)
     if process:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(one.process, signal.SIGKILL)  # what it left behind
-        except ProcessLookupError:
-            pass
         return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, clock - one.waited
     if not one.hung and (clock - one.waited > LONGEST * patience(one.case) or clock > FARTHEST):
         one.hung = True

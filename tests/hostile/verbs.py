@@ -21,7 +21,13 @@ def read_data(recipe, *overrides):
     return 0
 
 
-VERBS = {"read-data": read_data}
+def run_code(code):
+    """Runs Python: what the harness is tested with."""
+    exec(code, {"sys": sys})
+    return 0
+
+
+VERBS = {"read-data": read_data, "hostile-self": run_code}
 
 
 def main(words):
