@@ -131,8 +131,7 @@ def be(case, place, here, pristine):
             signal.signal(name, signal.SIG_DFL if name == signal.SIGTERM else signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 31, 1 << 31))
-        if case.room == "none":  # a bomb ends the case and not the machine
-            resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+        resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))  # a bomb ends the case and not the machine
         os.environ.update({
             "HOME": str(place / "home"), "TWINSCALE_CACHE": str(pristine / "cache"), "PYTHONPATH": str(ROOT),
             "MPLCONFIGDIR": str(pristine / "cache"), "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow",
