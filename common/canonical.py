@@ -9,13 +9,17 @@ Either backend writes it (`twinscale convert`) and goes on from it (`train --fro
 """
 
 import json
+import os
 import subprocess
-import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
+from common import process
 from common.checkpoints import Checkpoints, sha256
 from common.compress import stripped
 from common.data.kept import keep_kept, kept_in, open_kept
-from common.errors import BadInput
+from common.errors import BadInput, error_of
 from common.files import place, write_bytes, write_json, write_text
 from common.recipe import Devices
 from common.recipe_file import dumps, load
@@ -82,27 +86,33 @@ def kept_of(path):
     return kept_in(path, read_run(path)["data"])
 
 
+@contextmanager
 def state_of(path):
-    """The directory of such a state: `path` itself, or what a process makes of the run there.
+    """The directory of such a state while open: `path` itself, or what a process makes of the run there, in a place of
+    its own, as the run may be another's to write.
 
     Raises BadInput where neither is there.
     """
     path = place(path)
     if (path / "index.json").exists():
-        return path
-    state = path / "export" / "state"
-    made = subprocess.run([sys.executable, "-m", "common.cli", "convert", str(path), "--to", str(state)],
-                          stdout=subprocess.DEVNULL)
-    if made.returncode:
-        raise BadInput(f"{path}: no state could be read there; the message above says why")
-    return state
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="twinscale-") as folder:
+        state = Path(folder) / "state"
+        made = process.run(process.helper("common.cli", "convert", path, "--to", state), encoding="utf-8",
+                           errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
+        if made.returncode:
+            said = [line.removeprefix("twinscale: ") for line in made.stderr.splitlines() if line.strip()]
+            raise error_of(made.returncode, f"{path}: no state could be read there: {(said or ['without a word'])[-1]}")
+        yield state
 
 
 def model_of(path):
     """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds."""
-    state = state_of(path)
-    recipe = load(state / "recipe.toml", [])
-    return recipe, shipped(recipe, load_tensors(state / "state.safetensors"))
+    with state_of(path) as state:
+        recipe = load(state / "recipe.toml", [])
+        return recipe, shipped(recipe, load_tensors(state / "state.safetensors"))
 
 
 def shipped(recipe, tensors):

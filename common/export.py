@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import hugging_face
+from common import hugging_face, process
 from common.canonical import convert, kept_of, read, shipped
 from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
@@ -54,7 +54,6 @@ SCHEMA_VERSION = 1
 MARKER = ".export"
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
-QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}
 EIGHT_BITS = ("quantize", "post_training")
 
@@ -322,8 +321,8 @@ def read_model(path):
 
 def ask(module, *words):
     """What a module prints, as JSON, run as a process; raises TwinscaleError with the last that it said."""
-    done = subprocess.run([sys.executable, "-m", module, *map(str, words)], text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL, env={**os.environ, **QUIET})
+    done = process.run(process.helper(module, *words), encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
         raise TwinscaleError(f"{module} ended with exit code {done.returncode}: {said[-1]}")

@@ -32,6 +32,7 @@ from common.errors import (
     TwinscaleError,
 )
 from common.files import place
+from common.process import CHILD, printed
 from common.recipe import AXES, mesh_shape
 from common.recipe_file import did_you_mean, load
 from common.run import check_run
@@ -126,7 +127,7 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
     words = ["train", recipe, *overrides, *(f"{key}={value}" for key, value in added.items()), "--backend", backend,
              "--run", run]
     if target == "local":
-        return _local([python, "-m", "common.cli", *words], backend, hosts, ports)
+        return _local(printed(python, "common.cli", *words), backend, hosts, ports)
     if target == "tpu":
         return _tpu(words, backend, hosts, options)
     if target == "slurm":
@@ -137,10 +138,11 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
 # ---- targets
 
 def _local(command, backend, hosts, ports):
-    """Processes of this machine over loopback. Without ports, some that stand for the free ones of a real start."""
-    stand_in = ports is None
+    """Processes of this machine over loopback; `command` is (its words, its environment). Without ports, some that
+    stand for the free ones of a real start."""
+    stand_in, (command, needed) = ports is None, command
     addresses = [f"127.0.0.1:{port}" for port in ports or range(12345, 12345 + hosts)]
-    environments = [_environment(backend, addresses, index) for index in range(hosts)]
+    environments = [needed | _environment(backend, addresses, index) for index in range(hosts)]
     lines = ["# Free ports take the place of these when it runs."] * (stand_in and hosts > 1)
     for environment in environments:
         lines.append(" ".join([*(f"{key}={shlex.quote(value)}" for key, value in environment.items()),
@@ -415,9 +417,9 @@ def _start(number, command, environment):
         prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
     try:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                                   preexec_fn=end_with_parent)
+        process = subprocess.Popen(command, env={**os.environ, CHILD: "1", **environment},
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   start_new_session=True, preexec_fn=end_with_parent)
     except OSError as error:
         raise MissingEnvironment(f"host {number}: {command[0]} cannot be run: {error.strerror}") from None
     os.set_blocking(process.stdout.fileno(), False)

@@ -7,12 +7,11 @@ after another.
 import json
 import os
 import sys
-import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
 from common import session
-from common.errors import BadInput, TwinscaleError
+from common.errors import NO, BadInput, known, show_traceback, unexpected
 from common.files import plain
 from common.loop import Probe, run_training
 from common.measure import measure_data, measure_device, measure_sketch, measure_start, measure_steps
@@ -53,11 +52,10 @@ def serve(room, changes, own):
         request = json.loads(line)
         try:
             reply = {"value": plain(answer(room, own, request["call"], request["arguments"]))}
-        except TwinscaleError as error:
-            reply = {"error": str(error), "exit_code": error.exit_code}
         except Exception as error:  # the process that asked shows it and ends
-            traceback.print_exc()
-            reply = {"error": f"{type(error).__name__}: {error}", "exit_code": 1}
+            show_traceback(error)
+            said = known(error)
+            reply = {"error": str(said) if said else unexpected(error), "exit_code": said.exit_code if said else NO}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.output import tell
 from benchmarks.preflight.rows import row, title
 from benchmarks.workers import STARTUP, Worker
+from common import process
 from common.data.shapes import batch_shapes
 from common.errors import MissingEnvironment, TwinscaleError
 from common.recipe import AXES
@@ -142,7 +143,8 @@ class Compiler(Worker):
 
     def forward(self):
         for line in self.process.stderr:
-            if line.strip() and not line.startswith(STARTUP) and not re.match(STACK, line):
+            if line.strip() and not line.startswith(STARTUP) and not re.match(STACK, line) and (
+                    not process.ENDING.is_set()):
                 print(f"{self.backend:>5}  {line}", end="", file=sys.stderr, flush=True)
 
 

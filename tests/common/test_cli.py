@@ -85,7 +85,7 @@ def test_train_hands_a_validated_recipe_to_the_room_of_its_backend(work, room, c
     (_, recipe, options, keras), = calls
     assert (recipe.train.steps, recipe.train.precision, keras) == (7, "float64", "tensorflow")
     assert str(options["run_dir"]) == "runs/k" and options["overwrite"] is True
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
     out, err = lines(capsys)
     assert out == "" and err == [
         "twinscale: next: twinscale compare r.toml train.steps=7 --precision float64 --out build/x"]

@@ -411,7 +411,7 @@ def test_go_starts_the_hosts_of_this_machine(monkeypatch):
     assert launch(RECIPE, ["devices.data=2"], backend="jax", run="runs/none-yet", target="local", hosts=2, go=True,
                   options={"grace": 7}) == 75
     ((commands, environments, grace, _),) = calls
-    assert commands[0][:4] == [sys.executable, "-m", "common.cli", "train"] and grace == 7 and len(commands) == 2
+    assert commands[0][:5] == [sys.executable, "-P", "-m", "common.cli", "train"] and grace == 7 and len(commands) == 2
     assert "12345" not in str(environments)
 
 
