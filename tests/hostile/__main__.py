@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.hostile.pristine import pristine
-from tests.hostile.stage import TERMS, imported, play
+from tests.hostile.stage import TERMS, imported, play, remove
 
 COLUMNS = ("ok", "traceback", "hang", "executed", "silent", "touched", "otherwise")
 
@@ -36,6 +36,7 @@ def main():
             print(f"{case.room:8}{'odd     ' if case.benign else 'hostile '}{case.kind}: {case.name}")
         return 0
     rows = []
+    remove(out / "cases")
     for room in dict.fromkeys(case.room for case in found):
         rows += in_room(room, [case for case in found if case.room == room], ready, out, chosen.jobs)
     total = summed(rows, time.monotonic() - began)

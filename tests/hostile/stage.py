@@ -224,7 +224,8 @@ def judged(one, code, cpu, seconds):
     out, err = ((one.place / name).read_bytes().decode(errors="surrogateescape") for name in ("stdout", "stderr"))
     touched = differences(one.before, snapshot(here, case.writes))
     found = {
-        "traceback": last_words(err) if "Traceback (most recent call last)" in out + err else "",
+        # What nobody expected is no refusal either, though the command line puts it into a line.
+        "traceback": last_words(err) if re.search("Traceback .most recent call last|internal error", out + err) else "",
         "hang": f"{seconds:.0f} s" if one.hung else "",
         "executed": "code of the input ran" if (here / MARK).exists() else "",
         "silent": "", "touched": ", ".join(touched[:3]), "otherwise": ""}
