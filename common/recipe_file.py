@@ -300,12 +300,13 @@ def _label(path):
 
 
 def _toml(value):
-    """A scalar, list or inline table as TOML. JSON writes scalars the same, but leaves DEL bare."""
+    """A scalar, list or inline table as TOML. JSON writes scalars the same, but leaves bare DEL and what turns the
+    direction of writing round."""
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items() if item is not None) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False))
 
 
 def _tables():
