@@ -29,7 +29,7 @@ def directories():
         for name, path in (("a user's folder", "mine"), ("a run", "keras"), ("a comparison", "compared"),
                            ("a state", "state"),
                            ("a file", "mine/letter.txt"), ("a linked folder of a user's", "link")):
-            same = (name, verb.split()[0]) in (("a comparison", "compare"),) or (
+            same = (name, verb.split()[0]) in (("a comparison", "compare"), ("a state", "convert")) or (
                 name == "a run" and verb == "train --overwrite")  # which is one's own
             if not same:
                 yield Case("directories", f"{verb} into {name}", (*words, path), lambda here, _: (

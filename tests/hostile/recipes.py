@@ -37,7 +37,7 @@ OVERRIDES = ("=3", "train.steps", "train.steps=", "train..steps=3", ".=3", "a.b.
              "train.step=3", "train.steps=3\nname=4", "train.steps=1e999", f"seed={'9' * 5000}",
              f"data.source={'[' * 3000}", f"data.source=text:{CONTROL}", f"{CONTROL}=3", "tráin.steps=3",
              "data.source=" + "x" * 200_000)
-LAUNCH = ("launch", "mlp.toml", "--backend", "jax", "--run", "runs/a", "--hosts", "2")
+LAUNCH = ("launch", "mlp.toml", "devices.data=2", "--backend", "jax", "--run", "runs/a", "--hosts", "2")
 SLURM = (*LAUNCH, "--target", "slurm")
 TPU = ("launch", "mlp.toml", "devices.data=0", "--backend", "jax", "--run", "gs://b/r", "--hosts", "4", "--target",
        "tpu", "--name", "t", "--zone", "us-central2-b", "--project", "my-project", "--workdir", "w")
@@ -241,6 +241,9 @@ def arguments_odd():
             return None if value in words or value in inner else f"{value!r} is no word of what is printed"
         return check
 
+    for name, words in (("slurm", SLURM), ("tpu", TPU), ("gke", (*GKE, *POD)), ("local", (*LAUNCH, "--target", "local"))):
+        yield Case("launch arguments", f"as they should be, for {name}", words, needs=("mlp.toml",), benign=True,
+                   codes=(0,))
     for value in ("runs/with space", "runs/步骤", "runs/$(touch CANARY)", "runs/`touch CANARY`", "runs/a;b",
                   "runs/it's", 'runs/"x"', "runs/[a]*?", "runs/a\\b", "runs/#x", "runs/&"):
         yield Case("launch arguments", f"--run {value}", (*LAUNCH, "--target", "local", f"--run={value}"),
