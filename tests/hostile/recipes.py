@@ -241,7 +241,8 @@ def arguments_odd():
             return None if value in words or value in inner else f"{value!r} is no word of what is printed"
         return check
 
-    for name, words in (("slurm", SLURM), ("tpu", TPU), ("gke", (*GKE, *POD)), ("local", (*LAUNCH, "--target", "local"))):
+    for name, words in (("slurm", SLURM), ("tpu", TPU), ("gke", (*GKE, *POD)),
+                        ("local", (*LAUNCH, "--target", "local"))):
         yield Case("launch arguments", f"as they should be, for {name}", words, needs=("mlp.toml",), benign=True,
                    codes=(0,))
     for value in ("runs/with space", "runs/步骤", "runs/$(touch CANARY)", "runs/`touch CANARY`", "runs/a;b",
