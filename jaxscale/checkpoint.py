@@ -1,10 +1,15 @@
 """A run's checkpoints in Orbax's format, through its CheckpointManager; `common/checkpoints.py` knows which are
 whole."""
 
+import logging
+import sys
+
 import jax
 import orbax.checkpoint as orbax
 
 from common.files import files_below, remove
+
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it then raises, and raw contents of files
 
 
 class Store:
@@ -33,7 +38,10 @@ class Store:
     def read(self, step, state):
         """The state saved under a step, lying as `state` does, wherever it lay."""
         like = jax.tree.map(orbax.utils.to_shape_dtype_struct, state)
-        return self.manager.restore(step, args=orbax.args.StandardRestore(like))
+        hook, sys.unraisablehook = sys.unraisablehook, _first_alone  # which stays where the read fails
+        restored = self.manager.restore(step, args=orbax.args.StandardRestore(like))
+        sys.unraisablehook = hook
+        return restored
 
     def files(self, step):
         """The files that hold a step."""
@@ -48,3 +56,9 @@ class Store:
     def close(self):
         """Ends what writes in the background."""
         self.manager.close()
+
+
+def _first_alone(said):
+    """Of a read that fails the first error is raised; what its threads then say of its end is not heard."""
+    if str(said.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(said)
