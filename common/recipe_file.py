@@ -232,7 +232,8 @@ def _explained(error, values, origins, file):
     if kind == "value_error":  # about several keys: blame where the ones it names came from
         message = str(context["error"])
         named = {origins.get(tuple(key.split("."))) for key in re.findall(r"\b[a-z]+\.[a-z_0-9]+", message)} - {None}
-        return f"{', '.join(sorted(named)) or file}: {message}"
+        told = message if len(message) <= 600 else f"{message[:300]}...{message[-300:]}"  # its end says what is wrong
+        return f"{', '.join(sorted(named)) or file}: {told}"
     if kind == "union_tag_not_found" or (kind == "missing" and place == ("model",)):
         return f"{_origin(place, origins) or file}: {dotted((*place, family))}: missing; expected {_one_of(choice)}"
     if kind == "union_tag_invalid":

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LONGEST = 10.0  # seconds that a case may take of a machine that has nothing else to do
 FARTHEST = 300.0  # seconds of the clock, whatever the machine does besides
-LINE = 1000  # characters of a message
+LINE = 4500  # characters of a message, in which a path of 4,096 may be shown whole
 TERMS = ("ok", "traceback", "hang", "executed", "silent", "touched", "otherwise")
 MARK = "CANARY"  # the file that only code out of an input can have made
 BESIDE = {"mine/letter.txt": b"a user's letter\n", "mine/deep/data.bin": bytes(range(256)), "mine/.hidden": b"x"}
