@@ -140,12 +140,13 @@ def runs():
 
     original = safetensors({"weights/dense_0.kernel": ("F32", (19,), None)})
     for name, content in safetensors_damaged(original):
-        yield case(f"a traced state: {name}", edit("jax/trace/final.safetensors", content))
+        codes = (1, 2) if name in ("a name with control characters", "no tensors") else (2,)  # 1: that they differ
+        yield case(f"a traced state: {name}", edit("jax/trace/final.safetensors", content), codes)
     for dtype in ("F8_E4M3", "F8_E5M2", "BF16", "I64", "BOOL"):
         yield case(f"a traced state of {dtype}", edit("jax/trace/final.safetensors", safetensors(
-            {"weights/dense_0.kernel": (dtype, (19,), None)})))
+            {"weights/dense_0.kernel": (dtype, (19,), None)})), (2,) if dtype.startswith("F8") else (1, 2))
     yield case("a traced state of another shape", edit("jax/trace/final.safetensors", safetensors(
-        {"weights/dense_0.kernel": ("F64", (3,), None)})))
+        {"weights/dense_0.kernel": ("F64", (3,), None)})), (1, 2))
 
     def not_finite(content):
         import numpy as np

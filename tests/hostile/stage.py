@@ -250,7 +250,7 @@ def unlike_a_message(case, code, out, err):
         raw = [c for c in text if c not in "\n\t\r" and unicodedata.category(c) in ("Cc", "Cf", "Cs")]
         if raw:
             return f"a raw {raw[0]!a} goes to the terminal"
-    if code and not message(err):
+    if code and not message(err) and not (code == 1 and out.strip()):  # 1 with an answer: it is no
         return "no line that begins with `twinscale:`"
     if any(len(line) > LINE for line in err.splitlines() if line.startswith("twinscale:")):
         return f"a line of more than {LINE} characters"
