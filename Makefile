@@ -4,7 +4,7 @@ BIN = .venv/bin
 NEWEST = .venv312/bin
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv demo test test-slow drill preflight preflight-newest lint clean
+.PHONY: .venv demo test test-slow drill hostile preflight preflight-newest lint clean
 
 .venv: .venv/.stamp
 
@@ -30,6 +30,9 @@ test-slow: .venv .venv/libtpu/.stamp
 
 drill: .venv
 	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
+
+hostile: .venv
+	$(BIN)/python -m tests.hostile --out build/hostile $(if $(ONLY),--only '$(ONLY)')
 
 preflight: $(GOLDENS:.json=.checked)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens

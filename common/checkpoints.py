@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path, PurePosixPath
 
-from common.errors import CannotSave, MissingEnvironment, NoCheckpoint
+from common.errors import BadInput, CannotSave, MissingEnvironment, NoCheckpoint
 from common.files import is_link, is_odd, local, remove, shown, write_json
 
 SCHEMA_VERSION = 1
@@ -53,9 +53,11 @@ class Checkpoints:
         while (step := self.common(listed - bad)) != NONE:
             problem = self.problem(step)
             if self.room.agree(self.devices, [problem is None]).all():
-                self.unlist_after(step)
-                self.run.update(saved=step)  # a kill may have come between the commit and this
-                return self.store.read(step, state)
+                loaded, problem = self.loaded(step, state)
+                if problem is None:
+                    self.unlist_after(step)
+                    self.run.update(saved=step)  # a kill may have come between the commit and this
+                    return loaded
             bad.add(step)
             if problem:  # said by the host that found it
                 print(f"twinscale: checkpoint of step {step} is not whole ({problem}): trying the one before",
@@ -64,6 +66,19 @@ class Checkpoints:
             raise NoCheckpoint(f"run {self.run.path}: checkpoints were saved, the last after step "
                                f"{self.run.info.get('saved')}, and none is whole; pass --overwrite to start anew")
         return state
+
+    def loaded(self, step, state):
+        """(the state of a step, None), or (None, what is wrong with its files, though they are as they were saved).
+        Several hosts read together, and end together."""
+        try:
+            return self.store.read(step, state), None
+        except (BadInput, MemoryError):
+            raise
+        except Exception as error:  # whatever the format's library says of files that are none of its own
+            if self.devices.hosts > 1:
+                raise
+            said = (str(error).strip().splitlines() or [""])[0]
+            return None, shown(f"cannot be loaded ({type(error).__name__}: {said})")
 
     def unlist_after(self, step):
         """Removes later checkpoints, which are not whole everywhere: they are going to be made again."""

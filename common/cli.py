@@ -654,6 +654,7 @@ def main(arguments=None):
         process.open_standard()
         process.keep_out_here()
     try:
+        _check_words(sys.argv[1:] if arguments is None else arguments)
         with process.interruptible():
             code = app(arguments, prog_name="twinscale", standalone_mode=False)
             sys.stdout.flush()
@@ -706,6 +707,16 @@ def _only(what, **options):
     for name, value in options.items():
         if value is not None:
             raise BadInput(f"--{name}: not for {what}")
+
+
+def _check_words(words):
+    """Raises BadInput for an empty word, which a variable that is not set leaves: `--from "$RUN"` would start anew."""
+    for number, word in enumerate(words):
+        option = word[:-1] if word.startswith("--") and word.endswith("=") else None
+        if word == "" or option:
+            before = option or (words[number - 1] if number else "")
+            raise BadInput(f"{before if before.startswith('--') else f'argument {number + 1}'}: empty: name what is "
+                           "meant, or leave it out")
 
 
 def _counts(name, text):

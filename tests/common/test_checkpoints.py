@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.checkpoints import Checkpoints
+from common.checkpoints import Checkpoints, sha256
 from common.errors import CannotSave, NoCheckpoint
 from common.recipe import Recipe
 from common.run import open_run
@@ -103,6 +103,33 @@ def test_a_run_named_from_here_is_saved_too(tmp_path, monkeypatch):
         assert not here.path.is_absolute()
         saved(here, 5)
         assert opened(here).restore(0) == 5 and all(file.is_absolute() for file in [opened(here).path])
+
+
+def spoil(run, step):
+    """A file that the library cannot read, of which the manifest says just that."""
+    root = run.path / "checkpoints"
+    file, manifest = root / f"step_{step}.a", root / "manifests" / f"step_{step}.json"
+    file.write_text("\x1b[31m")
+    told = json.loads(manifest.read_text())
+    told["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    manifest.write_text(json.dumps(told))
+
+
+def test_what_cannot_be_loaded_is_said_and_the_one_before_taken(run, capsys):
+    saved(run, 5, 6)
+    spoil(run, 6)
+    assert opened(run).restore(0) == 5 and listed(run) == [5] and run.info["saved"] == 5
+    said = capsys.readouterr().err
+    assert "step 6 is not whole (cannot be loaded (IndexError" in said and "\x1b" not in said
+
+
+def test_where_none_can_be_loaded_none_is_whole_and_all_stay(run):
+    saved(run, 5, 6)
+    spoil(run, 5)
+    spoil(run, 6)
+    with pytest.raises(NoCheckpoint, match="none is whole"):
+        opened(run).restore(0)
+    assert listed(run) == [5, 6]
 
 
 def test_what_was_never_committed_is_swept_away_and_not_taken(run):

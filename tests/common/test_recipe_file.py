@@ -225,3 +225,20 @@ def test_paths_that_are_no_recipe_are_refused_and_a_near_name_is_offered(recipe,
 def test_a_stage_is_told_what_it_meant(stage, said):
     with pytest.raises(BadInput, match=said.replace("[", "\\[").replace("]", "\\]")):
         load("recipes/mlp-digits.toml", [f"compress.stages=[{stage}]"])
+
+
+def test_a_message_about_a_long_value_keeps_its_end(tmp_path):
+    (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n')
+    with pytest.raises(BadInput) as refused:
+        load(tmp_path / "r.toml", [f"data.source={'x' * 100_000}"])
+    assert len(str(refused.value)) < 1000 and 'model.family="mlp" does not read' in str(refused.value)
+
+
+def test_what_turns_text_round_is_written_escaped(tmp_path):
+    """A recipe goes to the terminal (`recipe show`) and comes back from a run with an equal hash."""
+    (tmp_path / "r.toml").write_text(
+        'name = "x"\n[data]\nsource = "text:\\u202e\\u2066\u6b65"\n[model]\nfamily = "decoder"\n')
+    recipe = load(tmp_path / "r.toml")
+    text = dumps(recipe)
+    (tmp_path / "again.toml").write_text(text)
+    assert "\u202e" not in text and "\u6b65" in text and load(tmp_path / "again.toml").hash == recipe.hash
