@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import shlex
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from benchmarks import ladder
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from benchmarks.output import CHECKS, clear, tell
+from benchmarks.output import CHECKS, clear, nothing_left, tell
 from benchmarks.placing import first_cause
 from benchmarks.report import write_report
 from benchmarks.swap import swap_table, worst_tensor
@@ -59,8 +60,10 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     dataset = open_dataset(recipe)
     mutant = planted(plant)
-    prepare(out, recipe, overwrite)
-    with open_workers() as workers:
+    with ExitStack() as stack:
+        stack.enter_context(nothing_left(out))
+        prepare(out, recipe, overwrite)
+        workers = stack.enter_context(open_workers())
         for backend, name in mutant:
             workers[backend].ask("plant", change=name)
         each(workers, lambda worker: collect(recipe, worker, out))

@@ -12,14 +12,14 @@ import numpy as np
 from common import canonical
 from common.checkpoints import Checkpoints
 from common.data import held_out_batches, training_batches
-from common.errors import BadInput, HostLost, NonFinite, Stopped, TwinscaleError
+from common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
 from common.flops import peak_flops, train_flops
 from common.metrics import finish
 from common.progress import training_progress
 from common.pulse import Pulse
 from common.recipe import micro_batch, positions
-from common.files import remove
-from common.run import Logger, follow_run, open_run
+from common.files import local, remove
+from common.run import Logger, follow_run, open_run, read_run
 from common.session import open_session
 from common.tensors import save_tensors
 from common.trace import contract
@@ -67,7 +67,7 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
     probe = probe or Probe()
     with room.numerics(recipe):
         session = open_session(room, recipe, probe.dither)
-        with open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:
+        with leaving_nothing(run_dir), open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:
             with Pulse(run.path, session.devices, recipe) as pulse:
                 try:
                     if probe.twin_steps:
@@ -80,6 +80,21 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
             if probe.twin_steps:
                 train_twin(room, recipe, run.path / "trace" / "twin", probe)
     return final
+
+
+@contextmanager
+def leaving_nothing(path):
+    """Bad input and what is missing leave no directory of a run that nothing else has ever happened to: one whose only
+    start ended in this very error."""
+    try:
+        yield
+    except (BadInput, MissingEnvironment) as error:
+        with suppress(TwinscaleError):
+            info = read_run(path)
+            if local(path) and info["starts"] == 1 and info.get("saved") is None and info.get("error") == (
+                    f"{type(error).__name__}: {error}".splitlines()[0]):
+                remove(path)
+        raise
 
 
 def open_together(room, recipe, run_dir, devices, overwrite, probe):

@@ -2,8 +2,9 @@
 
 import sys
 import time
+from contextlib import contextmanager, suppress
 
-from common.errors import BadInput
+from common.errors import BadInput, MissingEnvironment
 from common.files import remove
 
 
@@ -25,6 +26,23 @@ def clear(out, marker, finished, overwrite, option="--out"):
     """Empties a directory but for `marker`; raises BadInput where `check_ours` does."""
     for name in check_ours(out, marker, finished, overwrite, option) - {marker}:
         remove(out / name)
+
+
+@contextmanager
+def nothing_left(out):
+    """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before."""
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    fresh = bool(made) or out.is_dir() and not any(out.iterdir())
+    try:
+        yield
+    except (BadInput, MissingEnvironment):
+        if fresh and out.is_dir():
+            for entry in out.iterdir():
+                remove(entry)
+            for path in made:
+                with suppress(OSError):  # not empty: another's
+                    path.rmdir()
+        raise
 
 
 def tell(who, what):
