@@ -1,5 +1,5 @@
 """Files and directories: a path local or in a bucket; contents that are written whole or not at all, and that are read
-only from regular files and only as what they should be; and text of others, shown so that it says nothing to a terminal.
+only from regular files and only as what they should be; and text of others, shown so that no terminal obeys it.
 """
 
 import json
@@ -144,8 +144,8 @@ def read_json(path, kind, fix=""):
 
 
 def read_json_lines(path, kind, fix=""):
-    """The lines of a JSON-lines file, each as `kind`; what follows the last line's end, which a crash cut short, is left
-    out. Raises BadInput as `read_json` does, with the line's number."""
+    """The lines of a JSON-lines file, each as `kind`; what follows the last line's end, which a crash cut short, is
+    left out. Raises BadInput as `read_json` does, with the line's number."""
     return [checked(f"{path}: line {number}", line, kind, fix)
             for number, line in enumerate(read_text(path).split("\n")[:-1], 1)]
 
@@ -160,7 +160,7 @@ def read_toml(path, kind, fix=""):
 
 
 def checked(where, content, kind, fix=""):
-    """JSON text, or a value already read, as the type `kind`; raises BadInput that names `where`, the key and the fix."""
+    """JSON text, or a value already read, as the type `kind`; raises BadInput that names `where`, the key, the fix."""
     from pydantic import TypeAdapter, ValidationError
 
     adapter = TypeAdapter(kind)

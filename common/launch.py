@@ -31,10 +31,10 @@ from common.errors import (
     MissingEnvironment,
     TwinscaleError,
 )
-from common.recipe import AXES, mesh_shape
-from common.recipe_file import did_you_mean, load
 from common.files import place
 from common.process import CHILD, printed
+from common.recipe import AXES, mesh_shape
+from common.recipe_file import did_you_mean, load
 from common.run import check_run
 
 TEMPLATES = Path(__file__).parent / "templates"

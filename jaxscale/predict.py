@@ -8,7 +8,6 @@ from jax import export  # which jax itself does not bring
 
 from common import hugging_face
 
-
 # What a program may call beside StableHLO's own operations: how arrays lie, and functions that XLA itself expands.
 KNOWN = r"Sharding|SPMD(FullToShard|ShardToFull)Shape|(mhlo|chlo|stablehlo)\.[a-z_]+|annotate_device_placement"
 
