@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from benchmarks import ladder
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, tell
+from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, tell
 from benchmarks.placing import first_cause
 from benchmarks.plots import sig
 from benchmarks.report import write_report
@@ -72,11 +73,13 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
                        "has one of []*?\\ or is not UTF-8; choose another directory")
     dataset = open_dataset(recipe)
     mutant = planted(plant)
-    prepare(out, recipe, overwrite)
-    with open_workers() as workers:
-        for backend, name in mutant:
-            workers[backend].ask("plant", change=name)
-        each(workers, lambda worker: collect(recipe, worker, out))
+    with ExitStack() as stack:
+        with nothing_left(out):
+            prepare(out, recipe, overwrite)
+            workers = stack.enter_context(open_workers())
+            for backend, name in mutant:
+                workers[backend].ask("plant", change=name)
+            each(workers, lambda worker: collect(recipe, worker, out))
         verdict = judge(recipe, dataset, out)
         if operations:
             tell("both", "operations against wide references")

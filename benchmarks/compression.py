@@ -5,6 +5,7 @@ Each stage of a comparison starts, in both backends, from what Keras has left of
 differs is this stage's own doing, and masks can be asked for bit by bit.
 """
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from benchmarks.compression_files import add_files
 from benchmarks.compression_report import write_compression
 from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from benchmarks.outcome import equivalence
-from benchmarks.output import again, begun, made, tell
+from benchmarks.output import again, begun, made, nothing_left, tell
 from benchmarks.terminal import show
 from benchmarks.workers import ROOMS, each, open_workers
 from common.canonical import kept_of, model_of
@@ -76,10 +77,13 @@ def compress(recipe, run, out, backend, *, overwrite=False):
     if (trained.model, trained.data) != (recipe.model, recipe.data):
         raise BadInput(f"run {run}: of another model or data than the recipe to compress it by "
                        f"({what_differs(run, recipe)}); take its own recipe with [compress]")
-    prepare_stages(out, recipe, overwrite, teachers, {"verb": "compress", "backend": backend, "model": digest(weights)})
-    save_tensors(left_path(out, backend, "dense"), weights)
     rows = [row(backend, "dense", weights, info["final"])]
-    with open_workers(rooms={backend: ROOMS[backend]}) as workers:
+    with ExitStack() as stack:
+        with nothing_left(out):
+            prepare_stages(out, recipe, overwrite, teachers,
+                           {"verb": "compress", "backend": backend, "model": digest(weights)})
+            save_tensors(left_path(out, backend, "dense"), weights)
+            workers = stack.enter_context(open_workers(rooms={backend: ROOMS[backend]}))
         worker = workers[backend]
         for number, described, label in stages(recipe):
             make_start(worker, described, out, label, left_path(out, backend, before(recipe, number)))
@@ -98,11 +102,13 @@ def compare_compression(recipe, out, *, overwrite=False):
     Raises: BadInput before anything is compiled or written.
     """
     recipe, dataset, teachers = ready(recipe, EXTRAS["keras"] | EXTRAS["jax"])
-    prepare_stages(out, recipe, overwrite, teachers)
     rows, rungs = [], []
-    with open_workers() as workers:
-        tell("both", f"dense: {recipe.train.steps} steps of training")
-        finals = each(workers, lambda worker: train_dense(worker, recipe, out))
+    with ExitStack() as stack:
+        with nothing_left(out):
+            prepare_stages(out, recipe, overwrite, teachers)
+            workers = stack.enter_context(open_workers())
+            tell("both", f"dense: {recipe.train.steps} steps of training")
+            finals = each(workers, lambda worker: train_dense(worker, recipe, out))
         for backend in ROOMS:
             left = stripped(dense_recipe(recipe), load_tensors(run_path(out, backend, "dense") / FINAL))
             save_tensors(left_path(out, backend, "dense"), left)

@@ -291,8 +291,12 @@ def predict(
     name: Annotated[str | None, typer.Option("--format", metavar="F", help="The first that agrees.")] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write all logits there, as safetensors.")] = None,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many to print of each.")] = 5,
+    trust: Annotated[bool, typer.Option("--trust", help="Run it whatever its operations may do.")] = False,
 ):
     """Run an export on text, images or arrays: a JSON line for each, with the likeliest next tokens, or classes.
+
+    A model is a program: a SavedModel, LiteRT or StableHLO file may have operations that read and write files. One with
+    any that is not known as arithmetic is refused before it is loaded, unless --trust is given.
 
     \b
     Examples:
@@ -302,7 +306,7 @@ def predict(
     """
     from common.predict import predict as run
 
-    run(exported, file, name, out, top)
+    run(exported, file, name, out, top, trust)
 
 
 @app.command(short_help="Prune, quantise, cluster or distil a run's model.")

@@ -30,6 +30,7 @@ import sys
 import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,10 @@ from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
-from common.errors import DID_IT, MISSING, NO, BadInput, TwinscaleError
+from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError
 from common.files import files_below, is_odd, local, remove, shown, write_json, write_text
 from common.metrics import finish, statistics
-from common.output import Kind, check_ours, clear, tell
+from common.output import Kind, check_ours, clear, nothing_left, tell
 from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
 from common.run import follow_run, read_run
@@ -166,8 +167,8 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
     """
     recipe, formats = load(path / "recipe.toml", []), check_request(room.backend, out, formats, overwrite)
     dataset = open_kept(recipe, kept_of(path), accept_data)
-    with tempfile.TemporaryDirectory() as work:
-        work = Path(work)
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         state = path
         if not (path / "index.json").exists():
             state = work / "state"
@@ -175,10 +176,14 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
         begun = read(state, recipe)
         model = Model(dense_recipe(recipe), Shape(dataset.classes, tuple(dataset.example_shape)),
                       shipped(recipe, begun["tensors"]))
+        lacks = {name: lacking(name, room.backend) for name in formats}
+        if all(lacks.values()):
+            raise MissingEnvironment(f"{', '.join(sorted(set(lacks.values())))}: not installed, and needed by "
+                                     f"{', '.join(formats)}; `twinscale doctor` says what brings it")
+        stack.enter_context(nothing_left(out))
         clear(out, KIND, {"verb": "export"}, overwrite, "--to")
         write_text(out / "recipe.toml", dumps(recipe))
         about = described(room, recipe, dataset, begun["step"], out)
-        lacks = {name: lacking(name, room.backend) for name in formats}
         eight = None
         if any(not lacks[name] for name in formats if name in ("litert-dynamic", "litert-int8")):
             eight = in_eight_bits(room, recipe, dataset, begun["tensors"], model)
@@ -273,8 +278,13 @@ def write_all(room, exporter, formats, model, eight, out, work):
             answers = ask(module, *(word for job in jobs for word in job))
         except TwinscaleError as error:
             answers = {name: {"error": str(error)} for name, *_ in jobs}
-        found |= {name: TwinscaleError(said["error"]) if "error" in said else said for name, said in answers.items()}
+        found |= {name: failed(said) if "error" in said else said for name, said in answers.items()}
     return found
+
+
+def failed(said):
+    """The error that a writer's process says instead of an answer."""
+    return ImportError(said["error"], name=said["missing"]) if said.get("missing") else TwinscaleError(said["error"])
 
 
 def aside(out, name):
@@ -286,6 +296,8 @@ def row_of(name, lacks, found, out):
     """The row of export.json of a format, which is moved to where it belongs; not yet checked."""
     path = FORMATS[name].path
     reason = f"{lacks} is not installed; `twinscale doctor` says what brings it" if lacks else None
+    if isinstance(found, ImportError):
+        lacks = (found.name or str(found)).split(".")[0]
     if isinstance(found, Exception):
         reason = (str(found).strip().splitlines() or [type(found).__name__])[0]
     if reason:
@@ -346,6 +358,8 @@ def answer(write):
             found[name] = write(name, what.recipe, what.shape, what.tensors, Path(path))
         except Exception as error:
             found[name] = {"error": str(error) or type(error).__name__}
+            if isinstance(error, ImportError):
+                found[name]["missing"] = error.name or str(error)
     print("\n" + json.dumps(found))
 
 

@@ -10,10 +10,10 @@ import json
 import re
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from common.errors import BadInput
+from common.errors import BadInput, MissingEnvironment
 from common.files import HALF, is_link, local, read_bytes, remove, shown, write_json
 
 EVERY = 10.0  # seconds between words on how far something is
@@ -151,6 +151,23 @@ def digest(tensors):
     for name, x in sorted(tensors.items()):
         found.update(f"{name} {x.dtype} {x.shape}\n".encode() + x.tobytes())
     return found.hexdigest()
+
+
+@contextmanager
+def nothing_left(out):
+    """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before."""
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    fresh = bool(made) or out.is_dir() and not any(out.iterdir())
+    try:
+        yield
+    except (BadInput, MissingEnvironment):
+        if fresh and out.is_dir():
+            for entry in out.iterdir():
+                remove(entry)
+            for path in made:
+                with suppress(OSError):  # not empty: another's
+                    path.rmdir()
+        raise
 
 
 def tell(who, what):

@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from common.data.tokenizers import byte_tokenizer, read_bpe
 from common.errors import BadInput, TwinscaleError
 from common.export import FORMATS, SCHEMA_VERSION, Shape, content
 from common.files import shown
+from common.process import quieten
 from common.recipe_file import did_you_mean, load
 from common.tensors import load_tensors, save_tensors
 
@@ -33,12 +34,14 @@ ARRAYS = (".npy", ".npz", ".safetensors")
 
 @dataclass(frozen=True)
 class Opened:
-    """One format of an export: its name and path, and where an export.json tells, what that holds and its directory."""
+    """One format of an export: its name and path, and where an export.json tells, what that holds and its directory;
+    and whether its operations may do as they like."""
 
     name: str
     path: Path
     about: dict | None
     root: Path
+    trusted: bool = False
 
     @property
     def shape(self):
@@ -53,7 +56,7 @@ class Opened:
         return self.about["family"] == "decoder"
 
 
-def predict(path, file, name=None, out=None, top=5):
+def predict(path, file, name=None, out=None, top=5, trust=False):
     """Prints a JSON line for each text, image or row of a file: of text the likeliest next tokens, of images the
     likeliest classes, each with its probability.
 
@@ -63,9 +66,10 @@ def predict(path, file, name=None, out=None, top=5):
       name: of the format; none: the first that agrees with its trainer.
       out: a safetensors file to write all `logits` into.
       top: how many to print of each.
+      trust: run it whatever operations it has; else one that could do more than compute is refused before it is loaded.
     Raises BadInput where the export or the file is not what it should be.
     """
-    opened = open_export(path, name)
+    opened = replace(open_export(path, name), trusted=trust)
     rows, lengths = read_rows(Path(file), opened)
     if out is not None and Path(out).suffix != ".safetensors":
         raise BadInput(f"--out {out}: logits are written as safetensors: give the file that ending")
@@ -172,14 +176,19 @@ def about_of(root):
 
 
 def function_of(opened):
-    """The function from inputs to logits, NumPy arrays both; imports what the format needs and no more."""
+    """The function from inputs to logits, NumPy arrays both; imports what the format needs and no more.
+
+    Raises BadInput where the model cannot be loaded or, unless it is trusted, has operations that are no arithmetic.
+    """
     readers = FORMATS[opened.name].readers
     backend = opened.about["backend"] if opened.about else next(iter(readers))
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quieten()
     module = importlib.import_module(readers[backend])
     known = (dense_recipe(opened.recipe), opened.shape) if opened.about else (None, None)
     try:
+        if not opened.trusted and (strange := module.strange(opened.name, opened.path)):
+            raise BadInput(f"{opened.path}: has operations that are no arithmetic ({shown(', '.join(strange))}) and "
+                           "could read and write files: --trust runs it all the same")
         return module.load(opened.name, opened.path, *known)
     except TwinscaleError:
         raise

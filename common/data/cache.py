@@ -21,8 +21,14 @@ HASHED = {}  # {path: what it was, and its hash, when this process last found th
 
 
 def cache_dir():
-    """The cache's folder: the variable TWINSCALE_CACHE, or ~/.cache/twinscale."""
-    return Path(os.environ.get("TWINSCALE_CACHE") or "~/.cache/twinscale").expanduser()
+    """The cache's folder: TWINSCALE_CACHE, or twinscale in XDG_CACHE_HOME or ~/.cache. Raises MissingEnvironment where
+    nobody has a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    given = os.environ.get("TWINSCALE_CACHE") or os.path.join(base if os.path.isabs(base) else "~/.cache", "twinscale")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise MissingEnvironment(f"{given}: there is no home directory here: set TWINSCALE_CACHE to a folder") from None
 
 
 def key(*parts):
