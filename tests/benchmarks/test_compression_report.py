@@ -92,7 +92,8 @@ def fake_compression():
 
 def one_backend():
     found = fake_compression()
-    return found | {"agrees": None, "rungs": [], "commands": ["twinscale compress run --backend jax"], "sentence": "2 stages of compression, in one backend.", "rows": [
+    return found | {"agrees": None, "rungs": [], "commands": ["twinscale compress run --backend jax"],
+                    "sentence": "2 stages of compression, in one backend.", "rows": [
         r | {"mask_agreement": None, "quanta": None, "quanta_differing": None, "paired": None}
         for r in found["rows"] if r["backend"] == "jax"]}
 
