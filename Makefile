@@ -4,7 +4,7 @@ BIN = .venv/bin
 NEWEST = .venv312/bin
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv demo test test-slow drill hostile preflight preflight-newest lint clean
+.PHONY: .venv demo test test-slow drill hostile pages preflight preflight-newest lint clean
 
 .venv: .venv/.stamp
 
@@ -23,10 +23,20 @@ demo: .venv
 	@echo build/demo/report.html
 
 test: .venv .venv/libtpu/.stamp
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -m "not slow and not pages" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv .venv/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m slow
+
+# Every kind of page in Chromium, which must be there, as must node and npm. Screenshots lie beside the pages.
+pages: .venv build/pages/.stamp
+	$(BIN)/python -m pytest -q -m pages tests/pages
+	@ls build/pages/*/*.png | wc -l | xargs -I N echo N screenshots in build/pages
+
+build/pages/.stamp:
+	mkdir -p build/pages
+	npm install --prefix build/pages --no-audit --no-fund axe-core@4 playwright-core@1
+	touch $@
 
 drill: .venv
 	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from benchmarks.compression_report import write_compression
-from benchmarks.plots import margin_of
+from benchmarks.plots import WIDE, margin_of
 from benchmarks.preflight import report as preflight
+from benchmarks.preflight.plots import roofline
 from benchmarks.report import heading, write_audit, write_report
 from tests.benchmarks.test_compression_report import fake_compression
 from tests.benchmarks.test_report import fake_audit, fake_verdict, of_two_runs, rung
@@ -161,6 +162,14 @@ def test_what_the_backends_differ_by_is_a_ratio_and_no_share(tmp_path):
     preflight.write_report(fake_preflight(), tmp_path)
     for shown in ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md")):
         assert "4.42 ×" in shown and "77" not in shown.partition("How to read this")[0]
+
+
+def test_steps_of_equal_programs_are_rings_that_hide_no_other():
+    point = {"label": "x", "intensity": 6.4, "rate": 2e12, "bound": "HBM"}
+    (axes,) = roofline(WIDE, {"TPU v4": (2.75e14, 1.2e12)}, [point | {"backend": b} for b in ("jax", "keras")]).axes
+    rings = [line for line in axes.lines if line.get_marker() != "None"]
+    assert len(rings) == len({ring.get_markersize() for ring in rings}) == 2
+    assert {ring.get_markerfacecolor() for ring in rings} == {"none"}
 
 
 @pytest.mark.parametrize("used, words", [(0.0, "exact"), (0.116, "8.6 ×"), (1.0, "1.0 ×"), (2.9e14, "2.9e14 × too far"),
