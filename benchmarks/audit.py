@@ -18,9 +18,9 @@ from benchmarks.report import write_audit
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput, TwinscaleError
+from common.files import plain, write_json, write_text
 from common.progress import counting
 from common.recipe import Recipe
-from common.files import plain, write_json, write_text
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1

@@ -18,10 +18,10 @@ from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.doctor import versions
 from common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
+from common.files import write_json
 from common.flops import peak_flops, train_flops
 from common.loop import unit
 from common.recipe import positions
-from common.files import write_json
 from common.run import read_run
 
 SCHEMA_VERSION = 1

@@ -19,10 +19,10 @@ from benchmarks.throughput import side_by_side
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
+from common.files import write_json, write_text
 from common.loop import twin_of
 from common.recipe import positions
 from common.recipe_file import dumps, load
-from common.files import write_json, write_text
 from common.run import read_metrics, read_run
 from common.schedules import learning_rates
 from common.tensors import load_tensors

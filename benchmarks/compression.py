@@ -14,7 +14,7 @@ from benchmarks.compression_report import write_compression
 from benchmarks.outcome import equivalence
 from benchmarks.output import tell
 from benchmarks.workers import ROOMS, each, open_workers
-from common.canonical import model_of
+from common.canonical import kept_of, model_of
 from common.compress import (
     active,
     alone_recipe,
@@ -28,12 +28,13 @@ from common.compress import (
     summary,
 )
 from common.data import open_dataset
+from common.data.kept import check_same
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.export import EIGHT_BITS
+from common.files import write_json
 from common.loop import twin_of
 from common.recipe import positions
 from common.recipe_file import dumps
-from common.files import write_json
 from common.run import read_metrics, read_run, what_differs
 from common.stages import finish_stage
 from common.tensors import load_tensors, save_tensors
@@ -64,6 +65,8 @@ def compress(recipe, run, out, backend, *, overwrite=False):
     if info["state"] != "finished":
         raise BadInput(f"run {run}: is {info['state']}, and only a finished one is compressed; train it to its end")
     recipe, dataset, teachers = ready(recipe, EXTRAS[backend])
+    if kept := kept_of(run):
+        check_same(kept, dataset)
     trained, weights = model_of(run)
     if (trained.model, trained.data) != (recipe.model, recipe.data):
         raise BadInput(f"run {run}: of another model or data than the recipe to compress it by "

@@ -20,11 +20,11 @@ from benchmarks.runs import full, state_checks
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset, training_batches
 from common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
+from common.files import write_text
 from common.launch import GRACE, free_ports, plan, run_local
 from common.loop import twin_of
 from common.recipe import AXES, mesh_shape, positions
 from common.recipe_file import dumps
-from common.files import write_text
 from common.run import read_metrics, read_run
 from common.tensors import load_tensors
 

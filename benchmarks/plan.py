@@ -14,11 +14,11 @@ from pathlib import Path
 
 from common.data.shapes import data_shape
 from common.errors import DID_IT, BadInput
+from common.files import plain, write_json
 from common.flops import train_flops
 from common.laws import read_law
 from common.parameters import parameters, trained_size
 from common.recipe import Recipe, positions
-from common.files import plain, write_json
 from common.topology import CHIPS, parse, titled
 
 SCHEMA_VERSION = 1

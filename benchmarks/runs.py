@@ -14,9 +14,9 @@ from benchmarks.output import CHECKS, clear, tell
 from benchmarks.plots import BACKENDS
 from benchmarks.report import write_report
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
+from common.files import write_json, write_text
 from common.recipe import positions
 from common.recipe_file import dotted, dumps, flat, load
-from common.files import write_json, write_text
 from common.run import read_metrics, read_run
 from common.sketch import distance, sketch
 from common.tensors import load_tensors

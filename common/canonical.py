@@ -14,33 +14,37 @@ import sys
 
 from common.checkpoints import Checkpoints, sha256
 from common.compress import stripped
+from common.data.kept import keep_kept, kept_in, open_kept
 from common.errors import BadInput
+from common.files import place, write_bytes, write_json, write_text
 from common.recipe import Devices
 from common.recipe_file import dumps, load
-from common.files import place, write_bytes, write_json, write_text
-from common.run import read_metrics, sweep, what_differs
+from common.run import read_metrics, read_run, sweep, what_differs
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 
 
-def write(path, recipe, backend, step, tensors, metrics):
-    """Writes the state after `step` updates, {name: NumPy array}, and the lines of metrics up to it, into a
-    directory."""
-    path = place(path)
+def write(path, recipe, run, step, tensors):
+    """Writes the state of a run after `step` updates, {name: NumPy array}, the lines of metrics up to it, and what the
+    run keeps of its data, into a directory."""
+    path, kept = place(path), kept_in(run.path, run.info["data"])
     sweep(path)
     save_tensors(path / "state.safetensors", tensors)
     write_text(path / "recipe.toml", dumps(recipe))
-    write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics if line["step"] < step))
+    write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in read_metrics(run.path)
+                                                if line["step"] < step))
+    if kept:
+        keep_kept(path, kept)
     write_json(path / "index.json", {
-        "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": backend,
-        "meaning": recipe.meaning, "sha256": sha256(path / "state.safetensors"),
+        "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": run.info["backend"],
+        "data": run.info["data"], "meaning": recipe.meaning, "sha256": sha256(path / "state.safetensors"),
         "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})
 
 
 def read(path, recipe):
-    """{"step", "tensors", "origin", "metrics"} of such a directory, for a training of `recipe` to go on from.
+    """{"step", "tensors", "origin", "metrics", "kept"} of such a directory, for a training of `recipe` to go on from.
 
     Raises BadInput where it is not whole, or of a training that computes something else.
     """
@@ -66,7 +70,16 @@ def read(path, recipe):
     metrics = path / "metrics.jsonl"
     origin = {"path": str(path), "backend": index.get("backend"), "step": step, "sha256": said}
     return {"step": step, "tensors": load_tensors(path / "state.safetensors"), "origin": origin,
+            "kept": kept_in(path, index.get("data")),
             "metrics": metrics.read_bytes() if metrics.exists() else b""}
+
+
+def kept_of(path):
+    """What a run, or such a directory, keeps of its data; None where it keeps nothing yet."""
+    path = place(path)
+    if (path / "index.json").exists():
+        return kept_in(path, json.loads((path / "index.json").read_text()).get("data"))
+    return kept_in(path, read_run(path)["data"])
 
 
 def state_of(path):
@@ -116,7 +129,8 @@ def convert(room, recipe, run, path):
     one = recipe.model_copy(update={"devices": Devices(strategy="one")})
     room = room.compressing if recipe.compress.stages else room
     with room.numerics(one):
-        session = open_session(room, one)
+        kept = kept_in(run.path, run.info["data"])
+        session = open_session(room, one, dataset=open_kept(one, kept, accept=True))  # whose shapes alone are of use
         checkpoints = Checkpoints(run, room, one, session.state, session.devices)
         try:
             state = checkpoints.restore(session.state)
@@ -125,5 +139,5 @@ def convert(room, recipe, run, path):
         step = int(state.step)
         if not step:
             raise BadInput(f"run {run.path}: has no checkpoint yet; train it with train.save_every")
-        write(path, recipe, room.backend, step, room.state_tensors(state), read_metrics(run.path))
+        write(path, recipe, run, step, room.state_tensors(state))
     return step

@@ -40,6 +40,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what an ear
 Precision = Annotated[str | None, typer.Option(metavar="P", help="float32, bfloat16 or float64: train.precision=P.")]
 
 
+AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though the data is no longer what it was.")]
+
+
 @app.command(short_help="Train a recipe with one backend.")
 def train(
     recipe: Recipe,
@@ -55,6 +58,7 @@ def train(
     origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
                                                "of one.")] = None,
     stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
+    accept_data: AcceptData = False,
     supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
     restarts: Annotated[int, typer.Option(metavar="N", min=0, help="At most, without a new checkpoint.")] = 5,
 ):
@@ -73,8 +77,8 @@ def train(
     Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
     from common.run import check_run
 
     described = load(recipe, _overrides(overrides, precision))
@@ -92,7 +96,7 @@ def train(
 
         traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
         probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
-                      log_every=1 if trace else None, stop=stop,
+                      log_every=1 if trace else None, stop=stop, accept_data=accept_data,
                       resumable=stop is not None and stop < described.train.steps)
         begun = None
         if origin and (overwrite or not old or old.get("saved") is None):
@@ -131,8 +135,8 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
-    from common.recipe_file import load
     from common.files import place as directory
+    from common.recipe_file import load
 
     described = load(recipe, _overrides(overrides, precision))
     if described.compress.stages:
@@ -228,8 +232,8 @@ def convert(
       twinscale convert runs/keras --to build/state
     """
     from common.canonical import convert as written
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
     from common.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
@@ -247,6 +251,7 @@ def export(
     formats: Annotated[str, typer.Option(metavar="F,F", help="savedmodel, keras, stablehlo, litert-float, "
                                          "litert-dynamic, litert-int8, safetensors; all that apply.")] = "",
     overwrite: Overwrite = False,
+    accept_data: AcceptData = False,
 ):
     """Write a run's model in formats that other programs load. Each is loaded again in a process of its own, and what
     it computes on held-out rows is held to the trainer, within a bound that export.json states.
@@ -268,7 +273,8 @@ def export(
     backend = made_by(path)
     check_request(backend, out, names, overwrite)  # before seconds go into loading a framework
     room = _room(ROOMS[backend]).ROOM
-    code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite)
+    code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite,
+                   accept_data)
     for line in lines(json.loads((out / "export.json").read_text())):
         print(line)
     _next("predict", to, "--input", "FILE")
@@ -318,8 +324,8 @@ def compress(
       twinscale compress runs/convnet compress.stages='[{kind="post_training"}]' \\
         --recipe recipes/compress-convnet.toml --backend jax --out build/int8
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     code = _room("benchmarks.compression").compress(load(recipe, overrides or []), place(run), place(out), backend,
                                                     overwrite=overwrite)
@@ -423,8 +429,8 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
     code = _room("benchmarks.bench").bench(load(recipe, _overrides(overrides, precision)), place(out),
@@ -473,8 +479,8 @@ def preflight(
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     described = load(recipe, _overrides(overrides, precision))
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
@@ -525,8 +531,8 @@ def plan(
       twinscale plan recipes/tpu/decoder-8b.toml --tokens 160e9 --topology v5p-128 --topology v5e-256 --mfu 0.3:0.5
       twinscale plan --law besiroglu2024 --days 30 --topology v5p-512 --mfu 0.4
     """
-    from common.recipe_file import load
     from common.files import place
+    from common.recipe_file import load
 
     described = load(recipe, overrides or []) if recipe else None
     code = _room("benchmarks.plan").plan(

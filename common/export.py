@@ -35,18 +35,17 @@ from pathlib import Path
 import numpy as np
 
 from common import hugging_face
-from common.canonical import convert, read, shipped
+from common.canonical import convert, kept_of, read, shipped
 from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
-from common.data import open_dataset
-from common.data.shards import open_shards
+from common.data.kept import open_kept
 from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, TwinscaleError
+from common.files import files_below, local, remove, write_json, write_text
 from common.metrics import finish, statistics
 from common.output import check_ours, clear, tell
 from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
-from common.files import files_below, local, remove, write_json, write_text
 from common.run import follow_run, read_run
 from common.stages import calibrated
 from common.tensors import load_tensors, save_tensors
@@ -138,7 +137,7 @@ def check_request(backend, out, names, overwrite):
     return [name for name in known if name in names or not names]
 
 
-def export(room, exporter, path, out, formats=(), overwrite=False):
+def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=False):
     """Writes the model of a run, or of what `convert` has made of one, into a directory and checks it; returns the exit
     code: 0 all agree, 1 one does not or cannot be written, 4 one needs a package that is not installed.
 
@@ -155,10 +154,11 @@ def export(room, exporter, path, out, formats=(), overwrite=False):
       path: the run's directory, or the state's.
       out: the directory; it must be new, empty, or with `overwrite` an earlier export's.
       formats: names of FORMATS; none: all that the backend has.
-    Raises BadInput where `check_request` does, or the run has no checkpoint.
+      accept_data: check on data that is no longer what the run was trained on.
+    Raises BadInput where `check_request` or `open_kept` does, or the run has no checkpoint.
     """
     recipe, formats = load(path / "recipe.toml", []), check_request(room.backend, out, formats, overwrite)
-    dataset = open_dataset(recipe)
+    dataset = open_kept(recipe, kept_of(path), accept_data)
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
         state = path
@@ -192,10 +192,9 @@ def described(room, recipe, dataset, step, out):
     text = dataset.kind == "text"
     tokenizer = None
     if text:
-        opened = open_shards(recipe.data)[1]
-        tokenizer = {"kind": recipe.data.tokenizer, "vocabulary": opened.vocabulary, "sha256": opened.hash}
-        if opened.file:
-            shutil.copyfile(opened.file, out / "tokenizer.json")
+        tokenizer = dataset.manifest["tokenizer"]
+        if dataset.tokenizer:
+            shutil.copyfile(dataset.tokenizer, out / "tokenizer.json")
     return {"schema_version": SCHEMA_VERSION, "recipe": recipe.name, "recipe_hash": recipe.hash,
             "backend": room.backend, "stage": active(recipe).kind if recipe.compress.stages else None, "step": step,
             "family": recipe.model.family, "classes": dataset.classes, "example_shape": list(dataset.example_shape),

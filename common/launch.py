@@ -31,9 +31,9 @@ from common.errors import (
     MissingEnvironment,
     TwinscaleError,
 )
+from common.files import place
 from common.recipe import AXES, mesh_shape
 from common.recipe_file import did_you_mean, load
-from common.files import place
 from common.run import check_run
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -12,14 +12,15 @@ import numpy as np
 from common import canonical
 from common.checkpoints import Checkpoints
 from common.data import held_out_batches, training_batches
+from common.data.kept import keep, kept_in, open_kept
 from common.errors import BadInput, HostLost, NonFinite, Stopped, TwinscaleError
+from common.files import place, remove
 from common.flops import peak_flops, train_flops
 from common.metrics import finish
 from common.progress import training_progress
 from common.pulse import Pulse
 from common.recipe import micro_batch, positions
-from common.files import remove
-from common.run import Logger, follow_run, open_run
+from common.run import Logger, follow_run, open_run, read_run
 from common.session import open_session
 from common.tensors import save_tensors
 from common.trace import contract
@@ -39,6 +40,7 @@ class Probe:
     resumable: bool = False  # what is left after `stop` is to be trained later
     evaluated: bool = True  # evaluate at the end
     saved: bool = True  # leave a checkpoint at the end
+    accept_data: bool = False  # go on where the data is no longer what the run began with
 
 
 # Half a unit in the last place: what the first weights' own rounding hides.
@@ -66,13 +68,15 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
     """
     probe = probe or Probe()
     with room.numerics(recipe):
-        session = open_session(room, recipe, probe.dither)
+        kept = (None if overwrite else kept_by(run_dir)) or (begun or {}).get("kept")
+        dataset = open_kept(recipe, kept, probe.accept_data) if kept else None
+        session = open_session(room, recipe, probe.dither, dataset)
         with open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:
             with Pulse(run.path, session.devices, recipe) as pulse:
                 try:
                     if probe.twin_steps:
                         weights = probe.trace == "full"
-                        run.write_json("trace/contract.json", contract(room, recipe, weights=weights))
+                        run.write_json("trace/contract.json", contract(room, recipe, weights, session.dataset))
                     final = train_run(room, recipe, run, session, probe, pulse, progress, begun)
                 except Exception as error:
                     lost = session.devices.hosts > 1 and room.is_lost(error)
@@ -119,7 +123,8 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
     start, steps = int(state.step), probe.stop or recipe.train.steps
     if start > steps:
         raise BadInput(f"--stop {steps}: the state to go on from has {start} updates already")
-    run.update(devices=devices.names, data=dataset.manifest)
+    keep_data(run, dataset, start)
+    run.update(devices=devices.names)
     batches = training_batches(dataset, recipe, start, steps, host=devices.reader, hosts=devices.readers,
                                permuted=probe.permuted)
 
@@ -190,6 +195,25 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
     run.ending = "stopped" if probe.resumable and steps < recipe.train.steps else "finished"
     run.update(final=final)
     return final
+
+
+def kept_by(run_dir):
+    """What an earlier start of a run keeps of its data; None where there was none."""
+    path = place(run_dir)
+    return kept_in(path, read_run(path)["data"]) if (path / "run.json").exists() else None
+
+
+def keep_data(run, dataset, step):
+    """Binds a run to its data. What it was bound to before goes under "data_before" of `run.json`, with the step until
+    which it was read."""
+    before = run.info["data"]
+    if before.get("sha256") == dataset.manifest["sha256"]:
+        return
+    if run.writes:
+        keep(run.path, dataset)
+    if before:
+        run.update(data_before=[*run.info.get("data_before", ()), {**before, "until": step}])
+    run.update(data=dataset.manifest)
 
 
 def same_everywhere(room, devices, losses):

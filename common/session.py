@@ -51,16 +51,17 @@ class Session:
     step_taps: Callable
 
 
-def open_session(room, recipe, dither=0.0):
-    """A session whose state is that before the first step. Call it where `room.numerics(recipe)` holds.
+def open_session(room, recipe, dither=0.0, dataset=None):
+    """A session whose state is that before the first step, on an open `dataset` or on that of the recipe. Call it where
+    `room.numerics(recipe)` holds.
 
-    An earlier session of the recipe gives its compiled functions, and its state is gone.
+    An earlier session of the recipe on the same data gives its compiled functions, and its state is gone.
     """
     old = SESSIONS.pop((room, recipe), None)
-    if old:
+    if old and (dataset is None or dataset.manifest == old.dataset.manifest):
         session = replace(old, state=room.new_state(recipe, old.dataset, old.devices, dither, old.state))
     else:
-        dataset, devices = open_dataset(recipe), room.open_devices(recipe)
+        dataset, devices = dataset or open_dataset(recipe), room.open_devices(recipe)
         state = room.new_state(recipe, dataset, devices, dither)
         session = Session(dataset, devices, state, *(make(recipe, state, devices) for make in (
             room.make_step, room.make_evaluate, room.make_step_tensors, room.make_sketch)),

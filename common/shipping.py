@@ -8,9 +8,9 @@ import numpy as np
 
 from common.data import held_out_batches, open_dataset
 from common.export import Shape, one_document
+from common.files import place
 from common.metrics import finish, statistics
 from common.recipe import Recipe
-from common.files import place
 from common.tensors import load_tensors
 
 BATCHES = (1, 16)  # rows that a latency is measured with

@@ -12,10 +12,10 @@ from common.synthetic import synthetic_gradients
 from common.tensors import load_tensors, save_tensors
 
 
-def contract(room, recipe, weights=True):
-    """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is; first
-    weights too large to copy may be left out."""
-    dataset = open_dataset(recipe)
+def contract(room, recipe, weights=True, dataset=None):
+    """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is, on an
+    open `dataset` or on that of the recipe; first weights too large to copy may be left out."""
+    dataset = dataset or open_dataset(recipe)
     with room.numerics(recipe):
         state = room.state_tensors(open_session(room, recipe).state) if weights else {}
         tensors = {name: x for name, x in state.items() if name.startswith("weights/")} | room.shared_tensors(recipe)

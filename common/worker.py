@@ -13,10 +13,10 @@ from pathlib import Path
 
 from common import session
 from common.errors import BadInput, TwinscaleError
+from common.files import plain
 from common.loop import Probe, run_training
 from common.measure import measure_data, measure_device, measure_sketch, measure_start, measure_steps
 from common.recipe import Recipe
-from common.files import plain
 from common.stages import held_out_losses, make_start, quanta, stage_masks, train_stage
 from common.trace import contract, first_step, optimizer_steps, step_taps
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from common.compress import active
 from common.export import EIGHT_BITS, bare, one_document, served
-from common.recipe import master_dtype
 from common.files import write_bytes
+from common.recipe import master_dtype
 from jaxscale.models import build, by_path, merge
 from jaxscale.train import model_inputs
 

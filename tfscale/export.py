@@ -13,8 +13,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from common.compress import active, stripped
 from common.export import EIGHT_BITS, bare, one_document, served
-from common.recipe import master_dtype
 from common.files import write_bytes
+from common.recipe import master_dtype
 from tfscale.models import BUILDERS, POLICIES, build, canonical_variables
 from tfscale.predict import GELUS
 from tfscale.train import model_inputs

@@ -28,8 +28,8 @@ from benchmarks.preflight.words import show
 from common.data.shapes import data_shape
 from common.doctor import versions
 from common.errors import DID_IT, NO, BadInput
-from common.recipe import AXES, mesh_shape
 from common.files import plain, write_json
+from common.recipe import AXES, mesh_shape
 from common.topology import parse
 
 BACKENDS = ("jax", "keras")

@@ -28,11 +28,11 @@ from common.data.cache import cache_dir, key
 from common.data.shapes import data_shape
 from common.doctor import versions
 from common.errors import DID_IT, NO, BadInput
+from common.files import plain, write_json, write_text
 from common.parameters import parameters, trained_size
 from common.progress import counting
 from common.recipe import master_dtype
 from common.recipe_file import did_you_mean
-from common.files import plain, write_json, write_text
 from common.topology import parse
 
 SCHEMA_VERSION = 1

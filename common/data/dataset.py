@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ class Dataset:
     held_out: Any
     token_bytes: np.ndarray | None  # int32 (classes,): bytes of text that each id stands for; None for images
     manifest: dict  # JSON-able: source, counts and hashes
+    tokenizer: Path | None = None  # the file that describes the tokenizer, where it has one
+    files: Path | None = None  # a line "DIGEST NAME" for each file of a source of text
 
 
-def open_dataset(recipe):
-    """The Dataset of a `common.recipe.Recipe`; a first reading of text is tokenised into the cache.
+def open_dataset(recipe, tokenizer=None):
+    """The Dataset of a `common.recipe.Recipe`; a first reading of text is tokenised into the cache, by the `tokenizer`
+    whose file's content (bytes) is given, else by the recipe's own.
 
     Raises BadInput, with one line, for data that is missing, broken, of the wrong kind for the model or too small.
     """
@@ -36,7 +40,7 @@ def open_dataset(recipe):
     if kind(data) not in (wanted, "either"):
         raise BadInput(f'data.source="{data.source}" holds {kind(data)}, but '
                        f'model.family="{recipe.model.family}" reads {wanted}: change one of them')
-    dataset = {"text": open_text, "images": open_images}[wanted](data)
+    dataset = open_text(data, tokenizer) if wanted == "text" else open_images(data)
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
                        f'data.source="{data.source}": lower it, or give more data')
@@ -45,16 +49,17 @@ def open_dataset(recipe):
     return dataset
 
 
-def open_text(data):
-    """A Dataset of packed tokens."""
-    manifest, tokenizer, tokens = open_shards(data)
+def open_text(data, kept=None):
+    """A Dataset of packed tokens, by the tokenizer that is `kept` (bytes) or the recipe's own."""
+    manifest, tokenizer, tokens, files = open_shards(data, kept)
     longest = max(manifest[split]["longest"] for split in SPLITS)
     if data.sequence > longest:
         raise BadInput(f"data.sequence={data.sequence} is longer than the longest document of "
                        f'data.source="{data.source}": take at most {longest} tokens')
     train, held_out = (Packed(tokens[split], data.sequence, tokenizer.end, data.cross_documents, split == "held_out")
                        for split in SPLITS)
-    return Dataset("text", tokenizer.vocabulary, (data.sequence,), train, held_out, tokenizer.token_bytes, manifest)
+    return Dataset("text", tokenizer.vocabulary, (data.sequence,), train, held_out, tokenizer.token_bytes, manifest,
+                   tokenizer.file, files)
 
 
 @dataclass(frozen=True)

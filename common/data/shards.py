@@ -10,15 +10,16 @@ from importlib.metadata import version
 
 import numpy as np
 
-from common.data.cache import cache_dir, cached, key
-from common.data.sources import documents, fingerprint
+from common.data.cache import cache_dir, cached, key, whole
+from common.data.sources import documents, file_of, fingerprint
 from common.data.split import SPLITS, check_sides, side
-from common.data.tokenizers import open_tokenizer
+from common.data.tokenizers import kept_bpe, open_tokenizer
 from common.errors import BadInput
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 
 SHARD_BYTES = 64 << 20
+FILES = "files.txt"
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,37 @@ class Tokens:
         return tokens
 
 
-def open_shards(data):
-    """(manifest, tokenizer, {split: Tokens}) of a text source, tokenised now unless the cache has it.
+def open_shards(data, kept=None):
+    """(manifest, tokenizer, {split: Tokens}, the file of its files' digests) of a text source, tokenised now unless the
+    cache has it; by the tokenizer whose file's content is `kept` (bytes), else by one trained on the source.
 
     Raises BadInput for a source that cannot be read, holds no text, or leaves a split empty.
     """
     library = version("tokenizers") if data.tokenizer == "bpe" else None
     parts = data.source, data.field, data.tokenizer, data.vocabulary, data.held_out, data.max_documents, SHARD_BYTES
-    folder = cached(f"tokens-{key(1, parts, library, fingerprint(data))}", lambda aside: build(data, aside))
+    seen, by = fingerprint(data), hashlib.sha256(kept).hexdigest() if kept else library
+    if kept and tokenizer_in(cache_dir() / named(parts, library, seen)) == by:
+        by = library
+    folder = cached(named(parts, by, seen), lambda aside: build(data, aside, kept))
     manifest = json.loads((folder / "manifest.json").read_text())
     tokens = {split: Tokens(tuple(np.asarray(np.load(folder / shard["file"], mmap_mode="r"))
                                   for shard in manifest[split]["shards"])) for split in SPLITS}
-    return manifest, tokenizer_of(data, manifest), tokens
+    return manifest, tokenizer_of(data, manifest, kept), tokens, folder / FILES
 
 
-def tokenizer_of(data, manifest):
-    return open_tokenizer(data, manifest["train"]["sha256"], lambda: texts(data, "train"))
+def named(parts, by, seen):
+    """The cache's folder of what a tokenizer, `by` its library or its file's SHA-256, has made of a source."""
+    return f"tokens-{key(2, parts, by, seen)}"
+
+
+def tokenizer_in(folder):
+    """The SHA-256 of the tokenizer that made a folder of the cache, None where it is not whole."""
+    return json.loads((folder / "manifest.json").read_text())["tokenizer"]["sha256"] if whole(folder) else None
+
+
+def tokenizer_of(data, manifest, kept=None):
+    return kept_bpe(kept, data.vocabulary) if kept else open_tokenizer(
+        data, manifest["train"]["sha256"], lambda: texts(data, "train"))
 
 
 def texts(data, split):
@@ -64,10 +80,12 @@ def texts(data, split):
     return (text for _, text in documents(data) if side(text.encode(), data.held_out) == split)
 
 
-def build(data, folder):
-    """Writes the shards of both splits and `manifest.json` into `folder`."""
-    manifest = survey(data)
-    tokenizer = tokenizer_of(data, manifest)
+def build(data, folder, kept=None):
+    """Writes the shards of both splits, `manifest.json` and the digests of the source's files into `folder`."""
+    manifest, files = survey(data)
+    tokenizer = tokenizer_of(data, manifest, kept)
+    lines = [f"{digest.hexdigest()[:16]} {name}\n" for name, digest in sorted(files.items())]
+    (folder / FILES).write_text("".join(lines), "utf-8", "surrogateescape")
     dtype = np.min_scalar_type(tokenizer.vocabulary - 1)
     manifest["tokenizer"] = {"kind": data.tokenizer, "vocabulary": tokenizer.vocabulary, "sha256": tokenizer.hash}
     manifest["dtype"] = dtype.name
@@ -78,15 +96,17 @@ def build(data, folder):
 
 
 def survey(data):
-    """Counts and hashes of the documents: SHA-256 over a line `name sha256` for each, of all and of each split."""
+    """Counts and hashes of the documents, SHA-256 over a line `name sha256` for each, of all and of each split; and
+    {name: the same of the documents in it} of each file."""
     whole, hashes = hashlib.sha256(), {split: hashlib.sha256() for split in SPLITS}
-    counts = {split: {"documents": 0, "bytes": 0} for split in SPLITS}
+    counts, files = {split: {"documents": 0, "bytes": 0} for split in SPLITS}, {}
     for name, text in documents(data):
         content = text.encode()
         split = side(content, data.held_out)
         line = f"{name} {hashlib.sha256(content).hexdigest()}\n".encode()
         whole.update(line)
         hashes[split].update(line)
+        files.setdefault(file_of(data, name), hashlib.sha256()).update(line)
         counts[split]["documents"] += 1
         counts[split]["bytes"] += len(content)
     documents_of = {split: counts[split]["documents"] for split in SPLITS}
@@ -94,7 +114,7 @@ def survey(data):
         raise BadInput(f'data.source="{data.source}" holds no text: every document is empty')
     check_sides(data, documents_of, "documents")
     return {"source": data.source, "sha256": whole.hexdigest()} | {
-        split: counts[split] | {"sha256": hashes[split].hexdigest()} for split in SPLITS}
+        split: counts[split] | {"sha256": hashes[split].hexdigest()} for split in SPLITS}, files
 
 
 def write(folder, split, encoded, end, dtype):

@@ -55,6 +55,11 @@ def documents(data):
     return itertools.islice(((name, text) for name, text in found if text), data.max_documents or None)
 
 
+def file_of(data, name):
+    """The file that a document of that name came from; of a source that is no files, the document itself."""
+    return name.rpartition(":")[0] if parse(data)[0] == "jsonl:GLOB" else name
+
+
 def fingerprint(data):
     """What tells, in milliseconds, whether a source has changed since it was last read (JSON-able)."""
     scheme, argument = parse(data)

@@ -62,6 +62,13 @@ def bpe_tokenizer(vocabulary, content, texts):
     return read_bpe(folder / "tokenizer.json", vocabulary)
 
 
+def kept_bpe(content, vocabulary):
+    """The byte-level BPE of a file's content (bytes) that a run has kept."""
+    folder = cached(f"bpe-{hashlib.sha256(content).hexdigest()}",
+                    lambda folder: (folder / "tokenizer.json").write_bytes(content))
+    return read_bpe(folder / "tokenizer.json", vocabulary)
+
+
 def read_bpe(path, vocabulary):
     """The byte-level BPE of a file that `bpe_tokenizer` has written."""
     import tokenizers

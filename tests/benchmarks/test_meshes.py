@@ -9,9 +9,9 @@ import pytest
 from benchmarks import compare, meshes
 from benchmarks.meshes import MESHES, Mesh, judge, mesh_sentence, meshes_of, on_mesh, prepared, run_path, weights_apart
 from benchmarks.report import write_report
+from common.files import write_json, write_text
 from common.recipe import Recipe
 from common.recipe_file import load
-from common.files import write_json, write_text
 from common.tensors import load_tensors, save_tensors
 
 NOISE = 1e-7

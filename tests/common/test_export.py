@@ -13,10 +13,10 @@ from common import export, hugging_face, predict
 from common.data.tokenizers import byte_tokenizer
 from common.errors import BadInput
 from common.export import Model, Shape, bound_of, check_request, content, difference, judged, lacking, lines
+from common.files import place, write_json, write_text
 from common.parameters import initial_values, parameters
 from common.recipe import Recipe
 from common.recipe_file import dumps
-from common.files import place, write_json, write_text
 from common.tensors import save_tensors
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}

@@ -12,9 +12,9 @@ import pytest
 
 from common import run as runs
 from common.errors import BadInput
+from common.files import write_bytes, write_json
 from common.recipe import Recipe
 from common.recipe_file import load
-from common.files import write_bytes, write_json
 from common.run import Logger, check_run, open_run, read_metrics, read_run
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.runs import compare_runs
 from common.errors import DID_IT, NO, BadInput, MissingEnvironment
-from common.loop import Probe, run_training, traced_steps
 from common.files import write_json
+from common.loop import Probe, run_training, traced_steps
 from common.run import read_run
 from common.sketch import distance, sketch
 from common.tensors import load_tensors

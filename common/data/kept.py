@@ -1,0 +1,114 @@
+"""What a run keeps of its data, so that it goes on and ships with the data and the tokenizer that it began with.
+
+    data/tokenizer.json    of a bpe tokenizer, in the format of the library `tokenizers`
+    data/files.txt         a line "DIGEST NAME" for each file of a source of text
+
+The manifest of the data stands beside them, in the `run.json` of a run or the `index.json` of a state.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from common.data.dataset import open_dataset
+from common.errors import BadInput
+from common.files import place, read_bytes, read_text, shown, write_bytes
+
+TOKENIZER, FILES = "data/tokenizer.json", "data/files.txt"
+NAMED = 3  # files that a message names
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the directory `path` keeps: the data's manifest, and the content of its tokenizer's file, None where the
+    tokenizer has no file."""
+
+    path: object
+    manifest: dict
+    tokenizer: bytes | None
+
+
+def kept_in(path, manifest):
+    """The Kept of a run's or a state's directory with this manifest, None where it has none yet; raises BadInput where
+    the tokenizer there is not the manifest's."""
+    if not manifest:
+        return None
+    path, known, content = place(path), manifest.get("tokenizer", {}), None
+    if known.get("kind") == "bpe":
+        content = read_bytes(path / TOKENIZER)
+        if hashlib.sha256(content).hexdigest() != known["sha256"]:
+            raise BadInput(f"{shown(path / TOKENIZER)}: not the tokenizer that was trained with; restore the file")
+    return Kept(path, manifest, content)
+
+
+def keep(path, dataset):
+    """Writes what a directory is to keep of a Dataset, but for its manifest."""
+    for name, file in ((TOKENIZER, dataset.tokenizer), (FILES, dataset.files)):
+        if file is not None:
+            write_bytes(path / name, file.read_bytes())
+
+
+def keep_kept(path, kept):
+    """Writes what another directory keeps."""
+    for name in (TOKENIZER, FILES):
+        if (kept.path / name).exists():
+            write_bytes(path / name, read_bytes(kept.path / name))
+
+
+def open_kept(recipe, kept, accept=False):
+    """The Dataset of a recipe with the tokenizer that a run has kept.
+
+    Args:
+      recipe: of the run.
+      kept: its Kept, or None for data that is opened for the first time.
+      accept: take data that is no longer what it was.
+    Raises BadInput where it is no longer what it was, with what has changed.
+    """
+    dataset = open_dataset(recipe, kept.tokenizer if kept else None)
+    difference = changed(kept, dataset) if kept else None
+    if difference and not accept:
+        raise BadInput(f"{shown(kept.path)}: its data is no longer what it began with: {difference}; restore the data, "
+                       "or pass --accept-data to go on with what is there now")
+    if kept and kept.manifest.get("labels") != dataset.manifest.get("labels"):
+        raise BadInput(f"{shown(kept.path)}: its classes have other names now: {labels(kept.manifest)} there, "
+                       f"{labels(dataset.manifest)} here; restore the data")
+    return dataset
+
+
+def check_same(kept, dataset):
+    """Raises BadInput unless an open Dataset is what was kept, and made by the tokenizer that was."""
+    difference = changed(kept, dataset)
+    tokenizers = [manifest.get("tokenizer", {}).get("sha256") for manifest in (kept.manifest, dataset.manifest)]
+    if not difference and tokenizers[0] != tokenizers[1]:
+        difference = "of the same documents this version of the library `tokenizers` makes another tokenizer"
+    if difference:
+        raise BadInput(f"{shown(kept.path)}: the data is not what it was trained on: {difference}; restore it, or "
+                       "train on what is there now")
+
+
+def changed(kept, dataset):
+    """What differs between data as it was and as it is, in words; None where nothing does."""
+    then, now = kept.manifest, dataset.manifest
+    if then.get("sha256") == now["sha256"]:
+        return None
+    old, new = files_of(kept.path / FILES), files_of(dataset.files)
+    differing = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    if not old or not differing:
+        before = str(then.get("sha256"))[:12]
+        return (f'data.source="{shown(now["source"])}" has another content (sha256 {before}... then, '
+                f'{now["sha256"][:12]}... now)')
+    words = [f"{shown(name)} ({'new' if name not in old else 'gone' if name not in new else 'changed'})"
+             for name in differing[:NAMED]]
+    more = len(differing) - len(words)
+    return (f"{len(differing)} of {len(old | new)} files differ: {', '.join(words)}"
+            + (f" and {more} more" if more else ""))
+
+
+def files_of(path):
+    """{name: digest} of a files.txt, empty where there is none."""
+    if path is None or not path.exists():
+        return {}
+    return {name: digest for digest, _, name in (line.partition(" ") for line in read_text(path).splitlines())}
+
+
+def labels(manifest):
+    return shown(manifest.get("labels"), 80)
