@@ -9,19 +9,46 @@ sha256}}. A checkpoint is taken only if every file is there as the manifest says
 """
 
 import hashlib
-import json
 import math
 import os
+import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 
-from common.errors import CannotSave, NoCheckpoint
-from common.files import local, remove, write_json
+from typing_extensions import TypedDict
+
+from common.errors import BadInput, CannotSave, NoCheckpoint
+from common.files import check_regular, local, read_json, remove, write_json
+from common.kinds import STRICT, Backend, Count, Number, version
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other
+LISTED = re.compile(r"step_(0|[1-9][0-9]{0,15})\.json")
+
+
+class File(TypedDict):
+    """What a manifest says of a file."""
+
+    __pydantic_config__ = STRICT
+
+    bytes: Count
+    sha256: str
+
+
+class Manifest(TypedDict):
+    """A manifest."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: version(SCHEMA_VERSION)
+    step: Count
+    seed: int
+    backend: Backend
+    meaning: str
+    held_out: Number | None
+    files: dict[str, File]
 
 
 class Checkpoints:
@@ -81,20 +108,21 @@ class Checkpoints:
 
     def listed(self):
         """The steps that have a manifest, in order."""
-        return sorted(int(file.stem.removeprefix("step_")) for file in self.manifests().glob("step_*.json"))
+        found = (LISTED.fullmatch(file.name) for file in self.manifests().glob("step_*.json"))
+        return sorted(int(name[1]) for name in found if name)
 
     def problem(self, step):
         """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
         try:
-            manifest = json.loads(self.manifest(step).read_text())
-            files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
-            known = manifest["step"] == step and manifest["schema_version"] == SCHEMA_VERSION
-            ours = (manifest["meaning"], manifest["seed"]) == (self.recipe.meaning, self.recipe.seed)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return f"{self.manifest(step)}: cannot be read"
-        if not known or not files:
-            return f"{self.manifest(step)}: not of this step and version"
-        if not ours:
+            manifest = read_json(self.manifest(step), Manifest)
+        except BadInput as error:
+            return str(error)
+        files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
+        if manifest["step"] != step or not files:
+            return f"{self.manifest(step)}: not of this step"
+        if manifest["backend"] != self.room.backend:
+            return f"{self.manifest(step)}: of the backend {manifest['backend']}"
+        if (manifest["meaning"], manifest["seed"]) != (self.recipe.meaning, self.recipe.seed):
             return f"{self.manifest(step)}: of another recipe"
         for number, (name, length, content) in enumerate(files):
             file = self.path / name
@@ -104,6 +132,9 @@ class Checkpoints:
                 return f"{file}: {size(file)} bytes instead of {length}"
             if number % self.devices.hosts == self.devices.host and sha256(file) != content:
                 return f"{file}: its content is not what was saved"
+        there = {file.relative_to(self.path).as_posix() for file in self.store.files(step)}
+        if unlisted := there - manifest["files"].keys():  # and so never hashed
+            return f"{self.manifest(step)}: does not list {min(unlisted)}"
         return None
 
     # ---- saving
@@ -190,9 +221,10 @@ class Checkpoints:
     def held_out(self, step):
         """The held-out loss of a checkpoint, NaN where none was measured."""
         try:
-            return float(json.loads(self.manifest(step).read_text())["held_out"])
-        except (OSError, ValueError, KeyError, TypeError):
+            measured = read_json(self.manifest(step), Manifest)["held_out"]
+        except BadInput:
             return math.nan
+        return math.nan if measured is None else measured
 
     def sweep(self):
         """Removes what a kill left of saves that were never committed, before the backend looks at its directory."""
@@ -253,6 +285,7 @@ def size(file):
 
 def sha256(file):
     """SHA-256 (hex) of a file."""
+    check_regular(file)
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while part := content.read(1 << 20):

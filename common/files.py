@@ -163,6 +163,14 @@ def dotted(place):
 
 # ---- read back
 
+def exists(path):
+    """Whether there is anything at a path; at one that no file can have there is nothing."""
+    try:
+        return place(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def check_regular(path):
     """Raises BadInput unless a path is a regular file, or a link to one: from a pipe or a device reading may never
     return."""
@@ -257,10 +265,11 @@ def checked(where, content, kind, fix="", within=""):
             return _adapter(kind).validate_python(content)
         return _adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
-        problem = f"{_problem(error.errors(include_url=False)[0], content)}"
+        problem = _problem(error.errors(include_url=False)[0], content)
     except RecursionError:
-        problem = "nested too deeply"
-    raise BadInput(f"{shown(where)}: {within + ': ' if within else ''}{problem}{_then(fix)}") from None
+        problem = "is nested too deeply"
+    inside = within + (" " if problem.startswith("is ") else ": ") if within else ""
+    raise BadInput(f"{shown(where)}: {inside}{problem}{_then(fix)}") from None
 
 
 @functools.cache
@@ -274,7 +283,7 @@ def _problem(error, content):
     """One of pydantic's errors in words: the key, its value, and what was expected."""
     kind, place = error["type"], dotted(error["loc"])
     if kind == "json_invalid":
-        return f"not JSON: {error['ctx']['error']}" if content.strip() else "is empty"
+        return f"is not JSON: {error['ctx']['error']}" if content.strip() else "is empty"
     if kind == "missing":
         return f"{place}: missing"
     said = f"{place} = {quoted(error['input'])}: " if place else ""
@@ -285,7 +294,8 @@ def _problem(error, content):
 
 def expected(error):
     """What one of pydantic's errors says was expected, in words."""
-    return EXPECTED.get(error["type"], error["msg"].removeprefix("Input should be ")).format(**error.get("ctx", {}))
+    context = {name: f"{x:g}" if isinstance(x, float) else x for name, x in error.get("ctx", {}).items()}
+    return EXPECTED.get(error["type"], escaped(error["msg"]).removeprefix("Input should be ")).format(**context)
 
 
 def _then(fix):

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from common.errors import BadInput
-from common.files import dotted, expected, parse_toml, read_text, shown, toml_problem
+from common.files import dotted, exists, expected, parse_toml, read_text, shown, toml_problem
 from common.recipe import AnyStage, Margin, Recipe, Section, Student
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -125,7 +125,7 @@ def _layers(path, within, done):
 
 
 def _parsed(path):
-    if not _is_there(path):
+    if not exists(path):
         known = {p.stem: f"recipes/{p.name}" for p in RECIPES.glob("*.toml")}
         near = get_close_matches(path.stem[:80], known, 1)
         raise BadInput(f"{shown(path)}: no such recipe file" + (f'; did you mean "{known[near[0]]}"?' if near else ""))
@@ -133,13 +133,6 @@ def _parsed(path):
         return parse_toml(read_text(path, LARGEST_FILE))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{shown(path)}: {toml_problem(error)}") from None
-
-
-def _is_there(path):
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _is_file(path):
