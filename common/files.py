@@ -312,8 +312,10 @@ def _problem(error, content):
 
 def expected(error):
     """What one of pydantic's errors says was expected, in words."""
+    if error["type"] not in EXPECTED:
+        return escaped(error["msg"]).removeprefix("Input should be ")
     context = {name: f"{x:g}" if isinstance(x, float) else x for name, x in error.get("ctx", {}).items()}
-    return EXPECTED.get(error["type"], escaped(error["msg"]).removeprefix("Input should be ")).format(**context)
+    return EXPECTED[error["type"]].format(**context)
 
 
 def _then(fix):
