@@ -147,7 +147,7 @@ def compare(
     seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
                                                operations=operations, seeds=seeds, place=place, swap=swap,
-                                               meshes=meshes)
+                                               meshes=meshes, asked=(recipe, *_overrides(overrides, precision)))
     if code == NO and not place:
         _next("bisect", out)
     elif (report := directory(out) / "report.html").exists():
@@ -231,12 +231,14 @@ def convert(
     Example:
       twinscale convert runs/keras --to build/state
     """
+    from common.canonical import check_target
     from common.canonical import convert as written
     from common.files import place
     from common.recipe_file import load
     from common.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
+    check_target(place(to), described, opened)  # before seconds go into loading a framework
     step = written(_room(ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
     _say(f"the state after {step} updates is in {to}")
     other = next(backend for backend in ROOMS if backend != opened.info["backend"])
@@ -497,7 +499,10 @@ def preflight(
     _only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     code = _room("benchmarks.preflight").preflight(
         described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-        write_golden=write_golden, as_json=json, overwrite=overwrite)
+        write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
+            recipe, *_overrides(overrides, precision),
+            *(word for name in topology or () for word in ("--topology", name)),
+            *_given("slices", slices, 1), *_given("backend", backend), *_given("check", check)])
     parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
     again = ["train", "--backend", (*backends, "jax")[0], "--run", "runs/tpu"] if code == DID_IT else [
         "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
@@ -605,8 +610,11 @@ def doctor(
     """
     from common.doctor import doctor as ask
     from common.doctor import show
-    from common.files import write_json
+    from common.files import place, write_json
+    from common.output import check_files
 
+    if out:
+        check_files(place(out).parent, [place(out).name], ("schema_version", "versions", "backends"), True)
     report = ask()
     if json:
         _print_json(report)
@@ -650,6 +658,7 @@ def main(arguments=None):
         process.open_standard()
         process.keep_out_here()
     try:
+        _check_words(sys.argv[1:] if arguments is None else arguments)
         with process.interruptible():
             code = app(arguments, prog_name="twinscale", standalone_mode=False)
             sys.stdout.flush()
@@ -692,11 +701,26 @@ def _only_stages(**options):
             raise BadInput(f"--{name}: not for a recipe with stages in [compress]; compare it with compress.stages=[]")
 
 
+def _given(name, value, default=None):
+    """An option as words, none where it has its default."""
+    return [] if value == default else [f"--{name}", str(value)]
+
+
 def _only(what, **options):
     """Raises BadInput for options that `what` does not have."""
     for name, value in options.items():
         if value is not None:
             raise BadInput(f"--{name}: not for {what}")
+
+
+def _check_words(words):
+    """Raises BadInput for an empty word, which a variable that is not set leaves: `--from "$RUN"` would start anew."""
+    for number, word in enumerate(words):
+        option = word[:-1] if word.startswith("--") and word.endswith("=") else None
+        if word == "" or option:
+            before = option or (words[number - 1] if number else "")
+            raise BadInput(f"{before if before.startswith('--') else f'argument {number + 1}'}: empty: name what is "
+                           "meant, or leave it out")
 
 
 def _counts(name, text):

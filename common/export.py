@@ -23,6 +23,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,9 +43,9 @@ from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError
-from common.files import files_below, local, remove, write_json, write_text
+from common.files import files_below, is_odd, local, remove, shown, write_json, write_text
 from common.metrics import finish, statistics
-from common.output import check_ours, clear, nothing_left, tell
+from common.output import Kind, check_ours, clear, nothing_left, tell
 from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
 from common.run import follow_run, read_run
@@ -86,6 +87,8 @@ FORMATS = {
                           both("tfscale.predict"), "tensorflow"),
     "safetensors": Format("safetensors", both("common.hugging_face"),
                           {"keras": "tfscale.predict", "jax": "jaxscale.predict"}, "ours")}
+KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
+    rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})
 NEEDS = {"tfscale": ("tensorflow", "keras"), "jaxscale": ("jax", "flax"), "swap": ("jax", "flax", "tensorflow"),
          "common": ()}
 EIGHT_BIT_NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
@@ -133,8 +136,13 @@ def check_request(backend, out, names, overwrite):
             raise BadInput(f'--formats: "{name}" is no format{near}')
         if name not in known:
             raise BadInput(f'--formats: "{name}" is not of {backend} runs, which have {", ".join(known)}')
-    check_ours(out, MARKER, "export.json", overwrite, "--to")
-    return [name for name in known if name in names or not names]
+    check_ours(out, KIND, overwrite, "--to")
+    asked = [name for name in known if name in names or not names]
+    if "savedmodel" in asked and is_odd(out):
+        rest = ",".join(name for name in asked if name != "savedmodel") or "others"
+        raise BadInput(f"--to {shown(out)}: TensorFlow loads no SavedModel from a path that has one of []*?\\ or is "
+                       f"not UTF-8; choose another directory, or leave it out: --formats {rest}")
+    return asked
 
 
 def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=False):
@@ -173,8 +181,7 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
             raise MissingEnvironment(f"{', '.join(sorted(set(lacks.values())))}: not installed, and needed by "
                                      f"{', '.join(formats)}; `twinscale doctor` says what brings it")
         stack.enter_context(nothing_left(out))
-        clear(out, MARKER, "export.json", overwrite, "--to")
-        write_text(out / MARKER, "")
+        clear(out, KIND, {"verb": "export"}, overwrite, "--to")
         write_text(out / "recipe.toml", dumps(recipe))
         about = described(room, recipe, dataset, begun["step"], out)
         eight = None

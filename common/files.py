@@ -5,6 +5,7 @@ only from regular files and only as what they should be; and text of others, sho
 import json
 import math
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from common.errors import BadInput
 
 LARGEST = 1 << 28  # bytes of a file that is read as text, JSON or TOML
+ODD = frozenset("[]*?\\")
+HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole
 
 
 def place(path):
@@ -27,10 +30,26 @@ def local(path):
     return isinstance(path, Path) and "://" not in str(path)
 
 
+def is_link(path):
+    return local(path) and path.is_symlink()
+
+
+def is_odd(path):
+    """Whether a local path, made absolute, is one that TensorFlow or TensorStore read as another or not at all: they
+    take brackets, stars and question marks for a pattern and a backslash for "/", and want UTF-8."""
+    name = os.path.realpath(path) if local(path) else ""
+    return not ODD.isdisjoint(name) or any("\ud800" <= c <= "\udfff" for c in name)
+
+
+def no_follow(path, flags):
+    """For `open(..., opener=no_follow)`: what a link points at is not written to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def files_below(path):
-    """The files in a directory and in those in it."""
+    """The files in a directory and in those in it, not in what links point at."""
     for entry in path.iterdir():
-        if entry.is_dir():
+        if entry.is_dir() and not is_link(entry):
             yield from files_below(entry)
         else:
             yield entry
@@ -38,7 +57,7 @@ def files_below(path):
 
 def remove(path):
     """Removes a file or a directory, not what a link points at."""
-    if path.is_dir() and not (local(path) and path.is_symlink()):
+    if path.is_dir() and not is_link(path):
         for entry in path.iterdir():
             remove(entry)
         path.rmdir()
@@ -57,7 +76,7 @@ def write_bytes(path, content):
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=no_follow) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -71,8 +90,8 @@ def write_bytes(path, content):
 
 
 def write_text(path, text):
-    """`write_bytes` of text as UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` of text as UTF-8; what of a file's name is none is written as an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path, value):
@@ -81,7 +100,7 @@ def write_json(path, value):
 
 
 def plain(value):
-    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path."""
+    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, no half of a surrogate pair."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -90,7 +109,9 @@ def plain(value):
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
+    if value is None or isinstance(value, int):
+        return value
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 # ---- read back

@@ -14,13 +14,14 @@ from common.checkpoints import Checkpoints
 from common.data import held_out_batches, training_batches
 from common.data.kept import keep, kept_in, open_kept
 from common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
-from common.files import local, place, remove
+from common.files import local, place
 from common.flops import peak_flops, train_flops
 from common.metrics import finish
+from common.output import remove_ours
 from common.progress import training_progress
 from common.pulse import Pulse
 from common.recipe import micro_batch, positions
-from common.run import Logger, follow_run, open_run, read_run
+from common.run import HOSTS, RUN, Logger, follow_run, open_run, read_run
 from common.session import open_session
 from common.tensors import save_tensors
 from common.trace import contract
@@ -93,11 +94,12 @@ def leaving_nothing(path):
     try:
         yield
     except (BadInput, MissingEnvironment) as error:
-        with suppress(TwinscaleError):
+        with suppress(TwinscaleError, OSError):  # where others' files are there too
             info = read_run(path)
             if local(path) and info["starts"] == 1 and info.get("saved") is None and info.get("error") == (
                     f"{type(error).__name__}: {error}".splitlines()[0]):
-                remove(path)
+                remove_ours(path, RUN)
+                path.rmdir()
         raise
 
 
@@ -112,7 +114,7 @@ def open_together(room, recipe, run_dir, devices, overwrite, probe):
                                    "the same --trace, or --overwrite")
             run.update(kept={"seconds": spent(run), "elapsed": 0.0}, elapsed=0.0)
             if (run.path / "hosts").is_dir():  # signs of life of an earlier start
-                remove(run.path / "hosts")
+                remove_ours(run.path / "hosts", HOSTS)
         except BaseException:
             room.agree(devices, [0])
             raise

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from common.errors import HUNG, HostLost, Stopped
-from common.files import local, write_json
+from common.files import local, no_follow, write_json
 
 EVERY = 1.0  # seconds between beats
 SILENT = 2.5  # seconds without a beat that tell a dead or stopped process from a living one
@@ -95,7 +95,7 @@ class Pulse:
         """Leaves the stacks of all threads and ends the process at once: what is stuck may never return."""
         with contextlib.suppress(Exception):  # nothing may keep it from ending
             self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / f"{self.host}.stacks").open("w") as file:
+            with open(self.path / f"{self.host}.stacks", "w", opener=no_follow) as file:
                 faulthandler.dump_traceback(file, all_threads=True)
         with contextlib.suppress(Exception):
             faulthandler.dump_traceback(sys.__stderr__, all_threads=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from common.data.dataset import open_dataset
 from common.errors import BadInput
-from common.files import place, read_bytes, read_text, shown, write_bytes
+from common.files import place, read_bytes, shown, write_bytes
 
 TOKENIZER, FILES = "data/tokenizer.json", "data/files.txt"
 NAMED = 3  # files that a message names
@@ -108,7 +108,8 @@ def files_of(path):
     """{name: digest} of a files.txt, empty where there is none."""
     if path is None or not path.exists():
         return {}
-    return {name: digest for digest, _, name in (line.partition(" ") for line in read_text(path).splitlines())}
+    text = read_bytes(path).decode(errors="surrogateescape")  # of names that are not UTF-8
+    return {name: digest for digest, _, name in (line.partition(" ") for line in text.splitlines())}
 
 
 def labels(manifest):

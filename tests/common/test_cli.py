@@ -171,3 +171,14 @@ def test_a_reader_that_leaves_early_causes_no_traceback(work):
         process.stdout.close()
         said = process.stderr.read()
     assert process.returncode == 1 and b"Error" not in said
+
+
+@pytest.mark.parametrize("words, place", [
+    (["train", "r.toml", "--backend", "jax", "--run", "out", "--from", ""], "--from"),
+    (["plan", "--flops", "1e21", "--topology", "v5e-256", "--prices="], "--prices"),
+    (["recipe", "show", ""], "argument 3")])
+def test_an_empty_word_is_refused_and_not_left_out(words, place, work, capsys):
+    """A variable that is not set, `--from "$RUN"`, must not start a training anew."""
+    assert cli.main(words) == 2
+    assert lines(capsys)[1] == [f"twinscale: {place}: empty: name what is meant, or leave it out"]
+    assert not (work / "out").exists()
