@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent  # where our packages lie
 KINDS = {"helper": signal.SIGKILL, "training": signal.SIGTERM}  # what ends a child of a kind when its parent is gone
 CHILD = "TWINSCALE_CHILD"  # set in a process whose messages go to another of ours: it has no hints for anybody
 QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # Keras on TensorFlow, without its start-up lines
+SHARED = "TWINSCALE_SHARED"  # set in a process that may share its processors with another of ours: it has no MFU
 
 CHILDREN, ENDING, LOCK = weakref.WeakSet(), threading.Event(), threading.RLock()
 
