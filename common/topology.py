@@ -148,7 +148,7 @@ def parse(text, slices=1):
     if not 1 <= slices <= SLICES:
         raise BadInput(f"--slices {slices}: from 1 to {SLICES:,}")
     written = text.lower()
-    name, mark, size = re.match(r"([^:=-]*)([:=-]?)(.*)", written).groups()
+    name, mark, size = re.fullmatch(r"([^:=-]*)([:=-]?)(.*)", written, re.DOTALL).groups()
     name = ALIASES.get(name, name)
     if name not in CHIPS:
         raise BadInput(f"--topology {shown(text, 60)}: no such chip; there are {', '.join(CHIPS)}"
