@@ -20,6 +20,7 @@ KINDS = {"helper": signal.SIGKILL, "training": signal.SIGTERM}  # what ends a ch
 CHILD = "TWINSCALE_CHILD"  # set in a process whose messages go to another of ours: it has no hints for anybody
 QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # Keras on TensorFlow, without its start-up lines
 STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000", "E0000", "To enable the following instructions")
+SHARED = "TWINSCALE_SHARED"  # set in a process that may share its processors with another of ours: it has no MFU
 
 CHILDREN, ENDING, LOCK = weakref.WeakSet(), threading.Event(), threading.RLock()
 

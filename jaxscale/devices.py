@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -69,6 +70,11 @@ class Devices:
     @property
     def names(self):
         return [str(device) for device in self.mesh.devices.flat]
+
+    @property
+    def libraries(self):
+        """What multiplies matrices here besides NumPy, by name."""
+        return (("JAX", product),)
 
     @property
     def kind(self):
@@ -385,6 +391,12 @@ def born(path, shape, dtype, devices, canonical, layers):
 def bounds(index, shape):
     """An index of slices into a shape as a key: ((start, stop), ...)."""
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
+
+
+def product(array):
+    """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
+    square = jnp.asarray(array)
+    return lambda: jnp.matmul(square, square).block_until_ready()
 
 
 def hasten():
