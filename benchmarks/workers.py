@@ -17,7 +17,7 @@ SWAPPED = {"keras on jax": "swap.keras_on_jax", "flax on tensorflow": "swap.flax
 # On a GPU, two processes that leave each other room.
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000")
+STARTUP = process.STARTUP
 
 
 class Worker:

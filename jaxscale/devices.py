@@ -157,8 +157,8 @@ def open_devices(recipe):
         if recipe.devices.hosts != 1 and not jax.distributed.is_initialized():
             join_hosts(recipe)
         found = jax.devices()
-    except (RuntimeError, ValueError) as error:
-        said = str(error).splitlines()[0]
+    except (RuntimeError, ValueError, AssertionError) as error:  # the last where JAX_PLATFORMS names what is not there
+        said = (str(error).splitlines() or [f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"])[0]
         raise MissingEnvironment(f"JAX gives no devices ({said}): run `twinscale doctor`") from None
     shape = mesh_shape(recipe, "JAX", len(found), found[0].platform)
     count, hosts = int(np.prod(list(shape.values()))), jax.process_count()
