@@ -24,7 +24,7 @@ def test_a_training_has_an_mfu_where_it_has_the_processors_to_itself(monkeypatch
 
     monkeypatch.delenv(process.SHARED, raising=False)
     alone, ledger = performance()
-    assert alone["mfu"] == pytest.approx(ledger.flops / 0.5 / measured_peak("float32")[0])
+    assert alone["mfu"] == pytest.approx(ledger.flops / 0.5 / measured_peak("float32", ())[0])
     assert alone["mfu_convention"] == "causal FLOPs / best float32 matrix product of NumPy here"
     monkeypatch.setenv(process.SHARED, "1")
     beside, ledger = performance()
