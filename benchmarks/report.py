@@ -2,6 +2,7 @@
 words."""
 
 import base64
+import functools
 import hashlib
 import json
 import math
@@ -72,6 +73,7 @@ def ordered(value):
     return json.loads(json.dumps(plain(value), sort_keys=True))
 
 
+@functools.cache
 def _environment(kind):
     html = kind == "html"
     environment = jinja2.Environment(

@@ -1,7 +1,6 @@
 """The outline of every training: what a room's `train.py` fills in is the framework."""
 
 import hashlib
-import json
 import math
 import os
 import time
@@ -15,12 +14,12 @@ from common.checkpoints import Checkpoints
 from common.data import held_out_batches, training_batches
 from common.data.kept import keep, kept_in, open_kept
 from common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
-from common.files import local, place
+from common.files import local, place, read_json
 from common.flops import measured_peak, peak_flops, train_flops
 from common.metrics import finish
 from common.output import remove_ours
 from common.progress import training_progress
-from common.pulse import Pulse
+from common.pulse import Beat, Pulse
 from common.recipe import micro_batch, positions
 from common.run import HOSTS, RUN, Logger, follow_run, open_run, read_run
 from common.session import open_session
@@ -249,11 +248,11 @@ def spent(run):
     kept = run.info.get("kept")
     if not run.resumed or not kept:
         return {}
-    seconds, elapsed = dict(kept["seconds"]), run.info["elapsed"]
+    seconds, elapsed = dict(kept["seconds"]), run.info.get("elapsed")
     if not elapsed:  # a kill leaves its time with its last sign of life alone
-        with suppress(OSError, ValueError, KeyError):
-            elapsed = json.loads((run.path / "hosts" / "0.json").read_text())["seconds"]
-    seconds["lost"] = seconds.get("lost", 0.0) + max(0.0, elapsed - kept["elapsed"])
+        with suppress(BadInput):
+            elapsed = read_json(run.path / "hosts" / "0.json", Beat).get("seconds")
+    seconds["lost"] = seconds.get("lost", 0.0) + max(0.0, (elapsed or 0.0) - kept["elapsed"])
     return seconds
 
 

@@ -94,7 +94,8 @@ def fake_compression():
 
 def one_backend():
     found = fake_compression()
-    return found | {"agrees": None, "rungs": [], "sentence": "2 stages of compression, in one backend.", "rows": [
+    return found | {"agrees": None, "rungs": [], "commands": ["twinscale compress run --backend jax"],
+                    "sentence": "2 stages of compression, in one backend.", "rows": [
         r | {"mask_agreement": None, "quanta": None, "quanta_differing": None, "paired": None}
         for r in found["rows"] if r["backend"] == "jax"]}
 
@@ -139,7 +140,7 @@ def test_sections_come_in_order_in_both_files(report):
     assert re.findall(r"^## (.*)", text, re.M) == re.findall(r"<h2>(.*?)</h2>", page)
 
 
-def test_equal_input_gives_equal_bytes_whatever_the_order_of_keys_and_after_a_round_trip(tmp_path, report):
+def test_equal_input_gives_equal_bytes_whatever_the_order_of_keys_and_after_a_round_trip(tmp_path, report, drawn_anew):
     def backwards(value):
         if isinstance(value, list):
             return [backwards(v) for v in value]

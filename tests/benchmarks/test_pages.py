@@ -30,7 +30,8 @@ def failing():
 
 
 def fake_preflight():
-    row = {"mesh": {"data": 4}, "attention": None, "topology": "v5e:2x2", "slices": 1, "compiles": False, "fits": False,
+    row = {"mesh": {"data": 4}, "attention": None, "topology": "v5e:2x2", "slices": 1, "chips": 4, "devices": 4,
+           "compiles": False, "fits": False,
            "error": "too large", "xla_flags": {}, "hbm_bytes_per_device": 20 << 30, "hbm_capacity_bytes": 16 << 30,
            "headroom_bytes": -(4 << 30), "memory": None, "compile_seconds": 2.0}
     line = {"figure": "collective bytes", "operation": "all-reduce over ici", "jax": 617_472, "keras": 2_729_984,

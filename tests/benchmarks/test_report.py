@@ -130,7 +130,7 @@ def report(tmp_path_factory):
     return written(fake_verdict(), tmp_path_factory.mktemp("report"))
 
 
-def test_equal_input_gives_equal_bytes_whatever_the_order_of_keys(tmp_path, report):
+def test_equal_input_gives_equal_bytes_whatever_the_order_of_keys(tmp_path, report, drawn_anew):
     def backwards(value):
         return {k: backwards(v) for k, v in reversed(value.items())} if isinstance(value, dict) else value
 
