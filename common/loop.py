@@ -340,11 +340,12 @@ class Ledger:
         rows = recipe.train.global_batch
         self.units, self.unit = positions(recipe), unit(dataset)
         self.flops = rows * train_flops(recipe.model, dataset.classes, dataset.example_shape)
-        self.peak, self.peak_from = None, None
-        if not os.environ.get(process.SHARED):  # else what runs beside it makes an MFU a figure of both
+        self.peak, self.peak_from, on_cpu = None, None, devices.kind.lower() == "cpu"
+        # Else what runs beside it makes an MFU a figure of both, and of several hosts only this one's product is known.
+        if not os.environ.get(process.SHARED) and not (on_cpu and devices.hosts > 1):
             self.peak, self.peak_from = peak_flops(
                 devices.kind, recipe.train.precision, len(devices.names),
-                lambda wide: measured_peak(wide, devices.libraries if devices.kind.lower() == "cpu" else ()))
+                lambda wide: measured_peak(wide, devices.libraries if on_cpu else ()))
         self.allow = pulse.allow if pulse else lambda *_, **__: None
         kinds = ("start", "compile", "train", "data_wait", "evaluate", "checkpoint", "trace", "lost")
         self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
