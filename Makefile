@@ -1,8 +1,10 @@
+PYTHON312 ?= python3.12
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 BIN = .venv/bin
+NEWEST = .venv312/bin
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv demo test test-slow drill preflight lint clean
+.PHONY: .venv demo test test-slow drill hostile preflight preflight-newest lint clean
 
 .venv: .venv/.stamp
 
@@ -29,12 +31,29 @@ test-slow: .venv .venv/libtpu/.stamp
 drill: .venv
 	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
 
+hostile: .venv
+	$(BIN)/python -m tests.hostile --out build/hostile $(if $(ONLY),--only '$(ONLY)')
+
 preflight: $(GOLDENS:.json=.checked)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens
 
 %.checked: .venv .venv/libtpu/.stamp
 	$(BIN)/twinscale preflight $(subst goldens/,,$*).toml --check $*.json --overwrite \
 		--out build/preflight/$(subst goldens/,,$*)
+
+# The same with the newest libtpu that was tested, which wants Python 3.12. There is no TensorFlow beside it.
+preflight-newest: $(GOLDENS:.json=.newest)
+	@echo $(words $(GOLDENS)) recipes are no worse than their goldens with $$(grep '^libtpu==' requirements-tpu-newest.lock)
+
+.venv312/.stamp: requirements-tpu-newest.lock
+	$(PYTHON312) -m venv .venv312
+	$(NEWEST)/pip install -q -r requirements-tpu-newest.lock
+	$(NEWEST)/pip install -q --no-deps -e .
+	touch $@
+
+%.newest: .venv312/.stamp
+	$(NEWEST)/twinscale preflight $(subst goldens/,,$*).toml --backend jax --check $*.json --overwrite \
+		--out build/preflight-newest/$(subst goldens/,,$*)
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ left against what the other one left untouched. Everything runs in float64 on mo
 semantic error shows at any size.
 """
 
+import glob
 import time
 from fnmatch import fnmatch
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
-from benchmarks.output import clear, tell
+from benchmarks.output import Kind, again, clear, made, tell
 from benchmarks.placing import first_cause, optimizer_variants
 from benchmarks.report import write_audit
 from benchmarks.workers import ROOMS, each, open_workers
@@ -24,7 +25,9 @@ from common.recipe import Recipe
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
-MARKER = ".audit"
+KIND = Kind(".audit", "audit.json", {
+    r"audit\.(json|html|md)": None, "corpus": {r"\d\d\.txt": None}, "compiled": {r".*-(cache|atime)": None},
+    "trials": {r"layer|rotary|image|(keras|jax)-.*": {n: comparison.KIND.holds[n] for n in ("runs", "tensors")}}})
 TRAIN = {"steps": 8, "global_batch": 4, "precision": "float64"}
 TEXT = {"sequence": 16, "held_out": 0.2}
 # Between them they use every operation, every slot of an optimizer and every way to scale a loss.
@@ -55,8 +58,7 @@ def audit(out, *, overwrite=False, only=None):
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
     comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
-    clear(out, MARKER, "audit.json", overwrite)
-    write_text(out / MARKER, "")
+    clear(out, KIND, {"verb": "audit"}, overwrite)
     recipes = make_recipes(out)
     began = time.perf_counter()
     with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
@@ -75,7 +77,8 @@ def audit(out, *, overwrite=False, only=None):
                 trial(t, recipes[t["recipe"]], worker, out, advance)
                 for t in planned if t["backend"] == worker.backend])
     found = summary([row for backend in rows.values() for row in backend])
-    found |= {"schema_version": SCHEMA_VERSION, "seconds": time.perf_counter() - began}
+    found |= {"schema_version": SCHEMA_VERSION, "seconds": time.perf_counter() - began, "made": made(),
+              "commands": again("audit", *(word for name in only or () for word in ("--only", name)), out=out)}
     write_json(out / "audit.json", plain(found))
     write_audit(plain(found), out)
     print("\n".join(lines(found)))
@@ -89,7 +92,7 @@ def make_recipes(out):
         write_text(out / "corpus" / f"{i:02}.txt", "".join(rng.choice(list("abcdefgh "), rng.integers(5, 40))))
     made = {}
     for name, sections in RECIPES.items():
-        data = {"source": f"text:{out.absolute()}/corpus/*.txt", **sections["data"]}
+        data = {"source": f"text:{glob.escape(str(out.absolute()))}/corpus/*.txt", **sections["data"]}
         made[name] = Recipe.model_validate({"name": f"audit-{name}", "keras": {"jit_compile": False}, **sections,
                                             "data": data})
     return made

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.output import tell
+from benchmarks.output import check_files, tell
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.doctor import versions
@@ -25,7 +25,7 @@ from common.recipe import positions
 from common.run import read_run
 
 SCHEMA_VERSION = 1
-FILE = "bench.json"
+FILE, KEYS = "bench.json", ("schema_version", "sides", "machine")
 CONVENTIONS = ("causal", "full", "6N")  # of `common/flops.py`; the first is the one that is printed
 KINDS = ("bare", "loop")  # steps over one resident batch, each waited for, and those of the trainer's loop
 PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
@@ -44,10 +44,7 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
       steps: of a kind in a round; rounds: after a first one to warm up, which is left out.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out {out}: a file, but a directory is wanted")
-    if (out / FILE).exists() and not overwrite:
-        raise BadInput(f"--out {out}: holds a {FILE} already; choose another directory or pass --overwrite")
+    check_files(out, [FILE], KEYS, overwrite)
     if recipe.devices.hosts != 1:
         raise BadInput(f"devices.hosts={recipe.devices.hosts}: bench measures one host; set it to 1")
     for backend in backends:

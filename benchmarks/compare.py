@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-import shlex
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -10,25 +10,35 @@ from benchmarks import ladder
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from benchmarks.output import CHECKS, clear, tell
+from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, tell
 from benchmarks.placing import first_cause
+from benchmarks.plots import sig
 from benchmarks.report import write_report
+from benchmarks.report_words import margin
 from benchmarks.swap import swap_table, worst_tensor
+from benchmarks.terminal import show
 from benchmarks.throughput import side_by_side
 from benchmarks.verdict import read_hashes, read_verdict
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
-from common.files import write_json, write_text
+from common.files import is_odd, plain, shown, write_json, write_text
 from common.loop import twin_of
+from common.output import check_within
 from common.recipe import positions
 from common.recipe_file import dumps, load
-from common.run import FinishedRun, read_metrics, read_run
+from common.run import RUN, FinishedRun, read_metrics, read_run
 from common.schedules import learning_rates
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".comparison"
+KIND = Kind(MARKER, "verdict.json", {
+    r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
+    "tensors": {r"(contract|first-step|optimizer|taps)-.*|\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
+    "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
+    "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
+    "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
@@ -40,7 +50,7 @@ SKIPPED = {"P1": "`--operations` measures every operation against wide reference
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
-            swap=False, meshes=False):
+            swap=False, meshes=False, asked=()):
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
     or 3 where the twins part at once, or the seeds were too few, and the answer stays open.
 
@@ -54,16 +64,22 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
       place: where they disagree, look for the first operation that does.
       swap: run each program under the other's runtime too, to tell the program's part from the runtime's.
       meshes: train each backend on several devices and hosts too (P6).
+      asked: the recipe's file and the overrides that the recipe was read with, for the report.
     Raises: BadInput before anything is compiled or written.
     """
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    if meshes and is_odd(out):
+        raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
+                       "has one of []*?\\ or is not UTF-8; choose another directory")
     dataset = open_dataset(recipe)
     mutant = planted(plant)
-    prepare(out, recipe, overwrite)
-    with open_workers() as workers:
-        for backend, name in mutant:
-            workers[backend].ask("plant", change=name)
-        each(workers, lambda worker: collect(recipe, worker, out))
+    with ExitStack() as stack:
+        with nothing_left(out):
+            prepare(out, recipe, overwrite)
+            workers = stack.enter_context(open_workers())
+            for backend, name in mutant:
+                workers[backend].ask("plant", change=name)
+            each(workers, lambda worker: collect(recipe, worker, out))
         verdict = judge(recipe, dataset, out)
         if operations:
             tell("both", "operations against wide references")
@@ -89,13 +105,15 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
     if meshes:
         tell("both", "one device against several and against several hosts")
         add_meshes(verdict, *check_meshes(recipe, out, mutant))
-    verdict |= circumstances(recipe, dataset, out, plant, verdict["rungs"], verdict["devices"])
+    verdict |= circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
+    verdict |= reproducible(out, asked, plant=plant, operations=operations, place=place, swap=swap, meshes=meshes,
+                            outcome=f"SEEDS={seeds}" if seeds else None)
     tell("both", "report")
     for rung in verdict["rungs"]:
         rung["checks"] = rung["checks"][:CHECKS]
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
-    tell("both", verdict["sentence"])
+    show(plain(verdict))
     if not verdict["agrees"]:
         return NO
     return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
@@ -107,8 +125,9 @@ def bisect(out):
 
     Raises BadInput where `out` holds no finished comparison.
     """
-    if not (out / "verdict.json").is_file():
+    if not (out / "verdict.json").is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
+    check_within(out, KIND.holds)
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     recipe, verdict = load(out / "recipe.toml", []), read_verdict(out)
     if verdict["agrees"]:
@@ -122,9 +141,11 @@ def bisect(out):
         for backend, name in planted(verdict["plant"]):
             workers[backend].ask("plant", change=name)
         verdict["cause"] = find_cause(recipe, dataset, out, judge(recipe, dataset, out), workers)
+    if verdict.get("arguments"):  # which place it now
+        verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
-    print(verdict["cause"]["sentence"])
+    show(plain(verdict))
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
 
 
@@ -191,14 +212,14 @@ def require(packages):
                                      f"pip install 'twinscale[{extra}]'")
 
 
-def prepare(out, recipe, overwrite):
-    """An empty output directory with a marker of its recipe; an unfinished comparison of the same recipe starts over.
+def prepare(out, recipe, overwrite, of=None):
+    """An output directory with nothing of ours but a marker of the recipe, and of what else it is `of`; an unfinished
+    comparison of the same starts over.
 
     Raises BadInput where the directory holds anything that may not be removed.
     """
-    unfinished = (out / MARKER).is_file() and (out / MARKER).read_text() == recipe.hash
-    clear(out, MARKER, "verdict.json", overwrite or unfinished and not (out / "verdict.json").exists())
-    write_text(out / MARKER, recipe.hash)
+    identity = {"verb": "compare", "recipe": recipe.hash} | (of or {})
+    clear(out, KIND, identity, overwrite or begun(out, KIND, identity))
     write_text(out / "recipe.toml", dumps(recipe))
 
 
@@ -321,15 +342,30 @@ def sentence(rungs, precision, curves):
     if failed:
         rung = failed[0]
         return (f"Keras and JAX do not agree: {rung['name']} ({rung['title']}) parts at {rung['where']}, "
-                f"{rung['worst']:.2g} against a bound of {rung['bound']:.2g}.")
+                f"{sig(rung['worst'])} against a bound of {sig(rung['bound'])}, {margin(rung)}.")
     steps, horizon = len(curves[precision]["steps"]), curves[precision]["horizon"]
     reach = f"up to the horizon at step {horizon} of {steps}" if horizon is not None else f"over all {steps} steps"
     exact = float((curves["float64"]["difference"] / np.maximum(curves["float64"]["keras"], 1e-300)).max())
     return (f"Keras and JAX train the same: every rung holds, the losses agree within {precision} noise {reach}, "
-            f"and in float64 within {exact:.1e} relative over {len(curves['float64']['steps'])} steps.")
+            f"and in float64 within {sig(exact)} relative over {len(curves['float64']['steps'])} steps.")
 
 
-def circumstances(recipe, dataset, out, plant, rungs, devices):
+def reproducible(out, asked=(), recipe=None, overrides=(), **options):
+    """What a comparison was asked for, and the command that asks for it again, from the resolved recipe in `out`.
+
+    Args:
+      out: the directory. asked: the recipe's file and the overrides; or `recipe` and `overrides` say so.
+      options: of `twinscale compare`, by name: a text, or whether it was given.
+    """
+    recipe, overrides = (asked[0], list(asked[1:])) if asked else (recipe, list(overrides))
+    words = ["compare", str(out / "recipe.toml")]
+    for name, value in options.items():
+        words += [f"--{name}"] * bool(value) + ([value] if isinstance(value, str) else [])
+    return {"plant": options.get("plant"), "arguments": {"recipe": recipe, "overrides": overrides, **options},
+            "made": made(), "commands": again(*words, out=out)}
+
+
+def circumstances(recipe, dataset, rungs, devices):
     """What a verdict says beside its findings."""
     precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
     skipped = [{"name": name, "why": why} for name, why in SKIPPED.items() if name not in ran]
@@ -341,7 +377,7 @@ def circumstances(recipe, dataset, out, plant, rungs, devices):
                       "real ones, and their step times say nothing")
     if "P7" not in ran:
         limits.append("one seed: nothing is said past the horizon")
-    return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps, "plant": plant,
+    return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps,
             "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)},
             "differences": [["program", "Keras functional graph", "Flax NNX modules"],
                             ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
@@ -351,6 +387,4 @@ def circumstances(recipe, dataset, out, plant, rungs, devices):
                             "is the program's or the runtime's",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place"],
-            "limits": limits,
-            "commands": [f"twinscale compare {shlex.quote(str(out / 'recipe.toml'))}{' --meshes' * ('P6' in ran)} "
-                         "--out DIR"]}
+            "limits": limits}

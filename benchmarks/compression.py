@@ -5,14 +5,19 @@ Each stage of a comparison starts, in both backends, from what Keras has left of
 differs is this stage's own doing, and masks can be asked for bit by bit.
 """
 
+from contextlib import ExitStack
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks import ladder
-from benchmarks.compare import MARKER, prepare, require
+from benchmarks.compare import KIND, prepare, require
 from benchmarks.compression_files import add_files
 from benchmarks.compression_report import write_compression
+from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from benchmarks.outcome import equivalence
-from benchmarks.output import tell
+from benchmarks.output import again, begun, made, nothing_left, tell
+from benchmarks.terminal import show
 from benchmarks.workers import ROOMS, each, open_workers
 from common.canonical import kept_of, model_of
 from common.compress import (
@@ -31,8 +36,9 @@ from common.data import open_dataset
 from common.data.kept import check_same
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.export import EIGHT_BITS
-from common.files import write_json
+from common.files import plain, write_json
 from common.loop import twin_of
+from common.output import check_within, digest
 from common.recipe import positions
 from common.recipe_file import dumps
 from common.run import read_metrics, read_run, what_differs
@@ -71,10 +77,13 @@ def compress(recipe, run, out, backend, *, overwrite=False):
     if (trained.model, trained.data) != (recipe.model, recipe.data):
         raise BadInput(f"run {run}: of another model or data than the recipe to compress it by "
                        f"({what_differs(run, recipe)}); take its own recipe with [compress]")
-    prepare_stages(out, recipe, overwrite, teachers)
-    save_tensors(left_path(out, backend, "dense"), weights)
     rows = [row(backend, "dense", weights, info["final"])]
-    with open_workers(rooms={backend: ROOMS[backend]}) as workers:
+    with ExitStack() as stack:
+        with nothing_left(out):
+            prepare_stages(out, recipe, overwrite, teachers,
+                           {"verb": "compress", "backend": backend, "model": digest(weights)})
+            save_tensors(left_path(out, backend, "dense"), weights)
+            workers = stack.enter_context(open_workers(rooms={backend: ROOMS[backend]}))
         worker = workers[backend]
         for number, described, label in stages(recipe):
             make_start(worker, described, out, label, left_path(out, backend, before(recipe, number)))
@@ -82,7 +91,8 @@ def compress(recipe, run, out, backend, *, overwrite=False):
             rows.append(finished(described, out, backend, label, final))
             if active(described).kind == "distil":
                 rows.append(student_alone(worker, described, out, label))
-    return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None})
+    return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None, "commands": again(
+        "compress", str(run), "--recipe", str(out / "recipe.toml"), "--backend", backend, out=out)})
 
 
 def compare_compression(recipe, out, *, overwrite=False):
@@ -92,11 +102,13 @@ def compare_compression(recipe, out, *, overwrite=False):
     Raises: BadInput before anything is compiled or written.
     """
     recipe, dataset, teachers = ready(recipe, EXTRAS["keras"] | EXTRAS["jax"])
-    prepare_stages(out, recipe, overwrite, teachers)
     rows, rungs = [], []
-    with open_workers() as workers:
-        tell("both", f"dense: {recipe.train.steps} steps of training")
-        finals = each(workers, lambda worker: train_dense(worker, recipe, out))
+    with ExitStack() as stack:
+        with nothing_left(out):
+            prepare_stages(out, recipe, overwrite, teachers)
+            workers = stack.enter_context(open_workers())
+            tell("both", f"dense: {recipe.train.steps} steps of training")
+            finals = each(workers, lambda worker: train_dense(worker, recipe, out))
         for backend in ROOMS:
             left = stripped(dense_recipe(recipe), load_tensors(run_path(out, backend, "dense") / FINAL))
             save_tensors(left_path(out, backend, "dense"), left)
@@ -117,7 +129,8 @@ def compare_compression(recipe, out, *, overwrite=False):
             for rung in found["rungs"]:
                 tell("both", f"{rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
                              f"{rung['worst']:.2g} of {rung['bound']:.2g}")
-    return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs)})
+    return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs),
+                                        "commands": again("compare", str(out / "recipe.toml"), out=out)})
 
 
 def ready(recipe, packages):
@@ -132,11 +145,15 @@ def ready(recipe, packages):
     return recipe, dataset, teachers
 
 
-def prepare_stages(out, recipe, overwrite, teachers):
-    """An output directory of this recipe, where what an earlier start has finished stays; with the teachers in it."""
-    if not ((out / MARKER).is_file() and (out / MARKER).read_text() == recipe.hash and not overwrite
-            and not (out / "compression.json").exists()):
-        prepare(out, recipe, overwrite)
+def prepare_stages(out, recipe, overwrite, teachers, of=None):
+    """An output directory of this recipe and what else it is `of`, where what an earlier start has finished stays; with
+    the teachers in it. Raises BadInput where it is of something else."""
+    of = {"verb": "compare-stages", "recipe": recipe.hash, **(of or {}),
+          "teachers": {str(number): digest(tensors) for number, tensors in teachers.items()}}
+    if begun(out, replace(KIND, finished="compression.json"), of) and not overwrite:
+        check_within(out, KIND.holds)
+    else:
+        prepare(out, recipe, overwrite, of)
     for number, tensors in teachers.items():
         save_tensors(teacher_path(out, label_of(recipe, number)), tensors)
 
@@ -152,10 +169,10 @@ def ended(recipe, dataset, out, found):
               "stages": [label for _, _, label in stages(recipe)], "data": dataset.manifest}
     found |= {"limits": LIMITS, "versions": {b: read_run(run_of(out, b, found))["versions"] for b in backends(found)},
               "devices": {b: read_run(run_of(out, b, found))["devices"] for b in backends(found)}}
-    found["sentence"] = sentence(found)
+    found |= {"sentence": sentence(found), "made": made()}
     write_json(out / "compression.json", found)
     write_compression(found, out)
-    tell("files", found["sentence"])
+    show(plain(found))
     if found["agrees"] in (True, None):
         return DID_IT
     return INCONCLUSIVE if all(rung["agrees"] or rung.get("open") for rung in found["rungs"]) else NO
@@ -224,6 +241,8 @@ def train(worker, recipe, out, label, twins=False):
     tell(worker.backend, f"{label}: {recipe.train.steps} steps")
     stage = active(recipe)
     traced = [update - 1 for update in mask_updates(stage)] if stage.kind == "prune" else []
+    if stage.kind == "quantize" and twins and worker.backend == "keras":
+        traced = sorted({n for step in shadowed(recipe.train.steps) for n in (step, step + 1)} - {recipe.train.steps})
     for twin in (False, True) if twins else (False,):
         path = run_path(out, worker.backend, label, twin)
         apart = twin_of(recipe) if twin else {}
@@ -267,7 +286,7 @@ def judge_stage(recipe, out, label, workers):
         columns["quanta_differing"] = columns["quanta"]["differing"]
         rungs.append(rung)
     if stage.kind != "post_training":
-        rungs.append(trajectory_rung(recipe, out, label))
+        rungs.append(trajectory_rung(recipe, out, label, workers))
     rung, columns["paired"] = paired_rung(recipe, out, label, workers)
     return {"rungs": [*rungs, rung], "columns": columns}
 
@@ -328,10 +347,42 @@ def quanta_rung(recipe, out, label, workers):
     return rung, {"differing": differing, "total": total, "worst": rung["worst"]}
 
 
-def trajectory_rung(recipe, out, label):
-    """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder."""
-    rung, curve = ladder.numerics_rung(losses_of(recipe, out, label), recipe.train.precision)
+def trajectory_rung(recipe, out, label, workers):
+    """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder. Of a quantised model, every
+    step is judged from Keras' state too, and the free runs up to where they jump apart: see `benchmarks.flips`."""
+    runs, precision = losses_of(recipe, out, label), recipe.train.precision
+    rung, curve = ladder.numerics_rung(runs, precision)
+    if active(recipe).kind == "quantize":
+        curve = until_jump(curve)
+        checks = flip_checks(precision, *shadows(recipe, out, label, workers))
+        if curve["jump"] is None:
+            checks.append(ladder.loss_check(precision, curve))
+        elif curve["jump"]:
+            judged = ladder.loss_check(precision, curve | {"horizon": curve["jump"]})
+            checks.append(judged | {"where": f"step {judged['where'].split()[1]}, before a flip at {curve['jump']}"})
+        rung = ladder.rung("P5", rung["title"], rung["proves"], checks)
     return rung | {"name": f"{label} P5", "horizon": curve["horizon"]}
+
+
+def shadows(recipe, out, label, workers):
+    """({what: distances step by step}, the steps) of both backends' trials from Keras' states: see `flip_checks`."""
+    steps, teacher = shadowed(recipe.train.steps), run_path(out, "keras", label)
+    paths = {b: out / "tensors" / f"{label}-shadow-{b}.safetensors" for b in ROOMS}
+    each(workers, lambda worker: worker.ask("shadow", recipe, path=paths[worker.backend], teacher=teacher, steps=steps,
+                                            loud=LOUD))
+    keras, jax = (load_tensors(paths[b]) for b in ROOMS)
+    series = {}
+    for n, what in enumerate(("loss", "loss an update later")):
+        one, other = keras["loss"][..., n], jax["loss"][..., n]
+        curve = ladder.loss_curve({"keras": {"loss": one[0]}, "jax": {"loss": other[0]},
+                                   "positions": positions(recipe), "keras-twin": {"loss": one[0]},
+                                   "jax-twin": {"loss": other[0]}}, recipe.train.precision, 1)
+        far = [np.maximum(np.abs(one[j] - one[0]), np.abs(other[j] - other[0])) for j in (1, 2)]
+        series[what] = {"pair": curve["difference"], "twin": far[0], "loud": far[1], "floor": curve["envelope"]}
+    far = [np.maximum(keras["weights"][j], jax["weights"][j]) for j in range(3)]
+    series["weights"] = {"pair": far[0], "twin": far[1], "loud": far[2],
+                         "floor": np.full(len(steps), ladder.EPSILON["float32"])}
+    return series, steps
 
 
 def semantics(recipe, out, label, left, workers):

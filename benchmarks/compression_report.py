@@ -8,7 +8,7 @@ from benchmarks import compression_plots as plots
 from benchmarks import compression_words as words
 from benchmarks.compression_words import backend_name, format_name, median_of, name_of, setting, share
 from benchmarks.plots import as_float, sig, size
-from benchmarks.report import climbed, drawn, ordered, reproduced, write
+from benchmarks.report import climbed, drawn, lead, ordered, reproduced, write
 from benchmarks.report_words import number
 
 FLOAT = "litert-float"  # the format that sizes and latencies are held against, of the dense model
@@ -32,7 +32,7 @@ def _view(found):
     backends = [*dict.fromkeys(row.get("backend") for row in rows)]
     rungs = [_rung(rung) for rung in found.get("rungs") or []]
     return {
-        "v": found | {"commands": found.get("commands") or _commands(found, backends)},
+        "v": found, "lead": lead(rungs),
         "tone": tone, "subject": subject, "answer": answer, "facts": words.facts(found, lines, shown, main),
         "metric": shown, "metric_title": shown[:1].upper() + shown[1:],
         "settings": [setting(key) for key in settings],
@@ -282,13 +282,3 @@ def _first_failed(rungs):
     failed = next((rung for rung in rungs if not rung.get("agrees")), {})
     means = words.FAILURES.get(failed.get("title"))
     return {"name": failed.get("name"), "means": means} if means else None
-
-
-def _commands(found, backends):
-    """How to do it again from the resolved recipe, where the compression does not say itself."""
-    if not found.get("recipe"):
-        return []
-    if found.get("agrees") is None:
-        backend = backends[0] if backends else "keras"
-        return [f"twinscale compress RUN --recipe recipe.toml --backend {backend} --out DIR"]
-    return ["twinscale compare recipe.toml --out DIR"]

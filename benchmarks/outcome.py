@@ -92,13 +92,23 @@ def sentence(metric, test):
              f"[{low:.2g}, {high:.2g}] {WHERE[test['answer']]} ±{test['margin']:g}: {test['answer']} ")
     if test["answer"] == "different":
         return f"{words}with {seeds} seeds"
-    words += f"(p = {test['p']:.2g}, power {100 * test['power']:.0f} % with {seeds} seeds)"
+    words += f"(p {bounded(test['p'])}, power {percent(test['power'])} with {seeds} seeds)"
     if test["answer"] == "equivalent":
         return words
     if needed is not None and needed <= seeds:
         return f"{words}; not the noise but the difference itself is near the margin"
     return (f"{words}; {'about' if needed else 'more than'} {needed or MOST} seeds would be needed for a power of "
             f"{100 * test['target']:g} % if there is no difference")
+
+
+def bounded(p):
+    """A chance in words: it is never nothing."""
+    return f"= {p:.2g}" if p >= 1e-16 else "< 1e-16"
+
+
+def percent(power):
+    """A power in words: from a few seeds it is never certain."""
+    return "> 99.9 %" if power > 0.999 else f"{100 * power:.0f} %" if power >= 0.001 else "< 0.1 %"
 
 
 # ---- statistics

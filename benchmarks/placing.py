@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from benchmarks import ladder
+from benchmarks.plots import sig
 from benchmarks.verdict import read_digests, read_hashes
 from common.places import places
 
@@ -23,7 +24,7 @@ def cause(operation, where, phase, step=0, apart=None, bound=None, name=None):
     """One finding: the class of operation, its place, when, and by how much a tensor of its results is off."""
     found = {"operation": operation, "where": where, "phase": phase, "step": step, "tensor": name or where,
              "difference": apart, "bound": bound}
-    size = "" if apart is None else f": {found['tensor']} differs by {apart:.2g}, {bound:.2g} is rounding"
+    size = "" if apart is None else f": {found['tensor']} differs by {sig(apart)}, {sig(bound)} is rounding"
     return found | {"sentence": f"step {step}, {phase}: {operation} at {where}{size}"}
 
 

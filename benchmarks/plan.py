@@ -12,6 +12,7 @@ import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from benchmarks.output import check_files
 from common.data.shapes import data_shape
 from common.errors import DID_IT, BadInput
 from common.files import plain, write_json
@@ -26,7 +27,8 @@ FILE = "plan.json"
 DAY = 86400
 OLD = 90  # days from which the date of prices is pointed at
 PER = {"chip": 1, "core": None}  # TensorCores of a price's unit; None: of a chip, as many as it has
-KINDS = {"v4": ("v4",), "v5e": ("v5 lite", "v5e"), "v5p": ("v5p", "v5"), "v6e": ("v6 lite", "v6e")}  # in MFUs' words
+KINDS = {"v4": ("TPU v4",), "v5e": ("TPU v5 lite", "TPU v5e"), "v5p": ("TPU v5p", "TPU v5"),
+         "v6e": ("TPU v6 lite", "TPU v6e"), "tpu7x": ("TPU7x",)}  # in MFUs' words
 
 
 def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu=None, measured=None, ceiling=None,
@@ -48,6 +50,8 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
     """
     if not topologies:
         raise BadInput("--topology: which slice? such as --topology v5e-256")
+    if out:
+        check_files(out, [FILE], ("schema_version", "work", "rows"), True)
     slices_of = list(dict.fromkeys(parse(name, slices) for name in topologies))
     known = read_law(law) if law else None
     work = work_of(recipe, flops, tokens, known, days)
@@ -114,7 +118,7 @@ def stated_mfu(text):
 
 def efficiency(topology, convention, recipe, stated, measured, ceiling):
     """({"ceiling", "ceiling_from"}, {"inside": [low, high] or None, "inside_from"}) of MFUs by a convention."""
-    top, said = (1.0, f"the peak of TPU {topology.chip.name}") if ceiling is None else roofline(
+    top, said = (1.0, f"the peak of {topology.chip.kind}") if ceiling is None else roofline(
         ceiling, topology, convention)
     inside, inside_from = stated, "stated" if stated else None
     if measured:
@@ -153,10 +157,10 @@ def measured_mfu(path, topology, convention):
             shares = converted(shares, load(str(recipe), []), convention)
         told = [(shares, (found.get("performance") or {}).get("mfu_convention", ""))]
     here = [share for share, said in told if share and any(
-        re.search(rf"peak of TPU {kind}$", said) for kind in KINDS[topology.chip.name])]
+        re.search(rf"peak of {kind}$", said) for kind in KINDS[topology.chip.name])]
     if not here:
         others = ", ".join(dict.fromkeys(said for _, said in told if said)) or "nothing"
-        raise BadInput(f"--measured {path}: has no MFU of a TPU {topology.chip.name}, but of {others}; state one with "
+        raise BadInput(f"--measured {path}: has no MFU of a {topology.chip.kind}, but of {others}; state one with "
                        "--mfu")
     return (min(here), max(here)), f"measured, {path}"
 
@@ -221,7 +225,7 @@ def row(topology, work, recipe, law, days, prices, top, inside):
 
     found = {"topology": topology.name, "slices": topology.slices, "chips": topology.chips,
              "cores": topology.chips * cores, "peak_flops": rate, "mfu": top | inside, "mfu_convention":
-             f"{work['convention']} FLOPs / bfloat16 peak of {topology.chips} x TPU {topology.chip.name}"}
+             f"{work['convention']} FLOPs / bfloat16 peak of {topology.chips} x {topology.chip.kind}"}
     if work["flops"]:
         hours = over(lambda share: work["flops"] / (share * rate) / 3600)
         found["days"] = scaled(hours, 1 / 24)

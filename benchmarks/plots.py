@@ -86,6 +86,16 @@ def ratio(worst, bound):
     return worst / bound if bound else math.nan if math.isnan(worst) else math.inf
 
 
+def margin_of(used):
+    """A margin in words, from the share of its bound that an observation uses: "8.6 ×" within, "2.9e14 × too far"
+    above."""
+    if math.isnan(used):
+        return "not finite"
+    if used in (0, math.inf):
+        return "not exact" if used else "exact"
+    return f"{sig(1 / used)} ×" if used <= 1 else f"{sig(used)} × too far"
+
+
 def svg(name, draw, *args):
     """The drawing, wide and narrow, as inline SVG; `name` keeps its ids apart from those of other figures."""
     wide = BESIDE if draw is ladder else WIDE
@@ -113,7 +123,7 @@ def _rounded(found):
 
 
 def ladder(width, rungs):
-    """One dot per rung: the worst observation over its bound, on a log axis with the bound at 1."""
+    """One dot per rung: its margin on a log axis, what is within its bound at the left of the line."""
     ratios = [ratio(r.get("worst"), r.get("bound")) for r in rungs]
     decades = [math.log10(r) for r in ratios if 0 < r < math.inf]
     low, high = math.floor(min([*decades, -2])) - 1, math.ceil(max([*decades, 0.5])) + 1
@@ -124,20 +134,22 @@ def ladder(width, rungs):
     for row, (rung, value) in enumerate(zip(rungs, ratios, strict=True)):
         finite = 0 < value < math.inf
         x = math.log10(value) if finite else low if value == 0 else high
-        note = sig(value) if finite else "exact" if value == 0 else "not finite" if math.isnan(value) else "not exact"
         failed = (MUTED, "s") if rung.get("conclusive") is False else (BAD, "X")
         colour, marker = (GOOD, "o") if rung.get("agrees") else failed
         axes.plot(x, row, marker, color=colour, markersize=6, markerfacecolor="none" if value == 0 else colour)
-        axes.text(1.03, row, note, transform=axes.get_yaxis_transform(), va="center", color=colour)
+        axes.text(1.03, row, margin_of(value), transform=axes.get_yaxis_transform(), va="center", color=colour)
     step = max(1, math.ceil((high - low) / (6 if width > NARROW else 4)))
     ticks = [t for t in range(low + 1, high) if t % step == 0]
-    axes.set_xticks(ticks, [_power(t) for t in ticks])
+    axes.set_xticks(ticks, [_power(abs(t)) for t in ticks])
     names = [textwrap.shorten(f"{r.get('name', '')} {r.get('title', '')}", 24, placeholder="…") for r in rungs]
     axes.set_yticks(range(len(rungs)), map(literal, names))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("worst observed / bound")
+    axes.set_xlabel("← margin, ×", loc="left")
+    if low + high > -2 or width > NARROW:
+        axes.annotate("× too far →", (1, 0), (0, -17), xycoords="axes fraction", textcoords="offset points", ha="right",
+                      va="top")
     return figure
 
 

@@ -1,6 +1,8 @@
 """The report of a verdict, and the audit's: a self-contained HTML file and its Markdown twin, from the same figures and
 words."""
 
+import base64
+import hashlib
 import json
 import math
 import re
@@ -13,7 +15,7 @@ from markupsafe import Markup, escape
 
 from benchmarks import plots, report_words
 from benchmarks.plots import BACKENDS, as_float, sig
-from benchmarks.report_words import interval, number, severity
+from benchmarks.report_words import NAMES, interval, margin, number, severity, tensor_margin
 from common.files import plain, write_text
 
 WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of embedded JSON
@@ -23,6 +25,8 @@ RUNGS = ("P0", "P2", "P3", "P4", "P5")  # that an audit climbs
 BEYOND = ({"P6"}, {"P7"}, {"P6", "P7"})  # rungs that no bisection explains, where no other fails
 EXACT = 1e200  # ratios above come of a bound of zero
 CODE = re.compile(r"`([^`]+)`")
+CONTENTS = "<!--contents-->"  # where the list of a page's sections goes; what is shown of others is escaped
+SECTION = re.compile(r'<section id="([^"]+)"[^>]*>\s*<h2>(.*?)</h2>', re.S)
 
 
 def write_report(verdict: dict, out: Path) -> None:
@@ -41,9 +45,27 @@ def write_audit(found: dict, out: Path) -> None:
 
 def write(name, view, out, template=""):
     """Writes `name`.html and `name`.md into `out`; their templates are called alike, or `template`."""
+    script = (Path(__file__).parent / "templates" / "page.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()  # the one script that may run
+    view = {"made": report_words.made_words(view["v"].get("made") or {})} | view
     for kind in ("html", "md"):
-        text = _environment(kind).get_template(f"{template or name}.{kind}.j2").render(view)
-        write_text(out / f"{name}.{kind}", text)
+        text = _environment(kind).get_template(f"{template or name}.{kind}.j2").render(
+            view, script=Markup(script), script_hash=Markup(digest))
+        write_text(out / f"{name}.{kind}", text.replace(CONTENTS, _contents(kind, text), 1))
+
+
+def _contents(kind, text):
+    """Links to the sections of a page that is rendered already."""
+    if kind == "html":
+        links = "".join(f'<li><a href="#{name}">{title}</a></li>\n' for name, title in SECTION.findall(text))
+        return f'<nav aria-label="Contents">\n<ul>\n{links}</ul>\n</nav>'
+    titles = re.findall(r"^## (.*)", text, re.M)
+    return "Contents: " + " · ".join(f"[{title}](#{heading(title)})" for title in titles)
+
+
+def heading(title):
+    """The name that a Markdown heading has as a link's target."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def ordered(value):
@@ -82,12 +104,13 @@ def _view(verdict):
     return {
         "v": verdict, "quotient": _quotient(sides),
         "who": "runs" if verdict.get("sides") else "backends",
-        "facts": _facts(verdict),
+        "facts": _facts(verdict), "lead": lead(rungs, verdict.get("cause")),
         **climbed(rungs, verdict.get("skipped") or []), "first_failed": _first_failed(rungs),
         "curves": [(precision, drawn(f"loss-{i}", report_words.curve_words(precision, curve, sides),
                                      plots.convergence, curve, sides))
                    for i, (precision, curve) in enumerate(curves)],
-        "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1} for t in tensors[:WORST_TENSORS]],
+        "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1, "margin": tensor_margin(t)}
+                    for t in tensors[:WORST_TENSORS]],
         "meshes": _meshes(verdict.get("meshes") or {}),
         "bisect": bool(rungs) and not verdict.get("agrees") and not verdict.get("sides")
         and {rung.get("name") for rung in rungs if not rung.get("agrees")} not in BEYOND,
@@ -110,7 +133,24 @@ def climbed(rungs, skipped=()):
     """What ladder.html.j2 and ladder.md.j2 show of the rungs."""
     words = report_words.ladder_words(rungs, skipped) if rungs else None
     return {"rungs": [_rung(i, rung) for i, rung in enumerate(rungs)],
+            "not_run": [{"title": NAMES.get(rung.get("name"), "")} | rung for rung in skipped],
             "ladder": drawn("ladder", words, plots.ladder, rungs) if rungs else None}
+
+
+def lead(rungs, cause=None):
+    """What stands first on a page where something failed: the cause if it was found, else the first rung that fails,
+    and the place of either in the page."""
+    if cause:
+        placed = cause.get("operation", True) is not None
+        return {"what": "First cause" if placed else "Where they part", "sentence": str(cause.get("sentence")),
+                "place": "cause", "heading": "divergence", "go": "More under Divergence"}
+    for number_, rung in enumerate(rungs, 1):
+        if not rung.get("agrees") and rung.get("conclusive") is not False and not rung.get("open"):
+            name = f"{rung.get('name')} {rung.get('title') or ''}".strip()
+            return {"what": "The first rung that fails", "place": f"rung-{number_}", "heading": "the-ladder",
+                    "go": "Its place in the ladder",
+                    "sentence": f"{name}: {margin(rung)}, at {rung.get('where') or 'no place given'}"}
+    return None
 
 
 def reproduced(result, found, sides):
@@ -119,7 +159,7 @@ def reproduced(result, found, sides):
     Its versions and devices have the keys of `sides`, {key: label}.
     """
     small, kept = _embedded(found)
-    return {"result": result, "sides": [*sides.values()],
+    return {"result": result, "sides": [*sides.values()], "asked": report_words.asked_words(found),
             "versions": _versions(_by_side(found.get("versions"), sides), sides),
             "devices": [", ".join((found.get("devices") or {}).get(side) or ["–"]) for side in sides]
             if found.get("devices") else None,
@@ -171,8 +211,8 @@ def _rung(index, rung):
     figure = None
     if len(checks) > 1 and any(as_float(c.get("bound")) > 0 for c in checks):
         figure = drawn(f"checks-{index}", report_words.checks_words(rung, checks), plots.checks, checks)
-    return rung | {"checks": checks[:CHECKS], "more": max(0, len(checks) - CHECKS), "count": len(checks),
-                   "figure": figure}
+    return rung | {"margin": margin(rung), "checks": [c | {"margin": margin(c)} for c in checks[:CHECKS]],
+                   "more": max(0, len(checks) - CHECKS), "count": len(checks), "figure": figure}
 
 
 def _first_failed(rungs):
@@ -267,9 +307,11 @@ def _audit_view(found):
               for operation in sorted({row["operation"] for row in errors})]
     harmless = [row for row in shown if not row.get("operation")]
     counts = {key: found.get(key) or 0 for key in ("mutants", "caught", "placed", "neutral", "flagged")}
+    versions = {"here": (found.get("made") or {}).get("versions")}
     sound = counts["caught"] == counts["placed"] == counts["mutants"] and not counts["flagged"]
     return {
-        "sound": sound, "names": names, "groups": groups, "harmless": harmless, "terms": report_words.AUDIT_TERMS,
+        "v": found, "sound": sound, "names": names, "groups": groups, "harmless": harmless,
+        "terms": report_words.AUDIT_TERMS,
         "sentence": "Of {mutants} planted errors {caught} were caught and {placed} placed; of {neutral} harmless "
                     "changes {flagged} were flagged.".format(**counts),
         "advice": None if sound else report_words.FAILURES["P8"],
@@ -278,7 +320,7 @@ def _audit_view(found):
                   ("flagged", number(counts["flagged"])), ("smallest signal", _signal(found.get("smallest_signal"))),
                   ("median signal", _signal(found.get("median_signal"))),
                   ("took", f"{number(round(as_float(found['seconds'])))} s" if found.get("seconds") else "–")],
-        "embedded": htmlsafe_json_dumps(found, sort_keys=True, allow_nan=False),
+        **reproduced("audit", found | {"versions": versions}, {"here": "version"}),
     }
 
 

@@ -8,7 +8,11 @@ import math
 import numpy as np
 
 from benchmarks import plots
-from benchmarks.plots import as_float, floats, ratio, sig
+from benchmarks.plots import as_float, floats, margin_of, ratio, sig
+
+# The rungs by name, also those that were not climbed.
+NAMES = {"P0": "contract", "P1": "operations", "P2": "gradient", "P3": "optimizer", "P4": "semantics", "P5": "numerics",
+         "P6": "sharding", "P7": "outcome", "P8": "audit"}
 
 # What a newcomer needs to read a verdict.
 TERMS = [
@@ -16,8 +20,9 @@ TERMS = [
              "first that fails is where to look, and what fails below it may be its echo."),
     ("Observed, bound, margin",
      "Observed is the largest difference that was seen: of tensors relative to their largest entry, of losses as it "
-     "is. The bound is the most that rounding explains. The margin is bound over observed: below 1 × the rung fails, "
-     "at 10 × there is room. A bound of 0 asks for equality to the last bit."),
+     "is. The bound is the most that rounding explains. The margin is how often the observed fits into the bound: at "
+     "10 × there is room. What is above its bound fails, and its margin says how often the bound fits into it: 3 × too "
+     "far. A bound of 0 asks for equality to the last bit."),
     ("Twin, envelope",
      "A twin is a second run of the same side that only an allowed change sets apart: the rows of each batch in "
      "another order, the first weights moved by half a unit in their last place. Both runs are right, so their "
@@ -95,13 +100,12 @@ def ladder_words(rungs, skipped):
     words += f"; exact: {', '.join(exact)}. " if exact else ". "
     near = max((r for r in within if r["name"] not in exact), key=severity, default=None)
     if near:
-        words += (f"Closest to its bound is {near['name']}, at {sig(ratio(near.get('worst'), near.get('bound')))} of it"
-                  f" ({near.get('where') or 'no place given'}). ")
+        words += f"The smallest margin has {near['name']}: {margin(near)} ({near.get('where') or 'no place given'}). "
     for rung in rungs:
         if rung.get("conclusive") is False:
             words += f"{rung['name']} is open ({rung.get('where') or 'no place given'}). "
         elif not rung.get("agrees"):
-            words += f"{rung['name']} fails: {_times(rung)} ({rung.get('where') or 'no place given'}). "
+            words += f"{rung['name']} fails: {margin(rung)} ({rung.get('where') or 'no place given'}). "
     return words + (f"Not run: {', '.join(s['name'] for s in skipped)}." if skipped else "")
 
 
@@ -111,11 +115,10 @@ def checks_words(rung, checks):
     shown = min(len(checks), plots.TENSORS)
     words = f"{rung['name']}, the {shown} of {number(len(checks))} checks nearest to or furthest above their bounds. "
     for c in failed[:1]:
-        words += f"Above the bound: {number(len(failed))}; the worst is {c.get('where')}, {_times(c)}. "
+        words += f"Above the bound: {number(len(failed))}; the worst is {c.get('where')}, {margin(c)}. "
     if not failed:
         worst = checks[0]
-        words += (f"All are within; nearest is {worst.get('where')}, at "
-                  f"{sig(ratio(worst.get('worst'), worst.get('bound')))} of its bound. ")
+        words += f"All are within; the smallest margin has {worst.get('where')}: {margin(worst)}. "
     return words + "Bar: the check's own bound."
 
 
@@ -151,7 +154,7 @@ def curve_words(precision, curve, sides):
 def tensor_words(tensors):
     worst, above = tensors[0], sum(as_float(t.get("ratio")) > 1 for t in tensors)
     words = (f"The worst of {number(len(tensors))} is {worst.get('tensor')} ({worst.get('kind')}) at step"
-             f" {number(worst.get('step'))}: {sig(worst.get('difference'))}, {sig(worst.get('ratio'))} of its bound. ")
+             f" {number(worst.get('step'))}: {sig(worst.get('difference'))}, margin {tensor_margin(worst)}. ")
     return words + (f"Above the bound: {number(above)}." if above else "None is above its bound.")
 
 
@@ -243,6 +246,30 @@ def time_words(performance, sides):
     return "; ".join(words) + "."
 
 
+def made_words(made):
+    """When, where and with what a result was made."""
+    parts = [str(made["date"]).replace("T", " ").replace("Z", " UTC")] if made.get("date") else []
+    parts += [f"on {made['host']}"] if made.get("host") else []
+    if made.get("version"):
+        commit = f", commit {made['commit']}" if made.get("commit") else ""
+        parts.append(f"by twinscale {made['version']}{commit}")
+    versions = made.get("versions") or {}
+    parts += [f"{name} {versions[key]}" for name, key in (("Python", "python"), ("TensorFlow", "tensorflow"),
+                                                          ("Keras", "keras"), ("JAX", "jax"), ("Flax", "flax"))
+              if versions.get(key)]
+    return f"Made {', '.join(parts)}." if parts else ""
+
+
+def asked_words(found):
+    """What a result was asked for with, where its command starts from the resolved recipe."""
+    asked = found.get("arguments") or {}
+    if not asked.get("recipe"):
+        return ""
+    changes = "".join(f" `{change}`" for change in asked.get("overrides") or [])
+    return (f"The recipe was `{asked['recipe']}`{f' with{changes}' if changes else ''}; the command takes the resolved "
+            "one, which lies beside this page.")
+
+
 # ---- values in words
 
 def number(value):
@@ -263,9 +290,15 @@ def severity(row):
     return math.inf if math.isnan(value) else value
 
 
-def _times(row):
-    times = ratio(row.get("worst"), row.get("bound"))
-    return f"{sig(times)} times its bound" if math.isfinite(times) else number(as_float(row.get("worst")))
+def margin(row):
+    """How far what a check or rung observed is from its bound, as all that shows a margin says it: "8.6 ×" within,
+    "2.9e14 × too far" above, "exact" with no difference at all, "not exact" where a bound of zero is missed."""
+    return margin_of(ratio(row.get("worst"), row.get("bound")))
+
+
+def tensor_margin(row):
+    """`margin` of a row of the worst tensors, which has its ratio alone."""
+    return margin_of(as_float(row.get("ratio")) if row.get("bound") != 0 else ratio(row.get("difference"), 0))
 
 
 def _of(mask):

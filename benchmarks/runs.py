@@ -5,17 +5,18 @@ Nothing is trained and no framework is loaded, so that the runs may come from ot
 
 import math
 import re
-import shlex
 
 import numpy as np
 
 from benchmarks import ladder
-from benchmarks.output import CHECKS, clear, tell
-from benchmarks.plots import BACKENDS
+from benchmarks.output import CHECKS, REPORT, Kind, again, clear, made
+from benchmarks.plots import BACKENDS, sig
 from benchmarks.report import write_report
+from benchmarks.report_words import margin
+from benchmarks.terminal import show
 from benchmarks.verdict import read_digests, read_hashes
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
-from common.files import shown, write_json, write_text
+from common.files import plain, shown, write_json
 from common.recipe import positions
 from common.recipe_file import dotted, dumps, flat, load
 from common.run import FinishedRun, read_metrics, read_run
@@ -23,7 +24,7 @@ from common.sketch import distance, sketch
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
-MARKER = ".runs"
+KIND = Kind(".runs", "verdict.json", {r"verdict\.json": None, REPORT: None})
 SIDES = ("a", "b")
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 
@@ -38,14 +39,10 @@ def compare_runs(a, b, out, *, overwrite=False):
     if not any(run["twin"] for run in runs.values()):
         raise BadInput(f"neither {a} nor {b} has a twin, by which differences are judged: {NOTHING}")
     verdict = judge(runs, out)
-    clear(out, MARKER, "verdict.json", overwrite)
-    write_text(out / MARKER, "")
+    clear(out, KIND, {"verb": "compare-runs"}, overwrite)
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
-    for rung in verdict["rungs"]:
-        tell("rung", f"{rung['name']} {rung['title']}: {'holds' if rung['agrees'] else 'fails'}, {rung['worst']:.2g} "
-                     f"against a bound of {rung['bound']:.2g} ({rung['bound_from']})")
-    print(verdict["sentence"])
+    show(plain(verdict))
     if not verdict["agrees"]:
         return NO
     return INCONCLUSIVE if verdict["open"] else DID_IT
@@ -138,8 +135,8 @@ def judge(runs, out):
             "assumptions": ["each run was made as its directory says",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place; it was trained where its run was"],
-            "limits": limits(runs, labels, span),
-            "commands": [shlex.join(["twinscale", "compare-runs", str(a["path"]), str(b["path"]), "--out", str(out)])]}
+            "limits": limits(runs, labels, span), "made": made(),
+            "commands": again("compare-runs", str(a["path"]), str(b["path"]), out=out)}
 
 
 def contract_rung(a, b):
@@ -233,7 +230,8 @@ def first_parting(states):
             worst = max(failed, key=lambda c: c["worst"] / max(c["bound"], ladder.TINY))
             return {"step": step, "where": worst["where"], "operation": None,
                     "sentence": f"after {updates(step)}: {len(failed)} of {len(checks)} tensors are apart, furthest "
-                                f"{worst['where']}: {worst['worst']:.2g} against {worst['bound']:.2g}"}
+                                f"{worst['where']}: {sig(worst['worst'])} against a bound of {sig(worst['bound'])}, "
+                                f"{margin(worst)}"}
     return None
 
 
@@ -245,7 +243,7 @@ def sentence(labels, rungs, curve, span):
     failed = next((rung for rung in rungs if not rung["agrees"]), None)
     if failed:
         return (f"{one} and {other} do not agree: {failed['name']} ({failed['title']}) parts at {failed['where']}, "
-                f"{failed['worst']:.2g} against a bound of {failed['bound']:.2g}.")
+                f"{sig(failed['worst'])} against a bound of {sig(failed['bound'])}, {margin(failed)}.")
     if curve["horizon"] in (0, 1):
         return (f"{one} and {other}: open. A twin parts from its run at step {curve['horizon']}, so that nothing can "
                 "be told from rounding; a smaller optimizer.learning_rate or a longer schedule.warmup helps.")

@@ -2,19 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 
-from common.errors import BAD_INPUT, MISSING, BadInput, MissingEnvironment, TwinscaleError
+from common import process
+from common.errors import error_of
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
 SWAPPED = {"keras on jax": "swap.keras_on_jax", "flax on tensorflow": "swap.flax_on_tensorflow"}
-# Keras on TensorFlow and quiet; and on a GPU, two processes that leave each other room.
-ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-               "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+# On a GPU, two processes that leave each other room.
+ENVIRONMENT = {**process.QUIET, "TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000")
 
 
@@ -23,38 +24,50 @@ class Worker:
 
     def __init__(self, backend, environment=None, module=None):
         self.backend = backend
-        self.process = subprocess.Popen([sys.executable, "-m", module or ROOMS[backend]], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env={**os.environ, **ENVIRONMENT, **(environment or {})})
+        self.process = process.start(process.helper(module or ROOMS[backend]), text=True, encoding="utf-8",
+                                     errors="replace", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE,
+                                     env={**os.environ, **ENVIRONMENT, **(environment or {})})
         self.messages = Thread(target=self.forward, daemon=True)
         self.messages.start()
 
     def forward(self):
         """What the process says, on our stderr under its name; not what TensorFlow's start-up always says."""
         for line in self.process.stderr:
-            if line.strip() and not line.startswith(STARTUP):
+            if line.strip() and not line.startswith(STARTUP) and not process.ENDING.is_set():
                 print(f"{self.backend:>5}  {line}", end="", file=sys.stderr, flush=True)
 
     def ask(self, call, recipe=None, **arguments):
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
         if recipe is not None:
             arguments["recipe"] = recipe.model_dump(mode="json")
-        self.process.stdin.write(json.dumps({"call": call, "arguments": arguments}, default=str) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise TwinscaleError(f"the {self.backend} trainer died during {call} (exit code {self.process.wait()}); "
-                                 "its messages are above; `twinscale doctor` says what this machine offers")
+        try:
+            self.process.stdin.write(json.dumps({"call": call, "arguments": arguments}, default=str) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except OSError:  # it has closed its ends
+            line = ""
+        if not line.endswith("\n"):
+            raise self.died(call)
         reply = json.loads(line)
         if "error" in reply:
-            kinds = {BAD_INPUT: BadInput, MISSING: MissingEnvironment}
-            raise kinds.get(reply["exit_code"], TwinscaleError)(f"{self.backend}: {reply['error']}")
+            raise error_of(reply["exit_code"], f"{self.backend}: {reply['error']}")
         return reply["value"]
+
+    def died(self, call):
+        """The error of a process that has ended without an answer."""
+        code = self.process.wait()
+        self.messages.join(1)  # its last words come first
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        why = "; where memory ends, Linux ends a process so" if code == -signal.SIGKILL else ""
+        return error_of(code, f"the {self.backend} trainer died during {call} ({how}{why}); its messages are above; "
+                              "`twinscale doctor` says what this machine offers")
 
     def close(self):
         """Ends the process."""
-        self.process.stdin.close()
-        self.process.stdout.close()
+        for end in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):  # of one that is gone
+                end.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -76,6 +89,10 @@ def open_workers(environment=None, rooms=ROOMS):
     workers = {backend: Worker(backend, environment, module) for backend, module in rooms.items()}
     try:
         yield workers
+    except BaseException:  # nobody waits for what they are at
+        for worker in workers.values():
+            worker.process.kill()
+        raise
     finally:
         for worker in workers.values():
             worker.close()

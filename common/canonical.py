@@ -3,31 +3,38 @@
     state.safetensors    "weights/NAME", "m/NAME", "v/NAME", "ema/NAME" in the masters' dtype
     index.json           {"schema_version", "step", "seed", "backend", "meaning", "sha256", "tensors": {name: {shape,
                          dtype}}}, written last
+    .state               of which run it is, written first: no other run's state replaces it
     recipe.toml, metrics.jsonl    of the run that it comes from
 
 Either backend writes it (`twinscale convert`) and goes on from it (`train --from`), on any devices.
 """
 
 import json
+import os
 import subprocess
-import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NotRequired
 
 from typing_extensions import TypedDict
 
+from common import process
 from common.checkpoints import Checkpoints, sha256
 from common.compress import stripped
 from common.data.kept import keep_kept, kept_in, open_kept
-from common.errors import BadInput
+from common.errors import BadInput, error_of
 from common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
 from common.kinds import STRICT, Backend, Count, Sha256, version
+from common.output import Kind, check_within, names_in, same, sweep
 from common.recipe import Devices
 from common.recipe_file import dumps, load
-from common.run import Data, read_metrics, read_run, sweep, what_differs
+from common.run import STATE, Data, read_metrics, read_run, what_differs
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
+KIND = Kind(".state", "index.json", STATE)
 
 
 class Index(TypedDict):
@@ -47,7 +54,9 @@ def write(path, recipe, run, step, tensors):
     """Writes the state of a run after `step` updates, {name: NumPy array}, the lines of metrics up to it, and what the
     run keeps of its data, into a directory."""
     path, kept = place(path), kept_in(run.path, run.info["data"])
-    sweep(path)
+    check_target(path, recipe, run)
+    write_json(path / KIND.marker, identity(run))
+    sweep(path, STATE)
     save_tensors(path / "state.safetensors", tensors)
     write_text(path / "recipe.toml", dumps(recipe))
     write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in read_metrics(run.path)
@@ -58,6 +67,32 @@ def write(path, recipe, run, step, tensors):
         "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": run.info["backend"],
         "data": run.info["data"], "meaning": recipe.meaning, "sha256": sha256(path / "state.safetensors"),
         "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})
+
+
+def identity(run):
+    """What the marker of a run's state says: a run that is copied or moved stays the same."""
+    return {"run": run.info.get("id") or f"{run.info.get('started')} {run.info['recipe_hash']}"}
+
+
+def check_target(path, recipe, run):
+    """Raises BadInput where a directory holds anything but an earlier state of the same run."""
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"--to {shown(path)}: a file, but a directory is wanted")
+    if names_in(path, KIND) and not same(path, KIND, identity(run)) and not unmarked(path, recipe, run):
+        raise BadInput(f"--to {shown(path)}: not empty, and no earlier state of run {shown(run.path)}; choose another "
+                       "directory")
+    check_within(path, STATE)
+
+
+def unmarked(path, recipe, run):
+    """Whether a directory holds a state as versions before the marker have left it, of a run like this one."""
+    if (path / KIND.marker).exists() or not (path / "index.json").is_file():
+        return False
+    with suppress(BadInput):
+        index = read_json(path / "index.json", dict)
+        said = [index.get(key) for key in ("backend", "seed", "meaning")]
+        return said == [run.info["backend"], recipe.seed, recipe.meaning]
+    return False
 
 
 def read(path, recipe):
@@ -99,27 +134,33 @@ def read_index(path):
     return read_json(path / "index.json", Index, f"`twinscale convert RUN --to {shown(path)}` makes a whole state")
 
 
+@contextmanager
 def state_of(path):
-    """The directory of such a state: `path` itself, or what a process makes of the run there.
+    """The directory of such a state while open: `path` itself, or what a process makes of the run there, in a place of
+    its own, as the run may be another's to write.
 
     Raises BadInput where neither is there.
     """
     path = place(path)
     if (path / "index.json").exists():
-        return path
-    state = path / "export" / "state"
-    made = subprocess.run([sys.executable, "-m", "common.cli", "convert", str(path), "--to", str(state)],
-                          stdout=subprocess.DEVNULL)
-    if made.returncode:
-        raise BadInput(f"{path}: no state could be read there; the message above says why")
-    return state
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="twinscale-") as folder:
+        state = Path(folder) / "state"
+        made = process.run(process.helper("common.cli", "convert", path, "--to", state), encoding="utf-8",
+                           errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
+        if made.returncode:
+            said = [line.removeprefix("twinscale: ") for line in made.stderr.splitlines() if line.strip()]
+            raise error_of(made.returncode, f"{path}: no state could be read there: {(said or ['without a word'])[-1]}")
+        yield state
 
 
 def model_of(path):
     """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds."""
-    state = state_of(path)
-    recipe = load(state / "recipe.toml", [])
-    return recipe, shipped(recipe, load_tensors(state / "state.safetensors"))
+    with state_of(path) as state:
+        recipe = load(state / "recipe.toml", [])
+        return recipe, shipped(recipe, load_tensors(state / "state.safetensors"))
 
 
 def shipped(recipe, tensors):
@@ -141,8 +182,9 @@ def copy_metrics(begun, run):
 def convert(room, recipe, run, path):
     """Writes the newest checkpoint of a run of this backend into a directory; returns its step.
 
-    Raises BadInput where the run has none.
+    Raises BadInput where the run has none, or where `check_target` does.
     """
+    check_target(place(path), recipe, run)
     one = recipe.model_copy(update={"devices": Devices(strategy="one")})
     room = room.compressing if recipe.compress.stages else room
     with room.numerics(one):

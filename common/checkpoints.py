@@ -4,8 +4,8 @@
     checkpoints/manifests/step_N.json     written last: what has none is no checkpoint
 
 A manifest holds schema_version, step (which is the position in the data), seed (of which all random bits are made),
-backend, meaning (`Recipe.meaning`), held_out (the loss measured at this step, or null) and files: {path: {bytes,
-sha256}}. A checkpoint is taken only if every file is there as the manifest says.
+backend, meaning (`Recipe.meaning`), held_out (the loss measured at this step, or null), files: {path: {bytes, sha256}}
+and count, of the files. A checkpoint is taken only if every file is there as the manifest says.
 """
 
 import hashlib
@@ -16,11 +16,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from pathlib import Path, PurePosixPath
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from common.errors import BadInput, CannotSave, NoCheckpoint
-from common.files import check_regular, local, read_json, remove, write_json
+from common.errors import BadInput, CannotSave, MissingEnvironment, NoCheckpoint
+from common.files import check_regular, is_link, is_odd, local, read_json, remove, shown, write_json
 from common.kinds import STRICT, Backend, Count, Number, version
 
 SCHEMA_VERSION = 1
@@ -49,6 +51,7 @@ class Manifest(TypedDict):
     meaning: str
     held_out: Number | None
     files: dict[str, File]
+    count: NotRequired[Count]
 
 
 class Checkpoints:
@@ -57,11 +60,12 @@ class Checkpoints:
 
     def __init__(self, run, room, recipe, state, devices):
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
-        self.path = run.path.absolute() / "checkpoints" if local(run.path) else run.path / "checkpoints"
+        self.path = (run.path.resolve() if local(run.path) else run.path) / "checkpoints"
         if self.listed() or run.info.get("saved") is None:  # else all manifests are lost: the rest may be of use
             self.sweep()
         room.agree(devices, [0])
-        self.store = room.Store(self.path, state, devices)
+        self.inner, self.held = inner(self.path)  # the store's name for its path
+        self.store = room.Store(self.inner, state, devices)
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing, self.committing = None, None  # (step, what goes into the manifest, future)
         self.saved, self.failed = time.monotonic(), False
@@ -77,9 +81,11 @@ class Checkpoints:
         while (step := self.common(listed - bad)) != NONE:
             problem = self.problem(step)
             if self.room.agree(self.devices, [problem is None]).all():
-                self.unlist_after(step)
-                self.run.update(saved=step)  # a kill may have come between the commit and this
-                return self.store.read(step, state)
+                loaded, problem = self.loaded(step, state)
+                if problem is None:
+                    self.unlist_after(step)
+                    self.run.update(saved=step)  # a kill may have come between the commit and this
+                    return loaded
             bad.add(step)
             if problem:  # said by the host that found it
                 print(f"twinscale: checkpoint of step {step} is not whole ({problem}): trying the one before",
@@ -88,6 +94,19 @@ class Checkpoints:
             raise NoCheckpoint(f"run {self.run.path}: checkpoints were saved, the last after step "
                                f"{self.run.info.get('saved')}, and none is whole; pass --overwrite to start anew")
         return state
+
+    def loaded(self, step, state):
+        """(the state of a step, None), or (None, what is wrong with its files, though they are as they were saved).
+        Several hosts read together, and end together."""
+        try:
+            return self.store.read(step, state), None
+        except (BadInput, MemoryError):
+            raise
+        except Exception as error:  # whatever the format's library says of files that are none of its own
+            if self.devices.hosts > 1:
+                raise
+            said = (str(error).strip().splitlines() or [""])[0]
+            return None, shown(f"cannot be loaded ({type(error).__name__}: {said})")
 
     def unlist_after(self, step):
         """Removes later checkpoints, which are not whole everywhere: they are going to be made again."""
@@ -115,8 +134,11 @@ class Checkpoints:
         """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
         try:
             manifest = read_json(self.manifest(step), Manifest)
+            unlisted = unlisted_in(self.store.files(step), self.inner, manifest)
         except BadInput as error:
             return str(error)
+        except OSError as error:
+            return f"{self.manifest(step)}: its files cannot be listed: {error.strerror or error}"
         files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
         if manifest["step"] != step or not files:
             return f"{self.manifest(step)}: not of this step"
@@ -124,17 +146,16 @@ class Checkpoints:
             return f"{self.manifest(step)}: of the backend {manifest['backend']}"
         if (manifest["meaning"], manifest["seed"]) != (self.recipe.meaning, self.recipe.seed):
             return f"{self.manifest(step)}: of another recipe"
+        if unlisted:
+            return f"{self.manifest(step)}: does not list {unlisted}"
         for number, (name, length, content) in enumerate(files):
             file = self.path / name
-            if ".." in file.parts or self.path not in file.parents or not file.is_file() or is_link(file, self.path):
+            if not is_below(name) or not file.is_file() or has_link(file, self.path):
                 return f"{file}: missing, or no regular file of this run"
             if size(file) != length:
                 return f"{file}: {size(file)} bytes instead of {length}"
             if number % self.devices.hosts == self.devices.host and sha256(file) != content:
                 return f"{file}: its content is not what was saved"
-        there = {file.relative_to(self.path).as_posix() for file in self.store.files(step)}
-        if unlisted := there - manifest["files"].keys():  # and so never hashed
-            return f"{self.manifest(step)}: does not list {min(unlisted)}"
         return None
 
     # ---- saving
@@ -191,10 +212,13 @@ class Checkpoints:
         files = {}
         for file in self.store.files(step):
             sync(file)
-            files[file.relative_to(self.path).as_posix()] = {"bytes": size(file), "sha256": sha256(file)}
+            files[file.relative_to(self.inner).as_posix()] = {"bytes": size(file), "sha256": sha256(file)}
+        if not files:
+            raise OSError(f"nothing of step {step} is there")
         write_json(self.manifest(step), {
             "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
-            "meaning": self.recipe.meaning, "held_out": held_out, "files": files})
+            "meaning": self.recipe.meaning, "held_out": held_out, "files": files,
+            "count": len(files)})
         self.retain()
 
     def retain(self):
@@ -229,10 +253,10 @@ class Checkpoints:
     def sweep(self):
         """Removes what a kill left of saves that were never committed, before the backend looks at its directory."""
         if self.run.writes and self.path.is_dir():
-            known = {f"step_{step}" for step in self.listed()}
-            for entry in self.path.iterdir():
-                name = entry.name.replace("-", "_").split(".")[0]
-                if name.startswith("step_") and name not in known:
+            known = set(self.listed())
+            for entry in list(self.path.iterdir()):
+                step = re.fullmatch(self.room.Store.NAMES, entry.name)
+                if step and int(next(filter(None, step.groups()))) not in known:
                     remove(entry)
 
     def finished(self, begun):
@@ -275,6 +299,39 @@ class Checkpoints:
             self.thread.shutdown(cancel_futures=True)
             with suppress(Exception) if self.failed else nullcontext():  # the same failure may come again
                 self.store.close()
+            if self.held is not None:
+                os.close(self.held)
+                self.held = None
+
+
+def inner(path):
+    """(a name of a local directory that every library reads as itself, the descriptor that it lives by or None)."""
+    if not is_odd(path):
+        return path, None
+    path.mkdir(parents=True, exist_ok=True)
+    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    name = Path(f"/proc/self/fd/{held}")
+    if not name.exists():
+        os.close(held)
+        raise MissingEnvironment(f"{shown(path)}: has one of []*?\\ or is not UTF-8, and there is no /proc to name it "
+                                 "otherwise; choose another directory")
+    return name, held
+
+
+def unlisted_in(files, root, manifest):
+    """What a manifest leaves out of a checkpoint, in words, or None. Manifests of earlier versions have no count, and
+    are held to what is there."""
+    listed = manifest["files"].keys()
+    if "count" in manifest:
+        missing = manifest["count"] - len(listed)
+        return f"{missing} of {manifest['count']} files" if missing > 0 else None
+    return next((name for file in files if (name := file.relative_to(root).as_posix()) not in listed), None)
+
+
+def is_below(name):
+    """Whether a path in a manifest can lead nowhere but below the manifest's directory."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
 
 
 def size(file):
@@ -303,6 +360,6 @@ def sync(file):
             os.close(opened)
 
 
-def is_link(file, root):
+def has_link(file, root):
     """Whether a file, or a directory on the way to it from `root`, is a symbolic link."""
-    return any(getattr(part, "is_symlink", lambda: False)() for part in [file, *file.parents[:-len(root.parents) - 1]])
+    return any(is_link(part) for part in [file, *file.parents[:-len(root.parents) - 1]])

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import shlex
 import sys
@@ -9,21 +10,21 @@ from typing import Annotated, Literal
 
 import typer
 
+from common import process
 from common.errors import (
     BAD_INPUT,
-    CANNOT_SAVE,
     DID_IT,
     INTERRUPTED,
-    MISSING,
     NO,
     BadInput,
     MissingEnvironment,
-    TwinscaleError,
+    known,
+    show_traceback,
+    unexpected,
 )
 
 ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
-EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
-          "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"}
+PACKAGES = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}
 
 # Flags that are False and not None need no conversion, for which typer would import pydantic: 0.2 s of each --help.
 NO_CONVERSION = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
@@ -100,11 +101,10 @@ def train(
                       resumable=stop is not None and stop < described.train.steps)
         begun = None
         if origin and (overwrite or not old or old.get("saved") is None):
-            from common.canonical import read
-
-            begun = read(_origin(origin, described.devices.hosts), described)
+            begun = _begun(origin, described)
         room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
-    _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
+    if described.devices.hosts == 1:  # else each of many would say so
+        _next("compare", recipe, *(overrides or []), *_option(precision), "--out", f"build/{described.name}")
 
 
 @app.command(short_help="Train it with both and say whether they agree.")
@@ -142,16 +142,16 @@ def compare(
     if described.compress.stages:
         _only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
         code = _room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite)
-        _say(f"next: open {shlex.quote(str(directory(out) / 'report.html'))}")
+        _say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
     seeds = _room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = _room("benchmarks.compare").compare(described, out=directory(out), overwrite=overwrite, plant=plant,
                                                operations=operations, seeds=seeds, place=place, swap=swap,
-                                               meshes=meshes)
+                                               meshes=meshes, asked=(recipe, *_overrides(overrides, precision)))
     if code == NO and not place:
         _next("bisect", out)
     elif (report := directory(out) / "report.html").exists():
-        _say(f"next: open {shlex.quote(str(report))}")
+        _say(f"the report is {shlex.quote(str(report))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -231,12 +231,14 @@ def convert(
     Example:
       twinscale convert runs/keras --to build/state
     """
+    from common.canonical import check_target
     from common.canonical import convert as written
     from common.files import place
     from common.recipe_file import load
     from common.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
+    check_target(place(to), described, opened)  # before seconds go into loading a framework
     step = written(_room(ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
     _say(f"the state after {step} updates is in {to}")
     other = next(backend for backend in ROOMS if backend != opened.info["backend"])
@@ -274,7 +276,7 @@ def export(
     code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite,
                    accept_data)
     print(escaped_lines("\n".join(lines(read_export(out)))))
-    _next("predict", to, "--input", "FILE")
+    _next("predict", "--help")  # which file, only its owner knows
     raise typer.Exit(code)
 
 
@@ -286,8 +288,12 @@ def predict(
     name: Annotated[str | None, typer.Option("--format", metavar="F", help="The first that agrees.")] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write all logits there, as safetensors.")] = None,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many to print of each.")] = 5,
+    trust: Annotated[bool, typer.Option("--trust", help="Run it whatever its operations may do.")] = False,
 ):
     """Run an export on text, images or arrays: a JSON line for each, with the likeliest next tokens, or classes.
+
+    A model is a program: a SavedModel, LiteRT or StableHLO file may have operations that read and write files. One with
+    any that is not known as arithmetic is refused before it is loaded, unless --trust is given.
 
     \b
     Examples:
@@ -297,7 +303,7 @@ def predict(
     """
     from common.predict import predict as run
 
-    run(exported, file, name, out, top)
+    run(exported, file, name, out, top, trust)
 
 
 @app.command(short_help="Prune, quantise, cluster or distil a run's model.")
@@ -326,7 +332,7 @@ def compress(
 
     code = _room("benchmarks.compression").compress(load(recipe, overrides or []), place(run), place(out), backend,
                                                     overwrite=overwrite)
-    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -354,7 +360,7 @@ def compare_runs(
     from common.files import place
 
     code = _room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite)
-    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -373,7 +379,7 @@ def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory
     from common.files import place
 
     code = _room("benchmarks.compare").bisect(place(out))
-    _say(f"next: open {shlex.quote(str(place(out) / 'report.html'))}")
+    _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
 
@@ -396,7 +402,7 @@ def audit(
     from common.files import place
 
     code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
-    _next("compare", "recipes/decoder-stdlib.toml", "--out", "build/demo")
+    _next("compare", _shipped(), "--out", "build/demo")
     raise typer.Exit(code or DID_IT)
 
 
@@ -490,7 +496,10 @@ def preflight(
     _only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     code = _room("benchmarks.preflight").preflight(
         described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-        write_golden=write_golden, as_json=json, overwrite=overwrite)
+        write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
+            recipe, *_overrides(overrides, precision),
+            *(word for name in topology or () for word in ("--topology", name)),
+            *_given("slices", slices, 1), *_given("backend", backend), *_given("check", check)])
     parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
     again = ["train", "--backend", (*backends, "jax")[0], "--run", "runs/tpu"] if code == DID_IT else [
         "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
@@ -562,7 +571,8 @@ def recipe_show(
                      "origins": origins})
     else:
         print(dumps(described, origins), end="")
-    _next("train", recipe, *(overrides or []), "--backend", "jax", "--run", f"runs/{described.name}-jax")
+    backend = _first_installed()
+    _next("train", recipe, *(overrides or []), "--backend", backend, "--run", f"runs/{described.name}-{backend}")
 
 
 @recipe_app.command("schema", short_help="Print the JSON schema of recipes.")
@@ -576,11 +586,15 @@ def recipe_schema():
     from common.recipe import Recipe
 
     _print_json(Recipe.model_json_schema())
-    _next("recipe", "show", "recipes/decoder-stdlib.toml")
+    _next("recipe", "show", _shipped())
 
 
 @app.command(short_help="Say what this machine offers.")
-def doctor(json: Annotated[str | None, typer.Option(metavar="PATH", help="Write the same as JSON.")] = None):
+def doctor(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON in place of the tables.")] = False,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Write the same JSON there.")] = None,
+):
     """Say what this machine offers: versions, devices, and what is missing for what.
 
     \b
@@ -588,22 +602,33 @@ def doctor(json: Annotated[str | None, typer.Option(metavar="PATH", help="Write 
     \b
     Examples:
       twinscale doctor
-      twinscale doctor --json doctor.json
+      twinscale doctor --json
+      twinscale doctor --out doctor.json
     """
-    from common.doctor import doctor, show
+    from common.doctor import doctor as ask
+    from common.doctor import show
+    from common.files import place, write_json
+    from common.output import check_files
 
-    report = doctor()
-    show(report)
+    if out:
+        check_files(place(out).parent, [place(out).name], ("schema_version", "versions", "backends"), True)
+    report = ask()
     if json:
-        from common.files import write_json
-
+        _print_json(report)
+    else:
+        show(report)
+    if out:
         try:
-            write_json(json, report)
+            write_json(out, report)
         except OSError as error:
-            raise BadInput(f"--json {json}: cannot be written: {error.strerror}") from None
+            raise BadInput(f"--out {out}: cannot be written: {error.strerror}") from None
     if not any(report["backends"].values()):
         raise MissingEnvironment("no backend can run; pip install 'twinscale[cpu]' or 'twinscale[jax]'")
-    _next("compare", "recipes/decoder-stdlib.toml", "--out", "build/demo")
+    if all(report["backends"].values()):
+        _next("compare", _shipped(), "--out", "build/demo")
+    else:
+        backend = next(backend for backend, runs in report["backends"].items() if runs)
+        _next("train", _shipped(), "--backend", backend, "--run", f"runs/{backend}")
 
 
 @app.callback(invoke_without_command=True)
@@ -626,9 +651,14 @@ def root(
 
 def main(arguments=None):
     """Runs the command line (`sys.argv` by default) and returns its exit code; talks on stderr, one line a failure."""
+    if arguments is None:  # this process is ours alone
+        process.open_standard()
+        process.keep_out_here()
     try:
-        code = app(arguments, prog_name="twinscale", standalone_mode=False)
-        sys.stdout.flush()
+        _check_words(sys.argv[1:] if arguments is None else arguments)
+        with process.interruptible():
+            code = app(arguments, prog_name="twinscale", standalone_mode=False)
+            sys.stdout.flush()
         if code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
             _say("interrupted")
         return code if isinstance(code, int) else DID_IT
@@ -637,33 +667,27 @@ def main(arguments=None):
 
 
 def _failed(error):
-    """Says in one line what went wrong, and returns the exit code; what nobody expected is raised again."""
-    if isinstance(error, TwinscaleError):
-        _say(str(error))
-        return error.exit_code
-    if isinstance(error, ModuleNotFoundError):
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        _say(f"{error.name} is not installed; pip install 'twinscale{f'[{extra}]' if extra else ''}'")
-        return MISSING
-    if isinstance(error, BrokenPipeError):  # the reader of our output left; keep Python from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Says in one line what went wrong, and returns the exit code."""
+    process.give_up_output()
+    if isinstance(error, BrokenPipeError):  # the reader of our output left
         return NO
-    if isinstance(error, OSError):
-        _say(f"{error.filename or 'input or output'}: {error.strerror or error}")
-        return CANNOT_SAVE
-    if isinstance(error, typer.TyperException):
-        _say(f"{error.format_message()}; try --help" if hasattr(error, "format_message") else str(error))
-        return BAD_INPUT
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
-    raise error
+    show_traceback(error)
+    if said := known(error):
+        _say(str(said))
+        return said.exit_code
+    if isinstance(error, typer.TyperException):
+        _say(f"{error.format_message()}; try --help" if hasattr(error, "format_message") else str(error))
+        return BAD_INPUT
+    _say(unexpected(error))
+    return NO
 
 
 def _room(name):
     if name == "tfscale.room":
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        process.quieten()
     return importlib.import_module(name)
 
 
@@ -674,11 +698,26 @@ def _only_stages(**options):
             raise BadInput(f"--{name}: not for a recipe with stages in [compress]; compare it with compress.stages=[]")
 
 
+def _given(name, value, default=None):
+    """An option as words, none where it has its default."""
+    return [] if value == default else [f"--{name}", str(value)]
+
+
 def _only(what, **options):
     """Raises BadInput for options that `what` does not have."""
     for name, value in options.items():
         if value is not None:
             raise BadInput(f"--{name}: not for {what}")
+
+
+def _check_words(words):
+    """Raises BadInput for an empty word, which a variable that is not set leaves: `--from "$RUN"` would start anew."""
+    for number, word in enumerate(words):
+        option = word[:-1] if word.startswith("--") and word.endswith("=") else None
+        if word == "" or option:
+            before = option or (words[number - 1] if number else "")
+            raise BadInput(f"{before if before.startswith('--') else f'argument {number + 1}'}: empty: name what is "
+                           "meant, or leave it out")
 
 
 def _counts(name, text):
@@ -698,15 +737,20 @@ def _supervise(run, restarts, overwrite):
     return supervise(arguments, run, restarts)
 
 
-def _origin(path, hosts):
-    """The directory of a state in neither backend's format: what --from names, or what is made of the run there."""
-    from common.canonical import state_of
+def _begun(path, recipe):
+    """The state to go on from: of what --from names, or of what is made of the run there."""
+    from dataclasses import replace
+
+    from common.canonical import read, state_of
     from common.files import place
 
-    if hosts != 1 and not (place(path) / "index.json").exists():
+    if recipe.devices.hosts != 1 and not (place(path) / "index.json").exists():
         raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "
                        "first, then --from DIR")
-    return state_of(path)
+    with state_of(path) as state:
+        begun = read(state, recipe)
+    kept = begun["kept"] and replace(begun["kept"], path=place(path))
+    return begun | {"origin": begun["origin"] | {"path": path}, "kept": kept}
 
 
 @contextlib.contextmanager
@@ -717,13 +761,7 @@ def _leaving_at_once(several):
     except BaseException as error:
         if not several:
             raise
-        try:
-            code = _failed(error)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            code = NO
+        code = _failed(error) if isinstance(error, Exception | KeyboardInterrupt) else NO
         sys.stderr.flush()
         os._exit(code)
 
@@ -743,7 +781,34 @@ def _print_json(value):
 
 
 def _next(*words):
-    _say("next: twinscale " + shlex.join(words))
+    """Suggests a command, unless a backend that it needs is not installed, or a word of it is None."""
+    named = words[words.index("--backend") + 1:][:1] if "--backend" in words else ()
+    needs = ROOMS if words[0] in ("compare", "bisect", "audit") or "both" in named else named
+    if None not in words and all(map(_is_installed, needs)):
+        _hint("twinscale " + shlex.join(words))
+
+
+def _hint(text):
+    if not os.environ.get(process.CHILD):  # nobody would read it
+        _say(f"next: {text}")
+
+
+def _is_installed(backend):
+    return all(importlib.util.find_spec(package) for package in PACKAGES[backend])
+
+
+def _shipped():
+    """The path of a recipe that came with this project, None where none did."""
+    from common.recipe_file import RECIPES
+
+    path = RECIPES / "decoder-stdlib.toml"
+    if not path.exists():
+        return None
+    return os.path.relpath(path) if os.getcwd() == str(RECIPES.parent) else str(path)
+
+
+def _first_installed():
+    return next((backend for backend in ("jax", "keras") if _is_installed(backend)), "jax")
 
 
 def _say(text):

@@ -6,8 +6,10 @@ import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
+
+from common import process
 
 SCHEMA_VERSION = 1
 PATIENCE = 120  # seconds a framework may take to name its devices
@@ -56,7 +58,7 @@ def versions():
 
 def doctor():
     """The report as a dict of plain values; asks each framework in a process of its own. Never raises."""
-    have = versions()
+    have = versions() | _libtpu()
     if "tensorflow-tpu" in have:
         have.setdefault("tensorflow", have["tensorflow-tpu"])
     asked = [name for name in ASK if name in have]
@@ -116,12 +118,19 @@ def _version(name):
         return None
 
 
+def _libtpu():
+    """{"libtpu": its version} where it is kept beside the packages, as `preflight` finds it."""
+    beside = Path(os.environ.get("TPU_LIBRARY_PATH") or Path(sys.prefix) / "libtpu" / "libtpu" / "libtpu.so")
+    found = distributions(name="libtpu", path=[str(beside.parent.parent)]) if beside.is_file() else ()
+    return {one.name: one.version for one in found}
+
+
 def _devices(framework):
     """{"devices": [{"name", "kind"}, ...]}, or {"error": the last thing the framework said}."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     try:
-        done = subprocess.run([sys.executable, "-c", ASK[framework]], env={**os.environ, **quiet}, timeout=PATIENCE,
-                              capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+        done = process.run(process.helper("-c", ASK[framework]), env={**os.environ, **process.QUIET},
+                           timeout=PATIENCE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+                           errors="replace", stdin=subprocess.DEVNULL)
         return {"devices": json.loads(done.stdout.strip().splitlines()[-1])}
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {PATIENCE} s"}

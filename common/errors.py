@@ -1,5 +1,9 @@
 """Errors that end a command: one clear line (place, value, fix) and an exit code."""
 
+import os
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where our packages lie
+
 DID_IT, NO, BAD_INPUT, INCONCLUSIVE, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 HUNG, LOST, CANNOT_SAVE, RESUMABLE = 70, 71, 74, 75  # the last run's work is kept: the same command goes on
 
@@ -32,6 +36,12 @@ class Stopped(TwinscaleError):
     exit_code = RESUMABLE
 
 
+class Hung(TwinscaleError):
+    """A watchdog ended the training."""
+
+    exit_code = HUNG
+
+
 class HostLost(TwinscaleError):
     """Another host of the training is gone."""
 
@@ -46,3 +56,65 @@ class CannotSave(TwinscaleError):
 
 class NoCheckpoint(TwinscaleError):
     """A run has checkpoints, and none of them is whole."""
+
+
+def error_of(code, message):
+    """The error that another process of ours ended with, by its exit code."""
+    kinds = (BadInput, MissingEnvironment, Stopped, Hung, HostLost, CannotSave)
+    return next((kind for kind in kinds if kind.exit_code == code), TwinscaleError)(message)
+
+
+# ---- what Python and the libraries raise
+
+EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
+          "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"}
+NO_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "bad_alloc", "Cannot allocate memory", "Out of memory",
+             "failed to map segment")  # by which the frameworks and the loader say so
+NO_DEVICE = ("Unable to initialize backend", "Unknown backend")  # of JAX
+
+
+def known(error):
+    """The TwinscaleError that an exception of Python or of a library amounts to, None where nobody expected it."""
+    said = first_line(error)
+    if isinstance(error, TwinscaleError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        package = f"twinscale[{extra}]" if extra else "twinscale"
+        return MissingEnvironment(f"{error.name} is not installed; pip install '{package}'")
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+        return MissingEnvironment(f"memory has ended ({said}): take a smaller train.global_batch, more of "
+                                  "train.accumulate, or a machine with more")
+    if isinstance(error, ImportError):
+        return MissingEnvironment(f"{error.name or 'a package'} cannot be imported ({said}); `twinscale doctor` says "
+                                  "what this machine offers")
+    if isinstance(error, RuntimeError) and any(sign in said for sign in NO_DEVICE):
+        return MissingEnvironment(f"JAX finds no such device ({said}): unset JAX_PLATFORMS, or set JAX_PLATFORMS=cpu")
+    if isinstance(error, OSError):
+        return CannotSave(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    return None
+
+
+def first_line(error):
+    """The first line of what an exception says, or its type's name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def unexpected(error):
+    """One line on an exception that nobody expected: what it is, and where it came from."""
+    frames, trace = [], error.__traceback__
+    while trace:
+        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    ours = [frame for frame in frames if frame[0].startswith(HERE)] or frames
+    place = f" ({os.path.relpath(ours[-1][0], HERE)}:{ours[-1][1]})" if ours else ""
+    return (f"internal error: {type(error).__name__}: {first_line(error)}{place}; TWINSCALE_TRACEBACK=1 shows how "
+            "it came to it")
+
+
+def show_traceback(error):
+    """Prints an exception's whole way where TWINSCALE_TRACEBACK asks for it."""
+    if os.environ.get("TWINSCALE_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)

@@ -23,12 +23,14 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired
@@ -37,17 +39,17 @@ import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from common import hugging_face
+from common import hugging_face, process
 from common.canonical import convert, kept_of, read, shipped
 from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
-from common.errors import DID_IT, MISSING, NO, BadInput, TwinscaleError
-from common.files import files_below, local, read_json, remove, write_json, write_text
+from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError
+from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
 from common.kinds import STRICT, Backend, Count, Number, version
 from common.metrics import finish, statistics
-from common.output import check_ours, clear, tell
+from common.output import Kind, check_ours, clear, nothing_left, tell
 from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
 from common.run import RunInfo, follow_run, read_run
@@ -58,7 +60,6 @@ SCHEMA_VERSION = 1
 MARKER = ".export"
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
-QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}
 EIGHT_BITS = ("quantize", "post_training")
 
@@ -90,6 +91,8 @@ FORMATS = {
                           both("tfscale.predict"), "tensorflow"),
     "safetensors": Format("safetensors", both("common.hugging_face"),
                           {"keras": "tfscale.predict", "jax": "jaxscale.predict"}, "ours")}
+KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
+    rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})
 NEEDS = {"tfscale": ("tensorflow", "keras"), "jaxscale": ("jax", "flax"), "swap": ("jax", "flax", "tensorflow"),
          "common": ()}
 EIGHT_BIT_NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
@@ -222,8 +225,13 @@ def check_request(backend, out, names, overwrite):
             raise BadInput(f'--formats: "{name}" is no format{near}')
         if name not in known:
             raise BadInput(f'--formats: "{name}" is not of {backend} runs, which have {", ".join(known)}')
-    check_ours(out, MARKER, "export.json", overwrite, "--to")
-    return [name for name in known if name in names or not names]
+    check_ours(out, KIND, overwrite, "--to")
+    asked = [name for name in known if name in names or not names]
+    if "savedmodel" in asked and is_odd(out):
+        rest = ",".join(name for name in asked if name != "savedmodel") or "others"
+        raise BadInput(f"--to {shown(out)}: TensorFlow loads no SavedModel from a path that has one of []*?\\ or is "
+                       f"not UTF-8; choose another directory, or leave it out: --formats {rest}")
+    return asked
 
 
 def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=False):
@@ -248,8 +256,8 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
     """
     recipe, formats = load(path / "recipe.toml", []), check_request(room.backend, out, formats, overwrite)
     dataset = open_kept(recipe, kept_of(path), accept_data)
-    with tempfile.TemporaryDirectory() as work:
-        work = Path(work)
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         state = path
         if not (path / "index.json").exists():
             state = work / "state"
@@ -257,11 +265,14 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
         begun = read(state, recipe)
         model = Model(dense_recipe(recipe), Shape(dataset.classes, tuple(dataset.example_shape)),
                       shipped(recipe, begun["tensors"]))
-        clear(out, MARKER, "export.json", overwrite, "--to")
-        write_text(out / MARKER, "")
+        lacks = {name: lacking(name, room.backend) for name in formats}
+        if all(lacks.values()):
+            raise MissingEnvironment(f"{', '.join(sorted(set(lacks.values())))}: not installed, and needed by "
+                                     f"{', '.join(formats)}; `twinscale doctor` says what brings it")
+        stack.enter_context(nothing_left(out))
+        clear(out, KIND, {"verb": "export"}, overwrite, "--to")
         write_text(out / "recipe.toml", dumps(recipe))
         about = described(room, recipe, dataset, begun["step"], out)
-        lacks = {name: lacking(name, room.backend) for name in formats}
         eight = None
         if any(not lacks[name] for name in formats if name in ("litert-dynamic", "litert-int8")):
             eight = in_eight_bits(room, recipe, dataset, begun["tensors"], model)
@@ -356,8 +367,13 @@ def write_all(room, exporter, formats, model, eight, out, work):
             answers = ask(module, *(word for job in jobs for word in job))
         except TwinscaleError as error:
             answers = {name: {"error": str(error)} for name, *_ in jobs}
-        found |= {name: TwinscaleError(said["error"]) if "error" in said else said for name, said in answers.items()}
+        found |= {name: failed(said) if "error" in said else said for name, said in answers.items()}
     return found
+
+
+def failed(said):
+    """The error that a writer's process says instead of an answer."""
+    return ImportError(said["error"], name=said["missing"]) if said.get("missing") else TwinscaleError(said["error"])
 
 
 def aside(out, name):
@@ -369,6 +385,8 @@ def row_of(name, lacks, found, out):
     """The row of export.json of a format, which is moved to where it belongs; not yet checked."""
     path = FORMATS[name].path
     reason = f"{lacks} is not installed; `twinscale doctor` says what brings it" if lacks else None
+    if isinstance(found, ImportError):
+        lacks = (found.name or str(found)).split(".")[0]
     if isinstance(found, Exception):
         reason = (str(found).strip().splitlines() or [type(found).__name__])[0]
     if reason:
@@ -411,8 +429,8 @@ def read_model(path):
 
 def ask(module, *words):
     """What a module prints, as JSON, run as a process; raises TwinscaleError with the last that it said."""
-    done = subprocess.run([sys.executable, "-m", module, *map(str, words)], text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL, env={**os.environ, **QUIET})
+    done = process.run(process.helper(module, *words), encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
         raise TwinscaleError(f"{module} ended with exit code {done.returncode}: {said[-1]}")
@@ -429,6 +447,8 @@ def answer(write):
             found[name] = write(name, what.recipe, what.shape, what.tensors, Path(path))
         except Exception as error:
             found[name] = {"error": str(error) or type(error).__name__}
+            if isinstance(error, ImportError):
+                found[name]["missing"] = error.name or str(error)
     print("\n" + json.dumps(found))
 
 

@@ -37,6 +37,8 @@ EXPECTED = {
     "string_pattern_mismatch": "text of the form {pattern}",
     "literal_error": "{expected}",
 }
+ODD = frozenset("[]*?\\")
+HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole
 
 
 def place(path):
@@ -52,10 +54,26 @@ def local(path):
     return isinstance(path, Path) and "://" not in str(path)
 
 
+def is_link(path):
+    return local(path) and path.is_symlink()
+
+
+def is_odd(path):
+    """Whether a local path, made absolute, is one that TensorFlow or TensorStore read as another or not at all: they
+    take brackets, stars and question marks for a pattern and a backslash for "/", and want UTF-8."""
+    name = os.path.realpath(path) if local(path) else ""
+    return not ODD.isdisjoint(name) or any("\ud800" <= c <= "\udfff" for c in name)
+
+
+def no_follow(path, flags):
+    """For `open(..., opener=no_follow)`: what a link points at is not written to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def files_below(path):
-    """The files in a directory and in those in it."""
+    """The files in a directory and in those in it, not in what links point at."""
     for entry in path.iterdir():
-        if entry.is_dir():
+        if entry.is_dir() and not is_link(entry):
             yield from files_below(entry)
         else:
             yield entry
@@ -63,7 +81,7 @@ def files_below(path):
 
 def remove(path):
     """Removes a file or a directory, not what a link points at."""
-    if path.is_dir() and not (local(path) and path.is_symlink()):
+    if path.is_dir() and not is_link(path):
         for entry in path.iterdir():
             remove(entry)
         path.rmdir()
@@ -82,7 +100,7 @@ def write_bytes(path, content):
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=no_follow) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -96,8 +114,8 @@ def write_bytes(path, content):
 
 
 def write_text(path, text):
-    """`write_bytes` of text as UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` of text as UTF-8; what of a file's name is none is written as an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path, value):
@@ -106,8 +124,7 @@ def write_json(path, value):
 
 
 def plain(value):
-    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, and of a file's name that is not
-    UTF-8 an escaped form, since few readers take JSON with half a character in it."""
+    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, no half of a surrogate pair."""
     if isinstance(value, dict):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -256,10 +273,11 @@ def toml_problem(error):
 
 
 def checked(where, content, kind, fix="", within=""):
-    """JSON as bytes, or a value already read, as the type `kind`; raises BadInput that names `where` it is from, the
-    place `within`, the key and the fix."""
+    """JSON as text or bytes, or a value already read, as the type `kind`; raises BadInput that names `where` it is from,
+    the place `within`, the key and the fix."""
     from pydantic import ValidationError
 
+    content = content.encode(errors="surrogatepass") if isinstance(content, str) else content
     try:
         if not isinstance(content, bytes):
             return _adapter(kind).validate_python(content)

@@ -8,7 +8,9 @@ bodies count as often as they run, and of a condition's branches the one that co
   bytes moved  operands and results of what stands outside fusions, as laid out in HBM, padding included; of a slice
                what it takes, of an update in place what it puts. What lies in the core's own memory moves nothing.
   collectives  by kind: the bytes that each device puts in, and those that it must send. One that is overlapped with
-               computation stands in several fusions as a copy each, under one channel: it counts once.
+               computation is a chain of fusions, with a copy in each, from a start through parts, which may lie in an
+               inner loop, to an end: it counts as often as it starts. One that runs beside the core, on a thread of its
+               own, counts where it is started.
 """
 
 import math
@@ -25,13 +27,15 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragg
 SENT = {"all-reduce": 2.0, "collective-permute": None, "collective-broadcast": None}  # rounds of a ring; None: at once
 DCN = {"ONE_TO_ONE": "collective-permute"}  # XLA's names of what goes between slices, where they are others
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id",
-        "opt-barrier", "domain", "while", "conditional", "call", "async-start", "copy-done"}  # moves nothing by itself
+        "opt-barrier", "domain", "while", "conditional", "call", "call-start", "async-start",
+        "copy-done"}  # moves nothing by itself
 SLICES = {"dynamic-slice", "slice", "gather"}  # reads of its first operand what it gives
 UPDATES = {"dynamic-update-slice": 1, "scatter": 2}  # writes into its first operand what this one holds
 PASSES = {"highest": 6, "high": 3}  # bfloat16 products that XLA:TPU makes of one of float32 (`jax.lax.Precision`)
 MOST_TRIPS = 1 << 20
 
 HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
+FOOTER = re.compile(r'^\}(, execution_thread="[^"]*")?$')  # of another thread are those that run beside the core
 INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 SHAPE = re.compile(r"([a-z]\w*)\[([^\]]*)\](?:\{([^}]*)\})?")
 SEPARATOR = re.compile(r", |/\*[^*]*\*/")
@@ -143,7 +147,7 @@ class Account:
     passes: float = 0  # operations, times the bfloat16 passes that each takes
     moved: int = 0
     collectives: Counter = field(default_factory=Counter)
-    overlapped: dict = field(default_factory=dict)  # collectives of which a fusion holds a part, by channel
+    overlapped: dict = field(default_factory=dict)  # {chain that a fusion has a part of: (collective, is it the start)}
     fusions: Counter = field(default_factory=Counter)  # by kind
     kernels: Counter = field(default_factory=Counter)  # custom calls of Pallas
     loops: list = field(default_factory=list)  # trips, None where they are not known
@@ -171,6 +175,12 @@ class Module:
     slices: int = 1
     accounts: dict = field(default_factory=dict)
 
+    @cached_property
+    def started(self):
+        """Chains of overlapped collectives whose start the text shows."""
+        return {chain_of(i) for computation in self.computations.values() for i in computation.instructions.values()
+                if "chain_id" in i.rest and starts(computation, i)}
+
 
 # ---- text to structure
 
@@ -182,7 +192,7 @@ def parse(text):
             if found := HEADER.match(line):
                 current = computations[found[2]] = Computation(found[2])
                 entry = found[2] if found[1] else entry
-        elif line == "}":
+        elif FOOTER.match(line):
             current = None
         elif found := INSTRUCTION.match(line):
             instruction = read_instruction(found[2], line, found.end())
@@ -198,7 +208,7 @@ def whole_lines(text):
     """The text's lines, with those that the strings of attributes break put together again."""
     held = None
     for line in text.splitlines():
-        if INSTRUCTION.match(line) or line == "}" or held is None or not INSTRUCTION.match(held):
+        if INSTRUCTION.match(line) or FOOTER.match(line) or held is None or not INSTRUCTION.match(held):
             if held is not None:
                 yield held
             held = line
@@ -301,7 +311,7 @@ def executed(module, name):
     """The Account of a computation that runs as such, and is not fused into one instruction."""
     if name in module.accounts:
         return module.accounts[name]
-    done, computation, channels = Account(), module.computations[name], set()
+    done, computation, chains = Account(), module.computations[name], set()
     for i in computation.instructions.values():
         if i.opcode == "while":
             trips = trips_of(module, computation, i)
@@ -311,14 +321,15 @@ def executed(module, name):
         elif i.opcode == "conditional":
             branches = [executed(module, branch) for branch in branches_of(i)]
             done.add(max(branches, key=lambda branch: branch.weight))
-        elif i.opcode in ("call", "async-start"):
+        elif i.opcode in ("call", "call-start", "async-start"):
             done.add(executed(module, i.called() or i.called("to_apply")))
         elif i.opcode == "fusion":
             inner = fused(module, i.called())
             done.add(inner)
-            for channel in inner.overlapped.keys() - channels:
-                done.collectives[inner.overlapped[channel]] += 1
-            channels |= inner.overlapped.keys()
+            for chain, (collective, begins) in inner.overlapped.items():
+                if begins or chain not in chains and chain not in module.started:
+                    done.collectives[collective] += 1
+            chains |= inner.overlapped.keys()
             done.fusions[i.attribute("kind") or "kLoop"] += 1
         else:
             count_one(done, module, computation, i)
@@ -336,7 +347,8 @@ def fused(module, name):
         if i.opcode == "fusion":
             inner = fused(module, i.called())
             done.add(inner)
-            done.overlapped |= inner.overlapped
+            for chain, (collective, begins) in inner.overlapped.items():
+                done.overlapped[chain] = collective, begins or done.overlapped.get(chain, (None, False))[1]
         else:
             count_one(done, module, computation, i)
     module.accounts["fused", name] = done
@@ -358,15 +370,26 @@ def count_one(done, module, computation, i):
             if kind == "all-reduce" and is_scattered(computation, i):
                 kind = "reduce-scatter"
             size = sum(shape.bytes for name in i.operands for shape in leaves(computation.shape(name)))
-            collective, channel = (kind, "ici", len(groups[0]), size), i.attribute("channel_id")
+            collective = kind, "ici", len(groups[0]), size
             if "chain_id" in i.rest:  # a chain of fusions holds its start, its parts and its end
-                done.overlapped[channel] = collective
+                done.overlapped[chain_of(i)] = collective, starts(computation, i)
             else:
                 done.collectives[collective] += 1
     elif i.opcode == "send" and (found := re.search(r'_xla_megascale_transfer_type="(\w+)"', i.rest)):
         # What crosses slices goes by way of the hosts.
         size = leaves(computation.shape(i.operands[0]))[0].bytes
         done.collectives[DCN.get(found[1], found[1].lower().replace("_", "-")), "dcn", module.slices, size] += 1
+
+
+def chain_of(i):
+    """What the parts of one overlapped collective have in common."""
+    return i.attribute("channel_id"), re.search(r'chain_id="?([^",}]*)', i.rest)[1]
+
+
+def starts(computation, i):
+    """Whether a part of an overlapped collective is its start."""
+    return any(user.attribute("custom_call_target") == '"AsyncCollectiveStart"'
+               for user in computation.users.get(i.name, []))
 
 
 def is_scattered(computation, i):

@@ -32,9 +32,11 @@ from common.errors import (
     TwinscaleError,
 )
 from common.files import place
+from common.process import CHILD, printed
 from common.recipe import AXES, mesh_shape
 from common.recipe_file import did_you_mean, load
 from common.run import check_run
+from common.topology import CHIPS, NO_TENSORFLOW
 
 TEMPLATES = Path(__file__).parent / "templates"
 GRACE = {"local": 30, "slurm": 60, "gke": 120}  # seconds
@@ -71,10 +73,10 @@ MOST_LOCAL = 256  # hosts on one machine
 # slice by itself, else 4. A slice of 2x4 is one host of 8 or, on GKE, two of 4.
 FLAT = {"1x1": {1: 1}, "2x2": {1: 4}, "2x4": {1: 8, 2: 4}, "4x4": {4: 4}, "4x8": {8: 4}, "8x8": {16: 4},
         "8x16": {32: 4}, "16x16": {64: 4}}
-# From the same pages on v4 and v5p: hosts of 4 chips, AxBxC with A <= B <= C, each 2 or a multiple of 4, or 2x2x1.
-# In parentheses, the most chips of one slice.
-SOLID = {"tpu-v4-podslice": 4096, "tpu-v5p-slice": 6144}
-ACCELERATORS = ("tpu-v4-podslice", "tpu-v5-lite-podslice", "tpu-v5p-slice", "tpu-v6e-slice")
+# From the same pages on v4, v5p and TPU7x: hosts of 4 chips, AxBxC with A <= B <= C, each 2 or a multiple of 4, or
+# 2x2x1. In parentheses, the most chips of one slice.
+SOLID = {"tpu-v4-podslice": 4096, "tpu-v5p-slice": 6144, "tpu7x": 9216}
+ACCELERATORS = ("tpu-v4-podslice", "tpu-v5-lite-podslice", "tpu-v5p-slice", "tpu-v6e-slice", "tpu7x")
 
 
 class Plan(NamedTuple):
@@ -126,7 +128,7 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
     words = ["train", recipe, *overrides, *(f"{key}={value}" for key, value in added.items()), "--backend", backend,
              "--run", run]
     if target == "local":
-        return _local([python, "-m", "common.cli", *words], backend, hosts, ports)
+        return _local(printed(python, "common.cli", *words), backend, hosts, ports)
     if target == "tpu":
         return _tpu(words, backend, hosts, options)
     if target == "slurm":
@@ -137,10 +139,11 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
 # ---- targets
 
 def _local(command, backend, hosts, ports):
-    """Processes of this machine over loopback. Without ports, some that stand for the free ones of a real start."""
-    stand_in = ports is None
+    """Processes of this machine over loopback; `command` is (its words, its environment). Without ports, some that
+    stand for the free ones of a real start."""
+    stand_in, (command, needed) = ports is None, command
     addresses = [f"127.0.0.1:{port}" for port in ports or range(12345, 12345 + hosts)]
-    environments = [_environment(backend, addresses, index) for index in range(hosts)]
+    environments = [needed | _environment(backend, addresses, index) for index in range(hosts)]
     lines = ["# Free ports take the place of these when it runs."] * (stand_in and hosts > 1)
     for environment in environments:
         lines.append(" ".join([*(f"{key}={shlex.quote(value)}" for key, value in environment.items()),
@@ -297,6 +300,8 @@ def _tpu_strategy(backend, target, hosts, options):
     """{key: value} of `devices` that Keras needs on a target's TPUs. Raises BadInput where it cannot have them."""
     if backend == "jax" or target not in ("tpu", "gke"):
         return {}
+    if options.get("accelerator") in NO_TENSORFLOW:
+        raise BadInput(f"--accelerator {options['accelerator']}: TensorFlow does not run on it: pass --backend jax")
     if target == "gke" and hosts > 1:
         raise BadInput(f"--hosts {hosts}: on GKE the Keras backend reaches the TPUs of its own host alone, since no "
                        "TensorFlow server runs on the others: pass --hosts 1 and a topology of one host (2x4 at most), "
@@ -324,7 +329,9 @@ def _check_mesh(described, backend, target, hosts, options):
                        f"devices.replica={slices}")
     if backend == "jax" and target == "gke":
         try:
-            mesh_shape(described, "the launch", hosts * known[hosts // slices], what)
+            chip = CHIPS.get(options["accelerator"])  # one of several devices is called there as here
+            found = hosts * known[hosts // slices] * (chip.devices if chip else 1)
+            mesh_shape(described, "the launch", found, what)
         except MissingEnvironment as error:
             raise BadInput(str(error)) from None
     count = math.prod(getattr(devices, axis) for axis in AXES)
@@ -415,9 +422,9 @@ def _start(number, command, environment):
         prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
     try:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                                   preexec_fn=end_with_parent)
+        process = subprocess.Popen(command, env={**os.environ, CHILD: "1", **environment},
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   start_new_session=True, preexec_fn=end_with_parent)
     except OSError as error:
         raise MissingEnvironment(f"host {number}: {command[0]} cannot be run: {error.strerror}") from None
     os.set_blocking(process.stdout.fileno(), False)

@@ -12,14 +12,15 @@ from common import canonical
 from common.checkpoints import Checkpoints
 from common.data import held_out_batches, training_batches
 from common.data.kept import keep, kept_in, open_kept
-from common.errors import BadInput, HostLost, NonFinite, Stopped, TwinscaleError
-from common.files import place, read_json, remove
+from common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
+from common.files import local, place, read_json
 from common.flops import peak_flops, train_flops
 from common.metrics import finish
+from common.output import remove_ours
 from common.progress import training_progress
 from common.pulse import Beat, Pulse
 from common.recipe import micro_batch, positions
-from common.run import Logger, follow_run, open_run, read_run
+from common.run import HOSTS, RUN, Logger, follow_run, open_run, read_run
 from common.session import open_session
 from common.tensors import save_tensors
 from common.trace import contract
@@ -70,7 +71,7 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
         kept = (None if overwrite else kept_by(run_dir)) or (begun or {}).get("kept")
         dataset = open_kept(recipe, kept, probe.accept_data) if kept else None
         session = open_session(room, recipe, probe.dither, dataset)
-        with open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:
+        with leaving_nothing(run_dir), open_together(room, recipe, run_dir, session.devices, overwrite, probe) as run:
             with Pulse(run.path, session.devices, recipe) as pulse:
                 try:
                     if probe.twin_steps:
@@ -85,6 +86,22 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
     return final
 
 
+@contextmanager
+def leaving_nothing(path):
+    """Bad input and what is missing leave no directory of a run that nothing else has ever happened to: one whose only
+    start ended in this very error."""
+    try:
+        yield
+    except (BadInput, MissingEnvironment) as error:
+        with suppress(TwinscaleError, OSError):  # where others' files are there too
+            info = read_run(path)
+            if local(path) and info["starts"] == 1 and info.get("saved") is None and info.get("error") == (
+                    f"{type(error).__name__}: {error}".splitlines()[0]):
+                remove_ours(path, RUN)
+                path.rmdir()
+        raise
+
+
 def open_together(room, recipe, run_dir, devices, overwrite, probe):
     """The open run, on every host: the first one opens it while the others wait."""
     if devices.host == 0:
@@ -96,7 +113,7 @@ def open_together(room, recipe, run_dir, devices, overwrite, probe):
                                    "the same --trace, or --overwrite")
             run.update(kept={"seconds": spent(run), "elapsed": 0.0}, elapsed=0.0)
             if (run.path / "hosts").is_dir():  # signs of life of an earlier start
-                remove(run.path / "hosts")
+                remove_ours(run.path / "hosts", HOSTS)
         except BaseException:
             room.agree(devices, [0])
             raise

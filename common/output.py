@@ -1,32 +1,185 @@
-"""What every verb that fills a directory needs: one that is ours, and a word on the way."""
+"""What a verb may touch: the directories that it fills and what it makes in them, which it knows by their names and by
+a marker; never what a link points at, and never what is somebody else's.
 
+A layout says what is made in a directory: {regular expression of a name: a layout of the directory so called, or None
+where a file or a whole directory is meant}. What has none of these names is left alone, wherever it lies.
+"""
+
+import hashlib
+import json
+import re
 import sys
 import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
-from common.errors import BadInput
-from common.files import remove
+from common.errors import BadInput, MissingEnvironment
+from common.files import HALF, is_link, local, read_bytes, remove, shown, write_json
+
+EVERY = 10.0  # seconds between words on how far something is
 
 
-def check_ours(out, marker, finished, overwrite, option="--out"):
-    """The names of what a directory holds. Raises BadInput, which names the `option`, where it holds anything but
-    `marker`, the sign that this project filled it, and without `overwrite` where it holds anything at all."""
+@dataclass(frozen=True)
+class Kind:
+    """What a verb leaves in a directory: the `marker` that says so from the first moment on, the file `finished`, which
+    comes last, and the layout of all that it `holds`."""
+
+    marker: str
+    finished: str
+    holds: dict
+
+
+# ---- what is ours below a directory
+
+def ours(root, layout):
+    """(path, its layout or None) of what is in a directory and in its layout, half-written files too."""
+    for entry in list(root.iterdir()):
+        half = HALF.fullmatch(entry.name)
+        name = half["name"] if half else entry.name
+        found = [inside for pattern, inside in layout.items() if re.fullmatch(pattern, name)]
+        if found:
+            yield entry, None if half else found[0]
+
+
+def check_within(root, layout, links=False):
+    """Raises BadInput where something of a layout is a link, or no directory though it should be one: what is written
+    or removed there would be somebody else's. With `links` only what they point at counts as such."""
+    for entry, inside in ours(root, layout) if local(root) and root.is_dir() else ():
+        if is_link(entry):
+            if not links:
+                raise BadInput(f"{shown(entry)}: a link, but what is made here stays here: put what it points at in "
+                               "its place")
+        elif inside is not None and not entry.is_dir():
+            raise BadInput(f"{shown(entry)}: not what is made here, which is a directory; take it away by hand")
+        elif inside is not None:
+            check_within(entry, inside, links)
+
+
+def remove_ours(root, layout, last=None):
+    """Removes what is in a layout, links and not what they point at; the file `last` at the end. Other things stay."""
+    for entry, inside in sorted(ours(root, layout), key=lambda found: found[0].name == last):
+        if inside is None or is_link(entry):
+            remove(entry)
+        else:
+            remove_ours(entry, inside)
+            with suppress(OSError, ValueError):  # it holds what is not ours
+                entry.rmdir()
+
+
+def sweep(root, layout):
+    """Removes what a kill left of files of a layout that were being written."""
+    for entry, inside in ours(root, layout) if local(root) else ():
+        if HALF.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)
+        elif inside is not None and not is_link(entry):
+            sweep(entry, inside)
+
+
+# ---- a directory that a verb fills
+
+def begun(out, kind, identity):
+    """Whether a directory holds what the same verb has begun and not finished; `identity`, JSON, is what makes it the
+    same."""
+    return not (out / kind.finished).exists() and same(out, kind, identity)
+
+
+def same(out, kind, identity):
+    """Whether a directory's marker holds this identity."""
+    marker = out / kind.marker
+    try:
+        return not is_link(marker) and json.loads(read_bytes(marker)) == identity
+    except (BadInput, ValueError, RecursionError):
+        return False
+
+
+def names_in(out, kind):
+    """The names of what a directory holds; a marker that a kill has cut short is nothing."""
+    names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    return {name for name in names if not ((half := HALF.fullmatch(name)) and half["name"] == kind.marker)}
+
+
+def check_ours(out, kind, overwrite, option="--out"):
+    """Raises BadInput, which names the `option`, where a directory holds anything but what a verb of this kind has
+    made, or without `overwrite` anything at all."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"{option} {out}: a file, but a directory is wanted")
-    holds = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
-    if holds and marker not in holds:
+    holds = names_in(out, kind)
+    if holds and kind.marker not in holds:
         raise BadInput(f"{option} {out}: not empty and not ours; choose another directory")
     if holds and not overwrite:
-        state = "a finished" if finished in holds else "an unfinished"
+        state = "a finished" if kind.finished in holds else "an unfinished"
         raise BadInput(f"{option} {out}: holds {state} result; choose another directory or pass --overwrite")
-    return holds
+    check_within(out, kind.holds, links=True)
 
 
-def clear(out, marker, finished, overwrite, option="--out"):
-    """Empties a directory but for `marker`; raises BadInput where `check_ours` does."""
-    for name in check_ours(out, marker, finished, overwrite, option) - {marker}:
-        remove(out / name)
+def clear(out, kind, identity, overwrite, option="--out"):
+    """Removes what a verb of this kind has made in a directory, and marks it as what `identity` is going to fill;
+    raises BadInput where `check_ours` does."""
+    check_ours(out, kind, overwrite, option)
+    if out.is_dir():
+        remove_ours(out, {**kind.holds, re.escape(kind.marker): None})
+    write_json(out / kind.marker, identity)
+
+
+def check_files(out, names, keys, overwrite, option="--out"):
+    """For a verb that leaves a few files in a directory that may be anybody's: raises BadInput where one of the files
+    `names` is there, but for an earlier answer, which `overwrite` replaces. By the `keys` of the first, which is JSON,
+    an answer is known."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{option} {out}: a file, but a directory is wanted")
+    there = [name for name in names if (out / name).exists() or is_link(out / name)]
+    if not there:
+        return
+    if there[0] != names[0] or not answered(out / names[0], keys):
+        raise BadInput(f"{option} {out}: the {there[0]} there is not ours; choose another directory")
+    if not overwrite:
+        raise BadInput(f"{option} {out}: holds a {names[0]} already; choose another directory or pass --overwrite")
+
+
+def answered(file, keys):
+    """Whether a file is a JSON object with these keys, and no link."""
+    try:
+        found = {} if is_link(file) else json.loads(read_bytes(file))
+    except (BadInput, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and set(keys) <= found.keys()
+
+
+def digest(tensors):
+    """SHA-256 (hex) of {name: NumPy array}: of which model a directory is."""
+    found = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        found.update(f"{name} {x.dtype} {x.shape}\n".encode() + x.tobytes())
+    return found.hexdigest()
+
+
+@contextmanager
+def nothing_left(out):
+    """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before."""
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    fresh = bool(made) or out.is_dir() and not any(out.iterdir())
+    try:
+        yield
+    except (BadInput, MissingEnvironment):
+        if fresh and out.is_dir():
+            for entry in out.iterdir():
+                remove(entry)
+            for path in made:
+                with suppress(OSError):  # not empty: another's
+                    path.rmdir()
+        raise
 
 
 def tell(who, what):
     """Who is doing what, on stderr."""
     print(f"{time.strftime('%H:%M:%S')}  {who}  {what}", file=sys.stderr, flush=True)
+
+
+def counted(items, total, what):
+    """The same items; a line on stderr now and then says how many of `total` there have been."""
+    last = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            tell("data", f"{number:,} of {total:,} {what}")

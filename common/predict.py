@@ -8,17 +8,21 @@ import importlib
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from common.compress import dense_recipe
+from common.data.paths import is_file
+from common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from common.data.sources import text_of
 from common.data.tokenizers import byte_tokenizer, read_bpe
 from common.errors import BadInput, TwinscaleError
 from common.export import FORMATS, Shape, content, read_export
-from common.files import check_regular
+from common.files import check_regular, shown
+from common.process import quieten
 from common.recipe_file import did_you_mean, load
 from common.tensors import load_tensors, save_tensors
 
@@ -30,12 +34,14 @@ ARRAYS = (".npy", ".npz", ".safetensors")
 
 @dataclass(frozen=True)
 class Opened:
-    """One format of an export: its name and path, and where an export.json tells, what that holds and its directory."""
+    """One format of an export: its name and path, and where an export.json tells, what that holds and its directory;
+    and whether its operations may do as they like."""
 
     name: str
     path: Path
     about: dict | None
     root: Path
+    trusted: bool = False
 
     @property
     def shape(self):
@@ -50,23 +56,26 @@ class Opened:
         return self.about["family"] == "decoder"
 
 
-def predict(path, file, name=None, out=None, top=5):
+def predict(path, file, name=None, out=None, top=5, trust=False):
     """Prints a JSON line for each text, image or row of a file: of text the likeliest next tokens, of images the
     likeliest classes, each with its probability.
 
     Args:
       path: an export's directory, or one of its formats.
-      file: .txt or .jsonl of text, .png of an image, .npy, .npz or .safetensors of arrays.
+      file: .txt or .jsonl of text, .png or .jpg of an image, .npy, .npz or .safetensors of arrays.
       name: of the format; none: the first that agrees with its trainer.
       out: a safetensors file to write all `logits` into.
       top: how many to print of each.
+      trust: run it whatever operations it has; else one that could do more than compute is refused before it is loaded.
     Raises BadInput where the export or the file is not what it should be.
     """
-    opened = open_export(path, name)
+    opened = replace(open_export(path, name), trusted=trust)
     check_regular(file)
     rows, lengths = read_rows(Path(file), opened)
     if out is not None and Path(out).suffix != ".safetensors":
         raise BadInput(f"--out {out}: logits are written as safetensors: give the file that ending")
+    if out is not None and os.path.lexists(out) and not is_answer(out):
+        raise BadInput(f"--out {out}: a file that is not ours; choose another name")
     call = function_of(opened)
     try:
         logits = np.concatenate([call(rows[i:i + TOGETHER]) for i in range(0, len(rows), TOGETHER)])
@@ -83,6 +92,15 @@ def predict(path, file, name=None, out=None, top=5):
         chances /= chances.sum()
         likeliest = np.argsort(-chances, kind="stable")[:top]
         print(json.dumps(said(number, likeliest, chances, lengths, tokenizer)))
+
+
+def is_answer(path):
+    """Whether a file is one that `predict` has written: logits and nothing else."""
+    try:
+        with safe_open(path, "np") as found:
+            return set(found.keys()) == {"logits"}
+    except (OSError, SafetensorError):
+        return False
 
 
 def said(number, likeliest, chances, lengths, tokenizer):
@@ -144,14 +162,19 @@ def checked(opened, row, name):
 
 
 def function_of(opened):
-    """The function from inputs to logits, NumPy arrays both; imports what the format needs and no more."""
+    """The function from inputs to logits, NumPy arrays both; imports what the format needs and no more.
+
+    Raises BadInput where the model cannot be loaded or, unless it is trusted, has operations that are no arithmetic.
+    """
     readers = FORMATS[opened.name].readers
     backend = opened.about["backend"] if opened.about else next(iter(readers))
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quieten()
     module = importlib.import_module(readers[backend])
     known = (dense_recipe(opened.recipe), opened.shape) if opened.about else (None, None)
     try:
+        if not opened.trusted and (strange := module.strange(opened.name, opened.path)):
+            raise BadInput(f"{opened.path}: has operations that are no arithmetic ({shown(', '.join(strange))}) and "
+                           "could read and write files: --trust runs it all the same")
         return module.load(opened.name, opened.path, *known)
     except TwinscaleError:
         raise
@@ -180,6 +203,8 @@ def tokenizer_of(opened):
 def read_rows(file, opened):
     """(inputs, the number of tokens of each row or None for images) of a file."""
     try:
+        if not is_file(file, "give a file", "--input "):
+            raise BadInput(f"--input {shown(file)}: is a folder: give a file")
         if file.suffix in ARRAYS:
             return of_array(file, array_of(file), opened)
         if not opened.about:
@@ -187,11 +212,11 @@ def read_rows(file, opened):
                            f"{', '.join(ARRAYS)}")
         if file.suffix in (".txt", ".jsonl") and opened.text:
             return of_texts(file, opened)
-        if file.suffix == ".png" and not opened.text:
+        if file.suffix.lower() in PICTURES and not opened.text:
             return image_of(file, opened.shape.example_shape), None
     except OSError as error:
         raise BadInput(f"--input {file}: cannot be read: {error.strerror or error}") from None
-    kinds = ((".txt", ".jsonl") if opened.text else (".png",)) + ARRAYS
+    kinds = ((".txt", ".jsonl") if opened.text else PICTURES) + ARRAYS
     raise BadInput(f"--input {file}: this model reads {', '.join(kinds)}")
 
 
@@ -200,7 +225,7 @@ def of_texts(file, opened):
     data, texts = opened.recipe.data, []
     if file.suffix == ".txt":
         try:
-            texts.append(file.read_bytes().decode())
+            texts.append(file.read_bytes().decode().removeprefix("\ufeff"))
         except UnicodeDecodeError as error:
             raise BadInput(f"--input {file}: byte {error.start} is not valid UTF-8 ({error.reason})") from None
     else:
@@ -250,8 +275,11 @@ def named_inputs(file, found):
 
 def of_array(file, x, opened):
     """An array as rows of inputs, once it has their shape and values."""
-    if not opened.about:
-        return x, None if x.ndim != 2 or x.dtype.kind not in "iu" else np.full(len(x), x.shape[1])
+    if not opened.about:  # rows of ids have two axes, images four
+        if x.ndim == 2 and (x.dtype.kind not in "iu" or not x.size or x.min() < 0):
+            raise BadInput(f"--input {file}: is {x.dtype} of shape {x.shape}, but rows of ids, 0 or more, are wanted")
+        return (x.astype(np.int32), np.full(len(x), x.shape[1])) if x.ndim == 2 else (
+            from_0_to_1(x, f"--input {file}"), None)
     shape, wanted = opened.shape, opened.shape.example_shape
     x = x[None] if x.ndim == len(wanted) else x
     if opened.text:
@@ -265,28 +293,19 @@ def of_array(file, x, opened):
     if x.shape[1:] != wanted or not len(x) or (x.dtype.kind != "f" and x.dtype != np.uint8):
         raise BadInput(f"--input {file}: is {x.dtype} of shape {x.shape}, but images of shape {wanted}, floating point "
                        "from 0 to 1 or uint8, are wanted")
-    x = x / np.float32(255) if x.dtype == np.uint8 else x
-    if not np.isfinite(x).all():
-        raise BadInput(f"--input {file}: holds values that are not finite")
-    return (x if x.dtype == np.float64 else x.astype(np.float32)), None
+    return from_0_to_1(x, f"--input {file}"), None
 
 
 def image_of(file, wanted):
-    """One image (1, H, W, C) of a .png file, float32 from 0 to 1."""
-    from PIL import Image
-
-    modes = {1: "L", 3: "RGB"}
-    if wanted[-1] not in modes:
-        raise BadInput(f"--input {file}: the model takes {wanted[-1]} channels, which no .png has: give an array")
-    try:
-        with Image.open(file, formats=["PNG"]) as image:
-            if (image.height, image.width) != wanted[:2]:
-                raise BadInput(f"--input {file}: is {image.height} x {image.width} pixels, but the model takes "
-                               f"{wanted[0]} x {wanted[1]}: resize it")
-            pixels = np.asarray(image.convert(modes[wanted[-1]]), np.float32)
-    except (SyntaxError, ValueError, Image.DecompressionBombError, Image.UnidentifiedImageError) as error:
-        raise BadInput(f"--input {file}: no image can be read: {first_line(error)}") from None
-    return (pixels / np.float32(255)).reshape(1, *wanted)
+    """One image (1, H, W, C) of a file, float32 from 0 to 1."""
+    place = f"--input {shown(file)}"
+    if wanted[-1] not in (1, 3):
+        raise BadInput(f"{place}: the model takes {wanted[-1]} channels, which no picture has: give an array")
+    pixels = read_pixels(file, place)
+    if pixels.shape[:2] != wanted[:2]:
+        raise BadInput(f"{place}: is {pixels.shape[0]} x {pixels.shape[1]} pixels, but the model takes "
+                       f"{wanted[0]} x {wanted[1]}: resize it")
+    return from_0_to_1(with_channels(pixels, wanted[-1], place)[None], place)
 
 
 def first_line(error):

@@ -22,7 +22,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from common.errors import HUNG, BadInput, HostLost, Stopped
-from common.files import local, read_json, write_json
+from common.files import local, no_follow, read_json, write_json
 from common.kinds import STRICT, Count, Seconds
 
 EVERY = 1.0  # seconds between beats
@@ -109,7 +109,7 @@ class Pulse:
         """Leaves the stacks of all threads and ends the process at once: what is stuck may never return."""
         with contextlib.suppress(Exception):  # nothing may keep it from ending
             self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / f"{self.host}.stacks").open("w") as file:
+            with open(self.path / f"{self.host}.stacks", "w", opener=no_follow) as file:
                 faulthandler.dump_traceback(file, all_threads=True)
         with contextlib.suppress(Exception):
             faulthandler.dump_traceback(sys.__stderr__, all_threads=True)

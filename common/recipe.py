@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from common.errors import BadInput, MissingEnvironment
 
@@ -23,8 +23,11 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | tfds:NAME")
-    field: str = Field("text", description="key of the text in each line of a jsonl source")
+    source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
+                                              "csv:FILE | tfds:NAME")
+    field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
+                                           "images the csv's column of paths, which is \"path\" unless this is set")
+    label: str = Field("label", description="column of a csv with the classes of images")
     tokenizer: Literal["bytes", "bpe"] = "bytes"
     vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(1024, description="entries of the bpe vocabulary")
     sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
@@ -157,6 +160,13 @@ class Keras(Section):
     jit_compile: bool = True
 
 
+class Options(dict):
+    """A table of free keys, hashed by its items, as all of a recipe can be."""
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
+
+
 class Jax(Section):
     """How `jaxscale` runs; never changes what is computed."""
 
@@ -172,6 +182,20 @@ class Jax(Section):
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
+    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Options)] = Field(
+        Options(), description="further options of XLA's for the train step, by name; they win over ours, and one that "
+                               "the compiler does not know is refused")
+
+    @field_validator("xla_options", mode="before")
+    @classmethod
+    def are_options(cls, options):
+        for name, value in options.items() if isinstance(options, dict) else ():
+            if not re.fullmatch(r"[A-Za-z_]\w{0,127}", str(name), re.ASCII):
+                raise ValueError(f"jax.xla_options: {json.dumps(str(name)[:80])}: names are letters, digits and '_', "
+                                 "as in xla_tpu_scoped_vmem_limit_kib")
+            if not isinstance(value, bool | int | float | str) or isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"jax.xla_options.{name}: a number, true, false or a text is wanted")
+        return options
 
     def kernel(self, precision, width, length, documents, platform, capability=None, sequence=1):
         """What computes attention: "einsum", "cudnn" or "splash".
@@ -394,7 +418,8 @@ class Recipe(Section):
         text = self.model.family == "decoder"
         if text and self.data.augment:
             raise ValueError("data.augment is for images, but model.family=\"decoder\" reads text")
-        if text == (self.data.source in ("digits", "mnist5k")) and not self.data.source.startswith("tfds:"):
+        images = self.data.source in ("digits", "mnist5k") or self.data.source.startswith("folder:")
+        if text == images and not self.data.source.startswith(("tfds:", "csv:")):
             raise ValueError(f'data.source="{self.data.source}" holds {"text" if not text else "images"}, which '
                              f'model.family="{self.model.family}" does not read')
         return self
@@ -404,14 +429,20 @@ class Recipe(Section):
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
         whatever the devices and the checkpoints."""
         saving = {"save_every", "save_minutes", "keep", "keep_best"}
-        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving}))
+        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving, **self.later}))
 
     @property
     def meaning(self):
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
         outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best"}}
-        return digest(self.model_dump(mode="json", exclude=outward))
+        return digest(self.model_dump(mode="json", exclude=self.later | outward))
+
+    @property
+    def later(self):
+        """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
+        label = {"data": {"label"}} if self.data.label == "label" else {}
+        return label if self.jax.xla_options else {**label, "jax": {"xla_options"}}
 
     def with_values(self, **sections):
         """A validated copy with some values replaced: `recipe.with_values(train={"steps": 5})`."""

@@ -214,7 +214,8 @@ def _explained(error, values, origins, file):
     if kind == "value_error":  # about several keys: blame where the ones it names came from
         message = str(context["error"])
         named = {origins.get(tuple(key.split("."))) for key in re.findall(r"\b[a-z]+\.[a-z_0-9]+", message)} - {None}
-        return f"{', '.join(sorted(named)) or file}: {message}"
+        told = message if len(message) <= 600 else f"{message[:300]}...{message[-300:]}"  # its end says what is wrong
+        return f"{', '.join(sorted(named)) or file}: {told}"
     if kind == "union_tag_not_found" or (kind == "missing" and place == ("model",)):
         return f"{_origin(place, origins) or file}: {dotted((*place, family))}: missing; expected {_one_of(choice)}"
     if kind == "union_tag_invalid":
@@ -283,12 +284,13 @@ def _scalar(value):
 
 
 def _toml(value):
-    """A scalar, list or inline table as TOML. JSON writes scalars the same, but leaves DEL bare."""
+    """A scalar, list or inline table as TOML. JSON writes scalars the same, but leaves bare DEL and what turns the
+    direction of writing round."""
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items() if item is not None) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False))
 
 
 def _tables():

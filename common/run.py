@@ -1,8 +1,10 @@
 """The run directory: who may write it, what it always holds, and files that are whole or absent.
 
-    recipe.toml  run.json  metrics.jsonl  events.*  checkpoints/  trace/  export/
+    recipe.toml  run.json  metrics.jsonl  events.*  data/  hosts/  checkpoints/  trace/  export/
 
-`run.json`: schema_version, backend, recipe_name, recipe_hash, state ("running" | "finished" | "failed" |
+`RUN` has every name; what has another is not of the run, and stays whatever is done to it.
+
+`run.json`: schema_version, id, backend, recipe_name, recipe_hash, state ("running" | "finished" | "failed" |
 "interrupted" | "stopped"), starts, started and ended (UTC), versions, devices, data (the source's manifest), seconds (a
 dict of durations over all starts), kept (the seconds up to the last checkpoint), saved (its step), goodput, final
 (metrics), and error where the state is "failed".
@@ -13,6 +15,9 @@ import fcntl
 import json
 import math
 import os
+import re
+import secrets
+import stat
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,24 +29,40 @@ from typing_extensions import TypedDict
 from common.doctor import versions
 from common.errors import BadInput, Stopped
 from common.files import (
+    HALF,
     dotted,
     exists,
+    is_odd,
     local,
+    no_follow,
     place,
     plain,
     quoted,
     read_json,
     read_json_lines,
     read_toml,
-    remove,
     shown,
     write_json,
     write_text,
 )
 from common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
+from common.output import check_within, remove_ours, sweep
 from common.recipe_file import differences, dumps
 
 SCHEMA_VERSION = 1
+
+STEPS = {  # what each backend writes of a checkpoint, the step first; half-written ones too
+    "keras": r"step-(\d+)((\.index|\.data-\d+-of-\d+)(\.tempstate.*)?|_temp.*)",
+    "jax": r"step_(\d+)(\.orbax-checkpoint-tmp.*)?"}
+DATA = {r"tokenizer\.json|files\.txt": None}
+STATE = {r"\.state|index\.json|recipe\.toml|metrics\.jsonl|state\.safetensors": None, "data": DATA}
+HOSTS = {r"\d+\.(json|stacks)": None}
+LOCK = r"\.lock"
+RUN = {r"run\.json|recipe\.toml|metrics\.jsonl|events\.out\.tfevents\..*": None, "data": DATA, "hosts": HOSTS,
+       "checkpoints": {"|".join(STEPS.values()): None, "checkpoint": None, "manifests": {r"step_\d+\.json": None}},
+       "trace": {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
+       LOCK: None}
+RUN["trace"]["twin"] = RUN
 
 
 # ---- what is in its files
@@ -222,10 +243,10 @@ def open_run(path, recipe, backend, *, overwrite=False, resume=True, trace=None)
         if old and overwrite:
             _clear(path, old)
             old = None
-        sweep(path)
-        info = old or {"schema_version": SCHEMA_VERSION, "backend": backend, "recipe_name": recipe.name,
-                       "recipe_hash": recipe.hash, "state": "running", "starts": 0, "started": _now(), "versions": {},
-                       "devices": [], "data": {}, "seconds": {}, "final": {},
+        sweep(path, RUN)
+        info = old or {"schema_version": SCHEMA_VERSION, "id": secrets.token_hex(16), "backend": backend,
+                       "recipe_name": recipe.name, "recipe_hash": recipe.hash, "state": "running", "starts": 0,
+                       "started": _now(), "versions": {}, "devices": [], "data": {}, "seconds": {}, "final": {},
                        "trace": trace}
         for key in ("ended", "error"):
             info.pop(key, None)
@@ -239,12 +260,6 @@ def open_run(path, recipe, backend, *, overwrite=False, resume=True, trace=None)
     return run
 
 
-def sweep(path):
-    """Removes what a kill left of files that were being written."""
-    for file in path.rglob(".*.tmp") if local(path) else ():
-        file.unlink(missing_ok=True)
-
-
 def follow_run(path):
     """The Run that another host has opened and writes."""
     path = place(path)
@@ -256,6 +271,9 @@ def check_run(path, recipe, backend, *, overwrite=False, resume=True):
     """What `run.json` of an existing run holds, or None; writes nothing. Raises BadInput if the directory is no run,
     or, unless `overwrite`, holds a finished run, one of another recipe or backend, or one that `resume` forbids."""
     path = place(path)
+    if recipe.devices.hosts != 1 and is_odd(path):
+        raise BadInput(f"run {shown(path)}: several hosts cannot write below a path that has one of []*?\\ or is not "
+                       "UTF-8; choose another directory")
     try:
         if path.exists() and not path.is_dir():
             raise BadInput(f"run {path}: a file, but a run is a directory")
@@ -265,6 +283,7 @@ def check_run(path, recipe, backend, *, overwrite=False, resume=True):
     if not any(_counts(name) for name in names):
         return None
     old = read_run(path)
+    check_within(path, RUN, links=overwrite)
     if overwrite:
         return old
     if old.get("removing"):
@@ -290,13 +309,21 @@ def read_run(path, kind=OpenedRun):
 
 
 def _counts(name):
-    """Whether a file makes a directory non-empty: the lock and what a crash left of an atomic write do not."""
-    return name != ".lock" and not (name.startswith(".") and name.endswith(".tmp"))
+    """Whether a file makes a directory non-empty: the lock and what a crash left of the first write do not."""
+    half = HALF.fullmatch(name)
+    return name != ".lock" and not (half and half["name"] == "run.json")
 
 
 def _lock(path):
     """An open file descriptor that holds the directory until it is closed or the process dies."""
-    lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise BadInput(f"run {path}: .lock cannot be opened, or is a link: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(lock).st_mode) or not re.fullmatch(rb"\d*\n?", os.read(lock, 32)):
+        os.close(lock)
+        raise BadInput(f"run {path}: its .lock is another program's; choose another directory")
+    os.lseek(lock, 0, os.SEEK_SET)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -309,11 +336,10 @@ def _lock(path):
 
 
 def _clear(path, old):
-    """Empties a run's directory. `run.json` goes last and says so first, so that a crash in between stays visible."""
+    """Removes a run from its directory. `run.json` goes last and says so first, so that a crash in between stays
+    visible."""
     write_json(path / "run.json", {**old, "state": "failed", "removing": True})
-    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "run.json"):
-        if entry.name != ".lock":
-            remove(entry)
+    remove_ours(path, {name: inside for name, inside in RUN.items() if name != LOCK}, last="run.json")
 
 
 def what_differs(path, recipe):
@@ -358,7 +384,7 @@ class Logger:
         metrics = plain(metrics)
         line = _line({"step": int(step), **metrics})
         if local(self._file):
-            with self._file.open("a") as file:
+            with open(self._file, "a", opener=no_follow) as file:
                 file.write(line)
         else:
             self._lines.append(line)

@@ -7,7 +7,7 @@ import numpy as np
 
 from common.compress import active, first_tensors, stripped, summary, verified
 from common.data import held_out_batches, open_dataset, training_batches
-from common.loop import run_training
+from common.loop import DITHER, run_training
 from common.parameters import is_trained, longest_sum, parameters, stream
 from common.recipe import micro_batch
 from common.session import open_session
@@ -59,6 +59,56 @@ def dithered(recipe, tensors, dither):
         return (x * (1 + stream(recipe.seed, name, "dither").uniform(-most, most, x.shape))).astype(x.dtype)
 
     return {name: changed(name, x) for name, x in tensors.items()}
+
+
+def shadow(room, recipe, path, teacher, steps, loud):
+    """Trains each of `steps` and the one after it from the very state that the run `teacher` had before it, and so do
+    two twins: one as every twin, one `loud` times as dithered. So each step is a trial of its own, and what one has
+    changed by chance is no part of the next.
+
+    Writes the safetensors file `path`: "loss", float64 (3, steps, 2), of the run, the twin and the loud twin at the
+    step and the next; "weights", float64 (3, steps), how far the weights lie after one update: see `typical`: the run's
+    from the teacher's, the twins' from the run's.
+    """
+    dither = DITHER[recipe.train.precision]
+    variants = ((0.0, False), (dither, True), (loud * dither, True))
+    losses, apart = np.zeros((3, len(steps), 2)), np.zeros((3, len(steps)))
+    with room.numerics(recipe):
+        session = open_session(room.compressing, recipe)
+        state = session.state
+        for i, step in enumerate(steps):
+            begun, nearest_to = (load_tensors(traced(recipe, teacher, n)) for n in (step, step + 1))
+            for j, (moved, permuted) in enumerate(variants):
+                tensors = dithered(recipe, begun, moved) if moved else begun
+                state = room.compressing.with_tensors(recipe, state, session.devices, tensors, step)
+                stop = min(step + 2, recipe.train.steps)
+                for number, batch, _ in training_batches(session.dataset, recipe, step, stop, permuted=permuted):
+                    state, metrics = session.step(state, number, batch, (0, 0, 0))
+                    losses[j, i, number - step] = float(metrics["loss"])
+                    if number == step:
+                        after = room.compressing.state_tensors(state)
+                apart[j, i] = typical(begun, after, nearest_to)
+                nearest_to = nearest_to if j else after
+    save_tensors(path, {"loss": losses, "weights": apart})
+
+
+def traced(recipe, run, step):
+    """The file of the state that a run had before a step, or at its end."""
+    return run / "trace" / ("final.safetensors" if step == recipe.train.steps else f"step_{step}.safetensors")
+
+
+def typical(before, one, other):
+    """How far two states lie apart after an update of the state `before`: of the trained tensor that is furthest, the
+    median of |one - other| over the elements that have moved in either, by the tensor's largest element. A flip moves
+    few elements far, a wrong update all of them."""
+    worst = 0.0
+    for name, x in before.items():
+        if name.startswith("weights/") and is_trained(name.removeprefix("weights/")):
+            moved = (one[name] != x) | (other[name] != x)
+            if moved.any():
+                apart = np.abs(one[name].astype(np.float64) - other[name])[moved]
+                worst = max(worst, float(np.median(apart) / np.abs(other[name]).max()))
+    return worst
 
 
 def finish_stage(recipe, start, final, path):

@@ -9,6 +9,7 @@ from tenacity import Retrying, retry_if_result, wait_exponential
 
 from common.errors import CANNOT_SAVE, HUNG, LOST, RESUMABLE, TwinscaleError
 from common.files import place
+from common.process import training
 from common.run import RunInfo, read_run
 
 AGAIN = {RESUMABLE, HUNG, LOST, CANNOT_SAVE}  # and every death by a signal
@@ -34,7 +35,7 @@ def supervise(arguments, run, restarts):
         nonlocal child
         if told:  # in a pause
             return RESUMABLE
-        child = subprocess.Popen([sys.executable, "-m", "common.cli", *arguments])
+        child = subprocess.Popen(training(*arguments))
         if told:  # while it was being started
             child.send_signal(told[-1])
         code = child.wait()

@@ -1,12 +1,14 @@
 """Slices of TPUs by name: what a chip can hold and do, and how neighbours are joined. Every figure names its source.
 
 Names: a chip and a shape, `v5e:4x4`, or a size as Google Cloud writes it, `v5e-16`, which counts chips for v5e and v6e
-and TensorCores, two a chip, for v4 and v5p.
+and TensorCores, two a chip, for v4, v5p and TPU7x (`tpu7x-8`).
 """
 
 import math
 import re
 from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
 
 from common.errors import BadInput
 from common.flops import PEAKS
@@ -14,6 +16,7 @@ from common.recipe_file import did_you_mean
 
 CLOUD = "Google Cloud, TPU documentation"
 COMPILER = "libtpu 0.0.42.1: what the compiler says is available"
+NEWER = "libtpu 0.0.50.1: what the compiler says is available"
 BOOK = "Austin et al. 2025, How to Scale Your Model"
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")  # all that there are
 # The usual ones: of others, every side is a multiple of 4.
@@ -26,8 +29,9 @@ class Chip:
     """One chip; bandwidths are in bytes a second and go one way."""
 
     name: str
-    cores: int  # TensorCores, which the compiler drives as one, and which sizes such as v4-8 count
-    hbm_bytes: int  # that a program may use
+    cores: int  # TensorCores, which sizes such as v4-8 count
+    devices: int  # that the compiler and JAX see of it: one that all its cores drive, or one a core
+    hbm_bytes: int  # that a program may use of each device
     hbm_bandwidth: float
     links: int  # to its neighbours, two an axis of the network
     link_bandwidth: float
@@ -38,8 +42,13 @@ class Chip:
 
     @property
     def peak_flops(self):
-        """bfloat16 operations a second, as `common/flops.py` has them."""
-        return PEAKS[f"TPU {self.name}"]
+        """bfloat16 operations a second of all its devices, as `common/flops.py` has them."""
+        return self.devices * PEAKS[self.kind]
+
+    @property
+    def kind(self):
+        """A device's name in `common/flops.py`."""
+        return "TPU7x" if self.name == "tpu7x" else f"TPU {self.name}"
 
 
 def sources(**others):
@@ -48,13 +57,17 @@ def sources(**others):
 
 
 CHIPS = {chip.name: chip for chip in (
-    Chip("v4", 2, round(30.75 * 2**30), 1200e9, 6, 50e9, 6.25e9, SOLID[:16], 4096,
+    Chip("v4", 2, 1, round(30.75 * 2**30), 1200e9, 6, 50e9, 6.25e9, SOLID[:16], 4096,
          sources(link_bandwidth="Jouppi et al. 2023, TPU v4, table 4")),
-    Chip("v5e", 1, round(15.75 * 2**30), 819e9, 4, 50e9, 3.125e9, FLAT, 256, sources()),
-    Chip("v5p", 2, round(95.74 * 2**30), 2765e9, 6, 100e9, 6.25e9, SOLID, 6144, sources()),
-    Chip("v6e", 1, round(31.25 * 2**30), 1638e9, 4, 100e9, 12.5e9, FLAT, 256, sources()),
+    Chip("v5e", 1, 1, round(15.75 * 2**30), 819e9, 4, 50e9, 3.125e9, FLAT, 256, sources()),
+    Chip("v5p", 2, 1, round(95.74 * 2**30), 2765e9, 6, 100e9, 6.25e9, SOLID, 6144, sources()),
+    Chip("v6e", 1, 1, round(31.25 * 2**30), 1638e9, 4, 100e9, 12.5e9, FLAT, 256, sources()),
+    # Two chiplets, each a device with a memory of its own; six links of 200 GB/s both ways, 100 Gb/s between slices.
+    Chip("tpu7x", 2, 2, round(94.74 * 2**30), 7380e9, 6, 100e9, 12.5e9, SOLID, 9216,
+         sources(hbm_bytes=NEWER, dcn_bandwidth=CLOUD)),
 )}
-ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v5": "v5p"}  # of Google Cloud's and JAX's
+ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v5": "v5p", "v7x": "tpu7x"}  # of Google Cloud's and JAX's
+NO_TENSORFLOW = ("tpu7x",)  # chips for which there is none: Google Cloud, TPU documentation, TPU7x
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,11 @@ class Topology:
         return math.prod(self.shape) * self.slices
 
     @property
+    def devices(self):
+        """Of all slices: places of a mesh."""
+        return self.chips * self.chip.devices
+
+    @property
     def wraps(self):
         """Whether each axis of the network closes to a ring."""
         if len(self.shape) == 2:
@@ -93,7 +111,29 @@ class Topology:
         solid = (*self.shape, 1)[:3]
         return {"topology_name": self.name, "chips_per_host_bounds": [min(2, side) for side in solid[:2]] + [1],
                 "num_slices": self.slices, "wrap": [*self.wraps, False][:3],
-                "chip_config_name": "megacore" if self.chip.cores > 1 else "default"}
+                "chip_config_name": "megacore" if self.chip.cores > self.chip.devices else "default"}
+
+
+def libtpu_version(environment):
+    """The version of the libtpu that JAX loads, or None where nothing says it: the one of TPU_LIBRARY_PATH, else the
+    package's."""
+    if given := environment.get("TPU_LIBRARY_PATH"):
+        return library_version(Path(given))
+    try:
+        return metadata.version("libtpu")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def library_version(library):
+    """The version of the libtpu that a library belongs to, None where nothing says it."""
+    found = sorted(library.parent.parent.glob("libtpu-*.dist-info"))
+    return found[-1].name.removeprefix("libtpu-").removesuffix(".dist-info") if found else None
+
+
+def numbers(version):
+    """(0, 0, 42, 1) of "0.0.42.1", as far as its parts are numbers."""
+    return tuple(int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part)
 
 
 def titled(name, slices):

@@ -7,22 +7,22 @@ after another.
 import json
 import os
 import sys
-import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
 from common import session
-from common.errors import BadInput, TwinscaleError
+from common.errors import NO, BadInput, known, show_traceback, unexpected
 from common.files import plain
 from common.loop import Probe, run_training
 from common.measure import measure_data, measure_device, measure_sketch, measure_start, measure_steps
 from common.recipe import Recipe
-from common.stages import held_out_losses, make_start, quanta, stage_masks, train_stage
+from common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
 from common.trace import contract, first_step, optimizer_steps, step_taps
 
 CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, optimizer_steps, measure_start, measure_steps,
-    measure_sketch, measure_data, measure_device, make_start, train_stage, stage_masks, quanta, held_out_losses)}
+    measure_sketch, measure_data, measure_device, make_start, train_stage, shadow, stage_masks, quanta,
+    held_out_losses)}
 
 
 def serve(room, changes, own):
@@ -53,11 +53,10 @@ def serve(room, changes, own):
         request = json.loads(line)
         try:
             reply = {"value": plain(answer(room, own, request["call"], request["arguments"]))}
-        except TwinscaleError as error:
-            reply = {"error": str(error), "exit_code": error.exit_code}
         except Exception as error:  # the process that asked shows it and ends
-            traceback.print_exc()
-            reply = {"error": f"{type(error).__name__}: {error}", "exit_code": 1}
+            show_traceback(error)
+            said = known(error)
+            reply = {"error": str(said) if said else unexpected(error), "exit_code": said.exit_code if said else NO}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -1,14 +1,23 @@
 """A run's checkpoints in Orbax's format, through its CheckpointManager; `common/checkpoints.py` knows which are
 whole."""
 
+import logging
+import re
+import sys
+
 import jax
 import orbax.checkpoint as orbax
 
 from common.files import files_below, remove
+from common.run import STEPS
+
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it then raises, and raw contents of files
 
 
 class Store:
     """The checkpoints in one directory, which all hosts share: each writes what its devices hold."""
+
+    NAMES = STEPS["jax"]
 
     def __init__(self, path, state, devices):
         # Directories made in the background would hang the process where the disk refuses them.
@@ -33,18 +42,35 @@ class Store:
     def read(self, step, state):
         """The state saved under a step, lying as `state` does, wherever it lay."""
         like = jax.tree.map(orbax.utils.to_shape_dtype_struct, state)
-        return self.manager.restore(step, args=orbax.args.StandardRestore(like))
+        hook, sys.unraisablehook = sys.unraisablehook, _first_alone  # which stays where the read fails
+        restored = self.manager.restore(step, args=orbax.args.StandardRestore(like))
+        sys.unraisablehook = hook
+        return restored
 
     def files(self, step):
         """The files that hold a step."""
-        return sorted(files_below(self.path / f"step_{step}"))
+        path = self.path / f"step_{step}"
+        return sorted(files_below(path)) if path.is_dir() else []
 
     def delete(self, step):
         """Removes a step, whole or half written."""
-        for path in [*self.path.glob(f"step_{step}"), *self.path.glob(f"step_{step}.orbax-checkpoint-tmp*")]:
-            remove(path)
+        for path in self.path.glob(f"step_{step}*"):
+            if step_of(path) == step:
+                remove(path)
         self.manager.reload()
 
     def close(self):
         """Ends what writes in the background."""
         self.manager.close()
+
+
+def step_of(path):
+    """The step that a path belongs to, None where to none."""
+    found = re.fullmatch(Store.NAMES, path.name)
+    return int(found[1]) if found else None
+
+
+def _first_alone(said):
+    """Of a read that fails the first error is raised; what its threads then say of its end is not heard."""
+    if str(said.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(said)

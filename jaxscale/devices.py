@@ -3,6 +3,7 @@ lie on it. One device is the smallest mesh."""
 
 import os
 import re
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import BadInput, MissingEnvironment
 from common.recipe import AXES, mesh_shape
+from common.topology import libtpu_version, numbers
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
 
@@ -46,6 +48,11 @@ OVERLAP = {
             "xla_tpu_enable_async_collective_fusion_fuse_all_gather": True, "xla_enable_async_all_gather": True},
     "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True},
 }
+
+# Options that a libtpu refuses from a version on, but for some kinds of devices: XLA says that programs may hang or be
+# wrong. Of what is not listed here, what is refused is dropped all the same; see `compiling`.
+REFUSED = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": ((0, 0, 50), ("TPU v5 lite", "TPU v5e"))}
+MOST_GENERAL = 3  # underscores of a name that others may refine: `xla_tpu` is no option
 
 # What makes equal programs give equal bits, likewise: CPUs and TPUs do it anyway. It holds for cuDNN's attention too.
 DETERMINISTIC = {"gpu": {"xla_gpu_deterministic_ops": True}}
@@ -245,14 +252,76 @@ def place_signals(devices, signals):
 
 
 def compiler_options(recipe, devices):
-    """XLA's options for a step. Raises BadInput where the recipe's kernel of attention cannot run on the devices."""
+    """XLA's options for a step. Raises BadInput where the recipe's kernel of attention cannot run on the devices, or
+    the compiler refuses one of the recipe's own options."""
     device, execution, model = devices.mesh.devices.flat[0], recipe.jax, recipe.model
     if model.family == "decoder":  # here, before anything is compiled or written
         execution.kernel(recipe.train.precision, model.head_width, recipe.data.sequence,
                          not recipe.data.cross_documents, device.platform,
                          getattr(device, "compute_capability", None), devices.mesh.shape["sequence"])
-    return {**(OVERLAP.get(device.platform, {}) if execution.overlap else {}),
-            **(DETERMINISTIC.get(device.platform, {}) if execution.deterministic else {})}
+    options = {**(OVERLAP.get(device.platform, {}) if execution.overlap else {}),
+               **(DETERMINISTIC.get(device.platform, {}) if execution.deterministic else {})}
+    if device.platform == "tpu":
+        options = {name: value for name, value in options.items() if not is_refused(name, device.device_kind)}
+    if execution.xla_options:
+        nothing = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), np.float32, sharding=devices.whole))
+        compiling(lambda own: nothing.compile(compiler_options=own), execution.xla_options, execution.xla_options)
+    return options | execution.xla_options
+
+
+def is_refused(name, kind):
+    """Whether an option is known to be refused by the libtpu that is there, for a kind of devices."""
+    since, but = REFUSED.get(name, (None, ()))
+    there = libtpu_version(os.environ)
+    return since is not None and kind not in but and there is not None and numbers(there) >= since
+
+
+def compiling(attempt, options, own):
+    """What `attempt(options)` returns, which compiles. Options that the compiler refuses are left out and said to be,
+    a line each on stderr. Raises BadInput for one of the user's `own`, which are not left out in silence."""
+    left = dict(options)
+    while True:
+        try:
+            return attempt(dict(left))
+        except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
+            name = refused_option(str(error), left)
+            if name is None:
+                raise
+            said = next(line.strip() for line in str(error).splitlines() if line.strip())
+            if name in own:
+                raise BadInput(f"jax.xla_options.{name}: XLA refuses it: {said[:300]}; take it out") from None
+            del left[name]
+            print(f"XLA's option {name} is left out, which the compiler refuses: {said[:300]}", file=sys.stderr,
+                  flush=True)
+
+
+def refused_option(said, options):
+    """The option that a compiler's words are about, or None: one that they name, or rather one that refines what they
+    name, for libtpu says to switch `..._fusion` off where `..._fusion_fuse_all_gather` is what it will not have."""
+    named = [word for word in re.findall(r"\w+", said) if word in options or word.count("_") >= MOST_GENERAL]
+    about = [name for name in options if any(name == word or name.startswith(f"{word}_") for word in named)]
+    return max(about, key=len, default=None)
+
+
+def jit(function, options, own, **how):
+    """`jax.jit` of a function with XLA's options, of which it leaves out those that the compiler refuses when it
+    compiles first; see `compiling`."""
+    made = []
+
+    def call(*arguments):
+        if made:
+            return made[0](*arguments)
+
+        def attempt(left):
+            tried = jax.jit(function, compiler_options=left, **how)
+            results = tried(*arguments)
+            made.append(tried)
+            return results
+
+        return compiling(attempt, options, own)
+
+    call.lower = jax.jit(function, **how).lower  # without options, which are for the compiler
+    return call
 
 
 LAID_OUT = []  # devices of the functions that are being traced

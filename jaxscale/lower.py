@@ -23,7 +23,7 @@ from common.hlo import aliases
 from common.parameters import is_trained
 from common.recipe import AXES, Recipe, master_dtype, mesh_shape
 from common.worker import serve
-from jaxscale.devices import Devices, arranged, compiler_options
+from jaxscale.devices import Devices, arranged, compiler_options, compiling
 from jaxscale.models import build
 from jaxscale.optimizer import make_optimizer
 from jaxscale.room import ROOM, numerics
@@ -80,7 +80,8 @@ def compile_step(recipe, classes, example_shape, batch, options, module):
     with numerics(recipe):
         devices, start = open_topology(recipe, options), time.perf_counter()
         lowered = lower_step(recipe, classes, example_shape, batch, devices)
-        return compiled_as(lowered, devices, compiler_options(recipe, devices), time.perf_counter() - start, module)
+        options, own = compiler_options(recipe, devices), recipe.jax.xla_options
+        return compiled_as(lowered, devices, options, time.perf_counter() - start, module, own)
 
 
 def compile_module(recipe, lowered, rows, options, module):
@@ -112,19 +113,27 @@ def compile_module(recipe, lowered, rows, options, module):
         return compiled_as(made, devices, {}, time.perf_counter() - start, module)
 
 
-def compiled_as(lowered, devices, flags, seconds, module):
+def compiled_as(lowered, devices, flags, seconds, module, own=()):
     """What the compiler says of a lowered step; its optimised module is written as text to the path `module`.
 
+    Args:
+      flags: XLA's options, of which those in `own` are the user's; see `jaxscale.devices.compiling`.
     Returns: {"compiles", "error", "over_bytes", "capacity_bytes": what the compiler says where it does not fit,
       "memory": {"arguments", "temporaries", "output", "alias", "code", "host"} in bytes of a device, "compiler_flops":
-      XLA's own count, "mesh": {axis: size}, "kind", "xla_flags", "lower_seconds", "compile_seconds"}.
+      XLA's own count, "mesh": {axis: size}, "kind", "xla_flags": those that it took, "lower_seconds",
+      "compile_seconds"}.
     """
     report = {"compiles": True, "error": None, "over_bytes": None, "capacity_bytes": None, "memory": None,
               "compiler_flops": None, "mesh": dict(devices.mesh.shape), "kind": devices.kind, "xla_flags": flags,
               "lower_seconds": seconds}
+
+    def attempt(options):
+        report["xla_flags"] = options
+        return lowered.compile(compiler_options=options)
+
     start = time.perf_counter()
     try:
-        compiled = lowered.compile()
+        compiled = compiling(attempt, flags, own)
     except jax.errors.JaxRuntimeError as error:
         return report | {"compiles": False, "compile_seconds": time.perf_counter() - start} | refusal(str(error))
     found, analysis = compiled.memory_analysis(), compiled.cost_analysis() or {}

@@ -16,7 +16,7 @@ from common.parameters import Parameter, initial_value, is_trained, parameters
 from common.recipe import master_dtype
 from common.tensors import check_tensors
 from jaxscale import bits
-from jaxscale.devices import born, compiler_options, laid_out, lay_weights, place, place_signals
+from jaxscale.devices import born, compiler_options, jit, laid_out, lay_weights, place, place_signals
 from jaxscale.models import build, canonical_variables, merge
 from jaxscale.optimizer import average, clip, make_optimizer, rates, slots
 
@@ -96,9 +96,9 @@ def make_step(recipe, state, devices, begin=None, add_up=None, move=None):
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, old), metrics
 
     lying = state_shardings(state, devices)
-    compiled = jax.jit(compute, donate_argnums=0, out_shardings=(lying, devices.whole),
-                       in_shardings=(lying, None, devices.micro_batches if parts > 1 else devices.rows, devices.each),
-                       compiler_options=compiler_options(recipe, devices))
+    compiled = jit(compute, compiler_options(recipe, devices), recipe.jax.xla_options, donate_argnums=0,
+                   out_shardings=(lying, devices.whole),
+                   in_shardings=(lying, None, devices.micro_batches if parts > 1 else devices.rows, devices.each))
 
     def step(state, number, batch, signals=(0, 0, 0)):
         return compiled(state, jnp.int32(number), place(devices, batch, parts), place_signals(devices, signals))

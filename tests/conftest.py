@@ -24,6 +24,24 @@ def devices(request):
         split_cpu(4)
 
 
+@pytest.fixture
+def theirs():
+    """theirs(out, folders): lays a user's files beside a directory, under it and in its `folders`, with links to them,
+    all under names that tempt; returns a function that reads them all."""
+    def lay(out, folders=()):
+        beside, written = out.parent / f"{out.name}-of-mine", []
+        for folder in (beside, *(out / name for name in (".", *folders))):
+            for name in ("mine.txt", ".mine.tmp", ".mine.7.tmp", "mine/step_9/data", "mine/run.json",
+                         "mine/.run.json.7.tmp", "mine/0.json"):
+                written.append(folder / name)
+                written[-1].parent.mkdir(parents=True, exist_ok=True)
+                written[-1].write_text(f"of mine: {folder / name}")
+            (folder / "linked").symlink_to(beside.absolute())
+        return lambda: {file: file.read_bytes() for file in written}
+
+    return lay
+
+
 @pytest.fixture(scope="module", autouse=True)
 def lean():
     """What a module has left behind is searched for garbage no more: compiled programs stay, and millions of objects

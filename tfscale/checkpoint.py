@@ -6,11 +6,14 @@ import keras
 import tensorflow as tf
 
 from common.errors import BadInput
-from common.files import place, write_bytes
+from common.files import place, remove, write_bytes
+from common.run import STEPS
 
 
 class Store:
     """The checkpoints in one directory, each under its step; the first host alone writes them, every host reads."""
+
+    NAMES = STEPS["keras"]
 
     def __init__(self, path, state, devices):
         objects = {"optimizer": list(state.optimizer.variables), "averages": list(state.averages)}
@@ -53,10 +56,7 @@ class Store:
         if not self.writes:
             return
         for path in self.of(step):
-            if path.is_dir():
-                tf.io.gfile.rmtree(str(path))
-            else:
-                path.unlink(missing_ok=True)
+            remove(path)
         self.relist()
 
     def close(self):
@@ -64,8 +64,7 @@ class Store:
 
     def of(self, step):
         """All paths of `step`, the unfinished ones too."""
-        pattern = re.compile(rf"step-{step}(\..*|_temp.*)")
-        return sorted(path for path in self.path.glob(f"step-{step}*") if pattern.fullmatch(path.name))
+        return sorted(path for path in self.path.glob(f"step-{step}*") if step_of(path) == step)
 
     def manager(self):
         """TensorFlow's manager, which deletes nothing, over what the directory holds now."""
@@ -82,3 +81,9 @@ class Store:
             write_bytes(self.path / "checkpoint", "\n".join(lines).encode())
         else:
             (self.path / "checkpoint").unlink(missing_ok=True)
+
+
+def step_of(path):
+    """The step that a path belongs to, None where to none."""
+    found = re.fullmatch(Store.NAMES, path.name)
+    return int(found[1]) if found else None

@@ -11,6 +11,70 @@ from common import hugging_face
 GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
 
 
+# What a SavedModel may call, by TensorFlow's names: arithmetic, shapes, and its own variables. What our exports have
+# and what networks are made of; files, prints, Python, datasets, tables and operations of plug-ins are not among it.
+ARITHMETIC = set("""
+Abs Acos Add AddN AddV2 All Any ArgMax ArgMin AvgPool BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd BiasAddV1
+BroadcastArgs BroadcastTo Cast Ceil ClipByValue Concat ConcatV2 Const Conv2D Conv3D Cos Cumsum DepthToSpace
+DepthwiseConv2dNative DivNoNan Einsum Elu Equal Erf Erfc Exp ExpandDims Expm1 FakeQuantWithMinMaxArgs
+FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormV2
+FusedBatchNormV3 Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN If IsFinite IsInf IsNan L2Loss
+LeakyRelu Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool MaxPoolV2 Maximum Mean
+Min Minimum MirrorPad Mul MulNoNan Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2 PartitionedCall Placeholder
+PlaceholderWithDefault Pow Prod Range Rank ReadVariableOp RealDiv Reciprocal Relu Relu6 Reshape ResizeBilinear
+ResizeNearestNeighbor ResourceGather ReverseV2 Rint Round Rsqrt Select SelectV2 Selu Shape ShapeN Sigmoid Sign Sin Size
+Slice Softmax Softplus Softsign SpaceToDepth Split SplitV Sqrt Square SquaredDifference Squeeze StatefulPartitionedCall
+StatelessIf StatelessWhile StopGradient StridedSlice Sub Sum Tan Tanh TensorScatterUpdate Tile TopKV2 Transpose
+Unpack VarHandleOp VarIsInitializedOp Where While Xdivy Xlogy ZerosLike
+""".split())  # noqa: SIM905
+
+
+def strange(name, path):
+    """The operations of a format's file or directory that could do more than compute, sorted; it is not loaded for
+    that. Of `.keras` Keras itself refuses what could, and safetensors hold no operations."""
+    if name == "savedmodel":
+        return strange_saved(path)
+    if name.startswith("litert"):
+        return strange_litert(path)
+    return []
+
+
+def strange_saved(path):
+    """As `strange`, of a SavedModel: of all functions that can be called once it is loaded, and those that they call.
+    What writes and reads its variables is called by no other, and TensorFlow reads them without it."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    saved = SavedModel()
+    found = {file.name for file in path.glob("saved_model.*")} - {"saved_model.pb"}  # which would be read in its place
+    saved.ParseFromString((path / "saved_model.pb").read_bytes())
+    for graph in saved.meta_graphs:
+        functions = {function.signature.name: function for function in graph.graph_def.library.function}
+        waiting, seen = list(graph.object_graph_def.concrete_functions), set()
+        if not graph.object_graph_def.nodes:  # one of TensorFlow 1, which runs its graph to be loaded
+            found, waiting = found | {node.op for node in graph.graph_def.node}, list(functions)
+        while waiting:
+            called = waiting.pop()
+            if called in seen or called not in functions:
+                continue
+            seen.add(called)
+            for node in functions[called].node_def:
+                found.add(node.op)
+                for value in node.attr.values():
+                    waiting += [value.func.name, *(each.name for each in value.list.func)]
+                waiting.append(node.op)  # a call may be written so
+        found -= seen
+    return sorted(found - ARITHMETIC)
+
+
+def strange_litert(path):
+    """As `strange`, of a LiteRT file: those that it does not know itself, TensorFlow's own among them."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(path.read_bytes(), 0))
+    return sorted({(code.customCode or b"?").decode(errors="replace") for code in model.operatorCodes
+                   if max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.CUSTOM})
+
+
 def load(name, path, recipe=None, shape=None, threads=None):
     """A function from inputs to logits, NumPy arrays both, of a format's file or directory.
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from benchmarks.output import again, check_files, made
 from benchmarks.preflight.compare import (
     FILE,
     SCHEMA_VERSION,
@@ -21,7 +22,7 @@ from benchmarks.preflight.compare import (
     read_golden,
     reduced,
 )
-from benchmarks.preflight.compilers import check_packages, compile_all, find_libtpu, library_version
+from benchmarks.preflight.compilers import check_packages, compile_all, find_libtpu
 from benchmarks.preflight.report import write_report
 from benchmarks.preflight.rows import title
 from benchmarks.preflight.words import show
@@ -30,9 +31,10 @@ from common.doctor import versions
 from common.errors import DID_IT, NO, BadInput
 from common.files import plain, write_json
 from common.recipe import AXES, mesh_shape
-from common.topology import parse
+from common.topology import NO_TENSORFLOW, library_version, parse
 
 BACKENDS = ("jax", "keras")
+KEYS = ("schema_version", "results")
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
              "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
@@ -42,12 +44,15 @@ ASSUMPTIONS = {
            "the other axes leave.",
     "roofline": "A ceiling and no prediction: computation, HBM and the networks at the maker's full rate, all at once, "
                 "and every link of a chip in use.",
+    "devices": "A chip of two devices: figures are of one device. The links are the chip's; a ring through both "
+               "devices leaves the chip once, so they carry what one device sends, and nothing of what a chip's own "
+               "two devices exchange.",
     "kernels": "What Pallas kernels compute is not in the module: their operations are counted from the recipe, over "
                "the pairs that a causal mask lets through."}
 
 
 def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, write_golden=None,
-              as_json=False, overwrite=False):
+              as_json=False, overwrite=False, words=()):
     """Compiles, prints a table, writes `out`/preflight.json and a report; returns the exit code: 0 all compile and fit,
     or with `check` are no worse than before, else 1.
 
@@ -59,9 +64,12 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
       backends: of "jax" and "keras"; none: both, or with `check` those of the golden.
       check: path of an earlier preflight.json, or one that `write_golden`, a path, has written.
       as_json: print what preflight.json holds in place of the table.
+      words: of the command line, which say what is compiled; for the report.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
-    check_out(out, FILE, overwrite)
+    check_files(out, [FILE, "report.html", "report.md"], KEYS, overwrite)
+    if write_golden:
+        check_files(Path(write_golden).parent, [Path(write_golden).name], KEYS, True, "--write-golden")
     golden = read_golden(check) if check else None
     recipe = uncompressed(recipe)
     asked = wanted(topologies, slices, golden)
@@ -74,7 +82,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
     worse, used = compare_golden(golden, results) if golden else [], {**versions(), "libtpu": library_version(library)}
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
               "results": results, "parity": parity(results), "assumptions": ASSUMPTIONS,
-              "versions": used,
+              "versions": used, "made": made(), "commands": again("preflight", *words, out=out),
               "chips": {topology.chip.name: chip_figures(topology.chip) for topology in asked},
               "check": {"golden": str(check), "worse": worse, "versions": other_versions(golden, used)} if golden else
               None}
@@ -93,14 +101,6 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
 
 # ---- what is asked for
 
-def check_out(out, file, overwrite):
-    """Raises BadInput where `out` cannot be written, or holds an earlier answer."""
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out {out}: a file, but a directory is wanted")
-    if (out / file).exists() and not overwrite:
-        raise BadInput(f"--out {out}: holds a {file} already; choose another directory or pass --overwrite")
-
-
 def uncompressed(recipe):
     """The recipe without stages of compression, whose dense training is what is asked for."""
     return recipe.with_values(compress={"stages": ()}) if recipe.compress.stages else recipe
@@ -116,10 +116,13 @@ def wanted(topologies, slices, golden):
 
 
 def placed(recipe, topology, backend):
-    """The recipe with a mesh over all chips of a topology; in Keras they share the batch alone, whatever the recipe
+    """The recipe with a mesh over all devices of a topology; in Keras they share the batch alone, whatever the recipe
     says. Raises BadInput where that cannot be."""
-    devices, chips, named = recipe.devices, topology.chips, f"the {topology.chips} chips of {title(topology)}"
+    devices, count, chip = recipe.devices, topology.devices, topology.chip
+    named = f"the {count} {'chips' if chip.devices == 1 else f'devices ({chip.devices} a chip)'} of {title(topology)}"
     if backend == "keras":
+        if chip.name in NO_TENSORFLOW:
+            raise BadInput(f"--topology {topology.name}: TensorFlow does not run on {chip.kind}; take --backend jax")
         if topology.slices > 1:
             raise BadInput(f"--slices {topology.slices}: TPUStrategy trains on one slice; take --backend jax")
         recipe = recipe.with_values(devices=dict.fromkeys(AXES, 1) | {"data": 0})
@@ -128,16 +131,19 @@ def placed(recipe, topology, backend):
         raise BadInput(f"devices.replica={devices.replica}, but --slices {topology.slices}: make them agree")
     others = topology.slices * devices.fsdp * devices.tensor * devices.sequence
     shares = " x ".join(f"devices.{axis}={getattr(devices, axis)}" for axis in ("fsdp", "tensor", "sequence"))
-    if chips % others:
+    if count % others:
         raise BadInput(f"{shares} does not divide {named}: take axes whose product does")
-    if devices.data not in (0, 1, chips // others):
+    if devices.data not in (0, 1, count // others):
         raise BadInput(f"devices.data={devices.data} does not make up {named}: set devices.data=0")
-    recipe = recipe.with_values(devices={"replica": topology.slices, "data": chips // others, "hosts": 1, "virtual": 0})
-    mesh_shape(recipe, "the topology", chips, topology.chip.name)
+    recipe = recipe.with_values(devices={"replica": topology.slices, "data": count // others, "hosts": 1, "virtual": 0})
+    mesh_shape(recipe, "the topology", count, chip.name)
     return recipe
 
 
 def chip_figures(chip):
-    return {"peak_flops": chip.peak_flops, "hbm_bytes": chip.hbm_bytes, "hbm_bandwidth": chip.hbm_bandwidth,
-            "links": chip.links, "link_bandwidth": chip.link_bandwidth, "dcn_bandwidth": chip.dcn_bandwidth,
-            "cores": chip.cores, "sources": chip.sources}
+    """What the report says of a chip; rates of one device where it has several."""
+    kind = chip.kind if chip.devices == 1 else f"{chip.kind}, each of its {chip.devices} devices"
+    return {"kind": kind, "peak_flops": chip.peak_flops / chip.devices, "hbm_bytes": chip.hbm_bytes,
+            "hbm_bandwidth": chip.hbm_bandwidth / chip.devices, "links": chip.links,
+            "link_bandwidth": chip.link_bandwidth, "dcn_bandwidth": chip.dcn_bandwidth,
+            "cores": chip.cores, "devices": chip.devices, "sources": chip.sources}

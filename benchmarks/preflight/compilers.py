@@ -6,16 +6,18 @@ import resource
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.output import tell
 from benchmarks.preflight.rows import row, title
 from benchmarks.workers import STARTUP, Worker
+from common import process
 from common.data.shapes import batch_shapes
 from common.errors import MissingEnvironment, TwinscaleError
 from common.recipe import AXES
 
-LIBTPU = "libtpu==0.0.42.1"  # which belongs to jax 0.10.2: of a later one the modules of v5p cannot be read
+LIBTPU = "libtpu==0.0.42.1"  # where jax does not say which belongs to it
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
 PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
 ROOMS = {"keras": "tfscale.lower", "jax": "jaxscale.lower"}  # what lowers; JAX compiles for both
@@ -41,13 +43,16 @@ def find_libtpu(environment):
         if (place / "libtpu.so").is_file():
             return place / "libtpu.so"
     raise MissingEnvironment("libtpu, which holds the TPU's compiler, is not installed: pip install --no-deps "
-                             f"--target {beside} {LIBTPU}")
+                             f"--target {beside} '{libtpu_of_jax()}'")
 
 
-def library_version(library):
-    """The version of the libtpu that a library belongs to, None where nothing says it."""
-    found = sorted(library.parent.parent.glob("libtpu-*.dist-info"))
-    return found[-1].name.removeprefix("libtpu-").removesuffix(".dist-info") if found else None
+def libtpu_of_jax():
+    """The requirement of the libtpu that belongs to the JAX that is installed."""
+    try:
+        wanted = metadata.requires("jax") or ()
+    except metadata.PackageNotFoundError:
+        wanted = ()
+    return next((each.partition(";")[0].strip() for each in wanted if re.match(r"libtpu\b", each)), LIBTPU)
 
 
 def check_packages(backends):
@@ -142,7 +147,8 @@ class Compiler(Worker):
 
     def forward(self):
         for line in self.process.stderr:
-            if line.strip() and not line.startswith(STARTUP) and not re.match(STACK, line):
+            if line.strip() and not line.startswith(STARTUP) and not re.match(STACK, line) and (
+                    not process.ENDING.is_set()):
                 print(f"{self.backend:>5}  {line}", end="", file=sys.stderr, flush=True)
 
 

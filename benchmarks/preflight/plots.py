@@ -54,7 +54,7 @@ def roofline(width, chips, points):
     low, high = min([*ridges, *at]) / 4, max([*ridges, *at]) * 4
     x = np.geomspace(low, high, 200)
     for (name, (peak, bandwidth)), style in zip(chips.items(), ("-", "--", "-.", ":"), strict=False):
-        axes.plot(x, np.minimum(peak, bandwidth * x) / 1e12, style, color=MUTED, label=literal(f"TPU {name}"))
+        axes.plot(x, np.minimum(peak, bandwidth * x) / 1e12, style, color=MUTED, label=literal(name))
     for point in points:
         colour, marker = MARKS[point["backend"]]
         axes.plot(point["intensity"], point["rate"] / 1e12, marker, color=colour, markersize=6, markeredgecolor=INK,

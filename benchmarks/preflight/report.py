@@ -4,8 +4,8 @@ Markdown twin, from the same figures."""
 from benchmarks.plots import BACKENDS, sig
 from benchmarks.preflight import plots
 from benchmarks.preflight.rows import totals
-from benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named
-from benchmarks.report import drawn, ordered, write
+from benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named, times
+from benchmarks.report import drawn, ordered, reproduced, write
 
 GIB, MIB = 2**30, 2**20
 NETWORKS = {"ici": "over the slice's own links", "dcn": "between slices, over the data-centre network"}
@@ -38,7 +38,9 @@ def view(found):
         "is no worse than before" if good else "is worse than before")
     compiled = [row for row in rows if row["compiles"]]
     return {
-        "v": found, "good": good, "subject": found["recipe"]["name"], "answer": answer,
+        **reproduced("preflight", found | {"versions": {"here": found["versions"]}}, {"here": "version"}),
+        "v": found | {"recipe": {"name": found["recipe"]["name"], "hash": found.get("hash")}}, "good": good,
+        "subject": found["recipe"]["name"], "answer": answer,
         "sentence": "; ".join(f"{BACKENDS[row['backend']]} on {named(row)}: {fits(row)}" for row in rows) + ".",
         "facts": facts(found, compiled), "worse": (check or {}).get("worse") or [],
         "columns": [f"{BACKENDS[row['backend']]}, {named(row)}" for row in rows],
@@ -48,10 +50,10 @@ def view(found):
         "traffic": [figure for network in NETWORKS if (figure := traffic(compiled, network))],
         "parity": [{"topology": each["topology"], "lines": [
             (line["figure"], line["operation"], f"{line['jax']:,.0f}", f"{line['keras']:,.0f}",
-             f"{line['difference']:.0%}") for line in each["differences"]]} for each in found["parity"]],
+             times(line["jax"], line["keras"])) for line in each["differences"]]} for each in found["parity"]],
         "flags": {BACKENDS[row["backend"]]: flags(row) for row in rows if row["xla_flags"]},
-        "chips": [(name, [(SOURCES[key], gib(chip[key]) if key == "hbm_bytes" else sig(chip[key], 3), source)
-                          for key, source in chip["sources"].items()]) for name, chip in found["chips"].items()],
+        "chips": [(chip["kind"], [(SOURCES[key], gib(chip[key]) if key == "hbm_bytes" else sig(chip[key], 3), source)
+                          for key, source in chip["sources"].items()]) for chip in found["chips"].values()],
         "assumptions": assumed(found), "terms": TERMS,
     }
 
@@ -105,7 +107,7 @@ def roofline(found, compiled):
               for row in compiled if row["bytes_moved_per_device"] and row["matrix_flops_per_device"]]
     if not points:
         return None
-    chips = {name: (chip["peak_flops"], chip["hbm_bandwidth"]) for name, chip in found["chips"].items()}
+    chips = {chip["kind"]: (chip["peak_flops"], chip["hbm_bandwidth"]) for chip in found["chips"].values()}
     words = "; ".join(f"{p['label']}: {sig(p['intensity'], 3)} operations a byte, bound by {p['bound']}"
                       for p in points)
     return drawn("roofline", f"The roofline: no step lies above its chip's line. {words}.", plots.roofline, chips,

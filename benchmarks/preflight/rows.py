@@ -17,9 +17,10 @@ def row(recipe, classes, example_shape, backend, topology, report, text):
     chip = topology.chip
     capacity = report["capacity_bytes"] or chip.hbm_bytes
     found = {"backend": backend, "topology": topology.name, "slices": topology.slices, "chips": topology.chips,
-             "kind": report["kind"], "mesh": report["mesh"], "compiles": report["compiles"], "fits": None,
-             "error": report["error"], "hbm_bytes_per_device": report["over_bytes"], "hbm_capacity_bytes": capacity,
-             "memory": report["memory"], "xla_flags": report["xla_flags"], "lower_seconds": report["lower_seconds"],
+             "devices": topology.devices, "kind": report["kind"], "mesh": report["mesh"],
+             "compiles": report["compiles"], "fits": None, "error": report["error"],
+             "hbm_bytes_per_device": report["over_bytes"], "hbm_capacity_bytes": capacity, "memory": report["memory"],
+             "xla_flags": report["xla_flags"], "lower_seconds": report["lower_seconds"],
              "compile_seconds": report["compile_seconds"], "attention": attention(recipe, backend)}
     if not report["compiles"]:
         found["fits"] = False if report["over_bytes"] else None
@@ -28,7 +29,7 @@ def row(recipe, classes, example_shape, backend, topology, report, text):
     held = sum(memory[part] for part in ("arguments", "temporaries", "output", "code")) - memory["alias"]
     counted = account(text, topology.slices)
     kernels, unknown = kernel_flops(recipe, counted["kernels"])
-    ici = sum(each["bytes_sent"] for each in counted["collectives"] if each["network"] == "ici")
+    ici = sent_over(counted["collectives"], chip)["ici"]
     return found | {
         "fits": held <= capacity, "hbm_bytes_per_device": held, "headroom_bytes": capacity - held,
         "flops_per_device": counted["flops"] + kernels, "flops_by_place": counted["flops_by_place"],
@@ -70,9 +71,8 @@ def kernel_flops(recipe, kernels):
 def roofline(recipe, classes, example_shape, topology, flops, moved, collectives):
     """The least seconds of a step by what it computes, moves and sends, the one that binds, and what that leaves."""
     chip = topology.chip
-    sent = {network: sum(each["bytes_sent"] for each in collectives if each["network"] == network)
-            for network in ("ici", "dcn")}
-    seconds = {"compute": flops / chip.peak_flops, "hbm": moved / chip.hbm_bandwidth,
+    sent = sent_over(collectives, chip)
+    seconds = {"compute": flops * chip.devices / chip.peak_flops, "hbm": moved * chip.devices / chip.hbm_bandwidth,
                "interconnect": sent["ici"] / (chip.link_bandwidth * max(1, topology.links)),
                "dcn": sent["dcn"] / chip.dcn_bandwidth}
     bound = max(seconds, key=seconds.get)
@@ -80,9 +80,19 @@ def roofline(recipe, classes, example_shape, topology, flops, moved, collectives
     # A first layer's gradient by its inputs is counted by the convention, and not computed.
     ceiling = min(1.0, model / (seconds[bound] * topology.chips * chip.peak_flops))
     return {"bound": bound, "seconds_at_least": seconds, "mfu_ceiling": ceiling,
-            "mfu_convention": f"{CONVENTION} FLOPs / bfloat16 peak of {topology.chips} x TPU {chip.name}",
+            "mfu_convention": f"{CONVENTION} FLOPs / bfloat16 peak of {topology.chips} x {chip.kind}",
             "throughput_ceiling": positions(recipe) / seconds[bound],
             "unit": "tokens/s" if recipe.model.family == "decoder" else "images/s"}
+
+
+def sent_over(collectives, chip):
+    """{"ici", "dcn": bytes that a chip must send over the network}: of a chip of several devices what one of them
+    sends, for a ring leaves the chip once, and nothing of what its own devices may exchange within it. What goes to
+    other slices goes for each device."""
+    ici = sum(each["bytes_sent"] for each in collectives if each["network"] == "ici" and (
+        each["group"] > chip.devices or each["kind"] == "collective-permute"))  # whose groups are pairs anywhere
+    dcn = sum(each["bytes_sent"] for each in collectives if each["network"] == "dcn")
+    return {"ici": ici, "dcn": dcn * chip.devices}
 
 
 def totals(found):

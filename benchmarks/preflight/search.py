@@ -21,8 +21,9 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.preflight import check_out, placed, uncompressed
-from benchmarks.preflight.compilers import Side, check_packages, deep_stack, find_libtpu, library_version
+from benchmarks.output import check_files
+from benchmarks.preflight import placed, uncompressed
+from benchmarks.preflight.compilers import Side, check_packages, deep_stack, find_libtpu
 from benchmarks.preflight.words import show_search
 from common.data.cache import cache_dir, key
 from common.data.shapes import data_shape
@@ -33,10 +34,11 @@ from common.parameters import parameters, trained_size
 from common.progress import counting
 from common.recipe import master_dtype
 from common.recipe_file import did_you_mean
-from common.topology import parse
+from common.topology import library_version, parse
 
 SCHEMA_VERSION = 1
 FILE, PATCH = "search.json", "patch.toml"
+KEYS = ("schema_version", "candidates", "patch")
 REMATS = ("none", "dots", "full")
 MOST = 4096  # rows of a share of a micro-batch that are tried at most
 FIRST = 64  # that are tried first
@@ -60,7 +62,7 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
       jobs: processes at once; by default as many as there are cores and memory for.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
-    check_out(out, FILE, overwrite)
+    check_files(out, [FILE, PATCH], KEYS, overwrite)
     if len(topologies) != 1:
         raise BadInput("--search: wants one --topology, such as --topology v5e:4x4")
     recipe, topology = uncompressed(recipe), parse(topologies[0], slices)
@@ -103,16 +105,16 @@ def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
         if policy not in known:
             raise BadInput(f"--remat {policy}: no such policy; there are {', '.join(known)}"
                            + did_you_mean(policy, known))
-    chips = topology.chips // topology.slices
-    divisors = [n for n in range(1, chips + 1) if chips % n == 0]
+    within = topology.devices // topology.slices
+    divisors = [n for n in range(1, within + 1) if within % n == 0]
     meshes = [(1, 1)] if backend == "keras" else [
-        (f, t) for f in fsdp or divisors for t in tensor or divisors if chips % (f * t) == 0]
+        (f, t) for f in fsdp or divisors for t in tensor or divisors if within % (f * t) == 0]
     policies = [policy for policy in known if policy in (remats or REMATS)]
     if backend == "keras" or recipe.model.family != "decoder":
         policies = [recipe.jax.remat]
     found, refusals = [], []
     for (f, t), accumulate, policy in itertools.product(meshes, accumulations or [recipe.train.accumulate], policies):
-        shares = topology.chips // (t * recipe.devices.sequence)
+        shares = topology.devices // (t * recipe.devices.sequence)
         try:
             found.append(placed(recipe.with_values(
                 train={"global_batch": shares * accumulate, "accumulate": accumulate}, jax={"remat": policy},

@@ -23,7 +23,8 @@ def show(result):
     from rich.table import Table
 
     rows = result["results"]
-    table = Table(title=f"{result['recipe']['name']}: what the TPU's compiler says, for each chip",
+    each = "device (two a chip)" if any(found["devices"] > found["chips"] for found in rows) else "chip"
+    table = Table(title=f"{result['recipe']['name']}: what the TPU's compiler says, for each {each}",
                   title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("", *(f"{row['backend']}, {named(row)}" for row in rows)):
         table.add_column(column, overflow="fold")
@@ -44,11 +45,16 @@ def show(result):
             f"the backends differ by more than {APART:.0%} in" if lines else f"the backends agree within {APART:.0%}"))
         for line in lines:
             console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, keras "
-                          f"{line['keras']:,.0f} ({line['difference']:.0%})")
+                          f"{line['keras']:,.0f} (Keras / JAX {times(line['jax'], line['keras'])})")
     for name, (before, now) in (result["check"] or {}).get("versions", {}).items():
         console.print(f"The golden was made with {name} {before}, this is {now}.")
     for text in (result["check"] or {}).get("worse", ()):
         console.print(f"worse: {text}")
+
+
+def times(a, b):
+    """How many times `a` is in `b`, as text."""
+    return f"{b / a:.3g} ×" if a else "–"
 
 
 def lines_of(rows):
@@ -63,8 +69,9 @@ def assumed(result):
     """(what about, what is taken for granted) of the rows there are."""
     rows = result["results"]
     kernels = any(row.get("kernels") for row in rows)
+    several = any(row["devices"] > row["chips"] for row in rows)
     return [(about, result["assumptions"][about]) for about in dict.fromkeys(
-        [*(row["backend"] for row in rows), "roofline", *["kernels"] * kernels])]
+        [*(row["backend"] for row in rows), "roofline", *["devices"] * several, *["kernels"] * kernels])]
 
 
 def show_search(result):

@@ -4,17 +4,31 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.errors import MissingEnvironment
+from typing_extensions import TypedDict
+
+from common.errors import BadInput, MissingEnvironment
+from common.files import read_json, shown
+from common.kinds import STRICT, Count, Sha256
+from common.output import tell
 
 SEAL = "files.json"
+HASHED = {}  # {path: what it was, and its hash, when this process last found that right}
 
 
 def cache_dir():
-    """The cache's folder: the variable TWINSCALE_CACHE, or ~/.cache/twinscale."""
-    return Path(os.environ.get("TWINSCALE_CACHE") or "~/.cache/twinscale").expanduser()
+    """The cache's folder: TWINSCALE_CACHE, or twinscale in XDG_CACHE_HOME or ~/.cache. Raises MissingEnvironment where
+    nobody has a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    given = os.environ.get("TWINSCALE_CACHE") or os.path.join(base if os.path.isabs(base) else "~/.cache", "twinscale")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise MissingEnvironment(f"{given}: there is no home directory here: set TWINSCALE_CACHE to a folder") from None
 
 
 def key(*parts):
@@ -24,43 +38,94 @@ def key(*parts):
 
 def stamp(paths):
     """[path, bytes, modified] of each file: what may be asked of thousands of files in milliseconds."""
-    return [[str(Path(path).absolute()), (stat := os.stat(path)).st_size, stat.st_mtime_ns] for path in paths]
+    return [[str(Path(path).absolute()), (about := os.stat(path)).st_size, about.st_mtime_ns] for path in paths]
 
 
-def sizes(folder):
-    """{name: bytes} of the files in `folder`, its seal apart."""
-    return {path.name: path.stat().st_size for path in folder.iterdir() if path.name != SEAL}
+class Sealed(TypedDict):
+    """What a seal says of a file."""
+
+    __pydantic_config__ = STRICT
+    bytes: Count
+    sha256: Sha256
 
 
-def whole(folder):
-    """Whether `folder` holds the files, at the sizes, that it was sealed with."""
-    try:
-        return json.loads((folder / SEAL).read_text()) == sizes(folder)
-    except (OSError, ValueError):
-        return False
+def regular(folder):
+    """{name: its stat} of what is in `folder`, its seal apart; ValueError where that is no regular file."""
+    found = {entry.name: entry.stat(follow_symlinks=False) for entry in os.scandir(folder) if entry.name != SEAL}
+    for name, about in found.items():
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{shown(name)} is no regular file")
+    return found
 
 
-def cached(name, build):
-    """The cache's folder `name`, filled by `build(folder)` unless it is there and whole.
+def sealed(folder):
+    """{name: its size and SHA-256} of the files in `folder`."""
+    return {name: {"bytes": about.st_size, "sha256": sha256(folder / name)} for name, about in regular(folder).items()}
 
-    Two processes may build it at once: one rename wins, and both read the same content.
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(folder):
+    """Raises ValueError, OSError or BadInput, which say what it is, where `folder` is not what it was sealed as.
+
+    A process hashes each file once, and again only if its size, times or place on the disk have changed.
+    """
+    seal, found = read_json(folder / SEAL, dict[str, Sealed]), regular(folder)
+    for name in seal.keys() ^ found.keys():
+        raise ValueError(f"{shown(name)} is {'missing' if name in seal else 'none of its files'}")
+    due = {}
+    for name, about in found.items():
+        if about.st_size != seal[name]["bytes"]:
+            raise ValueError(f"{shown(name)} has {about.st_size:,} bytes, not {seal[name]['bytes']:,}")
+        mark = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns, seal[name]["sha256"]
+        if HASHED.get(folder / name) != mark:
+            due[name] = mark
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to others
+        for name, have in zip(due, pool.map(sha256, [folder / name for name in due]), strict=True):
+            if have != seal[name]["sha256"]:
+                raise ValueError(f"the content of {shown(name)} has changed")
+            HASHED[folder / name] = due[name]
+
+
+def cached(name, build, read=Path):
+    """`read(folder)` of the cache's folder `name`, which `build(folder)` fills unless it is there and whole.
+
+    What is there and is not what was sealed, or that `read` refuses (ValueError, KeyError, BadInput), is made again,
+    and a line on stderr says so. Two processes may build it at once: one rename wins, and both read the same content.
     Raises MissingEnvironment where the cache cannot be written.
     """
     folder = cache_dir() / name
-    if whole(folder):
-        return folder
+    found, wrong = opened(folder, read)
+    if not wrong:
+        return found
+    if os.path.lexists(folder):
+        tell("cache", f"{shown(folder)} is broken ({shown(wrong)}): it is made again")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as aside:
             made = Path(aside, name)
             made.mkdir()
             build(made)
-            (made / SEAL).write_text(json.dumps(sizes(made)))
-            if not whole(folder):
+            (made / SEAL).write_text(json.dumps(sealed(made)))
+            if opened(folder, read)[1]:
+                if folder.is_symlink() or folder.is_file():
+                    folder.unlink()
                 shutil.rmtree(folder, ignore_errors=True)
             os.rename(made, folder)
     except OSError as error:
-        if not whole(folder):
+        if opened(folder, read)[1]:
             raise MissingEnvironment(f"the cache {folder} cannot be written ({error}): "
                                      "free space, or set TWINSCALE_CACHE to another folder") from error
-    return folder
+    return read(folder)
+
+
+def opened(folder, read):
+    """(`read(folder)` of a folder that is what it was sealed as, None), or (None, the error that says why not)."""
+    try:
+        check(folder)
+        return read(folder), None
+    except (OSError, ValueError, KeyError, BadInput) as error:
+        return None, error

@@ -53,7 +53,7 @@ def open_text(data, kept=None):
     """A Dataset of packed tokens, by the tokenizer that is `kept` (bytes) or the recipe's own."""
     manifest, tokenizer, tokens, files = open_shards(data, kept)
     longest = max(manifest[split]["longest"] for split in SPLITS)
-    if data.sequence > longest:
+    if data.sequence > longest and not data.cross_documents:
         raise BadInput(f"data.sequence={data.sequence} is longer than the longest document of "
                        f'data.source="{data.source}": take at most {longest} tokens')
     train, held_out = (Packed(tokens[split], data.sequence, tokenizer.end, data.cross_documents, split == "held_out")
@@ -82,12 +82,14 @@ class Images:
 
 def open_images(data):
     """A Dataset of labelled images."""
-    pixels, labels, classes = images(data)
+    pixels, labels, classes, names = images(data)
     sides = np.array([side(image.tobytes(), data.held_out) for image in pixels])
     parts = {split: Images(pixels, labels, np.flatnonzero(sides == split)) for split in SPLITS}
     check_sides(data, {split: len(part) for split, part in parts.items()}, "images")
     content = hashlib.sha256(np.ascontiguousarray(pixels))
     content.update(np.ascontiguousarray(labels))
     manifest = {"source": data.source, "sha256": content.hexdigest(), "classes": classes}
+    if names:
+        manifest["labels"] = names
     manifest |= {split: {"bytes": pixels[0].nbytes * len(part)} for split, part in parts.items()}
     return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from common.data.dataset import open_dataset
 from common.errors import BadInput
-from common.files import place, read_bytes, read_text, shown, write_bytes
+from common.files import place, read_bytes, shown, write_bytes
 
 TOKENIZER, FILES = "data/tokenizer.json", "data/files.txt"
 NAMED = 3  # files that a message names
@@ -19,12 +19,13 @@ NAMED = 3  # files that a message names
 
 @dataclass(frozen=True)
 class Kept:
-    """What the directory `path` keeps: the data's manifest, and the content of its tokenizer's file, None where the
-    tokenizer has no file."""
+    """What the directory `path` keeps: the data's manifest, the content of its tokenizer's file, None where the
+    tokenizer has no file, and {file's name: digest} of its source, empty where that is none of files."""
 
     path: object
     manifest: dict
     tokenizer: bytes | None
+    files: dict
 
 
 def kept_in(path, manifest):
@@ -37,7 +38,7 @@ def kept_in(path, manifest):
         content = read_bytes(path / TOKENIZER)
         if hashlib.sha256(content).hexdigest() != known["sha256"]:
             raise BadInput(f"{shown(path / TOKENIZER)}: not the tokenizer that was trained with; restore the file")
-    return Kept(path, manifest, content)
+    return Kept(path, manifest, content, files_of(path / FILES))
 
 
 def keep(path, dataset):
@@ -90,7 +91,7 @@ def changed(kept, dataset):
     then, now = kept.manifest, dataset.manifest
     if then.get("sha256") == now["sha256"]:
         return None
-    old, new = files_of(kept.path / FILES), files_of(dataset.files)
+    old, new = kept.files, files_of(dataset.files)
     differing = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
     if not old or not differing:
         before = str(then.get("sha256"))[:12]
@@ -107,7 +108,8 @@ def files_of(path):
     """{name: digest} of a files.txt, empty where there is none."""
     if path is None or not path.exists():
         return {}
-    return {name: digest for digest, _, name in (line.partition(" ") for line in read_text(path).splitlines())}
+    text = read_bytes(path).decode(errors="surrogateescape")  # of names that are not UTF-8
+    return {name: digest for digest, _, name in (line.partition(" ") for line in text.splitlines())}
 
 
 def labels(manifest):

@@ -5,21 +5,55 @@ A stream is the documents of the split in the source's order, each followed by t
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from common.data.cache import cache_dir, cached, key, whole
+from common.data.cache import cache_dir, cached, key, opened
 from common.data.sources import documents, file_of, fingerprint
 from common.data.split import SPLITS, check_sides, side
 from common.data.tokenizers import kept_bpe, open_tokenizer
 from common.errors import BadInput
+from common.files import checked, read_text, shown
+from common.kinds import STRICT, Count, Sha256
+from common.output import counted
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 
 SHARD_BYTES = 64 << 20
 FILES = "files.txt"
+
+
+class Shard(TypedDict):
+    __pydantic_config__ = STRICT
+    file: str
+    tokens: Count
+    sha256: Sha256
+
+
+class Split(TypedDict):
+    __pydantic_config__ = STRICT
+    longest: Count
+    sha256: Sha256
+    shards: list[Shard]
+
+
+class Made(TypedDict):
+    __pydantic_config__ = STRICT
+    sha256: Sha256
+
+
+class Manifest(TypedDict):
+    """What is read of a manifest."""
+
+    __pydantic_config__ = STRICT
+    dtype: str
+    tokenizer: Made
+    train: Split
+    held_out: Split
 
 
 @dataclass(frozen=True)
@@ -53,11 +87,8 @@ def open_shards(data, kept=None):
     seen, by = fingerprint(data), hashlib.sha256(kept).hexdigest() if kept else library
     if kept and tokenizer_in(cache_dir() / named(parts, library, seen)) == by:
         by = library
-    folder = cached(named(parts, by, seen), lambda aside: build(data, aside, kept))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    tokens = {split: Tokens(tuple(np.asarray(np.load(folder / shard["file"], mmap_mode="r"))
-                                  for shard in manifest[split]["shards"])) for split in SPLITS}
-    return manifest, tokenizer_of(data, manifest, kept), tokens, folder / FILES
+    manifest, tokens, files = cached(named(parts, by, seen), lambda aside: build(data, aside, kept), read_folder)
+    return manifest, tokenizer_of(data, manifest, kept), tokens, files
 
 
 def named(parts, by, seen):
@@ -67,7 +98,29 @@ def named(parts, by, seen):
 
 def tokenizer_in(folder):
     """The SHA-256 of the tokenizer that made a folder of the cache, None where it is not whole."""
-    return json.loads((folder / "manifest.json").read_text())["tokenizer"]["sha256"] if whole(folder) else None
+    found, wrong = opened(folder, read_folder)
+    return None if wrong else found[0]["tokenizer"]["sha256"]
+
+
+def read_folder(folder):
+    """(manifest, {split: Tokens}, path of the files' digests) of a folder that `build` has filled; ValueError or
+    BadInput where it is none."""
+    file = folder / "manifest.json"
+    checked(file, text := read_text(file), Manifest)
+    manifest = json.loads(text)
+    return manifest, {split: Tokens(tuple(read_shard(folder, shard, manifest["dtype"])
+                                          for shard in manifest[split]["shards"])) for split in SPLITS}, folder / FILES
+
+
+def read_shard(folder, shard, dtype):
+    """The ids of a shard, memory-mapped, once they are as many as the manifest says."""
+    name = shard["file"]
+    if name != os.path.basename(name):
+        raise ValueError(f"{shown(name)} lies in another folder")
+    ids = np.asarray(np.load(folder / name, mmap_mode="r"))
+    if ids.shape != (shard["tokens"],) or ids.dtype.name != dtype:
+        raise ValueError(f"{shown(name)} holds {ids.dtype} {ids.shape}, not {dtype} ({shard['tokens']},)")
+    return ids
 
 
 def tokenizer_of(data, manifest, kept=None):
@@ -91,6 +144,7 @@ def build(data, folder, kept=None):
     manifest["dtype"] = dtype.name
     for split in SPLITS:
         encoded = (tokenizer.encode(text) for text in texts(data, split))
+        encoded = counted(encoded, manifest[split]["documents"], "documents are tokenised")
         manifest[split] |= write(folder, split, encoded, tokenizer.end, dtype)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
@@ -103,7 +157,7 @@ def survey(data):
     for name, text in documents(data):
         content = text.encode()
         split = side(content, data.held_out)
-        line = f"{name} {hashlib.sha256(content).hexdigest()}\n".encode()
+        line = f"{name} {hashlib.sha256(content).hexdigest()}\n".encode(errors="surrogateescape")
         whole.update(line)
         hashes[split].update(line)
         files.setdefault(file_of(data, name), hashlib.sha256()).update(line)

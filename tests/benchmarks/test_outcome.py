@@ -18,6 +18,7 @@ from benchmarks.outcome import (
     parse_seeds,
     seeds_needed,
     seeds_of,
+    sentence,
     tost_power,
 )
 from common.errors import BadInput
@@ -210,3 +211,9 @@ def test_the_option_names_a_count():
 def test_any_other_option_is_refused(text):
     with pytest.raises(BadInput, match="expected SEEDS=N"):
         parse_seeds(text)
+
+
+def test_a_chance_is_told_as_a_bound_where_no_few_seeds_can_know_it():
+    told = sentence("loss", equivalence([1e-3, 1e-3], 0.02))
+    assert "p < 1e-16, power > 99.9 % with 2 seeds" in told
+    assert "p = 0" not in told and "100 %" not in told

@@ -176,7 +176,7 @@ def test_everything_shown_is_escaped(tmp_path):
     verdict["versions"]["keras"][HOSTILE] = HOSTILE
     verdict["curves"][HOSTILE] = verdict["curves"]["float32"]
     page, text = written(verdict, tmp_path)
-    assert page.count("<script") == page.count("</script>") == 1
+    assert page.count("<script") == page.count("</script>") == 2
     assert "alert" in page and embedded(page) == verdict
     outside_code = re.sub(r"^(`{3,}).*?^\1$|(?<!\\)(`+)(?!`).*?(?<!`)\2(?!`)", "", text, flags=re.S | re.M)
     assert not re.search(r"(?<!\\)<", outside_code)
@@ -255,7 +255,7 @@ def test_each_figure_has_a_summary_and_the_markdown_has_it_too(report):
     assert len(captions) == page.count("<figure>") == 6
     for caption in captions:
         assert html.unescape(caption) in text
-    assert "Closest to its bound is P2, at 0.87 of it" in text
+    assert "The smallest margin has P2: 1.1 × (" in text
 
 
 def test_a_first_cause_is_told_and_an_open_rung_is_no_failure(tmp_path):
@@ -318,7 +318,7 @@ def test_checks_of_a_rung_that_are_all_exact_or_all_alike_still_make_a_figure(tm
         verdict = fake_verdict()
         verdict["rungs"] = [rung("P2", "gradient", "one function", worst, 1e-15, "twins", "x",
                                  [("float64", worst, 1e-15, name) for name in "abc"])]
-        assert "All are within; nearest is" in written(verdict, tmp_path)[0]
+        assert "All are within; the smallest margin has" in written(verdict, tmp_path)[0]
 
 
 def test_what_is_past_the_bound_and_the_horizon_stand_in_the_legend(tmp_path):
@@ -465,7 +465,7 @@ def test_an_audit_is_one_escaped_file_of_equal_bytes(tmp_path):
 
     page, text = audited(hostile(fake_audit()), tmp_path)
     assert audited(dict(reversed(hostile(fake_audit()).items())), tmp_path) == (page, text)
-    assert page.count("<script") == page.count("</script>") == 1 and "alert" in page
+    assert page.count("<script") == page.count("</script>") == 2 and "alert" in page
     assert not re.search(r"@import|url\((?!#)|<link|<img", page)
     assert all(target.startswith("#") for target in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert not re.search(r"(?<!\\)<", re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", text))

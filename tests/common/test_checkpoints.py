@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.checkpoints import Checkpoints
+from common.checkpoints import Checkpoints, sha256
 from common.errors import CannotSave, NoCheckpoint
 from common.recipe import Recipe
 from common.run import open_run
@@ -20,7 +20,7 @@ RECIPE = Recipe(name="x", model={"family": "decoder"})
 class Store:
     """A state is an integer; `broken` is raised where a save is waited for, `begin` and `gate` hold it up."""
 
-    broken, gate = None, None
+    broken, gate, NAMES = None, None, r"step_(\d+)\.[ab]"
 
     def __init__(self, path, state, devices):
         self.path = path
@@ -105,6 +105,33 @@ def test_a_run_named_from_here_is_saved_too(tmp_path, monkeypatch):
         assert opened(here).restore(0) == 5 and all(file.is_absolute() for file in [opened(here).path])
 
 
+def spoil(run, step):
+    """A file that the library cannot read, of which the manifest says just that."""
+    root = run.path / "checkpoints"
+    file, manifest = root / f"step_{step}.a", root / "manifests" / f"step_{step}.json"
+    file.write_text("\x1b[31m")
+    told = json.loads(manifest.read_text())
+    told["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    manifest.write_text(json.dumps(told))
+
+
+def test_what_cannot_be_loaded_is_said_and_the_one_before_taken(run, capsys):
+    saved(run, 5, 6)
+    spoil(run, 6)
+    assert opened(run).restore(0) == 5 and listed(run) == [5] and run.info["saved"] == 5
+    said = capsys.readouterr().err
+    assert "step 6 is not whole (cannot be loaded (IndexError" in said and "\x1b" not in said
+
+
+def test_where_none_can_be_loaded_none_is_whole_and_all_stay(run):
+    saved(run, 5, 6)
+    spoil(run, 5)
+    spoil(run, 6)
+    with pytest.raises(NoCheckpoint, match="none is whole"):
+        opened(run).restore(0)
+    assert listed(run) == [5, 6]
+
+
 def test_what_was_never_committed_is_swept_away_and_not_taken(run):
     saved(run, 5)
     Store.write(SimpleNamespace(path=run.path / "checkpoints"), 7, 7)  # a kill came before the manifest
@@ -146,6 +173,27 @@ def test_a_torn_manifest_is_no_manifest(run, text):
     saved(run, 5, 6)
     (run.path / "checkpoints" / "manifests" / "step_6.json").write_text(text)
     assert opened(run).restore(0) == 5
+
+
+def test_a_manifest_that_lists_no_file_or_only_some_is_no_whole_one(run, monkeypatch):
+    saved(run, 5, 6)
+    manifest = run.path / "checkpoints" / "manifests" / "step_6.json"
+    said = json.loads(manifest.read_text())
+    assert len(said["files"]) == said["count"] == 2 and opened(run).problem(6) is None
+    some = {"step_6.a": said["files"]["step_6.a"]}
+    for counted in (True, False):  # earlier versions did not count
+        for files in ({}, some):
+            kept = {key: value for key, value in said.items() if counted or key != "count"}
+            manifest.write_text(json.dumps({**kept, "files": files}))
+            assert opened(run).problem(6)
+    assert opened(run).restore(0) == 5
+
+    monkeypatch.setattr(Store, "files", lambda *_: [])
+    checkpoints = opened(run)
+    checkpoints.save(7, 7)
+    with pytest.raises(CannotSave, match="nothing of step 7 is there"):
+        checkpoints.settle()
+    assert 7 not in listed(run)
 
 
 def test_where_none_is_whole_nothing_starts_over(run):

@@ -85,7 +85,7 @@ def test_train_hands_a_validated_recipe_to_the_room_of_its_backend(work, room, c
     (_, recipe, options, keras), = calls
     assert (recipe.train.steps, recipe.train.precision, keras) == (7, "float64", "tensorflow")
     assert str(options["run_dir"]) == "runs/k" and options["overwrite"] is True
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
     out, err = lines(capsys)
     assert out == "" and err == [
         "twinscale: next: twinscale compare r.toml train.steps=7 --precision float64 --out build/x"]
@@ -171,3 +171,14 @@ def test_a_reader_that_leaves_early_causes_no_traceback(work):
         process.stdout.close()
         said = process.stderr.read()
     assert process.returncode == 1 and b"Error" not in said
+
+
+@pytest.mark.parametrize("words, place", [
+    (["train", "r.toml", "--backend", "jax", "--run", "out", "--from", ""], "--from"),
+    (["plan", "--flops", "1e21", "--topology", "v5e-256", "--prices="], "--prices"),
+    (["recipe", "show", ""], "argument 3")])
+def test_an_empty_word_is_refused_and_not_left_out(words, place, work, capsys):
+    """A variable that is not set, `--from "$RUN"`, must not start a training anew."""
+    assert cli.main(words) == 2
+    assert lines(capsys)[1] == [f"twinscale: {place}: empty: name what is meant, or leave it out"]
+    assert not (work / "out").exists()

@@ -19,6 +19,7 @@ def absent(monkeypatch):
     def take(*names):
         real = doctor._version
         monkeypatch.setattr(doctor, "_version", lambda name: None if name in names else real(name))
+        monkeypatch.setattr(doctor.sys, "prefix", "/nowhere")  # beside which libtpu may lie
     return take
 
 
@@ -41,6 +42,20 @@ def test_an_absent_package_is_named_with_its_use_and_its_fix(quick, absent):
     assert report["backends"] == {"keras": False, "jax": True} and "tensorflow" not in report["devices"]
 
 
+def test_a_libtpu_beside_the_packages_is_seen(quick, absent, monkeypatch, tmp_path):
+    absent("libtpu")
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
+    assert "libtpu" not in doctor.doctor()["versions"]
+    library = tmp_path / "libtpu" / "libtpu" / "libtpu.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    (tmp_path / "libtpu" / "libtpu-1.2.3.dist-info").mkdir()
+    (tmp_path / "libtpu" / "libtpu-1.2.3.dist-info" / "METADATA").write_text("Name: libtpu\nVersion: 1.2.3\n")
+    monkeypatch.setattr(doctor.sys, "prefix", str(tmp_path))
+    report = doctor.doctor()
+    assert report["versions"]["libtpu"] == "1.2.3" and "libtpu" not in [row["package"] for row in report["missing"]]
+
+
 @pytest.mark.parametrize("program, words", [
     ("import time; time.sleep(60)", "no answer within"),
     ("import sys; sys.exit('libcudart.so: [bold]not found')", "libcudart.so: [bold]not found"),
@@ -56,10 +71,12 @@ def test_a_framework_that_hangs_or_breaks_cannot_take_the_doctor_along(monkeypat
     assert words in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_verb_writes_the_same_as_json_and_exits_4_when_nothing_can_run(quick, absent, tmp_path, capsys):
-    assert cli.main(["doctor", "--json", str(tmp_path / "new" / "d.json")]) == 0
-    assert json.loads((tmp_path / "new" / "d.json").read_text())["backends"] == {"keras": True, "jax": True}
-    assert cli.main(["doctor", "--json", str(tmp_path)]) == 2
+def test_the_verb_prints_or_writes_the_same_as_json_and_exits_4_when_nothing_can_run(quick, absent, tmp_path, capsys):
+    assert cli.main(["doctor", "--json", "--out", str(tmp_path / "new" / "d.json")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "new" / "d.json").read_text()) == printed
+    assert printed["backends"] == {"keras": True, "jax": True}
+    assert cli.main(["doctor", "--out", str(tmp_path)]) == 2
     absent("keras", "flax")
     capsys.readouterr()
     assert cli.main(["doctor"]) == 4

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -250,6 +252,8 @@ def test_text_becomes_the_last_ids_that_fit_and_is_filled_up(exported, tmp_path,
     opened = predict.open_export(exported())
     (tmp_path / "a.txt").write_text("abc")
     rows, lengths = predict.read_rows(tmp_path / "a.txt", opened)
+    (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbfabc")
+    assert np.array_equal(predict.read_rows(tmp_path / "bom.txt", opened)[0], rows)
     assert rows.tolist() == [[97, 98, 99, 256, 256, 256, 256, 256]] and lengths.tolist() == [3]
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n\n{"text": "0123456789"}\n')
     rows, lengths = predict.read_rows(tmp_path / "a.jsonl", opened)
@@ -269,9 +273,32 @@ def test_images_are_from_0_to_1(exported, tmp_path):
     from PIL import Image
 
     Image.fromarray(pixels[..., 0]).save(tmp_path / "a.png")
-    for name in ("a.npy", "a.npz", "a.safetensors", "a.png"):
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "16.png")
+    for name in ("a.npy", "a.npz", "a.safetensors", "a.png", "16.png"):
         rows, lengths = predict.read_rows(tmp_path / name, opened)
+        assert np.array_equal(rows[0], pixels / np.float32(255))
         assert rows.shape == (1, 4, 4, 1) and rows.dtype == np.float32 and rows.max() == 1 and lengths is None, name
+
+
+def test_an_export_without_its_json_takes_no_less_care(tmp_path):
+    (tmp_path / "int8.tflite").touch()
+    opened = predict.open_export(tmp_path / "int8.tflite")
+    np.save(tmp_path / "a.npy", np.full((1, 4, 4, 1), 255, np.uint8))
+    assert predict.read_rows(tmp_path / "a.npy", opened)[0].max() == 1
+    np.save(tmp_path / "a.npy", np.array([[1, 200]], np.uint8))
+    ids, lengths = predict.read_rows(tmp_path / "a.npy", opened)
+    assert ids.tolist() == [[1, 200]] and ids.dtype == np.int32 and lengths.tolist() == [2]
+    for wrong in (np.full((1, 4, 4, 1), 255.0), np.array([[1.5]]), np.array([[-1]]), np.zeros((0, 8), int)):
+        np.save(tmp_path / "a.npy", wrong)
+        with pytest.raises(BadInput, match="a.npy: "):
+            predict.read_rows(tmp_path / "a.npy", opened)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int64", "uint64"])
+def test_ids_of_any_whole_type_are_rows(exported, tmp_path, dtype):
+    np.save(tmp_path / "a.npy", np.array([[1, 127]], dtype))
+    rows, lengths = predict.read_rows(tmp_path / "a.npy", predict.open_export(exported()))
+    assert rows.tolist() == [[1, 127] + [256] * 6] and rows.dtype == np.int32 and lengths.tolist() == [2]
 
 
 class Planted:
@@ -297,6 +324,9 @@ class Planted:
     ("mlp", "a.npy", lambda p: np.save(p, np.zeros((1, 4, 4, 1), int)), "int64 of shape"),
     ("mlp", "a.npy", lambda p: np.save(p, np.full((1, 4, 4, 1), np.nan)), "not finite"),
     ("mlp", "a.safetensors", lambda p: p.write_bytes(b"torn"), "not a whole safetensors file"),
+    ("mlp", "a.npy", lambda p: np.save(p, np.full((1, 4, 4, 1), 255.0)), "from 0 to 255.*divide them by 255"),
+    ("mlp", "a.npy", os.mkfifo, "no file but a pipe"), ("decoder", "a.txt", Path.mkdir, "is a folder"),
+    ("decoder", "a.npy", lambda p: np.save(p, np.array([[b"a"]])), "rows of 1 to 8 ids are wanted"),
     ("mlp", "a.png", lambda p: p.write_bytes(b"torn"), "no image can be read")])
 def test_a_file_that_cannot_be_read_is_one_line(exported, tmp_path, capsys, family, name, write, said):
     opened = predict.open_export(exported(family))

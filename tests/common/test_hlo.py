@@ -301,6 +301,56 @@ frontend_attributes={{chain_id="0"}}
     assert (found["kind"], found["count"], found["bytes"]) == ("all-gather", 2, 2 * 4096)
 
 
+CHAIN = """
+%start (p: f32[8,128]) -> (f32[8,128], f32[32,128], u32[]) {
+  %p = f32[8,128]{1,0} parameter(0)
+  %g = f32[32,128]{1,0} all-gather(%p), channel_id=5, replica_groups={{0,1,2,3}}, dimensions={0}, \
+frontend_attributes={chain_id="0"}
+  ROOT %c = (f32[8,128]{1,0}, f32[32,128]{1,0}, u32[]{:S(2)}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+""" + "".join(f"""
+%{name} (p: f32[8,128]) -> f32[32,128] {{
+  %p = f32[8,128]{{1,0}} parameter(0)
+  ROOT %g = f32[32,128]{{1,0}} all-gather(%p), channel_id=5, replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}, \
+frontend_attributes={{chain_id="0"}}
+}}
+""" for name in ("middle", "done"))
+MIDDLE = "  %m = f32[32,128]{1,0} fusion(%a), kind=kCustom, calls=%middle\n"
+START = """  %s = (f32[8,128]{1,0}, f32[32,128]{1,0}, u32[]{:S(2)}) fusion(%a), kind=kCustom, calls=%start
+"""
+
+
+@pytest.mark.parametrize("outside, inside, count", [(START + MIDDLE, MIDDLE, 1), (MIDDLE, START + MIDDLE, 6)])
+def test_a_chain_that_passes_through_an_inner_loop_counts_as_often_as_it_starts(outside, inside, count):
+    """The loop has six trips; the other way round the chain starts in each of them."""
+    loop = LOOP.replace("  ROOT %t =", f"{inside}  ROOT %t =")
+    entry = outside + RUN.format(start=0, limit="constant(12)", more="").replace(
+        "  ROOT %end", "  %d = f32[32,128]{1,0} fusion(%a), kind=kCustom, calls=%done\n  ROOT %end")
+    found, = account(module(entry, CHAIN + loop))["collectives"]
+    assert (found["kind"], found["count"], found["bytes"]) == ("all-gather", count, count * 4096)
+
+
+def test_what_a_thread_beside_the_core_does_counts_where_it_is_started():
+    """Its computations end in the thread's name; between its start and its end nothing more is counted."""
+    inner = """
+%called (p: f32[8,128]) -> f32[32,128] {
+  %p = f32[8,128]{1,0} parameter(0)
+  ROOT %g = f32[32,128]{1,0} all-gather(%p), channel_id=2, replica_groups={{0,1,2,3}}, dimensions={0}
+}, execution_thread="sparsecore"
+"""
+    text = module("""  %s = ((f32[8,128]{1,0}), f32[32,128]{1,0}, s32[1]{0:T(128)S(2)}) call-start(%a), \
+async_execution_thread="sparsecore", to_apply=%called
+  %u = ((f32[8,128]{1,0}), f32[32,128]{1,0}, s32[1]{0:T(128)S(2)}) call-update(%s)
+  %d = f32[32,128]{1,0} call-done(%u)
+""" + product(), inner)
+    assert set(parse(text).computations) == {"add", "called", "main"}
+    found = account(text)
+    each, = found["collectives"]
+    assert (each["kind"], each["count"], each["bytes"]) == ("all-gather", 1, 4096)
+    assert found["flops"] == FLOPS and found["bytes_moved"] == 4 * (
+        8 * 128 + 32 * 128 + 8 * 128 + 128 * 128 + 8 * 128)  # the gather's two sides, and the product's three
+
+
 def test_what_crosses_slices_goes_over_the_other_network():
     text = module("""  %t = token[] after-all()
   %s = (f32[8,128]{1,0}, u32[], token[]) send(%a, %t), channel_id=2, is_host_transfer=true, frontend_attributes={\

@@ -133,7 +133,7 @@ def test_the_manifest_gives_every_word_back_as_it_was():
     ("tpu-v5-lite-podslice", "1x1", {1: 1}), ("tpu-v5-lite-podslice", "16x16", {64: 4}),
     ("tpu-v6e-slice", "2x4", {1: 8, 2: 4}), ("tpu-v6e-slice", "8x8", {16: 4}),
     ("tpu-v4-podslice", "2x2x1", {1: 4}), ("tpu-v4-podslice", "2x2x4", {4: 4}), ("tpu-v5p-slice", "4x4x12", {48: 4}),
-    ("tpu-v5p-slice", "16x16x24", {1536: 4}),
+    ("tpu-v5p-slice", "16x16x24", {1536: 4}), ("tpu7x", "2x2x1", {1: 4}), ("tpu7x", "4x4x4", {16: 4}),
 ])
 def test_a_slice_has_the_hosts_that_its_maker_says(accelerator, topology, hosts):
     assert slice_hosts(accelerator, topology) == hosts
@@ -178,6 +178,9 @@ def test_a_slice_that_is_not_made_is_refused(accelerator, topology, words):
     ("gke", dict(hosts=4, overrides=["devices.data=64", "train.global_batch=64"]), "needs 64 devices, but the launch"),
     ("gke", dict(hosts=4, overrides=["devices.tensor=3", "devices.data=4"]), "does not divide model"),
     ("gke", dict(hosts=4, backend="keras"), "pass --hosts 1 and a topology of one host"),
+    ("gke", dict(hosts=1, backend="keras", accelerator="tpu7x", topology="2x2x1"), "TensorFlow does not run on it"),
+    ("gke", dict(hosts=1, accelerator="tpu7x", topology="2x2x1", overrides=["devices.data=16"]),
+     "needs 16 devices, but the launch finds 8"),
     ("slurm", dict(partition="gpu\n#SBATCH --uid=0"), "--partition"),
     ("slurm", dict(time="soon"), "expected minutes, H:M:S or D-H:M:S"),
     ("slurm", dict(gpus_per_host=0), "--gpus-per-host 0: expected 1 to"),
@@ -411,7 +414,7 @@ def test_go_starts_the_hosts_of_this_machine(monkeypatch):
     assert launch(RECIPE, ["devices.data=2"], backend="jax", run="runs/none-yet", target="local", hosts=2, go=True,
                   options={"grace": 7}) == 75
     ((commands, environments, grace, _),) = calls
-    assert commands[0][:4] == [sys.executable, "-m", "common.cli", "train"] and grace == 7 and len(commands) == 2
+    assert commands[0][:5] == [sys.executable, "-P", "-m", "common.cli", "train"] and grace == 7 and len(commands) == 2
     assert "12345" not in str(environments)
 
 

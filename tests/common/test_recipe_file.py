@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import BadInput
-from common.recipe import Recipe
+from common.recipe import Recipe, digest
 from common.recipe_file import differences, dumps, load, resolve
 
 BASE = 'name = "base"\n[model]\nfamily = "decoder"\nlayers = 3\n[train]\nsteps = 5\n'
@@ -101,6 +101,20 @@ def test_a_resolved_recipe_written_as_toml_loads_to_the_same_hash(recipe, field,
     assert load(recipe(dumps(made, {"seed": "a # b\n\x00\"", "name": "default"}))).hash == made.hash
 
 
+def test_free_options_of_xla_change_the_hash_alone_and_their_absence_does_not(recipe):
+    """Recipes were hashed before there were any."""
+    path = recipe(BASE)
+    plain, none = load(path), load(path, ["jax.xla_options={}"])
+    some = load(path, ["jax.xla_options.xla_a=true", "jax.xla_options.xla_b=3"])
+    assert plain == none and plain.hash == none.hash != some.hash and plain.meaning == some.meaning
+    before = plain.model_dump(mode="json", exclude={
+        "devices": True, "data": {"label"}, "jax": {"xla_options"},
+        "train": {"save_every", "save_minutes", "keep", "keep_best"}})
+    assert plain.hash == digest(before)
+    assert some.jax.xla_options == {"xla_a": True, "xla_b": 3} and load(recipe(dumps(some))) == some
+    assert len({plain, none, some}) == 2 and hash(some) == hash(some.with_values(train={"steps": 5}))
+
+
 def test_the_written_recipe_says_where_each_value_came_from(recipe):
     lines = dumps(*resolve(recipe(BASE), ["train.steps=9"])).splitlines()
     written = {line.split(" = ")[0]: line for line in lines if " = " in line}
@@ -138,6 +152,10 @@ def test_differences_name_the_keys(recipe):
     ("train.steps", 'override: "train.steps": expected key=value, such as train.steps=200'),
     ("train.steps=", 'override: "train.steps=": expected key=value'),
     ("=3", 'override: "=3": expected a dotted key'),
+    ("jax.xla_options.xla-a=1", 'jax.xla_options: "xla-a": names are letters, digits and \'_\''),
+    ("jax.xla_options.xla_a=[1]", "jax.xla_options.xla_a: a number, true, false or a text is wanted"),
+    ("jax.xla_options.xla_a=inf", "jax.xla_options.xla_a: a number, true, false or a text is wanted"),
+    ("jax.xla_options=3", "override: jax.xla_options = 3: expected a table"),
     ("extends=[]", 'override: key "extends": unknown key'),
 ])
 def test_a_wrong_override_is_one_line_with_place_value_and_fix(recipe, override, line):
@@ -255,3 +273,20 @@ def test_a_layer_leaves_those_it_is_laid_on_as_they_were(recipe):
     recipe('extends = ["base.toml"]\n[model]\nlayers = 7', "seven.toml")
     both = recipe('extends = ["seven.toml", "base.toml"]', "both.toml")
     assert load(both).model.layers == 3 and load(both, ["model.layers=5"]).model.layers == 5
+
+
+def test_a_message_about_a_long_value_keeps_its_end(tmp_path):
+    (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n')
+    with pytest.raises(BadInput) as refused:
+        load(tmp_path / "r.toml", [f"data.source={'x' * 100_000}"])
+    assert len(str(refused.value)) < 1000 and 'model.family="mlp" does not read' in str(refused.value)
+
+
+def test_what_turns_text_round_is_written_escaped(tmp_path):
+    """A recipe goes to the terminal (`recipe show`) and comes back from a run with an equal hash."""
+    (tmp_path / "r.toml").write_text(
+        'name = "x"\n[data]\nsource = "text:\\u202e\\u2066\u6b65"\n[model]\nfamily = "decoder"\n')
+    recipe = load(tmp_path / "r.toml")
+    text = dumps(recipe)
+    (tmp_path / "again.toml").write_text(text)
+    assert "\u202e" not in text and "\u6b65" in text and load(tmp_path / "again.toml").hash == recipe.hash

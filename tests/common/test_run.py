@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import run as runs
 from common.errors import BadInput
 from common.files import write_bytes, write_json
 from common.recipe import Recipe
@@ -38,7 +37,7 @@ def finished(tmp_path):
     with open_run(path, RECIPE, "jax") as run:
         run.update(final={"eval/loss": 1.5})
         (path / "checkpoints").mkdir()
-        (path / "checkpoints" / "1").write_text("weights")
+        (path / "checkpoints" / "step-1.index").write_text("weights")
     return path
 
 
@@ -154,7 +153,7 @@ def test_a_removal_that_was_cut_short_is_not_taken_for_a_run(finished, monkeypat
     def crash(_):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runs, "remove", crash)
+        patch.setattr("common.output.remove", crash)
         open_run(finished, RECIPE, "jax", overwrite=True)
     assert "removal was cut short" in refusal(finished)
     open_run(finished, RECIPE, "jax", overwrite=True).close("finished")

@@ -236,7 +236,7 @@ def test_the_recipe_means_the_same(recipe_of):
 
 def test_determinism_is_asked_of_gpus_alone(recipe_of):
     def options(platform, **values):
-        device = SimpleNamespace(platform=platform, compute_capability="9.0")
+        device = SimpleNamespace(platform=platform, compute_capability="9.0", device_kind="any")
         mesh = SimpleNamespace(devices=np.array([device], object), shape={"sequence": 1})
         return jax_devices.compiler_options(recipe_of("decoder", jax=values), SimpleNamespace(mesh=mesh))
 
@@ -248,6 +248,73 @@ def test_determinism_is_asked_of_gpus_alone(recipe_of):
     jax.jit(lambda x: x + 1, compiler_options={name: True})(1)
     with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
         jax.jit(lambda x: x + 1, compiler_options={name + "s": True})(1)
+
+
+def test_what_a_libtpu_refuses_is_not_asked_of_it(recipe_of, monkeypatch, tmp_path):
+    """From 0.0.50 on gathers are fused on a v5e alone."""
+    monkeypatch.setenv("TPU_LIBRARY_PATH", str(tmp_path / "libtpu" / "libtpu.so"))
+
+    def asked(version, kind):
+        for old in tmp_path.glob("*.dist-info"):
+            old.rmdir()
+        (tmp_path / f"libtpu-{version}.dist-info").mkdir()
+        device = SimpleNamespace(platform="tpu", device_kind=kind)
+        mesh = SimpleNamespace(devices=np.array([device], object), shape={"sequence": 1})
+        return set(jax_devices.compiler_options(recipe_of("decoder"), SimpleNamespace(mesh=mesh)))
+
+    whole = set(jax_devices.OVERLAP["tpu"])
+    assert asked("0.0.42.1", "TPU v5") == asked("0.0.50.1", "TPU v5 lite") == whole
+    for kind in ("TPU v4", "TPU v5", "TPU v6 lite", "TPU7x"):
+        assert whole - asked("0.0.50.1", kind) == set(jax_devices.REFUSED)
+
+
+def test_an_option_that_the_compiler_refuses_is_left_out_with_one_line(capsys):
+    """At the first call, whose arguments it may take for itself; the step then runs with what is left."""
+    step = jax_devices.jit(lambda x: x + 1, {"xla_no_such_option": True, "xla_cpu_enable_fast_math": False}, {},
+                           donate_argnums=0)
+    assert [float(step(jax.numpy.float32(n))) for n in (1, 2)] == [2, 3]
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith("XLA's option xla_no_such_option is left out")
+    assert step.lower(jax.numpy.float32(1)).compile()
+
+
+def test_a_recipes_own_option_is_passed_on_or_named_before_anything_runs(recipe_of):
+    def options(**own):
+        recipe = recipe_of("mlp", jax={"xla_options": own})
+        return jax_devices.compiler_options(recipe, jax_devices.open_devices(recipe))
+
+    assert options(xla_cpu_enable_fast_math=False) == {"xla_cpu_enable_fast_math": False}
+    for own in ({"xla_no_such_option": True}, {"xla_cpu_enable_fast_math": "perhaps"}):
+        with pytest.raises(BadInput, match=f"jax.xla_options.{next(iter(own))}: XLA refuses it: .*; take it out"):
+            options(**own)
+
+
+SAID = """FAILED_PRECONDITION: Continuation fusion for AllGather is enabled on platform viperfish (variant: ), but it \
+is not supported/recommended on platforms other than TPU v5e, and this might lead to many errors including but not \
+limited to: incorrect results, hang, SDC, etc. Please disable it with \
+xla_tpu_enable_async_collective_fusion=false"""  # libtpu 0.0.50.1
+
+
+def test_of_what_the_compiler_names_the_part_goes_that_it_will_not_have(capsys):
+    """libtpu names the whole, whose default is on, and leaving that out would change nothing."""
+    part = "xla_tpu_enable_async_collective_fusion_fuse_all_gather"
+
+    def attempt(options):
+        if part in options:
+            raise jax.errors.JaxRuntimeError(SAID)
+        return options
+
+    left = jax_devices.compiling(attempt, jax_devices.OVERLAP["tpu"], {})
+    assert set(jax_devices.OVERLAP["tpu"]) - set(left) == {part}
+    line, = capsys.readouterr().err.splitlines()
+    assert part in line and "hang, SDC" in line
+    with pytest.raises(BadInput, match=f"jax.xla_options.{part}: XLA refuses it"):
+        jax_devices.compiling(attempt, {part: True}, {part: True})
+
+
+def test_what_is_no_option_passes_through():
+    with pytest.raises(TypeError, match="no option's fault"):
+        jax_devices.compiling(lambda options: (_ for _ in ()).throw(TypeError("no option's fault")), {"xla_a": 1}, {})
 
 
 def test_memory_is_as_the_recipe_says_unless_the_environment_does():

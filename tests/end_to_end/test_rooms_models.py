@@ -207,6 +207,28 @@ def test_keras_and_tf_keras_make_the_same_model(recipe_of, asked):
         assert ours.tobytes() == theirs.tobytes(), worst(theirs, ours)
 
 
+def test_a_users_keras_json_changes_no_model(recipe_of):
+    import keras
+    import tf_keras
+
+    from tfscale.models import build
+
+    recipe = recipe_of("convnet", model={"channels": [4, 6]})
+    for library in (keras, tf_keras):
+        library.backend.set_image_data_format("channels_first")
+        library.backend.set_floatx("float64")
+        library.backend.set_epsilon(0.1)
+        try:
+            model = build(recipe, 10, (8, 6, 1), library)
+        finally:
+            library.backend.set_image_data_format("channels_last")
+            library.backend.set_floatx("float32")
+            library.backend.set_epsilon(1e-7)
+        assert all(tuple(layer.kernel.shape[-2:]) in ((1, 4), (4, 4), (4, 6), (6, 6)) for layer in model.layers
+                   if layer.__class__.__name__ == "Conv2D")
+        assert model.output_shape == (None, 10)
+
+
 # ---- attention
 
 def probing(opened, T, segments):

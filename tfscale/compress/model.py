@@ -59,7 +59,7 @@ class Wrapping:
         self.pruned, self.clustered = pruned_before(recipe, self.tree), clustered_before(recipe, self.tree)
         own = layers(tf_keras)
         changed = {"TiedEmbedding": tied(own.TiedEmbedding), "BatchNormalization": norm(own.BatchNormalization, batch)}
-        self.layers = Wrapped(tf_keras.layers, self.wrap)
+        self.layers, self.backend = Wrapped(tf_keras.layers, self.wrap), tf_keras.backend
         self.own = Wrapped(types.SimpleNamespace(**vars(own) | changed), self.wrap)
 
     def Input(self, batch_shape, dtype, name):  # noqa: N802

@@ -18,10 +18,18 @@ def build(recipe, classes, example_shape, keras):
       keras: the module to build with, `keras` (3) or `tf_keras` (TF-MOT takes those models only): the same graph.
     Returns: a functional model from a dict of inputs (`input_names`) to logits, float32 (float64 in float64).
     """
+    as_shipped(keras.backend)
     inputs = {name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
     logits = BUILDERS[recipe.model.family](recipe.model, classes, inputs, POLICIES[recipe.train.precision], keras)
     return keras.Model(inputs, logits, name=recipe.model.family)
+
+
+def as_shipped(backend):
+    """Gives this process the settings that Keras comes with, whatever a user's keras.json says: ours are of them."""
+    backend.set_image_data_format("channels_last")
+    backend.set_floatx("float32")
+    backend.set_epsilon(1e-7)
 
 
 def canonical_variables(model):

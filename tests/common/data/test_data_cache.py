@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from common.data import open_dataset, shards
+from common import output
+from common.data import cache, open_dataset, shards
 from common.data.cache import cache_dir, cached
 from common.errors import MissingEnvironment
 
@@ -53,12 +54,93 @@ def test_small_shards_hold_the_same_stream(empty_cache, corpus, recipe, monkeypa
         assert np.array_equal(value, cut.train.take(everything)[name])
 
 
-def test_a_cut_shard_is_built_again(empty_cache, corpus, recipe):
+def flipped(folder):
+    shard = folder / "train-00000.npy"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 4
+    shard.write_bytes(content)
+
+
+def swapped(folder):
+    ids = np.load(folder / "train-00000.npy")
+    np.save(folder / "train-00000.npy", ids[::-1])
+
+
+def cut(folder):
+    shard = folder / "train-00000.npy"
+    os.truncate(shard, shard.stat().st_size - 2)
+
+
+def led_away(folder):
+    """Its first shard is another file of the machine, and the seal says that this is right."""
+    shard, manifest = folder / "train-00000.npy", json.loads((folder / "manifest.json").read_text())
+    away = shard.rename(folder.parent / "away.npy")
+    manifest["train"]["shards"][0]["file"] = f"../{away.name}"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / cache.SEAL).write_text(json.dumps(cache.sealed(folder)))
+
+
+def old_seal(folder):
+    (folder / cache.SEAL).write_text(json.dumps({name: about.st_size for name, about in cache.regular(folder).items()}))
+
+
+def other_counts(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["train"]["shards"][0]["tokens"] = 10**30
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / cache.SEAL).write_text(json.dumps(cache.sealed(folder)))
+
+
+def a_pipe(folder):
+    (folder / "train-00000.npy").unlink()
+    os.mkfifo(folder / "train-00000.npy")
+
+
+@pytest.mark.parametrize("damage", [
+    flipped, swapped, cut, led_away, old_seal, other_counts, a_pipe, lambda folder: (folder / "more.npy").touch(),
+    lambda folder: (folder / "manifest.json").unlink(), lambda folder: (folder / cache.SEAL).write_text("[" * 9999)])
+def test_what_is_broken_is_built_again_and_said(empty_cache, corpus, recipe, capsys, damage):
     asked = recipe(corpus(TEXTS), sequence=16)
     before = content(open_dataset(asked)).copy()
-    shard = next(empty_cache.rglob("train-00000.npy"))
-    os.truncate(shard, shard.stat().st_size - 2)
+    assert capsys.readouterr().err == ""
+    folder = next(empty_cache.glob("tokens-*"))
+    damage(folder)
     assert np.array_equal(content(open_dataset(asked)), before)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{folder} is broken (" in said and "it is made again" in said
+    assert np.array_equal(content(open_dataset(asked)), before) and capsys.readouterr().err == ""
+
+
+def test_images_and_vocabularies_are_sealed_too(empty_cache, corpus, recipe, capsys):
+    image, text = recipe("digits", held_out=0.1), recipe(corpus(TEXTS), sequence=8, tokenizer="bpe", vocabulary=300)
+    before = open_dataset(image).manifest, open_dataset(text).manifest
+    for name, old, new in (("images-*/labels.npy", b"\x01", b"\x02"), ("bpe-*/tokenizer.json", b'"e"', b'"f"')):
+        file = next(empty_cache.glob(name))
+        file.write_bytes(file.read_bytes().replace(old, new))
+    assert (open_dataset(image).manifest, open_dataset(text).manifest) == before
+    assert capsys.readouterr().err.count("it is made again") == 2
+
+
+def test_a_process_hashes_a_file_once_and_again_when_it_was_touched(empty_cache, monkeypatch):
+    folder = cached("thing", lambda folder: (folder / "part").write_text("whole"))
+    hashed, sha256 = [], cache.sha256
+    monkeypatch.setattr(cache, "sha256", lambda path: hashed.append(path) or sha256(path))
+    cache.HASHED.clear()
+    for _ in range(3):
+        assert cached("thing", lambda _: pytest.fail("built twice")) == folder
+    assert len(hashed) == 1
+    (folder / "part").write_text("whole")
+    cached("thing", lambda _: pytest.fail("built twice"))
+    assert len(hashed) == 2
+
+
+def test_a_link_in_the_place_of_a_folder_is_replaced_and_not_followed(empty_cache, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "part").write_text("a user's")
+    empty_cache.mkdir()
+    (empty_cache / "thing").symlink_to(tmp_path / "mine")
+    folder = cached("thing", lambda folder: (folder / "part").write_text("whole"))
+    assert (folder / "part").read_text() == "whole" and (tmp_path / "mine" / "part").read_text() == "a user's"
 
 
 def test_a_build_killed_half_way_leaves_nothing_that_is_read(empty_cache):
@@ -112,3 +194,10 @@ def test_the_standard_library_opens_warm_within_a_second(recipe):
     assert time.perf_counter() - start < 1
     assert warm.manifest == cold.manifest
     assert warm.manifest["train"]["documents"] > 400
+
+
+def test_long_work_says_how_far_it_is(capsys, monkeypatch):
+    assert list(output.counted("ab", 2, "letters are read")) == ["a", "b"] and capsys.readouterr().err == ""
+    monkeypatch.setattr(output, "EVERY", -1)
+    assert list(output.counted("ab", 2, "letters are read")) == ["a", "b"]
+    assert "1 of 2 letters are read" in capsys.readouterr().err

@@ -82,7 +82,7 @@ def test_a_damaged_tokenizer_is_noticed(bound):
 
 def test_another_tokenizer_of_the_same_documents_is_another_data(bound):
     asked, kept, _ = bound
-    other = keeping.Kept(kept.path, {**kept.manifest, "tokenizer": {"kind": "bpe", "sha256": "0" * 64}}, b"")
+    other = keeping.Kept(kept.path, {**kept.manifest, "tokenizer": {"kind": "bpe", "sha256": "0" * 64}}, b"", {})
     assert "another tokenizer" in refusal(keeping.check_same, other, open_dataset(asked))
 
 
@@ -91,7 +91,7 @@ def test_images_are_bound_by_their_content_and_by_the_names_of_their_classes(tmp
     dataset = open_dataset(asked)
     known = keeping.kept_in(tmp_path, dataset.manifest)
     assert keeping.open_kept(asked, known).manifest == dataset.manifest
-    other = keeping.Kept(tmp_path, {**dataset.manifest, "sha256": "0" * 64}, None)
+    other = keeping.Kept(tmp_path, {**dataset.manifest, "sha256": "0" * 64}, None, {})
     assert "has another content (sha256 000000000000" in refusal(keeping.open_kept, asked, other)
-    named = keeping.Kept(tmp_path, {**dataset.manifest, "labels": ["nought"]}, None)
+    named = keeping.Kept(tmp_path, {**dataset.manifest, "labels": ["nought"]}, None, {})
     assert "classes have other names" in refusal(keeping.open_kept, asked, named, True)

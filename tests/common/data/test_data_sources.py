@@ -1,9 +1,13 @@
+import glob
 import json
+import os
 
 import numpy as np
 import pytest
 
 from common.data import open_dataset
+from common.data.kept import files_of
+from common.data.paths import matching
 from common.data.sources import checked, documents, files, images
 from common.errors import BadInput
 from common.recipe import Data, Recipe
@@ -35,8 +39,8 @@ def test_the_standard_library_without_tests_and_packages():
 
 
 def test_a_text_file_is_read_as_it_is(corpus):
-    data = Data(source=corpus(["a\r\nb\n", "", "\ufeffé"]))
-    assert list(documents(data)) == [("0000.txt", "a\r\nb\n"), ("0002.txt", "\ufeffé")]
+    data = Data(source=corpus(["a\r\nb\n", "", "\ufeffé\ufeff"]))  # a byte order mark at the start is no text
+    assert list(documents(data)) == [("0000.txt", "a\r\nb\n"), ("0002.txt", "é\ufeff")]
     assert [text for _, text in documents(Data(source=data.source, max_documents=1))] == ["a\r\nb\n"]
 
 
@@ -82,6 +86,101 @@ def test_max_documents_limits_images():
     assert images(Data(source="digits", max_documents=50))[0].shape == (50, 8, 8, 1)
 
 
+# ---- which files: each once, whatever links and names there are ----
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder of texts, with hidden files and folders, brackets in names and texts one and two folders deep."""
+    for name in ("a.txt", "b.md", ".hidden.txt", "sub/c.txt", "sub/deep/d.txt", ".git/e.txt", "x[1].txt", "x1.txt",
+                 "runs[1]/f.txt", "runs1/g.txt"):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_text(name)
+    return tmp_path / "tree"
+
+
+def found(pattern, scheme="text"):
+    return [text for _, text in documents(Data(source=f"{scheme}:{pattern}"))]
+
+
+@pytest.mark.parametrize("pattern", [
+    "*.txt", "**/*.txt", "**", "sub/**", "**/deep/*", "*/*.txt", ".*", ".git/*", "a.tx?", "./[ab].*", "sub/../*.md",
+    "**/sub/**/*.txt", "x[[]1].txt", "x?*"])
+def test_without_links_a_pattern_means_what_it_means_to_glob(tree, pattern):
+    expected = sorted(path for path in glob.glob(f"{tree}/{pattern}", recursive=True) if os.path.isfile(path))
+    assert expected and matching(f"{tree}/{pattern}") == expected
+
+
+def test_a_relative_pattern(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    assert found("**/*.txt") == found(f"{tree}/**/*.txt") and found("sub/*.txt") == ["sub/c.txt"]
+
+
+def test_two_links_to_their_own_folder_read_each_file_once(tree):
+    before = found(f"{tree}/**/*.txt")
+    (tree / "a_loop").symlink_to(".")
+    (tree / "sub" / "up").symlink_to("..")
+    (tree / "again.txt").symlink_to("a.txt")
+    (tree / "itself").symlink_to("itself")
+    assert len(before) == 7 and found(f"{tree}/**/*.txt") == before
+
+
+def test_a_link_to_texts_that_lie_elsewhere_is_followed(tree, tmp_path):
+    (tmp_path / "texts").symlink_to(tree / "sub")
+    (tree / "z_one.txt").symlink_to(tree / "b.md")
+    assert found(f"{tmp_path}/texts/**/*.txt") == ["sub/c.txt", "sub/deep/d.txt"]
+    assert "b.md" in found(f"{tree}/*.txt")
+
+
+def test_brackets_in_a_name_that_is_there_are_the_name(tree):
+    assert found(f"{tree}/x[1].txt") == ["x[1].txt"] and found(f"{tree}/runs[1]/*.txt") == ["runs[1]/f.txt"]
+    (tree / "x[1].txt").unlink()
+    assert found(f"{tree}/x[1].txt") == ["x1.txt"]
+
+
+def test_a_name_that_is_not_utf8(recipe, tmp_path):
+    for i in range(40):
+        with open(os.fsencode(tmp_path) + b"/caf\xe9 \xe6\x97\xa5 %d.txt" % i, "w") as file:
+            file.write(WORDS[i])
+    dataset = open_dataset(recipe(f"text:{tmp_path}/*.txt", sequence=16, held_out=0.2))
+    json.dumps(dataset.manifest).encode()
+    assert len(files_of(dataset.files)) == 40
+    assert sum(dataset.manifest[split]["documents"] for split in ("train", "held_out")) == 40
+
+
+def test_short_documents_are_packed_where_rows_go_across_them(recipe, corpus):
+    dataset = open_dataset(recipe(corpus([f"short {i}" for i in range(200)]), sequence=64, held_out=0.3,
+                                  cross_documents=True))
+    batch = dataset.train.take(np.arange(len(dataset.train)))
+    assert len(dataset.train) >= 8 and (batch["weights"] == 1).all()
+    assert all(row.count(256) >= 6 for row in batch["inputs"].tolist())
+
+
+@pytest.mark.parametrize(("make", "pattern", "parts"), [
+    (lambda path: None, "", ["is a folder", "/**/*.txt"]), (lambda path: os.mkfifo(path / "p"), "p", ["p is no file"]),
+    (lambda path: os.mkfifo(path / "p.txt"), "*.txt", ["p.txt is no file but a pipe"]),
+    (lambda path: (path / "gone.txt").symlink_to("nowhere"), "*.txt", ["gone.txt cannot be read", "narrow"]),
+    (lambda path: (path / "one.text").touch(), "*.txt", ['did you mean "', "one.text"]),
+    (lambda path: (path / "bad\x1b[31m.txt").write_bytes(b"\xff"), "*", ["bad\\x1b[31m.txt: byte 0"])])
+def test_what_is_no_file_is_one_line(recipe, tmp_path, make, pattern, parts):
+    (tmp_path / "in").mkdir()
+    make(tmp_path / "in")
+    line = refused(recipe(f"text:{tmp_path}/in/{pattern}"), *parts)
+    assert line.isprintable()
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(recipe, tree, monkeypatch):
+    listed = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith("sub"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    refused(recipe(f"text:{tree}/**/*.txt"), "sub: cannot be read (Permission denied)")
+
+
 # ---- bad input: one line with the key, the value and the fix ----
 
 
@@ -111,7 +210,8 @@ def test_invalid_utf8_names_file_and_byte(recipe, corpus):
 @pytest.mark.parametrize(("line", "parts"), [
     (b"{text: 1}\n", ["is no JSON", "one JSON object a line"]), (b'{"text": "\xff"}\n', ["is no JSON in UTF-8"]),
     (b"[" * 100_000 + b"\n", ["is no JSON"]), ({"texts": "a"}, ['no text under data.field="text"', "['texts']"]),
-    ({"text": 3}, ["set data.field"]), ([1], ["it has list"]),
+    ({"text": 3}, ["it has int there", "set data.field"]), ([1], ["it has list"]), (b"null\n", ["it has null"]),
+    ({"text": None}, ["it has null there"]), (b'{"text": "a"}'.decode().encode("utf-16"), ["is no JSON in UTF-8"]),
     (b'{"text": "\\ud800"}\n', ["character 0", "surrogate"])])
 def test_bad_line_of_json_names_file_and_line(recipe, tmp_path, line, parts):
     refused(recipe(jsonl(tmp_path / "a.jsonl", {"text": "good"}, line)), f"{tmp_path}/a.jsonl:2:", *parts)

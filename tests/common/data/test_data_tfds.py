@@ -1,4 +1,7 @@
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 
@@ -6,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.data import open_dataset, sources
+from common.data.tfds_source import PREPARE, folder_of
 from common.errors import BadInput
 from common.recipe import Data
 
@@ -46,21 +50,21 @@ class FloatLabels(TinyImages):
 class AnyShape(TinyImages):
     FEATURES = {"image": tfds.features.Image(shape=(None, None, 1)), "label": tfds.features.ClassLabel(num_classes=4)}
 
-for builder in (TinyText, TinyImages, NoLabels, FloatLabels, AnyShape):
-    builder(data_dir=sys.argv[1], file_format="array_record").download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+for name in ("tiny_text", "tiny_images", "no_labels", "float_labels", "any_shape"):
+    exec(sys.argv[1].format(name))
 '''
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """Datasets built without a network, in another process because building imports TensorFlow."""
+    """Datasets built by the documented command without a network, in another process as building imports TensorFlow."""
     pytest.importorskip("array_record")
     pytest.importorskip("tensorflow_datasets")
     folder = tmp_path_factory.mktemp("tfds")
     (folder / "build.py").write_text(BUILD)
     (folder / "data").mkdir()
-    subprocess.run([sys.executable, "build.py", "data"], cwd=folder, check=True, capture_output=True)
+    subprocess.run([sys.executable, "build.py", PREPARE], cwd=folder, check=True, capture_output=True,
+                   env=os.environ | {"TFDS_DATA_DIR": str(folder / "data")})
     return folder / "data"
 
 
@@ -97,7 +101,7 @@ def test_reading_imports_no_tensorflow(data_dir, tmp_path):
 
 @pytest.mark.parametrize(("name", "family", "parts"), [
     ("tiny_txt", "decoder", ['did you mean "tfds:tiny_text"?', "TFDS_DATA_DIR="]),
-    ("mnist", "convnet", ["not prepared in array_record", "tfds build mnist --file_format=array_record"]),
+    ("mnist", "convnet", ["not prepared in array_record", "tfds.builder('mnist', file_format='array_record')"]),
     ("tiny_images", "decoder", ['no text under data.field="text"', "['image', 'label']"]),
     ("tiny_text", "convnet", ["no image with a label", 'model.family="decoder"']),
     ("no_labels", "convnet", ["example 0 has the label -1", "0..3"]),
@@ -114,3 +118,74 @@ def test_bad_datasets_are_refused_in_one_line(recipe, name, family, parts):
 def test_invalid_utf8_names_the_record(recipe):
     with pytest.raises(BadInput, match=r"byte 0 of record \d+ is not valid UTF-8"):
         open_dataset(recipe("tfds:tiny_text", field="body"))
+
+
+# ---- what is there executes nothing and leads nowhere else
+
+
+@pytest.fixture
+def copied(data_dir, tmp_path, monkeypatch):
+    """The folder of a copy of tiny_text, in a TFDS_DATA_DIR and beside a module that must not be imported."""
+    shutil.copytree(data_dir / "tiny_text", tmp_path / "data" / "tiny_text")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("asked the network"))
+    return tmp_path / "data" / "tiny_text" / "1.0.0"
+
+
+def edited(file, change):
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+
+
+def planted_json(values):
+    values["featuresDict"]["features"]["text"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.text_feature.Text",
+        "jsonFeature": {"json": json.dumps({"type": "planted.Feature", "content": {}})}}
+
+
+def text_feature(values):
+    return values["featuresDict"]["features"]["text"]
+
+
+@pytest.mark.parametrize(("file", "change", "said"), [
+    ("features.json", lambda v: text_feature(v).update(pythonClassName="planted.Feature"), "the feature planted.Fe"),
+    ("features.json", lambda v: v.update(python_class_name="planted.Feature"), "names the feature planted.Feature"),
+    ("features.json", lambda v: v.update(type="planted.Feature", content={}), "names the feature planted.Feature"),
+    ("features.json", planted_json, "names the feature planted.Feature"),
+    ("dataset_info.json", lambda v: v.update(features={"pythonClassName": "planted.Feature"}), "names the feature pla"),
+    ("dataset_info.json", lambda v: v["splits"][0].update(filepathTemplate="/etc/{DATASET}"), "to another folder"),
+    ("dataset_info.json", lambda v: v.update(name="../../../etc/x"), "leads to another folder"),
+    ("dataset_info.json", lambda v: v.update(fileFormat="tfrecord"), "not prepared in array_record"),
+    ("features.json", lambda v: v.clear(), "not prepared in array_record")])
+def test_a_description_that_leads_out_is_refused(copied, recipe, file, change, said):
+    edited(copied / file, change)
+    with pytest.raises(BadInput, match=said) as caught:
+        open_dataset(recipe("tfds:tiny_text", sequence=16, held_out=0.3))
+    assert "\n" not in str(caught.value) and not (copied.parents[2] / "executed").exists()
+
+
+def test_no_code_is_looked_up_by_a_datasets_name(copied, recipe):
+    edited(copied / "dataset_info.json", lambda v: v.update(moduleName="planted"))
+    (copied.parent / "tiny_text.py").write_text("import planted")
+    assert len(open_dataset(recipe("tfds:tiny_text:1.0.0", sequence=16, held_out=0.3)).train)
+    assert not (copied.parents[2] / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["huggingface:mnist", "kaggle:x/y", "../tiny_text", "/etc", "tiny_text/..", "a//b"])
+def test_namespaces_and_paths_are_no_names(copied, recipe, name):
+    with pytest.raises(BadInput, match="is named NAME, NAME/CONFIG"):
+        open_dataset(recipe(f"tfds:{name}", family="decoder"))
+
+
+def test_the_newest_version_and_the_only_configuration_are_taken(copied, recipe):
+    for version in ("1.10.0", "1.9.0"):
+        shutil.copytree(copied, copied.with_name(version))
+    assert folder_of("tiny_text") == copied.with_name("1.10.0") and folder_of("tiny_text:1.0.0") == copied
+    shutil.copytree(copied, copied.parents[1] / "more" / "one" / "1.0.0")
+    assert folder_of("more") == folder_of("more/one") == copied.parents[1] / "more" / "one" / "1.0.0"
+    shutil.copytree(copied, copied.parents[1] / "more" / "two" / "1.0.0")
+    with pytest.raises(BadInput, match='several configurations: take one of "tfds:more/one", "tfds:more/two"'):
+        folder_of("more")

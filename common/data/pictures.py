@@ -1,0 +1,78 @@
+"""Pictures with labels that lie in files: `folder:DIR`, a class a folder, and `csv:FILE` of paths and labels."""
+
+import os
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from common.data.paths import is_file, names
+from common.data.pixels import PICTURES, read_pixels, with_channels
+from common.data.tables import labelled
+from common.errors import BadInput
+from common.files import shown
+from common.output import counted
+
+LITTER = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
+MOST_BYTES = 1 << 36
+MOST_CLASSES = 1 << 16
+
+
+def listed(data, scheme, argument):
+    """[(place, path, label)] of a source's pictures, in order."""
+    return (in_folders if scheme == "folder:DIR" else labelled)(data, argument)
+
+
+def in_folders(data, argument):
+    """The pictures of each class's folder; in order the first of each class, the second of each, and so on."""
+    root = os.path.expanduser(argument)
+    start = f'data.source="{data.source}"'
+    if not os.path.isdir(root):
+        raise BadInput(f"{start}: there is no folder {shown(root)}: give one with a folder for each class in it")
+    classes = []
+    for label in names(root):
+        path = os.path.join(root, label)
+        if label.startswith(".") or not os.path.isdir(path):
+            if label.lower().endswith(PICTURES) and not label.startswith("."):
+                raise BadInput(f"{start}: {shown(path)} lies in no class's folder: move it into one")
+            continue
+        found = [os.path.join(path, name) for name in names(path)
+                 if not name.startswith(".") and name.lower() not in LITTER]
+        for file in found:
+            if not is_file(file):
+                raise BadInput(f"{start}: {shown(file)} is a folder in a class's folder: give the classes' own "
+                               f'folder, such as "folder:{shown(path)}"')
+            if not file.lower().endswith(PICTURES):
+                raise BadInput(f"{start}: {shown(file)} is no {', '.join(PICTURES)}: convert it, or move it away")
+        if not found:
+            raise BadInput(f"{start}: the class's folder {shown(path)} is empty: fill it, or remove it")
+        classes.append([(shown(file), Path(file), label) for file in found])
+    return [one for one in chain(*zip_longest(*classes)) if one]
+
+
+def read(data, scheme, argument):
+    """(uint8 NxHxWxC, labels N, classes, their names) of a source's pictures, which are all to be of one size; C is 1
+    where all of them are gray."""
+    found = listed(data, scheme, argument)
+    start = f'data.source="{data.source}"'
+    known = {label for _, _, label in found}
+    if len(known) < 2 or len(known) > MOST_CLASSES:
+        raise BadInput(f"{start} has {len(known):,} classes in {len(found):,} pictures: take 2 to {MOST_CLASSES:,}")
+    whole = all(label.isascii() and label.isdigit() and str(int(label[:18])) == label for label in known)
+    order = sorted(known, key=int if whole else None)
+    pictures, size = [], 0
+    for place, path, _ in counted(found, len(found), "pictures are read"):
+        pixels = read_pixels(path, place if place.endswith(shown(path)) else f"{place}: {shown(path)}")
+        if pictures and pixels.shape[:2] != pictures[0].shape[:2]:
+            raise BadInput(f"{place}: is {' x '.join(map(str, pixels.shape[:2]))} pixels, but {shown(found[0][1])} is "
+                           f"{' x '.join(map(str, pictures[0].shape[:2]))}: make them one size")
+        size += pixels.nbytes
+        if size > MOST_BYTES:
+            raise BadInput(f"{start} has more than {MOST_BYTES >> 30} GiB of pixels: make the pictures smaller")
+        pictures.append(pixels)
+    channels = max(pixels.shape[-1] for pixels in pictures)
+    images = np.empty((len(pictures), *pictures[0].shape[:2], channels), np.uint8)
+    for image, pixels, (place, _, _) in zip(images, pictures, found, strict=True):
+        image[...] = with_channels(pixels, channels, place)
+    number = {label: i for i, label in enumerate(order)}
+    return images, np.array([number[label] for _, _, label in found]), len(order), order

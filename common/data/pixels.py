@@ -1,0 +1,91 @@
+"""Pictures as numbers, by one rule in training and in prediction: 8 bits a channel, gray or colours, nothing guessed.
+
+    1 bit               0 or 255
+    8 bits              as they are; a palette's colours are looked up
+    16 bits             their upper 8
+    transparency        none is, or it is refused: what lies behind is not known
+    CMYK and others     refused
+
+Gray among colours is three equal channels; colours where gray is wanted are refused unless the three are equal.
+Orientation tags of cameras and colour profiles are not applied.
+"""
+
+import io
+import warnings
+
+import numpy as np
+
+from common.errors import BadInput
+from common.files import read_bytes, shown
+
+MOST_PIXELS = 1 << 26
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+def read_pixels(path, place=None):
+    """uint8 (H, W, 1) of a gray PNG or JPEG file, (H, W, 3) of one in colours; BadInput names the `place`."""
+    from PIL import Image
+
+    place, content = place or shown(path), read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of bombs, whose size is judged here
+            with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise BadInput(f"{place}: is {image.height} x {image.width} pixels: make it smaller")
+                if getattr(image, "n_frames", 1) > 1:
+                    raise BadInput(f"{place}: holds {image.n_frames} pictures: save them one by one")
+                image.load()
+                return in_8_bits(image, place)
+    except BadInput:
+        raise
+    except Exception as error:  # whatever the decoders raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{place}: no image can be read: {shown(reason)}: save it as PNG or JPEG") from None
+
+
+def in_8_bits(image, place):
+    """The pixels of an opened PIL image, by the rule above."""
+    mode, clear = image.mode, "transparency" in image.info
+    if mode in ("I;16", "I;16B", "I;16L", "I;16N", "I") and not clear:
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise BadInput(f"{place}: has values from {values.min()} to {values.max()}: save it in 8 or 16 bits")
+        return (values >> 8).astype(np.uint8)[..., None]
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or (clear and mode in ("1", "L", "P", "RGB")):
+        if np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+            raise BadInput(f"{place}: is transparent in places: lay it on a background")
+        return np.asarray(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB")).reshape(
+            image.height, image.width, -1)
+    if mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[..., None]
+    if mode in ("P", "RGB") and not clear:
+        return np.asarray(image.convert("RGB"))
+    raise BadInput(f"{place}: its pixels are {mode}{' with a transparent value' * clear}: save it as gray or RGB")
+
+
+def with_channels(pixels, channels, place):
+    """The same picture (H, W, C) with 1 or 3 channels; BadInput where colours would be lost."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=-1)
+    if (pixels != pixels[..., :1]).any():
+        raise BadInput(f"{place}: has colours, but gray is wanted: convert it to gray")
+    return pixels[..., :1]
+
+
+def from_0_to_1(values, place):
+    """Values of images as floating point, float64 or float32; uint8 is divided by 255, and others are to be within 0
+    and 1 already: BadInput where they are not."""
+    if values.dtype == np.uint8:
+        return values.astype(np.float32) / np.float32(255)
+    if values.dtype.kind != "f":
+        raise BadInput(f"{place}: is {values.dtype}, but images are uint8, or floating point from 0 to 1: divide by "
+                       "the largest value there can be")
+    low, high = values.min(initial=0), values.max(initial=0)
+    if not (low >= 0 and high <= 1):
+        said = f"values from {low:g} to {high:g}" if np.isfinite([low, high]).all() else "values that are not finite"
+        raise BadInput(f"{place}: holds {said}, but images are uint8, or floating point from 0 to 1"
+                       + (": divide them by 255" if low >= 0 and 1 < high <= 255 else ""))
+    return values if values.dtype == np.float64 else values.astype(np.float32)

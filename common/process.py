@@ -1,0 +1,202 @@
+"""Our own processes: what each begins with, how children are started, and how they end with the one that started them.
+
+Run as a script, `python -P common/process.py KIND PARENT MODULE WORD...`, it is the first thing that a child of ours
+does, before seconds go into importing a framework. Nothing is ever imported from the working directory, whose files may
+have the names of modules: `-P` keeps it out, and what PYTHONPATH says of it is dropped.
+"""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # where our packages lie
+KINDS = {"helper": signal.SIGKILL, "training": signal.SIGTERM}  # what ends a child of a kind when its parent is gone
+CHILD = "TWINSCALE_CHILD"  # set in a process whose messages go to another of ours: it has no hints for anybody
+QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # Keras on TensorFlow, without its start-up lines
+
+CHILDREN, ENDING, LOCK = weakref.WeakSet(), threading.Event(), threading.RLock()
+
+
+# ---- children
+
+def helper(module, *words):
+    """The command of a child that works for us alone, a module or, after "-c", a program: it hears no Ctrl-C, and is
+    killed when we are gone.
+
+    Linux takes the thread that starts it for its parent: start it from one that lives as long as it is needed.
+    """
+    return _command("helper", module, words)
+
+
+def training(*words):
+    """The command of a `twinscale` that is told to save and leave when we are gone."""
+    return _command("training", "common.cli", words)
+
+
+def printed(python, module, *words):
+    """The command of a module for people to paste: (words, the environment that it needs)."""
+    return [python, "-P", "-m", module, *map(str, words)], {} if _installed() else {"PYTHONPATH": str(ROOT)}
+
+
+def start(command, **options):
+    """The Popen of a child that an interrupt ends. Raises KeyboardInterrupt once there was one."""
+    with LOCK:
+        if ENDING.is_set():
+            raise KeyboardInterrupt
+        child = subprocess.Popen(command, **options)
+        CHILDREN.add(child)
+    return child
+
+
+def run(command, timeout=None, **options):
+    """As subprocess.run, of a child that an interrupt ends."""
+    with start(command, **options) as child:
+        try:
+            said = child.communicate(timeout=timeout)
+        except BaseException:
+            child.kill()
+            raise
+    return subprocess.CompletedProcess(command, child.returncode, *said)
+
+
+@contextmanager
+def interruptible():
+    """While open, SIGINT ends the children first, for which threads of ours wait, and then raises KeyboardInterrupt."""
+    ENDING.clear()
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupted(*_):
+        with LOCK:
+            ENDING.set()
+            for child in list(CHILDREN):
+                if child.poll() is None:
+                    child.kill()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _command(kind, module, words):
+    return [sys.executable, "-P", str(Path(__file__).resolve()), kind, str(os.getpid()), module, *map(str, words)]
+
+
+def _installed():
+    """Whether `python -P -m common.cli` finds us without help."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        return bool(distribution("twinscale"))
+    except PackageNotFoundError:
+        return False
+
+
+# ---- what a process begins with
+
+def keep_out_here(root=ROOT):
+    """Drops the working directory from where modules are looked for, in this process and those that it starts, unless
+    it is where our packages lie or PYTHONPATH names it in full."""
+    parts = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    parts = [os.path.abspath(part) for part in parts if os.path.normpath(part or ".") != "."]
+    with suppress(FileNotFoundError):  # a working directory that is gone
+        here = os.getcwd()
+        if here not in (*parts, str(root)):
+            sys.path[:] = [part for part in sys.path if os.path.abspath(part or ".") != here]
+    os.environ.pop("PYTHONPATH", None)
+    os.environ |= {"PYTHONSAFEPATH": "1", **({"PYTHONPATH": os.pathsep.join(parts)} if parts else {})}
+
+
+def open_standard():
+    """Standard streams that can be written, whatever the shell has left of them.
+
+    One that is closed leads nowhere, or the next file opened would have its number and what is said would end up
+    there; one of an encoding that cannot hold a character gets its escape; and what is said on stderr may be lost, as
+    on a full disk, but stops nothing.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stderr = io.TextIOWrapper(Talk(), sys.stderr.encoding, "backslashreplace", line_buffering=True,
+                                  write_through=True)
+
+
+class Talk(io.RawIOBase):
+    """stderr, whose failures are nobody's but its reader's."""
+
+    def write(self, said):
+        with suppress(OSError):
+            os.write(2, said)
+        return len(said)
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return 2
+
+    def isatty(self):
+        return os.isatty(2)
+
+
+def quieten():
+    """Sets what TensorFlow and Keras read when they are imported into this process; a level of messages that is set
+    already stays."""
+    os.environ |= QUIET | {name: os.environ[name] for name in ("TF_CPP_MIN_LOG_LEVEL",) if name in os.environ}
+
+
+def give_up_output():
+    """Lets what stdout still holds go nowhere, so that the interpreter does not fail on it again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _begin(kind, parent):
+    """What a child does first."""
+    import ctypes
+    import importlib.util
+
+    ctypes.CDLL(None).prctl(1, KINDS[kind])  # PR_SET_PDEATHSIG
+    if os.getppid() != int(parent):  # gone before we could ask to be told
+        os._exit(128 + KINDS[kind])
+    if kind == "helper":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.environ[CHILD] = "1"
+    keep_out_here()
+    found = importlib.util.find_spec("common")
+    if found is None or Path(found.origin).resolve().parent.parent != ROOT:
+        sys.path.insert(0, str(ROOT))  # run from its source
+
+
+if __name__ == "__main__":
+    kind, parent, module, *words = sys.argv[1:]
+    _begin(kind, parent)
+    sys.argv[1:] = words
+    if module == "-c":
+        exec(words[0], {"__name__": "__main__"})
+    else:
+        import runpy
+
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,0 +1,60 @@
+"""`python -m tests.chance recipes/compress-mlp.toml --seeds 20`: is the verdict on a compression ever wrong by chance?
+
+Compares the recipe's stages from each seed, in two processes that stay open, and prints a row for each rung; it ends
+with 1 where one of them parts. With `--plant` JAX's ranges of activations are a hundredth too wide: every seed parts.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import compression
+from benchmarks.workers import ROOMS, each, open_workers
+from common.compress import dense_recipe, stripped
+from common.errors import TwinscaleError
+from common.recipe_file import load
+from common.tensors import load_tensors, save_tensors
+
+
+def main():
+    words = argparse.ArgumentParser(prog="python -m tests.chance", description=__doc__)
+    words.add_argument("recipe")
+    words.add_argument("--seeds", type=int, default=20)
+    words.add_argument("--plant", action="store_true", help="a wrong range in JAX's quantiser")
+    words.add_argument("--out", type=Path, help="where what is trained goes; default: nowhere that stays")
+    chosen = words.parse_args()
+    rooms = ROOMS | ({"jax": "tests.wrong_range"} if chosen.plant else {})
+    with tempfile.TemporaryDirectory() as folder, open_workers(rooms=rooms) as workers:
+        agreed = [one(workers, load(chosen.recipe, [f"seed={seed}"]), (chosen.out or Path(folder)) / f"seed-{seed}")
+                  for seed in range(chosen.seeds)]
+    print(f"{sum(agreed)} of {len(agreed)} seeds agree")
+    sys.exit(0 if all(agreed) else 1)
+
+
+def one(workers, recipe, out):
+    """Whether both backends agree on every stage of a recipe; prints its rungs."""
+    compression.prepare_stages(out, recipe, False, {})
+    each(workers, lambda worker: compression.train_dense(worker, recipe, out))
+    for backend in ROOMS:
+        dense = load_tensors(compression.run_path(out, backend, "dense") / compression.FINAL)
+        save_tensors(compression.left_path(out, backend, "dense"), stripped(dense_recipe(recipe), dense))
+    agrees = True
+    for number, described, label in compression.stages(recipe):
+        left = compression.left_path(out, "keras", compression.before(recipe, number))
+        compression.make_start(workers["keras"], described, out, label, left)
+        finals = each(workers, lambda w: compression.train(w, described, out, label, twins=True))  # noqa: B023
+        for backend in ROOMS:
+            compression.finished(described, out, backend, label, finals[backend])
+        for rung in compression.judge_stage(described, out, label, workers)["rungs"]:
+            agrees = agrees and rung["agrees"]
+            print(f"seed {recipe.seed:>3}  {rung['name']:<20} {'holds' if rung['agrees'] else 'PARTS':<6}"
+                  f"{rung['worst']:>9.2g} of {rung['bound']:<9.2g} {rung['where']}", flush=True)
+    return agrees
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TwinscaleError as error:
+        sys.exit(f"chance: {error}")

@@ -1,0 +1,121 @@
+"""Pictures as numbers: every mode of PNG and JPEG is 8 bits, or refused in one line, whoever reads it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data import pixels
+from common.data.pixels import from_0_to_1, read_pixels, with_channels
+from common.errors import BadInput
+
+GRAY = (np.arange(256, dtype=np.uint8).reshape(16, 16) * 7) % 251
+COLOURS = np.stack([GRAY, GRAY.T, 255 - GRAY], axis=-1)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """saved(PIL image): its file."""
+
+    def make(image, name="a.png", **options):
+        image.save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return make
+
+
+def with_alpha(image, alpha):
+    image = image.copy()
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+SOLID = np.full((16, 16), 255, np.uint8)
+
+
+@pytest.mark.parametrize(("image", "expected"), [
+    (Image.fromarray(GRAY), GRAY[..., None]), (Image.fromarray(COLOURS), COLOURS),
+    (Image.fromarray(GRAY.astype(np.uint16) * 257), GRAY[..., None]),  # which PIL itself makes white
+    (Image.fromarray((GRAY.astype(np.uint16) << 8) + 255), GRAY[..., None]),
+    (Image.fromarray(GRAY > 99), np.where(GRAY > 99, 255, 0)[..., None]),
+    (Image.fromarray(GRAY).convert("P"), np.repeat(GRAY[..., None], 3, axis=-1)),
+    (with_alpha(Image.fromarray(GRAY), SOLID), GRAY[..., None]),
+    (with_alpha(Image.fromarray(COLOURS), SOLID), COLOURS)])
+def test_every_mode_that_has_a_meaning_is_8_bits(saved, image, expected):
+    found = read_pixels(saved(image))
+    assert found.dtype == np.uint8 and np.array_equal(found, expected)
+
+
+def test_16_bits_a_colour_are_the_upper_8_too(tmp_path):
+    """Which PIL reads and does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    wide = (COLOURS.astype(">u2") << 8) + 200
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in wide)
+    header = struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+                                     + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b""))
+    assert np.array_equal(read_pixels(tmp_path / "a.png"), COLOURS)
+
+
+def test_jpeg(saved):
+    smooth = np.add.outer(np.arange(16), np.arange(16)).astype(np.uint8) * 8
+    gray = read_pixels(saved(Image.fromarray(smooth), "a.jpg", quality=100))
+    assert gray.shape == (16, 16, 1) and abs(gray[..., 0].astype(int) - smooth).max() < 4
+    assert read_pixels(saved(Image.fromarray(COLOURS), "b.jpg")).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(("image", "options", "said"), [
+    (with_alpha(Image.fromarray(GRAY), GRAY), {}, "transparent in places"),
+    (with_alpha(Image.fromarray(COLOURS), GRAY), {}, "transparent in places"),
+    (Image.fromarray(GRAY).convert("P"), {"transparency": 3}, "transparent in places"),
+    (Image.fromarray(GRAY), {"transparency": 7}, "transparent in places"),
+    (Image.fromarray(COLOURS).convert("CMYK"), {"name": "a.jpg"}, "its pixels are CMYK"),
+    (Image.fromarray(GRAY), {"save_all": True, "append_images": [Image.fromarray(GRAY.T)]}, "holds 2 pictures"),
+    (Image.fromarray(GRAY), {"format": "GIF"}, "no image can be read")])
+def test_what_would_have_to_be_guessed_is_refused(saved, image, options, said):
+    with pytest.raises(BadInput, match=f"^[^\n]*a.(png|jpg): .*{said}.*: [^\n]*$"):
+        read_pixels(saved(image, **options))
+
+
+def test_a_bomb_and_broken_files_are_one_line(saved, tmp_path, monkeypatch, recwarn):
+    path = saved(Image.fromarray(COLOURS))
+    content = path.read_bytes()
+    for cut in (0, 10, 40, len(content) // 2):
+        path.write_bytes(content[:cut])
+        with pytest.raises(BadInput, match="a.png: no image can be read"):
+            read_pixels(path)
+    path.write_bytes(content)
+    monkeypatch.setattr(pixels, "MOST_PIXELS", 16 * 16 - 1)
+    with pytest.raises(BadInput, match="is 16 x 16 pixels: make it smaller"):
+        read_pixels(path)
+    assert not recwarn
+
+
+def test_channels_are_added_and_never_lost():
+    gray = GRAY[..., None]
+    colours = with_channels(gray, 3, "a")
+    assert np.array_equal(colours, np.stack([GRAY] * 3, axis=-1)) and with_channels(gray, 1, "a") is gray
+    assert np.array_equal(with_channels(colours, 1, "a"), gray)
+    with pytest.raises(BadInput, match="a: has colours, but gray is wanted"):
+        with_channels(COLOURS, 1, "a")
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    (GRAY.astype(np.float32), "from 0 to 250.*divide them by 255"), (np.array([-1.0, 1]), "values from -1 to 1"),
+    (np.array([0, 1.01]), "values from 0 to 1.01"), (np.array([np.nan, 1]), "not finite"),
+    (np.array([np.inf]), "not finite"),
+    (GRAY.astype(np.uint16), "is uint16"), (GRAY > 3, "is bool"), (GRAY.astype(int), "is int64")])
+def test_values_that_are_no_image_are_refused(values, said):
+    with pytest.raises(BadInput, match=f"^a: .*{said}"):
+        from_0_to_1(values, "a")
+
+
+def test_values_from_0_to_1_stay():
+    assert np.array_equal(from_0_to_1(GRAY, "a"), GRAY / np.float32(255)) and from_0_to_1(GRAY, "a").dtype == np.float32
+    for dtype in (np.float16, np.float32, np.float64):
+        values = np.linspace(0, 1, 9).astype(dtype)
+        assert np.array_equal(from_0_to_1(values, "a"), values)

@@ -1,0 +1,266 @@
+"""Processes: what they import, how they end, and that each failure is one line with its code."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import workers
+from common import cli, errors, process
+from common.data.cache import cache_dir
+from common.output import nothing_left
+
+SLOW_WORKER = """
+import json, os, subprocess, sys, time
+from common import process
+child = process.start(process.helper("-c", "import time; time.sleep(60)"))
+print(json.dumps({"value": [os.getpid(), child.pid]}), flush=True)
+time.sleep(60)
+"""
+COMPARISON = """
+import sys, time
+from benchmarks import workers
+from common import cli, process
+
+def hang(worker):
+    print(*worker.ask("pids"), flush=True)
+    worker.ask("nothing that is ever answered")
+
+def body(*_, **__):
+    with workers.open_workers(rooms={"keras": "fake_worker", "jax": "fake_worker"}) as opened:
+        workers.each(opened, hang)
+
+cli.app = body
+sys.argv = ["twinscale"]
+sys.exit(cli.main())
+"""
+
+
+def alive(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    """(A process that waits for two workers in a pool, its workers' and their children's numbers)."""
+    (tmp_path / "fake_worker.py").write_text(SLOW_WORKER)
+    path = os.pathsep.join([str(process.ROOT), str(tmp_path)])
+    with subprocess.Popen([sys.executable, "-P", "-c", COMPARISON], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, env={**os.environ, "PYTHONPATH": path}, start_new_session=True) as ours:
+        pids = [int(word) for _ in range(2) for word in ours.stdout.readline().split()]
+        assert len(pids) == 4 and all(map(alive, pids))
+        try:
+            yield ours, pids
+        finally:
+            os.killpg(ours.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["alone", "group"])
+def test_an_interrupt_ends_what_waits_for_workers_at_once_and_leaves_none(comparison, send):
+    ours, pids = comparison
+    begun = time.monotonic()
+    send(ours.pid, signal.SIGINT)
+    assert ours.wait(10) == 130 and time.monotonic() - begun < 10
+    assert wait_for(lambda: not any(map(alive, pids)), 2)
+    assert ours.stderr.read() == "twinscale: interrupted\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_children_and_their_children_die_with_their_parent(comparison, number):
+    ours, pids = comparison
+    os.kill(ours.pid, number)
+    assert wait_for(lambda: not any(map(alive, pids)), 2)
+
+
+# ---- what is imported
+
+def test_nothing_of_the_working_directory_is_imported_by_a_child(tmp_path):
+    for name in ("json", "token", "types", "runpy", "common/errors", "common/__init__"):
+        file = tmp_path / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("open('hit', 'w')")
+    asks = ("import json, os, subprocess, sys, common.errors\n"
+            "grand = subprocess.run([sys.executable, '-c', 'import json; print(json.__file__)'], text=True, "
+            "stdout=subprocess.PIPE).stdout.strip()\n"
+            "print(json.dumps([common.errors.__file__, grand, os.environ.get('PYTHONPATH'), sys.argv[1:]]))")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere") + os.pathsep + "lib"}
+    done = subprocess.run(process.helper("-c", asks, "word"), cwd=tmp_path, env=environment, capture_output=True,
+                          text=True)
+    ours, grand, path, words = json.loads(done.stdout)
+    assert Path(ours) == process.ROOT / "common" / "errors.py" and Path(grand).parent != tmp_path
+    assert path == os.pathsep.join([str(tmp_path / "elsewhere"), str(tmp_path / "lib")])
+    assert not (tmp_path / "hit").exists() and words == [asks, "word"]
+
+
+@pytest.mark.parametrize("given, kept", [("", None), (":", None), (".", None), ("./:/a::b", "/a:{here}/b"),
+                                         ("{here}", "{here}")])
+def test_what_pythonpath_says_of_the_working_directory_is_dropped_unless_in_full(tmp_path, monkeypatch, given, kept):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), "/usr/lib"])
+    monkeypatch.setenv("PYTHONPATH", given.format(here=tmp_path))
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    process.keep_out_here(root="/nowhere")
+    assert os.environ.get("PYTHONPATH") == (kept and kept.format(here=tmp_path))
+    assert sys.path == (["", str(tmp_path), "/usr/lib"] if given == "{here}" else ["/usr/lib"])
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+
+
+def test_every_child_is_started_by_the_one_door():
+    """No other file of ours knows how Python is called; `launch` prints a command, which the door has made."""
+    rooms = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
+    files = [file for room in rooms for file in (process.ROOT / room).rglob("*.py") if file.name != "process.py"]
+    assert len(files) > 50 and [file for file in files if "[sys.executable" in file.read_text()] == []
+
+
+# ---- workers
+
+@pytest.mark.parametrize("code, kind", [(2, errors.BadInput), (4, errors.MissingEnvironment), (70, errors.Hung),
+                                        (71, errors.HostLost), (74, errors.CannotSave), (75, errors.Stopped)])
+@pytest.mark.parametrize("how", ["says", "dies"])
+def test_a_workers_exit_code_comes_through(code, kind, how):
+    says = f"print(json.dumps({{'error': 'why', 'exit_code': {code}}}), flush=True); sys.stdin.read()"
+    program = f"import json, sys; sys.stdin.readline(); {says if how == 'says' else f'sys.exit({code})'}"
+    worker = object.__new__(workers.Worker)
+    worker.backend, worker.messages = "jax", SimpleNamespace(join=lambda _: None)
+    worker.process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      text=True)
+    with pytest.raises(kind) as caught:
+        worker.ask("anything")
+    worker.close()
+    assert caught.value.exit_code == code
+
+
+def test_a_worker_that_is_gone_before_it_is_asked_is_no_broken_pipe():
+    worker = object.__new__(workers.Worker)
+    worker.backend, worker.messages = "keras", SimpleNamespace(join=lambda _: None)
+    worker.process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], text=True,
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    worker.process.wait()
+    with pytest.raises(errors.TwinscaleError, match="SIGKILL; where memory ends"):
+        worker.ask("anything", text="x" * 2**20)
+    worker.close()
+
+
+# ---- failures
+
+def raising(error):
+    def body(*_, **__):
+        raise error
+    return body
+
+
+@pytest.mark.parametrize("error, code, words", [
+    (MemoryError(), 4, "memory has ended"),
+    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes\nstack"), 4, "memory has ended"),
+    (ImportError("libfoo.so: cannot open shared object file", name="numpy.core"), 4, "numpy.core cannot be imported"),
+    (RuntimeError("Unable to initialize backend 'cuda': no GPU\nmore"), 4, "unset JAX_PLATFORMS"),
+    (OSError(28, "No space left on device", "f"), 74, "f: No space left on device"),
+    (KeyError("x"), 1, "internal error: KeyError: 'x'"),
+    (ValueError("first\nsecond"), 1, "TWINSCALE_TRACEBACK=1"),
+])
+def test_what_libraries_raise_is_one_line_and_its_code(monkeypatch, capsys, error, code, words):
+    monkeypatch.setattr(cli, "app", raising(error))
+    assert cli.main([]) == code
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_the_traceback_of_what_nobody_expected_is_there_for_the_asking(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", raising(KeyError("x")))
+    monkeypatch.setenv("TWINSCALE_TRACEBACK", "1")
+    assert cli.main([]) == 1 and "in raising" not in (said := capsys.readouterr().err)
+    assert "Traceback" in said and "internal error" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("streams, environment, code", [
+    (">&-", {}, 0), ("2>&-", {}, 0), (">&- 2>&- <&-", {}, 0), ("2>/dev/full", {}, 0), (">/dev/full", {}, 74),
+    ("", {"PYTHONIOENCODING": "ascii"}, 0), ("", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, 0),
+])
+def test_streams_that_are_closed_full_or_ascii(tmp_path, streams, environment, code):
+    (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "decoder"\n[data]\nsource = "text:größe"\n')
+    main = "import sys; sys.argv = ['twinscale', 'recipe', 'show', 'r.toml']; from common.cli import main; " \
+           "sys.exit(main())"
+    done = subprocess.run(["sh", "-c", f'"$0" -P -c "$1" {streams}', sys.executable, main], cwd=tmp_path, text=True,
+                          capture_output=True, encoding="utf-8", env={**os.environ, **environment})
+    assert done.returncode == code and "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert done.stderr.count("\n") == (0 if "2>" in streams else 1)
+    if not streams:
+        assert "text:gr" in done.stdout
+    if streams == "2>&-":  # what was said is not among the data
+        assert "twinscale:" not in done.stdout
+
+
+def test_a_cache_of_nobodys_home_and_the_users_choice(monkeypatch, tmp_path):
+    for name in ("TWINSCALE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "twinscale"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which its specification says to ignore
+    assert cache_dir() == tmp_path / ".cache" / "twinscale"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_dir() == Path("/xdg/twinscale")
+    monkeypatch.setenv("TWINSCALE_CACHE", "/mine")
+    assert cache_dir() == Path("/mine")
+    monkeypatch.setenv("TWINSCALE_CACHE", "~nobody-of-that-name/x")
+    with pytest.raises(errors.MissingEnvironment, match="set TWINSCALE_CACHE"):
+        cache_dir()
+
+
+@pytest.mark.parametrize("error, left", [(errors.BadInput("x"), False), (errors.MissingEnvironment("x"), False),
+                                         (errors.NonFinite("x"), True), (KeyboardInterrupt(), True)])
+def test_bad_input_and_what_is_missing_leave_nothing_behind(tmp_path, error, left):
+    (tmp_path / "build").mkdir()
+    with pytest.raises(type(error)), nothing_left(tmp_path / "build" / "new" / "out"):
+        (tmp_path / "build" / "new" / "out" / "runs").mkdir(parents=True)
+        raise error
+    assert (tmp_path / "build" / "new").exists() == left and (tmp_path / "build").exists()
+
+
+def test_what_was_there_before_stays(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(errors.BadInput), nothing_left(tmp_path):
+        (tmp_path / "ours").touch()
+        raise errors.BadInput("x")
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "ours"}
+
+
+# ---- hints
+
+@pytest.mark.parametrize("missing, words, said", [
+    ((), ("compare", "r.toml", "--out", "o"), True), (("jax",), ("compare", "r.toml", "--out", "o"), False),
+    (("jax",), ("train", "r.toml", "--backend", "jax", "--run", "r"), False),
+    (("jax",), ("train", "r.toml", "--backend", "keras", "--run", "r"), True),
+    ((), ("recipe", "show", None), False),
+])
+def test_no_hint_suggests_what_cannot_run(monkeypatch, capsys, missing, words, said):
+    monkeypatch.delenv(process.CHILD, raising=False)
+    monkeypatch.setattr(cli, "_is_installed", lambda backend: backend not in missing)
+    cli._next(*words)
+    assert bool(capsys.readouterr().err) == said
+    monkeypatch.setenv(process.CHILD, "1")
+    cli._next(*words)
+    assert not capsys.readouterr().err
+
+
+def test_stderr_that_fails_stops_nothing(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(process.os, "write", lambda _, said: os.writev(full.fileno(), [said]))
+        io.TextIOWrapper(process.Talk(), write_through=True).write("lost")
