@@ -51,7 +51,7 @@ class Manifest(TypedDict):
     meaning: str
     held_out: Number | None
     files: dict[str, File]
-    count: NotRequired[Count]
+    count: NotRequired[Count]  # of files; manifests of earlier versions have none
 
 
 class Checkpoints:
@@ -134,11 +134,8 @@ class Checkpoints:
         """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
         try:
             manifest = read_json(self.manifest(step), Manifest)
-            unlisted = unlisted_in(self.store.files(step), self.inner, manifest)
         except BadInput as error:
             return str(error)
-        except OSError as error:
-            return f"{self.manifest(step)}: its files cannot be listed: {error.strerror or error}"
         files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
         if manifest["step"] != step or not files:
             return f"{self.manifest(step)}: not of this step"
@@ -146,7 +143,7 @@ class Checkpoints:
             return f"{self.manifest(step)}: of the backend {manifest['backend']}"
         if (manifest["meaning"], manifest["seed"]) != (self.recipe.meaning, self.recipe.seed):
             return f"{self.manifest(step)}: of another recipe"
-        if unlisted:
+        if unlisted := unlisted_in(self.store.files(step), self.inner, manifest):
             return f"{self.manifest(step)}: does not list {unlisted}"
         for number, (name, length, content) in enumerate(files):
             file = self.path / name

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from common.errors import BadInput
 
+ODD = frozenset("[]*?\\")
+HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole
 LARGEST, LARGEST_TOML = 1 << 28, 1 << 20  # bytes of a file that is read as text or JSON, and as TOML
 # A key of so many parts, none of ours has ten: Python's reader takes seconds for 20,000, and hours for a million.
 MANY_DOTS = re.compile(r"""(?<![\w.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
@@ -37,8 +39,6 @@ EXPECTED = {
     "string_pattern_mismatch": "text of the form {pattern}",
     "literal_error": "{expected}",
 }
-ODD = frozenset("[]*?\\")
-HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole
 
 
 def place(path):
@@ -124,7 +124,8 @@ def write_json(path, value):
 
 
 def plain(value):
-    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, no half of a surrogate pair."""
+    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, and of a file's name that is not
+    UTF-8 an escaped form, since few readers take JSON with half a character in it."""
     if isinstance(value, dict):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -273,11 +274,10 @@ def toml_problem(error):
 
 
 def checked(where, content, kind, fix="", within=""):
-    """JSON as text or bytes, or a value already read, as the type `kind`; raises BadInput that names `where` it is from,
-    the place `within`, the key and the fix."""
+    """JSON as bytes, or a value already read, as the type `kind`; raises BadInput that names `where` it is from, the
+    place `within`, the key and the fix."""
     from pydantic import ValidationError
 
-    content = content.encode(errors="surrogatepass") if isinstance(content, str) else content
     try:
         if not isinstance(content, bytes):
             return _adapter(kind).validate_python(content)

@@ -231,6 +231,23 @@ def test_a_stage_is_told_what_it_meant(stage, said):
         load("recipes/mlp-digits.toml", [f"compress.stages=[{stage}]"])
 
 
+def test_a_message_about_a_long_value_keeps_its_end(tmp_path):
+    (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n')
+    with pytest.raises(BadInput) as refused:
+        load(tmp_path / "r.toml", [f"data.source={'x' * 100_000}"])
+    assert len(str(refused.value)) < 1000 and 'model.family="mlp" does not read' in str(refused.value)
+
+
+def test_what_turns_text_round_is_written_escaped(tmp_path):
+    """A recipe goes to the terminal (`recipe show`) and comes back from a run with an equal hash."""
+    (tmp_path / "r.toml").write_text(
+        'name = "x"\n[data]\nsource = "text:\\u202e\\u2066\u6b65"\n[model]\nfamily = "decoder"\n')
+    recipe = load(tmp_path / "r.toml")
+    text = dumps(recipe)
+    (tmp_path / "again.toml").write_text(text)
+    assert "\u202e" not in text and "\u6b65" in text and load(tmp_path / "again.toml").hash == recipe.hash
+
+
 def test_what_is_no_regular_file_is_no_recipe_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.toml")
     assert "a pipe, a socket or a device" in refusal(tmp_path / "pipe.toml")
@@ -273,20 +290,3 @@ def test_a_layer_leaves_those_it_is_laid_on_as_they_were(recipe):
     recipe('extends = ["base.toml"]\n[model]\nlayers = 7', "seven.toml")
     both = recipe('extends = ["seven.toml", "base.toml"]', "both.toml")
     assert load(both).model.layers == 3 and load(both, ["model.layers=5"]).model.layers == 5
-
-
-def test_a_message_about_a_long_value_keeps_its_end(tmp_path):
-    (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n')
-    with pytest.raises(BadInput) as refused:
-        load(tmp_path / "r.toml", [f"data.source={'x' * 100_000}"])
-    assert len(str(refused.value)) < 1000 and 'model.family="mlp" does not read' in str(refused.value)
-
-
-def test_what_turns_text_round_is_written_escaped(tmp_path):
-    """A recipe goes to the terminal (`recipe show`) and comes back from a run with an equal hash."""
-    (tmp_path / "r.toml").write_text(
-        'name = "x"\n[data]\nsource = "text:\\u202e\\u2066\u6b65"\n[model]\nfamily = "decoder"\n')
-    recipe = load(tmp_path / "r.toml")
-    text = dumps(recipe)
-    (tmp_path / "again.toml").write_text(text)
-    assert "\u202e" not in text and "\u6b65" in text and load(tmp_path / "again.toml").hash == recipe.hash
