@@ -88,8 +88,8 @@ def unmarked(path, recipe, run):
     """Whether a directory holds a state as versions before the marker have left it, of a run like this one."""
     if (path / KIND.marker).exists() or not (path / "index.json").is_file():
         return False
-    with suppress(OSError, ValueError, RecursionError, AttributeError):
-        index = json.loads((path / "index.json").read_text())
+    with suppress(BadInput):
+        index = read_json(path / "index.json", dict)
         said = [index.get(key) for key in ("backend", "seed", "meaning")]
         return said == [run.info["backend"], recipe.seed, recipe.meaning]
     return False
