@@ -1,7 +1,6 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
 import importlib.util
-import json
 import math
 from contextlib import ExitStack
 
@@ -19,6 +18,7 @@ from benchmarks.report_words import margin
 from benchmarks.swap import swap_table, worst_tensor
 from benchmarks.terminal import show
 from benchmarks.throughput import side_by_side
+from benchmarks.verdict import read_hashes, read_verdict
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
@@ -27,7 +27,7 @@ from common.loop import twin_of
 from common.output import check_within
 from common.recipe import positions
 from common.recipe_file import dumps, load
-from common.run import RUN, read_metrics, read_run
+from common.run import RUN, FinishedRun, read_metrics, read_run
 from common.schedules import learning_rates
 from common.tensors import load_tensors
 
@@ -94,7 +94,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             verdict["cause"] = find_cause(recipe, dataset, out, verdict, workers)
             tell("both", verdict["cause"]["sentence"])
         tell("both", "step times side by side")
-        verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
+        verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
         if swap:
             tell("both", "each program under the other's runtime")
             try:
@@ -129,7 +129,7 @@ def bisect(out):
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
-    recipe, verdict = load(out / "recipe.toml", []), json.loads((out / "verdict.json").read_text())
+    recipe, verdict = load(out / "recipe.toml", []), read_verdict(out)
     if verdict["agrees"]:
         print("the backends agree: there is nothing to place")
         return DID_IT
@@ -245,7 +245,7 @@ def collect(recipe, worker, out, quiet=False):
 def judge(recipe, dataset, out):
     """The verdict's findings, from the files of both backends: rungs P0 and P2 to P5, curves and final metrics."""
     precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
-    contracts = {b: json.loads((out / "tensors" / f"contract-{b}.json").read_text()) for b in ROOMS}
+    contracts = {b: read_hashes(out / "tensors" / f"contract-{b}.json") for b in ROOMS}
     first = {each.train.precision: {run: load_tensors(first_step_path(out, run, each)) for run in RUNS}
              for each in (semantic, recipe)}
     gradient, null = ladder.gradient_rung(first, precision, ladder.summed_positions(recipe, dataset))
@@ -259,7 +259,7 @@ def judge(recipe, dataset, out):
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
         rungs.append(numerics)
     own = {b: worst_tensor(first[precision][b], first["float64"][b], null) for b in ROOMS if precision != "float64"}
-    finished = {b: read_run(run_path(out, b, recipe)) for b in ROOMS}
+    finished = {b: read_run(run_path(out, b, recipe), FinishedRun) for b in ROOMS}
     return {"agrees": all(rung["agrees"] for rung in rungs), "open": False, "rungs": rungs,
             "horizon": curves[precision]["horizon"], "sentence": sentence(rungs, precision, curves),
             "curves": curves, "null_directions": sorted(null),

@@ -18,6 +18,7 @@ from benchmarks import ladder
 from benchmarks.output import tell
 from benchmarks.plots import sig
 from benchmarks.runs import full, state_checks
+from benchmarks.verdict import read_digests
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset, training_batches
 from common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
@@ -26,7 +27,7 @@ from common.launch import GRACE, free_ports, plan, run_local
 from common.loop import twin_of
 from common.recipe import AXES, mesh_shape, positions
 from common.recipe_file import dumps
-from common.run import read_metrics, read_run
+from common.run import RunInfo, read_metrics, read_run
 from common.tensors import load_tensors
 
 STEPS = 20  # of each training, at most
@@ -313,7 +314,7 @@ def judge_mesh(recipe, pair, path, mesh):
     except (OSError, BadInput, KeyError) as error:
         why = str(error)
         with suppress(BadInput, KeyError):
-            why = read_run(path)["error"]
+            why = read_run(path, RunInfo)["error"]
         return [ladder.check("ended", 1, 0, why, "every mesh is to train to its last step")], {"why": why}
     steps, precision = steps_of(recipe), recipe.train.precision
     losses = {"a": base, "a-twin": twin, "b": run, "positions": positions(recipe)}
@@ -349,13 +350,13 @@ def read(recipe, path):
 
     Raises: BadInput, KeyError or OSError where it has not come to its end.
     """
-    info, steps = read_run(path), steps_of(recipe)
+    info, steps = read_run(path, RunInfo), steps_of(recipe)
     if info["state"] not in ("finished", "stopped"):
         raise BadInput(f"run {path}: is {info['state']}, not finished")
     losses = {line["step"]: line["train/loss"] for line in read_metrics(path) if "train/loss" in line}
     states = {1: path / "trace" / "step_1.safetensors", steps: path / "trace" / "final.safetensors"}
     return {"info": info, "loss": np.array([losses[step] for step in range(steps)], np.float64), "states": states,
-            "batches": json.loads((path / "trace" / "batches.json").read_text())}
+            "batches": read_digests(path)}
 
 
 def mesh_sentence(rung, meshes):

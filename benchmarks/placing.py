@@ -6,13 +6,13 @@ operation is blamed for another; the sum over micro-batches; the optimizer; what
 All of it in float64, where rounding hides nothing; in the recipe's precision where float64 agrees.
 """
 
-import json
 import math
 
 import numpy as np
 
 from benchmarks import ladder
 from benchmarks.plots import sig
+from benchmarks.verdict import read_digests, read_hashes
 from common.places import places
 
 LOWEST = -1e30  # scores below are masked
@@ -48,7 +48,7 @@ def first_cause(recipe, positions, out, verdict, taps, optimizer):
 
 def contract_cause(out):
     """What P0 found: something shared that is not."""
-    keras, jax = (json.loads((out / "tensors" / f"contract-{b}.json").read_text()) for b in ("keras", "jax"))
+    keras, jax = (read_hashes(out / "tensors" / f"contract-{b}.json") for b in ("keras", "jax"))
     for kind, operation in CONTRACT.items():
         for name in sorted(keras.keys() | jax.keys()):
             if name.split("/")[0].rstrip("0123456789 ") == kind and keras.get(name) != jax.get(name):
@@ -58,8 +58,8 @@ def contract_cause(out):
 
 def batches_cause(recipe, out):
     """The first step whose batches differ."""
-    keras, jax = (json.loads((out / "runs" / f"{b}-{recipe.train.precision}" / "trace" / "batches.json").read_text())
-                  for b in ("keras", "jax"))
+    runs = (out / "runs" / f"{b}-{recipe.train.precision}" for b in ("keras", "jax"))
+    keras, jax = map(read_digests, runs)
     step = next((i for i, (a, b) in enumerate(zip(keras, jax, strict=False)) if a != b), None)
     return None if step is None else cause("data", "batch", "input", step)
 

@@ -3,8 +3,8 @@
 Nothing is trained and no framework is loaded, so that the runs may come from other machines, versions and devices.
 """
 
-import json
 import math
+import re
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from benchmarks.plots import BACKENDS, sig
 from benchmarks.report import write_report
 from benchmarks.report_words import margin
 from benchmarks.terminal import show
+from benchmarks.verdict import read_digests, read_hashes
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
-from common.files import plain, write_json
+from common.files import plain, shown, write_json
 from common.recipe import positions
 from common.recipe_file import dotted, dumps, flat, load
-from common.run import read_metrics, read_run
+from common.run import FinishedRun, read_metrics, read_run
 from common.sketch import distance, sketch
 from common.tensors import load_tensors
 
@@ -58,7 +59,7 @@ def read_side(path):
     if not contract.exists():
         raise BadInput(f"run {path}: has no trace/contract.json; {NOTHING}")
     twin = path / "trace" / "twin"
-    return run | {"contract": json.loads(contract.read_text()),
+    return run | {"contract": read_hashes(contract),
                   "twin": read_trace(twin) if (twin / "run.json").exists() else None}
 
 
@@ -67,12 +68,16 @@ def read_trace(path):
     info = read_run(path)
     if info["state"] != "finished":
         raise BadInput(f"run {path}: is {info['state']}, not finished; the same command goes on with it")
+    info = read_run(path, FinishedRun)
     if not info.get("trace"):
         raise BadInput(f"run {path}: has no trace; {NOTHING}")
     loss = {line["step"]: line["train/loss"] for line in read_metrics(path) if "train/loss" in line}
-    states = {int(file.name.split("_")[1].split(".")[0]): file for file in (path / "trace").glob("step_*.safetensors")}
+    if not loss:
+        raise BadInput(f"{path / 'metrics.jsonl'}: holds no train/loss; {NOTHING}")
+    found = {re.fullmatch(r"step_([0-9]{1,15})\.safetensors", file.name): file for file in (path / "trace").iterdir()}
+    states = {int(name[1]): file for name, file in found.items() if name}
     states[max(loss) + 1] = path / "trace" / "final.safetensors"
-    batches = json.loads((path / "trace" / "batches.json").read_text())
+    batches = read_digests(path)
     return {"path": path, "info": info, "recipe": load(str(path / "recipe.toml"), []), "loss": loss, "states": states,
             "batches": batches if len(batches) == len(loss) else [], "form": info["trace"]}
 
@@ -81,7 +86,7 @@ def label(run, other):
     """A run in a few words, for headings."""
     count = len(run["info"]["devices"])
     name = run["path"] if run["path"].name == other["path"].name else run["path"].name
-    return f"{name} ({BACKENDS[run['info']['backend']]}, {count} device{'s' * (count != 1)})"
+    return f"{shown(name, 80)} ({BACKENDS[run['info']['backend']]}, {count} device{'s' * (count != 1)})"
 
 
 # ---- the verdict

@@ -15,22 +15,39 @@ import subprocess
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from common import process
 from common.checkpoints import Checkpoints, sha256
 from common.compress import stripped
 from common.data.kept import keep_kept, kept_in, open_kept
 from common.errors import BadInput, error_of
-from common.files import place, shown, write_bytes, write_json, write_text
+from common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
+from common.kinds import STRICT, Backend, Count, Sha256, version
 from common.output import Kind, check_within, names_in, same, sweep
 from common.recipe import Devices
 from common.recipe_file import dumps, load
-from common.run import STATE, read_metrics, read_run, what_differs
+from common.run import STATE, Data, read_metrics, read_run, what_differs
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 KIND = Kind(".state", "index.json", STATE)
+
+
+class Index(TypedDict):
+    """index.json."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: version(SCHEMA_VERSION)
+    step: Count
+    backend: Backend
+    data: NotRequired[Data]
+    meaning: str
+    sha256: Sha256
 
 
 def write(path, recipe, run, step, tensors):
@@ -71,8 +88,8 @@ def unmarked(path, recipe, run):
     """Whether a directory holds a state as versions before the marker have left it, of a run like this one."""
     if (path / KIND.marker).exists() or not (path / "index.json").is_file():
         return False
-    with suppress(OSError, ValueError, RecursionError, AttributeError):
-        index = json.loads((path / "index.json").read_text())
+    with suppress(BadInput):
+        index = read_json(path / "index.json", dict)
         said = [index.get(key) for key in ("backend", "seed", "meaning")]
         return said == [run.info["backend"], recipe.seed, recipe.meaning]
     return False
@@ -84,17 +101,11 @@ def read(path, recipe):
     Raises BadInput where it is not whole, or of a training that computes something else.
     """
     path = place(path)
-    try:
-        index = json.loads((path / "index.json").read_text())
-        version, meaning, step, said = (index[key] for key in ("schema_version", "meaning", "step", "sha256"))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise BadInput(f"{path}: no whole state to go on from (index.json); `twinscale convert RUN --to {path}` "
-                       "makes one") from None
-    if version != SCHEMA_VERSION:
-        raise BadInput(f"{path}: index.json is of schema_version {version}, not {SCHEMA_VERSION}")
-    if meaning != recipe.meaning:
+    index = read_index(path)
+    step, said = index["step"], index["sha256"]
+    if index["meaning"] != recipe.meaning:
         raise BadInput(f"{path}: of another training ({what_differs(path, recipe)}): take its recipe.toml")
-    if not isinstance(step, int) or not 0 <= step <= recipe.train.steps:
+    if step > recipe.train.steps:
         raise BadInput(f"{path}: index.json says step {step}, but train.steps={recipe.train.steps}")
     try:
         found = sha256(path / "state.safetensors")
@@ -103,18 +114,24 @@ def read(path, recipe):
     if found != said:
         raise BadInput(f"{path / 'state.safetensors'}: its content is not what index.json says; convert it again")
     metrics = path / "metrics.jsonl"
+    read_metrics(path)  # which raises where a training could not go on with them
     origin = {"path": str(path), "backend": index.get("backend"), "step": step, "sha256": said}
     return {"step": step, "tensors": load_tensors(path / "state.safetensors"), "origin": origin,
             "kept": kept_in(path, index.get("data")),
-            "metrics": metrics.read_bytes() if metrics.exists() else b""}
+            "metrics": read_bytes(metrics) if metrics.exists() else b""}
 
 
 def kept_of(path):
     """What a run, or such a directory, keeps of its data; None where it keeps nothing yet."""
     path = place(path)
     if (path / "index.json").exists():
-        return kept_in(path, json.loads((path / "index.json").read_text()).get("data"))
+        return kept_in(path, read_index(path).get("data"))
     return kept_in(path, read_run(path)["data"])
+
+
+def read_index(path):
+    """What the index.json of such a directory holds; raises BadInput where it does not say what it has to."""
+    return read_json(path / "index.json", Index, f"`twinscale convert RUN --to {shown(path)}` makes a whole state")
 
 
 @contextmanager

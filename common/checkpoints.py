@@ -9,7 +9,6 @@ and count, of the files. A checkpoint is taken only if every file is there as th
 """
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -18,12 +17,41 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path, PurePosixPath
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from common.errors import BadInput, CannotSave, MissingEnvironment, NoCheckpoint
-from common.files import is_link, is_odd, local, remove, shown, write_json
+from common.files import check_regular, is_link, is_odd, local, read_json, remove, shown, write_json
+from common.kinds import STRICT, Backend, Count, Number, version
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other
+LISTED = re.compile(r"step_(0|[1-9][0-9]{0,15})\.json")
+
+
+class File(TypedDict):
+    """What a manifest says of a file."""
+
+    __pydantic_config__ = STRICT
+
+    bytes: Count
+    sha256: str
+
+
+class Manifest(TypedDict):
+    """A manifest."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: version(SCHEMA_VERSION)
+    step: Count
+    seed: int
+    backend: Backend
+    meaning: str
+    held_out: Number | None
+    files: dict[str, File]
+    count: NotRequired[Count]  # of files; manifests of earlier versions have none
 
 
 class Checkpoints:
@@ -99,24 +127,23 @@ class Checkpoints:
 
     def listed(self):
         """The steps that have a manifest, in order."""
-        found = (re.fullmatch(r"step_(\d+)\.json", file.name) for file in self.manifests().glob("step_*.json"))
+        found = (LISTED.fullmatch(file.name) for file in self.manifests().glob("step_*.json"))
         return sorted(int(name[1]) for name in found if name)
 
     def problem(self, step):
         """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
         try:
-            manifest = json.loads(self.manifest(step).read_text())
-            files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
-            known = manifest["step"] == step and manifest["schema_version"] == SCHEMA_VERSION
-            ours = (manifest["meaning"], manifest["seed"]) == (self.recipe.meaning, self.recipe.seed)
-            unlisted = unlisted_in(self.store.files(step), self.inner, manifest)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return f"{self.manifest(step)}: cannot be read"
-        if not known or not files:
-            return f"{self.manifest(step)}: not of this step and version"
-        if not ours:
+            manifest = read_json(self.manifest(step), Manifest)
+        except BadInput as error:
+            return str(error)
+        files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
+        if manifest["step"] != step or not files:
+            return f"{self.manifest(step)}: not of this step"
+        if manifest["backend"] != self.room.backend:
+            return f"{self.manifest(step)}: of the backend {manifest['backend']}"
+        if (manifest["meaning"], manifest["seed"]) != (self.recipe.meaning, self.recipe.seed):
             return f"{self.manifest(step)}: of another recipe"
-        if unlisted:
+        if unlisted := unlisted_in(self.store.files(step), self.inner, manifest):
             return f"{self.manifest(step)}: does not list {unlisted}"
         for number, (name, length, content) in enumerate(files):
             file = self.path / name
@@ -215,9 +242,10 @@ class Checkpoints:
     def held_out(self, step):
         """The held-out loss of a checkpoint, NaN where none was measured."""
         try:
-            return float(json.loads(self.manifest(step).read_text())["held_out"])
-        except (OSError, ValueError, KeyError, TypeError):
+            measured = read_json(self.manifest(step), Manifest)["held_out"]
+        except BadInput:
             return math.nan
+        return math.nan if measured is None else measured
 
     def sweep(self):
         """Removes what a kill left of saves that were never committed, before the backend looks at its directory."""
@@ -311,6 +339,7 @@ def size(file):
 
 def sha256(file):
     """SHA-256 (hex) of a file."""
+    check_regular(file)
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while part := content.read(1 << 20):

@@ -265,11 +265,9 @@ def export(
       twinscale export runs/keras --to build/export
       twinscale export runs/jax --to build/jax --formats stablehlo,safetensors
     """
-    import json
-
-    from common.export import check_request, lines, made_by
+    from common.export import check_request, lines, made_by, read_export
     from common.export import export as written
-    from common.files import place
+    from common.files import escaped_lines, place
 
     path, out, names = place(run), place(to), tuple(name for name in formats.split(",") if name)
     backend = made_by(path)
@@ -277,8 +275,7 @@ def export(
     room = _room(ROOMS[backend]).ROOM
     code = written(room, _room(ROOMS[backend].replace("room", "export")), path, out, names, overwrite,
                    accept_data)
-    for line in lines(json.loads((out / "export.json").read_text())):
-        print(line)
+    print(escaped_lines("\n".join(lines(read_export(out)))))
     _next("predict", "--help")  # which file, only its owner knows
     raise typer.Exit(code)
 
@@ -691,6 +688,8 @@ def _failed(error):
 def _room(name):
     if name == "tfscale.room":
         process.quieten()
+        with process.hushed():
+            return importlib.import_module(name)
     return importlib.import_module(name)
 
 
@@ -815,7 +814,9 @@ def _first_installed():
 
 
 def _say(text):
-    print(f"twinscale: {text}", file=sys.stderr)
+    from common.files import escaped_lines
+
+    print(f"twinscale: {escaped_lines(text)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

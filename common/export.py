@@ -33,8 +33,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal, NotRequired
 
 import numpy as np
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
 
 from common import hugging_face, process
 from common.canonical import convert, kept_of, read, shipped
@@ -43,12 +46,13 @@ from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError
-from common.files import files_below, is_odd, local, remove, shown, write_json, write_text
+from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
+from common.kinds import STRICT, Backend, Count, Number, version
 from common.metrics import finish, statistics
 from common.output import Kind, check_ours, clear, nothing_left, tell
 from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
-from common.run import follow_run, read_run
+from common.run import RunInfo, follow_run, read_run
 from common.stages import calibrated
 from common.tensors import load_tensors, save_tensors
 
@@ -94,6 +98,97 @@ NEEDS = {"tfscale": ("tensorflow", "keras"), "jaxscale": ("jax", "flax"), "swap"
 EIGHT_BIT_NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
 
 
+# ---- what is in export.json
+
+class ShapeInfo(TypedDict):
+    """Also shape.json."""
+
+    __pydantic_config__ = STRICT
+
+    classes: Annotated[Count, Field(ge=1)]
+    example_shape: Annotated[list[Annotated[Count, Field(ge=1)]], Field(min_length=1, max_length=3)]
+
+
+class MadeBy(TypedDict):
+    """Of index.json, before more is asked of it."""
+
+    __pydantic_config__ = STRICT
+
+    backend: Backend
+
+
+class TokenizerInfo(TypedDict):
+    __pydantic_config__ = STRICT
+
+    kind: str
+    vocabulary: Count
+    sha256: str
+
+
+class Checked(TypedDict):
+    __pydantic_config__ = STRICT
+
+    agrees: bool
+    worst: NotRequired[Number | None]
+    bound: NotRequired[Number | None]
+    error: NotRequired[str | None]
+
+
+class OperatorsInfo(TypedDict):
+    __pydantic_config__ = STRICT
+
+    int8: Count
+    total: Count
+
+
+class Row(TypedDict):
+    """Of a format; what follows its path is of one that was written, and its reason of one that was not."""
+
+    __pydantic_config__ = STRICT
+
+    format: Literal[tuple(FORMATS)]
+    path: str | None
+    bytes: NotRequired[Count]
+    zipped_bytes: NotRequired[Count]
+    sha256: NotRequired[str]
+    checked: NotRequired[Checked | None]
+    operators: NotRequired[OperatorsInfo | None]
+    missing: NotRequired[str | None]
+    reason: NotRequired[str]
+
+
+def _whole_row(row):
+    name = row["format"]
+    for key in ("sha256", "checked") if row["path"] else ("reason",):
+        if key not in row:
+            raise ValueError(f'"{name}" has no {key}')
+    if row["path"] not in (None, FORMATS[name].path):
+        raise ValueError(f'"{name}" is not where it belongs, {FORMATS[name].path}')
+    return row
+
+
+class ExportInfo(ShapeInfo):
+    """export.json."""
+
+    schema_version: version(SCHEMA_VERSION)
+    backend: Backend
+    family: Literal["decoder", "convnet", "mlp"]
+    tokenizer: TokenizerInfo | None
+    formats: list[Annotated[Row, AfterValidator(_whole_row)]]
+
+
+def _whole_export(about):
+    text = about["family"] == "decoder"
+    if text != bool(about["tokenizer"]) or len(about["example_shape"]) != (1 if text else 3):
+        raise ValueError(f"tokenizer or example_shape: not of a {about['family']}")
+    return about
+
+
+def read_export(path):
+    """What the export.json of a directory holds; raises BadInput where it is not what it should be."""
+    return read_json(path / "export.json", Annotated[ExportInfo, AfterValidator(_whole_export)], "export it again")
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a model's builder reads of a dataset."""
@@ -113,15 +208,9 @@ class Model:
 
 def made_by(path):
     """The backend of a run, or of what `convert` has made of one."""
-    if not (path / "index.json").exists():
-        return read_run(path)["backend"]
-    try:
-        backend = json.loads((path / "index.json").read_text())["backend"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        backend = None
-    if backend not in ("keras", "jax"):
-        raise BadInput(f"{path / 'index.json'}: names no backend; convert the run again")
-    return backend
+    if (path / "index.json").exists():
+        return read_json(path / "index.json", MadeBy, "convert the run again")["backend"]
+    return read_run(path, RunInfo)["backend"]
 
 
 def check_request(backend, out, names, overwrite):
@@ -333,7 +422,7 @@ def write_model(path, model):
 
 def read_model(path):
     """The Model that `write_model` has written."""
-    shape = json.loads((path / "shape.json").read_text())
+    shape = read_json(path / "shape.json", ShapeInfo)
     return Model(load(path / "recipe.toml", []), Shape(shape["classes"], tuple(shape["example_shape"])),
                  load_tensors(path / "tensors.safetensors"))
 

@@ -1,7 +1,9 @@
-"""Files and directories: a path local or in a bucket; contents that are written whole or not at all, and that are read
-only from regular files and only as what they should be; and text of others, shown so that no terminal obeys it.
+"""Files and directories: a path local or in a bucket; contents that are written whole or not at all, and that are
+read only from regular files and only as what they should be; and text of others, shown so that no terminal obeys it.
 """
 
+import codecs
+import functools
 import json
 import math
 import os
@@ -12,9 +14,31 @@ from pathlib import Path
 
 from common.errors import BadInput
 
-LARGEST = 1 << 28  # bytes of a file that is read as text, JSON or TOML
 ODD = frozenset("[]*?\\")
 HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole
+LARGEST, LARGEST_TOML = 1 << 28, 1 << 20  # bytes of a file that is read as text or JSON, and as TOML
+# A key of so many parts, none of ours has ten: Python's reader takes seconds for 20,000, and hours for a million.
+MANY_DOTS = re.compile(r"""(?<![\w.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
+EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": 'text in quotes, "..."',
+    "tuple_type": "a list in brackets, [...]",
+    "list_type": "a list in brackets, [...]",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dict_type": "a table of keys",
+    "date_type": "a day, 2026-01-31",
+    "finite_number": "a finite number",
+    "greater_than": "a value above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "a value below {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "at least {min_length} entries",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "literal_error": "{expected}",
+}
 
 
 def place(path):
@@ -100,9 +124,10 @@ def write_json(path, value):
 
 
 def plain(value):
-    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, no half of a surrogate pair."""
+    """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, and of a file's name that is not
+    UTF-8 an escaped form, since few readers take JSON with half a character in it."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):
@@ -114,33 +139,83 @@ def plain(value):
     return str(value).encode(errors="backslashreplace").decode()
 
 
+# ---- shown
+
+def escaped(text):
+    """Text in which control and bidirectional characters, line ends among them, and lone surrogates are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def escaped_lines(text):
+    """Text whose lines are `escaped` each, for a terminal or a log; their ends stay."""
+    return "\n".join(map(escaped, str(text).split("\n")))
+
+
+def shown(value, most=1000):
+    """Text of others (a file's name, a value in a file) for a line on a terminal or in a log: `escaped`, and no more
+    than the first `most` characters of it."""
+    try:
+        text = str(value)
+    except ValueError:  # Python's own bound on the digits of an integer
+        text = f"an integer of {value.bit_length()} bits"
+    return escaped(text if len(text) <= most else text[:most - 3] + "...")
+
+
+def quoted(value, most=60):
+    """A value of a file as the file has it: text in quotes, tables and lists by their names."""
+    if isinstance(value, dict | list | tuple):
+        return "a table" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        return shown(json.dumps(value[:most], ensure_ascii=False) + "..." * (len(value) > most), 8 * most)
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else (
+        shown(value, most))
+
+
+def dotted(place):
+    """The tuple of keys as one would write it, `data.augment[0]`, safe on a terminal."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else "." + json.dumps(key[:60])[1:-1] for key in place)
+    return escaped(text.removeprefix("."))  # of what JSON leaves as it is
+
+
 # ---- read back
 
-def shown(value, most=200):
-    """Text of others (a file's name, a value in a file) for a terminal or a log: one line, of at most `most`
-    characters; control and bidirectional characters and lone surrogates are escaped."""
-    text = str(value)
-    text = text if len(text) <= most else text[:most - 3] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+def exists(path):
+    """Whether there is anything at a path; at one that no file can have there is nothing."""
+    try:
+        return place(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def check_regular(path):
+    """Raises BadInput unless a path is a regular file, or a link to one: from a pipe or a device reading may never
+    return."""
+    path = place(path)
+    try:
+        if local(path) and not stat.S_ISREG(found := path.stat().st_mode):
+            what = "a directory" if stat.S_ISDIR(found) else "a pipe, a socket or a device"
+            raise BadInput(f"{shown(path)}: {what}, but a file is wanted")
+    except OSError as error:
+        raise BadInput(f"{shown(path)}: cannot be read: {error.strerror or 'no such file'}") from None
+    except ValueError:  # a name with a NUL
+        raise BadInput(f"{shown(path)}: no name of a file") from None
 
 
 def read_bytes(path, most=LARGEST):
     """A file's content; raises BadInput unless it is a regular file (or a link to one) of at most `most` bytes that can
     be read."""
     path = place(path)
+    check_regular(path)
     try:
-        if local(path):
-            found = path.stat()  # of a pipe or a device the opening alone would wait
-            if not stat.S_ISREG(found.st_mode):
-                what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-                raise BadInput(f"{shown(path)}: {what}, but a file is wanted")
-            if found.st_size > most:
-                raise BadInput(f"{shown(path)}: {found.st_size:,} bytes, but at most {most:,} are read")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read() if most is None else file.read(most + 1)
     except OSError as error:
-        raise BadInput(f"{shown(path)}: cannot be read: {error.strerror or 'no such file'}") from None
-    except ValueError:  # a name with a NUL
-        raise BadInput(f"{shown(path)}: no name of a file") from None
+        raise BadInput(f"{shown(path)}: cannot be read: {error.strerror or error}") from None
+    if most is not None and len(content) > most:
+        raise BadInput(f"{shown(path)}: larger than {most:,} bytes, which is the most that is read")
+    return content
 
 
 def read_text(path, most=LARGEST):
@@ -149,7 +224,7 @@ def read_text(path, most=LARGEST):
     try:
         return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{shown(path)}: not UTF-8 at byte {error.start}") from None
+        raise BadInput(f"{shown(path)}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
 def read_json(path, kind, fix=""):
@@ -161,40 +236,86 @@ def read_json(path, kind, fix=""):
       fix: what the person at the terminal may do where it is not.
     Raises BadInput, one line with the file, the key in it, the value and the fix.
     """
-    return checked(path, read_text(path), kind, fix)
+    return checked(path, read_bytes(path), kind, fix)
 
 
 def read_json_lines(path, kind, fix=""):
     """The lines of a JSON-lines file, each as `kind`; what follows the last line's end, which a crash cut short, is
     left out. Raises BadInput as `read_json` does, with the line's number."""
-    return [checked(f"{path}: line {number}", line, kind, fix)
-            for number, line in enumerate(read_text(path).split("\n")[:-1], 1)]
+    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")[:-1]
+    return [checked(path, line, kind, fix, f"line {number}") for number, line in enumerate(lines, 1)]
 
 
 def read_toml(path, kind, fix=""):
     """A TOML file's content as `kind`; raises BadInput as `read_json` does."""
+    text = read_text(path, LARGEST_TOML)
     try:
-        values = tomllib.loads(read_text(path))
+        values = parse_toml(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{shown(path)}: not TOML: {shown(error)}{_then(fix)}") from None
+        raise BadInput(f"{shown(path)}: {toml_problem(error)}{_then(fix)}") from None
     return checked(path, values, kind, fix)
 
 
-def checked(where, content, kind, fix=""):
-    """JSON text, or a value already read, as the type `kind`; raises BadInput that names `where`, the key, the fix."""
-    from pydantic import TypeAdapter, ValidationError
+def parse_toml(text):
+    """The values in TOML text; raises ValueError or RecursionError, which `toml_problem` puts into words."""
+    if MANY_DOTS.search(text):
+        raise RecursionError
+    return tomllib.loads(text)
 
-    adapter = TypeAdapter(kind)
+
+def toml_problem(error):
+    """What is wrong with TOML text, by what `parse_toml` has raised."""
+    if isinstance(error, RecursionError):
+        return "brackets or keys nested too deeply"
+    if not isinstance(error, tomllib.TOMLDecodeError):  # Python's own bound on the digits of an integer
+        return "holds an integer of thousands of digits"
+    twice = " (is the key or table there twice?)" * str(error).startswith(("Cannot overwrite", "Cannot declare"))
+    return f"not TOML: {shown(error)}{twice}"
+
+
+def checked(where, content, kind, fix="", within=""):
+    """JSON as bytes, or a value already read, as the type `kind`; raises BadInput that names `where` it is from, the
+    place `within`, the key and the fix."""
+    from pydantic import ValidationError
+
     try:
-        return adapter.validate_json(content) if isinstance(content, str) else adapter.validate_python(content)
+        if not isinstance(content, bytes):
+            return _adapter(kind).validate_python(content)
+        return _adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = shown(".".join(map(str, first["loc"])))
-        value = "" if isinstance(first["input"], dict | list) or key == "" else f" = {shown(first['input'], 60)}"
-        place_in = f'key "{key}"{value}: ' if key else ""
-        raise BadInput(f"{shown(where)}: {place_in}{shown(first['msg'])}{_then(fix)}") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{shown(where)}: {shown(error)}{_then(fix)}") from None
+        problem = _problem(error.errors(include_url=False)[0], content)
+    except RecursionError:
+        problem = "is nested too deeply"
+    inside = within + (" " if problem.startswith("is ") else ": ") if within else ""
+    raise BadInput(f"{shown(where)}: {inside}{problem}{_then(fix)}") from None
+
+
+@functools.cache
+def _adapter(kind):
+    from pydantic import TypeAdapter  # takes a while, and --help needs none
+
+    return TypeAdapter(kind)
+
+
+def _problem(error, content):
+    """One of pydantic's errors in words: the key, its value, and what was expected."""
+    kind, place = error["type"], dotted(error["loc"])
+    if kind == "json_invalid":
+        return f"is not JSON: {error['ctx']['error']}" if content.strip() else "is empty"
+    if kind == "missing":
+        return f"{place}: missing"
+    said = f"{place} = {quoted(error['input'])}: " if place else ""
+    if kind == "value_error":
+        return f"{said}{error['ctx']['error']}"
+    return f"{said}expected {expected(error)}"
+
+
+def expected(error):
+    """What one of pydantic's errors says was expected, in words."""
+    if error["type"] not in EXPECTED:
+        return escaped(error["msg"]).removeprefix("Input should be ")
+    context = {name: f"{x:g}" if isinstance(x, float) else x for name, x in error.get("ctx", {}).items()}
+    return EXPECTED[error["type"]].format(**context)
 
 
 def _then(fix):

@@ -1,12 +1,24 @@
 """Laws of loss by size and data: L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, equation 2), of N
 trained values and D tokens, where training costs 6 N D operations."""
 
-import tomllib
 from dataclasses import dataclass, fields
-from pathlib import Path
+
+from typing_extensions import TypedDict
 
 from common.errors import BadInput
+from common.files import exists, read_toml, shown
+from common.kinds import STRICT, Positive
 from common.recipe_file import did_you_mean
+
+
+class LawFile(TypedDict):
+    __pydantic_config__ = STRICT
+
+    e: Positive
+    a: Positive
+    b: Positive
+    alpha: Positive
+    beta: Positive
 
 
 @dataclass(frozen=True)
@@ -46,16 +58,8 @@ def read_law(name):
     """The Law of a name, or of a TOML file with its five numbers. Raises BadInput where there is none."""
     if name in LAWS:
         return LAWS[name]
+    if not exists(name):
+        raise BadInput(f"--law {shown(name)}: neither a file nor one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
     wanted = [field.name for field in fields(Law)]
-    path = Path(name)
-    if not path.is_file():
-        raise BadInput(f"--law {name}: neither a file nor one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
-    try:
-        values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"--law {name}: not TOML: {error}") from None
-    for key in wanted:
-        if not isinstance(values.get(key), int | float) or values[key] <= 0:
-            raise BadInput(f"--law {name}: {key}={values.get(key)}: a number above 0 is wanted, of each of "
-                           f"{', '.join(wanted)}")
-    return Law(*(float(values[key]) for key in wanted))
+    values = read_toml(name, LawFile, f"--law wants five numbers above 0: {', '.join(wanted)}")
+    return Law(*(values[key] for key in wanted))

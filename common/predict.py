@@ -20,9 +20,9 @@ from common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from common.data.sources import text_of
 from common.data.tokenizers import byte_tokenizer, read_bpe
 from common.errors import BadInput, TwinscaleError
-from common.export import FORMATS, SCHEMA_VERSION, Shape, content
-from common.files import shown
-from common.process import quieten
+from common.export import FORMATS, Shape, content, read_export
+from common.files import check_regular, shown
+from common.process import hushed, quieten
 from common.recipe_file import did_you_mean, load
 from common.tensors import load_tensors, save_tensors
 
@@ -70,6 +70,7 @@ def predict(path, file, name=None, out=None, top=5, trust=False):
     Raises BadInput where the export or the file is not what it should be.
     """
     opened = replace(open_export(path, name), trusted=trust)
+    check_regular(file)
     rows, lengths = read_rows(Path(file), opened)
     if out is not None and Path(out).suffix != ".safetensors":
         raise BadInput(f"--out {out}: logits are written as safetensors: give the file that ending")
@@ -124,7 +125,7 @@ def open_export(path, name=None):
     if (path / "export.json").exists():
         return of_directory(path, name)
     for root in (path.parent, path):
-        about = about_of(root) if (root / "export.json").exists() else None
+        about = read_export(root) if (root / "export.json").exists() else None
         rows = [row for row in about["formats"] if row["path"] == path.name] if about else []
         if rows:
             return checked(Opened(rows[0]["format"], path, about, root), rows[0], name)
@@ -138,7 +139,7 @@ def open_export(path, name=None):
 
 def of_directory(path, name):
     """The Opened format `name`, or the first that agrees, of an export's directory."""
-    about = about_of(path)
+    about = read_export(path)
     rows = {row["format"]: row for row in about["formats"] if row["path"]}
     agreeing = [form for form, row in rows.items() if row["checked"] and row["checked"]["agrees"]]
     if not rows:
@@ -160,21 +161,6 @@ def checked(opened, row, name):
     return opened
 
 
-def about_of(root):
-    """What export.json holds."""
-    file = root / "export.json"
-    try:
-        about = json.loads(file.read_text())
-        version = about["schema_version"]
-        whole = {"backend", "family", "classes", "example_shape", "tokenizer"} <= about.keys() and all(
-            row["format"] in FORMATS and row["path"] in (None, FORMATS[row["format"]].path) for row in about["formats"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BadInput(f"{file}: cannot be read: export it again") from None
-    if version != SCHEMA_VERSION or not whole:
-        raise BadInput(f"{file}: is not one of schema_version {SCHEMA_VERSION}: export it again")
-    return about
-
-
 def function_of(opened):
     """The function from inputs to logits, NumPy arrays both; imports what the format needs and no more.
 
@@ -183,7 +169,8 @@ def function_of(opened):
     readers = FORMATS[opened.name].readers
     backend = opened.about["backend"] if opened.about else next(iter(readers))
     quieten()
-    module = importlib.import_module(readers[backend])
+    with hushed():
+        module = importlib.import_module(readers[backend])
     known = (dense_recipe(opened.recipe), opened.shape) if opened.about else (None, None)
     try:
         if not opened.trusted and (strange := module.strange(opened.name, opened.path)):

@@ -9,7 +9,6 @@ stop is heard.
 import contextlib
 import ctypes
 import faulthandler
-import json
 import os
 import re
 import signal
@@ -18,12 +17,27 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NotRequired
 
-from common.errors import HUNG, HostLost, Stopped
-from common.files import local, no_follow, write_json
+from typing_extensions import TypedDict
+
+from common.errors import HUNG, BadInput, HostLost, Stopped
+from common.files import local, no_follow, read_json, write_json
+from common.kinds import STRICT, Count, Seconds
 
 EVERY = 1.0  # seconds between beats
 SILENT = 2.5  # seconds without a beat that tell a dead or stopped process from a living one
+
+
+class Beat(TypedDict):
+    """hosts/N.json."""
+
+    __pydantic_config__ = STRICT
+
+    process: Count
+    machine: str
+    state: str
+    seconds: NotRequired[Seconds]
 
 
 ABORTED = []  # the pulse of the process that an abort ends
@@ -109,8 +123,8 @@ class Pulse:
         """{host: its last sign of life} of the other hosts."""
         found = {}
         for host in set(range(self.hosts)) - {self.host} if local(self.path) else ():
-            with contextlib.suppress(OSError, ValueError):
-                found[host] = json.loads((self.path / f"{host}.json").read_text())
+            with contextlib.suppress(BadInput):
+                found[host] = read_json(self.path / f"{host}.json", Beat)
         return found
 
     def suspects(self):

@@ -9,31 +9,19 @@ import tomllib
 import typing
 import unicodedata
 from difflib import get_close_matches
+from itertools import chain, islice
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from common.errors import BadInput
+from common.files import dotted, exists, expected, parse_toml, read_text, shown, toml_problem
 from common.recipe import AnyStage, Margin, Recipe, Section, Student
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-LARGEST_FILE, DEEPEST, MOST_LINES = 1 << 20, 8, 20  # bytes, levels of nesting, lines of one error
-EXPECTED = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": 'text in quotes, "..."',
-    "tuple_type": "a list in brackets, [...]",
-    "model_type": "a table", "dict_type": "a table",
-    "model_attributes_type": "a table",
-    "finite_number": "a finite number",
-    "greater_than": "a value above {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "a value below {lt}",
-    "less_than_equal": "{le} or less",
-    "too_short": "at least {min_length} entries",
-    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', at most 64 of them, the first a letter or digit",
-}
+LARGEST_FILE, DEEPEST, MOST_PARENTS = 1 << 20, 8, 1000  # bytes, levels of nesting, files that one extends
+MOST_LINES = 20  # of one error
+NAME = "letters, digits, '.', '_' and '-', at most 64 of them, the first a letter or digit"
 
 
 def load(path, overrides=()):
@@ -44,19 +32,21 @@ def load(path, overrides=()):
 def resolve(path, overrides=()):
     """The recipe, and for each of its dotted keys the file it came from, "override" or "default"; raises BadInput."""
     values, origins = _layers(Path(path), (), {})
-    problems = []
+    values, origins, problems = _copied(values), dict(origins), []
     for text in overrides:
         try:
             value = _override(text)
             refuse(_hostile(value, "override"))
-            values, origins = _merged(values, value), {**origins, **dict.fromkeys(flat(value), "override")}
+            _lay(values, value)
+            origins |= dict.fromkeys(flat(value), "override")
         except BadInput as error:
             problems.append(str(error))
     refuse(problems)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        refuse(_explained(e, values, origins, _label(path)) for e in error.errors(include_url=False))
+        refuse((_explained(e, values, origins, shown(path)) for e in error.errors(include_url=False)),
+               error.error_count())
     return recipe, {dotted(key): origins.get(key, "default") for key in flat(recipe.model_dump(mode="json"))}
 
 
@@ -70,7 +60,7 @@ def dumps(recipe, origins=None):
         lines = [f"{key} = {_toml(value)}" for key, value in entries.items()]
         if origins is not None:
             width = min(40, max(map(len, lines)))
-            comments = [_label(origins.get(dotted((*table, key)), "default")) for key in entries]
+            comments = [shown(origins.get(dotted((*table, key)), "default")) for key in entries]
             lines = [f"{line:{width}}  # {comment}" for line, comment in zip(lines, comments, strict=True)]
         blocks.append("\n".join([f"[{dotted(table)}]"] * bool(table) + lines))
     return "\n\n".join(blocks) + "\n"
@@ -90,19 +80,14 @@ def flat(values, place=()):
     return {key: leaf for k, v in values.items() for key, leaf in flat(v, (*place, k)).items()}
 
 
-def dotted(place):
-    """The tuple of keys as one would write it, `data.augment[0]`, safe on a terminal."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else "." + json.dumps(key[:60])[1:-1] for key in place)
-    return text.removeprefix(".")
-
-
-def refuse(problems):
-    """Raises BadInput with one line a problem, if there is any."""
-    problems = list(problems)
-    if len(problems) > MOST_LINES:
-        problems[MOST_LINES:] = [f"... and {len(problems) - MOST_LINES} more"]
-    if problems:
-        raise BadInput("\n".join(problems))
+def refuse(problems, count=None):
+    """Raises BadInput with one line a problem, if there is any. Where their `count` is known, those that are not shown
+    are not made: each may take a while to put into words."""
+    problems = iter(problems)
+    told = list(islice(problems, MOST_LINES))
+    more = sum(1 for _ in problems) if count is None else count - len(told)
+    if told:
+        raise BadInput("\n".join(told + [f"... and {more:,} more"] * (more > 0)))
 
 
 def did_you_mean(word, choices):
@@ -113,16 +98,18 @@ def did_you_mean(word, choices):
 
 # ---- files
 
-def _layers(path, chain, done):
+def _layers(path, within, done):
     """(values, origins) of a file laid over what it extends. `done` keeps diamonds from being read twice."""
-    label, identity = _label(path), path.resolve() if _is_file(path) else path
-    if identity in chain:
-        raise BadInput(f"{label}: extends itself: " + " -> ".join(_label(p.name) for p in (*chain, identity)))
+    label, identity = shown(path), path.resolve() if _is_file(path) else path
+    if identity in within:
+        raise BadInput(f"{label}: extends itself: " + " -> ".join(shown(p.name) for p in (*within, identity)))
     if identity not in done:
         own = _parsed(path)
         parents = own.pop("extends", [])
         if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
             raise BadInput(f'{label}: extends = {_shown(parents)}: expected a list of files, extends = ["base.toml"]')
+        if len(parents) > MOST_PARENTS:
+            raise BadInput(f"{label}: extends: {len(parents):,} files, but {MOST_PARENTS} at most are read")
         refuse(_hostile(own, label))
         refuse(_hostile(parents, label, ("extends",)))
         values, origins = {}, {}
@@ -131,37 +118,21 @@ def _layers(path, chain, done):
             if not _is_file(file):
                 beside = [p.name for p in path.parent.glob("*.toml") if p.name != path.name]
                 raise BadInput(f"{label}: extends = {_shown(parent)}: no such file{did_you_mean(parent, beside)}")
-            below, from_ = _layers(file, (*chain, identity), done)
+            below, from_ = _layers(file, (*within, identity), done)
             values, origins = _merged(values, below), {**origins, **from_}
         done[identity] = _merged(values, own), {**origins, **dict.fromkeys(flat(own), label)}
     return done[identity]
 
 
 def _parsed(path):
-    label = _label(path)
+    if not exists(path):
+        known = {p.stem: f"recipes/{p.name}" for p in RECIPES.glob("*.toml")}
+        near = get_close_matches(path.stem[:80], known, 1)
+        raise BadInput(f"{shown(path)}: no such recipe file" + (f'; did you mean "{known[near[0]]}"?' if near else ""))
     try:
-        if path.is_dir():
-            raise BadInput(f"{label}: a directory, but a recipe is a TOML file")
-        if not _is_file(path):
-            known = {p.stem: f"recipes/{p.name}" for p in RECIPES.glob("*.toml")}
-            near = get_close_matches(path.stem[:80], known, 1)
-            raise BadInput(f"{label}: no such recipe file" + (f'; did you mean "{known[near[0]]}"?' if near else ""))
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise BadInput(f"{label}: larger than {LARGEST_FILE} bytes, which no recipe is")
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except OSError as error:
-        raise BadInput(f"{label}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{label}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        twice = " (is the key or table there twice?)" * str(error).startswith(("Cannot overwrite", "Cannot declare"))
-        raise BadInput(f"{label}: not TOML: {error}{twice}") from None
-    except ValueError:  # Python's own bound on the digits of an integer
-        raise BadInput(f"{label}: holds an integer of thousands of digits") from None
-    except RecursionError:
-        raise BadInput(f"{label}: brackets nested too deeply") from None
+        return parse_toml(read_text(path, LARGEST_FILE))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{shown(path)}: {toml_problem(error)}") from None
 
 
 def _is_file(path):
@@ -172,12 +143,23 @@ def _is_file(path):
 
 
 def _merged(base, over):
-    """`over` laid on `base`: tables key by key, everything else replaced."""
-    out = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = _merged(out[key], value) if both else value
+    """`over` laid on a copy of `base`: tables key by key, everything else replaced."""
+    out = _copied(base)
+    _lay(out, over)
     return out
+
+
+def _copied(values):
+    """Tables of their own; whatever they hold is only read."""
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in values.items()}
+
+
+def _lay(base, over):
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _lay(base[key], value)
+        else:
+            base[key] = value
 
 
 # ---- overrides
@@ -193,7 +175,7 @@ def _override(text):
         raise BadInput(f"{start}: expected a dotted key before the '=', such as train.steps=200")
     try:
         if "\n" not in value:  # a line of its own could smuggle in further keys; as text it is refused later
-            value = tomllib.loads(f"value = {value}")["value"]
+            value = parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         if value[0] in "[{\"'":
             raise BadInput(f"{start}: not TOML; text inside brackets needs quotes: 'data.augment=[\"flip\"]'") from None
@@ -247,10 +229,8 @@ def _explained(error, values, origins, file):
         return f'{file}: {dotted(place)}: missing; add {dotted(place)} = "..."'
     if kind == "extra_forbidden":
         return f'{label}: key "{dotted(place)}": unknown key{_better_key(place, values)}'
-    if choices:
-        what = _one_of(choices) + did_you_mean(value, choices)
-    else:
-        what = EXPECTED.get(kind, error["msg"].removeprefix("Input should be ")).format(**context)
+    what = _one_of(choices) + did_you_mean(value, choices) if choices else (
+        NAME if kind == "string_pattern_mismatch" else expected(error))
     return f"{label}: {dotted(place)} = {_shown(value)}: expected {what}"
 
 
@@ -258,7 +238,7 @@ def _origin(place, origins):
     """Where the value at `place`, or the list or table around or below it, came from."""
     above = (place[:n] for n in range(len(place), 0, -1))
     below = (key for key in origins if key[:len(place)] == place)
-    return next((origins[key] for key in (*above, *below) if key in origins), None)
+    return next((origins[key] for key in chain(above, below) if key in origins), None)
 
 
 def _better_key(place, values):
@@ -292,12 +272,15 @@ def _shown(value):
     if isinstance(value, list | tuple):
         text = "[" + ", ".join(map(_shown, value[:8])) + ", ..." * (len(value) > 8) + "]"
     else:
-        text = json.dumps(value[:80] if isinstance(value, str) else value, default=str)
+        text = shown(json.dumps(value[:80]) if isinstance(value, str) else _scalar(value), 8 * 80)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _label(path):
-    return text if (text := str(path)).isprintable() else json.dumps(text)
+def _scalar(value):
+    try:
+        return json.dumps(value, default=str)
+    except ValueError:  # Python's own bound on the digits of an integer
+        return shown(value)
 
 
 def _toml(value):

@@ -21,10 +21,31 @@ import stat
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
 
 from common.doctor import versions
 from common.errors import BadInput, Stopped
-from common.files import HALF, is_odd, local, no_follow, place, plain, shown, write_json, write_text
+from common.files import (
+    HALF,
+    dotted,
+    exists,
+    is_odd,
+    local,
+    no_follow,
+    place,
+    plain,
+    quoted,
+    read_json,
+    read_json_lines,
+    read_toml,
+    shown,
+    write_json,
+    write_text,
+)
+from common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
 from common.output import check_within, remove_ours, sweep
 from common.recipe_file import differences, dumps
 
@@ -42,6 +63,121 @@ RUN = {r"run\.json|recipe\.toml|metrics\.jsonl|events\.out\.tfevents\..*": None,
        "trace": {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
        LOCK: None}
 RUN["trace"]["twin"] = RUN
+
+
+# ---- what is in its files
+
+class Tokenizer(TypedDict):
+    """Of a manifest of text."""
+
+    __pydantic_config__ = STRICT
+
+    kind: str
+    sha256: str
+
+
+class Data(TypedDict):
+    """The manifest of a source."""
+
+    __pydantic_config__ = STRICT
+
+    source: NotRequired[str]
+    sha256: NotRequired[str]
+    tokenizer: NotRequired[Tokenizer]
+
+
+class Kept(TypedDict):
+    """What had been spent when the last checkpoint was committed."""
+
+    __pydantic_config__ = STRICT
+
+    seconds: dict[str, Seconds]
+    elapsed: Seconds
+
+
+class Origin(TypedDict):
+    """The state that a run began from."""
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    backend: NotRequired[str | None]
+    step: NotRequired[Count]
+    sha256: NotRequired[str]
+
+
+class Performance(TypedDict):
+    """Null is what could not be measured."""
+
+    __pydantic_config__ = STRICT
+
+    step_ms_median: Number | None
+    step_ms: NotRequired[list[Number | None]]
+    step_ms_interval: NotRequired[Annotated[list[Number | None], Field(min_length=2, max_length=2)]]
+    throughput: NotRequired[Number | None]
+    unit: NotRequired[str]
+    mfu: NotRequired[Number | None]
+    mfu_convention: NotRequired[str]
+    compile_seconds: NotRequired[Seconds]
+    seconds: NotRequired[dict[str, Seconds]]
+    goodput_percent: NotRequired[Number]
+
+
+class RunInfo(TypedDict):
+    """run.json, as far as anything is read of it that may be another version's."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: version(SCHEMA_VERSION)
+    backend: Backend
+    recipe_hash: str
+    state: Literal["running", "finished", "failed", "interrupted", "stopped"]
+    starts: Count
+    removing: NotRequired[bool]
+    error: NotRequired[str]
+    versions: NotRequired[dict[str, str | None]]
+    devices: NotRequired[list[str]]
+    data: NotRequired[Data]
+    data_before: NotRequired[list[Data]]
+    seconds: NotRequired[dict[str, Seconds]]
+    final: NotRequired[Metrics]
+    trace: NotRequired[Literal["full", "sketch"] | None]
+    kept: NotRequired[Kept | None]
+    elapsed: NotRequired[Seconds | None]
+    saved: NotRequired[Count | None]
+    origin: NotRequired[Origin | None]
+    hosts_agree: NotRequired[bool | None]
+    performance: NotRequired[Performance]
+
+
+class OpenedRun(RunInfo):
+    """A run.json to go on with."""
+
+    versions: dict[str, str | None]
+    devices: list[str]
+    data: Data
+    seconds: dict[str, Seconds]
+    final: Metrics
+
+
+class FinishedRun(OpenedRun):
+    """Of a run that was trained to its end, and is compared."""
+
+    devices: Annotated[list[str], Field(min_length=1)]
+    performance: Performance
+
+
+def _checked_line(values):
+    """A line of metrics.jsonl, as it is: its step, and by name numbers or null, for what was not finite."""
+    for name, value in values.items():
+        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+            raise ValueError(f"{dotted([name])} = {quoted(value)}: expected a finite number")
+    if type(values.get("step")) is not int or not 0 <= values["step"] <= 2**53:
+        raise ValueError(f"step = {quoted(values.get('step'))}: expected a whole number, 0 or more")
+    return values
+
+
+Line = Annotated[dict[str, Any], AfterValidator(_checked_line)]
 
 
 # ---- open, update, close
@@ -164,19 +300,12 @@ def check_run(path, recipe, backend, *, overwrite=False, resume=True):
     return old
 
 
-def read_run(path):
-    """What `run.json` holds; raises BadInput if the directory is no run."""
+def read_run(path, kind=OpenedRun):
+    """What `run.json` holds; raises BadInput if the directory is no run, or its `run.json` not of a kind."""
     path = place(path)
-    try:
-        info = json.loads((path / "run.json").read_text())
-    except FileNotFoundError:
-        raise BadInput(f"run {path}: not a run (there is no run.json)") from None
-    except (OSError, ValueError, RecursionError):
-        raise BadInput(f"run {path}: run.json cannot be read; take the directory away by hand") from None
-    needed = {"backend", "recipe_hash", "state", "starts"}
-    if not isinstance(info, dict) or needed - info.keys() or info.get("schema_version") != SCHEMA_VERSION:
-        raise BadInput(f"run {path}: run.json is not one of schema_version {SCHEMA_VERSION}")
-    return info
+    if not exists(path / "run.json"):
+        raise BadInput(f"run {shown(path)}: not a run (there is no run.json)")
+    return read_json(path / "run.json", kind, "restore the file, or take the directory away by hand")
 
 
 def _counts(name):
@@ -215,8 +344,8 @@ def _clear(path, old):
 
 def what_differs(path, recipe):
     """Up to five differences of the recipe in a directory from this one, in words."""
-    with suppress(OSError, ValueError, RecursionError):
-        lines = differences(tomllib.loads((path / "recipe.toml").read_text()), tomllib.loads(dumps(recipe)))
+    with suppress(BadInput):
+        lines = differences(read_toml(path / "recipe.toml", dict), tomllib.loads(dumps(recipe)))
         return ", ".join(lines[:5]) + f" and {len(lines) - 5} more" * (len(lines) > 5)
     return "its recipe.toml cannot be read"
 
@@ -230,14 +359,7 @@ def _now():
 def read_metrics(path):
     """The dicts of a run's `metrics.jsonl`, in order; a last line that a crash cut short is left out."""
     file = place(path) / "metrics.jsonl"
-    lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    entries = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            raise BadInput(f"{file}: line {number} is not JSON; take it out by hand") from None
-    return entries
+    return read_json_lines(file, Line, "take the line out by hand") if file.exists() else []
 
 
 class Logger:

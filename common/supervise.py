@@ -10,7 +10,7 @@ from tenacity import Retrying, retry_if_result, wait_exponential
 from common.errors import CANNOT_SAVE, HUNG, LOST, RESUMABLE, TwinscaleError
 from common.files import place
 from common.process import training
-from common.run import read_run
+from common.run import RunInfo, read_run
 
 AGAIN = {RESUMABLE, HUNG, LOST, CANNOT_SAVE}  # and every death by a signal
 PAUSE = wait_exponential(multiplier=1, min=1, max=60)  # seconds
@@ -65,6 +65,6 @@ def supervise(arguments, run, restarts):
 def saved(run):
     """The step of a run's last checkpoint, or None."""
     try:
-        return read_run(place(run)).get("saved")
+        return read_run(place(run), RunInfo).get("saved")
     except TwinscaleError:
         return None

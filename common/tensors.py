@@ -1,11 +1,18 @@
 """Named tensors in a safetensors file: whole or absent, equal bytes for equal tensors."""
 
+import json
+from collections import Counter
+
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, deserialize
 from safetensors import numpy as safetensors
 
 from common.errors import BadInput
-from common.files import place, write_bytes
+from common.files import escaped, read_bytes, shown, write_bytes
+
+DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
+          "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
+          "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 
 
 def save_tensors(path, tensors):
@@ -15,18 +22,44 @@ def save_tensors(path, tensors):
 
 
 def load_tensors(path):
-    """{name: NumPy array} of a safetensors file; raises BadInput where it is missing or torn."""
+    """{name: NumPy array} of a safetensors file; bfloat16, which NumPy lacks, comes as float32, which holds each of its
+    values. Raises BadInput where the file is missing or torn, or has numbers of fewer bits than NumPy knows."""
+    content = read_bytes(path, most=None)
     try:
-        return safetensors.load(place(path).read_bytes())
-    except (OSError, TypeError, ValueError, SafetensorError) as error:
-        raise BadInput(f"{path}: not a whole safetensors file: {error}") from None
+        entries = deserialize(content)
+        json.loads(content[8:8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
+    except (SafetensorError, ValueError) as error:
+        raise BadInput(f"{shown(path)}: not a whole safetensors file: {shown(error)}; make it again") from None
+    return {name: _array(path, name, entry) for name, entry in entries}
+
+
+def _once(pairs):
+    """The dict of an object of JSON; raises ValueError where it has a key twice, and so two meanings."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        (twice, _), = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice} is there twice")
+    return found
+
+
+def _array(path, name, entry):
+    dtype, data = entry["dtype"], entry["data"]
+    if dtype == "BF16":  # the upper half of a float32
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+    if dtype not in DTYPES:
+        raise BadInput(f"{shown(path)}: tensor {shown(name)}: its numbers are {dtype}, which are not read here; save "
+                       "them as F32")
+    try:
+        return np.frombuffer(data, DTYPES[dtype]).reshape(entry["shape"])
+    except ValueError as error:  # of an empty array with an endless side
+        raise BadInput(f"{shown(path)}: tensor {shown(name)}: {shown(error)}; make the file again") from None
 
 
 def check_tensors(tensors, wanted):
     """Raises BadInput unless `tensors` have the names and shapes of `wanted`, {name: anything with a shape}."""
     missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or surplus:
-        first = f"{missing[0]} is missing" if missing else f"{surplus[0]} belongs to no tensor here"
+        first = f"{missing[0]} is missing" if missing else f"{escaped(surplus[0])} belongs to no tensor here"
         raise BadInput(f"tensors: {first} ({len(missing)} missing, {len(surplus)} surplus): they are of another model, "
                        "optimizer or optimizer.ema")
     for name, x in sorted(tensors.items()):

@@ -1,15 +1,54 @@
 """Rows of preflight.json against each other: one backend beside the other, and both against an earlier answer."""
 
-import json
-from pathlib import Path
+from typing import Annotated, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from benchmarks.preflight.rows import APART, totals
 from benchmarks.preflight.words import gib
 from common.errors import BadInput
+from common.files import read_json
+from common.kinds import STRICT, Backend, Count, version
+from common.topology import SLICES, parse
 
 SCHEMA_VERSION = 1
 FILE = "preflight.json"
 VERSIONS = ("jax", "tensorflow", "libtpu")  # that decide an answer
+
+
+class Collectives(TypedDict):
+    """Those of a kind over a network."""
+
+    __pydantic_config__ = STRICT
+
+    kind: str
+    network: str
+    count: Count
+    bytes: Count
+
+
+class Row(TypedDict):
+    """What is read of an earlier answer's row."""
+
+    __pydantic_config__ = STRICT
+
+    backend: Backend
+    topology: str
+    slices: Annotated[int, Field(ge=1, le=SLICES)]
+    compiles: bool
+    fits: bool | None
+    collectives: NotRequired[list[Collectives] | None]
+
+
+class Golden(TypedDict):
+    """What is read of an earlier answer."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: version(SCHEMA_VERSION)
+    versions: NotRequired[dict[str, str | None]]
+    results: Annotated[list[Row], Field(min_length=1)]
 
 
 # ---- side by side
@@ -69,16 +108,12 @@ def reduced(result):
 def read_golden(path):
     """A golden; raises BadInput where the file is none."""
     try:
-        golden = json.loads(Path(path).read_text())
-        rows = [(found["backend"], found["topology"], found["slices"], found["compiles"], found["fits"])
-                for found in golden["results"]]
-    except OSError as error:
-        raise BadInput(f"--check {path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        rows = []
-    if not rows or golden.get("schema_version") != SCHEMA_VERSION:
-        raise BadInput(f"--check {path}: neither a {FILE} of schema_version {SCHEMA_VERSION} nor what --write-golden "
-                       "makes")
+        golden = read_json(path, Golden, f"neither a {FILE} of schema_version {SCHEMA_VERSION} nor what "
+                           "--write-golden makes")
+    except BadInput as error:
+        raise BadInput(f"--check {error}") from None
+    for row in golden["results"]:
+        parse(row["topology"], row["slices"])
     return golden
 
 

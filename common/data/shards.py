@@ -17,7 +17,7 @@ from common.data.sources import documents, file_of, fingerprint
 from common.data.split import SPLITS, check_sides, side
 from common.data.tokenizers import kept_bpe, open_tokenizer
 from common.errors import BadInput
-from common.files import checked, read_text, shown
+from common.files import read_json, shown
 from common.kinds import STRICT, Count, Sha256
 from common.output import counted
 
@@ -105,9 +105,7 @@ def tokenizer_in(folder):
 def read_folder(folder):
     """(manifest, {split: Tokens}, path of the files' digests) of a folder that `build` has filled; ValueError or
     BadInput where it is none."""
-    file = folder / "manifest.json"
-    checked(file, text := read_text(file), Manifest)
-    manifest = json.loads(text)
+    manifest = read_json(folder / "manifest.json", Manifest)
     return manifest, {split: Tokens(tuple(read_shard(folder, shard, manifest["dtype"])
                                           for shard in manifest[split]["shards"])) for split in SPLITS}, folder / FILES
 

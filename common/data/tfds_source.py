@@ -95,7 +95,7 @@ def pairs(value):
         if isinstance(item, str):
             yield key, item
             if key == "json":
-                yield from pairs([checked("json", item, Any)])
+                yield from pairs([checked("json", item.encode(), Any)])
         elif isinstance(item, dict | list):
             yield from pairs(item)
 

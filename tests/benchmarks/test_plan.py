@@ -1,6 +1,7 @@
 """Plans: arithmetic by hand, intervals that say where they are from, refusals."""
 
 import json
+import math
 
 import pytest
 
@@ -120,9 +121,9 @@ def test_what_was_measured_on_that_chip_is_inside(planned, tmp_path):
 
 def test_both_sides_of_a_bench_are_the_interval(planned, tmp_path):
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps({"sides": [
-        {"mfu": {"causal": share, "6N": share - 0.1}, "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5e"}
-        for share in (0.4, 0.5)]}))
+    path.write_text(json.dumps({"sides": {
+        name: {"mfu": {"causal": share, "6N": share - 0.1}, "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5e"}
+        for name, share in (("keras", 0.4), ("jax", 0.5))}}))
     assert planned(recipe_of(), measured=str(path))["rows"][0]["mfu"]["inside"] == [0.4, 0.5]
     assert planned(flops=1e21, measured=str(path))["rows"][0]["mfu"]["inside"] == pytest.approx([0.3, 0.4])
 
@@ -132,6 +133,10 @@ def test_both_sides_of_a_bench_are_the_interval(planned, tmp_path):
     ({"flops": 1e21, "mfu": "40"}, "a share from 0 to 1"), ({"flops": 1e21, "mfu": "high"}, "--mfu high"),
     ({"flops": 1e21, "mfu": "0.4", "measured": "run.json"}, "leave one out"),
     ({"flops": 1e21, "measured": "none.json"}, "none.json: cannot be read"),
+    *(({name: value}, f"--{name} {value:g}: a number above 0")
+      for name in ("flops", "days") for value in (math.nan, math.inf, -1.0)),
+    ({"flops": 1e21, "slices": 100_000}, "--slices 100000: from 1 to 1,000"),
+    ({"flops": 1e21, "topologies": ("v5e:4x4\n",)}, "no such slice"),
     ({"flops": 1e21, "law": "none"}, "neither a file"), ({"flops": 1e21, "prices": "none.toml"}, "cannot be read")])
 def test_what_says_nothing_or_too_much_is_refused(options, words):
     with pytest.raises(BadInput, match=words):
@@ -139,7 +144,7 @@ def test_what_says_nothing_or_too_much_is_refused(options, words):
 
 
 @pytest.mark.parametrize("head, chips, words", [
-    ('currency = "EUR"\n', "", "date=None"), ("date = 2026-01-31\n", "", "currency=None"),
+    ('currency = "EUR"\n', "", "date: missing"), ("date = 2026-01-31\n", "", "currency: missing"),
     (PRICES, 'v9 = {price = 1.0, per = "chip"}', "chips.v9: no such chip"),
     (PRICES, 'v5e = {price = 1.0}', 'per = "chip"'), (PRICES, 'v5e = 1.0', "for an hour")])
 def test_a_price_file_that_leaves_questions_is_refused(tmp_path, head, chips, words):

@@ -36,7 +36,10 @@ def test_a_file_is_a_law(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("e = 1.0", "a=None"), ("e = 1\na = 1\nb = 1\nalpha = -1\nbeta = 1", "alpha=-1"), ("e = ", "not TOML")])
+    ("e = 1.0", "a: missing"), ("e = ", "not TOML"),
+    ("e = 1\na = 1\nb = 1\nalpha = -1\nbeta = 1", "alpha = -1.*a value above 0; --law wants five"),
+    ("e = 1\na = 1\nb = 1\nalpha = true\nbeta = 1", "alpha = true: expected a number"),
+    ("e = 1\na = 1\nb = nan\nalpha = 1\nbeta = 1", "b = nan: expected a finite number")])
 def test_what_is_no_law_is_refused(tmp_path, text, words):
     path = tmp_path / "law.toml"
     path.write_text(text)

@@ -1,5 +1,8 @@
 """Recipes from TOML: layers, origins, a stable hash, and errors that name place, key, value and fix."""
 
+import os
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -243,3 +246,47 @@ def test_what_turns_text_round_is_written_escaped(tmp_path):
     text = dumps(recipe)
     (tmp_path / "again.toml").write_text(text)
     assert "\u202e" not in text and "\u6b65" in text and load(tmp_path / "again.toml").hash == recipe.hash
+
+
+def test_what_is_no_regular_file_is_no_recipe_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    assert "a pipe, a socket or a device" in refusal(tmp_path / "pipe.toml")
+    assert "no such file" in refusal(write_child(tmp_path))
+
+
+def write_child(tmp_path):
+    path = tmp_path / "child.toml"
+    path.write_text('extends = ["pipe.toml"]')
+    return path
+
+
+@pytest.mark.parametrize("text", ["".join(f"k{i} = 1\n" for i in range(50_000)),
+                                  "[train]\n" + "".join(f"k{i} = 1\n" for i in range(50_000)),
+                                  "".join(f'k{i} = "\\u001b"\n' for i in range(40_000)),
+                                  ".".join("a" * 400_000) + " = 1", "x = {" + ".".join("a" * 400_000) + " = 1}",
+                                  "a" * 1_000_000 + " = 1", 'extends = [' + '"base.toml",' * 70_000 + "]"],
+                         ids=["root", "table", "hostile", "dotted", "inline", "long", "parents"])
+def test_a_file_of_very_many_problems_is_answered_at_once(recipe, text):
+    """In processor time: each of these has taken minutes or more."""
+    recipe(BASE, "base.toml")
+    path = recipe(text)
+    began = time.process_time()
+    message = refusal(path)
+    assert time.process_time() - began < 2 and len(message.splitlines()) <= 21 and len(message) < 5000
+    assert "k0" not in message or "... and" in message
+
+
+def test_very_many_overrides_are_answered_at_once(recipe):
+    path, began = recipe(BASE), time.process_time()
+    assert load(path, [f"train.steps={i + 1}" for i in range(5000)]).train.steps == 5000
+    assert "... and 4,980 more" in refusal(path, *(f"k{i}=1" for i in range(5000)))
+    assert "nested too deeply" in refusal(path, "train.steps={" + "a." * 50_000 + "a=1}")
+    assert time.process_time() - began < 3
+
+
+def test_a_layer_leaves_those_it_is_laid_on_as_they_were(recipe):
+    """One file reached on two ways, with another laid between, is the same file both times."""
+    recipe(BASE, "base.toml")
+    recipe('extends = ["base.toml"]\n[model]\nlayers = 7', "seven.toml")
+    both = recipe('extends = ["seven.toml", "base.toml"]', "both.toml")
+    assert load(both).model.layers == 3 and load(both, ["model.layers=5"]).model.layers == 5

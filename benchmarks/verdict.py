@@ -1,0 +1,113 @@
+"""What is read back of a comparison: verdict.json, which a bisection completes and reports anew, and its files."""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from common.files import read_json
+from common.kinds import STRICT, Count, Metrics, Number, version
+from common.run import Performance
+
+SCHEMA_VERSION = 1
+AGAIN = "make it again with --overwrite"
+
+
+class Check(TypedDict):
+    """Null is what was not finite."""
+
+    __pydantic_config__ = STRICT
+
+    what: str
+    agrees: bool
+    worst: Number | None
+    bound: Number | None
+    where: str
+
+
+class Rung(TypedDict):
+    __pydantic_config__ = STRICT
+
+    name: str
+    title: str
+    agrees: bool
+    worst: Number | None
+    bound: Number | None
+    bound_from: str
+    where: str
+    checks: list[Check]
+
+
+class Curve(TypedDict):
+    __pydantic_config__ = STRICT
+
+    steps: list[Number]
+    difference: list[Number | None]
+    envelope: list[Number | None]
+    bound: list[Number | None]
+    horizon: Count | None
+
+
+class Tensor(TypedDict):
+    __pydantic_config__ = STRICT
+
+    step: Count
+    tensor: str
+    difference: Number | None
+    bound: Number | None
+    ratio: Number | None
+
+
+class Described(TypedDict):
+    __pydantic_config__ = STRICT
+
+    name: str
+    hash: str
+    toml: str
+
+
+Row = Annotated[list[str], Field(min_length=3, max_length=3)]
+
+
+class Verdict(TypedDict):
+    """verdict.json of Keras and JAX."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: version(SCHEMA_VERSION)
+    agrees: bool
+    sentence: str
+    plant: str | None
+    precision: Literal["float64", "float32", "bfloat16"]
+    steps: Count
+    horizon: Count | None
+    recipe: Described
+    rungs: list[Rung]
+    curves: dict[str, Curve]
+    tensors: NotRequired[list[Tensor]]
+    held_out: NotRequired[dict[str, Metrics | None]]
+    performance: NotRequired[dict[str, Performance]]
+    versions: NotRequired[dict[str, dict[str, str | None]]]
+    devices: NotRequired[dict[str, list[str]]]
+    data: NotRequired[dict[str, Any]]
+    differences: NotRequired[list[Row]]
+    skipped: NotRequired[list[dict[str, str]]]
+    assumptions: NotRequired[list[str]]
+    limits: NotRequired[list[str]]
+    commands: NotRequired[list[str]]
+    null_directions: NotRequired[list[str]]
+
+
+def read_verdict(out):
+    """What verdict.json in a comparison's directory holds; raises BadInput where it is none that can be reported."""
+    return read_json(out / "verdict.json", Verdict, AGAIN)
+
+
+def read_hashes(path):
+    """{what: SHA-256} of a contract.json."""
+    return read_json(path, dict[str, str], AGAIN)
+
+
+def read_digests(run):
+    """The SHA-256 of each batch of a traced run."""
+    return read_json(run / "trace" / "batches.json", list[str], AGAIN)

@@ -1,0 +1,91 @@
+"""Safetensors files: equal bytes for equal tensors, exact values, and one line for whatever is none."""
+
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from common.errors import BadInput
+from common.tensors import load_tensors, save_tensors
+
+
+def made(header, body=b""):
+    """A file of a header, JSON or bytes, and a body."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def one(dtype, shape, size, name="a"):
+    return made({name: {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}, bytes(size))
+
+
+def entry(name, begin, end, dtype="F32", shape=1):
+    return f'"{name}": {{"dtype": "{dtype}", "shape": [{shape}], "data_offsets": [{begin}, {end}]}}'
+
+
+def test_what_was_saved_is_loaded_bit_for_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {dtype: rng.integers(0, 2, (2, 3)).astype(dtype) for dtype in (
+        "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
+        "bool", "complex64")} | {"none": np.zeros((0, 4), np.float32)}
+    save_tensors(tmp_path / "x", tensors)
+    found = load_tensors(tmp_path / "x")
+    assert found.keys() == tensors.keys()
+    assert all((x.dtype, x.shape, x.tobytes()) == (tensors[name].dtype, tensors[name].shape, tensors[name].tobytes())
+               for name, x in found.items())
+
+
+def test_bfloat16_comes_as_the_float32_of_the_same_value(tmp_path):
+    """Every finite and infinite bfloat16 there is, against its meaning by sign, exponent and fraction."""
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    (tmp_path / "x").write_bytes(made({"a": {"dtype": "BF16", "shape": [256, 256], "data_offsets": [0, 1 << 17]}},
+                                      bits.tobytes()))
+    found = load_tensors(tmp_path / "x")["a"]
+    sign, exponent, fraction = np.where(bits >> 15, -1.0, 1.0), (bits >> 7 & 255).astype(int), bits & 127
+    wanted = sign * np.where(exponent > 0, np.ldexp(1 + fraction / 128, exponent - 127), np.ldexp(fraction / 128, -126))
+    finite = exponent < 255
+    assert found.shape == (256, 256) and found.dtype == np.float32
+    assert (found.ravel()[finite] == wanted[finite]).all() and not np.isfinite(found.ravel()[~finite]).any()
+
+
+WRONG = {
+    "empty": (b"", "header too small"),
+    "no header": (b"\0" * 7, "header too small"),
+    "endless header": (struct.pack("<Q", 1 << 62) + b"{}", "header too large"),
+    "header past the end": (struct.pack("<Q", 100) + b"{}", "not a whole"),
+    "no JSON": (made(b"{"), "not a whole"),
+    "deep": (made(b'{"a":' + b"[" * 10**5), "recursion limit"),
+    "a high byte": (made(b'{"\xff": 1}'), "UTF-8"),
+    "a list": (made([]), "not a whole"),
+    "cut": (one("F32", [4], 16)[:-1], "not a whole"),
+    "longer": (one("F32", [4], 16) + b"x", "not fully covered"),
+    "too many bytes": (one("F32", [4], 20), "not a whole"),
+    "endless shape": (one("F32", [1 << 40, 1 << 40], 4), "overflow"),
+    "endless and empty": (one("F32", [0, 1 << 62], 0), "x: "),
+    "negative": (one("F32", [-1], 4), "not a whole"),
+    "overlap": (made(f"{{{entry('a', 0, 4)}, {entry('b', 0, 4)}}}".encode(), bytes(4)), "invalid offset"),
+    "gap": (made(f"{{{entry('a', 4, 8)}}}".encode(), bytes(8)), "invalid offset"),
+    "twice": (made(f"{{{entry('a', 0, 4)}, {entry('a', 0, 4, 'I32')}}}".encode(), bytes(4)), "a is there twice"),
+    "F8": (one("F8_E4M3", [4], 4), "tensor a: its numbers are F8_E4M3, which are not read here; save them as F32"),
+    "F8 too": (one("F8_E5M2", [4], 4, "\x1b[2J"), "tensor \\x1b[2J: its numbers are F8_E5M2"),
+    "F4": (one("F4", [4], 2), "its numbers are F4"),
+    "none": (one("X7", [4], 2), "not a whole")}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_what_is_no_whole_file_is_one_line_with_its_name_and_a_fix(tmp_path, how):
+    content, words = WRONG[how]
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        load_tensors(tmp_path / "x")
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path}/x: ") and words in said and "; " in said and said.isprintable()
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, tmp_path / "none", "/dev/zero"):
+        with pytest.raises(BadInput, match="but a file is wanted|No such file"):
+            load_tensors(path)
