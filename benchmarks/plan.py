@@ -70,7 +70,7 @@ class Performance(TypedDict):
     __pydantic_config__ = STRICT
 
     mfu: NotRequired[Share | None]
-    mfu_convention: NotRequired[str]
+    mfu_convention: NotRequired[str | None]  # null where there is no MFU
 
 
 class Measured(TypedDict):
@@ -231,7 +231,7 @@ def measured_mfu(path, topology, convention):
             from common.recipe_file import load
 
             shares = converted(shares, load(str(recipe), []), convention)
-        told = [(shares, (found.get("performance") or {}).get("mfu_convention", ""))]
+        told = [(shares, (found.get("performance") or {}).get("mfu_convention") or "")]
     here = [share for share, said in told if share and any(
         re.search(rf"peak of {kind}$", said) for kind in KINDS[topology.chip.name])]
     if not here:

@@ -117,7 +117,7 @@ class Performance(TypedDict):
     throughput: NotRequired[Number | None]
     unit: NotRequired[str]
     mfu: NotRequired[Number | None]
-    mfu_convention: NotRequired[str]
+    mfu_convention: NotRequired[str | None]  # null where there is no MFU
     compile_seconds: NotRequired[Seconds]
     seconds: NotRequired[dict[str, Seconds]]
     goodput_percent: NotRequired[Number]
