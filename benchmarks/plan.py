@@ -8,16 +8,22 @@ ceiling, the roofline of a preflight or else the chip's peak; inside it what was
 
 import json
 import re
-import tomllib
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import AfterValidator, BeforeValidator
+from typing_extensions import TypedDict
 
 from benchmarks.output import check_files
 from common.data.shapes import data_shape
 from common.errors import DID_IT, BadInput
-from common.files import plain, write_json
+from common.files import exists, plain, read_json, read_toml, shown, write_json
 from common.flops import train_flops
+from common.kinds import STRICT, Backend, Count, Positive, Share
 from common.laws import read_law
+from common.output import safe_console
 from common.parameters import parameters, trained_size
 from common.recipe import Recipe, positions
 from common.topology import CHIPS, parse, titled
@@ -25,10 +31,82 @@ from common.topology import CHIPS, parse, titled
 SCHEMA_VERSION = 1
 FILE = "plan.json"
 DAY = 86400
+MOST, FARTHEST = 1e40, 1e80  # operations, tokens or days that are asked for, and that may come of them
 OLD = 90  # days from which the date of prices is pointed at
 PER = {"chip": 1, "core": None}  # TensorCores of a price's unit; None: of a chip, as many as it has
 KINDS = {"v4": ("TPU v4",), "v5e": ("TPU v5 lite", "TPU v5e"), "v5p": ("TPU v5p", "TPU v5"),
          "v6e": ("TPU v6 lite", "TPU v6e"), "tpu7x": ("TPU7x",)}  # in MFUs' words
+
+
+# ---- what is read
+
+class CeilingRow(TypedDict):
+    __pydantic_config__ = STRICT
+
+    backend: Backend
+    topology: str
+    slices: Count
+    compiles: bool
+    mfu_ceiling: NotRequired[Share | None]
+
+
+def _with_ceiling(row):
+    if row["compiles"] and not row.get("mfu_ceiling"):
+        raise ValueError("it compiles, and has no mfu_ceiling")
+    return row
+
+
+class Ceiling(TypedDict):
+    """preflight.json."""
+
+    __pydantic_config__ = STRICT
+
+    recipe: Recipe
+    results: list[Annotated[CeilingRow, AfterValidator(_with_ceiling)]]
+
+
+class Side(TypedDict):
+    __pydantic_config__ = STRICT
+
+    mfu: dict[str, Share | None]
+    mfu_convention: str
+
+
+class Trained(TypedDict):
+    __pydantic_config__ = STRICT
+
+    mfu: NotRequired[Share | None]
+    mfu_convention: NotRequired[str]
+
+
+def _listed(sides):
+    return list(sides.values()) if isinstance(sides, dict) else sides
+
+
+class Measured(TypedDict):
+    """run.json, or bench.json, whose sides have the names of their backends."""
+
+    __pydantic_config__ = STRICT
+
+    performance: NotRequired[Trained | None]
+    sides: NotRequired[Annotated[list[Side], BeforeValidator(_listed)]]
+
+
+class Price(TypedDict):
+    __pydantic_config__ = STRICT
+
+    price: Positive
+    per: Literal[tuple(PER)]
+
+
+class PriceFile(TypedDict):
+    __pydantic_config__ = STRICT
+
+    date: date
+    currency: str
+    source: str
+    chips: NotRequired[dict[str, Price]]
+
 
 
 def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu=None, measured=None, ceiling=None,
@@ -48,18 +126,25 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
       days: a deadline, whose token budget is asked for.
     Raises BadInput where these say nothing, or one thing twice.
     """
+    for option, value in (("--flops", flops), ("--tokens", tokens), ("--days", days)):
+        if value is not None and (isinstance(value, bool) or not 0 < value <= MOST):
+            raise BadInput(f"{option} {shown(value)}: a number above 0 and no more than {MOST:g} is wanted")
     if not topologies:
         raise BadInput("--topology: which slice? such as --topology v5e-256")
     if out:
         check_files(out, [FILE], ("schema_version", "work", "rows"), True)
     slices_of = list(dict.fromkeys(parse(name, slices) for name in topologies))
     known = read_law(law) if law else None
-    work = work_of(recipe, flops, tokens, known, days)
+    with finite(law):
+        work = work_of(recipe, flops, tokens, known, days)
+        if any(figure is not None and not 0 < figure <= FARTHEST for figure in (work["flops"], work["tokens"])):
+            raise OverflowError
     stated, costs = stated_mfu(mfu), read_prices(prices)
     if mfu and measured:
         raise BadInput("--mfu and --measured both say the MFU: leave one out")
-    rows = [row(topology, work, recipe, known, days, costs, *efficiency(
-        topology, work["convention"], recipe, stated, measured, ceiling)) for topology in slices_of]
+    with finite(law):
+        rows = [row(topology, work, recipe, known, days, costs, *efficiency(
+            topology, work["convention"], recipe, stated, measured, ceiling)) for topology in slices_of]
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe and recipe.name, "work": work, "law": law,
               "prices": costs and {key: costs[key] for key in ("path", "date", "currency", "source")}, "rows": rows}
     if out:
@@ -69,6 +154,16 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
     else:
         show(result)
     return DID_IT
+
+
+@contextmanager
+def finite(law):
+    """Raises BadInput where a law's numbers lead to what cannot be computed."""
+    try:
+        yield
+    except (OverflowError, ZeroDivisionError):
+        named = f"--law {shown(law)}" if law else "--flops, --tokens, --days"
+        raise BadInput(f"{named}: the figures lead beyond what can be computed: take other ones") from None
 
 
 # ---- what there is to do
@@ -130,22 +225,22 @@ def efficiency(topology, convention, recipe, stated, measured, ceiling):
 
 def roofline(path, topology, convention):
     """(the highest MFU that any backend's step leaves room for, where that is from)."""
-    path = Path(path) / "preflight.json" if Path(path).is_dir() else Path(path)
-    found = read_json("--ceiling", path, ("recipe", "results"))
+    path = Path(path) / "preflight.json" if exists(path) and Path(path).is_dir() else Path(path)
+    found = read_json(path, Ceiling, "--ceiling wants what `twinscale preflight` has left")
     rows = [row for row in found["results"] if row["compiles"] and (row["topology"], row["slices"]) == (
         topology.name, topology.slices)]
     if not rows:
         there = ", ".join(dict.fromkeys(row["topology"] for row in found["results"]))
         raise BadInput(f"--ceiling {path}: has no step that compiles for {topology.name}, but for {there}")
     best = max(rows, key=lambda row: row["mfu_ceiling"])
-    described = Recipe.model_validate(found["recipe"])
+    described = found["recipe"]
     return (min(1.0, converted(best["mfu_ceiling"], described, convention)),
             f"roofline of {described.name} in {best['backend']}")
 
 
 def measured_mfu(path, topology, convention):
     """((low, high), where they are from) of a run.json or a bench.json of the same chip."""
-    found = read_json("--measured", path, ())
+    found = read_json(path, Measured, "--measured wants the run.json or the bench.json of a training")
     if "sides" in found:
         told = [(side["mfu"].get(convention), side["mfu_convention"]) for side in found["sides"]]
     else:
@@ -171,43 +266,17 @@ def converted(share, recipe, convention):
     return share * train_flops(recipe.model, *shape, convention) / train_flops(recipe.model, *shape, "causal")
 
 
-def read_json(option, path, keys):
-    """The object in a JSON file that has all keys. Raises BadInput, which names the option, where there is none."""
-    try:
-        found = json.loads(path.read_text())
-    except OSError as error:
-        raise BadInput(f"{option} {path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or any(key not in found for key in keys):
-        raise BadInput(f"{option} {path}: not what this option reads")
-    return found
-
-
 # ---- how dear
 
 def read_prices(path):
     """{"path", "date", "currency", "source", "chips": {chip: {"price", "per"}}} of a price file, None of none."""
     if path is None:
         return None
-    try:
-        found = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise BadInput(f"--prices {path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"--prices {path}: not TOML: {error}") from None
-    if not isinstance(found.get("date"), date):
-        raise BadInput(f"--prices {path}: date={found.get('date')}: the day of the prices is wanted, as 2026-01-31")
-    for key in ("currency", "source"):
-        if not isinstance(found.get(key), str):
-            raise BadInput(f"--prices {path}: {key}={found.get(key)}: a text is wanted")
-    for chip, price in (found.get("chips") or {}).items():
+    found = read_toml(path, PriceFile, '--prices wants a date, a currency, a source, and of each chip for an hour '
+                      '{price = 1.2, per = "chip"}, or per = "core"')
+    for chip in found.get("chips") or ():
         if chip not in CHIPS:
-            raise BadInput(f"--prices {path}: chips.{chip}: no such chip; there are {', '.join(CHIPS)}")
-        if not isinstance(price, dict) or price.get("per") not in PER or not isinstance(
-                price.get("price"), int | float) or price["price"] < 0:
-            raise BadInput(f"--prices {path}: chips.{chip}: wanted is for an hour {{price = 1.2, per = \"chip\"}}, or "
-                           "per = \"core\"")
+            raise BadInput(f"--prices {shown(path)}: chips.{shown(chip)}: no such chip; there are {', '.join(CHIPS)}")
     return {**found, "path": str(path), "date": str(found["date"]), "chips": found.get("chips") or {}}
 
 
@@ -256,11 +325,10 @@ def scaled(interval, factor):
 def show(result):
     """Prints a table of the rows on stdout, with what it rests on."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     work, prices = result["work"], result["prices"]
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     if work["flops"]:
         size = f", {short(work['parameters'])} parameters x {short(work['tokens'])} tokens" if work["tokens"] else ""
         console.print(f"{result['recipe'] or 'A training'}: {work['flops']:.4g} FLOPs by the convention "

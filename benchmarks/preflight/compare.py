@@ -1,15 +1,49 @@
 """Rows of preflight.json against each other: one backend beside the other, and both against an earlier answer."""
 
-import json
-from pathlib import Path
+from typing import Annotated, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from benchmarks.preflight.rows import APART, totals
 from benchmarks.preflight.words import gib
 from common.errors import BadInput
+from common.files import read_json
+from common.kinds import STRICT, Backend, Count, version
 
 SCHEMA_VERSION = 1
 FILE = "preflight.json"
 VERSIONS = ("jax", "tensorflow", "libtpu")  # that decide an answer
+
+
+class Collective(TypedDict):
+    __pydantic_config__ = STRICT
+
+    kind: str
+    network: str
+    count: Count
+    bytes: Count
+
+
+class Row(TypedDict):
+    """Of preflight.json, as far as it is compared."""
+
+    __pydantic_config__ = STRICT
+
+    backend: Backend
+    topology: str
+    slices: Annotated[Count, Field(ge=1)]
+    compiles: bool
+    fits: bool | None
+    collectives: NotRequired[list[Collective] | None]
+
+
+class Golden(TypedDict):
+    __pydantic_config__ = STRICT
+
+    schema_version: version(SCHEMA_VERSION)
+    versions: NotRequired[dict[str, str | None] | None]
+    results: Annotated[list[Row], Field(min_length=1)]
 
 
 # ---- side by side
@@ -68,18 +102,8 @@ def reduced(result):
 
 def read_golden(path):
     """A golden; raises BadInput where the file is none."""
-    try:
-        golden = json.loads(Path(path).read_text())
-        rows = [(found["backend"], found["topology"], found["slices"], found["compiles"], found["fits"])
-                for found in golden["results"]]
-    except OSError as error:
-        raise BadInput(f"--check {path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        rows = []
-    if not rows or golden.get("schema_version") != SCHEMA_VERSION:
-        raise BadInput(f"--check {path}: neither a {FILE} of schema_version {SCHEMA_VERSION} nor what --write-golden "
-                       "makes")
-    return golden
+    return read_json(path, Golden, f"--check wants a {FILE} of schema_version {SCHEMA_VERSION}, or what "
+                     "--write-golden makes")
 
 
 def other_versions(golden, here):
