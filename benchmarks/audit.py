@@ -15,6 +15,7 @@ from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
 from benchmarks.output import Kind, again, clear, made, tell
 from benchmarks.placing import first_cause, optimizer_variants
+from benchmarks.plots import sig
 from benchmarks.report import write_audit
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
@@ -178,7 +179,7 @@ def lines(found):
     table = [f"{'planted':<28}{'in':<7}{'fails':<12}{'signal':>9}  found"]
     for row in found["rows"]:
         verdict = ",".join(row["failed"]) or "agrees"
-        signal = f"{row['signal']:.1e}" if row["signal"] else ""
+        signal = sig(row["signal"]) if row["signal"] else ""
         said = f"{row['found']['operation']} at {row['found']['where']}" if row["found"] else ""
         wanted = "" if row["placed"] or not row["operation"] else f"  (it is {row['operation']} at {row['where']})"
         table.append(f"{row['name']:<28}{row['backend']:<7}{verdict:<12}{signal:>9}  {said}{wanted}")

@@ -7,13 +7,14 @@ import importlib.util
 import os
 import subprocess
 import tempfile
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.output import check_files, tell
+from benchmarks.rounds import median_interval, ratio_interval
+from benchmarks.throughput import KINDS, common_peak, take_turns
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.doctor import versions
@@ -28,10 +29,11 @@ from common.run import read_run
 SCHEMA_VERSION = 1
 FILE, KEYS = "bench.json", ("schema_version", "sides", "machine")
 CONVENTIONS = ("causal", "full", "6N")  # of `common/flops.py`; the first is the one that is printed
-KINDS = ("bare", "loop")  # steps over one resident batch, each waited for, and those of the trainer's loop
 PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
 LIBRARIES = {"cudnn": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),  # by what they are called as packages
              "cuda_runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime")}
+NAMES = {"keras": "Keras", "jax": "JAX"}
+ENOUGH = 6  # rounds that a median needs for an interval of 95 %
 OVERHEAD = 0.05  # seconds that asking for steps may take besides the steps
 
 
@@ -55,12 +57,18 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
     dataset = open_dataset(recipe)
     with open_workers(environment(recipe, backends, os.environ), {b: ROOMS[b] for b in backends}) as workers:
         compiled = {backend: compile_seconds(recipe, worker) for backend, worker in workers.items()}
-        taken = take_turns(recipe, workers, steps, rounds)
+        for worker in workers.values():
+            worker.ask("measure_start", recipe)
+        taken = take_turns(recipe, workers, steps, rounds, lambda turn: tell(
+            " and ".join(workers), f"round {turn} of {rounds}" if turn else "warm up"))
         devices = each(workers, lambda worker: worker.ask("measure_device", recipe))
-    sides = {backend: side(recipe, dataset, backend, devices[backend], compiled[backend], *taken[backend])
-             for backend in workers}
+        measured = common_peak(recipe, workers)
+        peaks = {backend: peak_flops(device["kind"], recipe.train.precision, len(device["names"]), measured)
+                 for backend, device in devices.items()}
+    sides = {backend: side(recipe, dataset, backend, devices[backend], peaks[backend], *a_step(steps, taken[backend]))
+             | {"compile_seconds": compiled[backend]} for backend in workers}
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
-              "steps": steps, "rounds": rounds, "sides": sides, "machine": machine()}
+              "steps": steps, "rounds": rounds, "sides": sides, "ratio": between(sides), "machine": machine()}
     write_json(out / FILE, result)
     show(result)
     return INCONCLUSIVE if any(measured["refused"] for measured in sides.values()) else DID_IT
@@ -83,82 +91,90 @@ def compile_seconds(recipe, worker):
         return read_run(Path(folder) / "run")["performance"]["compile_seconds"]
 
 
-def take_turns(recipe, workers, steps, rounds):
-    """{backend: (seconds, walls)}: seconds of each step by kind, a list a round, and of each round as it looked from
-    here. Who goes first, and with what, changes each round."""
-    for worker in workers.values():
-        worker.ask("measure_start", recipe)
-    taken = {backend: ({kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}) for backend in workers}
-    for turn in range(rounds + 1):
-        tell(" and ".join(workers), f"round {turn} of {rounds}" if turn else "warm up")
-        order = slice(None, None, -1 if turn % 2 else 1)
-        for backend in list(workers)[order]:
-            for kind in KINDS[order]:
-                start = time.perf_counter()
-                seconds = workers[backend].ask("measure_steps", recipe, kind=kind, count=steps)
-                if turn:
-                    taken[backend][0][kind].append(seconds)
-                    taken[backend][1][kind].append(time.perf_counter() - start)
-    return taken
+def a_step(steps, taken):
+    """(seconds, walls) a step of those that a round takes; of a wall, what asking takes is left out."""
+    seconds, walls = taken
+    return ({kind: [x / steps for x in rounds] for kind, rounds in seconds.items()},
+            {kind: [max(0.0, x - OVERHEAD) / steps for x in rounds] for kind, rounds in walls.items()})
 
 
-def side(recipe, dataset, backend, device, compiled, seconds, walls):
-    """A backend's figures. Throughput and MFU follow the median step of the trainer's loop; what cannot be is refused,
-    which leaves None and, in "refused", the reason."""
-    measured = {f"{kind}_ms": quartiles(rounds) for kind, rounds in seconds.items()}
+def between(sides):
+    """{kind: how many times as long a step of the first backend takes as one of the second}, or None of one alone."""
+    if len(sides) < 2:
+        return None
+    first, second = sides.values()
+    return {"of": list(sides)} | {kind: spread(first[f"{kind}_ms"]["rounds"], second[f"{kind}_ms"]["rounds"])
+                                  for kind in KINDS}
+
+
+def side(recipe, dataset, backend, device, peak, seconds, walls):
+    """A backend's figures. Throughput and MFU follow the median round of the trainer's loop; what cannot be is refused,
+    which leaves None and, in "refused", the reason.
+
+    Args:
+      peak: (operations a second, where that is from).
+      seconds: {kind: seconds a step in each round}; walls: the same as it looked from here.
+    """
+    measured = {f"{kind}_ms": in_milliseconds(rounds) for kind, rounds in seconds.items()}
     step = measured["loop_ms"]["median"] / 1e3
-    peak, peak_from = peak_flops(device["kind"], recipe.train.precision, len(device["names"]))
+    peak, peak_from = peak
     mfu = {convention: recipe.train.global_batch / step / peak * train_flops(
         recipe.model, dataset.classes, dataset.example_shape, convention) for convention in CONVENTIONS}
     unwaited, impossible = not_waited(seconds, walls), mfu_refusal(mfu[CONVENTIONS[0]], device["kind"], peak_from)
     refused = [reason for reason in (unwaited, impossible) if reason]
     return {"backend": backend, "device": device["kind"], "devices": device["names"],
             "precision": recipe.train.precision, "attention": attention(recipe, backend, device), **measured,
+            "loop_over_bare": spread(seconds["loop"], seconds["bare"]),
             "throughput": None if unwaited else positions(recipe) / step, "unit": unit(dataset),
             "mfu": dict.fromkeys(CONVENTIONS) if refused else mfu,
             "mfu_convention": f"{CONVENTIONS[0]} FLOPs / {peak_from}", "peak_flops": peak,
-            "peak_from": f"{peak_from}{maker(peak_from)}", "refused": refused, "compile_seconds": compiled,
-            "peak_bytes": device["peak_bytes"], "limit_bytes": device["limit_bytes"]}
+            "peak_from": f"{peak_from}{maker(peak_from)}", "refused": refused, "peak_bytes": device["peak_bytes"],
+            "limit_bytes": device["limit_bytes"]}
 
 
-def quartiles(rounds):
-    """Milliseconds of every step of lists of seconds, their median, and the interval that half of them lie in."""
-    low, median, high = (float(x) for x in 1e3 * np.percentile(np.concatenate(rounds), [25, 50, 75]))
-    return {"median": median, "interval": [low, high], "steps": [[1e3 * x for x in seconds] for seconds in rounds]}
+def in_milliseconds(rounds):
+    """Milliseconds a step in each round, of seconds, their median, and its interval."""
+    low, median, high = (1e3 * x for x in median_interval(rounds))
+    return {"median": median, "interval": [low, high], "rounds": [1e3 * x for x in rounds]}
+
+
+def spread(first, second):
+    """{"ratio", "interval"} of paired rounds: their geometric mean; of one round alone there is no interval."""
+    low, ratio, high = ratio_interval(first, second)
+    return {"ratio": ratio, "interval": [low, high] if len(first) > 1 else None}
 
 
 def not_waited(seconds, walls):
     """Why step times are no time that a device took, or None.
 
-    A call that has ended has waited for its steps. So bare steps add up to about the time of their calls, and a step
-    of the loop, which hides the host's work behind the device's or this behind that, takes half a bare one or more:
-    below a quarter it was not waited for.
+    A call that has ended has waited for its steps. So rounds of bare steps take about the time of their calls, and a
+    step of the loop takes half a bare one or more: below a quarter it was not waited for.
     """
-    total, wall = sum(map(sum, seconds["bare"])), sum(walls["bare"]) - OVERHEAD * len(walls["bare"])
+    total, wall = (float(np.sum(each["bare"])) for each in (seconds, walls))
     if total < wall / 2:
-        return f"steps of {total:.3g} s together took {wall:.3g} s: they did not wait for the device"
-    bare, loop = (float(np.median(np.concatenate(seconds[kind]))) for kind in KINDS)
+        return f"steps of {total:.3g} s took {wall:.3g} s: they did not wait for the device"
+    bare, loop = (float(np.median(seconds[kind])) for kind in KINDS)
     if loop < bare / 4:
-        return (f"a step of the loop takes {1e3 * loop:.3g} ms, one that is waited for {1e3 * bare:.3g} ms: the loop's "
-                "did not wait for the device")
+        return (f"a step of the loop takes {1e3 * loop:.3g} ms, a bare one {1e3 * bare:.3g} ms: the loop's did not "
+                "wait for the device")
     return None
 
 
 def mfu_refusal(mfu, kind, peak_from):
     """Why an MFU is none, or None."""
-    measured = "NumPy" in peak_from
+    measured = "matrix product" in peak_from
     if measured and kind.lower() != "cpu":
         return f"no MFU: the peak of {kind} is not known here; add it to common/flops.py"
     if mfu <= 1:
         return None
-    why = ("something else kept this machine busy while NumPy's product was measured: run again" if measured else
+    why = ("something else kept this machine busy while matrix products were measured: run again" if measured else
            f"the steps did not wait, or {kind} is not what the peak is of")
     return f"an MFU of {100 * mfu:.3g} % is above 100 %: {why}"
 
 
 def maker(peak_from):
     """Where a peak was printed."""
-    if "NumPy" in peak_from:
+    if "matrix product" in peak_from:
         return ""
     if "TPU" in peak_from:
         return ", Google Cloud's documentation"
@@ -211,7 +227,8 @@ def show(result):
     for column in ("", *result["sides"]):
         table.add_column(column, overflow="fold")
     names = {"device": "device", "precision": "precision", "attention": "attention",
-             "loop_ms": "step of the trainer's loop, ms", "bare_ms": "bare step, ms", "throughput": "throughput",
+             "loop_ms": "step of the trainer's loop, ms", "bare_ms": "bare step, ms",
+             "loop_over_bare": "the loop costs", "throughput": "throughput",
              "mfu": f"MFU ({CONVENTIONS[0]} FLOPs)", "peak_from": "of peak", "compile_seconds": "compile, s",
              "peak_bytes": "most memory held, GiB"}
     for key, name in names.items():
@@ -223,14 +240,36 @@ def show(result):
         table.add_row(name, *[number] * len(sides))
     console = safe_console()
     console.print(table)
+    console.print(legend(result))
     for measured in sides:
         for reason in measured["refused"]:
             console.print(f"{measured['backend']}: refused: {reason}")
 
 
+def legend(result):
+    """What the brackets are, and, of two backends, how they compare in the same rounds."""
+    rounds = f"[ ]: 95 % intervals over {result['rounds']} rounds of {result['steps']} steps, each timed as a whole"
+    if result["rounds"] < ENOUGH:
+        rounds += f"; below {ENOUGH} rounds a median's is the least and the greatest round"
+    if not result["ratio"]:
+        return f"{rounds}."
+    first, second = (NAMES[backend] for backend in result["ratio"]["of"])
+    ratio, interval = result["ratio"]["loop"]["ratio"], result["ratio"]["loop"]["interval"]
+    if not interval:
+        return f"{rounds}. One round compares nothing."
+    low, high = interval
+    same = ": this tells neither as the faster" if low <= 1 <= high else ""
+    return f"{rounds}. A step of {first} takes {ratio:.3g} [{low:.3g}, {high:.3g}] times one of {second}{same}."
+
+
 def cell(measured, key):
     """A figure as text."""
     value = measured[key]
+    if key == "loop_over_bare":
+        if not value["interval"]:
+            return "–"
+        low, middle, high = (100 * (x - 1) for x in (value["interval"][0], value["ratio"], value["interval"][1]))
+        return f"{f'{middle:.2g} %' if low > 0 else 'nothing measurable'}  [{low:.2g}, {high:.2g}] %"
     if key.endswith("_ms"):
         low, high = value["interval"]
         return f"{value['median']:.4g}  [{low:.4g}, {high:.4g}]"

@@ -94,7 +94,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             verdict["cause"] = find_cause(recipe, dataset, out, verdict, workers)
             tell("both", verdict["cause"]["sentence"])
         tell("both", "step times side by side")
-        verdict["performance"] = side_by_side(recipe, workers, verdict["performance"])
+        verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
         if swap:
             tell("both", "each program under the other's runtime")
             try:

@@ -17,6 +17,7 @@ from benchmarks.compression_report import write_compression
 from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from benchmarks.outcome import equivalence
 from benchmarks.output import again, begun, made, nothing_left, tell
+from benchmarks.plots import sig
 from benchmarks.terminal import show
 from benchmarks.workers import ROOMS, each, open_workers
 from common.canonical import kept_of, model_of
@@ -128,7 +129,7 @@ def compare_compression(recipe, out, *, overwrite=False):
             rungs += found["rungs"]
             for rung in found["rungs"]:
                 tell("both", f"{rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
-                             f"{rung['worst']:.2g} of {rung['bound']:.2g}")
+                             f"{sig(rung['worst'])} of {sig(rung['bound'])}")
     return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs),
                                         "commands": again("compare", str(out / "recipe.toml"), out=out)})
 
@@ -451,7 +452,7 @@ def sentence(found):
     failed = [rung for rung in found["rungs"] if not rung["agrees"]]
     if failed:
         return (f"Keras and JAX do not compress alike: {failed[0]['name']} parts at {failed[0]['where']}, "
-                f"{failed[0]['worst']:.2g} against a bound of {failed[0]['bound']:.2g}.")
+                f"{sig(failed[0]['worst'])} against a bound of {sig(failed[0]['bound'])}.")
     said = []
     masks = [rung for rung in found["rungs"] if rung["title"] == "masks"]
     if masks:

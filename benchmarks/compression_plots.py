@@ -53,8 +53,9 @@ def pareto(width, points, metric):
         end = _log10([point], "zipped")[0]
         axes.plot([end, at], [value, value], color=colour, linewidth=0.8, alpha=0.6)
         axes.plot(end, value, "|", color=colour, markersize=6)
-        axes.plot(at, value, marker, color=colour, markersize=6.5, markeredgewidth=1.4,
-                  markerfacecolor="none" if point["hollow"] else colour)
+        largest = marker == MARKS["keras"][1]  # and under the others, so that neither hides the other in one place
+        axes.plot(at, value, marker, color=colour, markersize=8 if largest else 4.8, markeredgewidth=1.4,
+                  zorder=2 if largest else 3, markerfacecolor="none" if point["hollow"] else colour)
     _label_points(axes, points, texts, (across, up))
     _backend_legend(axes, points, [("|", "zipped")])
     ticks = _size_ticks(*span, 6 if wide else 4)

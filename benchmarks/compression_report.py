@@ -70,7 +70,7 @@ def _files(row):
 
 
 def _line(row, file, metric):
-    latency = {(m["batch"], m["threads"]): (m.get("median_ms"), m.get("p95_ms"))
+    latency = {(m["batch"], m["threads"]): (m.get("median_ms"), m.get("p95_ms"), m.get("rounds_ms") or [])
                for m in file.get("latency") or [] if {int} == {type(m.get("batch")), type(m.get("threads"))}}
     trained = row.get("metric")
     return {"file": file, "backend": row.get("backend"), "stage": str(row.get("stage")),
@@ -166,7 +166,7 @@ def _smaller(ratio):
 
 
 def _times(measured):
-    median, p95 = measured or (None, None)
+    median, p95, _ = measured or (None, None, [])
     return _or_dash(median), "" if _finite(p95) is None else f"p95 {sig(p95, 3)}"
 
 

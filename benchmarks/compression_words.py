@@ -7,11 +7,12 @@ Text between backticks is code, in HTML as in Markdown.
 import math
 
 from benchmarks.outcome import WHERE
-from benchmarks.plots import as_float, sig, size
+from benchmarks.plots import as_float, floats, sig, size
 from benchmarks.report_words import TERMS as SHARED
-from benchmarks.report_words import number
+from benchmarks.report_words import interval, number
+from benchmarks.rounds import holds, ratio_interval
 
-SAME = 0.05  # a ratio of latencies or sizes this near to 1 counts as none
+SAME = 0.05  # a ratio of sizes this near to 1 counts as none, and one of latencies whose whole interval is
 LOWER = ("loss", "perplexity", "bits_per_byte")  # metrics that are better where they are lower
 
 TERMS = [
@@ -26,7 +27,8 @@ TERMS = [
                         "costs. Zeros take as much room as other numbers until the file is zipped."),
     ("Kept", "The share of the values of kernels and tables that are not zero."),
     ("Median, 95th percentile", "Of the times that one call takes, all files in turns: half of them are shorter "
-                                "than the median, and one of twenty is longer than the 95th percentile."),
+                                "than the median, and one of twenty is longer than the 95th percentile. Ratios are "
+                                "of the rounds in which both files were called, with their intervals of 95 %."),
     ("Front", "A file is on the front where no other file is both at most as large and at least as good, and better "
               "in one of the two. What is not on the front is never the best choice by size and metric."),
     ("Masks equal", "A mask says which values pruning keeps. The ladder asks whether both backends make the same masks "
@@ -124,14 +126,21 @@ def pareto_words(points, metric, lower, absent):
 
 
 def latency_words(lines, main):
-    """The fastest and the slowest file in one setting, and how they compare with the same backend's dense file."""
+    """The fastest and the slowest file in one setting, how they compare with the same backend's dense file, and which
+    others the rounds do not tell from the fastest."""
     timed = [line for line in lines if math.isfinite(median_of(line, main))]
     fast, slow = (pick(timed, key=lambda line: median_of(line, main)) for pick in (min, max))
     words = f"{setting(main)[:1].upper()}{setting(main)[1:]}. "
     if fast is slow:
         return words + f"{name_of(fast)} takes {sig(median_of(fast, main), 3)} ms. {_slowest(fast, main)}"
-    words += f"Fastest is {name_of(fast)} with {sig(median_of(fast, main), 3)} ms{_speedup(fast, main)}; slowest is "
-    words += f"{name_of(slow)} with {sig(median_of(slow, main), 3)} ms{_speedup(slow, main)}. "
+    alike = [line for line in timed if line is not fast and not _told(compared(line, fast, main))]
+    for lead, line in (("The least median has" if alike else "Fastest is", fast),
+                       ("; the greatest has" if alike else "; slowest is", slow)):
+        if line not in alike:
+            words += f"{lead} {name_of(line)} with {sig(median_of(line, main), 3)} ms{_speedup(line, main)}"
+    words += ". "
+    if alike:
+        words += f"The rounds do not tell it from {', '.join(name_of(line) for line in alike)}. "
     return words + "Point: median; bar: up to the 95th percentile. Filled: 8-bit integers, hollow: other numbers."
 
 
@@ -142,35 +151,59 @@ def _slowest(line, main):
 
 def _speedup(line, main):
     dense = line["dense"]
-    if dense is None or dense is line or not median_of(dense, main) > 0:
+    if dense is None or dense is line or not (speed := compared(dense, line, main)):
         return ""
-    speed = median_of(dense, main) / median_of(line, main)
-    if 1 / (1 + SAME) <= speed <= 1 + SAME:
-        return ", as fast as its dense file"
-    return f", {times(speed)} as fast as its dense file"
+    if holds(speed):
+        return f", no faster or slower than its dense file that the rounds tell ({_around(speed)} times as fast)"
+    return f", {times(speed[1])} as fast as its dense file ({_around(speed)})"
+
+
+def compared(line, other, main):
+    """(low, ratio, high) of a file's latency to another's, of the rounds that both were called in; None where these
+    were not kept, and nothing is claimed."""
+    ours, theirs = (floats(each["latency"].get(main, (None, None, ()))[2]).tolist() for each in (line, other))
+    return ratio_interval(ours, theirs) if len(ours) > 1 else None
+
+
+def _told(ratio):
+    """Whether a ratio's interval carries that one takes longer."""
+    return ratio is not None and not holds(ratio)
+
+
+def _around(ratio):
+    return f"95 %: {interval((ratio[0], ratio[2]))}"
 
 
 def zeros(lines, main):
     """What zeros buy, from the figures of each backend's sparse files and those they were pruned from: None where
-    nothing is sparse, else {"faster": {file: bool}, "lead": a sentence, "facts": a sentence for each file, "why": a
-    sentence}."""
+    nothing is sparse, else {"faster": {file: bool, None where the rounds do not tell}, "lead": a sentence, "facts": a
+    sentence for each file, "why": a sentence}."""
     pairs = [(line, full) for line in lines if (full := _full(line, lines)) and _is_first(line, full, lines)]
     if not pairs:
         return None
-    ratios = {name_of(line): median_of(line, main) / median_of(full, main) for line, full in pairs
-              if median_of(line, main) > 0 and median_of(full, main) > 0}
-    faster = {name: ratio < 1 - SAME for name, ratio in ratios.items()}
+    ratios = {name_of(line): compared(line, full, main) for line, full in pairs}
+    faster = {name: _is_faster(ratio) for name, ratio in ratios.items() if ratio}
     zips = [full["zipped"] / line["zipped"] > 1 + SAME for line, full in pairs if line["zipped"] and full["zipped"]]
-    if not ratios:
+    if not faster:
         lead = "Whether zeros buy latency was not measured"
-    elif len({*faster.values()}) == 2:
-        lead = f"Zeros buy latency in {' and '.join(name for name in faster if faster[name])} alone"
+    elif any(faster.values()) and not all(faster.values()):
+        lead = f"Zeros buy latency in {' and '.join(name for name in faster if faster[name])}"
+        lead += "; of the others the rounds do not tell" if None in faster.values() else " alone"
+    elif None in faster.values():
+        lead = "Whether zeros buy latency here the rounds do not tell"
     else:
         lead = f"Zeros buy {'latency' if all(faster.values()) else 'no latency'} here"
     if zips:
         lead += "; they buy bytes once the file is zipped" if all(zips) else "; not every file is smaller, even zipped"
     return {"faster": faster, "lead": f"{lead}.", "facts": [_bought(line, full, main) for line, full in pairs],
-            "why": ZEROS if faster and not any(faster.values()) else ""}
+            "why": ZEROS if faster and {*faster.values()} == {False} else ""}
+
+
+def _is_faster(ratio):
+    """Whether a file is faster: True where the whole interval says so, False where it leaves less than SAME to gain,
+    else None."""
+    low, _, high = ratio
+    return False if low > 1 - SAME else True if high < 1 else None
 
 
 def _full(line, lines):
@@ -197,8 +230,8 @@ def _bought(line, full, main):
     told, what = [], f"the {full['stage']} one"
     ours, theirs = median_of(line, main), median_of(full, main)
     if ours > 0 and theirs > 0:
-        told.append(f"takes {sig(ours, 3)} ms ({setting(main)}) and {what} {sig(theirs, 3)} ms, "
-                    f"{_compared(theirs / ours)}")
+        told.append(f"takes {sig(ours, 3)} ms ({setting(main)}) and {what} {sig(theirs, 3)} ms"
+                    f"{_in_rounds(compared(line, full, main))}")
     if line["zipped"] and full["zipped"]:
         less = _less(full["zipped"] / line["zipped"])
         told.append(f"zips to {size(line['zipped'])} and {what} to {size(full['zipped'])}, {less}")
@@ -211,12 +244,16 @@ def _less(ratio):
     return f"{times(ratio)} smaller" if ratio > 1 + SAME else "no smaller"
 
 
-def _compared(speed):
-    """A speed in words; what is within a few percent is as fast."""
-    if speed > 1 / (1 - SAME):
-        return f"{sig(speed, 3)} times as fast"
-    return (f"{sig(1 / speed, 3)} times as long"
-            + (f" (within {100 * SAME:g} % counts as equal)" if 1 / speed <= 1 + SAME else ""))
+def _in_rounds(ratio):
+    """A ratio of latencies in words, as the end of a phrase."""
+    if not ratio:
+        return ""
+    low, middle, high = ratio
+    if high < 1:
+        return f", {sig(1 / middle, 3)} times as fast ({_around((1 / high, 1 / middle, 1 / low))})"
+    same = "; which is faster is not told" if holds(ratio) else ""
+    within = f"; within {100 * SAME:g} % counts as equal" if low > 1 - SAME and high < 1 + SAME else same
+    return f", {sig(middle, 3)} times as long ({_around(ratio)}{within})"
 
 
 def kept_words(row):

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks import ladder
 from benchmarks.output import tell
+from benchmarks.plots import sig
 from benchmarks.runs import full, state_checks
 from benchmarks.verdict import read_digests
 from benchmarks.workers import ROOMS, each, open_workers
@@ -366,7 +367,7 @@ def mesh_sentence(rung, meshes):
     if failed:
         named = ", ".join(failed[:3]) + f" and {len(failed) - 3} more" * (len(failed) > 3)
         return (f"{len(failed)} of {len(trained)} meshes do not train as one device does ({named}): {rung['where']}, "
-                f"{rung['worst']:.2g} against a bound of {rung['bound']:.2g}.")
+                f"{sig(rung['worst'])} against a bound of {sig(rung['bound'])}.")
     if not trained:
         return "No mesh was trained."
     devices, hosts = (max(row[key] for row in trained) for key in ("devices", "hosts"))

@@ -13,93 +13,43 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from benchmarks.output import check_files
 from common.data.shapes import data_shape
 from common.errors import DID_IT, BadInput
-from common.files import exists, plain, read_json, read_toml, shown, write_json
+from common.files import checked, plain, read_json, read_toml, shown, write_json
 from common.flops import train_flops
-from common.kinds import STRICT, Backend, Count, Positive, Share
+from common.kinds import STRICT, Positive, Share, version
 from common.laws import read_law
 from common.output import safe_console
 from common.parameters import parameters, trained_size
 from common.recipe import Recipe, positions
-from common.topology import CHIPS, parse, titled
+from common.topology import CHIPS, SLICES, parse, titled
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
 DAY = 86400
-MOST, FARTHEST = 1e40, 1e80  # operations, tokens or days that are asked for, and that may come of them
+FARTHEST = 1e80  # operations or tokens that may come of what is asked
 OLD = 90  # days from which the date of prices is pointed at
 PER = {"chip": 1, "core": None}  # TensorCores of a price's unit; None: of a chip, as many as it has
 KINDS = {"v4": ("TPU v4",), "v5e": ("TPU v5 lite", "TPU v5e"), "v5p": ("TPU v5p", "TPU v5"),
          "v6e": ("TPU v6 lite", "TPU v6e"), "tpu7x": ("TPU7x",)}  # in MFUs' words
 
 
-# ---- what is read
-
-class CeilingRow(TypedDict):
-    __pydantic_config__ = STRICT
-
-    backend: Backend
-    topology: str
-    slices: Count
-    compiles: bool
-    mfu_ceiling: NotRequired[Share | None]
-
-
-def _with_ceiling(row):
-    if row["compiles"] and not row.get("mfu_ceiling"):
-        raise ValueError("it compiles, and has no mfu_ceiling")
-    return row
-
-
-class Ceiling(TypedDict):
-    """preflight.json."""
-
-    __pydantic_config__ = STRICT
-
-    recipe: Recipe
-    results: list[Annotated[CeilingRow, AfterValidator(_with_ceiling)]]
-
-
-class Side(TypedDict):
-    __pydantic_config__ = STRICT
-
-    mfu: dict[str, Share | None]
-    mfu_convention: str
-
-
-class Trained(TypedDict):
-    __pydantic_config__ = STRICT
-
-    mfu: NotRequired[Share | None]
-    mfu_convention: NotRequired[str]
-
-
-def _listed(sides):
-    return list(sides.values()) if isinstance(sides, dict) else sides
-
-
-class Measured(TypedDict):
-    """run.json, or bench.json, whose sides have the names of their backends."""
-
-    __pydantic_config__ = STRICT
-
-    performance: NotRequired[Trained | None]
-    sides: NotRequired[Annotated[list[Side], BeforeValidator(_listed)]]
-
-
 class Price(TypedDict):
+    """What an hour costs."""
+
     __pydantic_config__ = STRICT
 
-    price: Positive
-    per: Literal[tuple(PER)]
+    price: Annotated[float, Field(ge=0, lt=1e9)]
+    per: Literal["chip", "core"]
 
 
-class PriceFile(TypedDict):
+class Prices(TypedDict):
+    """A price file."""
+
     __pydantic_config__ = STRICT
 
     date: date
@@ -107,6 +57,54 @@ class PriceFile(TypedDict):
     source: str
     chips: NotRequired[dict[str, Price]]
 
+
+class Side(TypedDict):
+    """A backend in a bench.json."""
+
+    __pydantic_config__ = STRICT
+
+    mfu: dict[str, Share | None]
+    mfu_convention: str
+
+
+class Performance(TypedDict):
+    """What a run.json says of it."""
+
+    __pydantic_config__ = STRICT
+
+    mfu: NotRequired[Share | None]
+    mfu_convention: NotRequired[str]
+
+
+class Measured(TypedDict):
+    """What is read of a run.json or of a bench.json."""
+
+    __pydantic_config__ = STRICT
+
+    sides: NotRequired[dict[str, Side]]
+    performance: NotRequired[Performance | None]
+
+
+class Compiled(TypedDict):
+    """What is read of a preflight.json's row."""
+
+    __pydantic_config__ = STRICT
+
+    backend: str
+    topology: str
+    slices: Annotated[int, Field(ge=1, le=SLICES)]
+    compiles: bool
+    mfu_ceiling: NotRequired[Positive | None]
+
+
+class Preflight(TypedDict):
+    """What is read of a preflight.json."""
+
+    __pydantic_config__ = STRICT
+
+    schema_version: NotRequired[version(1)]
+    recipe: dict
+    results: list[Compiled]
 
 
 def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu=None, measured=None, ceiling=None,
@@ -126,13 +124,13 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
       days: a deadline, whose token budget is asked for.
     Raises BadInput where these say nothing, or one thing twice.
     """
-    for option, value in (("--flops", flops), ("--tokens", tokens), ("--days", days)):
-        if value is not None and (isinstance(value, bool) or not 0 < value <= MOST):
-            raise BadInput(f"{option} {shown(value)}: a number above 0 and no more than {MOST:g} is wanted")
     if not topologies:
         raise BadInput("--topology: which slice? such as --topology v5e-256")
     if out:
         check_files(out, [FILE], ("schema_version", "work", "rows"), True)
+    for option, value, most in (("--flops", flops, 1e40), ("--tokens", tokens, 1e30), ("--days", days, 1e6)):
+        if value is not None and (value is True or not 0 < value <= most):  # NaN is neither
+            raise BadInput(f"{option} {value:g}: a number above 0 and at most {most:g} is wanted")
     slices_of = list(dict.fromkeys(parse(name, slices) for name in topologies))
     known = read_law(law) if law else None
     with finite(law):
@@ -225,24 +223,24 @@ def efficiency(topology, convention, recipe, stated, measured, ceiling):
 
 def roofline(path, topology, convention):
     """(the highest MFU that any backend's step leaves room for, where that is from)."""
-    path = Path(path) / "preflight.json" if exists(path) and Path(path).is_dir() else Path(path)
-    found = read_json(path, Ceiling, "--ceiling wants what `twinscale preflight` has left")
-    rows = [row for row in found["results"] if row["compiles"] and (row["topology"], row["slices"]) == (
-        topology.name, topology.slices)]
+    path = Path(path) / "preflight.json" if Path(path).is_dir() else Path(path)
+    found = read("--ceiling", read_json, path, Preflight)
+    rows = [row for row in found["results"] if row["compiles"] and row.get("mfu_ceiling") and (
+        row["topology"], row["slices"]) == (topology.name, topology.slices)]
     if not rows:
         there = ", ".join(dict.fromkeys(row["topology"] for row in found["results"]))
         raise BadInput(f"--ceiling {path}: has no step that compiles for {topology.name}, but for {there}")
     best = max(rows, key=lambda row: row["mfu_ceiling"])
-    described = found["recipe"]
+    described = checked(f"--ceiling {path}: recipe", found["recipe"], Recipe)
     return (min(1.0, converted(best["mfu_ceiling"], described, convention)),
             f"roofline of {described.name} in {best['backend']}")
 
 
 def measured_mfu(path, topology, convention):
     """((low, high), where they are from) of a run.json or a bench.json of the same chip."""
-    found = read_json(path, Measured, "--measured wants the run.json or the bench.json of a training")
+    found = read("--measured", read_json, path, Measured)
     if "sides" in found:
-        told = [(side["mfu"].get(convention), side["mfu_convention"]) for side in found["sides"]]
+        told = [(side["mfu"].get(convention), side["mfu_convention"]) for side in found["sides"].values()]
     else:
         shares = (found.get("performance") or {}).get("mfu")
         recipe = path.with_name("recipe.toml")
@@ -266,18 +264,26 @@ def converted(share, recipe, convention):
     return share * train_flops(recipe.model, *shape, convention) / train_flops(recipe.model, *shape, "causal")
 
 
+def read(option, reader, path, kind, fix=""):
+    """What `reader` of common/files.py makes of a file; raises BadInput that names the option too."""
+    try:
+        return reader(path, kind, fix)
+    except BadInput as error:
+        raise BadInput(f"{option} {error}") from None
+
+
 # ---- how dear
 
 def read_prices(path):
     """{"path", "date", "currency", "source", "chips": {chip: {"price", "per"}}} of a price file, None of none."""
     if path is None:
         return None
-    found = read_toml(path, PriceFile, '--prices wants a date, a currency, a source, and of each chip for an hour '
-                      '{price = 1.2, per = "chip"}, or per = "core"')
-    for chip in found.get("chips") or ():
-        if chip not in CHIPS:
-            raise BadInput(f"--prices {shown(path)}: chips.{shown(chip)}: no such chip; there are {', '.join(CHIPS)}")
-    return {**found, "path": str(path), "date": str(found["date"]), "chips": found.get("chips") or {}}
+    found = read("--prices", read_toml, path, Prices,
+                 'a date, currency and source are wanted, and for an hour of a chip {price = 1.2, per = "chip"}, or '
+                 'per = "core"')
+    if unknown := [chip for chip in found.get("chips", {}) if chip not in CHIPS]:
+        raise BadInput(f"--prices {path}: chips.{shown(unknown[0])}: no such chip; there are {', '.join(CHIPS)}")
+    return {**found, "path": str(path), "date": str(found["date"]), "chips": found.get("chips", {})}
 
 
 # ---- all together

@@ -7,6 +7,7 @@ import textwrap
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -107,6 +108,10 @@ def _render(name, draw, width, args):
         matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the bytes
         matplotlib.rcParams.update(STYLE | {"svg.hashsalt": name})
         figure, file = draw(width, *args), io.StringIO()
+        FigureCanvasSVG(figure)  # whose letters the layout measures
+        figure.get_layout_engine().execute(figure)
+        matplotlib.rcParams["figure.constrained_layout.use"] = False
+        figure.set_layout_engine(None)  # or saving draws it all once more, for the layout alone
         no_date = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=no_date)
     text = file.getvalue()

@@ -2,6 +2,7 @@
 words."""
 
 import base64
+import functools
 import hashlib
 import json
 import math
@@ -9,7 +10,6 @@ import re
 from pathlib import Path
 
 import jinja2
-import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
@@ -73,6 +73,7 @@ def ordered(value):
     return json.loads(json.dumps(plain(value), sort_keys=True))
 
 
+@functools.cache
 def _environment(kind):
     html = kind == "html"
     environment = jinja2.Environment(
@@ -241,32 +242,39 @@ def _swap(swap):
 
 
 def _performance_rows(performance, sides):
-    """Rows of name, one text per side, and the ratio first / second where there is one."""
+    """Rows of name, one text per side, and the ratio first / second, of what was measured in the same rounds alone:
+    any other has no interval, and says as much of the machine's day."""
     if not performance:
         return []
     units = sorted({str(side.get("unit") or "examples/s") for side in performance.values()})
     rows = [("compile, s", "compile_seconds"), ("step median, ms", "step_ms_median"),
-            ("interval of the median, ms", "step_ms_interval"),
+            ("its interval, ms", "step_ms_interval"),
             (f"throughput, {' or '.join(units)}", "throughput"), ("MFU", "mfu"),
             ("goodput of the run's whole time", "goodput_percent"), ("bare step median, ms", "bare_step_ms_median"),
             ("loop overhead", "loop_overhead_percent"),
             ("a sketch, of a bare step", "sketch_percent"),
             ("data faster than model", "data_ratio")]
-    compared = {"compile_seconds", "step_ms_median", "throughput", "bare_step_ms_median"}
+    ratios = {key: report_words.paired(performance, sides, of) for key, of in (
+        ("step_ms_median", "step_ms"), ("throughput", "step_ms"), ("bare_step_ms_median", "bare_step_ms"))}
+    if ratios["throughput"]:
+        ratios["throughput"] = tuple(1 / ratio for ratio in ratios["throughput"][::-1])
     table = []
     for name, key in rows:
         values = [performance.get(side, {}).get(key) for side in sides]
-        cells = [_performance_cell(key, value) for value in values]
-        both = [as_float(value) for value in values] if key in compared else [math.nan]
-        quotient = sig(both[0] / both[1], 3) if np.isfinite(both).all() and both[1] else ""
+        cells = [_performance_cell(key, value, performance.get(side, {}).get(f"{key}_interval"))
+                 for side, value in zip(sides, values, strict=True)]
         if set(cells) != {"–"}:
-            table.append((name, *cells, quotient))
+            table.append((name, *cells, report_words.between(ratios.get(key))))
     return table
 
 
-def _performance_cell(key, value):
+def _performance_cell(key, value, around=None):
     if value is None:
         return "–"
+    if key in ("loop_overhead_percent", "sketch_percent", "data_ratio") and around:
+        unit = " ×" if key == "data_ratio" else " %"
+        nothing = key == "loop_overhead_percent" and not as_float(around[0]) > 0
+        return f"{'none measurable' if nothing else sig(value) + unit} ({interval(around)}{unit})"
     if key == "step_ms_interval":
         return interval(value)
     if key == "mfu":

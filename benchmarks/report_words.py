@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks import plots
 from benchmarks.plots import as_float, floats, margin_of, ratio, sig
+from benchmarks.rounds import holds, ratio_interval
 
 # The rungs by name, also those that were not climbed.
 NAMES = {"P0": "contract", "P1": "operations", "P2": "gradient", "P3": "optimizer", "P4": "semantics", "P5": "numerics",
@@ -225,13 +226,34 @@ def step_words(performance, sides):
         if measured.get("step_ms_interval"):
             text += f" ({interval(measured['step_ms_interval'])})"
         if np.isfinite(times).any():
-            text += f", slowest of {number(times.size)} steps {sig(np.nanmax(times), 3)} ms"
+            what = "rounds" if measured.get("round_steps") else "steps"
+            text += f", slowest of {number(times.size)} {what} {sig(np.nanmax(times), 3)} ms"
+            text += f" a step, {number(measured['round_steps'])} steps a round" if measured.get("round_steps") else ""
         words.append(text)
-    medians = [as_float(performance.get(side, {}).get("step_ms_median")) for side in sides]
-    if np.isfinite(medians).all() and min(medians) > 0:
+    if ratio := paired(performance, sides, "step_ms"):
         first, second = sides.values()
-        words.append(f"a step of {first} takes {sig(medians[0] / medians[1], 3)} times one of {second}")
-    return "; ".join(words) + ". Line: median; bar: its interval; the last bin holds all slower steps."
+        if holds(ratio):
+            words.append(f"which of them takes longer these rounds do not tell: {first} {between(ratio)} times as long "
+                         f"as {second}")
+        else:
+            words.append(f"a step of {first} takes {between(ratio)} times one of {second}")
+    return "; ".join(words) + (". Line: median; bar: its interval; the last bin holds all that were slower. A round is "
+                               "timed as a whole, and a ratio is of rounds that alternated."
+                               if any(measured.get("round_steps") for measured in performance.values()) else
+                               ". Line: median; bar: half of all; the last bin holds all slower steps.")
+
+
+def paired(performance, sides, key):
+    """(low, ratio, high) of the first side's rounds to the second's, where both were timed in the same rounds."""
+    told = [performance.get(side) or {} for side in sides]
+    if len(told) != 2 or not all(side.get("round_steps") for side in told):
+        return None
+    return ratio_interval(*(floats(side.get(key)).tolist() for side in told))
+
+
+def between(ratio):
+    """A ratio with its interval."""
+    return f"{sig(ratio[1], 3)} ({interval((ratio[0], ratio[2]))})" if ratio else ""
 
 
 def time_words(performance, sides):

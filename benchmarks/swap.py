@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.ladder import EPSILON, bare, difference, null_directions, summed_positions
 from benchmarks.placing import apart
+from benchmarks.plots import sig
 from benchmarks.workers import SWAPPED, each, open_workers
 from common.places import places
 from common.tensors import load_tensors
@@ -218,8 +219,8 @@ def blame(distances, bound):
 
 def sentence(found, cells, bound):
     """The blame in a sentence for a person."""
-    across, within = f"{found['across']:.1e}", f"{found['within']:.1e}"
-    rounding = f"{bound:.1e} is rounding"
+    across, within = sig(found["across"]), sig(found["within"])
+    rounding = f"{sig(bound)} is rounding"
     also = "; that is itself more than rounding, see the leaks" if found["within"] > bound else ""
     if found["blame"] == "none":
         return f"Keras and Flax agree under TensorFlow and under JAX, within {across} in float64 ({rounding})."

@@ -1,41 +1,100 @@
 """Step times of both backends side by side in one run: machines drift, so that only ratios of neighbours count."""
 
+import functools
+import time
+
 import numpy as np
 
+from benchmarks.rounds import median_interval, ratio_interval
 from benchmarks.workers import each
+from common.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
+from common.recipe import positions
 
-STEPS = 4  # of a kind in a round
+KINDS = ("bare", "loop")  # steps over one resident batch, and those of the trainer's loop
+STEPS, ROUND = (4, 64), 0.3  # fewest and most steps of a round, and about how many seconds it should take
 ROUNDS, SECONDS = (6, 24), 15.0  # fewest and most rounds, and about how long those of a backend may take
+FEW = 6  # rounds of what is cheap or stands for itself: sketches and data
 
 
-def side_by_side(recipe, workers, performance):
+def side_by_side(recipe, dataset, workers, performance):
     """Each backend's performance, with step times that were taken while the other waited.
 
     Rounds alternate between backends, and between the trainer's loop and bare steps over one resident batch, which of
-    them goes first by turns; the loop's overhead is the median over the rounds of their ratio. Throughput and MFU
-    follow the loop's median step.
+    them goes first by turns. Throughput and MFU follow the loop's median round; the MFU is of one peak for all.
     """
     each(workers, lambda worker: worker.ask("measure_start", recipe))
-    rounds = {backend: {"bare": [], "loop": []} for backend in workers}
+    devices = each(workers, lambda worker: worker.ask("measure_device", recipe))
     slowest = max(side["step_ms_median"] for side in performance.values()) / 1e3
-    for turn in range(int(np.clip(SECONDS / (2 * STEPS * slowest), *ROUNDS))):
-        for backend, kinds in rounds.items():
-            for kind in list(kinds)[:: -1 if turn % 2 else 1]:
-                kinds[kind].append(workers[backend].ask("measure_steps", recipe, kind=kind, count=STEPS))
-    return {backend: performance[backend] | summary(performance[backend], **rounds[backend],
-                                                    sketches=worker.ask("measure_sketch", recipe, count=20),
-                                                    data=worker.ask("measure_data", recipe, count=200))
-            for backend, worker in workers.items()}
+    steps = int(np.clip(ROUND / slowest, *STEPS))
+    taken = take_turns(recipe, workers, steps, int(np.clip(SECONDS / (2 * steps * slowest), *ROUNDS)))
+    more = {backend: {"sketch": [], "data": []} for backend in workers}
+    for _ in range(FEW):
+        for backend, worker in workers.items():
+            more[backend]["sketch"].append(float(np.mean(worker.ask("measure_sketch", recipe, count=3))))
+            more[backend]["data"].append(worker.ask("measure_data", recipe, count=100))
+    measured, flops = common_peak(recipe, workers), train_flops(recipe.model, dataset.classes, dataset.example_shape)
+    sides = {}
+    for backend in workers:
+        side = performance[backend] | summary(steps, **taken[backend][0], **more[backend])
+        side["throughput"] = 1e3 * positions(recipe) / side["step_ms_median"]
+        sides[backend] = side | utilisation(recipe, devices[backend], flops, side["step_ms_median"] / 1e3, measured)
+    return sides
 
 
-def summary(before, bare, loop, sketches, data):
-    """What the rounds say: lists of seconds a step, a list for each round, seconds of sketches and of one batch."""
-    loops, bares = np.concatenate(loop), np.concatenate(bare)
-    low, median, high = (1e3 * float(x) for x in np.percentile(loops, [25, 50, 75]))
-    ratios = [np.median(b) / np.median(a) for a, b in zip(bare, loop, strict=True)]
-    speed = before["step_ms_median"] / median
-    return {"step_ms": [1e3 * float(x) for x in loops], "step_ms_median": median, "step_ms_interval": [low, high],
-            "throughput": before["throughput"] * speed, "mfu": before["mfu"] * speed,
+def take_turns(recipe, workers, steps, rounds, say=lambda turn: None):
+    """{backend: (seconds, walls)}: seconds of each round of `steps` by kind, and as it looked from here. Who goes
+    first, and with what, changes each round; a first one warms up, and is left out. `say` is told each."""
+    taken = {backend: ({kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}) for backend in workers}
+    for turn in range(rounds + 1):
+        say(turn)
+        order = slice(None, None, -1 if turn % 2 else 1)
+        for backend in list(workers)[order]:
+            for kind in KINDS[order]:
+                start = time.perf_counter()
+                seconds = workers[backend].ask("measure_steps", recipe, kind=kind, count=steps)
+                if turn:
+                    taken[backend][0][kind].append(seconds)
+                    taken[backend][1][kind].append(time.perf_counter() - start)
+    return taken
+
+
+def common_peak(recipe, workers):
+    """What `peak_flops` asks for a rate that is measured: the best product that NumPy or any of the workers' frameworks
+    reaches, asked in turns while the others wait, once for all backends."""
+    @functools.cache
+    def measured(wide):
+        names = {"keras": "TensorFlow", "jax": "JAX"}
+        return best_rate({"NumPy": functools.partial(product_rate, numpy_product, wide)} | {
+            names.get(backend, backend): functools.partial(worker.ask, "measure_product", recipe, dtype=wide)
+            for backend, worker in workers.items()})
+
+    return measured
+
+
+def utilisation(recipe, device, flops, seconds, measured):
+    """{"mfu", "mfu_convention"} of steps of so many seconds, None where nobody knows the device's peak."""
+    peak, peak_from = peak_flops(device["kind"], recipe.train.precision, len(device["names"]), measured)
+    known = device["kind"].lower() == "cpu" or "matrix product" not in peak_from
+    return {"mfu": recipe.train.global_batch * flops / seconds / peak if known else None,
+            "mfu_convention": f"causal FLOPs / {peak_from}" if known else None}
+
+
+def summary(steps, bare, loop, sketch, data):
+    """What the rounds say: seconds of each round of `steps`, bare and of the loop, and of one sketch and one batch of
+    data in each of some rounds. Every ratio is of pairs and has its interval."""
+    bares, loops = (np.asarray(rounds) / steps for rounds in (bare, loop))
+    low, median, high = (1e3 * x for x in median_interval(loops))
+    few = bares[:len(sketch)].tolist()
+    overhead, sketches, ahead = (ratio_interval(*pair) for pair in (
+        (loops.tolist(), bares.tolist()), (sketch, few), (few, data)))
+    return {"round_steps": steps, "step_ms": (1e3 * loops).tolist(), "step_ms_median": median,
+            "step_ms_interval": [low, high], "bare_step_ms": (1e3 * bares).tolist(),
             "bare_step_ms_median": 1e3 * float(np.median(bares)),
-            "loop_overhead_percent": 100 * (float(np.median(ratios)) - 1), "data_ratio": float(np.median(bares)) / data,
-            "sketch_percent": 100 * float(np.median(sketches) / np.median(bares))}
+            **named("loop_overhead_percent", overhead, lambda x: 100 * (x - 1)), **named("data_ratio", ahead),
+            **named("sketch_percent", sketches, lambda x: 100 * x)}
+
+
+def named(key, interval, change=lambda x: x):
+    """A figure under its key and its interval under another."""
+    low, middle, high = map(change, interval)
+    return {key: middle, f"{key}_interval": [low, high]}

@@ -16,8 +16,9 @@ from common.files import escaped_lines
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
 SWAPPED = {"keras on jax": "swap.keras_on_jax", "flax on tensorflow": "swap.flax_on_tensorflow"}
 # On a GPU, two processes that leave each other room.
-ENVIRONMENT = {**process.QUIET, "TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000")
+ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+               "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+STARTUP = process.STARTUP
 
 
 class Worker:

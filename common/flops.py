@@ -64,27 +64,52 @@ FLOAT16 = ("T4",)  # has no bfloat16: its float16 peak
 OTHERS = r"(?! (D|Ti|SUPER|Laptop|Max-Q))"  # of almost the same name, and slower or faster
 
 
-def peak_flops(kind, precision, count=1):
+def peak_flops(kind, precision, count=1, measured=None):
     """(operations a second, where the figure is from) of `count` devices of a kind, as the framework names it.
 
     Accelerators: the maker's bfloat16 peak, whatever the recipe's precision. Anything else, however many devices are
-    made of it, and parts of a GPU: the best NumPy matrix product that this host managed just now, so that an MFU on a
-    CPU is a share of something measured.
+    made of it, and parts of a GPU: the best matrix product that this host managed just now, so that an MFU on a CPU is
+    a share of something measured. `measured`, from "float32" or "float64" to that rate and whose it is, says what was
+    asked; by default NumPy alone.
     """
     for name in sorted(PEAKS, key=len, reverse=True):
         if re.search(rf"\b{name}\b{OTHERS}", kind) and " MIG " not in kind:
             return count * PEAKS[name], f"{'float16' if name in FLOAT16 else 'bfloat16'} peak of {name}"
     wide = "float64" if precision == "float64" else "float32"
-    return measured_peak(wide), f"best {wide} matrix product of NumPy here"
+    rate, whose = (measured or measured_peak)(wide)
+    return rate, f"best {wide} matrix product of {whose} here"
 
 
 @functools.cache
-def measured_peak(dtype, size=1024):
-    """Operations a second of the best of five NumPy matrix products."""
-    a = np.ones((size, size), dtype)
-    best = math.inf
-    for _ in range(5):
+def measured_peak(dtype, libraries=()):
+    """`best_rate` of NumPy and of what this process has besides: ((name, product), ...)."""
+    return best_rate({name: functools.partial(product_rate, product, dtype)
+                      for name, product in (("NumPy", numpy_product), *libraries)})
+
+
+def best_rate(rates, turns=3):
+    """(operations a second, whose): the most that any of {name: () -> operations a second} reaches when they take
+    turns. One rate serves all whose MFU is compared: each against its own would say who multiplies badly."""
+    best = dict.fromkeys(rates, 0.0)
+    for _ in range(turns):
+        for name, rate in rates.items():
+            best[name] = max(best[name], rate())
+    first = max(best, key=best.get)
+    *others, last = best
+    return best[first], f"{', '.join(others)} and {last}, {first}'s," if others else last
+
+
+def product_rate(product, dtype, size=1024, calls=2):
+    """Operations a second of the best of some products. `product` makes of a square array a function that multiplies
+    it by itself and waits."""
+    multiply, least = product(np.ones((size, size), dtype)), math.inf
+    multiply()
+    for _ in range(calls):
         start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        multiply()
+        least = min(least, time.perf_counter() - start)
+    return 2 * size**3 / least
+
+
+def numpy_product(array):
+    return lambda: array @ array

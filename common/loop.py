@@ -2,19 +2,20 @@
 
 import hashlib
 import math
+import os
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common import canonical
+from common import canonical, process
 from common.checkpoints import Checkpoints
 from common.data import held_out_batches, training_batches
 from common.data.kept import keep, kept_in, open_kept
 from common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
 from common.files import local, place, read_json
-from common.flops import peak_flops, train_flops
+from common.flops import measured_peak, peak_flops, train_flops
 from common.metrics import finish
 from common.output import remove_ours
 from common.progress import training_progress
@@ -339,7 +340,12 @@ class Ledger:
         rows = recipe.train.global_batch
         self.units, self.unit = positions(recipe), unit(dataset)
         self.flops = rows * train_flops(recipe.model, dataset.classes, dataset.example_shape)
-        self.peak, self.peak_from = peak_flops(devices.kind, recipe.train.precision, len(devices.names))
+        self.peak, self.peak_from, on_cpu = None, None, devices.kind.lower() == "cpu"
+        # Else what runs beside it makes an MFU a figure of both, and of several hosts only this one's product is known.
+        if not os.environ.get(process.SHARED) and not (on_cpu and devices.hosts > 1):
+            self.peak, self.peak_from = peak_flops(
+                devices.kind, recipe.train.precision, len(devices.names),
+                lambda wide: measured_peak(wide, devices.libraries if on_cpu else ()))
         self.allow = pulse.allow if pulse else lambda *_, **__: None
         kinds = ("start", "compile", "train", "data_wait", "evaluate", "checkpoint", "trace", "lost")
         self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
@@ -401,7 +407,7 @@ class Ledger:
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
             raise BadLoss(step)
         rate = self.units / self.durations[-1] if self.durations else None
-        mfu = self.flops / self.durations[-1] / self.peak if self.durations else None
+        mfu = self.flops / self.durations[-1] / self.peak if self.durations and self.peak else None
         # Above 1 where the host was busy while its peak was measured: then nothing is known.
         self.report(step.number + 1, loss=metrics["loss"], rate=rate, mfu=mfu if mfu and mfu <= 1 else None)
         if (step.number + 1) % self.every == 0:
@@ -439,6 +445,7 @@ class Ledger:
         low, median, high = (float(x) for x in np.percentile(steady, [25, 50, 75]))
         return {"step_ms": [round(1e3 * d, 4) for d in self.durations], "step_ms_median": 1e3 * median,
                 "step_ms_interval": [1e3 * low, 1e3 * high], "throughput": self.units / median, "unit": self.unit,
-                "mfu": self.flops / median / self.peak, "mfu_convention": f"causal FLOPs / {self.peak_from}",
+                "mfu": self.flops / median / self.peak if self.peak else None,
+                "mfu_convention": f"causal FLOPs / {self.peak_from}" if self.peak else None,
                 "compile_seconds": self.compiled or 0.0, "seconds": self.seconds,
                 "goodput_percent": 100 * self.goodput()["fraction"]}

@@ -1,12 +1,17 @@
-"""Step times side by side: the trainer's loop against bare steps over a resident batch, and the data pipeline alone."""
+"""Rounds of steps: of the trainer's loop, bare over a resident batch, and what else a step costs, each timed as a
+whole."""
 
+import itertools
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.data import training_batches
+from common.flops import product_rate
 from common.loop import InFlight, Ledger
 from common.run import Logger
 from common.session import Session, open_session
@@ -35,20 +40,27 @@ def measure_start(room, recipe):
 
 
 def measure_steps(room, recipe, kind, count):
-    """Seconds of each of `count` steps: of "bare" steps over one resident batch or of the trainer's "loop"."""
+    """Seconds of a round of `count` steps, from before the first dispatch until the last is waited for: of "bare" steps
+    over one resident batch or of the trainer's "loop". Both read metrics a step late, so that one step alone has no
+    time of its own."""
     with room.numerics(recipe):
         return {"bare": bare, "loop": loop}[kind](recipe, BENCHES[recipe], count)
 
 
 def bare(recipe, bench, count):
-    times = []
+    start, in_flight = time.perf_counter(), {}
     for _ in range(count):
-        start = time.perf_counter()
         bench.state, metrics = bench.session.step(bench.state, bench.number, bench.batch)
-        float(metrics["loss"])
-        times.append(time.perf_counter() - start)
+        wait(in_flight)
+        in_flight = metrics
         bench.number += 1
-    return times
+    wait(in_flight)
+    return time.perf_counter() - start
+
+
+def wait(metrics):
+    for value in metrics.values():
+        np.asarray(value)
 
 
 def loop(recipe, bench, count):
@@ -56,12 +68,15 @@ def loop(recipe, bench, count):
         ledger = Ledger(recipe, bench.session.dataset, bench.session.devices, logger, lambda *_, **__: None, None)
         batches = training_batches(bench.session.dataset, recipe, bench.number, bench.number + count)
         ledger.compiled = 0.0  # nothing is left to compile
-        for number, batch, digest in ledger.waiting(batches):
+        first = next(batches)  # the pipeline starts once a training, and not once a round
+        start = time.perf_counter()
+        for number, batch, digest in ledger.waiting(itertools.chain([first], batches)):
             bench.state, metrics = ledger.dispatch(bench.session.step, bench.state, number, batch)
             ledger.take(InFlight(number, metrics, digest, batch))
         ledger.finish()
+        taken = time.perf_counter() - start
     bench.number += count
-    return ledger.durations
+    return taken
 
 
 def measure_sketch(room, recipe, count):
@@ -83,6 +98,13 @@ def measure_data(room, recipe, count):
     for _ in training_batches(dataset, recipe, 0, count):
         pass
     return (time.perf_counter() - start) / count
+
+
+def measure_product(room, recipe, dtype):
+    """Operations a second of the best of this framework's own matrix products, for `common.flops.best_rate`."""
+    with room.numerics(recipe):
+        (_, product), = BENCHES[recipe].session.devices.libraries
+        return product_rate(product, dtype)
 
 
 def measure_device(room, recipe):

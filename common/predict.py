@@ -22,7 +22,7 @@ from common.data.tokenizers import byte_tokenizer, read_bpe
 from common.errors import BadInput, TwinscaleError
 from common.export import FORMATS, Shape, content, read_export
 from common.files import check_regular, shown
-from common.process import quieten
+from common.process import hushed, quieten
 from common.recipe_file import did_you_mean, load
 from common.tensors import load_tensors, save_tensors
 
@@ -169,7 +169,8 @@ def function_of(opened):
     readers = FORMATS[opened.name].readers
     backend = opened.about["backend"] if opened.about else next(iter(readers))
     quieten()
-    module = importlib.import_module(readers[backend])
+    with hushed():
+        module = importlib.import_module(readers[backend])
     known = (dense_recipe(opened.recipe), opened.shape) if opened.about else (None, None)
     try:
         if not opened.trusted and (strange := module.strange(opened.name, opened.path)):

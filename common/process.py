@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent  # where our packages lie
 KINDS = {"helper": signal.SIGKILL, "training": signal.SIGTERM}  # what ends a child of a kind when its parent is gone
 CHILD = "TWINSCALE_CHILD"  # set in a process whose messages go to another of ours: it has no hints for anybody
 QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # Keras on TensorFlow, without its start-up lines
+STARTUP = ("WARNING: All log messages before absl", "I0000", "W0000", "E0000", "To enable the following instructions")
+SHARED = "TWINSCALE_SHARED"  # set in a process that may share its processors with another of ours: it has no MFU
 
 CHILDREN, ENDING, LOCK = weakref.WeakSet(), threading.Event(), threading.RLock()
 
@@ -162,6 +164,27 @@ def quieten():
     """Sets what TensorFlow and Keras read when they are imported into this process; a level of messages that is set
     already stays."""
     os.environ |= QUIET | {name: os.environ[name] for name in ("TF_CPP_MIN_LOG_LEVEL",) if name in os.environ}
+
+
+@contextmanager
+def hushed():
+    """While open, a library's start-up lines on stderr (what it says of absent GPUs, even with its messages off) are
+    held back, and only what is none of them is said afterwards."""
+    import tempfile
+
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        kept = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            for line in said.read().decode(errors="replace").splitlines():
+                if line.strip() and not line.startswith(STARTUP):
+                    print(line, file=sys.stderr)
 
 
 def give_up_output():

@@ -51,7 +51,8 @@ def file_metrics(load, recipe, path, name, rows):
 
 def latencies(load, files, recipe):
     """Milliseconds of a call, median and 95th percentile, of each file with one thread and with all, measured in turns
-    so that a slow moment of the machine meets all of them: [{"batch", "threads", "median_ms", "p95_ms"}, ...] a file.
+    so that a slow moment of the machine meets all of them: [{"batch", "threads", "median_ms", "p95_ms", "rounds_ms"},
+    ...] a file, where the rounds of files are pairs.
 
     Args:
       load: the backend's `predict.load`, from (format, path, threads=N) to a function from inputs to logits.
@@ -77,7 +78,7 @@ def latencies(load, files, recipe):
     found = [[] for _ in files]
     for (number, rows, threads, *_), sample in zip(calls, samples, strict=True):
         found[number].append({"batch": rows, "threads": threads, "median_ms": float(np.median(sample)),
-                              "p95_ms": float(np.percentile(sample, 95))})
+                              "p95_ms": float(np.percentile(sample, 95)), "rounds_ms": sample})
     return found
 
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from common.errors import BadInput
+from common.files import shown
 from common.flops import PEAKS
 from common.recipe_file import did_you_mean
 
@@ -67,6 +68,7 @@ CHIPS = {chip.name: chip for chip in (
          sources(hbm_bytes=NEWER, dcn_bandwidth=CLOUD)),
 )}
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v5": "v5p", "v7x": "tpu7x"}  # of Google Cloud's and JAX's
+SLICES = 1000  # that one job joins at most here
 NO_TENSORFLOW = ("tpu7x",)  # chips for which there is none: Google Cloud, TPU documentation, TPU7x
 
 
@@ -143,23 +145,23 @@ def titled(name, slices):
 
 def parse(text, slices=1):
     """The Topology of a name. Raises BadInput, with what there is, where there is no such slice."""
-    if slices < 1:
-        raise BadInput(f"--slices {slices}: 1 or more")
-    written = text.strip().lower()
-    name, mark, size = re.match(r"([^:=-]*)([:=-]?)(.*)", written).groups()
+    if not 1 <= slices <= SLICES:
+        raise BadInput(f"--slices {slices}: from 1 to {SLICES:,}")
+    written = text.lower()
+    name, mark, size = re.fullmatch(r"([^:=-]*)([:=-]?)(.*)", written, re.DOTALL).groups()
     name = ALIASES.get(name, name)
     if name not in CHIPS:
-        raise BadInput(f"--topology {text}: no such chip; there are {', '.join(CHIPS)}"
+        raise BadInput(f"--topology {shown(text, 60)}: no such chip; there are {', '.join(CHIPS)}"
                        + (did_you_mean(name, CHIPS) or ", as in v5e:4x4"))
     chip, mark = CHIPS[name], "-" if mark == "-" else ":"
     known = {shape: sides(shape) for shape in chip.shapes} if mark == ":" else named_sizes(chip)
     if size in known:
         return Topology(chip, known[size], slices)
-    if mark == ":" and re.fullmatch(r"\d+(x\d+){2}", size) and exists(chip, sides(size)):
+    if mark == ":" and re.fullmatch(r"[0-9]{1,5}(x[0-9]{1,5}){2}", size) and exists(chip, sides(size)):
         return Topology(chip, sides(size), slices)
     there = [f"{name}{mark}{each}" for each in known]
     more = "" if chip.shapes is FLAT else ", and shapes of larger sides, each a multiple of 4"
-    raise BadInput(f"--topology {text}: no such slice; there are {', '.join(there)}{more}"
+    raise BadInput(f"--topology {shown(text, 60)}: no such slice; there are {', '.join(there)}{more}"
                    + did_you_mean(f"{name}{mark}{size}", there))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -69,6 +70,11 @@ class Devices:
     @property
     def names(self):
         return [str(device) for device in self.mesh.devices.flat]
+
+    @property
+    def libraries(self):
+        """What multiplies matrices here besides NumPy, by name."""
+        return (("JAX", product),)
 
     @property
     def kind(self):
@@ -151,8 +157,8 @@ def open_devices(recipe):
         if recipe.devices.hosts != 1 and not jax.distributed.is_initialized():
             join_hosts(recipe)
         found = jax.devices()
-    except (RuntimeError, ValueError) as error:
-        said = str(error).splitlines()[0]
+    except (RuntimeError, ValueError, AssertionError) as error:  # the last where JAX_PLATFORMS names what is not there
+        said = (str(error).splitlines() or [f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"])[0]
         raise MissingEnvironment(f"JAX gives no devices ({said}): run `twinscale doctor`") from None
     shape = mesh_shape(recipe, "JAX", len(found), found[0].platform)
     count, hosts = int(np.prod(list(shape.values()))), jax.process_count()
@@ -385,6 +391,12 @@ def born(path, shape, dtype, devices, canonical, layers):
 def bounds(index, shape):
     """An index of slices into a shape as a key: ((start, stop), ...)."""
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
+
+
+def product(array):
+    """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
+    square = jnp.asarray(array)
+    return lambda: jnp.matmul(square, square).block_until_ready()
 
 
 def hasten():

@@ -8,8 +8,10 @@ from jax import export  # which jax itself does not bring
 
 from common import hugging_face
 
-# What a program may call beside StableHLO's own operations: how arrays lie, and functions that XLA itself expands.
-KNOWN = r"Sharding|SPMD(FullToShard|ShardToFull)Shape|(mhlo|chlo|stablehlo)\.[a-z_]+|annotate_device_placement"
+# What a program may call beside StableHLO's own operations: how arrays lie, what it asks of their shapes before it
+# runs, and functions that XLA itself expands.
+KNOWN = (r"shape_assertion|Sharding|SPMD(FullToShard|ShardToFull)Shape|(mhlo|chlo|stablehlo)\.[a-z_]+|"
+         r"annotate_device_placement")
 
 
 def strange(name, path):

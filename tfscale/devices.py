@@ -37,6 +37,11 @@ class Devices:
     hosts: int = 1
 
     @property
+    def libraries(self):
+        """What multiplies matrices here besides NumPy, by name."""
+        return (("TensorFlow", product),)
+
+    @property
     def kind(self):
         """The maker's name of the devices, for their peak rate."""
         if isinstance(self.strategy, tf.distribute.TPUStrategy):
@@ -390,6 +395,12 @@ def rows_of(devices, values):
 def add_up(values):
     """The sum over replicas of a structure of tensors; call it in replica context."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def product(array):
+    """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
+    square = tf.constant(array)
+    return lambda: tf.linalg.matmul(square, square).numpy()
 
 
 def hasten():

@@ -10,13 +10,16 @@ from benchmarks.preflight.words import gib
 from common.errors import BadInput
 from common.files import read_json
 from common.kinds import STRICT, Backend, Count, version
+from common.topology import SLICES, parse
 
 SCHEMA_VERSION = 1
 FILE = "preflight.json"
 VERSIONS = ("jax", "tensorflow", "libtpu")  # that decide an answer
 
 
-class Collective(TypedDict):
+class Collectives(TypedDict):
+    """Those of a kind over a network."""
+
     __pydantic_config__ = STRICT
 
     kind: str
@@ -26,23 +29,25 @@ class Collective(TypedDict):
 
 
 class Row(TypedDict):
-    """Of preflight.json, as far as it is compared."""
+    """What is read of an earlier answer's row."""
 
     __pydantic_config__ = STRICT
 
     backend: Backend
     topology: str
-    slices: Annotated[Count, Field(ge=1)]
+    slices: Annotated[int, Field(ge=1, le=SLICES)]
     compiles: bool
     fits: bool | None
-    collectives: NotRequired[list[Collective] | None]
+    collectives: NotRequired[list[Collectives] | None]
 
 
 class Golden(TypedDict):
+    """What is read of an earlier answer."""
+
     __pydantic_config__ = STRICT
 
     schema_version: version(SCHEMA_VERSION)
-    versions: NotRequired[dict[str, str | None] | None]
+    versions: NotRequired[dict[str, str | None]]
     results: Annotated[list[Row], Field(min_length=1)]
 
 
@@ -102,8 +107,14 @@ def reduced(result):
 
 def read_golden(path):
     """A golden; raises BadInput where the file is none."""
-    return read_json(path, Golden, f"--check wants a {FILE} of schema_version {SCHEMA_VERSION}, or what "
-                     "--write-golden makes")
+    try:
+        golden = read_json(path, Golden, f"neither a {FILE} of schema_version {SCHEMA_VERSION} nor what "
+                           "--write-golden makes")
+    except BadInput as error:
+        raise BadInput(f"--check {error}") from None
+    for row in golden["results"]:
+        parse(row["topology"], row["slices"])
+    return golden
 
 
 def other_versions(golden, here):

@@ -33,10 +33,11 @@ def recipe(tmp_path, monkeypatch):
 
 
 class Answers:
-    """A worker whose steps take what `seconds`, {kind: [a list for each round]}, says, of a device of a kind."""
+    """A worker whose rounds take what `seconds`, {kind: [seconds of each round]}, says, of a device of a kind."""
 
     def __init__(self, backend, asked, kind, seconds):
         self.backend, self.asked, self.kind = backend, asked, kind
+        self.product = {"keras": 2e15, "jax": 3e15}[backend]
         self.seconds = {name: iter(rounds) for name, rounds in seconds.items()}
 
     def ask(self, call, recipe=None, **arguments):
@@ -46,6 +47,8 @@ class Answers:
         if call == "measure_device":
             return {"kind": self.kind, "names": ["cuda:0"], "platform": "gpu", "capability": "9.0",
                     "peak_bytes": 3 << 30, "limit_bytes": 60 << 30}
+        if call == "measure_product":
+            return self.product
         return None
 
 
@@ -70,8 +73,8 @@ def measure(recipe, monkeypatch, tmp_path):
     return run
 
 
-WARM = [9.0, 9.0]  # seconds of the round that is left out
-SECONDS = {"bare": [WARM, [0.3, 0.3], [0.3, 0.3]], "loop": [WARM, [0.1, 0.2], [0.3, 0.4]]}
+WARM = 18.0  # seconds of the round that is left out
+SECONDS = {"bare": [WARM, 0.6, 0.6], "loop": [WARM, 0.3, 0.7]}  # of 2 steps
 
 
 def test_figures_follow_the_loops_median_step(measure, recipe, capsys):
@@ -79,8 +82,8 @@ def test_figures_follow_the_loops_median_step(measure, recipe, capsys):
     assert code == 0 and found["schema_version"] == 1 and found["hash"] == recipe.hash
     side, dataset = found["sides"]["jax"], open_dataset(recipe)
     assert side["loop_ms"]["median"] == pytest.approx(250) and side["bare_ms"]["median"] == pytest.approx(300)
-    assert side["loop_ms"]["interval"] == pytest.approx([175, 325])
-    assert side["loop_ms"]["steps"] == [pytest.approx([100, 200]), pytest.approx([300, 400])]
+    assert side["loop_ms"]["interval"] == pytest.approx([150, 350])
+    assert side["loop_ms"]["rounds"] == pytest.approx([150, 350])
     assert side["throughput"] == pytest.approx(4 * 16 / 0.25) and side["unit"] == "tokens/s"
     for convention, mfu in side["mfu"].items():
         flops = 4 * train_flops(recipe.model, dataset.classes, (16,), convention)
@@ -89,7 +92,7 @@ def test_figures_follow_the_loops_median_step(measure, recipe, capsys):
     assert (side["attention"], side["compile_seconds"], side["peak_bytes"]) == ("cudnn", 1.5, 3 << 30)
     assert set(found["machine"]) == {"versions", "libraries", "gpus"}
     table = capsys.readouterr().out
-    assert all(word in table for word in ("1 x NVIDIA H100", "bfloat16", "cudnn", "250", "[175, 325]", "256 tokens/s",
+    assert all(word in table for word in ("1 x NVIDIA H100", "bfloat16", "cudnn", "250", "[150, 350]", "256 tokens/s",
                                           "MFU (causal FLOPs)", "989 TFLOP/s", "3 of 60"))
 
 
@@ -100,8 +103,27 @@ def test_backends_and_kinds_take_turns(measure):
     assert found["sides"]["keras"]["attention"] == "einsum"
 
 
+def test_on_a_cpu_both_have_the_peak_of_the_best_product(measure, capsys):
+    """Each against its own would show equal steps as unequal MFUs."""
+    _, found, _ = measure(SECONDS, kind="cpu", backends=("keras", "jax"))
+    ours, theirs = found["sides"].values()
+    assert ours["peak_flops"] == theirs["peak_flops"] == 3e15 and ours["mfu"] == theirs["mfu"]
+    assert "NumPy, TensorFlow and JAX, JAX's" in ours["mfu_convention"]
+    assert found["ratio"]["loop"] == {"ratio": pytest.approx(1), "interval": pytest.approx([1, 1])}
+    assert "this tells neither as the faster" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_loop_is_said_to_cost_what_its_interval_carries(measure, capsys):
+    noisy, clear = {"bare": [WARM, 0.6, 0.6, 0.6], "loop": [WARM, 0.5, 0.7, 0.55]}, [0.66, 0.67, 0.65]
+    _, found, _ = measure(noisy)
+    assert "nothing measurable" in capsys.readouterr().out
+    assert found["sides"]["jax"]["loop_over_bare"]["ratio"] < 1
+    measure(noisy | {"loop": [WARM, *clear]}, overwrite=True)
+    assert "10 %" in (shown := capsys.readouterr().out) and "nothing measurable" not in shown
+
+
 def test_an_mfu_above_all_is_refused(measure, capsys):
-    code, found, _ = measure({kind: [WARM, [1e-12, 1e-12]] for kind in SECONDS})
+    code, found, _ = measure({kind: [WARM, 2e-12] for kind in SECONDS})
     side = found["sides"]["jax"]
     assert code == 3 and set(side["mfu"].values()) == {None}
     assert "above 100 %" in side["refused"][0] and "refused: an MFU of" in capsys.readouterr().out
@@ -114,18 +136,19 @@ def test_a_gpu_whose_peak_is_unknown_has_no_mfu(measure):
 
 
 @pytest.mark.parametrize("bare, wall, loop, refused", [
-    ([1.0, 1.0], 2.1, [1.0, 1.0], False),
-    ([1.0, 1.0], 2.1, [0.5, 0.6], False),  # the host's half is hidden
-    ([0.001, 0.001], 2.1, [1.0, 1.0], True),  # dispatched, and then the call waited
-    ([1.0, 1.0], 2.1, [0.01, 0.01], True),
-    ([0.001, 0.001], 0.04, [0.001, 0.001], False)])  # asking takes a while too
+    (2.0, 2.1, 2.0, False),
+    (2.0, 2.1, 1.1, False),  # the host's half is hidden
+    (0.002, 2.1, 2.0, True),  # dispatched, and then the call waited
+    (2.0, 2.1, 0.02, True),
+    (0.002, 0.04, 0.002, False)])  # asking takes a while too
 def test_times_that_waited_for_nothing_are_known(bare, wall, loop, refused):
-    reason = benchmark.not_waited({"bare": [bare], "loop": [loop]}, {"bare": [wall], "loop": [3.0]})
+    taken = {"bare": [bare], "loop": [loop]}, {"bare": [wall], "loop": [3.0]}
+    reason = benchmark.not_waited(*benchmark.a_step(2, taken))
     assert bool(reason) == refused and (not reason or "did not wait for the device" in reason)
 
 
 def test_what_did_not_wait_has_no_throughput(measure):
-    code, found, _ = measure({"bare": SECONDS["bare"], "loop": [WARM, [0.01, 0.01], [0.01, 0.01]]})
+    code, found, _ = measure({"bare": SECONDS["bare"], "loop": [WARM, 0.02, 0.02]})
     side = found["sides"]["jax"]
     assert code == 3 and side["throughput"] is None and side["mfu"]["causal"] is None
 

@@ -121,9 +121,9 @@ def test_what_was_measured_on_that_chip_is_inside(planned, tmp_path):
 
 def test_both_sides_of_a_bench_are_the_interval(planned, tmp_path):
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps({"sides": [
-        {"mfu": {"causal": share, "6N": share - 0.1}, "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5e"}
-        for share in (0.4, 0.5)]}))
+    path.write_text(json.dumps({"sides": {
+        name: {"mfu": {"causal": share, "6N": share - 0.1}, "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5e"}
+        for name, share in (("keras", 0.4), ("jax", 0.5))}}))
     assert planned(recipe_of(), measured=str(path))["rows"][0]["mfu"]["inside"] == [0.4, 0.5]
     assert planned(flops=1e21, measured=str(path))["rows"][0]["mfu"]["inside"] == pytest.approx([0.3, 0.4])
 
@@ -141,7 +141,7 @@ ODD = (math.nan, math.inf, -math.inf, -1.0, 0.0, True, 1e300)
 @pytest.mark.parametrize("option", ["flops", "tokens", "days"])
 @pytest.mark.parametrize("value", ODD)
 def test_what_is_no_number_above_0_is_no_figure(option, value):
-    with pytest.raises(BadInput, match=f"--{option} .*: a number above 0 and no more than 1e\\+40 is wanted"):
+    with pytest.raises(BadInput, match=f"--{option} .*: a number above 0 and at most .* is wanted"):
         plan(recipe_of(), topologies=("v5e-256",), **{option: value})
 
 
@@ -163,11 +163,12 @@ def test_what_is_no_number_above_0_is_none_in_a_file(tmp_path, value):
     ceiling.write_text(f'''{{"recipe": {described}, "results": [{{"backend": "jax", "topology": "v5e:16x16",
                            "slices": 1, "compiles": true, "mfu_ceiling": {in_json}}}]}}''')
     for option, path in {"law": law, "prices": priced, "measured": measured, "ceiling": ceiling}.items():
+        if (option, value) == ("prices", "0"):  # which a gift costs
+            continue
         with pytest.raises(BadInput) as caught:
             plan(None, topologies=("v5e-256",), flops=1e21, **{option: str(path)})
         said = str(caught.value)
-        assert said.startswith(str(path)) and f"--{option} wants" in said or "compiled" in said, said
-        assert said.isprintable()
+        assert str(path) in said and f"--{option}" in said and said.isprintable()
 
 
 @pytest.mark.parametrize("law", ["alpha = 10.0\nbeta = 1e-3", "alpha = 300.0\nbeta = 0.01"])
@@ -201,6 +202,10 @@ def test_what_a_price_file_says_is_shown_escaped(tmp_path, capsys):
     ({"flops": 1e21, "mfu": "40"}, "a share from 0 to 1"), ({"flops": 1e21, "mfu": "high"}, "--mfu high"),
     ({"flops": 1e21, "mfu": "0.4", "measured": "run.json"}, "leave one out"),
     ({"flops": 1e21, "measured": "none.json"}, "none.json: cannot be read"),
+    *(({name: value}, f"--{name} {value:g}: a number above 0")
+      for name in ("flops", "days") for value in (math.nan, math.inf, -1.0)),
+    ({"flops": 1e21, "slices": 100_000}, "--slices 100000: from 1 to 1,000"),
+    ({"flops": 1e21, "topologies": ("v5e:4x4\n",)}, "no such slice"),
     ({"flops": 1e21, "law": "none"}, "neither a file"), ({"flops": 1e21, "prices": "none.toml"}, "cannot be read")])
 def test_what_says_nothing_or_too_much_is_refused(options, words):
     with pytest.raises(BadInput, match=words):

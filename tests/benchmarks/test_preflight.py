@@ -278,7 +278,7 @@ def test_a_golden_that_says_nothing_is_refused(fly, tmp_path):
     path = tmp_path / "golden.json"
     for text in ("", "[]", '{"schema_version": 1, "results": []}', '{"schema_version": 9, "results": [1]}'):
         path.write_text(text)
-        with pytest.raises(BadInput, match="; --check wants a preflight.json"):
+        with pytest.raises(BadInput, match="--check .*neither"):
             fly({"jax": [ANSWER]}, check=str(path))
     with pytest.raises(BadInput, match="cannot be read"):
         fly({"jax": [ANSWER]}, check=str(tmp_path / "none.json"))

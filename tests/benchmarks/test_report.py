@@ -41,10 +41,11 @@ def side(milliseconds, compile_seconds, seed):
     times = milliseconds * (1 + 0.04 * random.gamma(1.5, 1, 200))
     times[17] *= 3
     median = float(np.median(times))
-    return {"compile_seconds": compile_seconds, "step_ms": times.tolist(), "step_ms_median": median,
+    return {"compile_seconds": compile_seconds, "round_steps": 4, "step_ms": times.tolist(), "step_ms_median": median,
             "step_ms_interval": [median * 0.994, median * 1.007], "throughput": 2048e3 / median, "unit": "tokens/s",
             "mfu": 0.31 + seed / 50, "mfu_convention": "6N, peak measured by a matrix product",
-            "bare_step_ms_median": median * 0.985, "loop_overhead_percent": 1.5, "data_ratio": 410.0,
+            "bare_step_ms": (0.985 * times).tolist(), "bare_step_ms_median": median * 0.985,
+            "loop_overhead_percent": 1.5, "loop_overhead_percent_interval": [1.2, 1.8], "data_ratio": 410.0,
             "seconds": {"compile": compile_seconds, "train": median / 5, "evaluate": 2.4, "data_wait": 0.05}}
 
 
@@ -129,7 +130,7 @@ def report(tmp_path_factory):
     return written(fake_verdict(), tmp_path_factory.mktemp("report"))
 
 
-def test_equal_input_gives_equal_bytes_whatever_the_order_of_keys(tmp_path, report):
+def test_equal_input_gives_equal_bytes_whatever_the_order_of_keys(tmp_path, report, drawn_anew):
     def backwards(value):
         return {k: backwards(v) for k, v in reversed(value.items())} if isinstance(value, dict) else value
 

@@ -260,6 +260,12 @@ def test_no_hint_suggests_what_cannot_run(monkeypatch, capsys, missing, words, s
     assert not capsys.readouterr().err
 
 
+def test_start_up_lines_of_a_library_are_held_back_and_nothing_else(capfd):
+    with process.hushed():
+        os.write(2, b"I0000 00:00:1.2 3 cudart_stub.cc:31] no cuda\nE0000 failed call to cuInit\nreal\n")
+    assert capfd.readouterr().err == "real\n"
+
+
 def test_stderr_that_fails_stops_nothing(monkeypatch):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(process.os, "write", lambda _, said: os.writev(full.fileno(), [said]))

@@ -1,0 +1,42 @@
+"""What rounds of a measurement say: medians, and ratios of what was measured in the same rounds, with their intervals.
+
+Machines drift, so that one round says little and neighbours in a round are compared with each other. An interval is
+one of 95 %, or of as much as so few rounds can give.
+"""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+def median_interval(values):
+    """(low, median, high): a round is above the true median as often as below, so that the interval's ends are two of
+    the values by rank, whatever their distribution; below 6 values the least and the greatest."""
+    ordered = np.sort(np.asarray(values, np.float64))
+    rank = max(1, int(stats.binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)))
+    return float(ordered[rank - 1]), float(np.median(ordered)), float(ordered[-rank])
+
+
+def ratio_interval(first, second):
+    """(low, ratio, high) of the geometric mean of `first` / `second`, round by round; None where the rounds are not
+    pairs. Of one round alone the interval is all there is."""
+    if not first or not second or len(first) != len(second):
+        return None
+    pairs = np.asarray([first, second], np.float64)
+    if not (np.isfinite(pairs).all() and (pairs > 0).all()):
+        return None
+    logs = np.log(pairs[0] / pairs[1])
+    middle = float(np.exp(logs.mean()))
+    if len(logs) == 1:
+        return 0.0, middle, math.inf
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+    return float(np.exp(logs.mean() - half)), middle, float(np.exp(logs.mean() + half))
+
+
+def holds(interval, value=1.0):
+    """Whether an interval, the middle in between, holds a value, so that no side of it is claimed."""
+    low, _, high = interval
+    return low <= value <= high
