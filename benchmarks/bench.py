@@ -22,6 +22,7 @@ from common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
 from common.files import write_json
 from common.flops import peak_flops, train_flops
 from common.loop import unit
+from common.output import safe_console
 from common.recipe import positions
 from common.run import read_run
 
@@ -219,7 +220,6 @@ def gpus():
 def show(result):
     """Prints the figures as a table on stdout, and what was refused below it."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     sides, found = result["sides"].values(), result["machine"]
@@ -238,7 +238,7 @@ def show(result):
         library["driver"] = found["gpus"][0]["driver"]
     for name, number in library.items():
         table.add_row(name, *[number] * len(sides))
-    console = Console(markup=False, highlight=False)
+    console = safe_console()
     console.print(table)
     console.print(legend(result))
     for measured in sides:

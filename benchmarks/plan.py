@@ -8,6 +8,7 @@ ceiling, the roofline of a preflight or else the chip's peak; inside it what was
 
 import json
 import re
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired
@@ -22,6 +23,7 @@ from common.files import checked, plain, read_json, read_toml, shown, write_json
 from common.flops import train_flops
 from common.kinds import STRICT, Positive, Share, version
 from common.laws import read_law
+from common.output import safe_console
 from common.parameters import parameters, trained_size
 from common.recipe import Recipe, positions
 from common.topology import CHIPS, SLICES, parse, titled
@@ -29,6 +31,7 @@ from common.topology import CHIPS, SLICES, parse, titled
 SCHEMA_VERSION = 1
 FILE = "plan.json"
 DAY = 86400
+FARTHEST = 1e80  # operations or tokens that may come of what is asked
 OLD = 90  # days from which the date of prices is pointed at
 PER = {"chip": 1, "core": None}  # TensorCores of a price's unit; None: of a chip, as many as it has
 KINDS = {"v4": ("TPU v4",), "v5e": ("TPU v5 lite", "TPU v5e"), "v5p": ("TPU v5p", "TPU v5"),
@@ -126,16 +129,20 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
     if out:
         check_files(out, [FILE], ("schema_version", "work", "rows"), True)
     for option, value, most in (("--flops", flops, 1e40), ("--tokens", tokens, 1e30), ("--days", days, 1e6)):
-        if value is not None and not 0 < value <= most:  # NaN is neither
+        if value is not None and (value is True or not 0 < value <= most):  # NaN is neither
             raise BadInput(f"{option} {value:g}: a number above 0 and at most {most:g} is wanted")
     slices_of = list(dict.fromkeys(parse(name, slices) for name in topologies))
     known = read_law(law) if law else None
-    work = work_of(recipe, flops, tokens, known, days)
+    with finite(law):
+        work = work_of(recipe, flops, tokens, known, days)
+        if any(figure is not None and not 0 < figure <= FARTHEST for figure in (work["flops"], work["tokens"])):
+            raise OverflowError
     stated, costs = stated_mfu(mfu), read_prices(prices)
     if mfu and measured:
         raise BadInput("--mfu and --measured both say the MFU: leave one out")
-    rows = [row(topology, work, recipe, known, days, costs, *efficiency(
-        topology, work["convention"], recipe, stated, measured, ceiling)) for topology in slices_of]
+    with finite(law):
+        rows = [row(topology, work, recipe, known, days, costs, *efficiency(
+            topology, work["convention"], recipe, stated, measured, ceiling)) for topology in slices_of]
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe and recipe.name, "work": work, "law": law,
               "prices": costs and {key: costs[key] for key in ("path", "date", "currency", "source")}, "rows": rows}
     if out:
@@ -145,6 +152,16 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
     else:
         show(result)
     return DID_IT
+
+
+@contextmanager
+def finite(law):
+    """Raises BadInput where a law's numbers lead to what cannot be computed."""
+    try:
+        yield
+    except (OverflowError, ZeroDivisionError):
+        named = f"--law {shown(law)}" if law else "--flops, --tokens, --days"
+        raise BadInput(f"{named}: the figures lead beyond what can be computed: take other ones") from None
 
 
 # ---- what there is to do
@@ -314,11 +331,10 @@ def scaled(interval, factor):
 def show(result):
     """Prints a table of the rows on stdout, with what it rests on."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     work, prices = result["work"], result["prices"]
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     if work["flops"]:
         size = f", {short(work['parameters'])} parameters x {short(work['tokens'])} tokens" if work["tokens"] else ""
         console.print(f"{result['recipe'] or 'A training'}: {work['flops']:.4g} FLOPs by the convention "

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from benchmarks import plots, report_words
 from benchmarks.plots import BACKENDS, as_float, sig
 from benchmarks.report_words import NAMES, interval, margin, number, severity, tensor_margin
-from common.files import plain, write_text
+from common.files import escaped_lines, plain, write_text
 
 WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of embedded JSON
 PRECISIONS = ("float64", "float32", "bfloat16")
@@ -376,7 +376,10 @@ def _rank(order, name):
 
 
 def _shown(value):
-    return "–" if value is None or isinstance(value, jinja2.Undefined) else value
+    """What a page has of a value: text of others turns nothing round in it."""
+    if value is None or isinstance(value, jinja2.Undefined):
+        return "–"
+    return escaped_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _pretty(value):
@@ -413,4 +416,4 @@ def _code(text):
 def _fence(text, language=""):
     """A Markdown code block whose fence is longer than any inside."""
     ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", str(text))), default=0))
-    return Markup(f"{ticks}{language}\n{str(text).rstrip()}\n{ticks}")
+    return Markup(f"{ticks}{language}\n{escaped_lines(text).rstrip()}\n{ticks}")

@@ -6,6 +6,7 @@ from benchmarks.plots import sig
 from benchmarks.report import lead
 from benchmarks.report_words import NAMES, margin
 from common.files import shown
+from common.output import safe_console
 
 PIPED = 120  # letters of a line that is not for a terminal
 NARROW = 72  # columns under which the bounds are left out
@@ -17,11 +18,10 @@ def show(verdict):
     """Prints a verdict's rungs, those too that were not climbed, then what stands first in its report, then its
     sentence; on stdout, which is data. Colours are left to `rich`, which follows NO_COLOR and what stdout is."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPED)
+    console = safe_console(width=None if sys.stdout.isatty() else PIPED)
     rungs, narrow = verdict.get("rungs") or [], console.width < NARROW
 
     def safe(text):

@@ -11,6 +11,7 @@ from threading import Thread
 
 from common import process
 from common.errors import error_of
+from common.files import escaped_lines
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
 SWAPPED = {"keras on jax": "swap.keras_on_jax", "flax on tensorflow": "swap.flax_on_tensorflow"}
@@ -36,7 +37,7 @@ class Worker:
         """What the process says, on our stderr under its name; not what TensorFlow's start-up always says."""
         for line in self.process.stderr:
             if line.strip() and not line.startswith(STARTUP) and not process.ENDING.is_set():
-                print(f"{self.backend:>5}  {line}", end="", file=sys.stderr, flush=True)
+                print(f"{self.backend:>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
 
     def ask(self, call, recipe=None, **arguments):
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""

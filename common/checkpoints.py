@@ -22,7 +22,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from common.errors import BadInput, CannotSave, MissingEnvironment, NoCheckpoint
-from common.files import check_regular, is_link, is_odd, local, read_json, remove, shown, write_json
+from common.files import check_regular, escaped_lines, is_link, is_odd, local, read_json, remove, shown, write_json
 from common.kinds import STRICT, Backend, Count, Number, version
 
 SCHEMA_VERSION = 1
@@ -88,8 +88,8 @@ class Checkpoints:
                     return loaded
             bad.add(step)
             if problem:  # said by the host that found it
-                print(f"twinscale: checkpoint of step {step} is not whole ({problem}): trying the one before",
-                      file=sys.stderr, flush=True)
+                said = f"checkpoint of step {step} is not whole ({problem}): trying the one before"
+                print(f"twinscale: {escaped_lines(said)}", file=sys.stderr, flush=True)
         if self.room.agree(self.devices, [bool(listed) or self.run.info.get("saved") is not None]).any():
             raise NoCheckpoint(f"run {self.run.path}: checkpoints were saved, the last after step "
                                f"{self.run.info.get('saved')}, and none is whole; pass --overwrite to start anew")
@@ -280,7 +280,7 @@ class Checkpoints:
 
     def say(self, text):
         if self.devices.host == 0:
-            print(f"twinscale: {text}", file=sys.stderr, flush=True)
+            print(f"twinscale: {escaped_lines(text)}", file=sys.stderr, flush=True)
 
     def close(self):
         """Ends the threads; on one host what was begun is committed first. After an error several do not wait for each

@@ -76,8 +76,9 @@ def doctor():
 def show(report):
     """Prints the report as tables on stdout."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from common.output import safe_console
 
     def table(title, *columns):
         made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
@@ -105,7 +106,7 @@ def show(report):
     missing = table("Missing", "package", "needed for", "fix")
     for item in report["missing"]:
         missing.add_row(item["package"], item["for"], item["fix"])
-    console = Console(markup=False)
+    console = safe_console(highlight=True)
     for part in (machine, packages, devices, backends, missing):
         if part.row_count:
             console.print(part)

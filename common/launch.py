@@ -31,7 +31,7 @@ from common.errors import (
     MissingEnvironment,
     TwinscaleError,
 )
-from common.files import place
+from common.files import escaped_lines, place
 from common.process import CHILD, printed
 from common.recipe import AXES, mesh_shape
 from common.recipe_file import did_you_mean, load
@@ -351,7 +351,7 @@ def _shown(value):
 
 def _say(text):
     with suppress(OSError):  # whoever read it is gone, the hosts are not
-        print(text, file=sys.stderr, flush=True)
+        print(escaped_lines(text), file=sys.stderr, flush=True)
 
 
 # ---- running it

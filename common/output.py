@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from common.errors import BadInput, MissingEnvironment
-from common.files import HALF, is_link, local, read_bytes, remove, shown, write_json
+from common.files import HALF, escaped_lines, is_link, local, read_bytes, remove, shown, write_json
 
 EVERY = 10.0  # seconds between words on how far something is
 
@@ -172,7 +172,19 @@ def nothing_left(out):
 
 def tell(who, what):
     """Who is doing what, on stderr."""
-    print(f"{time.strftime('%H:%M:%S')}  {who}  {what}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')}  {who}  {escaped_lines(what)}", file=sys.stderr, flush=True)
+
+
+def safe_console(**options):
+    """A console of the library `rich` on stdout that shows all text as it is, with control and bidirectional characters
+    escaped: what it prints may be of others."""
+    from rich.console import Console
+
+    class Safe(Console):
+        def render_str(self, text, **how):
+            return super().render_str(escaped_lines(text), **how)
+
+    return Safe(**{"markup": False, "highlight": False, **options})
 
 
 def counted(items, total, what):

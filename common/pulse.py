@@ -22,7 +22,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from common.errors import HUNG, BadInput, HostLost, Stopped
-from common.files import local, no_follow, read_json, write_json
+from common.files import escaped_lines, local, no_follow, read_json, write_json
 from common.kinds import STRICT, Count, Seconds
 
 EVERY = 1.0  # seconds between beats
@@ -102,7 +102,7 @@ class Pulse:
 
     def leave(self, error):
         """Ends the process at once with a typed error: what waits for another host may never return."""
-        print(f"twinscale: {error}", file=sys.stderr, flush=True)
+        print(f"twinscale: {escaped_lines(error)}", file=sys.stderr, flush=True)
         os._exit(error.exit_code)
 
     def give_up(self):
@@ -113,10 +113,10 @@ class Pulse:
                 faulthandler.dump_traceback(file, all_threads=True)
         with contextlib.suppress(Exception):
             faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-        print(f"twinscale: host {self.host}: {self.doing} took longer than its time (devices.watchdog="
-              f"{self.limit:g} s, devices.compile_deadline={self.patience:g} s){self.suspects()}; stacks in "
-              f"{self.path / f'{self.host}.stacks'}; run the same command again to go on from the last checkpoint",
-              file=sys.stderr, flush=True)
+        said = (f"host {self.host}: {self.doing} took longer than its time (devices.watchdog={self.limit:g} s, "
+                f"devices.compile_deadline={self.patience:g} s){self.suspects()}; stacks in "
+                f"{self.path / f'{self.host}.stacks'}; run the same command again to go on from the last checkpoint")
+        print(f"twinscale: {escaped_lines(said)}", file=sys.stderr, flush=True)
         os._exit(HUNG)
 
     def beats(self):

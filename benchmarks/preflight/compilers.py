@@ -15,6 +15,7 @@ from benchmarks.workers import STARTUP, Worker
 from common import process
 from common.data.shapes import batch_shapes
 from common.errors import MissingEnvironment, TwinscaleError
+from common.files import escaped_lines
 from common.recipe import AXES
 
 LIBTPU = "libtpu==0.0.42.1"  # where jax does not say which belongs to it
@@ -149,7 +150,7 @@ class Compiler(Worker):
         for line in self.process.stderr:
             if line.strip() and not line.startswith(STARTUP) and not re.match(STACK, line) and (
                     not process.ENDING.is_set()):
-                print(f"{self.backend:>5}  {line}", end="", file=sys.stderr, flush=True)
+                print(f"{self.backend:>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager

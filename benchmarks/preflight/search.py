@@ -16,10 +16,12 @@ import os
 import queue
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NotRequired
 
 import psutil
+from typing_extensions import TypedDict
 
 from benchmarks.output import check_files
 from benchmarks.preflight import placed, uncompressed
@@ -29,7 +31,8 @@ from common.data.cache import cache_dir, key
 from common.data.shapes import data_shape
 from common.doctor import versions
 from common.errors import DID_IT, NO, BadInput
-from common.files import plain, write_json, write_text
+from common.files import plain, read_json, write_json, write_text
+from common.kinds import STRICT, Backend, Count, Number
 from common.parameters import parameters, trained_size
 from common.progress import counting
 from common.recipe import master_dtype
@@ -259,14 +262,27 @@ def patch(found):
 
 # ---- what was compiled before
 
+class Found(TypedDict):
+    """A row that was compiled before, as far as a search reads it."""
+
+    __pydantic_config__ = STRICT
+
+    backend: Backend
+    compiles: bool
+    fits: bool | None
+    error: str | None
+    hbm_bytes_per_device: Count | None
+    hbm_capacity_bytes: Count
+    headroom_bytes: NotRequired[int | None]
+    throughput_ceiling: NotRequired[Number | None]
+
+
 def kept(recipe, topology, facts, compiled):
     """The row of an earlier search for an equal recipe by equal code, else `compiled()`, which is kept."""
     described = recipe.model_dump(mode="json", exclude={"name"})
     path = cache_dir() / "preflight" / f"{key(described, sources(), facts)}.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        pass
+    with suppress(BadInput):  # which may be there, and whole
+        return read_json(path, Found)
     found = compiled()
     if found["compiles"] or found["fits"] is False:  # not a compiler's crash, which may be of the moment
         write_json(path, found)

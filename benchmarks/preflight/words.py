@@ -3,6 +3,7 @@
 import sys
 
 from benchmarks.preflight.rows import APART, totals
+from common.output import safe_console
 from common.topology import titled
 
 PIPED = 160  # letters of a line that is not for a terminal
@@ -19,7 +20,6 @@ def gib(size):
 def show(result):
     """Prints the rows as a table on stdout, then what parts the backends, and what is worse than before."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     rows = result["results"]
@@ -30,7 +30,7 @@ def show(result):
         table.add_column(column, overflow="fold")
     for name, cells in lines_of(rows):
         table.add_row(name, *cells)
-    console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = safe_console(soft_wrap=not sys.stdout.isatty())
     console.print(table)
     for found in rows:
         if found["error"]:
@@ -77,7 +77,6 @@ def assumed(result):
 def show_search(result):
     """Prints the candidates of a search as a table on stdout, the best first, and what to paste into the recipe."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{result['recipe']['name']} on {named(result)}, {result['backend']}: the largest batches that "
@@ -86,7 +85,7 @@ def show_search(result):
         table.add_column(column, justify="right", overflow="fold")
     for found in result["candidates"]:
         table.add_row(*(cell(found) for cell in SEARCHED.values()))
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPED)
+    console = safe_console(width=None if sys.stdout.isatty() else PIPED)
     console.print(table)
     if not result["patch"]:
         console.print("No batch fits: take more chips, or a smaller model.")

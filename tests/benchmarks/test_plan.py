@@ -128,6 +128,75 @@ def test_both_sides_of_a_bench_are_the_interval(planned, tmp_path):
     assert planned(flops=1e21, measured=str(path))["rows"][0]["mfu"]["inside"] == pytest.approx([0.3, 0.4])
 
 
+def test_a_bench_as_it_is_written_has_its_sides_by_name(planned, tmp_path):
+    path = tmp_path / "bench.json"
+    told = {"mfu": {"causal": 0.4}, "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5e"}
+    path.write_text(json.dumps({"sides": {"jax": told, "keras": told | {"mfu": {"causal": 0.3}}}}))
+    assert planned(recipe_of(), measured=str(path))["rows"][0]["mfu"]["inside"] == [0.3, 0.4]
+
+
+ODD = (math.nan, math.inf, -math.inf, -1.0, 0.0, True, 1e300)
+
+
+@pytest.mark.parametrize("option", ["flops", "tokens", "days"])
+@pytest.mark.parametrize("value", ODD)
+def test_what_is_no_number_above_0_is_no_figure(option, value):
+    with pytest.raises(BadInput, match=f"--{option} .*: a number above 0 and at most .* is wanted"):
+        plan(recipe_of(), topologies=("v5e-256",), **{option: value})
+
+
+@pytest.mark.parametrize("share", ["nan", "inf", "-0.4", "0", "True", "0.4:nan", "1e999", "0.4:", ":", "0.1:0.2:0.3"])
+def test_what_is_no_share_is_no_mfu(share):
+    with pytest.raises(BadInput, match="--mfu .*a share from 0 to 1"):
+        plan(None, topologies=("v5e-256",), flops=1e21, mfu=share)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1.0", "0", "true", '"1"', "[]", "1.5e999"])
+def test_what_is_no_number_above_0_is_none_in_a_file(tmp_path, value):
+    law = tmp_path / "law.toml"
+    law.write_text(f"e = 1.0\na = 400.0\nb = 400.0\nalpha = 0.3\nbeta = {value}\n")
+    priced = prices(tmp_path, f'v5e = {{price = {value}, per = "chip"}}')
+    in_json = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(value, value)
+    measured, ceiling = tmp_path / "run.json", tmp_path / "preflight.json"
+    measured.write_text('{"performance": {"mfu": %s, "mfu_convention": "peak of TPU v5e"}}' % in_json)  # noqa: UP031
+    described = json.dumps(recipe_of().model_dump(mode="json"))
+    ceiling.write_text(f'''{{"recipe": {described}, "results": [{{"backend": "jax", "topology": "v5e:16x16",
+                           "slices": 1, "compiles": true, "mfu_ceiling": {in_json}}}]}}''')
+    for option, path in {"law": law, "prices": priced, "measured": measured, "ceiling": ceiling}.items():
+        if (option, value) == ("prices", "0"):  # which a gift costs
+            continue
+        with pytest.raises(BadInput) as caught:
+            plan(None, topologies=("v5e-256",), flops=1e21, **{option: str(path)})
+        said = str(caught.value)
+        assert str(path) in said and f"--{option}" in said and said.isprintable()
+
+
+@pytest.mark.parametrize("law", ["alpha = 10.0\nbeta = 1e-3", "alpha = 300.0\nbeta = 0.01"])
+def test_a_law_that_leads_nowhere_is_refused(tmp_path, law):
+    path = tmp_path / "law.toml"
+    path.write_text(f"e = 1.0\na = 400.0\nb = 400.0\n{law}\n")
+    with pytest.raises(BadInput, match="--law .*beyond what can be computed"):
+        plan(recipe_of(), topologies=("v5e-256",), law=str(path))
+
+
+@pytest.mark.parametrize("option", ["prices", "measured", "ceiling", "law"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"3", b"\xff", b"[" * 10**5, b'{"results": 3}', b"{}"])
+def test_a_file_that_is_none_of_its_kind_is_one_line(tmp_path, option, content):
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        plan(None, topologies=("v5e-256",), flops=1e21, **{option: str(path)})
+    assert str(path) in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_what_a_price_file_says_is_shown_escaped(tmp_path, capsys):
+    head = 'date = 2026-01-31\ncurrency = "\\u001b[2JEUR"\nsource = "a\\u202eb"\n[chips]\n'
+    path = prices(tmp_path, 'v5e = {price = 1.5, per = "chip"}', head)
+    plan(None, topologies=("v5e-256",), flops=1e21, prices=path)
+    said = capsys.readouterr().out
+    assert "\\x1b[2JEUR" in said and "a\\u202eb" in said and said.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("options, words", [
     ({}, "nothing to plan"), ({"tokens": 1e9}, "of which model"), ({"flops": 1e21, "topologies": ()}, "--topology"),
     ({"flops": 1e21, "mfu": "40"}, "a share from 0 to 1"), ({"flops": 1e21, "mfu": "high"}, "--mfu high"),

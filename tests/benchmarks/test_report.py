@@ -475,3 +475,13 @@ def test_an_audit_is_one_escaped_file_of_equal_bytes(tmp_path):
 def test_an_empty_audit_still_makes_a_page(tmp_path):
     page, text = audited({"rows": []}, tmp_path)
     assert "Of 0 planted errors" in page and "Undefined" not in page + text
+
+
+def test_what_turns_text_round_or_speaks_to_a_terminal_is_escaped_in_both_files(tmp_path):
+    odd = "a\u202eb\x1b[2J\u2066c\x9b"
+    verdict = fake_verdict() | {"sentence": odd, "limits": [odd], "plant": odd, "commands": [f"compare {odd}"]}
+    verdict["rungs"][0] |= {"where": odd}
+    verdict["recipe"] |= {"toml": f"name = '{odd}'"}
+    verdict["data"] |= {"source": odd}
+    for page in written(verdict, tmp_path / "odd"):
+        assert not set(page) & set("\u202e\u2066\x1b\x9b") and "u202eb" in page and "x1b[2J" in page.replace("\\[", "[")

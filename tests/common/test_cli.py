@@ -182,3 +182,13 @@ def test_an_empty_word_is_refused_and_not_left_out(words, place, work, capsys):
     assert cli.main(words) == 2
     assert lines(capsys)[1] == [f"twinscale: {place}: empty: name what is meant, or leave it out"]
     assert not (work / "out").exists()
+
+
+def test_a_message_about_a_hostile_name_moves_nothing_on_the_terminal(capsys, tmp_path):
+    name = str(tmp_path / "a\x1b[2J\u202e\rb\nc")
+    for words in (["convert", name, "--to", "x"], ["train", name, "--backend", "jax", "--run", name],
+                  ["predict", name, "--input", name], ["plan", "--flops", "1e21", "--topology", name],
+                  ["plan", "--flops", "1e21", "--topology", "v5e-4", "--law", name], ["bisect", name], [name]):
+        assert cli.main(words) == 2
+        said = capsys.readouterr().err
+        assert said and said.replace("\n", "").isprintable()
