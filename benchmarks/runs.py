@@ -4,6 +4,7 @@ Nothing is trained and no framework is loaded, so that the runs may come from ot
 """
 
 import math
+import os
 import re
 
 import numpy as np
@@ -60,7 +61,7 @@ def read_side(path):
         raise BadInput(f"run {path}: has no trace/contract.json; {NOTHING}")
     twin = path / "trace" / "twin"
     return run | {"contract": read_hashes(contract),
-                  "twin": read_trace(twin) if (twin / "run.json").exists() else None}
+                  "twin": read_trace(twin) if os.path.lexists(twin / "run.json") else None}
 
 
 def read_trace(path):
@@ -72,6 +73,9 @@ def read_trace(path):
     if not info.get("trace"):
         raise BadInput(f"run {path}: has no trace; {NOTHING}")
     loss = {line["step"]: line["train/loss"] for line in read_metrics(path) if "train/loss" in line}
+    if any(value is None for value in loss.values()):
+        raise BadInput(f"{path / 'metrics.jsonl'}: has a train/loss of null, which no finished run has; "
+                       "restore it")
     if not loss:
         raise BadInput(f"{path / 'metrics.jsonl'}: holds no train/loss; {NOTHING}")
     found = {re.fullmatch(r"step_([0-9]{1,15})\.safetensors", file.name): file for file in (path / "trace").iterdir()}
