@@ -108,7 +108,8 @@ def test_any_value_of_another_type_is_one_line_or_right(tmp_path, reader):
     for place in places(content):
         for value in WRONG:
             written(tmp_path / name, changed(content, place, value))
-            known = "another recipe" if place == ("recipe_hash",) and isinstance(value, str) else name.rpartition("/")[2]
+            other = place == ("recipe_hash",) and isinstance(value, str)
+            known = "another recipe" if other else name.rpartition("/")[2]
             said_no, old = refused(read, tmp_path, known), content
             for key in place:
                 old = old[key]
