@@ -174,6 +174,7 @@ class ExportInfo(ShapeInfo):
     backend: Backend
     family: Literal["decoder", "convnet", "mlp"]
     tokenizer: TokenizerInfo | None
+    labels: NotRequired[list[str] | None]  # of the classes, where they have names
     formats: list[Annotated[Row, AfterValidator(_whole_row)]]
 
 
@@ -181,6 +182,8 @@ def _whole_export(about):
     text = about["family"] == "decoder"
     if text != bool(about["tokenizer"]) or len(about["example_shape"]) != (1 if text else 3):
         raise ValueError(f"tokenizer or example_shape: not of a {about['family']}")
+    if about.get("labels") and len(about["labels"]) != about["classes"]:
+        raise ValueError(f"labels: {len(about['labels'])} names for {about['classes']} classes")
     return about
 
 
@@ -239,7 +242,7 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
     code: 0 all agree, 1 one does not or cannot be written, 4 one needs a package that is not installed.
 
     export.json: {"schema_version", "recipe", "recipe_hash", "backend", "stage", "step", "family", "classes",
-    "example_shape", "inputs", "tokenizer", "versions", "formats"}, each format {"format", "path", "bytes",
+    "example_shape", "inputs", "tokenizer", "labels", "versions", "formats"}, each format {"format", "path", "bytes",
     "zipped_bytes" (deflated, level 9), "sha256", "batch" ("any" or rows), "note", "operators" (LiteRT), "checked":
     {"against", "rows", "worst", "bound", "bound_from", "agrees", "predictions" (share that is the trainer's), "loss",
     "trainer_loss", "error" (that came instead)}}, or {"format", "path": null, "missing" (the package, or null),
@@ -300,7 +303,7 @@ def described(room, recipe, dataset, step, out):
             "family": recipe.model.family, "classes": dataset.classes, "example_shape": list(dataset.example_shape),
             "inputs": "ids int32 (rows, positions), one document a row" if text else
                       "images (rows, height, width, channels) from 0 to 1",
-            "tokenizer": tokenizer, "versions": versions(), "formats": []}
+            "tokenizer": tokenizer, "labels": dataset.manifest.get("labels"), "versions": versions(), "formats": []}
 
 
 def lacking(name, backend):

@@ -86,12 +86,13 @@ def predict(path, file, name=None, out=None, top=5, trust=False):
     if out is not None:
         save_tensors(out, {"logits": logits})
     tokenizer = tokenizer_of(opened) if opened.about and opened.text else None
+    labels = (opened.about or {}).get("labels")
     for number, row in enumerate(logits):
         last = row[lengths[number] - 1] if row.ndim == 2 else row
         chances = np.exp(last.astype(np.float64) - last.max())
         chances /= chances.sum()
         likeliest = np.argsort(-chances, kind="stable")[:top]
-        print(json.dumps(said(number, likeliest, chances, lengths, tokenizer)))
+        print(json.dumps(said(number, likeliest, chances, lengths, tokenizer or labels)))
 
 
 def is_answer(path):
@@ -103,10 +104,13 @@ def is_answer(path):
         return False
 
 
-def said(number, likeliest, chances, lengths, tokenizer):
-    """What is printed of one row."""
+def said(number, likeliest, chances, lengths, names):
+    """What is printed of one row; `names` are of its ids a tokenizer, of its classes a list, or None."""
     if lengths is None:
-        return {"row": number, "classes": [{"class": int(i), "probability": float(chances[i])} for i in likeliest]}
+        return {"row": number, "classes": [
+            {"class": int(i), **({"label": names[i]} if names else {}), "probability": float(chances[i])}
+            for i in likeliest]}
+    tokenizer = names
     return {"row": number, "tokens": int(lengths[number]), "next": [
         {"id": int(i), **({"text": tokenizer.decode([i]) if i != tokenizer.end else None} if tokenizer else {}),
          "probability": float(chances[i])} for i in likeliest]}

@@ -369,3 +369,12 @@ def test_logits_that_are_not_finite_are_no_prediction(exported, tmp_path, monkey
         predict.predict(exported(), tmp_path / "a.txt")
     with pytest.raises(BadInput, match="--out .*ending"):
         predict.predict(exported(), tmp_path / "a.txt", out="logits.npy")
+
+
+def test_classes_are_told_by_the_names_that_the_run_kept():
+    from common.predict import said
+
+    chances = np.array([0.1, 0.7, 0.2])
+    assert said(0, [1, 2], chances, None, ["ape", "bear", "cat"])["classes"] == [
+        {"class": 1, "label": "bear", "probability": 0.7}, {"class": 2, "label": "cat", "probability": 0.2}]
+    assert said(0, [1], chances, None, None)["classes"] == [{"class": 1, "probability": 0.7}]
