@@ -19,13 +19,14 @@ from typing_extensions import TypedDict
 from benchmarks.output import check_files
 from common.data.shapes import data_shape
 from common.errors import DID_IT, BadInput
-from common.files import checked, plain, read_json, read_toml, shown, write_json
+from common.files import plain, read_json, read_toml, shown, write_json
 from common.flops import train_flops
 from common.kinds import STRICT, Positive, Share, version
 from common.laws import read_law
 from common.output import safe_console
 from common.parameters import parameters, trained_size
-from common.recipe import Recipe, positions
+from common.recipe import positions
+from common.recipe_file import of_values
 from common.topology import CHIPS, SLICES, parse, titled
 
 SCHEMA_VERSION = 1
@@ -231,7 +232,7 @@ def roofline(path, topology, convention):
         there = ", ".join(dict.fromkeys(row["topology"] for row in found["results"]))
         raise BadInput(f"--ceiling {path}: has no step that compiles for {topology.name}, but for {there}")
     best = max(rows, key=lambda row: row["mfu_ceiling"])
-    described = checked(f"--ceiling {path}: recipe", found["recipe"], Recipe)
+    described = of_values(found["recipe"], f"--ceiling {path}: recipe")
     return (min(1.0, converted(best["mfu_ceiling"], described, convention)),
             f"roofline of {described.name} in {best['backend']}")
 

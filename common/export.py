@@ -120,7 +120,7 @@ class MadeBy(TypedDict):
 class TokenizerInfo(TypedDict):
     __pydantic_config__ = STRICT
 
-    kind: str
+    kind: Literal["bytes", "bpe"]
     vocabulary: Count
     sha256: str
 

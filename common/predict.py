@@ -21,7 +21,7 @@ from common.data.sources import text_of
 from common.data.tokenizers import byte_tokenizer, read_bpe
 from common.errors import BadInput, TwinscaleError
 from common.export import FORMATS, Shape, content, read_export
-from common.files import check_regular, shown
+from common.files import check_regular, files_below, shown
 from common.process import hushed, quieten
 from common.recipe_file import did_you_mean, load
 from common.tensors import load_tensors, save_tensors
@@ -81,6 +81,9 @@ def predict(path, file, name=None, out=None, top=5, trust=False):
         logits = np.concatenate([call(rows[i:i + TOGETHER]) for i in range(0, len(rows), TOGETHER)])
     except Exception as error:
         raise BadInput(f"{file}: the model does not take it: {first_line(error)}") from None
+    if opened.about and logits.shape[-1] != opened.shape.classes:
+        raise BadInput(f"{opened.root / 'export.json'}: classes = {opened.shape.classes}, but the model gives "
+                       f"{logits.shape[-1]} logits: export it again")
     if not np.isfinite(logits).all():
         raise TwinscaleError(f"{opened.path}: computes logits that are not finite")
     if out is not None:
@@ -129,7 +132,7 @@ def open_export(path, name=None):
     if (path / "export.json").exists():
         return of_directory(path, name)
     for root in (path.parent, path):
-        about = read_export(root) if (root / "export.json").exists() else None
+        about = read_about(root) if (root / "export.json").exists() else None
         rows = [row for row in about["formats"] if row["path"] == path.name] if about else []
         if rows:
             return checked(Opened(rows[0]["format"], path, about, root), rows[0], name)
@@ -143,7 +146,7 @@ def open_export(path, name=None):
 
 def of_directory(path, name):
     """The Opened format `name`, or the first that agrees, of an export's directory."""
-    about = read_export(path)
+    about = read_about(path)
     rows = {row["format"]: row for row in about["formats"] if row["path"]}
     agreeing = [form for form, row in rows.items() if row["checked"] and row["checked"]["agrees"]]
     if not rows:
@@ -155,11 +158,27 @@ def of_directory(path, name):
     return checked(Opened(name, path / FORMATS[name].path, about, path), rows[name], name)
 
 
+def read_about(root):
+    """What export.json holds, once the recipe beside it is the one that it is of."""
+    about, file = read_export(root), root / "recipe.toml"
+    recipe, tokenizer = load(file, []), about["tokenizer"]
+    if about.get("recipe_hash", recipe.hash) != recipe.hash:
+        raise BadInput(f"{file}: not the recipe that export.json is of: export it again")
+    if recipe.model.family != about["family"] or tokenizer and (
+            tokenizer["kind"], [tokenizer["vocabulary"], recipe.data.sequence]) != (
+            recipe.data.tokenizer, [about["classes"], *about["example_shape"]]):
+        raise BadInput(f"{root / 'export.json'}: its family, tokenizer, classes or example_shape are not those of the "
+                       "recipe beside it: export it again")
+    return about
+
+
 def checked(opened, row, name):
     """The same, once it is what was asked for and what export.json says."""
     litert = opened.name.startswith("litert") and (name or "").startswith("litert") and row is None
     if name not in (None, opened.name) and not litert:
         raise BadInput(f'--format: {opened.path} is "{opened.name}", not "{name}"')
+    for file in files_below(opened.path) if opened.path.is_dir() else (opened.path,):
+        check_regular(file)
     if row and (not opened.path.exists() or content(opened.path) != row["sha256"]):
         raise BadInput(f"{opened.path}: missing, or its content is not what export.json says: export it again")
     return opened
@@ -194,6 +213,7 @@ def tokenizer_of(opened):
     known, file = opened.about["tokenizer"], opened.root / "tokenizer.json"
     if known["kind"] == "bytes":
         return byte_tokenizer()
+    check_regular(file)
     try:
         tokenizer = read_bpe(file, known["vocabulary"])
     except Exception as error:  # of the library's own kind
@@ -275,7 +295,10 @@ def named_inputs(file, found):
     names = list(found.keys())
     if "inputs" not in names and len(names) != 1:
         raise BadInput(f"--input {file}: holds {', '.join(names) or 'nothing'}: name the array `inputs`")
-    return found["inputs" if "inputs" in names else names[0]]
+    x = found["inputs" if "inputs" in names else names[0]]
+    if not isinstance(x, np.ndarray):  # of a .npz, whatever was put into it
+        raise BadInput(f"--input {file}: holds no array but other content")
+    return x
 
 
 def of_array(file, x, opened):

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from common.errors import BadInput
-from common.files import dotted, exists, expected, parse_toml, read_text, shown, toml_problem
+from common.files import checked, dotted, exists, expected, parse_toml, read_text, shown, toml_problem
 from common.recipe import AnyStage, Margin, Recipe, Section, Student
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -48,6 +48,12 @@ def resolve(path, overrides=()):
         refuse((_explained(e, values, origins, shown(path)) for e in error.errors(include_url=False)),
                error.error_count())
     return recipe, {dotted(key): origins.get(key, "default") for key in flat(recipe.model_dump(mode="json"))}
+
+
+def of_values(values, label):
+    """The recipe in what a file holds as nested dicts; raises BadInput that names the `label`."""
+    refuse(_hostile(values, label))
+    return checked(label, values, Recipe)
 
 
 def dumps(recipe, origins=None):

@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -167,11 +168,13 @@ class FinishedRun(OpenedRun):
     performance: Performance
 
 
+LARGEST = sys.float_info.max
+
+
 def _checked_line(values):
     """A line of metrics.jsonl, as it is: its step, and by name numbers or null, for what was not finite."""
     for name, value in values.items():
-        number = type(value) is float and math.isfinite(value) or type(value) is int and abs(value) <= 2**53
-        if value is not None and not number:
+        if value is not None and (type(value) not in (int, float) or not -LARGEST <= value <= LARGEST):
             raise ValueError(f"{dotted([name])} = {quoted(value)}: expected a finite number")
     if type(values.get("step")) is not int or not 0 <= values["step"] <= 2**53:
         raise ValueError(f"step = {quoted(values.get('step'))}: expected a whole number, 0 or more")

@@ -155,7 +155,7 @@ def read_cluster(hosts):
         own = config["task"]["type"], int(config["task"]["index"])
         tasks = {(job, task): split_address(address) for job in ("chief", "worker")
                  for task, address in enumerate(cluster.get(job, ()))}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MissingEnvironment(f"TF_CONFIG is not what TensorFlow reads ({type(error).__name__}: {error}): "
                                  f"{example}") from None
     if own not in tasks:

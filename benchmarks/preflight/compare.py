@@ -113,7 +113,10 @@ def read_golden(path):
     except BadInput as error:
         raise BadInput(f"--check {error}") from None
     for row in golden["results"]:
-        parse(row["topology"], row["slices"])
+        try:
+            parse(row["topology"], row["slices"])
+        except BadInput as error:
+            raise BadInput(f"--check {path}: it is of no slice that is known here: {error}") from None
     return golden
 
 

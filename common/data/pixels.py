@@ -11,7 +11,9 @@ Orientation tags of cameras and colour profiles are not applied.
 """
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from common.errors import BadInput
 from common.files import read_bytes, shown
 
 MOST_PIXELS = 1 << 26
+# (x, y) of the first pixel of each pass of an interlaced PNG, and the steps from one to the next.
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -36,12 +40,31 @@ def read_pixels(path, place=None):
                 if getattr(image, "n_frames", 1) > 1:
                     raise BadInput(f"{place}: holds {image.n_frames} pictures: save them one by one")
                 image.load()
+                if image.format == "PNG" and (lost := missing_bytes(content)):
+                    raise BadInput(f"{place}: {lost:,} bytes of its pixels are missing: save it again")
                 return in_8_bits(image, place)
     except BadInput:
         raise
     except Exception as error:  # whatever the decoders raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{place}: no image can be read: {shown(reason)}: save it as PNG or JPEG") from None
+
+
+def missing_bytes(content):
+    """Bytes of pixels that a PNG file (its content) says it has and has not, which a decoder leaves black. Source: PNG
+    specification, third edition: 7.2 scanlines, 8 interlacing, 11.2.1 the header."""
+    at, packed = 8, []
+    while at + 8 <= len(content):
+        length = int.from_bytes(content[at:at + 4])
+        if content[at + 4:at + 8] == b"IDAT":
+            packed.append(content[at + 8:at + 8 + length])
+        at += 12 + length
+    width, height, depth, colours, *_, interlaced = struct.unpack(">IIBBBBB", content[16:29])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours]
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    wanted = sum(high * (1 + -(-wide * bits // 8)) for wide, high in sizes if wide > 0 and high > 0)
+    return wanted - len(zlib.decompressobj().decompress(b"".join(packed), wanted))
 
 
 def in_8_bits(image, place):

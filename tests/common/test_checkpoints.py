@@ -340,3 +340,38 @@ def test_the_clock_decides_on_the_first_host_alone(run, monkeypatch):
     first.save(5, 5)
     assert not first.overdue()
     first.settle()
+
+
+# ---- manifests
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"backend": "keras"}, "of the backend keras"), ({"backend": "torch"}, 'backend = "torch"'),
+    ({"step": True}, "step = true"), ({"step": 10**30}, "step = 1000"), ({"held_out": "1"}, 'held_out = "1"'),
+    ({"held_out": True}, "held_out = true"), ({"files": []}, "files = a list"), ({"files": {"a": 3}}, "files.a = 3"),
+    ({"seed": None}, "seed = null"), ({"schema_version": 2}, "schema_version = 2"),
+    ({"meaning": {}}, "meaning = a table"),
+    ({"held_out": ...}, "held_out: missing")])
+def test_a_manifest_of_another_kind_is_none_and_the_one_before_is_taken(run, capsys, change, said):
+    saved(run, 5, 6)
+    file = run.path / "checkpoints" / "manifests" / "step_6.json"
+    content = {**json.loads(file.read_text()), **change}
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+    assert opened(run).restore(0) == 5
+    line = capsys.readouterr().err
+    assert said in line and str(file) in line and line.count("\n") == 1
+
+
+def test_what_is_no_manifest_by_its_name_is_none(run):
+    saved(run, 5)
+    for name in ("step_x.json", "step_-1.json", "step_007.json", "step_" + "9" * 60 + ".json", "step_.json"):
+        (run.path / "checkpoints" / "manifests" / name).write_text("{}")
+    assert opened(run).restore(0) == 5
+
+
+def test_a_held_out_loss_that_is_none_is_never_best(run):
+    saved(run, 5, held_out={5: 1.0})
+    file = run.path / "checkpoints" / "manifests" / "step_5.json"
+    for value in (True, "1", [], 10**400):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "held_out": value}))
+        assert math.isnan(opened(run).held_out(5))

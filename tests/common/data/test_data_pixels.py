@@ -119,3 +119,22 @@ def test_values_from_0_to_1_stay():
     for dtype in (np.float16, np.float32, np.float64):
         values = np.linspace(0, 1, 9).astype(dtype)
         assert np.array_equal(from_0_to_1(values, "a"), values)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
+def test_pixels_that_a_png_lacks_are_not_taken_for_black(tmp_path, mode):
+    """A stream that ends at a row's end, though rows are missing, is no error to a decoder."""
+    import zlib
+
+    from common.data.pixels import missing_bytes
+
+    Image.new(mode, (13, 9)).save(tmp_path / "whole.png")
+    content = (tmp_path / "whole.png").read_bytes()
+    assert missing_bytes(content) == 0 and read_pixels(tmp_path / "whole.png").shape[:2] == (9, 13)
+    at = content.index(b"IDAT")
+    pixels = zlib.decompress(content[at + 4:at + 4 + int.from_bytes(content[at - 4:at])])
+    short = zlib.compress(pixels[:-2 * len(pixels) // 9])
+    torn = content[:at - 4] + len(short).to_bytes(4) + b"IDAT" + short + zlib.crc32(b"IDAT" + short).to_bytes(4)
+    (tmp_path / "torn.png").write_bytes(torn + content[content.index(b"IEND") - 4:])
+    with pytest.raises(BadInput, match="bytes of its pixels are missing"):
+        read_pixels(tmp_path / "torn.png")
