@@ -39,7 +39,7 @@ from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.export import EIGHT_BITS
 from common.files import plain, write_json
 from common.loop import twin_of
-from common.output import check_within, digest
+from common.output import check_verb, check_within, digest
 from common.recipe import positions
 from common.recipe_file import dumps
 from common.run import read_metrics, read_run, what_differs
@@ -71,6 +71,7 @@ def compress(recipe, run, out, backend, *, overwrite=False):
     info = read_run(run)
     if info["state"] != "finished":
         raise BadInput(f"run {run}: is {info['state']}, and only a finished one is compressed; train it to its end")
+    check_verb(out, KIND, "compress")  # before seconds go into reading the run
     recipe, dataset, teachers = ready(recipe, EXTRAS[backend])
     if kept := kept_of(run):
         check_same(kept, dataset)

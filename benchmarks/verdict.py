@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from common.files import read_json
+from common.errors import BadInput
+from common.files import read_json, shown
 from common.kinds import STRICT, Count, Metrics, Number, version
 from common.run import Performance
 
@@ -104,8 +105,11 @@ def read_verdict(out):
 
 
 def read_hashes(path):
-    """{what: SHA-256} of a contract.json."""
-    return read_json(path, dict[str, str], AGAIN)
+    """{what: SHA-256} of a contract.json, which has the recipe's and the data's at least."""
+    found = read_json(path, dict[str, str], AGAIN)
+    if missing := [key for key in ("recipe", "data") if key not in found]:
+        raise BadInput(f"{shown(path)}: {missing[0]}: missing; {AGAIN}")
+    return found
 
 
 def read_digests(run):

@@ -112,10 +112,23 @@ def check_ours(out, kind, overwrite, option="--out"):
     check_within(out, kind.holds, links=True)
 
 
+def check_verb(out, kind, verb, option="--out"):
+    """Raises BadInput where a directory is marked as what another verb has made. Markers of earlier versions name
+    none."""
+    try:
+        made = json.loads(read_bytes(out / kind.marker)).get("verb", verb)
+    except (BadInput, ValueError, AttributeError, RecursionError):
+        return
+    if str(made).removesuffix("-stages") != verb.removesuffix("-stages"):
+        raise BadInput(f"{option} {out}: holds what `twinscale {shown(made, 40)}` has made, not `{verb}`; choose "
+                       "another directory")
+
+
 def clear(out, kind, identity, overwrite, option="--out"):
     """Removes what a verb of this kind has made in a directory, and marks it as what `identity` is going to fill;
-    raises BadInput where `check_ours` does."""
+    raises BadInput where `check_ours` and `check_verb` do."""
     check_ours(out, kind, overwrite, option)
+    check_verb(out, kind, identity["verb"], option)
     if out.is_dir():
         remove_ours(out, {**kind.holds, re.escape(kind.marker): None})
     write_json(out / kind.marker, identity)

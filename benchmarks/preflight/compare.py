@@ -2,7 +2,7 @@
 
 from typing import Annotated, NotRequired
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from benchmarks.preflight.rows import APART, totals
@@ -41,6 +41,12 @@ class Row(TypedDict):
     collectives: NotRequired[list[Collectives] | None]
 
 
+def _compared(row):
+    if row["compiles"] and row.get("collectives") is None:
+        raise ValueError("collectives: missing, though it compiles")
+    return row
+
+
 class Golden(TypedDict):
     """What is read of an earlier answer."""
 
@@ -48,7 +54,7 @@ class Golden(TypedDict):
 
     schema_version: version(SCHEMA_VERSION)
     versions: NotRequired[dict[str, str | None]]
-    results: Annotated[list[Row], Field(min_length=1)]
+    results: Annotated[list[Annotated[Row, AfterValidator(_compared)]], Field(min_length=1)]
 
 
 # ---- side by side

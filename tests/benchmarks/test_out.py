@@ -162,3 +162,25 @@ def test_a_plan_is_replaced_and_what_lies_beside_it_stays(tmp_path, theirs):
     for _ in range(2):
         assert ANSWERS["plan"][0](tmp_path / "out", False) == 0
     assert mine() == before and json.loads((tmp_path / "out" / "plan.json").read_text())["rows"]
+
+
+def test_what_another_verb_has_made_is_not_overwritten(tmp_path):
+    """A comparison and a compression are marked alike, and neither may take the other's place."""
+    from benchmarks.compare import KIND
+    from common.output import clear
+
+    clear(tmp_path, KIND, {"verb": "compare", "recipe": "1"}, False)
+    (tmp_path / "verdict.json").write_text("{}")
+    with pytest.raises(BadInput, match="holds what `twinscale compare` has made, not `compress`"):
+        clear(tmp_path, KIND, {"verb": "compress"}, True)
+    assert (tmp_path / "verdict.json").read_text() == "{}"
+    clear(tmp_path, KIND, {"verb": "compare-stages", "recipe": "2"}, True)
+    assert not (tmp_path / "verdict.json").exists()
+
+
+def test_a_contract_without_its_recipe_compares_nothing(tmp_path):
+    from benchmarks.verdict import read_hashes
+
+    (tmp_path / "contract.json").write_text("{}")
+    with pytest.raises(BadInput, match="contract.json: recipe: missing"):
+        read_hashes(tmp_path / "contract.json")

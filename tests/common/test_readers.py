@@ -37,7 +37,7 @@ READERS = {  # a file, what it holds, and what reads it in its directory
     "export": ("export.json", EXPORT, read_export),
     "state": ("index.json", INDEX, read_index),
     "a state's backend": ("index.json", {"backend": "jax"}, made_by),
-    "contract": ("contract.json", {"recipe": "ab"}, lambda path: read_hashes(path / "contract.json")),
+    "contract": ("contract.json", {"recipe": "ab", "data": "cd"}, lambda path: read_hashes(path / "contract.json")),
     "batches": ("trace/batches.json", ["ab", "cd"], read_digests),
     "golden": ("golden.json", GOLDEN, lambda path: read_golden(path / "golden.json"))}
 BYTES = {"empty": b"", "cut": b'{"schema_version": 1,', "number": b"3", "null": b"null", "text": b'"x"',
