@@ -4,12 +4,16 @@ import io
 import math
 import re
 import textwrap
+import warnings
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
+
+from common.files import escaped_lines
 
 BACKENDS = {"keras": "Keras", "jax": "JAX"}  # the sides of a verdict that names none
 WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size
@@ -104,10 +108,14 @@ def svg(name, draw, *args):
 
 
 def _render(name, draw, width, args):
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # that a font lacks: the page's own fonts are used
         matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the bytes
         matplotlib.rcParams.update(STYLE | {"svg.hashsalt": name})
         figure, file = draw(width, *args), io.StringIO()
+        for text in figure.findobj(Text):  # names are others'
+            if not text.get_text().isprintable():
+                text.set_text(escaped_lines(text.get_text()))
         FigureCanvasSVG(figure)  # whose letters the layout measures
         figure.get_layout_engine().execute(figure)
         matplotlib.rcParams["figure.constrained_layout.use"] = False

@@ -176,3 +176,19 @@ def test_steps_of_equal_programs_are_rings_that_hide_no_other():
                                          (float("inf"), "not exact"), (float("nan"), "not finite")])
 def test_a_margin_reads_alike_everywhere(used, words):
     assert margin_of(used) == words
+
+
+def test_a_figure_shows_foreign_names_escaped_and_warns_of_no_letter(recwarn):
+    """What a library says of a letter it cannot draw would bring the letter itself to the terminal."""
+    from matplotlib.figure import Figure
+
+    from benchmarks.plots import svg
+
+    def draw(width):
+        figure = Figure((width, 2), layout="constrained")
+        figure.subplots().set_title("a \x1b[31m name \u6b65")
+        return figure
+
+    drawn = "".join(svg("x", draw))
+    assert "\\x1b[31m name" in drawn and "\x1b" not in drawn and "\u6b65" in drawn
+    assert not [said for said in recwarn if "Glyph" in str(said.message)]
