@@ -75,7 +75,7 @@ NO_DEVICE = ("Unable to initialize backend", "Unknown backend")  # of JAX
 
 def known(error):
     """The TwinscaleError that an exception of Python or of a library amounts to, None where nobody expected it."""
-    said = first_line(error)
+    said = first_line(error, 300)
     if isinstance(error, TwinscaleError):
         return error
     if isinstance(error, ModuleNotFoundError):
@@ -95,9 +95,9 @@ def known(error):
     return None
 
 
-def first_line(error):
-    """The first line of what an exception says, or its type's name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def first_line(error, most=None):
+    """The first line of what an exception says, of at most `most` characters, or its type's name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 
 def unexpected(error):
@@ -108,7 +108,7 @@ def unexpected(error):
         trace = trace.tb_next
     ours = [frame for frame in frames if frame[0].startswith(HERE)] or frames
     place = f" ({os.path.relpath(ours[-1][0], HERE)}:{ours[-1][1]})" if ours else ""
-    return (f"internal error: {type(error).__name__}: {first_line(error)}{place}; TWINSCALE_TRACEBACK=1 shows how "
+    return (f"internal error: {type(error).__name__}: {first_line(error, 300)}{place}; TWINSCALE_TRACEBACK=1 shows how "
             "it came to it")
 
 

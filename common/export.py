@@ -45,7 +45,7 @@ from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
-from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError
+from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line
 from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
 from common.kinds import STRICT, Backend, Count, Number, version
 from common.metrics import finish, statistics
@@ -391,7 +391,7 @@ def row_of(name, lacks, found, out):
     if isinstance(found, ImportError):
         lacks = (found.name or str(found)).split(".")[0]
     if isinstance(found, Exception):
-        reason = (str(found).strip().splitlines() or [type(found).__name__])[0]
+        reason = first_line(found)
     if reason:
         if aside(out, name).exists():
             remove(aside(out, name))

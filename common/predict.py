@@ -19,7 +19,7 @@ from common.data.paths import is_file
 from common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from common.data.sources import text_of
 from common.data.tokenizers import byte_tokenizer, read_bpe
-from common.errors import BadInput, TwinscaleError
+from common.errors import BadInput, TwinscaleError, first_line
 from common.export import FORMATS, Shape, content, read_export
 from common.files import check_regular, files_below, shown
 from common.process import hushed, quieten
@@ -334,10 +334,6 @@ def image_of(file, wanted):
         raise BadInput(f"{place}: is {pixels.shape[0]} x {pixels.shape[1]} pixels, but the model takes "
                        f"{wanted[0]} x {wanted[1]}: resize it")
     return from_0_to_1(with_channels(pixels, wanted[-1], place)[None], place)
-
-
-def first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # ---- as a process

@@ -17,7 +17,7 @@ import zlib
 
 import numpy as np
 
-from common.errors import BadInput
+from common.errors import BadInput, first_line
 from common.files import read_bytes, shown
 
 MOST_PIXELS = 1 << 26
@@ -46,8 +46,7 @@ def read_pixels(path, place=None):
     except BadInput:
         raise
     except Exception as error:  # whatever the decoders raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{place}: no image can be read: {shown(reason)}: save it as PNG or JPEG") from None
+        raise BadInput(f"{place}: no image can be read: {shown(first_line(error))}: save it as PNG or JPEG") from None
 
 
 def missing_bytes(content):
