@@ -6,7 +6,11 @@ import itertools
 import numpy as np
 
 from common.data import open_dataset, training_batches
+from common.in_place import few, place_rows, rounded_taps
+from common.operations import rounded
 from common.parameters import parameters
+from common.points import generic_tensors, stress_batch
+from common.references import FORMATS
 from common.session import open_session
 from common.synthetic import synthetic_gradients
 from common.tensors import load_tensors, save_tensors
@@ -43,6 +47,51 @@ def step_taps(room, recipe, path, number, teacher=None):
         _, batch, _ = next(training_batches(session.dataset, recipe, number, number + 1))
         taught = load_tensors(teacher) if teacher else None
         save_tensors(path, session.step_taps(session.state, number, batch, taught))
+
+
+def places_at(room, recipe, point, given, wanted, leads):
+    """What every place makes of given numbers in the recipe's precision and in float64, at a point of POINTS with
+    generic weights. Who leads makes up the numbers, those of its own float64 rounded to the precision, and leaves
+    them and what float64 makes of them in the safetensors files `given` and `wanted`; who follows reads them.
+
+    Returns: {"own": `common.in_place.place_rows` beside this backend's float64, none where that is the precision;
+      "float64": those of the follower's float64 beside the leader's}.
+    """
+    precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
+    if leads:
+        save_tensors(given, rounded_taps(recipe.model, taps_at(room, semantic, point)[0], precision))
+    taught = load_tensors(given)
+    wide, dataset = taps_at(room, semantic, point, taught)
+    rows = {"own": [], "float64": []}
+    if precision != "float64":
+        rows["own"] = place_rows(recipe, dataset, taught, taps_at(room, recipe, point, taught)[0], wide, precision)
+    if leads:
+        save_tensors(wanted, wide)
+    else:
+        rows["float64"] = place_rows(recipe, dataset, taught, wide, load_tensors(wanted), "float64")
+    return rows
+
+
+def taps_at(room, recipe, point, taught=None):
+    """(what every place makes of a few rows of the first batch at a point, fed with `taught` where there is any; the
+    dataset)."""
+    with room.numerics(recipe):
+        session = open_session(room, recipe)
+        _, batch, _ = next(training_batches(session.dataset, recipe, 0, 1))
+        batch, state = at_point(room, recipe, session, few(batch, session.dataset.example_shape), point)
+        return session.step_taps(state, 0, batch, taught), session.dataset
+
+
+def at_point(room, recipe, session, batch, point):
+    """(batch, state) at a point of POINTS, of a session's first state and a batch."""
+    state = session.state
+    if point != "first":
+        tensors = generic_tensors(room.state_tensors(state), recipe.seed)
+        state = room.with_tensors(recipe, state, session.devices, tensors, 0)
+        batch = batch | {"inputs": rounded(batch["inputs"], FORMATS["bfloat16"])}
+    if point == "stress":
+        batch = stress_batch(batch, session.dataset.classes, recipe.seed, recipe.train.accumulate)
+    return batch, state
 
 
 def optimizer_steps(room, recipe, path, updates):

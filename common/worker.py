@@ -17,10 +17,10 @@ from common.loop import Probe, run_training
 from common.measure import measure_data, measure_device, measure_product, measure_sketch, measure_start, measure_steps
 from common.recipe import Recipe
 from common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
-from common.trace import contract, first_step, optimizer_steps, step_taps
+from common.trace import contract, first_step, optimizer_steps, places_at, step_taps
 
 CALLS = {function.__name__: function for function in (
-    run_training, contract, first_step, step_taps, optimizer_steps, measure_start, measure_steps,
+    run_training, contract, first_step, step_taps, places_at, optimizer_steps, measure_start, measure_steps,
     measure_sketch, measure_data, measure_device, measure_product, make_start, train_stage, shadow, stage_masks, quanta,
     held_out_losses)}
 
@@ -67,6 +67,6 @@ def answer(room, own, call, arguments):
     recipe = Recipe.model_validate(arguments.pop("recipe"))
     if "probe" in arguments:
         arguments["probe"] = Probe(**arguments["probe"])
-    given = ("path", "run_dir", "teacher", "left", "start")
+    given = ("path", "run_dir", "teacher", "left", "start", "given", "wanted")
     paths = {name: Path(arguments.pop(name)) for name in given if name in arguments}
     return CALLS[call](room, recipe, **paths, **arguments)

@@ -1,0 +1,153 @@
+"""Every operation of a model in its place: what a backend makes there of given numbers, beside what float64 makes of
+the same, within the bounds of `common/rounding.py`."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from common.operations import rounded, walk
+from common.parameters import parameters
+from common.places import places
+from common.references import FORMATS
+from common.rounding import Bound, backward_bound, beside, error, forward_bound, together
+
+WIDE = ("attention scores", "attention mask", "softmax")  # operations that bfloat16 leaves in float32
+LOWEST = -1e30  # scores below are masked
+ROWS, POSITIONS = 4, 1024  # of a batch that places are read on, at most: each keeps its tensors
+
+
+def few(batch, example_shape):
+    """The first rows of a batch, as many as places are read on."""
+    rows = max(1, min(ROWS, len(batch["row"]), POSITIONS // math.prod(example_shape)))
+    return {name: x[:rows] for name, x in batch.items()}
+
+
+def rounded_taps(model, tensors, precision):
+    """Tensors of `common.trace.step_taps` in values of a precision; what is computed wide in bfloat16 is float32's."""
+    wide = {name for name, place in places(model).items() if place.operation in WIDE}
+
+    def format_of(key):
+        narrow = key.startswith(("forward/", "backward/")) and key.partition("/")[2] not in wide
+        return FORMATS[precision if narrow or precision != "bfloat16" else "float32"]
+
+    return {key: rounded(x, format_of(key)) for key, x in tensors.items()}
+
+
+def place_rows(recipe, dataset, given, found, wanted, precision):
+    """What a backend makes at every place of given numbers, judged.
+
+    Args:
+      recipe, dataset: what the model is of.
+      given: the tensors of `common.trace.step_taps` that every place was fed with.
+      found: what the backend made of them in `precision`; wanted: what float64 made of them.
+    Returns: a list of {"place", "operation", "way": "forward" | "backward" | "gradient" | "running", "tensor",
+      "error" and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and
+      how many may be, or None}.
+    """
+    known = places(recipe.model)
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    rows = []
+
+    def add(name, way, key, bound, source=None):
+        operation = known[name].operation
+        if key not in found or key not in wanted:
+            worst, limit = math.inf, 0.0
+        else:
+            x, y = unmasked(found[key], wanted[key]) if operation == "attention mask" else (found[key], wanted[key])
+            worst, limit = error(x, y, bound, precision, source)
+        row = {"place": name, "operation": operation, "way": way, "tensor": key, "error": worst, "bound": limit, "beside": None, "rare": None}
+        if precision == "bfloat16" and way == "forward" and bound.narrow == 0.5 and rounds_last(known[name]):
+            row["beside"], row["rare"] = beside(x, y, bound, source) if np.isfinite(worst) else (1.0, 0.0)
+        rows.append(row)
+
+    for name, place in known.items():
+        source = given[f"forward/{place.reads[0]}"] if place.reads else None
+        add(name, "forward", f"forward/{name}", forward_bound(place.operation, forward_terms(name, place, tree, given),
+                                                              kind_of(place, recipe.model, tree)), source=source)
+    for name in known:
+        readers = [n for n, place in known.items() if name in place.reads]
+        bounds = [backward_bound(known[n].operation, backward_terms(n, known[n], tree, given),
+                                 kind_of(known[n], recipe.model, tree)) for n in readers]
+        add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", dataset.classes)]))
+    for key in (key for key in found if key.startswith(("gradients/", "running/"))):
+        add(*gradient(key, known, given, wanted))
+    return rows
+
+
+def gradient(key, known, given, wanted):
+    """(place, way, key, Bound) of the gradient of a tensor, or of a running statistic."""
+    way, tensor = key.split("/", 1)
+    holder, leaf = tensor.rpartition(".")[::2]
+    holding = [name for name, place in known.items() if place.holds == holder]
+    outputs = [given[f"forward/{name}"] for name in holding]
+    positions = max(x.size // x.shape[-1] for x in outputs)
+    if way == "running":
+        return holding[0], way, key, Bound(2 * walk(positions) + 4, 0.0, least=max(map(largest, outputs)))
+    kinds = [backward_bound(known[name].operation, positions) for name in holding]
+    size = max(largest(wanted[k]) for k in wanted if k.startswith(f"gradients/{holder}."))
+    if leaf not in ("kernel", "embedding"):  # a sum over positions, which may cancel: a key's bias moves no loss
+        arriving = (np.abs(np.asarray(given[f"backward/{name}"], np.float64)) for name in holding)
+        size = max(size, *(float(x.reshape(-1, x.shape[-1]).sum(0).max()) for x in arriving))
+    return holding[0], "gradient", key, replace(together(kinds), of="largest", least=size)
+
+
+def unmasked(found, wanted):
+    """Both with 0 for a masked score, of which each precision has its own; not finite where one alone is masked."""
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    same = (found < LOWEST) == (wanted < LOWEST)
+    return np.where(same, np.where(found < LOWEST, 0, found), np.nan), np.where(wanted < LOWEST, 0, wanted)
+
+
+def largest(x):
+    """The largest magnitude of an array."""
+    return float(np.abs(np.asarray(x, np.float64)).max(initial=0))
+
+
+def kind_of(place, model, tree):
+    """What `forward_bound` calls the kind of a place."""
+    if place.operation == "norm":
+        return "batch" if f"{place.holds}.mean" in tree else model.norm
+    if place.operation == "activation":
+        return getattr(model, "activation", "relu")
+    return "biased" if f"{place.holds}.bias" in tree else ""
+
+
+def rounds_last(place):
+    """Whether a place's last operation is the rounding: scores are scaled after it."""
+    return place.operation != "attention scores"
+
+
+def forward_terms(name, place, tree, given):
+    """The length of the sum behind a value at a place."""
+    out, inputs = given[f"forward/{name}"], [given[f"forward/{read}"] for read in place.reads]
+    kernel = tree.get(f"{place.holds}.kernel") or tree.get(f"{place.holds}.embedding")
+    if place.operation == "linear":
+        tied = f"{place.holds}.embedding" in tree
+        return kernel.shape[-1] if tied else math.prod(kernel.shape[:-1])
+    if place.operation == "convolution":
+        return math.prod(kernel.shape[:-1])
+    if place.operation == "norm":
+        return out.size // out.shape[-1] if f"{place.holds}.mean" in tree else out.shape[-1]
+    if place.operation == "attention scores":  # (B, K, G, T, S) of queries (B, T, H D)
+        return inputs[0].size // math.prod(out.shape[:4])
+    if place.operation in ("softmax", "attention mix"):
+        return inputs[0].shape[-1]
+    if place.operation == "pooling":
+        return inputs[0].size // out.size
+    return 1
+
+
+def backward_terms(name, place, tree, given):
+    """The length of the sum behind a cotangent that a place hands on."""
+    out, inputs = given[f"forward/{name}"], [given[f"forward/{read}"] for read in place.reads]
+    kernel = tree.get(f"{place.holds}.kernel") or tree.get(f"{place.holds}.embedding")
+    if place.operation in ("linear", "convolution"):
+        tied = f"{place.holds}.embedding" in tree
+        return kernel.shape[0] if tied else math.prod(kernel.shape) // kernel.shape[-2]
+    if place.operation == "attention scores":  # by keys: over the queries of a group
+        return out.shape[2] * out.shape[3]
+    if place.operation == "attention mix":
+        shares = inputs[0].shape
+        return max(shares[2] * shares[3], out.shape[-1] // (shares[1] * shares[2]))
+    return forward_terms(name, place, tree, given)

@@ -1,0 +1,87 @@
+"""Points at which two programs are held beside each other besides their first step.
+
+Before the first update every norm's scale is 1 and every bias 0, which hides the order of operations and whole terms;
+and a first batch rarely holds what later ones will. So there is a generic point, weights that no initial value favours,
+and a stress batch.
+"""
+
+import numpy as np
+
+from common.operations import rounded
+from common.parameters import stream
+from common.references import FORMATS
+
+POINTS = ("first", "generic", "stress")  # first weights and batch; generic weights; generic weights, stress batch
+SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
+SIZE = 0.1  # of a tensor that is zero
+
+
+def generic_tensors(tensors, seed):
+    """Tensors of a state, as `Room.state_tensors` gives them, with its weights moved by seeded noise of their own size,
+    and their averages with them. The values are bfloat16's, so that every precision has the same weights."""
+    found = dict(tensors)
+    for name in (name for name in tensors if name.startswith("weights/")):
+        bare, value = name.removeprefix("weights/"), np.asarray(tensors[name], np.float64)
+        noise = stream(seed, bare, "generic").standard_normal(value.shape)
+        if bare.endswith(".var"):
+            moved = np.exp(SPREAD * noise)
+        else:
+            moved = value + noise * (SPREAD * np.sqrt(np.mean(value**2)) or SIZE)
+        found[name] = rounded(moved, FORMATS["bfloat16"]).astype(tensors[name].dtype)
+        if f"ema/{bare}" in tensors:
+            found[f"ema/{bare}"] = found[name]
+    return found
+
+
+def stress_batch(batch, classes, seed, parts=1):
+    """A batch of the same names, shapes and dtypes with what real ones seldom hold.
+
+    Text: documents from one token to the whole row, an id repeated, the lowest and the highest id by turns, a row that
+    is ignored whole. Pictures: constant ones, saturated noise, one of each that is ignored. Of `parts` micro-batches
+    the first has few positions that count, the others many.
+
+    Args:
+      batch: of `common.data.training_batches`. classes: the number of labels. seed: the recipe's.
+    """
+    drawn, rows = stream(seed, "stress"), len(batch["inputs"])
+    fill = stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
+    found = batch | fill(batch, classes, drawn)
+    light = np.arange(rows) < rows // parts if parts > 1 else np.zeros(rows, bool)
+    weights = found["weights"].copy()
+    weights[light] = 0
+    weights.reshape(rows, -1)[0, 0] = 1
+    return {name: np.asarray(x, batch[name].dtype) for name, x in (found | {"weights": weights}).items()}
+
+
+def stress_text(batch, classes, drawn):
+    """Ids, labels, weights and documents of a stress batch of text, (B, T)."""
+    shape = rows, length = batch["inputs"].shape
+    tokens, document = drawn.integers(0, classes, (rows, length + 1)), np.zeros((rows, length + 1), np.int64)
+    doubled = np.cumsum(2 ** np.arange(length.bit_length()))  # documents of 1, 2, 4, ... tokens
+    for row in range(rows):
+        if row % 4 == 0:
+            tokens[row] = np.arange(length + 1) % 2 * (classes - 1)
+            document[row] = np.searchsorted(doubled, np.arange(length + 1), side="right")
+        elif row % 4 == 1:
+            tokens[row] = tokens[row, 0]
+        else:
+            document[row] = np.cumsum(drawn.random(length + 1) < 0.3)
+    weights = drawn.random(shape) < 0.8
+    found = {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+    if "segments" in batch:
+        found["segments"] = document[:, :-1] - document[:, :1]
+        weights &= document[:, 1:] == document[:, :-1]
+    weights[3::4] = False
+    return found | {"weights": weights}
+
+
+def stress_pictures(batch, classes, drawn):
+    """Values, labels and weights of a stress batch of pictures, (B, ...) in [0, 1], or of other features."""
+    x = batch["inputs"].copy()
+    low, high = x.min(), x.max()
+    rows = np.arange(len(x))
+    x[rows % 4 == 0] = low
+    x[rows % 4 == 1] = np.where(drawn.random(x[rows % 4 == 1].shape) < 0.5, low, high)
+    x[rows % 4 == 2] = high
+    labels = np.where(rows % 3 == 0, 0, np.where(rows % 3 == 1, classes - 1, drawn.integers(0, classes, len(x))))
+    return {"inputs": x, "labels": labels, "weights": rows % 4 != 2}

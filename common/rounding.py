@@ -1,0 +1,128 @@
+"""How far rounding alone may carry what one place of a model makes of given numbers, forward and backward.
+
+A place is fed with numbers that its precision has exactly, and what it makes of them is held beside what float64 makes
+of the same. As in `common/operations.py`, whose bounds these are, an error is counted in eps of the precision: `wide`
+eps of what computes (float32 under bfloat16), and under bfloat16 `narrow` more, a half for each rounding to it.
+
+Two things are asked. No value is further off than its bound. And where bfloat16 is rounded to once, at the end, nearly
+all values are the nearest ones: a second rounding on the way leaves a third of them beside it, though none far.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.operations import UNARY, rounded, walk
+from common.references import FORMATS
+
+RARE = 7.0  # standard deviations of a count that is no accident
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Of one operation: `wide` and `narrow` as above, and what `wide` is relative to.
+
+    `of`: "largest", the largest value of the tensor, or `least` if that is more, "value", each value itself, "share",
+    each share and its logarithm, or "input", each value and what it was made of.
+    """
+
+    wide: float
+    narrow: float
+    of: str = "largest"
+    least: float = 0.0  # size of what was summed, where the sum may cancel
+
+
+def forward_bound(operation, terms, kind=""):
+    """The Bound of what an operation gives; `terms` is the length of its sum, `kind` what the recipe calls a norm, an
+    activation or ("biased") a product with a bias."""
+    return {
+        "embedding": Bound(1, 0.5, "value"), "sum": Bound(0.5, 0.5), "residual": Bound(0.5, 0.5),
+        "gate": Bound(0.5, 0.5, "value"),
+        "norm": Bound(walk(terms) + UNARY + 4, 0.5, "value") if kind == "rms" else
+        Bound(2 * walk(terms) + UNARY + 4, 0.5),
+        "linear": Bound(walk(terms) + 0.5, 1.0 if kind == "biased" else 0.5),
+        "convolution": Bound(walk(terms), 0.5),
+        "rotary positions": Bound(3.5, 0.5),
+        "attention scores": Bound(walk(terms) + 1, 0.5),
+        "attention mask": Bound(1, 0.0, "value"),
+        "softmax": Bound(2 * UNARY + walk(terms) + 1, 0.0, "share"),
+        "attention mix": Bound(walk(terms), 1.0),
+        "activation": Bound(1, 0.5, "value") if kind == "relu" else Bound(UNARY + 3, 0.5, "input"),
+        "random bits": Bound(1.5, 1.5, "value"),
+        "pooling": Bound(walk(terms) + 0.5, 0.5),
+    }[operation]
+
+
+def backward_bound(operation, terms, kind=""):
+    """The Bound of the cotangent that an operation hands on to one of its inputs, and of the gradients of what it
+    holds; `terms` is the length of the sum."""
+    return {
+        "embedding": Bound(walk(terms), 0.5), "sum": Bound(0.5, 0.5), "residual": Bound(0.5, 0.5),
+        "gate": Bound(1, 0.5),
+        "norm": Bound(5 * walk(terms) + 2 * UNARY + 10, 1.5),  # by x itself and by its statistics, and their sum
+        "linear": Bound(walk(terms) + 0.5, 0.5), "convolution": Bound(walk(terms), 0.5),
+        "rotary positions": Bound(3.5, 0.5),
+        "attention scores": Bound(walk(terms) + 1, 1.0),
+        "attention mask": Bound(1, 0.0),
+        "softmax": Bound(2 * (2 * UNARY + walk(terms) + 1) + 2 * walk(terms) + 2, 0.0),
+        "attention mix": Bound(walk(terms), 1.0),
+        "activation": Bound(1, 0.5, "value") if kind == "relu" else Bound(2 * UNARY + 6, 1.0),
+        "random bits": Bound(1.5, 1.5), "pooling": Bound(2, 1.0),
+        "loss": Bound(2 * (2 * UNARY + walk(terms) + 4), 0.5),
+    }[operation]
+
+
+def together(bounds):
+    """The Bound of the sum of several contributions, each with its own: one rounding more for each addition, and as
+    contributions may cancel in part, no more than half of them is taken to be left."""
+    if len(bounds) == 1:
+        return bounds[0]
+    adding = 0.5 * (len(bounds) - 1)
+    return Bound(2 * (sum(b.wide for b in bounds) + adding), 2 * (sum(b.narrow for b in bounds) + adding))
+
+
+def error(found, wanted, bound, precision, source=None):
+    """(worst, bound) in eps of the precision: the error of the value that is nearest to its own bound, or furthest
+    above it. Infinite where a shape differs or a value is not finite.
+
+    Args:
+      found, wanted: arrays of one shape, the first as the precision has it, the second in float64.
+      bound: the Bound. precision: of the recipe. source: the input, where the bound is of that.
+    """
+    eps, computed = FORMATS[precision].eps, FORMATS["float32" if precision == "bfloat16" else precision].eps
+    nominal = bound.wide * computed / eps + bound.narrow * (precision == "bfloat16")
+    if found.shape != wanted.shape or not np.isfinite(found).all():
+        return math.inf, nominal
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    allowed = bound.wide * computed * scale(wanted, bound, source) + FORMATS[precision].tiny
+    if precision == "bfloat16" and bound.narrow:
+        # More than one rounding: the first ones are of what is summed, which may be larger than the sum.
+        once = bound.narrow == 0.5 and not bound.least
+        size = np.abs(wanted) if once else np.full(wanted.shape, np.abs(wanted).max(initial=bound.least))
+        allowed = allowed + bound.narrow * eps * size
+    return float((np.abs(found - wanted) / allowed).max(initial=0)) * nominal, nominal
+
+
+def scale(wanted, bound, source):
+    """What the `wide` part of a bound is relative to, value by value."""
+    size = np.abs(wanted)
+    if bound.of == "share":  # exp's condition is its argument, the logarithm of the share
+        return size * (1 + np.log(wanted.shape[-1]) - np.log(np.maximum(size, 1e-300)))
+    if bound.of == "input":
+        return size + np.abs(np.asarray(source, np.float64))
+    return size if bound.of == "value" else np.full(wanted.shape, size.max(initial=bound.least))
+
+
+def beside(found, wanted, bound, source=None):
+    """(share, bound): the share of bfloat16 values that are not the nearest to float64's, and how large it may be.
+
+    A value that was computed with an error of e and rounded once is not the nearest where a tie of the rounding lies
+    within e: that is a share of 2 e / ulp of values, whose ulp is 2^-7 of their size at most and half that at least.
+    """
+    wanted = np.asarray(wanted, np.float64)
+    wrong = np.mean(np.asarray(found, np.float64) != rounded(wanted, FORMATS["bfloat16"]))
+    computed = bound.wide * FORMATS["float32"].eps * scale(wanted, bound, source)
+    ulp = FORMATS["bfloat16"].eps / 2 * np.maximum(np.abs(wanted), FORMATS["bfloat16"].tiny)
+    expected = np.minimum(1, 2 * computed / ulp).mean()
+    return float(wrong), float(expected + RARE * np.sqrt(max(expected, 1 / wanted.size) / wanted.size))
