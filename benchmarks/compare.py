@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import ladder
 from benchmarks.meshes import check_meshes, mesh_sentence
-from benchmarks.operations import operations_rung
+from benchmarks.operations import collect_places, operations_rung, places_path, read_places
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, tell
 from benchmarks.placing import first_cause
@@ -25,6 +25,7 @@ from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from common.files import is_odd, plain, shown, write_json, write_text
 from common.loop import twin_of
 from common.output import check_within
+from common.points import POINTS
 from common.recipe import positions
 from common.recipe_file import dumps, load
 from common.run import RUN, FinishedRun, read_metrics, read_run
@@ -35,15 +36,14 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 KIND = Kind(MARKER, "verdict.json", {
     r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
-    "tensors": {r"(contract|first-step|optimizer|taps)-.*|\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
+    "tensors": {r"(contract|first-step|optimizer|taps|places)-.*|\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
     "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
     "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
     "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
-SKIPPED = {"P1": "`--operations` measures every operation against wide references",
-           "P5": "in float64 it is P4",
+SKIPPED = {"P5": "in float64 it is P4",
            "P6": "`--meshes` trains each backend on several devices and hosts",
            "P7": "one seed; `--outcome SEEDS=4` trains from several",
            "P8": "`twinscale audit` plants errors"}
@@ -80,12 +80,9 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
             each(workers, lambda worker: collect(recipe, worker, out))
-        verdict = judge(recipe, dataset, out)
-        if operations:
-            tell("both", "operations against wide references")
-            rows = each(workers, lambda worker: worker.ask("operations"))
-            verdict["rungs"].insert(1, rung := operations_rung([row for found in rows.values() for row in found]))
-            verdict["agrees"] = verdict["agrees"] and rung["agrees"]
+            tell("both", "every operation in its place")
+            collect_places(workers, recipe, out)
+        verdict = judge(recipe, dataset, out, alone(recipe, workers, operations))
         if seeds:
             tell("both", f"{seeds - 1} more trainings, from other seeds")
             add_outcome(verdict, recipe, workers, out, seeds)
@@ -147,6 +144,15 @@ def bisect(out):
     write_report(verdict, out)
     show(plain(verdict))
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
+
+
+def alone(recipe, workers, asked):
+    """The rows of both backends' operations by themselves, in bfloat16 even where nobody asked for them."""
+    if not (asked or recipe.train.precision == "bfloat16"):
+        return ()
+    tell("both", "operations against wide references")
+    some = {} if asked else {"dtypes": ["bfloat16"]}
+    return [row for found in each(workers, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 
 def find_cause(recipe, dataset, out, verdict, workers):
@@ -226,31 +232,36 @@ def prepare(out, recipe, overwrite, of=None):
 def collect(recipe, worker, out, quiet=False):
     """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
     say = (lambda *_: None) if quiet else tell
-    precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
     say(worker.backend, "contract and optimizer")
     write_json(out / "tensors" / f"contract-{worker.backend}.json", worker.ask("contract", recipe))
-    leave_optimizer(worker, semantic, out)
-    for described in ([] if precision == "float64" else [semantic]) + [recipe]:
+    for described in precisions(recipe):
+        leave_optimizer(worker, described, out)
+    for described in precisions(recipe):
         steps = recipe.train.steps if described is recipe else float64_steps(recipe)
         for run, twin in pair(worker.backend):
             say(run, f"{described.train.precision}: the first step, then {steps} steps of training")
             apart = twin_of(described) if twin else {}
-            worker.ask("first_step", described, path=first_step_path(out, run, described), **apart)
+            for point in POINTS:
+                path = first_step_path(out, run, described, point)
+                worker.ask("first_step", described, path=path, point=point, **apart)
             probe = {"trace": "full", "log_every": 1, "stop": steps, "evaluated": described is recipe,
                      "saved": not twin, **apart}
             worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe,
                        progress=not quiet)
 
 
-def judge(recipe, dataset, out):
-    """The verdict's findings, from the files of both backends: rungs P0 and P2 to P5, curves and final metrics."""
+def judge(recipe, dataset, out, operations=()):
+    """The verdict's findings, from the files of both backends: rungs P0 to P5, curves and final metrics; `operations`
+    are rows of operations by themselves, if they were measured."""
     precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
     contracts = {b: read_hashes(out / "tensors" / f"contract-{b}.json") for b in ROOMS}
-    first = {each.train.precision: {run: load_tensors(first_step_path(out, run, each)) for run in RUNS}
-             for each in (semantic, recipe)}
+    first = {r.train.precision: {point: {run: load_tensors(first_step_path(out, run, r, point)) for run in RUNS}
+                                 for point in POINTS} for r in precisions(recipe)}
     gradient, null = ladder.gradient_rung(first, precision, ladder.summed_positions(recipe, dataset))
-    states = {b: load_tensors(optimizer_path(out, b, semantic)) for b in ROOMS}
-    rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states)]
+    states = {r.train.precision: {b: load_tensors(optimizer_path(out, b, r)) for b in ROOMS} for r in precisions(recipe)}
+    found = {b: read_places(places_path(out, b)) for b in ROOMS}
+    rungs = [ladder.contract_rung(contracts), operations_rung(operations, found, precision), gradient,
+             ladder.optimizer_rung(states)]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
     semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), null, rates)
@@ -258,7 +269,8 @@ def judge(recipe, dataset, out):
     if precision != "float64":
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
         rungs.append(numerics)
-    own = {b: worst_tensor(first[precision][b], first["float64"][b], null) for b in ROOMS if precision != "float64"}
+    own = {b: worst_tensor(*(first[p]["first"][b] for p in (precision, "float64")), null)
+           for b in ROOMS if precision != "float64"}
     finished = {b: read_run(run_path(out, b, recipe), FinishedRun) for b in ROOMS}
     return {"agrees": all(rung["agrees"] for rung in rungs), "open": False, "rungs": rungs,
             "horizon": curves[precision]["horizon"], "sentence": sentence(rungs, precision, curves),
@@ -294,6 +306,12 @@ def trainings(recipe, dataset, out):
     return runs
 
 
+def precisions(recipe):
+    """The recipe in float64, and as it is where that is another precision."""
+    semantic = recipe.with_values(train={"precision": "float64"})
+    return [semantic] if recipe.train.precision == "float64" else [semantic, recipe]
+
+
 def float64_steps(recipe):
     """Updates of the float64 trajectory: all of a recipe in float64, else the first `compare.float64_steps`."""
     steps = recipe.train.steps
@@ -304,8 +322,8 @@ def run_path(out, run, recipe):
     return out / "runs" / f"{run}-{recipe.train.precision}"
 
 
-def first_step_path(out, run, recipe):
-    return out / "tensors" / f"first-step-{run}-{recipe.train.precision}.safetensors"
+def first_step_path(out, run, recipe, point="first"):
+    return out / "tensors" / f"first-step-{run}-{recipe.train.precision}-{point}.safetensors"
 
 
 def optimizer_path(out, backend, recipe):

@@ -1,21 +1,146 @@
-"""P1 of the parity ladder: every operation of either backend against references, as `common/operations.py` has them."""
+"""P1 of the parity ladder: every operation of the model in its place, and if asked every one by itself against
+references, as `common/in_place.py` and `common/operations.py` have them."""
 
-from benchmarks.ladder import check, rung
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from benchmarks.ladder import TINY, check, rung
+from common.files import read_json, write_json
+from common.kinds import STRICT, Number
 from common.operations import stale_deviations
+from common.points import POINTS
+
+AGAIN = "make it again with --overwrite"
+WAYS = {"forward": "forward", "backward": "cotangent", "gradients": "gradient", "running": "running statistics"}
 
 
-def operations_rung(rows):
-    """P1, from the rows of both backends' `operation_rows`.
+class PlaceRow(TypedDict):
+    """A row of `common.in_place.place_rows`; null is what was not finite."""
+
+    __pydantic_config__ = STRICT
+
+    place: str
+    operation: str
+    way: Literal["forward", "backward", "gradients", "running"]
+    tensor: str
+    error: Number | None
+    bound: Number
+    beside: Number | None
+    rare: Number | None
+
+
+class PlaceRows(TypedDict):
+    """What `common.trace.places_at` returns."""
+
+    __pydantic_config__ = STRICT
+
+    own: list[PlaceRow]
+    float64: list[PlaceRow]
+
+
+def read_places(path):
+    """{point: PlaceRows} of what a backend has found at its places."""
+    return read_json(path, dict[Literal[*POINTS], PlaceRows], AGAIN)
+
+
+def leave_places(worker, recipe, out, point, theirs=None):
+    """Has a backend feed its places with shared numbers at a point, and returns its PlaceRows. Who comes first makes
+    the numbers up; `theirs` is the other backend, whose float64 is already there."""
+    def path(what):
+        return out / "tensors" / f"places-{point}-{what}.safetensors"
+
+    other = {"theirs": path(theirs)} if theirs else {}
+    return worker.ask("places_at", recipe, point=point, given=path("given"), mine=path(worker.backend), **other)
+
+
+def collect_places(workers, recipe, out):
+    """Has both backends leave PlaceRows of every point in `out`, and nothing else: JAX, which compiles the faster,
+    leads, and Keras follows a point behind."""
+    looked, found = on_one_device(recipe), {"jax": {}, "keras": {}}
+    with ThreadPoolExecutor(1) as behind:
+        following = {}
+        for point in POINTS[1:]:
+            found["jax"][point] = leave_places(workers["jax"], looked, out, point)
+            following[point] = behind.submit(leave_places, workers["keras"], looked, out, point, "jax")
+        found["keras"] = {point: rows.result() for point, rows in following.items()}
+    for backend, rows in found.items():
+        write_json(places_path(out, backend), rows)
+    for path in (out / "tensors").glob("places-*.safetensors"):
+        path.unlink()
+
+
+def places_path(out, backend):
+    return out / "tensors" / f"places-{backend}.json"
+
+
+def on_one_device(recipe):
+    """The recipe on one device, where places are read."""
+    axes = ("hosts", "replica", "data", "fsdp", "tensor", "sequence")
+    return recipe.with_values(devices=dict.fromkeys(axes, 1))
+
+
+def place_checks(found, precision):
+    """The checks of what both backends found at their places, {backend: {point: PlaceRows}}."""
+    checks = []
+    for backend, points in found.items():
+        for point, rows in points.items():
+            for row in rows["own"]:
+                checks.append(place_check(f"{precision}, {backend}", row, point, f"eps of {precision}: derived"))
+                if row["beside"] is not None:
+                    where = f"{row['place']}, rounded twice at the {point} point"
+                    checks.append(check(f"{precision}, {backend}", row["beside"], row["rare"], where,
+                                        "share of values that are not the nearest ones"))
+            for row in rows["float64"]:
+                checks.append(place_check("float64, one backend beside the other", row, point,
+                                          "eps of float64: derived"))
+    return checks
+
+
+def place_check(what, row, point, source):
+    """The check of one row."""
+    worst = math.inf if row["error"] is None else row["error"]
+    name = row["place"] if row["way"] in ("forward", "backward") else row["tensor"].partition("/")[2]
+    return check(what, worst, row["bound"], f"{name}, {WAYS[row['way']]} at the {point} point", source)
+
+
+def place_table(found):
+    """[{"place", "operation", and for each backend and for "float64" the worst of all that it makes there, as a part of
+    its bound, or None}], in forward order."""
+    table = {}
+    for backend, points in found.items():
+        for rows in points.values():
+            for column, own in ((backend, rows["own"]), ("float64", rows["float64"])):
+                for row in own:
+                    entry = table.setdefault(row["place"], {"place": row["place"], "operation": row["operation"],
+                                                            "keras": None, "jax": None, "float64": None})
+                    entry[column] = max(entry[column] or 0.0, part(row))
+    return list(table.values())
+
+
+def part(row):
+    """How much of its bound a row has used."""
+    used = math.inf if row["error"] is None else row["error"] / max(row["bound"], TINY)
+    return used if row["beside"] is None else max(used, row["beside"] / max(row["rare"], TINY))
+
+
+def operations_rung(rows, found=None, precision="float64"):
+    """P1, from the rows of both backends' `operation_rows`, if measured, and what both found at their places,
+    {backend: {point: PlaceRows}}, in the recipe's precision.
 
     A listed deviation does not count, nor does what the frameworks' stock functions do in the place of ours. Beside a
-    rung's keys: "known", the excused rows of ours; "stock", the rows of stock functions that are above their bounds;
-    "stale", the listed deviations that the rows no longer show.
+    rung's keys: "places", as `place_table`; "known", the excused rows of ours; "stock", the rows of stock functions
+    that are above their bounds; "stale", the listed deviations that the rows no longer show.
     """
     ours = [row for row in rows if not row["stock"]]
-    checks = [check(f"{row['backend']} {row['dtype']}", row["error"], row["bound"],
-                    f"{row['operation']}, {row['case']} ({row['how']})", f"eps: {row['bound_from']}")
-              for row in ours if row["known"] is None]
-    found = rung("P1", "operations", "one arithmetic: every operation as near its reference as rounding allows", checks)
-    return found | {"known": [row for row in ours if row["known"] is not None],
-                    "stock": [row for row in rows if row["stock"] and not row["agrees"]],
-                    "stale": stale_deviations(rows)}
+    checks = place_checks(found or {}, precision)
+    checks += [check(f"{row['backend']} {row['dtype']}", row["error"], row["bound"],
+                     f"{row['operation']}, {row['case']} ({row['how']})", f"eps: {row['bound_from']}")
+               for row in ours if row["known"] is None]
+    made = rung("P1", "operations", "one arithmetic: every operation as near its reference as rounding allows", checks)
+    return made | {"places": place_table(found or {}),
+                   "known": [row for row in ours if row["known"] is not None],
+                   "stock": [row for row in rows if row["stock"] and not row["agrees"]],
+                   "stale": stale_deviations(rows)}

@@ -109,7 +109,7 @@ def gradient_cause(recipe, rung):
     if not failed:
         return None
     worst = max(failed, key=lambda c: c["worst"])
-    name, known = ladder.bare(worst["where"]), places(recipe.model)
+    name, known = ladder.bare(worst["where"]).split(" ")[0], places(recipe.model)
     if 2 * len(failed) > len(total):
         return cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
     holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
@@ -132,7 +132,7 @@ def optimizer_cause(recipe, rung, optimizer):
     if "clipped" in groups:
         return blame("clip", "clipped/")
     for operation, variant in optimizer_variants(recipe).items():
-        if ladder.optimizer_rung(optimizer(variant))["agrees"]:
+        if ladder.optimizer_rung({"float64": optimizer(variant)})["agrees"]:
             return blame(operation, "weights/")
     for group in ("m", "v"):
         if group in groups:

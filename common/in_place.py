@@ -31,7 +31,8 @@ def rounded_taps(model, tensors, precision):
         narrow = key.startswith(("forward/", "backward/")) and key.partition("/")[2] not in wide
         return FORMATS[precision if narrow or precision != "bfloat16" else "float32"]
 
-    return {key: rounded(x, format_of(key)) for key, x in tensors.items()}
+    with np.errstate(over="ignore"):  # a masked score is float64's lowest
+        return {key: rounded(x, format_of(key)) for key, x in tensors.items()}
 
 
 def place_rows(recipe, dataset, given, found, wanted, precision):
@@ -41,7 +42,7 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
       recipe, dataset: what the model is of.
       given: the tensors of `common.trace.step_taps` that every place was fed with.
       found: what the backend made of them in `precision`; wanted: what float64 made of them.
-    Returns: a list of {"place", "operation", "way": "forward" | "backward" | "gradient" | "running", "tensor",
+    Returns: a list of {"place", "operation", "way": "forward" | "backward" | "gradients" | "running", "tensor",
       "error" and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and
       how many may be, or None}.
     """
@@ -51,12 +52,12 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
 
     def add(name, way, key, bound, source=None):
         operation = known[name].operation
-        if key not in found or key not in wanted:
-            worst, limit = math.inf, 0.0
-        else:
-            x, y = unmasked(found[key], wanted[key]) if operation == "attention mask" else (found[key], wanted[key])
-            worst, limit = error(x, y, bound, precision, source)
-        row = {"place": name, "operation": operation, "way": way, "tensor": key, "error": worst, "bound": limit, "beside": None, "rare": None}
+        x, y = found.get(key), wanted.get(key)
+        if operation == "attention mask" and x is not None and y is not None:
+            x, y = unmasked(x, y)
+        worst, limit = (math.inf, 0.0) if x is None or y is None else error(x, y, bound, precision, source)
+        row = {"place": name, "operation": operation, "way": way, "tensor": key, "error": worst, "bound": limit,
+               "beside": None, "rare": None}
         if precision == "bfloat16" and way == "forward" and bound.narrow == 0.5 and rounds_last(known[name]):
             row["beside"], row["rare"] = beside(x, y, bound, source) if np.isfinite(worst) else (1.0, 0.0)
         rows.append(row)
@@ -89,7 +90,7 @@ def gradient(key, known, given, wanted):
     if leaf not in ("kernel", "embedding"):  # a sum over positions, which may cancel: a key's bias moves no loss
         arriving = (np.abs(np.asarray(given[f"backward/{name}"], np.float64)) for name in holding)
         size = max(size, *(float(x.reshape(-1, x.shape[-1]).sum(0).max()) for x in arriving))
-    return holding[0], "gradient", key, replace(together(kinds), of="largest", least=size)
+    return holding[0], way, key, replace(together(kinds), of="largest", least=size)
 
 
 def unmasked(found, wanted):

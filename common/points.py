@@ -16,9 +16,10 @@ SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
 SIZE = 0.1  # of a tensor that is zero
 
 
-def generic_tensors(tensors, seed):
+def generic_tensors(tensors, seed, dither=0.0):
     """Tensors of a state, as `Room.state_tensors` gives them, with its weights moved by seeded noise of their own size,
-    and their averages with them. The values are bfloat16's, so that every precision has the same weights."""
+    and their averages with them. The values are bfloat16's, so that every precision has the same weights; with
+    `dither` each is changed by as much of itself at most, as in `common.parameters.initial_values`."""
     found = dict(tensors)
     for name in (name for name in tensors if name.startswith("weights/")):
         bare, value = name.removeprefix("weights/"), np.asarray(tensors[name], np.float64)
@@ -27,7 +28,10 @@ def generic_tensors(tensors, seed):
             moved = np.exp(SPREAD * noise)
         else:
             moved = value + noise * (SPREAD * np.sqrt(np.mean(value**2)) or SIZE)
-        found[name] = rounded(moved, FORMATS["bfloat16"]).astype(tensors[name].dtype)
+        moved = rounded(moved, FORMATS["bfloat16"]).astype(np.float64)
+        if dither:
+            moved = moved * (1 + stream(seed, bare, "dither").uniform(-dither, dither, value.shape))
+        found[name] = moved.astype(tensors[name].dtype)
         if f"ema/{bare}" in tensors:
             found[f"ema/{bare}"] = found[name]
     return found

@@ -29,12 +29,17 @@ def contract(room, recipe, weights=True, dataset=None):
             **{name: hashlib.sha256(np.ascontiguousarray(x)).hexdigest() for name, x in tensors.items()}}
 
 
-def first_step(room, recipe, path, permuted=False, dither=0.0):
-    """Writes what the first step computes before its update to the safetensors file `path`, rows in shared order."""
+def first_step(room, recipe, path, permuted=False, dither=0.0, point="first"):
+    """Writes what the first step computes before its update at a point of POINTS to the safetensors file `path`, rows
+    in shared order."""
     with room.numerics(recipe):
-        session = open_session(room, recipe, dither)
-        _, batch, _ = next(training_batches(session.dataset, recipe, 0, 1, permuted=permuted))
-        tensors = session.step_tensors(session.state, 0, batch)
+        session = open_session(room, recipe, dither if point == "first" else 0.0)
+        _, batch, _ = next(training_batches(session.dataset, recipe, 0, 1))
+        batch, state = at_point(room, recipe, session, batch, point, dither)
+        if permuted:
+            _, order, _ = next(training_batches(session.dataset, recipe, 0, 1, permuted=True))
+            batch = {name: x[order["row"]] for name, x in batch.items()}
+        tensors = session.step_tensors(state, 0, batch)
     tensors["logits"] = tensors["logits"][np.argsort(batch["row"])]
     save_tensors(path, tensors)
 
@@ -49,26 +54,28 @@ def step_taps(room, recipe, path, number, teacher=None):
         save_tensors(path, session.step_taps(session.state, number, batch, taught))
 
 
-def places_at(room, recipe, point, given, wanted, leads):
+def places_at(room, recipe, point, given, mine, theirs=None):
     """What every place makes of given numbers in the recipe's precision and in float64, at a point of POINTS with
-    generic weights. Who leads makes up the numbers, those of its own float64 rounded to the precision, and leaves
-    them and what float64 makes of them in the safetensors files `given` and `wanted`; who follows reads them.
+    generic weights.
 
+    Args:
+      given: the safetensors file of the numbers. Who finds none makes them up: its own float64's, rounded to the
+        precision.
+      mine: the file in which this backend leaves what its float64 makes of them; theirs: that of the other, if it is
+        to be judged beside it.
     Returns: {"own": `common.in_place.place_rows` beside this backend's float64, none where that is the precision;
-      "float64": those of the follower's float64 beside the leader's}.
+      "float64": those of this backend's float64 beside the other's}.
     """
     precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
-    if leads:
+    if not given.exists():
         save_tensors(given, rounded_taps(recipe.model, taps_at(room, semantic, point)[0], precision))
-    taught = load_tensors(given)
+    taught, rows = load_tensors(given), {"own": [], "float64": []}
     wide, dataset = taps_at(room, semantic, point, taught)
-    rows = {"own": [], "float64": []}
     if precision != "float64":
         rows["own"] = place_rows(recipe, dataset, taught, taps_at(room, recipe, point, taught)[0], wide, precision)
-    if leads:
-        save_tensors(wanted, wide)
-    else:
-        rows["float64"] = place_rows(recipe, dataset, taught, wide, load_tensors(wanted), "float64")
+    if theirs:
+        rows["float64"] = place_rows(recipe, dataset, taught, wide, load_tensors(theirs), "float64")
+    save_tensors(mine, wide)
     return rows
 
 
@@ -82,11 +89,11 @@ def taps_at(room, recipe, point, taught=None):
         return session.step_taps(state, 0, batch, taught), session.dataset
 
 
-def at_point(room, recipe, session, batch, point):
-    """(batch, state) at a point of POINTS, of a session's first state and a batch."""
+def at_point(room, recipe, session, batch, point, dither=0.0):
+    """(batch, state) at a point of POINTS, of a session's first state and a batch; a twin's weights are dithered."""
     state = session.state
     if point != "first":
-        tensors = generic_tensors(room.state_tensors(state), recipe.seed)
+        tensors = generic_tensors(room.state_tensors(state), recipe.seed, dither)
         state = room.with_tensors(recipe, state, session.devices, tensors, 0)
         batch = batch | {"inputs": rounded(batch["inputs"], FORMATS["bfloat16"])}
     if point == "stress":

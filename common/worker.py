@@ -67,6 +67,6 @@ def answer(room, own, call, arguments):
     recipe = Recipe.model_validate(arguments.pop("recipe"))
     if "probe" in arguments:
         arguments["probe"] = Probe(**arguments["probe"])
-    given = ("path", "run_dir", "teacher", "left", "start", "given", "wanted")
+    given = ("path", "run_dir", "teacher", "left", "start", "given", "mine", "theirs")
     paths = {name: Path(arguments.pop(name)) for name in given if name in arguments}
     return CALLS[call](room, recipe, **paths, **arguments)

@@ -163,7 +163,7 @@ def bfloat16_moments():
 
         def update(gradients, state, weights=None):
             updates, state = inner.update(gradients, state, weights)
-            return updates, state._replace(mu=jax.tree.map(lambda m: m.astype(jnp.bfloat16).astype(m.dtype), state.mu))
+            return updates, state._replace(mu=jax.tree.map(lambda m: jax.lax.reduce_precision(m, 8, 7), state.mu))
 
         return optax.GradientTransformation(inner.init, update)
 
@@ -232,6 +232,42 @@ def same_dropout_each_step():
         yield
 
 
+# ---- in bfloat16 alone
+
+
+@change("narrow", "softmax", "*.shares")
+def narrow_softmax():
+    """Softmax goes by scores in bfloat16."""
+    softmax = jax.nn.softmax
+    with patch.object(jax.nn, "softmax", lambda x: softmax(in_bfloat16(jnp.maximum(x, -1e38)))):
+        yield
+
+
+@change("narrow", "norm", "*norm*")
+def scale_after_cast():
+    """RMS norm multiplies by its scale after the rounding to bfloat16."""
+    def call(self, x):
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        even = wide * jax.lax.rsqrt(jnp.mean(wide * wide, -1, keepdims=True) + self.epsilon)
+        return (in_bfloat16(even) * self.scale[...]).astype(x.dtype)
+
+    with patch.object(nnx.RMSNorm, "__call__", call):
+        yield
+
+
+@change("narrow", "activation", "*.activation")
+def steep_activation():
+    """The activation is a tenth too large, in bfloat16."""
+    activation = decoder.activation
+
+    def steep(name):
+        function = activation(name)
+        return lambda x: function(x) * (1.1 if x.dtype == jnp.bfloat16 else 1)
+
+    with patch.object(decoder, "activation", steep):
+        yield
+
+
 # ---- harmless changes
 
 
@@ -284,6 +320,11 @@ def unrolled_blocks():
 
 
 # ---- patches
+
+
+def in_bfloat16(x):
+    """float32 in bfloat16's values: XLA takes a cast there and back for none. Others as they are."""
+    return jax.lax.reduce_precision(x, 8, 7) if x.dtype == jnp.float32 else x
 
 
 @contextmanager

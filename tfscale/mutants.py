@@ -197,6 +197,20 @@ def other_beta():
         yield
 
 
+@change("layer", "moment")
+def bfloat16_moments():
+    """Adam's first moment is kept in bfloat16."""
+    update_step = optimizer.AdamW.update_step
+
+    def coarse(self, gradient, variable, rate):
+        update_step(self, gradient, variable, rate)
+        moment = self._momentums[self._get_variable_index(variable)]
+        self.assign(moment, tf.cast(in_bfloat16(tf.cast(moment, tf.float32)), moment.dtype))
+
+    with patch.object(optimizer.AdamW, "update_step", coarse):
+        yield
+
+
 @change("image", "moment")
 def rate_in_momentum():
     """The learning rate is inside the momentum, as Keras has it."""
@@ -239,6 +253,44 @@ def unbiased_variance():
 def maximum_pool():
     """The largest position in place of their mean."""
     with patch.object(keras.layers.GlobalAveragePooling2D, "call", lambda self, x: tf.reduce_max(x, (1, 2))):
+        yield
+
+
+# ---- in bfloat16 alone
+
+
+@change("narrow", "softmax", "*.shares")
+def narrow_softmax():
+    """Softmax goes by scores in bfloat16."""
+    call = keras.layers.Softmax.call
+    narrow = lambda self, x, mask=None: call(self, in_bfloat16(tf.maximum(x, -1e38)), mask)  # noqa: E731
+    with patch.object(keras.layers.Softmax, "call", narrow):
+        yield
+
+
+@change("narrow", "norm", "*norm*")
+def scale_after_cast():
+    """RMS norm multiplies by its scale after the rounding to bfloat16."""
+    def call(self, x):
+        wide = tf.cast(x, self.scale.dtype)
+        mean_square = tf.reduce_mean(tf.square(wide), -1, keepdims=True)
+        even = wide * tf.math.rsqrt(mean_square + tf.constant(self.epsilon, wide.dtype))
+        return tf.cast(in_bfloat16(even) * tf.convert_to_tensor(self.scale), x.dtype)
+
+    with patch.object(LAYERS.RMSNormalization, "call", call):
+        yield
+
+
+@change("narrow", "activation", "*.activation")
+def steep_activation():
+    """The activation is a tenth too large, in bfloat16."""
+    activation = decoder.activation
+
+    def steep(name):
+        function = activation(name)
+        return lambda x: function(x) * tf.constant(1.1 if x.dtype == tf.bfloat16 else 1.0, x.dtype)
+
+    with patch.object(decoder, "activation", steep):
         yield
 
 
@@ -301,6 +353,17 @@ def moments_at_once():
 
 
 # ---- patches
+
+
+def in_bfloat16(x):
+    """float32 in bfloat16's values, by its bits: XLA takes a cast there and back for none. Others as they are."""
+    if x.dtype != tf.float32:
+        return x
+    bits = tf.bitcast(x, tf.uint32)
+    even = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32)), tf.constant(1, tf.uint32))
+    near = bits + tf.constant(0x7FFF, tf.uint32) + even
+    y = tf.bitcast(tf.bitwise.bitwise_and(near, tf.constant(0xFFFF0000, tf.uint32)), tf.float32)
+    return x + tf.stop_gradient(y - x)
 
 
 @contextmanager
