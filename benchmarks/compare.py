@@ -258,7 +258,8 @@ def judge(recipe, dataset, out, operations=()):
     first = {r.train.precision: {point: {run: load_tensors(first_step_path(out, run, r, point)) for run in RUNS}
                                  for point in POINTS} for r in precisions(recipe)}
     gradient, null = ladder.gradient_rung(first, precision, ladder.summed_positions(recipe, dataset))
-    states = {r.train.precision: {b: load_tensors(optimizer_path(out, b, r)) for b in ROOMS} for r in precisions(recipe)}
+    states = {r.train.precision: {b: load_tensors(optimizer_path(out, b, r)) for b in ROOMS}
+              for r in precisions(recipe)}
     found = {b: read_places(places_path(out, b)) for b in ROOMS}
     rungs = [ladder.contract_rung(contracts), operations_rung(operations, found, precision), gradient,
              ladder.optimizer_rung(states)]
