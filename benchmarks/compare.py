@@ -10,7 +10,7 @@ from benchmarks import ladder
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, tell
+from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
 from benchmarks.placing import first_cause
 from benchmarks.plots import sig
 from benchmarks.report import write_report
@@ -18,7 +18,7 @@ from benchmarks.report_words import margin
 from benchmarks.swap import swap_table, worst_tensor
 from benchmarks.terminal import show
 from benchmarks.throughput import side_by_side
-from benchmarks.verdict import read_hashes, read_verdict
+from benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
@@ -73,6 +73,8 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
                        "has one of []*?\\ or is not UTF-8; choose another directory")
     dataset = open_dataset(recipe)
     mutant = planted(plant)
+    options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
+               "outcome": f"SEEDS={seeds}" if seeds else None}
     with ExitStack() as stack:
         with nothing_left(out):
             prepare(out, recipe, overwrite)
@@ -81,6 +83,8 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
                 workers[backend].ask("plant", change=name)
             each(workers, lambda worker: collect(recipe, worker, out))
         verdict = judge(recipe, dataset, out)
+        record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
+               "besides is still to come")  # whatever may fail below takes no verdict with it
         if operations:
             tell("both", "operations against wide references")
             rows = each(workers, lambda worker: worker.ask("operations"))
@@ -90,30 +94,19 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             tell("both", f"{seeds - 1} more trainings, from other seeds")
             add_outcome(verdict, recipe, workers, out, seeds)
         if place and not verdict["agrees"]:
-            tell("both", "looking for the first cause")
-            verdict["cause"] = find_cause(recipe, dataset, out, verdict, workers)
-            tell("both", verdict["cause"]["sentence"])
+            place_cause(recipe, dataset, out, verdict, workers)
         tell("both", "step times side by side")
-        verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
+        with fenced(verdict, "step times"):
+            verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
         if swap:
             tell("both", "each program under the other's runtime")
-            try:
+            with fenced(verdict, "swap"):  # what is planted here may not be planted there
                 verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
                 tell("both", verdict["swap"]["sentence"])
-            except BadInput as error:  # what is planted here cannot be planted there
-                tell("both", f"no swap: {error}")
     if meshes:
         tell("both", "one device against several and against several hosts")
         add_meshes(verdict, *check_meshes(recipe, out, mutant))
-    verdict |= circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
-    verdict |= reproducible(out, asked, plant=plant, operations=operations, place=place, swap=swap, meshes=meshes,
-                            outcome=f"SEEDS={seeds}" if seeds else None)
-    tell("both", "report")
-    for rung in verdict["rungs"]:
-        rung["checks"] = rung["checks"][:CHECKS]
-    write_json(out / "verdict.json", verdict)
-    write_report(verdict, out)
-    show(plain(verdict))
+    show(plain(record(verdict, recipe, dataset, out, asked, options)))
     if not verdict["agrees"]:
         return NO
     return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
@@ -137,16 +130,41 @@ def bisect(out):
         print("the backends agree up to P5, and what fails beyond is not placed: its rung in the report says where")
         return INCONCLUSIVE
     dataset = open_dataset(recipe)
+    verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
     with open_workers() as workers:
         for backend, name in planted(verdict["plant"]):
             workers[backend].ask("plant", change=name)
-        verdict["cause"] = find_cause(recipe, dataset, out, judge(recipe, dataset, out), workers)
+        place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
     show(plain(verdict))
+    if "placing" in verdict.get("failed", {}):
+        return NO
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
+
+
+def record(verdict, recipe, dataset, out, asked, options, pending=None):
+    """Writes a verdict with its circumstances, and the report, into `out`; returns what was written. `pending` says
+    what is still to come."""
+    tell("both", "report")
+    told = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
+    told |= reproducible(out, asked, **options)
+    told["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in told["rungs"]]
+    if pending:
+        told |= {"pending": True, "limits": [*told["limits"], pending]}
+    write_json(out / "verdict.json", told)
+    write_report(told, out)
+    return told
+
+
+def place_cause(recipe, dataset, out, verdict, workers, found=None):
+    """Adds the first cause to a verdict, by its rungs or by those `found` anew; what fails is a line of the verdict."""
+    tell("both", "looking for the first cause")
+    with fenced(verdict, "placing"):
+        verdict["cause"] = find_cause(recipe, dataset, out, found or verdict, workers)
+        tell("both", verdict["cause"]["sentence"])
 
 
 def find_cause(recipe, dataset, out, verdict, workers):
@@ -219,7 +237,8 @@ def prepare(out, recipe, overwrite, of=None):
     Raises BadInput where the directory holds anything that may not be removed.
     """
     identity = {"verb": "compare", "recipe": recipe.hash} | (of or {})
-    clear(out, KIND, identity, overwrite or begun(out, KIND, identity))
+    unfinished = begun(out, KIND, identity) or same(out, KIND, identity) and is_pending(out)
+    clear(out, KIND, identity, overwrite or unfinished)
     write_text(out / "recipe.toml", dumps(recipe))
 
 
