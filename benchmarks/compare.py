@@ -29,7 +29,7 @@ from common.recipe import positions
 from common.recipe_file import dumps, load
 from common.run import RUN, FinishedRun, read_metrics, read_run
 from common.schedules import learning_rates
-from common.tensors import load_tensors
+from common.tensors import load_dtypes, load_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".comparison"
@@ -175,7 +175,8 @@ def find_cause(recipe, dataset, out, verdict, workers):
 
     def taps(number):
         teacher = leave_taps(workers["keras"], looked, out, number)
-        return load_tensors(teacher), load_tensors(leave_taps(workers["jax"], looked, out, number, teacher))
+        student = leave_taps(workers["jax"], looked, out, number, teacher)
+        return {"keras": load_tensors(teacher), "jax": load_tensors(student)}
 
     def optimizer(variant):
         wide = variant.with_values(train={"precision": "float64"})
@@ -269,7 +270,8 @@ def judge(recipe, dataset, out):
              for each in (semantic, recipe)}
     gradient, null = ladder.gradient_rung(first, precision, ladder.summed_positions(recipe, dataset))
     states = {b: load_tensors(optimizer_path(out, b, semantic)) for b in ROOMS}
-    rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states)]
+    dtypes = {b: read_dtypes(out, b, semantic) | read_dtypes(out, b, recipe) for b in ROOMS}
+    rungs = [ladder.contract_rung(contracts, dtypes=dtypes), gradient, ladder.optimizer_rung(states)]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
     semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), null, rates)
@@ -311,6 +313,12 @@ def trainings(recipe, dataset, out):
         runs[run] = {"loss": np.array(losses, np.float64), "held_out": read_run(path)["final"] or {},
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
+
+
+def read_dtypes(out, backend, recipe):
+    """{"float32 gradients/NAME" and the like: dtype} of all that a backend's first step and training left."""
+    left = first_step_path(out, backend, recipe), run_path(out, backend, recipe) / "trace" / "final.safetensors"
+    return {f"{recipe.train.precision} {name}": dtype for path in left for name, dtype in load_dtypes(path).items()}
 
 
 def float64_steps(recipe):
