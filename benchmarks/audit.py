@@ -139,7 +139,8 @@ def trial(planned, recipe, worker, out, advance):
 
     def taps(number):
         teacher = comparison.taps_path(base, other, recipe, number)
-        return load_tensors(teacher), load_tensors(comparison.leave_taps(worker, recipe, path, number, teacher))
+        student = comparison.leave_taps(worker, recipe, path, number, teacher)
+        return {other: load_tensors(teacher), backend: load_tensors(student)}
 
     def optimizer(variant):
         comparison.leave_optimizer(worker, variant, path)

@@ -10,7 +10,7 @@ from benchmarks import ladder
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import collect_places, operations_rung, places_path, read_places
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, tell
+from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
 from benchmarks.placing import first_cause
 from benchmarks.plots import sig
 from benchmarks.report import write_report
@@ -18,7 +18,7 @@ from benchmarks.report_words import margin
 from benchmarks.swap import swap_table, worst_tensor
 from benchmarks.terminal import show
 from benchmarks.throughput import side_by_side
-from benchmarks.verdict import read_hashes, read_verdict
+from benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
 from benchmarks.workers import ROOMS, each, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
@@ -30,7 +30,7 @@ from common.recipe import positions
 from common.recipe_file import dumps, load
 from common.run import RUN, FinishedRun, read_metrics, read_run
 from common.schedules import learning_rates
-from common.tensors import load_tensors
+from common.tensors import load_dtypes, load_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".comparison"
@@ -73,6 +73,8 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
                        "has one of []*?\\ or is not UTF-8; choose another directory")
     dataset = open_dataset(recipe)
     mutant = planted(plant)
+    options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
+               "outcome": f"SEEDS={seeds}" if seeds else None}
     with ExitStack() as stack:
         with nothing_left(out):
             prepare(out, recipe, overwrite)
@@ -83,34 +85,25 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             tell("both", "every operation in its place")
             collect_places(workers, recipe, out)
         verdict = judge(recipe, dataset, out, alone(recipe, workers, operations))
+        record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
+               "besides is still to come")  # whatever may fail below takes no verdict with it
         if seeds:
             tell("both", f"{seeds - 1} more trainings, from other seeds")
             add_outcome(verdict, recipe, workers, out, seeds)
         if place and not verdict["agrees"]:
-            tell("both", "looking for the first cause")
-            verdict["cause"] = find_cause(recipe, dataset, out, verdict, workers)
-            tell("both", verdict["cause"]["sentence"])
+            place_cause(recipe, dataset, out, verdict, workers)
         tell("both", "step times side by side")
-        verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
+        with fenced(verdict, "step times"):
+            verdict["performance"] = side_by_side(recipe, dataset, workers, verdict["performance"])
         if swap:
             tell("both", "each program under the other's runtime")
-            try:
+            with fenced(verdict, "swap"):  # what is planted here may not be planted there
                 verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
                 tell("both", verdict["swap"]["sentence"])
-            except BadInput as error:  # what is planted here cannot be planted there
-                tell("both", f"no swap: {error}")
     if meshes:
         tell("both", "one device against several and against several hosts")
         add_meshes(verdict, *check_meshes(recipe, out, mutant))
-    verdict |= circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
-    verdict |= reproducible(out, asked, plant=plant, operations=operations, place=place, swap=swap, meshes=meshes,
-                            outcome=f"SEEDS={seeds}" if seeds else None)
-    tell("both", "report")
-    for rung in verdict["rungs"]:
-        rung["checks"] = rung["checks"][:CHECKS]
-    write_json(out / "verdict.json", verdict)
-    write_report(verdict, out)
-    show(plain(verdict))
+    show(plain(record(verdict, recipe, dataset, out, asked, options)))
     if not verdict["agrees"]:
         return NO
     return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
@@ -134,15 +127,18 @@ def bisect(out):
         print("the backends agree up to P5, and what fails beyond is not placed: its rung in the report says where")
         return INCONCLUSIVE
     dataset = open_dataset(recipe)
+    verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
     with open_workers() as workers:
         for backend, name in planted(verdict["plant"]):
             workers[backend].ask("plant", change=name)
-        verdict["cause"] = find_cause(recipe, dataset, out, judge(recipe, dataset, out), workers)
+        place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
     show(plain(verdict))
+    if "placing" in verdict.get("failed", {}):
+        return NO
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
 
 
@@ -155,6 +151,28 @@ def alone(recipe, workers, asked):
     return [row for found in each(workers, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 
+def record(verdict, recipe, dataset, out, asked, options, pending=None):
+    """Writes a verdict with its circumstances, and the report, into `out`; returns what was written. `pending` says
+    what is still to come."""
+    tell("both", "report")
+    told = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
+    told |= reproducible(out, asked, **options)
+    told["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in told["rungs"]]
+    if pending:
+        told |= {"pending": True, "limits": [*told["limits"], pending]}
+    write_json(out / "verdict.json", told)
+    write_report(told, out)
+    return told
+
+
+def place_cause(recipe, dataset, out, verdict, workers, found=None):
+    """Adds the first cause to a verdict, by its rungs or by those `found` anew; what fails is a line of the verdict."""
+    tell("both", "looking for the first cause")
+    with fenced(verdict, "placing"):
+        verdict["cause"] = find_cause(recipe, dataset, out, found or verdict, workers)
+        tell("both", verdict["cause"]["sentence"])
+
+
 def find_cause(recipe, dataset, out, verdict, workers):
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.placing`."""
     semantic = recipe.with_values(train={"precision": "float64"})
@@ -163,7 +181,8 @@ def find_cause(recipe, dataset, out, verdict, workers):
 
     def taps(number):
         teacher = leave_taps(workers["keras"], looked, out, number)
-        return load_tensors(teacher), load_tensors(leave_taps(workers["jax"], looked, out, number, teacher))
+        student = leave_taps(workers["jax"], looked, out, number, teacher)
+        return {"keras": load_tensors(teacher), "jax": load_tensors(student)}
 
     def optimizer(variant):
         wide = variant.with_values(train={"precision": "float64"})
@@ -225,7 +244,8 @@ def prepare(out, recipe, overwrite, of=None):
     Raises BadInput where the directory holds anything that may not be removed.
     """
     identity = {"verb": "compare", "recipe": recipe.hash} | (of or {})
-    clear(out, KIND, identity, overwrite or begun(out, KIND, identity))
+    unfinished = begun(out, KIND, identity) or same(out, KIND, identity) and is_pending(out)
+    clear(out, KIND, identity, overwrite or unfinished)
     write_text(out / "recipe.toml", dumps(recipe))
 
 
@@ -260,9 +280,11 @@ def judge(recipe, dataset, out, operations=()):
     gradient, null = ladder.gradient_rung(first, precision, ladder.summed_positions(recipe, dataset))
     states = {r.train.precision: {b: load_tensors(optimizer_path(out, b, r)) for b in ROOMS}
               for r in precisions(recipe)}
+    dtypes = {b: {name: dtype for r in precisions(recipe) for name, dtype in read_dtypes(out, b, r).items()}
+              for b in ROOMS}
     found = {b: read_places(places_path(out, b)) for b in ROOMS}
-    rungs = [ladder.contract_rung(contracts), operations_rung(operations, found, precision), gradient,
-             ladder.optimizer_rung(states)]
+    rungs = [ladder.contract_rung(contracts, dtypes=dtypes), operations_rung(operations, found, precision), gradient,
+             ladder.optimizer_rung(states, shares_rounded(recipe))]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
     semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), null, rates)
@@ -311,6 +333,18 @@ def precisions(recipe):
     """The recipe in float64, and as it is where that is another precision."""
     semantic = recipe.with_values(train={"precision": "float64"})
     return [semantic] if recipe.train.precision == "float64" else [semantic, recipe]
+
+
+def shares_rounded(recipe):
+    """Eps by which two sides' 1 - beta may part where each beta is rounded, added up over an optimizer's betas."""
+    o = recipe.optimizer
+    return 0.0 if o.name == "sgd" else 1 / (1 - o.beta1) + 1 / (1 - o.beta2)
+
+
+def read_dtypes(out, backend, recipe):
+    """{"float32 gradients/NAME" and the like: dtype} of all that a backend's first step and training left."""
+    left = first_step_path(out, backend, recipe), run_path(out, backend, recipe) / "trace" / "final.safetensors"
+    return {f"{recipe.train.precision} {name}": dtype for path in left for name, dtype in load_dtypes(path).items()}
 
 
 def float64_steps(recipe):

@@ -14,6 +14,7 @@ from common.parameters import is_trained
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}  # spacing of the numbers above 1
 FEW = 8  # values of a tensor whose own twin says little
 TINY = float(np.finfo(np.float64).tiny)
+BACKENDS = {"keras": "Keras", "jax": "JAX"}
 SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
 
@@ -41,14 +42,27 @@ def rung(name, title, proves, checks):
             "checks": sorted(checks, key=severity, reverse=True)}
 
 
-def contract_rung(contracts, sides=SIDES):
-    """P0: everything that both sides share before the first step, by its hash."""
-    one, other = (contracts[side] for side in sides)
+def contract_rung(contracts, sides=SIDES, dtypes=None):
+    """P0: everything that both sides share before the first step, by its hash, and the dtypes of what they compute,
+    {side: {what: dtype}}, where these are known."""
+    shared = {"hashes": contracts} | ({"dtypes": dtypes} if dtypes else {})
+    checks = [equal_check(kind, values, sides) for kind, values in shared.items()]
+    return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe"
+                + ", and what is computed in equal dtypes" * bool(dtypes), checks)
+
+
+def equal_check(kind, values, sides):
+    """How many of {side: {what: text}} differ, which are to be equal; "differing" of the check names them."""
+    one, other = (values[side] for side in sides)
     names = sorted(one.keys() | other.keys())
     differing = [name for name in names if one.get(name) != other.get(name)]
-    where = ", ".join(differing[:3]) + f" and {len(differing) - 3} more" * (len(differing) > 3) or "nothing differs"
-    found = check(f"{len(names)} hashes", len(differing), 0, where, "bitwise: the number of hashes that differ")
-    return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe", [found])
+    said = differing[:3]
+    if kind == "dtypes":
+        said = [f"{name} ({one.get(name, 'none')} in {BACKENDS.get(sides[0], sides[0])}, "
+                f"{other.get(name, 'none')} in {BACKENDS.get(sides[1], sides[1])})" for name in said]
+    where = ", ".join(said) + f" and {len(differing) - 3} more" * (len(differing) > 3) or "nothing differs"
+    return check(f"{len(names)} {kind}", len(differing), 0, where, f"bitwise: the number of {kind} that differ") | {
+        "differing": differing}
 
 
 def gradient_rung(tensors, precision, positions):
@@ -84,18 +98,20 @@ def first_step_checks(precision, runs, null, floor, floor_from):
     twin may miss what moves a few values. In float64, where a bound is far above all noise, and for a tensor of few
     values it is that of the noisiest, but null directions.
     """
-    judged = [name for name in runs["keras"] if bare(name) not in null]
-    noise = {n: max(difference(runs[b][n], runs[f"{b}-twin"][n]) for b in ("keras", "jax")) for n in judged}
+    names = both(runs)
+    judged = [name for name in names if bare(name) not in null]
+    noise = {n: max(difference(runs[b][n], runs[f"{b}-twin"][n]) for b in SIDES if n in runs[b]) for n in judged}
     middle, most = float(np.median(list(noise.values()))), max(noise.values())
     bound, bound_from = max((4 * most, f"4 x the {precision} twin's noise"), (floor, floor_from))
     checks = []
     for name in judged:
-        own = precision != "float64" and runs["keras"][name].size >= FEW
-        limit = (max(4 * max(noise[name], middle), floor), f"4 x the {precision} twin's noise there") if own else (
-            bound, bound_from)
-        checks.append(check(precision, difference(runs["keras"][name], runs["jax"][name]), limit[0], name, limit[1]))
+        one, other = runs["keras"].get(name), runs["jax"].get(name)
+        limit, source = bound, bound_from
+        if precision != "float64" and one is not None and one.size >= FEW:
+            limit, source = 4 * max(noise[name], middle), f"4 x the {precision} twin's noise there"
+        checks.append(check(precision, difference(one, other), limit, name, source))
     largest = max(np.abs(x).max() for name, x in runs["jax"].items() if name.startswith("gradients/"))
-    for name in (name for name in runs["keras"] if bare(name) in null):
+    for name in (name for name in names if bare(name) in null):
         worst = np.abs(runs["keras"][name] - runs["jax"][name]).max() / largest
         checks.append(check(f"{precision}, null direction", worst, bound, name, f"{bound_from}, of the largest"))
     return checks
@@ -112,7 +128,7 @@ def twin_check(backend, runs, null):
 def null_directions(runs):
     """Names whose gradient is zero but for rounding: in float64 their twin shares no three digits with them, and they
     are below 1e-9 of the largest gradient."""
-    gradients = {name: x for name, x in runs["keras"].items() if name.startswith("gradients/")}
+    gradients = {name: x for name, x in runs["keras"].items() if name.startswith("gradients/") and name in runs["jax"]}
     largest = max(np.abs(x).max() for x in gradients.values())
     null = set()
     for name, x in gradients.items():
@@ -122,21 +138,24 @@ def null_directions(runs):
     return null
 
 
-def optimizer_rung(states):
+def optimizer_rung(states, shares=0.0):
     """P3: what the same synthetic gradients left of both optimizers after each update, in float64 and in the masters'
     dtype of the recipe's precision, which under bfloat16 is float32.
 
     Args:
       states: {precision: {backend: {"clipped/NAME" or "UPDATE/GROUP/NAME": array}}}.
+      shares: eps of the masters by which 1 - beta may be off besides: in float64 both take beta as it is.
     """
     checks = []
     for precision, sides in states.items():
         dtype = "float32" if precision == "bfloat16" else precision
-        for name, x in sides["keras"].items():
+        for name in both(sides):
             head, _, tensor = name.partition("/")
             updates = 1 if head == "clipped" else int(head) + 1
             where = name if head == "clipped" else f"{tensor} after update {updates}"
-            checks.append(check(precision, difference(x, sides["jax"][name]), 8 * updates * EPSILON[dtype], where,
+            allowed = 8 * updates + (shares if precision != "float64" else 0)
+            apart = difference(sides["keras"].get(name), sides["jax"].get(name))
+            checks.append(check(precision, apart, allowed * EPSILON[dtype], where,
                                 f"8 eps of {dtype} for each of {updates} updates"))
     return rung("P3", "optimizer", "one update: equal weights and slots after identical gradients", checks)
 
@@ -200,11 +219,12 @@ def weight_checks(runs, null, rates):
     """The weights at the end of the float64 trajectory: 8 twins' noise, the noisiest tensor's. Null directions are
     moved by rounding alone: absolutely, no further apart than the learning rates add up to."""
     weights = {run: runs[run]["weights"] for run in ("keras", "jax", "keras-twin", "jax-twin")}
-    judged = [name for name in weights["keras"] if bare(name) not in null]
-    noise = max(difference(weights[b][name], weights[f"{b}-twin"][name]) for b in ("keras", "jax") for name in judged)
+    judged = [name for name in both(weights) if bare(name) not in null]
+    noise = max(difference(weights[b].get(name), weights[f"{b}-twin"].get(name)) for b in SIDES for name in judged
+                if name in weights[b])
     bound, source = max((8 * noise, "8 x the float64 twin's noise in the weights"),
                         (16 * EPSILON["float64"], "16 eps of float64"))
-    checks = [check("float64 weights", difference(weights["keras"][name], weights["jax"][name]), bound, name, source)
+    checks = [check("float64 weights", difference(*(weights[b].get(name) for b in SIDES)), bound, name, source)
               for name in judged]
     total = float(np.sum(rates))
     for name in (name for name in weights["keras"] if bare(name) in null and is_trained(name)):
@@ -213,8 +233,15 @@ def weight_checks(runs, null, rates):
     return checks
 
 
+def both(runs):
+    """The names of Keras' tensors and of JAX', in order; what one of them lacks differs by infinity."""
+    return list(dict.fromkeys([*runs["keras"], *runs["jax"]]))
+
+
 def difference(a, b):
-    """max |a - b| / max |b| in float64; infinite where either is not finite or the shapes differ."""
+    """max |a - b| / max |b| in float64; infinite where either is None or not finite, or the shapes differ."""
+    if a is None or b is None:
+        return math.inf
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.inf

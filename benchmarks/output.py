@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from common.doctor import versions
-from common.output import Kind, begun, check_files, clear, nothing_left, tell
+from common.output import Kind, begun, check_files, clear, nothing_left, same, tell
 
-__all__ = ["CHECKS", "REPORT", "Kind", "again", "begun", "check_files", "clear", "made", "nothing_left", "tell"]
+__all__ = ["CHECKS", "REPORT", "Kind", "again", "begun", "check_files", "clear", "made", "nothing_left", "same", "tell"]
 
 REPORT = r"report\.(html|md)"
 CHECKS = 100  # of a rung that a verdict keeps, the worst first

@@ -18,6 +18,7 @@ from common.places import places
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
             "random bits": "random bits", "recipe": "recipe"}
+DTYPES = {"weights": "initial value", "m": "moment", "v": "moment", "ema": "average"}  # by what a tensor is
 
 
 def cause(operation, where, phase, step=0, apart=None, bound=None, name=None):
@@ -34,26 +35,47 @@ def first_cause(recipe, positions, out, verdict, taps, optimizer):
     Args:
       recipe: the recipe in the precision to look at. positions: the length of the longest sum of a step.
       out: what `benchmarks.compare.collect` left. verdict: what `benchmarks.compare.judge` made of it.
-      taps: number -> (teacher's, student's tensors of `common.trace.step_taps`).
+      taps: number -> {backend: tensors of `common.trace.step_taps`}, the teacher first.
       optimizer: recipe -> {backend: tensors of `common.trace.optimizer_steps`}.
     """
     rungs = {rung["name"]: rung for rung in verdict["rungs"]}
-    return (contract_cause(out) or batches_cause(recipe, out)
-            or operation_cause(recipe, positions, *taps(0), 0)
+    return (contract_cause(recipe, out, rungs["P0"]) or batches_cause(recipe, out)
+            or operation_cause(recipe, positions, taps(0), 0)
             or gradient_cause(recipe, rungs["P2"])
             or optimizer_cause(recipe, rungs["P3"], optimizer)
             or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], taps)
             or evaluation_cause(rungs["P4"], recipe))
 
 
-def contract_cause(out):
-    """What P0 found: something shared that is not."""
-    keras, jax = (read_hashes(out / "tensors" / f"contract-{b}.json") for b in ("keras", "jax"))
+def contract_cause(recipe, out, rung):
+    """What P0 found: something shared that is not; a weight that one side lacks; or a dtype."""
+    sides = {b: read_hashes(out / "tensors" / f"contract-{b}.json") for b in ladder.SIDES}
+    keras, jax = sides.values()
     for kind, operation in CONTRACT.items():
         for name in sorted(keras.keys() | jax.keys()):
             if name.split("/")[0].rstrip("0123456789 ") == kind and keras.get(name) != jax.get(name):
-                return cause(operation, ladder.bare(name), "before the first step")
-    return None
+                where, phase = ladder.bare(name), "before the first step"
+                lacks = kind == "weights" and lacking(places(recipe.model), where, phase, 0, name, sides)
+                return lacks or cause(operation, where, phase)
+    parted = next((c for c in rung["checks"] if c["what"].endswith("dtypes") and c["differing"]), None)
+    if parted is None:
+        return None
+    group, _, where = parted["differing"][0].split(" ", 1)[1].partition("/")
+    found = cause(DTYPES.get(group, "dtype"), where or group, "dtypes", name=parted["differing"][0])
+    return found | {"sentence": f"{found['sentence']}: {parted['where']}"}
+
+
+def lacking(known, where, phase, step, name, sides):
+    """The cause where one of `sides`, {backend: tensors}, has no `name` and another has: what it lacks is the place
+    `where`, or that which holds the tensor so called. None where both have it."""
+    without = next((backend for backend, tensors in sides.items() if name not in tensors), None)
+    if without is None:
+        return None
+    holder = where if where in known else next((n for n, p in known.items() if p.holds and where.startswith(
+        f"{p.holds}.")), None)
+    found = cause(known[holder].operation if holder else "weights", holder or where, phase, step, name=name)
+    return found | {"sentence": f"step {step}, {phase}: {found['operation']} at {found['where']}: "
+                                f"{ladder.BACKENDS[without]} has no `{where}`"}
 
 
 def batches_cause(recipe, out):
@@ -64,9 +86,10 @@ def batches_cause(recipe, out):
     return None if step is None else cause("data", "batch", "input", step)
 
 
-def operation_cause(recipe, positions, teacher, student, step):
-    """The first operation of a step that makes other numbers of the teacher's: forward, then the loss, then what the
-    forward pass keeps, then backward."""
+def operation_cause(recipe, positions, sides, step):
+    """The first operation of a step that makes other numbers of the teacher's, or that one side lacks: forward, then
+    the loss, then what the forward pass keeps, then backward. `sides` are as `taps` of `first_cause` returns them."""
+    teacher, student = sides.values()
     bound = 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
     known = places(recipe.model)
 
@@ -74,12 +97,16 @@ def operation_cause(recipe, positions, teacher, student, step):
         return apart(student[name], teacher[name], scale)
 
     for name, place in known.items():
+        if found := lacking(known, name, "forward", step, f"forward/{name}", sides):
+            return found
         if (d := off(f"forward/{name}")) > bound:
             return cause(place.operation, name, "forward", step, d, bound)
     for name in ("weight", "loss", "correct"):
         if (d := off(f"loss/{name}")) > bound:
             return cause("loss", "loss", "forward", step, d, bound, name)
-    for name in (n for n in teacher if n.startswith("running/")):
+    for name in (n for n in ladder.both(sides) if n.startswith("running/")):
+        if found := lacking(known, ladder.bare(name), "running statistics", step, name, sides):
+            return found
         if (d := off(name)) > bound:
             holder = next(n for n, place in known.items() if name.startswith(f"running/{place.holds}."))
             return cause(known[holder].operation, holder, "running statistics", step, d, bound, ladder.bare(name))
@@ -88,6 +115,9 @@ def operation_cause(recipe, positions, teacher, student, step):
     for name in (n for n in teacher if n.startswith("gradients/")):
         holder = ladder.bare(name).rpartition(".")[0]
         largest[holder] = max(largest.get(holder, 0.0), float(np.abs(teacher[name]).max()))
+    for name in (n for n in ladder.both(sides) if n.startswith("gradients/")):
+        if found := lacking(known, ladder.bare(name), "backward", step, name, sides):
+            return found
     wrong = {name: d for name in teacher if name.startswith("gradients/")
              and (d := off(name, largest[ladder.bare(name).rpartition(".")[0]])) > bound}
     for name, place in reversed(known.items()):
@@ -153,7 +183,7 @@ def optimizer_variants(recipe):
 def later_cause(recipe, positions, curve, taps):
     """An operation that differs at the first step whose loss does."""
     step = next((i for i, (d, b) in enumerate(zip(curve["difference"], curve["bound"], strict=True)) if not d <= b), 0)
-    return step and operation_cause(recipe, positions, *taps(step), step) or None
+    return step and operation_cause(recipe, positions, taps(step), step) or None
 
 
 def evaluation_cause(rung, recipe):

@@ -1,6 +1,7 @@
 """The report's figures: matplotlib drawings as inline SVG that take their colours from the page's CSS."""
 
 import io
+import json
 import math
 import re
 import textwrap
@@ -19,6 +20,7 @@ BACKENDS = {"keras": "Keras", "jax": "JAX"}  # the sides of a verdict that names
 WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size
 KEPT = 400  # points a curve may have
 TENSORS = 12  # checks that a rung's figure shows
+DRAWN = {}  # figures by their data
 
 # Each colour drawn stands for a variable of the page's style sheet, which has a light and a dark value for it.
 INK, MUTED, RULE, BAND = "#111111", "#666666", "#dddddd", "#bbbbbb"
@@ -104,7 +106,15 @@ def margin_of(used):
 def svg(name, draw, *args):
     """The drawing, wide and narrow, as inline SVG; `name` keeps its ids apart from those of other figures."""
     wide = BESIDE if draw is ladder else WIDE
-    return [_render(f"{name}-{size}", draw, width, args) for size, width in (("wide", wide), ("narrow", NARROW))]
+    return [_once(f"{name}-{size}", draw, width, args) for size, width in (("wide", wide), ("narrow", NARROW))]
+
+
+def _once(name, draw, width, args):
+    """`_render` of equal data once: a report is written again when more is known, most of its figures unchanged."""
+    key = json.dumps([name, draw.__module__, draw.__qualname__, width, args], default=repr)
+    if key not in DRAWN:
+        DRAWN[key] = _render(name, draw, width, args)
+    return DRAWN[key]
 
 
 def _render(name, draw, width, args):

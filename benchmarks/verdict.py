@@ -1,13 +1,15 @@
 """What is read back of a comparison: verdict.json, which a bisection completes and reports anew, and its files."""
 
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from common.errors import BadInput
+from common.errors import BadInput, known, show_traceback, unexpected
 from common.files import read_json, shown
 from common.kinds import STRICT, Count, Metrics, Number, version
+from common.output import tell
 from common.run import Performance
 
 SCHEMA_VERSION = 1
@@ -97,11 +99,33 @@ class Verdict(TypedDict):
     limits: NotRequired[list[str]]
     commands: NotRequired[list[str]]
     null_directions: NotRequired[list[str]]
+    failed: NotRequired[dict[str, str]]
+    pending: NotRequired[bool]
 
 
 def read_verdict(out):
     """What verdict.json in a comparison's directory holds; raises BadInput where it is none that can be reported."""
     return read_json(out / "verdict.json", Verdict, AGAIN)
+
+
+def is_pending(out):
+    """Whether the verdict in a directory says that its comparison has not ended."""
+    with suppress(BadInput):
+        return bool(read_verdict(out).get("pending"))
+    return False
+
+
+@contextmanager
+def fenced(verdict, what):
+    """Lets what fails inside take nothing along that is known already: it becomes a line under "failed" of the verdict,
+    and one on stderr."""
+    try:
+        yield
+    except Exception as error:
+        show_traceback(error)
+        said = str(known(error) or unexpected(error))
+        verdict["failed"] = verdict.get("failed", {}) | {what: said}
+        tell("both", f"{what} failed: {said}")
 
 
 def read_hashes(path):

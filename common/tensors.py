@@ -10,27 +10,44 @@ from safetensors import numpy as safetensors
 from common.errors import BadInput
 from common.files import escaped, read_bytes, shown, write_bytes
 
+BFLOAT16 = "bfloat16"
 DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
           "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
           "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 
 
 def save_tensors(path, tensors):
-    """Writes {name: NumPy array}, sorted by name."""
-    contiguous = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    write_bytes(path, safetensors.save(contiguous))
+    """Writes {name: NumPy array}, sorted by name. bfloat16, which safetensors' NumPy side lacks, is written as the
+    float32 of the same value; the file's metadata says so."""
+    arrays = {name: np.asarray(tensors[name]) for name in sorted(tensors)}
+    widened = {name: BFLOAT16 for name, x in arrays.items() if x.dtype.name == BFLOAT16}
+    write_bytes(path, safetensors.save({name: np.ascontiguousarray(x, np.float32 if name in widened else None)
+                                        for name, x in arrays.items()}, widened or None))
 
 
 def load_tensors(path):
     """{name: NumPy array} of a safetensors file; bfloat16, which NumPy lacks, comes as float32, which holds each of its
     values. Raises BadInput where the file is missing or torn, or has numbers of fewer bits than NumPy knows."""
+    return {name: _array(path, name, entry) for name, entry in _read(path)[0]}
+
+
+def load_dtypes(path):
+    """{name: dtype} of the tensors of a safetensors file as they were before they were saved, such as "bfloat16";
+    raises BadInput where the file is missing or torn."""
+    (entries, widened), names = _read(path), {kind: np.dtype(dtype).name for kind, dtype in DTYPES.items()}
+    return {name: widened.get(name) or (names | {"BF16": BFLOAT16}).get(entry["dtype"], entry["dtype"])
+            for name, entry in entries}
+
+
+def _read(path):
+    """(entries of a safetensors file, its metadata)."""
     content = read_bytes(path, most=None)
     try:
         entries = deserialize(content)
-        json.loads(content[8:8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
+        header = json.loads(content[8:8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
     except (SafetensorError, ValueError) as error:
         raise BadInput(f"{shown(path)}: not a whole safetensors file: {shown(error)}; make it again") from None
-    return {name: _array(path, name, entry) for name, entry in entries}
+    return entries, header.get("__metadata__") or {}
 
 
 def _once(pairs):

@@ -65,7 +65,7 @@ def make_step_taps(recipe, dataset, state, devices):
                     return x
                 outputs[place], zeros[place] = x, tf.zeros_like(x)
                 tape.watch(zeros[place])
-                if teacher is None:
+                if teacher is None or f"forward/{place}" not in teacher:
                     return x + zeros[place]
                 taught = (tf.cast(teacher[f"{way}/{place}"], x.dtype) for way in ("forward", "backward"))
                 return follow(x, zeros[place], *taught)
@@ -73,7 +73,7 @@ def make_step_taps(recipe, dataset, state, devices):
             with keras.StatelessScope() as scope, tapped(model, hook):
                 logits = model(train.model_inputs(recipe, batch, key), training=True)
             total, sums = train.loss_sums(recipe, logits, batch)
-        gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros))
+        gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros), unconnected_gradients="zero")
         gradients = dict(zip(trained, map(tf.convert_to_tensor, gradients), strict=True))
         moved = {name: tf.convert_to_tensor(scope.get_current_value(v)) for name, v in running.items()}
         return {"forward": outputs, "loss": sums, "backward": cotangents, "gradients": gradients, "running": moved}

@@ -4,11 +4,12 @@ import json
 import os
 import struct
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from common.errors import BadInput
-from common.tensors import load_tensors, save_tensors
+from common.tensors import load_dtypes, load_tensors, save_tensors
 
 
 def made(header, body=b""):
@@ -48,6 +49,18 @@ def test_bfloat16_comes_as_the_float32_of_the_same_value(tmp_path):
     finite = exponent < 255
     assert found.shape == (256, 256) and found.dtype == np.float32
     assert (found.ravel()[finite] == wanted[finite]).all() and not np.isfinite(found.ravel()[~finite]).any()
+
+
+def test_bfloat16_is_saved_as_the_float32_of_the_same_value_and_known_as_what_it_was(tmp_path):
+    wide = np.array([[1.0, -2.5, 3.0e38], [2.0**-130, 0.0, np.inf]], np.float32)
+    narrow = wide.astype(ml_dtypes.bfloat16)
+    save_tensors(tmp_path / "x", {"narrow": narrow, "wide": wide, "scalar": narrow[0, 1]})
+    found = load_tensors(tmp_path / "x")
+    assert found["narrow"].dtype == np.float32 and found["scalar"] == -2.5
+    assert (found["narrow"] == narrow.astype(np.float32)).all() and (found["narrow"] != wide).any()
+    assert load_dtypes(tmp_path / "x") == {"narrow": "bfloat16", "wide": "float32", "scalar": "bfloat16"}
+    (tmp_path / "y").write_bytes(one("BF16", [2], 4))  # as others save them
+    assert load_dtypes(tmp_path / "y") == {"a": "bfloat16"}
 
 
 WRONG = {

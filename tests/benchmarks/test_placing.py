@@ -1,0 +1,90 @@
+"""Where two backends part, from tensors made by hand: what one side lacks is named, and so is a dtype."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import ladder, placing
+from common.places import places
+from common.recipe import Recipe
+
+RECIPE = Recipe.model_validate({
+    "name": "tiny", "data": {"source": "text:*.txt", "sequence": 4}, "train": {"precision": "float64"},
+    "model": {"family": "decoder", "layers": 1, "width": 4, "heads": 2}})
+KNOWN = places(RECIPE.model)
+
+
+def taps():
+    """Taps of a step in which every tensor is ones."""
+    ones, held = np.ones((2, 3)), dict.fromkeys(place.holds for place in KNOWN.values() if place.holds)
+    return {**{f"{way}/{name}": ones for name in KNOWN for way in ("forward", "backward")},
+            **{f"loss/{name}": ones for name in ("weight", "loss", "correct")},
+            **{f"gradients/{name}.kernel": ones for name in held}}
+
+
+@pytest.mark.parametrize("teacher", ladder.SIDES)
+@pytest.mark.parametrize("without", ladder.SIDES)
+def test_an_operation_that_one_side_lacks_is_the_cause(teacher, without):
+    sides = {b: taps() for b in (teacher, *(b for b in ladder.SIDES if b != teacher))}
+    assert placing.operation_cause(RECIPE, 12, sides, 0) is None
+    for group in ("forward/norm", "backward/norm", "gradients/norm.kernel"):
+        del sides[without][group]
+    found = placing.operation_cause(RECIPE, 12, sides, 0)
+    assert (found["operation"], found["where"]) == ("norm", "norm")
+    assert found["sentence"].endswith(f"{ladder.BACKENDS[without]} has no `norm`")
+
+
+def test_a_gradient_that_one_side_lacks_is_named_by_the_place_that_holds_it():
+    sides = {b: taps() for b in ladder.SIDES}
+    del sides["keras"]["gradients/block_0.attention.query.kernel"]
+    found = placing.operation_cause(RECIPE, 12, sides, 3)
+    assert (found["operation"], found["where"], found["step"]) == ("linear", "block_0.attention.query", 3)
+
+
+def first_steps(**of):
+    """The first step of both backends and their twins, which `of` changes."""
+    rng = np.random.default_rng(0)
+    exact = {"logits": rng.normal(size=6), "loss": np.array(2.0), "gradients/norm.scale": rng.normal(size=4),
+             "gradients/head.kernel": rng.normal(size=4)}
+    runs = ("keras", "keras-twin", "jax", "jax-twin")
+    return {run: {name: x for name, x in exact.items() if name != of.get(run)} for run in runs}
+
+
+@pytest.mark.parametrize("without", ladder.SIDES)
+def test_a_tensor_that_one_side_lacks_fails_its_rung_and_not_the_judge(without):
+    lost = dict.fromkeys((without, f"{without}-twin"), "gradients/norm.scale")
+    rung, _ = ladder.gradient_rung({"float64": first_steps(**lost)}, "float64", 12)
+    assert {c["where"] for c in rung["checks"] if not c["agrees"]} == {"gradients/norm.scale"}
+    assert ladder.gradient_rung({"float64": first_steps()}, "float64", 12)[0]["agrees"]
+    states = {b: {"0/m/norm.scale": np.ones(4), "0/weights/norm.scale": np.ones(4)} for b in ladder.SIDES}
+    assert ladder.optimizer_rung(states)["agrees"]
+    del states[without]["0/m/norm.scale"]
+    assert not ladder.optimizer_rung(states)["agrees"]
+
+
+def contract(out, contracts):
+    (out / "tensors").mkdir()
+    for backend, found in contracts.items():
+        (out / "tensors" / f"contract-{backend}.json").write_text(json.dumps({"recipe": "r", "data": "d"} | found))
+
+
+def test_a_weight_that_one_side_lacks_is_placed_at_its_operation(tmp_path):
+    contracts = {"keras": {"weights/norm.scale": "x"}, "jax": {}}
+    contract(tmp_path, contracts)
+    found = placing.contract_cause(RECIPE, tmp_path, ladder.contract_rung(contracts))
+    assert (found["operation"], found["where"]) == ("norm", "norm") and "JAX has no `norm.scale`" in found["sentence"]
+
+
+def test_a_dtype_that_differs_is_named_by_p0_and_placed(tmp_path):
+    contract(tmp_path, {"keras": {}, "jax": {}})
+    equal = {"float32 weights/norm.scale": "float32", "float32 m/norm.scale": "float32"}
+    dtypes = {"keras": equal, "jax": equal | {"float32 m/norm.scale": "bfloat16"}}
+    hashes = {b: {"recipe": "r", "data": "d"} for b in ladder.SIDES}
+    rung = ladder.contract_rung(hashes, dtypes=dtypes)
+    assert not rung["agrees"]
+    assert rung["where"] == "2 dtypes: float32 m/norm.scale (float32 in Keras, bfloat16 in JAX)"
+    found = placing.contract_cause(RECIPE, tmp_path, rung)
+    assert (found["operation"], found["where"]) == ("moment", "norm.scale")
+    healthy = ladder.contract_rung(hashes, dtypes=dict.fromkeys(ladder.SIDES, equal))
+    assert healthy["agrees"] and placing.contract_cause(RECIPE, tmp_path, healthy) is None
