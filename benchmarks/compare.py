@@ -25,6 +25,7 @@ from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from common.files import is_odd, plain, shown, write_json, write_text
 from common.loop import twin_of
 from common.output import check_within
+from common.parameters import initial_value, parameters
 from common.recipe import positions
 from common.recipe_file import dumps, load
 from common.run import RUN, FinishedRun, read_metrics, read_run
@@ -253,7 +254,10 @@ def judge(recipe, dataset, out):
     rungs = [ladder.contract_rung(contracts), gradient, ladder.optimizer_rung(states)]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
-    semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), null, rates)
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    starts = {name: initial_value(name, tree[name], recipe.seed, np.float64) for name in null}
+    semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), starts, recipe.optimizer,
+                                                         rates)
     rungs.append(semantics)
     if precision != "float64":
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
@@ -282,14 +286,16 @@ def worst_tensors(gradient, semantics, steps, most=24):
 
 
 def trainings(recipe, dataset, out):
-    """{run: {"loss": float64 (steps,), "weights": {name: array}}} of both backends and their twins, and "positions":
-    the number that a loss is the mean of."""
+    """{run: {"loss", "norm" (of the gradient): float64 (steps,), "weights": {name: array}}} of both backends and their
+    twins, and "positions": the number that a loss is the mean of."""
     runs = {"positions": positions(recipe)}
     for run in RUNS:
         path = run_path(out, run, recipe)
-        losses = [line["train/loss"] for line in read_metrics(path) if "train/loss" in line]
+        lines = [line for line in read_metrics(path) if "train/loss" in line]
+        losses, norms = ([line[f"train/{what}"] for line in lines] for what in ("loss", "gradient_norm"))
         state = load_tensors(path / "trace" / "final.safetensors")
-        runs[run] = {"loss": np.array(losses, np.float64), "held_out": read_run(path)["final"] or {},
+        runs[run] = {"loss": np.array(losses, np.float64), "norm": np.array(norms, np.float64),
+                     "held_out": read_run(path)["final"] or {},
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
 
