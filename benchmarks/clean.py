@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from benchmarks import compare as comparison
 from benchmarks.audit import corpus
+from benchmarks.jumps import may_be_flips
 from benchmarks.ladder import TINY
 from benchmarks.output import Kind, again, clear, made, tell
 from benchmarks.plots import sig
@@ -46,7 +47,7 @@ PEAKS = {"adamw": 1e-2, "lion": 1e-3, "lamb": 1e-2, "sgd": 0.1}  # the largest l
 
 
 class Row(TypedDict):
-    """What is kept of a comparison: see `judged`."""
+    """What is kept of a comparison: see `row_of`; whether it was looked at twice; seconds of each backend."""
 
     __pydantic_config__ = STRICT
     number: Count
@@ -57,6 +58,7 @@ class Row(TypedDict):
     said: str
     horizon: Count | None
     ratios: dict[str, dict[str, Any]]
+    twice: bool
     seconds: dict[str, Number]
     version: str
     commit: str | None
@@ -83,6 +85,7 @@ def clean(out, count, first=0, *, overwrite=False):
             each(workers, lambda worker: worker.ask("hasten"))
             each({b: Once(worker) for b, worker in workers.items()},
                  lambda once, recipes=recipes: trials.run(once, recipes))
+            trials.look_again(workers)
         remove(out / "trials")
     rows = [read_json(path, Row, "take it away: its comparison is made again")
             for path in sorted((out / "rows").glob("*.json"))]
@@ -117,7 +120,8 @@ class Trials:
 
     def __init__(self, out, version, total):
         self.out, self.version, self.total, self.done = out, version, total, 0
-        self.lock, self.half, self.began, self.spoken = Lock(), {}, time.monotonic(), time.monotonic()
+        self.lock, self.half, self.later = Lock(), {}, []
+        self.began = self.spoken = time.monotonic()
 
     def run(self, once, recipes):
         """One backend's part of {number: recipe}, and the verdict wherever the other has done its own."""
@@ -135,11 +139,26 @@ class Trials:
                 if other is None:
                     self.half[number] = mine
                 else:
-                    self.finish(number, recipe, mine[0] | other[0], mine[1] or other[1])
+                    self.judge(number, recipe, mine[0] | other[0], mine[1] or other[1])
 
-    def finish(self, number, recipe, spent, error):
+    def judge(self, number, recipe, spent, error):
+        """Has a comparison judged, or kept for a second look, which needs both backends at once."""
+        verdict = None if error else comparison.judge(recipe, open_dataset(recipe), trial_path(self.out, number))
+        if verdict and may_be_flips(recipe, verdict):
+            self.later.append((number, recipe, spent, verdict))
+        else:
+            self.keep(number, recipe, spent, error, verdict)
+
+    def look_again(self, workers):
+        """Judges from equal states what was kept for it."""
+        for number, recipe, spent, verdict in self.later:
+            looked = comparison.looked_twice(recipe, verdict, trial_path(self.out, number), workers)
+            self.keep(number, recipe, spent, None, looked, twice=True)
+        self.later = []
+
+    def keep(self, number, recipe, spent, error, verdict, twice=False):
         """Keeps what a comparison said."""
-        row = judged(number, recipe, self.out, error) | {"seconds": spent, **self.version}
+        row = row_of(number, recipe, error, verdict) | {"twice": twice, "seconds": spent, **self.version}
         if not row["agrees"]:
             write_text(self.out / "flagged" / f"{number:04}.toml", dumps(recipe))
             tell("both", f"number {number} is flagged: {row['said']}")
@@ -159,14 +178,14 @@ def row_path(out, number):
     return out / "rows" / f"{number:04}.json"
 
 
-def judged(number, recipe, out, error):
-    """What a comparison said: {"number", "what", "agrees", "said", "horizon", "ratios": {rung: {"ratio", "where"}}}."""
+def row_of(number, recipe, error, verdict):
+    """What a comparison said: {"number", "optimizer", "precision", "family", "agrees", "said", "horizon", "ratios":
+    {rung: {"ratio", "where", "worst", "bound", "bound_from"}}}."""
     about = recipe.optimizer.name, recipe.train.precision, recipe.model.family
     row = {"number": number, "optimizer": about[0], "precision": about[1], "family": about[2], "agrees": False,
            "said": error, "horizon": None, "ratios": {}}
     if error:
         return row
-    verdict = comparison.judge(recipe, open_dataset(recipe), trial_path(out, number))
     for rung in verdict["rungs"]:
         check = max(rung["checks"], key=lambda c: c["worst"] / max(c["bound"], TINY))
         row["ratios"][rung["name"]] = {
@@ -241,8 +260,9 @@ def summary(rows):
                 worst[rung] = mine
     counted = {kind: {name: sum(row[kind] == name for row in rows) for name in sorted({row[kind] for row in rows})}
                for kind in ("precision", "optimizer", "family")}
-    return {"comparisons": len(rows), "flagged": sum(not row["agrees"] for row in rows), "counted": counted,
-            "open": sum(row["horizon"] in (0, 1) for row in rows), "worst": dict(sorted(worst.items())),
+    return {"comparisons": len(rows), "flagged": sum(not row["agrees"] for row in rows),
+            "open": sum(row["horizon"] in (0, 1) for row in rows), "twice": sum(row["twice"] for row in rows),
+            "counted": counted, "worst": dict(sorted(worst.items())),
             "seconds": float(np.sum([max(row["seconds"].values()) for row in rows])),
             "commits": sorted({str(row["commit"]) for row in rows}), "rows": rows}
 
@@ -263,4 +283,4 @@ def lines(found, out):
                   f"{row['said']}", "  " + again("audit", "--clean", "1", "--from", str(row["number"]), out=out)[0]]
     counts = "; ".join(", ".join(f"{count} {name}" for name, count in of.items()) for of in found["counted"].values())
     return [*table, f"{found['comparisons']} clean comparisons, {found['flagged']} flagged, {found['open']} open "
-            f"({counts})"]
+            f"{found['twice']} judged from equal states ({counts})"]

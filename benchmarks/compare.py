@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from benchmarks import ladder
+from benchmarks.jumps import may_be_flips, second_look
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import operations_rung
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
@@ -36,7 +37,7 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 KIND = Kind(MARKER, "verdict.json", {
     r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
-    "tensors": {r"(contract|first-step|optimizer|taps)-.*|\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
+    "tensors": {r"(contract|first-step|optimizer|taps|trials)-.*|\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
     "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
     "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
     "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
@@ -81,7 +82,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
             each(workers, lambda worker: collect(recipe, worker, out))
-        verdict = judge(recipe, dataset, out)
+        verdict = looked_twice(recipe, judge(recipe, dataset, out), out, workers)
         if operations:
             tell("both", "operations against wide references")
             rows = each(workers, lambda worker: worker.ask("operations"))
@@ -273,6 +274,16 @@ def judge(recipe, dataset, out):
             "performance": {b: info["performance"] for b, info in finished.items()},
             "versions": {b: info["versions"] for b, info in finished.items()},
             "devices": {b: info["devices"] for b, info in finished.items()}}
+
+
+def looked_twice(recipe, verdict, out, workers):
+    """A verdict whose P2 and P5 are judged from equal states too, where a flip may be all that failed them."""
+    if not may_be_flips(recipe, verdict):
+        return verdict
+    tell("both", "a unit may have flipped: steps from equal states")
+    rungs = second_look(recipe, verdict, out, workers)
+    return verdict | {"rungs": rungs, "agrees": all(rung["agrees"] for rung in rungs),
+                      "sentence": sentence(rungs, recipe.train.precision, verdict["curves"])}
 
 
 def worst_tensors(gradient, semantics, steps, most=24):
