@@ -87,16 +87,21 @@ def audit(out, *, overwrite=False, only=None):
 
 
 def make_recipes(out):
-    """{name: recipe}; those of text read documents that are written to out/corpus: short, so that they share rows."""
-    rng = np.random.default_rng(7)
-    for i in range(26):
-        write_text(out / "corpus" / f"{i:02}.txt", "".join(rng.choice(list("abcdefgh "), rng.integers(5, 40))))
-    made = {}
+    """{name: recipe}; those of text read documents that are written to `out`: short, so that they share rows."""
+    source, made = corpus(out), {}
     for name, sections in RECIPES.items():
-        data = {"source": f"text:{glob.escape(str(out.absolute()))}/corpus/*.txt", **sections["data"]}
+        data = {"source": source, **sections["data"]}
         made[name] = Recipe.model_validate({"name": f"audit-{name}", "keras": {"jit_compile": False}, **sections,
                                             "data": data})
     return made
+
+
+def corpus(out):
+    """The source of short documents, which it writes to out/corpus."""
+    rng = np.random.default_rng(7)
+    for i in range(26):
+        write_text(out / "corpus" / f"{i:02}.txt", "".join(rng.choice(list("abcdefgh "), rng.integers(5, 40))))
+    return f"text:{glob.escape(str(out.absolute()))}/corpus/*.txt"
 
 
 def plan(listed, only):

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from benchmarks import ladder
+from benchmarks.jumps import may_be_flips, second_look
 from benchmarks.meshes import check_meshes, mesh_sentence
 from benchmarks.operations import collect_places, operations_rung, places_path, read_places
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
@@ -25,6 +26,7 @@ from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from common.files import is_odd, plain, shown, write_json, write_text
 from common.loop import twin_of
 from common.output import check_within
+from common.parameters import initial_value, parameters
 from common.points import POINTS
 from common.recipe import positions
 from common.recipe_file import dumps, load
@@ -36,7 +38,8 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 KIND = Kind(MARKER, "verdict.json", {
     r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
-    "tensors": {r"(contract|first-step|optimizer|taps|places)-.*|\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
+    "tensors": {r"(contract|first-step|optimizer|taps|places|trials)-.*|"
+                r"\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
     "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
     "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
     "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
@@ -85,6 +88,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             tell("both", "every operation in its place")
             collect_places(workers, recipe, out)
         verdict = judge(recipe, dataset, out, alone(recipe, workers, operations))
+        verdict = looked_twice(recipe, verdict, out, workers)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
         if seeds:
@@ -287,7 +291,10 @@ def judge(recipe, dataset, out, operations=()):
              ladder.optimizer_rung(states, shares_rounded(recipe))]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
-    semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), null, rates)
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    starts = {name: initial_value(name, tree[name], recipe.seed, np.float64) for name in null}
+    semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), starts, recipe.optimizer,
+                                                         rates)
     rungs.append(semantics)
     if precision != "float64":
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
@@ -306,6 +313,16 @@ def judge(recipe, dataset, out, operations=()):
             "devices": {b: info["devices"] for b, info in finished.items()}}
 
 
+def looked_twice(recipe, verdict, out, workers):
+    """A verdict whose P2 and P5 are judged from equal states too, where a flip may be all that failed them."""
+    if not may_be_flips(recipe, verdict):
+        return verdict
+    tell("both", "a unit may have flipped: steps from equal states")
+    rungs = second_look(recipe, verdict, out, workers)
+    return verdict | {"rungs": rungs, "agrees": all(rung["agrees"] for rung in rungs),
+                      "sentence": sentence(rungs, recipe.train.precision, verdict["curves"])}
+
+
 def worst_tensors(gradient, semantics, steps, most=24):
     """The tensors nearest to their bounds or furthest above: gradients of step 0, and weights after the last step."""
     found = [(0, "gradient", c) for c in gradient["checks"] if "gradients/" in c["where"]]
@@ -317,14 +334,16 @@ def worst_tensors(gradient, semantics, steps, most=24):
 
 
 def trainings(recipe, dataset, out):
-    """{run: {"loss": float64 (steps,), "weights": {name: array}}} of both backends and their twins, and "positions":
-    the number that a loss is the mean of."""
+    """{run: {"loss", "norm" (of the gradient): float64 (steps,), "weights": {name: array}}} of both backends and their
+    twins, and "positions": the number that a loss is the mean of."""
     runs = {"positions": positions(recipe)}
     for run in RUNS:
         path = run_path(out, run, recipe)
-        losses = [line["train/loss"] for line in read_metrics(path) if "train/loss" in line]
+        lines = [line for line in read_metrics(path) if "train/loss" in line]
+        losses, norms = ([line[f"train/{what}"] for line in lines] for what in ("loss", "gradient_norm"))
         state = load_tensors(path / "trace" / "final.safetensors")
-        runs[run] = {"loss": np.array(losses, np.float64), "held_out": read_run(path)["final"] or {},
+        runs[run] = {"loss": np.array(losses, np.float64), "norm": np.array(norms, np.float64),
+                     "held_out": read_run(path)["final"] or {},
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
 

@@ -26,9 +26,9 @@ MOST = 32  # steps that are judged from equal states
 RECENT = 5  # steps before a parting that tell a jump from a drift
 
 
-def shadowed(steps):
+def shadowed(steps, most=MOST):
     """The steps that are judged, evenly spread, the first and the last among them."""
-    return sorted({int(step) for step in np.linspace(0, steps - 1, min(steps, MOST)).round()})
+    return sorted({int(step) for step in np.linspace(0, steps - 1, min(steps, most)).round()})
 
 
 def flip_checks(precision, series, steps):
@@ -36,7 +36,8 @@ def flip_checks(precision, series, steps):
 
     Args:
       series: {what: {"pair", "twin", "loud", "floor": float64 (n,)}}: distances of the backends, of either's twin and
-        loud twin from it, the larger, and what cannot be resolved.
+        loud twin from it, the larger, and what cannot be resolved; with "spread", how far a loud twin parts by its
+        noise, where that shows in what is measured.
       steps: the n steps' numbers.
     """
     parted, jumped, worst, checks = np.zeros(len(steps), bool), np.zeros(len(steps), bool), [], []
@@ -45,11 +46,11 @@ def flip_checks(precision, series, steps):
         # Without the noisiest tenth: a twin's own flip is to widen no bound.
         bounds[what] = FACTOR * np.maximum(np.quantile(found["twin"], 0.9), found["floor"])
         parted |= ~(found["pair"] <= bounds[what])
-        jumped |= found["loud"] > bounds[what]
+        jumped |= found["loud"] > np.maximum(bounds[what], found.get("spread", 0.0))
     rate = FACTOR / LOUD * -math.log(1 - (jumped.sum() + 1) / (len(steps) + 2))
     allowed = int(stats.poisson.isf(CHANCE, rate * len(steps)))
     for what, found in series.items():
-        ratio = np.where(parted, 0, found["pair"] / np.maximum(bounds[what], ladder.TINY))
+        ratio = np.where(parted, -1, found["pair"] / np.maximum(bounds[what], ladder.TINY))
         at = int(np.argmax(ratio))
         if not parted.all():
             checks.append(ladder.check(f"{precision} {what}, from equal states", found["pair"][at], bounds[what][at],

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from benchmarks.walks import noise_of, parting
 from common.parameters import is_trained
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}  # spacing of the numbers above 1
@@ -160,11 +161,17 @@ def optimizer_rung(states, shares=0.0):
     return rung("P3", "optimizer", "one update: equal weights and slots after identical gradients", checks)
 
 
-def semantics_rung(runs, null, rates):
+def semantics_rung(runs, starts, optimizer, rates):
     """P4: the float64 trajectory: every loss up to the twins' horizon, the weights at the end, and what an evaluation
-    of them found."""
+    of them found.
+
+    Args:
+      runs: as `compare.trainings` has them. starts: {canonical name: first value} of null directions.
+      optimizer: the recipe's section. rates: of each update.
+    """
     curve = loss_curve(runs, "float64", factor=8)
-    checks = [loss_check("float64", curve), *weight_checks(runs, null, rates), *held_out_checks(runs, curve)]
+    checks = [loss_check("float64", curve), *weight_checks(runs, starts, optimizer, rates),
+              *held_out_checks(runs, curve)]
     return rung("P4", "semantics", "one training: equal losses and weights step by step in float64", checks), curve
 
 
@@ -215,22 +222,32 @@ def held_out_checks(runs, curve):
                   f"{curve['factor']} x the float64 twin's envelope at the last step")]
 
 
-def weight_checks(runs, null, rates):
+def weight_checks(runs, starts, optimizer, rates):
     """The weights at the end of the float64 trajectory: 8 twins' noise, the noisiest tensor's. Null directions are
-    moved by rounding alone: absolutely, no further apart than the learning rates add up to."""
+    moved by rounding alone: absolutely, no further apart than two walks of noise under this optimizer."""
     weights = {run: runs[run]["weights"] for run in ("keras", "jax", "keras-twin", "jax-twin")}
-    judged = [name for name in both(weights) if bare(name) not in null]
+    judged = [name for name in both(weights) if bare(name) not in starts]
     noise = max(difference(weights[b].get(name), weights[f"{b}-twin"].get(name)) for b in SIDES for name in judged
                 if name in weights[b])
     bound, source = max((8 * noise, "8 x the float64 twin's noise in the weights"),
                         (16 * EPSILON["float64"], "16 eps of float64"))
     checks = [check("float64 weights", difference(*(weights[b].get(name) for b in SIDES)), bound, name, source)
               for name in judged]
-    total = float(np.sum(rates))
-    for name in (name for name in weights["keras"] if bare(name) in null and is_trained(name)):
-        apart = np.abs(weights["keras"][name] - weights["jax"][name]).max()
-        checks.append(check("float64 weights, null direction", apart, total, name, "the sum of the learning rates"))
-    return checks
+    return checks + [null_check(runs, name, starts[bare(name)], optimizer, rates) for name in weights["keras"]
+                     if bare(name) in starts and is_trained(name)]
+
+
+def null_check(runs, name, start, optimizer, rates):
+    """A null direction at the end of the float64 trajectory, as `benchmarks.walks` has it, or by 8 twins' noise in it
+    where that is more."""
+    keras, jax = (runs[b]["weights"][name] for b in ("keras", "jax"))
+    twins = max(np.abs(runs[b]["weights"][name] - runs[f"{b}-twin"]["weights"][name]).max() for b in ("keras", "jax"))
+    norms = np.maximum(runs["keras"]["norm"], runs["jax"]["norm"])
+    noise = noise_of(optimizer, norms, 16 * math.sqrt(runs["positions"]) * EPSILON["float64"])
+    bound, source = max((parting(optimizer, rates, noise, bare(name), start),
+                         f"two walks of rounding noise under {optimizer.name}"),
+                        (8 * float(twins), "8 x the float64 twin's noise in it"))
+    return check("float64 weights, null direction", np.abs(keras - jax).max(), bound, name, source)
 
 
 def both(runs):

@@ -74,7 +74,8 @@ FAILURES = {
 }
 
 NULL = ("Their gradient is mathematically zero, so that all of it is rounding: a gradient is compared relative to the "
-        "largest of the whole model, and a weight may be off by no more than the learning rates add up to.")
+        "largest of the whole model, and a weight may be off by no more than two walks of such rounding can part under "
+        "the recipe's optimizer.")
 
 AUDIT_TERMS = [
     ("Planted error",

@@ -389,8 +389,14 @@ def audit(
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the trials and audit.json go.")],
     overwrite: Overwrite = False,
     only: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Plant only what has such a name.")] = None,
+    clean: Annotated[int, typer.Option(metavar="N", min=0, help="Plant nothing: make N comparisons of recipes that are "
+                                                                "drawn by number, none to be flagged.")] = 0,
+    first: Annotated[int, typer.Option("--from", metavar="K", min=0, help="Of --clean: the first number.")] = 0,
 ):
     """Audit the gate itself: plant semantic errors, each to be caught and placed, and harmless changes, none to be.
+
+    With --clean nothing is planted. What is done stays in DIR and is added up: the same command goes on, and other
+    numbers may follow.
 
     \b
     Exit code: 0 all were and none was, 1 otherwise.
@@ -398,10 +404,18 @@ def audit(
     Examples:
       twinscale audit --out build/audit
       twinscale audit --only '*norm*' --out build/norms
+      twinscale audit --clean 300 --out build/clean
     """
     from common.files import place
 
-    code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
+    if only and clean:
+        raise BadInput("--only: says what to plant, and --clean plants nothing; leave one of them out")
+    if first and not clean:
+        raise BadInput("--from: the first number of --clean, which is missing; add --clean N")
+    if clean:
+        code = _room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite)
+    else:
+        code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
     _next("compare", _shipped(), "--out", "build/demo")
     raise typer.Exit(code or DID_IT)
 

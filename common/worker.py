@@ -18,11 +18,12 @@ from common.measure import measure_data, measure_device, measure_product, measur
 from common.recipe import Recipe
 from common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
 from common.trace import contract, first_step, optimizer_steps, places_at, step_taps
+from common.trials import step_trials
 
 CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, places_at, optimizer_steps, measure_start, measure_steps,
     measure_sketch, measure_data, measure_device, measure_product, make_start, train_stage, shadow, stage_masks, quanta,
-    held_out_losses)}
+    held_out_losses, step_trials)}
 
 
 def serve(room, changes, own):

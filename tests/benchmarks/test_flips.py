@@ -33,6 +33,19 @@ def test_what_persists_repeats_or_costs_more_is_not(pair):
     assert not agrees(pair)
 
 
+def test_a_flip_at_the_first_step_is_chance_where_all_others_are_equal_to_the_bit():
+    found = series({0: 5e-5})
+    found["loss"]["pair"][1:] = 0.0
+    assert all(check["agrees"] for check in flip_checks("float32", found, STEPS))
+
+
+def test_a_loud_twins_noise_is_no_flip():
+    found = series({7: 5e-5, 11: 5e-5, 15: 5e-5})
+    assert all(check["agrees"] for check in flip_checks("float32", found, STEPS))
+    found["loss"]["spread"] = np.full(20, 1e-3)  # none of the loud twin's is more than its noise
+    assert not all(check["agrees"] for check in flip_checks("float32", found, STEPS))
+
+
 def test_a_twins_own_flip_widens_no_bound():
     found = series(dict.fromkeys(STEPS, 5e-6))
     found["loss"]["twin"][3] = 1e-3

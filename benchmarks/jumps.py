@@ -1,0 +1,107 @@
+"""A second look at families with steps in their gradient: networks of ReLUs.
+
+The value of a ReLU is continuous and its gradient is not: where rounding carries a unit over zero, one backend has a
+share of a gradient that the other has not, however small the rounding. Of recipes/convnet-mnist5k.toml one step in
+twenty has such a flip; it costs the gradient a hundred times its noise, and a twin at the same step shows none. So
+where P2 or P5 part in the recipe's precision, and nothing else does, steps are judged as trials from equal states, by
+`benchmarks.flips`: a flip is rare, and what is wrong in a program is wrong in every trial. The loss of a step from
+equal states has no flips, nor have its logits: they are judged by their noise alone, always. In float64 hardly any unit
+is so close to zero: P2, P4 and P6 stay as they are.
+
+A loud twin of these nets parts by its noise too, LOUD times a twin's; only what is more than that has flipped.
+"""
+
+import numpy as np
+
+from benchmarks import ladder
+from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
+from benchmarks.meshes import jumps
+from benchmarks.workers import ROOMS, each
+from common.recipe import positions
+from common.tensors import load_tensors
+from common.trials import furthest
+
+TRIALS = 16  # steps that are judged from equal states
+OF = ("P2", "P5")  # rungs that a flip can fail
+
+
+def may_be_flips(recipe, verdict):
+    """Whether all that fails is what a flip can do: gradients and losses of a network of ReLUs, in less than
+    float64."""
+    precision = recipe.train.precision
+    failed = [(rung["name"], c) for rung in verdict["rungs"] for c in rung["checks"] if not c["agrees"]]
+    return precision != "float64" and jumps(recipe) and bool(failed) and all(
+        name in OF and c["what"] in (precision, f"{precision} loss") and (name == "P5" or "gradients/" in c["where"])
+        for name, c in failed)
+
+
+def second_look(recipe, verdict, out, workers):
+    """The rungs of a verdict, with P2 and P5 judged from equal states where they had failed.
+
+    Args:
+      verdict: as `compare.judge` has it; its curves say how far P5 was judged.
+      out: the comparison's directory; the trials' files go into its tensors/ and runs/.
+    """
+    precision = recipe.train.precision
+    curve = verdict["curves"][precision]
+    judged = len(curve["steps"]) if curve["horizon"] is None else max(1, curve["horizon"])
+    steps = shadowed(judged, TRIALS)
+    trials = trials_of(recipe, steps, out, workers)
+    loss, checks = trial_checks(precision, trials, steps)
+    rungs = []
+    for rung in verdict["rungs"]:
+        if rung["name"] in OF and not rung["agrees"]:
+            kept = [c for c in rung["checks"] if c["agrees"]] if rung["name"] == "P2" else free_checks(precision, curve)
+            rung = ladder.rung(rung["name"], rung["title"], rung["proves"], [*kept, loss, *checks])
+        rungs.append(rung)
+    return rungs
+
+
+def free_checks(precision, curve):
+    """P5's own check up to where the free runs jump apart: a drift stays judged."""
+    found = until_jump(curve)
+    if found["jump"] is None:
+        return [ladder.loss_check(precision, curve)]
+    if not found["jump"]:
+        return []
+    check = ladder.loss_check(precision, curve | {"horizon": found["jump"]})
+    return [check | {"where": f"step {check['where'].split()[1]}, before a flip at {found['jump']}"}]
+
+
+def trials_of(recipe, steps, out, workers):
+    """{backend: what `common.trials.step_trials` has left} from the states of Keras' run."""
+    precision = recipe.train.precision
+    teacher = out / "runs" / f"keras-traced-{precision}"
+    probe = {"trace": "full", "traced": tuple(steps), "log_every": 1, "stop": max(steps) + 1, "evaluated": False,
+             "saved": False}
+    workers["keras"].ask("run_training", recipe, run_dir=teacher, probe=probe, progress=False, overwrite=True)
+    paths = {b: out / "tensors" / f"trials-{b}-{precision}.safetensors" for b in ROOMS}
+    each(workers, lambda worker: worker.ask("step_trials", recipe, path=paths[worker.backend], teacher=teacher,
+                                            steps=steps, loud=LOUD))
+    return {b: load_tensors(path) | {"positions": positions(recipe)} for b, path in paths.items()}
+
+
+def trial_checks(precision, trials, steps):
+    """(the check of the losses at the steps, by their noise; checks of the gradients and of the losses an update later,
+    which flips may part)."""
+    keras, jax = (trials[b] for b in ROOMS)
+    pair = [furthest(*({name: x for name, x in t.items() if name.startswith(f"{step}/")} for t in (jax, keras)))
+            for step in steps]
+    twin, loud = (np.maximum(keras["apart"][j], jax["apart"][j]) for j in (0, 1))
+    series = {"gradients": {"pair": np.array(pair), "twin": twin, "loud": loud,
+                            "floor": np.full(len(steps), ladder.EPSILON[precision])}}
+    for n, what in enumerate(("loss", "loss an update later")):
+        one, other = keras["loss"][..., n], jax["loss"][..., n]
+        curve = ladder.loss_curve({"keras": {"loss": one[0]}, "jax": {"loss": other[0]},
+                                   "positions": keras["positions"], "keras-twin": {"loss": one[0]},
+                                   "jax-twin": {"loss": other[0]}}, precision, 1)
+        far = [np.maximum(np.abs(one[j] - one[0]), np.abs(other[j] - other[0])) for j in (1, 2)]
+        series[what] = {"pair": curve["difference"], "twin": far[0], "loud": far[1], "floor": curve["envelope"]}
+    at_once = series.pop("loss")
+    bound = 4 * np.maximum(at_once["twin"].max(), at_once["floor"])
+    worst = int(np.argmax(np.where(np.isfinite(at_once["pair"]), at_once["pair"] / bound, np.inf)))
+    loss = ladder.check(f"{precision} loss, from equal states", at_once["pair"][worst], bound[worst],
+                        f"step {steps[worst]}", f"4 x the {precision} twin's noise")
+    for found in series.values():  # what the loud twin's noise comes to without a flip
+        found["spread"] = LOUD * np.maximum(np.quantile(found["twin"], 0.9), found["floor"])
+    return loss, flip_checks(precision, series, steps)

@@ -1,0 +1,67 @@
+"""Single steps as trials: from the states that one run had, so that what a step has changed by chance is no part of the
+next."""
+
+import math
+
+import numpy as np
+
+from common.data import training_batches
+from common.loop import DITHER
+from common.parameters import is_trained, stream
+from common.session import open_session
+from common.stages import traced
+from common.tensors import load_tensors, save_tensors
+
+
+def step_trials(room, recipe, path, teacher, steps, loud):
+    """Takes each of `steps`, and the one after it, from the very state that the run `teacher` had before it, and so do
+    two twins: one as every twin, one `loud` times as dithered.
+
+    Writes the safetensors file `path`: "loss", float64 (3, steps, 2), of the run, the twin and the loud twin at the
+    step and the next; "STEP/gradients/NAME", of the run; "apart", float64 (2, steps), how far the twins' gradients lie
+    from the run's, of the tensor that is furthest: max |a - b| / max |b|.
+    """
+    dither = DITHER[recipe.train.precision]
+    variants = ((0.0, False), (dither, True), (loud * dither, True))
+    losses, apart, kept = np.zeros((3, len(steps), 2)), np.zeros((2, len(steps))), {}
+    with room.numerics(recipe):
+        session = open_session(room, recipe)
+        state = session.state
+        for i, step in enumerate(steps):
+            begun, own = load_tensors(traced(recipe, teacher, step)), {}
+            for j, (moved, permuted) in enumerate(variants):
+                tensors = dithered(recipe, begun, moved) if moved else begun
+                state = room.with_tensors(recipe, state, session.devices, tensors, step)
+                stop = min(step + 2, recipe.train.steps)
+                for number, batch, _ in training_batches(session.dataset, recipe, step, stop, permuted=permuted):
+                    if number == step:
+                        found = gradients(session.step_tensors(state, number, batch))
+                    state, metrics = session.step(state, number, batch, (0, 0, 0))
+                    losses[j, i, number - step] = float(metrics["loss"])
+                if j:
+                    apart[j - 1, i] = furthest(found, own)
+                own = own or found
+            kept |= {f"{step}/{name}": x for name, x in own.items()}
+    save_tensors(path, {"loss": losses, "apart": apart} | kept)
+
+
+def gradients(tensors):
+    """The gradients among a step's tensors."""
+    return {name: np.array(x) for name, x in tensors.items() if name.startswith("gradients/")}
+
+
+def furthest(one, other):
+    """max |a - b| / max |b| of the tensor that is furthest; infinite where one is not finite."""
+    ratios = [np.abs(one[name].astype(np.float64) - x).max() / max(np.abs(x.astype(np.float64)).max(), 1e-300)
+              for name, x in other.items()]
+    return max((float(x) if np.isfinite(x) else math.inf for x in ratios), default=0.0)
+
+
+def dithered(recipe, tensors, dither):
+    """What a twin starts from: each trained weight v becomes v (1 + u), u within `dither`, as at the first step."""
+    def moved(name, x):
+        if not name.startswith("weights/") or not is_trained(name.removeprefix("weights/")):
+            return x
+        return (x * (1 + stream(recipe.seed, name, "dither").uniform(-dither, dither, x.shape))).astype(x.dtype)
+
+    return {name: moved(name, x) for name, x in tensors.items()}
