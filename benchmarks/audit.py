@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
+from benchmarks.operations import collect_own_places
 from benchmarks.output import Kind, again, clear, made, tell
 from benchmarks.placing import first_cause, optimizer_variants
 from benchmarks.plots import sig
@@ -69,6 +70,9 @@ def audit(out, *, overwrite=False, only=None):
         used = {name: recipe for name, recipe in recipes.items() if any(t["recipe"] == name for t in planned)}
         tell("both", f"{len(used)} recipes with nothing planted")
         each(workers, lambda worker: [untouched(r, worker, out / "trials" / name) for name, r in used.items()])
+        for name, recipe in used.items():
+            collect_own_places(workers["jax"], recipe, out / "trials" / name)
+            collect_own_places(workers["keras"], recipe, out / "trials" / name, "jax")
         for name, recipe in used.items():
             verdict = comparison.judge(recipe, open_dataset(recipe), out / "trials" / name)
             if not verdict["agrees"]:
@@ -154,6 +158,7 @@ def trial(planned, recipe, worker, out, advance):
     try:
         worker.ask("plant", change=planned["name"])
         comparison.collect(recipe, worker, path, quiet=True)
+        collect_own_places(worker, recipe, path, other)
     except TwinscaleError as error:
         raise TwinscaleError(f"with {planned['name']} planted: {error}") from None
     dataset = open_dataset(recipe)

@@ -9,7 +9,8 @@ done is kept, number by number, and added up: a run goes on where it ended, and 
 
 import math
 import time
-from threading import Lock
+from collections import defaultdict
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks import compare as comparison
 from benchmarks.audit import corpus
 from benchmarks.jumps import may_be_flips
 from benchmarks.ladder import TINY
+from benchmarks.operations import collect_own_places
 from benchmarks.output import Kind, again, clear, made, tell
 from benchmarks.plots import sig
 from benchmarks.workers import each, open_workers
@@ -121,6 +123,7 @@ class Trials:
     def __init__(self, out, version, total):
         self.out, self.version, self.total, self.done = out, version, total, 0
         self.lock, self.half, self.later = Lock(), {}, []
+        self.led = defaultdict(Event)  # by number: JAX has made up what places are fed with, or never will
         self.began = self.spoken = time.monotonic()
 
     def run(self, once, recipes):
@@ -129,10 +132,16 @@ class Trials:
             began, error = time.monotonic(), None
             try:
                 comparison.collect(recipe, once, trial_path(self.out, number), quiet=True)
+                self.collect_places(recipe, once.worker, number)
             except TwinscaleError as raised:
                 if once.worker.process.poll() is not None:  # and with it all that follow
+                    for later in recipes:
+                        self.led[later].set()
                     raise
                 error = f"{type(raised).__name__}: {raised}"
+            finally:
+                if once.backend == "jax":
+                    self.led[number].set()
             mine = {once.backend: time.monotonic() - began}, error
             with self.lock:
                 other = self.half.pop(number, None)
@@ -140,6 +149,12 @@ class Trials:
                     self.half[number] = mine
                 else:
                     self.judge(number, recipe, mine[0] | other[0], mine[1] or other[1])
+
+    def collect_places(self, recipe, worker, number):
+        """What the backend makes in every place: JAX leads, and Keras waits for it."""
+        if worker.backend == "keras":
+            self.led[number].wait()
+        collect_own_places(worker, recipe, trial_path(self.out, number), "jax" if worker.backend == "keras" else None)
 
     def judge(self, number, recipe, spent, error):
         """Has a comparison judged, or kept for a second look, which needs both backends at once."""

@@ -151,7 +151,7 @@ def alone(recipe, workers, asked):
     if not (asked or recipe.train.precision == "bfloat16"):
         return ()
     tell("both", "operations against wide references")
-    some = {} if asked else {"dtypes": ["bfloat16"]}
+    some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
     return [row for found in each(workers, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 
@@ -189,8 +189,7 @@ def find_cause(recipe, dataset, out, verdict, workers):
         return {"keras": load_tensors(teacher), "jax": load_tensors(student)}
 
     def optimizer(variant):
-        wide = variant.with_values(train={"precision": "float64"})
-        return {b: load_tensors(path) for b, path in each(workers, lambda w: leave_optimizer(w, wide, out)).items()}
+        return {b: load_tensors(path) for b, path in each(workers, lambda w: leave_optimizer(w, variant, out)).items()}
 
     looked = looked.with_values(devices={"data": 1})  # where places are read
     found = first_cause(looked, ladder.summed_positions(recipe, dataset), out, verdict, taps, optimizer)
@@ -288,7 +287,7 @@ def judge(recipe, dataset, out, operations=()):
               for b in ROOMS}
     found = {b: read_places(places_path(out, b)) for b in ROOMS}
     rungs = [ladder.contract_rung(contracts, dtypes=dtypes), operations_rung(operations, found, precision), gradient,
-             ladder.optimizer_rung(states, shares_rounded(recipe))]
+             ladder.optimizer_rung(states, ladder.shares_rounded(recipe))]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
@@ -352,12 +351,6 @@ def precisions(recipe):
     """The recipe in float64, and as it is where that is another precision."""
     semantic = recipe.with_values(train={"precision": "float64"})
     return [semantic] if recipe.train.precision == "float64" else [semantic, recipe]
-
-
-def shares_rounded(recipe):
-    """Eps by which two sides' 1 - beta may part where each beta is rounded, added up over an optimizer's betas."""
-    o = recipe.optimizer
-    return 0.0 if o.name == "sgd" else 1 / (1 - o.beta1) + 1 / (1 - o.beta2)
 
 
 def read_dtypes(out, backend, recipe):

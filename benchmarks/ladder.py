@@ -161,6 +161,12 @@ def optimizer_rung(states, shares=0.0):
     return rung("P3", "optimizer", "one update: equal weights and slots after identical gradients", checks)
 
 
+def shares_rounded(recipe):
+    """Eps by which two sides' 1 - beta may part where each beta is rounded, added up over an optimizer's betas."""
+    o = recipe.optimizer
+    return 0.0 if o.name == "sgd" else 1 / (1 - o.beta1) + 1 / (1 - o.beta2)
+
+
 def semantics_rung(runs, starts, optimizer, rates):
     """P4: the float64 trajectory: every loss up to the twins' horizon, the weights at the end, and what an evaluation
     of them found.

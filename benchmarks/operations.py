@@ -14,7 +14,8 @@ from common.operations import stale_deviations
 from common.points import POINTS
 
 AGAIN = "make it again with --overwrite"
-WAYS = {"forward": "forward", "backward": "cotangent", "gradients": "gradient", "running": "running statistics"}
+WAYS = {"forward": "forward", "backward": "cotangent", "gradients": "gradient", "running": "running statistics",
+        "loss": "sum"}
 
 
 class PlaceRow(TypedDict):
@@ -24,7 +25,7 @@ class PlaceRow(TypedDict):
 
     place: str
     operation: str
-    way: Literal["forward", "backward", "gradients", "running"]
+    way: Literal["forward", "backward", "gradients", "running", "loss"]
     tensor: str
     error: Number | None
     bound: Number
@@ -57,8 +58,8 @@ def leave_places(worker, recipe, out, point, theirs=None):
 
 
 def collect_places(workers, recipe, out):
-    """Has both backends leave PlaceRows of every point in `out`, and nothing else: JAX, which compiles the faster,
-    leads, and Keras follows a point behind."""
+    """Has both backends leave PlaceRows of every point in `out`, and none of the numbers: JAX, which compiles the
+    faster, leads, and Keras follows a point behind."""
     looked, found = on_one_device(recipe), {"jax": {}, "keras": {}}
     with ThreadPoolExecutor(1) as behind:
         following = {}
@@ -70,6 +71,13 @@ def collect_places(workers, recipe, out):
         write_json(places_path(out, backend), rows)
     for path in (out / "tensors").glob("places-*.safetensors"):
         path.unlink()
+
+
+def collect_own_places(worker, recipe, out, theirs=None):
+    """Has one backend leave its PlaceRows in `out`, and the numbers with them: beside those of `theirs`, if given."""
+    looked = on_one_device(recipe)
+    rows = {point: leave_places(worker, looked, out, point, theirs) for point in POINTS[1:]}
+    write_json(places_path(out, worker.backend), rows)
 
 
 def places_path(out, backend):

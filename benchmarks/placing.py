@@ -11,9 +11,12 @@ import math
 import numpy as np
 
 from benchmarks import ladder
+from benchmarks.ladder import shares_rounded
+from benchmarks.operations import part, places_path, read_places
 from benchmarks.plots import sig
 from benchmarks.verdict import read_digests, read_hashes
 from common.places import places
+from common.points import POINTS
 
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
@@ -40,7 +43,8 @@ def first_cause(recipe, positions, out, verdict, taps, optimizer):
     """
     rungs = {rung["name"]: rung for rung in verdict["rungs"]}
     return (contract_cause(recipe, out, rungs["P0"]) or batches_cause(recipe, out)
-            or operation_cause(recipe, positions, taps(0), 0)
+            or place_cause(recipe, {b: read_places(places_path(out, b)) for b in ladder.SIDES})
+            or (None if rungs["P2"]["agrees"] else operation_cause(recipe, positions, taps(0), 0))
             or gradient_cause(recipe, rungs["P2"])
             or optimizer_cause(recipe, rungs["P3"], optimizer)
             or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], taps)
@@ -86,50 +90,79 @@ def batches_cause(recipe, out):
     return None if step is None else cause("data", "batch", "input", step)
 
 
+def place_cause(recipe, found):
+    """The first operation that P1 has found to be off in its place, of the recipe's precision: in the order of
+    `blamed`. None where there is none, or one side lacks a place: `operation_cause` says so."""
+    kind = "float64" if recipe.train.precision == "float64" else "own"
+    for point in POINTS[1:]:
+        rows = [row | {"backend": b} for b, points in found.items() for row in points[point][kind]]
+        off = {row["tensor"]: row for row in sorted(rows, key=part) if part(row) > 1}
+        if any(row["error"] is None and not row["bound"] for row in off.values()):
+            return None
+        where = blamed(places(recipe.model), off)
+        if where:
+            operation, place, phase, tensor = where
+            row = off[tensor]
+            said = cause(operation, place, f"{phase} at the {point} point", 0, row["error"], row["bound"],
+                         ladder.bare(tensor))
+            eps = f"{sig(row['error'] or math.inf)} eps off, {sig(row['bound'])} is rounding"
+            if row["error"] is not None and row["error"] <= row["bound"]:
+                eps = f"{sig(row['beside'])} of its values are not the nearest, {sig(row['rare'])} is rounding"
+            who = "" if kind == "float64" else f"{ladder.BACKENDS[row['backend']]}: "
+            return said | {"sentence": f"{phase} at the {point} point: {who}{operation} at {place}: "
+                                       f"{ladder.bare(tensor)} is {eps}"}
+    return None
+
+
+def blamed(known, off):
+    """(operation, place, phase, tensor) of the first of the tensors `off` of a step, forward, then the loss, then what
+    the forward pass keeps, then backward; None where there is none."""
+    for name, place in known.items():
+        if f"forward/{name}" in off:
+            return place.operation, name, "forward", f"forward/{name}"
+    for name in ("loss/weight", "loss/loss", "loss/correct"):
+        if name in off:
+            return "loss", "loss", "forward", name
+    for tensor in (t for t in off if t.startswith("running/")):
+        holder = next(n for n, place in known.items() if tensor.startswith(f"running/{place.holds}."))
+        return known[holder].operation, holder, "running statistics", tensor
+    for name, place in reversed(known.items()):
+        for tensor in (t for t in off if place.holds and t.startswith(f"gradients/{place.holds}.")):
+            kinds = sorted({p.operation for p in known.values() if p.holds == place.holds})  # a tied head's table
+            return " or ".join(kinds), place.holds, "backward", tensor
+        if f"backward/{name}" in off:
+            readers = [n for n, p in known.items() if name in p.reads]
+            kinds = sorted({known[n].operation for n in readers}) or ["loss"]
+            return " or ".join(kinds), " or ".join(readers) or "loss", "backward", f"backward/{name}"
+    return None
+
+
 def operation_cause(recipe, positions, sides, step):
     """The first operation of a step that makes other numbers of the teacher's, or that one side lacks: forward, then
     the loss, then what the forward pass keeps, then backward. `sides` are as `taps` of `first_cause` returns them."""
     teacher, student = sides.values()
     bound = 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
     known = places(recipe.model)
+    phases = {"forward": "forward", "running": "running statistics", "gradients": "backward"}
+    largest = {}  # of the gradients at a place: a bias may have a zero gradient, and is judged by its kernel's
+    for name in ladder.both(sides):
+        group, _, bare = name.partition("/")
+        if group in phases and (found := lacking(known, bare, phases[group], step, name, sides)):
+            return found
+        if group == "gradients":
+            holder = bare.rpartition(".")[0]
+            largest[holder] = max(largest.get(holder, 0.0), float(np.abs(teacher[name]).max()))
 
-    def off(name, scale=0.0):
+    def far(name):
+        scale = largest[ladder.bare(name).rpartition(".")[0]] if name.startswith("gradients/") else 0.0
         return apart(student[name], teacher[name], scale)
 
-    for name, place in known.items():
-        if found := lacking(known, name, "forward", step, f"forward/{name}", sides):
-            return found
-        if (d := off(f"forward/{name}")) > bound:
-            return cause(place.operation, name, "forward", step, d, bound)
-    for name in ("weight", "loss", "correct"):
-        if (d := off(f"loss/{name}")) > bound:
-            return cause("loss", "loss", "forward", step, d, bound, name)
-    for name in (n for n in ladder.both(sides) if n.startswith("running/")):
-        if found := lacking(known, ladder.bare(name), "running statistics", step, name, sides):
-            return found
-        if (d := off(name)) > bound:
-            holder = next(n for n, place in known.items() if name.startswith(f"running/{place.holds}."))
-            return cause(known[holder].operation, holder, "running statistics", step, d, bound, ladder.bare(name))
-
-    largest = {}  # of the gradients at a place: a bias may have a zero gradient, and is judged by its kernel's
-    for name in (n for n in teacher if n.startswith("gradients/")):
-        holder = ladder.bare(name).rpartition(".")[0]
-        largest[holder] = max(largest.get(holder, 0.0), float(np.abs(teacher[name]).max()))
-    for name in (n for n in ladder.both(sides) if n.startswith("gradients/")):
-        if found := lacking(known, ladder.bare(name), "backward", step, name, sides):
-            return found
-    wrong = {name: d for name in teacher if name.startswith("gradients/")
-             and (d := off(name, largest[ladder.bare(name).rpartition(".")[0]])) > bound}
-    for name, place in reversed(known.items()):
-        for tensor, d in wrong.items():
-            if place.holds and tensor.startswith(f"gradients/{place.holds}."):
-                kinds = sorted({p.operation for p in known.values() if p.holds == place.holds})  # a tied head's table
-                return cause(" or ".join(kinds), place.holds, "backward", step, d, bound, ladder.bare(tensor))
-        if (d := off(f"backward/{name}")) > bound:
-            readers = [n for n, p in known.items() if name in p.reads]
-            kinds = sorted({known[n].operation for n in readers}) or ["loss"]
-            return cause(" or ".join(kinds), " or ".join(readers) or "loss", "backward", step, d, bound, name)
-    return None
+    off = {name: d for name in teacher if name in student and (d := far(name)) > bound}
+    where = blamed(known, off)
+    if where is None:
+        return None
+    operation, place, phase, tensor = where
+    return cause(operation, place, phase, step, off[tensor], bound, ladder.bare(tensor))
 
 
 def gradient_cause(recipe, rung):
@@ -162,7 +195,8 @@ def optimizer_cause(recipe, rung, optimizer):
     if "clipped" in groups:
         return blame("clip", "clipped/")
     for operation, variant in optimizer_variants(recipe).items():
-        if ladder.optimizer_rung({"float64": optimizer(variant)})["agrees"]:
+        states = {recipe.train.precision: optimizer(variant)}
+        if ladder.optimizer_rung(states, shares_rounded(recipe))["agrees"]:
             return blame(operation, "weights/")
     for group in ("m", "v"):
         if group in groups:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.operations import rounded, walk
+from common.operations import UNARY, rounded, walk
 from common.parameters import parameters
 from common.places import places
 from common.references import FORMATS
@@ -42,8 +42,7 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
       recipe, dataset: what the model is of.
       given: the tensors of `common.trace.step_taps` that every place was fed with.
       found: what the backend made of them in `precision`; wanted: what float64 made of them.
-    Returns: a list of {"place", "operation", "way": "forward" | "backward" | "gradients" | "running", "tensor",
-      "error" and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and
+    Returns: a list of {"place", "operation", "way" (the group of the tensor: "forward" and so on), "tensor", "error" and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and
       how many may be, or None}.
     """
     known = places(recipe.model)
@@ -51,7 +50,7 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
     rows = []
 
     def add(name, way, key, bound, source=None):
-        operation = known[name].operation
+        operation = known[name].operation if name in known else name
         x, y = found.get(key), wanted.get(key)
         if operation == "attention mask" and x is not None and y is not None:
             x, y = unmasked(x, y)
@@ -73,7 +72,18 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
         add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", dataset.classes)]))
     for key in (key for key in found if key.startswith(("gradients/", "running/"))):
         add(*gradient(key, known, given, wanted))
+    for key, bound in loss_bounds(given, dataset.classes).items():
+        add("loss", "loss", key, bound)
     return rows
+
+
+def loss_bounds(given, classes):
+    """{"loss/SUM": Bound}: weights and hits are counted, each position's loss is of logits that may cancel."""
+    logits = given["forward/head"]
+    positions = logits.size // classes
+    wide = 2 * UNARY + walk(classes) + walk(positions) + 4
+    return {"loss/weight": Bound(1, 0.0), "loss/correct": Bound(1, 0.0),
+            "loss/loss": Bound(wide, 0.0, least=positions * largest(logits))}
 
 
 def gradient(key, known, given, wanted):

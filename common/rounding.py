@@ -92,6 +92,7 @@ def error(found, wanted, bound, precision, source=None):
     """
     eps, computed = FORMATS[precision].eps, FORMATS["float32" if precision == "bfloat16" else precision].eps
     nominal = bound.wide * computed / eps + bound.narrow * (precision == "bfloat16")
+    found, wanted = np.atleast_1d(found), np.atleast_1d(wanted)  # a scalar comes out of a file as one value
     if found.shape != wanted.shape or not np.isfinite(found).all():
         return math.inf, nominal
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)

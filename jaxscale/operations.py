@@ -126,8 +126,8 @@ def stock(dtype):
     return compiled(found, dtype)
 
 
-def measured(dtypes=DTYPES):
-    """`operation_rows` of this backend, and the framework's own."""
+def measured(dtypes=DTYPES, jit_compile=None):
+    """`operation_rows` of this backend, and the framework's own; it has one way to compile, whatever `jit_compile`."""
     device = jax.default_backend()
     return [row for functions in (operations, stock) for row in operation_rows("jax", functions, dtypes, "jit", device)]
 

@@ -154,13 +154,15 @@ def implementations(recipe):
     return {layer.name: named(layer) for layer in model.layers}
 
 
-def measured(dtypes=DTYPES):
-    """`operation_rows` of this backend: with XLA and as a plain graph, and the framework's own."""
+def measured(dtypes=DTYPES, jit_compile=None):
+    """`operation_rows` of this backend, and the framework's own: with XLA and as a plain graph, or as `jit_compile`
+    says."""
     device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
     rows = []
-    for how, jit_compile in (("XLA", True), ("graph", False)):
+    for with_xla in (True, False) if jit_compile is None else (jit_compile,):
+        how = "XLA" if with_xla else "graph"
         for functions in (operations, stock):
-            rows += operation_rows("keras", functools.partial(functions, jit_compile=jit_compile), dtypes, how, device)
+            rows += operation_rows("keras", functools.partial(functions, jit_compile=with_xla), dtypes, how, device)
     return rows
 
 
