@@ -41,6 +41,8 @@ KIND = Kind(MARKER, "verdict.json", {
     "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
+HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stands beside the recipe's: the last, padded
+# one among them
 OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
 SKIPPED = {"P1": "`--operations` measures every operation against wide references",
            "P5": "in float64 it is P4",
@@ -256,8 +258,8 @@ def collect(recipe, worker, out, quiet=False):
             say(run, f"{described.train.precision}: the first step, then {steps} steps of training")
             apart = twin_of(described) if twin else {}
             worker.ask("first_step", described, path=first_step_path(out, run, described), **apart)
-            probe = {"trace": "full", "log_every": 1, "stop": steps, "evaluated": described is recipe,
-                     "saved": not twin, **apart}
+            probe = {"trace": "full", "log_every": 1, "stop": steps, "saved": not twin, **apart,
+                     "often": described is recipe and not twin, "held_out": None if described is recipe else HELD_OUT}
             worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe,
                        progress=not quiet)
 
@@ -309,8 +311,8 @@ def trainings(recipe, dataset, out):
     for run in RUNS:
         path = run_path(out, run, recipe)
         losses = [line["train/loss"] for line in read_metrics(path) if "train/loss" in line]
-        state = load_tensors(path / "trace" / "final.safetensors")
-        runs[run] = {"loss": np.array(losses, np.float64), "held_out": read_run(path)["final"] or {},
+        state, info = load_tensors(path / "trace" / "final.safetensors"), read_run(path)
+        runs[run] = {"loss": np.array(losses, np.float64), "held_out": info["final"], "sums": info.get("sums"),
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
 
