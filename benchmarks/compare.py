@@ -45,6 +45,8 @@ KIND = Kind(MARKER, "verdict.json", {
     "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
+HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stands beside the recipe's: the last, padded
+# one among them
 OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
 SKIPPED = {"P5": "in float64 it is P4",
            "P6": "`--meshes` trains each backend on several devices and hosts",
@@ -267,8 +269,8 @@ def collect(recipe, worker, out, quiet=False):
             for point in POINTS:
                 path = first_step_path(out, run, described, point)
                 worker.ask("first_step", described, path=path, point=point, **apart)
-            probe = {"trace": "full", "log_every": 1, "stop": steps, "evaluated": described is recipe,
-                     "saved": not twin, **apart}
+            probe = {"trace": "full", "log_every": 1, "stop": steps, "saved": not twin, **apart,
+                     "often": described is recipe and not twin, "held_out": None if described is recipe else HELD_OUT}
             worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe,
                        progress=not quiet)
 
@@ -340,9 +342,9 @@ def trainings(recipe, dataset, out):
         path = run_path(out, run, recipe)
         lines = [line for line in read_metrics(path) if "train/loss" in line]
         losses, norms = ([line[f"train/{what}"] for line in lines] for what in ("loss", "gradient_norm"))
-        state = load_tensors(path / "trace" / "final.safetensors")
+        state, info = load_tensors(path / "trace" / "final.safetensors"), read_run(path)
         runs[run] = {"loss": np.array(losses, np.float64), "norm": np.array(norms, np.float64),
-                     "held_out": read_run(path)["final"] or {},
+                     "held_out": info["final"], "sums": info.get("sums"),
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
     return runs
 

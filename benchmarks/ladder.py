@@ -8,12 +8,15 @@ of tensors is max |a - b| / max |b|, of losses |a - b|.
 import math
 
 import numpy as np
+from scipy.stats import poisson
 
 from benchmarks.walks import noise_of, parting
+from common.metrics import NEAR, finish
 from common.parameters import is_trained
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}  # spacing of the numbers above 1
 FEW = 8  # values of a tensor whose own twin says little
+PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = float(np.finfo(np.float64).tiny)
 BACKENDS = {"keras": "Keras", "jax": "JAX"}
 SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
@@ -177,15 +180,15 @@ def semantics_rung(runs, starts, optimizer, rates):
     """
     curve = loss_curve(runs, "float64", factor=8)
     checks = [loss_check("float64", curve), *weight_checks(runs, starts, optimizer, rates),
-              *held_out_checks(runs, curve)]
+              *held_out_checks("float64", runs, curve)]
     return rung("P4", "semantics", "one training: equal losses and weights step by step in float64", checks), curve
 
 
 def numerics_rung(runs, precision):
-    """P5: the trajectory in the recipe's precision, up to the horizon."""
+    """P5: the trajectory in the recipe's precision, up to the horizon, and what an evaluation at its end found."""
     curve = loss_curve(runs, precision, factor=4)
     return rung("P5", "numerics", f"no more rounding than {precision} costs each backend itself",
-                [loss_check(precision, curve)]), curve
+                [loss_check(precision, curve), *held_out_checks(precision, runs, curve)]), curve
 
 
 def loss_curve(runs, precision, factor, sides=SIDES):
@@ -198,15 +201,18 @@ def loss_curve(runs, precision, factor, sides=SIDES):
     """
     one, other = (runs[side]["loss"] for side in sides)
     size = np.maximum(np.abs(one), np.abs(other))
-    summed = EPSILON["float64" if precision == "float64" else "float32"]
-    walk = math.sqrt(runs["positions"])
-    resolved = size * max(walk * summed, EPSILON[precision] / walk)
     apart = np.max([np.abs(runs[s]["loss"] - runs[f"{s}-twin"]["loss"]) for s in sides if f"{s}-twin" in runs], 0)
-    envelope = np.maximum(np.maximum.accumulate(apart), resolved)
+    envelope = np.maximum(np.maximum.accumulate(apart), resolved(precision, size, runs["positions"]))
     parted = np.flatnonzero(apart > math.sqrt(EPSILON[precision]) * size)
     return {"steps": list(range(len(one))), sides[0]: one, sides[1]: other, "difference": np.abs(one - other),
             "envelope": envelope, "bound": factor * envelope, "factor": factor,
             "horizon": int(parted[0]) if len(parted) else None}
+
+
+def resolved(precision, size, count):
+    """What a mean of `count` values of a size cannot resolve: see `loss_curve`."""
+    walk, summed = math.sqrt(count), EPSILON["float64" if precision == "float64" else "float32"]
+    return size * max(walk * summed, EPSILON[precision] / walk)
 
 
 def loss_check(precision, curve):
@@ -219,13 +225,77 @@ def loss_check(precision, curve):
                  f"step {step} of {end}" + " (the horizon)" * (curve["horizon"] is not None), source)
 
 
-def held_out_checks(runs, curve):
-    """The held-out loss after a float64 trajectory that was evaluated, against the last step's bound."""
-    keras, jax = (runs[b]["held_out"].get("loss") for b in ("keras", "jax"))
-    if keras is None or curve["horizon"] is not None:
+def held_out_checks(precision, runs, curve):
+    """Every metric of the evaluation at a trajectory's end: how much was evaluated, whether each side's metrics are
+    those of its own sums, and, but past the horizon, where they are P7's, both sides' metrics. Nothing where a side was
+    not evaluated.
+
+    Args:
+      runs: {run: {"held_out": metrics, "sums": what they are made of}} of both sides and their twins.
+      curve: of the same runs.
+    """
+    one, other = (runs[side].get("sums") for side in SIDES)
+    if not (one and other):
         return []
-    return [check("float64 held-out loss", abs(keras - jax), curve["bound"][-1], "the evaluation",
-                  f"{curve['factor']} x the float64 twin's envelope at the last step")]
+    checks = [check(f"{precision} held-out {what}", apart(one.get(key), other.get(key)), 0, "the evaluation",
+                    "bitwise: what is evaluated is shared")
+              for key, what in PARTS.items() if key in one or key in other]
+    for side in SIDES:
+        checks += own_checks(precision, BACKENDS[side], runs[side]["held_out"], runs[side]["sums"])
+    if curve["horizon"] is not None:
+        return checks
+    bounds = held_out_bounds(precision, runs, curve)
+    for name in both({side: runs[side]["held_out"] for side in SIDES}):
+        bound, source = bounds.get(name, (0.0, "bitwise: no other bound is known"))
+        worst = apart(*(runs[side]["held_out"].get(name) for side in SIDES))
+        checks.append(check(f"{precision} held-out {name}", worst, bound, "the evaluation", source))
+    return checks
+
+
+def own_checks(precision, label, metrics, sums):
+    """Whether the metrics that a side has told are what its sums give, but for the rounding of float64."""
+    wanted, bound = finish(sums, sums.get("label_bytes")), 4 * EPSILON["float64"]
+    return [check(f"{precision} held-out {name}", apart(metrics.get(name), wanted.get(name)),
+                  bound * abs(wanted.get(name) or 0.0), f"what {label} makes of its own sums", "4 eps of float64")
+            for name in dict.fromkeys([*wanted, *metrics])]
+
+
+def held_out_bounds(precision, runs, curve):
+    """{metric of `common.metrics.finish`: (bound, where it is from)}.
+
+    The loss may differ as those of the steps do: by the envelope at the last step, or by what a twin's evaluation
+    differs by where that is more, and no less than the mean of its positions resolves. What is a smooth function of the
+    loss may differ by what the loss's bound makes of it. A hit is gained or lost where a position's two largest logits
+    change places: where those of N positions are within `near` nats in `near` ones of N, and a mean of N that moves by
+    b has terms that move by sqrt(N) b, then near / NEAR sqrt(N) b positions are expected to flip. As many may, and more
+    by chance: what a Poisson count exceeds once in a million, or `factor` times what a twin has flipped.
+    """
+    sums, told = ([runs[side][group] for side in SIDES] for group in ("sums", "held_out"))
+    weight, near = (max(found[key] for found in sums) for key in ("weight", "near"))
+    twins = [(runs[s], runs[f"{s}-twin"]) for s in SIDES if runs.get(f"{s}-twin", {}).get("sums")]
+    own, flipped = (max((apart(*(run[group].get(name) for run in pair)) for pair in twins), default=0.0)
+                    for group, name in (("held_out", "loss"), ("sums", "correct")))
+    unresolved = resolved(precision, largest(told, "loss"), max(weight, 1.0))
+    loss, exact = curve["factor"] * max(own, float(curve["envelope"][-1]), unresolved), 4 * EPSILON["float64"]
+    expected = min(weight, near / NEAR * math.sqrt(weight) * loss)
+    flips = max(float(poisson.isf(1e-6, expected)), curve["factor"] * flipped)
+    bits = weight / (math.log(2) * max(1.0, min(found.get("label_bytes") or 1.0 for found in sums)))
+    return {
+        "loss": (loss, f"{curve['factor']} x the {precision} twin's envelope at the last step, or its evaluation's"),
+        "accuracy": (flips / max(weight, 1.0) + exact,
+                     f"{flips:.0f} of {weight:,.0f} may flip: {expected:.2g} are expected to, {near:,.0f} are near it"),
+        "perplexity": (largest(told, "perplexity") * (exact - math.expm1(-loss)), "exp of the loss and of its bound"),
+        "bits_per_byte": (bits * loss + exact * largest(told, "bits_per_byte"), "the loss's bound in bits a byte")}
+
+
+def apart(x, y):
+    """|x - y|, infinite where either is None."""
+    return math.inf if x is None or y is None else abs(x - y)
+
+
+def largest(metrics, name):
+    """The largest size of a metric on any side; 0 where none has it."""
+    return max((abs(found[name]) for found in metrics if found.get(name) is not None), default=0.0)
 
 
 def weight_checks(runs, starts, optimizer, rates):

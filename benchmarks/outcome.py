@@ -18,6 +18,7 @@ from common.errors import BadInput
 
 ALPHA, TARGET, MOST = 0.05, 0.8, 10**6  # level of each one-sided test, power to plan for, seeds to plan with at most
 WHERE = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}
+RESAMPLES = 9999
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
@@ -71,7 +72,7 @@ def outcome_rung(metrics, margins):
             raise BadInput(f"outcome: compare.margin.{metric}: seed {lacking[0]} has no such metric; it has "
                            f"{', '.join(sorted(keras[lacking[0]].keys() & jax[lacking[0]].keys()))}")
         sides = [np.array([run[seed][metric] for seed in keras], np.float64) for run in (keras, jax)]
-        found[metric] = test = equivalence(sides[0] - sides[1], margin)
+        found[metric] = test = permuted(sides[0] - sides[1], margin)
         checks.append(check(metric, max(map(abs, test["interval"])), margin, f"{test['answer']}, Keras - JAX = "
                             f"{test['mean']:+.2g} over {test['seeds']} seeds", f"the recipe's margin of {metric}"))
     answers = {test["answer"] for test in found.values()}
@@ -93,6 +94,8 @@ def sentence(metric, test):
     if test["answer"] == "different":
         return f"{words}with {seeds} seeds"
     words += f"(p {bounded(test['p'])}, power {percent(test['power'])} with {seeds} seeds)"
+    if not test.get("normal", True):
+        words += f", of differences that are not normal; by permutations p {bounded(test['p_permutation'])}"
     if test["answer"] == "equivalent":
         return words
     if needed is not None and needed <= seeds:
@@ -159,6 +162,25 @@ def equivalence(differences, margin, alpha=ALPHA, target=TARGET):
         "answer": "equivalent" if inside else "different" if outside else "inconclusive",
         "power": tost_power(deviation, len(d), margin, alpha=alpha),
         "seeds_needed": seeds_needed(deviation, margin, alpha, target)}
+
+
+def permuted(differences, margin):
+    """What `equivalence` says, with a permutation test beside it, for differences that are not normal.
+
+    "normal": whether Shapiro and Wilk's test at level ALPHA lets them be (fewer than three, and equal ones, always);
+    "p_permutation": the larger p value of both one-sided tests of the mean whose null distribution is that of the
+    differences' signs changed at random, which takes symmetry alone: exact for up to 13 seeds, where it is no less than
+    2^-seeds, else of RESAMPLES. Where the differences are not normal, "equivalent" takes both tests.
+    """
+    d, found = np.sort(np.asarray(differences, np.float64)), equivalence(differences, margin)
+    if not np.isfinite(d).all() or len(d) < 3 or d[0] == d[-1]:
+        return found
+    normal = bool(stats.shapiro(d).pvalue >= ALPHA)
+    options = {"permutation_type": "samples", "n_resamples": RESAMPLES, "vectorized": True, "batch": 500,
+               "alternative": "greater", "random_state": 0}
+    p = max(float(stats.permutation_test((margin + sign * d,), np.mean, **options).pvalue) for sign in (1, -1))
+    sure = normal or p < ALPHA or found["answer"] != "equivalent"
+    return found | {"normal": normal, "p_permutation": p, "answer": found["answer"] if sure else "inconclusive"}
 
 
 def tost_power(deviation, seeds, margin, *, shift=0.0, alpha=ALPHA):

@@ -48,7 +48,7 @@ def first_cause(recipe, positions, out, verdict, taps, optimizer):
             or gradient_cause(recipe, rungs["P2"])
             or optimizer_cause(recipe, rungs["P3"], optimizer)
             or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], taps)
-            or evaluation_cause(rungs["P4"], recipe))
+            or evaluation_cause(rungs, recipe))
 
 
 def contract_cause(recipe, out, rung):
@@ -220,12 +220,12 @@ def later_cause(recipe, positions, curve, taps):
     return step and operation_cause(recipe, positions, taps(step), step) or None
 
 
-def evaluation_cause(rung, recipe):
-    """The evaluation, where nothing but its result differs."""
-    failed = [c for c in rung["checks"] if not c["agrees"]]
+def evaluation_cause(rungs, recipe):
+    """The evaluation, where nothing but its results differ."""
+    failed = [c for name in ("P4", "P5") for c in rungs.get(name, {"checks": ()})["checks"] if not c["agrees"]]
     if failed and all("held-out" in c["what"] for c in failed):
-        return cause("evaluation", "held-out loss", "evaluation", recipe.train.steps, failed[0]["worst"],
-                     failed[0]["bound"])
+        where = failed[0]["what"].split(" ", 1)[1]
+        return cause("evaluation", where, "evaluation", recipe.train.steps, failed[0]["worst"], failed[0]["bound"])
     return None
 
 

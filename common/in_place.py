@@ -42,8 +42,9 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
       recipe, dataset: what the model is of.
       given: the tensors of `common.trace.step_taps` that every place was fed with.
       found: what the backend made of them in `precision`; wanted: what float64 made of them.
-    Returns: a list of {"place", "operation", "way" (the group of the tensor: "forward" and so on), "tensor", "error" and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and
-      how many may be, or None}.
+    Returns: a list of {"place", "operation", "way" (the group of the tensor: "forward" and so on), "tensor", "error"
+      and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and how many
+      may be, or None}.
     """
     known = places(recipe.model)
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)

@@ -40,6 +40,8 @@ class Probe:
     stop: int | None = None  # updates to end after, of train.steps; the schedules stay those of all
     resumable: bool = False  # what is left after `stop` is to be trained later
     evaluated: bool = True  # evaluate at the end
+    often: bool = True  # and as often as the recipe says
+    held_out: int | None = None  # batches of the held-out set to evaluate, the last one among them; None: all
     saved: bool = True  # leave a checkpoint at the end
     accept_data: bool = False  # go on where the data is no longer what the run began with
 
@@ -152,10 +154,12 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
 
         def evaluate(done):
             with ledger.pause("evaluate"):
-                metrics = held_out(session.evaluate, state, dataset, recipe, pulse)
+                sums, label_bytes = held_out_sums(session.evaluate, state, dataset, recipe, pulse, probe.held_out)
+                metrics = finish(sums, label_bytes)
                 if done > start:  # or the run was cut short after its last checkpoint, with everything logged
                     ledger.evaluated(done, metrics)
             measured[done] = metrics["loss"]
+            run.update(sums=sums | ({} if label_bytes is None else {"label_bytes": label_bytes}))
             return metrics
 
         def leave(name):
@@ -180,7 +184,7 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
                 state, metrics = ledger.dispatch(session.step, state, number, batch, wishes)
                 heard, done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
                 checkpoints.poll(heard.written)
-                if probe.evaluated and due(done, recipe.train.eval_every, steps):
+                if probe.evaluated and probe.often and due(done, recipe.train.eval_every, steps):
                     evaluate(done)
                 if probe.saved and done < steps and (
                         due(done, recipe.train.save_every, steps) or heard.overdue or heard.stopping):
@@ -274,21 +278,21 @@ def unit(dataset):
     return "tokens/s" if dataset.kind == "text" else "examples/s"
 
 
-def held_out(evaluate, state, dataset, recipe, pulse=None):
-    """Metrics over the whole held-out set: the remainder is padded with weight zero, never dropped."""
+def held_out_sums(evaluate, state, dataset, recipe, pulse=None, most=None):
+    """(summed statistics, bytes of the labels or None where they are no text) over the whole held-out set, or over
+    `most` batches of it: the remainder is padded with weight zero, never dropped."""
     label_bytes = None if dataset.token_bytes is None else 0
 
     def counted():
         nonlocal label_bytes
-        for batch in held_out_batches(dataset, micro_batch(recipe)):
+        for batch in held_out_batches(dataset, micro_batch(recipe), most):
             if label_bytes is not None:
                 label_bytes += int((dataset.token_bytes[batch["labels"]] * batch["weights"]).sum())
             yield batch
             if pulse:
                 pulse.allow("an evaluation's batch")
 
-    sums = evaluate(state, counted())
-    return finish(sums, label_bytes)
+    return evaluate(state, counted()), label_bytes
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,27 @@ def dropped_remainder():
         yield
 
 
+@change("layer", "evaluation")
+def perplexity_of_batches():
+    """Perplexity is the mean of the batches' perplexities."""
+    sums_of, finish, seen = loop.held_out_sums, loop.finish, []
+
+    def noted(evaluate, *rest):
+        def one_by_one(state, batches):
+            seen[:] = [evaluate(state, [batch]) for batch in batches]
+            return {name: sum(sums[name] for sums in seen) for name in seen[0]}
+
+        return sums_of(one_by_one, *rest)
+
+    def averaged(sums, label_bytes=None):
+        found = finish(sums, label_bytes)
+        each = [finish(part, 1)["perplexity"] for part in seen if part["weight"]]
+        return {name: float(np.mean(each)) if name == "perplexity" else x for name, x in found.items()}
+
+    with patch.object(loop, "held_out_sums", noted), patch.object(loop, "finish", averaged):
+        yield
+
+
 @change("layer")
 def reversed_rows():
     """The rows of each micro-batch come in the reverse order."""

@@ -142,6 +142,7 @@ class RunInfo(TypedDict):
     data_before: NotRequired[list[Data]]
     seconds: NotRequired[dict[str, Seconds]]
     final: NotRequired[Metrics]
+    sums: NotRequired[Metrics]
     trace: NotRequired[Literal["full", "sketch"] | None]
     kept: NotRequired[Kept | None]
     elapsed: NotRequired[Seconds | None]

@@ -179,6 +179,13 @@ def adam_epsilon():
         yield
 
 
+@change("layer", "evaluation")
+def no_average_in_evaluation():
+    """Evaluation takes the weights, and not their average."""
+    with patch.object(train, "evaluated", lambda state: state.weights):
+        yield
+
+
 @change("layer", "average")
 def debiased_average():
     """The average of the weights starts at the first update, as Keras has it."""

@@ -183,12 +183,17 @@ def loss_sums(recipe, logits, batch):
     return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
 
 
+def evaluated(state):
+    """What an evaluation takes for the weights: their averages where there are any, by path."""
+    return state.averages or state.weights
+
+
 def make_evaluate(recipe, state, devices, compute_logits=None):
     """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any.
     `compute_logits` is in place of `forward`."""
 
     def compute(state, batch):
-        weights, inputs = state.averages or state.weights, model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
+        weights, inputs = evaluated(state), model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
         with laid_out(devices):
             logits, _ = (compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)
         return statistics(jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype))

@@ -218,6 +218,13 @@ def rate_in_momentum():
         yield
 
 
+@change("layer", "evaluation")
+def no_average_in_evaluation():
+    """Evaluation takes the weights, and not their average."""
+    with patch.object(train, "evaluated", lambda state: list(state.model.trainable_variables)):
+        yield
+
+
 @change("layer", "average")
 def average_each_micro_batch():
     """The average of the weights moves once for each micro-batch."""

@@ -197,16 +197,21 @@ def loss_sums(recipe, logits, batch):
     return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
 
 
+def evaluated(state):
+    """What an evaluation takes for the weights: their averages where there are any, in the order of the model's."""
+    trained = [v.path for v in state.trained.values()]
+    averages = dict(zip(trained, state.averages, strict=False))
+    return [averages.get(v.path, v) for v in state.model.trainable_variables]
+
+
 def make_evaluate(recipe, state, devices, compute_logits=None):
     """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any. Every host
     passes whole batches, and computes its rows of them. `compute_logits`
     of the model's inputs may be given."""
-    trained = [v.path for v in state.trained.values()]
 
     def averaged(inputs):
-        model, averages = state.model, dict(zip(trained, state.averages, strict=False))
-        values = [averages.get(v.path, v) for v in model.trainable_variables]
-        return model.stateless_call(values, model.non_trainable_variables, inputs, training=False)[0]
+        model = state.model
+        return model.stateless_call(evaluated(state), model.non_trainable_variables, inputs, training=False)[0]
 
     def replica_sums(batch):
         logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))

@@ -43,10 +43,12 @@ def made(dataset, recipe, start, stop, host, hosts, permuted):
             yield step, batch, digest(batch)
 
 
-def held_out_batches(dataset, rows):
-    """Iterator of batches of `rows` rows over the whole held-out set, in order; rows past its end have weight 0."""
+def held_out_batches(dataset, rows, most=None):
+    """Iterator of batches of `rows` rows over the whole held-out set, in order, or over its last batch and the first of
+    the others, `most` in all; rows past its end have weight 0."""
     count = len(dataset.held_out)
-    for start in range(0, count, rows):
+    starts = range(0, count, rows)
+    for start in starts if most is None or most >= len(starts) else [*starts[:most - 1], starts[-1]]:
         index = np.arange(start, start + rows)
         batch = dataset.held_out.take(np.minimum(index, count - 1))
         batch["weights"][index >= count] = 0

@@ -2,6 +2,7 @@
 
 import math
 
+NEAR = 0.25  # nats
 
 def statistics(xp, logits, labels, weights):
     """Sums over every position, written over an array namespace (numpy, jax.numpy, keras.ops).
@@ -11,16 +12,21 @@ def statistics(xp, logits, labels, weights):
       logits: float, shape (..., classes).
       labels: int, shape (...).
       weights: float of the dtype of the logits, shape (...); padding weighs 0.
-    Returns: {"loss": sum of cross-entropies in nats, "correct": sum of hits, "weight": sum of weights}.
+    Returns: {"loss": sum of cross-entropies in nats, "correct": sum of hits, "weight": sum of weights, "near": that of
+      positions whose two largest logits are within NEAR of each other}.
     """
     shifted = xp.subtract(logits, xp.max(logits, axis=-1, keepdims=True))
     log_total = xp.log(xp.sum(xp.exp(shifted), axis=-1))
     picked = xp.squeeze(xp.take_along_axis(shifted, xp.expand_dims(labels, -1), axis=-1), axis=-1)
-    hits = xp.where(xp.equal(xp.argmax(logits, axis=-1), labels), weights, xp.zeros_like(weights))
+    nothing, best = xp.zeros_like(weights), xp.argmax(logits, axis=-1)
+    hits = xp.where(xp.equal(best, labels), weights, nothing)
+    others = xp.not_equal(xp.arange(logits.shape[-1]), xp.expand_dims(best, -1))
+    second = xp.max(xp.where(others, shifted, xp.full_like(shifted, -math.inf)), axis=-1)  # the largest is 0
     return {
         "loss": xp.sum(xp.multiply(weights, xp.subtract(log_total, picked))),
         "correct": xp.sum(hits),
         "weight": xp.sum(weights),
+        "near": xp.sum(xp.where(xp.greater(second, -NEAR), weights, nothing)),
     }
 
 

@@ -16,6 +16,7 @@ from benchmarks.outcome import (
     outcome_path,
     outcome_rung,
     parse_seeds,
+    permuted,
     seeds_needed,
     seeds_of,
     sentence,
@@ -104,6 +105,28 @@ def test_a_difference_of_the_margin_passes_at_most_at_the_level(seeds, deviation
     share, draws = simulated(seeds, deviation, 1.0)
     assert share < 0.05 + 4 * math.sqrt(0.05 * 0.95 / draws)
     assert tost_power(deviation, seeds, 1.0, shift=1.0) <= 0.05 + 1e-12
+
+
+def test_skewed_differences_are_judged_by_permutations_too():
+    """One outlier of 12 seeds, and all signs by hand: of four seeds no permutation test is below 1/16."""
+    skewed = [0.001, 0.002, -0.001, 0.0, 0.001, -0.002, 0.003, 0.0, 0.001, -0.001, 0.002, 0.06]
+    found = permuted(skewed, 0.05)
+    assert not found["normal"] and found["answer"] == "equivalent" and found["p_permutation"] < 0.01
+    assert "not normal; by permutations p = " in sentence("accuracy", found)
+    few = permuted([0.0, 0.0, 0.0, 0.001], 0.05)
+    assert equivalence([0.0, 0.0, 0.0, 0.001], 0.05)["answer"] == "equivalent"
+    assert not few["normal"] and few["p_permutation"] == 1 / 16 and few["answer"] == "inconclusive"
+
+
+def test_normal_differences_are_judged_as_before():
+    for differences in (SLEEP, [0.1, 0.2], [0.1] * 5, [0.001, -0.002, 0.003, 0.0, -0.001, 0.002]):
+        for margin in (0.01, 0.5):
+            found = permuted(differences, margin)
+            assert not found.get("normal", True) or found["answer"] == equivalence(differences, margin)["answer"]
+    shifted = np.array([0.001, -0.002, 0.003, 0.0, -0.001, 0.002]) + 0.01  # by enumeration of the 64 changes of sign
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T
+    reached = [np.mean((signs * x).mean(1) >= x.mean() - 1e-15) for x in (0.01 + shifted - 0.01, 0.01 - shifted + 0.01)]
+    assert permuted(shifted - 0.01, 0.01)["p_permutation"] == pytest.approx(max(reached))
 
 
 def simulated(seeds, deviation, shift, draws=40_000):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from common.metrics import finish, statistics
+from common.metrics import NEAR, finish, statistics
 
 
 def example(shape=(6, 4), classes=5, seed=0):
@@ -46,7 +46,16 @@ def test_padding_counts_for_nothing_whatever_it_holds():
 def test_large_logits_do_not_overflow():
     logits = np.array([[1e4, 0.0], [0.0, 1e4]], np.float32)
     found = statistics(np, logits, np.array([0, 0]), np.ones(2, np.float32))
-    assert found == {"loss": 1e4, "correct": 1, "weight": 2}
+    assert found == {"loss": 1e4, "correct": 1, "weight": 2, "near": 0}
+
+
+def test_near_ones_are_the_positions_whose_best_classes_are_close():
+    """By sorting, where the sum has a maximum beside the maximum."""
+    logits, labels, weights = example(shape=(40, 4))
+    best = np.sort(logits)[..., -2:]
+    wanted = weights[best[..., 1] - best[..., 0] < NEAR].sum()
+    assert 0 < statistics(np, logits, labels, weights)["near"] == wanted < weights.sum()
+    assert statistics(np, np.zeros((2, 3)), np.array([0, 1]), np.ones(2))["near"] == 2  # a tie is as near as can be
 
 
 def test_a_tie_goes_to_the_first_class():

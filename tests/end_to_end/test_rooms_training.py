@@ -9,7 +9,8 @@ import pytest
 
 from common.data import open_dataset, training_batches
 from common.errors import NonFinite
-from common.loop import Probe, held_out, run_training
+from common.loop import Probe, held_out_sums, run_training
+from common.metrics import finish
 from common.run import read_metrics, read_run
 from common.tensors import load_tensors
 
@@ -202,8 +203,8 @@ def test_evaluation_is_over_the_whole_held_out_set(open_room, reference, recipe_
         step = opened.room.make_step(recipe, opened.state, opened.devices)
         for number in range(2):
             opened.state, _ = step(opened.state, number, opened.batch(number))
-        metrics = held_out(opened.room.make_evaluate(recipe, opened.state, opened.devices), opened.state,
-                           opened.dataset, recipe)
+        metrics = finish(*held_out_sums(opened.room.make_evaluate(recipe, opened.state, opened.devices), opened.state,
+                                        opened.dataset, recipe))
         state = {key: np.array(x) for key, x in opened.room.state_tensors(opened.state).items()}
         rows, token_bytes = held_out_rows(opened), opened.dataset.token_bytes
     assert len(rows["labels"]) % 7 and rows["weights"].sum() > 0  # the last batch is padded

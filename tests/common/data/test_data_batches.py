@@ -94,6 +94,15 @@ def test_held_out_weights_sum_to_the_true_count(either, rows):
     assert np.array_equal(labels, dataset.held_out.take(np.arange(len(dataset.held_out)))["labels"])
 
 
+def test_a_few_held_out_batches_are_the_first_ones_and_the_last(either):
+    dataset, _ = either
+    every, few = list(held_out_batches(dataset, 1)), list(held_out_batches(dataset, 1, 3))
+    assert len(every) > 3 == len(few)
+    for batch, wanted in zip(few, (*every[:2], every[-1]), strict=True):
+        assert all(np.array_equal(batch[name], wanted[name]) for name in wanted)
+    assert len(list(held_out_batches(dataset, 1, len(every) + 1))) == len(every)
+
+
 def test_the_digest_sees_names_types_shapes_and_bytes():
     batch = {"a": np.zeros((2, 3), np.int32), "b": np.ones(2, np.float32)}
     assert digest(batch) == digest(dict(reversed(batch.items())))
