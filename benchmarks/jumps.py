@@ -8,7 +8,8 @@ where P2 or P5 part in the recipe's precision, and nothing else does, steps are 
 equal states has no flips, nor have its logits: they are judged by their noise alone, always. In float64 hardly any unit
 is so close to zero: P2, P4 and P6 stay as they are.
 
-A loud twin of these nets parts by its noise too, LOUD times a twin's; only what is more than that has flipped.
+A loud twin of these nets parts by its noise too, LOUD times a twin's, whose median has no flip in it unless every other
+step has one; only what is more than that has flipped.
 """
 
 import numpy as np
@@ -103,5 +104,5 @@ def trial_checks(precision, trials, steps):
     loss = ladder.check(f"{precision} loss, from equal states", at_once["pair"][worst], bound[worst],
                         f"step {steps[worst]}", f"4 x the {precision} twin's noise")
     for found in series.values():  # what the loud twin's noise comes to without a flip
-        found["spread"] = LOUD * np.maximum(np.quantile(found["twin"], 0.9), found["floor"])
+        found["spread"] = LOUD * np.maximum(np.median(found["twin"]), found["floor"])
     return loss, flip_checks(precision, series, steps)

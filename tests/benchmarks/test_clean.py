@@ -74,6 +74,16 @@ def test_parts_are_added_up_and_nothing_is_made_twice(made, tmp_path):
     assert not (tmp_path / "out" / "trials").exists()
 
 
+def test_what_was_cut_short_goes_on_and_what_its_links_point_at_stays(made, tmp_path):
+    out, mine = tmp_path / "out", tmp_path / "mine.safetensors"
+    cleaning.clean(out, 1)
+    mine.write_text("mine")
+    (out / "trials" / "0001" / "tensors").mkdir(parents=True)
+    (out / "trials" / "0001" / "tensors" / "first-step-jax-float64.safetensors").symlink_to(mine)
+    assert cleaning.clean(out, 2) == 0 and counts(out) == (2, 0, 1)
+    assert mine.read_text() == "mine"
+
+
 def test_what_is_flagged_is_named_with_the_command_that_repeats_it(made, tmp_path, capsys):
     out = tmp_path / "out"
     assert cleaning.clean(out, 6) == 1 and counts(out) == (6, 1, 4)
