@@ -32,8 +32,16 @@ def may_be_flips(recipe, verdict):
     precision = recipe.train.precision
     failed = [(rung["name"], c) for rung in verdict["rungs"] for c in rung["checks"] if not c["agrees"]]
     return precision != "float64" and jumps(recipe) and bool(failed) and all(
-        name in OF and c["what"] in (precision, f"{precision} loss") and (name == "P5" or "gradients/" in c["where"])
-        for name, c in failed)
+        flips_can(name, check, precision) for name, check in failed)
+
+
+def flips_can(name, check, precision):
+    """Whether a flip can fail a rung's check: gradients at once, losses later, and what an evaluation at the end finds,
+    but for counts that are to be equal to the bit."""
+    if name == "P2":
+        return check["what"] == precision and "gradients/" in check["where"]
+    evaluated = check["what"].startswith(f"{precision} held-out ") and check["where"] == "the evaluation"
+    return name == "P5" and (check["what"] == f"{precision} loss" or evaluated and check["bound"] > 0)
 
 
 def second_look(recipe, verdict, out, workers):
@@ -52,21 +60,24 @@ def second_look(recipe, verdict, out, workers):
     rungs = []
     for rung in verdict["rungs"]:
         if rung["name"] in OF and not rung["agrees"]:
-            kept = [c for c in rung["checks"] if c["agrees"]] if rung["name"] == "P2" else free_checks(precision, curve)
+            kept = [c for c in rung["checks"] if c["agrees"]] if rung["name"] == "P2" else (
+                free_checks(precision, curve, rung["checks"]))
             rung = ladder.rung(rung["name"], rung["title"], rung["proves"], [*kept, loss, *checks])
         rungs.append(rung)
     return rungs
 
 
-def free_checks(precision, curve):
-    """P5's own check up to where the free runs jump apart: a drift stays judged."""
+def free_checks(precision, curve, checks):
+    """P5's own checks up to where the free runs jump apart: a drift stays judged. What an evaluation after a jump finds
+    is P7's, as past a horizon; without one it stays judged."""
     found = until_jump(curve)
+    others = [c for c in checks if c["what"] != f"{precision} loss" and (c["agrees"] or found["jump"] is None)]
     if found["jump"] is None:
-        return [ladder.loss_check(precision, curve)]
+        return [*others, ladder.loss_check(precision, curve)]
     if not found["jump"]:
-        return []
+        return others
     check = ladder.loss_check(precision, curve | {"horizon": found["jump"]})
-    return [check | {"where": f"step {check['where'].split()[1]}, before a flip at {found['jump']}"}]
+    return [*others, check | {"where": f"step {check['where'].split()[1]}, before a flip at {found['jump']}"}]
 
 
 def trials_of(recipe, steps, out, workers):
