@@ -75,9 +75,9 @@ def clean(out, count, first=0, *, overwrite=False):
     comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     if overwrite or not same(out, KIND, IDENTITY):
         clear(out, KIND, IDENTITY, overwrite)
-    check_within(out, KIND.holds)
-    if (out / "trials").is_dir():  # of a run that was cut short
+    if (out / "trials").is_dir():  # of a run that was cut short; there are links of ours in it
         remove(out / "trials")
+    check_within(out, KIND.holds)
     source = corpus(out)
     left = [number for number in range(first, first + count) if not row_path(out, number).exists()]
     trials = Trials(out, {key: made()[key] for key in ("version", "commit")}, len(left))

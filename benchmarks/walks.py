@@ -27,6 +27,8 @@ import numpy as np
 
 from common.parameters import is_decayed
 
+ANY = 1e200  # noise of any size: of what bounds an update without it, the bound is the same
+
 
 def parting(optimizer, rates, noise, name, first):
     """The furthest that two walks of rounding noise from the same start may part, element by element.

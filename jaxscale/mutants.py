@@ -194,6 +194,13 @@ def debiased_average():
         yield
 
 
+@change("image", "activation", "*relu*")
+def leaky_relu():
+    """ReLUs let a hundredth of what is below zero through."""
+    with patch.object(nnx, "relu", lambda x: nnx.leaky_relu(x, 0.01)):
+        yield
+
+
 @change("image", "update")
 def no_nesterov():
     """Momentum without Nesterov's look ahead."""

@@ -256,6 +256,18 @@ def unbiased_variance():
         yield
 
 
+@change("image", "activation", "*relu*")
+def leaky_relu():
+    """ReLUs let a hundredth of what is below zero through."""
+    call = keras.layers.Activation.call
+
+    def leaky(self, x):
+        return tf.nn.leaky_relu(x, 0.01) if "relu" in self.name else call(self, x)
+
+    with patch.object(keras.layers.Activation, "call", leaky):
+        yield
+
+
 @change("image", "pooling", "pool")
 def maximum_pool():
     """The largest position in place of their mean."""

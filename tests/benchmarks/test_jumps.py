@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.jumps import TRIALS, may_be_flips, trial_checks
-from benchmarks.ladder import check, rung
+from benchmarks.jumps import TRIALS, free_checks, may_be_flips, trial_checks
+from benchmarks.ladder import check, loss_curve, rung
 from common.recipe import Recipe
 
 STEPS = list(range(TRIALS))
@@ -80,10 +80,11 @@ def verdict(*failed):
     return {"rungs": found}
 
 
+EVALUATED = ("P5", "float32 held-out accuracy", "the evaluation")
 GRADIENT, LATER = ("P2", "float32", "gradients/stem.conv.kernel"), ("P5", "float32 loss", "step 4 of 9")
 
 
-@pytest.mark.parametrize("failed", [[GRADIENT], [LATER], [GRADIENT, LATER]])
+@pytest.mark.parametrize("failed", [[GRADIENT], [LATER], [GRADIENT, LATER, EVALUATED]])
 def test_a_second_look_is_for_what_a_flip_can_do(failed):
     assert may_be_flips(recipe_of(), verdict(*failed))
     assert may_be_flips(recipe_of("mlp", "bfloat16"), verdict()) is False
@@ -95,6 +96,25 @@ def test_a_second_look_is_for_what_a_flip_can_do(failed):
 @pytest.mark.parametrize("other", [
     ("P2", "float32", "logits"), ("P2", "float32", "loss"), ("P2", "float64", "gradients/stem.conv.kernel"),
     ("P3", "float64", "m/head.kernel"), ("P4", "float64 loss", "step 2"),
-    ("P4", "float64 weights", "weights/head.kernel")])
+    ("P4", "float64 weights", "weights/head.kernel"), ("P4", "float64 held-out loss", "the evaluation"),
+    ("P5", "float32 held-out loss", "what JAX makes of its own sums")])
 def test_a_wrong_activation_fails_where_no_flip_can_and_gets_no_second_look(other):
     assert not may_be_flips(recipe_of(), verdict(GRADIENT, LATER, other))
+
+
+def curve(difference):
+    """A free run's curve, the backends apart by `difference` at each step."""
+    one = np.full(12, 2.0)
+    runs = {"keras": {"loss": one}, "keras-twin": {"loss": one}, "jax": {"loss": one + difference},
+            "jax-twin": {"loss": one + difference}, "positions": 64}
+    return loss_curve(runs, "float32", 4)
+
+
+def test_an_evaluation_after_a_jump_is_not_judged_and_without_one_is():
+    evaluated = check("float32 held-out loss", 1e-3, 1e-6, "the evaluation", "a twin")
+    counted = check("float32 held-out positions", 0, 0, "the evaluation", "bitwise")
+    jumped = free_checks("float32", curve(np.where(np.arange(12) < 7, 1e-7, 1e-3)), [evaluated, counted])
+    assert [c["what"] for c in jumped] == ["float32 held-out positions", "float32 loss"]
+    assert all(c["agrees"] for c in jumped) and jumped[1]["where"].endswith("before a flip at 7")
+    assert not all(c["agrees"] for c in free_checks("float32", curve(np.full(12, 1e-7)), [evaluated, counted]))
+    assert not all(c["agrees"] for c in free_checks("float32", curve(np.arange(12) * 9e-7), [counted]))  # a drift

@@ -96,17 +96,17 @@ def test_nothing_bounds_adam_whose_root_forgets_but_its_epsilon():
         [min(1.0, 1e-4)] + [1e-4] * (STEPS - 1))
 
 
-def runs_of(o, keras, jax, norm=1.0):
+def runs_of(keras, jax, twin=None, norm=1.0):
     """Trainings as `weight_checks` reads them: a bias of so many values, and a kernel in which all agree."""
     kernel = {"weights/head.kernel": np.linspace(-1, 1, 9)}
-    made = {"positions": 64}
-    for run, bias in (("keras", keras), ("keras-twin", keras), ("jax", jax), ("jax-twin", jax)):
+    made, twin = {"positions": 64}, keras if twin is None else twin
+    for run, bias in {"keras": keras, "keras-twin": twin, "jax": jax, "jax-twin": jax}.items():
         made[run] = {"weights": kernel | {f"weights/{BIAS}": bias}, "norm": np.full(STEPS, norm)}
     return made
 
 
-def null_check(o, keras, jax):
-    found = weight_checks(runs_of(o, keras, jax), {BIAS: np.zeros(6)}, o, RATES)
+def null_check(o, keras, jax, twin=None):
+    found = weight_checks(runs_of(keras, jax, twin), {BIAS: np.zeros(6)}, o, RATES)
     return next(c for c in found if "null" in c["what"])
 
 
@@ -116,6 +116,8 @@ def test_lions_two_walks_of_opposite_signs_agree():
                   for sign in (1, -1))
     assert np.abs(one - other).max() > RATES.sum() * 1.9  # the sum of the rates does not bound it
     assert null_check(o, one, other)["agrees"]
+    # However loud twins are: 2.1 times the sum is no noise.
+    assert not null_check(o, one, one + 2.1 * RATES.sum(), twin=other)["agrees"]
 
 
 @pytest.mark.parametrize("values", KINDS, ids=lambda v: "-".join(map(str, v.values())))
@@ -129,7 +131,7 @@ def test_a_bias_that_one_backend_really_moves_is_seen(values):
         moved = walked(o, BIAS, still, [np.full(6, 1e-3)] * STEPS)[f"weights/{BIAS}"]
     assert not null_check(o, still, moved)["agrees"]
     # What has a gradient of its own is no null direction, and judged as every tensor is.
-    assert not all(c["agrees"] for c in weight_checks(runs_of(o, still + 1, still + 1 + 1e-9), {}, o, RATES))
+    assert not all(c["agrees"] for c in weight_checks(runs_of(still + 1, still + 1 + 1e-9), {}, o, RATES))
 
 
 def test_noise_is_clipped_with_the_gradient_and_measured_by_the_largest_so_far():
