@@ -89,17 +89,18 @@ def gradient_rung(tensors, precision, positions):
         found = first_step_checks("float64", runs, null[point], floor, source)
         found += [twin_check(backend, runs, null[point]) for backend in ("keras", "jax")]
         if precision != "float64":
-            found += first_step_checks(precision, tensors[precision][point], null[point], 0.0, "")
+            found += first_step_checks(precision, tensors[precision][point], null[point], 0.0, "", runs)
         checks += found if point == "first" else [c | {"where": f"{c['where']} at the {point} point"} for c in found]
     proves = "one function: equal logits, loss and gradients at step 0, at generic weights and on a stress batch"
     return rung("P2", "gradient", proves, checks), null["first"]
 
 
-def first_step_checks(precision, runs, null, floor, floor_from):
+def first_step_checks(precision, runs, null, floor, floor_from, wide=None):
     """Checks of one precision: every tensor against 4 twins' noise, or against `floor` where that is more.
 
-    The noise is the tensor's own, the larger of both backends', but no less than that of the tensor in the middle: a
-    twin may miss what moves a few values. In float64, where a bound is far above all noise, and for a tensor of few
+    The noise is the tensor's own, the larger of both backends', but no less than that of the tensor in the middle, nor
+    than what rounding costs the better backend beside its own float64, `wide`: a twin may miss what moves a few values,
+    and rows that are few leave it little to permute. In float64, where a bound is far above all noise, and for a tensor of few
     values it is that of the noisiest, but null directions.
     """
     names = both(runs)
@@ -112,7 +113,10 @@ def first_step_checks(precision, runs, null, floor, floor_from):
         one, other = runs["keras"].get(name), runs["jax"].get(name)
         limit, source = bound, bound_from
         if precision != "float64" and one is not None and one.size >= FEW:
-            limit, source = 4 * max(noise[name], middle), f"4 x the {precision} twin's noise there"
+            cost = min(difference(runs[b].get(name), wide[b].get(name)) for b in SIDES)
+            noisy = max(noise[name], middle)
+            limit, source = max((4 * noisy, f"4 x the {precision} twin's noise there"),
+                                (4 * cost, f"4 x what {precision} costs the better backend there"))
         checks.append(check(precision, difference(one, other), limit, name, source))
     largest = max(np.abs(x).max() for name, x in runs["jax"].items() if name.startswith("gradients/"))
     for name in (name for name in names if bare(name) in null):

@@ -13,6 +13,7 @@ from common.references import FORMATS
 from common.rounding import Bound, backward_bound, beside, error, forward_bound, together
 
 WIDE = ("attention scores", "attention mask", "softmax")  # operations that bfloat16 leaves in float32
+PRODUCTS = {"linear", "convolution", "attention scores", "attention mix", "pooling"}
 LOWEST = -1e30  # scores below are masked
 ROWS, POSITIONS = 4, 1024  # of a batch that places are read on, at most: each keeps its tensors
 
@@ -35,23 +36,29 @@ def rounded_taps(model, tensors, precision):
         return {key: rounded(x, format_of(key)) for key, x in tensors.items()}
 
 
-def place_rows(recipe, dataset, given, found, wanted, precision):
+def place_rows(recipe, dataset, tensors, precision, blocks=False):
     """What a backend makes at every place of given numbers, judged.
 
     Args:
       recipe, dataset: what the model is of.
-      given: the tensors of `common.trace.step_taps` that every place was fed with.
-      found: what the backend made of them in `precision`; wanted: what float64 made of them.
+      tensors: (the tensors of `common.trace.step_taps` that every place was fed with, what the backend made of them
+        in `precision`, what float64 made of them).
+      blocks: sums are of blocks that are each rounded to bfloat16, as TensorFlow's kernels without XLA have them.
     Returns: a list of {"place", "operation", "way" (the group of the tensor: "forward" and so on), "tensor", "error"
       and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and how many
       may be, or None}.
     """
+    given, found, wanted = tensors
     known = places(recipe.model)
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     rows = []
 
     def add(name, way, key, bound, source=None):
         operation = known[name].operation if name in known else name
+        if blocks and way == "gradients":
+            bound = blockwise(bound, given[f"forward/{name}"].size)
+        elif blocks and PRODUCTS & {operation, *(known[n].operation for n in readers_of(known, name))}:
+            bound = blockwise(bound)
         x, y = found.get(key), wanted.get(key)
         if operation == "attention mask" and x is not None and y is not None:
             x, y = unmasked(x, y)
@@ -67,7 +74,7 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
         add(name, "forward", f"forward/{name}", forward_bound(place.operation, forward_terms(name, place, tree, given),
                                                               kind_of(place, recipe.model, tree)), source=source)
     for name in known:
-        readers = [n for n, place in known.items() if name in place.reads]
+        readers = readers_of(known, name)
         bounds = [backward_bound(known[n].operation, backward_terms(n, known[n], tree, given),
                                  kind_of(known[n], recipe.model, tree)) for n in readers]
         add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", dataset.classes)]))
@@ -76,6 +83,19 @@ def place_rows(recipe, dataset, given, found, wanted, precision):
     for key, bound in loss_bounds(given, dataset.classes).items():
         add("loss", "loss", key, bound)
     return rows
+
+
+def blockwise(bound, values=0):
+    """A Bound where bfloat16 sums are of rounded blocks: one rounding more, and for a sum of `values` over positions,
+    which TensorFlow adds up in bfloat16, a walk of them."""
+    if not bound.narrow:
+        return bound
+    return replace(bound, narrow=bound.narrow + (walk(values) if values and bound.least else 0.5))
+
+
+def readers_of(known, name):
+    """The places that read a place."""
+    return [n for n, place in known.items() if name in place.reads]
 
 
 def loss_bounds(given, classes):
@@ -126,8 +146,9 @@ def kind_of(place, model, tree):
 
 
 def rounds_last(place):
-    """Whether a place's last operation is the rounding: scores are scaled after it."""
-    return place.operation != "attention scores"
+    """Whether a place's last operation is its only rounding. A kernel of products may round the sums of its blocks, as
+    TensorFlow's own do on a CPU; and scores are scaled after it."""
+    return place.operation in ("embedding", "sum", "residual", "gate", "norm", "activation", "rotary positions")
 
 
 def forward_terms(name, place, tree, given):

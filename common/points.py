@@ -47,14 +47,17 @@ def stress_batch(batch, classes, seed, parts=1):
     Args:
       batch: of `common.data.training_batches`. classes: the number of labels. seed: the recipe's.
     """
-    drawn, rows = stream(seed, "stress"), len(batch["inputs"])
+    drawn = stream(seed, "stress")
     fill = stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
     found = batch | fill(batch, classes, drawn)
-    light = np.arange(rows) < rows // parts if parts > 1 else np.zeros(rows, bool)
-    weights = found["weights"].copy()
-    weights[light] = 0
-    weights.reshape(rows, -1)[0, 0] = 1
-    return {name: np.asarray(x, batch[name].dtype) for name, x in (found | {"weights": weights}).items()}
+    weights = np.array(found["weights"]).reshape(-1)
+    if parts > 1:
+        light = np.arange(weights.size) < weights.size // parts
+        kept = np.flatnonzero(weights & light)[:1]
+        weights[light] = False
+        weights[kept] = True
+    found["weights"] = weights.reshape(batch["weights"].shape)
+    return {name: np.asarray(x, batch[name].dtype) for name, x in found.items()}
 
 
 def stress_text(batch, classes, drawn):

@@ -72,9 +72,11 @@ def places_at(room, recipe, point, given, mine, theirs=None):
     taught, rows = load_tensors(given), {"own": [], "float64": []}
     wide, dataset = taps_at(room, semantic, point, taught)
     if precision != "float64":
-        rows["own"] = place_rows(recipe, dataset, taught, taps_at(room, recipe, point, taught)[0], wide, precision)
+        blocks = room.backend == "keras" and not recipe.keras.jit_compile
+        found = taps_at(room, recipe, point, taught)[0]
+        rows["own"] = place_rows(recipe, dataset, (taught, found, wide), precision, blocks)
     if theirs:
-        rows["float64"] = place_rows(recipe, dataset, taught, wide, load_tensors(theirs), "float64")
+        rows["float64"] = place_rows(recipe, dataset, (taught, wide, load_tensors(theirs)), "float64")
     save_tensors(mine, wide)
     return rows
 

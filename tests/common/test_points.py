@@ -1,0 +1,71 @@
+"""Generic weights and stress batches: what a first step hides is there, and nothing that cannot be."""
+
+import numpy as np
+import pytest
+
+from common.operations import rounded
+from common.points import generic_tensors, stress_batch
+from common.references import FORMATS
+
+
+def state(dtype):
+    rng = np.random.default_rng(1)
+    return {"weights/norm.scale": np.ones(64, dtype), "weights/norm.bias": np.zeros(64, dtype),
+            "weights/norm.var": np.ones(64, dtype), "weights/head.kernel": rng.standard_normal((64, 8)).astype(dtype),
+            "m/head.kernel": np.zeros((64, 8), dtype), "ema/head.kernel": np.ones((64, 8), dtype)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_weight_is_moved_and_has_values_of_bfloat16(dtype):
+    before = state(dtype)
+    after = generic_tensors(before, 3)
+    for name in (n for n in before if n.startswith("weights/")):
+        assert after[name].dtype == dtype and (after[name] != before[name]).mean() > 0.9, name
+        assert (rounded(after[name], FORMATS["bfloat16"]) == after[name]).all(), name
+    assert (after["weights/norm.var"] > 0).all()
+    assert after["m/head.kernel"] is before["m/head.kernel"]
+    assert (after["ema/head.kernel"] == after["weights/head.kernel"]).all()
+
+
+def test_all_precisions_have_the_same_weights_and_a_twin_nearly_the_same():
+    narrow, wide = (generic_tensors(state(dtype), 3)["weights/head.kernel"] for dtype in (np.float32, np.float64))
+    assert (narrow == wide).mean() > 0.95  # but where float32's first value is rounded over a tie
+    twin = generic_tensors(state(np.float64), 3, dither=2.0**-53)["weights/head.kernel"]
+    assert 0 < np.abs(twin - wide).max() <= 2.0**-52 * np.abs(wide).max()
+
+
+def text(segments=True, rows=8, length=33):
+    batch = {"inputs": np.zeros((rows, length), np.int32), "labels": np.zeros((rows, length), np.int32),
+             "weights": np.ones((rows, length), np.float32), "row": np.arange(rows, dtype=np.uint32),
+             "positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1))}
+    return batch | ({"segments": np.zeros((rows, length), np.int32)} if segments else {})
+
+
+def test_a_stress_batch_of_text_has_what_real_ones_seldom_hold():
+    batch, classes = text(), 50
+    found = stress_batch(batch, classes, 0)
+    assert {n: (x.dtype, x.shape) for n, x in found.items()} == {n: (x.dtype, x.shape) for n, x in batch.items()}
+    assert found["inputs"].min() == 0 and found["inputs"].max() == classes - 1
+    assert any(len(set(row)) == 1 for row in found["inputs"]) and any(not row.any() for row in found["weights"])
+    lengths = [np.bincount(row) for row in found["segments"]]
+    assert min(x[x > 0].min() for x in lengths) == 1 and max(x.max() for x in lengths) == 33
+    assert (np.diff(found["segments"]) >= 0).all()
+    ends = found["segments"][:, 1:] != found["segments"][:, :-1]
+    assert not found["weights"][:, :-1][ends].any()  # no document learns to begin the next
+    assert (found["labels"][:, :-1] == found["inputs"][:, 1:]).all()
+
+
+def test_micro_batches_of_a_stress_batch_weigh_unlike_and_none_nothing():
+    for batch in (text(), text(segments=False)):
+        parts = stress_batch(batch, 50, 0, parts=2)["weights"].reshape(2, -1).sum(1)
+        assert parts[0] == 1 and parts[1] > 20
+
+
+def test_a_stress_batch_of_pictures_is_constant_and_saturated_and_partly_ignored():
+    rng = np.random.default_rng(0)
+    batch = {"inputs": rng.uniform(0, 1, (8, 5, 5, 1)).astype(np.float32), "labels": np.zeros(8, np.int32),
+             "weights": np.ones(8, np.float32), "row": np.arange(8, dtype=np.uint32)}
+    found = stress_batch(batch, 10, 0)
+    assert any(np.ptp(x) == 0 for x in found["inputs"])
+    assert any(set(np.unique(x)) == {batch["inputs"].min(), batch["inputs"].max()} for x in found["inputs"])
+    assert {0, 9} <= set(found["labels"]) and 0 < found["weights"].sum() < 8

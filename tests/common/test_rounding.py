@@ -1,0 +1,95 @@
+"""Bounds of an operation in its place: what is rounded once passes, what is rounded on the way does not."""
+
+import math
+
+import numpy as np
+import pytest
+
+from common.operations import rounded
+from common.places import places
+from common.points import POINTS
+from common.recipe import Recipe
+from common.references import FORMATS
+from common.rounding import Bound, backward_bound, beside, error, forward_bound, together
+
+RNG = np.random.default_rng(5)
+NARROW = FORMATS["bfloat16"]
+
+
+def rms_norm(x, scale, inner=lambda x: x):
+    x = x.astype(np.float32)
+    return inner(x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)) * scale
+
+
+def test_one_rounding_passes_and_a_second_one_is_seen_by_its_share():
+    x, scale = (rounded(v, NARROW) for v in (RNG.standard_normal((64, 32)), 1 + 0.3 * RNG.standard_normal(32)))
+    wanted = rms_norm(x, scale).astype(np.float64)
+    bound = forward_bound("norm", 32, "rms")
+    once = rounded(rms_norm(x, scale), NARROW)
+    twice = rounded(rms_norm(x, scale, inner=lambda v: rounded(v, NARROW)), NARROW)
+    worst, limit = error(once, wanted, bound, "bfloat16")
+    share, rare = beside(once, wanted, bound)
+    assert worst <= limit < 0.51 and share <= rare < 0.02
+    share, rare = beside(twice, wanted, bound)
+    assert share > 10 * rare
+
+
+def test_softmax_by_narrow_scores_is_hundreds_of_bounds_off():
+    scores = 5 * RNG.standard_normal((16, 64))
+
+    def softmax(x):
+        powers = np.exp(x - x.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+    bound, wanted = forward_bound("softmax", 64), softmax(np.float32(scores).astype(np.float64))
+    worst, limit = error(softmax(np.float32(scores)), wanted, bound, "bfloat16")
+    assert worst <= limit
+    worst, limit = error(softmax(rounded(scores, NARROW)), wanted, bound, "bfloat16")
+    assert worst > 100 * limit
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_activation_a_tenth_too_large_is_far_above_its_bound(precision):
+    x = rounded(RNG.standard_normal(1000), FORMATS[precision])
+    wanted = np.maximum(x, 0).astype(np.float64)
+    bound = forward_bound("activation", 1, "relu")
+    for by, agrees in ((1.0, True), (1.1, False)):
+        worst, limit = error(rounded(by * np.maximum(x, 0), FORMATS[precision]), wanted, bound, precision, x)
+        assert (worst <= limit) == agrees and (agrees or worst > 10 * limit)
+
+
+def test_a_float32_sum_in_bfloat16_is_found():
+    x, w = (rounded(v, NARROW) for v in (RNG.standard_normal((128, 256)), RNG.standard_normal((256, 16))))
+    wanted, narrow = x.astype(np.float64) @ w.astype(np.float64), np.zeros((128, 16), np.float32)
+    for i in range(256):
+        narrow = rounded(narrow + x[:, i:i + 1] * w[i], NARROW)
+    bound = forward_bound("linear", 256)
+    assert np.less_equal(*error(rounded(x @ w, NARROW), wanted, bound, "bfloat16"))
+    assert np.greater(*error(narrow, wanted, bound, "bfloat16"))
+
+
+def test_another_shape_and_what_is_not_finite_are_infinitely_far():
+    assert error(np.ones(3), np.ones(4), Bound(1, 0), "float32")[0] == math.inf
+    assert error(np.array([1, np.nan]), np.ones(2), Bound(1, 0), "float32")[0] == math.inf
+    assert error(np.array(1.0), np.ones(1), Bound(1, 0), "float32")[0] == 0  # a file has no scalars
+
+
+def test_every_operation_of_every_family_has_its_bounds():
+    text = {"source": "stdlib", "sequence": 16}
+    sections = [({"family": "decoder", "dropout": 0.1}, text),
+                ({"family": "convnet", "dropout": 0.1}, {"source": "digits"}),
+                ({"family": "decoder", "norm": "rms", "positions": "rotary", "activation": "swiglu"}, text),
+                ({"family": "mlp", "dropout": 0.1}, {"source": "digits"})]
+    for model, data in sections:
+        recipe = Recipe.model_validate({"name": "any", "data": data, "model": model})
+        for place in places(recipe.model).values():
+            for bound in (forward_bound(place.operation, 16), backward_bound(place.operation, 16)):
+                assert bound.wide > 0 and bound.narrow >= 0
+    assert POINTS[0] == "first"
+
+
+def test_contributions_add_up_and_their_roundings_with_them():
+    one = backward_bound("linear", 16)
+    three = together([one] * 3)
+    assert together([one]) is one
+    assert three.narrow == 2 * (3 * one.narrow + 1) and three.wide > 6 * one.wide
