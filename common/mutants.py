@@ -100,6 +100,13 @@ def late_schedule():
 
 
 @change("layer", "schedule")
+def early_schedule():
+    """The learning rate is that of the update after."""
+    with changed_rates(lambda table: np.concatenate([table[1:], table[-1:]])):
+        yield
+
+
+@change("layer", "schedule")
 def warm_up_from_zero():
     """Warm-up starts at zero in place of its first fraction."""
     with changed_rates(lambda table: np.concatenate([[0.0], table[:-1]])):
@@ -172,6 +179,19 @@ def reversed_rows():
         for step, batch, digest in training_batches(dataset, recipe, *rest, **options):
             turned = {name: x.reshape(parts, -1, *x.shape[1:])[:, ::-1].reshape(x.shape) for name, x in batch.items()}
             yield step, turned, digest
+
+    with patch.object(loop, "training_batches", backwards):
+        yield
+
+
+@change("layer")
+def reversed_micro_batches():
+    """The rows of a whole batch come in the reverse order, and so in other micro-batches."""
+    training_batches = batches.training_batches
+
+    def backwards(*of, **options):
+        for step, batch, digest in training_batches(*of, **options):
+            yield step, {name: x[::-1] for name, x in batch.items()}, digest
 
     with patch.object(loop, "training_batches", backwards):
         yield
