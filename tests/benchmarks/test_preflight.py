@@ -331,6 +331,36 @@ def test_without_libtpu_one_line_says_what_to_install(monkeypatch, tmp_path):
     assert compilers.find_libtpu({}) == kept / "libtpu.so" and library_version(kept / "libtpu.so") == "1.2.3"
 
 
+@pytest.mark.parametrize("topologies, version, refused", [
+    (["tpu7x:2x2x1"], "0.0.42.1", True), (["v5e:2x2", "tpu7x-8"], "0.0.49", True), (["tpu7x-8"], "0.0.50.1", False),
+    (["tpu7x-8"], "0.1.0", False), (["tpu7x-8"], None, False), (["v4-8", "v5e:2x2", "v5p-8"], "0.0.42.1", False)])
+def test_a_libtpu_too_old_for_a_chip_is_refused_before_anything_is_compiled(topologies, version, refused, tmp_path,
+                                                                            monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    library = tmp_path / "libtpu" / "libtpu.so"
+    library.parent.mkdir()
+    library.touch()
+    if version:
+        (tmp_path / f"libtpu-{version}.dist-info").mkdir()
+    monkeypatch.setenv("TPU_LIBRARY_PATH", str(library))
+    monkeypatch.setattr(flight, "check_packages", lambda backends: None)
+
+    def compiles(*_):
+        raise BadInput("it compiles")
+
+    monkeypatch.setattr(flight, "compile_all", compiles)
+    words = [word for name in topologies for word in ("--topology", name)]
+    code = cli.main(["preflight", "r.toml", *words, "--backend", "jax", "--out", "o"])
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and not (tmp_path / "o").exists()
+    if refused:
+        assert code == 4 and f"libtpu {version} is too old for TPU7x" in said and "0.0.50.1 or newer" in said
+        assert "pip install -r requirements-tpu-newest.lock" in said
+    else:
+        assert code == 2 and "it compiles" in said
+
+
 def test_nothing_else_in_the_directory_is_touched(fly, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("kept")
