@@ -49,12 +49,13 @@ def find_libtpu(environment):
 
 
 def check_libtpu(topologies, library):
-    """Raises MissingEnvironment where a libtpu is too old for a chip: its compiler would not end."""
+    """Raises MissingEnvironment where a libtpu is too old for a chip: of a large step its compiler was not seen
+    to end."""
     there = library_version(library)
     for topology in topologies:
         if wanted := too_old(topology.chip, there):
             raise MissingEnvironment(f"--topology {topology.name}: libtpu {there} is too old for {topology.chip.kind}, "
-                                     f"whose compiles were not seen to end; it takes {wanted} or newer, which wants "
+                                     f"where a decoder's compile was not seen to end; it takes {wanted} or newer, which wants "
                                      "Python 3.12: pip install -r requirements-tpu-newest.lock there, as "
                                      "`make preflight-newest` does")
 

@@ -411,6 +411,9 @@ def test_its_help_has_examples(capsys):
 @pytest.mark.parametrize("said, used, of", [
     ("the total memory required for HLO temporaries (1.31T) exceeds available HBM (95.74G).", 1.31 * 2**40, 95.74),
     ("total memory of the program (16.08G) exceeds available HBM (15.75G)", 16.08 * 2**30, 15.75),
+    ("RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+     "temporaries (335.31G) exceeds available HBM (94.74G). HLO module: jit__lambda.",  # libtpu 0.0.50.1 of a TPU7x
+     335.31 * 2**30, CHIPS["tpu7x"].hbm_bytes / 2**30),
     ("Used 512.00M of 15.75G hbm", 2**29, 15.75)])
 def test_a_refusals_figures_are_read_whatever_their_unit(said, used, of):
     from jaxscale.lower import refusal
