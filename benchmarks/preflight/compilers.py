@@ -55,8 +55,8 @@ def check_libtpu(topologies, library):
     for topology in topologies:
         if wanted := too_old(topology.chip, there):
             raise MissingEnvironment(f"--topology {topology.name}: libtpu {there} is too old for {topology.chip.kind}, "
-                                     f"where a decoder's compile was not seen to end; it takes {wanted} or newer, which wants "
-                                     "Python 3.12: pip install -r requirements-tpu-newest.lock there, as "
+                                     f"where a decoder's compile was not seen to end; it takes {wanted} or newer, "
+                                     "which wants Python 3.12: pip install -r requirements-tpu-newest.lock there, as "
                                      "`make preflight-newest` does")
 
 
