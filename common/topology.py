@@ -69,6 +69,9 @@ CHIPS = {chip.name: chip for chip in (
 )}
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v5": "v5p", "v7x": "tpu7x"}  # of Google Cloud's and JAX's
 SLICES = 1000  # that one job joins at most here
+# The first libtpu that was seen to compile a decoder for a chip: with 0.0.42.1 decoder-125m did not end in 900 s,
+# though small programs do.
+LIBTPU = {"tpu7x": "0.0.50.1"}
 NO_TENSORFLOW = ("tpu7x",)  # chips for which there is none: Google Cloud, TPU documentation, TPU7x
 
 
@@ -131,6 +134,12 @@ def library_version(library):
     """The version of the libtpu that a library belongs to, None where nothing says it."""
     found = sorted(library.parent.parent.glob("libtpu-*.dist-info"))
     return found[-1].name.removeprefix("libtpu-").removesuffix(".dist-info") if found else None
+
+
+def too_old(chip, version):
+    """The libtpu that a chip wants where `version` is known to be older, else None."""
+    wanted = LIBTPU.get(chip.name)
+    return wanted if wanted and version and numbers(version) < numbers(wanted) else None
 
 
 def numbers(version):

@@ -22,7 +22,7 @@ from benchmarks.preflight.compare import (
     read_golden,
     reduced,
 )
-from benchmarks.preflight.compilers import check_packages, compile_all, find_libtpu
+from benchmarks.preflight.compilers import check_libtpu, check_packages, compile_all, find_libtpu
 from benchmarks.preflight.report import write_report
 from benchmarks.preflight.rows import title
 from benchmarks.preflight.words import show
@@ -76,6 +76,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
     backends = backends or tuple(dict.fromkeys(row["backend"] for row in golden["results"]) if golden else BACKENDS)
     jobs = [(backend, topology, placed(recipe, topology, backend)) for topology in asked for backend in backends]
     library = find_libtpu(os.environ)
+    check_libtpu(asked, library)
     check_packages(backends)
     with tempfile.TemporaryDirectory() as folder:
         results = compile_all(jobs, library, Path(folder), data_shape(recipe))

@@ -17,6 +17,7 @@ from common.data.shapes import batch_shapes
 from common.errors import MissingEnvironment, TwinscaleError
 from common.files import escaped_lines
 from common.recipe import AXES
+from common.topology import library_version, too_old
 
 LIBTPU = "libtpu==0.0.42.1"  # where jax does not say which belongs to it
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
@@ -45,6 +46,18 @@ def find_libtpu(environment):
             return place / "libtpu.so"
     raise MissingEnvironment("libtpu, which holds the TPU's compiler, is not installed: pip install --no-deps "
                              f"--target {beside} '{libtpu_of_jax()}'")
+
+
+def check_libtpu(topologies, library):
+    """Raises MissingEnvironment where a libtpu is too old for a chip: of a large step its compiler was not seen
+    to end."""
+    there = library_version(library)
+    for topology in topologies:
+        if wanted := too_old(topology.chip, there):
+            raise MissingEnvironment(f"--topology {topology.name}: libtpu {there} is too old for {topology.chip.kind}, "
+                                     f"where a decoder's compile was not seen to end; it takes {wanted} or newer, "
+                                     "which wants Python 3.12: pip install -r requirements-tpu-newest.lock there, as "
+                                     "`make preflight-newest` does")
 
 
 def libtpu_of_jax():

@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 
 from benchmarks.output import check_files
 from benchmarks.preflight import placed, uncompressed
-from benchmarks.preflight.compilers import Side, check_packages, deep_stack, find_libtpu
+from benchmarks.preflight.compilers import Side, check_libtpu, check_packages, deep_stack, find_libtpu
 from benchmarks.preflight.words import show_search
 from common.data.cache import cache_dir, key
 from common.data.shapes import data_shape
@@ -73,6 +73,7 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
     tried = [Candidate(smallest) for smallest in candidates(recipe, topology, backend, remats, accumulations, fsdp,
                                                             tensor)]
     library = find_libtpu(os.environ)
+    check_libtpu([topology], library)
     check_packages((backend,))
     jobs = min(len(tried), jobs or at_once())
     facts = {"backend": backend, "topology": topology.name, "slices": slices, "libtpu": library_version(library)}

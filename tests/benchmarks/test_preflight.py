@@ -331,6 +331,36 @@ def test_without_libtpu_one_line_says_what_to_install(monkeypatch, tmp_path):
     assert compilers.find_libtpu({}) == kept / "libtpu.so" and library_version(kept / "libtpu.so") == "1.2.3"
 
 
+@pytest.mark.parametrize("topologies, version, refused", [
+    (["tpu7x:2x2x1"], "0.0.42.1", True), (["v5e:2x2", "tpu7x-8"], "0.0.49", True), (["tpu7x-8"], "0.0.50.1", False),
+    (["tpu7x-8"], "0.1.0", False), (["tpu7x-8"], None, False), (["v4-8", "v5e:2x2", "v5p-8"], "0.0.42.1", False)])
+def test_a_libtpu_too_old_for_a_chip_is_refused_before_anything_is_compiled(topologies, version, refused, tmp_path,
+                                                                            monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    library = tmp_path / "libtpu" / "libtpu.so"
+    library.parent.mkdir()
+    library.touch()
+    if version:
+        (tmp_path / f"libtpu-{version}.dist-info").mkdir()
+    monkeypatch.setenv("TPU_LIBRARY_PATH", str(library))
+    monkeypatch.setattr(flight, "check_packages", lambda backends: None)
+
+    def compiles(*_):
+        raise BadInput("it compiles")
+
+    monkeypatch.setattr(flight, "compile_all", compiles)
+    words = [word for name in topologies for word in ("--topology", name)]
+    code = cli.main(["preflight", "r.toml", *words, "--backend", "jax", "--out", "o"])
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and not (tmp_path / "o").exists()
+    if refused:
+        assert code == 4 and f"libtpu {version} is too old for TPU7x" in said and "0.0.50.1 or newer" in said
+        assert "pip install -r requirements-tpu-newest.lock" in said
+    else:
+        assert code == 2 and "it compiles" in said
+
+
 def test_nothing_else_in_the_directory_is_touched(fly, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("kept")
@@ -381,6 +411,9 @@ def test_its_help_has_examples(capsys):
 @pytest.mark.parametrize("said, used, of", [
     ("the total memory required for HLO temporaries (1.31T) exceeds available HBM (95.74G).", 1.31 * 2**40, 95.74),
     ("total memory of the program (16.08G) exceeds available HBM (15.75G)", 16.08 * 2**30, 15.75),
+    ("RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+     "temporaries (335.31G) exceeds available HBM (94.74G). HLO module: jit__lambda.",  # libtpu 0.0.50.1 of a TPU7x
+     335.31 * 2**30, CHIPS["tpu7x"].hbm_bytes / 2**30),
     ("Used 512.00M of 15.75G hbm", 2**29, 15.75)])
 def test_a_refusals_figures_are_read_whatever_their_unit(said, used, of):
     from jaxscale.lower import refusal
