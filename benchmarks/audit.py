@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
 from benchmarks.operations import collect_own_places
-from benchmarks.output import Kind, again, clear, made, tell
+from benchmarks.output import Kind, again, clear, made, nothing_left, tell
 from benchmarks.placing import first_cause, optimizer_variants
 from benchmarks.plots import sig
 from benchmarks.report import write_audit
@@ -50,6 +50,12 @@ RECIPES = {
 
 
 def audit(out, *, overwrite=False, only=None):
+    """`run_audit`, of which bad input and what is missing leave nothing in a directory that was empty before."""
+    with nothing_left(out):
+        return run_audit(out, overwrite=overwrite, only=only)
+
+
+def run_audit(out, *, overwrite=False, only=None):
     """Writes audit.json into `out` and returns the exit code: 0 where every mutant was caught and placed and no
     harmless change flagged, else 1.
 

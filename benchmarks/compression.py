@@ -57,7 +57,7 @@ EXTRAS = {"keras": {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "ten
           "jax": {"jax": "jax", "flax": "jax"}}
 
 
-def compress(recipe, run, out, backend, *, overwrite=False):
+def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False):
     """Compresses the model of a run stage by stage with one backend; writes compression.json and a report into `out`
     and returns the exit code. A compression of the same recipe that was cut short goes on.
 
@@ -66,6 +66,8 @@ def compress(recipe, run, out, backend, *, overwrite=False):
       run: the directory of the trained run, of either backend.
       out: the directory.
       backend: "keras" or "jax".
+      overwrite: remove what an earlier compression left in `out`.
+      accept_data: compress on documents that are no longer what the run was trained on.
     Raises: BadInput before anything is compiled or written.
     """
     info = read_run(run)
@@ -74,7 +76,7 @@ def compress(recipe, run, out, backend, *, overwrite=False):
     check_verb(out, KIND, "compress")  # before seconds go into reading the run
     recipe, dataset, teachers = ready(recipe, EXTRAS[backend])
     if kept := kept_of(run):
-        check_same(kept, dataset)
+        check_same(kept, dataset, accept_data)
     trained, weights = model_of(run)
     if (trained.model, trained.data) != (recipe.model, recipe.data):
         raise BadInput(f"run {run}: of another model or data than the recipe to compress it by "
@@ -83,7 +85,8 @@ def compress(recipe, run, out, backend, *, overwrite=False):
     with ExitStack() as stack:
         with nothing_left(out):
             prepare_stages(out, recipe, overwrite, teachers,
-                           {"verb": "compress", "backend": backend, "model": digest(weights)})
+                           {"verb": "compress", "backend": backend, "model": digest(weights),
+                            **({"data": dataset.manifest["sha256"]} if accept_data else {})})
             save_tensors(left_path(out, backend, "dense"), weights)
             workers = stack.enter_context(open_workers(rooms={backend: ROOMS[backend]}))
         worker = workers[backend]
@@ -94,7 +97,8 @@ def compress(recipe, run, out, backend, *, overwrite=False):
             if active(described).kind == "distil":
                 rows.append(student_alone(worker, described, out, label))
     return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None, "commands": again(
-        "compress", str(run), "--recipe", str(out / "recipe.toml"), "--backend", backend, out=out)})
+        "compress", str(run), "--recipe", str(out / "recipe.toml"), "--backend", backend,
+        *(["--accept-data"] if accept_data else []), out=out)})
 
 
 def compare_compression(recipe, out, *, overwrite=False):

@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from benchmarks import ladder
-from benchmarks.output import CHECKS, REPORT, Kind, again, clear, made
+from benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
 from benchmarks.plots import BACKENDS, sig
 from benchmarks.report import write_report
 from benchmarks.report_words import margin
@@ -40,9 +40,10 @@ def compare_runs(a, b, out, *, overwrite=False):
     if not any(run["twin"] for run in runs.values()):
         raise BadInput(f"neither {a} nor {b} has a twin, by which differences are judged: {NOTHING}")
     verdict = judge(runs, out)
-    clear(out, KIND, {"verb": "compare-runs"}, overwrite)
-    write_json(out / "verdict.json", verdict)
-    write_report(verdict, out)
+    with nothing_left(out):
+        clear(out, KIND, {"verb": "compare-runs"}, overwrite)
+        write_json(out / "verdict.json", verdict)
+        write_report(verdict, out)
     show(plain(verdict))
     if not verdict["agrees"]:
         return NO

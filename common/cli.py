@@ -315,6 +315,7 @@ def compress(
     backend: Annotated[Literal["keras", "jax"], typer.Option(help="What compresses it.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the stages, compression.json and the report go.")],
     overwrite: Overwrite = False,
+    accept_data: AcceptData = False,
 ):
     """Compress the model of a finished run, stage by stage, as a recipe's [compress] says: prune, quantise-aware
     training, clustering, distillation, or 8 bits without training. Ends with what ships: metric against bytes against
@@ -331,7 +332,7 @@ def compress(
     from common.recipe_file import load
 
     code = _room("benchmarks.compression").compress(load(recipe, overrides or []), place(run), place(out), backend,
-                                                    overwrite=overwrite)
+                                                    overwrite=overwrite, accept_data=accept_data)
     _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)
 
@@ -668,6 +669,7 @@ def main(arguments=None):
     if arguments is None:  # this process is ours alone
         process.open_standard()
         process.keep_out_here()
+        process.quiet_threads(os.environ.get("TWINSCALE_TRACEBACK"))
     try:
         _check_words(sys.argv[1:] if arguments is None else arguments)
         with process.interruptible():

@@ -57,7 +57,8 @@ def place_rows(recipe, dataset, tensors, precision, blocks=False):
         operation = known[name].operation if name in known else name
         if blocks and way == "gradients":
             bound = blockwise(bound, given[f"forward/{name}"].size)
-        elif blocks and PRODUCTS & {operation, *(known[n].operation for n in readers_of(known, name))}:
+        elif blocks and PRODUCTS & ({operation} if way == "forward" else {known[n].operation for n in readers_of(
+                known, name)}):
             bound = blockwise(bound)
         x, y = found.get(key), wanted.get(key)
         if operation == "attention mask" and x is not None and y is not None:

@@ -187,6 +187,21 @@ def hushed():
                     print(line, file=sys.stderr)
 
 
+def quiet_threads(asked):
+    """Lets a library's thread that fails on a full disk or the like print no traceback: whoever waits for it says so
+    in one line. What nobody expected is one line at once; the whole way where TWINSCALE_TRACEBACK is `asked`."""
+    from common.errors import known, unexpected
+
+    def ended(failed):
+        error = failed.exc_value
+        if asked:
+            threading.__excepthook__(failed)
+        elif error is not None and not known(error):
+            print(f"twinscale: {unexpected(error)}", file=sys.stderr)
+
+    threading.excepthook = ended
+
+
 def give_up_output():
     """Lets what stdout still holds go nowhere, so that the interpreter does not fail on it again at its end."""
     try:

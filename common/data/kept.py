@@ -75,15 +75,19 @@ def open_kept(recipe, kept, accept=False):
     return dataset
 
 
-def check_same(kept, dataset):
-    """Raises BadInput unless an open Dataset is what was kept, and made by the tokenizer that was."""
-    difference = changed(kept, dataset)
+def check_same(kept, dataset, accept=False):
+    """Raises BadInput unless an open Dataset is what was kept, and made by the tokenizer that was; with `accept` its
+    documents may be others, but neither its tokenizer nor the names of its classes."""
+    difference = None if accept else changed(kept, dataset)
     tokenizers = [manifest.get("tokenizer", {}).get("sha256") for manifest in (kept.manifest, dataset.manifest)]
     if not difference and tokenizers[0] != tokenizers[1]:
-        difference = "of the same documents this version of the library `tokenizers` makes another tokenizer"
+        difference = ("of the documents that are there now another tokenizer is made, which no option accepts" if accept
+                      else "of the same documents this version of the library `tokenizers` makes another tokenizer")
+    if accept and not difference and kept.manifest.get("labels") != dataset.manifest.get("labels"):
+        difference = f"its classes have other names: {labels(kept.manifest)} there, {labels(dataset.manifest)} here"
     if difference:
         raise BadInput(f"{shown(kept.path)}: the data is not what it was trained on: {difference}; restore it, or "
-                       "train on what is there now")
+                       + ("" if accept else "pass --accept-data, or ") + "train on what is there now")
 
 
 def changed(kept, dataset):

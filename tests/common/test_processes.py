@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,6 +182,17 @@ def test_what_libraries_raise_is_one_line_and_its_code(monkeypatch, capsys, erro
     assert cli.main([]) == code
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1 and "Traceback" not in said
+
+
+@pytest.mark.parametrize("error, lines", [(OSError("handle is closed"), 0), (KeyError("x"), 1)])
+def test_a_librarys_thread_that_fails_prints_no_traceback(monkeypatch, capsys, error, lines):
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    process.quiet_threads("")
+    thread = threading.Thread(target=raising(error))
+    thread.start()
+    thread.join()
+    said = capsys.readouterr().err
+    assert said.count("\n") == lines and "Traceback" not in said
 
 
 def test_the_traceback_of_what_nobody_expected_is_there_for_the_asking(monkeypatch, capsys):

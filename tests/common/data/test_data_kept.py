@@ -86,6 +86,15 @@ def test_another_tokenizer_of_the_same_documents_is_another_data(bound):
     assert "another tokenizer" in refusal(keeping.check_same, other, open_dataset(asked))
 
 
+def test_a_compression_accepts_other_documents_but_no_other_tokenizer(bound):
+    asked, kept, folder = bound
+    (folder / "new.txt").write_text("zebra " * 200)
+    assert "--accept-data" not in refusal(keeping.check_same, kept, open_dataset(asked), True)
+    keeping.check_same(kept, keeping.open_kept(asked, kept, accept=True), True)
+    said = refusal(keeping.check_same, kept, keeping.open_kept(asked, kept, accept=True))
+    assert "1 of 25 files differ" in said and "--accept-data" in said
+
+
 def test_images_are_bound_by_their_content_and_by_the_names_of_their_classes(tmp_path, recipe):
     asked = recipe("digits")
     dataset = open_dataset(asked)
