@@ -100,8 +100,8 @@ def first_step_checks(precision, runs, null, floor, floor_from, wide=None):
 
     The noise is the tensor's own, the larger of both backends', but no less than that of the tensor in the middle, nor
     than what rounding costs the better backend beside its own float64, `wide`: a twin may miss what moves a few values,
-    and rows that are few leave it little to permute. In float64, where a bound is far above all noise, and for a tensor of few
-    values it is that of the noisiest, but null directions.
+    and rows that are few leave it little to permute. In float64, where a bound is far above all noise, and for a tensor
+    of few values it is that of the noisiest, but null directions.
     """
     names = both(runs)
     judged = [name for name in names if bare(name) not in null]
