@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -14,6 +15,7 @@ from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, see
 from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
 from benchmarks.placing import first_cause
 from benchmarks.plots import sig
+from benchmarks.remaining import pace_of, words_left
 from benchmarks.report import write_report
 from benchmarks.report_words import margin
 from benchmarks.swap import swap_table, worst_tensor
@@ -261,18 +263,26 @@ def collect(recipe, worker, out, quiet=False):
     write_json(out / "tensors" / f"contract-{worker.backend}.json", worker.ask("contract", recipe))
     for described in precisions(recipe):
         leave_optimizer(worker, described, out)
-    for described in precisions(recipe):
-        steps = recipe.train.steps if described is recipe else float64_steps(recipe)
-        for run, twin in pair(worker.backend):
-            say(run, f"{described.train.precision}: the first step, then {steps} steps of training")
-            apart = twin_of(described) if twin else {}
-            for point in POINTS:
-                path = first_step_path(out, run, described, point)
-                worker.ask("first_step", described, path=path, point=point, **apart)
-            probe = {"trace": "full", "log_every": 1, "stop": steps, "saved": not twin, **apart,
-                     "often": described is recipe and not twin, "held_out": None if described is recipe else HELD_OUT}
-            worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe,
-                       progress=not quiet)
+    parts = [(described, run, twin) for described in precisions(recipe) for run, twin in pair(worker.backend)]
+    pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
+    for i, (described, run, twin) in enumerate(parts):
+        steps, began = ahead[i][0], time.monotonic()
+        say(run, f"{described.train.precision}: the first step, then {steps} steps of training"
+            + words_left(pace, ahead[i:]))
+        apart = twin_of(described) if twin else {}
+        for point in POINTS:
+            path = first_step_path(out, run, described, point)
+            worker.ask("first_step", described, path=path, point=point, **apart)
+        probe = {"trace": "full", "log_every": 1, "stop": steps, "saved": not twin, **apart,
+                 "often": described is recipe and not twin, "held_out": None if described is recipe else HELD_OUT}
+        worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
+        if not (twin or quiet):
+            pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps)
+
+
+def steps_of(recipe, described):
+    """Updates of a recipe's trajectory in the precision that is `described`."""
+    return recipe.train.steps if described is recipe else float64_steps(recipe)
 
 
 def judge(recipe, dataset, out, operations=()):
@@ -352,7 +362,7 @@ def trainings(recipe, dataset, out):
 def precisions(recipe):
     """The recipe in float64, and as it is where that is another precision."""
     semantic = recipe.with_values(train={"precision": "float64"})
-    return [semantic] if recipe.train.precision == "float64" else [semantic, recipe]
+    return [recipe] if recipe.train.precision == "float64" else [semantic, recipe]
 
 
 def read_dtypes(out, backend, recipe):

@@ -83,7 +83,7 @@ def _lines(console, total, start, unit):
         if now - last >= PAUSE or step >= total:
             last = now
             left = now / (step - first) * (total - step) if step > first else None
-            ending = f"  {_duration(left)} left" if left else ""
+            ending = f"  {duration(left)} left" if left else ""
             print(f"step {step}/{total}  {_words(known, unit)}{ending}".rstrip(), file=sys.stderr, flush=True)
 
     yield report
@@ -102,7 +102,8 @@ def _words(known, unit):
     return "  ".join(words)
 
 
-def _duration(seconds):
+def duration(seconds):
+    """Seconds as 1:02:03, or 2:03 below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
