@@ -252,7 +252,6 @@ def _performance_rows(performance, sides):
             (f"throughput, {' or '.join(units)}", "throughput"), ("MFU", "mfu"),
             ("goodput of the run's whole time", "goodput_percent"), ("bare step median, ms", "bare_step_ms_median"),
             ("loop overhead", "loop_overhead_percent"),
-            ("a sketch, of a bare step", "sketch_percent"),
             ("data faster than model", "data_ratio")]
     ratios = {key: report_words.paired(performance, sides, of) for key, of in (
         ("step_ms_median", "step_ms"), ("throughput", "step_ms"), ("bare_step_ms_median", "bare_step_ms"))}
@@ -271,7 +270,7 @@ def _performance_rows(performance, sides):
 def _performance_cell(key, value, around=None):
     if value is None:
         return "–"
-    if key in ("loop_overhead_percent", "sketch_percent", "data_ratio") and around:
+    if key in ("loop_overhead_percent", "data_ratio") and around:
         unit = " ×" if key == "data_ratio" else " %"
         nothing = key == "loop_overhead_percent" and not as_float(around[0]) > 0
         return f"{'none measurable' if nothing else sig(value) + unit} ({interval(around)}{unit})"

@@ -11,9 +11,9 @@ from common.flops import best_rate, numpy_product, peak_flops, product_rate, tra
 from common.recipe import positions
 
 KINDS = ("bare", "loop")  # steps over one resident batch, and those of the trainer's loop
-STEPS, ROUND = (4, 64), 0.3  # fewest and most steps of a round, and about how many seconds it should take
-ROUNDS, SECONDS = (6, 24), 15.0  # fewest and most rounds, and about how long those of a backend may take
-FEW = 6  # rounds of what is cheap or stands for itself: sketches and data
+STEPS, ROUND = (4, 64), 0.15  # fewest and most steps of a round, and about how many seconds it should take
+ROUNDS, SECONDS = (6, 24), 4.0  # fewest and most rounds, and about how long those of a backend may take
+FEW = 6  # rounds of what is cheap or stands for itself: data
 
 
 def side_by_side(recipe, dataset, workers, performance):
@@ -27,15 +27,14 @@ def side_by_side(recipe, dataset, workers, performance):
     slowest = max(side["step_ms_median"] for side in performance.values()) / 1e3
     steps = int(np.clip(ROUND / slowest, *STEPS))
     taken = take_turns(recipe, workers, steps, int(np.clip(SECONDS / (2 * steps * slowest), *ROUNDS)))
-    more = {backend: {"sketch": [], "data": []} for backend in workers}
+    data = {backend: [] for backend in workers}
     for _ in range(FEW):
         for backend, worker in workers.items():
-            more[backend]["sketch"].append(float(np.mean(worker.ask("measure_sketch", recipe, count=3))))
-            more[backend]["data"].append(worker.ask("measure_data", recipe, count=100))
+            data[backend].append(worker.ask("measure_data", recipe, count=100))
     measured, flops = common_peak(recipe, workers), train_flops(recipe.model, dataset.classes, dataset.example_shape)
     sides = {}
     for backend in workers:
-        side = performance[backend] | summary(steps, **taken[backend][0], **more[backend])
+        side = performance[backend] | summary(steps, **taken[backend][0], data=data[backend])
         side["throughput"] = 1e3 * positions(recipe) / side["step_ms_median"]
         sides[backend] = side | utilisation(recipe, devices[backend], flops, side["step_ms_median"] / 1e3, measured)
     return sides
@@ -79,19 +78,17 @@ def utilisation(recipe, device, flops, seconds, measured):
             "mfu_convention": f"causal FLOPs / {peak_from}" if known else None}
 
 
-def summary(steps, bare, loop, sketch, data):
-    """What the rounds say: seconds of each round of `steps`, bare and of the loop, and of one sketch and one batch of
-    data in each of some rounds. Every ratio is of pairs and has its interval."""
+def summary(steps, bare, loop, data):
+    """What the rounds say: seconds of each round of `steps`, bare and of the loop, and of one batch of data in each of
+    some rounds. Every ratio is of pairs and has its interval."""
     bares, loops = (np.asarray(rounds) / steps for rounds in (bare, loop))
     low, median, high = (1e3 * x for x in median_interval(loops))
-    few = bares[:len(sketch)].tolist()
-    overhead, sketches, ahead = (ratio_interval(*pair) for pair in (
-        (loops.tolist(), bares.tolist()), (sketch, few), (few, data)))
+    overhead, ahead = (ratio_interval(*pair) for pair in (
+        (loops.tolist(), bares.tolist()), (bares[:len(data)].tolist(), data)))
     return {"round_steps": steps, "step_ms": (1e3 * loops).tolist(), "step_ms_median": median,
             "step_ms_interval": [low, high], "bare_step_ms": (1e3 * bares).tolist(),
             "bare_step_ms_median": 1e3 * float(np.median(bares)),
-            **named("loop_overhead_percent", overhead, lambda x: 100 * (x - 1)), **named("data_ratio", ahead),
-            **named("sketch_percent", sketches, lambda x: 100 * x)}
+            **named("loop_overhead_percent", overhead, lambda x: 100 * (x - 1)), **named("data_ratio", ahead)}
 
 
 def named(key, interval, change=lambda x: x):

@@ -5,7 +5,6 @@ import itertools
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from common.flops import product_rate
 from common.loop import InFlight, Ledger
 from common.run import Logger
 from common.session import Session, open_session
-from common.tensors import save_tensors
 
 BENCHES = {}  # by recipe: the session that its measurements go on from
 
@@ -77,18 +75,6 @@ def loop(recipe, bench, count):
         taken = time.perf_counter() - start
     bench.number += count
     return taken
-
-
-def measure_sketch(room, recipe, count):
-    """Seconds of each of `count` sketches of the state, and of writing them: what a traced step costs more."""
-    with room.numerics(recipe), tempfile.TemporaryDirectory() as folder:
-        bench, times = BENCHES[recipe], []
-        bench.session.sketch(bench.state)  # compiles
-        for _ in range(count):
-            start = time.perf_counter()
-            save_tensors(Path(folder) / "sketch.safetensors", bench.session.sketch(bench.state))
-            times.append(time.perf_counter() - start)
-    return times
 
 
 def measure_data(room, recipe, count):

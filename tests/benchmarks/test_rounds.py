@@ -68,7 +68,7 @@ class Timed:
         if call == "measure_steps":
             return arguments["count"] * self.step * drift * (self.loop if arguments["kind"] == "loop" else 1)
         return {"measure_device": {"kind": "cpu", "names": ["cpu:0"]}, "measure_product": self.product,
-                "measure_sketch": [0.2 * self.step * drift] * 3, "measure_data": 0.01 * self.step * drift}.get(call)
+                "measure_data": 0.01 * self.step * drift}.get(call)
 
 
 @pytest.fixture
