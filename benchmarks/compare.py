@@ -88,9 +88,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             workers = stack.enter_context(open_workers())
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
-            each(workers, lambda worker: collect(recipe, worker, out))
-            tell("both", "every operation in its place")
-            collect_places(workers, recipe, out)
+            collect_places(workers, recipe, out, lambda worker: collect(recipe, worker, out))
         verdict = judge(recipe, dataset, out, alone(recipe, workers, operations))
         verdict = looked_twice(recipe, verdict, out, workers)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
@@ -278,6 +276,7 @@ def collect(recipe, worker, out, quiet=False):
         worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
         if not (twin or quiet):
             pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps)
+    say(worker.backend, "every operation in its place" + words_left(pace, []))
 
 
 def steps_of(recipe, described):

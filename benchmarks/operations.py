@@ -2,12 +2,13 @@
 references, as `common/in_place.py` and `common/operations.py` have them."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Literal
 
 from typing_extensions import TypedDict
 
 from benchmarks.ladder import TINY, check, rung
+from benchmarks.workers import each
 from common.files import read_json, write_json
 from common.kinds import STRICT, Number
 from common.operations import stale_deviations
@@ -57,17 +58,30 @@ def leave_places(worker, recipe, out, point, theirs=None):
     return worker.ask("places_at", recipe, point=point, given=path("given"), mine=path(worker.backend), **other)
 
 
-def collect_places(workers, recipe, out):
+def collect_places(workers, recipe, out, before=lambda worker: None):
     """Has both backends leave PlaceRows of every point in `out`, and none of the numbers: JAX, which compiles the
-    faster, leads, and Keras follows a point behind."""
-    looked, found = on_one_device(recipe), {"jax": {}, "keras": {}}
-    with ThreadPoolExecutor(1) as behind:
-        following = {}
-        for point in POINTS[1:]:
-            found["jax"][point] = leave_places(workers["jax"], looked, out, point)
-            following[point] = behind.submit(leave_places, workers["keras"], looked, out, point, "jax")
-        found["keras"] = {point: rows.result() for point, rows in following.items()}
-    for backend, rows in found.items():
+    faster, leads, and Keras follows a point behind. Each goes on to its places when `before(worker)` is done, whatever
+    the other is at."""
+    looked, led = on_one_device(recipe), {point: Future() for point in POINTS[1:]}
+
+    def leading(worker):
+        try:
+            before(worker)
+            for point, done in led.items():
+                done.set_result(leave_places(worker, looked, out, point))
+        except BaseException as error:  # nobody waits for what will not come
+            for done in led.values():
+                if not done.done():
+                    done.set_exception(error)
+            raise
+        return {point: done.result() for point, done in led.items()}
+
+    def following(worker):
+        before(worker)
+        return {point: done.result() and leave_places(worker, looked, out, point, "jax") for point, done in led.items()}
+
+    ways = {"jax": leading, "keras": following}
+    for backend, rows in each(workers, lambda worker: ways[worker.backend](worker)).items():
         write_json(places_path(out, backend), rows)
     for path in (out / "tensors").glob("places-*.safetensors"):
         path.unlink()

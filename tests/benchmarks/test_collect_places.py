@@ -1,0 +1,61 @@
+"""Places of both backends: JAX leads, Keras follows a point behind, and neither waits for the rest of the other."""
+
+import json
+from threading import Event
+
+import pytest
+
+from benchmarks.operations import collect_places, places_path
+from common.errors import TwinscaleError
+from common.points import POINTS
+from common.recipe import Recipe
+
+RECIPE = Recipe.model_validate({"name": "tiny", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
+                                "train": {"steps": 2, "global_batch": 4}})
+ROWS = {"own": [], "float64": []}
+ASKED = [(backend, point) for backend in ("jax", "keras") for point in POINTS[1:]]
+
+
+class Asked:
+    """A worker that says what it was asked for; `do` may fail."""
+
+    def __init__(self, backend, asked, do=lambda backend, point: None):
+        self.backend, self.asked, self.do = backend, asked, do
+
+    def ask(self, call, recipe, point, **paths):
+        self.do(self.backend, point)
+        self.asked.append((self.backend, point))
+        return ROWS
+
+
+def test_jax_looks_at_its_places_while_keras_still_trains(tmp_path):
+    asked, looked = [], Event()
+
+    def do(backend, point):
+        if (backend, point) == ("jax", POINTS[-1]):
+            looked.set()
+
+    def before(worker):
+        if worker.backend == "keras":
+            assert looked.wait(20), "JAX waits for Keras"
+
+    (tmp_path / "tensors").mkdir()
+    collect_places({b: Asked(b, asked, do) for b in ("keras", "jax")}, RECIPE, tmp_path, before)
+    assert sorted(asked) == sorted(ASKED)
+    assert all(asked.index(("jax", point)) < asked.index(("keras", point)) for point in POINTS[1:])
+    for backend in ("keras", "jax"):
+        assert json.loads(places_path(tmp_path, backend).read_text()) == dict.fromkeys(POINTS[1:], ROWS)
+
+
+@pytest.mark.parametrize("when", ["before", *POINTS[1:]])
+def test_keras_does_not_wait_for_a_jax_that_failed(tmp_path, when):
+    asked = []
+
+    def fails(backend, point):
+        if (backend, point) == ("jax", when):
+            raise TwinscaleError(f"at {when}")
+
+    with pytest.raises(TwinscaleError, match=f"at {when}"):
+        collect_places({b: Asked(b, asked, fails) for b in ("keras", "jax")}, RECIPE, tmp_path,
+                       lambda worker: fails(worker.backend, "before"))
+    assert not [point for backend, point in asked if backend == "keras" and point == POINTS[-1]]
