@@ -146,6 +146,20 @@ def clip_by_value():
         yield
 
 
+@change("layer", "moment")
+def bfloat16_moments():
+    """Adam's first moment is kept in bfloat16."""
+    update_step = optimizer.AdamW.update_step
+
+    def coarse(self, gradient, variable, rate):
+        update_step(self, gradient, variable, rate)
+        moment = self._momentums[self._get_variable_index(variable)]
+        self.assign(moment, tf.cast(in_bfloat16(tf.cast(moment, tf.float32)), moment.dtype))
+
+    with patch.object(optimizer.AdamW, "update_step", coarse):
+        yield
+
+
 @change("layer", "update")
 def adam_epsilon():
     """Epsilon is added beside the folded bias correction, as Keras has it, and not beside the corrected root."""
@@ -194,20 +208,6 @@ def other_beta():
             update_step(self, gradient, variable, rate)
 
     with patch.object(optimizer.Lamb, "update_step", with_default):
-        yield
-
-
-@change("layer", "moment")
-def bfloat16_moments():
-    """Adam's first moment is kept in bfloat16."""
-    update_step = optimizer.AdamW.update_step
-
-    def coarse(self, gradient, variable, rate):
-        update_step(self, gradient, variable, rate)
-        moment = self._momentums[self._get_variable_index(variable)]
-        self.assign(moment, tf.cast(in_bfloat16(tf.cast(moment, tf.float32)), moment.dtype))
-
-    with patch.object(optimizer.AdamW, "update_step", coarse):
         yield
 
 

@@ -54,13 +54,13 @@ def first_steps(**of):
 @pytest.mark.parametrize("without", ladder.SIDES)
 def test_a_tensor_that_one_side_lacks_fails_its_rung_and_not_the_judge(without):
     lost = dict.fromkeys((without, f"{without}-twin"), "gradients/norm.scale")
-    rung, _ = ladder.gradient_rung({"float64": first_steps(**lost)}, "float64", 12)
+    rung, _ = ladder.gradient_rung({"float64": {"first": first_steps(**lost)}}, "float64", 12)
     assert {c["where"] for c in rung["checks"] if not c["agrees"]} == {"gradients/norm.scale"}
-    assert ladder.gradient_rung({"float64": first_steps()}, "float64", 12)[0]["agrees"]
+    assert ladder.gradient_rung({"float64": {"first": first_steps()}}, "float64", 12)[0]["agrees"]
     states = {b: {"0/m/norm.scale": np.ones(4), "0/weights/norm.scale": np.ones(4)} for b in ladder.SIDES}
-    assert ladder.optimizer_rung(states)["agrees"]
+    assert ladder.optimizer_rung({"float64": states})["agrees"]
     del states[without]["0/m/norm.scale"]
-    assert not ladder.optimizer_rung(states)["agrees"]
+    assert not ladder.optimizer_rung({"float64": states})["agrees"]
 
 
 def contract(out, contracts):

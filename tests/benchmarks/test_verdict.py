@@ -46,6 +46,7 @@ def trained(monkeypatch):
         yield {"keras": Silent(), "jax": Silent()}
 
     changes = {"require": lambda *of: None, "open_workers": workers, "collect": lambda *of, **more: None,
+               "collect_places": lambda *of: None,
                "judge": judged, "side_by_side": lambda recipe, dataset, workers, performance: performance}
     for name, function in changes.items():
         monkeypatch.setattr(comparison, name, function)

@@ -118,7 +118,8 @@ class Child:
             jax.config.update("jax_compilation_cache_dir", str(self.start.cache))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        probe, batches, evaluate, dispatch = loop.Probe, loop.training_batches, loop.held_out, loop.Ledger.dispatch
+        probe, batches, evaluate = loop.Probe, loop.training_batches, loop.held_out_sums
+        dispatch = loop.Ledger.dispatch
 
         def watched_batches(*arguments, **options):
             for number, batch, digest in batches(*arguments, **options):
@@ -139,7 +140,8 @@ class Child:
 
         loop.peak_flops = lambda *_: (1e12, "not measured here")  # half a second, of no use here
         loop.Probe = lambda **values: replace(probe(**values), trace="full", traced=(), twin_steps=0)
-        loop.training_batches, loop.held_out, loop.Ledger.dispatch = watched_batches, watched_evaluate, watched_dispatch
+        loop.training_batches, loop.held_out_sums = watched_batches, watched_evaluate
+        loop.Ledger.dispatch = watched_dispatch
 
         known = {}  # of a Store, the step that it writes
 

@@ -7,9 +7,9 @@ import pytest
 from benchmarks import audit as auditing
 from common.errors import BadInput
 
-PORTING = {"adam_epsilon", "norm_epsilon", "tanh_gelu", "decayed_biases", "late_schedule"}
-# Forward, in the sum, in the update and in a later step; and harmless changes of either backend.
-SOME = [*sorted(PORTING), "last_micro_batch", "reversed_rows", "norm_unfused"]
+PORTING = {"adam_epsilon", "norm_epsilon", "decayed_biases", "late_schedule"}
+# Forward, in the sum, in the update and in a later step; and a harmless change. The slow test has all.
+SOME = [*sorted(PORTING), "last_micro_batch", "reversed_rows"]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,13 @@ def found(tmp_path_factory):
 def test_what_is_planted_is_caught_and_placed_and_what_is_harmless_passes(found):
     code, audit = found
     assert code == 0, [row for row in audit["rows"] if row["caught"] != bool(row["operation"])]
-    assert (audit["mutants"], audit["caught"], audit["placed"]) == (6, 6, 6)
-    assert (audit["neutral"], audit["flagged"]) == (2, 0)
+    assert (audit["mutants"], audit["caught"], audit["placed"]) == (5, 5, 5)
+    assert (audit["neutral"], audit["flagged"]) == (1, 0)
+
+
+@pytest.mark.slow
+def test_all_that_can_be_planted_is_caught_and_placed_and_no_harmless_change_is_flagged(tmp_path):
+    assert auditing.audit(tmp_path / "out") == 0
 
 
 def test_a_wrong_model_fails_the_gradient_and_a_wrong_update_the_optimizer(found):
@@ -31,8 +36,8 @@ def test_a_wrong_model_fails_the_gradient_and_a_wrong_update_the_optimizer(found
     assert failed.keys() == PORTING
     for name, rungs in failed.items():
         assert "P4" in rungs
-        assert ("P2" in rungs) == (name in ("norm_epsilon", "tanh_gelu")), name
-        assert ("P3" in rungs) == (name not in ("norm_epsilon", "tanh_gelu")), name
+        assert ("P2" in rungs) == (name == "norm_epsilon"), name
+        assert ("P3" in rungs) == (name != "norm_epsilon"), name
 
 
 def test_signal_stands_far_above_noise(found):

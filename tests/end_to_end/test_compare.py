@@ -29,13 +29,14 @@ def healthy(recipe, tmp_path_factory):
     out = tmp_path_factory.mktemp("healthy")
     with open_workers() as workers:
         each(workers, lambda worker: comparison.collect(recipe, worker, out))
+        comparison.collect_places(workers, recipe, out)
     return out
 
 
 def test_healthy_backends_agree_on_every_rung(recipe, healthy):
     found = comparison.judge(recipe, open_dataset(recipe), healthy)
     assert found["agrees"], found["sentence"]
-    assert [rung["name"] for rung in found["rungs"]] == ["P0", "P2", "P3", "P4", "P5"]
+    assert [rung["name"] for rung in found["rungs"]] == ["P0", "P1", "P2", "P3", "P4", "P5"]
     assert "block_0.attention.key.bias" in found["null_directions"]  # softmax does not see a shift of all keys
     assert {rung["name"]: "twin" in rung["bound_from"] for rung in found["rungs"]}["P5"]
 
