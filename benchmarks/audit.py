@@ -13,12 +13,12 @@ import numpy as np
 
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
-from benchmarks.operations import collect_own_places
+from benchmarks.operations import collect_own_places, leader
 from benchmarks.output import Kind, again, clear, made, nothing_left, tell
 from benchmarks.placing import first_cause, optimizer_variants
 from benchmarks.plots import sig
 from benchmarks.report import write_audit
-from benchmarks.workers import ROOMS, each, open_workers
+from benchmarks.workers import ROOMS, each, one_behind, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput, TwinscaleError
 from common.files import plain, write_json, write_text
@@ -79,10 +79,10 @@ def run_audit(out, *, overwrite=False, only=None):
         planned = plan(each(workers, lambda worker: worker.ask("changes")), only)
         used = {name: recipe for name, recipe in recipes.items() if any(t["recipe"] == name for t in planned)}
         tell("both", f"{len(used)} recipes with nothing planted")
-        each(workers, lambda worker: [untouched(r, worker, out / "trials" / name) for name, r in used.items()])
-        for name, recipe in used.items():
-            collect_own_places(workers["jax"], recipe, out / "trials" / name)
-            collect_own_places(workers["keras"], recipe, out / "trials" / name, "jax")
+        one_behind(
+            workers, used,
+            lambda worker, name: collect_own_places(worker, used[name], out / "trials" / name, leader(worker)),
+            lambda worker: [untouched(recipe, worker, out / "trials" / name) for name, recipe in used.items()])
         for name, recipe in used.items():
             verdict = comparison.judge(recipe, open_dataset(recipe), out / "trials" / name)
             if not verdict["agrees"]:

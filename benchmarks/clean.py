@@ -20,7 +20,7 @@ from benchmarks import compare as comparison
 from benchmarks.audit import corpus
 from benchmarks.jumps import may_be_flips
 from benchmarks.ladder import TINY
-from benchmarks.operations import collect_own_places
+from benchmarks.operations import collect_own_places, leader
 from benchmarks.output import Kind, again, clear, made, tell
 from benchmarks.plots import sig
 from benchmarks.workers import each, open_workers
@@ -154,7 +154,7 @@ class Trials:
         """What the backend makes in every place: JAX leads, and Keras waits for it."""
         if worker.backend == "keras":
             self.led[number].wait()
-        collect_own_places(worker, recipe, trial_path(self.out, number), "jax" if worker.backend == "keras" else None)
+        collect_own_places(worker, recipe, trial_path(self.out, number), leader(worker))
 
     def judge(self, number, recipe, spent, error):
         """Has a comparison judged, or kept for a second look, which needs both backends at once."""

@@ -2,13 +2,12 @@
 references, as `common/in_place.py` and `common/operations.py` have them."""
 
 import math
-from concurrent.futures import Future
 from typing import Literal
 
 from typing_extensions import TypedDict
 
 from benchmarks.ladder import TINY, check, rung
-from benchmarks.workers import each
+from benchmarks.workers import one_behind
 from common.files import read_json, write_json
 from common.kinds import STRICT, Number
 from common.operations import stale_deviations
@@ -59,32 +58,22 @@ def leave_places(worker, recipe, out, point, theirs=None):
 
 
 def collect_places(workers, recipe, out, before=lambda worker: None):
-    """Has both backends leave PlaceRows of every point in `out`, and none of the numbers: JAX, which compiles the
-    faster, leads, and Keras follows a point behind. Each goes on to its places when `before(worker)` is done, whatever
-    the other is at."""
-    looked, led = on_one_device(recipe), {point: Future() for point in POINTS[1:]}
+    """Has both backends leave PlaceRows of every point in `out`, and none of the numbers: JAX leads, and Keras
+    follows a point behind. Each goes on to its places when `before(worker)` is done."""
+    looked = on_one_device(recipe)
 
-    def leading(worker):
-        try:
-            before(worker)
-            for point, done in led.items():
-                done.set_result(leave_places(worker, looked, out, point))
-        except BaseException as error:  # nobody waits for what will not come
-            for done in led.values():
-                if not done.done():
-                    done.set_exception(error)
-            raise
-        return {point: done.result() for point, done in led.items()}
+    def look(worker, point):
+        return leave_places(worker, looked, out, point, leader(worker))
 
-    def following(worker):
-        before(worker)
-        return {point: done.result() and leave_places(worker, looked, out, point, "jax") for point, done in led.items()}
-
-    ways = {"jax": leading, "keras": following}
-    for backend, rows in each(workers, lambda worker: ways[worker.backend](worker)).items():
+    for backend, rows in one_behind(workers, POINTS[1:], look, before).items():
         write_json(places_path(out, backend), rows)
     for path in (out / "tensors").glob("places-*.safetensors"):
         path.unlink()
+
+
+def leader(worker):
+    """The backend whose float64 a worker's places are judged beside; None of the one that leads."""
+    return "jax" if worker.backend == "keras" else None
 
 
 def collect_own_places(worker, recipe, out, theirs=None):

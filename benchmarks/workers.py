@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Thread
 
@@ -82,6 +82,38 @@ def each(workers, function):
     """{backend: function(worker)} of every worker, side by side."""
     with ThreadPoolExecutor(len(workers)) as pool:
         return dict(zip(workers, pool.map(function, workers.values()), strict=True))
+
+
+def one_behind(workers, keys, work, before=lambda worker: None):
+    """{backend: {key: work(worker, key)}} of both backends, side by side: JAX, which compiles the faster, leads through
+    the keys, and Keras does none before JAX has done it. Each does `before(worker)` first, whatever the other is at.
+
+    Raises what either raises; Keras does not wait for a JAX that has failed.
+    """
+    led = {key: Future() for key in keys}
+
+    def lead(worker):
+        try:
+            before(worker)
+            for key, done in led.items():
+                done.set_result(work(worker, key))
+        except BaseException as error:
+            for done in led.values():
+                if not done.done():
+                    done.set_exception(error)
+            raise
+        return {key: done.result() for key, done in led.items()}
+
+    def follow(worker):
+        before(worker)
+        found = {}
+        for key, done in led.items():
+            done.result()
+            found[key] = work(worker, key)
+        return found
+
+    ways = {"jax": lead, "keras": follow}
+    return each(workers, lambda worker: ways[worker.backend](worker))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import compare as comparison
-from benchmarks.workers import each, open_workers
+from benchmarks.workers import open_workers
 from common import cli
 from common.data import open_dataset
 from common.recipe import Recipe
@@ -28,8 +28,7 @@ def healthy(recipe, tmp_path_factory):
     """The files of both backends, nothing planted."""
     out = tmp_path_factory.mktemp("healthy")
     with open_workers() as workers:
-        each(workers, lambda worker: comparison.collect(recipe, worker, out))
-        comparison.collect_places(workers, recipe, out)
+        comparison.collect_places(workers, recipe, out, lambda worker: comparison.collect(recipe, worker, out))
     return out
 
 
