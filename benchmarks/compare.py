@@ -275,7 +275,7 @@ def collect(recipe, worker, out, quiet=False):
                  "often": described is recipe and not twin, "held_out": None if described is recipe else HELD_OUT}
         worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
         if not (twin or quiet):
-            pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps)
+            pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
     say(worker.backend, "every operation in its place" + words_left(pace, []))
 
 

@@ -22,7 +22,8 @@ def generic_tensors(tensors, seed, dither=0.0):
     `dither` each is changed by as much of itself at most, as in `common.parameters.initial_values`."""
     found = dict(tensors)
     for name in (name for name in tensors if name.startswith("weights/")):
-        bare, value = name.removeprefix("weights/"), np.asarray(tensors[name], np.float64)
+        # By way of float32, for float64's first values may lie on the other side of a tie.
+        bare, value = name.removeprefix("weights/"), tensors[name].astype(np.float32).astype(np.float64)
         noise = stream(seed, bare, "generic").standard_normal(value.shape)
         if bare.endswith(".var"):
             moved = np.exp(SPREAD * noise)

@@ -10,8 +10,10 @@ from common.references import FORMATS
 
 def state(dtype):
     rng = np.random.default_rng(1)
+    ties = (1 + 2.0**-8 + 2.0**-30) * np.ones(64)
     return {"weights/norm.scale": np.ones(64, dtype), "weights/norm.bias": np.zeros(64, dtype),
             "weights/norm.var": np.ones(64, dtype), "weights/head.kernel": rng.standard_normal((64, 8)).astype(dtype),
+            "weights/tie.kernel": ties.astype(dtype),
             "m/head.kernel": np.zeros((64, 8), dtype), "ema/head.kernel": np.ones((64, 8), dtype)}
 
 
@@ -28,8 +30,10 @@ def test_every_weight_is_moved_and_has_values_of_bfloat16(dtype):
 
 
 def test_all_precisions_have_the_same_weights_and_a_twin_nearly_the_same():
-    narrow, wide = (generic_tensors(state(dtype), 3)["weights/head.kernel"] for dtype in (np.float32, np.float64))
-    assert (narrow == wide).mean() > 0.95  # but where float32's first value is rounded over a tie
+    drawn = [generic_tensors(state(dtype), 3) for dtype in (np.float32, np.float64)]
+    assert all((drawn[0][name] == drawn[1][name]).all() for name in drawn[0])
+    narrow, wide = (tensors["weights/head.kernel"] for tensors in drawn)
+    assert (narrow == wide).all()  # or a product differs by all of a bfloat16's last place
     twin = generic_tensors(state(np.float64), 3, dither=2.0**-53)["weights/head.kernel"]
     assert 0 < np.abs(twin - wide).max() <= 2.0**-52 * np.abs(wide).max()
 
