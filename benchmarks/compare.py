@@ -298,7 +298,7 @@ def judge(recipe, dataset, out, operations=()):
               for b in ROOMS}
     found = {b: read_places(places_path(out, b)) for b in ROOMS}
     rungs = [ladder.contract_rung(contracts, dtypes=dtypes), operations_rung(operations, found, precision), gradient,
-             ladder.optimizer_rung(states, ladder.shares_rounded(recipe))]
+             ladder.optimizer_rung(states, recipe.optimizer)]
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)

@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from benchmarks import ladder
-from benchmarks.ladder import shares_rounded
 from benchmarks.operations import part, places_path, read_places
 from benchmarks.plots import sig
 from benchmarks.verdict import read_digests, read_hashes
@@ -196,7 +195,7 @@ def optimizer_cause(recipe, rung, optimizer):
         return blame("clip", "clipped/")
     for operation, variant in optimizer_variants(recipe).items():
         states = {recipe.train.precision: optimizer(variant)}
-        if ladder.optimizer_rung(states, shares_rounded(recipe))["agrees"]:
+        if ladder.optimizer_rung(states, recipe.optimizer)["agrees"]:
             return blame(operation, "weights/")
     for group in ("m", "v"):
         if group in groups:

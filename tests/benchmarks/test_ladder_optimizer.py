@@ -1,0 +1,64 @@
+"""P3 below float64: what rounding may decide is not judged, what it may not is."""
+
+import numpy as np
+import pytest
+
+from benchmarks import ladder
+from common.parameters import Parameter
+from common.recipe import Recipe
+from common.synthetic import synthetic_gradients
+
+SHAPE = (400, 500)
+TREE = {"head.kernel": Parameter(SHAPE)}
+
+
+def optimizer(name, **values):
+    return Recipe.model_validate({"name": "any", "data": {"source": "digits"}, "model": {"family": "mlp"},
+                                  "optimizer": {"name": name, **values}}).optimizer
+
+
+def lion(dtype, updates=3, clip=0.0):
+    """{"UPDATE/GROUP/NAME": array} of Lion with beta1 0.9, beta2 0.99 and a rate of 1e-3, computed in `dtype`."""
+    w, m, found = np.ones(SHAPE, dtype), np.zeros(SHAPE, dtype), {}
+    b1, b2, rate = (dtype(x) for x in (0.9, 0.99, 1e-3))
+    for update in range(updates):
+        g = synthetic_gradients(TREE, update)["head.kernel"]
+        g = (g * (min(1.0, clip / np.sqrt((g * g).sum())) if clip else 1.0)).astype(dtype)
+        w = w - rate * np.sign(b1 * m + (1 - b1) * g)
+        m = b2 * m + (1 - b2) * g
+        found |= {f"{update}/weights/head.kernel": w, f"{update}/m/head.kernel": m}
+    return found
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_a_sign_that_rounding_decides_is_not_judged_and_any_other_is(clip):
+    keras, section = lion(np.float32, clip=clip), optimizer("lion", beta1=0.9, beta2=0.99, clip_norm=clip)
+    unsure = ladder.unsure_signs(keras, section)["1", "head.kernel"]
+    keras["1/weights/head.kernel"] = np.where(unsure, 5.0, keras["1/weights/head.kernel"]).astype(np.float32)
+    states = {"float32": {"keras": keras, "jax": lion(np.float32, clip=clip)}}
+    assert ladder.optimizer_rung(states, section)["agrees"] and unsure.mean() < 1e-4
+    place = tuple(np.argwhere(~unsure)[0])
+    keras["1/weights/head.kernel"][place] += 2e-3
+    assert not ladder.optimizer_rung(states, section)["agrees"]
+
+
+def test_a_flip_by_wider_arithmetic_is_among_the_unsure():
+    narrow, wide = lion(np.float32, updates=2), lion(np.float64, updates=2)
+    name = "1/weights/head.kernel"
+    flipped = np.abs(narrow[name].astype(np.float64) - wide[name]) > 1e-3
+    unsure = ladder.unsure_signs(narrow, optimizer("lion", beta1=0.9, beta2=0.99))["1", "head.kernel"]
+    assert not (flipped & ~unsure).any()
+
+
+def test_a_rounded_beta_costs_its_share_and_a_moment_in_bfloat16_far_more():
+    section = optimizer("adamw", beta2=0.999)
+    v = np.full(SHAPE, 1e-3)
+    off = {"keras": {"0/v/head.kernel": v.astype(np.float32)},
+           "jax": {"0/v/head.kernel": (v * (1 + 2.0**-24 / (1 - 0.999))).astype(np.float32)}}
+    assert ladder.optimizer_rung({"bfloat16": off}, section)["agrees"]
+    assert not ladder.optimizer_rung({"float64": off}, section)["agrees"]
+    m = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+    coarse = (m.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    found = ladder.optimizer_rung({"bfloat16": {"keras": {"0/m/head.kernel": m}, "jax": {"0/m/head.kernel": coarse}}},
+                                  optimizer("adamw", beta2=0.95))
+    assert not found["agrees"] and found["worst"] > 10 * found["bound"]
