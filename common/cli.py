@@ -487,7 +487,8 @@ def preflight(
     --search, search.json and patch.toml.
 
     \b
-    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing.
+    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing, or
+    too old for the chip.
     \b
     Examples:
       twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --out build/preflight
