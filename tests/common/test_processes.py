@@ -31,7 +31,8 @@ from benchmarks import workers
 from common import cli, process
 
 def hang(worker):
-    print(*worker.ask("pids"), flush=True)
+    sys.stdout.write("{} {}\\n".format(*worker.ask("pids")))  # at once, for another thread writes too
+    sys.stdout.flush()
     worker.ask("nothing that is ever answered")
 
 def body(*_, **__):
