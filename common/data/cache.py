@@ -1,5 +1,6 @@
 """Folders made once and read for ever: built aside, then renamed, so a killed or racing process leaves no half."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from typing_extensions import TypedDict
@@ -94,8 +96,8 @@ def cached(name, build, read=Path):
     """`read(folder)` of the cache's folder `name`, which `build(folder)` fills unless it is there and whole.
 
     What is there and is not what was sealed, or that `read` refuses (ValueError, KeyError, BadInput), is made again,
-    and a line on stderr says so. Two processes may build it at once: one rename wins, and both read the same content.
-    Raises MissingEnvironment where the cache cannot be written.
+    and a line on stderr says so. Of several processes that want it one builds it, and the others wait for it: none
+    takes away what another has just made. Raises MissingEnvironment where the cache cannot be written.
     """
     folder = cache_dir() / name
     found, wrong = opened(folder, read)
@@ -105,21 +107,58 @@ def cached(name, build, read=Path):
         tell("cache", f"{shown(folder)} is broken ({shown(wrong)}): it is made again")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as aside:
-            made = Path(aside, name)
-            made.mkdir()
-            build(made)
-            (made / SEAL).write_text(json.dumps(sealed(made)))
+        with alone(folder), tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as aside:
             if opened(folder, read)[1]:
+                made = Path(aside, name)
+                made.mkdir()
+                build(made)
+                (made / SEAL).write_text(json.dumps(sealed(made)))
                 if folder.is_symlink() or folder.is_file():
                     folder.unlink()
                 shutil.rmtree(folder, ignore_errors=True)
-            os.rename(made, folder)
+                os.rename(made, folder)
     except OSError as error:
         if opened(folder, read)[1]:
             raise MissingEnvironment(f"the cache {folder} cannot be written ({error}): "
                                      "free space, or set TWINSCALE_CACHE to another folder") from error
     return read(folder)
+
+
+@contextmanager
+def alone(folder):
+    """Open for one process at a time of those that build a folder: a lock beside it, which a kill releases too."""
+    path = folder.with_name(f".{folder.name}.lock")
+    lock = locked(path)
+    while lock and not is_still(path, lock):  # who had it before has taken it away
+        lock.close()
+        lock = locked(path)
+    try:
+        yield
+    finally:
+        if lock:
+            path.unlink(missing_ok=True)
+            lock.close()
+
+
+def locked(path):
+    """A file, made if need be, once this process alone has it locked; None where a file system has no locks: then
+    whoever comes last has built the folder."""
+    lock = open(path, "w")  # noqa: SIM115  whoever asked for it closes it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:
+        lock.close()
+        path.unlink(missing_ok=True)
+        return None
+    return lock
+
+
+def is_still(path, lock):
+    """Whether a path is still that of an open file."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(lock.fileno()))
+    except OSError:
+        return False
 
 
 def opened(folder, read):

@@ -171,6 +171,21 @@ def test_processes_that_race_all_read_one_whole_folder(empty_cache):
     assert [path.name for path in empty_cache.iterdir()] == ["thing"]
 
 
+def test_of_processes_that_race_one_builds_and_none_takes_away_what_another_reads(empty_cache):
+    """Each holds on to what it was given, by name, while the others come: one that came late took it away once."""
+    program = ("import sys, time; from common.data.cache import cached\n"
+               "def build(folder):\n print('built', flush=True); time.sleep(0.1); (folder / 'part').write_text('x')\n"
+               "folder = cached('thing', build)\n"
+               "for _ in range(40): (folder / 'part').read_text(); time.sleep(0.01)")
+    for _ in range(3):
+        racers = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+                  for _ in range(4)]
+        said = [racer.communicate()[0] for racer in racers]
+        assert [racer.returncode for racer in racers] == [0] * 4 and sorted(said) == [""] * 3 + ["built\n"]
+        (empty_cache / "thing" / "part").write_text("broken")
+        (empty_cache / "thing" / "files.json").write_text("{}")
+
+
 def test_a_cache_that_cannot_be_written_says_so(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TWINSCALE_CACHE", str(tmp_path / "file"))
