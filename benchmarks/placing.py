@@ -42,7 +42,7 @@ def first_cause(recipe, positions, out, verdict, taps, optimizer):
     """
     rungs = {rung["name"]: rung for rung in verdict["rungs"]}
     return (contract_cause(recipe, out, rungs["P0"]) or batches_cause(recipe, out)
-            or place_cause(recipe, {b: read_places(places_path(out, b)) for b in ladder.SIDES})
+            or in_place_cause(recipe, {b: read_places(places_path(out, b)) for b in ladder.SIDES})
             or (None if rungs["P2"]["agrees"] else operation_cause(recipe, positions, taps(0), 0))
             or gradient_cause(recipe, rungs["P2"])
             or optimizer_cause(recipe, rungs["P3"], optimizer)
@@ -89,7 +89,7 @@ def batches_cause(recipe, out):
     return None if step is None else cause("data", "batch", "input", step)
 
 
-def place_cause(recipe, found):
+def in_place_cause(recipe, found):
     """The first operation that P1 has found to be off in its place, of the recipe's precision: in the order of
     `blamed`. None where there is none, or one side lacks a place: `operation_cause` says so."""
     kind = "float64" if recipe.train.precision == "float64" else "own"

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 from benchmarks.operations import operations_rung, part
-from benchmarks.placing import place_cause
+from benchmarks.placing import in_place_cause
 from common import session
 from common.in_place import place_rows
 from common.points import POINTS
@@ -55,7 +55,7 @@ def test_every_place_is_within_the_bound_of_its_precision(found, recipe):
     assert rung["agrees"], rung["where"]
     assert {row["place"] for row in rung["places"]} >= {"embedding", "block_0.attention.shares", "head", "loss"}
     assert all(row[column] is not None for row in rung["places"] for column in ("keras", "jax", "float64"))
-    assert place_cause(recipe, found[0]) is None
+    assert in_place_cause(recipe, found[0]) is None
 
 
 @pytest.mark.parametrize("change", NARROW)
@@ -66,6 +66,6 @@ def test_what_is_wrong_in_bfloat16_alone_is_ten_bounds_off_and_placed(name, foun
         off = [row for row in of["own"] if part(row) > 1 and row["way"] == "forward"]
         assert off and all(row["operation"] == wanted.operation for row in off)
         assert max(map(part, off)) > 10
-    cause = place_cause(recipe, rows)
+    cause = in_place_cause(recipe, rows)
     assert cause["operation"] == wanted.operation
     assert {"keras": "Keras: ", "jax": "JAX: "}[BACKENDS[name]] in cause["sentence"]
