@@ -14,6 +14,7 @@ from common.references import FORMATS
 POINTS = ("first", "generic", "stress")  # first weights and batch; generic weights; generic weights, stress batch
 SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
 SIZE = 0.1  # of a tensor that is zero
+HALF = 2.0**-9  # of a unit in bfloat16's last place, relative to the value
 
 
 def generic_tensors(tensors, seed, dither=0.0):
@@ -29,9 +30,11 @@ def generic_tensors(tensors, seed, dither=0.0):
             moved = np.exp(SPREAD * noise)
         else:
             moved = value + noise * (SPREAD * np.sqrt(np.mean(value**2)) or SIZE)
-        moved = rounded(moved, FORMATS["bfloat16"]).astype(np.float64)
-        if dither:
-            moved = moved * (1 + stream(seed, bare, "dither").uniform(-dither, dither, value.shape))
+        factor = 1 + stream(seed, bare, "dither").uniform(-dither, dither, value.shape)
+        if dither < HALF:
+            moved = rounded(moved, FORMATS["bfloat16"]) * factor
+        else:  # what bfloat16 would round away again moves the values before they are rounded
+            moved = rounded(moved * factor, FORMATS["bfloat16"])
         found[name] = moved.astype(tensors[name].dtype)
         if f"ema/{bare}" in tensors:
             found[f"ema/{bare}"] = found[name]

@@ -73,3 +73,9 @@ def test_a_stress_batch_of_pictures_is_constant_and_saturated_and_partly_ignored
     assert any(np.ptp(x) == 0 for x in found["inputs"])
     assert any(set(np.unique(x)) == {batch["inputs"].min(), batch["inputs"].max()} for x in found["inputs"])
     assert {0, 9} <= set(found["labels"]) and 0 < found["weights"].sum() < 8
+
+
+def test_a_twin_in_bfloat16_has_other_values_of_bfloat16():
+    own, twin = (generic_tensors(state(np.float32), 3, dither)["weights/head.kernel"] for dither in (0.0, 2.0**-9))
+    assert 0.1 < (own != twin).mean() < 0.9 and (rounded(twin, FORMATS["bfloat16"]) == twin).all()
+    assert np.abs(twin / own - 1).max() <= 2.0**-7
