@@ -98,9 +98,8 @@ def gradient_rung(tensors, precision, positions):
 def first_step_checks(precision, runs, null, floor, floor_from, wide=None):
     """Checks of one precision: every tensor against 4 twins' noise, or against `floor` where that is more.
 
-    The noise is that of the noisiest tensor but null directions: one tensor's own twins, of few values and rows, were
-    seen to miss a fifth of what two correct backends part by. No bound is less than 4 times what rounding costs the
-    better backend at that tensor beside its own float64, `wide`. What one operation adds to its own, P1 judges.
+    The noise is that of the noisiest tensor but null directions, and no bound is less than 4 times what rounding costs
+    the better backend at that tensor beside its own float64, `wide`. What one operation adds to its own, P1 judges.
     """
     names = both(runs)
     judged = [name for name in names if bare(name) not in null]

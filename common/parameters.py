@@ -152,8 +152,13 @@ def initial_value(name, parameter, seed, dtype, dither=0.0):
     if parameter.deviation:
         value = stream(seed, name).standard_normal(parameter.shape) * parameter.deviation
     if dither:
-        value = value * (1 + stream(seed, name, "dither").uniform(-dither, dither, parameter.shape))
+        value = value * dithering(seed, name, dither, parameter.shape)
     return value.astype(dtype)
+
+
+def dithering(seed, name, dither, shape):
+    """What a tensor is multiplied by to be dithered: 1 + u, u uniform in [-dither, dither], float64 of `shape`."""
+    return 1 + stream(seed, name, "dither").uniform(-dither, dither, shape)
 
 
 def stream(*words):

@@ -8,7 +8,7 @@ and a stress batch.
 import numpy as np
 
 from common.operations import rounded
-from common.parameters import stream
+from common.parameters import dithering, stream
 from common.references import FORMATS
 
 POINTS = ("first", "generic", "stress")  # first weights and batch; generic weights; generic weights, stress batch
@@ -30,7 +30,7 @@ def generic_tensors(tensors, seed, dither=0.0):
             moved = np.exp(SPREAD * noise)
         else:
             moved = value + noise * (SPREAD * np.sqrt(np.mean(value**2)) or SIZE)
-        factor = 1 + stream(seed, bare, "dither").uniform(-dither, dither, value.shape)
+        factor = dithering(seed, bare, dither, value.shape)
         if dither < HALF:
             moved = rounded(moved, FORMATS["bfloat16"]) * factor
         else:  # what bfloat16 would round away again moves the values before they are rounded

@@ -8,7 +8,7 @@ import numpy as np
 from common.compress import active, first_tensors, stripped, summary, verified
 from common.data import held_out_batches, open_dataset, training_batches
 from common.loop import DITHER, run_training
-from common.parameters import is_trained, longest_sum, parameters, stream
+from common.parameters import dithering, is_trained, longest_sum, parameters
 from common.recipe import micro_batch
 from common.session import open_session
 from common.tensors import load_tensors, save_tensors
@@ -56,7 +56,7 @@ def dithered(recipe, tensors, dither):
         bare = name.removeprefix("weights/")
         moved = bare.endswith(".range") or is_trained(bare) and not bare.endswith("_centroids")
         most = moved * dither * (1 if eight else math.sqrt(longest))
-        return (x * (1 + stream(recipe.seed, name, "dither").uniform(-most, most, x.shape))).astype(x.dtype)
+        return (x * dithering(recipe.seed, name, most, x.shape)).astype(x.dtype)
 
     return {name: changed(name, x) for name, x in tensors.items()}
 

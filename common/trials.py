@@ -7,7 +7,7 @@ import numpy as np
 
 from common.data import training_batches
 from common.loop import DITHER
-from common.parameters import is_trained, stream
+from common.parameters import dithering, is_trained
 from common.session import open_session
 from common.stages import traced
 from common.tensors import load_tensors, save_tensors
@@ -62,6 +62,6 @@ def dithered(recipe, tensors, dither):
     def moved(name, x):
         if not name.startswith("weights/") or not is_trained(name.removeprefix("weights/")):
             return x
-        return (x * (1 + stream(recipe.seed, name, "dither").uniform(-dither, dither, x.shape))).astype(x.dtype)
+        return (x * dithering(recipe.seed, name, dither, x.shape)).astype(x.dtype)
 
     return {name: moved(name, x) for name, x in tensors.items()}
