@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -113,9 +112,8 @@ def cached(name, build, read=Path):
                 made.mkdir()
                 build(made)
                 (made / SEAL).write_text(json.dumps(sealed(made)))
-                if folder.is_symlink() or folder.is_file():
-                    folder.unlink()
-                shutil.rmtree(folder, ignore_errors=True)
+                if os.path.lexists(folder):  # moved and not emptied: half of it would be read by who comes meanwhile
+                    os.rename(folder, Path(aside, "broken"))
                 os.rename(made, folder)
     except OSError as error:
         if opened(folder, read)[1]:

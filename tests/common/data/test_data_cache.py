@@ -186,6 +186,20 @@ def test_of_processes_that_race_one_builds_and_none_takes_away_what_another_read
         (empty_cache / "thing" / "files.json").write_text("{}")
 
 
+def test_a_folder_that_is_replaced_is_never_half_there(empty_cache, monkeypatch):
+    """Whoever looks while files are deleted finds all of the new ones: a half whose seal is empty would pass for whole.
+    """
+    def build(folder):
+        [(folder / name).write_text("whole") for name in "abc"]
+
+    seen, unlink = [], os.unlink
+    folder = cached("thing", build)
+    (folder / cache.SEAL).write_text("{}")
+    monkeypatch.setattr(os, "unlink", lambda *path, **how: seen.append(set(os.listdir(folder))) or unlink(*path, **how))
+    cached("thing", build)
+    assert len(seen) >= 4 and all(names == {"a", "b", "c", cache.SEAL} for names in seen)
+
+
 def test_a_cache_that_cannot_be_written_says_so(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TWINSCALE_CACHE", str(tmp_path / "file"))
