@@ -16,6 +16,8 @@ from benchmarks.plots import sig
 from benchmarks.verdict import read_digests, read_hashes
 from common.places import places
 from common.points import POINTS
+from common.recipe import AXES
+from common.run import read_metrics
 
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
@@ -44,9 +46,11 @@ def first_cause(recipe, positions, out, verdict, taps, optimizer):
     return (contract_cause(recipe, out, rungs["P0"]) or batches_cause(recipe, out)
             or in_place_cause(recipe, {b: read_places(places_path(out, b)) for b in ladder.SIDES})
             or (None if rungs["P2"]["agrees"] else operation_cause(recipe, positions, taps(0), 0))
+            or shares_cause(recipe, positions, rungs["P2"])
             or gradient_cause(recipe, rungs["P2"])
             or optimizer_cause(recipe, rungs["P3"], optimizer)
             or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], taps)
+            or step_cause(recipe, positions, out, rungs)
             or evaluation_cause(rungs, recipe))
 
 
@@ -164,12 +168,33 @@ def operation_cause(recipe, positions, sides, step):
     return cause(operation, place, phase, step, off[tensor], bound, ladder.bare(tensor))
 
 
+def shares_cause(recipe, positions, rung):
+    """What several devices make otherwise than one, whose every operation is right. Where logits are others: an
+    operation that reads what other devices have, a batch norm's statistics or bits by the row's number, else the rows
+    that devices are given. Where gradients alone are: their sum. Twins' rows lie on other devices, so that the noise of
+    P2 hides all of it but from its own bound."""
+    bound = 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
+    off = [c for c in rung["checks"] if c["what"] == recipe.train.precision and c["worst"] > bound]
+    if math.prod(getattr(recipe.devices, axis) for axis in AXES) == 1 or rung["agrees"] or not off:
+        return None
+    crossing = {name: place.operation for name, place in places(recipe.model).items()
+                if place.operation == "random bits" or place.operation == "norm" and recipe.model.family == "convnet"}
+    logits = [c for c in off if c["where"].startswith("logits")]
+    worst = max(logits or off, key=lambda c: c["worst"])
+    if not logits:
+        operation, where = "accumulation", "gradients"
+    else:
+        operation, where = " or ".join(dict.fromkeys(crossing.values())) or "data", next(iter(crossing), "batch")
+    return cause(operation, where, "several devices", 0, worst["worst"], bound, ladder.bare(worst["where"]))
+
+
 def gradient_cause(recipe, rung):
     """Gradients that differ though every operation's own are right: those of some tensors, or the sum of all."""
     total = [c for c in rung["checks"] if c["where"].startswith("gradients/") and "twin" not in c["what"]]
     failed = [c for c in total if not c["agrees"]]
     if not failed:
         return None
+    total = [c for c in total if c["what"] in {f["what"] for f in failed}]  # in one precision they may all agree
     worst = max(failed, key=lambda c: c["worst"])
     name, known = ladder.bare(worst["where"]).split(" ")[0], places(recipe.model)
     if 2 * len(failed) > len(total):
@@ -217,6 +242,20 @@ def later_cause(recipe, positions, curve, taps):
     """An operation that differs at the first step whose loss does."""
     step = next((i for i, (d, b) in enumerate(zip(curve["difference"], curve["bound"], strict=True)) if not d <= b), 0)
     return step and operation_cause(recipe, positions, taps(step), step) or None
+
+
+def step_cause(recipe, positions, out, rungs):
+    """What a whole step does otherwise than its parts: gradients and updates agree by themselves, and yet the first
+    step's gradient has another norm before it is clipped, or leads elsewhere."""
+    losses = [c for c in rungs["P4"]["checks"] if c["what"] == "float64 loss" and not c["agrees"]]
+    if not (rungs["P2"]["agrees"] and rungs["P3"]["agrees"] and losses):
+        return None
+    norms = [next(line["train/gradient_norm"] for line in read_metrics(
+        out / "runs" / f"{b}-{recipe.train.precision}") if "train/gradient_norm" in line) for b in ladder.SIDES]
+    off, bound = apart(*norms), 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
+    if off > bound:
+        return cause("accumulation or clip", "gradients", "the whole step", 0, off, bound, "the gradient's norm")
+    return cause("clip or update", "gradients", "the whole step", 0, losses[0]["worst"], losses[0]["bound"], "the loss")
 
 
 def evaluation_cause(rungs, recipe):
