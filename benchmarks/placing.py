@@ -194,7 +194,9 @@ def gradient_cause(recipe, rung):
     failed = [c for c in total if not c["agrees"]]
     if not failed:
         return None
-    total = [c for c in total if c["what"] in {f["what"] for f in failed}]  # in one precision they may all agree
+    # In one precision, or at a point whose micro-batches weigh alike, they may all agree.
+    looked = {(c["what"], c["where"].partition(" at the ")[2]) for c in failed}
+    total = [c for c in total if (c["what"], c["where"].partition(" at the ")[2]) in looked]
     worst = max(failed, key=lambda c: c["worst"])
     name, known = ladder.bare(worst["where"]).split(" ")[0], places(recipe.model)
     if 2 * len(failed) > len(total):
