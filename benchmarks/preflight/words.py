@@ -130,6 +130,8 @@ def fits(found):
 def communicates(found):
     lines = [f"{kind} x {count}, {gib(size)}" + (" (between slices)" if network == "dcn" else "")
              for (kind, network), (count, size) in sorted(totals(found).items())]
+    if found.get("unread_collectives"):
+        lines.append(f"{len(found['unread_collectives'])} that could not be counted")
     return "\n".join(lines) or "nothing"
 
 
