@@ -1,6 +1,7 @@
 """The preflight's arithmetic, refusals and verdicts, with a compiler that answers what a test says."""
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,12 @@ import pytest
 from benchmarks import preflight as flight
 from benchmarks.preflight import compare, compilers, report, rows
 from common import cli
+from common.data.shapes import data_shape
 from common.errors import BadInput, MissingEnvironment, TwinscaleError
 from common.flops import train_flops
+from common.parameters import parameters
 from common.recipe import Recipe
-from common.recipe_file import dumps
+from common.recipe_file import dumps, load
 from common.topology import CHIPS, LIBTPU, library_version, parse, too_old
 
 V5E = CHIPS["v5e"]
@@ -158,6 +161,19 @@ def test_the_report_names_what_is_worse(fly, tmp_path):
     report.write_report(found, tmp_path)
     assert "is worse than before" in (tmp_path / "report.md").read_text()
     assert "all-gather over ici 0 -&gt; 1" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["decoder-8b", "decoder-70b"])
+def test_a_goldens_gathers_are_those_that_a_hand_counts(name):
+    """Under fsdp and `remat = "full"` each device gathers a block's kernels forward and once more backward, and the
+    embedding and the head once. The 70B recipe's golden of libtpu 0.0.42.1 had two more a block, of the bytes of its
+    query and key kernels."""
+    recipe = load(f"recipes/tpu/{name}.toml", [])
+    parts = [(path.startswith("block_"), 2 * math.prod(p.shape) // recipe.devices.fsdp)  # bytes in bfloat16
+             for path, p in parameters(recipe.model, *data_shape(recipe)).items() if len(p.shape) == 2]
+    golden = json.loads(Path(f"recipes/tpu/goldens/{name}.json").read_text())["results"][0]["collectives"]
+    assert {(each["count"], each["bytes"]) for each in golden if each["kind"] == "all-gather"} == {
+        (sum(1 + again for again, _ in parts), sum(size * (1 + again) for again, size in parts))}
 
 
 # ---- the roofline
