@@ -670,7 +670,7 @@ def main(arguments=None):
     if arguments is None:  # this process is ours alone
         process.open_standard()
         process.keep_out_here()
-        process.quiet_threads(os.environ.get("TWINSCALE_TRACEBACK"))
+        process.quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
     try:
         _check_words(sys.argv[1:] if arguments is None else arguments)
         with process.interruptible():

@@ -1,7 +1,10 @@
 """Processes: what they import, how they end, and that each failure is one line with its code."""
 
+import asyncio
+import gc
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -185,13 +188,42 @@ def test_what_libraries_raise_is_one_line_and_its_code(monkeypatch, capsys, erro
     assert words in said and said.count("\n") == 1 and "Traceback" not in said
 
 
+@pytest.fixture
+def quietened(monkeypatch):
+    for module, name in ((threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    level = logging.getLogger("asyncio").level
+    process.quieten_failures("")
+    yield
+    logging.getLogger("asyncio").setLevel(level)
+
+
 @pytest.mark.parametrize("error, lines", [(OSError("handle is closed"), 0), (KeyError("x"), 1)])
-def test_a_librarys_thread_that_fails_prints_no_traceback(monkeypatch, capsys, error, lines):
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    process.quiet_threads("")
+def test_a_librarys_thread_that_fails_prints_no_traceback(quietened, capsys, error, lines):
     thread = threading.Thread(target=raising(error))
     thread.start()
     thread.join()
+    said = capsys.readouterr().err
+    assert said.count("\n") == lines and "Traceback" not in said
+
+
+@pytest.mark.parametrize("error, lines", [(OSError(28, "No space left on device"), 0), (KeyError("x"), 1),
+                                          (RuntimeError("Event loop is closed"), 0)])
+def test_neither_does_what_it_leaves_to_the_end(quietened, capsys, error, lines):
+    class Library:
+        def __del__(self):
+            raise error
+
+    async def task():
+        raise error
+
+    async def left():
+        asyncio.get_running_loop().create_task(task())
+        await asyncio.sleep(0)
+
+    Library()
+    asyncio.run(left())
+    gc.collect()
     said = capsys.readouterr().err
     assert said.count("\n") == lines and "Traceback" not in said
 
