@@ -667,10 +667,17 @@ def root(
 
 def main(arguments=None):
     """Runs the command line (`sys.argv` by default) and returns its exit code; talks on stderr, one line a failure."""
-    if arguments is None:  # this process is ours alone
-        process.open_standard()
-        process.keep_out_here()
-        process.quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
+    if arguments is not None:
+        return _ran(arguments)
+    process.open_standard()  # this process is ours alone
+    process.keep_out_here()
+    process.quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
+    from common import limited
+
+    return _ran() if limited.limit() is None else limited.guarded(_ran)
+
+
+def _ran(arguments=None):
     try:
         _check_words(sys.argv[1:] if arguments is None else arguments)
         with process.interruptible():

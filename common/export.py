@@ -48,6 +48,7 @@ from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line
 from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
 from common.kinds import STRICT, Backend, Count, Number, version
+from common.limited import lack
 from common.metrics import finish, statistics
 from common.output import Kind, check_ours, clear, nothing_left, tell
 from common.parameters import longest_sum, parameters
@@ -436,7 +437,8 @@ def ask(module, *words):
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
-        raise TwinscaleError(f"{module} ended with exit code {done.returncode}: {said[-1]}")
+        raise lack(done.returncode, done.stderr.encode().splitlines()) or TwinscaleError(
+            f"{module} ended with exit code {done.returncode}: {said[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
