@@ -70,7 +70,8 @@ def error_of(code, message):
 EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
           "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"}
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "bad_alloc", "Cannot allocate memory", "Out of memory",
-             "failed to map segment", "can't start new thread")  # by which the frameworks and the loader say so
+             "failed to map segment", "can't start new thread",  # by which the frameworks and the loader say so
+             "MemoryError", "memory has ended")  # and other processes of ours
 NO_WRITING = {  # what keeps a file from being written, and what helps
     errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EFBIG: "raise the limit (ulimit -f)",
     errno.EROFS: "choose a directory that can be written", errno.EIO: "look at the disk"}
@@ -111,6 +112,12 @@ def no_writing(error):
     """(Why a file could not be written, what helps), by an OSError or what a library says of one; else None."""
     return next(((os.strerror(code), helps) for code, helps in NO_WRITING.items()
                  if getattr(error, "errno", None) == code or os.strerror(code) in str(error)), None)
+
+
+def of_machine(error):
+    """The TwinscaleError of an exception that is no matter of what was tried but of the machine: its memory or its disk
+    has ended. Else None."""
+    return known(error) if is_memory(error) or no_writing(error) else None
 
 
 def first_line(error, most=None):
