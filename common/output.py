@@ -167,7 +167,11 @@ def digest(tensors):
 
 @contextmanager
 def nothing_left(out):
-    """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before."""
+    """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before; in a bucket,
+    or with no directory at all, it does nothing."""
+    if out is None or not local(out):
+        yield
+        return
     made = [path for path in (out, *out.parents) if not path.exists()]
     fresh = bool(made) or out.is_dir() and not any(out.iterdir())
     try:

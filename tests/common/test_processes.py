@@ -279,6 +279,26 @@ def test_bad_input_and_what_is_missing_leave_nothing_behind(tmp_path, error, lef
     assert (tmp_path / "build" / "new").exists() == left and (tmp_path / "build").exists()
 
 
+@pytest.mark.parametrize("words", [
+    ["bench", "r.toml"], ["preflight", "r.toml", "--topology", "v5e:2x2"],
+    ["preflight", "r.toml", "--search", "--topology", "v5e:2x2"], ["plan", "--flops", "1e21", "--topology", "v5e-16"]],
+    ids=["bench", "preflight", "search", "plan"])
+@pytest.mark.parametrize("error, left", [(errors.BadInput("x"), False), (errors.MissingEnvironment("x"), False),
+                                         (errors.TwinscaleError("x"), True)])
+def test_verbs_that_leave_a_few_files_leave_none_either(tmp_path, monkeypatch, words, error, left):
+    def write(*given, out=None, **_):
+        out = out or given[1]
+        out.mkdir(parents=True)
+        (out / "bench.json").touch()
+        raise error
+
+    (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n[data]\nsource = "digits"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_room", lambda name: SimpleNamespace(**{name.rpartition(".")[2]: write}))
+    assert cli.main([*words, "--out", "new/out"]) == error.exit_code
+    assert (tmp_path / "new").exists() == left
+
+
 def test_what_was_there_before_stays(tmp_path):
     (tmp_path / "mine").touch()
     with pytest.raises(errors.BadInput), nothing_left(tmp_path):
