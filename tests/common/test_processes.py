@@ -144,7 +144,7 @@ def test_a_workers_exit_code_comes_through(code, kind, how):
     says = f"print(json.dumps({{'error': 'why', 'exit_code': {code}}}), flush=True); sys.stdin.read()"
     program = f"import json, sys; sys.stdin.readline(); {says if how == 'says' else f'sys.exit({code})'}"
     worker = object.__new__(workers.Worker)
-    worker.backend, worker.messages = "jax", SimpleNamespace(join=lambda _: None)
+    worker.backend, worker.programs, worker.messages = "jax", None, SimpleNamespace(join=lambda _: None)
     worker.process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       text=True)
     with pytest.raises(kind) as caught:
@@ -155,7 +155,7 @@ def test_a_workers_exit_code_comes_through(code, kind, how):
 
 def test_a_worker_that_is_gone_before_it_is_asked_is_no_broken_pipe():
     worker = object.__new__(workers.Worker)
-    worker.backend, worker.messages = "keras", SimpleNamespace(join=lambda _: None)
+    worker.backend, worker.programs, worker.messages = "keras", None, SimpleNamespace(join=lambda _: None)
     worker.process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], text=True,
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     worker.process.wait()
