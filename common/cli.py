@@ -822,6 +822,7 @@ def _next(*words):
 
 
 def _hint(text):
+    sys.stdout.flush()  # what cannot be written has no next command
     if not os.environ.get(process.CHILD):  # nobody would read it
         _say(f"next: {text}")
 

@@ -247,6 +247,7 @@ def test_streams_that_are_closed_full_or_ascii(tmp_path, streams, environment, c
                           capture_output=True, encoding="utf-8", env={**os.environ, **environment})
     assert done.returncode == code and "Traceback" not in done.stderr and "Exception" not in done.stderr
     assert done.stderr.count("\n") == (0 if "2>" in streams else 1)
+    assert ("next:" in done.stderr) == (code == 0 and "2>" not in streams)
     if not streams:
         assert "text:gr" in done.stdout
     if streams == "2>&-":  # what was said is not among the data
