@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 
-from common.errors import MISSING, known
+from common.errors import MISSING, MissingEnvironment
 
 LEAST = 256 << 20  # bytes of addresses; Python and NumPy alone have 140 MB
 FATAL = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
@@ -99,4 +99,5 @@ def _send(child, number):
 
 
 def _ended(how):
-    return known(MemoryError(f"{how}, under ulimit -v {limit() >> 10:,} kB"))
+    return MissingEnvironment(f"memory has ended ({how}, under ulimit -v {limit() >> 10:,} kB): raise the limit, or "
+                              "take a smaller model or train.global_batch")
