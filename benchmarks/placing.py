@@ -130,13 +130,13 @@ def blamed(known, off):
         holder = next(n for n, place in known.items() if tensor.startswith(f"running/{place.holds}."))
         return known[holder].operation, holder, "running statistics", tensor
     for name, place in reversed(known.items()):
-        for tensor in (t for t in off if place.holds and t.startswith(f"gradients/{place.holds}.")):
-            kinds = sorted({p.operation for p in known.values() if p.holds == place.holds})  # a tied head's table
-            return " or ".join(kinds), place.holds, "backward", tensor
-        if f"backward/{name}" in off:
+        if f"backward/{name}" in off:  # what its readers hand on, before what it makes of that
             readers = [n for n, p in known.items() if name in p.reads]
             kinds = sorted({known[n].operation for n in readers}) or ["loss"]
             return " or ".join(kinds), " or ".join(readers) or "loss", "backward", f"backward/{name}"
+        for tensor in (t for t in off if place.holds and t.startswith(f"gradients/{place.holds}.")):
+            kinds = sorted({p.operation for p in known.values() if p.holds == place.holds})  # a tied head's table
+            return " or ".join(kinds), place.holds, "backward", tensor
     return None
 
 

@@ -12,6 +12,7 @@ from benchmarks.resuming import Resumed, resume_cause, stopped_path
 from common import cli
 from common.errors import BadInput, TwinscaleError
 from common.mutants import CHANGES
+from common.places import places
 from common.planting import HAS, PHASES
 from common.recipe import Recipe
 from common.tensors import save_tensors
@@ -176,6 +177,14 @@ def test_gradients_that_differ_in_one_precision_or_at_one_point_are_a_sum_where_
     assert placing.gradient_cause(MLP, {"checks": checks})["operation"] == "accumulation"
     one = [c | {"agrees": c["agrees"] or "head" not in c["where"]} for c in checks]
     assert placing.gradient_cause(MLP, {"checks": one})["operation"] == "linear"
+
+
+def test_who_hands_nothing_on_is_blamed_before_who_makes_nothing_of_it():
+    """A branch that no gradient enters: its last layer's own gradients are zero too."""
+    off = ["backward/block_0.attention.output", "gradients/block_0.attention.output.kernel"]
+    found = placing.blamed(places(TEXT.model), off)
+    assert found[:3] == ("residual", "block_0.residual_1", "backward")
+    assert placing.blamed(places(TEXT.model), off[1:])[:2] == ("linear", "block_0.attention.output")
 
 
 # ---- the command

@@ -24,7 +24,8 @@ def found(tmp_path_factory):
 def test_what_is_planted_is_caught_and_placed_and_what_is_harmless_passes(found):
     code, audit = found
     assert code == 0, [row for row in audit["rows"] if row["caught"] != bool(row["operation"])]
-    assert (audit["mutants"], audit["caught"], audit["placed"]) == (5, 5, 5)
+    # Both backends have an epsilon of their own, of Adam's and of the norm's.
+    assert (audit["mutants"], audit["caught"], audit["placed"]) == (7, 7, 7)
     assert (audit["neutral"], audit["flagged"]) == (1, 0)
 
 
