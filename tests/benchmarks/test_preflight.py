@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import preflight as flight
+from benchmarks.plots import sig
 from benchmarks.preflight import compare, compilers, report, rows
 from common import cli
 from common.data.shapes import data_shape
@@ -134,6 +135,12 @@ def test_a_compiler_that_dies_is_a_row_and_the_next_topology_goes_on(fly):
     dead, alive = found["results"]
     assert code == 1 and dead["fits"] is None and "exit code -11" in dead["error"] and alive["fits"]
     assert found["parity"] == []
+
+
+def test_the_table_writes_numbers_as_reports_do(fly, capsys):
+    _, found = fly({"jax": [ANSWER]}, MODULE)
+    (row,), said = found["results"], capsys.readouterr().out
+    assert f"{sig(100 * row['mfu_ceiling'], 3)} %" in said and f"{sig(row['flops_per_device'] / 1e9, 4)}" in said
 
 
 def test_json_in_place_of_the_table(fly, capsys):
