@@ -54,12 +54,14 @@ SKIPPED = {"P5": "in float64 it is P4",
            "P6": "`--meshes` trains each backend on several devices and hosts",
            "P7": "one seed; `--outcome SEEDS=4` trains from several",
            "P8": "`twinscale audit` plants errors"}
+PARTS = {"operations": "P1", "meshes": "P6", "outcome": "P7"}  # of a comparison that may be asked for besides
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
             swap=False, meshes=False, asked=()):
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
-    or 3 where the twins part at once, or the seeds were too few, and the answer stays open.
+    or 3 where the twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that
+    was asked for besides leaves verdict and report, with a line about it, and makes it 1.
 
     Args:
       recipe: the validated recipe.
@@ -89,13 +91,19 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
             collect_places(workers, recipe, out, lambda worker: collect(recipe, worker, out))
-        verdict = judge(recipe, dataset, out, alone(recipe, workers, operations))
-        verdict = looked_twice(recipe, verdict, out, workers)
+        rows, failed = (), {}
+        with fenced(failed, "operations"):
+            rows = alone(recipe, workers, operations)
+        verdict = judge(recipe, dataset, out, rows)
+        with fenced(failed, "second look"):
+            verdict = looked_twice(recipe, verdict, out, workers)
+        verdict |= failed
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
         if seeds:
             tell("both", f"{seeds - 1} more trainings, from other seeds")
-            add_outcome(verdict, recipe, workers, out, seeds)
+            with fenced(verdict, "outcome"):
+                add_outcome(verdict, recipe, workers, out, seeds)
         if place and not verdict["agrees"]:
             place_cause(recipe, dataset, out, verdict, workers)
         tell("both", "step times side by side")
@@ -108,9 +116,10 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
                 tell("both", verdict["swap"]["sentence"])
     if meshes:
         tell("both", "one device against several and against several hosts")
-        add_meshes(verdict, *check_meshes(recipe, out, mutant))
+        with fenced(verdict, "meshes"):
+            add_meshes(verdict, *check_meshes(recipe, out, mutant))
     show(plain(record(verdict, recipe, dataset, out, asked, options)))
-    if not verdict["agrees"]:
+    if not verdict["agrees"] or PARTS.keys() & verdict.get("failed", {}).keys():
         return NO
     return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
 
@@ -164,6 +173,8 @@ def record(verdict, recipe, dataset, out, asked, options, pending=None):
     told = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
     told |= reproducible(out, asked, **options)
     told["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in told["rungs"]]
+    lost = {PARTS[part]: f"{part} failed: {said}" for part, said in told.get("failed", {}).items() if part in PARTS}
+    told["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in told["skipped"]]
     if pending:
         told |= {"pending": True, "limits": [*told["limits"], pending]}
     write_json(out / "verdict.json", told)
