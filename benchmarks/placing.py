@@ -14,6 +14,7 @@ from benchmarks import ladder
 from benchmarks.operations import part, places_path, read_places
 from benchmarks.plots import sig
 from benchmarks.verdict import read_digests, read_hashes
+from common.formats import RESOLVED
 from common.places import places
 from common.points import POINTS
 
@@ -140,7 +141,7 @@ def operation_cause(recipe, positions, sides, step):
     """The first operation of a step that makes other numbers of the teacher's, or that one side lacks: forward, then
     the loss, then what the forward pass keeps, then backward. `sides` are as `taps` of `first_cause` returns them."""
     teacher, student = sides.values()
-    bound = 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
+    bound = 16 * math.sqrt(positions) * RESOLVED[recipe.train.precision]
     known = places(recipe.model)
     phases = {"forward": "forward", "running": "running statistics", "gradients": "backward"}
     largest = {}  # of the gradients at a place: a bias may have a zero gradient, and is judged by its kernel's

@@ -27,13 +27,13 @@ from pathlib import Path
 import numpy as np
 
 from common import references as ref
+from common.formats import EPS
 from common.parameters import stream
 from common.references import (
     CHANNELS,
     CLASSES,
     DTYPES,
     ELEMENTS,
-    FLOAT32,
     FORMATS,
     HEAD,
     HEADS,
@@ -50,7 +50,7 @@ from common.references import (
 )
 
 UNARY = 4.0
-NARROWING = FLOAT32 * 2**7  # eps of float32 over eps of bfloat16
+NARROWING = EPS["float32"] / EPS["bfloat16"]  # eps of float32 over eps of bfloat16
 KNOWN = Path(__file__).with_name("known_deviations.toml")
 
 
