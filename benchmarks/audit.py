@@ -13,15 +13,17 @@ import numpy as np
 
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
+from benchmarks.later import leave_step, load_sides, step_path
 from benchmarks.operations import collect_own_places, leader
 from benchmarks.output import Kind, again, clear, made, nothing_left, tell
-from benchmarks.placing import first_cause, optimizer_variants
+from benchmarks.placing import Looks, first_cause, optimizer_variants
 from benchmarks.plots import sig
 from benchmarks.report import write_audit
 from benchmarks.workers import ROOMS, each, one_behind, open_workers
 from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput, TwinscaleError
 from common.files import plain, write_json, write_text
+from common.points import POINTS
 from common.progress import counting
 from common.recipe import Recipe
 from common.tensors import load_tensors
@@ -143,6 +145,8 @@ def untouched(recipe, worker, out):
         comparison.leave_taps(worker, recipe, out, number)
     for variant in optimizer_variants(recipe).values():
         comparison.leave_optimizer(worker, variant, out)
+    for point in POINTS:
+        leave_step(worker, recipe, out, point)
 
 
 def trial(planned, recipe, worker, out, advance):
@@ -165,6 +169,12 @@ def trial(planned, recipe, worker, out, advance):
         comparison.leave_optimizer(worker, variant, path)
         return {b: load_tensors(comparison.optimizer_path(path, b, variant)) for b in ROOMS}
 
+    def step(point):
+        teacher = step_path(base, other, recipe, point)
+        return load_sides({other: teacher, backend: leave_step(worker, recipe, path, point, teacher)})
+
+    # No states are left here: steps are looked at under the first weights.
+    looks = Looks(taps, optimizer, lambda steps: {}, None, step, lambda: None)
     try:
         worker.ask("plant", change=planned["name"])
         comparison.collect(recipe, worker, path, quiet=True)
@@ -174,7 +184,7 @@ def trial(planned, recipe, worker, out, advance):
     dataset = open_dataset(recipe)
     verdict, found = comparison.judge(recipe, dataset, path), None
     if not verdict["agrees"]:
-        found = first_cause(recipe, summed_positions(recipe, dataset), path, verdict, taps, optimizer)
+        found = first_cause(recipe, summed_positions(recipe, dataset), path, verdict, looks)
     worker.ask("plant", change=None)
     advance()
     failed = {rung["name"]: rung["worst"] / max(rung["bound"], TINY) for rung in verdict["rungs"] if not rung["agrees"]}

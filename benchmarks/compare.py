@@ -9,11 +9,12 @@ import numpy as np
 
 from benchmarks import ladder
 from benchmarks.jumps import may_be_flips, second_look
+from benchmarks.later import first_uneven, leave_states, leave_step, load_sides
 from benchmarks.meshes import check_meshes, mesh_sentence
-from benchmarks.operations import collect_places, operations_rung, places_path, read_places
+from benchmarks.operations import collect_places, leave_places, on_one_device, operations_rung, places_path, read_places
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
-from benchmarks.placing import first_cause
+from benchmarks.placing import Looks, first_cause
 from benchmarks.plots import sig
 from benchmarks.remaining import pace_of, words_left
 from benchmarks.report import write_report
@@ -40,7 +41,7 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 KIND = Kind(MARKER, "verdict.json", {
     r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
-    "tensors": {r"(contract|first-step|optimizer|taps|places|trials)-.*|"
+    "tensors": {r"(contract|first-step|optimizer|taps|places|step|trials)-.*|"
                 r"\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
     "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
     "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
@@ -204,8 +205,18 @@ def find_cause(recipe, dataset, out, verdict, workers):
     def optimizer(variant):
         return {b: load_tensors(path) for b, path in each(workers, lambda w: leave_optimizer(w, variant, out)).items()}
 
-    looked = looked.with_values(devices={"data": 1})  # where places are read
-    found = first_cause(looked, ladder.summed_positions(recipe, dataset), out, verdict, taps, optimizer)
+    def step(point):
+        teacher = leave_step(workers["keras"], looked, out, point)
+        return load_sides({"keras": teacher, "jax": leave_step(workers["jax"], looked, out, point, teacher)})
+
+    def at_places(state):
+        leader = leave_places(workers["jax"], looked, out, state)
+        return {"keras": leave_places(workers["keras"], looked, out, state, "jax"), "jax": leader}
+
+    looked = on_one_device(looked)  # where places are read
+    looks = Looks(taps, optimizer, lambda steps: leave_states(workers["keras"], looked, out, steps), at_places, step,
+                  lambda: first_uneven(looked, dataset))
+    found = first_cause(looked, ladder.summed_positions(recipe, dataset), out, verdict, looks)
     return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
 
 
@@ -308,6 +319,8 @@ def judge(recipe, dataset, out, operations=()):
     dtypes = {b: {name: dtype for r in precisions(recipe) for name, dtype in read_dtypes(out, b, r).items()}
               for b in ROOMS}
     found = {b: read_places(places_path(out, b)) for b in ROOMS}
+    for backend, points in found.items():
+        dtypes[backend] |= {f"{precision} {name}": kind for name, kind in points[POINTS[1]].get("dtypes", {}).items()}
     rungs = [ladder.contract_rung(contracts, dtypes=dtypes), operations_rung(operations, found, precision), gradient,
              ladder.optimizer_rung(states, recipe.optimizer)]
 
