@@ -55,7 +55,8 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
         if importlib.util.find_spec(package) is None:
             raise MissingEnvironment(f"{package} is not installed: pip install 'twinscale[{extra}]'")
     dataset = open_dataset(recipe)
-    with open_workers(environment(recipe, backends, os.environ), {b: ROOMS[b] for b in backends}) as workers:
+    given, rooms = environment(recipe, backends, os.environ), {b: ROOMS[b] for b in backends}
+    with open_workers(given, rooms, anew=True) as workers:
         compiled = {backend: compile_seconds(recipe, worker) for backend, worker in workers.items()}
         for worker in workers.values():
             worker.ask("measure_start", recipe)

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Thread
 
+from benchmarks.compiled import Programs
 from common import process
 from common.errors import error_of
 from common.files import escaped_lines
@@ -22,14 +23,16 @@ STARTUP = process.STARTUP
 
 
 class Worker:
-    """One backend's process: its name, and the module that runs."""
+    """One backend's process: its name, and the module that runs. It compiles all that it runs `anew`, or finds what
+    earlier ones have compiled."""
 
-    def __init__(self, backend, environment=None, module=None):
-        self.backend = backend
+    def __init__(self, backend, environment=None, module=None, anew=True):
+        given = {**os.environ, **ENVIRONMENT, **(environment or {})}
+        self.backend, self.programs = backend, None if anew else Programs(backend, given)
         self.process = process.start(process.helper(module or ROOMS[backend]), text=True, encoding="utf-8",
                                      errors="replace", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE,
-                                     env={**os.environ, **ENVIRONMENT, **(environment or {})})
+                                     env=given | (self.programs.environment if self.programs else {}))
         self.messages = Thread(target=self.forward, daemon=True)
         self.messages.start()
 
@@ -51,6 +54,8 @@ class Worker:
             line = ""
         if not line.endswith("\n"):
             raise self.died(call)
+        if self.programs:
+            self.programs.share()
         reply = json.loads(line)
         if "error" in reply:
             raise error_of(reply["exit_code"], f"{self.backend}: {reply['error']}")
@@ -76,6 +81,8 @@ class Worker:
             self.process.kill()
             self.process.wait()
         self.messages.join(1)
+        if self.programs:
+            self.programs.close()
 
 
 def each(workers, function):
@@ -117,10 +124,10 @@ def one_behind(workers, keys, work, before=lambda worker: None):
 
 
 @contextmanager
-def open_workers(environment=None, rooms=ROOMS):
+def open_workers(environment=None, rooms=ROOMS, anew=False):
     """{backend: Worker} of both backends, or of other `rooms` by name, with more of an environment where it is given;
-    the frameworks are imported side by side."""
-    workers = {backend: Worker(backend, environment, module) for backend, module in rooms.items()}
+    the frameworks are imported side by side. They compile `anew` what earlier ones have compiled, or find it."""
+    workers = {backend: Worker(backend, environment, module, anew) for backend, module in rooms.items()}
     try:
         yield workers
     except BaseException:  # nobody waits for what they are at
