@@ -64,7 +64,7 @@ def first_uneven(recipe, dataset):
     return None
 
 
-def step_cause(recipe, positions, point, sides, uneven=lambda: None):
+def taken_apart(recipe, positions, point, sides, uneven=lambda: None):
     """What differs in one step taken apart, or None: what micro-batches weigh, how they are added up, random bits,
     running statistics, rate, clipping, moments, update, average.
 

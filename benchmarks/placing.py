@@ -14,13 +14,15 @@ import numpy as np
 
 from benchmarks import ladder
 from benchmarks.cause import cause
-from benchmarks.later import step_cause, suspects
+from benchmarks.later import suspects, taken_apart
 from benchmarks.operations import part, places_path, read_places
 from benchmarks.plots import sig
 from benchmarks.verdict import read_digests, read_hashes
 from common.formats import RESOLVED
 from common.places import places
 from common.points import POINTS
+from common.recipe import AXES
+from common.run import read_metrics
 
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
@@ -51,9 +53,11 @@ def first_cause(recipe, positions, out, verdict, looks):
     return (contract_cause(recipe, out, rungs["P0"]) or batches_cause(recipe, out)
             or in_place_cause(recipe, {b: read_places(places_path(out, b)) for b in ladder.SIDES})
             or (None if rungs["P2"]["agrees"] else operation_cause(recipe, positions, looks.taps(0), 0))
+            or shares_cause(recipe, positions, rungs["P2"])
             or gradient_cause(recipe, positions, rungs["P2"], looks)
             or optimizer_cause(recipe, rungs["P3"], looks.optimizer)
             or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], looks)
+            or step_cause(recipe, positions, out, rungs)
             or evaluation_cause(rungs, recipe))
 
 
@@ -177,6 +181,26 @@ def operation_cause(recipe, positions, sides, step):
     return cause(operation, place, phase, step, off[tensor], bound, ladder.bare(tensor))
 
 
+def shares_cause(recipe, positions, rung):
+    """What several devices make otherwise than one, whose every operation is right. Where logits are others: an
+    operation that reads what other devices have, a batch norm's statistics or bits by the row's number, else the rows
+    that devices are given. Where gradients alone are: their sum. Twins' rows lie on other devices, so that the noise of
+    P2 hides all of it but from its own bound."""
+    bound = 16 * math.sqrt(positions) * RESOLVED[recipe.train.precision]
+    off = [c for c in rung["checks"] if c["what"] == recipe.train.precision and c["worst"] > bound]
+    if math.prod(getattr(recipe.devices, axis) for axis in AXES) == 1 or rung["agrees"] or not off:
+        return None
+    crossing = {name: place.operation for name, place in places(recipe.model).items()
+                if place.operation == "random bits" or place.operation == "norm" and recipe.model.family == "convnet"}
+    logits = [c for c in off if c["where"].startswith("logits")]
+    worst = max(logits or off, key=lambda c: c["worst"])
+    if not logits:
+        operation, where = "accumulation", "gradients"
+    else:
+        operation, where = " or ".join(dict.fromkeys(crossing.values())) or "data", next(iter(crossing), "batch")
+    return cause(operation, where, "several devices", 0, worst["worst"], bound, ladder.bare(worst["where"]))
+
+
 def gradient_cause(recipe, positions, rung, looks):
     """Gradients that differ though every operation's own are right: those of some tensors, or the sum of all, of which
     the step of a point where they differ is taken apart."""
@@ -184,6 +208,7 @@ def gradient_cause(recipe, positions, rung, looks):
     failed = [c for c in total if not c["agrees"]]
     if not failed:
         return None
+    total = [c for c in total if c["what"] in {f["what"] for f in failed}]  # in one precision they may all agree
     worst = max(failed, key=lambda c: c["worst"])
     point = next((p for p in POINTS[1:] if worst["where"].endswith(f"at the {p} point")), POINTS[0])
     total, failed = ([c for c in checks if (point == POINTS[0]) != c["where"].endswith(" point")
@@ -191,7 +216,7 @@ def gradient_cause(recipe, positions, rung, looks):
                      for checks in (total, failed))
     name, known = ladder.bare(worst["where"]).split(" ")[0], places(recipe.model)
     if 2 * len(failed) > len(total):
-        found = step_cause(recipe, positions, point, looks.step(point), looks.uneven)
+        found = taken_apart(recipe, positions, point, looks.step(point), looks.uneven)
         return found or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
     holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
     return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
@@ -234,17 +259,32 @@ def optimizer_variants(recipe):
 
 def later_cause(recipe, positions, curve, looks):
     """What differs at a later step, from the state that the teacher's training had before it: an operation in its
-    place, or what `step_cause` finds. Where no states were left, an operation under the first weights."""
+    place, or what `taken_apart` finds. Where no states were left, an operation under the first weights."""
     states = looks.states(suspects(curve))
-    for step in suspects(curve) if not states else ():
-        if found := operation_cause(recipe, positions, looks.taps(step), step):
-            return found
+    if not states:
+        losses = zip(curve["difference"], curve["bound"], strict=True)
+        step = next((i for i, (apart, bound) in enumerate(losses) if not apart <= bound), 0)
+        return step and operation_cause(recipe, positions, looks.taps(step), step) or None
     for step, state in states.items():
         found = in_place_cause(recipe, {backend: {step: rows} for backend, rows in looks.places(state).items()})
-        found = found or step_cause(recipe, positions, state, looks.step(state), looks.uneven)
+        found = found or taken_apart(recipe, positions, state, looks.step(state), looks.uneven)
         if found:
             return found
     return None
+
+
+def step_cause(recipe, positions, out, rungs):
+    """What a whole step does otherwise than its parts: gradients and updates agree by themselves, and yet the first
+    step's gradient has another norm before it is clipped, or leads elsewhere."""
+    losses = [c for c in rungs["P4"]["checks"] if c["what"] == "float64 loss" and not c["agrees"]]
+    if not (rungs["P2"]["agrees"] and rungs["P3"]["agrees"] and losses):
+        return None
+    norms = [next(line["train/gradient_norm"] for line in read_metrics(
+        out / "runs" / f"{b}-{recipe.train.precision}") if "train/gradient_norm" in line) for b in ladder.SIDES]
+    off, bound = apart(*norms), 16 * math.sqrt(positions) * RESOLVED[recipe.train.precision]
+    if off > bound:
+        return cause("accumulation or clip", "gradients", "the whole step", 0, off, bound, "the gradient's norm")
+    return cause("clip or update", "gradients", "the whole step", 0, losses[0]["worst"], losses[0]["bound"], "the loss")
 
 
 def evaluation_cause(rungs, recipe):

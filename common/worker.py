@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from common import session
+from common import mutants, session
 from common.errors import NO, BadInput, known, show_traceback, unexpected
 from common.files import plain
 from common.loop import Probe, run_training
@@ -45,7 +45,8 @@ def serve(room, changes, own):
             planted.enter_context(changes[change].plant())
 
     def listed():
-        return {name: {"recipe": c.recipe, "operation": c.operation, "where": c.where, "meaning": c.meaning}
+        return {name: {"recipe": c.recipe, "operation": c.operation, "where": c.where, "meaning": c.meaning,
+                       "needs": c.needs, "phase": c.phase, "shared": name in mutants.CHANGES}
                 for name, c in changes.items()}
 
     own = {"plant": plant, "changes": listed, **own}

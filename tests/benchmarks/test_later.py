@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import placing
 from benchmarks.ladder import check
-from benchmarks.later import counted, step_cause, suspects
+from benchmarks.later import counted, suspects, taken_apart
 from common.recipe import Recipe
 from common.references import FORMATS
 from common.schedules import learning_rates
@@ -58,7 +58,7 @@ TWO = {"keras": "Keras", "jax": "JAX"}
 def cause(precision, planted, wrong):
     """What is said where one side's step is `wrong` and the other's is not."""
     sides = {b: wrong if b == planted else step(precision, i) for i, b in enumerate(TWO)}
-    return step_cause(recipe_of(precision), 24, POINT, sides, lambda: 2)
+    return taken_apart(recipe_of(precision), 24, POINT, sides, lambda: 2)
 
 
 @PRECISIONS

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from benchmarks.later import counted, load_sides, parts, step_cause, value
+from benchmarks.later import counted, load_sides, parts, taken_apart, value
 from common import session
 from common.data import training_batches
 from common.formats import RESOLVED
@@ -68,7 +68,7 @@ def cause_of(found, name, plant, open_room):
         session.SESSIONS.clear()
         whole_step(opened.room, recipe, path, point, paths["keras"])  # as the healthy ones were
     session.SESSIONS.clear()
-    return step_cause(recipe, 128, point, load_sides({other: paths[other], backend: path}), lambda: 2)
+    return taken_apart(recipe, 128, point, load_sides({other: paths[other], backend: path}), lambda: 2)
 
 
 def mutant(name, change):
@@ -98,7 +98,7 @@ def test_a_step_of_healthy_rooms_is_taken_apart_and_nothing_is_found(healthy, pr
         assert parts(tensors) == 2 and np.allclose(counts, 1, atol=1e-12 if precision == "float64" else 0.05)
         assert value(tensors, "part 0/weight") != value(tensors, "part 1/weight")  # or means of means would do
         assert abs(value(tensors, "drawn 3/loss") - value(tensors, "told/loss")) > 1e-4
-    assert step_cause(recipe, 128, point, sides) is None
+    assert taken_apart(recipe, 128, point, sides) is None
 
 
 CASES = {"divides": ("jaxscale", lambda: mutant("jaxscale", "mean_of_means"), "accumulation",
