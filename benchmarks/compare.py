@@ -92,13 +92,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
             collect_places(workers, recipe, out, lambda worker: collect(recipe, worker, out))
-        rows, failed = (), {}
-        with fenced(failed, "operations"):
-            rows = alone(recipe, workers, operations)
-        verdict = judge(recipe, dataset, out, rows)
-        with fenced(failed, "second look"):
-            verdict = looked_twice(recipe, verdict, out, workers)
-        verdict |= failed
+        verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
         if seeds:
@@ -156,6 +150,18 @@ def bisect(out):
     if "placing" in verdict.get("failed", {}):
         return NO
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
+
+
+def judged(recipe, dataset, out, workers, operations):
+    """`judge`, of operations by themselves too, and where a flip may be all that failed, of steps from equal states;
+    what fails of these is a line of the verdict."""
+    rows, failed = (), {}
+    with fenced(failed, "operations"):
+        rows = alone(recipe, workers, operations)
+    verdict = judge(recipe, dataset, out, rows)
+    with fenced(failed, "second look"):
+        verdict = looked_twice(recipe, verdict, out, workers)
+    return verdict | failed
 
 
 def alone(recipe, workers, asked):
