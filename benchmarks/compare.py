@@ -31,7 +31,7 @@ from common.loop import twin_of
 from common.output import check_within
 from common.parameters import initial_value, parameters
 from common.points import POINTS
-from common.recipe import positions
+from common.recipe import in_float64, positions
 from common.recipe_file import dumps, load
 from common.run import RUN, FinishedRun, read_metrics, read_run
 from common.schedules import learning_rates
@@ -199,7 +199,7 @@ def place_cause(recipe, dataset, out, verdict, workers, found=None):
 
 def find_cause(recipe, dataset, out, verdict, workers):
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.placing`."""
-    semantic = recipe.with_values(train={"precision": "float64"})
+    semantic = in_float64(recipe)
     failed = [c for rung in verdict["rungs"] if rung["name"] not in OWN for c in rung["checks"] if not c["agrees"]]
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
 
@@ -315,7 +315,7 @@ def steps_of(recipe, described):
 def judge(recipe, dataset, out, operations=()):
     """The verdict's findings, from the files of both backends: rungs P0 to P5, curves and final metrics; `operations`
     are rows of operations by themselves, if they were measured."""
-    precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
+    precision, semantic = recipe.train.precision, in_float64(recipe)
     contracts = {b: read_hashes(out / "tensors" / f"contract-{b}.json") for b in ROOMS}
     first = {r.train.precision: {point: {run: load_tensors(first_step_path(out, run, r, point)) for run in RUNS}
                                  for point in POINTS} for r in precisions(recipe)}
@@ -390,7 +390,7 @@ def trainings(recipe, dataset, out):
 
 def precisions(recipe):
     """The recipe in float64, and as it is where that is another precision."""
-    semantic = recipe.with_values(train={"precision": "float64"})
+    semantic = in_float64(recipe)
     return [recipe] if recipe.train.precision == "float64" else [semantic, recipe]
 
 

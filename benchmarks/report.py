@@ -247,7 +247,7 @@ def _performance_rows(performance, sides):
     if not performance:
         return []
     units = sorted({str(side.get("unit") or "examples/s") for side in performance.values()})
-    rows = [("compile, s", "compile_seconds"), ("step median, ms", "step_ms_median"),
+    rows = [("compile, s (less of what was compiled before)", "compile_seconds"), ("step median, ms", "step_ms_median"),
             ("its interval, ms", "step_ms_interval"),
             (f"throughput, {' or '.join(units)}", "throughput"), ("MFU", "mfu"),
             ("goodput of the run's whole time", "goodput_percent"), ("bare step median, ms", "bare_step_ms_median"),

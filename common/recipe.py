@@ -500,6 +500,14 @@ def positions(recipe):
     return recipe.train.global_batch * (recipe.data.sequence if recipe.model.family == "decoder" else 1)
 
 
+def in_float64(recipe):
+    """The recipe in float64, by which programs are compared without rounding. Where that is another precision than its
+    own, Keras runs it as TensorFlow's own kernels: they need no compiling, and share no compiler with JAX."""
+    if recipe.train.precision == "float64":
+        return recipe
+    return recipe.with_values(train={"precision": "float64"}, keras={"jit_compile": False})
+
+
 def master_dtype(recipe):
     """The dtype of weights and optimizer slots: float32 masters under bfloat16 compute."""
     return "float64" if recipe.train.precision == "float64" else "float32"

@@ -11,6 +11,7 @@ from common.in_place import few, place_rows, rounded_taps
 from common.operations import rounded
 from common.parameters import parameters
 from common.points import POINTS, generic_tensors, stress_batch
+from common.recipe import in_float64
 from common.references import FORMATS
 from common.session import open_session
 from common.synthetic import synthetic_gradients
@@ -69,7 +70,7 @@ def places_at(room, recipe, point, given, mine, theirs=None):
       "float64": those of this backend's float64 beside the other's; "dtypes": {tensor: dtype} of what it made in the
       precision}.
     """
-    precision, semantic = recipe.train.precision, recipe.with_values(train={"precision": "float64"})
+    precision, semantic = recipe.train.precision, in_float64(recipe)
     if not given.exists():
         save_tensors(given, rounded_taps(recipe.model, taps_at(room, semantic, point)[0], precision))
     taught, rows = load_tensors(given), {"own": [], "float64": []}

@@ -393,6 +393,13 @@ def bounds(index, shape):
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
 
 
+def jit_once(function, **how):
+    """`jax.jit` of a function that computes less than it compiles: on a CPU without LLVM's dearer passes, which on what
+    it computes have no say."""
+    hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function, compiler_options=hasty if jax.default_backend() == "cpu" else None, **how)
+
+
 def product(array):
     """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
     square = jnp.asarray(array)

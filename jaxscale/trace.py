@@ -14,12 +14,12 @@ from common.recipe import master_dtype
 from common.sketch import sketch
 from common.tensors import named_arrays
 from jaxscale import bits, optimizer, train
-from jaxscale.devices import laid_out, place
+from jaxscale.devices import jit_once, laid_out, place
 from jaxscale.models import build, by_path, canonical_variables, merge
 from jaxscale.taps import tapped
 
 
-def make_step_tensors(recipe, state, devices, jit=jax.jit):
+def make_step_tensors(recipe, state, devices, jit=jit_once):
     """What one step computes before its update: (state, number, batch) to {"logits", "loss", "gradients/NAME": array}.
 
     NumPy arrays, in the order of computation. The gradients are of the mean loss, not clipped. `jit` compiles it.
@@ -52,7 +52,7 @@ def named_tensors(logits, sums, gradients):
             **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype) for name, g in gradients.items()}}
 
 
-def make_step_taps(recipe, dataset, state, devices, jit=jax.jit):
+def make_step_taps(recipe, dataset, state, devices, jit=jit_once):
     """One step place by place: (state, number, batch, teacher) to {"forward/PLACE", "backward/PLACE", "loss/SUM",
     "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
 
@@ -165,7 +165,7 @@ def clip_gradients(recipe, gradients, jit=lambda function: function):
     return {name: np.asarray(g) for name, g in clipped.items()}
 
 
-def apply_gradients(recipe, state, devices, updates, jit=jax.jit):
+def apply_gradients(recipe, state, devices, updates, jit=jit_once):
     """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`."""
 
     @jit

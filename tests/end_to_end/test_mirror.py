@@ -13,7 +13,8 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 ALONE = {
     # Under a strategy, replicas are called, summed and read by hand; jit does it all, told how each tensor lies.
     "devices.py": {"run", "add_up", "first", "rows_of", "compiler_options", "laid_out", "lay", "lay_weights",
-                   "sequence_shared", "born", "place_signals", "arranged", "local_devices", "compiling", "jit"},
+                   "sequence_shared", "born", "place_signals", "arranged", "local_devices", "compiling", "jit",
+                   "jit_once"},
     "operations.py": {"implementations", "use_stock"},  # a Keras model has stock operations to put in place of ours
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
     "predict.py": {"custom_objects", "load_litert", "strange_saved", "strange_litert"},  # formats that TensorFlow reads
