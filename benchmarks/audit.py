@@ -317,7 +317,7 @@ def lines(found):
         table.append(f"{row['name']:<30}{row['backend']:<7}{verdict:<15}{signal:>9}  {said}{wanted}")
     for name, seen in found["rungs"].items():
         alone = f"; {len(seen['alone'])} it alone: {', '.join(seen['alone'])}" if seen["alone"] else ""
-        table.append(f"{name} has seen {seen['caught']}, the faintest {sig(seen['smallest'])} of its bound "
+        table.append(f"{name} has seen {seen['caught']}, the faintest at {sig(seen['smallest'])} times its bound "
                      f"({seen['faintest']}){alone}")
     for kind, groups in found["by"].items():
         table.append(f"by {kind}: " + ", ".join(

@@ -320,7 +320,7 @@ def forgotten_biases():
         yield
 
 
-@change("resumed", "data", phase="checkpoint")
+@change("resumed", "data", needs="more than three updates", phase="checkpoint")
 def data_from_the_start():
     """A run that goes on reads its data from the beginning again."""
     training_batches = batches.training_batches
@@ -377,7 +377,7 @@ def larger_evaluation():
         yield
 
 
-@change("resumed")
+@change("resumed", needs="more than three updates")
 def rewritten_checkpoint():
     """What a checkpoint gives back is taken apart and put together again."""
     with changed_checkpoints(lambda name, x, tensors: x.copy()):

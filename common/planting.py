@@ -36,13 +36,15 @@ HAS = {
     "float32": lambda r: r.train.precision == "float32", "bfloat16": lambda r: r.train.precision == "bfloat16",
     "less than float64": lambda r: r.train.precision != "float64",
     "several devices": lambda r: r.devices.data > 1,
+    "more than three updates": lambda r: min(r.train.steps, r.compare.float64_steps) > 3,  # then it is stopped
     "an epoch that ends": lambda r: r.train.steps * r.train.global_batch > len(open_dataset(r).train),
 }
 # What the class of operation that a change is in needs by itself, and the phase of training that it belongs to.
 NEEDS = {"attention mask": "text", "attention scores": "text", "attention mix": "text", "softmax": "text",
          "rotary positions": "rotary positions", "residual": "text", "convolution": "convnet", "pooling": "convnet",
          "random bits": "dropout", "accumulation": "micro-batches", "clip": "clipping", "decay": "weight decay",
-         "average": "an average", "schedule": "a schedule"}
+         "average": "an average", "schedule": "a schedule",
+         "checkpoint": "more than three updates"}
 PHASES = {"data": "data", "initial value": "start", "loss": "loss", "accumulation": "accumulation", "clip": "clip",
           "moment": "optimizer", "update": "optimizer", "decay": "optimizer", "average": "EMA", "schedule": "schedule",
           "evaluation": "evaluation", "checkpoint": "checkpoint"}  # others are of the forward pass
