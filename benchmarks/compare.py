@@ -203,25 +203,25 @@ def find_cause(recipe, dataset, out, verdict, workers):
     failed = [c for rung in verdict["rungs"] if rung["name"] not in OWN for c in rung["checks"] if not c["agrees"]]
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
 
-    alone = on_one_device(looked)  # where places are read
+    single = on_one_device(looked)  # where places are read
 
     def taps(number):
-        teacher = leave_taps(workers["keras"], alone, out, number)
-        return load_sides({"keras": teacher, "jax": leave_taps(workers["jax"], alone, out, number, teacher)})
+        teacher = leave_taps(workers["keras"], single, out, number)
+        return load_sides({"keras": teacher, "jax": leave_taps(workers["jax"], single, out, number, teacher)})
 
     def optimizer(variant):
         return load_sides(each(workers, lambda worker: leave_optimizer(worker, variant, out)))
 
     def step(point):
-        teacher = leave_step(workers["keras"], alone, out, point)
-        return load_sides({"keras": teacher, "jax": leave_step(workers["jax"], alone, out, point, teacher)})
+        teacher = leave_step(workers["keras"], single, out, point)
+        return load_sides({"keras": teacher, "jax": leave_step(workers["jax"], single, out, point, teacher)})
 
     def at_places(state):
-        led = leave_places(workers["jax"], alone, out, state)
-        return {"keras": leave_places(workers["keras"], alone, out, state, "jax"), "jax": led}
+        led = leave_places(workers["jax"], single, out, state)
+        return {"keras": leave_places(workers["keras"], single, out, state, "jax"), "jax": led}
 
-    looks = Looks(taps, optimizer, lambda steps: leave_states(workers["keras"], alone, out, steps), at_places, step,
-                  lambda: first_uneven(alone, dataset))
+    looks = Looks(taps, optimizer, lambda steps: leave_states(workers["keras"], single, out, steps), at_places, step,
+                  lambda: first_uneven(single, dataset))
     found = first_cause(looked, ladder.summed_positions(recipe, dataset), out, verdict, looks)
     return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
 

@@ -54,7 +54,8 @@ def first_cause(recipe, positions, out, verdict, looks):
             or in_place_cause(recipe, {b: read_places(places_path(out, b)) for b in ladder.SIDES})
             or (None if rungs["P2"]["agrees"] else operation_cause(recipe, positions, looks.taps(0), 0))
             or shares_cause(recipe, positions, rungs["P2"])
-            or gradient_cause(recipe, positions, rungs["P2"], looks)
+            or gradient_cause(recipe, rungs["P2"], lambda point: taken_apart(
+                recipe, positions, point, looks.step(point), looks.uneven))
             or optimizer_cause(recipe, rungs["P3"], looks.optimizer)
             or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], looks)
             or step_cause(recipe, positions, out, rungs)
@@ -201,25 +202,27 @@ def shares_cause(recipe, positions, rung):
     return cause(operation, where, "several devices", 0, worst["worst"], bound, ladder.bare(worst["where"]))
 
 
-def gradient_cause(recipe, positions, rung, looks):
-    """Gradients that differ though every operation's own are right: those of some tensors, or the sum of all, of which
-    the step of a point where they differ is taken apart."""
+def gradient_cause(recipe, rung, apart_at=lambda point: None):
+    """Gradients that differ though every operation's own are right, at the point where they do most: those of some
+    tensors, or the sum of all. Of that `apart_at(point)` has the cause, where the point's step taken apart shows it."""
     total = [c for c in rung["checks"] if c["where"].startswith("gradients/") and "twin" not in c["what"]]
     failed = [c for c in total if not c["agrees"]]
     if not failed:
         return None
     total = [c for c in total if c["what"] in {f["what"] for f in failed}]  # in one precision they may all agree
     worst = max(failed, key=lambda c: c["worst"])
-    point = next((p for p in POINTS[1:] if worst["where"].endswith(f"at the {p} point")), POINTS[0])
-    total, failed = ([c for c in checks if (point == POINTS[0]) != c["where"].endswith(" point")
-                      and (point == POINTS[0] or c["where"].endswith(f"at the {point} point"))]
-                     for checks in (total, failed))
+    point = point_of(worst)
+    total, failed = ([c for c in checks if point_of(c) == point] for checks in (total, failed))
     name, known = ladder.bare(worst["where"]).split(" ")[0], places(recipe.model)
     if 2 * len(failed) > len(total):
-        found = taken_apart(recipe, positions, point, looks.step(point), looks.uneven)
-        return found or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
+        return apart_at(point) or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
     holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
     return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
+
+
+def point_of(check):
+    """The point of POINTS that a check of P2 is at."""
+    return next((point for point in POINTS[1:] if check["where"].endswith(f"at the {point} point")), POINTS[0])
 
 
 def optimizer_cause(recipe, rung, optimizer):

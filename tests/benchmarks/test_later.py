@@ -144,7 +144,8 @@ def test_gradients_are_judged_at_the_point_where_they_part():
     checks += [check("float64", 0.1 + i, 1e-14, f"gradients/{name} at the stress point", "")
                for i, name in enumerate(NAMES)]
     seen, sides = [], {b: step("float64", i, (1, 1, 1) if b == "keras" else (2, 2 / 3, 1)) for i, b in enumerate(TWO)}
-    looks = placing.Looks(None, None, None, None, lambda point: seen.append(point) or sides, lambda: None)
-    found = placing.gradient_cause(recipe_of("float64"), 24, {"checks": checks}, looks)
+    recipe = recipe_of("float64")
+    found = placing.gradient_cause(recipe, {"checks": checks}, lambda point: seen.append(point) or taken_apart(
+        recipe, 24, point, sides, lambda: None))
     assert seen == ["stress"] and found["operation"] == "accumulation"
     assert found["sentence"] == "JAX divides by micro-batches: the loss weight differs at the stress point"
