@@ -215,7 +215,8 @@ def gradient_cause(recipe, rung, apart_at=lambda point: None):
     total, failed = ([c for c in checks if point_of(c) == point] for checks in (total, failed))
     name, known = ladder.bare(worst["where"]).split(" ")[0], places(recipe.model)
     if 2 * len(failed) > len(total):
-        return apart_at(point) or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
+        found = apart_at(point)
+        return found or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
     holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
     return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
 
