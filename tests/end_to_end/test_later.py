@@ -3,18 +3,20 @@ is planted is named, in float64 and in bfloat16."""
 
 import importlib
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from benchmarks.later import counted, load_sides, parts, taken_apart, value
+from benchmarks.placing import in_place_cause
 from common import session
 from common.data import training_batches
 from common.formats import RESOLVED
 from common.one_step import whole_step
 from common.tensors import save_tensors
+from common.trace import places_at
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}
 STEP = 2
@@ -31,8 +33,9 @@ def healthy(open_room, recipe_of, tmp_path_factory):
     def make(precision, point=STEP):
         if (precision, point) in known:
             return known[precision, point]
-        recipe = recipe_of("decoder", model={"layers": 1, "dropout": 0.1}, optimizer={"ema": 0.9, "clip_norm": 0.1},
-                           schedule={"kind": "cosine", "warmup": 3},
+        recipe = recipe_of("decoder", model={"layers": 1, "dropout": 0.1},
+                           optimizer={"ema": 0.9, "clip_norm": 0.1, "weight_decay": 0.1},
+                           schedule={"kind": "cosine", "warmup": 5},
                            train={"precision": precision, "accumulate": 2, "steps": 6})
         out, paths = tmp_path_factory.mktemp("later"), {}
         for name, backend in BACKENDS.items():
@@ -99,6 +102,32 @@ def test_a_step_of_healthy_rooms_is_taken_apart_and_nothing_is_found(healthy, pr
         assert value(tensors, "part 0/weight") != value(tensors, "part 1/weight")  # or means of means would do
         assert abs(value(tensors, "drawn 3/loss") - value(tensors, "told/loss")) > 1e-4
     assert taken_apart(recipe, 128, point, sides) is None
+
+
+def places_of(found, open_room, plant=nullcontext):
+    """{backend: {STEP: PlaceRows}} of both rooms at the later step, with something planted in JAX's."""
+    recipe, point, paths = found
+    out, rows = paths["jax"].parent, {}
+    for path in out.glob("place-*"):
+        path.unlink()
+    for name, planted, theirs in (("jaxscale", plant, None), ("tfscale", nullcontext, out / "place-jax")):
+        with open_room(name, recipe) as opened, planted():
+            session.SESSIONS.clear()
+            rows[BACKENDS[name]] = {STEP: places_at(opened.room, recipe, point, out / "place-given",
+                                                    out / f"place-{BACKENDS[name]}", theirs)}
+    session.SESSIONS.clear()
+    return rows
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_places_of_a_later_step_are_within_their_bounds_and_its_random_bits_are_placed(healthy, open_room, precision):
+    found = healthy(precision)
+    assert in_place_cause(found[0], places_of(found, open_room)) is None
+    rows = places_of(found, open_room, mutant("jaxscale", "same_dropout_each_step"))
+    wide = found[0].with_values(train={"precision": "float64"})  # in which the comparison has seen it
+    cause = in_place_cause(wide, rows)
+    assert (cause["operation"], cause["step"]) == ("random bits", STEP) and cause["where"].endswith(".dropout")
+    assert "at step 2" in cause["sentence"]
 
 
 CASES = {"divides": ("jaxscale", lambda: mutant("jaxscale", "mean_of_means"), "accumulation",
