@@ -15,8 +15,10 @@ GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 	touch $@
 
 # The TPU's compiler, beside the packages: where JAX finds it, it looks for a TPU. Without it its tests are skipped.
+# Pip would leave what says the old one's version.
 .venv/libtpu/.stamp: requirements-tpu.lock .venv/.stamp
-	-$(BIN)/pip install -q --no-deps --upgrade --target .venv/libtpu -r requirements-tpu.lock && touch $@
+	rm -rf .venv/libtpu
+	-$(BIN)/pip install -q --no-deps --target .venv/libtpu -r requirements-tpu.lock && touch $@
 
 demo: .venv
 	$(BIN)/twinscale compare recipes/decoder-stdlib.toml --out build/demo --overwrite

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.output import check_files, tell
+from benchmarks.plots import sig
+from benchmarks.report_words import interval
 from benchmarks.rounds import median_interval, ratio_interval
 from benchmarks.throughput import KINDS, common_peak, take_turns
 from benchmarks.workers import ROOMS, each, open_workers
@@ -255,12 +257,12 @@ def legend(result):
     if not result["ratio"]:
         return f"{rounds}."
     first, second = (NAMES[backend] for backend in result["ratio"]["of"])
-    ratio, interval = result["ratio"]["loop"]["ratio"], result["ratio"]["loop"]["interval"]
-    if not interval:
+    ratio, span = result["ratio"]["loop"]["ratio"], result["ratio"]["loop"]["interval"]
+    if not span:
         return f"{rounds}. One round compares nothing."
-    low, high = interval
+    low, high = span
     same = ": this tells neither as the faster" if low <= 1 <= high else ""
-    return f"{rounds}. A step of {first} takes {ratio:.3g} [{low:.3g}, {high:.3g}] times one of {second}{same}."
+    return f"{rounds}. A step of {first} takes {sig(ratio, 3)} [{interval(span)}] times one of {second}{same}."
 
 
 def cell(measured, key):
@@ -270,12 +272,11 @@ def cell(measured, key):
         if not value["interval"]:
             return "–"
         low, middle, high = (100 * (x - 1) for x in (value["interval"][0], value["ratio"], value["interval"][1]))
-        return f"{f'{middle:.2g} %' if low > 0 else 'nothing measurable'}  [{low:.2g}, {high:.2g}] %"
+        return f"{f'{sig(middle)} %' if low > 0 else 'nothing measurable'}  [{interval((low, high))}] %"
     if key.endswith("_ms"):
-        low, high = value["interval"]
-        return f"{value['median']:.4g}  [{low:.4g}, {high:.4g}]"
+        return f"{sig(value['median'], 3)}  [{interval(value['interval'])}]"
     if key == "mfu":
-        return "refused" if value[CONVENTIONS[0]] is None else f"{100 * value[CONVENTIONS[0]]:.3g} %"
+        return "refused" if value[CONVENTIONS[0]] is None else f"{sig(100 * value[CONVENTIONS[0]], 3)} %"
     if value is None:
         return "refused" if key == "throughput" else "–"
     if key == "device":
@@ -283,7 +284,7 @@ def cell(measured, key):
     if key == "throughput":
         return f"{value:,.0f} {measured['unit']}"
     if key == "peak_from":
-        return f"{measured['peak_flops'] / 1e12:.4g} TFLOP/s, {value}"
+        return f"{sig(measured['peak_flops'] / 1e12, 3)} TFLOP/s, {value}"
     if key == "peak_bytes":
-        return f"{value / 2**30:.3g}" + (f" of {limit / 2**30:.3g}" if (limit := measured["limit_bytes"]) else "")
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        return sig(value / 2**30, 3) + (f" of {sig(limit / 2**30, 3)}" if (limit := measured["limit_bytes"]) else "")
+    return sig(value, 3) if isinstance(value, float) else str(value)

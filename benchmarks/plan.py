@@ -44,7 +44,7 @@ class Price(TypedDict):
 
     __pydantic_config__ = STRICT
 
-    price: Annotated[float, Field(ge=0, lt=1e9)]
+    price: Annotated[Positive, Field(lt=1e9)]  # of a chip that is free there is nothing to say: leave it out
     per: Literal["chip", "core"]
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 
 from benchmarks.compiled import Programs
-from common import process
+from common import limited, process
 from common.errors import error_of
 from common.files import escaped_lines
 
@@ -39,7 +39,9 @@ class Worker:
     def forward(self):
         """What the process says, on our stderr under its name; not what TensorFlow's start-up always says."""
         for line in self.process.stderr:
-            if line.strip() and not line.startswith(STARTUP) and not process.ENDING.is_set():
+            if not line.strip() or line.startswith(STARTUP) or limited.is_last_word(line.encode()):
+                continue
+            if not process.ENDING.is_set():
                 print(f"{self.backend:>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
 
     def ask(self, call, recipe=None, **arguments):
@@ -65,6 +67,8 @@ class Worker:
         """The error of a process that has ended without an answer."""
         code = self.process.wait()
         self.messages.join(1)  # its last words come first
+        if lacking := limited.lack(code, ()):
+            return lacking
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         why = "; where memory ends, Linux ends a process so" if code == -signal.SIGKILL else ""
         return error_of(code, f"the {self.backend} trainer died during {call} ({how}{why}); its messages are above; "

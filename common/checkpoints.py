@@ -21,7 +21,16 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from common.errors import BadInput, CannotSave, MissingEnvironment, NoCheckpoint
+from common.errors import (
+    BadInput,
+    CannotSave,
+    MissingEnvironment,
+    NoCheckpoint,
+    first_line,
+    is_memory,
+    known,
+    no_writing,
+)
 from common.files import check_regular, escaped_lines, is_link, is_odd, local, read_json, remove, shown, write_json
 from common.kinds import STRICT, Backend, Count, Number, version
 
@@ -267,10 +276,13 @@ class Checkpoints:
         self.failed = True
         if self.devices.hosts > 1 and self.room.is_lost(error):  # which is no matter of saving
             return error
-        said = str(error).strip().splitlines()
-        return CannotSave(f"{self.path}: the checkpoint of step {step} could not be saved "
-                          f"({type(error).__name__}: {said[0] if said else ''}); the one before, of step "
-                          f"{max(self.listed(), default='none')}, is there: make room, then run the same command again")
+        last = max(self.listed(), default=None)
+        before = "there is none before" if last is None else f"the one before, of step {last}, is there"
+        if is_memory(error) and not no_writing(error):
+            return MissingEnvironment(f"{known(error)}; the checkpoint of step {step} could not be saved; {before}")
+        why, helps = no_writing(error) or (f"{type(error).__name__}: {first_line(error)}", "make room")
+        return CannotSave(f"{self.path}: the checkpoint of step {step} could not be saved ({why}); {before}: {helps}, "
+                          "then run the same command again")
 
     def manifests(self):
         return self.path / "manifests"

@@ -461,11 +461,13 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
     from common.files import place
+    from common.output import nothing_left
     from common.recipe_file import load
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
-    code = _room("benchmarks.bench").bench(load(recipe, _overrides(overrides, precision)), place(out),
-                                           backends=backends, steps=steps, rounds=rounds, overwrite=overwrite)
+    with nothing_left(place(out)):
+        code = _room("benchmarks.bench").bench(load(recipe, _overrides(overrides, precision)), place(out),
+                                               backends=backends, steps=steps, rounds=rounds, overwrite=overwrite)
     _next("train", recipe, *(overrides or []), *_option(precision), "--backend", backends[-1], "--run", "runs/bench")
     raise typer.Exit(code or DID_IT)
 
@@ -512,23 +514,26 @@ def preflight(
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
     from common.files import place
+    from common.output import nothing_left
     from common.recipe_file import load
 
     described = load(recipe, _overrides(overrides, precision))
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
     if search:
         _only("--search", **{"check": check, "write-golden": write_golden, "backend both": backend == "both" or None})
-        raise typer.Exit(_room("benchmarks.preflight.search").search(
-            described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
-            remats=remat and remat.split(","), accumulations=_counts("accumulate", accumulate),
-            fsdp=_counts("fsdp", fsdp), tensor=_counts("tensor", tensor), as_json=json, overwrite=overwrite))
+        with nothing_left(place(out)):
+            raise typer.Exit(_room("benchmarks.preflight.search").search(
+                described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
+                remats=remat and remat.split(","), accumulations=_counts("accumulate", accumulate),
+                fsdp=_counts("fsdp", fsdp), tensor=_counts("tensor", tensor), as_json=json, overwrite=overwrite))
     _only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
-    code = _room("benchmarks.preflight").preflight(
-        described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-        write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
-            recipe, *_overrides(overrides, precision),
-            *(word for name in topology or () for word in ("--topology", name)),
-            *_given("slices", slices, 1), *_given("backend", backend), *_given("check", check)])
+    with nothing_left(place(out)):
+        code = _room("benchmarks.preflight").preflight(
+            described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
+            write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
+                recipe, *_overrides(overrides, precision),
+                *(word for name in topology or () for word in ("--topology", name)),
+                *_given("slices", slices, 1), *_given("backend", backend), *_given("check", check)])
     parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
     again = ["train", "--backend", (*backends, "jax")[0], "--run", "runs/tpu"] if code == DID_IT else [
         "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
@@ -567,12 +572,14 @@ def plan(
       twinscale plan --law besiroglu2024 --days 30 --topology v5p-512 --mfu 0.4
     """
     from common.files import place
+    from common.output import nothing_left
     from common.recipe_file import load
 
     described = load(recipe, overrides or []) if recipe else None
-    code = _room("benchmarks.plan").plan(
-        described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
-        measured=measured, ceiling=ceiling, prices=prices, days=days, out=out and place(out), as_json=json)
+    with nothing_left(out and place(out)):
+        code = _room("benchmarks.plan").plan(
+            described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
+            measured=measured, ceiling=ceiling, prices=prices, days=days, out=out and place(out), as_json=json)
     if recipe and not ceiling:
         _next("preflight", recipe, *(overrides or []), "--topology", topology[0], "--out", "build/preflight")
     raise typer.Exit(code)
@@ -680,10 +687,17 @@ def root(
 
 def main(arguments=None):
     """Runs the command line (`sys.argv` by default) and returns its exit code; talks on stderr, one line a failure."""
-    if arguments is None:  # this process is ours alone
-        process.open_standard()
-        process.keep_out_here()
-        process.quiet_threads(os.environ.get("TWINSCALE_TRACEBACK"))
+    if arguments is not None:
+        return _ran(arguments)
+    process.open_standard()  # this process is ours alone
+    process.keep_out_here()
+    process.quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
+    from common import limited
+
+    return _ran() if limited.limit() is None else limited.guarded(_ran)
+
+
+def _ran(arguments=None):
     try:
         _check_words(sys.argv[1:] if arguments is None else arguments)
         with process.interruptible():
@@ -821,6 +835,7 @@ def _next(*words):
 
 
 def _hint(text):
+    sys.stdout.flush()  # what cannot be written has no next command
     if not os.environ.get(process.CHILD):  # nobody would read it
         _say(f"next: {text}")
 

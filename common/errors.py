@@ -1,5 +1,6 @@
 """Errors that end a command: one clear line (place, value, fix) and an exit code."""
 
+import errno
 import os
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where our packages lie
@@ -69,20 +70,27 @@ def error_of(code, message):
 EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
           "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"}
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "bad_alloc", "Cannot allocate memory", "Out of memory",
-             "failed to map segment")  # by which the frameworks and the loader say so
+             "failed to map segment", "can't start new thread",  # by which the frameworks and the loader say so
+             "MemoryError", "memory has ended")  # and other processes of ours
+NO_WRITING = {  # what keeps a file from being written, and what helps
+    errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EFBIG: "raise the limit (ulimit -f)",
+    errno.EROFS: "choose a directory that can be written", errno.EIO: "look at the disk"}
 NO_DEVICE = ("Unable to initialize backend", "Unknown backend")  # of JAX
 
 
 def known(error):
     """The TwinscaleError that an exception of Python or of a library amounts to, None where nobody expected it."""
-    said = first_line(error, 300)
+    said, unwritten = first_line(error, 300), no_writing(error)
     if isinstance(error, TwinscaleError):
         return error
+    if unwritten:  # before memory: TensorFlow and TensorStore call both a resource that is exhausted
+        return CannotSave(f"{getattr(error, 'filename', None) or 'output'}: {unwritten[0]}: {unwritten[1]}, then run "
+                          "the same command again")
     if isinstance(error, ModuleNotFoundError):
         extra = EXTRAS.get((error.name or "").split(".")[0])
         package = f"twinscale[{extra}]" if extra else "twinscale"
         return MissingEnvironment(f"{error.name} is not installed; pip install '{package}'")
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+    if is_memory(error):
         return MissingEnvironment(f"memory has ended ({said}): take a smaller train.global_batch, more of "
                                   "train.accumulate, or a machine with more")
     if isinstance(error, ImportError):
@@ -93,6 +101,23 @@ def known(error):
     if isinstance(error, OSError):
         return CannotSave(f"{error.filename or 'input or output'}: {error.strerror or error}")
     return None
+
+
+def is_memory(error):
+    """Whether an exception says that there is no memory left."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+
+
+def no_writing(error):
+    """(Why a file could not be written, what helps), by an OSError or what a library says of one; else None."""
+    return next(((os.strerror(code), helps) for code, helps in NO_WRITING.items()
+                 if getattr(error, "errno", None) == code or os.strerror(code) in str(error)), None)
+
+
+def of_machine(error):
+    """The TwinscaleError of an exception that is no matter of what was tried but of the machine: its memory or its disk
+    has ended. Else None."""
+    return known(error) if is_memory(error) or no_writing(error) else None
 
 
 def first_line(error, most=None):

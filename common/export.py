@@ -45,12 +45,13 @@ from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
-from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line
+from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line, of_machine
 from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
 from common.formats import EPS, RESOLVED, TINY
 from common.kinds import STRICT, Backend, Count, Number, version
+from common.limited import lack
 from common.metrics import finish, statistics
-from common.output import Kind, check_ours, clear, nothing_left, tell
+from common.output import Kind, begun, check_ours, clear, nothing_left, same, tell
 from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
 from common.run import RunInfo, follow_run, read_run
@@ -93,6 +94,7 @@ FORMATS = {
                           {"keras": "tfscale.predict", "jax": "jaxscale.predict"}, "ours")}
 KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
     rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})
+IDENTITY = {"verb": "export"}
 NEEDS = {"tfscale": ("tensorflow", "keras"), "jaxscale": ("jax", "flax"), "swap": ("jax", "flax", "tensorflow"),
          "common": ()}
 EIGHT_BIT_NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
@@ -187,9 +189,24 @@ def _whole_export(about):
     return about
 
 
-def read_export(path):
-    """What the export.json of a directory holds; raises BadInput where it is not what it should be."""
-    return read_json(path / "export.json", Annotated[ExportInfo, AfterValidator(_whole_export)], "export it again")
+def read_export(path, unchecked=False):
+    """What the export.json of a directory holds; raises BadInput where it is not what it should be, one whose check was
+    cut short among them unless `unchecked`."""
+    about = read_json(path / "export.json", Annotated[ExportInfo, AfterValidator(_whole_export)], "export it again")
+    if not unchecked and any(row["path"] and not row["checked"] for row in about["formats"]):
+        raise BadInput(f"{shown(path)}: an export that was cut short before it was checked; run the same command again")
+    return about
+
+
+def cut_short(out):
+    """Whether a directory holds what `export` had begun when it was ended, which nobody needs."""
+    try:
+        if not same(out, KIND, IDENTITY):
+            return False
+        return begun(out, KIND, IDENTITY) or any(
+            row["path"] and not row["checked"] for row in read_export(out, unchecked=True)["formats"])
+    except BadInput:
+        return False
 
 
 @dataclass(frozen=True)
@@ -228,7 +245,7 @@ def check_request(backend, out, names, overwrite):
             raise BadInput(f'--formats: "{name}" is no format{near}')
         if name not in known:
             raise BadInput(f'--formats: "{name}" is not of {backend} runs, which have {", ".join(known)}')
-    check_ours(out, KIND, overwrite, "--to")
+    check_ours(out, KIND, overwrite or cut_short(out), "--to")
     asked = [name for name in known if name in names or not names]
     if "savedmodel" in asked and is_odd(out):
         rest = ",".join(name for name in asked if name != "savedmodel") or "others"
@@ -265,20 +282,20 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
         if not (path / "index.json").exists():
             state = work / "state"
             convert(room, recipe, follow_run(path), state)
-        begun = read(state, recipe)
+        taken = read(state, recipe)
         model = Model(dense_recipe(recipe), Shape(dataset.classes, tuple(dataset.example_shape)),
-                      shipped(recipe, begun["tensors"]))
+                      shipped(recipe, taken["tensors"]))
         lacks = {name: lacking(name, room.backend) for name in formats}
         if all(lacks.values()):
             raise MissingEnvironment(f"{', '.join(sorted(set(lacks.values())))}: not installed, and needed by "
                                      f"{', '.join(formats)}; `twinscale doctor` says what brings it")
         stack.enter_context(nothing_left(out))
-        clear(out, KIND, {"verb": "export"}, overwrite, "--to")
+        clear(out, KIND, IDENTITY, overwrite or cut_short(out), "--to")
         write_text(out / "recipe.toml", dumps(recipe))
-        about = described(room, recipe, dataset, begun["step"], out)
+        about = described(room, recipe, dataset, taken["step"], out)
         eight = None
         if any(not lacks[name] for name in formats if name in ("litert-dynamic", "litert-int8")):
-            eight = in_eight_bits(room, recipe, dataset, begun["tensors"], model)
+            eight = in_eight_bits(room, recipe, dataset, taken["tensors"], model)
         found = write_all(room, exporter, [name for name in formats if not lacks[name]], model, eight, out, work)
         about["formats"] = [row_of(name, lacks[name], found.get(name), out) for name in formats]
         write_json(out / "export.json", about)
@@ -363,19 +380,25 @@ def write_all(room, exporter, formats, model, eight, out, work):
                     write_model(handed, what)
                 elsewhere.setdefault(module, []).append((name, handed, aside(out, name)))
         except Exception as error:
+            if fault := of_machine(error):
+                raise fault from None
             found[name] = error
     for module, jobs in elsewhere.items():
         tell("export", f"{', '.join(name for name, *_ in jobs)}: by {module}")
         try:
             answers = ask(module, *(word for job in jobs for word in job))
         except TwinscaleError as error:
+            if of_machine(error):
+                raise
             answers = {name: {"error": str(error)} for name, *_ in jobs}
         found |= {name: failed(said) if "error" in said else said for name, said in answers.items()}
     return found
 
 
 def failed(said):
-    """The error that a writer's process says instead of an answer."""
+    """The error that a writer's process says instead of an answer; one of the machine is raised."""
+    if fault := of_machine(RuntimeError(said["error"])):
+        raise fault
     return ImportError(said["error"], name=said["missing"]) if said.get("missing") else TwinscaleError(said["error"])
 
 
@@ -436,7 +459,8 @@ def ask(module, *words):
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
-        raise TwinscaleError(f"{module} ended with exit code {done.returncode}: {said[-1]}")
+        raise lack(done.returncode, done.stderr.encode().splitlines()) or TwinscaleError(
+            f"{module} ended with exit code {done.returncode}: {said[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -469,12 +493,15 @@ def check(room, exporter, about, dataset, model, eight, out, work):
     def loaded(number, names):
         answers = work / f"answers-{number}.safetensors"
         errors = ask("common.predict", out, work / "rows.safetensors", answers, *names)
-        return {name: TwinscaleError(errors[name]) if errors[name] else load_tensors(answers)[name] for name in names}
+        return {name: failed({"error": said}) if (said := errors[name]) else load_tensors(answers)[name]
+                for name in names}
 
     def tried(number, names):
         try:
             return loaded(number, names)
         except (TwinscaleError, OSError, ValueError, KeyError) as error:
+            if of_machine(error):
+                raise
             return dict.fromkeys(names, error)
 
     with ThreadPoolExecutor(2) as pool:

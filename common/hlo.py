@@ -27,8 +27,9 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragg
 SENT = {"all-reduce": 2.0, "collective-permute": None, "collective-broadcast": None}  # rounds of a ring; None: at once
 DCN = {"ONE_TO_ONE": "collective-permute"}  # XLA's names of what goes between slices, where they are others
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id",
-        "opt-barrier", "domain", "while", "conditional", "call", "call-start", "async-start",
+        "opt-barrier", "domain", "while", "conditional", "call", "call-start", "async-start", "custom-call-start",
         "copy-done"}  # moves nothing by itself
+CALLS = {"call", "call-start", "async-start", "custom-call-start"}  # the last as libtpu 0.0.52 starts a SparseCore
 SLICES = {"dynamic-slice", "slice", "gather"}  # reads of its first operand what it gives
 UPDATES = {"dynamic-update-slice": 1, "scatter": 2}  # writes into its first operand what this one holds
 PASSES = {"highest": 6, "high": 3}  # bfloat16 products that XLA:TPU makes of one of float32 (`jax.lax.Precision`)
@@ -272,7 +273,8 @@ def account(text, slices=1):
     Returns: {"flops", "flops_by_place": {"PLACE DIRECTION": flops}, "matrix_flops": operations times the bfloat16
       passes that each takes, "bytes_moved", "collectives": [{"kind", "network": "ici" or "dcn", "count", "bytes",
       "bytes_sent", "group": devices}], "fusions", "fusions_by_kind", "kernels": {name: calls}, "loops": [trips],
-      "unknown_loops": loops whose trips are not in the text, counted once}.
+      "unknown_loops": loops whose trips are not in the text, counted once,
+      "unread_collectives": [names] of those that nothing is seen to run, which are not counted}.
     """
     module = parse(text)
     module.slices = slices
@@ -285,7 +287,15 @@ def account(text, slices=1):
                         for key, figures in sorted(by_kind(done.collectives).items())],
         "fusions": sum(done.fusions.values()), "fusions_by_kind": dict(sorted(done.fusions.items())),
         "kernels": dict(sorted(done.kernels.items())), "loops": [trips for trips in done.loops if trips is not None],
-        "unknown_loops": done.loops.count(None)}
+        "unknown_loops": done.loops.count(None), "unread_collectives": unread(module)}
+
+
+def unread(module):
+    """Names of the collectives that an account, once made, has not come to: what starts them is a new opcode, as
+    `custom-call-start` was with libtpu 0.0.52."""
+    return [i.name for name, computation in module.computations.items()
+            if name not in module.accounts and ("fused", name) not in module.accounts
+            for i in computation.instructions.values() if i.opcode.removesuffix("-start") in COLLECTIVES]
 
 
 def by_kind(collectives):
@@ -321,8 +331,9 @@ def executed(module, name):
         elif i.opcode == "conditional":
             branches = [executed(module, branch) for branch in branches_of(i)]
             done.add(max(branches, key=lambda branch: branch.weight))
-        elif i.opcode in ("call", "call-start", "async-start"):
-            done.add(executed(module, i.called() or i.called("to_apply")))
+        elif i.opcode in CALLS and (named := callees(i)):
+            for callee in named:
+                done.add(executed(module, callee))
         elif i.opcode == "fusion":
             inner = fused(module, i.called())
             done.add(inner)
@@ -415,6 +426,14 @@ def branches_of(i):
     if listed := i.braces("branch_computations"):
         return re.findall(r"%?([\w.\-]+)", listed)
     return [i.called("true_computation"), i.called("false_computation")]
+
+
+def callees(i):
+    """Names of the computations that a call runs, here or on a thread beside the core; what a custom call starts may
+    have none."""
+    if listed := i.braces("called_computations"):
+        return re.findall(r"%?([\w.\-]+)", listed)
+    return [name for name in (i.called() or i.called("to_apply"),) if name]
 
 
 # ---- operations

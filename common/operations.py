@@ -19,15 +19,18 @@ less than tiny / eps (of float32 under bfloat16), relative to which a flush coun
 import functools
 import math
 import sys
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from common import references as ref
+from common.files import read_toml
 from common.formats import EPS
+from common.kinds import STRICT, Backend, Positive
 from common.parameters import stream
 from common.references import (
     CHANNELS,
@@ -434,10 +437,34 @@ def operation_rows(backend, operations, dtypes=DTYPES, how="compiled", device="c
     return found
 
 
+class Deviation(TypedDict):
+    """Of KNOWN."""
+
+    __pydantic_config__ = STRICT
+
+    operation: str
+    backend: Backend
+    dtype: str
+    device: str
+    how: NotRequired[list[str]]
+    cases: list[str]
+    seen: Positive
+    reason: str
+    link: str
+
+
+class Known(TypedDict):
+    """KNOWN."""
+
+    __pydantic_config__ = STRICT
+
+    deviation: list[Deviation]
+
+
 @functools.cache
 def known_deviations():
     """The listed deviations: [{operation, backend, dtype, device, cases, seen (eps), reason, link}], in some `how`."""
-    return tomllib.loads(KNOWN.read_text())["deviation"]
+    return read_toml(KNOWN, Known)["deviation"]
 
 
 def concerns(deviation, row):

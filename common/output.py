@@ -6,15 +6,15 @@ where a file or a whole directory is meant}. What has none of these names is lef
 """
 
 import hashlib
-import json
 import re
 import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from common.errors import BadInput, MissingEnvironment
-from common.files import HALF, escaped_lines, is_link, local, read_bytes, remove, shown, write_json
+from common.files import HALF, escaped_lines, is_link, local, read_json, remove, shown, write_json
 
 EVERY = 10.0  # seconds between words on how far something is
 
@@ -87,8 +87,8 @@ def same(out, kind, identity):
     """Whether a directory's marker holds this identity."""
     marker = out / kind.marker
     try:
-        return not is_link(marker) and json.loads(read_bytes(marker)) == identity
-    except (BadInput, ValueError, RecursionError):
+        return not is_link(marker) and read_json(marker, Any) == identity
+    except BadInput:
         return False
 
 
@@ -116,8 +116,8 @@ def check_verb(out, kind, verb, option="--out"):
     """Raises BadInput where a directory is marked as what another verb has made. Markers of earlier versions name
     none."""
     try:
-        made = json.loads(read_bytes(out / kind.marker)).get("verb", verb)
-    except (BadInput, ValueError, AttributeError, RecursionError):
+        made = read_json(out / kind.marker, dict[str, Any]).get("verb", verb)
+    except BadInput:
         return
     if str(made).removesuffix("-stages") != verb.removesuffix("-stages"):
         raise BadInput(f"{option} {out}: holds what `twinscale {shown(made, 40)}` has made, not `{verb}`; choose "
@@ -152,10 +152,9 @@ def check_files(out, names, keys, overwrite, option="--out"):
 def answered(file, keys):
     """Whether a file is a JSON object with these keys, and no link."""
     try:
-        found = {} if is_link(file) else json.loads(read_bytes(file))
-    except (BadInput, ValueError, RecursionError):
+        return not is_link(file) and set(keys) <= read_json(file, dict[str, Any]).keys()
+    except BadInput:
         return False
-    return isinstance(found, dict) and set(keys) <= found.keys()
 
 
 def digest(tensors):
@@ -168,7 +167,11 @@ def digest(tensors):
 
 @contextmanager
 def nothing_left(out):
-    """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before."""
+    """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before; in a bucket,
+    or with no directory at all, it does nothing."""
+    if out is None or not local(out):
+        yield
+        return
     made = [path for path in (out, *out.parents) if not path.exists()]
     fresh = bool(made) or out.is_dir() and not any(out.iterdir())
     try:

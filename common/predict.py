@@ -19,7 +19,7 @@ from common.data.paths import is_file
 from common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from common.data.sources import text_of
 from common.data.tokenizers import byte_tokenizer, read_bpe
-from common.errors import BadInput, TwinscaleError, first_line
+from common.errors import BadInput, TwinscaleError, first_line, of_machine
 from common.export import FORMATS, Shape, content, read_export
 from common.files import check_regular, files_below, shown
 from common.process import hushed, quieten
@@ -80,7 +80,7 @@ def predict(path, file, name=None, out=None, top=5, trust=False):
     try:
         logits = np.concatenate([call(rows[i:i + TOGETHER]) for i in range(0, len(rows), TOGETHER)])
     except Exception as error:
-        raise BadInput(f"{file}: the model does not take it: {first_line(error)}") from None
+        raise of_machine(error) or BadInput(f"{file}: the model does not take it: {first_line(error)}") from None
     if opened.about and logits.shape[-1] != opened.shape.classes:
         raise BadInput(f"{opened.root / 'export.json'}: classes = {opened.shape.classes}, but the model gives "
                        f"{logits.shape[-1]} logits: export it again")
@@ -121,8 +121,8 @@ def said(number, likeliest, chances, lengths, names):
 
 # ---- the export
 
-def open_export(path, name=None):
-    """The Opened format of an export's directory, or of a file or directory in it."""
+def open_export(path, name=None, unchecked=False):
+    """The Opened format of an export's directory, or of a file or directory in it; `unchecked` while it is made."""
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path}: no such export; `twinscale export RUN --to {path}` makes one")
@@ -130,7 +130,7 @@ def open_export(path, name=None):
         raise BadInput(f'--format: "{name}" is no format'
                        + (did_you_mean(name, FORMATS) or f"; known: {', '.join(FORMATS)}"))
     if (path / "export.json").exists():
-        return of_directory(path, name)
+        return of_directory(path, name, unchecked)
     for root in (path.parent, path):
         about = read_about(root) if (root / "export.json").exists() else None
         rows = [row for row in about["formats"] if row["path"] == path.name] if about else []
@@ -144,9 +144,9 @@ def open_export(path, name=None):
     return checked(Opened(known, path, None, path.parent), None, name)
 
 
-def of_directory(path, name):
+def of_directory(path, name, unchecked):
     """The Opened format `name`, or the first that agrees, of an export's directory."""
-    about = read_about(path)
+    about = read_about(path, unchecked)
     rows = {row["format"]: row for row in about["formats"] if row["path"]}
     agreeing = [form for form, row in rows.items() if row["checked"] and row["checked"]["agrees"]]
     if not rows:
@@ -158,9 +158,9 @@ def of_directory(path, name):
     return checked(Opened(name, path / FORMATS[name].path, about, path), rows[name], name)
 
 
-def read_about(root):
+def read_about(root, unchecked=False):
     """What export.json holds, once the recipe beside it is the one that it is of."""
-    about, file = read_export(root), root / "recipe.toml"
+    about, file = read_export(root, unchecked), root / "recipe.toml"
     recipe, tokenizer = load(file, []), about["tokenizer"]
     if about.get("recipe_hash", recipe.hash) != recipe.hash:
         raise BadInput(f"{file}: not the recipe that export.json is of: export it again")
@@ -343,7 +343,7 @@ def answer(root, rows, answers, *names):
     inputs, found, errors = load_tensors(rows)["inputs"], {}, {}
     for name in names:
         try:
-            found[name] = function_of(open_export(root, name))(inputs)
+            found[name] = function_of(open_export(root, name, unchecked=True))(inputs)
             errors[name] = None
         except Exception as error:
             errors[name] = first_line(error)

@@ -6,6 +6,7 @@ have the names of modules: `-P` keeps it out, and what PYTHONPATH says of it is 
 """
 
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -187,19 +188,22 @@ def hushed():
                     print(line, file=sys.stderr)
 
 
-def quiet_threads(asked):
-    """Lets a library's thread that fails on a full disk or the like print no traceback: whoever waits for it says so
-    in one line. What nobody expected is one line at once; the whole way where TWINSCALE_TRACEBACK is `asked`."""
+def quieten_failures(asked):
+    """Lets what a library's thread, task or finaliser raises on a full disk or the like print no traceback: whoever
+    waits for it says so in one line. What nobody expected is one line at once; the whole way where TWINSCALE_TRACEBACK
+    is `asked`."""
+    if asked:
+        return
+    threading.excepthook = sys.unraisablehook = _failed_aside
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it logs what a task has raised and nobody took
+
+
+def _failed_aside(failed):
     from common.errors import known, unexpected
 
-    def ended(failed):
-        error = failed.exc_value
-        if asked:
-            threading.__excepthook__(failed)
-        elif error is not None and not known(error):
-            print(f"twinscale: {unexpected(error)}", file=sys.stderr)
-
-    threading.excepthook = ended
+    error = failed.exc_value
+    if error is not None and not known(error) and str(error) != "Event loop is closed":  # said of the end of others
+        print(f"twinscale: {unexpected(error)}", file=sys.stderr)
 
 
 def give_up_output():
@@ -223,6 +227,7 @@ def _begin(kind, parent):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ[CHILD] = "1"
     keep_out_here()
+    quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
     found = importlib.util.find_spec("common")
     if found is None or Path(found.origin).resolve().parent.parent != ROOT:
         sys.path.insert(0, str(ROOT))  # run from its source

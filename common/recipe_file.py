@@ -21,6 +21,10 @@ from common.recipe import AnyStage, Margin, Recipe, Section, Student
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_PARENTS = 1 << 20, 8, 1000  # bytes, levels of nesting, files that one extends
 MOST_LINES = 20  # of one error
+KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+# Values that are sure to be what TOML's own reader, which takes its time, would say; a script may have thousands.
+WORD = re.compile(r"(?!(true|false|inf|nan)$)[A-Za-z][A-Za-z-]*")
+NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})(?P<fraction>\.[0-9]{1,17})?")
 NAME = "letters, digits, '.', '_' and '-', at most 64 of them, the first a letter or digit"
 
 
@@ -35,10 +39,12 @@ def resolve(path, overrides=()):
     values, origins, problems = _copied(values), dict(origins), []
     for text in overrides:
         try:
-            value = _override(text)
-            refuse(_hostile(value, "override"))
-            _lay(values, value)
-            origins |= dict.fromkeys(flat(value), "override")
+            place, value = _override(text)
+            nested = value
+            for part in reversed(place):
+                nested = {part: nested}
+            _lay(values, nested)
+            origins |= dict.fromkeys(flat(value, place), "override") if isinstance(value, dict) else {place: "override"}
         except BadInput as error:
             problems.append(str(error))
     refuse(problems)
@@ -171,14 +177,20 @@ def _lay(base, over):
 # ---- overrides
 
 def _override(text):
-    """The nested dict that `key.sub=value` means; the value is TOML, or else a bare word taken as a string."""
+    """(The tuple of keys, the value) that `key.sub=value` means; the value is TOML, or else a bare word taken as a
+    string."""
     key, equals, value = text.partition("=")
-    place, value = key.strip().split("."), value.strip()
-    start = f"override: {_shown(text)}"
+    key, value = key.strip(), value.strip()
+    place = tuple(key.split("."))
     if not equals or not value:
-        raise BadInput(f"{start}: expected key=value, such as train.steps=200")
-    if len(place) > DEEPEST or not all(re.fullmatch(r"[A-Za-z0-9_-]+", part) for part in place):
-        raise BadInput(f"{start}: expected a dotted key before the '=', such as train.steps=200")
+        raise BadInput(f"override: {_shown(text)}: expected key=value, such as train.steps=200")
+    if len(place) > DEEPEST or not KEY.fullmatch(key):
+        raise BadInput(f"override: {_shown(text)}: expected a dotted key before the '=', such as train.steps=200")
+    if WORD.fullmatch(value):
+        return place, value
+    if number := NUMBER.fullmatch(value):
+        return place, (float if number["fraction"] else int)(value)
+    start = f"override: {_shown(text)}"
     try:
         if "\n" not in value:  # a line of its own could smuggle in further keys; as text it is refused later
             value = parse_toml(f"value = {value}")["value"]
@@ -189,9 +201,8 @@ def _override(text):
         raise BadInput(f"{start}: an integer of thousands of digits") from None
     except RecursionError:
         raise BadInput(f"{start}: brackets nested too deeply") from None
-    for part in reversed(place):
-        value = {part: value}
-    return value
+    refuse(_hostile(value, "override", place))
+    return place, value
 
 
 # ---- what is wrong, in words

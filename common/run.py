@@ -20,7 +20,7 @@ import secrets
 import stat
 import sys
 import tomllib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -29,6 +29,7 @@ from typing_extensions import TypedDict
 
 from common.doctor import versions
 from common.errors import BadInput, Stopped
+from common.events import Events
 from common.files import (
     HALF,
     dotted,
@@ -222,12 +223,14 @@ class Run:
     def __exit__(self, kind, error, _):
         if kind is None:
             self.close(self.ending)
-        elif issubclass(kind, KeyboardInterrupt):
-            self.close("interrupted")
-        elif issubclass(kind, Stopped):
-            self.close("stopped")
-        else:
-            self.close("failed", error=f"{kind.__name__}: {error}".splitlines()[0])
+            return
+        with suppress(OSError):  # of a full disk: what went wrong first is what is said
+            if issubclass(kind, KeyboardInterrupt):
+                self.close("interrupted")
+            elif issubclass(kind, Stopped):
+                self.close("stopped")
+            else:
+                self.close("failed", error=f"{kind.__name__}: {error}".splitlines()[0])
 
 
 def open_run(path, recipe, backend, *, overwrite=False, resume=True, trace=None):
@@ -378,9 +381,7 @@ class Logger:
             self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
             self._rewrite()
         if writes and local(place(path)):  # tensorboardX reaches no bucket without packages of its own
-            from tensorboardX import SummaryWriter  # 0.3 s
-
-            self._events = SummaryWriter(str(path), purge_step=start or None)
+            self._events = Events(path, start)
 
     def log(self, step, metrics):
         """One line: `log(7, {"train/loss": 2.5})` writes {"step": 7, "train/loss": 2.5}. The values are numbers."""
@@ -395,7 +396,7 @@ class Logger:
             self._lines.append(line)
             self._rewrite()
         for tag, value in metrics.items() if self._events else ():
-            self._events.add_scalar(tag, math.nan if value is None else value, int(step))
+            self._events.add(tag, math.nan if value is None else value, int(step))
 
     def close(self):
         """Writes out what TensorBoard's writer still holds."""
@@ -405,8 +406,9 @@ class Logger:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        with suppress(OSError) if kind else nullcontext():  # of a full disk: what went wrong first is what is said
+            self.close()
 
     def _rewrite(self):
         write_text(self._file, "".join(self._lines))

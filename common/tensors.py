@@ -7,8 +7,8 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors import numpy as safetensors
 
-from common.errors import BadInput
-from common.files import escaped, read_bytes, shown, write_bytes
+from common.errors import BadInput, first_line
+from common.files import check_regular, escaped, read_bytes, shown, write_bytes
 
 BFLOAT16 = "bfloat16"
 DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
@@ -70,6 +70,20 @@ def _array(path, name, entry):
         return np.frombuffer(data, DTYPES[dtype]).reshape(entry["shape"])
     except ValueError as error:  # of an empty array with an endless side
         raise BadInput(f"{shown(path)}: tensor {shown(name)}: {shown(error)}; make the file again") from None
+
+
+def load_array(path):
+    """The array of a .npy file, memory-mapped; nothing is unpickled. Raises BadInput where it is none."""
+    check_regular(path)
+    try:
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # of a header NumPy raises whatever its tokeniser, zipfile or ast do
+        raise BadInput(f"{shown(path)}: not a whole .npy file: {shown(first_line(error))}; make it again") from None
+    if not isinstance(x, np.ndarray):
+        raise BadInput(f"{shown(path)}: an archive of arrays, but one array is wanted")
+    return np.asarray(x)
 
 
 def check_tensors(tensors, wanted):

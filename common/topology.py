@@ -16,8 +16,7 @@ from common.flops import PEAKS
 from common.recipe_file import did_you_mean
 
 CLOUD = "Google Cloud, TPU documentation"
-COMPILER = "libtpu 0.0.42.1: what the compiler says is available"
-NEWER = "libtpu 0.0.50.1: what the compiler says is available"
+COMPILER = "libtpu 0.0.45: what the compiler says is available"
 BOOK = "Austin et al. 2025, How to Scale Your Model"
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")  # all that there are
 # The usual ones: of others, every side is a multiple of 4.
@@ -61,17 +60,17 @@ CHIPS = {chip.name: chip for chip in (
     Chip("v4", 2, 1, round(30.75 * 2**30), 1200e9, 6, 50e9, 6.25e9, SOLID[:16], 4096,
          sources(link_bandwidth="Jouppi et al. 2023, TPU v4, table 4")),
     Chip("v5e", 1, 1, round(15.75 * 2**30), 819e9, 4, 50e9, 3.125e9, FLAT, 256, sources()),
-    Chip("v5p", 2, 1, round(95.74 * 2**30), 2765e9, 6, 100e9, 6.25e9, SOLID, 6144, sources()),
-    Chip("v6e", 1, 1, round(31.25 * 2**30), 1638e9, 4, 100e9, 12.5e9, FLAT, 256, sources()),
+    Chip("v5p", 2, 1, round(95.73 * 2**30), 2765e9, 6, 100e9, 6.25e9, SOLID, 6144, sources()),
+    Chip("v6e", 1, 1, round(31.24 * 2**30), 1638e9, 4, 100e9, 12.5e9, FLAT, 256, sources()),
     # Two chiplets, each a device with a memory of its own; six links of 200 GB/s both ways, 100 Gb/s between slices.
     Chip("tpu7x", 2, 2, round(94.74 * 2**30), 7380e9, 6, 100e9, 12.5e9, SOLID, 9216,
-         sources(hbm_bytes=NEWER, dcn_bandwidth=CLOUD)),
+         sources(dcn_bandwidth=CLOUD)),
 )}
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v5": "v5p", "v7x": "tpu7x"}  # of Google Cloud's and JAX's
 SLICES = 1000  # that one job joins at most here
 # The first libtpu that was seen to compile a decoder for a chip: with 0.0.42.1 decoder-125m did not end in 900 s,
-# though small programs do.
-LIBTPU = {"tpu7x": "0.0.50.1"}
+# though small programs do; with 0.0.45 it takes two or three minutes.
+LIBTPU = {"tpu7x": "0.0.45"}
 NO_TENSORFLOW = ("tpu7x",)  # chips for which there is none: Google Cloud, TPU documentation, TPU7x
 
 
@@ -132,8 +131,9 @@ def libtpu_version(environment):
 
 def library_version(library):
     """The version of the libtpu that a library belongs to, None where nothing says it."""
-    found = sorted(library.parent.parent.glob("libtpu-*.dist-info"))
-    return found[-1].name.removeprefix("libtpu-").removesuffix(".dist-info") if found else None
+    found = [path.name.removeprefix("libtpu-").removesuffix(".dist-info")
+             for path in library.parent.parent.glob("libtpu-*.dist-info")]
+    return max(found, key=numbers, default=None)  # pip leaves what it replaces in a folder of one's own
 
 
 def too_old(chip, version):

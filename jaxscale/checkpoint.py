@@ -3,7 +3,6 @@ whole."""
 
 import logging
 import re
-import sys
 
 import jax
 import orbax.checkpoint as orbax
@@ -42,10 +41,7 @@ class Store:
     def read(self, step, state):
         """The state saved under a step, lying as `state` does, wherever it lay."""
         like = jax.tree.map(orbax.utils.to_shape_dtype_struct, state)
-        hook, sys.unraisablehook = sys.unraisablehook, _first_alone  # which stays where the read fails
-        restored = self.manager.restore(step, args=orbax.args.StandardRestore(like))
-        sys.unraisablehook = hook
-        return restored
+        return self.manager.restore(step, args=orbax.args.StandardRestore(like))
 
     def files(self, step):
         """The files that hold a step."""
@@ -68,9 +64,3 @@ def step_of(path):
     """The step that a path belongs to, None where to none."""
     found = re.fullmatch(Store.NAMES, path.name)
     return int(found[1]) if found else None
-
-
-def _first_alone(said):
-    """Of a read that fails the first error is raised; what its threads then say of its end is not heard."""
-    if str(said.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(said)

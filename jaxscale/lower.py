@@ -4,6 +4,7 @@ As a process (`python -m jaxscale.lower`) it answers the calls of `benchmarks/pr
 """
 
 import inspect
+import os
 import re
 import time
 from pathlib import Path
@@ -19,9 +20,11 @@ from jax._src.lib.mlir import ir
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from common.errors import MissingEnvironment
 from common.hlo import aliases
 from common.parameters import is_trained
 from common.recipe import AXES, Recipe, master_dtype, mesh_shape
+from common.topology import libtpu_version
 from common.worker import serve
 from jaxscale.devices import Devices, arranged, compiler_options, compiling
 from jaxscale.models import build
@@ -137,13 +140,25 @@ def compiled_as(lowered, devices, flags, seconds, module, own=()):
     except jax.errors.JaxRuntimeError as error:
         return report | {"compiles": False, "compile_seconds": time.perf_counter() - start} | refusal(str(error))
     found, analysis = compiled.memory_analysis(), compiled.cost_analysis() or {}
-    Path(module).write_text(compiled.as_text())
+    Path(module).write_text(text_of(compiled))
     memory = {"arguments": found.argument_size_in_bytes, "temporaries": found.temp_size_in_bytes,
               "output": found.output_size_in_bytes, "alias": found.alias_size_in_bytes,
               "code": found.generated_code_size_in_bytes,
               "host": found.host_argument_size_in_bytes + found.host_temp_size_in_bytes}
     return report | {"memory": memory, "compiler_flops": analysis.get("flops"),
                      "compile_seconds": time.perf_counter() - start}
+
+
+def text_of(compiled):
+    """The optimised module. Raises MissingEnvironment where jaxlib cannot read what a libtpu much newer than it has
+    made, which is so of a TPU7x's decoder: jaxlib 0.10.2 reads what 0.0.45 makes, and not what 0.0.46.3 does."""
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        said = next(line.strip() for line in str(error).splitlines() if line.strip())
+        raise MissingEnvironment(f"libtpu {libtpu_version(os.environ)}: jaxlib {jax.lib.__version__} cannot read the "
+                                 f"module that it has made ({said[:200]}): take one that is less new, as "
+                                 f"requirements-tpu.lock has it, or a newer JAX") from None
 
 
 def refusal(said):

@@ -1,7 +1,6 @@
 """Where training runs: a tf.distribute strategy, its batches and its sums. One device is the smallest strategy."""
 
 import functools
-import json
 import os
 import re
 import signal
@@ -14,8 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import TypedDict
 
 from common.errors import BadInput, MissingEnvironment
+from common.files import checked
+from common.kinds import STRICT
 from common.recipe import AXES, mesh_shape
 
 TPU_ANSWERS = 30.0  # seconds for a TPU's name to be looked up, and for its hosts to take a connection
@@ -139,6 +141,24 @@ def strategy_of(devices):
 
 # ---- several hosts
 
+class Task(TypedDict):
+    """Which of a cluster's hosts this one is."""
+
+    __pydantic_config__ = STRICT
+
+    type: str
+    index: int | str
+
+
+class Cluster(TypedDict):
+    """TF_CONFIG."""
+
+    __pydantic_config__ = STRICT
+
+    cluster: dict[str, list[str]]
+    task: Task
+
+
 def read_cluster(hosts):
     """This host's number, and {(job, task): address} of every host in order, of TF_CONFIG.
 
@@ -150,14 +170,12 @@ def read_cluster(hosts):
     if not text.strip():
         raise MissingEnvironment(f"devices.hosts={hosts}, but TF_CONFIG is not set: {example}, or set devices.hosts=1")
     try:
-        config = json.loads(text)
-        cluster = {job: list(addresses) for job, addresses in config["cluster"].items()}
-        own = config["task"]["type"], int(config["task"]["index"])
+        config = checked("TF_CONFIG", text.encode(errors="surrogateescape"), Cluster)
+        cluster, own = config["cluster"], (config["task"]["type"], int(config["task"]["index"]))
         tasks = {(job, task): split_address(address) for job in ("chief", "worker")
                  for task, address in enumerate(cluster.get(job, ()))}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MissingEnvironment(f"TF_CONFIG is not what TensorFlow reads ({type(error).__name__}: {error}): "
-                                 f"{example}") from None
+    except (BadInput, ValueError) as error:
+        raise MissingEnvironment(f"TF_CONFIG is not what TensorFlow reads ({error}): {example}") from None
     if own not in tasks:
         raise MissingEnvironment(f"TF_CONFIG: task {own[0]} {own[1]} is none of its cluster's {len(tasks)} workers: "
                                  f"{example}")

@@ -147,6 +147,8 @@ def compare_golden(golden, results):
         if old["fits"] and found["fits"] is False:
             worse.append(f"{named} does not fit any more: {gib(found['hbm_bytes_per_device'])} of "
                          f"{gib(found['hbm_capacity_bytes'])}")
+        if found.get("unread_collectives"):
+            worse.append(f"{named} has collectives that could not be counted: {len(found['unread_collectives'])}")
         before = totals(old)
         for (kind, network), (count, size) in sorted(totals(found).items()) if found["compiles"] else ():
             counts, sizes = before.get((kind, network), (0, 0))

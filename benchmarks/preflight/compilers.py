@@ -17,9 +17,8 @@ from common.data.shapes import batch_shapes
 from common.errors import MissingEnvironment, TwinscaleError
 from common.files import escaped_lines
 from common.recipe import AXES
-from common.topology import library_version, too_old
+from common.topology import LIBTPU, library_version, numbers, too_old
 
-LIBTPU = "libtpu==0.0.42.1"  # where jax does not say which belongs to it
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
 PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
 ROOMS = {"keras": "tfscale.lower", "jax": "jaxscale.lower"}  # what lowers; JAX compiles for both
@@ -32,20 +31,19 @@ ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPL
 # ---- what must be installed
 
 def find_libtpu(environment):
-    """The path of libtpu.so: that of TPU_LIBRARY_PATH, of the package, or of one that is kept beside the packages,
-    for where JAX finds it, it looks for a TPU and complains. Raises MissingEnvironment where there is none."""
-    beside = Path(sys.prefix) / "libtpu"
+    """The path of libtpu.so: that of TPU_LIBRARY_PATH, of the package, or of one that is kept `beside` the packages.
+    Raises MissingEnvironment where there is none."""
     if given := environment.get("TPU_LIBRARY_PATH"):
         if Path(given).is_file():
             return Path(given)
         raise MissingEnvironment(f"TPU_LIBRARY_PATH={given}: no such file")
     package = importlib.util.find_spec("libtpu")
     places = [Path(package.origin).parent] if package and package.origin else []
-    for place in (*places, beside / "libtpu"):
+    for place in (*places, beside() / "libtpu"):
         if (place / "libtpu.so").is_file():
             return place / "libtpu.so"
     raise MissingEnvironment("libtpu, which holds the TPU's compiler, is not installed: pip install --no-deps "
-                             f"--target {beside} '{libtpu_of_jax()}'")
+                             f"--target {beside()} '{libtpu_of_jax()}'")
 
 
 def check_libtpu(topologies, library):
@@ -55,18 +53,26 @@ def check_libtpu(topologies, library):
     for topology in topologies:
         if wanted := too_old(topology.chip, there):
             raise MissingEnvironment(f"--topology {topology.name}: libtpu {there} is too old for {topology.chip.kind}, "
-                                     f"where a decoder's compile was not seen to end; it takes {wanted} or newer, "
-                                     "which wants Python 3.12: pip install -r requirements-tpu-newest.lock there, as "
-                                     "`make preflight-newest` does")
+                                     f"where a decoder's compile was not seen to end; it takes {wanted} or newer: pip "
+                                     f"install --no-deps --upgrade --target {beside()} '{libtpu_of_jax()}', as `make "
+                                     "preflight` does")
+
+
+def beside():
+    """Where a libtpu is kept that is not among the packages, for where JAX finds it, it looks for a TPU and
+    complains."""
+    return Path(sys.prefix) / "libtpu"
 
 
 def libtpu_of_jax():
-    """The requirement of the libtpu that belongs to the JAX that is installed."""
+    """The requirement of the libtpu that belongs to the JAX that is installed, or of the first that compiles for every
+    chip where that is newer."""
     try:
         wanted = metadata.requires("jax") or ()
     except metadata.PackageNotFoundError:
         wanted = ()
-    return next((each.partition(";")[0].strip() for each in wanted if re.match(r"libtpu\b", each)), LIBTPU)
+    named = [each.partition(";")[0].strip().removeprefix("libtpu==") for each in wanted if re.match(r"libtpu==", each)]
+    return f"libtpu=={max([*named, *LIBTPU.values()], key=numbers)}"
 
 
 def check_packages(backends):

@@ -38,7 +38,7 @@ def row(recipe, classes, example_shape, backend, topology, report, text):
         "bytes_moved_per_device": counted["bytes_moved"], "collectives": counted["collectives"],
         "bytes_per_link": round(ici / topology.links) if topology.links else 0, "links": topology.links,
         "fusions": counted["fusions"], "fusions_by_kind": counted["fusions_by_kind"],
-        "unknown_loops": counted["unknown_loops"]} | roofline(
+        "unknown_loops": counted["unknown_loops"], "unread_collectives": counted["unread_collectives"]} | roofline(
             recipe, classes, example_shape, topology, counted["matrix_flops"] + kernels, counted["bytes_moved"],
             counted["collectives"])
 

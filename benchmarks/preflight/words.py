@@ -2,6 +2,7 @@
 
 import sys
 
+from benchmarks.plots import sig
 from benchmarks.preflight.rows import APART, totals
 from common.output import safe_console
 from common.topology import titled
@@ -40,9 +41,9 @@ def show(result):
     for about, text in assumed(result):
         console.print(f"{about}: {text}")
     for beside in result["parity"]:
-        lines = beside["differences"]
-        console.print(f"{beside['topology']}: " + (
-            f"the backends differ by more than {APART:.0%} in" if lines else f"the backends agree within {APART:.0%}"))
+        lines, apart = beside["differences"], f"{sig(100 * APART, 1)} %"
+        console.print(f"{beside['topology']}: the backends " + (
+            f"differ by more than {apart} in" if lines else f"agree within {apart}"))
         for line in lines:
             console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, keras "
                           f"{line['keras']:,.0f} (Keras / JAX {times(line['jax'], line['keras'])})")
@@ -54,7 +55,7 @@ def show(result):
 
 def times(a, b):
     """How many times `a` is in `b`, as text."""
-    return f"{b / a:.3g} ×" if a else "–"
+    return f"{sig(b / a, 3)} ×" if a else "–"
 
 
 def lines_of(rows):
@@ -130,6 +131,8 @@ def fits(found):
 def communicates(found):
     lines = [f"{kind} x {count}, {gib(size)}" + (" (between slices)" if network == "dcn" else "")
              for (kind, network), (count, size) in sorted(totals(found).items())]
+    if found.get("unread_collectives"):
+        lines.append(f"{len(found['unread_collectives'])} that could not be counted")
     return "\n".join(lines) or "nothing"
 
 
@@ -140,7 +143,7 @@ def flags(found):
 def seconds(found):
     names = {"compute": "compute", "hbm": "HBM", "interconnect": "interconnect", "dcn": "data-centre network"}
     taken = {name: found["seconds_at_least"][key] for key, name in names.items()}
-    return "\n".join(f"{name} {1e3 * value:.3g} ms" for name, value in taken.items() if value)
+    return "\n".join(f"{name} {sig(1e3 * value, 3)} ms" for name, value in taken.items() if value)
 
 
 ALWAYS = ("mesh", "fits", "HBM", "attention", "compile, s")
@@ -153,14 +156,14 @@ CELLS = {
     "  results beyond them": lambda found: gib(found["memory"]["output"] - found["memory"]["alias"]),
     "  code": lambda found: gib(found["memory"]["code"]),
     "attention": lambda found: found["attention"] or "–",
-    "GFLOP a step": lambda found: f"{found['flops_per_device'] / 1e9:,.4g}",
+    "GFLOP a step": lambda found: sig(found["flops_per_device"] / 1e9, 4),
     "bytes moved a step": lambda found: gib(found["bytes_moved_per_device"]),
     "collectives a step": communicates,
     "bytes a link a step": lambda found: gib(found["bytes_per_link"]),
     "fusions": lambda found: f"{found['fusions']:,}",
     "at least": seconds,
     "bound by": lambda found: found["bound"],
-    "MFU, ceiling": lambda found: f"{found['mfu_ceiling']:.1%}",
+    "MFU, ceiling": lambda found: f"{sig(100 * found['mfu_ceiling'], 3)} %",
     "throughput, ceiling": lambda found: f"{found['throughput_ceiling']:,.0f} {found['unit']}",
     "compile, s": lambda found: f"{found['compile_seconds']:.1f}"}
 SEARCHED = {
@@ -170,7 +173,7 @@ SEARCHED = {
     "remat": lambda found: found["remat"],
     "accumulate": lambda found: str(found["accumulate"]),
     "HBM": lambda found: gib(found["row"]["hbm_bytes_per_device"]) if fitting(found) else "–",
-    "MFU, ceiling": lambda found: f"{found['row']['mfu_ceiling']:.1%}" if fitting(found) else "–",
+    "MFU, ceiling": lambda found: f"{sig(100 * found['row']['mfu_ceiling'], 3)} %" if fitting(found) else "–",
     "throughput, ceiling": lambda found: f"{found['row']['throughput_ceiling']:,.0f} {found['row']['unit']}"
                                          if fitting(found) else "–",
     "bound by": lambda found: found["row"]["bound"] if fitting(found) else "–",

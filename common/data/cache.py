@@ -38,8 +38,10 @@ def key(*parts):
 
 
 def stamp(paths):
-    """[path, bytes, modified] of each file: what may be asked of thousands of files in milliseconds."""
-    return [[str(Path(path).absolute()), (about := os.stat(path)).st_size, about.st_mtime_ns] for path in paths]
+    """[path, bytes, modified, changed] of each file: what may be asked of thousands of files in milliseconds. Who edits
+    a file may set its time back (cp -p, rsync, touch -r), but not the one at which the kernel saw it change."""
+    return [[str(Path(path).absolute()), (about := os.stat(path)).st_size, about.st_mtime_ns, about.st_ctime_ns]
+            for path in paths]
 
 
 class Sealed(TypedDict):

@@ -20,6 +20,7 @@ from common.errors import BadInput
 from common.files import read_json, shown
 from common.kinds import STRICT, Count, Sha256
 from common.output import counted
+from common.tensors import load_array
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 
@@ -115,7 +116,7 @@ def read_shard(folder, shard, dtype):
     name = shard["file"]
     if name != os.path.basename(name):
         raise ValueError(f"{shown(name)} lies in another folder")
-    ids = np.asarray(np.load(folder / name, mmap_mode="r"))
+    ids = load_array(folder / name)
     if ids.shape != (shard["tokens"],) or ids.dtype.name != dtype:
         raise ValueError(f"{shown(name)} holds {ids.dtype} {ids.shape}, not {dtype} ({shard['tokens']},)")
     return ids

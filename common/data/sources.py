@@ -15,7 +15,8 @@ from common.data import pictures, tables, tfds_source
 from common.data.cache import cached, key, stamp
 from common.data.paths import matching, read_utf8
 from common.errors import BadInput, MissingEnvironment
-from common.files import shown
+from common.files import read_json, shown
+from common.tensors import load_array
 
 KINDS = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
          "folder:DIR": "images", "csv:FILE": "either", "tfds:NAME": "either"}
@@ -200,12 +201,14 @@ def images(data):
 
 def read_images(folder):
     """What `images` gives, of a folder that it has filled; ValueError where it is none."""
-    pixels, labels, classes = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
-                               for name in ("images", "labels", "classes"))
+    pixels, labels, classes = (load_array(folder / f"{name}.npy") for name in ("images", "labels", "classes"))
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1] or classes.ndim:
         raise ValueError(f"it holds {pixels.dtype} {pixels.shape} with labels {labels.shape}")
     checked(labels, classes, folder)
-    return pixels, labels, int(classes), *(json.loads((folder / "names.json").read_text()) or [None])
+    names = next(iter(read_json(folder / "names.json", list[list[str] | None])), None)
+    if names is not None and len(names) != classes:
+        raise ValueError(f"it holds {len(names)} names for {classes} classes")
+    return pixels, labels, int(classes), names
 
 
 def checked(labels, classes, source):

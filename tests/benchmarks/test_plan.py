@@ -53,6 +53,18 @@ def test_days_and_cost_of_a_budget(planned, tmp_path, capsys):
     assert "days old" in said
 
 
+@pytest.mark.parametrize("value, shown", [
+    ("0", "0"), ("0.0", "0.0"), ("-0.0", "-0.0"), ("-1.5", "-1.5"), ("nan", "nan"), ("inf", "inf"),
+    ("1e9", "1000000000.0"), ("true", "true"), ('"1.50"', '"1.50"'), ("[1.5]", "a list")])
+def test_a_price_that_is_none_is_named_with_its_file_key_value_and_what_to_write(tmp_path, capsys, value, shown):
+    """A chip for nothing would make a plan of nothing, whatever it takes."""
+    path = prices(tmp_path, f'v5p = {{price = 4.0, per = "chip"}}\nv5e = {{price = {value}, per = "chip"}}')
+    assert cli.main(["plan", "--flops", "1e21", "--topology", "v5e-256", "--prices", path]) == 2
+    said = capsys.readouterr().err
+    assert f"--prices {path}: chips.v5e.price = {shown}: expected " in said and '{price = 1.2, per = "chip"}' in said
+    assert len(said.splitlines()) == 1
+
+
 def test_a_price_of_cores_is_doubled_where_a_chip_has_two(planned, tmp_path):
     path = prices(tmp_path, 'v5p = {price = 2.0, per = "core"}\nv5e = {price = 2.0, per = "core"}')
     pod, flat = planned(flops=1e21, topologies=("v5p-8", "v5e-4"), prices=path)["rows"]
@@ -163,8 +175,6 @@ def test_what_is_no_number_above_0_is_none_in_a_file(tmp_path, value):
     ceiling.write_text(f'''{{"recipe": {described}, "results": [{{"backend": "jax", "topology": "v5e:16x16",
                            "slices": 1, "compiles": true, "mfu_ceiling": {in_json}}}]}}''')
     for option, path in {"law": law, "prices": priced, "measured": measured, "ceiling": ceiling}.items():
-        if (option, value) == ("prices", "0"):  # which a gift costs
-            continue
         with pytest.raises(BadInput) as caught:
             plan(None, topologies=("v5e-256",), flops=1e21, **{option: str(path)})
         said = str(caught.value)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from safetensors import numpy as safetensors
 
 from common import export, hugging_face, predict
 from common.data.tokenizers import byte_tokenizer
-from common.errors import BadInput
+from common.errors import BadInput, CannotSave, MissingEnvironment
 from common.export import Model, Shape, bound_of, check_request, content, difference, judged, lacking, lines
 from common.files import place, write_json, write_text
 from common.parameters import initial_values, parameters
@@ -51,6 +52,38 @@ def test_without_names_a_backend_exports_all_that_it_has(tmp_path):
 def test_a_format_that_is_not_there_is_refused(tmp_path, names, said):
     with pytest.raises(BadInput, match=said):
         check_request("jax", tmp_path / "new", names, False)
+
+
+@pytest.mark.parametrize("checked, again", [({"agrees": True}, False), (None, True), ("nothing is there", True)])
+def test_what_was_killed_passes_for_no_export_and_is_made_again_without_a_word(tmp_path, checked, again):
+    write_json(tmp_path / ".export", {"verb": "export"})
+    row = {"format": "safetensors", "path": "safetensors", "sha256": "0", "checked": checked}
+    if checked != "nothing is there":
+        write_json(tmp_path / "export.json", {"schema_version": 1, "backend": "jax", "family": "mlp", "tokenizer": None,
+                                              "classes": 10, "example_shape": [8, 8, 1], "formats": [row]})
+    if again:
+        assert check_request("jax", tmp_path, ("safetensors",), False) == ["safetensors"]
+        with pytest.raises(BadInput, match="cut short before it was checked; run the same|cannot be read"):
+            export.read_export(tmp_path)
+    else:
+        with pytest.raises(BadInput, match="holds a finished result"):
+            check_request("jax", tmp_path, ("safetensors",), False)
+
+
+@pytest.mark.parametrize("error, kind", [(OSError(28, "No space left on device"), CannotSave),
+                                         (MemoryError(), MissingEnvironment), (ValueError("odd"), None)])
+def test_a_machine_that_has_no_more_is_no_format_that_cannot_be_written(tmp_path, monkeypatch, error, kind):
+    def write(*_):
+        raise error
+
+    monkeypatch.setattr(hugging_face, "write", write)
+    model = model_of(recipe_of("mlp"), 10, (8, 8, 1))
+    room = SimpleNamespace(backend="jax")
+    with pytest.raises(kind) if kind else nullcontext():
+        found = export.write_all(room, SimpleNamespace(), ["safetensors"], model, None, tmp_path, tmp_path)
+        assert kind is None and found == {"safetensors": error}
+    with pytest.raises(kind) if kind else nullcontext():  # as a process of ours says it
+        assert str(export.failed({"error": str(error) or "MemoryError"})) == "odd"
 
 
 def test_a_directory_that_is_not_ours_is_refused_whatever_is_asked(tmp_path):

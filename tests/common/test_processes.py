@@ -1,7 +1,10 @@
 """Processes: what they import, how they end, and that each failure is one line with its code."""
 
+import asyncio
+import gc
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -141,7 +144,7 @@ def test_a_workers_exit_code_comes_through(code, kind, how):
     says = f"print(json.dumps({{'error': 'why', 'exit_code': {code}}}), flush=True); sys.stdin.read()"
     program = f"import json, sys; sys.stdin.readline(); {says if how == 'says' else f'sys.exit({code})'}"
     worker = object.__new__(workers.Worker)
-    worker.backend, worker.messages = "jax", SimpleNamespace(join=lambda _: None)
+    worker.backend, worker.programs, worker.messages = "jax", None, SimpleNamespace(join=lambda _: None)
     worker.process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       text=True)
     with pytest.raises(kind) as caught:
@@ -152,7 +155,7 @@ def test_a_workers_exit_code_comes_through(code, kind, how):
 
 def test_a_worker_that_is_gone_before_it_is_asked_is_no_broken_pipe():
     worker = object.__new__(workers.Worker)
-    worker.backend, worker.messages = "keras", SimpleNamespace(join=lambda _: None)
+    worker.backend, worker.programs, worker.messages = "keras", None, SimpleNamespace(join=lambda _: None)
     worker.process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], text=True,
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     worker.process.wait()
@@ -185,13 +188,42 @@ def test_what_libraries_raise_is_one_line_and_its_code(monkeypatch, capsys, erro
     assert words in said and said.count("\n") == 1 and "Traceback" not in said
 
 
+@pytest.fixture
+def quietened(monkeypatch):
+    for module, name in ((threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    level = logging.getLogger("asyncio").level
+    process.quieten_failures("")
+    yield
+    logging.getLogger("asyncio").setLevel(level)
+
+
 @pytest.mark.parametrize("error, lines", [(OSError("handle is closed"), 0), (KeyError("x"), 1)])
-def test_a_librarys_thread_that_fails_prints_no_traceback(monkeypatch, capsys, error, lines):
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    process.quiet_threads("")
+def test_a_librarys_thread_that_fails_prints_no_traceback(quietened, capsys, error, lines):
     thread = threading.Thread(target=raising(error))
     thread.start()
     thread.join()
+    said = capsys.readouterr().err
+    assert said.count("\n") == lines and "Traceback" not in said
+
+
+@pytest.mark.parametrize("error, lines", [(OSError(28, "No space left on device"), 0), (KeyError("x"), 1),
+                                          (RuntimeError("Event loop is closed"), 0)])
+def test_neither_does_what_it_leaves_to_the_end(quietened, capsys, error, lines):
+    class Library:
+        def __del__(self):
+            raise error
+
+    async def task():
+        raise error
+
+    async def left():
+        asyncio.get_running_loop().create_task(task())
+        await asyncio.sleep(0)
+
+    Library()
+    asyncio.run(left())
+    gc.collect()
     said = capsys.readouterr().err
     assert said.count("\n") == lines and "Traceback" not in said
 
@@ -215,6 +247,7 @@ def test_streams_that_are_closed_full_or_ascii(tmp_path, streams, environment, c
                           capture_output=True, encoding="utf-8", env={**os.environ, **environment})
     assert done.returncode == code and "Traceback" not in done.stderr and "Exception" not in done.stderr
     assert done.stderr.count("\n") == (0 if "2>" in streams else 1)
+    assert ("next:" in done.stderr) == (code == 0 and "2>" not in streams)
     if not streams:
         assert "text:gr" in done.stdout
     if streams == "2>&-":  # what was said is not among the data
@@ -245,6 +278,26 @@ def test_bad_input_and_what_is_missing_leave_nothing_behind(tmp_path, error, lef
         (tmp_path / "build" / "new" / "out" / "runs").mkdir(parents=True)
         raise error
     assert (tmp_path / "build" / "new").exists() == left and (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize("words", [
+    ["bench", "r.toml"], ["preflight", "r.toml", "--topology", "v5e:2x2"],
+    ["preflight", "r.toml", "--search", "--topology", "v5e:2x2"], ["plan", "--flops", "1e21", "--topology", "v5e-16"]],
+    ids=["bench", "preflight", "search", "plan"])
+@pytest.mark.parametrize("error, left", [(errors.BadInput("x"), False), (errors.MissingEnvironment("x"), False),
+                                         (errors.TwinscaleError("x"), True)])
+def test_verbs_that_leave_a_few_files_leave_none_either(tmp_path, monkeypatch, words, error, left):
+    def write(*given, out=None, **_):
+        out = out or given[1]
+        out.mkdir(parents=True)
+        (out / "bench.json").touch()
+        raise error
+
+    (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n[data]\nsource = "digits"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_room", lambda name: SimpleNamespace(**{name.rpartition(".")[2]: write}))
+    assert cli.main([*words, "--out", "new/out"]) == error.exit_code
+    assert (tmp_path / "new").exists() == left
 
 
 def test_what_was_there_before_stays(tmp_path):

@@ -2,11 +2,13 @@
 
 import os
 import time
+import tomllib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common import recipe_file
 from common.errors import BadInput
 from common.recipe import Recipe, digest
 from common.recipe_file import differences, dumps, load, resolve
@@ -282,6 +284,26 @@ def test_very_many_overrides_are_answered_at_once(recipe):
     assert "... and 4,980 more" in refusal(path, *(f"k{i}=1" for i in range(5000)))
     assert "nested too deeply" in refusal(path, "train.steps={" + "a." * 50_000 + "a=1}")
     assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("many", [[f"k{i}={i}" for i in range(50_000)], [f"train.k{i}=x" for i in range(50_000)],
+                                  [f"train.steps={i}.5" for i in range(50_000)]], ids=["root", "table", "known"])
+def test_fifty_thousand_overrides_are_answered_in_a_second(recipe, many):
+    path, began = recipe(BASE), time.process_time()
+    assert len(refusal(path, *many).splitlines()) <= 21
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("value", [
+    "0", "-0", "+5", "007", "1.5", "-0.25", "1.", ".5", "1e3", "true", "false", "trueish", "inf", "nan", "+inf", "lion",
+    "gelu_tanh", "a-b", "999999999999999999", "9223372036854775807", "1_000", "0x10", "2026-01-01", "12:00:00", "é"])
+def test_what_is_sure_to_be_a_number_or_a_word_is_what_toml_says(value):
+    try:
+        said = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        said = value
+    (_, found) = recipe_file._override(f"a.b={value}")
+    assert repr(found) == repr(said)
 
 
 def test_a_layer_leaves_those_it_is_laid_on_as_they_were(recipe):

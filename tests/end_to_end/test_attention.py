@@ -251,7 +251,7 @@ def test_determinism_is_asked_of_gpus_alone(recipe_of):
 
 
 def test_what_a_libtpu_refuses_is_not_asked_of_it(recipe_of, monkeypatch, tmp_path):
-    """From 0.0.50 on gathers are fused on a v5e alone."""
+    """0.0.43.2, 0.0.45 and all newer ones that were tried fuse gathers on a v5e alone."""
     monkeypatch.setenv("TPU_LIBRARY_PATH", str(tmp_path / "libtpu" / "libtpu.so"))
 
     def asked(version, kind):
@@ -263,9 +263,10 @@ def test_what_a_libtpu_refuses_is_not_asked_of_it(recipe_of, monkeypatch, tmp_pa
         return set(jax_devices.compiler_options(recipe_of("decoder"), SimpleNamespace(mesh=mesh)))
 
     whole = set(jax_devices.OVERLAP["tpu"])
-    assert asked("0.0.42.1", "TPU v5") == asked("0.0.50.1", "TPU v5 lite") == whole
+    assert asked("0.0.42.1", "TPU v5") == asked("0.0.50.1", "TPU v5 lite") == asked("0.0.45", "TPU v5 lite") == whole
     for kind in ("TPU v4", "TPU v5", "TPU v6 lite", "TPU7x"):
-        assert whole - asked("0.0.50.1", kind) == set(jax_devices.REFUSED)
+        for version in ("0.0.43.2", "0.0.45", "0.0.52"):
+            assert whole - asked(version, kind) == set(jax_devices.REFUSED)
 
 
 def test_an_option_that_the_compiler_refuses_is_left_out_with_one_line(capsys):

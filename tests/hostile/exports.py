@@ -79,7 +79,7 @@ def exports():
                          (("tokenizer", "sha256"), ('"x"', "7")), (("formats",), ("7", "[]", "[7]", "null")),
                          (("formats", 0, "format"), ('"onnx"', "7", "[]")), (("formats", 0, "sha256"), ('"x"', "7")),
                          (("formats", 0, "path"), ('"../../etc/passwd"', '"/etc/passwd"', '"mine"', '"\\u001b[31m"')),
-                         (("formats", 0, "checked"), ("7", '"yes"'))):
+                         (("formats", 0, "checked"), ("7", '"yes"', "null"))):
         said = ".".join(map(str, place))
         for text in texts:
             yield case(f"export.json whose {said} is {text[:24]}", value_of(file, place, text))

@@ -91,7 +91,7 @@ def plans():
     words = (*PLAN, "--mfu=0.4", "--prices", "p.toml")
     for name, content in bytes_damaged(PRICES.encode()):
         yield Case("plan files", f"prices {name}", words, file("p.toml", content))
-    for value in ("nan", "inf", "-1", "true", '"1"', str(HUGE), "[1]", "{}"):
+    for value in ("nan", "inf", "-1", "0", "-0.0", "true", '"1"', str(HUGE), "[1]", "{}"):
         yield Case("plan files", f"a price {value[:8]}", words, file("p.toml", PRICES.replace("1.5", value)))
     for old, new, name in (("2026-01-31", '"yesterday"', "a date of text"), ("2026-01-31", "7", "a date of a number"),
                            ('"EUR"', "7", "a currency of a number"), ('"chip"', '"pod"', "per pod"),
@@ -162,8 +162,8 @@ def plans_odd():
     yield Case("plan files", "a law of whole numbers and other keys", (*PLAN, "--law", "law.toml"),
                file("law.toml", "e = 2\na = 400\nb = 400\nalpha = 0.3\nbeta = 0.3\nsource = \"me\"\n"), benign=True,
                codes=(0,), check=says("parameters"))
-    yield Case("plan files", "prices that are nothing, of free chips", (*PLAN, "--prices", "p.toml"),
-               file("p.toml", PRICES.replace("1.5", "0")), benign=True, codes=(0,), check=says("EUR"))
+    yield Case("plan files", "prices of next to nothing", (*PLAN, "--prices", "p.toml"),
+               file("p.toml", PRICES.replace("1.5", "1e-9")), benign=True, codes=(0,), check=says("EUR"))
     yield Case("plan files", "prices without chips", (*PLAN, "--prices", "p.toml"),
                file("p.toml", PRICES.split("[chips]")[0]), benign=True, codes=(0,), check=says("a contract"))
     yield Case("plan files", "figures as Python writes them", ("plan", "--flops", "1_000e18", "--topology", "V5E-256",

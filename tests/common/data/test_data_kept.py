@@ -52,6 +52,20 @@ def test_what_changed_is_counted_and_named(bound):
     assert "5 of 27 files differ" in refusal(keeping.check_same, kept, open_dataset(asked))
 
 
+@pytest.mark.parametrize("how", ["in place", "replaced"])
+def test_a_change_of_equal_size_and_time_is_seen(bound, how):
+    asked, kept, folder = bound
+    file = folder / "0001.txt"
+    before, text = file.stat(), file.read_text()
+    assert (edited := text.replace("w", "v")) != text
+    written = file if how == "in place" else folder / "aside"
+    written.write_text(edited)
+    os.utime(written, ns=(before.st_atime_ns, before.st_mtime_ns))
+    written.rename(file)
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert "1 of 24 files differ: 0001.txt (changed)" in refusal(keeping.open_kept, asked, kept)
+
+
 def test_accepted_data_is_read_by_the_tokenizer_that_was_trained_with(bound):
     asked, kept, folder = bound
     (folder / "new.txt").write_text("zebra " * 200)

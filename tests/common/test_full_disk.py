@@ -1,0 +1,95 @@
+"""A disk that is full, read-only or limited: one line with its code, and what went wrong first is what is said."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from common import process, run
+from common.errors import CannotSave, MissingEnvironment, known
+from common.events import Events
+from common.recipe import Recipe
+from common.run import Logger, open_run
+
+RECIPE = """
+name = "faults"
+[data]
+source = "digits"
+held_out = 0.2
+[model]
+family = "mlp"
+hidden = [32]
+[train]
+steps = 20
+global_batch = 16
+save_every = 5
+"""
+TMPFS = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
+ALLOWED = not subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode
+
+
+@pytest.mark.parametrize("said, kind", [
+    ("RESOURCE_EXHAUSTED: Error writing: Failed to write 3677 bytes: No space left on device [os_error_code='28']",
+     CannotSave),  # TensorStore
+    ("/x/step-5.tempstate17; No space left on device [Op:SaveV2]", CannotSave),  # TensorFlow
+    ("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes", MissingEnvironment)])
+def test_a_resource_that_is_exhausted_is_the_disk_where_the_library_says_so(said, kind):
+    error = known(RuntimeError(said))
+    assert type(error) is kind and ("make room, then run the same" in str(error)) == (kind is CannotSave)
+
+
+@pytest.mark.parametrize("code, words", [(errno.ENOSPC, "make room"), (errno.EROFS, "that can be written"),
+                                         (errno.EFBIG, "ulimit -f")])
+def test_what_keeps_a_file_from_being_written_comes_with_what_helps(code, words):
+    said = str(known(OSError(code, os.strerror(code), "out/run.json")))
+    assert said.startswith(f"out/run.json: {os.strerror(code)}: ") and words in said
+
+
+def test_events_on_a_full_disk_neither_hang_nor_hide_what_went_wrong_first(tmp_path):
+    logger = Logger(tmp_path)
+    logger._events.close()
+    logger._events._writer._py_recordio_writer._writer = open("/dev/full", "wb")  # noqa: SIM115  closed by the logger
+    with pytest.raises(KeyError), logger:
+        for step in range(50):
+            logger.log(step, {"train/loss": 1.0})
+        raise KeyError
+    events = Events(tmp_path)
+    events._writer._py_recordio_writer._writer = open("/dev/full", "wb")  # noqa: SIM115
+    events.add("train/loss", 1.0, 0)
+    with pytest.raises(OSError) as caught:
+        events.close()
+    assert str(known(caught.value)).startswith(f"{tmp_path}/events.out.*: No space left on device: make room")
+
+
+def test_a_run_that_cannot_write_how_it_ended_leaves_the_word_to_why(tmp_path, monkeypatch):
+    recipe = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp"}})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(CannotSave, match="^of step 5$"), open_run(tmp_path, recipe, "jax"):
+        monkeypatch.setattr(run, "write_json", full)
+        raise CannotSave("of step 5")
+    monkeypatch.undo()
+    open_run(tmp_path, recipe, "jax").close("interrupted")  # nobody holds it
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ALLOWED, reason="mounting is not allowed here")
+@pytest.mark.parametrize("backend, size, before", [("jax", "64k", None), ("jax", "230k", 10), ("keras", "40k", None),
+                                                   ("keras", "120k", 10)])
+def test_a_training_whose_disk_is_full_says_one_line_and_keeps_what_was_saved(tmp_path, backend, size, before):
+    (tmp_path / "r.toml").write_text(RECIPE)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["train", tmp_path / "r.toml", "--backend", backend, "--run", disk / "run"]
+    keep = ["sh", "-c", '"$@"; code=$?; ls "$0"; exit $code', disk / "run" / "checkpoints" / "manifests"]
+    done = subprocess.run(["unshare", "-m", "sh", "-c", TMPFS, "sh", size, disk, *keep, sys.executable, "-P", "-m",
+                           "common.cli", *words], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(process.ROOT)})
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("step ", "ls: "))]
+    assert done.returncode == 74 and len(said) == 1, done.stderr
+    assert f"of step {before}, is there: make room" in said[0] if before else "there is none before" in said[0]
+    assert (f"step_{before}.json" in done.stdout.split()) == bool(before)
