@@ -103,7 +103,7 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=()):
     recipes = {name: own for name in (OWN, f"{OWN}-resumed")} if own else make_recipes(out)
     began = time.perf_counter()
     with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
-                       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}) as workers:
+                       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}, anew=True) as workers:
         each(workers, lambda worker: worker.ask("hasten"))
         planned, left = plan(each(workers, lambda worker: worker.ask("changes")), only, own)
         used = {name: recipe for name, recipe in recipes.items() if any(t["recipe"] == name for t in planned)}

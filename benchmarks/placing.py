@@ -209,7 +209,8 @@ def gradient_cause(recipe, rung, apart_at=lambda point: None):
     failed = [c for c in total if not c["agrees"]]
     if not failed:
         return None
-    total = [c for c in total if c["what"] in {f["what"] for f in failed}]  # in one precision they may all agree
+    # In one precision, or at a point whose micro-batches weigh alike, they may all agree.
+    total = [c for c in total if c["what"] in {f["what"] for f in failed}]
     worst = max(failed, key=lambda c: c["worst"])
     point = point_of(worst)
     total, failed = ([c for c in checks if point_of(c) == point] for checks in (total, failed))

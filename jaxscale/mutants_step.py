@@ -146,11 +146,11 @@ def single_beta():
 
 
 @change("lamb", "update", needs="LAMB")
-def clipped_trust():
-    """LAMB's trust ratio is one at most."""
+def trust_epsilon():
+    """LAMB divides by an update's norm and a millionth more, as some have it."""
     def ratio(update, weight):
         w, u = jnp.linalg.norm(weight.ravel()), jnp.linalg.norm(update.ravel())
-        return update * jnp.where((w > 0) & (u > 0), jnp.minimum(1.0, w / jnp.where(u > 0, u, 1)), 1)
+        return update * jnp.where((w > 0) & (u > 0), w / (u + 1e-6), 1)
 
     with patch.object(optimizer, "trust_ratio", lambda: optax.stateless(lambda updates, weights: jax.tree.map(
             ratio, updates, weights))):

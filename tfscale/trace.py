@@ -73,9 +73,13 @@ def make_step_taps(recipe, dataset, state, devices):
             with keras.StatelessScope() as scope, tapped(model, hook):
                 logits = model(train.model_inputs(recipe, batch, key), training=True)
             total, sums = train.loss_sums(recipe, logits, batch)
-        gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros), unconnected_gradients="zero")
-        gradients = dict(zip(trained, map(tf.convert_to_tensor, gradients), strict=True))
-        moved = {name: tf.convert_to_tensor(scope.get_current_value(v)) for name, v in running.items()}
+        # Zeros by hand: for a Keras variable that nothing reads TensorFlow makes none, for its dtype is a text.
+        gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros))
+        gradients = {name: tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
+                     for (name, v), g in zip(trained.items(), gradients, strict=True)}
+        cotangents = {name: tf.zeros_like(zeros[name]) if g is None else g for name, g in cotangents.items()}
+        now = {name: scope.get_current_value(v) for name, v in running.items()}
+        moved = {name: tf.convert_to_tensor(running[name] if x is None else x) for name, x in now.items()}
         return {"forward": outputs, "loss": sums, "backward": cotangents, "gradients": gradients, "running": moved}
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)

@@ -168,10 +168,14 @@ def test_a_step_that_is_not_the_sum_of_its_parts_is_told_by_its_gradients_norm(t
     assert placing.step_cause(MLP, 4, tmp_path, rungs | {"P3": {"agrees": False}}) is None
 
 
-def test_gradients_that_differ_in_one_precision_alone_are_a_sum_where_most_of_them_do():
-    checks = [check(precision, 0.0 if precision == "float64" else 1.0, 1e-3, f"gradients/{name}", "")
-              for precision in ("float64", "float32") for name in ("layer_0.kernel", "layer_0.bias", "head.kernel")]
+def test_gradients_that_differ_in_one_precision_or_at_one_point_are_a_sum_where_most_of_them_do():
+    points = ("", " at the generic point", " at the stress point")
+    checks = [check(precision, float((precision, point) == ("float32", points[2])), 1e-3, f"gradients/{name}{point}",
+                    "") for precision in ("float64", "float32") for point in points
+              for name in ("layer_0.kernel", "layer_0.bias", "head.kernel")]
     assert placing.gradient_cause(MLP, {"checks": checks})["operation"] == "accumulation"
+    one = [c | {"agrees": c["agrees"] or "head" not in c["where"]} for c in checks]
+    assert placing.gradient_cause(MLP, {"checks": one})["operation"] == "linear"
 
 
 # ---- the command

@@ -79,6 +79,15 @@ def test_a_wrong_mask_of_documents_is_placed_on_the_stress_batch(found, open_roo
     assert "at the stress point" in cause["sentence"]
 
 
+def test_places_are_read_of_a_model_that_reads_not_all_that_it_holds(found, open_room, recipe):
+    changes = importlib.import_module("tfscale.mutants").MUTANTS
+    with open_room("tfscale", recipe) as opened, changes["gate_alone"].plant():
+        made, _ = taps_at(opened.room, recipe, POINTS[1], load_tensors(found[1] / f"{POINTS[1]}-given"))
+    session.SESSIONS.clear()
+    gate, up = (made[f"gradients/block_0.feedforward.{what}.kernel"] for what in ("gate", "up"))
+    assert gate.any() and not up.any() and up.shape == gate.shape
+
+
 @pytest.mark.parametrize("change", NARROW)
 def test_what_is_wrong_in_bfloat16_alone_is_ten_bounds_off_and_placed(name, found, open_room, recipe, change):
     rows = planted(name, recipe, change, found, open_room)
