@@ -13,53 +13,80 @@ import numpy as np
 
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
-from benchmarks.operations import collect_own_places, leader
+from benchmarks.later import leave_step, load_sides, step_path
+from benchmarks.operations import collect_own_places, leader, on_one_device
 from benchmarks.output import Kind, again, clear, made, nothing_left, tell
-from benchmarks.placing import first_cause, optimizer_variants
+from benchmarks.placing import Looks, first_cause, optimizer_variants
 from benchmarks.plots import sig
 from benchmarks.report import write_audit
+from benchmarks.resuming import Resumed, resume_cause
 from benchmarks.workers import ROOMS, each, one_behind, open_workers
 from common.data import open_dataset
-from common.errors import DID_IT, NO, BadInput, TwinscaleError
+from common.errors import DID_IT, NO, BadInput, TwinscaleError, known, show_traceback, unexpected
 from common.files import plain, write_json, write_text
+from common.planting import HAS
+from common.points import POINTS
 from common.progress import counting
 from common.recipe import Recipe
 from common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
-TRAIN = {"steps": 8, "global_batch": 4, "precision": "float64"}
-TEXT = {"sequence": 16, "held_out": 0.2}
-# Between them they use every operation, every slot of an optimizer and every way to scale a loss.
+TRAIN = {"steps": 6, "global_batch": 4, "precision": "float64"}
+TEXT = {"sequence": 16, "held_out": 0.2, "max_documents": 16}  # an epoch is over before the last step
+DIGITS = {"source": "digits", "held_out": 0.005}
+DECODER = {"family": "decoder", "layers": 1, "width": 16, "heads": 2}
+MLP = {"family": "mlp", "hidden": [12, 8], "activation": "gelu"}
+ADAM = {"learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5, "ema": 0.9}
+WARM = {"kind": "cosine", "warmup": 3}
+# Between them they use every operation, every slot of an optimizer and every way to scale a loss. A change is planted
+# in the cheapest that shows it: nearly all of an audit's time goes into compiling, and attention and shared bits are
+# what takes longest.
 RECIPES = {
-    "layer": {"data": TEXT, "model": {"family": "decoder", "layers": 1, "width": 16, "heads": 2, "dropout": 0.1},
-              "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5, "ema": 0.9},
-              "schedule": {"kind": "cosine", "warmup": 3},
+    "layer": {"data": TEXT, "model": DECODER, "optimizer": ADAM, "schedule": WARM,
               "train": {**TRAIN, "accumulate": 2, "label_smoothing": 0.1, "z_loss": 1e-3}},
-    "rotary": {"data": TEXT, "model": {"family": "decoder", "layers": 2, "width": 16, "heads": 4, "kv_heads": 2,
-                                       "norm": "rms", "positions": "rotary", "activation": "swiglu", "tied": False,
-                                       "bias": False},
+    "rotary": {"data": TEXT, "model": {**DECODER, "layers": 2, "heads": 4, "kv_heads": 2, "norm": "rms",
+                                       "positions": "rotary", "activation": "swiglu", "tied": False, "bias": False},
                "optimizer": {"name": "lamb", "learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5},
                "train": TRAIN},
-    "narrow": {"data": TEXT, "model": {"family": "decoder", "layers": 1, "width": 16, "heads": 4, "norm": "rms",
-                                       "positions": "rotary", "activation": "swiglu"},
+    "narrow": {"data": TEXT, "model": {**DECODER, "heads": 4, "norm": "rms", "positions": "rotary",
+                                       "activation": "swiglu"},
                "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.1},
                "train": {**TRAIN, "precision": "bfloat16"}},
-    "image": {"data": {"source": "digits", "held_out": 0.02, "augment": ["shift"]},
-              "model": {"family": "convnet", "channels": [4, 8]},
+    "image": {"data": {**DIGITS, "augment": ["shift"]}, "model": {"family": "convnet", "channels": [4, 8]},
               "optimizer": {"name": "sgd", "nesterov": True, "learning_rate": 0.1, "weight_decay": 1e-3},
-              "schedule": {"kind": "linear", "warmup": 2}, "train": TRAIN}}
+              "schedule": {"kind": "linear", "warmup": 2}, "train": TRAIN},
+    "dense": {"data": DIGITS, "model": {**MLP, "dropout": 0.1}, "optimizer": ADAM, "schedule": WARM,
+              "train": {**TRAIN, "accumulate": 2, "label_smoothing": 0.1, "z_loss": 1e-3}},
+    "lion": {"data": DIGITS, "model": MLP, "train": TRAIN, "schedule": WARM,
+             "optimizer": {"name": "lion", "learning_rate": 1e-3, "weight_decay": 0.1, "beta2": 0.99}},
+    "lamb": {"data": DIGITS, "model": MLP, "train": TRAIN,
+             "optimizer": {"name": "lamb", "learning_rate": 1e-2, "weight_decay": 0.1}},
+    "single": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "train": {**TRAIN, "precision": "float32",
+                                                                          "accumulate": 2}},
+    "half": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "train": {**TRAIN, "precision": "bfloat16",
+                                                                        "accumulate": 2}},
+    "resumed": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "schedule": WARM, "train": TRAIN},
+    "spread": {"data": TEXT, "model": DECODER, "optimizer": ADAM, "train": TRAIN, "devices": {"data": 2}},
+    "spread-bits": {"data": DIGITS, "model": {**MLP, "dropout": 0.1}, "optimizer": ADAM, "train": TRAIN,
+                    "devices": {"data": 2}},
+    "spread-norm": {"data": DIGITS, "model": {"family": "convnet", "channels": [4]}, "train": TRAIN,
+                    "optimizer": {"name": "sgd", "learning_rate": 0.1}, "devices": {"data": 2}}}
+RESUMED = {"resumed": 3}  # recipes whose trainings are stopped after so many updates, and go on from a checkpoint
+OWN = "own"  # a user's recipe; where it is stopped and goes on, "own-resumed"
+DEVICES = 2  # of every process: parts of its CPU
 KIND = Kind(".audit", "audit.json", {
     r"audit\.(json|html|md)": None, "corpus": {r"\d\d\.txt": None}, "compiled": {r".*-(cache|atime)": None},
-    "trials": {"|".join([*RECIPES, "(keras|jax)-.*"]): {n: comparison.KIND.holds[n] for n in ("runs", "tensors")}}})
+    "trials": {"|".join([*RECIPES, f"{OWN}(-resumed)?", "(keras|jax)-.*"]): {
+        n: comparison.KIND.holds[n] for n in ("runs", "tensors")}}})
 
 
-def audit(out, *, overwrite=False, only=None):
+def audit(out, *, overwrite=False, only=None, own=None, asked=()):
     """`run_audit`, of which bad input and what is missing leave nothing in a directory that was empty before."""
     with nothing_left(out):
-        return run_audit(out, overwrite=overwrite, only=only)
+        return run_audit(out, overwrite=overwrite, only=only, own=own, asked=asked)
 
 
-def run_audit(out, *, overwrite=False, only=None):
+def run_audit(out, *, overwrite=False, only=None, own=None, asked=()):
     """Writes audit.json into `out` and returns the exit code: 0 where every mutant was caught and placed and no
     harmless change flagged, else 1.
 
@@ -67,22 +94,25 @@ def run_audit(out, *, overwrite=False, only=None):
       out: the directory.
       overwrite: remove what an earlier audit left in `out`.
       only: patterns of names: the changes to plant; None plants all.
+      own: a recipe to plant in, all that shows in it, in place of those of the audit.
+      asked: the file and the overrides that `own` was read with.
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
     comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     clear(out, KIND, {"verb": "audit"}, overwrite)
-    recipes = make_recipes(out)
+    recipes = {name: own for name in (OWN, f"{OWN}-resumed")} if own else make_recipes(out)
     began = time.perf_counter()
     with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
-                       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}) as workers:
+                       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}, anew=True) as workers:
         each(workers, lambda worker: worker.ask("hasten"))
-        planned = plan(each(workers, lambda worker: worker.ask("changes")), only)
+        planned, left = plan(each(workers, lambda worker: worker.ask("changes")), only, own)
         used = {name: recipe for name, recipe in recipes.items() if any(t["recipe"] == name for t in planned)}
-        tell("both", f"{len(used)} recipes with nothing planted")
+        tell("both", f"{len(used)} recipe{'s' * (len(used) > 1)} with nothing planted")
         one_behind(
             workers, used,
             lambda worker, name: collect_own_places(worker, used[name], out / "trials" / name, leader(worker)),
-            lambda worker: [untouched(recipe, worker, out / "trials" / name) for name, recipe in used.items()])
+            lambda worker: [untouched(recipe, trainer(worker, name, out / "trials" / name), out / "trials" / name)
+                            for name, recipe in used.items()])
         for name, recipe in used.items():
             verdict = comparison.judge(recipe, open_dataset(recipe), out / "trials" / name)
             if not verdict["agrees"]:
@@ -92,21 +122,41 @@ def run_audit(out, *, overwrite=False, only=None):
                 trial(t, recipes[t["recipe"]], worker, out, advance)
                 for t in planned if t["backend"] == worker.backend])
     found = summary([row for backend in rows.values() for row in backend])
+    words = [*(word for name in only or () for word in ("--only", name)),
+             *(["--recipe", *map(str, asked)] if own else [])]
     found |= {"schema_version": SCHEMA_VERSION, "seconds": time.perf_counter() - began, "made": made(),
-              "commands": again("audit", *(word for name in only or () for word in ("--only", name)), out=out)}
+              "inapplicable": left, "recipe": str(asked[0]) if asked else None,
+              "commands": again("audit", *words, out=out)}
     write_json(out / "audit.json", plain(found))
     write_audit(plain(found), out)
     print("\n".join(lines(found)))
-    return DID_IT if found["caught"] == found["placed"] == found["mutants"] and not found["flagged"] else NO
+    return DID_IT if sound(found) else NO
+
+
+def sound(found):
+    """Whether every mutant was caught and placed, no harmless change flagged, and every trial came to its end."""
+    return found["caught"] == found["placed"] == found["mutants"] and not found["flagged"] and not found["failed"]
+
+
+def trainer(worker, name, out):
+    """The worker as a recipe of that name wants it: one whose trainings are stopped goes on from a checkpoint."""
+    after = resumed_after(name)
+    return Resumed(worker, out, after) if after else worker
+
+
+def resumed_after(name):
+    """Updates after which trainings of the recipe of a name are stopped and gone on with; 0: they are not."""
+    return RESUMED.get(name.replace(OWN + "-", ""), 0)
 
 
 def make_recipes(out):
     """{name: recipe}; those of text read documents that are written to `out`: short, so that they share rows."""
     source, made = corpus(out), {}
     for name, sections in RECIPES.items():
-        data = {"source": source, **sections["data"]}
-        made[name] = Recipe.model_validate({"name": f"audit-{name}", "keras": {"jit_compile": False}, **sections,
-                                            "data": data})
+        values = {"name": f"audit-{name}", "keras": {"jit_compile": False}, **sections,
+                  "data": {"source": source, **sections["data"]},
+                  "devices": {"virtual": DEVICES, **sections.get("devices", {})}}
+        made[name] = Recipe.model_validate(values)
     return made
 
 
@@ -118,36 +168,70 @@ def corpus(out):
     return f"text:{glob.escape(str(out.absolute()))}/corpus/*.txt"
 
 
-def plan(listed, only):
-    """The trials: what one backend alone can plant there, what both can in one after the other by turns.
+def plan(listed, only, own=None):
+    """([the trials], [what does not apply to a recipe of one's own, {"name", "backend", "lacks"}]): what both backends
+    share is planted in either by turns, what a backend has of its own in that one.
 
-    Raises BadInput where no name matches `only`.
+    Raises BadInput where no name matches `only`, or nothing that does applies.
     """
-    trials, turn = [], 0
+    trials, left, turn = [], [], 0
     for name in dict.fromkeys([*listed["keras"], *listed["jax"]]):
         able = [backend for backend in ROOMS if name in listed[backend]]
-        backend = able[turn % len(able)]
-        turn += len(able) > 1
-        if not only or any(fnmatch(name, pattern) for pattern in only):
-            trials.append({"name": name, "backend": backend, **listed[backend][name]})
-    if not trials:
+        if all(listed[backend][name].get("shared") for backend in able):
+            able = [able[turn % len(able)]]
+            turn += 1
+        for backend in able if not only or any(fnmatch(name, pattern) for pattern in only) else ():
+            planned = {"name": name, "backend": backend, **listed[backend][name]}
+            lacks = [word for word in planned.get("needs", ()) if own and not HAS[word](own)]
+            if lacks:
+                left.append({"name": name, "backend": backend, "lacks": lacks})
+                continue
+            if own:
+                planned["recipe"] = f"{OWN}-resumed" if planned["recipe"] in RESUMED else OWN
+            trials.append(planned)
+    if not trials and not left:
         names = ", ".join(sorted(listed["keras"].keys() | listed["jax"].keys()))
         raise BadInput(f"--only {' '.join(only)}: no change has such a name; known here: {names}")
-    return trials
+    if not trials:
+        lacks = "; ".join(f"{row['name']}: it has no {', no '.join(row['lacks'])}" for row in left[:3])
+        raise BadInput(f"--recipe: nothing applies to this recipe ({lacks}); change --only or the recipe")
+    return trials, left
 
 
 def untouched(recipe, worker, out):
     """All that one backend leaves with nothing planted, for trials of the other to be judged and placed against."""
     comparison.collect(recipe, worker, out, quiet=True)
     for number in range(recipe.train.steps):
-        comparison.leave_taps(worker, recipe, out, number)
+        comparison.leave_taps(worker, on_one_device(recipe), out, number)
     for variant in optimizer_variants(recipe).values():
         comparison.leave_optimizer(worker, variant, out)
+    for point in POINTS:
+        leave_step(worker, on_one_device(recipe), out, point)
 
 
 def trial(planned, recipe, worker, out, advance):
-    """One row of the audit: what planting one change did to the verdict."""
-    began, backend = time.perf_counter(), worker.backend
+    """One row of the audit: what planting one change did to the verdict. What fails is said in the row, for what has
+    been found in other trials is not to be lost; but for a worker that has died, with which all else fails."""
+    began, row = time.perf_counter(), {**planned, "precision": recipe.train.precision, "caught": False, "placed": False,
+                                       "failed": {}, "signal": None, "found": None, "error": None}
+    try:
+        worker.ask("plant", change=planned["name"])
+        row |= judged(planned, recipe, worker, out)
+        worker.ask("plant", change=None)
+    except Exception as error:
+        if worker.process.poll() is not None:
+            raise TwinscaleError(f"with {planned['name']} planted: {error}") from None
+        show_traceback(error)
+        row["error"] = str(known(error) or unexpected(error))
+        tell(worker.backend, f"with {planned['name']} planted: {row['error']}")
+        worker.ask("plant", change=None)
+    advance()
+    return row | {"seconds": time.perf_counter() - began}
+
+
+def judged(planned, recipe, worker, out):
+    """What a comparison says of a change that is planted in a worker."""
+    backend = worker.backend
     base, path = out / "trials" / planned["recipe"], out / "trials" / f"{backend}-{planned['name']}"
     other = next(b for b in ROOMS if b != backend)
     for folder in ("runs", "tensors"):
@@ -158,51 +242,87 @@ def trial(planned, recipe, worker, out, advance):
 
     def taps(number):
         teacher = comparison.taps_path(base, other, recipe, number)
-        student = comparison.leave_taps(worker, recipe, path, number, teacher)
+        student = comparison.leave_taps(worker, on_one_device(recipe), path, number, teacher)
         return {other: load_tensors(teacher), backend: load_tensors(student)}
 
     def optimizer(variant):
         comparison.leave_optimizer(worker, variant, path)
         return {b: load_tensors(comparison.optimizer_path(path, b, variant)) for b in ROOMS}
 
-    try:
-        worker.ask("plant", change=planned["name"])
-        comparison.collect(recipe, worker, path, quiet=True)
-        collect_own_places(worker, recipe, path, other)
-    except TwinscaleError as error:
-        raise TwinscaleError(f"with {planned['name']} planted: {error}") from None
-    dataset = open_dataset(recipe)
+    def step(point):
+        teacher = step_path(base, other, recipe, point)
+        return load_sides({other: teacher, backend: leave_step(worker, on_one_device(recipe), path, point, teacher)})
+
+    # No states are left here: steps are looked at under the first weights.
+    looks = Looks(taps, optimizer, lambda steps: {}, None, step, lambda: None)
+    comparison.collect(recipe, trainer(worker, planned["recipe"], path), path, quiet=True)
+    collect_own_places(worker, recipe, path, other)
+    dataset, after = open_dataset(recipe), resumed_after(planned["recipe"])
     verdict, found = comparison.judge(recipe, dataset, path), None
     if not verdict["agrees"]:
-        found = first_cause(recipe, summed_positions(recipe, dataset), path, verdict, taps, optimizer)
-    worker.ask("plant", change=None)
-    advance()
+        found = after and resume_cause(recipe, path, after) or first_cause(
+            recipe, summed_positions(recipe, dataset), path, verdict, looks)
     failed = {rung["name"]: rung["worst"] / max(rung["bound"], TINY) for rung in verdict["rungs"] if not rung["agrees"]}
     placed = found is not None and found["operation"] == planned["operation"] and fnmatch(
         found["where"], planned["where"])
-    return {**planned, "caught": not verdict["agrees"], "failed": failed, "signal": max(failed.values(), default=None),
-            "found": found, "placed": placed, "seconds": time.perf_counter() - began}
+    return {"caught": not verdict["agrees"], "failed": failed, "signal": max(failed.values(), default=None),
+            "found": found, "placed": placed}
 
 
 def summary(rows):
-    """The counts, and the rows of mutants and of harmless changes."""
+    """The counts, by precision and by phase too; of each rung the smallest signal of what it caught, and which mutants
+    it alone has seen; and the rows of mutants and of harmless changes."""
     mutants = [row for row in rows if row["operation"]]
     neutral = [row for row in rows if not row["operation"]]
+    ended = [row for row in rows if row.get("error")]
     signals = [row["signal"] for row in mutants if row["caught"]]
-    return {"mutants": len(mutants), "caught": sum(row["caught"] for row in mutants),
-            "placed": sum(row["placed"] for row in mutants), "neutral": len(neutral),
-            "flagged": sum(row["caught"] for row in neutral), "smallest_signal": min(signals, default=None),
-            "median_signal": float(np.median(signals)) if signals else None, "rows": [*mutants, *neutral]}
+    by = {kind: {name: counts([row for row in mutants if row.get(kind) == name])
+                 for name in dict.fromkeys(row.get(kind) for row in mutants)} for kind in ("precision", "phase")}
+    return {**counts(mutants), "neutral": len(neutral), "flagged": sum(row["caught"] for row in neutral),
+            "failed": len(ended), "smallest_signal": min(signals, default=None),
+            "median_signal": float(np.median(signals)) if signals else None, "by": by,
+            "rungs": rungs_of(mutants), "rows": [*mutants, *neutral]}
+
+
+def counts(mutants):
+    """{"mutants", "caught", "placed"} of rows."""
+    return {"mutants": len(mutants), **{what: sum(row[what] for row in mutants) for what in ("caught", "placed")}}
+
+
+def rungs_of(mutants):
+    """{rung: {"caught" (how many it has), "smallest" (the faintest of their signals), "faintest" (which that is),
+    "alone" (the names of those that no other rung has seen)}}."""
+    found = {}
+    for name in sorted({rung for row in mutants for rung in row["failed"]}):
+        seen = [row for row in mutants if name in row["failed"]]
+        faintest = min(seen, key=lambda row: row["failed"][name])
+        found[name] = {"caught": len(seen), "smallest": faintest["failed"][name], "faintest": called(faintest),
+                       "alone": [called(row) for row in seen if len(row["failed"]) == 1]}
+    return found
+
+
+def called(row):
+    """What a row is called where both backends have changes of one name."""
+    return f"{row['name']} in {row['backend']}"
 
 
 def lines(found):
-    """The audit as a table, and its counts in a sentence."""
-    table = [f"{'planted':<28}{'in':<7}{'fails':<12}{'signal':>9}  found"]
+    """The audit as a table, what each rung has seen, and the counts in a sentence."""
+    table = [f"{'planted':<30}{'in':<7}{'fails':<15}{'signal':>9}  found"]
     for row in found["rows"]:
         verdict = ",".join(row["failed"]) or "agrees"
         signal = sig(row["signal"]) if row["signal"] else ""
-        said = f"{row['found']['operation']} at {row['found']['where']}" if row["found"] else ""
+        said = f"{row['found']['operation']} at {row['found']['where']}" if row["found"] else row.get("error") or ""
         wanted = "" if row["placed"] or not row["operation"] else f"  (it is {row['operation']} at {row['where']})"
-        table.append(f"{row['name']:<28}{row['backend']:<7}{verdict:<12}{signal:>9}  {said}{wanted}")
+        table.append(f"{row['name']:<30}{row['backend']:<7}{verdict:<15}{signal:>9}  {said}{wanted}")
+    for name, seen in found["rungs"].items():
+        alone = f"; {len(seen['alone'])} it alone: {', '.join(seen['alone'])}" if seen["alone"] else ""
+        table.append(f"{name} has seen {seen['caught']}, the faintest at {sig(seen['smallest'])} times its bound "
+                     f"({seen['faintest']}){alone}")
+    for kind, groups in found["by"].items():
+        table.append(f"by {kind}: " + ", ".join(
+            f"{name} {of['mutants']} ({of['caught']} caught, {of['placed']} placed)" for name, of in groups.items()))
+    for row in found.get("inapplicable", ()):
+        table.append(f"{row['name']} in {row['backend']} does not apply: no {', no '.join(row['lacks'])}")
     return [*table, f"{found['mutants']} mutants, {found['caught']} caught, {found['placed']} placed; "
             f"{found['neutral']} harmless changes, {found['flagged']} flagged; {found['seconds']:.0f} s"]

@@ -318,7 +318,7 @@ def _audit_view(found):
     sound = counts["caught"] == counts["placed"] == counts["mutants"] and not counts["flagged"]
     return {
         "v": found, "sound": sound, "names": names, "groups": groups, "harmless": harmless,
-        "terms": report_words.AUDIT_TERMS,
+        "terms": report_words.AUDIT_TERMS, "tables": [table for table in _audit_tables(found) if table[-1]],
         "sentence": "Of {mutants} planted errors {caught} were caught and {placed} placed; of {neutral} harmless "
                     "changes {flagged} were flagged.".format(**counts),
         "advice": None if sound else report_words.FAILURES["P8"],
@@ -329,6 +329,22 @@ def _audit_view(found):
                   ("took", f"{number(round(as_float(found['seconds'])))} s" if found.get("seconds") else "–")],
         **reproduced("audit", found | {"versions": versions}, {"here": "version"}),
     }
+
+
+def _audit_tables(found):
+    """[(section, title, what it says, columns, rows)] of what an audit has found in all."""
+    seen = [(name, rung["caught"], _signal(rung["smallest"]), rung["faintest"], ", ".join(rung["alone"]) or "–")
+            for name, rung in sorted((found.get("rungs") or {}).items())]
+    counted = [(kind, name, of["mutants"], of["caught"], of["placed"])
+               for kind, groups in (found.get("by") or {}).items() for name, of in groups.items()]
+    left = [(row["name"], BACKENDS.get(row["backend"], row["backend"]), ", ".join(row["lacks"]))
+            for row in found.get("inapplicable") or []]
+    return [("rungs", "What each rung has seen", "The faintest of what it caught, and what no other rung has seen.",
+             ("rung", "caught", "smallest signal", "of", "it alone"), seen),
+            ("counts", "Planted errors by precision and phase", "Of the recipe, and of the training.",
+             ("by", "of", "planted", "caught", "placed"), counted),
+            ("left", "What does not apply", "Changes that do not show in this recipe, and what it lacks for them.",
+             ("change", "in", "lacks"), left)]
 
 
 def _audit_cell(failed, rung):

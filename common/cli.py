@@ -386,9 +386,12 @@ def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory
 
 @app.command(short_help="Plant errors and see that they are caught.")
 def audit(
+    overrides: Overrides = None,
     *,
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the trials and audit.json go.")],
     overwrite: Overwrite = False,
+    recipe: Annotated[str | None, typer.Option("--recipe", metavar="RECIPE", help="Plant in a recipe of your own all "
+                                                                                  "that shows in it.")] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Plant only what has such a name.")] = None,
     clean: Annotated[int, typer.Option(metavar="N", min=0, help="Plant nothing: make N comparisons of recipes that are "
                                                                 "drawn by number, none to be flagged.")] = 0,
@@ -396,8 +399,9 @@ def audit(
 ):
     """Audit the gate itself: plant semantic errors, each to be caught and placed, and harmless changes, none to be.
 
-    With --clean nothing is planted. What is done stays in DIR and is added up: the same command goes on, and other
-    numbers may follow.
+    They are planted in small recipes made for it, or with --recipe in your own, with its overrides: what does not apply
+    to it is listed. With --clean nothing is planted. What is done stays in DIR and is added up: the same command goes
+    on, and other numbers may follow.
 
     \b
     Exit code: 0 all were and none was, 1 otherwise.
@@ -405,6 +409,7 @@ def audit(
     Examples:
       twinscale audit --out build/audit
       twinscale audit --only '*norm*' --out build/norms
+      twinscale audit --recipe recipes/mlp-digits.toml train.steps=8 --out build/mine
       twinscale audit --clean 300 --out build/clean
     """
     from common.files import place
@@ -413,10 +418,18 @@ def audit(
         raise BadInput("--only: says what to plant, and --clean plants nothing; leave one of them out")
     if first and not clean:
         raise BadInput("--from: the first number of --clean, which is missing; add --clean N")
+    if recipe and clean:
+        raise BadInput("--recipe: says where to plant, and --clean plants nothing; leave one of them out")
+    if overrides and not recipe:
+        raise BadInput(f"{overrides[0]}: changes a recipe, and none is given; add --recipe RECIPE")
     if clean:
         code = _room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite)
     else:
-        code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only)
+        from common.recipe_file import load
+
+        asked = _overrides(overrides, None)
+        own = {"own": load(recipe, asked), "asked": (recipe, *asked)} if recipe else {}
+        code = _room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, **own)
     _next("compare", _shipped(), "--out", "build/demo")
     raise typer.Exit(code or DID_IT)
 

@@ -5,51 +5,20 @@ Each is one patch point, held open while it is planted. Here stand those of what
 `mutants.py` adds its own.
 """
 
-from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from unittest.mock import patch
 
 import numpy as np
 
 import common.bits
-from common import loop, parameters, schedules
+from common import checkpoints, loop, parameters, schedules
 from common.data import batches, order
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing to plant: a context manager, and for a mutant what a comparison is to say of it."""
-
-    plant: Callable
-    recipe: str  # of `benchmarks.audit.RECIPES`, the one that it shows in
-    operation: str = ""  # the class of operation to be named; "" for a change that is harmless
-    where: str = "*"  # pattern of the place to be named
-
-    @property
-    def meaning(self):
-        """What it changes, in words."""
-        return " ".join(self.plant.__doc__.split())
-
-
-def registry():
-    """(changes by name, a decorator that adds a generator function to them)."""
-    changes = {}
-
-    def change(recipe, operation="", where="*"):
-        def add(function):
-            changes[function.__name__] = Change(contextmanager(function), recipe, operation, where)
-            return function
-
-        return add
-
-    return changes, change
-
+from common.planting import registry
 
 CHANGES, change = registry()
 
 
-@change("layer", "data")
+@change("layer", "data", needs="an epoch that ends")
 def shuffled_epoch():
     """Every epoch repeats the order of the first."""
     examples = order.examples
@@ -77,14 +46,14 @@ def repeated_rows():
         yield
 
 
-@change("layer", "data")
+@change("layer", "data", needs="text")
 def shifted_labels():
     """Labels are a token late: a position learns to repeat itself."""
     with changed_batches(lambda batch: batch | {"labels": batch["inputs"].astype(batch["labels"].dtype)}):
         yield
 
 
-@change("image", "data")
+@change("image", "data", needs="augmented pictures")
 def other_augmentation():
     """Images are shifted by bits of the next step."""
     augment = batches.augment
@@ -92,28 +61,28 @@ def other_augmentation():
         yield
 
 
-@change("layer", "schedule")
+@change("dense", "schedule")
 def late_schedule():
     """The learning rate is that of the update before."""
     with changed_rates(lambda table: np.concatenate([table[:1], table[:-1]])):
         yield
 
 
-@change("layer", "schedule")
+@change("dense", "schedule")
 def early_schedule():
     """The learning rate is that of the update after."""
     with changed_rates(lambda table: np.concatenate([table[1:], table[-1:]])):
         yield
 
 
-@change("layer", "schedule")
+@change("dense", "schedule")
 def warm_up_from_zero():
     """Warm-up starts at zero in place of its first fraction."""
     with changed_rates(lambda table: np.concatenate([[0.0], table[:-1]])):
         yield
 
 
-@change("layer", "initial value", "*.attention.output.kernel")
+@change("layer", "initial value", "*.attention.output.kernel", needs="text")
 def missing_residual_scale():
     """Residual outputs do not start smaller by sqrt(2 x layers)."""
     def larger(name, parameter, *rest):
@@ -125,14 +94,14 @@ def missing_residual_scale():
         yield
 
 
-@change("layer", "decay")
+@change("dense", "decay", needs="biases")
 def decayed_biases():
     """Weight decay applies to every tensor."""
     with everywhere("is_decayed", parameters.is_decayed, lambda name: True):
         yield
 
 
-@change("layer", "random bits")
+@change("dense", "random bits")
 def other_dropout():
     """Dropout keeps an element with a probability that is off by one in a thousand."""
     keep_below = common.bits.keep_below
@@ -148,28 +117,224 @@ def dropped_remainder():
         yield
 
 
-@change("layer", "evaluation")
+@change("layer", "evaluation", needs="text")
 def perplexity_of_batches():
     """Perplexity is the mean of the batches' perplexities."""
-    sums_of, finish, seen = loop.held_out_sums, loop.finish, []
-
-    def noted(evaluate, *rest):
-        def one_by_one(state, batches):
-            seen[:] = [evaluate(state, [batch]) for batch in batches]
-            return {name: sum(sums[name] for sums in seen) for name in seen[0]}
-
-        return sums_of(one_by_one, *rest)
-
-    def averaged(sums, label_bytes=None):
-        found = finish(sums, label_bytes)
-        each = [finish(part, 1)["perplexity"] for part in seen if part["weight"]]
-        return {name: float(np.mean(each)) if name == "perplexity" else x for name, x in found.items()}
-
-    with patch.object(loop, "held_out_sums", noted), patch.object(loop, "finish", averaged):
+    with mean_of_batches("perplexity"):
         yield
 
 
-@change("layer")
+@change("layer", "data", needs="text, documents kept apart")
+def merged_documents():
+    """A row is one document, whatever ends in it."""
+    with changed_batches(lambda batch: {"segments": np.zeros_like(batch["segments"])}):
+        yield
+
+
+@change("layer", "data", needs="text")
+def late_positions():
+    """Positions are counted from one."""
+    with changed_batches(lambda batch: {"positions": np.minimum(batch["positions"] + 1, batch["positions"].shape[1] - 1)
+                                        .astype(batch["positions"].dtype)}):
+        yield
+
+
+@change("dense", "data")
+def late_batches():
+    """Every batch is that of the step after."""
+    examples = batches.examples
+    with patch.object(batches, "examples", lambda row, step, *rest: examples(row, step + 1, *rest)):
+        yield
+
+
+@change("dense", "data")
+def unshuffled():
+    """Examples come in the order of their files."""
+    with patch.object(batches, "examples", lambda row, step, global_batch, n, seed: (
+            np.asarray(step, np.int64) * global_batch + np.asarray(row, np.int64)) % n):
+        yield
+
+
+@change("dense", "data", needs="pictures")
+def darker_pictures():
+    """Pixels are divided by 256 in place of 255."""
+    with changed_batches(lambda batch: {"inputs": (batch["inputs"] * np.float32(255 / 256)).astype(np.float32)}):
+        yield
+
+
+@change("image", "data", needs="pictures")
+def turned_pictures():
+    """Rows and columns of a picture change places."""
+    with changed_batches(lambda batch: {"inputs": batch["inputs"].swapaxes(1, 2).copy()}):
+        yield
+
+
+@change("image", "data", needs="augmented pictures")
+def unaugmented():
+    """Images are taken as they are."""
+    with patch.object(batches, "augment", lambda x, *_: x):
+        yield
+
+
+@change("dense", "schedule", needs="a cosine, warm-up")
+def decay_from_the_start():
+    """The cosine is counted from the first update and not from the warm-up's end."""
+    def counted(recipe):
+        t, peak, final = np.arange(recipe.train.steps), recipe.optimizer.learning_rate, recipe.schedule.final
+        factor = final + (1 - final) * (1 + np.cos(np.pi * t / max(1, len(t) - 1))) / 2
+        return peak * factor * np.minimum(1, (t + 1) / recipe.schedule.warmup)
+
+    with everywhere("learning_rates", schedules.learning_rates, counted):
+        yield
+
+
+@change("dense", "schedule", needs="micro-batches")
+def schedule_each_micro_batch():
+    """The schedule moves on with every micro-batch, as Keras' own accumulation has it."""
+    rates = schedules.learning_rates
+
+    def fast(recipe):
+        table = rates(recipe)
+        return table[np.minimum(np.arange(len(table)) * recipe.train.accumulate, len(table) - 1)]
+
+    with everywhere("learning_rates", rates, fast):
+        yield
+
+
+@change("lion", "schedule")
+def float32_rates():
+    """Learning rates are rounded to float32, as Keras keeps them."""
+    with changed_rates(lambda table: table.astype(np.float32).astype(np.float64)):
+        yield
+
+
+@change("lamb", "initial value", needs="biases")
+def biased_start():
+    """Biases start at a hundredth."""
+    first = parameters.initial_value
+    with everywhere("initial_value", first, lambda name, *rest: first(name, *rest) + 0.01 * name.endswith(".bias")):
+        yield
+
+
+@change("dense", "initial value")
+def other_seed():
+    """First weights are drawn from the seed after the recipe's."""
+    first = parameters.initial_value
+    with everywhere("initial_value", first, lambda name, parameter, seed, *more: first(
+            name, parameter, seed + 1, *more)):
+        yield
+
+
+@change("layer", "evaluation", needs="text")
+def evaluated_padding():
+    """Evaluation counts every position, those that weigh nothing too."""
+    with changed_held_out(lambda batch: {"weights": np.ones_like(batch["weights"])}):
+        yield
+
+
+@change("layer", "evaluation", needs="text")
+def loss_of_batches():
+    """The held-out loss is the mean of the batches' means."""
+    with mean_of_batches("loss"):
+        yield
+
+
+@change("layer", "evaluation", needs="text")
+def accuracy_of_batches():
+    """The held-out accuracy is the mean of the batches' accuracies."""
+    with mean_of_batches("accuracy"):
+        yield
+
+
+@change("rotary", "evaluation", needs="text")
+def nats_per_byte():
+    """Bits a byte are told in nats."""
+    finish = loop.finish
+
+    def in_nats(sums, label_bytes=None):
+        found = finish(sums, label_bytes)
+        return {name: x * np.log(2) if name == "bits_per_byte" else x for name, x in found.items()}
+
+    with patch.object(loop, "finish", in_nats):
+        yield
+
+
+@change("dense", "evaluation")
+def last_batch_twice():
+    """Evaluation counts the last batch twice."""
+    held_out_batches = batches.held_out_batches
+
+    def doubled(*of):
+        found = list(held_out_batches(*of))
+        return [*found, found[-1]]
+
+    with patch.object(loop, "held_out_batches", doubled):
+        yield
+
+
+@change("resumed", "checkpoint")
+def lost_moments():
+    """A run that goes on starts its first moments anew."""
+    with changed_checkpoints(lambda name, x, tensors: np.zeros_like(x) if name.startswith("m/") else x):
+        yield
+
+
+@change("resumed", "checkpoint", needs="AdamW")
+def lost_second_moments():
+    """A run that goes on starts its second moments anew."""
+    with changed_checkpoints(lambda name, x, tensors: np.zeros_like(x) if name.startswith("v/") else x):
+        yield
+
+
+@change("resumed", "checkpoint", needs="an average")
+def lost_average():
+    """A run that goes on starts the average anew, from the weights that it has."""
+    with changed_checkpoints(lambda name, x, tensors: tensors[name.replace("ema/", "weights/")]):
+        yield
+
+
+@change("resumed", "checkpoint", needs="an average")
+def average_for_weights():
+    """A run goes on from the average, which is the checkpoint that one would keep."""
+    with changed_checkpoints(lambda name, x, tensors: tensors.get(name.replace("weights/", "ema/"), x)):
+        yield
+
+
+@change("resumed", "checkpoint")
+def coarse_checkpoint():
+    """Checkpoints keep half of a number's digits: float32 of float64, bfloat16 of float32."""
+    def coarse(name, x, tensors):
+        if x.dtype == np.float64:
+            return x.astype(np.float32).astype(np.float64)
+        return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) if x.dtype == np.float32 else x
+
+    with changed_checkpoints(coarse):
+        yield
+
+
+@change("resumed", "checkpoint", needs="biases")
+def forgotten_biases():
+    """A run that goes on has no biases: they were not saved."""
+    with changed_checkpoints(lambda name, x, tensors: np.zeros_like(x) if name.startswith(
+            "weights/") and name.endswith(".bias") else x):
+        yield
+
+
+@change("resumed", "data", needs="more than three updates", phase="checkpoint")
+def data_from_the_start():
+    """A run that goes on reads its data from the beginning again."""
+    training_batches = batches.training_batches
+
+    def again(dataset, recipe, start, stop, **options):
+        first = training_batches(dataset, recipe, 0, stop - start, **options)
+        for step, batch, digest in first:
+            yield start + step, batch, digest
+
+    with patch.object(loop, "training_batches", again):
+        yield
+
+
+@change("dense")
 def reversed_rows():
     """The rows of each micro-batch come in the reverse order."""
     training_batches = batches.training_batches
@@ -184,7 +349,7 @@ def reversed_rows():
         yield
 
 
-@change("layer")
+@change("dense")
 def reversed_micro_batches():
     """The rows of a whole batch come in the reverse order, and so in other micro-batches."""
     training_batches = batches.training_batches
@@ -194,6 +359,28 @@ def reversed_micro_batches():
             yield step, {name: x[::-1] for name, x in batch.items()}, digest
 
     with patch.object(loop, "training_batches", backwards):
+        yield
+
+
+@change("image")
+def one_batch_ahead():
+    """Batches are made one at a time."""
+    with patch.object(batches, "AHEAD", 1), patch.object(batches, "PLANNED", 1):
+        yield
+
+
+@change("dense")
+def larger_evaluation():
+    """Evaluation takes twice as many rows at once."""
+    rows = loop.micro_batch
+    with patch.object(loop, "micro_batch", lambda recipe: 2 * rows(recipe)):
+        yield
+
+
+@change("resumed", needs="more than three updates")
+def rewritten_checkpoint():
+    """What a checkpoint gives back is taken apart and put together again."""
+    with changed_checkpoints(lambda name, x, tensors: x.copy()):
         yield
 
 
@@ -207,6 +394,52 @@ def changed_batches(function):
         return digest(batch)
 
     with patch.object(batches, "digest", changed):
+        yield
+
+
+@contextmanager
+def changed_held_out(function):
+    """Held-out batches with what a function of each makes."""
+    held_out_batches = batches.held_out_batches
+    with patch.object(loop, "held_out_batches", lambda *of: (batch | function(batch) for batch in held_out_batches(
+            *of))):
+        yield
+
+
+@contextmanager
+def mean_of_batches(metric):
+    """One of an evaluation's metrics as the mean of those of its batches."""
+    sums_of, finish, seen = loop.held_out_sums, loop.finish, []
+
+    def noted(evaluate, *rest):
+        def one_by_one(state, batches):
+            seen[:] = [evaluate(state, [batch]) for batch in batches]
+            return {name: sum(sums[name] for sums in seen) for name in seen[0]}
+
+        return sums_of(one_by_one, *rest)
+
+    def averaged(sums, label_bytes=None):
+        each = [finish(part, 1)[metric] for part in seen if part["weight"]]
+        return finish(sums, label_bytes) | {metric: float(np.mean(each))}
+
+    with patch.object(loop, "held_out_sums", noted), patch.object(loop, "finish", averaged):
+        yield
+
+
+@contextmanager
+def changed_checkpoints(function):
+    """What a checkpoint gives back as a function of each tensor's name, the tensor and all of them makes it."""
+    loaded = checkpoints.Checkpoints.loaded
+
+    def changed(self, step, state):
+        state, problem = loaded(self, step, state)
+        if state is None:
+            return state, problem
+        tensors = self.room.state_tensors(state)
+        given = {name: function(name, x, tensors) for name, x in tensors.items()}
+        return self.room.with_tensors(self.recipe, state, self.devices, given, step), problem
+
+    with patch.object(checkpoints.Checkpoints, "loaded", changed):
         yield
 
 

@@ -29,6 +29,7 @@ from typing_extensions import TypedDict
 
 from common import references as ref
 from common.files import read_toml
+from common.formats import EPS
 from common.kinds import STRICT, Backend, Positive
 from common.parameters import stream
 from common.references import (
@@ -36,7 +37,6 @@ from common.references import (
     CLASSES,
     DTYPES,
     ELEMENTS,
-    FLOAT32,
     FORMATS,
     HEAD,
     HEADS,
@@ -53,7 +53,7 @@ from common.references import (
 )
 
 UNARY = 4.0
-NARROWING = FLOAT32 * 2**7  # eps of float32 over eps of bfloat16
+NARROWING = EPS["float32"] / EPS["bfloat16"]  # eps of float32 over eps of bfloat16
 KNOWN = Path(__file__).with_name("known_deviations.toml")
 
 

@@ -1,6 +1,5 @@
 """Semantic errors and harmless changes to plant in this backend; see `common/mutants.py`."""
 
-from contextlib import contextmanager
 from unittest.mock import patch
 
 import jax
@@ -9,21 +8,31 @@ import optax
 from flax import nnx
 
 from common.mutants import CHANGES as COMMON
-from common.mutants import registry
-from jaxscale import bits, models, optimizer, train
+from common.planting import registry
+from jaxscale import (
+    bits,
+    mutants_devices,
+    mutants_harmless,
+    mutants_model,
+    mutants_narrow,
+    mutants_step,
+    optimizer,
+    train,
+)
 from jaxscale.models import convnet, decoder, layers
+from jaxscale.patches import changed_attention, changed_model, changed_train
 
 OWN, change = registry()
 
 
-@change("layer", "norm", "*norm*")
+@change("layer", "norm", "*norm*", needs="a norm")
 def norm_epsilon():
     """The norms keep Flax's default epsilon, 1e-6."""
     with changed_model(norm_epsilon=1e-6):
         yield
 
 
-@change("layer", "activation", "*.activation")
+@change("dense", "activation", "*.activation", needs="GELU")
 def tanh_gelu():
     """GELU in its tanh form, Flax's default, in place of the exact one."""
     with changed_model(activation="gelu_tanh"):
@@ -60,14 +69,14 @@ def head_scale():
         yield
 
 
-@change("layer", "attention scores", "*.scores")
+@change("layer", "attention scores", "*.scores", needs="key heads of their own")
 def swapped_query_key():
     """Queries and keys change places."""
     with changed_attention(lambda q, k, v: (k, q, v)):
         yield
 
 
-@change("rotary", "attention scores", "*.scores")
+@change("rotary", "attention scores", "*.scores", needs="key heads that share")
 def grouped_in_turns():
     """Query heads read key heads in turns in place of in groups."""
 
@@ -86,7 +95,7 @@ def rotary_base():
         yield
 
 
-@change("rotary", "activation", "*.activation")
+@change("rotary", "activation", "*.activation", needs="SwiGLU")
 def gelu_gate():
     """The gate goes through GELU in place of SiLU."""
     activation = decoder.activation
@@ -94,7 +103,7 @@ def gelu_gate():
         yield
 
 
-@change("layer", "embedding or linear", "embedding")
+@change("layer", "embedding or linear", "embedding", needs="a tied head", phase="backward")
 def head_not_tied():
     """The head reads the embedding's table, but its gradient does not reach it."""
     stopped = lambda table, x: layers.dot_general(x, jax.lax.stop_gradient(table.embedding[...]).T, None)  # noqa: E731
@@ -102,7 +111,7 @@ def head_not_tied():
         yield
 
 
-@change("layer", "loss")
+@change("layer", "loss", needs="text")
 def unweighted_loss():
     """Padding counts: the loss is the mean over all positions."""
     loss_sums = train.loss_sums
@@ -114,14 +123,14 @@ def unweighted_loss():
         yield
 
 
-@change("layer", "loss")
+@change("dense", "loss", needs="z-loss")
 def lost_z_loss():
     """The z-loss is left out."""
     with changed_train(z_loss=0.0):
         yield
 
 
-@change("layer", "accumulation")
+@change("layer", "accumulation", needs="text")
 def mean_of_means():
     """Micro-batches count alike, however many tokens each holds."""
     sum_gradients = train.sum_gradients
@@ -141,7 +150,7 @@ def mean_of_means():
         yield
 
 
-@change("layer", "clip")
+@change("dense", "clip")
 def clip_each_tensor():
     """Each tensor's gradient is clipped by its own norm."""
     def alone(gradients, limit):
@@ -153,7 +162,7 @@ def clip_each_tensor():
         yield
 
 
-@change("layer", "moment")
+@change("dense", "moment", needs="AdamW")
 def bfloat16_moments():
     """Adam's first moment is kept in bfloat16."""
     adam = optax.scale_by_adam
@@ -171,7 +180,7 @@ def bfloat16_moments():
         yield
 
 
-@change("layer", "update")
+@change("dense", "update", needs="AdamW")
 def adam_epsilon():
     """Adam keeps Keras' default epsilon, 1e-7."""
     adam = optax.scale_by_adam
@@ -179,14 +188,14 @@ def adam_epsilon():
         yield
 
 
-@change("layer", "evaluation")
+@change("dense", "evaluation", needs="an average")
 def no_average_in_evaluation():
     """Evaluation takes the weights, and not their average."""
     with patch.object(train, "evaluated", lambda state: state.weights):
         yield
 
 
-@change("layer", "average")
+@change("dense", "average")
 def debiased_average():
     """The average of the weights starts at the first update, as Keras has it."""
     average = optimizer.average
@@ -194,14 +203,14 @@ def debiased_average():
         yield
 
 
-@change("image", "activation", "*relu*")
+@change("image", "activation", "*relu*", needs="convnet")
 def leaky_relu():
     """ReLUs let a hundredth of what is below zero through."""
     with patch.object(nnx, "relu", lambda x: nnx.leaky_relu(x, 0.01)):
         yield
 
 
-@change("image", "update")
+@change("image", "update", needs="Nesterov")
 def no_nesterov():
     """Momentum without Nesterov's look ahead."""
     trace = optax.trace
@@ -209,14 +218,14 @@ def no_nesterov():
         yield
 
 
-@change("rotary", "update")
+@change("rotary", "update", needs="LAMB, several blocks, a scan")
 def trust_of_all_blocks():
     """LAMB takes the blocks stacked under a scan for one tensor."""
     with patch.object(optimizer, "trust_ratio", optax.scale_by_trust_ratio):
         yield
 
 
-@change("image", "norm", "*norm*")
+@change("image", "norm", "*norm*", needs="convnet")
 def norm_momentum():
     """Running statistics keep 0.99 in place of 0.9 each step."""
     with changed_model(norm_momentum=0.99):
@@ -237,7 +246,7 @@ def padded_alike():
         yield
 
 
-@change("layer", "random bits", "*.dropout")
+@change("dense", "random bits", "*.dropout")
 def same_dropout_each_step():
     """Dropout draws the same bits at every step."""
     fold_in = bits.fold_in
@@ -246,147 +255,7 @@ def same_dropout_each_step():
         yield
 
 
-# ---- in bfloat16 alone
-
-
-@change("narrow", "softmax", "*.shares")
-def narrow_softmax():
-    """Softmax goes by scores in bfloat16."""
-    softmax = jax.nn.softmax
-    with patch.object(jax.nn, "softmax", lambda x: softmax(in_bfloat16(jnp.maximum(x, -1e38)))):
-        yield
-
-
-@change("narrow", "norm", "*norm*")
-def scale_after_cast():
-    """RMS norm multiplies by its scale after the rounding to bfloat16."""
-    def call(self, x):
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        even = wide * jax.lax.rsqrt(jnp.mean(wide * wide, -1, keepdims=True) + self.epsilon)
-        return (in_bfloat16(even) * self.scale[...]).astype(x.dtype)
-
-    with patch.object(nnx.RMSNorm, "__call__", call):
-        yield
-
-
-@change("narrow", "activation", "*.activation")
-def steep_activation():
-    """The activation is a tenth too large, in bfloat16."""
-    activation = decoder.activation
-
-    def steep(name):
-        function = activation(name)
-        return lambda x: function(x) * (1.1 if x.dtype == jnp.bfloat16 else 1)
-
-    with patch.object(decoder, "activation", steep):
-        yield
-
-
-# ---- harmless changes
-
-
-@change("layer")
-def attention_by_einsum():
-    """Attention as two einsums, differentiated by JAX."""
-    with patch.object(layers, "batched_matmul", lambda a, b: jnp.einsum("...ij,...jk->...ik", a, b)):
-        yield
-
-
-@change("layer")
-def products_transposed():
-    """A linear layer's product is that of the transposes, transposed."""
-    with patch.object(layers, "matmul", lambda x, w: (w.T @ x.T).T):
-        yield
-
-
-@change("rotary")
-def unfused_norm():
-    """RMS norm written out."""
-
-    class Norm(nnx.RMSNorm):
-        def __call__(self, x):
-            return x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True) / x.shape[-1] + self.epsilon) * self.scale[...]
-
-    with patch.object(nnx, "RMSNorm", Norm):
-        yield
-
-
-@change("layer")
-def norm_of_one_vector():
-    """The gradient's global norm is taken of one long vector."""
-    flat = lambda tree: jnp.sqrt(jnp.sum(jnp.square(jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)]))))  # noqa: E731
-    with patch.object(optax.tree, "norm", flat):
-        yield
-
-
-@change("layer")
-def recomputed_blocks():
-    """The backward pass recomputes every block."""
-    with changed_execution(remat="full"):
-        yield
-
-
-@change("layer")
-def unrolled_blocks():
-    """Blocks run one after another in place of under a scan."""
-    with changed_execution(scan=False):
-        yield
-
-
-# ---- patches
-
-
-def in_bfloat16(x):
-    """float32 in bfloat16's values: XLA takes a cast there and back for none. Others as they are."""
-    return jax.lax.reduce_precision(x, 8, 7) if x.dtype == jnp.float32 else x
-
-
-@contextmanager
-def changed_model(**values):
-    """Builds every model from a section with some values changed."""
-    with changed_builders(lambda recipe: recipe.model_copy(update={"model": recipe.model.model_copy(update=values)})):
-        yield
-
-
-@contextmanager
-def changed_execution(**values):
-    """Builds every model that scans to run in another way; one whose places are read has its blocks in plain sight."""
-    def changed(recipe):
-        return recipe.model_copy(update={"jax": recipe.jax.model_copy(update=values)}) if recipe.jax.scan else recipe
-
-    with changed_builders(changed):
-        yield
-
-
-@contextmanager
-def changed_builders(function):
-    """Builds every model from a recipe as the function makes it."""
-    changed = {family: lambda recipe, *rest, build=build: build(function(recipe), *rest)
-               for family, build in models.BUILDERS.items()}
-    with patch.dict(models.BUILDERS, changed):
-        yield
-
-
-@contextmanager
-def changed_attention(function):
-    """Attention of other queries, keys and values."""
-    attention = decoder.causal_attention
-
-    def changed(q, k, v, segments, **options):
-        return attention(*function(q, k, v), segments, **options)
-
-    with patch.object(decoder, "causal_attention", changed):
-        yield
-
-
-@contextmanager
-def changed_train(**values):
-    """The loss of a recipe with some values of its train section changed."""
-    loss_sums = train.loss_sums
-    changed = lambda recipe, *rest: loss_sums(recipe.with_values(train=values), *rest)  # noqa: E731
-    with patch.object(train, "loss_sums", changed):
-        yield
-
-
-MUTANTS = {name: change for name, change in (COMMON | OWN).items() if change.operation}
-NEUTRAL = {name: change for name, change in (COMMON | OWN).items() if not change.operation}
+ALL = (COMMON | OWN | mutants_model.CHANGES | mutants_step.CHANGES | mutants_devices.CHANGES | mutants_narrow.CHANGES
+       | mutants_harmless.CHANGES)
+MUTANTS = {name: change for name, change in ALL.items() if change.operation}
+NEUTRAL = {name: change for name, change in ALL.items() if not change.operation}

@@ -1,6 +1,5 @@
 """Semantic errors and harmless changes to plant in this backend; see `common/mutants.py`."""
 
-from contextlib import contextmanager
 from unittest.mock import patch
 
 import keras
@@ -8,30 +7,40 @@ import numpy as np
 import tensorflow as tf
 
 from common.mutants import CHANGES as COMMON
-from common.mutants import registry
-from tfscale import bits, models, optimizer, train
+from common.planting import registry
+from tfscale import (
+    bits,
+    mutants_devices,
+    mutants_harmless,
+    mutants_model,
+    mutants_narrow,
+    mutants_step,
+    optimizer,
+    train,
+)
 from tfscale.models import decoder
 from tfscale.models.layers import layers
+from tfscale.patches import changed_gradients, changed_model, in_bfloat16
 
 OWN, change = registry()
 LAYERS = layers(keras)
 
 
-@change("layer", "norm", "*norm*")
+@change("layer", "norm", "*norm*", needs="a norm")
 def norm_epsilon():
     """The norms keep Keras' default epsilon, 1e-3."""
     with changed_model(norm_epsilon=1e-3):
         yield
 
 
-@change("layer", "activation", "*.activation")
+@change("dense", "activation", "*.activation", needs="GELU")
 def tanh_gelu():
     """GELU in its tanh form in place of the exact one."""
     with changed_model(activation="gelu_tanh"):
         yield
 
 
-@change("layer", "activation", "*.activation")
+@change("layer", "activation", "*.activation", needs="GELU, text")
 def float32_constant():
     """GELU divides by a square root of 2 that went through float32, as tf.nn.gelu has it."""
     with patch.object(decoder, "activation", lambda name: lambda x: tf.nn.gelu(x)):
@@ -78,7 +87,7 @@ def unsafe_softmax():
         yield
 
 
-@change("layer", "random bits", "*.dropout")
+@change("dense", "random bits", "*.dropout")
 def unscaled_dropout():
     """Kept elements are not scaled up."""
     dropout = bits.dropout
@@ -87,7 +96,7 @@ def unscaled_dropout():
         yield
 
 
-@change("layer", "loss")
+@change("dense", "loss")
 def clipped_probabilities():
     """Cross-entropy of probabilities that are kept 1e-7 above zero, in place of logits."""
     def from_probabilities(labels, logits):
@@ -97,7 +106,7 @@ def clipped_probabilities():
         yield
 
 
-@change("layer", "loss")
+@change("dense", "loss", needs="label smoothing")
 def smoothed_others():
     """Label smoothing spreads over the other classes alone."""
     loss_sums = train.loss_sums
@@ -111,14 +120,14 @@ def smoothed_others():
         yield
 
 
-@change("layer", "linear", "block_0.attention.query")
+@change("layer", "linear", "block_0.attention.query", needs="text", phase="backward")
 def frozen_kernel():
     """One kernel gets no gradient."""
     with changed_gradients("block_0.attention.query.kernel", lambda g: tf.zeros_like(g)):
         yield
 
 
-@change("layer", "accumulation")
+@change("dense", "accumulation")
 def last_micro_batch():
     """The gradients of the last micro-batch are counted twice."""
     sum_gradients = train.sum_gradients
@@ -134,7 +143,7 @@ def last_micro_batch():
         yield
 
 
-@change("layer", "clip")
+@change("dense", "clip")
 def clip_by_value():
     """Gradients are clipped element by element."""
     clip = optimizer.clip
@@ -146,7 +155,7 @@ def clip_by_value():
         yield
 
 
-@change("layer", "moment")
+@change("dense", "moment", needs="AdamW")
 def bfloat16_moments():
     """Adam's first moment is kept in bfloat16."""
     update_step = optimizer.AdamW.update_step
@@ -160,14 +169,14 @@ def bfloat16_moments():
         yield
 
 
-@change("layer", "update")
+@change("dense", "update", needs="AdamW")
 def adam_epsilon():
     """Epsilon is added beside the folded bias correction, as Keras has it, and not beside the corrected root."""
     with patch.object(optimizer.AdamW, "update_step", keras.optimizers.AdamW.update_step):
         yield
 
 
-@change("layer", "decay")
+@change("dense", "decay", needs="AdamW")
 def coupled_decay():
     """Weight decay is added to the gradient, as in Adam with L2."""
     update_step = optimizer.AdamW.update_step
@@ -181,7 +190,7 @@ def coupled_decay():
         yield
 
 
-@change("rotary", "decay")
+@change("lamb", "decay", needs="LAMB")
 def decay_outside_trust():
     """LAMB decays outside the trust ratio, as Keras has it."""
     update_step, use = optimizer.Lamb.update_step, optimizer.Lamb._use_weight_decay
@@ -198,7 +207,7 @@ def decay_outside_trust():
         yield
 
 
-@change("rotary", "moment")
+@change("lamb", "moment", needs="LAMB")
 def other_beta():
     """The second moment keeps 0.99 in place of the recipe's share."""
     update_step = optimizer.Lamb.update_step
@@ -211,21 +220,21 @@ def other_beta():
         yield
 
 
-@change("image", "moment")
+@change("image", "moment", needs="momentum, a schedule")
 def rate_in_momentum():
     """The learning rate is inside the momentum, as Keras has it."""
     with patch.object(optimizer.SGD, "update_step", keras.optimizers.SGD.update_step):
         yield
 
 
-@change("layer", "evaluation")
+@change("dense", "evaluation", needs="an average")
 def no_average_in_evaluation():
     """Evaluation takes the weights, and not their average."""
     with patch.object(train, "evaluated", lambda state: list(state.model.trainable_variables)):
         yield
 
 
-@change("layer", "average")
+@change("dense", "average")
 def average_each_micro_batch():
     """The average of the weights moves once for each micro-batch."""
     average = train.average
@@ -238,7 +247,7 @@ def average_each_micro_batch():
         yield
 
 
-@change("image", "norm", "*norm*")
+@change("image", "norm", "*norm*", needs="convnet")
 def unbiased_variance():
     """Running variances are of n - 1, as PyTorch has them."""
     call = LAYERS.BatchNormalization.call
@@ -256,7 +265,7 @@ def unbiased_variance():
         yield
 
 
-@change("image", "activation", "*relu*")
+@change("image", "activation", "*relu*", needs="convnet")
 def leaky_relu():
     """ReLUs let a hundredth of what is below zero through."""
     call = keras.layers.Activation.call
@@ -275,138 +284,7 @@ def maximum_pool():
         yield
 
 
-# ---- in bfloat16 alone
-
-
-@change("narrow", "softmax", "*.shares")
-def narrow_softmax():
-    """Softmax goes by scores in bfloat16."""
-    call = keras.layers.Softmax.call
-    narrow = lambda self, x, mask=None: call(self, in_bfloat16(tf.maximum(x, -1e38)), mask)  # noqa: E731
-    with patch.object(keras.layers.Softmax, "call", narrow):
-        yield
-
-
-@change("narrow", "norm", "*norm*")
-def scale_after_cast():
-    """RMS norm multiplies by its scale after the rounding to bfloat16."""
-    def call(self, x):
-        wide = tf.cast(x, self.scale.dtype)
-        mean_square = tf.reduce_mean(tf.square(wide), -1, keepdims=True)
-        even = wide * tf.math.rsqrt(mean_square + tf.constant(self.epsilon, wide.dtype))
-        return tf.cast(in_bfloat16(even) * tf.convert_to_tensor(self.scale), x.dtype)
-
-    with patch.object(LAYERS.RMSNormalization, "call", call):
-        yield
-
-
-@change("narrow", "activation", "*.activation")
-def steep_activation():
-    """The activation is a tenth too large, in bfloat16."""
-    activation = decoder.activation
-
-    def steep(name):
-        function = activation(name)
-        return lambda x: function(x) * tf.constant(1.1 if x.dtype == tf.bfloat16 else 1.0, x.dtype)
-
-    with patch.object(decoder, "activation", steep):
-        yield
-
-
-# ---- harmless changes
-
-
-@change("layer")
-def attention_by_product():
-    """Scores as a batched matrix product in place of an einsum."""
-
-    def call(self, q, k):
-        groups = q.shape[2] // k.shape[2]
-        q = tf.reshape(q, (-1, q.shape[1], k.shape[2], groups, q.shape[3]))
-        q, k = tf.transpose(q, (0, 2, 3, 1, 4)), tf.transpose(k, (0, 2, 3, 1))[:, :, None]
-        return tf.matmul(q, k) * q.shape[-1] ** -0.5
-
-    with patch.object(LAYERS.AttentionScores, "call", call):
-        yield
-
-
-@change("layer")
-def norm_unfused():
-    """Layer norm written out."""
-
-    def call(self, x):
-        centred = x - tf.reduce_mean(x, -1, keepdims=True)
-        return self.gamma * centred * tf.math.rsqrt(tf.reduce_mean(centred * centred, -1, keepdims=True)
-                                                    + self.epsilon) + self.beta
-
-    with patch.object(keras.layers.LayerNormalization, "call", call):
-        yield
-
-
-@change("layer")
-def gelu_by_complement():
-    """GELU by the complementary error function."""
-    half = lambda x: tf.constant(0.5, x.dtype) * x  # noqa: E731
-    root = np.sqrt(2)
-    with patch.object(decoder, "activation", lambda name: lambda x: half(x) * tf.math.erfc(-x / tf.constant(
-            root, x.dtype))):
-        yield
-
-
-@change("layer")
-def compiled_by_xla():
-    """XLA compiles the step."""
-    function, eagerly = tf.function, tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(False)
-    with patch.object(tf, "function", lambda **options: function(**{**options, "jit_compile": True})):
-        yield
-    tf.config.run_functions_eagerly(eagerly)
-
-
-@change("image")
-def moments_at_once():
-    """Batch norm adds up all axes at once."""
-    at_once = lambda self, x: tf.reduce_mean(x, tuple(range(len(x.shape) - 1)))  # noqa: E731
-    with patch.object(LAYERS.BatchNormalization, "mean", at_once):
-        yield
-
-
-# ---- patches
-
-
-def in_bfloat16(x):
-    """float32 in bfloat16's values, by its bits: XLA takes a cast there and back for none. Others as they are."""
-    if x.dtype != tf.float32:
-        return x
-    bits = tf.bitcast(x, tf.uint32)
-    even = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32)), tf.constant(1, tf.uint32))
-    near = bits + tf.constant(0x7FFF, tf.uint32) + even
-    y = tf.bitcast(tf.bitwise.bitwise_and(near, tf.constant(0xFFFF0000, tf.uint32)), tf.float32)
-    return x + tf.stop_gradient(y - x)
-
-
-@contextmanager
-def changed_model(**values):
-    """Builds every model from a section with some values changed."""
-    changed = {family: lambda m, *rest, build=build: build(m.model_copy(update=values), *rest)
-               for family, build in models.BUILDERS.items()}
-    with patch.dict(models.BUILDERS, changed):
-        yield
-
-
-@contextmanager
-def changed_gradients(name, function):
-    """One tensor's gradient as the function makes it."""
-    sum_gradients = train.sum_gradients
-
-    def changed(recipe, state, number, batch):
-        gradients, running, sums = sum_gradients(recipe, state, number, batch)
-        named = dict(zip(state.trained, gradients, strict=True))
-        return list((named | {name: function(named[name])}).values()), running, sums
-
-    with patch.object(train, "sum_gradients", changed):
-        yield
-
-
-MUTANTS = {name: change for name, change in (COMMON | OWN).items() if change.operation}
-NEUTRAL = {name: change for name, change in (COMMON | OWN).items() if not change.operation}
+ALL = (COMMON | OWN | mutants_model.CHANGES | mutants_step.CHANGES | mutants_devices.CHANGES | mutants_narrow.CHANGES
+       | mutants_harmless.CHANGES)
+MUTANTS = {name: change for name, change in ALL.items() if change.operation}
+NEUTRAL = {name: change for name, change in ALL.items() if not change.operation}

@@ -23,7 +23,7 @@ def make_step_tensors(recipe, state, devices):
     """
 
     def replica_tensors(number, batch):
-        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         model = state.model
         logits, _ = model.stateless_call(model.trainable_variables, model.non_trainable_variables,
                                          train.model_inputs(recipe, batch, key), training=True)
@@ -57,7 +57,7 @@ def make_step_taps(recipe, dataset, state, devices):
 
     def replica_taps(number, batch, teacher):
         outputs, zeros = {}, {}
-        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         with tf.GradientTape() as tape:
 
             def hook(place, x):
@@ -73,9 +73,13 @@ def make_step_taps(recipe, dataset, state, devices):
             with keras.StatelessScope() as scope, tapped(model, hook):
                 logits = model(train.model_inputs(recipe, batch, key), training=True)
             total, sums = train.loss_sums(recipe, logits, batch)
-        gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros), unconnected_gradients="zero")
-        gradients = dict(zip(trained, map(tf.convert_to_tensor, gradients), strict=True))
-        moved = {name: tf.convert_to_tensor(scope.get_current_value(v)) for name, v in running.items()}
+        # Zeros by hand: for a Keras variable that nothing reads TensorFlow makes none, for its dtype is a text.
+        gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros))
+        gradients = {name: tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
+                     for (name, v), g in zip(trained.items(), gradients, strict=True)}
+        cotangents = {name: tf.zeros_like(zeros[name]) if g is None else g for name, g in cotangents.items()}
+        now = {name: scope.get_current_value(v) for name, v in running.items()}
+        moved = {name: tf.convert_to_tensor(running[name] if x is None else x) for name, x in now.items()}
         return {"forward": outputs, "loss": sums, "backward": cotangents, "gradients": gradients, "running": moved}
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
@@ -118,7 +122,7 @@ def follow(x, zero, forward, backward):
 
 def shared_tensors(recipe):
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
-    key = bits.fold_in(bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), 1), shared_bits.name_word("contract"))
+    key = bits.fold_in(bits.step_key(recipe.seed, 1), shared_bits.name_word("contract"))
     drawn = bits.draw(key, tf.cast(tf.range(recipe.train.global_batch), tf.uint32), 1000)
     table = optimizer.rates(recipe)(tf.range(recipe.train.steps))
     return {"learning rates": table.numpy().astype(master_dtype(recipe)), "random bits": drawn.numpy()}

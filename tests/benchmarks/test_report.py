@@ -436,6 +436,18 @@ def test_an_audit_has_a_row_for_each_change_under_its_class(tmp_path):
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {11, 12}
 
 
+def test_an_audit_has_tables_of_rungs_counts_and_what_does_not_apply(tmp_path):
+    found = fake_audit() | {
+        "rungs": {"P4": {"caught": 3, "smallest": 3.0, "faintest": "epsilon in keras", "alone": ["late in keras"]}},
+        "by": {"precision": {"bfloat16": {"mutants": 4, "caught": 3, "placed": 2}}},
+        "inapplicable": [{"name": "gate", "backend": "jax", "lacks": ["SwiGLU"]}]}
+    page, text = audited(found, tmp_path)
+    assert "| P4 | 3 | 3.0 | epsilon in keras | late in keras |" in text and "<td>late in keras</td>" in page
+    assert "| precision | bfloat16 | 4 | 3 | 2 |" in text and "<td>bfloat16</td>" in page
+    assert "| gate | JAX | SwiGLU |" in text and "<td>SwiGLU</td>" in page
+    assert "does not apply" not in audited(fake_audit(), tmp_path)[0]
+
+
 def test_an_audit_says_in_words_whether_the_gate_holds(tmp_path):
     page, text = audited(fake_audit(), tmp_path)
     for shown in (page, text):

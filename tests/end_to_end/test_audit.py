@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import audit as auditing
 from common.errors import BadInput
+from common.mutants import CHANGES
+from common.planting import HAS
 
 PORTING = {"adam_epsilon", "norm_epsilon", "decayed_biases", "late_schedule"}
 # Forward, in the sum, in the update and in a later step; and a harmless change. The slow test has all.
@@ -45,14 +47,36 @@ def test_signal_stands_far_above_noise(found):
     assert min(row["signal"] or 0 for row in found[1]["rows"] if row["operation"]) > 1e6
 
 
-def test_both_backends_have_enough_to_plant():
-    listed = {"keras": {}, "jax": {}}
-    for room, backend in (("tfscale", "keras"), ("jaxscale", "jax")):
-        module = __import__(f"{room}.mutants", fromlist=["MUTANTS"])
-        listed[backend] = {name: {"operation": c.operation} for name, c in (module.MUTANTS | module.NEUTRAL).items()}
-        assert all(c.meaning for c in module.MUTANTS.values())
-    trials = auditing.plan(listed, None)
-    assert sum(bool(t["operation"]) for t in trials) >= 30 and sum(not t["operation"] for t in trials) >= 8
+@pytest.fixture(scope="module")
+def listed():
+    """What each backend's worker says that it can plant."""
+    rooms = {"keras": "tfscale", "jax": "jaxscale"}
+    modules = {b: __import__(f"{room}.mutants", fromlist=["MUTANTS"]) for b, room in rooms.items()}
+    return {b: {name: vars(c) | {"needs": c.needs, "phase": c.phase, "meaning": c.meaning, "shared": name in CHANGES}
+                for name, c in (module.MUTANTS | module.NEUTRAL).items()} for b, module in modules.items()}
+
+
+def test_both_backends_have_enough_to_plant(listed):
+    trials, left = auditing.plan(listed, None)
+    assert not left and all(t["meaning"] for t in trials)
+    assert sum(bool(t["operation"]) for t in trials) >= 100 and sum(not t["operation"] for t in trials) >= 24
     assert {t["backend"] for t in trials} == {"keras", "jax"}
+    phases = {"data", "forward", "loss", "backward", "accumulation", "clip", "optimizer", "EMA", "schedule",
+              "evaluation", "checkpoint", "devices"}
+    assert phases <= {t["phase"] for t in trials}
     with pytest.raises(BadInput, match="no change has such a name"):
         auditing.plan(listed, ["no_such_*"])
+
+
+def test_every_change_is_planted_where_it_shows(listed, tmp_path):
+    """In a recipe that has all that it needs; and between them they have every precision, optimizer and family."""
+    recipes = auditing.make_recipes(tmp_path)
+    lacking = [(b, name, word) for b, changes in listed.items() for name, c in changes.items() for word in c["needs"]
+               if not HAS[word](recipes[c["recipe"]])]
+    assert not lacking
+    of = {"precision": {r.train.precision for r in recipes.values()}, "name": {r.optimizer.name for r in recipes.values(
+        )}, "family": {r.model.family for r in recipes.values()}}
+    assert of == {"precision": {"float64", "float32", "bfloat16"}, "name": {"adamw", "lion", "lamb", "sgd"},
+                  "family": {"decoder", "convnet", "mlp"}}
+    used = {c["recipe"] for changes in listed.values() for c in changes.values() if c["operation"]}
+    assert used == recipes.keys()

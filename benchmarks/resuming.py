@@ -1,0 +1,42 @@
+"""Trainings that are stopped and gone on with: a backend that saves and reads back halfway whatever it trains, and
+what it has read back otherwise than it was saved."""
+
+import shutil
+
+from benchmarks import ladder
+from benchmarks.placing import cause
+from common.tensors import load_tensors
+
+
+class Resumed:
+    """A worker whose every training ends `after` updates and goes on from its checkpoint; it notes in `out` what state
+    it had when it ended, and the run what it began again with."""
+
+    def __init__(self, worker, out, after):
+        self.worker, self.backend, self.out, self.after = worker, worker.backend, out, after
+
+    def ask(self, call, recipe=None, **arguments):
+        if call != "run_training":
+            return self.worker.ask(call, recipe, **arguments)
+        probe, run = arguments["probe"] | {"saved": True}, arguments["run_dir"]
+        self.worker.ask(call, recipe, **arguments | {"probe": probe | {"stop": self.after, "resumable": True}})
+        shutil.copyfile(run / "trace" / "final.safetensors", stopped_path(self.out, run.name))
+        return self.worker.ask(call, recipe, **arguments | {"probe": probe | {"traced": [self.after]}})
+
+
+def stopped_path(out, run):
+    """Where the state lies that a run has ended its first part with."""
+    return out / "tensors" / f"trials-stopped-{run}.safetensors"
+
+
+def resume_cause(recipe, out, after):
+    """The first tensor that a backend has read back otherwise than it was saved, as `placing.cause` has it, or None."""
+    for backend in ladder.SIDES:
+        run = out / "runs" / f"{backend}-{recipe.train.precision}"
+        saved, read = (load_tensors(path) for path in (
+            stopped_path(out, run.name), run / "trace" / f"step_{after}.safetensors"))
+        for name in ladder.both({"keras": saved, "jax": read}):
+            apart = ladder.difference(read.get(name), saved.get(name))
+            if apart > 0:
+                return cause("checkpoint", ladder.bare(name), "resuming", after, apart, 0.0, name)
+    return None

@@ -1,0 +1,92 @@
+"""What can be planted, as data: a patch point, where it shows, what a comparison is to say of it and what it needs."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from common.data import open_dataset
+
+# What a recipe has that a change may need, so that it shows: {word: whether a recipe has it}.
+HAS = {
+    "text": lambda r: r.model.family == "decoder", "pictures": lambda r: r.model.family != "decoder",
+    "convnet": lambda r: r.model.family == "convnet", "mlp": lambda r: r.model.family == "mlp",
+    "a norm": lambda r: r.model.family != "mlp", "layer norm": lambda r: getattr(r.model, "norm", "") == "layer",
+    "RMS norm": lambda r: getattr(r.model, "norm", "") == "rms",
+    "GELU": lambda r: getattr(r.model, "activation", "") == "gelu",
+    "ReLU": lambda r: getattr(r.model, "activation", "relu") == "relu",
+    "SwiGLU": lambda r: getattr(r.model, "activation", "") == "swiglu",
+    "rotary positions": lambda r: getattr(r.model, "positions", "") == "rotary",
+    "learned positions": lambda r: getattr(r.model, "positions", "") == "learned",
+    "a tied head": lambda r: getattr(r.model, "tied", False),
+    "biases": lambda r: getattr(r.model, "bias", True),
+    "key heads that share": lambda r: r.model.family == "decoder" and r.model.kv < r.model.heads,
+    "key heads of their own": lambda r: r.model.family == "decoder" and r.model.kv == r.model.heads,
+    "several blocks": lambda r: getattr(r.model, "layers", 1) > 1, "a scan": lambda r: r.jax.scan,
+    "dropout": lambda r: r.model.dropout > 0, "documents kept apart": lambda r: not r.data.cross_documents,
+    "augmented pictures": lambda r: "shift" in r.data.augment,
+    "label smoothing": lambda r: r.train.label_smoothing > 0, "z-loss": lambda r: r.train.z_loss > 0,
+    "micro-batches": lambda r: r.train.accumulate > 1, "clipping": lambda r: r.optimizer.clip_norm > 0,
+    "weight decay": lambda r: r.optimizer.weight_decay > 0, "an average": lambda r: r.optimizer.ema > 0,
+    "AdamW": lambda r: r.optimizer.name == "adamw", "Lion": lambda r: r.optimizer.name == "lion",
+    "LAMB": lambda r: r.optimizer.name == "lamb", "SGD": lambda r: r.optimizer.name == "sgd",
+    "momentum": lambda r: r.optimizer.name == "sgd" and r.optimizer.momentum > 0,
+    "Nesterov": lambda r: r.optimizer.name == "sgd" and r.optimizer.nesterov,
+    "a schedule": lambda r: r.schedule.kind != "constant" or r.schedule.warmup > 0,
+    "warm-up": lambda r: r.schedule.warmup > 1, "a cosine": lambda r: r.schedule.kind == "cosine",
+    "float32": lambda r: r.train.precision == "float32", "bfloat16": lambda r: r.train.precision == "bfloat16",
+    "less than float64": lambda r: r.train.precision != "float64",
+    "several devices": lambda r: r.devices.data > 1,
+    "more than three updates": lambda r: min(r.train.steps, r.compare.float64_steps) > 3,  # then it is stopped
+    "an epoch that ends": lambda r: r.train.steps * r.train.global_batch > len(open_dataset(r).train),
+}
+# What the class of operation that a change is in needs by itself, and the phase of training that it belongs to.
+NEEDS = {"attention mask": "text", "attention scores": "text", "attention mix": "text", "softmax": "text",
+         "rotary positions": "rotary positions", "residual": "text", "convolution": "convnet", "pooling": "convnet",
+         "random bits": "dropout", "accumulation": "micro-batches", "clip": "clipping", "decay": "weight decay",
+         "average": "an average", "schedule": "a schedule",
+         "checkpoint": "more than three updates"}
+PHASES = {"data": "data", "initial value": "start", "loss": "loss", "accumulation": "accumulation", "clip": "clip",
+          "moment": "optimizer", "update": "optimizer", "decay": "optimizer", "average": "EMA", "schedule": "schedule",
+          "evaluation": "evaluation", "checkpoint": "checkpoint"}  # others are of the forward pass
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing to plant: a context manager, and for a mutant what a comparison is to say of it."""
+
+    plant: Callable
+    recipe: str  # of `benchmarks.audit.RECIPES`, the one that it shows in
+    operation: str = ""  # the class of operation to be named; "" for a change that is harmless
+    where: str = "*"  # pattern of the place to be named
+    more: str = ""  # words of HAS, by commas, besides what the operation needs
+    when: str = ""  # the phase of training, where it is not the operation's
+
+    @property
+    def meaning(self):
+        """What it changes, in words."""
+        return " ".join(self.plant.__doc__.split())
+
+    @property
+    def needs(self):
+        """What a recipe is to have, so that it shows: words of HAS."""
+        own = NEEDS.get(self.operation) if self.when != "devices" else "several devices"
+        return tuple(dict.fromkeys([*filter(None, [own]), *filter(None, map(str.strip, self.more.split(",")))]))
+
+    @property
+    def phase(self):
+        """The phase of training that it changes; "" for a change that is harmless."""
+        return self.when or (PHASES.get(self.operation, "forward") if self.operation else "")
+
+
+def registry():
+    """(changes by name, a decorator that adds a generator function to them)."""
+    changes = {}
+
+    def change(recipe, operation="", where="*", needs="", phase=""):
+        def add(function):
+            changes[function.__name__] = Change(contextmanager(function), recipe, operation, where, needs, phase)
+            return function
+
+        return add
+
+    return changes, change

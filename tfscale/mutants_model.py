@@ -1,0 +1,182 @@
+"""Errors of the model's operations. See `common/mutants.py`; more of them stand in `mutants.py`."""
+
+from unittest.mock import patch
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.planting import registry
+from tfscale.models import layers as own
+from tfscale.models.layers import layers
+from tfscale.patches import changed_gradients, changed_model
+
+CHANGES, change = registry()
+LAYERS = layers(keras)
+
+
+@change("layer", "attention mix", "*.mix")
+def interleaved_heads():
+    """Heads' outputs are laid beside each other element by element."""
+    call = LAYERS.AttentionMix.call
+
+    def interleaved(self, shares, v):
+        mixed = call(self, shares, v)
+        heads = shares.shape[1] * shares.shape[2]
+        parted = tf.reshape(mixed, (-1, mixed.shape[1], heads, mixed.shape[2] // heads))
+        return tf.reshape(tf.transpose(parted, (0, 1, 3, 2)), tf.shape(mixed))
+
+    with patch.object(LAYERS.AttentionMix, "call", interleaved):
+        yield
+
+
+@change("layer", "embedding", "embedding", needs="text, a tied head")
+def scaled_embedding():
+    """Embeddings are multiplied by the root of the width, as in the first transformers."""
+    call = LAYERS.TiedEmbedding.call
+
+    def scaled(self, inputs, reverse=False):
+        found = call(self, inputs, reverse)
+        return found if reverse else found * tf.constant(self.output_dim ** 0.5, found.dtype)
+
+    with patch.object(LAYERS.TiedEmbedding, "call", scaled):
+        yield
+
+
+@change("rotary", "rotary positions", "*.rotary")
+def float32_angles():
+    """The angles of rotary positions are rounded to float32."""
+    def call(self, x, positions):
+        half = x.shape[-1] // 2
+        angles = (np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)).astype(np.float32)
+        cos, sin = (tf.gather(tf.constant(f(angles), x.dtype), positions)[:, :, None] for f in (np.cos, np.sin))
+        a, b = tf.split(x, 2, -1)
+        return tf.concat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    with patch.object(LAYERS.Rotary, "call", call):
+        yield
+
+
+@change("rotary", "norm", "*norm*", needs="RMS norm")
+def centred_rms():
+    """RMS norm takes the mean away first."""
+    call = LAYERS.RMSNormalization.call
+    with patch.object(LAYERS.RMSNormalization, "call",
+                      lambda self, x: call(self, x - tf.reduce_mean(x, -1, keepdims=True))):
+        yield
+
+
+@change("rotary", "gate", "*.gated", needs="SwiGLU")
+def gate_alone():
+    """The gate is squared in place of gating."""
+    with patch.object(keras.layers.Multiply, "call", lambda self, inputs: inputs[0] * inputs[0]):
+        yield
+
+
+@change("image", "norm", "*norm*", needs="convnet")
+def batch_norm_epsilon():
+    """Batch norm keeps Keras' default epsilon, 1e-3."""
+    with changed_model(norm_epsilon=1e-3):
+        yield
+
+
+@change("image", "norm", "*norm*", needs="convnet")
+def frozen_statistics():
+    """Batch norm trains by its running statistics, as a layer does that is not told that it is trained."""
+    call = LAYERS.BatchNormalization.call
+    with patch.object(LAYERS.BatchNormalization, "call", lambda self, x, training=None, mask=None: call(self, x)):
+        yield
+
+
+@change("image", "convolution")
+def flipped_kernel():
+    """Convolutions turn their kernels around, as mathematicians have it."""
+    convolve = keras.layers.Conv2D.convolution_op
+    with patch.object(keras.layers.Conv2D, "convolution_op", lambda self, x, kernel: convolve(
+            self, x, tf.reverse(tf.convert_to_tensor(kernel), (0, 1)))):
+        yield
+
+
+@change("image", "activation", "*relu*", needs="convnet")
+def capped_relu():
+    """ReLUs end at one."""
+    call = keras.layers.Activation.call
+    capped = lambda self, x: tf.minimum(call(self, x), 1) if "relu" in self.name else call(self, x)  # noqa: E731
+    with patch.object(keras.layers.Activation, "call", capped):
+        yield
+
+
+@change("lion", "linear", needs="mlp")
+def float32_products():
+    """Products are of float32, in float64 too."""
+    def call(self, x, training=None):
+        narrow = tf.matmul(tf.cast(x, tf.float32), tf.cast(self.kernel, tf.float32))
+        return tf.cast(narrow, x.dtype) + tf.cast(self.bias, x.dtype)
+
+    with patch.object(keras.layers.Dense, "call", call):
+        yield
+
+
+@change("lamb", "activation", "*.activation", needs="mlp, GELU")
+def sigmoid_gelu():
+    """GELU as x sigmoid(1.702 x)."""
+    from tfscale.models import mlp
+
+    with patch.object(mlp, "activation", lambda name: lambda x: x * tf.sigmoid(tf.constant(1.702, x.dtype) * x)):
+        yield
+
+
+@change("dense", "random bits", "*.dropout")
+def same_bits_everywhere():
+    """All places draw the same bits."""
+    with patch.object(own, "name_word", lambda name: 0):
+        yield
+
+
+# ---- backward
+
+
+@change("layer", "norm", "*norm*", needs="layer norm", phase="backward")
+def stopped_statistics():
+    """No gradient goes through a layer norm's mean and variance."""
+    def call(self, x):
+        mean = tf.stop_gradient(tf.reduce_mean(x, -1, keepdims=True))
+        variance = tf.stop_gradient(tf.reduce_mean(tf.square(x - mean), -1, keepdims=True))
+        return self.gamma * (x - mean) * tf.math.rsqrt(variance + self.epsilon) + self.beta
+
+    with patch.object(keras.layers.LayerNormalization, "call", call):
+        yield
+
+
+@change("layer", "residual", "*.residual_1", phase="backward")
+def cut_branch():
+    """No gradient goes into attention."""
+    add = keras.layers.Add
+
+    class Cut(add):
+        def call(self, inputs):
+            cut = "residual_1" in self.name
+            return super().call([inputs[0], tf.stop_gradient(inputs[1])] if cut else inputs)
+
+    with patch.object(keras.layers, "Add", Cut):
+        yield
+
+
+@change("layer", "embedding", "position", needs="text, learned positions", phase="backward")
+def frozen_positions():
+    """The table of positions gets no gradient."""
+    with changed_gradients("position.embedding", lambda g: tf.zeros_like(g)):
+        yield
+
+
+@change("image", "activation", "*relu*", needs="convnet", phase="backward")
+def straight_through():
+    """A ReLU's gradient goes through where it is zero too."""
+    call = keras.layers.Activation.call
+
+    def straight(self, x):
+        y = call(self, x)
+        return x + tf.stop_gradient(y - x) if "relu" in self.name else y
+
+    with patch.object(keras.layers.Activation, "call", straight):
+        yield

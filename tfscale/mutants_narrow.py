@@ -1,0 +1,154 @@
+"""Errors that less than float64 alone shows: what is rounded that is not to be. See `common/mutants.py`."""
+
+from unittest.mock import patch
+
+import keras
+import tensorflow as tf
+
+from common.planting import registry
+from tfscale import optimizer, train
+from tfscale.models import decoder, mlp
+from tfscale.models.layers import layers
+from tfscale.patches import changed_sums, in_bfloat16
+
+CHANGES, change = registry()
+LAYERS = layers(keras)
+
+
+@change("narrow", "softmax", "*.shares", needs="bfloat16")
+def narrow_softmax():
+    """Softmax goes by scores in bfloat16."""
+    call = keras.layers.Softmax.call
+    narrow = lambda self, x, mask=None: call(self, in_bfloat16(tf.maximum(x, -1e38)), mask)  # noqa: E731
+    with patch.object(keras.layers.Softmax, "call", narrow):
+        yield
+
+
+@change("narrow", "norm", "*norm*", needs="RMS norm, bfloat16")
+def scale_after_cast():
+    """RMS norm multiplies by its scale after the rounding to bfloat16."""
+    def call(self, x):
+        wide = tf.cast(x, self.scale.dtype)
+        mean_square = tf.reduce_mean(tf.square(wide), -1, keepdims=True)
+        even = wide * tf.math.rsqrt(mean_square + tf.constant(self.epsilon, wide.dtype))
+        return tf.cast(in_bfloat16(even) * tf.convert_to_tensor(self.scale), x.dtype)
+
+    with patch.object(LAYERS.RMSNormalization, "call", call):
+        yield
+
+
+@change("narrow", "activation", "*.activation", needs="text, bfloat16")
+def steep_activation():
+    """The activation is a tenth too large, in bfloat16."""
+    activation = decoder.activation
+
+    def steep(name):
+        function = activation(name)
+        return lambda x: function(x) * tf.constant(1.1 if x.dtype == tf.bfloat16 else 1.0, x.dtype)
+
+    with patch.object(decoder, "activation", steep):
+        yield
+
+
+@change("narrow", "rotary positions", "*.rotary", needs="bfloat16")
+def narrow_rotary():
+    """Rotary positions turn by cosines and sines in bfloat16."""
+    import numpy as np
+
+    def call(self, x, positions):
+        half = x.shape[-1] // 2
+        angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
+        wide = tf.float64 if x.dtype == tf.float64 else tf.float32
+        cos, sin = (in_bfloat16(tf.gather(tf.constant(f(angles), wide), positions))[:, :, None]
+                    for f in (np.cos, np.sin))
+        a, b = tf.split(tf.cast(x, wide), 2, -1)
+        return tf.cast(tf.concat([a * cos - b * sin, b * cos + a * sin], -1), x.dtype)
+
+    with patch.object(LAYERS.Rotary, "call", call):
+        yield
+
+
+@change("single", "linear", needs="mlp, float32")
+def coarse_products():
+    """Products read their inputs with bfloat16's digits, as a GPU may where nobody forbids it."""
+    call = keras.layers.Dense.call
+    with patch.object(keras.layers.Dense, "call", lambda self, x, training=None: call(self, in_bfloat16(x))):
+        yield
+
+
+@change("single", "activation", "*.activation", needs="mlp, GELU, float32")
+def coarse_activation():
+    """GELU multiplies by a probability in bfloat16."""
+    gelu = lambda x: x * in_bfloat16(0.5 * (1 + tf.math.erf(x / tf.constant(2, x.dtype) ** 0.5)))  # noqa: E731
+    with patch.object(mlp, "activation", lambda name: gelu):
+        yield
+
+
+@change("single", "accumulation", needs="float32")
+def coarse_sums():
+    """Gradients are added up in bfloat16."""
+    with changed_sums(in_bfloat16):
+        yield
+
+
+@change("half", "moment", needs="AdamW, less than float64")
+def rounded_moments():
+    """Adam's first moment is rounded to bfloat16."""
+    with rounded_slot("_momentums"):
+        yield
+
+
+@change("single", "moment", needs="AdamW, less than float64")
+def rounded_second_moments():
+    """Adam's second moment is rounded to bfloat16."""
+    with rounded_slot("_velocities"):
+        yield
+
+
+@change("half", "update", needs="less than float64")
+def rounded_weights():
+    """Weights are rounded to bfloat16 after every update, as without masters."""
+    update = train.update
+
+    def coarse(recipe, state, gradients):
+        update(recipe, state, gradients)
+        for variable in state.trained.values():
+            variable.assign(in_bfloat16(tf.convert_to_tensor(variable)))
+
+    with patch.object(train, "update", coarse):
+        yield
+
+
+@change("half", "average", needs="less than float64")
+def rounded_average():
+    """The average of the weights is kept in bfloat16."""
+    average = train.average
+
+    def coarse(averages, variables, decay):
+        average(averages, variables, decay)
+        for a in averages:
+            a.assign(in_bfloat16(tf.convert_to_tensor(a)))
+
+    with patch.object(train, "average", coarse):
+        yield
+
+
+@change("half", "loss", needs="less than float64")
+def rounded_losses():
+    """Each position's loss is rounded to bfloat16."""
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits
+    with patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits",
+                      lambda labels, logits: in_bfloat16(loss(labels=labels, logits=logits))):
+        yield
+
+
+def rounded_slot(slot):
+    """Rounds a slot of AdamW to bfloat16 after every update."""
+    update_step = optimizer.AdamW.update_step
+
+    def coarse(self, gradient, variable, rate):
+        update_step(self, gradient, variable, rate)
+        moment = getattr(self, slot)[self._get_variable_index(variable)]
+        self.assign(moment, in_bfloat16(tf.convert_to_tensor(moment)))
+
+    return patch.object(optimizer.AdamW, "update_step", coarse)
