@@ -22,15 +22,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
 import numpy as np
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from common import references as ref
 from common.files import read_toml
 from common.formats import EPS
-from common.kinds import STRICT, Backend, Positive
+from common.kinds import STRICT, Backend
 from common.parameters import stream
 from common.references import (
     CHANNELS,
@@ -448,7 +449,7 @@ class Deviation(TypedDict):
     device: str
     how: NotRequired[list[str]]
     cases: list[str]
-    seen: Positive
+    seen: Annotated[float, Field(gt=0, allow_inf_nan=True)]  # infinite where a backend is not finite
     reason: str
     link: str
 
