@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmarks import compare as comparison
 from benchmarks.ladder import TINY, summed_positions
+from benchmarks.later import leave_step, load_sides, step_path
 from benchmarks.operations import collect_own_places, leader, on_one_device
 from benchmarks.output import Kind, again, clear, made, nothing_left, tell
-from benchmarks.placing import first_cause, optimizer_variants
+from benchmarks.placing import Looks, first_cause, optimizer_variants
 from benchmarks.plots import sig
 from benchmarks.report import write_audit
 from benchmarks.resuming import Resumed, resume_cause
@@ -24,6 +25,7 @@ from common.data import open_dataset
 from common.errors import DID_IT, NO, BadInput, TwinscaleError, known, show_traceback, unexpected
 from common.files import plain, write_json, write_text
 from common.planting import HAS
+from common.points import POINTS
 from common.progress import counting
 from common.recipe import Recipe
 from common.tensors import load_tensors
@@ -203,6 +205,8 @@ def untouched(recipe, worker, out):
         comparison.leave_taps(worker, on_one_device(recipe), out, number)
     for variant in optimizer_variants(recipe).values():
         comparison.leave_optimizer(worker, variant, out)
+    for point in POINTS:
+        leave_step(worker, on_one_device(recipe), out, point)
 
 
 def trial(planned, recipe, worker, out, advance):
@@ -245,13 +249,19 @@ def judged(planned, recipe, worker, out):
         comparison.leave_optimizer(worker, variant, path)
         return {b: load_tensors(comparison.optimizer_path(path, b, variant)) for b in ROOMS}
 
+    def step(point):
+        teacher = step_path(base, other, recipe, point)
+        return load_sides({other: teacher, backend: leave_step(worker, on_one_device(recipe), path, point, teacher)})
+
+    # No states are left here: steps are looked at under the first weights.
+    looks = Looks(taps, optimizer, lambda steps: {}, None, step, lambda: None)
     comparison.collect(recipe, trainer(worker, planned["recipe"], path), path, quiet=True)
     collect_own_places(worker, recipe, path, other)
     dataset, after = open_dataset(recipe), resumed_after(planned["recipe"])
     verdict, found = comparison.judge(recipe, dataset, path), None
     if not verdict["agrees"]:
         found = after and resume_cause(recipe, path, after) or first_cause(
-            recipe, summed_positions(recipe, dataset), path, verdict, taps, optimizer)
+            recipe, summed_positions(recipe, dataset), path, verdict, looks)
     failed = {rung["name"]: rung["worst"] / max(rung["bound"], TINY) for rung in verdict["rungs"] if not rung["agrees"]}
     placed = found is not None and found["operation"] == planned["operation"] and fnmatch(
         found["where"], planned["where"])

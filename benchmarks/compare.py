@@ -9,11 +9,12 @@ import numpy as np
 
 from benchmarks import ladder
 from benchmarks.jumps import may_be_flips, second_look
+from benchmarks.later import first_uneven, leave_states, leave_step, load_sides
 from benchmarks.meshes import check_meshes, mesh_sentence
-from benchmarks.operations import collect_places, operations_rung, places_path, read_places
+from benchmarks.operations import collect_places, leave_places, on_one_device, operations_rung, places_path, read_places
 from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
-from benchmarks.placing import first_cause
+from benchmarks.placing import Looks, first_cause
 from benchmarks.plots import sig
 from benchmarks.remaining import pace_of, words_left
 from benchmarks.report import write_report
@@ -40,7 +41,7 @@ SCHEMA_VERSION = 1
 MARKER = ".comparison"
 KIND = Kind(MARKER, "verdict.json", {
     r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
-    "tensors": {r"(contract|first-step|optimizer|taps|places|trials)-.*|"
+    "tensors": {r"(contract|first-step|optimizer|taps|places|step|trials)-.*|"
                 r"\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
     "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
     "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
@@ -54,12 +55,14 @@ SKIPPED = {"P5": "in float64 it is P4",
            "P6": "`--meshes` trains each backend on several devices and hosts",
            "P7": "one seed; `--outcome SEEDS=4` trains from several",
            "P8": "`twinscale audit` plants errors"}
+PARTS = {"operations": "P1", "meshes": "P6", "outcome": "P7"}  # of a comparison that may be asked for besides
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
             swap=False, meshes=False, asked=()):
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
-    or 3 where the twins part at once, or the seeds were too few, and the answer stays open.
+    or 3 where the twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that
+    was asked for besides leaves verdict and report, with a line about it, and makes it 1.
 
     Args:
       recipe: the validated recipe.
@@ -89,13 +92,13 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
             collect_places(workers, recipe, out, lambda worker: collect(recipe, worker, out))
-        verdict = judge(recipe, dataset, out, alone(recipe, workers, operations))
-        verdict = looked_twice(recipe, verdict, out, workers)
+        verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
         if seeds:
             tell("both", f"{seeds - 1} more trainings, from other seeds")
-            add_outcome(verdict, recipe, workers, out, seeds)
+            with fenced(verdict, "outcome"):
+                add_outcome(verdict, recipe, workers, out, seeds)
         if place and not verdict["agrees"]:
             place_cause(recipe, dataset, out, verdict, workers)
         tell("both", "step times side by side")
@@ -108,9 +111,10 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
                 tell("both", verdict["swap"]["sentence"])
     if meshes:
         tell("both", "one device against several and against several hosts")
-        add_meshes(verdict, *check_meshes(recipe, out, mutant))
+        with fenced(verdict, "meshes"):
+            add_meshes(verdict, *check_meshes(recipe, out, mutant))
     show(plain(record(verdict, recipe, dataset, out, asked, options)))
-    if not verdict["agrees"]:
+    if not verdict["agrees"] or PARTS.keys() & verdict.get("failed", {}).keys():
         return NO
     return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
 
@@ -148,6 +152,18 @@ def bisect(out):
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
 
 
+def judged(recipe, dataset, out, workers, operations):
+    """`judge`, of operations by themselves too, and where a flip may be all that failed, of steps from equal states;
+    what fails of these is a line of the verdict."""
+    rows, failed = (), {}
+    with fenced(failed, "operations"):
+        rows = alone(recipe, workers, operations)
+    verdict = judge(recipe, dataset, out, rows)
+    with fenced(failed, "second look"):
+        verdict = looked_twice(recipe, verdict, out, workers)
+    return verdict | failed
+
+
 def alone(recipe, workers, asked):
     """The rows of both backends' operations by themselves, in bfloat16 even where nobody asked for them."""
     if not (asked or recipe.train.precision == "bfloat16"):
@@ -164,6 +180,8 @@ def record(verdict, recipe, dataset, out, asked, options, pending=None):
     told = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
     told |= reproducible(out, asked, **options)
     told["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in told["rungs"]]
+    lost = {PARTS[part]: f"{part} failed: {said}" for part, said in told.get("failed", {}).items() if part in PARTS}
+    told["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in told["skipped"]]
     if pending:
         told |= {"pending": True, "limits": [*told["limits"], pending]}
     write_json(out / "verdict.json", told)
@@ -185,16 +203,26 @@ def find_cause(recipe, dataset, out, verdict, workers):
     failed = [c for rung in verdict["rungs"] if rung["name"] not in OWN for c in rung["checks"] if not c["agrees"]]
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
 
+    single = on_one_device(looked)  # where places are read
+
     def taps(number):
-        teacher = leave_taps(workers["keras"], looked, out, number)
-        student = leave_taps(workers["jax"], looked, out, number, teacher)
-        return {"keras": load_tensors(teacher), "jax": load_tensors(student)}
+        teacher = leave_taps(workers["keras"], single, out, number)
+        return load_sides({"keras": teacher, "jax": leave_taps(workers["jax"], single, out, number, teacher)})
 
     def optimizer(variant):
-        return {b: load_tensors(path) for b, path in each(workers, lambda w: leave_optimizer(w, variant, out)).items()}
+        return load_sides(each(workers, lambda worker: leave_optimizer(worker, variant, out)))
 
-    looked = looked.with_values(devices={"data": 1})  # where places are read
-    found = first_cause(looked, ladder.summed_positions(recipe, dataset), out, verdict, taps, optimizer)
+    def step(point):
+        teacher = leave_step(workers["keras"], single, out, point)
+        return load_sides({"keras": teacher, "jax": leave_step(workers["jax"], single, out, point, teacher)})
+
+    def at_places(state):
+        led = leave_places(workers["jax"], single, out, state)
+        return {"keras": leave_places(workers["keras"], single, out, state, "jax"), "jax": led}
+
+    looks = Looks(taps, optimizer, lambda steps: leave_states(workers["keras"], single, out, steps), at_places, step,
+                  lambda: first_uneven(single, dataset))
+    found = first_cause(looked, ladder.summed_positions(recipe, dataset), out, verdict, looks)
     return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
 
 
@@ -297,6 +325,8 @@ def judge(recipe, dataset, out, operations=()):
     dtypes = {b: {name: dtype for r in precisions(recipe) for name, dtype in read_dtypes(out, b, r).items()}
               for b in ROOMS}
     found = {b: read_places(places_path(out, b)) for b in ROOMS}
+    for backend, points in found.items():
+        dtypes[backend] |= {f"{precision} {name}": kind for name, kind in points[POINTS[1]].get("dtypes", {}).items()}
     rungs = [ladder.contract_rung(contracts, dtypes=dtypes), operations_rung(operations, found, precision), gradient,
              ladder.optimizer_rung(states, recipe.optimizer)]
 

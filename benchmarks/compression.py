@@ -38,6 +38,7 @@ from common.data.kept import check_same
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.export import EIGHT_BITS
 from common.files import plain, write_json
+from common.formats import EPS, TINY
 from common.loop import twin_of
 from common.output import check_verb, check_within, digest
 from common.recipe import positions
@@ -342,12 +343,13 @@ def quanta_rung(recipe, out, label, workers):
     for name, keras in made["keras"].items():
         weights = f"weights/{name}_range" in tensors
         low, high = tensors[f"weights/{name}_range" if weights else f"weights/{name}.range"].astype(np.float64)
-        quantum = np.maximum((high - low) / (254 if weights else 255), np.finfo(np.float64).tiny)
+        quantum = np.maximum((high - low) / (254 if weights else 255), TINY["float64"])
         apart = np.abs(keras.astype(np.float64) - made["jax"][name]) / quantum
         count = int((keras != made["jax"][name]).sum())
         differing, total = differing + count, total + keras.size
         # What a value is a multiple of carries a rounding of its own: 255 quanta, each half an eps of float32 off.
-        checks.append(ladder.check("weights" if weights else "activations", float(apart.max()), 1 + 255 * 2.0**-23,
+        bound = 1 + 255 * EPS["float32"]
+        checks.append(ladder.check("weights" if weights else "activations", float(apart.max()), bound,
                                    f"{name}, {count} of {keras.size:,} differ", "one quantum, and its own rounding"))
     rung = ladder.rung(f"{label} quanta", "quanta", "equal values are quantised alike, within one quantum", checks)
     return rung, {"differing": differing, "total": total, "worst": rung["worst"]}
@@ -387,7 +389,7 @@ def shadows(recipe, out, label, workers):
         series[what] = {"pair": curve["difference"], "twin": far[0], "loud": far[1], "floor": curve["envelope"]}
     far = [np.maximum(keras["weights"][j], jax["weights"][j]) for j in range(3)]
     series["weights"] = {"pair": far[0], "twin": far[1], "loud": far[2],
-                         "floor": np.full(len(steps), ladder.EPSILON["float32"])}
+                         "floor": np.full(len(steps), EPS["float32"])}
     return series, steps
 
 

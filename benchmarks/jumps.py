@@ -18,6 +18,7 @@ from benchmarks import ladder
 from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from benchmarks.meshes import jumps
 from benchmarks.workers import ROOMS, each
+from common.formats import RESOLVED
 from common.recipe import positions
 from common.tensors import load_tensors
 from common.trials import furthest
@@ -101,7 +102,7 @@ def trial_checks(precision, trials, steps):
             for step in steps]
     twin, loud = (np.maximum(keras["apart"][j], jax["apart"][j]) for j in (0, 1))
     series = {"gradients": {"pair": np.array(pair), "twin": twin, "loud": loud,
-                            "floor": np.full(len(steps), ladder.EPSILON[precision])}}
+                            "floor": np.full(len(steps), RESOLVED[precision])}}
     for n, what in enumerate(("loss", "loss an update later")):
         one, other = keras["loss"][..., n], jax["loss"][..., n]
         curve = ladder.loss_curve({"keras": {"loss": one[0]}, "jax": {"loss": other[0]},

@@ -11,13 +11,14 @@ import numpy as np
 from scipy.stats import poisson
 
 from benchmarks.walks import ANY, noise_of, parting
+from common import formats
+from common.formats import EPS, RESOLVED
 from common.metrics import NEAR, finish
 from common.parameters import Parameter, is_trained
 from common.synthetic import synthetic_gradients
 
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}  # spacing of the numbers above 1
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
-TINY = float(np.finfo(np.float64).tiny)
+TINY = formats.TINY["float64"]
 BACKENDS = {"keras": "Keras", "jax": "JAX"}
 SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
@@ -83,7 +84,7 @@ def gradient_rung(tensors, precision, positions):
     Returns: (rung, null directions of the first step).
     """
     checks, null = [], {}
-    floor, source = 16 * math.sqrt(positions) * EPSILON["float64"], f"16 sqrt({positions:,}) eps of float64"
+    floor, source = 16 * math.sqrt(positions) * EPS["float64"], f"16 sqrt({positions:,}) eps of float64"
     for point, runs in tensors["float64"].items():
         null[point] = null_directions(runs)
         found = first_step_checks("float64", runs, null[point], floor, source)
@@ -122,7 +123,7 @@ def twin_check(backend, runs, null):
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
-    return check(f"float64, {backend} against its twin", worst, math.sqrt(EPSILON["float64"]), name,
+    return check(f"float64, {backend} against its twin", worst, math.sqrt(EPS["float64"]), name,
                  "half of float64's digits")
 
 
@@ -162,7 +163,7 @@ def optimizer_rung(states, optimizer=None):
             unsure = signs.get((head, bare(tensor))) if tensor.startswith(("weights/", "ema/")) else None
             if unsure is not None and all(x is not None for x in judged):
                 judged = [np.where(unsure, 0, x) for x in judged]
-            checks.append(check(precision, difference(*judged), (8 * updates + shares) * EPSILON[dtype], where,
+            checks.append(check(precision, difference(*judged), (8 * updates + shares) * EPS[dtype], where,
                                 f"8 eps of {dtype} for each of {updates} updates"))
     return rung("P3", "optimizer", "one update: equal weights and slots after identical gradients", checks)
 
@@ -184,7 +185,7 @@ def unsure_signs(side, optimizer):
         share = (1 - optimizer.beta1) * (min(1.0, optimizer.clip_norm / norm) if optimizer.clip_norm else 1.0)
         for name, g in gradients.items():
             m = optimizer.beta1 * np.asarray(side.get(f"{update - 1}/m/{name}", 0.0), np.float64)
-            near = np.abs(m + share * g) <= 16 * EPSILON["float32"] * (np.abs(m) + share * np.abs(g))
+            near = np.abs(m + share * g) <= 16 * EPS["float32"] * (np.abs(m) + share * np.abs(g))
             found[str(update), name] = found.get((str(update - 1), name), False) | near
         update += 1
     return found
@@ -216,14 +217,14 @@ def loss_curve(runs, precision, factor, sides=SIDES):
 
     The envelope is the largest difference of either side from its own twin so far. Below it stands what the mean of
     N positions cannot resolve, a random walk of N roundings (Higham & Mary 2019): sqrt(N) eps |L| in the dtype of the
-    sums, or eps |L| / sqrt(N) where each position is rounded by itself in the compute dtype. The horizon is the first
-    step at which a side has lost half of its digits to its twin, sqrt(eps) |L|.
+    sums, or r |L| / sqrt(N) where each position is rounded by itself in the compute dtype, r being its RESOLVED. The
+    horizon is the first step at which a side has lost half of its digits to its twin, sqrt(r) |L|.
     """
     one, other = (runs[side]["loss"] for side in sides)
     size = np.maximum(np.abs(one), np.abs(other))
     apart = np.max([np.abs(runs[s]["loss"] - runs[f"{s}-twin"]["loss"]) for s in sides if f"{s}-twin" in runs], 0)
     envelope = np.maximum(np.maximum.accumulate(apart), resolved(precision, size, runs["positions"]))
-    parted = np.flatnonzero(apart > math.sqrt(EPSILON[precision]) * size)
+    parted = np.flatnonzero(apart > math.sqrt(RESOLVED[precision]) * size)
     return {"steps": list(range(len(one))), sides[0]: one, sides[1]: other, "difference": np.abs(one - other),
             "envelope": envelope, "bound": factor * envelope, "factor": factor,
             "horizon": int(parted[0]) if len(parted) else None}
@@ -231,8 +232,8 @@ def loss_curve(runs, precision, factor, sides=SIDES):
 
 def resolved(precision, size, count):
     """What a mean of `count` values of a size cannot resolve: see `loss_curve`."""
-    walk, summed = math.sqrt(count), EPSILON["float64" if precision == "float64" else "float32"]
-    return size * max(walk * summed, EPSILON[precision] / walk)
+    walk, summed = math.sqrt(count), EPS["float64" if precision == "float64" else "float32"]
+    return size * max(walk * summed, RESOLVED[precision] / walk)
 
 
 def loss_check(precision, curve):
@@ -274,7 +275,7 @@ def held_out_checks(precision, runs, curve):
 
 def own_checks(precision, label, metrics, sums):
     """Whether the metrics that a side has told are what its sums give, but for the rounding of float64."""
-    wanted, bound = finish(sums, sums.get("label_bytes")), 4 * EPSILON["float64"]
+    wanted, bound = finish(sums, sums.get("label_bytes")), 4 * EPS["float64"]
     return [check(f"{precision} held-out {name}", apart(metrics.get(name), wanted.get(name)),
                   bound * abs(wanted.get(name) or 0.0), f"what {label} makes of its own sums", "4 eps of float64")
             for name in dict.fromkeys([*wanted, *metrics])]
@@ -296,7 +297,7 @@ def held_out_bounds(precision, runs, curve):
     own, flipped = (max((apart(*(run[group].get(name) for run in pair)) for pair in twins), default=0.0)
                     for group, name in (("held_out", "loss"), ("sums", "correct")))
     unresolved = resolved(precision, largest(told, "loss"), max(weight, 1.0))
-    loss, exact = curve["factor"] * max(own, float(curve["envelope"][-1]), unresolved), 4 * EPSILON["float64"]
+    loss, exact = curve["factor"] * max(own, float(curve["envelope"][-1]), unresolved), 4 * EPS["float64"]
     expected = min(weight, near / NEAR * math.sqrt(weight) * loss)
     flips = max(float(poisson.isf(1e-6, expected)), curve["factor"] * flipped)
     bits = weight / (math.log(2) * max(1.0, min(found.get("label_bytes") or 1.0 for found in sums)))
@@ -326,7 +327,7 @@ def weight_checks(runs, starts, optimizer, rates):
     noise = max(difference(weights[b].get(name), weights[f"{b}-twin"].get(name)) for b in SIDES for name in judged
                 if name in weights[b])
     bound, source = max((8 * noise, "8 x the float64 twin's noise in the weights"),
-                        (16 * EPSILON["float64"], "16 eps of float64"))
+                        (16 * EPS["float64"], "16 eps of float64"))
     checks = [check("float64 weights", difference(*(weights[b].get(name) for b in SIDES)), bound, name, source)
               for name in judged]
     return checks + [null_check(runs, name, starts[bare(name)], optimizer, rates) for name in weights["keras"]
@@ -339,7 +340,7 @@ def null_check(runs, name, start, optimizer, rates):
     keras, jax = (runs[b]["weights"][name] for b in ("keras", "jax"))
     twins = max(np.abs(runs[b]["weights"][name] - runs[f"{b}-twin"]["weights"][name]).max() for b in ("keras", "jax"))
     norms = np.maximum(runs["keras"]["norm"], runs["jax"]["norm"])
-    noise = noise_of(optimizer, norms, 16 * math.sqrt(runs["positions"]) * EPSILON["float64"])
+    noise = noise_of(optimizer, norms, 16 * math.sqrt(runs["positions"]) * EPS["float64"])
     walks = f"two walks of rounding noise under {optimizer.name}"
     likely = max((parting(optimizer, rates, noise, bare(name), start), walks),
                  (8 * float(twins), "8 x the float64 twin's noise in it"))

@@ -2,7 +2,8 @@
 references, as `common/in_place.py` and `common/operations.py` have them."""
 
 import math
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -40,6 +41,7 @@ class PlaceRows(TypedDict):
 
     own: list[PlaceRow]
     float64: list[PlaceRow]
+    dtypes: NotRequired[dict[str, str]]
 
 
 def read_places(path):
@@ -48,10 +50,11 @@ def read_places(path):
 
 
 def leave_places(worker, recipe, out, point, theirs=None):
-    """Has a backend feed its places with shared numbers at a point, and returns its PlaceRows. Who comes first makes
-    the numbers up; `theirs` is the other backend, whose float64 is already there."""
+    """Has a backend feed its places with shared numbers at a point, one of POINTS or the file of a state before a step,
+    and returns its PlaceRows. Who comes first makes the numbers up; `theirs` is the other backend, whose float64 is
+    already there."""
     def path(what):
-        return out / "tensors" / f"places-{point}-{what}.safetensors"
+        return out / "tensors" / f"places-{Path(point).stem}-{what}.safetensors"
 
     other = {"theirs": path(theirs)} if theirs else {}
     return worker.ask("places_at", recipe, point=point, given=path("given"), mine=path(worker.backend), **other)

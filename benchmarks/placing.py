@@ -7,13 +7,18 @@ All of it in float64, where rounding hides nothing; in the recipe's precision wh
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import ladder
+from benchmarks.cause import cause
+from benchmarks.later import suspects, taken_apart
 from benchmarks.operations import part, places_path, read_places
 from benchmarks.plots import sig
 from benchmarks.verdict import read_digests, read_hashes
+from common.formats import RESOLVED
 from common.places import places
 from common.points import POINTS
 from common.recipe import AXES
@@ -22,34 +27,37 @@ from common.run import read_metrics
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
             "random bits": "random bits", "recipe": "recipe"}
-DTYPES = {"weights": "initial value", "m": "moment", "v": "moment", "ema": "average"}  # by what a tensor is
+DTYPES = {"weights": "initial value", "m": "moment", "v": "moment", "ema": "average", "loss": "loss"}  # of what it is
 
 
-def cause(operation, where, phase, step=0, apart=None, bound=None, name=None):
-    """One finding: the class of operation, its place, when, and by how much a tensor of its results is off."""
-    found = {"operation": operation, "where": where, "phase": phase, "step": step, "tensor": name or where,
-             "difference": apart, "bound": bound}
-    size = "" if apart is None else f": {found['tensor']} differs by {sig(apart)}, {sig(bound)} is rounding"
-    return found | {"sentence": f"step {step}, {phase}: {operation} at {where}{size}"}
+class Looks(NamedTuple):
+    """What is asked of both backends, the teacher first, while a cause is looked for."""
+
+    taps: Callable  # (number) -> {backend: tensors of `common.trace.step_taps`}
+    optimizer: Callable  # (recipe) -> {backend: tensors of `common.trace.optimizer_steps`}
+    states: Callable  # (steps) -> {step: file of the teacher's state before it}
+    places: Callable  # (point) -> {backend: PlaceRows}
+    step: Callable  # (point) -> {backend: tensors of `common.one_step.whole_step`}
+    uneven: Callable  # () -> the first step whose micro-batches weigh unlike, or None
 
 
-def first_cause(recipe, positions, out, verdict, taps, optimizer):
+def first_cause(recipe, positions, out, verdict, looks):
     """The first cause of a disagreement, as `cause` has it, or None where nothing was found.
 
     Args:
       recipe: the recipe in the precision to look at. positions: the length of the longest sum of a step.
       out: what `benchmarks.compare.collect` left. verdict: what `benchmarks.compare.judge` made of it.
-      taps: number -> {backend: tensors of `common.trace.step_taps`}, the teacher first.
-      optimizer: recipe -> {backend: tensors of `common.trace.optimizer_steps`}.
+      looks: Looks.
     """
     rungs = {rung["name"]: rung for rung in verdict["rungs"]}
     return (contract_cause(recipe, out, rungs["P0"]) or batches_cause(recipe, out)
             or in_place_cause(recipe, {b: read_places(places_path(out, b)) for b in ladder.SIDES})
-            or (None if rungs["P2"]["agrees"] else operation_cause(recipe, positions, taps(0), 0))
+            or (None if rungs["P2"]["agrees"] else operation_cause(recipe, positions, looks.taps(0), 0))
             or shares_cause(recipe, positions, rungs["P2"])
-            or gradient_cause(recipe, rungs["P2"])
-            or optimizer_cause(recipe, rungs["P3"], optimizer)
-            or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], taps)
+            or gradient_cause(recipe, rungs["P2"], lambda point: taken_apart(
+                recipe, positions, point, looks.step(point), looks.uneven))
+            or optimizer_cause(recipe, rungs["P3"], looks.optimizer)
+            or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], looks)
             or step_cause(recipe, positions, out, rungs)
             or evaluation_cause(rungs, recipe))
 
@@ -67,8 +75,12 @@ def contract_cause(recipe, out, rung):
     parted = next((c for c in rung["checks"] if c["what"].endswith("dtypes") and c["differing"]), None)
     if parted is None:
         return None
-    group, _, where = parted["differing"][0].split(" ", 1)[1].partition("/")
-    found = cause(DTYPES.get(group, "dtype"), where or group, "dtypes", name=parted["differing"][0])
+    known = places(recipe.model)
+    order = {f"{recipe.train.precision} forward/{name}": i for i, name in enumerate(known)}
+    first = min(parted["differing"], key=lambda name: (order.get(name, len(order)), name))
+    group, _, where = first.split(" ", 1)[1].partition("/")
+    operation = known[where].operation if group == "forward" and where in known else DTYPES.get(group, "dtype")
+    found = cause(operation, where or group, "dtypes", name=first)
     return found | {"sentence": f"{found['sentence']}: {parted['where']}"}
 
 
@@ -95,9 +107,13 @@ def batches_cause(recipe, out):
 
 def in_place_cause(recipe, found):
     """The first operation that P1 has found to be off in its place, of the recipe's precision: in the order of
-    `blamed`. None where there is none, or one side lacks a place: `operation_cause` says so."""
+    `blamed`. None where there is none, or one side lacks a place: `operation_cause` says so.
+
+    `found`: {backend: {point of POINTS, or number of a step: PlaceRows}}, of both the same points.
+    """
     kind = "float64" if recipe.train.precision == "float64" else "own"
-    for point in POINTS[1:]:
+    for point in next(iter(found.values())):
+        when, step = (f"at the {point} point", 0) if point in POINTS else (f"at step {point}", point)
         rows = [row | {"backend": b} for b, points in found.items() for row in points[point][kind]]
         off = {row["tensor"]: row for row in sorted(rows, key=part) if part(row) > 1}
         if any(row["error"] is None and not row["bound"] for row in off.values()):
@@ -106,14 +122,12 @@ def in_place_cause(recipe, found):
         if where:
             operation, place, phase, tensor = where
             row = off[tensor]
-            said = cause(operation, place, f"{phase} at the {point} point", 0, row["error"], row["bound"],
-                         ladder.bare(tensor))
+            said = cause(operation, place, f"{phase} {when}", step, row["error"], row["bound"], ladder.bare(tensor))
             eps = f"{sig(row['error'] or math.inf)} eps off, {sig(row['bound'])} is rounding"
             if row["error"] is not None and row["error"] <= row["bound"]:
                 eps = f"{sig(row['beside'])} of its values are not the nearest, {sig(row['rare'])} is rounding"
             who = "" if kind == "float64" else f"{ladder.BACKENDS[row['backend']]}: "
-            return said | {"sentence": f"{phase} at the {point} point: {who}{operation} at {place}: "
-                                       f"{ladder.bare(tensor)} is {eps}"}
+            return said | {"sentence": f"{phase} {when}: {who}{operation} at {place}: {ladder.bare(tensor)} is {eps}"}
     return None
 
 
@@ -144,7 +158,7 @@ def operation_cause(recipe, positions, sides, step):
     """The first operation of a step that makes other numbers of the teacher's, or that one side lacks: forward, then
     the loss, then what the forward pass keeps, then backward. `sides` are as `taps` of `first_cause` returns them."""
     teacher, student = sides.values()
-    bound = 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
+    bound = 16 * math.sqrt(positions) * RESOLVED[recipe.train.precision]
     known = places(recipe.model)
     phases = {"forward": "forward", "running": "running statistics", "gradients": "backward"}
     largest = {}  # of the gradients at a place: a bias may have a zero gradient, and is judged by its kernel's
@@ -173,7 +187,7 @@ def shares_cause(recipe, positions, rung):
     operation that reads what other devices have, a batch norm's statistics or bits by the row's number, else the rows
     that devices are given. Where gradients alone are: their sum. Twins' rows lie on other devices, so that the noise of
     P2 hides all of it but from its own bound."""
-    bound = 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
+    bound = 16 * math.sqrt(positions) * RESOLVED[recipe.train.precision]
     off = [c for c in rung["checks"] if c["what"] == recipe.train.precision and c["worst"] > bound]
     if math.prod(getattr(recipe.devices, axis) for axis in AXES) == 1 or rung["agrees"] or not off:
         return None
@@ -188,21 +202,29 @@ def shares_cause(recipe, positions, rung):
     return cause(operation, where, "several devices", 0, worst["worst"], bound, ladder.bare(worst["where"]))
 
 
-def gradient_cause(recipe, rung):
-    """Gradients that differ though every operation's own are right: those of some tensors, or the sum of all."""
+def gradient_cause(recipe, rung, apart_at=lambda point: None):
+    """Gradients that differ though every operation's own are right, at the point where they do most: those of some
+    tensors, or the sum of all. Of that `apart_at(point)` has the cause, where the point's step taken apart shows it."""
     total = [c for c in rung["checks"] if c["where"].startswith("gradients/") and "twin" not in c["what"]]
     failed = [c for c in total if not c["agrees"]]
     if not failed:
         return None
     # In one precision, or at a point whose micro-batches weigh alike, they may all agree.
-    looked = {(c["what"], c["where"].partition(" at the ")[2]) for c in failed}
-    total = [c for c in total if (c["what"], c["where"].partition(" at the ")[2]) in looked]
+    total = [c for c in total if c["what"] in {f["what"] for f in failed}]
     worst = max(failed, key=lambda c: c["worst"])
+    point = point_of(worst)
+    total, failed = ([c for c in checks if point_of(c) == point] for checks in (total, failed))
     name, known = ladder.bare(worst["where"]).split(" ")[0], places(recipe.model)
     if 2 * len(failed) > len(total):
-        return cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
+        found = apart_at(point)
+        return found or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
     holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
     return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
+
+
+def point_of(check):
+    """The point of POINTS that a check of P2 is at."""
+    return next((point for point in POINTS[1:] if check["where"].endswith(f"at the {point} point")), POINTS[0])
 
 
 def optimizer_cause(recipe, rung, optimizer):
@@ -240,10 +262,20 @@ def optimizer_variants(recipe):
     return variants
 
 
-def later_cause(recipe, positions, curve, taps):
-    """An operation that differs at the first step whose loss does."""
-    step = next((i for i, (d, b) in enumerate(zip(curve["difference"], curve["bound"], strict=True)) if not d <= b), 0)
-    return step and operation_cause(recipe, positions, taps(step), step) or None
+def later_cause(recipe, positions, curve, looks):
+    """What differs at a later step, from the state that the teacher's training had before it: an operation in its
+    place, or what `taken_apart` finds. Where no states were left, an operation under the first weights."""
+    states = looks.states(suspects(curve))
+    if not states:
+        losses = zip(curve["difference"], curve["bound"], strict=True)
+        step = next((i for i, (apart, bound) in enumerate(losses) if not apart <= bound), 0)
+        return step and operation_cause(recipe, positions, looks.taps(step), step) or None
+    for step, state in states.items():
+        found = in_place_cause(recipe, {backend: {step: rows} for backend, rows in looks.places(state).items()})
+        found = found or taken_apart(recipe, positions, state, looks.step(state), looks.uneven)
+        if found:
+            return found
+    return None
 
 
 def step_cause(recipe, positions, out, rungs):
@@ -254,7 +286,7 @@ def step_cause(recipe, positions, out, rungs):
         return None
     norms = [next(line["train/gradient_norm"] for line in read_metrics(
         out / "runs" / f"{b}-{recipe.train.precision}") if "train/gradient_norm" in line) for b in ladder.SIDES]
-    off, bound = apart(*norms), 16 * math.sqrt(positions) * ladder.EPSILON[recipe.train.precision]
+    off, bound = apart(*norms), 16 * math.sqrt(positions) * RESOLVED[recipe.train.precision]
     if off > bound:
         return cause("accumulation or clip", "gradients", "the whole step", 0, off, bound, "the gradient's norm")
     return cause("clip or update", "gradients", "the whole step", 0, losses[0]["worst"], losses[0]["bound"], "the loss")

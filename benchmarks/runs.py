@@ -18,6 +18,7 @@ from benchmarks.terminal import show
 from benchmarks.verdict import read_digests, read_hashes
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from common.files import plain, shown, write_json
+from common.formats import RESOLVED
 from common.recipe import positions
 from common.recipe_file import dotted, dumps, flat, load
 from common.run import FinishedRun, read_metrics, read_run
@@ -197,7 +198,7 @@ def state_checks(step, precision, states, differ):
     names = sorted(states["a"].keys() & states["b"].keys())
     found = {name: differ(states["b"][name], states["a"][name]) for name in names}
     own = {name: max(differ(states[f"{side}-twin"][name], states[side][name])[0] for side in twins) for name in names}
-    null = {name for name in names if own[name] > math.sqrt(ladder.EPSILON[precision])}
+    null = {name for name in names if own[name] > math.sqrt(RESOLVED[precision])}
     noise, largest = {}, {}
     for name in names:
         noise[group(name)] = max(0.0 if name in null else own[name], noise.get(group(name), 0.0))

@@ -12,10 +12,11 @@ import math
 
 import numpy as np
 
-from benchmarks.ladder import EPSILON, bare, difference, null_directions, summed_positions
+from benchmarks.ladder import bare, difference, null_directions, summed_positions
 from benchmarks.placing import apart
 from benchmarks.plots import sig
 from benchmarks.workers import SWAPPED, each, open_workers
+from common.formats import DITHER, EPS
 from common.places import places
 from common.tensors import load_tensors
 
@@ -52,7 +53,7 @@ def swap_cells(recipe, dataset, out, workers):
     """`swap_table` of the four workers that CELLS names."""
     semantic = recipe.with_values(train={"precision": "float64"})
     positions = summed_positions(recipe, dataset)
-    bound, bound_from = 16 * math.sqrt(positions) * EPSILON["float64"], f"16 sqrt({positions:,}) eps of float64"
+    bound, bound_from = 16 * math.sqrt(positions) * EPS["float64"], f"16 sqrt({positions:,}) eps of float64"
 
     def path(cell, what):
         return out / "swap" / f"{'-'.join(cell).replace(', ', '-').replace(' ', '-')}-{what}.safetensors"
@@ -69,7 +70,7 @@ def swap_cells(recipe, dataset, out, workers):
         cell = cell_of[worker]
         first_steps(cell, worker)
         if cell in TWINS:
-            worker.ask("first_step", semantic, path=path(cell, "twin"), permuted=True, dither=2.0**-53)
+            worker.ask("first_step", semantic, path=path(cell, "twin"), permuted=True, dither=DITHER["float64"])
         if cell == REFERENCE:
             taps(cell, worker)
 

@@ -25,6 +25,7 @@ import math
 
 import numpy as np
 
+from common.formats import EPS
 from common.parameters import is_decayed
 
 ANY = 1e200  # noise of any size: of what bounds an update without it, the bound is the same
@@ -47,7 +48,7 @@ def parting(optimizer, rates, noise, name, first):
     for rate, update in zip(rates, updates, strict=True):
         apart = abs(1 - rate * within) * apart + 2 * rate * update
         reach += rate * (update + within * reach)
-    return apart + 8 * len(rates) * np.finfo(np.float64).eps * reach  # and each update's own rounding, as P3 has it
+    return apart + 8 * len(rates) * EPS["float64"] * reach  # and each update's own rounding, as P3 has it
 
 
 def lion(o, rates, noise, first):

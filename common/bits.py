@@ -41,6 +41,11 @@ def fold_in(key, data):
     return np.concatenate([hi, lo])
 
 
+def step_key(root, step):
+    """The key of a step under a root key: nothing else folds a step in."""
+    return fold_in(root, step)
+
+
 def name_word(name):
     """The 32-bit word that a canonical name is folded in as."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")

@@ -47,6 +47,7 @@ from common.data.kept import open_kept
 from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line, of_machine
 from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
+from common.formats import EPS, RESOLVED, TINY
 from common.kinds import STRICT, Backend, Count, Number, version
 from common.limited import lack
 from common.metrics import finish, statistics
@@ -61,7 +62,6 @@ SCHEMA_VERSION = 1
 MARKER = ".export"
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}
 EIGHT_BITS = ("quantize", "post_training")
 
 
@@ -578,10 +578,10 @@ def bound_of(name, precision, model, eight, known):
     wide = precision == "float64"
     noise = difference(known["float32" if wide else precision], known["float64"])
     if wide:  # there is nothing wider here to measure it by
-        noise *= EPSILON["float64"] / EPSILON["float32"]
+        noise *= EPS["float64"] / EPS["float32"]
     longest, summed = longest_forward(model), "float64" if wide else "float32"
-    return max((4 * noise, f"4 x what {precision} costs {here}"), (EPSILON[precision], f"eps of {precision}"),
-               (4 * math.sqrt(longest) * EPSILON[summed], f"4 sqrt({longest}) eps of {summed}"))
+    return max((4 * noise, f"4 x what {precision} costs {here}"), (RESOLVED[precision], f"eps of {precision}"),
+               (4 * math.sqrt(longest) * EPS[summed], f"4 sqrt({longest}) eps of {summed}"))
 
 
 def longest_forward(model):
@@ -602,7 +602,7 @@ def difference(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.inf
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(np.float64).tiny))
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), TINY["float64"]))
 
 
 def equal(found, wanted):

@@ -16,6 +16,7 @@ from common.data.kept import keep, kept_in, open_kept
 from common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
 from common.files import local, place, read_json
 from common.flops import measured_peak, peak_flops, train_flops
+from common.formats import DITHER
 from common.metrics import finish
 from common.output import remove_ours
 from common.progress import training_progress
@@ -46,8 +47,6 @@ class Probe:
     accept_data: bool = False  # go on where the data is no longer what the run began with
 
 
-# Half a unit in the last place: what the first weights' own rounding hides.
-DITHER = {"bfloat16": 2.0**-9, "float32": 2.0**-24, "float64": 2.0**-53}
 FIRST = 10  # steps that a trace holds one by one
 
 

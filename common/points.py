@@ -7,6 +7,7 @@ and a stress batch.
 
 import numpy as np
 
+from common.formats import DITHER
 from common.operations import rounded
 from common.parameters import dithering, stream
 from common.references import FORMATS
@@ -14,7 +15,6 @@ from common.references import FORMATS
 POINTS = ("first", "generic", "stress")  # first weights and batch; generic weights; generic weights, stress batch
 SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
 SIZE = 0.1  # of a tensor that is zero
-HALF = 2.0**-9  # of a unit in bfloat16's last place, relative to the value
 
 
 def generic_tensors(tensors, seed, dither=0.0):
@@ -31,7 +31,7 @@ def generic_tensors(tensors, seed, dither=0.0):
         else:
             moved = value + noise * (SPREAD * np.sqrt(np.mean(value**2)) or SIZE)
         factor = dithering(seed, bare, dither, value.shape)
-        if dither < HALF:
+        if dither < DITHER["bfloat16"]:
             moved = rounded(moved, FORMATS["bfloat16"]) * factor
         else:  # what bfloat16 would round away again moves the values before they are rounded
             moved = rounded(moved * factor, FORMATS["bfloat16"])

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.bits import draw, fold_in, keep_below, name_word
+from common.formats import EPS, TINY
 from common.parameters import is_decayed
 from common.recipe import Recipe
 
 Wide = np.longdouble
-FLOAT32 = 2.0**-23  # its eps
 
 # Shapes: small, but with an odd side, more rows than ids, and sums long enough for their order to matter.
 B, T, WIDTH, HIDDEN, CLASSES = 4, 16, 64, 256, 50
@@ -43,7 +43,7 @@ class Format:
 
     def size(self, x):
         """|x|, but no less than what makes a flush to zero one eps of the dtype that computes."""
-        return np.maximum(np.abs(x), self.tiny / min(self.eps, FLOAT32))
+        return np.maximum(np.abs(x), self.tiny / min(self.eps, EPS["float32"]))
 
     def norm(self, tensors):
         """The root of the sum of squares in the format's range: infinite where the sum is above it, 0 below."""
@@ -52,8 +52,7 @@ class Format:
         return np.sqrt(Wide(0) if total < self.tiny else Wide(np.inf) if total > top else total)
 
 
-FORMATS = {f.name: f for f in (Format("float64", 2.0**-52, 2.0**-1022, 1e100), Format("float32", FLOAT32, 2.0**-126,
-                               1e15), Format("bfloat16", 2.0**-7, 2.0**-126, 1e15))}
+FORMATS = {name: Format(name, EPS[name], TINY[name], 1e100 if name == "float64" else 1e15) for name in EPS}
 DTYPES = tuple(FORMATS)
 
 

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from common import bits
+from common.formats import EPS, TINY
 
 PROJECTIONS = 16
 NORM, LARGEST, ROUNDING, FIRST = range(4)  # what the first numbers of a sketch are, and where its projections begin
@@ -37,7 +38,7 @@ def sketch(xp, x):
     block = math.isqrt(leading - 1) + 1
     rows = xp.matmul(x, signs("last", last).astype(kind)) * signs("leading", leading).astype(kind)
     blocks = xp.reshape(xp.pad(rows, ((0, block * block - leading), (0, 0))), (block, block, PROJECTIONS))
-    lost = np.asarray(np.finfo(kind).eps * math.sqrt(last + 2 * block), kind)
+    lost = np.asarray(EPS[kind.name] * math.sqrt(last + 2 * block), kind)
     norm, largest = xp.sqrt(xp.sum(xp.square(x))), xp.max(xp.abs(x))
     return xp.concatenate([xp.stack([norm, largest, lost]), xp.sum(xp.sum(blocks, 1), 0)])
 
@@ -57,4 +58,4 @@ def distance(a, b):
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.inf, math.inf, math.inf
     apart = np.sqrt(np.mean(np.square(a[FIRST:] - b[FIRST:])))
-    return float(apart / max(b[NORM], np.finfo(np.float64).tiny)), float(max(a[ROUNDING], b[ROUNDING])), float(b[NORM])
+    return float(apart / max(b[NORM], TINY["float64"])), float(max(a[ROUNDING], b[ROUNDING])), float(b[NORM])

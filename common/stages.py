@@ -7,7 +7,8 @@ import numpy as np
 
 from common.compress import active, first_tensors, stripped, summary, verified
 from common.data import held_out_batches, open_dataset, training_batches
-from common.loop import DITHER, run_training
+from common.formats import DITHER
+from common.loop import run_training
 from common.parameters import dithering, is_trained, longest_sum, parameters
 from common.recipe import micro_batch
 from common.session import open_session

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from common.data import open_dataset, training_batches
 from common.in_place import few, place_rows, rounded_taps
 from common.operations import rounded
 from common.parameters import parameters
-from common.points import generic_tensors, stress_batch
+from common.points import POINTS, generic_tensors, stress_batch
 from common.recipe import in_float64
 from common.references import FORMATS
 from common.session import open_session
@@ -35,8 +36,7 @@ def first_step(room, recipe, path, permuted=False, dither=0.0, point="first"):
     in shared order."""
     with room.numerics(recipe):
         session = open_session(room, recipe, dither if point == "first" else 0.0)
-        _, batch, _ = next(training_batches(session.dataset, recipe, 0, 1))
-        batch, state = at_point(room, recipe, session, batch, point, dither)
+        batch, state = at_point(room, recipe, session, batch_at(recipe, session, point), point, dither)
         if permuted:
             _, order, _ = next(training_batches(session.dataset, recipe, 0, 1, permuted=True))
             batch = {name: x[order["row"]] for name, x in batch.items()}
@@ -57,21 +57,25 @@ def step_taps(room, recipe, path, number, teacher=None):
 
 def places_at(room, recipe, point, given, mine, theirs=None):
     """What every place makes of given numbers in the recipe's precision and in float64, at a point of POINTS with
-    generic weights.
+    generic weights, or at a later step.
 
     Args:
+      point: of POINTS, or the file of the state before a step; of that the values of bfloat16, which every precision
+        has alike.
       given: the safetensors file of the numbers. Who finds none makes them up: its own float64's, rounded to the
         precision.
       mine: the file in which this backend leaves what its float64 makes of them; theirs: that of the other, if it is
         to be judged beside it.
     Returns: {"own": `common.in_place.place_rows` beside this backend's float64, none where that is the precision;
-      "float64": those of this backend's float64 beside the other's}.
+      "float64": those of this backend's float64 beside the other's; "dtypes": {tensor: dtype} of what it made in the
+      precision}.
     """
     precision, semantic = recipe.train.precision, in_float64(recipe)
     if not given.exists():
         save_tensors(given, rounded_taps(recipe.model, taps_at(room, semantic, point)[0], precision))
     taught, rows = load_tensors(given), {"own": [], "float64": []}
     wide, dataset = taps_at(room, semantic, point, taught)
+    found = wide
     if precision != "float64":
         blocks = room.backend == "keras" and not recipe.keras.jit_compile
         found = taps_at(room, recipe, point, taught)[0]
@@ -79,22 +83,41 @@ def places_at(room, recipe, point, given, mine, theirs=None):
     if theirs:
         rows["float64"] = place_rows(recipe, dataset, (taught, wide, load_tensors(theirs)), "float64")
     save_tensors(mine, wide)
+    rows["dtypes"] = {name: x.dtype.name for name, x in found.items() if name.startswith(("forward/", "loss/"))}
     return rows
 
 
 def taps_at(room, recipe, point, taught=None):
-    """(what every place makes of a few rows of the first batch at a point, fed with `taught` where there is any; the
-    dataset)."""
+    """(what every place makes at a point, of a few rows of the batch or at a later step of all, fed with `taught` where
+    there is any; the dataset)."""
     with room.numerics(recipe):
         session = open_session(room, recipe)
-        _, batch, _ = next(training_batches(session.dataset, recipe, 0, 1))
-        batch, state = at_point(room, recipe, session, few(batch, session.dataset.example_shape), point)
-        return session.step_taps(state, 0, batch, taught), session.dataset
+        batch = batch_at(recipe, session, point)
+        if point in POINTS:
+            batch, state = at_point(room, recipe, session, few(batch, session.dataset.example_shape), point)
+        else:
+            batch["inputs"], tensors = rounded(batch["inputs"], FORMATS["bfloat16"]), load_tensors(point)
+            tensors = {name: rounded(x, FORMATS["bfloat16"]) for name, x in tensors.items()}
+            state = room.with_tensors(recipe, session.state, session.devices, tensors, step_of(point))
+        return session.step_taps(state, step_of(point), batch, taught), session.dataset
+
+
+def step_of(point):
+    """The step that a point is at: 0 for one of POINTS, N for the file step_N.safetensors of a state before a step."""
+    return 0 if point in POINTS else int(Path(point).stem.removeprefix("step_"))
+
+
+def batch_at(recipe, session, point):
+    """The whole batch of the step that a point is at."""
+    number = step_of(point)
+    return next(training_batches(session.dataset, recipe, number, number + 1))[1]
 
 
 def at_point(room, recipe, session, batch, point, dither=0.0):
-    """(batch, state) at a point of POINTS, of a session's first state and a batch; a twin's weights are dithered."""
+    """(batch, state) at a point, of a session's first state and a batch; a twin's weights are dithered."""
     state = session.state
+    if point not in POINTS:
+        return batch, room.with_tensors(recipe, state, session.devices, load_tensors(point), step_of(point))
     if point != "first":
         tensors = generic_tensors(room.state_tensors(state), recipe.seed, dither)
         state = room.with_tensors(recipe, state, session.devices, tensors, 0)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from common.data import training_batches
-from common.loop import DITHER
+from common.formats import DITHER
 from common.parameters import dithering, is_trained
 from common.session import open_session
 from common.stages import traced

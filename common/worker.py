@@ -15,13 +15,14 @@ from common.errors import NO, BadInput, known, show_traceback, unexpected
 from common.files import plain
 from common.loop import Probe, run_training
 from common.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
+from common.one_step import whole_step
 from common.recipe import Recipe
 from common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
 from common.trace import contract, first_step, optimizer_steps, places_at, step_taps
 from common.trials import step_trials
 
 CALLS = {function.__name__: function for function in (
-    run_training, contract, first_step, step_taps, places_at, optimizer_steps, measure_start, measure_steps,
+    run_training, contract, first_step, step_taps, places_at, whole_step, optimizer_steps, measure_start, measure_steps,
     measure_data, measure_device, measure_product, make_start, train_stage, shadow, stage_masks, quanta,
     held_out_losses, step_trials)}
 

@@ -9,6 +9,7 @@ import math
 import jax.numpy as jnp
 
 from common.bits import PARITY, ROTATIONS, keep_below
+from common.bits import key as root_key
 
 
 def threefry_2x32(key, hi, lo):
@@ -27,6 +28,12 @@ def threefry_2x32(key, hi, lo):
 def fold_in(key, data):
     """A key of its own for `data` (a uint32 scalar): uint32, shape (2,)."""
     return jnp.stack(threefry_2x32(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32)))
+
+
+def step_key(seed, number):
+    """The key that whatever step `number` (an integer scalar) draws is folded from. Nothing else folds a step into a
+    recipe's seed."""
+    return fold_in(jnp.asarray(root_key(seed)), number)
 
 
 def draw(key, rows_B, size):

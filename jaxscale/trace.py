@@ -26,7 +26,7 @@ def make_step_tensors(recipe, state, devices, jit=jit_once):
     """
 
     def compute(state, number, batch):
-        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         variables = {path: nnx.Param(x) for path, x in state.weights.items()}
         model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
         count = recipe.train.accumulate
@@ -68,7 +68,7 @@ def make_step_taps(recipe, dataset, state, devices, jit=jit_once):
     def objective(weights, running, number, batch, hook):
         variables = {name: nnx.Param(x) for name, x in weights.items()}
         model = merge(graph(), variables | {name: nnx.BatchStat(x) for name, x in running.items()})
-        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         with tapped(model, hook):
             logits = model(train.model_inputs(recipe, batch, key), training=True)
         total, sums = train.loss_sums(recipe, logits, batch)
@@ -152,7 +152,7 @@ follow.defvjp(lambda x, zero, forward, backward: (forward, backward),
 
 def shared_tensors(recipe):
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
-    key = bits.fold_in(bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), 1), shared_bits.name_word("contract"))
+    key = bits.fold_in(bits.step_key(recipe.seed, 1), shared_bits.name_word("contract"))
     drawn = bits.draw(key, jnp.arange(recipe.train.global_batch, dtype=jnp.uint32), 1000)
     table = jax.vmap(optimizer.rates(recipe))(jnp.arange(recipe.train.steps))
     return {"learning rates": np.asarray(table, master_dtype(recipe)), "random bits": np.asarray(drawn)}

@@ -9,7 +9,6 @@ import optax
 from flax import nnx, struct
 from jax.experimental import multihost_utils
 
-from common import bits as shared_bits
 from common.data import input_specs
 from common.metrics import statistics
 from common.parameters import Parameter, initial_value, is_trained, parameters
@@ -117,7 +116,7 @@ def update(recipe, state, gradients):
 def sum_gradients(recipe, state, number, batch, objective=None):
     """Gradients of the summed loss over the micro-batches of one update, which lie along a first axis where there are
     several, the running statistics after it, and the sums of its statistics. `objective` is as `plain_objective`."""
-    key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+    key = bits.step_key(recipe.seed, number)
 
     def one(running, part):
         compute = functools.partial(objective or plain_objective, recipe, state)

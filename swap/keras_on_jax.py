@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from common import bits as shared_bits
 from common.errors import MissingEnvironment
 from common.mutants import CHANGES
 from common.parameters import initial_values, is_trained, parameters
@@ -59,7 +58,7 @@ def objective_of(recipe, model):
     variables = canonical_variables(model)
 
     def objective(weights, running, number, batch, hook):
-        key = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         given = [(variables[name], x) for name, x in (weights | running).items()]
         with keras.StatelessScope(given) as scope, tapped(model, hook):
             logits = model(train.model_inputs(recipe, batch, key), training=True)

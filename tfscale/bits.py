@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from common.bits import PARITY, ROTATIONS, keep_below
+from common.bits import key as root_key
 
 
 def threefry_2x32(key, hi, lo):
@@ -26,6 +27,12 @@ def fold_in(key, data):
     """A key of its own for `data` (a uint32 scalar, or an integer): uint32, shape (2,)."""
     data = word(data) if isinstance(data, int) else ops.cast(data, "uint32")
     return ops.stack(threefry_2x32(key, ops.zeros((), "uint32"), data))
+
+
+def step_key(seed, number):
+    """The key that whatever step `number` (a uint32 scalar, or an integer) draws is folded from. Nothing else folds a
+    step into a recipe's seed."""
+    return fold_in(ops.convert_to_tensor(root_key(seed)), number)
 
 
 def draw(key, rows_B, size):

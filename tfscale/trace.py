@@ -23,7 +23,7 @@ def make_step_tensors(recipe, state, devices):
     """
 
     def replica_tensors(number, batch):
-        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         model = state.model
         logits, _ = model.stateless_call(model.trainable_variables, model.non_trainable_variables,
                                          train.model_inputs(recipe, batch, key), training=True)
@@ -57,7 +57,7 @@ def make_step_taps(recipe, dataset, state, devices):
 
     def replica_taps(number, batch, teacher):
         outputs, zeros = {}, {}
-        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         with tf.GradientTape() as tape:
 
             def hook(place, x):
@@ -122,7 +122,7 @@ def follow(x, zero, forward, backward):
 
 def shared_tensors(recipe):
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
-    key = bits.fold_in(bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), 1), shared_bits.name_word("contract"))
+    key = bits.fold_in(bits.step_key(recipe.seed, 1), shared_bits.name_word("contract"))
     drawn = bits.draw(key, tf.cast(tf.range(recipe.train.global_batch), tf.uint32), 1000)
     table = optimizer.rates(recipe)(tf.range(recipe.train.steps))
     return {"learning rates": table.numpy().astype(master_dtype(recipe)), "random bits": drawn.numpy()}

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from common import bits as shared_bits
 from common.data import input_specs
 from common.metrics import statistics
 from common.parameters import initial_values, is_trained, parameters
@@ -131,7 +130,7 @@ def update(recipe, state, gradients):
 def sum_gradients(recipe, state, number, batch, objective=None):
     """Gradients of the summed loss over the micro-batches of one update, the running statistics after it, and the
     sums of its statistics. `objective` stands in place of `plain_objective`."""
-    key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+    key = bits.step_key(recipe.seed, number)
     trained = list(state.trained.values())
     running = [tf.convert_to_tensor(v) for v in state.running]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.bits import draw, fold_in, key, name_word
+from common.bits import draw, fold_in, key, name_word, step_key
 
 REACH = 2  # pixels of the largest shift
 
@@ -10,7 +10,7 @@ REACH = 2  # pixels of the largest shift
 def augment(images_BxHxWxC, choices, seed, step, rows):
     """float32 images after each of `choices` ("flip", "shift", "cutout") in turn; `rows`: global row numbers (B,)."""
     for choice in choices:
-        stream = fold_in(fold_in(key(seed), name_word(f"augment.{choice}")), step)
+        stream = step_key(fold_in(key(seed), name_word(f"augment.{choice}")), step)
         images_BxHxWxC = CHOICES[choice](images_BxHxWxC, draw(stream, rows, 2))
     return images_BxHxWxC
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common import bits as shared_bits
 from common.compress import active, extra_tensors
 from jaxscale import bits, train
 from jaxscale.compress.cluster import clustered, with_zeros
@@ -53,7 +52,7 @@ def make_step_tensors(recipe, state, devices):
     """As `jaxscale.trace.make_step_tensors`, of a stage's recipe."""
 
     def compute(state, number, batch):
-        key, count = bits.fold_in(jnp.asarray(shared_bits.key(recipe.seed)), number), recipe.train.accumulate
+        key, count = bits.step_key(recipe.seed, number), recipe.train.accumulate
         parts = {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()} if count > 1 else batch
         with laid_out(devices):
             state = begin(recipe, state)

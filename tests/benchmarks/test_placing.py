@@ -88,3 +88,17 @@ def test_a_dtype_that_differs_is_named_by_p0_and_placed(tmp_path):
     assert (found["operation"], found["where"]) == ("moment", "norm.scale")
     healthy = ladder.contract_rung(hashes, dtypes=dict.fromkeys(ladder.SIDES, equal))
     assert healthy["agrees"] and placing.contract_cause(RECIPE, tmp_path, healthy) is None
+
+
+def test_a_place_whose_dtype_differs_is_a_finding_of_p0_in_forward_order(tmp_path):
+    contract(tmp_path, {"keras": {}, "jax": {}})
+    recipe = RECIPE.with_values(train={"precision": "bfloat16"})
+    shares, mix = (f"bfloat16 forward/block_0.attention.{name}" for name in ("shares", "mix"))
+    keras = {shares: "float32", mix: "bfloat16", "bfloat16 loss/loss": "float32"}
+    dtypes = {"keras": keras, "jax": keras | {shares: "bfloat16", mix: "float32"}}
+    hashes = {b: {"recipe": "r", "data": "d"} for b in ladder.SIDES}
+    rung = ladder.contract_rung(hashes, dtypes=dtypes)
+    assert not rung["agrees"] and f"{shares} (float32 in Keras, bfloat16 in JAX)" in rung["where"]
+    found = placing.contract_cause(recipe, tmp_path, rung)
+    assert (found["operation"], found["where"], found["tensor"]) == ("softmax", "block_0.attention.shares", shares)
+    assert ladder.contract_rung(hashes, dtypes=dict.fromkeys(ladder.SIDES, keras))["agrees"]

@@ -117,3 +117,34 @@ def test_what_was_cut_short_after_its_verdict_says_so_and_starts_over(tmp_path, 
     trained.setattr(comparison, "side_by_side", lambda recipe, dataset, workers, performance: performance)
     assert comparison.compare(RECIPE, tmp_path / "out") == 1  # nobody has to pass --overwrite
     assert "pending" not in read(tmp_path / "out")
+
+
+PARTS = {"operations": ("alone", {"operations": True}), "outcome": ("collect_outcome", {"seeds": 3}),
+         "meshes": ("check_meshes", {"meshes": True})}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_fails_costs_no_verdict_and_the_exit_code_says_so(tmp_path, trained, capfd, part):
+    """Where the backends agree as far as anybody knows: 0 would say that what was asked for is known."""
+    function, asked = PARTS[part]
+    agreed = judged() | {"agrees": True, "sentence": "every rung holds"}
+    trained.setattr(comparison, "judge", lambda *of: json.loads(json.dumps(agreed)))
+    trained.setattr(comparison, "alone", lambda *of: ())
+    assert comparison.compare(RECIPE, tmp_path / "healthy") == 0
+    trained.setattr(comparison, function, lacks)
+    assert comparison.compare(RECIPE, tmp_path / "out", **asked) == 1
+    verdict, said = read(tmp_path / "out"), capfd.readouterr().err
+    assert verdict["agrees"] and verdict["sentence"] == "every rung holds" and "pending" not in verdict
+    assert "forward/norm" in verdict["failed"][part]
+    assert [line for line in said.splitlines() if f"{part} failed" in line]
+    for name in ("report.html", "report.md"):
+        assert f"{part} failed" in (tmp_path / "out" / name).read_text()
+    assert part == "operations" or any(f"{part} failed" in row["why"] for row in verdict["skipped"])
+
+
+def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path, trained):
+    trained.setattr(comparison, "may_be_flips", lambda *of: True)
+    trained.setattr(comparison, "second_look", lacks)
+    assert comparison.compare(RECIPE, tmp_path / "out") == 1
+    verdict = read(tmp_path / "out")
+    assert verdict["sentence"] == SAID and "forward/norm" in verdict["failed"]["second look"]

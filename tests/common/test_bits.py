@@ -1,3 +1,6 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,3 +55,18 @@ def test_names_and_steps_give_streams_of_their_own():
     keys = {tuple(fold_in(fold_in(key(0), name_word(name)), step))
             for name in ("augment.flip", "augment.shift", "block_0.dropout") for step in range(100)}
     assert len(keys) == 300
+
+
+def test_a_step_is_folded_into_a_key_in_one_place():
+    """Training, taps and step tensors all ask `step_key`: no other code folds a step, or roots a key in a seed."""
+    root, folds, roots = Path(__file__).parents[2], set(), set()
+    for path in (p for folder in ("common", "tfscale", "jaxscale", "swap") for p in (root / folder).rglob("*.py")):
+        for node in (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)):
+            called, given = ast.unparse(node.func).split(".")[-1], [ast.unparse(x) for x in node.args]
+            if called == "fold_in" and given[-1] in ("step", "number", "i", "0", "1") and not (
+                    path.name.startswith("mutants")):
+                folds.add(str(path.relative_to(root)))
+            if called in ("key", "root_key") and "seed" in given[0]:
+                roots.add(str(path.relative_to(root)))
+    assert folds == {"common/bits.py", "tfscale/bits.py", "jaxscale/bits.py"}
+    assert roots == {"common/data/augment.py", "tfscale/bits.py", "jaxscale/bits.py"}

@@ -9,6 +9,7 @@ import pytest
 from common import process
 from common.data.sources import read_images
 from common.errors import BadInput
+from common.operations import known_deviations
 from common.output import Kind, answered, check_verb, same
 from common.tensors import load_array
 
@@ -83,3 +84,8 @@ def test_a_marker_that_is_none_is_nobodys(tmp_path, content):
     (tmp_path / ".x").write_text(content, "latin-1")
     assert not same(tmp_path, kind, {"verb": "x"}) and not answered(tmp_path / ".x", ("verb",))
     check_verb(tmp_path, kind, "x")  # of earlier versions
+
+
+def test_the_files_that_the_project_itself_brings_are_read():
+    """A reader that refused its own list of deviations was seen by no quick test."""
+    assert len(known_deviations()) > 10

@@ -58,6 +58,27 @@ def test_every_place_is_within_the_bound_of_its_precision(found, recipe):
     assert in_place_cause(recipe, found[0]) is None
 
 
+def test_places_have_one_dtype_in_both_rooms(found):
+    keras, jax = (found[0][b]["generic"]["dtypes"] for b in ("keras", "jax"))
+    assert keras == jax and len(keras) > 20
+    assert {keras["forward/block_0.norm_1"], keras["forward/head"]} == {"bfloat16"}
+    assert keras["forward/block_0.attention.shares"] == "float32"
+
+
+def test_a_wrong_mask_of_documents_is_placed_on_the_stress_batch(found, open_room, recipe):
+    """Whatever the recipe's own batches hold."""
+    wide, out = recipe.with_values(train={"precision": "float64"}), found[1]
+    given, theirs = (load_tensors(out / f"stress-{what}") for what in ("given", "keras"))
+    plant = importlib.import_module("jaxscale.mutants").MUTANTS["crossed_documents"].plant
+    with open_room("jaxscale", wide) as opened, plant():
+        made, dataset = taps_at(opened.room, wide, "stress", given)
+    session.SESSIONS.clear()
+    rows = {"own": [], "float64": place_rows(wide, dataset, (given, made, theirs), "float64")}
+    cause = in_place_cause(wide, {"jax": {"stress": rows}, "keras": {"stress": {"own": [], "float64": []}}})
+    assert (cause["operation"], cause["where"]) == ("attention mask", "block_0.attention.mask")
+    assert "at the stress point" in cause["sentence"]
+
+
 def test_places_are_read_of_a_model_that_reads_not_all_that_it_holds(found, open_room, recipe):
     changes = importlib.import_module("tfscale.mutants").MUTANTS
     with open_room("tfscale", recipe) as opened, changes["gate_alone"].plant():

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import bits as shared_bits
 from common.compress import active
 from common.parameters import initial_values, is_trained, parameters
 from common.recipe import master_dtype
@@ -149,7 +148,7 @@ def make_step_tensors(recipe, state, devices):
     objective = distil_objective if state.teacher else wrapped_objective
 
     def replica_tensors(number, batch):
-        key = bits.fold_in(tf.constant(shared_bits.key(recipe.seed)), number)
+        key = bits.step_key(recipe.seed, number)
         before = [tf.convert_to_tensor(v) for v in state.running]
         logits = wrapped_logits(recipe, state, batch, key)
         put_back(state, before)

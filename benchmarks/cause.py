@@ -1,0 +1,11 @@
+"""What a finding of `benchmarks.placing` says."""
+
+from benchmarks.plots import sig
+
+
+def cause(operation, where, phase, step=0, apart=None, bound=None, name=None):
+    """One finding: the class of operation, its place, when, and by how much a tensor of its results is off."""
+    found = {"operation": operation, "where": where, "phase": phase, "step": step, "tensor": name or where,
+             "difference": apart, "bound": bound}
+    size = "" if apart is None else f": {found['tensor']} differs by {sig(apart)}, {sig(bound)} is rounding"
+    return found | {"sentence": f"step {step}, {phase}: {operation} at {where}{size}"}

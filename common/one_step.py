@@ -1,0 +1,73 @@
+"""One update of a given state, taken apart: what each micro-batch weighs and gives by itself, what the step makes of
+them, what the optimizer makes of a given gradient, and what the step tells and leaves."""
+
+import numpy as np
+
+from common.places import places
+from common.session import open_session
+from common.tensors import load_tensors, save_tensors
+from common.trace import at_point, batch_at, step_of
+
+
+def whole_step(room, recipe, path, point, teacher=None):
+    """Takes the step of a point, one of POINTS or the file of the state before a step, apart into the safetensors file
+    `path`:
+
+      "before/GROUP/NAME"                 what the step begins with
+      "part I/weight", "part I/loss", "part I/gradients/NAME"
+                                          sums of micro-batch I by itself, that of the summed loss
+      "part I/running/NAME"               running statistics after it, in forward order
+      "drawn N/loss"                      the mean loss with the random bits of step N in place of its own
+      "total/loss", "total/gradients/NAME"
+                                          as the step adds its micro-batches up: of the mean loss
+      "clipped/NAME", "update/GROUP/NAME" what clipping and one update make of a gradient: that of `teacher`, such a
+                                          file of another backend, or the own one
+      "told/METRIC", "after/GROUP/NAME"   what the step itself tells, and the state that it leaves
+    """
+    with room.numerics(recipe):
+        session = open_session(room, recipe)
+        number = step_of(point)
+        batch, state = at_point(room, recipe, session, batch_at(recipe, session, point), point)
+        tensors = {name: np.array(x) for name, x in room.state_tensors(state).items()}
+
+        def begun(state, moved=()):
+            return room.with_tensors(recipe, state, session.devices, tensors | dict(moved), number)
+
+        found = {f"before/{name}": x for name, x in tensors.items()}
+        more, state = parts_of(recipe, session, begun, state, number, batch)
+        found |= more
+        found |= {f"total/{name}": np.array(x) for name, x in session.step_tensors(begun(state), number, batch).items()
+                  if name != "logits"}
+        fed = load_tensors(teacher) if teacher else found
+        fed = {name.removeprefix("total/gradients/"): np.array(x, np.float64) for name, x in fed.items()
+               if name.startswith("total/gradients/")}
+        found |= {f"clipped/{name}": x for name, x in room.clip_gradients(recipe, fed).items()}
+        state = next(iter(room.apply_gradients(recipe, begun(state), session.devices, [fed])))
+        found |= {f"update/{name}": np.array(x) for name, x in room.state_tensors(state).items()}
+        state, metrics = session.step(begun(state), number, batch, (0, 0, 0))
+        found |= {f"told/{name}": np.asarray(x) for name, x in metrics.items() if name != "signals"}
+        found |= {f"after/{name}": np.array(x) for name, x in room.state_tensors(state).items()}
+    save_tensors(path, found)
+
+
+def parts_of(recipe, session, begun, state, number, batch):
+    """({"part I/...", "drawn N/loss"} of `whole_step`, the state); `begun` puts what the step begins with into a
+    state, but for what has moved."""
+    count, found = recipe.train.accumulate, {}
+    rows = len(batch["row"]) // count
+    parts = [{name: x[i * rows:(i + 1) * rows] for name, x in batch.items()} for i in range(count)]
+    running = {}
+    for i, part in enumerate(parts):
+        state = begun(state, running)
+        taps = session.step_taps(state, number, part)
+        found |= {f"part {i}/{name.removeprefix('loss/')}": np.array(x) for name, x in taps.items()
+                  if name.startswith(("loss/", "gradients/", "running/"))}
+        running = {name.replace("running/", "weights/", 1): np.array(x) for name, x in taps.items()
+                   if name.startswith("running/")}
+    if any(place.operation == "random bits" for place in places(recipe.model).values()):
+        state = begun(state)
+        for other in sorted({0, max(number - 1, 0), number + 1} - {number}):
+            taps = [session.step_taps(state, other, part) for part in parts]
+            loss, weight = (sum(np.float64(t[f"loss/{what}"]) for t in taps) for what in ("loss", "weight"))
+            found[f"drawn {other}/loss"] = np.array(loss / weight)
+    return found, state
