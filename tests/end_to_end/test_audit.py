@@ -9,8 +9,8 @@ from common.errors import BadInput
 from common.mutants import CHANGES
 from common.planting import HAS
 
-PORTING = {"adam_epsilon", "norm_epsilon", "decayed_biases", "late_schedule"}
-# Forward, in the sum, in the update and in a later step; and a harmless change. The slow test has all.
+PORTING = {"adam_epsilon", "tanh_gelu", "decayed_biases", "late_schedule"}
+# Forward, in the sum, in the update and in a later step; and a harmless change: of one recipe. The slow test has all.
 SOME = [*sorted(PORTING), "last_micro_batch", "reversed_rows"]
 
 
@@ -24,7 +24,7 @@ def found(tmp_path_factory):
 def test_what_is_planted_is_caught_and_placed_and_what_is_harmless_passes(found):
     code, audit = found
     assert code == 0, [row for row in audit["rows"] if row["caught"] != bool(row["operation"])]
-    # Both backends have an epsilon of their own, of Adam's and of the norm's.
+    # Both backends have an epsilon of Adam and a GELU of their own.
     assert (audit["mutants"], audit["caught"], audit["placed"]) == (7, 7, 7)
     assert (audit["neutral"], audit["flagged"]) == (1, 0)
 
@@ -39,8 +39,8 @@ def test_a_wrong_model_fails_the_gradient_and_a_wrong_update_the_optimizer(found
     assert failed.keys() == PORTING
     for name, rungs in failed.items():
         assert "P4" in rungs
-        assert ("P2" in rungs) == (name == "norm_epsilon"), name
-        assert ("P3" in rungs) == (name != "norm_epsilon"), name
+        assert ("P2" in rungs) == (name == "tanh_gelu"), name
+        assert ("P3" in rungs) == (name != "tanh_gelu"), name
 
 
 def test_signal_stands_far_above_noise(found):

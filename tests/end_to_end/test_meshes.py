@@ -47,6 +47,7 @@ def test_meshes_train_as_one_device_does(trained):
     assert any(row["loss_worst"] or row["state_worst"] for row in found["rows"])  # else nothing was told apart
 
 
+@pytest.mark.slow
 def test_a_mean_of_means_over_devices_is_found(trained):
     """Each share's positions count by their share's weight, as they do where devices average their own means."""
     from jaxscale import train

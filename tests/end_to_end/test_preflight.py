@@ -230,6 +230,7 @@ def test_keras_computes_and_adds_up_what_jax_does(tmp_path, family, accumulate):
     assert over(keras, "all-gather") == (0, 0)
 
 
+@pytest.mark.slow
 def test_keras_lowers_long_rows_and_more_logits_than_32_bits_count(tmp_path):
     """2^31 logits of rows of 4,096, of which no mask is written into the module value by value."""
     recipe = recipe_of("decoder", data={"sequence": 4096}, train={"global_batch": 2048},
