@@ -14,6 +14,7 @@ from benchmarks.cause import cause
 from benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, difference, resolved, shares_rounded
 from benchmarks.plots import sig
 from common.data import training_batches
+from common.one_step import share
 from common.places import places
 from common.points import POINTS
 from common.rounding import RARE
@@ -95,17 +96,19 @@ def weight_cause(step, sides):
 
 
 def sum_cause(recipe, point, sides, uneven):
-    """A backend that does not add up what its micro-batches give, each counted once."""
+    """A backend that does not add up what its micro-batches give, each counted once: as they weigh, or where they weigh
+    unlike, which shows means of means in a precision that the batch's own weights may be too near for."""
     when = f"at the {point} point" if point in POINTS else f"at step {step_of(point)}"
     half = math.sqrt(RESOLVED[recipe.train.precision])
-    for backend, tensors in sides.items():
-        counts, unsure, left = counted(tensors, half)
+    for backend, kind in ((backend, kind) for backend in sides for kind in ("total", "uneven")):
+        counts, unsure, left = counted(sides[backend], half, kind)
         unsure = np.maximum(RARE * unsure, half)
         if left > half or (np.abs(counts - 1) <= unsure).all():
             continue
-        weights = np.array([value(tensors, f"part {i}/weight") for i in range(len(counts))])
+        weights = weights_of(sides[backend], kind)
         worst = int(np.argmax(np.abs(counts - 1)))
-        if (np.abs(counts - weights.sum() / (len(counts) * np.maximum(weights, 1))) <= unsure).all():
+        means = np.where(weights > 0, weights.sum() / (len(counts) * np.where(weights > 0, weights, 1)), 1)
+        if (np.abs(counts - means) <= unsure).all():
             since = uneven()
             said = (f"{BACKENDS[backend]} divides by micro-batches: the loss weight differs "
                     + (when if since is None else f"from step {since} on"))
@@ -118,18 +121,22 @@ def sum_cause(recipe, point, sides, uneven):
     return None
 
 
-def counted(tensors, half):
+def counted(tensors, half, kind="total", drawn=None):
     """(how often a step's gradient has each micro-batch's in it, the standard error of that, what is left over, as a
     part of the gradient), by least squares over all elements of all tensors, each by its largest one, and none by less
-    than a part `half` of the largest of all: null directions are rounding alone."""
-    count = parts(tensors)
-    total = sum(value(tensors, f"part {i}/weight") for i in range(count))
+    than a part `half` of the largest of all: null directions are rounding alone.
+
+    `kind`: "total" or "uneven", the gradient. `drawn`: a step with whose random bits all micro-batches' gradients are
+    taken, as one, in place of each with its own step's."""
+    pieces = {f"drawn {drawn}": 1.0} if drawn is not None else {
+        f"part {i}": share(i) if kind == "uneven" else 1.0 for i in range(parts(tensors))}
+    count, total = len(pieces), weights_of(tensors, kind).sum()
     names = [name.removeprefix("total/") for name in tensors if name.startswith("total/gradients/")]
-    given = {name: np.stack([np.ravel(tensors[f"part {i}/{name}"]).astype(np.float64) for i in range(count)])
-             for name in names}
+    given = {name: np.stack([size * np.ravel(tensors[f"{piece}/{name}"]).astype(np.float64)
+                             for piece, size in pieces.items()]) for name in names}
     sizes = {name: float(np.abs(own).max(initial=0.0)) for name, own in given.items()}
     least = max(TINY, half * max(sizes.values()))
-    pairs = [(own / max(sizes[name], least), np.ravel(tensors[f"total/{name}"]) * (total / max(sizes[name], least)))
+    pairs = [(own / max(sizes[name], least), np.ravel(tensors[f"{kind}/{name}"]) * (total / max(sizes[name], least)))
              for name, own in given.items()]
     inverse = np.linalg.pinv(sum(own @ own.T for own, _ in pairs), hermitian=True)
     counts = inverse @ sum(own @ found for own, found in pairs)
@@ -141,20 +148,41 @@ def counted(tensors, half):
             math.sqrt(left / whole) if whole else 0.0)
 
 
+def weights_of(tensors, kind):
+    """What each micro-batch weighs in the "total" of a step or where it is "uneven"."""
+    return np.array([value(tensors, f"part {i}/weight") * (share(i) if kind == "uneven" else 1.0)
+                     for i in range(parts(tensors))])
+
+
 def drawn_cause(recipe, positions, step, backend, tensors):
-    """A backend whose loss is not that of its step's random bits, but that of another step's."""
+    """A backend whose gradient or loss is not that of its step's random bits, but that of another step's.
+
+    A mean loss hardly depends on the bits, and is no finer than its precision; a gradient is another one altogether.
+    That of the wrong bits is no sum of what the micro-batches give by as much as half of the digits, and of the right
+    ones' it is `NEARER`.
+    """
+    half = math.sqrt(RESOLVED[recipe.train.precision])
+    apart = counted(tensors, half)[2]
+    others = [name.removeprefix("drawn ").removesuffix("/loss") for name in tensors if name.startswith("drawn ")
+              and name.endswith("/loss")]
+    for other in others if apart > half else ():
+        if NEARER * counted(tensors, half, drawn=other)[2] <= apart:
+            return drawn_from(other, step, backend, apart, half, "gradients")
     loss, weight = (sum(value(tensors, f"part {i}/{what}") for i in range(parts(tensors)))
                     for what in ("loss", "weight"))
     own = loss / weight
     noise = NEARER * resolved(recipe.train.precision, abs(own), positions)
     for key in ("total/loss", "told/loss"):
         apart = abs(value(tensors, key) - own)
-        for name in (name for name in tensors if name.startswith("drawn ")):
-            if apart > noise and NEARER * abs(value(tensors, key) - value(tensors, name)) <= apart:
-                other = name.split("/")[0].removeprefix("drawn ")
-                found = cause("random bits", "step key", "forward", step, apart, noise, "loss")
-                return found | {"sentence": f"step {step}: {BACKENDS[backend]} draws the random bits of step {other}"}
+        for other in others:
+            if apart > noise and NEARER * abs(value(tensors, key) - value(tensors, f"drawn {other}/loss")) <= apart:
+                return drawn_from(other, step, backend, apart, noise, "loss")
     return None
+
+
+def drawn_from(other, step, backend, apart, bound, what):
+    found = cause("random bits", "step key", "forward", step, apart, bound, what)
+    return found | {"sentence": f"step {step}: {BACKENDS[backend]} draws the random bits of step {other}"}
 
 
 def running_cause(recipe, bound, step, backend, tensors):

@@ -17,9 +17,12 @@ def whole_step(room, recipe, path, point, teacher=None):
       "part I/weight", "part I/loss", "part I/gradients/NAME"
                                           sums of micro-batch I by itself, that of the summed loss
       "part I/running/NAME"               running statistics after it, in forward order
-      "drawn N/loss"                      the mean loss with the random bits of step N in place of its own
+      "drawn N/loss", "drawn N/gradients/NAME"
+                                          the mean loss, and the sum's gradients, with the random bits of step N in
+                                          place of its own
       "total/loss", "total/gradients/NAME"
                                           as the step adds its micro-batches up: of the mean loss
+      "uneven/gradients/NAME"             the same, where micro-batch I weighs `share(I)` of what it does
       "clipped/NAME", "update/GROUP/NAME" what clipping and one update make of a gradient: that of `teacher`, such a
                                           file of another backend, or the own one
       "told/METRIC", "after/GROUP/NAME"   what the step itself tells, and the state that it leaves
@@ -36,8 +39,9 @@ def whole_step(room, recipe, path, point, teacher=None):
         found = {f"before/{name}": x for name, x in tensors.items()}
         more, state = parts_of(recipe, session, begun, state, number, batch)
         found |= more
-        found |= {f"total/{name}": np.array(x) for name, x in session.step_tensors(begun(state), number, batch).items()
-                  if name != "logits"}
+        for kind, given in {"total": batch, "uneven": uneven_batch(batch, recipe.train.accumulate)}.items():
+            more = session.step_tensors(begun(state), number, given)
+            found |= {f"{kind}/{name}": np.array(x) for name, x in more.items() if name != "logits"}
         fed = load_tensors(teacher) if teacher else found
         fed = {name.removeprefix("total/gradients/"): np.array(x, np.float64) for name, x in fed.items()
                if name.startswith("total/gradients/")}
@@ -51,7 +55,7 @@ def whole_step(room, recipe, path, point, teacher=None):
 
 
 def parts_of(recipe, session, begun, state, number, batch):
-    """({"part I/...", "drawn N/loss"} of `whole_step`, the state); `begun` puts what the step begins with into a
+    """({"part I/...", "drawn N/..."} of `whole_step`, the state); `begun` puts what the step begins with into a
     state, but for what has moved."""
     count, found = recipe.train.accumulate, {}
     rows = len(batch["row"]) // count
@@ -70,4 +74,19 @@ def parts_of(recipe, session, begun, state, number, batch):
             taps = [session.step_taps(state, other, part) for part in parts]
             loss, weight = (sum(np.float64(t[f"loss/{what}"]) for t in taps) for what in ("loss", "weight"))
             found[f"drawn {other}/loss"] = np.array(loss / weight)
+            found |= {f"drawn {other}/{name}": sum(np.array(t[name]) for t in taps) for name in taps[0]
+                      if name.startswith("gradients/")}
     return found, state
+
+
+def uneven_batch(batch, count):
+    """A batch whose `count` micro-batches weigh shares of what they do, as a real one's may by chance hardly differ."""
+    rows = len(batch["weights"]) // count
+    shares = np.repeat([share(i) for i in range(count)], rows).astype(batch["weights"].dtype)
+    return batch | {"weights": batch["weights"] * shares.reshape(-1, *[1] * (batch["weights"].ndim - 1))}
+
+
+def share(i):
+    """Of its weight that micro-batch `i` has in an uneven batch. A power of two: its gradient is that part of what it
+    was, to the last bit, in every precision."""
+    return 1.0 if i % 2 == 0 else 0.5

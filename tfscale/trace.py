@@ -63,6 +63,8 @@ def make_step_taps(recipe, dataset, state, devices):
             def hook(place, x):
                 if place not in known:
                     return x
+                if known[place].operation == "embedding":  # a table's reader casts: this is what it reads
+                    x = tf.cast(x, recipe.train.precision)
                 outputs[place], zeros[place] = x, tf.zeros_like(x)
                 tape.watch(zeros[place])
                 if teacher is None or f"forward/{place}" not in teacher:

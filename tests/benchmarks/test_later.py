@@ -7,6 +7,7 @@ import pytest
 from benchmarks import placing
 from benchmarks.ladder import check
 from benchmarks.later import counted, suspects, taken_apart
+from common.one_step import share
 from common.recipe import Recipe
 from common.references import FORMATS
 from common.schedules import learning_rates
@@ -27,22 +28,31 @@ def noisy(x, precision, rng):
     return x * (1 + 0.5 * FORMATS[precision].eps * rng.uniform(-1, 1, np.shape(x)))
 
 
-def step(precision, seed, counts=(1, 1, 1), **changes):
-    """What `whole_step` leaves of a step that has micro-batch I `counts[I]` times in its gradient."""
+def means_of(weights):
+    """How often micro-batches of these weights are in a mean of their means."""
+    return tuple(sum(weights) / len(weights) / w for w in weights)
+
+
+def step(precision, seed, counts=lambda weights: (1, 1, 1), weights=WEIGHTS, **changes):
+    """What `whole_step` leaves of a step that has micro-batch I `counts(weights)[I]` times in its gradient."""
     exact, rng = np.random.default_rng(0), np.random.default_rng(seed)
-    parts = [{name: w * exact.normal(size=(40, 5)) for name in NAMES} for w in WEIGHTS]
+    parts = [{name: w * exact.normal(size=(40, 5)) for name in NAMES} for w in weights]
     for part in parts:
         part["norm.bias"] = part["norm.bias"] * 1e-18 * (1 + rng.normal(size=(40, 5)))  # a null direction
-    losses = [w * loss for w, loss in zip(WEIGHTS, (2.0, 3.0, 2.5), strict=True)]
-    found = {**{key: noisy(sum(losses) / 60, precision, rng) for key in ("total/loss", "told/loss")},
+    losses = [w * loss for w, loss in zip(weights, (2.0, 3.0, 2.5), strict=True)]
+    found = {**{key: noisy(sum(losses) / sum(weights), precision, rng) for key in ("total/loss", "told/loss")},
              "drawn 0/loss": np.array(2.61), "drawn 4/loss": np.array(2.73),
              "told/learning_rate": np.array(learning_rates(recipe_of(precision))[STEP])}
     for i, part in enumerate(parts):
-        found |= {f"part {i}/weight": np.array([WEIGHTS[i]]), f"part {i}/loss": np.array([losses[i]])}
+        found |= {f"part {i}/weight": np.array([weights[i]]), f"part {i}/loss": np.array([losses[i]])}
         found |= {f"part {i}/gradients/{name}": noisy(x, precision, rng) for name, x in part.items()}
         found[f"part {i}/running/norm.var"] = np.full(3, 1.0 + i)
-    found |= {f"total/gradients/{name}": sum(c * noisy(p[name], precision, rng) for c, p in zip(
-        counts, parts, strict=True)) / 60 for name in NAMES}
+    for kind, shares in (("total", (1, 1, 1)), ("uneven", [share(i) for i in range(3)])):
+        heavy = [w * s for w, s in zip(weights, shares, strict=True)]
+        found |= {f"{kind}/gradients/{name}": sum(c * s * noisy(p[name], precision, rng) for c, s, p in zip(
+            counts(heavy), shares, parts, strict=True)) / sum(heavy) for name in NAMES}
+    found |= {f"drawn {n}/gradients/{name}": sum(p[name] * exact.choice([0, 1.1], p[name].shape) for p in parts)
+              for n in (0, 4) for name in NAMES}
     found["after/weights/norm.var"] = np.full(3, 3.0)
     for name in NAMES:
         w, g = exact.normal(size=(40, 5)), exact.normal(size=(40, 5))
@@ -72,14 +82,35 @@ def test_two_steps_that_differ_by_rounding_alone_have_no_cause(precision):
 @PRECISIONS
 @pytest.mark.parametrize("planted", TWO)
 def test_how_micro_batches_are_added_up_is_said_of_who_does_it(precision, planted):
-    means = tuple(60 / 3 / w for w in WEIGHTS)
-    found = cause(precision, planted, step(precision, 7, means))
+    found = cause(precision, planted, step(precision, 7, means_of))
     assert (found["operation"], found["step"]) == ("accumulation", STEP)
     assert found["sentence"] == f"{TWO[planted]} divides by micro-batches: the loss weight differs from step 2 on"
-    found = cause(precision, planted, step(precision, 7, (1, 1, 2)))
+    found = cause(precision, planted, step(precision, 7, lambda weights: (1, 1, 2)))
     assert found["sentence"] == f"{TWO[planted]} counts micro-batch 3 of 3 2.0 times at step 3"
     found = cause(precision, planted, step(precision, 7, **{"part 1/weight": lambda x: x + 1}))
     assert found["operation"] == "loss" and "the loss weight of micro-batch 2" in found["sentence"]
+
+
+@PRECISIONS
+def test_means_of_means_show_where_micro_batches_weigh_nearly_alike(precision):
+    """A batch's own weights may move no gradient by more than bfloat16 rounds it."""
+    near = (60.0, 61.0, 60.0)
+    wrong = step(precision, 7, means_of, near)
+    found = taken_apart(recipe_of(precision), 24, POINT, {"keras": step(precision, 0, weights=near), "jax": wrong})
+    assert found["operation"] == "accumulation" and "JAX divides by micro-batches" in found["sentence"]
+    counts, _, _ = counted(wrong, FORMATS[precision].eps ** 0.5)
+    assert np.allclose(counts, means_of(near), atol=0.01) and np.abs(counts - 1).max() < 0.02
+
+
+@PRECISIONS
+def test_random_bits_show_in_the_gradient_where_the_mean_loss_hardly_moves(precision):
+    right = step(precision, 7)
+    wrong = right | {f"{kind}/gradients/{name}": noisy(right[f"drawn 4/gradients/{name}"], precision,
+                                                       np.random.default_rng(2)) / 60
+                     for kind in ("total", "uneven") for name in NAMES}
+    found = cause(precision, "jax", wrong)
+    assert found and found["sentence"] == "step 3: JAX draws the random bits of step 4"
+    assert found["tensor"] == "gradients"
 
 
 @PRECISIONS
@@ -89,7 +120,8 @@ def test_another_steps_random_bits_are_no_accumulation(precision, key):
     rng = np.random.default_rng(3)
     changes = {key: lambda x: np.array(2.73)}
     if key == "total/loss":
-        changes |= {f"total/gradients/{name}": lambda x: x + 0.3 * rng.normal(size=x.shape) for name in NAMES}
+        changes |= {f"{kind}/gradients/{name}": lambda x: x + 0.3 * rng.normal(size=x.shape) for name in NAMES
+                    for kind in ("total", "uneven")}
     found = cause(precision, "jax", step(precision, 7, **changes))
     assert found["operation"] == "random bits"
     assert found["sentence"] == "step 3: JAX draws the random bits of step 4"
@@ -143,7 +175,7 @@ def test_gradients_are_judged_at_the_point_where_they_part():
     checks = [check("float64", 0.0, 1e-14, f"gradients/{name}", "") for name in NAMES * 3]
     checks += [check("float64", 0.1 + i, 1e-14, f"gradients/{name} at the stress point", "")
                for i, name in enumerate(NAMES)]
-    seen, sides = [], {b: step("float64", i, (1, 1, 1) if b == "keras" else (2, 2 / 3, 1)) for i, b in enumerate(TWO)}
+    seen, sides = [], {"keras": step("float64", 0), "jax": step("float64", 1, means_of)}
     recipe = recipe_of("float64")
     found = placing.gradient_cause(recipe, {"checks": checks}, lambda point: seen.append(point) or taken_apart(
         recipe, 24, point, sides, lambda: None))

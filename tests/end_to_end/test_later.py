@@ -97,8 +97,10 @@ def test_a_step_of_healthy_rooms_is_taken_apart_and_nothing_is_found(healthy, pr
     recipe, point, paths = healthy(precision)
     sides = load_sides(paths)
     for tensors in sides.values():
-        counts, unsure, left = counted(tensors, math.sqrt(RESOLVED[precision]))
-        assert parts(tensors) == 2 and np.allclose(counts, 1, atol=1e-12 if precision == "float64" else 0.05)
+        for kind in ("total", "uneven"):
+            counts, _, left = counted(tensors, math.sqrt(RESOLVED[precision]), kind)
+            assert parts(tensors) == 2 and np.allclose(counts, 1, atol=1e-12 if precision == "float64" else 0.05)
+            assert left < math.sqrt(RESOLVED[precision])
         assert value(tensors, "part 0/weight") != value(tensors, "part 1/weight")  # or means of means would do
         assert abs(value(tensors, "drawn 3/loss") - value(tensors, "told/loss")) > 1e-4
     assert taken_apart(recipe, 128, point, sides) is None

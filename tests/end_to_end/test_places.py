@@ -65,6 +65,24 @@ def test_places_have_one_dtype_in_both_rooms(found):
     assert keras["forward/block_0.attention.shares"] == "float32"
 
 
+MODELS = {"learned positions and a head of its own": ("decoder", {"layers": 1, "tied": False, "positions": "learned"}),
+          "convnet": ("convnet", {}), "mlp": ("mlp", {})}
+SLOW = ("convnet", "mlp")
+
+
+@pytest.mark.parametrize("model", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in MODELS])
+def test_places_of_every_family_have_one_dtype_in_both_rooms(model, open_room, recipe_of):
+    """A table of Keras' hands its rows on in the masters' dtype, and its reader casts: the place is what is read."""
+    family, values = MODELS[model]
+    recipe, dtypes = recipe_of(family, model=values, train={"precision": "bfloat16"}), {}
+    for name in BACKENDS:
+        with open_room(name, recipe) as opened:
+            taps = taps_at(opened.room, recipe, "generic")[0]
+        dtypes[name] = {tensor: x.dtype.name for tensor, x in taps.items() if tensor.startswith(("forward/", "loss/"))}
+    session.SESSIONS.clear()
+    assert dtypes["tfscale"] == dtypes["jaxscale"] and "bfloat16" in dtypes["jaxscale"].values()
+
+
 def test_a_wrong_mask_of_documents_is_placed_on_the_stress_batch(found, open_room, recipe):
     """Whatever the recipe's own batches hold."""
     wide, out = recipe.with_values(train={"precision": "float64"}), found[1]
