@@ -25,7 +25,8 @@ def main():
     words.add_argument("--out", type=Path, help="where what is trained goes; default: nowhere that stays")
     chosen = words.parse_args()
     rooms = ROOMS | ({"jax": "tests.wrong_range"} if chosen.plant else {})
-    with tempfile.TemporaryDirectory() as folder, open_workers(rooms=rooms) as workers:
+    found = {"PYTHONPATH": str(Path(__file__).parents[1])}  # this folder, which is in no package
+    with tempfile.TemporaryDirectory() as folder, open_workers(found, rooms) as workers:
         agreed = [one(workers, load(chosen.recipe, [f"seed={seed}"]), (chosen.out or Path(folder)) / f"seed-{seed}")
                   for seed in range(chosen.seeds)]
     print(f"{sum(agreed)} of {len(agreed)} seeds agree")
