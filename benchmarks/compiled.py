@@ -48,13 +48,13 @@ class Programs:
         with suppress(OSError):
             for path in files(self.store):
                 digest, _, name = path.name.partition(".")
-                if path.name not in self.known and not (self.own / name).exists():
-                    take(path, digest, self.own / name)
-                self.known.add(path.name)
+                if name not in self.known and not (self.own / name).exists() and taken(path, digest, self.own / name):
+                    self.known.add(name)
             for path in files(self.own):
                 if path.name not in self.known:
-                    os.link(path, self.store / f"{sha256(path)}.{path.name}")
                     self.known.add(path.name)
+                    with suppress(FileExistsError):  # another has compiled the same meanwhile
+                        os.link(path, self.store / f"{sha256(path)}.{path.name}")
 
     def close(self):
         """Takes the process' own folder away."""
@@ -67,12 +67,14 @@ def files(folder):
     return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
 
 
-def take(path, digest, to):
-    """A stored program under its own name, if its content is what it was stored as; else it is thrown away."""
-    if sha256(path) == digest:
-        os.link(path, to)
-    else:
+def taken(path, digest, to):
+    """Whether a stored program, now under its own name, has the content that it was stored with; else it is thrown
+    away."""
+    if sha256(path) != digest:
         path.unlink()
+        return False
+    os.link(path, to)
+    return True
 
 
 def tidy(store):

@@ -27,6 +27,30 @@ def test_what_one_process_compiles_another_finds_while_both_live_and_later(given
     assert (late.own / "step-cache").read_bytes() == b"code" and not one.own.exists()
 
 
+def test_who_has_taken_something_gives_what_it_compiles_too_and_asks_no_file_twice(given, monkeypatch):
+    """What it had taken it tried to give back, which ended the giving, in every call again."""
+    one = Programs("jax", given)
+    (one.own / "step-cache").write_bytes(b"code")
+    one.share()
+    late, hashed = Programs("jax", given), []
+    monkeypatch.setattr(compiled, "sha256", lambda path, sha256=compiled.sha256: hashed.append(path) or sha256(path))
+    (late.own / "other-cache").write_bytes(b"more")
+    for _ in range(3):
+        late.share()
+    assert {path.name.partition(".")[2] for path in files(late.store)} == {"step-cache", "other-cache"}
+    assert hashed == [late.own / "other-cache"]
+
+
+def test_two_that_compile_the_same_both_go_on(given):
+    one, other = Programs("jax", given), Programs("jax", given)
+    for each in (one, other):
+        (each.own / "a-cache").write_bytes(b"same")
+    one.share()
+    (other.own / "b-cache").write_bytes(b"more")
+    other.share()
+    assert {path.name.partition(".")[2] for path in files(one.store)} == {"a-cache", "b-cache"}
+
+
 def test_a_program_with_a_flipped_bit_is_thrown_away_and_never_read(given):
     one = Programs("jax", given)
     (one.own / "step-cache").write_bytes(b"code")
