@@ -2,32 +2,17 @@
 
 import errno
 import os
-import subprocess
-import sys
 
 import pytest
 
-from common import process, run
+from common import run
 from common.errors import CannotSave, MissingEnvironment, known
 from common.events import Events
 from common.recipe import Recipe
 from common.run import Logger, open_run
+from tests.common.mounts import RECIPE, may_mount, twinscale
 
-RECIPE = """
-name = "faults"
-[data]
-source = "digits"
-held_out = 0.2
-[model]
-family = "mlp"
-hidden = [32]
-[train]
-steps = 20
-global_batch = 16
-save_every = 5
-"""
-TMPFS = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
-ALLOWED = not subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode
+TMPFS = 'mount -t tmpfs -o "size=$1" tmpfs "$2"'
 
 
 @pytest.mark.parametrize("said, kind", [
@@ -77,7 +62,7 @@ def test_a_run_that_cannot_write_how_it_ended_leaves_the_word_to_why(tmp_path, m
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ALLOWED, reason="mounting is not allowed here")
+@may_mount
 @pytest.mark.parametrize("backend, size, before", [("jax", "64k", None), ("jax", "230k", 10), ("keras", "40k", None),
                                                    ("keras", "120k", 10)])
 def test_a_training_whose_disk_is_full_says_one_line_and_keeps_what_was_saved(tmp_path, backend, size, before):
@@ -86,9 +71,7 @@ def test_a_training_whose_disk_is_full_says_one_line_and_keeps_what_was_saved(tm
     disk.mkdir()
     words = ["train", tmp_path / "r.toml", "--backend", backend, "--run", disk / "run"]
     keep = ["sh", "-c", '"$@"; code=$?; ls "$0"; exit $code', disk / "run" / "checkpoints" / "manifests"]
-    done = subprocess.run(["unshare", "-m", "sh", "-c", TMPFS, "sh", size, disk, *keep, sys.executable, "-P", "-m",
-                           "common.cli", *words], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(process.ROOT)})
+    done = twinscale((TMPFS, (size, disk)), *words, after=keep)
     said = [line for line in done.stderr.splitlines() if not line.startswith(("step ", "ls: "))]
     assert done.returncode == 74 and len(said) == 1, done.stderr
     assert f"of step {before}, is there: make room" in said[0] if before else "there is none before" in said[0]
