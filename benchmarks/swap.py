@@ -18,6 +18,7 @@ from benchmarks.plots import sig
 from benchmarks.workers import SWAPPED, each, open_workers
 from common.formats import DITHER, EPS
 from common.places import places
+from common.recipe import in_float64
 from common.tensors import load_tensors
 
 CELLS = {("keras", "tensorflow"): "keras", ("keras", "jax"): "keras on jax",
@@ -51,7 +52,7 @@ def swap_table(recipe, dataset, out, workers, planted=()):
 
 def swap_cells(recipe, dataset, out, workers):
     """`swap_table` of the four workers that CELLS names."""
-    semantic = recipe.with_values(train={"precision": "float64"})
+    semantic = in_float64(recipe)
     positions = summed_positions(recipe, dataset)
     bound, bound_from = 16 * math.sqrt(positions) * EPS["float64"], f"16 sqrt({positions:,}) eps of float64"
 

@@ -394,8 +394,8 @@ def bounds(index, shape):
 
 
 def jit_once(function, **how):
-    """`jax.jit` of a function that computes less than it compiles: on a CPU without LLVM's dearer passes, which on what
-    it computes have no say."""
+    """`jax.jit` of a function that computes less than it compiles: on a CPU without LLVM's dearer passes. Last places
+    may round otherwise than in a step that is compiled in full: both are float arithmetic of the same program."""
     hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return jax.jit(function, compiler_options=hasty if jax.default_backend() == "cpu" else None, **how)
 
