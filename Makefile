@@ -4,7 +4,7 @@ BIN = .venv/bin
 NEWEST = .venv312/bin
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv demo test test-slow drill hostile pages preflight preflight-newest lint clean
+.PHONY: .venv demo test test-slow drill hostile pages preflight preflight-newest lint docs clean
 
 .venv: .venv/.stamp
 
@@ -70,6 +70,16 @@ preflight-newest: $(GOLDENS:.json=.newest)
 lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+
+# The pages of docs/, with what they say of the code made from it; no framework is wanted, so they have a place of their own.
+docs: .venv-docs/.stamp
+	.venv-docs/bin/sphinx-build -q -n -W --keep-going docs build/docs
+	@echo build/docs/index.html
+
+.venv-docs/.stamp: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q -r requirements-docs.lock
+	touch $@
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
