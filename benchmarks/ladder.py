@@ -12,7 +12,8 @@ from scipy.stats import poisson
 
 from benchmarks.walks import ANY, noise_of, parting
 from common import formats
-from common.formats import EPS, RESOLVED
+from common.errors import one_of
+from common.formats import EPS, MASTERS, RESOLVED
 from common.metrics import NEAR, finish
 from common.parameters import Parameter, is_trained
 from common.synthetic import synthetic_gradients
@@ -151,7 +152,7 @@ def optimizer_rung(states, optimizer=None):
     """
     checks = []
     for precision, sides in states.items():
-        dtype = "float32" if precision == "bfloat16" else precision
+        dtype = MASTERS[precision]
         narrow = optimizer if dtype == "float32" else None
         signs = unsure_signs(sides["keras"], narrow) if narrow and narrow.name == "lion" else {}
         shares = shares_rounded(narrow) if narrow else 0
@@ -170,7 +171,8 @@ def optimizer_rung(states, optimizer=None):
 
 def shares_rounded(optimizer):
     """Eps by which two sides' 1 - beta may part where each beta is rounded, added up over an optimizer's betas."""
-    return 0.0 if optimizer.name == "sgd" else 1 / (1 - optimizer.beta1) + 1 / (1 - optimizer.beta2)
+    both = 1 / (1 - optimizer.beta1) + 1 / (1 - optimizer.beta2)
+    return one_of({"sgd": 0.0, "adamw": both, "lamb": both, "lion": both}, optimizer.name, "optimizer.name")
 
 
 def unsure_signs(side, optimizer):
@@ -232,7 +234,7 @@ def loss_curve(runs, precision, factor, sides=SIDES):
 
 def resolved(precision, size, count):
     """What a mean of `count` values of a size cannot resolve: see `loss_curve`."""
-    walk, summed = math.sqrt(count), EPS["float64" if precision == "float64" else "float32"]
+    walk, summed = math.sqrt(count), EPS[MASTERS[precision]]
     return size * max(walk * summed, RESOLVED[precision] / walk)
 
 

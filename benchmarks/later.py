@@ -17,6 +17,7 @@ from common.data import training_batches
 from common.one_step import share
 from common.places import places
 from common.points import POINTS
+from common.recipe import master_dtype
 from common.rounding import RARE
 from common.schedules import learning_rates
 from common.tensors import load_tensors
@@ -221,7 +222,7 @@ def update_cause(recipe, step, sides):
     """The part of an update that differs, from one state and one gradient: clipping, a moment, the rate or the decay,
     the update itself, the average."""
     (_, mine), (other, theirs) = sides.items()
-    dtype = "float64" if recipe.train.precision == "float64" else "float32"  # of the masters
+    dtype = master_dtype(recipe)
     bound = (8 + (shares_rounded(recipe.optimizer) if dtype == "float32" else 0)) * EPS[dtype]
     off = {}
     for name in (name for name in both(sides) if name.startswith(("clipped/", "update/"))):

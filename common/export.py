@@ -63,6 +63,7 @@ MARKER = ".export"
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
 EIGHT_BITS = ("quantize", "post_training")
+LITERT = {"litert-float": False, "litert-dynamic": True, "litert-int8": True}  # whether kernels have 8 bits
 
 
 @dataclass(frozen=True)

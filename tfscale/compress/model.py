@@ -18,6 +18,7 @@ from common.compress import (
     pruned_before,
     quantised_places,
 )
+from common.errors import one_of
 from common.parameters import is_trained, parameters
 from tfscale.compress.cluster import Clustered
 from tfscale.compress.prune import Pruned, pruned
@@ -84,9 +85,9 @@ class Wrapping:
             return quantised(layer, weights, place) if weights or place else layer
         if name is None or name not in chosen(stage.names, self.tree):
             return layer
-        if stage.kind == "prune":
-            return pruned(layer, stage)
-        return Clustered(layer, stage.clusters, name in self.pruned)
+        wrappers = {"prune": lambda: pruned(layer, stage),
+                    "cluster": lambda: Clustered(layer, stage.clusters, name in self.pruned)}
+        return one_of(wrappers, stage.kind, "stage")()
 
 
 class Wrapped:

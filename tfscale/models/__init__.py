@@ -1,6 +1,7 @@
 """The models, as functional graphs of stock Keras layers wherever one exists."""
 
 from common.data import input_specs
+from common.errors import one_of
 from tfscale.models import convnet, decoder, mlp
 
 BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
@@ -21,7 +22,8 @@ def build(recipe, classes, example_shape, keras):
     as_shipped(keras.backend)
     inputs = {name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
-    logits = BUILDERS[recipe.model.family](recipe.model, classes, inputs, POLICIES[recipe.train.precision], keras)
+    policy = one_of(POLICIES, recipe.train.precision, "train.precision")
+    logits = one_of(BUILDERS, recipe.model.family, "model.family")(recipe.model, classes, inputs, policy, keras)
     return keras.Model(inputs, logits, name=recipe.model.family)
 
 

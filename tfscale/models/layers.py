@@ -13,6 +13,7 @@ import numpy as np
 from keras import backend, ops
 
 from common.bits import name_word
+from common.errors import one_of
 from tfscale import bits
 
 
@@ -187,9 +188,10 @@ def gelu_tanh(x):
 
 def activation(name):
     """What a stock Activation layer takes for a recipe's activation; bfloat16 is widened, and rounded once."""
-    if name == "relu":
+    function = one_of({"relu": None, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu}, name,
+                      "model.activation")
+    if function is None:  # stock, which rounds nothing
         return name
-    function = {"gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu}[name]
 
     @functools.wraps(function)
     def widened(x):
