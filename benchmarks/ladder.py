@@ -17,6 +17,7 @@ from common.formats import EPS, MASTERS, RESOLVED
 from common.metrics import NEAR, finish
 from common.parameters import Parameter, is_trained
 from common.synthetic import synthetic_gradients
+from common.tensors import difference
 
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]
@@ -353,16 +354,6 @@ def null_check(runs, name, start, optimizer, rates):
 def both(runs):
     """The names of Keras' tensors and of JAX', in order; what one of them lacks differs by infinity."""
     return list(dict.fromkeys([*runs["keras"], *runs["jax"]]))
-
-
-def difference(a, b):
-    """max |a - b| / max |b| in float64; infinite where either is None or not finite, or the shapes differ."""
-    if a is None or b is None:
-        return math.inf
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return math.inf
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), TINY)) if a.size else 0.0
 
 
 def bare(name):

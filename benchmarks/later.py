@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cause import cause
-from benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, difference, resolved, shares_rounded
+from benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
 from benchmarks.plots import sig
 from common.data import training_batches
 from common.one_step import share
@@ -20,7 +20,7 @@ from common.points import POINTS
 from common.recipe import master_dtype
 from common.rounding import RARE
 from common.schedules import learning_rates
-from common.tensors import load_tensors
+from common.tensors import difference, load_tensors
 from common.trace import step_of
 
 LOOKED = 6  # steps that are taken apart where no loss says which
