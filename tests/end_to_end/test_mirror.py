@@ -79,5 +79,6 @@ def test_every_exception_is_one():
 
 def test_there_is_something_to_mirror():
     assert len(FILES) >= 12 and {"train.py", "optimizer.py", "models/decoder.py"} <= set(FILES)
-    assert {"make_step", "sum_gradients"} <= asked_for("jaxscale", "train.py") & asked_for("tfscale", "train.py")
+    asked = asked_for("jaxscale", "train.py") & asked_for("tfscale", "train.py")
+    assert {"make_step", "compiled_step", "sum_gradients"} <= asked
     assert asked_for("jaxscale", "models/decoder.py") == {"build"} == asked_for("tfscale", "models/decoder.py")
