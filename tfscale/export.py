@@ -17,7 +17,7 @@ from common.export import EIGHT_BITS, LITERT, bare, one_document, served
 from common.files import write_bytes
 from common.recipe import master_dtype
 from tfscale.models import BUILDERS, POLICIES, build, canonical_variables
-from tfscale.predict import GELUS
+from tfscale.models.layers import GELUS
 from tfscale.train import model_inputs
 
 LITERT_BATCH = 1  # of any batch, Dense layers of rank 3 would stay in floating point without a word

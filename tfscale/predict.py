@@ -9,10 +9,6 @@ from common import hugging_face
 from common.errors import one_of
 from common.export import LITERT
 
-# Our activations by names that no stock one has: those round otherwise, and Keras takes its own where it knows a name.
-GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
-
-
 # What a SavedModel may call, by TensorFlow's names: arithmetic, shapes, and its own variables. What our exports have
 # and what networks are made of; files, prints, Python, datasets, tables and operations of plug-ins are not among it.
 ARITHMETIC = set("""
@@ -104,7 +100,7 @@ def custom_objects():
     """What `keras.saving.load_model` has to know of the layers and activations that are our own."""
     import keras
 
-    from tfscale.models.layers import activation, layers
+    from tfscale.models.layers import GELUS, activation, layers
 
     names = {ours: ours.removeprefix("twinscale_") for ours in GELUS.values()}
     return vars(layers(keras)) | {ours: activation(name) for ours, name in names.items()}

@@ -16,6 +16,10 @@ from common.bits import name_word
 from common.errors import one_of
 from tfscale import bits
 
+# What `.keras` files call our activations, which no stock one is called: those round otherwise, and Keras takes its own
+# where it knows a name.
+GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
+
 
 def layers(keras):
     """The layer classes for one keras module, or those that it has as `own`."""
