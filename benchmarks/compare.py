@@ -23,7 +23,7 @@ from benchmarks.swap import swap_table, worst_tensor
 from benchmarks.terminal import show
 from benchmarks.throughput import side_by_side
 from benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
-from benchmarks.workers import ROOMS, each, open_workers
+from benchmarks.workers import ROOMS, each, open_workers, together
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from common.files import is_odd, plain, shown, write_json, write_text
@@ -91,7 +91,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
             workers = stack.enter_context(open_workers())
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
-            collect_places(workers, recipe, out, lambda worker: collect(recipe, worker, out))
+            collect_places(workers, recipe, out, together(workers, lambda worker: collect(recipe, worker, out)))
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it

@@ -95,6 +95,23 @@ def each(workers, function):
         return dict(zip(workers, pool.map(function, workers.values()), strict=True))
 
 
+def together(workers, function):
+    """`function(worker)` for `each`, of something that nobody goes on without: where it fails for one worker all are
+    ended at once, and what failed first is what is raised."""
+    failed = []
+
+    def tried(worker):
+        try:
+            return function(worker)
+        except BaseException as error:
+            failed.append(error)
+            for other in workers.values():
+                other.process.kill()
+            raise failed[0] from None
+
+    return tried
+
+
 def one_behind(workers, keys, work, before=lambda worker: None):
     """{backend: {key: work(worker, key)}} of both backends, side by side: JAX, which compiles the faster, leads through
     the keys, and Keras does none before JAX has done it. Each does `before(worker)` first, whatever the other is at.

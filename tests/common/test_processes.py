@@ -164,6 +164,27 @@ def test_a_worker_that_is_gone_before_it_is_asked_is_no_broken_pipe():
     worker.close()
 
 
+def test_where_one_fails_at_what_nobody_goes_on_without_the_other_is_ended_and_not_blamed():
+    """Keras, which is asked first, would train for minutes; its end is the other's failure."""
+    def worker(backend):
+        ours = object.__new__(workers.Worker)
+        ours.backend, ours.programs, ours.messages = backend, None, SimpleNamespace(join=lambda _: None)
+        ours.process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return ours
+
+    def work(ours):
+        if ours.backend == "jax":
+            raise errors.MissingEnvironment("JAX gives no devices")
+        return ours.ask("anything")
+
+    both = {backend: worker(backend) for backend in ("keras", "jax")}
+    with pytest.raises(errors.MissingEnvironment, match="^JAX gives no devices$"):
+        workers.each(both, workers.together(both, work))
+    for ours in both.values():
+        ours.close()
+
+
 # ---- failures
 
 def raising(error):
@@ -178,6 +199,7 @@ def raising(error):
     (ImportError("libfoo.so: cannot open shared object file", name="numpy.core"), 4, "numpy.core cannot be imported"),
     (RuntimeError("Unable to initialize backend 'cuda': no GPU\nmore"), 4, "unset JAX_PLATFORMS"),
     (OSError(28, "No space left on device", "f"), 74, "f: No space left on device"),
+    (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), 4, "set TMPDIR to one that can"),
     (KeyError("x"), 1, "internal error: KeyError: 'x'"),
     (ValueError("first\nsecond"), 1, "TWINSCALE_TRACEBACK=1"),
 ])
