@@ -462,7 +462,7 @@ def ask(module, *words):
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
         raise lack(done.returncode, done.stderr.encode().splitlines()) or TwinscaleError(
-            f"{module} ended with exit code {done.returncode}: {said[-1]}")
+            f"{module} ended with exit code {done.returncode}: {said[-1].removeprefix('twinscale: ')}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

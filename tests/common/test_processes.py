@@ -185,6 +185,24 @@ def test_where_one_fails_at_what_nobody_goes_on_without_the_other_is_ended_and_n
         ours.close()
 
 
+@pytest.mark.parametrize("body, kind, said", [
+    ("raise ImportError('libx.so: failed to map segment from shared object')", errors.MissingEnvironment,
+     "^jax: memory has ended .libx.so"),
+    ("raise KeyError('x')", errors.TwinscaleError, "^jax: internal error: KeyError: 'x'"),
+    ("import sys; print('twinscale: aside', file=sys.stderr); print('last', file=sys.stderr); sys.exit(1)",
+     errors.TwinscaleError, "^the jax trainer died during anything .exit code 1")])
+def test_a_worker_that_cannot_begin_says_why_in_one_line(tmp_path, monkeypatch, capsys, body, kind, said):
+    (tmp_path / "beginner.py").write_text(body)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(process.ROOT), str(tmp_path)]))
+    worker = workers.Worker("jax", module="beginner")
+    with pytest.raises(kind, match=said) as caught:
+        worker.ask("anything")
+    worker.close()
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == (["  jax  twinscale: aside", "  jax  last"] if "aside" in body else [])
+    assert type(caught.value) is kind
+
+
 # ---- failures
 
 def raising(error):
