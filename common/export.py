@@ -40,14 +40,14 @@ from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from common import hugging_face, process
-from common.canonical import convert, kept_of, read, shipped
+from common.canonical import convert, kept_of, named, read, shipped
 from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line, of_machine
 from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
-from common.formats import EPS, RESOLVED, TINY
+from common.formats import EPS, RESOLVED
 from common.kinds import STRICT, Backend, Count, Number, version
 from common.limited import lack
 from common.metrics import finish, statistics
@@ -56,13 +56,14 @@ from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
 from common.run import RunInfo, follow_run, read_run
 from common.stages import calibrated
-from common.tensors import load_tensors, save_tensors
+from common.tensors import difference, load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".export"
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
 EIGHT_BITS = ("quantize", "post_training")
+LITERT = {"litert-float": False, "litert-dynamic": True, "litert-int8": True}  # whether kernels have 8 bits
 
 
 @dataclass(frozen=True)
@@ -281,8 +282,10 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
         state = path
         if not (path / "index.json").exists():
             state = work / "state"
-            convert(room, recipe, follow_run(path), state)
-        taken = read(state, recipe)
+        with named(state, path):
+            if state is not path:
+                convert(room, recipe, follow_run(path), state)
+            taken = read(state, recipe)
         model = Model(dense_recipe(recipe), Shape(dataset.classes, tuple(dataset.example_shape)),
                       shipped(recipe, taken["tensors"]))
         lacks = {name: lacking(name, room.backend) for name in formats}
@@ -460,7 +463,7 @@ def ask(module, *words):
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
         raise lack(done.returncode, done.stderr.encode().splitlines()) or TwinscaleError(
-            f"{module} ended with exit code {done.returncode}: {said[-1]}")
+            f"{module} ended with exit code {done.returncode}: {said[-1].removeprefix('twinscale: ')}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -595,14 +598,6 @@ def measured(logits, rows):
     """{"loss", "accuracy"} of logits on the rows."""
     sums = statistics(np, logits.astype(np.float64), rows["labels"], rows["weights"].astype(np.float64))
     return finish({name: float(x) for name, x in sums.items()})
-
-
-def difference(a, b):
-    """max |a - b| / max |b| in float64; infinite where either is not finite or the shapes differ."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return math.inf
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), TINY["float64"]))
 
 
 def equal(found, wanted):
