@@ -3,14 +3,17 @@
 import inspect
 import json
 import re
+from functools import partial
+from pathlib import Path
 
 import typer
+
+ROOT = Path(__file__).parents[1]
 
 
 def fill(app, name, source):
     """Puts what is asked for by a comment such as <!-- commands --> in its place."""
-    for comment, made in {"<!-- commands -->": commands, "<!-- recipe -->": recipe, "<!-- schema -->": schema,
-                          "<!-- operations -->": operations}.items():
+    for comment, made in MADE.items():
         if comment in source[0]:
             source[0] = source[0].replace(comment, made())
 
@@ -149,9 +152,38 @@ def prose(docstring):
 def operations():
     from common.operations import OPERATIONS
 
-    rows = [f"| {name} | {o.wide:.3g} | {'' if o.narrow is None else f'{o.narrow:g}'} | {cell(o.why)} |"
+    rows = [f"| {name} | {shortly(o.wide)} | {'' if o.narrow is None else shortly(o.narrow)} | {cell(o.why)} |"
             for name, o in OPERATIONS.items()]
     return "\n".join(["| operation | wide | narrow | where it comes from |", "| :-- | --: | --: | :-- |", *rows])
+
+
+def shortly(eps):
+    return f"{eps:.1f}".removesuffix(".0")
+
+
+# ---- modules
+
+def everything(package):
+    return "\n\n".join(map(described, modules(package)))
+
+
+def rooms():
+    """Of each file first Keras' module, then JAX'; what only one of them has stands by itself."""
+    both = {name: [f"{room}{name}" for room in ("tfscale", "jaxscale") if f"{room}{name}" in modules(room)]
+            for name in sorted({m.partition(".")[1] + m.partition(".")[2] for room in ("tfscale", "jaxscale")
+                                for m in modules(room)})}
+    return "\n\n".join(described(m) for names in both.values() for m in names)
+
+
+def modules(package):
+    """Names of a package's modules, itself first, but for those that only start a process."""
+    paths = sorted(path.relative_to(ROOT).with_suffix("") for path in (ROOT / package).rglob("*.py"))
+    names = [".".join(path.parts).removesuffix(".__init__") for path in paths if path.name != "__main__"]
+    return sorted(names)
+
+
+def described(module):
+    return f"## `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n```"
 
 
 # ---- docstrings
@@ -193,3 +225,8 @@ def outside(text, words, code):
     """A text with `words(part)` in place of what is outside of backquotes, `code(name, what follows)` of what is in."""
     parts = re.split(r"`([^`]+)`", text)
     return "".join(words(part) if i % 2 == 0 else code(part, parts[i + 1]) for i, part in enumerate(parts))
+
+
+MADE = {"<!-- commands -->": commands, "<!-- recipe -->": recipe, "<!-- schema -->": schema,
+        "<!-- operations -->": operations, "<!-- rooms -->": rooms,
+        **{f"<!-- {package} -->": partial(everything, package) for package in ("common", "benchmarks", "swap")}}
