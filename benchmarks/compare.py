@@ -25,7 +25,7 @@ from benchmarks.swap import swap_table, worst_tensor
 from benchmarks.terminal import show
 from benchmarks.throughput import side_by_side
 from benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
-from benchmarks.workers import ROOMS, each, open_workers
+from benchmarks.workers import ROOMS, each, open_workers, together
 from common.data import open_dataset
 from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from common.files import is_odd, plain, shown, write_json, write_text
@@ -305,7 +305,7 @@ def collect_both(workers, recipe, out, trained):
             if next(count) == len(workers):
                 pool.submit(trained)
 
-        collect_places(workers, recipe, out, before)
+        collect_places(workers, recipe, out, together(workers, before))
 
 
 def collect(recipe, worker, out, quiet=False):

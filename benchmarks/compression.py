@@ -19,7 +19,7 @@ from benchmarks.outcome import equivalence
 from benchmarks.output import again, begun, made, nothing_left, tell
 from benchmarks.plots import sig
 from benchmarks.terminal import show
-from benchmarks.workers import ROOMS, each, open_workers
+from benchmarks.workers import ROOMS, each, open_workers, together
 from common.canonical import kept_of, model_of
 from common.compress import (
     active,
@@ -115,7 +115,7 @@ def compare_compression(recipe, out, *, overwrite=False):
             prepare_stages(out, recipe, overwrite, teachers)
             workers = stack.enter_context(open_workers())
             tell("both", f"dense: {recipe.train.steps} steps of training")
-            finals = each(workers, lambda worker: train_dense(worker, recipe, out))
+            finals = each(workers, together(workers, lambda worker: train_dense(worker, recipe, out)))
         for backend in ROOMS:
             left = stripped(dense_recipe(recipe), load_tensors(run_path(out, backend, "dense") / FINAL))
             save_tensors(left_path(out, backend, "dense"), left)

@@ -20,11 +20,14 @@ SWAPPED = {"keras on jax": "swap.keras_on_jax", "flax on tensorflow": "swap.flax
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 STARTUP = process.STARTUP
+OWN = "twinscale: "  # what `common/process.py` says of a process that an error ends begins so
 
 
 class Worker:
     """One backend's process: its name, and the module that runs. It compiles all that it runs `anew`, or finds what
     earlier ones have compiled."""
+
+    last = None  # what it said last where that has ended it, which is shown once, as the error
 
     def __init__(self, backend, environment=None, module=None, anew=True):
         given = {**os.environ, **ENVIRONMENT, **(environment or {})}
@@ -41,8 +44,15 @@ class Worker:
         for line in self.process.stderr:
             if not line.strip() or line.startswith(STARTUP) or limited.is_last_word(line.encode()):
                 continue
-            if not process.ENDING.is_set():
-                print(f"{self.backend:>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
+            self.say(self.last)
+            self.last = line if line.startswith(OWN) else None
+            self.say(None if self.last else line)
+        if self.process.wait() == 0:
+            self.say(self.last)
+
+    def say(self, line):
+        if line and not process.ENDING.is_set():
+            print(f"{self.backend:>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
 
     def ask(self, call, recipe=None, **arguments):
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
@@ -69,6 +79,8 @@ class Worker:
         self.messages.join(1)  # its last words come first
         if lacking := limited.lack(code, ()):
             return lacking
+        if self.last:
+            return error_of(code, f"{self.backend}: {self.last.removeprefix(OWN).strip()}")
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         why = "; where memory ends, Linux ends a process so" if code == -signal.SIGKILL else ""
         return error_of(code, f"the {self.backend} trainer died during {call} ({how}{why}); its messages are above; "
@@ -97,6 +109,23 @@ def each(workers, function):
     """{backend: function(worker)} of every worker, side by side."""
     with ThreadPoolExecutor(len(workers)) as pool:
         return dict(zip(workers, pool.map(function, workers.values()), strict=True))
+
+
+def together(workers, function):
+    """`function(worker)` for `each`, of something that nobody goes on without: where it fails for one worker all are
+    ended at once, and what failed first is what is raised."""
+    failed = []
+
+    def tried(worker):
+        try:
+            return function(worker)
+        except BaseException as error:
+            failed.append(error)
+            for other in workers.values():
+                other.process.kill()
+            raise failed[0] from None
+
+    return tried
 
 
 def one_behind(workers, keys, work, before=lambda worker: None):

@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NotRequired
 
@@ -135,9 +135,20 @@ def read_index(path):
 
 
 @contextmanager
+def named(folder, path):
+    """While open, what is wrong with a state that we have put into a folder of our own is said of the run that it is
+    made of, by the path that was given: the folder is gone when it is read of. What the disk lacks stays said of the
+    folder, where room is wanted."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(str(error).replace(str(folder), shown(path))) from None
+
+
+@contextmanager
 def state_of(path):
     """The directory of such a state while open: `path` itself, or what a process makes of the run there, in a place of
-    its own, as the run may be another's to write.
+    its own, as the run may be another's to write. What is wrong with it is said of `path`.
 
     Raises BadInput where neither is there.
     """
@@ -145,8 +156,10 @@ def state_of(path):
     if (path / "index.json").exists():
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="twinscale-") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twinscale-"))
         state = Path(folder) / "state"
+        stack.enter_context(named(state, path))
         made = process.run(process.helper("common.cli", "convert", path, "--to", state), encoding="utf-8",
                            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                            stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})

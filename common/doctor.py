@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from common import process
+from common.errors import no_devices
 
 SCHEMA_VERSION = 1
 PATIENCE = 120  # seconds a framework may take to name its devices
@@ -136,8 +137,9 @@ def _devices(framework):
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {PATIENCE} s"}
     except (IndexError, ValueError):
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode} without a word"]
-        return {"error": said[-1]}
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode} without a word"])[-1]
+        named = framework == "jax" and os.environ.get("JAX_PLATFORMS")
+        return {"error": no_devices(said.removeprefix("AssertionError")) if named else said}
 
 
 def _memory():

@@ -87,6 +87,7 @@ NO_WRITING = {  # what keeps a file from being written, and what helps
     errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EFBIG: "raise the limit (ulimit -f)",
     errno.EROFS: "choose a directory that can be written", errno.EIO: "look at the disk"}
 NO_DEVICE = ("Unable to initialize backend", "Unknown backend")  # of JAX
+NO_TEMPORARY = "No usable temporary directory"  # of Python's tempfile, which tries TMPDIR, /tmp and others
 
 
 def known(error):
@@ -108,10 +109,23 @@ def known(error):
         return MissingEnvironment(f"{error.name or 'a package'} cannot be imported ({said}); `twinscale doctor` says "
                                   "what this machine offers")
     if isinstance(error, RuntimeError) and any(sign in said for sign in NO_DEVICE):
-        return MissingEnvironment(f"JAX finds no such device ({said}): unset JAX_PLATFORMS, or set JAX_PLATFORMS=cpu")
+        return MissingEnvironment(no_devices(said))
+    if isinstance(error, FileNotFoundError) and NO_TEMPORARY in said:
+        return MissingEnvironment("no directory for temporary files can be written: set TMPDIR to one that can "
+                                  f"({error.strerror or said})")
     if isinstance(error, OSError):
         return CannotSave(f"{error.filename or 'input or output'}: {error.strerror or error}")
     return None
+
+
+def no_devices(said=""):
+    """One line on a JAX that finds no devices, and what helps, by what it said, which may be nothing: where the
+    platform that JAX_PLATFORMS names is not there, it is but an AssertionError without a word."""
+    named = os.environ.get("JAX_PLATFORMS")
+    why = ": ".join(filter(None, (named and f"JAX_PLATFORMS={named}", said or not named and "without a word")))
+    asked = named or any(sign in said for sign in NO_DEVICE)
+    return f"JAX gives no devices ({why}): " + ("unset JAX_PLATFORMS, or set JAX_PLATFORMS=cpu" if asked else
+                                                "run `twinscale doctor`")
 
 
 def is_memory(error):

@@ -40,7 +40,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from common import hugging_face, process
-from common.canonical import convert, kept_of, read, shipped
+from common.canonical import convert, kept_of, named, read, shipped
 from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
@@ -292,8 +292,10 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
         state = path
         if not (path / "index.json").exists():
             state = work / "state"
-            convert(room, recipe, follow_run(path), state)
-        taken = read(state, recipe)
+        with named(state, path):
+            if state is not path:
+                convert(room, recipe, follow_run(path), state)
+            taken = read(state, recipe)
         model = Model(dense_recipe(recipe), Shape(dataset.classes, tuple(dataset.example_shape)),
                       shipped(recipe, taken["tensors"]))
         lacks = {name: lacking(name, room.backend) for name in formats}
@@ -471,7 +473,7 @@ def ask(module, *words):
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
         raise lack(done.returncode, done.stderr.encode().splitlines()) or error_of(
-            done.returncode, f"{module} ended with exit code {done.returncode}: {said[-1]}")
+            done.returncode, f"{module} ended with exit code {done.returncode}: {said[-1].removeprefix('twinscale: ')}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -4,6 +4,7 @@ needs next to nothing, says in one line what has ended it.
 """
 
 import contextlib
+import importlib
 import os
 import re
 import resource
@@ -75,9 +76,15 @@ def _in_child(run, into, parent):
         return 128 + signal.SIGTERM
     os.dup2(into, 2)
     os.close(into)
-    with contextlib.suppress(Exception):  # which comes again
-        import numpy  # noqa: F401  while there is room: OpenBLAS may look for it in circles for ever
+    take_room()
     return run()
+
+
+def take_room():
+    """Loads what has an OpenBLAS of its own while there is room: later it may look for it in circles for ever."""
+    for module in ("numpy", "scipy.linalg"):
+        with contextlib.suppress(Exception):  # which comes again
+            importlib.import_module(module)
 
 
 def _passed_on(out):

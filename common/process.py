@@ -231,6 +231,27 @@ def _begin(kind, parent):
     found = importlib.util.find_spec("common")
     if found is None or Path(found.origin).resolve().parent.parent != ROOT:
         sys.path.insert(0, str(ROOT))  # run from its source
+    from common import limited
+
+    if limited.limit() is not None:
+        limited.take_room()
+
+
+def _run_module(module):
+    """Runs a module as a script. What it raises, as where there is no memory to import a framework, is one line on
+    stderr, and the exit code that is returned."""
+    import runpy
+
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception as error:
+        from common.errors import NO, known, show_traceback, unexpected
+
+        show_traceback(error)
+        said = known(error)
+        print(f"twinscale: {said or unexpected(error)}", file=sys.stderr)
+        return said.exit_code if said else NO
+    return 0
 
 
 if __name__ == "__main__":
@@ -240,6 +261,4 @@ if __name__ == "__main__":
     if module == "-c":
         exec(words[0], {"__name__": "__main__"})
     else:
-        import runpy
-
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        sys.exit(_run_module(module))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from common.errors import BadInput
+from common.errors import BadInput, MissingEnvironment
 from common.files import shown
 from common.flops import PEAKS
 from common.recipe_file import did_you_mean
@@ -140,6 +140,16 @@ def too_old(chip, version):
     """The libtpu that a chip wants where `version` is known to be older, else None."""
     wanted = LIBTPU.get(chip.name)
     return wanted if wanted and version and numbers(version) < numbers(wanted) else None
+
+
+def check_libtpu(kind, version):
+    """Raises MissingEnvironment where the libtpu of a `version` is too old for devices of a kind, as JAX names it; None
+    where nothing says which it is."""
+    chip = next((chip for chip in CHIPS.values() if chip.kind == kind), None)
+    if wanted := chip and too_old(chip, version):
+        raise MissingEnvironment(f"libtpu {version} is too old for {kind}, where a decoder's compile was not seen to "
+                                 f"end; it takes {wanted} or newer: make the environment with Python 3.12 or newer, "
+                                 f"pip install --upgrade 'twinscale[jax-tpu]' 'libtpu>={wanted}'")
 
 
 def numbers(version):

@@ -14,9 +14,9 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from common.errors import BadInput, MissingEnvironment
+from common.errors import BadInput, MissingEnvironment, no_devices
 from common.recipe import AXES, mesh_shape
-from common.topology import libtpu_version, numbers
+from common.topology import check_libtpu, libtpu_version, numbers
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
 
@@ -147,8 +147,8 @@ def open_devices(recipe):
     """The devices that a recipe trains on: JAX's first ones, whatever their platform, in the mesh that the recipe
     shapes; with `devices.hosts`, those of all hosts.
 
-    Raises MissingEnvironment where JAX finds too few devices or hosts, BadInput where the mesh does not divide what it
-    shares.
+    Raises MissingEnvironment where JAX finds too few devices or hosts, or has a libtpu too old for them, BadInput
+    where the mesh does not divide what it shares.
     """
     os.environ.update(recipe.jax.environment(os.environ))
     try:
@@ -158,8 +158,8 @@ def open_devices(recipe):
             join_hosts(recipe)
         found = jax.devices()
     except (RuntimeError, ValueError, AssertionError) as error:  # the last where JAX_PLATFORMS names what is not there
-        said = (str(error).splitlines() or [f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"])[0]
-        raise MissingEnvironment(f"JAX gives no devices ({said}): run `twinscale doctor`") from None
+        raise MissingEnvironment(no_devices(next(iter(str(error).splitlines()), ""))) from None
+    check_libtpu(found[0].device_kind, libtpu_version(os.environ))
     shape = mesh_shape(recipe, "JAX", len(found), found[0].platform)
     count, hosts = int(np.prod(list(shape.values()))), jax.process_count()
     if hosts > 1 and count != len(found):

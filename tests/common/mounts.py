@@ -21,6 +21,18 @@ steps = 20
 global_batch = 16
 save_every = 5
 """
+COMPRESSED = RECIPE + """
+[[compress.stages]]
+kind = "prune"
+sparsity = 0.5
+steps = 20
+every = 5
+learning_rate = 1e-3
+[[compress.stages]]
+kind = "quantize"
+steps = 20
+learning_rate = 1e-3
+"""
 ALLOWED = not subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode
 may_mount = pytest.mark.skipif(not ALLOWED, reason="mounting is not allowed here")
 

@@ -71,6 +71,18 @@ def test_a_framework_that_hangs_or_breaks_cannot_take_the_doctor_along(monkeypat
     assert words in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("said, why", [("AssertionError", "JAX_PLATFORMS=cuda"),
+                                       ("RuntimeError: no GPU", "JAX_PLATFORMS=cuda: RuntimeError: no GPU")])
+def test_a_platform_that_is_not_there_is_named_with_its_fix(monkeypatch, said, why):
+    """For one that is known but not installed JAX raises an AssertionError without a word."""
+    monkeypatch.setattr(doctor, "ASK", {"jax": f"import sys; sys.exit({said!r})"})
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert doctor._devices("jax") == {
+        "error": f"JAX gives no devices ({why}): unset JAX_PLATFORMS, or set JAX_PLATFORMS=cpu"}
+    monkeypatch.delenv("JAX_PLATFORMS")
+    assert doctor._devices("jax") == {"error": said}
+
+
 def test_the_verb_prints_or_writes_the_same_as_json_and_exits_4_when_nothing_can_run(quick, absent, tmp_path, capsys):
     assert cli.main(["doctor", "--json", "--out", str(tmp_path / "new" / "d.json")]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -55,6 +55,14 @@ def test_an_interrupt_reaches_it_and_its_end_ends_it():
     assert not os.path.exists(f"/proc/{child}")
 
 
+@pytest.mark.parametrize("limits, loaded", [("ulimit -v 4000000; ", "True"), ("", "False")])
+def test_a_child_takes_openblas_room_while_there_is_some(limits, loaded):
+    """A writer of LiteRT under `ulimit -v 2000000` looked for it for ever, with both frameworks in its memory."""
+    asks = process.helper("-c", "import sys; print('numpy' in sys.modules, 'scipy.linalg' in sys.modules)")
+    done = subprocess.run(["sh", "-c", limits + 'exec "$@"', "sh", *asks], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [loaded, loaded]
+
+
 def test_a_worker_that_memory_has_ended_is_known_by_its_signal(monkeypatch):
     assert limited.lack(-6, ()) is None  # without a limit an abort may be anything
     monkeypatch.setattr(limited, "limit", lambda: 2**30)

@@ -179,6 +179,29 @@ def test_a_state_of_before_there_were_markers_is_known_by_what_it_computes(tmp_p
         canonical.write(state, RECIPE.with_values(seed=9), one, 2, {})
 
 
+def test_what_is_wrong_with_a_run_is_said_of_it_and_not_of_a_folder_that_is_gone(tmp_path, monkeypatch):
+    """A state is made of a run aside; here its process fails, or makes one of another training."""
+    run = a_run(tmp_path, "one")
+
+    def making(words, **_):
+        state_of(words[-1], run)
+        return SimpleNamespace(returncode=0)
+
+    def failing(words, **_):
+        return SimpleNamespace(returncode=2, stderr=f"twinscale: {words[-1]}/recipe.toml: is odd; mend it\n")
+
+    monkeypatch.setattr(canonical.process, "run", making)
+    with pytest.raises(BadInput) as caught:
+        cli._begun(str(run.path), RECIPE.with_values(train={"global_batch": 24}))
+    assert str(caught.value).startswith(f"{run.path}: of another training (train.global_batch is ")
+    assert cli._begun(str(run.path), RECIPE)["step"] == 2
+    monkeypatch.setattr(canonical.process, "run", failing)
+    with pytest.raises(BadInput, match=f"^{run.path}: no state could be read there: {run.path}/recipe.toml: is odd"):
+        canonical.model_of(run.path)
+    with pytest.raises(OSError, match="/tmp/x"), canonical.named("/tmp/x", run.path):  # where there is no room
+        raise OSError(28, "No space left on device", "/tmp/x/state.safetensors")
+
+
 # ---- what all of them are made of
 
 def test_an_export_removes_its_formats_alone(tmp_path, theirs):

@@ -164,6 +164,45 @@ def test_a_worker_that_is_gone_before_it_is_asked_is_no_broken_pipe():
     worker.close()
 
 
+def test_where_one_fails_at_what_nobody_goes_on_without_the_other_is_ended_and_not_blamed():
+    """Keras, which is asked first, would train for minutes; its end is the other's failure."""
+    def worker(backend):
+        ours = object.__new__(workers.Worker)
+        ours.backend, ours.programs, ours.messages = backend, None, SimpleNamespace(join=lambda _: None)
+        ours.process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return ours
+
+    def work(ours):
+        if ours.backend == "jax":
+            raise errors.MissingEnvironment("JAX gives no devices")
+        return ours.ask("anything")
+
+    both = {backend: worker(backend) for backend in ("keras", "jax")}
+    with pytest.raises(errors.MissingEnvironment, match="^JAX gives no devices$"):
+        workers.each(both, workers.together(both, work))
+    for ours in both.values():
+        ours.close()
+
+
+@pytest.mark.parametrize("body, kind, said", [
+    ("raise ImportError('libx.so: failed to map segment from shared object')", errors.MissingEnvironment,
+     "^jax: memory has ended .libx.so"),
+    ("raise KeyError('x')", errors.TwinscaleError, "^jax: internal error: KeyError: 'x'"),
+    ("import sys; print('twinscale: aside', file=sys.stderr); print('last', file=sys.stderr); sys.exit(1)",
+     errors.TwinscaleError, "^the jax trainer died during anything .exit code 1")])
+def test_a_worker_that_cannot_begin_says_why_in_one_line(tmp_path, monkeypatch, capsys, body, kind, said):
+    (tmp_path / "beginner.py").write_text(body)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(process.ROOT), str(tmp_path)]))
+    worker = workers.Worker("jax", module="beginner")
+    with pytest.raises(kind, match=said) as caught:
+        worker.ask("anything")
+    worker.close()
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == (["  jax  twinscale: aside", "  jax  last"] if "aside" in body else [])
+    assert type(caught.value) is kind
+
+
 # ---- failures
 
 def raising(error):
@@ -178,6 +217,7 @@ def raising(error):
     (ImportError("libfoo.so: cannot open shared object file", name="numpy.core"), 4, "numpy.core cannot be imported"),
     (RuntimeError("Unable to initialize backend 'cuda': no GPU\nmore"), 4, "unset JAX_PLATFORMS"),
     (OSError(28, "No space left on device", "f"), 74, "f: No space left on device"),
+    (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), 4, "set TMPDIR to one that can"),
     (KeyError("x"), 1, "internal error: KeyError: 'x'"),
     (ValueError("first\nsecond"), 1, "TWINSCALE_TRACEBACK=1"),
 ])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.errors import BadInput
+from common.errors import BadInput, MissingEnvironment
 from common.flops import PEAKS, peak_flops
-from common.topology import CHIPS, libtpu_version, numbers, parse
+from common.topology import CHIPS, check_libtpu, libtpu_version, numbers, parse
 
 
 @pytest.mark.parametrize("text, name, chips, links", [
@@ -47,6 +47,21 @@ def test_the_librarys_version_is_beside_it(tmp_path):
     (tmp_path / "libtpu-0.0.50.1.dist-info").mkdir()
     assert libtpu_version({"TPU_LIBRARY_PATH": str(library)}) == "0.0.50.1"
     assert numbers("0.0.50.1") >= (0, 0, 50) > numbers("0.0.42.1") > numbers("0.0.9.dev2")
+
+
+@pytest.mark.parametrize("version", ["0.0.42", "0.0.42.1", "0.0.9"])
+def test_devices_whose_libtpu_is_too_old_are_refused_with_what_helps(version):
+    with pytest.raises(MissingEnvironment) as caught:
+        check_libtpu("TPU7x", version)
+    said = str(caught.value)
+    assert said.startswith(f"libtpu {version} is too old for TPU7x") and said.count("\n") == 0
+    assert "'libtpu>=0.0.45'" in said and "Python 3.12" in said
+
+
+@pytest.mark.parametrize("kind, version", [("TPU7x", "0.0.45"), ("TPU7x", "0.1"), ("TPU7x", None), ("cpu", "0.0.9"),
+                                           ("TPU v5 lite", "0.0.42"), ("TPU v6 lite", "0.0.42"), ("NVIDIA H100", None)])
+def test_other_devices_and_other_libtpus_are_not(kind, version):
+    check_libtpu(kind, version)
 
 
 @pytest.mark.parametrize("text, words", [
