@@ -1,8 +1,10 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
 import importlib.util
+import itertools
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
@@ -17,7 +19,7 @@ from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, n
 from benchmarks.placing import Looks, first_cause
 from benchmarks.plots import sig
 from benchmarks.remaining import pace_of, words_left
-from benchmarks.report import write_report
+from benchmarks.report import draw, write_report
 from benchmarks.report_words import margin
 from benchmarks.swap import swap_table, worst_tensor
 from benchmarks.terminal import show
@@ -81,17 +83,21 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
     if meshes and is_odd(out):
         raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
                        "has one of []*?\\ or is not UTF-8; choose another directory")
-    dataset = open_dataset(recipe)
     mutant = planted(plant)
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
     with ExitStack() as stack:
+        workers = stack.enter_context(open_workers())  # which import their frameworks meanwhile
+        dataset = open_dataset(recipe)
+
+        def draw_ahead():  # most figures show what is known before P1
+            draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
+
         with nothing_left(out):
             prepare(out, recipe, overwrite)
-            workers = stack.enter_context(open_workers())
             for backend, name in mutant:
                 workers[backend].ask("plant", change=name)
-            collect_places(workers, recipe, out, together(workers, lambda worker: collect(recipe, worker, out)))
+            collect_both(workers, recipe, out, draw_ahead)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
@@ -177,16 +183,22 @@ def record(verdict, recipe, dataset, out, asked, options, pending=None):
     """Writes a verdict with its circumstances, and the report, into `out`; returns what was written. `pending` says
     what is still to come."""
     tell("both", "report")
-    told = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
-    told |= reproducible(out, asked, **options)
-    told["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in told["rungs"]]
-    lost = {PARTS[part]: f"{part} failed: {said}" for part, said in told.get("failed", {}).items() if part in PARTS}
-    told["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in told["skipped"]]
+    whole = told(verdict, recipe, dataset, out, asked, options)
     if pending:
-        told |= {"pending": True, "limits": [*told["limits"], pending]}
-    write_json(out / "verdict.json", told)
-    write_report(told, out)
-    return told
+        whole |= {"pending": True, "limits": [*whole["limits"], pending]}
+    write_json(out / "verdict.json", whole)
+    write_report(whole, out)
+    return whole
+
+
+def told(verdict, recipe, dataset, out, asked, options):
+    """A verdict with its circumstances, as it is written and drawn."""
+    whole = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
+    whole |= reproducible(out, asked, **options)
+    whole["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in whole["rungs"]]
+    lost = {PARTS[part]: f"{part} failed: {said}" for part, said in whole.get("failed", {}).items() if part in PARTS}
+    whole["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in whole["skipped"]]
+    return whole
 
 
 def place_cause(recipe, dataset, out, verdict, workers, found=None):
@@ -282,6 +294,20 @@ def prepare(out, recipe, overwrite, of=None):
     write_text(out / "recipe.toml", dumps(recipe))
 
 
+def collect_both(workers, recipe, out, trained):
+    """Has both backends leave in `out` all that the ladder reads. Once both have trained, `trained()` is done beside
+    what they still look at; what fails of it fails again where it counts."""
+    count = itertools.count(1)
+    with ThreadPoolExecutor(1) as pool:
+
+        def before(worker):
+            collect(recipe, worker, out)
+            if next(count) == len(workers):
+                pool.submit(trained)
+
+        collect_places(workers, recipe, out, together(workers, before))
+
+
 def collect(recipe, worker, out, quiet=False):
     """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
     say = (lambda *_: None) if quiet else tell
@@ -312,9 +338,9 @@ def steps_of(recipe, described):
     return recipe.train.steps if described is recipe else float64_steps(recipe)
 
 
-def judge(recipe, dataset, out, operations=()):
+def judge(recipe, dataset, out, operations=(), placed=True):
     """The verdict's findings, from the files of both backends: rungs P0 to P5, curves and final metrics; `operations`
-    are rows of operations by themselves, if they were measured."""
+    are rows of operations by themselves, if they were measured. P1 is left out where no places are `placed` yet."""
     precision, semantic = recipe.train.precision, in_float64(recipe)
     contracts = {b: read_hashes(out / "tensors" / f"contract-{b}.json") for b in ROOMS}
     first = {r.train.precision: {point: {run: load_tensors(first_step_path(out, run, r, point)) for run in RUNS}
@@ -324,11 +350,12 @@ def judge(recipe, dataset, out, operations=()):
               for r in precisions(recipe)}
     dtypes = {b: {name: dtype for r in precisions(recipe) for name, dtype in read_dtypes(out, b, r).items()}
               for b in ROOMS}
-    found = {b: read_places(places_path(out, b)) for b in ROOMS}
+    found = {b: read_places(places_path(out, b)) for b in ROOMS} if placed else {}
     for backend, points in found.items():
         dtypes[backend] |= {f"{precision} {name}": kind for name, kind in points[POINTS[1]].get("dtypes", {}).items()}
-    rungs = [ladder.contract_rung(contracts, dtypes=dtypes), operations_rung(operations, found, precision), gradient,
-             ladder.optimizer_rung(states, recipe.optimizer)]
+    rungs = [ladder.contract_rung(contracts, dtypes=dtypes), gradient, ladder.optimizer_rung(states, recipe.optimizer)]
+    if placed:
+        rungs.insert(1, operations_rung(operations, found, precision))
 
     rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)

@@ -12,10 +12,12 @@ from scipy.stats import poisson
 
 from benchmarks.walks import ANY, noise_of, parting
 from common import formats
-from common.formats import EPS, RESOLVED
+from common.errors import one_of
+from common.formats import EPS, MASTERS, RESOLVED
 from common.metrics import NEAR, finish
 from common.parameters import Parameter, is_trained
 from common.synthetic import synthetic_gradients
+from common.tensors import difference
 
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]
@@ -151,7 +153,7 @@ def optimizer_rung(states, optimizer=None):
     """
     checks = []
     for precision, sides in states.items():
-        dtype = "float32" if precision == "bfloat16" else precision
+        dtype = MASTERS[precision]
         narrow = optimizer if dtype == "float32" else None
         signs = unsure_signs(sides["keras"], narrow) if narrow and narrow.name == "lion" else {}
         shares = shares_rounded(narrow) if narrow else 0
@@ -170,7 +172,8 @@ def optimizer_rung(states, optimizer=None):
 
 def shares_rounded(optimizer):
     """Eps by which two sides' 1 - beta may part where each beta is rounded, added up over an optimizer's betas."""
-    return 0.0 if optimizer.name == "sgd" else 1 / (1 - optimizer.beta1) + 1 / (1 - optimizer.beta2)
+    both = 1 / (1 - optimizer.beta1) + 1 / (1 - optimizer.beta2)
+    return one_of({"sgd": 0.0, "adamw": both, "lamb": both, "lion": both}, optimizer.name, "optimizer.name")
 
 
 def unsure_signs(side, optimizer):
@@ -232,7 +235,7 @@ def loss_curve(runs, precision, factor, sides=SIDES):
 
 def resolved(precision, size, count):
     """What a mean of `count` values of a size cannot resolve: see `loss_curve`."""
-    walk, summed = math.sqrt(count), EPS["float64" if precision == "float64" else "float32"]
+    walk, summed = math.sqrt(count), EPS[MASTERS[precision]]
     return size * max(walk * summed, RESOLVED[precision] / walk)
 
 
@@ -351,16 +354,6 @@ def null_check(runs, name, start, optimizer, rates):
 def both(runs):
     """The names of Keras' tensors and of JAX', in order; what one of them lacks differs by infinity."""
     return list(dict.fromkeys([*runs["keras"], *runs["jax"]]))
-
-
-def difference(a, b):
-    """max |a - b| / max |b| in float64; infinite where either is None or not finite, or the shapes differ."""
-    if a is None or b is None:
-        return math.inf
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return math.inf
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), TINY)) if a.size else 0.0
 
 
 def bare(name):

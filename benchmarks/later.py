@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.cause import cause
-from benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, difference, resolved, shares_rounded
+from benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
 from benchmarks.plots import sig
 from common.data import training_batches
 from common.one_step import share
 from common.places import places
 from common.points import POINTS
+from common.recipe import master_dtype
 from common.rounding import RARE
 from common.schedules import learning_rates
-from common.tensors import load_tensors
+from common.tensors import difference, load_tensors
 from common.trace import step_of
 
 LOOKED = 6  # steps that are taken apart where no loss says which
@@ -221,7 +222,7 @@ def update_cause(recipe, step, sides):
     """The part of an update that differs, from one state and one gradient: clipping, a moment, the rate or the decay,
     the update itself, the average."""
     (_, mine), (other, theirs) = sides.items()
-    dtype = "float64" if recipe.train.precision == "float64" else "float32"  # of the masters
+    dtype = master_dtype(recipe)
     bound = (8 + (shares_rounded(recipe.optimizer) if dtype == "float32" else 0)) * EPS[dtype]
     off = {}
     for name in (name for name in both(sides) if name.startswith(("clipped/", "update/"))):

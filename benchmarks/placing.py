@@ -23,6 +23,7 @@ from common.places import places
 from common.points import POINTS
 from common.recipe import AXES
 from common.run import read_metrics
+from common.tensors import difference
 
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
@@ -310,4 +311,4 @@ def apart(a, b, scale=0.0):
     if (masked != (a < LOWEST)).any():
         return math.inf
     a, b = np.where(masked, 0, a), np.where(masked, 0, b)
-    return ladder.difference(a, b) if not scale else ladder.difference(np.append(a, scale), np.append(b, scale))
+    return difference(a, b, scale)

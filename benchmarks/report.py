@@ -38,6 +38,11 @@ def write_report(verdict: dict, out: Path) -> None:
     write("report", _view(ordered(verdict)), out)
 
 
+def draw(verdict: dict) -> None:
+    """Draw a verdict's figures: a report of it that is written later finds those that still hold."""
+    _view(ordered(verdict))
+
+
 def write_audit(found: dict, out: Path) -> None:
     """Write audit.html and audit.md into `out` from what audit.json says; equal audits give equal bytes."""
     write("audit", _audit_view(ordered(found)), out)

@@ -5,7 +5,7 @@ import shutil
 
 from benchmarks import ladder
 from benchmarks.placing import cause
-from common.tensors import load_tensors
+from common.tensors import difference, load_tensors
 
 
 class Resumed:
@@ -36,7 +36,7 @@ def resume_cause(recipe, out, after):
         saved, read = (load_tensors(path) for path in (
             stopped_path(out, run.name), run / "trace" / f"step_{after}.safetensors"))
         for name in ladder.both({"keras": saved, "jax": read}):
-            apart = ladder.difference(read.get(name), saved.get(name))
+            apart = difference(read.get(name), saved.get(name))
             if apart > 0:
                 return cause("checkpoint", ladder.bare(name), "resuming", after, apart, 0.0, name)
     return None

@@ -23,7 +23,7 @@ from common.recipe import positions
 from common.recipe_file import dotted, dumps, flat, load
 from common.run import FinishedRun, read_metrics, read_run
 from common.sketch import distance, sketch
-from common.tensors import load_tensors
+from common.tensors import difference, load_tensors
 
 SCHEMA_VERSION = 1
 KIND = Kind(".runs", "verdict.json", {r"verdict\.json": None, REPORT: None})
@@ -183,7 +183,7 @@ def read_states(trained, step):
 
 def full(x, y):
     """`common.sketch.distance` of whole tensors, by their largest elements."""
-    return ladder.difference(x, y), 0.0, float(np.abs(y).max()) if np.isfinite(y).all() else math.inf
+    return difference(x, y), 0.0, float(np.abs(y).max()) if np.isfinite(y).all() else math.inf
 
 
 def state_checks(step, precision, states, differ):

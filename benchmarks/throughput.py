@@ -11,8 +11,8 @@ from common.flops import best_rate, numpy_product, peak_flops, product_rate, tra
 from common.recipe import positions
 
 KINDS = ("bare", "loop")  # steps over one resident batch, and those of the trainer's loop
-STEPS, ROUND = (4, 64), 0.15  # fewest and most steps of a round, and about how many seconds it should take
-ROUNDS, SECONDS = (6, 24), 4.0  # fewest and most rounds, and about how long those of a backend may take
+STEPS, ROUND = (4, 64), 0.1  # fewest and most steps of a round, and about how many seconds it should take
+ROUNDS, SECONDS = (6, 24), 2.0  # fewest and most rounds, and about how long those of a backend may take
 FEW = 6  # rounds of what is cheap or stands for itself: data
 
 

@@ -25,6 +25,7 @@ import math
 
 import numpy as np
 
+from common.errors import one_of
 from common.formats import EPS
 from common.parameters import is_decayed
 
@@ -42,7 +43,8 @@ def parting(optimizer, rates, noise, name, first):
     Returns: the distance after T updates; infinite where nothing bounds an update.
     """
     decay = optimizer.weight_decay * is_decayed(name)
-    updates = STRIDES[optimizer.name](optimizer, np.asarray(rates), np.asarray(noise), np.asarray(first, np.float64))
+    strides = one_of(STRIDES, optimizer.name, "optimizer.name")
+    updates = strides(optimizer, np.asarray(rates), np.asarray(noise), np.asarray(first, np.float64))
     within = 0.0 if optimizer.name == "lamb" else decay  # LAMB's strides have their decay in them
     apart, reach = 0.0, float(np.abs(first).max(initial=0.0))
     for rate, update in zip(rates, updates, strict=True):

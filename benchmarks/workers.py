@@ -86,11 +86,15 @@ class Worker:
         return error_of(code, f"the {self.backend} trainer died during {call} ({how}{why}); its messages are above; "
                               "`twinscale doctor` says what this machine offers")
 
-    def close(self):
-        """Ends the process."""
+    def dismiss(self):
+        """Tells the process to end."""
         for end in (self.process.stdin, self.process.stdout):
             with suppress(OSError):  # of one that is gone
                 end.close()
+
+    def close(self):
+        """Ends the process."""
+        self.dismiss()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -168,5 +172,7 @@ def open_workers(environment=None, rooms=ROOMS, anew=False):
             worker.process.kill()
         raise
     finally:
+        for worker in workers.values():
+            worker.dismiss()
         for worker in workers.values():
             worker.close()

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from common.errors import BadInput
+from common.errors import BadInput, one_of
 from common.parameters import initial_values, parameters
 from common.places import places
 from common.recipe import master_dtype
@@ -238,29 +238,42 @@ def matched_blocks(student, teacher):
 
 def extra_tensors(recipe, dataset):
     """{canonical name: shape} of what a stage's state has besides the model's own tensors."""
-    stage, model = active(recipe), recipe.model
-    tree, extra = parameters(model, dataset.classes, dataset.example_shape), {}
-    if stage.kind == "prune":
-        extra |= {f"{name}_mask": tree[name].shape for name in chosen(stage.names, tree)}
-    if stage.kind == "cluster":
-        for name in chosen(stage.names, tree):
-            extra[f"{name}_centroids"] = (stage.clusters,)
-            if name in pruned_before(recipe, tree):
-                extra[f"{name}_mask"] = tree[name].shape
-    if stage.kind in ("quantize", "post_training"):
-        pruned, clustered = pruned_before(recipe, tree), clustered_before(recipe, tree)
-        for name in kernels(tree):
-            if name in clustered:
-                extra[f"{name}_centroids"] = (clustered[name],)
-                extra[f"{name}_clustered"] = tree[name].shape
-            if name in pruned:
-                extra[f"{name}_mask"] = tree[name].shape
-            extra[f"{name}_range"] = (2, tree[name].shape[-1]) if per_channel(tree[name].shape) else (2,)
-        extra |= {f"{place}.range": (2,) for place in quantised_places(model)}
-    if stage.kind == "distil":
-        teacher = parameters(teacher_model(recipe), dataset.classes, dataset.example_shape)
-        extra |= {f"teacher.{name}": p.shape for name, p in teacher.items()}
+    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    return one_of(EXTRA, active(recipe).kind, "stage")(recipe, dataset, tree)
+
+
+def of_pruning(recipe, dataset, tree):
+    return {f"{name}_mask": tree[name].shape for name in chosen(active(recipe).names, tree)}
+
+
+def of_clustering(recipe, dataset, tree):
+    stage, pruned, extra = active(recipe), pruned_before(recipe, tree), {}
+    for name in chosen(stage.names, tree):
+        extra[f"{name}_centroids"] = (stage.clusters,)
+        if name in pruned:
+            extra[f"{name}_mask"] = tree[name].shape
     return extra
+
+
+def of_quantising(recipe, dataset, tree):
+    pruned, clustered, extra = pruned_before(recipe, tree), clustered_before(recipe, tree), {}
+    for name in kernels(tree):
+        if name in clustered:
+            extra[f"{name}_centroids"] = (clustered[name],)
+            extra[f"{name}_clustered"] = tree[name].shape
+        if name in pruned:
+            extra[f"{name}_mask"] = tree[name].shape
+        extra[f"{name}_range"] = (2, tree[name].shape[-1]) if per_channel(tree[name].shape) else (2,)
+    return extra | {f"{place}.range": (2,) for place in quantised_places(recipe.model)}
+
+
+def of_distilling(recipe, dataset, tree):
+    taught = parameters(teacher_model(recipe), dataset.classes, dataset.example_shape)
+    return {f"teacher.{name}": p.shape for name, p in taught.items()}
+
+
+EXTRA = {"prune": of_pruning, "cluster": of_clustering, "quantize": of_quantising, "post_training": of_quantising,
+         "distil": of_distilling}
 
 
 def pruned_before(recipe, tree):
@@ -368,7 +381,7 @@ def nearest(x, centroids):
 
 def sparsity_at(stage, update):
     """The share of zeros (float32) of the mask made at an update (from 1), computed as TF-MOT does."""
-    if stage.schedule == "constant":
+    if stage.steady:
         return np.float32(stage.sparsity)
     p = np.minimum(np.float32(1), np.maximum(np.float32(0), np.float32(update - stage.begin)
                                              / np.float32(stage.last - stage.begin)))
@@ -380,7 +393,7 @@ def is_due(stage, update):
     """Whether masks are made at an update (from 1)."""
     if stage.pattern == "2:4":
         return update == 1
-    within = update >= stage.begin and (stage.schedule == "constant" or update <= stage.last)
+    within = update >= stage.begin and (stage.steady or update <= stage.last)
     return within and (update - stage.begin) % stage.every == 0
 
 

@@ -65,6 +65,17 @@ def error_of(code, message):
     return next((kind for kind in kinds if kind.exit_code == code), TwinscaleError)(message)
 
 
+def one_of(known, name, key):
+    """What the dict `known` has for a name that the recipe's `key`, or an argument, may have. A name that is only in
+    the schema must not do what another one does, which both backends would agree on.
+
+    Raises BadInput for any other name.
+    """
+    if name not in known:
+        raise BadInput(f'{key}="{name}": nothing here is called so; known are {", ".join(map(str, known))}')
+    return known[name]
+
+
 # ---- what Python and the libraries raise
 
 EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",

@@ -47,7 +47,7 @@ from common.data.kept import open_kept
 from common.doctor import versions
 from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line, of_machine
 from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
-from common.formats import EPS, RESOLVED, TINY
+from common.formats import EPS, RESOLVED
 from common.kinds import STRICT, Backend, Count, Number, version
 from common.limited import lack
 from common.metrics import finish, statistics
@@ -56,13 +56,14 @@ from common.parameters import longest_sum, parameters
 from common.recipe_file import did_you_mean, dumps, load
 from common.run import RunInfo, follow_run, read_run
 from common.stages import calibrated
-from common.tensors import load_tensors, save_tensors
+from common.tensors import difference, load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".export"
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
 EIGHT_BITS = ("quantize", "post_training")
+LITERT = {"litert-float": False, "litert-dynamic": True, "litert-int8": True}  # whether kernels have 8 bits
 
 
 @dataclass(frozen=True)
@@ -597,14 +598,6 @@ def measured(logits, rows):
     """{"loss", "accuracy"} of logits on the rows."""
     sums = statistics(np, logits.astype(np.float64), rows["labels"], rows["weights"].astype(np.float64))
     return finish({name: float(x) for name, x in sums.items()})
-
-
-def difference(a, b):
-    """max |a - b| / max |b| in float64; infinite where either is not finite or the shapes differ."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return math.inf
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), TINY["float64"]))
 
 
 def equal(found, wanted):

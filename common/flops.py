@@ -12,6 +12,8 @@ import time
 
 import numpy as np
 
+from common.errors import one_of
+from common.formats import MASTERS
 from common.parameters import convnet_blocks, parameters, trained_size
 
 
@@ -20,8 +22,8 @@ def forward_flops(model, classes, example_shape, convention="causal"):
     tree = parameters(model, classes, example_shape)
     if convention == "6N":
         return 2 * trained_size(tree) * (example_shape[0] if model.family == "decoder" else 1)
-    return {"decoder": decoder_flops, "convnet": convnet_flops, "mlp": dense_flops}[model.family](
-        model, tree, classes, example_shape, convention)
+    counts = {"decoder": decoder_flops, "convnet": convnet_flops, "mlp": dense_flops}
+    return one_of(counts, model.family, "model.family")(model, tree, classes, example_shape, convention)
 
 
 def train_flops(model, classes, example_shape, convention="causal"):
@@ -33,7 +35,8 @@ def decoder_flops(m, tree, classes, example_shape, convention):
     length = example_shape[0]
     kernels = sum(math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
     head = m.width * classes if m.tied else 0
-    pairs = length * (length + 1) // 2 if convention == "causal" else length * length
+    seen = {"causal": length * (length + 1) // 2, "full": length * length}
+    pairs = one_of(seen, convention, "convention")
     return 2 * length * (kernels + head) + 4 * m.layers * m.heads * m.head_width * pairs
 
 
@@ -75,7 +78,7 @@ def peak_flops(kind, precision, count=1, measured=None):
     for name in sorted(PEAKS, key=len, reverse=True):
         if re.search(rf"\b{name}\b{OTHERS}", kind) and " MIG " not in kind:
             return count * PEAKS[name], f"{'float16' if name in FLOAT16 else 'bfloat16'} peak of {name}"
-    wide = "float64" if precision == "float64" else "float32"
+    wide = one_of(MASTERS, precision, "train.precision")
     rate, whose = (measured or measured_peak)(wide)
     return rate, f"best {wide} matrix product of {whose} here"
 

@@ -7,6 +7,9 @@ eps of its value at most, the unit roundoff; what counts roundings says so by a 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7}
 TINY = {"float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126}  # the smallest normal numbers
 
+# What weights, slots and sums are in, of each precision.
+MASTERS = {"float64": "float64", "float32": "float32", "bfloat16": "float32"}
+
 # What is told apart at the end of a computation in a precision: float64 and float32 round all the way, some eps. Under
 # bfloat16 float32 computes, and a value is rounded to bfloat16 once, by half an eps.
 RESOLVED = EPS | {"bfloat16": 0.5 * EPS["bfloat16"]}

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 from safetensors import numpy as safetensors
 
+from common.errors import BadInput
 from common.files import write_bytes, write_json
 from common.tensors import load_tensors
 
@@ -96,6 +97,8 @@ def config(name, model, vocabulary, length, dtype):
             "n_head": model.heads, "n_inner": model.feedforward, "activation_function": GELUS[model.activation],
             "layer_norm_epsilon": model.norm_epsilon, "embd_pdrop": model.dropout, "resid_pdrop": model.dropout,
             "attn_pdrop": 0.0}
+    if name != "llama":
+        raise BadInput(f"layout {name}: no config.json is known of it")
     return shared | {
         "architectures": ["LlamaForCausalLM"], "hidden_size": model.width, "intermediate_size": model.feedforward,
         "num_hidden_layers": model.layers, "num_attention_heads": model.heads, "num_key_value_heads": model.kv,

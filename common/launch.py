@@ -133,7 +133,9 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
         return _tpu(words, backend, hosts, options)
     if target == "slurm":
         return _slurm(words, described, backend, hosts, options)
-    return _gke(words, hosts, options)
+    if target == "gke":
+        return _gke(words, hosts, options)
+    raise BadInput(f"--target {_shown(target)}: nothing is written for it")
 
 
 # ---- targets

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.errors import one_of
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -29,7 +31,7 @@ def parameters(model, classes, example_shape):
       example_shape: (T,) for text, (H, W, C) for images.
     Returns: {canonical name: Parameter}, in forward order.
     """
-    return TREES[model.family](model, classes, example_shape)
+    return one_of(TREES, model.family, "model.family")(model, classes, example_shape)
 
 
 def decoder(m, classes, example_shape):
@@ -38,7 +40,7 @@ def decoder(m, classes, example_shape):
 
     def norm(name):
         tree[f"{name}.scale"] = Parameter((d,), constant=1.0)
-        if m.norm == "layer" and m.bias:
+        if one_of({"layer": m.bias, "rms": False}, m.norm, "model.norm"):
             tree[f"{name}.bias"] = Parameter((d,))
 
     def dense(name, inputs, outputs, shrink=1.0):
@@ -47,7 +49,7 @@ def decoder(m, classes, example_shape):
             tree[f"{name}.bias"] = Parameter((outputs,))
 
     tree["embedding.embedding"] = Parameter((classes, d), 0.02)
-    if m.positions == "learned":
+    if not m.rotates:
         tree["position.embedding"] = Parameter((example_shape[0], d), 0.02)
     shrink = 1 / math.sqrt(2 * m.layers)
     for i in range(m.layers):
@@ -58,7 +60,7 @@ def decoder(m, classes, example_shape):
         dense(f"{block}.attention.value", d, m.kv * m.head_width)
         dense(f"{block}.attention.output", m.heads * m.head_width, d, shrink)
         norm(f"{block}.norm_2")
-        if m.activation == "swiglu":
+        if m.gated:
             dense(f"{block}.feedforward.gate", d, m.feedforward)
         dense(f"{block}.feedforward.up", d, m.feedforward)
         dense(f"{block}.feedforward.down", m.feedforward, d, shrink)

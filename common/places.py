@@ -6,6 +6,7 @@ A Keras layer's name is its place; Flax modules name theirs with `tap`.
 
 from dataclasses import dataclass
 
+from common.errors import one_of
 from common.parameters import convnet_blocks
 
 
@@ -26,19 +27,19 @@ def places(model):
         found[name] = Place(operation, reads, name if holds is None else holds)
         return name
 
-    FAMILIES[model.family](model, place)
+    one_of(FAMILIES, model.family, "model.family")(model, place)
     return found
 
 
 def decoder(m, place):
     def rotated(name):
-        return place(f"{name}.rotary", "rotary positions", name) if m.positions == "rotary" else name
+        return place(f"{name}.rotary", "rotary positions", name) if m.rotates else name
 
     def dropped(name, x):
         return place(f"{name}.dropout", "random bits", x) if m.dropout else x
 
     x = place("embedding", "embedding")
-    if m.positions == "learned":
+    if not m.rotates:
         x = place("embedding.sum", "sum", x, place("position", "embedding"), holds="")
     x = dropped("embedding", x)
     for i in range(m.layers):
@@ -54,7 +55,7 @@ def decoder(m, place):
         x = place(f"{block}.residual_1", "residual", x, y)
         y = place(f"{block}.norm_2", "norm", x)
         up = place(f"{feedforward}.up", "linear", y)
-        if m.activation == "swiglu":
+        if m.gated:
             gate = place(f"{feedforward}.activation", "activation", place(f"{feedforward}.gate", "linear", y))
             y = place(f"{feedforward}.gated", "gate", gate, up)
         else:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from common.errors import BadInput, MissingEnvironment
+from common.errors import BadInput, MissingEnvironment, one_of
+from common.formats import MASTERS
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -67,13 +68,23 @@ class Decoder(Section):
     def feedforward(self):
         return self.hidden or 4 * self.width
 
+    @property
+    def gated(self):
+        """Whether the feed-forward layer multiplies by a gate, which has a kernel of its own."""
+        return one_of({"gelu": False, "gelu_tanh": False, "swiglu": True}, self.activation, "model.activation")
+
+    @property
+    def rotates(self):
+        """Whether positions rotate queries and keys; else a table of positions is learned."""
+        return one_of({"learned": False, "rotary": True}, self.positions, "model.positions")
+
     @model_validator(mode="after")
     def divides(self):
         if self.width % self.heads:
             raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
         if self.heads % self.kv:
             raise ValueError(f"model.kv_heads={self.kv} does not divide model.heads={self.heads}")
-        if self.positions == "rotary" and self.head_width % 2:
+        if self.rotates and self.head_width % 2:
             raise ValueError("rotary positions need an even head width, but model.width / model.heads = "
                              f"{self.head_width}")
         return self
@@ -221,7 +232,7 @@ class Jax(Section):
         lacks = {name: next((lack for lack in wanted if not lack[0]), None) for name, wanted in needs.items()}
         if self.attention == "auto":
             return next((name for name, lack in lacks.items() if lack is None), "einsum")
-        if lack := lacks.get(self.attention):
+        if lack := one_of(lacks | {"einsum": None}, self.attention, "jax.attention"):
             raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
         return self.attention
 
@@ -282,9 +293,14 @@ class Prune(Stage):
                                    description="patterns of canonical names of what is pruned")
 
     @property
+    def steady(self):
+        """Whether all masks are of the final sparsity."""
+        return one_of({"polynomial": False, "constant": True}, self.schedule, "prune: schedule")
+
+    @property
     def last(self):
         """The update that makes the final mask."""
-        if self.schedule == "constant":
+        if self.steady:
             return self.begin or self.every
         due = self.begin + max(1, (3 * self.steps // 4 - self.begin) // self.every) * self.every
         return self.end or due
@@ -294,9 +310,9 @@ class Prune(Stage):
         last, span = self.last, self.last - self.begin
         if self.pattern == "2:4":  # made at the first update, whatever the schedule
             return self
-        if self.schedule == "polynomial" and span <= 0:
+        if not self.steady and span <= 0:
             raise ValueError(f"prune: end={self.end} is not after begin={self.begin}")
-        if self.schedule == "polynomial" and span % self.every:
+        if not self.steady and span % self.every:
             below = self.begin + max(1, span // self.every) * self.every
             raise ValueError(f"prune: sparsity={self.sparsity} is never reached, for masks are made every {self.every} "
                              f"updates from begin={self.begin} and end={last} is none of them; set end={below}")
@@ -510,4 +526,4 @@ def in_float64(recipe):
 
 def master_dtype(recipe):
     """The dtype of weights and optimizer slots: float32 masters under bfloat16 compute."""
-    return "float64" if recipe.train.precision == "float64" else "float32"
+    return one_of(MASTERS, recipe.train.precision, "train.precision")

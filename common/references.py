@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.bits import draw, fold_in, keep_below, name_word
+from common.errors import BadInput
 from common.formats import EPS, TINY
 from common.parameters import is_decayed
 from common.recipe import Recipe
@@ -391,7 +392,7 @@ def optimizer(name):
                 u, unsure = np.sign(c) + d * w, (np.abs(c) <= 4 * f.eps * c_scale) & ((m != 0) | (g != 0))
                 u_scale = np.where(unsure, np.inf, 1) + d * np.abs(w)
                 slots = [mixed(m, beta2, g)]
-            else:
+            elif name in ("adamw", "lamb"):
                 t = int(done) + 1
                 m, m_scale = mixed(m, beta1, g)
                 v, v_scale = mixed(v, beta2, g**2)
@@ -399,6 +400,8 @@ def optimizer(name):
                 root = np.sqrt(v / c2) + epsilon
                 u, u_scale = m / c1 / root + d * w, m_scale / c1 / root * (1 + loose1 + loose2 / 2) + d * np.abs(w)
                 slots = [(m, m_scale), (v, v_scale)]
+            else:
+                raise BadInput(f'optimizer.name="{name}": no reference is written for it')
             if name == "lamb":
                 w_norm, u_norm = f.norm([w]), f.norm([u])
                 if w_norm > 0 and u_norm > 0:

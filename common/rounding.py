@@ -13,9 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.errors import one_of
+from common.formats import MASTERS
 from common.operations import UNARY, rounded, walk
 from common.references import FORMATS
 
+CENTRED = ("layer", "batch", "")  # norms that take a mean off; "": any
+SMOOTH = ("gelu", "gelu_tanh", "swiglu", "")  # activations that have a derivative everywhere; "": any
 RARE = 7.0  # standard deviations of a count that is no accident
 
 
@@ -35,12 +39,15 @@ class Bound:
 
 def forward_bound(operation, terms, kind=""):
     """The Bound of what an operation gives; `terms` is the length of its sum, `kind` what the recipe calls a norm, an
-    activation or ("biased") a product with a bias."""
+    activation or ("biased") a product with a bias. Raises BadInput for a norm or an activation of another name."""
+    centred = Bound(2 * walk(terms) + UNARY + 4, 0.5)
+    kinds = {"norm": {"rms": Bound(walk(terms) + UNARY + 4, 0.5, "value"), **dict.fromkeys(CENTRED, centred)},
+             "activation": {"relu": Bound(1, 0.5, "value")} | dict.fromkeys(SMOOTH, Bound(UNARY + 3, 0.5, "input"))}
+    if operation in kinds:
+        return one_of(kinds[operation], kind, operation)
     return {
         "embedding": Bound(1, 0.5, "value"), "sum": Bound(0.5, 0.5), "residual": Bound(0.5, 0.5),
         "gate": Bound(0.5, 0.5, "value"),
-        "norm": Bound(walk(terms) + UNARY + 4, 0.5, "value") if kind == "rms" else
-        Bound(2 * walk(terms) + UNARY + 4, 0.5),
         "linear": Bound(walk(terms) + 0.5, 1.0 if kind == "biased" else 0.5),
         "convolution": Bound(walk(terms), 0.5),
         "rotary positions": Bound(3.5, 0.5),
@@ -48,7 +55,6 @@ def forward_bound(operation, terms, kind=""):
         "attention mask": Bound(1, 0.0, "value"),
         "softmax": Bound(2 * UNARY + walk(terms) + 1, 0.0, "share"),
         "attention mix": Bound(walk(terms), 1.0),
-        "activation": Bound(1, 0.5, "value") if kind == "relu" else Bound(UNARY + 3, 0.5, "input"),
         "random bits": Bound(1.5, 1.5, "value"),
         "pooling": Bound(walk(terms) + 0.5, 0.5),
     }[operation]
@@ -57,6 +63,9 @@ def forward_bound(operation, terms, kind=""):
 def backward_bound(operation, terms, kind=""):
     """The Bound of the cotangent that an operation hands on to one of its inputs, and of the gradients of what it
     holds; `terms` is the length of the sum."""
+    if operation == "activation":
+        return one_of({"relu": Bound(1, 0.5, "value")} | dict.fromkeys(SMOOTH, Bound(2 * UNARY + 6, 1.0)), kind,
+                      operation)
     return {
         "embedding": Bound(walk(terms), 0.5), "sum": Bound(0.5, 0.5), "residual": Bound(0.5, 0.5),
         "gate": Bound(1, 0.5),
@@ -67,7 +76,6 @@ def backward_bound(operation, terms, kind=""):
         "attention mask": Bound(1, 0.0),
         "softmax": Bound(2 * (2 * UNARY + walk(terms) + 1) + 2 * walk(terms) + 2, 0.0),
         "attention mix": Bound(walk(terms), 1.0),
-        "activation": Bound(1, 0.5, "value") if kind == "relu" else Bound(2 * UNARY + 6, 1.0),
         "random bits": Bound(1.5, 1.5), "pooling": Bound(2, 1.0),
         "loss": Bound(2 * (2 * UNARY + walk(terms) + 4), 0.5),
     }[operation]
@@ -90,7 +98,7 @@ def error(found, wanted, bound, precision, source=None):
       found, wanted: arrays of one shape, the first as the precision has it, the second in float64.
       bound: the Bound. precision: of the recipe. source: the input, where the bound is of that.
     """
-    eps, computed = FORMATS[precision].eps, FORMATS["float32" if precision == "bfloat16" else precision].eps
+    eps, computed = FORMATS[precision].eps, FORMATS[MASTERS[precision]].eps
     nominal = bound.wide * computed / eps + bound.narrow * (precision == "bfloat16")
     found, wanted = np.atleast_1d(found), np.atleast_1d(wanted)  # a scalar comes out of a file as one value
     if found.shape != wanted.shape or not np.isfinite(found).all():

@@ -1,6 +1,7 @@
 """Named tensors in a safetensors file: whole or absent, equal bytes for equal tensors."""
 
 import json
+import math
 from collections import Counter
 
 import numpy as np
@@ -9,11 +10,23 @@ from safetensors import numpy as safetensors
 
 from common.errors import BadInput, first_line
 from common.files import check_regular, escaped, read_bytes, shown, write_bytes
+from common.formats import TINY
 
 BFLOAT16 = "bfloat16"
 DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
           "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
           "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
+
+
+def difference(a, b, least=0.0):
+    """max |a - b| / max(max |b|, least) in float64: 0 of empty tensors; infinite where either is None or not finite, or
+    the shapes differ."""
+    if a is None or b is None:
+        return math.inf
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all() and math.isfinite(least)):
+        return math.inf
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), least, TINY["float64"])) if a.size else 0.0
 
 
 def save_tensors(path, tensors):

@@ -1,8 +1,6 @@
 """Single steps as trials: from the states that one run had, so that what a step has changed by chance is no part of the
 next."""
 
-import math
-
 import numpy as np
 
 from common.data import training_batches
@@ -10,7 +8,7 @@ from common.formats import DITHER
 from common.parameters import dithering, is_trained
 from common.session import open_session
 from common.stages import traced
-from common.tensors import load_tensors, save_tensors
+from common.tensors import difference, load_tensors, save_tensors
 
 
 def step_trials(room, recipe, path, teacher, steps, loud):
@@ -51,10 +49,8 @@ def gradients(tensors):
 
 
 def furthest(one, other):
-    """max |a - b| / max |b| of the tensor that is furthest; infinite where one is not finite."""
-    ratios = [np.abs(one[name].astype(np.float64) - x).max() / max(np.abs(x.astype(np.float64)).max(), 1e-300)
-              for name, x in other.items()]
-    return max((float(x) if np.isfinite(x) else math.inf for x in ratios), default=0.0)
+    """The `difference` of the tensor that is furthest."""
+    return max((difference(one[name], x) for name, x in other.items()), default=0.0)
 
 
 def dithered(recipe, tensors, dither):

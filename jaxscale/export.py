@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from common.compress import active
+from common.errors import BadInput
 from common.export import EIGHT_BITS, bare, one_document, served
 from common.files import write_bytes
 from common.recipe import master_dtype
@@ -55,6 +56,8 @@ def serving(recipe, shape, tensors):
 
 def write(name, recipe, shape, tensors, path):
     """Writes the format `name` to `path`; returns what export.json says of it besides."""
+    if name != "stablehlo":
+        raise BadInput(f"format {name}: nothing here writes it")
     rows, = jax.export.symbolic_shape("rows")
     kind = jnp.int32 if recipe.model.family == "decoder" else master_dtype(recipe)
     compiled = jax.jit(serving(recipe, shape, tensors))

@@ -3,7 +3,6 @@
 As a process (`python -m jaxscale.lower`) it answers the calls of `benchmarks/preflight.py`.
 """
 
-import inspect
 import os
 import re
 import time
@@ -30,7 +29,7 @@ from jaxscale.devices import Devices, arranged, compiler_options, compiling
 from jaxscale.models import build
 from jaxscale.optimizer import make_optimizer
 from jaxscale.room import ROOM, numerics
-from jaxscale.train import State, make_step
+from jaxscale.train import State, compiled_step
 
 DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "ui8": np.uint8, "ui32": np.uint32,
           "ui64": np.uint64, "bf16": jnp.bfloat16, "f16": np.float16, "f32": np.float32, "f64": np.float64}
@@ -64,13 +63,13 @@ def new_shapes(recipe, classes, example_shape):
 
 
 def lower_step(recipe, classes, example_shape, batch, devices):
-    """The step of `jaxscale.train.make_step`, lowered for the devices: a `jax.stages.Lowered`.
+    """The step of `jaxscale.train.compiled_step`, lowered for the devices: a `jax.stages.Lowered`.
 
     Args:
       batch: {name: (shape (B, ...), dtype)} of a global batch.
     """
     state, parts = new_shapes(recipe, classes, example_shape), recipe.train.accumulate
-    inside = inspect.getclosurevars(make_step(recipe, state, devices)).nonlocals["compiled"]
+    inside = compiled_step(recipe, state, devices)
     cut = (lambda shape: (parts, shape[0] // parts, *shape[1:])) if parts > 1 else tuple
     inputs = {name: jax.ShapeDtypeStruct(cut(shape), dtype) for name, (shape, dtype) in batch.items()}
     return inside.lower(state, jax.ShapeDtypeStruct((), jnp.int32), inputs,

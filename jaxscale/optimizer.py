@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from common.errors import one_of
 from common.parameters import is_decayed
 from common.recipe import master_dtype
 from common.schedules import learning_rates
@@ -18,13 +19,10 @@ def make_optimizer(recipe):
     rate = optax.scale_by_learning_rate(rates(recipe))
     decay = optax.add_decayed_weights(o.weight_decay, mask=lambda weights: {path: is_decayed(path) for path in weights})
     adam = optax.scale_by_adam(o.beta1, o.beta2, o.epsilon)
-    if o.name == "adamw":
-        return optax.chain(adam, decay, rate)
-    if o.name == "sgd":
-        return optax.chain(optax.trace(o.momentum, o.nesterov) if o.momentum else optax.identity(), decay, rate)
-    if o.name == "lion":
-        return optax.chain(optax.scale_by_lion(o.beta1, o.beta2), decay, rate)
-    return optax.chain(adam, decay, trust_ratio(), rate)
+    parts = {"adamw": lambda: (adam, decay), "lamb": lambda: (adam, decay, trust_ratio()),
+             "sgd": lambda: (optax.trace(o.momentum, o.nesterov) if o.momentum else optax.identity(), decay),
+             "lion": lambda: (optax.scale_by_lion(o.beta1, o.beta2), decay)}
+    return optax.chain(*one_of(parts, o.name, "optimizer.name")(), rate)
 
 
 def rates(recipe):

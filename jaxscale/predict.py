@@ -7,6 +7,7 @@ import numpy as np
 from jax import export  # which jax itself does not bring
 
 from common import hugging_face
+from common.errors import BadInput
 
 # What a program may call beside StableHLO's own operations: how arrays lie, what it asks of their shapes before it
 # runs, and functions that XLA itself expands.
@@ -19,9 +20,16 @@ def strange(name, path):
     hold none."""
     if name == "safetensors":
         return []
+    check_format(name)
     program = export.deserialize(bytearray(path.read_bytes())).mlir_module()
     called = re.findall(r'custom_call @(?:"([^"]*)"|([\w.$-]+))|call_target_name = "([^"]*)"', program)
     return sorted({name for names in called for name in names if name and not re.fullmatch(KNOWN, name)})
+
+
+def check_format(name):
+    """Raises BadInput for a format that is not StableHLO."""
+    if name != "stablehlo":
+        raise BadInput(f"format {name}: nothing here reads it")
 
 
 def load(name, path, recipe=None, shape=None, threads=None):
@@ -43,6 +51,7 @@ def load(name, path, recipe=None, shape=None, threads=None):
                 return logits(recipe, shape, tensors, inputs)
 
         return compute
+    check_format(name)
     exported = export.deserialize(bytearray(path.read_bytes()))
     kind = exported.in_avals[0].dtype
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 
+from common.errors import one_of
 from common.loop import run_training
 from common.session import Room
 from jaxscale.checkpoint import Store
@@ -27,7 +28,8 @@ from jaxscale.train import make_evaluate, make_step, new_state, state_tensors, w
 def numerics(recipe):
     """JAX has float64 only where it is switched on, and on accelerators rounds the factors of float32 products unless
     told otherwise."""
-    precision = "default" if recipe.train.precision == "bfloat16" else "highest"
+    precision = one_of({"bfloat16": "default", "float32": "highest", "float64": "highest"}, recipe.train.precision,
+                       "train.precision")
     with jax.enable_x64(recipe.train.precision == "float64"), jax.default_matmul_precision(precision):
         yield
 

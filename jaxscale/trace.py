@@ -152,13 +152,17 @@ follow.defvjp(lambda x, zero, forward, backward: (forward, backward),
 
 def shared_tensors(recipe):
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
-    key = bits.fold_in(bits.step_key(recipe.seed, 1), shared_bits.name_word("contract"))
-    drawn = bits.draw(key, jnp.arange(recipe.train.global_batch, dtype=jnp.uint32), 1000)
-    table = jax.vmap(optimizer.rates(recipe))(jnp.arange(recipe.train.steps))
+    @jit_once
+    def compute():
+        key = bits.fold_in(bits.step_key(recipe.seed, 1), shared_bits.name_word("contract"))
+        drawn = bits.draw(key, jnp.arange(recipe.train.global_batch, dtype=jnp.uint32), 1000)
+        return jax.vmap(optimizer.rates(recipe))(jnp.arange(recipe.train.steps)), drawn
+
+    table, drawn = compute()
     return {"learning rates": np.asarray(table, master_dtype(recipe)), "random bits": np.asarray(drawn)}
 
 
-def clip_gradients(recipe, gradients, jit=lambda function: function):
+def clip_gradients(recipe, gradients, jit=jit_once):
     """{canonical name: NumPy array} of float64 gradients as the trainer clips them."""
     compiled = jit(lambda gradients: optimizer.clip(gradients, recipe.optimizer.clip_norm)[0])
     clipped = compiled({name: jnp.asarray(g, master_dtype(recipe)) for name, g in gradients.items()})

@@ -74,13 +74,23 @@ def state_shardings(state, devices):
 
 
 def make_step(recipe, state, devices, begin=None, add_up=None, move=None):
-    """The compiled step: (state, number, batch, signals) to (state, metrics). An update that is not finite changes
-    nothing. `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics.
+    """The step: (state, number, batch, signals) to (state, metrics). An update that is not finite changes nothing.
+    `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics.
 
     A stage of a compression has a `begin`, (recipe, state) to the state that the step goes by, an `add_up` in place of
     `sum_gradients` and a `move` in place of `update`.
     """
-    parts = recipe.train.accumulate
+    compiled, parts = compiled_step(recipe, state, devices, begin, add_up, move), recipe.train.accumulate
+
+    def step(state, number, batch, signals=(0, 0, 0)):
+        return compiled(state, jnp.int32(number), place(devices, batch, parts), place_signals(devices, signals))
+
+    return step
+
+
+def compiled_step(recipe, state, devices, begin=None, add_up=None, move=None):
+    """What `make_step` compiles: of the state, which it takes the memory of, the step's number (int32), the placed
+    batch and the placed signals, to (state, metrics)."""
 
     def compute(old, number, batch, signals):
         with laid_out(devices):
@@ -95,14 +105,9 @@ def make_step(recipe, state, devices, begin=None, add_up=None, move=None):
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, old), metrics
 
     lying = state_shardings(state, devices)
-    compiled = jit(compute, compiler_options(recipe, devices), recipe.jax.xla_options, donate_argnums=0,
-                   out_shardings=(lying, devices.whole),
-                   in_shardings=(lying, None, devices.micro_batches if parts > 1 else devices.rows, devices.each))
-
-    def step(state, number, batch, signals=(0, 0, 0)):
-        return compiled(state, jnp.int32(number), place(devices, batch, parts), place_signals(devices, signals))
-
-    return step
+    rows = devices.micro_batches if recipe.train.accumulate > 1 else devices.rows
+    return jit(compute, compiler_options(recipe, devices), recipe.jax.xla_options, donate_argnums=0,
+               out_shardings=(lying, devices.whole), in_shardings=(lying, None, rows, devices.each))
 
 
 def update(recipe, state, gradients):

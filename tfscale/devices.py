@@ -15,11 +15,12 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import TypedDict
 
-from common.errors import BadInput, MissingEnvironment
+from common.errors import BadInput, MissingEnvironment, one_of
 from common.files import checked
 from common.kinds import STRICT
 from common.recipe import AXES, mesh_shape
 
+STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
 TPU_ANSWERS = 30.0  # seconds for a TPU's name to be looked up, and for its hosts to take a connection
 TALK_AFTER = 10.0  # seconds of waiting for other hosts until a line says so
 GONE = "stopped sending heartbeats|CoordinationService|Socket closed|failed to connect|Connection reset"
@@ -121,7 +122,7 @@ def strategy_of(devices):
         if axis != "data" and getattr(devices, axis) > 1:
             raise BadInput(f"devices.{axis}={getattr(devices, axis)}: Keras mirrors the weights on every device and "
                            "shares the batch alone; set it to 1, or train with --backend jax")
-    strategy = devices.strategy
+    strategy = one_of(dict(zip(STRATEGIES, STRATEGIES, strict=True)), devices.strategy, "devices.strategy")
     if strategy == "auto":
         if devices.hosts != 1:
             return "multiworker"

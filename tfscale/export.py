@@ -12,11 +12,12 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from common.compress import active, stripped
-from common.export import EIGHT_BITS, bare, one_document, served
+from common.errors import BadInput, one_of
+from common.export import EIGHT_BITS, LITERT, bare, one_document, served
 from common.files import write_bytes
 from common.recipe import master_dtype
 from tfscale.models import BUILDERS, POLICIES, build, canonical_variables
-from tfscale.predict import GELUS
+from tfscale.models.layers import GELUS
 from tfscale.train import model_inputs
 
 LITERT_BATCH = 1  # of any batch, Dense layers of rank 3 would stay in floating point without a word
@@ -73,13 +74,15 @@ def write(name, recipe, shape, tensors, path, batch=LITERT_BATCH):
         note = ("ranges of quantisation-aware training" if trained else
                 f"after training, with ranges of {active(recipe).calibrate} training batches")
         return write_litert(quantised(recipe, shape, bare(tensors), batch), shape, name, path, batch) | {"note": note}
-    if name.startswith("litert"):
+    if name in LITERT:
         recipe = recipe.with_values(train={"precision": "float32"})
     model = serving(recipe, shape, tensors)
     if name == "keras":
         return write_keras(model, path)
-    if name.startswith("litert"):
+    if name in LITERT:
         return write_litert(model, shape, name, path, batch) | {"note": ""}
+    if name != "savedmodel":
+        raise BadInput(f"format {name}: nothing here writes it")
     signature = tf.TensorSpec((None, *shape.example_shape), model.input.dtype, name="inputs")
     module = tf.Module()
     module.model, module.call = model, tf.function(lambda inputs: {"logits": model(inputs)}, [signature],
@@ -177,7 +180,7 @@ def write_litert(function, shape, name, path, batch):
     # LiteRT does not know the variables of Keras 3.
     frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
-    if name != "litert-float":
+    if one_of(LITERT, name, "format"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses ranges of the inputs, which stand in the graph

@@ -3,7 +3,6 @@
 As a process (`python -m tfscale.lower`) it answers the calls of `benchmarks/preflight.py`.
 """
 
-import inspect
 import math
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from tfscale.devices import Devices
 from tfscale.models import build, canonical_variables
 from tfscale.optimizer import make_optimizer
 from tfscale.room import ROOM
-from tfscale.train import State, make_step
+from tfscale.train import State, compiled_step
 
 ALIGNED = 64  # bytes that TensorFlow wants an array of others to begin at a multiple of
 
@@ -53,14 +52,14 @@ def untouched(shape, dtype):
 
 
 def lower_step(recipe, classes, example_shape, batch, devices):
-    """The step of `tfscale.train.make_step` as a serialized HLO module of one device. Its arguments are the step's
+    """The step of `tfscale.train.compiled_step` as a serialized HLO module of one device. Its arguments are the step's
     number, the batch's arrays in order, what hosts say (B, 3), then every variable.
 
     Args:
       batch: {name: (shape (B, ...), dtype)} of a global batch.
     """
     state = new_shapes(recipe, classes, example_shape, devices)
-    inside = inspect.getclosurevars(make_step(recipe, state, devices)).nonlocals["compiled"]
+    inside = compiled_step(recipe, state, devices)
     specs = {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in batch.items()}
     specs["signals"] = tf.TensorSpec((recipe.train.global_batch, 3), tf.float32)
 

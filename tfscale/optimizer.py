@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common.errors import one_of
 from common.parameters import is_decayed
 from common.schedules import learning_rates
 
@@ -23,14 +24,11 @@ def make_optimizer(recipe, variables):
     number = np.float64 if recipe.train.precision == "float64" else float
     shared = {"learning_rate": rates(recipe), "weight_decay": number(o.weight_decay)}
     betas = {"beta_1": number(o.beta1), "beta_2": number(o.beta2)}
-    if o.name == "adamw":
-        optimizer = AdamW(**shared, **betas, epsilon=number(o.epsilon))
-    elif o.name == "sgd":
-        optimizer = SGD(**shared, momentum=float(o.momentum), nesterov=o.nesterov)
-    elif o.name == "lion":
-        optimizer = Lion(**shared, **betas)
-    else:
-        optimizer = Lamb(**shared, **betas, epsilon=number(o.epsilon))
+    made = {"adamw": lambda: AdamW(**shared, **betas, epsilon=number(o.epsilon)),
+            "sgd": lambda: SGD(**shared, momentum=float(o.momentum), nesterov=o.nesterov),
+            "lion": lambda: Lion(**shared, **betas),
+            "lamb": lambda: Lamb(**shared, **betas, epsilon=number(o.epsilon))}
+    optimizer = one_of(made, o.name, "optimizer.name")()
     optimizer.exclude_from_weight_decay([v for name, v in variables.items() if not is_decayed(name)])
     optimizer.build(list(variables.values()))
     return optimizer

@@ -6,10 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from common import hugging_face
-
-# Our activations by names that no stock one has: those round otherwise, and Keras takes its own where it knows a name.
-GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
-
+from common.errors import one_of
+from common.export import LITERT
 
 # What a SavedModel may call, by TensorFlow's names: arithmetic, shapes, and its own variables. What our exports have
 # and what networks are made of; files, prints, Python, datasets, tables and operations of plug-ins are not among it.
@@ -32,11 +30,9 @@ TensorScatterUpdate Tile TopKV2 Transpose Unpack VarHandleOp VarIsInitializedOp 
 def strange(name, path):
     """The operations of a format's file or directory that could do more than compute, sorted; it is not loaded for
     that. Of `.keras` Keras itself refuses what could, and safetensors hold no operations."""
-    if name == "savedmodel":
-        return strange_saved(path)
-    if name.startswith("litert"):
-        return strange_litert(path)
-    return []
+    looks = dict.fromkeys(LITERT, strange_litert) | {"savedmodel": strange_saved} | dict.fromkeys(
+        ("keras", "safetensors"), lambda path: [])
+    return one_of(looks, name, "format")(path)
 
 
 def strange_saved(path):
@@ -97,14 +93,14 @@ def load(name, path, recipe=None, shape=None, threads=None):
 
         tensors = hugging_face.read(recipe.model, path)
         return lambda inputs: logits(recipe, shape, tensors, inputs)
-    return load_litert(path, threads)
+    return one_of(dict.fromkeys(LITERT, load_litert), name, "format")(path, threads)
 
 
 def custom_objects():
     """What `keras.saving.load_model` has to know of the layers and activations that are our own."""
     import keras
 
-    from tfscale.models.layers import activation, layers
+    from tfscale.models.layers import GELUS, activation, layers
 
     names = {ours: ours.removeprefix("twinscale_") for ours in GELUS.values()}
     return vars(layers(keras)) | {ours: activation(name) for ours, name in names.items()}

@@ -138,16 +138,19 @@ def clip_gradients(recipe, gradients):
 
 
 def apply_gradients(recipe, state, devices, updates):
-    """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`."""
+    """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`.
 
-    @tf.function(jit_compile=devices.jit_compile, autograph=False)
-    def compiled(gradients):
-        def replica(gradients):
-            clipped, _ = optimizer.clip([gradients[name] for name in state.trained], recipe.optimizer.clip_norm)
-            train.update(recipe, state, clipped)
+    Where XLA does not compile, one operation after another: tracing them would take longer than a few updates.
+    """
 
+    def replica(gradients):
+        clipped, _ = optimizer.clip([gradients[name] for name in state.trained], recipe.optimizer.clip_norm)
+        train.update(recipe, state, clipped)
+
+    def move(gradients):
         run(devices, replica, gradients)
 
+    compiled = tf.function(move, jit_compile=True, autograph=False) if devices.jit_compile else move
     for gradients in updates:
         compiled({name: tf.constant(np.asarray(g, master_dtype(recipe))) for name, g in gradients.items()})
         yield state

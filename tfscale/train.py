@@ -72,13 +72,26 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
 
 
 def make_step(recipe, state, devices, gradients_of=None, move=None, stay=None):
-    """The compiled step: (state, number, batch, signals) to (state, metrics), of this host's rows of the batch. An
-    update that is not finite changes nothing.
+    """The step: (state, number, batch, signals) to (state, metrics), of this host's rows of the batch. An update that
+    is not finite changes nothing.
 
     `signals` are a few numbers of this host, always as many; the metric "signals", float32, is their sums over the
     hosts. A stage of a compression gives functions of its own: `gradients_of` in place of `sum_gradients`, `move` of
     (gradients, running) in place of `update` and the running statistics, `stay` of (running) where nothing is to move.
     """
+    compiled = compiled_step(recipe, state, devices, gradients_of, move, stay)
+
+    def step(state, number, batch, signals=(0, 0, 0)):
+        carried = np.zeros((len(batch["row"]), len(signals)), np.float32)
+        carried[0] = signals
+        return state, compiled(tf.constant(number, tf.uint32), place(devices, batch | {"signals": carried}))
+
+    return step
+
+
+def compiled_step(recipe, state, devices, gradients_of=None, move=None, stay=None):
+    """What `make_step` compiles: of the step's number (uint32) and the placed batch, "signals" among it, to metrics; it
+    moves the variables of the state."""
 
     def replica_gradients(number, batch):
         batch = dict(batch)
@@ -105,12 +118,7 @@ def make_step(recipe, state, devices, gradients_of=None, move=None, stay=None):
                 lambda: run(devices, stay, running) if stay else None)
         return first(devices, metrics)
 
-    def step(state, number, batch, signals=(0, 0, 0)):
-        carried = np.zeros((len(batch["row"]), len(signals)), np.float32)
-        carried[0] = signals
-        return state, compiled(tf.constant(number, tf.uint32), place(devices, batch | {"signals": carried}))
-
-    return step
+    return compiled
 
 
 def assign(variables, values):

@@ -68,7 +68,7 @@ def parity(results):
         if keras["backend"] != "keras" or jax is None or not (keras["compiles"] and jax["compiles"]):
             continue
         sides = {"jax": operations(jax), "keras": operations(keras)}
-        lines = [{"figure": figure, "operation": operation, "jax": a, "keras": b, "difference": difference(a, b)}
+        lines = [{"figure": figure, "operation": operation, "jax": a, "keras": b, "difference": apart(a, b)}
                  for figure, operation in dict.fromkeys([*sides["jax"], *sides["keras"]])
                  for a, b in [tuple(side.get((figure, operation), 0) for side in sides.values())]]
         found.append({"topology": keras["topology"], "slices": keras["slices"], "operations": lines,
@@ -93,7 +93,7 @@ def operations(found):
     return {(figure, operation): value for figure, values in named.items() for operation, value in values.items()}
 
 
-def difference(a, b):
+def apart(a, b):
     """|a - b| as a share of the larger."""
     return abs(a - b) / max(abs(a), abs(b)) if a or b else 0.0
 

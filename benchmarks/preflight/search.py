@@ -30,7 +30,7 @@ from benchmarks.preflight.words import show_search
 from common.data.cache import cache_dir, key
 from common.data.shapes import data_shape
 from common.doctor import versions
-from common.errors import DID_IT, NO, BadInput
+from common.errors import DID_IT, NO, BadInput, one_of
 from common.files import plain, read_json, write_json, write_text
 from common.kinds import STRICT, Backend, Count, Number
 from common.parameters import parameters, trained_size
@@ -238,8 +238,8 @@ def largest(measure, tried, guess):
 def least_bytes(recipe, data):
     """Bytes of a chip that weights and slots take if each is split as far as the mesh could."""
     width = 8 if master_dtype(recipe) == "float64" else 4
-    copies = 1 + SLOTS[recipe.optimizer.name] * (recipe.optimizer.name != "sgd" or recipe.optimizer.momentum > 0) + (
-        recipe.optimizer.ema > 0)
+    o = recipe.optimizer
+    copies = 1 + one_of(SLOTS, o.name, "optimizer.name") * (o.name != "sgd" or o.momentum > 0) + (o.ema > 0)
     shares = recipe.devices.fsdp * recipe.devices.tensor
     return width * copies * trained_size(parameters(recipe.model, *data)) // shares
 

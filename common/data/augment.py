@@ -3,6 +3,7 @@
 import numpy as np
 
 from common.bits import draw, fold_in, key, name_word, step_key
+from common.errors import one_of
 
 REACH = 2  # pixels of the largest shift
 
@@ -11,7 +12,7 @@ def augment(images_BxHxWxC, choices, seed, step, rows):
     """float32 images after each of `choices` ("flip", "shift", "cutout") in turn; `rows`: global row numbers (B,)."""
     for choice in choices:
         stream = step_key(fold_in(key(seed), name_word(f"augment.{choice}")), step)
-        images_BxHxWxC = CHOICES[choice](images_BxHxWxC, draw(stream, rows, 2))
+        images_BxHxWxC = one_of(CHOICES, choice, "data.augment")(images_BxHxWxC, draw(stream, rows, 2))
     return images_BxHxWxC
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from common.data.augment import augment
 from common.data.order import examples, rows
 from common.errors import BadInput
+from common.recipe import master_dtype
 
 AHEAD = 3  # batches made before they are asked for
 PLANNED = 1024  # rows ordered in one go
@@ -59,7 +60,7 @@ def input_specs(recipe, example_shape):
     """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
     text = recipe.model.family == "decoder"
     # Images are float32 in every precision but float64, where the cast is exact.
-    image = "float64" if recipe.train.precision == "float64" else "float32"
+    image = master_dtype(recipe)
     specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
     if text:
         specs["positions"] = ((None, *example_shape), "int32")

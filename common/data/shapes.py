@@ -5,6 +5,7 @@ import math
 from common.data.batches import input_specs
 from common.data.dataset import open_dataset
 from common.data.sources import parse
+from common.errors import one_of
 
 IMAGES = {"digits": (10, (8, 8, 1)), "mnist5k": (10, (28, 28, 1))}  # (classes, shape)
 
@@ -13,7 +14,7 @@ def data_shape(recipe):
     """(classes, example_shape) of a recipe's data; only images of tfds are opened for it."""
     data = recipe.data
     if recipe.model.family == "decoder":
-        return 257 if data.tokenizer == "bytes" else data.vocabulary, (data.sequence,)
+        return one_of({"bytes": 257, "bpe": data.vocabulary}, data.tokenizer, "data.tokenizer"), (data.sequence,)
     known = IMAGES.get(parse(data)[0])
     if known:
         return known

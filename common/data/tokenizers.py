@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.data.cache import cached, key
+from common.errors import one_of
 from common.output import tell
 
 # What byte-level BPE merges within: letters, digits, spaces or other characters in a row. Merging costs the square of
@@ -36,7 +37,8 @@ class Tokenizer(NamedTuple):
 
 def open_tokenizer(data, content, texts):
     """The tokenizer `data` asks for. `content`: hash of the train split; `texts()`: an iterator over its texts."""
-    return byte_tokenizer() if data.tokenizer == "bytes" else bpe_tokenizer(data.vocabulary, content, texts)
+    made = {"bytes": byte_tokenizer, "bpe": lambda: bpe_tokenizer(data.vocabulary, content, texts)}
+    return one_of(made, data.tokenizer, "data.tokenizer")()
 
 
 def byte_tokenizer():

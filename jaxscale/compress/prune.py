@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.compress import BLOCK, chosen, is_due, kernels, sparsity_at
+from common.errors import one_of
 from jaxscale.compress.quantize import quotient
 
 
@@ -32,10 +33,13 @@ def masks_of(stage, sparsity, weights):
 
 def mask_of(stage, sparsity, sizes):
     """Whether each of some magnitudes is kept, bool."""
-    if stage.pattern == "2:4":
-        return largest_two(sizes)
-    if stage.pattern == "unstructured":
-        return above_threshold(sparsity, sizes)
+    patterns = {"2:4": lambda: largest_two(sizes), "unstructured": lambda: above_threshold(sparsity, sizes),
+                "4x4": lambda: blocks_above(stage, sparsity, sizes)}
+    return one_of(patterns, stage.pattern, "prune: pattern")()
+
+
+def blocks_above(stage, sparsity, sizes):
+    """As `above_threshold`, of whole blocks by what pooling makes of their magnitudes."""
     kept = above_threshold(sparsity, pooled(pooled(sizes, stage.pooling).T, stage.pooling).T)
     rows, columns = sizes.shape
     return jnp.repeat(jnp.repeat(kept, BLOCK, 0), BLOCK, 1)[:rows, :columns]
@@ -64,7 +68,7 @@ def pooled(sizes, pooling):
     lacking = -rows % BLOCK
     pads = (lacking // 2, lacking - lacking // 2), (0, 0)
     fours = jnp.pad(sizes, pads).reshape(-1, BLOCK, sizes.shape[1])
-    if pooling == "max":
-        return fours.max(1)
     counts = np.pad(np.ones((rows, 1), np.float32), pads).reshape(-1, BLOCK, 1).sum(1)
-    return quotient(sum(fours[:, i] for i in range(BLOCK)), counts)  # in TensorFlow's order
+    made = {"max": lambda: fours.max(1),
+            "average": lambda: quotient(sum(fours[:, i] for i in range(BLOCK)), counts)}  # in TensorFlow's order
+    return one_of(made, pooling, "prune: pooling")()

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from common.errors import one_of
 from jaxscale.models import convnet, decoder, mlp
 
 BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
@@ -20,10 +21,11 @@ def build(recipe, classes, example_shape):
     Returns: the static graph for `nnx.merge`, and its tensors by dotted path. Where the recipe scans over blocks the
       path `blocks.NAME` holds the tensors `block_0.NAME`, `block_1.NAME`, ... stacked along a first axis.
     """
-    policy = POLICIES[recipe.train.precision]
+    policy = one_of(POLICIES, recipe.train.precision, "train.precision")
     masters = jnp.float64 if policy == jnp.float64 else jnp.float32
     kinds = {"dtype": policy, "param_dtype": masters}
-    module = nnx.eval_shape(lambda: BUILDERS[recipe.model.family](recipe, classes, example_shape, kinds))
+    builder = one_of(BUILDERS, recipe.model.family, "model.family")
+    module = nnx.eval_shape(lambda: builder(recipe, classes, example_shape, kinds))
     graph, state = nnx.split(module)
     return graph, {".".join(path): variable for path, variable in nnx.to_flat_state(state)}
 

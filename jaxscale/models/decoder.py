@@ -1,10 +1,13 @@
 """A pre-norm transformer decoder in Flax NNX; a module's path is its canonical name."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from common.bits import name_word
+from common.errors import one_of
 from jaxscale.devices import LAID_OUT
 from jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
 from jaxscale.taps import scope, tap
@@ -26,7 +29,7 @@ class Decoder(nnx.Module):
         rngs = nnx.Rngs(0)
         self.m, self.execution, self.kinds = m, execution, kinds
         self.embedding = embedding(classes, m.width, kinds, rngs)
-        if m.positions == "learned":
+        if not m.rotates:
             self.position = embedding(length, m.width, kinds, rngs)
         if execution.scan:
             self.blocks = nnx.vmap(lambda rngs: Block(m, execution, length, kinds, rngs))(rngs.split(m.layers))
@@ -39,7 +42,7 @@ class Decoder(nnx.Module):
 
     def __call__(self, batch, training=False):
         x = tap("embedding", self.embedding(batch["inputs"]).astype(self.kinds["dtype"]))
-        if self.m.positions == "learned":
+        if not self.m.rotates:
             positions = tap("position", self.position(batch["positions"]).astype(self.kinds["dtype"]))
             x = tap("embedding.sum", x + positions)
         x = tap("embedding.dropout", dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training))
@@ -57,7 +60,7 @@ class Decoder(nnx.Module):
             return nnx.merge(graph, weights)(x, batch, places, training)
 
         if self.execution.remat != "none":
-            body = jax.checkpoint(body, policy=REMAT[self.execution.remat])
+            body = jax.checkpoint(body, policy=one_of(REMAT, self.execution.remat, "jax.remat"))
         if self.execution.scan:
             graph, weights = nnx.split(self.blocks)
             return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
@@ -96,7 +99,7 @@ class Attention(nnx.Module):
     def __call__(self, x, batch):
         with scope("attention"):
             q, k, v = (self.heads(name, x) for name in ("query", "key", "value"))
-            if self.m.positions == "rotary":
+            if self.m.rotates:
                 q, k = (tap(f"{name}.rotary", rotary(part, batch["positions"], self.length, self.m.rotary_base))
                         for name, part in (("query", q), ("key", k)))
             segments = batch.get("segments")
@@ -119,8 +122,8 @@ class FeedForward(nnx.Module):
     """down(activation(up(x))), or with SwiGLU (Shazeer 2020) down(silu(gate(x)) up(x))."""
 
     def __init__(self, m, kinds, rngs):
-        self.activation = m.activation
-        if m.activation == "swiglu":
+        self.activation, self.gated = m.activation, m.gated
+        if self.gated:
             self.gate = dense(m, m.width, m.feedforward, kinds, rngs)
         self.up = dense(m, m.width, m.feedforward, kinds, rngs)
         self.down = dense(m, m.feedforward, m.width, kinds, rngs)
@@ -128,7 +131,7 @@ class FeedForward(nnx.Module):
     def __call__(self, x):
         with scope("feedforward"):
             act, up = activation(self.activation), tap("up", self.up(x))
-            if self.activation == "swiglu":
+            if self.gated:
                 x = tap("gated", tap("activation", act(tap("gate", self.gate(x)))) * up)
             else:
                 x = tap("activation", act(up))
@@ -142,4 +145,6 @@ def dense(m, inputs, outputs, kinds, rngs):
 def norm(m, kinds, rngs):
     """Layer or RMS norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
     shared = {"epsilon": m.norm_epsilon, "use_fast_variance": False, **kinds, "rngs": rngs}
-    return nnx.RMSNorm(m.width, **shared) if m.norm == "rms" else nnx.LayerNorm(m.width, use_bias=m.bias, **shared)
+    make = one_of({"rms": nnx.RMSNorm, "layer": functools.partial(nnx.LayerNorm, use_bias=m.bias)}, m.norm,
+                  "model.norm")
+    return make(m.width, **shared)

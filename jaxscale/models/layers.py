@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from common.errors import one_of
 from jaxscale import bits
 from jaxscale.devices import LAID_OUT, ROWS, sequence_shared
 from jaxscale.taps import tap
@@ -103,7 +104,7 @@ def causal_attention(q, k, v, segments=None, kernel="einsum"):
     With a fused `kernel` there is no place but the last: the scores are never whole. Returns (B, T, H D).
     """
     if kernel != "einsum":
-        return tap("mix", FUSED[kernel](q, k, v, segments).reshape(*q.shape[:2], -1))
+        return tap("mix", one_of(FUSED, kernel, "jax.attention")(q, k, v, segments).reshape(*q.shape[:2], -1))
     score, mix = (shared_scores, shared_mix) if sequence_shared() else (flat_scores, flat_mix)
     length, width = q.shape[1], q.shape[3]
     scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5)
@@ -220,6 +221,6 @@ def dropout(x, batch, rate, place, training):
 
 def activation(name):
     """The function of a recipe's activation; bfloat16 is widened, and rounded once."""
-    function = {"gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
-                "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}[name]
+    function = one_of({"gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
+                       "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}, name, "model.activation")
     return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)

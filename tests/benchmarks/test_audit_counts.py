@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from benchmarks import audit, placing
+from benchmarks import compare as comparison
 from benchmarks.ladder import check, rung
+from benchmarks.later import step_path
+from benchmarks.operations import places_path
 from benchmarks.resuming import Resumed, resume_cause, stopped_path
+from benchmarks.workers import ROOMS
 from common import cli
 from common.errors import BadInput, TwinscaleError
 from common.mutants import CHANGES
@@ -196,3 +200,16 @@ def test_who_hands_nothing_on_is_blamed_before_who_makes_nothing_of_it():
 def test_what_says_where_to_plant_needs_something_to_plant(words, said, tmp_path, capsys):
     assert cli.main(["audit", *words, "--out", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+# ---- what a trial takes of the backend in which nothing is planted
+
+def test_a_backend_has_left_what_has_its_name_for_a_word(tmp_path):
+    for backend in ROOMS:
+        left = [comparison.run_path(tmp_path, run, MLP) for run in (backend, f"{backend}-twin")]
+        left += [comparison.first_step_path(tmp_path, backend, MLP), comparison.optimizer_path(tmp_path, backend, MLP),
+                 comparison.taps_path(tmp_path, backend, MLP, 0), places_path(tmp_path, backend),
+                 step_path(tmp_path, backend, MLP, "first"), tmp_path / f"contract-{backend}.json"]
+        assert [audit.left_by(path.name) for path in left] == [backend] * len(left)
+    assert audit.left_by("taps-keras-jaxonian-0.safetensors") == "keras"
+    assert audit.left_by("jaxonian.json") is None is audit.left_by("kerastic-float64")

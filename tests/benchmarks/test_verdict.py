@@ -3,6 +3,7 @@ are a line each, and what was cut short starts over."""
 
 import json
 from contextlib import contextmanager
+from threading import Event
 
 import pytest
 
@@ -21,7 +22,7 @@ class Silent:
         return None
 
 
-def judged(*of):
+def judged(*of, **how):
     """What `judge` finds where the gradients part."""
     check = {"what": "float64", "agrees": False, "worst": 1.0, "bound": 1e-15, "where": "logits", "bound_from": "eps"}
     rung = {**check, "name": "P2", "title": "gradient", "proves": "one function", "where": "float64: logits",
@@ -117,6 +118,28 @@ def test_what_was_cut_short_after_its_verdict_says_so_and_starts_over(tmp_path, 
     trained.setattr(comparison, "side_by_side", lambda recipe, dataset, workers, performance: performance)
     assert comparison.compare(RECIPE, tmp_path / "out") == 1  # nobody has to pass --overwrite
     assert "pending" not in read(tmp_path / "out")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_figures_are_drawn_beside_the_places_and_a_drawing_that_fails_costs_no_verdict(tmp_path, trained, fails):
+    drawn, said = Event(), []
+
+    def draw(verdict):
+        said.append(verdict["sentence"])
+        drawn.set()
+        if fails:
+            raise OSError("no fonts")
+
+    def collect_places(workers, recipe, out, before):
+        for i, worker in enumerate(workers.values()):
+            assert not drawn.is_set(), f"drawn when {i} of two had trained"
+            before(worker)
+        assert drawn.wait(20), "nothing is drawn while places are looked at"
+
+    trained.setattr(comparison, "draw", draw)
+    trained.setattr(comparison, "collect_places", collect_places)
+    assert comparison.compare(RECIPE, tmp_path / "out") == 1
+    assert said == [SAID] and read(tmp_path / "out")["sentence"] == SAID
 
 
 PARTS = {"operations": ("alone", {"operations": True}), "outcome": ("collect_outcome", {"seeds": 3}),

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ladder import weight_checks
+from benchmarks.ladder import shares_rounded, weight_checks
 from benchmarks.walks import STRIDES, noise_of, parting
+from common.errors import BadInput
 from common.recipe import Optimizer
 
 REFERENCE = Path(__file__).parents[1] / "end_to_end" / "reference.py"
@@ -137,3 +138,10 @@ def test_a_bias_that_one_backend_really_moves_is_seen(values):
 def test_noise_is_clipped_with_the_gradient_and_measured_by_the_largest_so_far():
     o = optimizer(clip_norm=0.5)
     assert noise_of(o, [4.0, 0.25, 1.0], 1e-15) == pytest.approx([0.5e-15, 4e-15, 2e-15])
+
+
+def test_no_optimizer_is_bounded_as_another_is():
+    unheard = Optimizer().model_copy(update={"name": "unheard"})
+    for bound in (lambda: parting(unheard, [1.0], [1.0], "a.kernel", 1.0), lambda: shares_rounded(unheard)):
+        with pytest.raises(BadInput, match="unheard"):
+            bound()

@@ -15,12 +15,12 @@ from safetensors import numpy as safetensors
 from common import export, hugging_face, predict
 from common.data.tokenizers import byte_tokenizer
 from common.errors import BadInput, CannotSave, MissingEnvironment
-from common.export import Model, Shape, bound_of, check_request, content, difference, judged, lacking, lines
+from common.export import Model, Shape, bound_of, check_request, content, judged, lacking, lines
 from common.files import place, write_json, write_text
 from common.parameters import initial_values, parameters
 from common.recipe import Recipe
 from common.recipe_file import dumps
-from common.tensors import save_tensors
+from common.tensors import difference, save_tensors
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 GPT2 = {"layers": 2, "width": 16, "heads": 4}

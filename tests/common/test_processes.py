@@ -376,3 +376,12 @@ def test_stderr_that_fails_stops_nothing(monkeypatch):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(process.os, "write", lambda _, said: os.writev(full.fileno(), [said]))
         io.TextIOWrapper(process.Talk(), write_through=True).write("lost")
+
+
+def test_keras_starts_without_what_nobody_uses_and_leaves_it_to_whoever_asks():
+    program = ("import sys, tfscale, importlib.util; from tfscale import HIDDEN; "
+               "print([name for name in HIDDEN if name in sys.modules], "
+               "[name for name in HIDDEN if importlib.util.find_spec(name) is None]); import matplotlib.figure, jax")
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          env={**os.environ, **process.QUIET})
+    assert said.stdout.split() == ["[]", "[]"]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from common.errors import BadInput
 from common.operations import rounded
 from common.places import places
 from common.points import POINTS
@@ -93,3 +94,11 @@ def test_contributions_add_up_and_their_roundings_with_them():
     three = together([one] * 3)
     assert together([one]) is one
     assert three.narrow == 2 * (3 * one.narrow + 1) and three.wide > 6 * one.wide
+
+
+def test_no_bound_is_taken_for_another_kinds():
+    for operation in ("norm", "activation"):
+        with pytest.raises(BadInput, match="unheard"):
+            forward_bound(operation, 16, "unheard")
+    with pytest.raises(BadInput, match="unheard"):
+        backward_bound("activation", 16, "unheard")

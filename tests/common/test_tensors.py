@@ -1,15 +1,19 @@
 """Safetensors files: equal bytes for equal tensors, exact values, and one line for whatever is none."""
 
+import ast
 import json
+import math
 import os
 import struct
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from common.errors import BadInput
-from common.tensors import load_dtypes, load_tensors, save_tensors
+from common.tensors import difference, load_dtypes, load_tensors, save_tensors
+from common.trials import furthest
 
 
 def made(header, body=b""):
@@ -102,3 +106,34 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "none", "/dev/zero"):
         with pytest.raises(BadInput, match="but a file is wanted|No such file"):
             load_tensors(path)
+
+
+# ---- how far two are apart
+
+def test_a_difference_is_the_largest_one_of_the_largest_value():
+    a, b = np.array([1, 2, 3], np.float32), np.array([1, 2, 4], np.float32)
+    assert difference(a, b) == 0.25 and difference(b, a) == 1 / 3 and difference(a, a) == 0
+    assert difference(a, b, 8.0) == 0.125 and difference(a, b, 2.0) == 0.25  # of no less than `least`
+    assert difference(np.zeros(0), np.zeros(0)) == 0 == difference(np.zeros(2), np.zeros(2))
+    third, near = np.array([1], np.float32) / np.float32(3), np.array([1 / 3])
+    assert difference(third, near) == abs(float(third[0]) - 1 / 3) / (1 / 3)  # in float64, whatever comes in
+    assert furthest({"a": a, "b": b}, {"a": b, "b": a}) == 1 / 3
+
+
+@pytest.mark.parametrize("b", [None, np.zeros(2), np.array([1.0, 2.0, np.nan]), np.array([1.0, 2.0, np.inf])])
+def test_what_cannot_be_compared_is_infinitely_far(b):
+    a = np.array([1.0, 2.0, 3.0])
+    assert difference(a, b) == difference(b, a) == difference(a, a, math.inf) == math.inf
+
+
+def test_nobody_has_a_difference_of_their_own():
+    """No other function of two arrays divides the largest difference by the largest value."""
+    root, own = Path(__file__).parents[2], []
+    for path in (p for folder in ("benchmarks", "common", "tfscale", "jaxscale", "swap")
+                 for p in (root / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+                above, below = ast.unparse(node.left), ast.unparse(node.right)
+                if above.startswith("np.abs(") and " - " in above and below.startswith("max("):
+                    own.append(str(path.relative_to(root)))
+    assert own == ["common/tensors.py"]

@@ -16,13 +16,13 @@ from common.canonical import shipped
 from common.compress import dense_recipe, stage_recipe
 from common.data import open_dataset
 from common.errors import DID_IT, MISSING, NO, BadInput
-from common.export import Model, Shape, content, difference, judged, measured, outputs
+from common.export import Model, Shape, content, judged, measured, outputs
 from common.loop import Probe, run_training
 from common.parameters import initial_values, parameters
 from common.recipe import master_dtype
 from common.run import read_run
 from common.stages import make_start, train_stage
-from common.tensors import load_tensors, save_tensors
+from common.tensors import difference, load_tensors, save_tensors
 
 GPT2 = {"layers": 1, "width": 16, "heads": 4, "activation": "gelu_tanh", "dropout": 0.1}
 LLAMA = {"layers": 1, "width": 16, "heads": 4, "kv_heads": 2, "norm": "rms", "positions": "rotary",

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from common.errors import BadInput
 from common.parameters import initial_values, parameters
 
 EPS = 2.0**-52
@@ -205,6 +206,37 @@ def test_keras_and_tf_keras_make_the_same_model(recipe_of, asked):
     for ours, theirs in zip(*outputs, strict=True):
         assert ours.std() > 1e-3
         assert ours.tobytes() == theirs.tobytes(), worst(theirs, ours)
+
+
+def test_weights_within_a_layer_have_names_of_their_own():
+    """Two kernels of one composite layer, or of a model within a model, are two; two of one name are an error."""
+    import keras
+    import tf_keras
+
+    from tfscale.models import canonical_variables
+
+    def around(keras):
+        class Pair(keras.layers.Layer):
+            def build(self, shape):
+                self.wide, self.narrow = keras.layers.Dense(3, name="wide"), keras.layers.Dense(2, name="narrow")
+                self.wide.build(shape)
+                self.narrow.build((None, 3))
+
+            def call(self, x):
+                return self.narrow(self.wide(x))
+
+        x = keras.Input((5,))
+        within = keras.Sequential([keras.layers.Dense(3, name="wide"), keras.layers.Dense(2, name="narrow")], name="in")
+        return keras.Model(x, keras.layers.Dense(1, name="head")(within(Pair(name="pair")(x))))
+
+    model = around(keras)
+    named = canonical_variables(model)
+    assert list(named) == ["pair.wide.kernel", "pair.wide.bias", "pair.narrow.kernel", "pair.narrow.bias",
+                           "in.wide.kernel", "in.wide.bias", "in.narrow.kernel", "in.narrow.bias",
+                           "head.kernel", "head.bias"]
+    assert all(a is b for a, b in zip(named.values(), model.weights, strict=True))
+    with pytest.raises(BadInput, match="pair.kernel: two variables"):  # tf_keras does not say which layer holds one
+        canonical_variables(around(tf_keras))
 
 
 def test_a_users_keras_json_changes_no_model(recipe_of):

@@ -3,11 +3,14 @@
 import math
 import re
 from contextlib import closing
+from importlib import import_module
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from common.data import open_dataset, training_batches
+from common.data.shapes import batch_shapes
 from common.errors import NonFinite
 from common.loop import Probe, held_out_sums, run_training
 from common.metrics import finish
@@ -275,6 +278,24 @@ def test_a_training_whose_loss_is_not_finite_says_where(room_of, recipe_of, name
     assert info["state"] == "failed" and f"step {number}" in info["error"]
     assert all(line["step"] < number for line in read_metrics(tmp_path))
     assert not list((tmp_path / "checkpoints").glob("step*")) and info["final"] == {}
+
+
+def test_the_step_that_trains_is_lowered_from_shapes_alone(open_room, recipe_of, name):
+    """What preflight compiles is what `make_step` calls, and nothing that it looks up in there."""
+    lower, train = (import_module(f"{name}.{file}") for file in ("lower", "train"))
+    recipe = recipe_of("mlp", train={"precision": "float32"})
+    if name == "tfscale":  # whose initialisers are traced here, where rooms have asked for determinism before
+        import_module("tensorflow").random.set_seed(1)
+    with open_room(name, recipe, optimised=True) as opened:
+        shape = opened.dataset.example_shape
+        lowered = lower.lower_step(recipe, opened.dataset.classes, shape, batch_shapes(recipe, shape), opened.devices)
+        text = lowered.as_text() if name == "jaxscale" else lowered.decode(errors="replace")
+        assert text.count("dot") >= 8  # forward and both gradients of three kernels, but the first's by its input
+        called = []
+        with patch.object(train, "compiled_step", lambda *_: lambda *given: called.append(given)):
+            step = train.make_step(recipe, opened.state, opened.devices)
+        step(opened.state, 0, opened.batch())
+        assert len(called) == 1
 
 
 def test_a_twins_state_runs_what_was_compiled_for_the_first(open_room, recipe_of):

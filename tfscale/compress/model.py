@@ -18,6 +18,7 @@ from common.compress import (
     pruned_before,
     quantised_places,
 )
+from common.errors import BadInput, one_of
 from common.parameters import is_trained, parameters
 from tfscale.compress.cluster import Clustered
 from tfscale.compress.prune import Pruned, pruned
@@ -84,9 +85,9 @@ class Wrapping:
             return quantised(layer, weights, place) if weights or place else layer
         if name is None or name not in chosen(stage.names, self.tree):
             return layer
-        if stage.kind == "prune":
-            return pruned(layer, stage)
-        return Clustered(layer, stage.clusters, name in self.pruned)
+        wrappers = {"prune": lambda: pruned(layer, stage),
+                    "cluster": lambda: Clustered(layer, stage.clusters, name in self.pruned)}
+        return one_of(wrappers, stage.kind, "stage")()
 
 
 class Wrapped:
@@ -144,7 +145,10 @@ def layer_variables(layer):
     for variable in layer.weights:
         leaf = variable.name.split("/")[-1].split(":")[0]
         if leaf in {*LEAVES, "kernel", "bias", "scale"}:
-            found[f"{inner.name}.{LEAVES.get(leaf, leaf)}"] = variable
+            named = f"{inner.name}.{LEAVES.get(leaf, leaf)}"
+            if named in found:  # a wrapper's names do not tell the layers within a layer apart
+                raise BadInput(f"{named}: two variables of the model have this name; make it of layers that have one")
+            found[named] = variable
     name = next(iter(kernels(found)), None)
     if isinstance(layer, Pruned):
         found[f"{name}_mask"] = layer.pruning_vars[0][1]

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_schedule, pruning_wrapper
 
 from common.compress import BLOCK, chosen, kernels, sparsity_at
+from common.errors import one_of
 
 
 def make_masks(stage, update, tensors):
@@ -53,10 +54,11 @@ def settings(stage):
     """TF-MOT's own for a pruning stage."""
     if stage.pattern == "2:4":  # made once, and of a half, whatever the schedule
         schedule = pruning_schedule.ConstantSparsity(0.5, 0)
-    elif stage.schedule == "constant":
+    elif stage.steady:
         schedule = pruning_schedule.ConstantSparsity(stage.sparsity, stage.begin, frequency=stage.every)
     else:
         schedule = Tabled(stage)
-    return {"pruning_schedule": schedule, "block_size": (BLOCK, BLOCK) if stage.pattern == "4x4" else (1, 1),
-            "block_pooling_type": {"average": "AVG", "max": "MAX"}[stage.pooling],
-            "sparsity_m_by_n": (2, BLOCK) if stage.pattern == "2:4" else None}
+    patterns = {"unstructured": ((1, 1), None), "2:4": ((1, 1), (2, BLOCK)), "4x4": ((BLOCK, BLOCK), None)}
+    block, of = one_of(patterns, stage.pattern, "prune: pattern")
+    return {"pruning_schedule": schedule, "block_size": block, "sparsity_m_by_n": of,
+            "block_pooling_type": one_of({"average": "AVG", "max": "MAX"}, stage.pooling, "prune: pooling")}

@@ -1,6 +1,7 @@
 """The models, as functional graphs of stock Keras layers wherever one exists."""
 
 from common.data import input_specs
+from common.errors import BadInput, one_of
 from tfscale.models import convnet, decoder, mlp
 
 BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
@@ -21,7 +22,8 @@ def build(recipe, classes, example_shape, keras):
     as_shipped(keras.backend)
     inputs = {name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
-    logits = BUILDERS[recipe.model.family](recipe.model, classes, inputs, POLICIES[recipe.train.precision], keras)
+    policy = one_of(POLICIES, recipe.train.precision, "train.precision")
+    logits = one_of(BUILDERS, recipe.model.family, "model.family")(recipe.model, classes, inputs, policy, keras)
     return keras.Model(inputs, logits, name=recipe.model.family)
 
 
@@ -33,10 +35,17 @@ def as_shipped(backend):
 
 
 def canonical_variables(model):
-    """{canonical name: variable} of a model, in forward order: a layer's name, then the leaf."""
+    """{canonical name: variable} of a model, in forward order: the names of the layers that hold it, then the leaf.
+
+    Raises BadInput where two variables have one name.
+    """
     named = {}
     for layer in model.layers:
         for variable in layer.weights:
-            leaf = variable.name.split("/")[-1].split(":")[0]
-            named[f"{layer.name}.{LEAVES.get(leaf, leaf)}"] = variable
+            *above, leaf = (getattr(variable, "path", None) or variable.name).split(":")[0].split("/")
+            inside = above[above.index(layer.name) + 1:] if layer.name in above else above
+            name = ".".join([layer.name, *inside, LEAVES.get(leaf, leaf)])
+            if name in named:
+                raise BadInput(f"{name}: two variables of the model have this name; name the layers that hold them")
+            named[name] = variable
     return named

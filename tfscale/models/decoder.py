@@ -1,5 +1,8 @@
 """A pre-norm transformer decoder as a functional Keras graph; a layer's name is its canonical name."""
 
+from functools import partial
+
+from common.errors import one_of
 from tfscale.models.layers import activation, layers
 
 
@@ -13,13 +16,13 @@ def build(m, classes, inputs, policy, keras):
         return stock.Dense(outputs, use_bias=m.bias, dtype=policy, name=name)(x)
 
     def norm(name, x):
-        if m.norm == "rms":
-            return own.RMSNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
-        return stock.LayerNormalization(epsilon=m.norm_epsilon, center=m.bias, dtype=policy, name=name)(x)
+        make = one_of({"rms": own.RMSNormalization, "layer": partial(stock.LayerNormalization, center=m.bias)},
+                      m.norm, "model.norm")
+        return make(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
 
     def heads(name, x, count):
         x = stock.Reshape((length, count, m.head_width), dtype=policy, name=f"{name}.heads")(x)
-        if m.positions == "learned" or name.endswith("value"):
+        if not m.rotates or name.endswith("value"):
             return x
         return own.Rotary(length, m.rotary_base, dtype=policy, name=f"{name}.rotary")(x, positions=inputs["positions"])
 
@@ -39,7 +42,7 @@ def build(m, classes, inputs, policy, keras):
 
     def feedforward(name, x):
         act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")
-        if m.activation == "swiglu":
+        if m.gated:
             gate = act(dense(f"{name}.gate", x, m.feedforward))
             x = stock.Multiply(dtype=policy, name=f"{name}.gated")([gate, dense(f"{name}.up", x, m.feedforward)])
         else:
@@ -52,7 +55,7 @@ def build(m, classes, inputs, policy, keras):
     else:
         embedding = stock.Embedding(classes, m.width, dtype=masters, name="embedding")
     x = embedding(inputs["inputs"])
-    if m.positions == "learned":
+    if not m.rotates:
         table = stock.Embedding(length, m.width, dtype=masters, name="position")
         x = stock.Add(dtype=policy, name="embedding.sum")([x, table(inputs["positions"])])
     x = dropout("embedding.dropout", x)

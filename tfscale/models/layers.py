@@ -13,7 +13,12 @@ import numpy as np
 from keras import backend, ops
 
 from common.bits import name_word
+from common.errors import one_of
 from tfscale import bits
+
+# What `.keras` files call our activations, which no stock one is called: those round otherwise, and Keras takes its own
+# where it knows a name.
+GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
 
 
 def layers(keras):
@@ -187,9 +192,10 @@ def gelu_tanh(x):
 
 def activation(name):
     """What a stock Activation layer takes for a recipe's activation; bfloat16 is widened, and rounded once."""
-    if name == "relu":
+    function = one_of({"relu": None, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu}, name,
+                      "model.activation")
+    if function is None:  # stock, which rounds nothing
         return name
-    function = {"gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu}[name]
 
     @functools.wraps(function)
     def widened(x):
