@@ -23,7 +23,7 @@ from benchmarks.report import write_audit
 from benchmarks.resuming import Resumed, resume_cause
 from benchmarks.workers import ROOMS, each, one_behind, open_workers
 from common.data import open_dataset
-from common.errors import DID_IT, NO, BadInput, TwinscaleError, known, show_traceback, unexpected
+from common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
 from common.files import plain, write_json, write_text
 from common.planting import HAS
 from common.points import POINTS
@@ -221,7 +221,7 @@ def trial(planned, recipe, worker, out, advance):
         worker.ask("plant", change=None)
     except Exception as error:
         if worker.process.poll() is not None:
-            raise TwinscaleError(f"with {planned['name']} planted: {error}") from None
+            raise error_of(getattr(error, "exit_code", NO), f"with {planned['name']} planted: {error}") from None
         show_traceback(error)
         row["error"] = str(known(error) or unexpected(error))
         tell(worker.backend, f"with {planned['name']} planted: {row['error']}")

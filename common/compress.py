@@ -325,9 +325,11 @@ def first_tensors(recipe, dataset, left, extremes):
         elif kind == "range":
             low, high = symmetric_range(tensors[owner])
             tensors[name] = np.stack([low, high]).astype(dtype)
-        else:  # PLACE.range
+        elif name.endswith(".range"):  # of a place
             low, high = extremes.get(name.removesuffix(".range"), (0.0, 0.0) if name == "inputs.range" else (-6.0, 6.0))
             tensors[name] = np.array([min(low, 0), max(high, 0)], dtype)
+        else:
+            raise BadInput(f"{name}: nothing says what this tensor of a stage starts from")
     return {f"weights/{name}": x for name, x in tensors.items()}
 
 

@@ -71,8 +71,8 @@ def one_of(known, name, key):
 
     Raises BadInput for any other name.
     """
-    if name not in known:
-        raise BadInput(f'{key}="{name}": nothing here is called so; known are {", ".join(map(str, known))}')
+    if name not in list(known):  # which may be a list, read from a file
+        raise BadInput(f"{key}={repr(name)[:80]}: nothing here is called so; known are {', '.join(map(str, known))}")
     return known[name]
 
 

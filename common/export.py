@@ -45,7 +45,17 @@ from common.checkpoints import sha256
 from common.compress import active, dense_recipe, first_tensors, stage_recipe
 from common.data.kept import open_kept
 from common.doctor import versions
-from common.errors import DID_IT, MISSING, NO, BadInput, MissingEnvironment, TwinscaleError, first_line, of_machine
+from common.errors import (
+    DID_IT,
+    MISSING,
+    NO,
+    BadInput,
+    MissingEnvironment,
+    TwinscaleError,
+    error_of,
+    first_line,
+    of_machine,
+)
 from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
 from common.formats import EPS, RESOLVED
 from common.kinds import STRICT, Backend, Count, Number, version
@@ -457,13 +467,13 @@ def read_model(path):
 
 
 def ask(module, *words):
-    """What a module prints, as JSON, run as a process; raises TwinscaleError with the last that it said."""
+    """What a module prints, as JSON, run as a process; raises the error that its exit code is of, with what it said."""
     done = process.run(process.helper(module, *words), encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
-        raise lack(done.returncode, done.stderr.encode().splitlines()) or TwinscaleError(
-            f"{module} ended with exit code {done.returncode}: {said[-1].removeprefix('twinscale: ')}")
+        raise lack(done.returncode, done.stderr.encode().splitlines()) or error_of(
+            done.returncode, f"{module} ended with exit code {done.returncode}: {said[-1].removeprefix('twinscale: ')}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -19,7 +19,7 @@ from common.data.paths import is_file
 from common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from common.data.sources import text_of
 from common.data.tokenizers import byte_tokenizer, read_bpe
-from common.errors import BadInput, TwinscaleError, first_line, of_machine
+from common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
 from common.export import FORMATS, Shape, content, read_export
 from common.files import check_regular, files_below, shown
 from common.process import hushed, quieten
@@ -211,7 +211,7 @@ def function_of(opened):
 def tokenizer_of(opened):
     """The tokenizer of an export of text."""
     known, file = opened.about["tokenizer"], opened.root / "tokenizer.json"
-    if known["kind"] == "bytes":
+    if not one_of({"bytes": False, "bpe": True}, known["kind"], f"{shown(opened.root)}: tokenizer"):
         return byte_tokenizer()
     check_regular(file)
     try:

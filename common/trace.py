@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.data import open_dataset, training_batches
+from common.errors import one_of
 from common.in_place import few, place_rows, rounded_taps
 from common.operations import rounded
 from common.parameters import parameters
@@ -122,7 +123,7 @@ def at_point(room, recipe, session, batch, point, dither=0.0):
         tensors = generic_tensors(room.state_tensors(state), recipe.seed, dither)
         state = room.with_tensors(recipe, state, session.devices, tensors, 0)
         batch = batch | {"inputs": rounded(batch["inputs"], FORMATS["bfloat16"])}
-    if point == "stress":
+    if one_of({"first": False, "generic": False, "stress": True}, point, "point"):
         batch = stress_batch(batch, session.dataset.classes, recipe.seed, recipe.train.accumulate)
     return batch, state
 

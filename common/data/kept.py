@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 
 from common.data.dataset import open_dataset
-from common.errors import BadInput
+from common.errors import BadInput, one_of
 from common.files import place, read_bytes, shown, write_bytes
 
 TOKENIZER, FILES = "data/tokenizer.json", "data/files.txt"
@@ -34,7 +34,7 @@ def kept_in(path, manifest):
     if not manifest:
         return None
     path, known, content = place(path), manifest.get("tokenizer", {}), None
-    if known.get("kind") == "bpe":
+    if one_of({None: False, "bytes": False, "bpe": True}, known.get("kind"), f"{shown(path)}: tokenizer"):
         content = read_bytes(path / TOKENIZER)
         if hashlib.sha256(content).hexdigest() != known["sha256"]:
             raise BadInput(f"{shown(path / TOKENIZER)}: not the tokenizer that was trained with; restore the file")

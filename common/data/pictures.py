@@ -9,7 +9,7 @@ import numpy as np
 from common.data.paths import is_file, names
 from common.data.pixels import PICTURES, read_pixels, with_channels
 from common.data.tables import labelled
-from common.errors import BadInput
+from common.errors import BadInput, one_of
 from common.files import shown
 from common.output import counted
 
@@ -20,7 +20,7 @@ MOST_CLASSES = 1 << 16
 
 def listed(data, scheme, argument):
     """[(place, path, label)] of a source's pictures, in order."""
-    return (in_folders if scheme == "folder:DIR" else labelled)(data, argument)
+    return one_of({"folder:DIR": in_folders, "csv:FILE": labelled}, scheme, "data.source")(data, argument)
 
 
 def in_folders(data, argument):

@@ -14,7 +14,7 @@ import numpy as np
 from common.data import pictures, tables, tfds_source
 from common.data.cache import cached, key, stamp
 from common.data.paths import matching, read_utf8
-from common.errors import BadInput, MissingEnvironment
+from common.errors import BadInput, MissingEnvironment, one_of
 from common.files import read_json, shown
 from common.tensors import load_array
 
@@ -50,11 +50,11 @@ def documents(data):
     Raises BadInput where a file is missing, is no UTF-8, or has a line that is no JSON object with the field.
     """
     scheme, argument = parse(data)
-    if scheme in ("tfds:NAME", "csv:FILE"):
-        found = (tfds_source if scheme == "tfds:NAME" else tables).documents(argument, data.field)
-    else:
-        read = {"stdlib": read_stdlib, "text:GLOB": read_text, "jsonl:GLOB": read_jsonl}[scheme]
-        found = read_files(read, files(data), data.field)
+    in_files = {"stdlib": read_stdlib, "text:GLOB": read_text, "jsonl:GLOB": read_jsonl}
+    sources = {"tfds:NAME": lambda: tfds_source.documents(argument, data.field),
+               "csv:FILE": lambda: tables.documents(argument, data.field),
+               **dict.fromkeys(in_files, lambda: read_files(in_files[scheme], files(data), data.field))}
+    found = one_of(sources, scheme, "data.source")()
     return itertools.islice(((name, text) for name, text in found if text), data.max_documents or None)
 
 
@@ -176,11 +176,11 @@ def images(data):
     Raises BadInput where a label is no integer or out of range, MissingEnvironment where a package is missing.
     """
     scheme, argument = parse(data)
-    in_files = scheme in ("folder:DIR", "csv:FILE")
-    read = {"digits": read_digits, "mnist5k": read_mnist5k, "tfds:NAME": lambda: tfds_source.images(argument)}.get(
-        scheme, lambda: pictures.read(data, scheme, argument))
+    pictured = dict.fromkeys(("folder:DIR", "csv:FILE"), lambda: pictures.read(data, scheme, argument))
+    read = one_of({"digits": read_digits, "mnist5k": read_mnist5k, "tfds:NAME": lambda: tfds_source.images(argument),
+                   **pictured}, scheme, "data.source")
     parts = data.source, fingerprint(data)
-    if in_files:
+    if scheme in pictured:
         listed = pictures.listed(data, scheme, argument)
         parts = *parts, data.field, data.label, stamp(path for _, path, _ in listed)
 

@@ -14,7 +14,7 @@ from benchmarks.operations import places_path
 from benchmarks.resuming import Resumed, resume_cause, stopped_path
 from benchmarks.workers import ROOMS
 from common import cli
-from common.errors import BadInput, TwinscaleError
+from common.errors import BadInput, CannotSave, HostLost, Hung, Stopped, TwinscaleError
 from common.mutants import CHANGES
 from common.places import places
 from common.planting import HAS, PHASES
@@ -101,17 +101,20 @@ def test_a_trial_that_fails_is_a_row_and_no_end():
     class Worker:
         backend = "keras"
         process = type("Process", (), {"poll": staticmethod(lambda: None)})
+        error = TwinscaleError
 
         def ask(self, call, **arguments):
             if arguments["change"]:
-                raise TwinscaleError("keras: it broke")
+                raise self.error("keras: it broke")
 
     planned = {"name": "x", **change("norm")}
     found = audit.trial(planned, MLP, Worker(), None, lambda: None)
     assert found["error"] == "keras: it broke" and not found["caught"] and not audit.sound(audit.summary([found]))
     Worker.process.poll = staticmethod(lambda: -9)
-    with pytest.raises(TwinscaleError, match="with x planted: keras: it broke"):
-        audit.trial(planned, MLP, Worker(), None, lambda: None)
+    for Worker.error in (TwinscaleError, CannotSave, Hung, HostLost, Stopped):  # the code of its end is the audit's
+        with pytest.raises(Worker.error, match="with x planted: keras: it broke") as caught:
+            audit.trial(planned, MLP, Worker(), None, lambda: None)
+        assert caught.value.exit_code == Worker.error.exit_code
 
 
 # ---- placing

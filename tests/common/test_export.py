@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from safetensors import numpy as safetensors
 
 from common import export, hugging_face, predict
 from common.data.tokenizers import byte_tokenizer
-from common.errors import BadInput, CannotSave, MissingEnvironment
+from common.errors import BadInput, CannotSave, Hung, MissingEnvironment, Stopped, TwinscaleError
 from common.export import Model, Shape, bound_of, check_request, content, judged, lacking, lines
 from common.files import place, write_json, write_text
 from common.parameters import initial_values, parameters
@@ -424,3 +425,12 @@ def test_an_export_json_that_its_recipe_contradicts_is_refused(exported, change,
     changed(root, change)
     with pytest.raises(BadInput, match=said):
         predict.open_export(root)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, TwinscaleError), (70, Hung), (74, CannotSave), (75, Stopped)])
+def test_a_writers_exit_code_comes_through(monkeypatch, code, kind):
+    ended = lambda *_, **__: subprocess.CompletedProcess([], code, "", "no space")  # noqa: E731
+    monkeypatch.setattr(export.process, "run", ended)
+    with pytest.raises(kind, match=f"swap.any ended with exit code {code}: no space") as caught:
+        export.ask("swap.any")
+    assert caught.value.exit_code == code

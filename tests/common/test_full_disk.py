@@ -10,7 +10,7 @@ from common.errors import CannotSave, MissingEnvironment, known
 from common.events import Events
 from common.recipe import Recipe
 from common.run import Logger, open_run
-from tests.common.mounts import RECIPE, may_mount, twinscale
+from tests.common.mounts import COMPRESSED, RECIPE, may_mount, twinscale
 
 TMPFS = 'mount -t tmpfs -o "size=$1" tmpfs "$2"'
 
@@ -76,3 +76,24 @@ def test_a_training_whose_disk_is_full_says_one_line_and_keeps_what_was_saved(tm
     assert done.returncode == 74 and len(said) == 1, done.stderr
     assert f"of step {before}, is there: make room" in said[0] if before else "there is none before" in said[0]
     assert (f"step_{before}.json" in done.stdout.split()) == bool(before)
+
+
+@pytest.mark.slow
+@may_mount
+@pytest.mark.parametrize("verb, backend, size", [("compress", "jax", "200k"), ("compress", "keras", "150k"),
+                                                 ("compare", None, "700k")])
+def test_a_disk_that_is_full_stops_any_other_verb_with_one_line_and_the_same_command_goes_on_with_room(
+        tmp_path, verb, backend, size):
+    (tmp_path / "r.toml").write_text(COMPRESSED if backend else RECIPE)
+    disk, run = tmp_path / "disk", tmp_path / "run"
+    disk.mkdir()
+    words = ["compare", tmp_path / "r.toml", "--out", disk / "out"]
+    if backend:
+        assert twinscale(("true", ()), "train", tmp_path / "r.toml", "--backend", "jax", "--run", run).returncode == 0
+        words = ["compress", run, "--recipe", tmp_path / "r.toml", "--backend", backend, "--out", disk / "out"]
+    again = 'code=$?; mount -o remount,size=50m "$0"; "$@" 2>&1 && ls "$0/out"; exit $code'
+    done = twinscale((TMPFS, (size, disk)), *words, after=["sh", "-c", f'"$@"; {again}', disk])
+    said = [line for line in done.stderr.splitlines() if "twinscale: " in line]
+    assert done.returncode == 74 and len(said) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "No space left on device" in said[0] and "make room, then run the same command again" in said[0]
+    assert "report.html" in done.stdout.split() and "Traceback" not in done.stdout, done.stdout

@@ -10,6 +10,7 @@ import pytest
 from common import limited, process
 from common.checkpoints import Checkpoints
 from common.errors import MISSING, MissingEnvironment
+from tests.common.mounts import COMPRESSED
 
 BODY = "import os, signal, sys, time\nfrom common import cli\ndef body(*_, **__):\n    {}\n" \
        "cli.app = body\nsys.argv = ['twinscale']\nsys.exit(cli.main())"
@@ -76,3 +77,26 @@ def test_a_checkpoint_that_memory_ended_is_no_matter_of_the_disk(tmp_path):
     error = saver.cannot(5, MemoryError())
     assert isinstance(error, MissingEnvironment)
     assert "memory has ended" in str(error) and "there is none before" in str(error)
+
+
+@pytest.mark.slow
+def test_whatever_the_verb_and_wherever_memory_ends_it_ends_in_one_line(tmp_path):
+    """From where no framework can be imported to where both can; none may look for memory for ever."""
+    recipe, run = tmp_path / "r.toml", tmp_path / "run"
+    recipe.write_text(COMPRESSED)
+
+    def start(kilobytes, *words):
+        limits = f'ulimit -c 0; ulimit -v {kilobytes}; exec "$@"'
+        command = ["sh", "-c", limits, "sh", sys.executable, "-P", "-m", "common.cli", *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+                              env={**os.environ, "PYTHONPATH": str(process.ROOT)})
+
+    assert start("unlimited", "train", recipe, "--backend", "jax", "--run", run).returncode == 0
+    verbs = {"export": ("export", run, "--to"), "compare": ("compare", recipe, "compress.stages=[]", "--out"),
+             "compress": ("compress", run, "--recipe", recipe, "--backend", "keras", "--out")}
+    for kilobytes in (1_000_000, 2_000_000):
+        for verb, words in verbs.items():
+            done = start(kilobytes, *words, tmp_path / f"{verb}-{kilobytes}")
+            said = [line for line in done.stderr.splitlines() if "twinscale: " in line]
+            assert done.returncode == MISSING and len(said) == 1, (verb, kilobytes, done.stderr)
+            assert "memory has ended" in said[0] and "Traceback" not in done.stderr, (verb, kilobytes, done.stderr)

@@ -8,7 +8,7 @@ import pytest
 from common.data import open_dataset
 from common.data.kept import files_of
 from common.data.paths import matching
-from common.data.sources import checked, documents, files, images
+from common.data.sources import KINDS, checked, documents, files, images
 from common.errors import BadInput
 from common.recipe import Data, Recipe
 
@@ -257,3 +257,10 @@ def test_an_unreadable_file(recipe, corpus, monkeypatch):
 
     monkeypatch.setattr(type(path), "read_bytes", refuse)
     refused(recipe(source), f"{path} cannot be read (Permission denied)")
+
+
+def test_a_source_that_is_only_listed_is_read_as_no_other_one(monkeypatch):
+    for kind, read in (("text", lambda data: list(documents(data))), ("images", images)):
+        monkeypatch.setitem(KINDS, "unheard:NAME", kind)
+        with pytest.raises(BadInput, match="unheard"):
+            read(Data(source="unheard:any"))
