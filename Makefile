@@ -83,4 +83,4 @@ docs: .venv-docs/.stamp
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
-	find common tfscale jaxscale benchmarks swap tests -name __pycache__ -prune -exec rm -rf {} +
+	find common tfscale jaxscale benchmarks swap docs tests -name __pycache__ -prune -exec rm -rf {} +

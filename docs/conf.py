@@ -20,6 +20,7 @@ copyright = "the Twinscale authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["README.md"]
 nitpicky = True
+smartquotes = False  # what is quoted may be typed
 
 html_theme = "furo"
 html_title = "Twinscale"

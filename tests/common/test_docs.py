@@ -1,5 +1,6 @@
 """README and the pages of docs/: what they link to is there, what they tell to type is known, their bounds are ours."""
 
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -177,6 +178,49 @@ def test_keys_that_are_spoken_of_are_known():
     spoken = {(page, name) for page, name in spoken if name not in others}
     assert len(spoken) > 30
     assert not [(page, name) for page, name in spoken if not is_key(name.split("."))]
+
+
+# ---- what is made when the pages are built
+
+@pytest.fixture(scope="module")
+def generated():
+    """docs/generated.py, by which Sphinx fills the reference."""
+    spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_has_every_verb_and_option(generated):
+    sections = dict(part.split("\n", 1) for part in generated.commands().removeprefix("## ").split("\n## "))
+    assert sections.keys() == {" ".join(words) for words in COMMANDS}
+    assert sum(len(command.params) for command in COMMANDS.values()) > 80
+    for words, command in COMMANDS.items():
+        options = [option for parameter in command.params if parameter.opts[0].startswith("--")
+                   and not getattr(parameter, "hidden", False) for option in parameter.opts]
+        assert all(option in sections[" ".join(words)] for option in options)
+
+
+def test_the_reference_has_every_key_of_a_recipe(generated):
+    made = generated.recipe()
+    for table in [SCHEMA, *SCHEMA["$defs"].values()]:
+        for key, said in table.get("properties", {}).items():
+            below = [one for one in [said, *said.get("anyOf", []), *said.get("oneOf", [])] if "$ref" in one]
+            assert f"| `{key}` |" in made or below and f"{key}]`" in made, key
+
+
+def test_every_comment_that_is_to_be_filled_is_known(generated):
+    found = [comment for page in PAGES if page.name not in HEAD
+             for comment in re.findall(r"<!-- .*? -->", prose(page))]
+    assert sorted(found) == sorted(generated.MADE)
+
+
+def test_docstrings_are_words_and_not_markup(generated):
+    lines = ["A `name` of *any* kind_ is |x|.", "", "Args:", "  one: a", "    b", "", "- said"]
+    generated.plain(None, "function", "f", None, None, lines)
+    assert lines == ["A ``name`` of \\*any\\* kind\\_ is \\|x\\|.", "",
+                     "::", "", "   Args:", "     one: a", "       b", "",
+                     "\\- said", ""]
 
 
 # ---- bounds
