@@ -18,7 +18,6 @@ project = "Twinscale"
 author = "the Twinscale authors"
 copyright = "the Twinscale authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["README.md"]
 nitpicky = True
 smartquotes = False  # what is quoted may be typed
 
