@@ -2,6 +2,7 @@ PYTHON312 ?= python3.12
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 BIN = .venv/bin
 NEWEST = .venv312/bin
+ROOMS = common tfscale jaxscale benchmarks swap
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
 .PHONY: .venv demo test test-slow drill hostile pages preflight preflight-newest lint docs clean
@@ -69,7 +70,9 @@ preflight-newest: $(GOLDENS:.json=.newest)
 
 lint: .venv
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	mkdir -p build/lint/twinscale
+	ln -sfn $(addprefix $(CURDIR)/,$(ROOMS) twinscale/__init__.py) build/lint/twinscale/
+	PYTHONPATH=build/lint $(BIN)/lint-imports
 
 # The pages of docs/, with what they say of the code made from it; no framework is wanted, so they have a place of their own.
 docs: .venv-docs/.stamp

@@ -12,24 +12,24 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from benchmarks import compare as comparison
-from benchmarks.ladder import TINY, summed_positions
-from benchmarks.later import leave_step, load_sides, step_path
-from benchmarks.operations import collect_own_places, leader, on_one_device
-from benchmarks.output import Kind, again, clear, made, nothing_left, tell
-from benchmarks.placing import Looks, first_cause, optimizer_variants
-from benchmarks.plots import sig
-from benchmarks.report import write_audit
-from benchmarks.resuming import Resumed, resume_cause
-from benchmarks.workers import ROOMS, each, one_behind, open_workers
-from common.data import open_dataset
-from common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
-from common.files import plain, write_json, write_text
-from common.planting import HAS
-from common.points import POINTS
-from common.progress import counting
-from common.recipe import Recipe
-from common.tensors import load_tensors
+from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks.ladder import TINY, summed_positions
+from twinscale.benchmarks.later import leave_step, load_sides, step_path
+from twinscale.benchmarks.operations import collect_own_places, leader, on_one_device
+from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
+from twinscale.benchmarks.placing import Looks, first_cause, optimizer_variants
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.report import write_audit
+from twinscale.benchmarks.resuming import Resumed, resume_cause
+from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
+from twinscale.common.files import plain, write_json, write_text
+from twinscale.common.planting import HAS
+from twinscale.common.points import POINTS
+from twinscale.common.progress import counting
+from twinscale.common.recipe import Recipe
+from twinscale.common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
 TRAIN = {"steps": 6, "global_batch": 4, "precision": "float64"}

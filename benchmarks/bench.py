@@ -12,21 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.output import check_files, tell
-from benchmarks.plots import sig
-from benchmarks.report_words import interval
-from benchmarks.rounds import median_interval, ratio_interval
-from benchmarks.throughput import KINDS, common_peak, take_turns
-from benchmarks.workers import ROOMS, each, open_workers
-from common.data import open_dataset
-from common.doctor import versions
-from common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
-from common.files import write_json
-from common.flops import peak_flops, train_flops
-from common.loop import unit
-from common.output import safe_console
-from common.recipe import positions
-from common.run import read_run
+from twinscale.benchmarks.output import check_files, tell
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.report_words import interval
+from twinscale.benchmarks.rounds import median_interval, ratio_interval
+from twinscale.benchmarks.throughput import KINDS, common_peak, take_turns
+from twinscale.benchmarks.workers import ROOMS, each, open_workers
+from twinscale.common.data import open_dataset
+from twinscale.common.doctor import versions
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
+from twinscale.common.files import write_json
+from twinscale.common.flops import peak_flops, train_flops
+from twinscale.common.loop import unit
+from twinscale.common.output import safe_console
+from twinscale.common.recipe import positions
+from twinscale.common.run import read_run
 
 SCHEMA_VERSION = 1
 FILE, KEYS = "bench.json", ("schema_version", "sides", "machine")

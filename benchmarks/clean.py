@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 from typing_extensions import TypedDict
 
-from benchmarks import compare as comparison
-from benchmarks.audit import corpus
-from benchmarks.jumps import may_be_flips
-from benchmarks.ladder import TINY
-from benchmarks.operations import collect_own_places, leader
-from benchmarks.output import Kind, again, clear, made, tell
-from benchmarks.plots import sig
-from benchmarks.workers import each, open_workers
-from common.data import open_dataset
-from common.errors import DID_IT, NO, TwinscaleError
-from common.files import plain, read_json, remove, write_json, write_text
-from common.kinds import STRICT, Count, Number
-from common.output import check_within, same
-from common.parameters import stream
-from common.recipe import Recipe
-from common.recipe_file import dumps
+from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks.audit import corpus
+from twinscale.benchmarks.jumps import may_be_flips
+from twinscale.benchmarks.ladder import TINY
+from twinscale.benchmarks.operations import collect_own_places, leader
+from twinscale.benchmarks.output import Kind, again, clear, made, tell
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.workers import each, open_workers
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import DID_IT, NO, TwinscaleError
+from twinscale.common.files import plain, read_json, remove, write_json, write_text
+from twinscale.common.kinds import STRICT, Count, Number
+from twinscale.common.output import check_within, same
+from twinscale.common.parameters import stream
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import dumps
 
 SCHEMA_VERSION = 1
 KIND = Kind(".clean", "clean.json", {

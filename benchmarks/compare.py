@@ -9,35 +9,42 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from benchmarks import ladder
-from benchmarks.jumps import may_be_flips, second_look
-from benchmarks.later import first_uneven, leave_states, leave_step, load_sides
-from benchmarks.meshes import check_meshes, mesh_sentence
-from benchmarks.operations import collect_places, leave_places, on_one_device, operations_rung, places_path, read_places
-from benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
-from benchmarks.placing import Looks, first_cause
-from benchmarks.plots import sig
-from benchmarks.remaining import pace_of, words_left
-from benchmarks.report import draw, write_report
-from benchmarks.report_words import margin
-from benchmarks.swap import swap_table, worst_tensor
-from benchmarks.terminal import show
-from benchmarks.throughput import side_by_side
-from benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
-from benchmarks.workers import ROOMS, each, open_workers, together
-from common.data import open_dataset
-from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
-from common.files import is_odd, plain, shown, write_json, write_text
-from common.loop import twin_of
-from common.output import check_within
-from common.parameters import initial_value, parameters
-from common.points import POINTS
-from common.recipe import in_float64, positions
-from common.recipe_file import dumps, load
-from common.run import RUN, FinishedRun, read_metrics, read_run
-from common.schedules import learning_rates
-from common.tensors import load_dtypes, load_tensors
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.jumps import may_be_flips, second_look
+from twinscale.benchmarks.later import first_uneven, leave_states, leave_step, load_sides
+from twinscale.benchmarks.meshes import check_meshes, mesh_sentence
+from twinscale.benchmarks.operations import (
+    collect_places,
+    leave_places,
+    on_one_device,
+    operations_rung,
+    places_path,
+    read_places,
+)
+from twinscale.benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
+from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
+from twinscale.benchmarks.placing import Looks, first_cause
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.remaining import pace_of, words_left
+from twinscale.benchmarks.report import draw, write_report
+from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.swap import swap_table, worst_tensor
+from twinscale.benchmarks.terminal import show
+from twinscale.benchmarks.throughput import side_by_side
+from twinscale.benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
+from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
+from twinscale.common.files import is_odd, plain, shown, write_json, write_text
+from twinscale.common.loop import twin_of
+from twinscale.common.output import check_within
+from twinscale.common.parameters import initial_value, parameters
+from twinscale.common.points import POINTS
+from twinscale.common.recipe import in_float64, positions
+from twinscale.common.recipe_file import dumps, load
+from twinscale.common.run import RUN, FinishedRun, read_metrics, read_run
+from twinscale.common.schedules import learning_rates
+from twinscale.common.tensors import load_dtypes, load_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".comparison"

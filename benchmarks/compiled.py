@@ -16,8 +16,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from common.data.cache import cache_dir, sha256
-from common.errors import MissingEnvironment
+from twinscale.common.data.cache import cache_dir, sha256
+from twinscale.common.errors import MissingEnvironment
 
 PACKAGES = ("tensorflow", "keras", "jax", "jaxlib")
 FLAGS = ("XLA_FLAGS", "TF_XLA_FLAGS")

@@ -10,18 +10,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks import ladder
-from benchmarks.compare import KIND, prepare, require
-from benchmarks.compression_files import add_files
-from benchmarks.compression_report import write_compression
-from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
-from benchmarks.outcome import equivalence
-from benchmarks.output import again, begun, made, nothing_left, tell
-from benchmarks.plots import sig
-from benchmarks.terminal import show
-from benchmarks.workers import ROOMS, each, open_workers, together
-from common.canonical import kept_of, model_of
-from common.compress import (
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.compare import KIND, prepare, require
+from twinscale.benchmarks.compression_files import add_files
+from twinscale.benchmarks.compression_report import write_compression
+from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
+from twinscale.benchmarks.outcome import equivalence
+from twinscale.benchmarks.output import again, begun, made, nothing_left, tell
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.terminal import show
+from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
+from twinscale.common.canonical import kept_of, model_of
+from twinscale.common.compress import (
     active,
     alone_recipe,
     check_stages,
@@ -33,19 +33,19 @@ from common.compress import (
     stripped,
     summary,
 )
-from common.data import open_dataset
-from common.data.kept import check_same
-from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
-from common.export import EIGHT_BITS
-from common.files import plain, write_json
-from common.formats import EPS, TINY
-from common.loop import twin_of
-from common.output import check_verb, check_within, digest
-from common.recipe import positions
-from common.recipe_file import dumps
-from common.run import read_metrics, read_run, what_differs
-from common.stages import finish_stage
-from common.tensors import load_tensors, save_tensors
+from twinscale.common.data import open_dataset
+from twinscale.common.data.kept import check_same
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
+from twinscale.common.export import EIGHT_BITS
+from twinscale.common.files import plain, write_json
+from twinscale.common.formats import EPS, TINY
+from twinscale.common.loop import twin_of
+from twinscale.common.output import check_verb, check_within, digest
+from twinscale.common.recipe import positions
+from twinscale.common.recipe_file import dumps
+from twinscale.common.run import read_metrics, read_run, what_differs
+from twinscale.common.stages import finish_stage
+from twinscale.common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 FINAL = "trace/final.safetensors"

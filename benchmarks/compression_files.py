@@ -2,11 +2,11 @@
 
 import importlib.util
 
-from benchmarks.output import tell
-from benchmarks.workers import ROOMS, open_workers
-from common.compress import active
-from common.export import EIGHT_BITS
-from common.shipping import BATCHES
+from twinscale.benchmarks.output import tell
+from twinscale.benchmarks.workers import ROOMS, open_workers
+from twinscale.common.compress import active
+from twinscale.common.export import EIGHT_BITS
+from twinscale.common.shipping import BATCHES
 
 ROWS = 256  # held-out rows that a file's own metrics are of, at most
 NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")

@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.plots import (
+from twinscale.benchmarks.plots import (
     BACKENDS,
     INK,
     MARKS,

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from benchmarks import ladder
+from twinscale.benchmarks import ladder
 
 LOUD = 256  # times a twin's dither; flips a value of most steps of a small model, and none of its digits above 2^-16
 FACTOR = 4  # of P5: the noise of a pair against that of a twin

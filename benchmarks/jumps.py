@@ -14,14 +14,14 @@ step has one; only what is more than that has flipped.
 
 import numpy as np
 
-from benchmarks import ladder
-from benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
-from benchmarks.meshes import jumps
-from benchmarks.workers import ROOMS, each
-from common.formats import RESOLVED
-from common.recipe import positions
-from common.tensors import load_tensors
-from common.trials import furthest
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
+from twinscale.benchmarks.meshes import jumps
+from twinscale.benchmarks.workers import ROOMS, each
+from twinscale.common.formats import RESOLVED
+from twinscale.common.recipe import positions
+from twinscale.common.tensors import load_tensors
+from twinscale.common.trials import furthest
 
 TRIALS = 16  # steps that are judged from equal states
 OF = ("P2", "P5")  # rungs that a flip can fail

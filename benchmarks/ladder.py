@@ -10,14 +10,14 @@ import math
 import numpy as np
 from scipy.stats import poisson
 
-from benchmarks.walks import ANY, noise_of, parting
-from common import formats
-from common.errors import one_of
-from common.formats import EPS, MASTERS, RESOLVED
-from common.metrics import NEAR, finish
-from common.parameters import Parameter, is_trained
-from common.synthetic import synthetic_gradients
-from common.tensors import difference
+from twinscale.benchmarks.walks import ANY, noise_of, parting
+from twinscale.common import formats
+from twinscale.common.errors import one_of
+from twinscale.common.formats import EPS, MASTERS, RESOLVED
+from twinscale.common.metrics import NEAR, finish
+from twinscale.common.parameters import Parameter, is_trained
+from twinscale.common.synthetic import synthetic_gradients
+from twinscale.common.tensors import difference
 
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]

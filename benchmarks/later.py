@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cause import cause
-from benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
-from benchmarks.plots import sig
-from common.data import training_batches
-from common.one_step import share
-from common.places import places
-from common.points import POINTS
-from common.recipe import master_dtype
-from common.rounding import RARE
-from common.schedules import learning_rates
-from common.tensors import difference, load_tensors
-from common.trace import step_of
+from twinscale.benchmarks.cause import cause
+from twinscale.benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
+from twinscale.benchmarks.plots import sig
+from twinscale.common.data import training_batches
+from twinscale.common.one_step import share
+from twinscale.common.places import places
+from twinscale.common.points import POINTS
+from twinscale.common.recipe import master_dtype
+from twinscale.common.rounding import RARE
+from twinscale.common.schedules import learning_rates
+from twinscale.common.tensors import difference, load_tensors
+from twinscale.common.trace import step_of
 
 LOOKED = 6  # steps that are taken apart where no loss says which
 NEARER = 16  # times that a loss is nearer to what other random bits give than to what its own do

@@ -14,21 +14,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import ladder
-from benchmarks.output import tell
-from benchmarks.plots import sig
-from benchmarks.runs import full, state_checks
-from benchmarks.verdict import read_digests
-from benchmarks.workers import ROOMS, each, open_workers
-from common.data import open_dataset, training_batches
-from common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
-from common.files import write_text
-from common.launch import GRACE, free_ports, plan, run_local
-from common.loop import twin_of
-from common.recipe import AXES, mesh_shape, positions
-from common.recipe_file import dumps
-from common.run import RunInfo, read_metrics, read_run
-from common.tensors import load_tensors
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.output import tell
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.runs import full, state_checks
+from twinscale.benchmarks.verdict import read_digests
+from twinscale.benchmarks.workers import ROOMS, each, open_workers
+from twinscale.common.data import open_dataset, training_batches
+from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
+from twinscale.common.files import write_text
+from twinscale.common.launch import GRACE, free_ports, plan, run_local
+from twinscale.common.loop import twin_of
+from twinscale.common.recipe import AXES, mesh_shape, positions
+from twinscale.common.recipe_file import dumps
+from twinscale.common.run import RunInfo, read_metrics, read_run
+from twinscale.common.tensors import load_tensors
 
 STEPS = 20  # of each training, at most
 VIRTUAL = 8  # devices of a process

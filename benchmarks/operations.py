@@ -7,12 +7,12 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from benchmarks.ladder import TINY, check, rung
-from benchmarks.workers import one_behind
-from common.files import read_json, write_json
-from common.kinds import STRICT, Number
-from common.operations import stale_deviations
-from common.points import POINTS
+from twinscale.benchmarks.ladder import TINY, check, rung
+from twinscale.benchmarks.workers import one_behind
+from twinscale.common.files import read_json, write_json
+from twinscale.common.kinds import STRICT, Number
+from twinscale.common.operations import stale_deviations
+from twinscale.common.points import POINTS
 
 AGAIN = "make it again with --overwrite"
 WAYS = {"forward": "forward", "backward": "cotangent", "gradients": "gradient", "running": "running statistics",

@@ -13,8 +13,8 @@ from bisect import bisect_left
 import numpy as np
 from scipy import special, stats
 
-from benchmarks.ladder import check, rung
-from common.errors import BadInput
+from twinscale.benchmarks.ladder import check, rung
+from twinscale.common.errors import BadInput
 
 ALPHA, TARGET, MOST = 0.05, 0.8, 10**6  # level of each one-sided test, power to plan for, seeds to plan with at most
 WHERE = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}

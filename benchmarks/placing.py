@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import ladder
-from benchmarks.cause import cause
-from benchmarks.later import suspects, taken_apart
-from benchmarks.operations import part, places_path, read_places
-from benchmarks.plots import sig
-from benchmarks.verdict import read_digests, read_hashes
-from common.formats import RESOLVED
-from common.places import places
-from common.points import POINTS
-from common.recipe import AXES
-from common.run import read_metrics
-from common.tensors import difference
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.cause import cause
+from twinscale.benchmarks.later import suspects, taken_apart
+from twinscale.benchmarks.operations import part, places_path, read_places
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.verdict import read_digests, read_hashes
+from twinscale.common.formats import RESOLVED
+from twinscale.common.places import places
+from twinscale.common.points import POINTS
+from twinscale.common.recipe import AXES
+from twinscale.common.run import read_metrics
+from twinscale.common.tensors import difference
 
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",

@@ -16,18 +16,18 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from benchmarks.output import check_files
-from common.data.shapes import data_shape
-from common.errors import DID_IT, BadInput
-from common.files import plain, read_json, read_toml, shown, write_json
-from common.flops import train_flops
-from common.kinds import STRICT, Positive, Share, version
-from common.laws import read_law
-from common.output import safe_console
-from common.parameters import parameters, trained_size
-from common.recipe import positions
-from common.recipe_file import of_values
-from common.topology import CHIPS, SLICES, parse, titled
+from twinscale.benchmarks.output import check_files
+from twinscale.common.data.shapes import data_shape
+from twinscale.common.errors import DID_IT, BadInput
+from twinscale.common.files import plain, read_json, read_toml, shown, write_json
+from twinscale.common.flops import train_flops
+from twinscale.common.kinds import STRICT, Positive, Share, version
+from twinscale.common.laws import read_law
+from twinscale.common.output import safe_console
+from twinscale.common.parameters import parameters, trained_size
+from twinscale.common.recipe import positions
+from twinscale.common.recipe_file import of_values
+from twinscale.common.topology import CHIPS, SLICES, parse, titled
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
@@ -246,7 +246,7 @@ def measured_mfu(path, topology, convention):
         shares = (found.get("performance") or {}).get("mfu")
         recipe = path.with_name("recipe.toml")
         if convention != "causal" and shares:
-            from common.recipe_file import load
+            from twinscale.common.recipe_file import load
 
             shares = converted(shares, load(str(recipe), []), convention)
         told = [(shares, (found.get("performance") or {}).get("mfu_convention") or "")]

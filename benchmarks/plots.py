@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
-from common.files import escaped_lines
+from twinscale.common.files import escaped_lines
 
 BACKENDS = {"keras": "Keras", "jax": "JAX"}  # the sides of a verdict that names none
 WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size

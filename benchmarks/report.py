@@ -13,10 +13,10 @@ import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
-from benchmarks import plots, report_words
-from benchmarks.plots import BACKENDS, as_float, sig
-from benchmarks.report_words import NAMES, interval, margin, number, severity, tensor_margin
-from common.files import escaped_lines, plain, write_text
+from twinscale.benchmarks import plots, report_words
+from twinscale.benchmarks.plots import BACKENDS, as_float, sig
+from twinscale.benchmarks.report_words import NAMES, interval, margin, number, severity, tensor_margin
+from twinscale.common.files import escaped_lines, plain, write_text
 
 WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of embedded JSON
 PRECISIONS = ("float64", "float32", "bfloat16")

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from benchmarks import plots
-from benchmarks.plots import as_float, floats, margin_of, ratio, sig
-from benchmarks.rounds import holds, ratio_interval
+from twinscale.benchmarks import plots
+from twinscale.benchmarks.plots import as_float, floats, margin_of, ratio, sig
+from twinscale.benchmarks.rounds import holds, ratio_interval
 
 # The rungs by name, also those that were not climbed.
 NAMES = {"P0": "contract", "P1": "operations", "P2": "gradient", "P3": "optimizer", "P4": "semantics", "P5": "numerics",

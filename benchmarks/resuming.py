@@ -3,9 +3,9 @@ what it has read back otherwise than it was saved."""
 
 import shutil
 
-from benchmarks import ladder
-from benchmarks.placing import cause
-from common.tensors import difference, load_tensors
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.placing import cause
+from twinscale.common.tensors import difference, load_tensors
 
 
 class Resumed:

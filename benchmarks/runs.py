@@ -9,21 +9,21 @@ import re
 
 import numpy as np
 
-from benchmarks import ladder
-from benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
-from benchmarks.plots import BACKENDS, sig
-from benchmarks.report import write_report
-from benchmarks.report_words import margin
-from benchmarks.terminal import show
-from benchmarks.verdict import read_digests, read_hashes
-from common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
-from common.files import plain, shown, write_json
-from common.formats import RESOLVED
-from common.recipe import positions
-from common.recipe_file import dotted, dumps, flat, load
-from common.run import FinishedRun, read_metrics, read_run
-from common.sketch import distance, sketch
-from common.tensors import difference, load_tensors
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
+from twinscale.benchmarks.plots import BACKENDS, sig
+from twinscale.benchmarks.report import write_report
+from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.terminal import show
+from twinscale.benchmarks.verdict import read_digests, read_hashes
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
+from twinscale.common.files import plain, shown, write_json
+from twinscale.common.formats import RESOLVED
+from twinscale.common.recipe import positions
+from twinscale.common.recipe_file import dotted, dumps, flat, load
+from twinscale.common.run import FinishedRun, read_metrics, read_run
+from twinscale.common.sketch import distance, sketch
+from twinscale.common.tensors import difference, load_tensors
 
 SCHEMA_VERSION = 1
 KIND = Kind(".runs", "verdict.json", {r"verdict\.json": None, REPORT: None})

@@ -12,14 +12,14 @@ import math
 
 import numpy as np
 
-from benchmarks.ladder import bare, null_directions, summed_positions
-from benchmarks.placing import apart
-from benchmarks.plots import sig
-from benchmarks.workers import SWAPPED, each, open_workers
-from common.formats import DITHER, EPS
-from common.places import places
-from common.recipe import in_float64
-from common.tensors import difference, load_tensors
+from twinscale.benchmarks.ladder import bare, null_directions, summed_positions
+from twinscale.benchmarks.placing import apart
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.workers import SWAPPED, each, open_workers
+from twinscale.common.formats import DITHER, EPS
+from twinscale.common.places import places
+from twinscale.common.recipe import in_float64
+from twinscale.common.tensors import difference, load_tensors
 
 CELLS = {("keras", "tensorflow"): "keras", ("keras", "jax"): "keras on jax",
          ("flax", "tensorflow"): "flax on tensorflow", ("flax", "jax"): "jax"}  # and the worker of each

@@ -2,11 +2,11 @@
 
 import sys
 
-from benchmarks.plots import sig
-from benchmarks.report import lead
-from benchmarks.report_words import NAMES, margin
-from common.files import shown
-from common.output import safe_console
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.report import lead
+from twinscale.benchmarks.report_words import NAMES, margin
+from twinscale.common.files import shown
+from twinscale.common.output import safe_console
 
 PIPED = 120  # letters of a line that is not for a terminal
 NARROW = 72  # columns under which the bounds are left out

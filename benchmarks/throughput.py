@@ -5,10 +5,10 @@ import time
 
 import numpy as np
 
-from benchmarks.rounds import median_interval, ratio_interval
-from benchmarks.workers import each
-from common.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
-from common.recipe import positions
+from twinscale.benchmarks.rounds import median_interval, ratio_interval
+from twinscale.benchmarks.workers import each
+from twinscale.common.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
+from twinscale.common.recipe import positions
 
 KINDS = ("bare", "loop")  # steps over one resident batch, and those of the trainer's loop
 STEPS, ROUND = (4, 64), 0.1  # fewest and most steps of a round, and about how many seconds it should take

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from common.errors import BadInput, known, show_traceback, unexpected
-from common.files import read_json, shown
-from common.kinds import STRICT, Count, Metrics, Number, version
-from common.output import tell
-from common.run import Performance
+from twinscale.common.errors import BadInput, known, show_traceback, unexpected
+from twinscale.common.files import read_json, shown
+from twinscale.common.kinds import STRICT, Count, Metrics, Number, version
+from twinscale.common.output import tell
+from twinscale.common.run import Performance
 
 SCHEMA_VERSION = 1
 AGAIN = "make it again with --overwrite"

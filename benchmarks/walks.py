@@ -25,9 +25,9 @@ import math
 
 import numpy as np
 
-from common.errors import one_of
-from common.formats import EPS
-from common.parameters import is_decayed
+from twinscale.common.errors import one_of
+from twinscale.common.formats import EPS
+from twinscale.common.parameters import is_decayed
 
 ANY = 1e200  # noise of any size: of what bounds an update without it, the bound is the same
 

@@ -9,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Thread
 
-from benchmarks.compiled import Programs
-from common import limited, process
-from common.errors import error_of
-from common.files import escaped_lines
+from twinscale.benchmarks.compiled import Programs
+from twinscale.common import limited, process
+from twinscale.common.errors import error_of
+from twinscale.common.files import escaped_lines
 
-ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
-SWAPPED = {"keras on jax": "swap.keras_on_jax", "flax on tensorflow": "swap.flax_on_tensorflow"}
+ROOMS = {"keras": "twinscale.tfscale", "jax": "twinscale.jaxscale"}
+SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": "twinscale.swap.flax_on_tensorflow"}
 # On a GPU, two processes that leave each other room.
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -19,19 +19,19 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from common import process
-from common.checkpoints import Checkpoints, sha256
-from common.compress import stripped
-from common.data.kept import keep_kept, kept_in, open_kept
-from common.errors import BadInput, error_of
-from common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
-from common.kinds import STRICT, Backend, Count, Sha256, version
-from common.output import Kind, check_within, names_in, same, sweep
-from common.recipe import Devices
-from common.recipe_file import dumps, load
-from common.run import STATE, Data, read_metrics, read_run, what_differs
-from common.session import open_session
-from common.tensors import load_tensors, save_tensors
+from twinscale.common import process
+from twinscale.common.checkpoints import Checkpoints, sha256
+from twinscale.common.compress import stripped
+from twinscale.common.data.kept import keep_kept, kept_in, open_kept
+from twinscale.common.errors import BadInput, error_of
+from twinscale.common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
+from twinscale.common.kinds import STRICT, Backend, Count, Sha256, version
+from twinscale.common.output import Kind, check_within, names_in, same, sweep
+from twinscale.common.recipe import Devices
+from twinscale.common.recipe_file import dumps, load
+from twinscale.common.run import STATE, Data, read_metrics, read_run, what_differs
+from twinscale.common.session import open_session
+from twinscale.common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 KIND = Kind(".state", "index.json", STATE)
@@ -160,7 +160,7 @@ def state_of(path):
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twinscale-"))
         state = Path(folder) / "state"
         stack.enter_context(named(state, path))
-        made = process.run(process.helper("common.cli", "convert", path, "--to", state), encoding="utf-8",
+        made = process.run(process.helper("twinscale.common.cli", "convert", path, "--to", state), encoding="utf-8",
                            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                            stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
         if made.returncode:

@@ -21,7 +21,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from common.errors import (
+from twinscale.common.errors import (
     BadInput,
     CannotSave,
     MissingEnvironment,
@@ -31,8 +31,18 @@ from common.errors import (
     known,
     no_writing,
 )
-from common.files import check_regular, escaped_lines, is_link, is_odd, local, read_json, remove, shown, write_json
-from common.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.files import (
+    check_regular,
+    escaped_lines,
+    is_link,
+    is_odd,
+    local,
+    read_json,
+    remove,
+    shown,
+    write_json,
+)
+from twinscale.common.kinds import STRICT, Backend, Count, Number, version
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other

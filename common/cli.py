@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from common import process
-from common.errors import (
+from twinscale.common import process
+from twinscale.common.errors import (
     BAD_INPUT,
     DID_IT,
     INTERRUPTED,
@@ -78,9 +78,9 @@ def train(
     Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
-    from common.files import place
-    from common.recipe_file import load
-    from common.run import check_run
+    from twinscale.common.files import place
+    from twinscale.common.recipe_file import load
+    from twinscale.common.run import check_run
 
     described = load(recipe, _overrides(overrides, precision))
     if described.compress.stages:  # which `compress` trains
@@ -93,7 +93,7 @@ def train(
         raise typer.Exit(_supervise(run, restarts, overwrite))
     with _leaving_at_once(described.devices.hosts != 1):
         room = _room(ROOMS[backend])
-        from common.loop import Probe, traced_steps
+        from twinscale.common.loop import Probe, traced_steps
 
         traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
         probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
@@ -135,8 +135,8 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
-    from common.files import place as directory
-    from common.recipe_file import load
+    from twinscale.common.files import place as directory
+    from twinscale.common.recipe_file import load
 
     described = load(recipe, _overrides(overrides, precision))
     if described.compress.stages:
@@ -209,7 +209,7 @@ def launch(
              "accelerator": accelerator, "topology": topology, "slices": slices, "namespace": namespace,
              "service_account": service_account, "max_restarts": max_restarts}
     given = {option: value for option, value in given.items() if value is not None}
-    from common.launch import as_options, launch
+    from twinscale.common.launch import as_options, launch
 
     code = launch(recipe, overrides or [], backend=backend, run=run, target=target, hosts=hosts, options=given, go=go)
     if not go:
@@ -231,11 +231,11 @@ def convert(
     Example:
       twinscale convert runs/keras --to build/state
     """
-    from common.canonical import check_target
-    from common.canonical import convert as written
-    from common.files import place
-    from common.recipe_file import load
-    from common.run import follow_run
+    from twinscale.common.canonical import check_target
+    from twinscale.common.canonical import convert as written
+    from twinscale.common.files import place
+    from twinscale.common.recipe_file import load
+    from twinscale.common.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
     check_target(place(to), described, opened)  # before seconds go into loading a framework
@@ -265,9 +265,9 @@ def export(
       twinscale export runs/keras --to build/export
       twinscale export runs/jax --to build/jax --formats stablehlo,safetensors
     """
-    from common.export import check_request, lines, made_by, read_export
-    from common.export import export as written
-    from common.files import escaped_lines, place
+    from twinscale.common.export import check_request, lines, made_by, read_export
+    from twinscale.common.export import export as written
+    from twinscale.common.files import escaped_lines, place
 
     path, out, names = place(run), place(to), tuple(name for name in formats.split(",") if name)
     backend = made_by(path)
@@ -301,7 +301,7 @@ def predict(
       twinscale predict build/export --format litert-int8 --input images.npy --out logits.safetensors
       twinscale predict build/export/model.keras --input digit.png --top 3
     """
-    from common.predict import predict as run
+    from twinscale.common.predict import predict as run
 
     run(exported, file, name, out, top, trust)
 
@@ -328,8 +328,8 @@ def compress(
       twinscale compress runs/convnet compress.stages='[{kind="post_training"}]' \\
         --recipe recipes/compress-convnet.toml --backend jax --out build/int8
     """
-    from common.files import place
-    from common.recipe_file import load
+    from twinscale.common.files import place
+    from twinscale.common.recipe_file import load
 
     code = _room("benchmarks.compression").compress(load(recipe, overrides or []), place(run), place(out), backend,
                                                     overwrite=overwrite, accept_data=accept_data)
@@ -358,7 +358,7 @@ def compare_runs(
         --trace sketch
       twinscale compare-runs runs/one runs/four --out build/one-four
     """
-    from common.files import place
+    from twinscale.common.files import place
 
     code = _room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite)
     _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
@@ -377,7 +377,7 @@ def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory
     Example:
       twinscale bisect build/demo
     """
-    from common.files import place
+    from twinscale.common.files import place
 
     code = _room("benchmarks.compare").bisect(place(out))
     _say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
@@ -412,7 +412,7 @@ def audit(
       twinscale audit --recipe recipes/mlp-digits.toml train.steps=8 --out build/mine
       twinscale audit --clean 300 --out build/clean
     """
-    from common.files import place
+    from twinscale.common.files import place
 
     if only and clean:
         raise BadInput("--only: says what to plant, and --clean plants nothing; leave one of them out")
@@ -425,7 +425,7 @@ def audit(
     if clean:
         code = _room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite)
     else:
-        from common.recipe_file import load
+        from twinscale.common.recipe_file import load
 
         asked = _overrides(overrides, None)
         own = {"own": load(recipe, asked), "asked": (recipe, *asked)} if recipe else {}
@@ -460,9 +460,9 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
-    from common.files import place
-    from common.output import nothing_left
-    from common.recipe_file import load
+    from twinscale.common.files import place
+    from twinscale.common.output import nothing_left
+    from twinscale.common.recipe_file import load
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
     with nothing_left(place(out)):
@@ -513,9 +513,9 @@ def preflight(
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
-    from common.files import place
-    from common.output import nothing_left
-    from common.recipe_file import load
+    from twinscale.common.files import place
+    from twinscale.common.output import nothing_left
+    from twinscale.common.recipe_file import load
 
     described = load(recipe, _overrides(overrides, precision))
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
@@ -571,9 +571,9 @@ def plan(
       twinscale plan recipes/tpu/decoder-8b.toml --tokens 160e9 --topology v5p-128 --topology v5e-256 --mfu 0.3:0.5
       twinscale plan --law besiroglu2024 --days 30 --topology v5p-512 --mfu 0.4
     """
-    from common.files import place
-    from common.output import nothing_left
-    from common.recipe_file import load
+    from twinscale.common.files import place
+    from twinscale.common.output import nothing_left
+    from twinscale.common.recipe_file import load
 
     described = load(recipe, overrides or []) if recipe else None
     with nothing_left(out and place(out)):
@@ -599,7 +599,7 @@ def recipe_show(
       twinscale recipe show recipes/decoder-stdlib.toml
       twinscale recipe show recipes/decoder-stdlib.toml model.layers=8 --json
     """
-    from common.recipe_file import dumps, resolve
+    from twinscale.common.recipe_file import dumps, resolve
 
     described, origins = resolve(recipe, overrides or [])
     if json:
@@ -619,7 +619,7 @@ def recipe_schema():
     Example:
       twinscale recipe schema > recipe.schema.json
     """
-    from common.recipe import Recipe
+    from twinscale.common.recipe import Recipe
 
     _print_json(Recipe.model_json_schema())
     _next("recipe", "show", _shipped())
@@ -641,10 +641,10 @@ def doctor(
       twinscale doctor --json
       twinscale doctor --out doctor.json
     """
-    from common.doctor import doctor as ask
-    from common.doctor import show
-    from common.files import place, write_json
-    from common.output import check_files
+    from twinscale.common.doctor import doctor as ask
+    from twinscale.common.doctor import show
+    from twinscale.common.files import place, write_json
+    from twinscale.common.output import check_files
 
     if out:
         check_files(place(out).parent, [place(out).name], ("schema_version", "versions", "backends"), True)
@@ -692,7 +692,7 @@ def main(arguments=None):
     process.open_standard()  # this process is ours alone
     process.keep_out_here()
     process.quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
-    from common import limited
+    from twinscale.common import limited
 
     return _ran() if limited.limit() is None else limited.guarded(_ran)
 
@@ -733,8 +733,8 @@ def _room(name):
     if name == "tfscale.room":
         process.quieten()
         with process.hushed():
-            return importlib.import_module(name)
-    return importlib.import_module(name)
+            return importlib.import_module(f"twinscale.{name}")
+    return importlib.import_module(f"twinscale.{name}")
 
 
 def _only_stages(**options):
@@ -775,7 +775,7 @@ def _counts(name, text):
 
 
 def _supervise(run, restarts, overwrite):
-    from common.supervise import supervise
+    from twinscale.common.supervise import supervise
 
     arguments = [word for word in sys.argv[1:] if word != "--supervise"]
     if overwrite:  # once
@@ -787,8 +787,8 @@ def _begun(path, recipe):
     """The state to go on from: of what --from names, or of what is made of the run there."""
     from dataclasses import replace
 
-    from common.canonical import read, state_of
-    from common.files import place
+    from twinscale.common.canonical import read, state_of
+    from twinscale.common.files import place
 
     if recipe.devices.hosts != 1 and not (place(path) / "index.json").exists():
         raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "
@@ -846,7 +846,7 @@ def _is_installed(backend):
 
 def _shipped():
     """The path of a recipe that came with this project, None where none did."""
-    from common.recipe_file import RECIPES
+    from twinscale.common.recipe_file import RECIPES
 
     path = RECIPES / "decoder-stdlib.toml"
     if not path.exists():
@@ -859,7 +859,7 @@ def _first_installed():
 
 
 def _say(text):
-    from common.files import escaped_lines
+    from twinscale.common.files import escaped_lines
 
     print(f"twinscale: {escaped_lines(text)}", file=sys.stderr)
 

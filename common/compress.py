@@ -18,10 +18,10 @@ import math
 
 import numpy as np
 
-from common.errors import BadInput, one_of
-from common.parameters import initial_values, parameters
-from common.places import places
-from common.recipe import master_dtype
+from twinscale.common.errors import BadInput, one_of
+from twinscale.common.parameters import initial_values, parameters
+from twinscale.common.places import places
+from twinscale.common.recipe import master_dtype
 
 BLOCK = 4  # of the patterns 2:4 and 4x4
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
-from common import process
-from common.errors import no_devices
+from twinscale.common import process
+from twinscale.common.errors import no_devices
 
 SCHEMA_VERSION = 1
 PATIENCE = 120  # seconds a framework may take to name its devices
@@ -79,7 +79,7 @@ def show(report):
     from rich import box
     from rich.table import Table
 
-    from common.output import safe_console
+    from twinscale.common.output import safe_console
 
     def table(title, *columns):
         made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

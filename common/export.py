@@ -39,13 +39,13 @@ import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from common import hugging_face, process
-from common.canonical import convert, kept_of, named, read, shipped
-from common.checkpoints import sha256
-from common.compress import active, dense_recipe, first_tensors, stage_recipe
-from common.data.kept import open_kept
-from common.doctor import versions
-from common.errors import (
+from twinscale.common import hugging_face, process
+from twinscale.common.canonical import convert, kept_of, named, read, shipped
+from twinscale.common.checkpoints import sha256
+from twinscale.common.compress import active, dense_recipe, first_tensors, stage_recipe
+from twinscale.common.data.kept import open_kept
+from twinscale.common.doctor import versions
+from twinscale.common.errors import (
     DID_IT,
     MISSING,
     NO,
@@ -56,17 +56,17 @@ from common.errors import (
     first_line,
     of_machine,
 )
-from common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
-from common.formats import EPS, RESOLVED
-from common.kinds import STRICT, Backend, Count, Number, version
-from common.limited import lack
-from common.metrics import finish, statistics
-from common.output import Kind, begun, check_ours, clear, nothing_left, same, tell
-from common.parameters import longest_sum, parameters
-from common.recipe_file import did_you_mean, dumps, load
-from common.run import RunInfo, follow_run, read_run
-from common.stages import calibrated
-from common.tensors import difference, load_tensors, save_tensors
+from twinscale.common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
+from twinscale.common.formats import EPS, RESOLVED
+from twinscale.common.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.limited import lack
+from twinscale.common.metrics import finish, statistics
+from twinscale.common.output import Kind, begun, check_ours, clear, nothing_left, same, tell
+from twinscale.common.parameters import longest_sum, parameters
+from twinscale.common.recipe_file import did_you_mean, dumps, load
+from twinscale.common.run import RunInfo, follow_run, read_run
+from twinscale.common.stages import calibrated
+from twinscale.common.tensors import difference, load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
 MARKER = ".export"
@@ -87,22 +87,24 @@ class Format:
     runtime: str
 
 
-def both(module):
-    return {"keras": module, "jax": module}
+WRITERS = {"keras": "twinscale.tfscale.export", "jax": "twinscale.jaxscale.export"}
+READERS = {"keras": "twinscale.tfscale.predict", "jax": "twinscale.jaxscale.predict"}
+LITERT = {"keras": WRITERS["keras"], "jax": "twinscale.swap.flax_to_litert"}, dict.fromkeys(WRITERS, READERS["keras"])
+
+
+def by(backend):
+    """The writers and readers of a format that one backend alone has."""
+    return {backend: WRITERS[backend]}, {backend: READERS[backend]}
 
 
 FORMATS = {
-    "savedmodel": Format("savedmodel", {"keras": "tfscale.export"}, {"keras": "tfscale.predict"}, "tensorflow"),
-    "keras": Format("model.keras", {"keras": "tfscale.export"}, {"keras": "tfscale.predict"}, "ours"),
-    "stablehlo": Format("model.stablehlo", {"jax": "jaxscale.export"}, {"jax": "jaxscale.predict"}, "jax"),
-    "litert-float": Format("float.tflite", {"keras": "tfscale.export", "jax": "swap.flax_to_litert"},
-                           both("tfscale.predict"), "tensorflow"),
-    "litert-dynamic": Format("dynamic.tflite", {"keras": "tfscale.export", "jax": "swap.flax_to_litert"},
-                             both("tfscale.predict"), "tensorflow"),
-    "litert-int8": Format("int8.tflite", {"keras": "tfscale.export", "jax": "swap.flax_to_litert"},
-                          both("tfscale.predict"), "tensorflow"),
-    "safetensors": Format("safetensors", both("common.hugging_face"),
-                          {"keras": "tfscale.predict", "jax": "jaxscale.predict"}, "ours")}
+    "savedmodel": Format("savedmodel", *by("keras"), "tensorflow"),
+    "keras": Format("model.keras", *by("keras"), "ours"),
+    "stablehlo": Format("model.stablehlo", *by("jax"), "jax"),
+    "litert-float": Format("float.tflite", *LITERT, "tensorflow"),
+    "litert-dynamic": Format("dynamic.tflite", *LITERT, "tensorflow"),
+    "litert-int8": Format("int8.tflite", *LITERT, "tensorflow"),
+    "safetensors": Format("safetensors", dict.fromkeys(WRITERS, "twinscale.common.hugging_face"), READERS, "ours")}
 KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
     rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})
 IDENTITY = {"verb": "export"}
@@ -339,7 +341,7 @@ def described(room, recipe, dataset, step, out):
 def lacking(name, backend):
     """The package that a format needs and that is not installed, or None."""
     modules = FORMATS[name].writers[backend], FORMATS[name].readers[backend]
-    needs = [package for module in modules for package in NEEDS[module.split(".")[0]]]
+    needs = [package for module in modules for package in NEEDS[module.split(".")[1]]]
     if name == "litert-int8" or (name == "litert-dynamic" and backend == "keras"):  # whose bound its own stage gives
         needs += EIGHT_BIT_NEEDS
     return next((package for package in needs if importlib.util.find_spec(package) is None), None)
@@ -505,7 +507,7 @@ def check(room, exporter, about, dataset, model, eight, out, work):
 
     def loaded(number, names):
         answers = work / f"answers-{number}.safetensors"
-        errors = ask("common.predict", out, work / "rows.safetensors", answers, *names)
+        errors = ask("twinscale.common.predict", out, work / "rows.safetensors", answers, *names)
         return {name: failed({"error": said}) if (said := errors[name]) else load_tensors(answers)[name]
                 for name in names}
 

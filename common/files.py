@@ -12,7 +12,7 @@ import stat
 import tomllib
 from pathlib import Path
 
-from common.errors import BadInput
+from twinscale.common.errors import BadInput
 
 ODD = frozenset("[]*?\\")
 HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole

@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 
-from common.errors import one_of
-from common.formats import MASTERS
-from common.parameters import convnet_blocks, parameters, trained_size
+from twinscale.common.errors import one_of
+from twinscale.common.formats import MASTERS
+from twinscale.common.parameters import convnet_blocks, parameters, trained_size
 
 
 def forward_flops(model, classes, example_shape, convention="causal"):

@@ -9,9 +9,9 @@ import shutil
 import numpy as np
 from safetensors import numpy as safetensors
 
-from common.errors import BadInput
-from common.files import write_bytes, write_json
-from common.tensors import load_tensors
+from twinscale.common.errors import BadInput
+from twinscale.common.files import write_bytes, write_json
+from twinscale.common.tensors import load_tensors
 
 LAYOUTS = {
     "gpt2": {"positions": ("learned",), "norm": ("layer",), "activation": ("gelu", "gelu_tanh"), "bias": (True,)},

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.operations import UNARY, rounded, walk
-from common.parameters import parameters
-from common.places import places
-from common.references import FORMATS
-from common.rounding import Bound, backward_bound, beside, error, forward_bound, together
+from twinscale.common.operations import UNARY, rounded, walk
+from twinscale.common.parameters import parameters
+from twinscale.common.places import places
+from twinscale.common.references import FORMATS
+from twinscale.common.rounding import Bound, backward_bound, beside, error, forward_bound, together
 
 WIDE = ("attention scores", "attention mask", "softmax")  # operations that bfloat16 leaves in float32
 PRODUCTS = {"linear", "convolution", "attention scores", "attention mix", "pooling"}

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import (
+from twinscale.common.errors import (
     CANNOT_SAVE,
     DID_IT,
     HUNG,
@@ -31,12 +31,12 @@ from common.errors import (
     MissingEnvironment,
     TwinscaleError,
 )
-from common.files import escaped_lines, place
-from common.process import CHILD, printed
-from common.recipe import AXES, mesh_shape
-from common.recipe_file import did_you_mean, load
-from common.run import check_run
-from common.topology import CHIPS, NO_TENSORFLOW
+from twinscale.common.files import escaped_lines, place
+from twinscale.common.process import CHILD, printed
+from twinscale.common.recipe import AXES, mesh_shape
+from twinscale.common.recipe_file import did_you_mean, load
+from twinscale.common.run import check_run
+from twinscale.common.topology import CHIPS, NO_TENSORFLOW
 
 TEMPLATES = Path(__file__).parent / "templates"
 GRACE = {"local": 30, "slurm": 60, "gke": 120}  # seconds
@@ -128,7 +128,7 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
     words = ["train", recipe, *overrides, *(f"{key}={value}" for key, value in added.items()), "--backend", backend,
              "--run", run]
     if target == "local":
-        return _local(printed(python, "common.cli", *words), backend, hosts, ports)
+        return _local(printed(python, "twinscale.common.cli", *words), backend, hosts, ports)
     if target == "tpu":
         return _tpu(words, backend, hosts, options)
     if target == "slurm":

@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 
 from typing_extensions import TypedDict
 
-from common.errors import BadInput
-from common.files import exists, read_toml, shown
-from common.kinds import STRICT, Positive
-from common.recipe_file import did_you_mean
+from twinscale.common.errors import BadInput
+from twinscale.common.files import exists, read_toml, shown
+from twinscale.common.kinds import STRICT, Positive
+from twinscale.common.recipe_file import did_you_mean
 
 
 class LawFile(TypedDict):

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 
-from common.errors import MISSING, MissingEnvironment
+from twinscale.common.errors import MISSING, MissingEnvironment
 
 LEAST = 256 << 20  # bytes of addresses; Python and NumPy alone have 140 MB
 FATAL = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)

@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common import canonical, process
-from common.checkpoints import Checkpoints
-from common.data import held_out_batches, training_batches
-from common.data.kept import keep, kept_in, open_kept
-from common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
-from common.files import local, place, read_json
-from common.flops import measured_peak, peak_flops, train_flops
-from common.formats import DITHER
-from common.metrics import finish
-from common.output import remove_ours
-from common.progress import training_progress
-from common.pulse import Beat, Pulse
-from common.recipe import micro_batch, positions
-from common.run import HOSTS, RUN, Logger, follow_run, open_run, read_run
-from common.session import open_session
-from common.tensors import save_tensors
-from common.trace import contract
+from twinscale.common import canonical, process
+from twinscale.common.checkpoints import Checkpoints
+from twinscale.common.data import held_out_batches, training_batches
+from twinscale.common.data.kept import keep, kept_in, open_kept
+from twinscale.common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
+from twinscale.common.files import local, place, read_json
+from twinscale.common.flops import measured_peak, peak_flops, train_flops
+from twinscale.common.formats import DITHER
+from twinscale.common.metrics import finish
+from twinscale.common.output import remove_ours
+from twinscale.common.progress import training_progress
+from twinscale.common.pulse import Beat, Pulse
+from twinscale.common.recipe import micro_batch, positions
+from twinscale.common.run import HOSTS, RUN, Logger, follow_run, open_run, read_run
+from twinscale.common.session import open_session
+from twinscale.common.tensors import save_tensors
+from twinscale.common.trace import contract
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from common.data import training_batches
-from common.flops import product_rate
-from common.loop import InFlight, Ledger
-from common.run import Logger
-from common.session import Session, open_session
+from twinscale.common.data import training_batches
+from twinscale.common.flops import product_rate
+from twinscale.common.loop import InFlight, Ledger
+from twinscale.common.run import Logger
+from twinscale.common.session import Session, open_session
 
 BENCHES = {}  # by recipe: the session that its measurements go on from
 

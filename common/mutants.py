@@ -10,10 +10,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-import common.bits
-from common import checkpoints, loop, parameters, schedules
-from common.data import batches, order
-from common.planting import registry
+from twinscale.common import bits, checkpoints, loop, parameters, schedules
+from twinscale.common.data import batches, order
+from twinscale.common.planting import registry
 
 CHANGES, change = registry()
 
@@ -104,7 +103,7 @@ def decayed_biases():
 @change("dense", "random bits")
 def other_dropout():
     """Dropout keeps an element with a probability that is off by one in a thousand."""
-    keep_below = common.bits.keep_below
+    keep_below = bits.keep_below
     with everywhere("keep_below", keep_below, lambda rate: keep_below(rate) - 8389):
         yield
 
@@ -457,7 +456,7 @@ def everywhere(name, old, new):
     import sys
 
     holders = [module for key, module in sys.modules.items()
-               if key.split(".")[0] in ("common", "tfscale", "jaxscale") and getattr(module, name, None) is old]
+               if key.startswith("twinscale.") and getattr(module, name, None) is old]
     with ExitStack() as patches:
         for module in holders:
             patches.enter_context(patch.object(module, name, new))

@@ -3,10 +3,10 @@ them, what the optimizer makes of a given gradient, and what the step tells and 
 
 import numpy as np
 
-from common.places import places
-from common.session import open_session
-from common.tensors import load_tensors, save_tensors
-from common.trace import at_point, batch_at, step_of
+from twinscale.common.places import places
+from twinscale.common.session import open_session
+from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.trace import at_point, batch_at, step_of
 
 
 def whole_step(room, recipe, path, point, teacher=None):

@@ -28,12 +28,12 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from common import references as ref
-from common.files import read_toml
-from common.formats import EPS
-from common.kinds import STRICT, Backend
-from common.parameters import stream
-from common.references import (
+from twinscale.common import references as ref
+from twinscale.common.files import read_toml
+from twinscale.common.formats import EPS
+from twinscale.common.kinds import STRICT, Backend
+from twinscale.common.parameters import stream
+from twinscale.common.references import (
     CHANNELS,
     CLASSES,
     DTYPES,

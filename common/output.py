@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import BadInput, MissingEnvironment
-from common.files import HALF, escaped_lines, is_link, local, read_json, remove, shown, write_json
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.files import HALF, escaped_lines, is_link, local, read_json, remove, shown, write_json
 
 EVERY = 10.0  # seconds between words on how far something is
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import one_of
+from twinscale.common.errors import one_of
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ A Keras layer's name is its place; Flax modules name theirs with `tap`.
 
 from dataclasses import dataclass
 
-from common.errors import one_of
-from common.parameters import convnet_blocks
+from twinscale.common.errors import one_of
+from twinscale.common.parameters import convnet_blocks
 
 
 @dataclass(frozen=True)

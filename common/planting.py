@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from common.data import open_dataset
+from twinscale.common.data import open_dataset
 
 # What a recipe has that a change may need, so that it shows: {word: whether a recipe has it}.
 HAS = {

@@ -7,10 +7,10 @@ and a stress batch.
 
 import numpy as np
 
-from common.formats import DITHER
-from common.operations import rounded
-from common.parameters import dithering, stream
-from common.references import FORMATS
+from twinscale.common.formats import DITHER
+from twinscale.common.operations import rounded
+from twinscale.common.parameters import dithering, stream
+from twinscale.common.references import FORMATS
 
 POINTS = ("first", "generic", "stress")  # first weights and batch; generic weights; generic weights, stress batch
 SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size

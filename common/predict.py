@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from common.compress import dense_recipe
-from common.data.paths import is_file
-from common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
-from common.data.sources import text_of
-from common.data.tokenizers import byte_tokenizer, read_bpe
-from common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
-from common.export import FORMATS, Shape, content, read_export
-from common.files import check_regular, files_below, shown
-from common.process import hushed, quieten
-from common.recipe_file import did_you_mean, load
-from common.tensors import load_tensors, save_tensors
+from twinscale.common.compress import dense_recipe
+from twinscale.common.data.paths import is_file
+from twinscale.common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
+from twinscale.common.data.sources import text_of
+from twinscale.common.data.tokenizers import byte_tokenizer, read_bpe
+from twinscale.common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
+from twinscale.common.export import FORMATS, Shape, content, read_export
+from twinscale.common.files import check_regular, files_below, shown
+from twinscale.common.process import hushed, quieten
+from twinscale.common.recipe_file import did_you_mean, load
+from twinscale.common.tensors import load_tensors, save_tensors
 
 SUFFIXES = {".keras": "keras", ".stablehlo": "stablehlo", ".tflite": "litert-float"}
 FILES = {"saved_model.pb": "savedmodel", "model.safetensors": "safetensors"}  # by which a directory is known

@@ -16,7 +16,8 @@ import weakref
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent  # where our packages lie
+ROOMS = Path(__file__).resolve().parents[1]  # the folder of our rooms: a checkout, or the installed package
+ROOT = ROOMS if (ROOMS / "twinscale").is_dir() else ROOMS.parent  # where `twinscale` lies
 KINDS = {"helper": signal.SIGKILL, "training": signal.SIGTERM}  # what ends a child of a kind when its parent is gone
 CHILD = "TWINSCALE_CHILD"  # set in a process whose messages go to another of ours: it has no hints for anybody
 QUIET = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # Keras on TensorFlow, without its start-up lines
@@ -39,7 +40,7 @@ def helper(module, *words):
 
 def training(*words):
     """The command of a `twinscale` that is told to save and leave when we are gone."""
-    return _command("training", "common.cli", words)
+    return _command("training", "twinscale.common.cli", words)
 
 
 def printed(python, module, *words):
@@ -199,7 +200,7 @@ def quieten_failures(asked):
 
 
 def _failed_aside(failed):
-    from common.errors import known, unexpected
+    from twinscale.common.errors import known, unexpected
 
     error = failed.exc_value
     if error is not None and not known(error) and str(error) != "Event loop is closed":  # said of the end of others
@@ -228,10 +229,10 @@ def _begin(kind, parent):
         os.environ[CHILD] = "1"
     keep_out_here()
     quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
-    found = importlib.util.find_spec("common")
-    if found is None or Path(found.origin).resolve().parent.parent != ROOT:
+    found = importlib.util.find_spec("twinscale")
+    if found is None or Path(found.origin).resolve().parents[1] != ROOT:
         sys.path.insert(0, str(ROOT))  # run from its source
-    from common import limited
+    from twinscale.common import limited
 
     if limited.limit() is not None:
         limited.take_room()
@@ -245,7 +246,7 @@ def _run_module(module):
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception as error:
-        from common.errors import NO, known, show_traceback, unexpected
+        from twinscale.common.errors import NO, known, show_traceback, unexpected
 
         show_traceback(error)
         said = known(error)

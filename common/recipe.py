@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from common.errors import BadInput, MissingEnvironment, one_of
-from common.formats import MASTERS
+from twinscale.common.errors import BadInput, MissingEnvironment, one_of
+from twinscale.common.formats import MASTERS
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

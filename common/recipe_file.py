@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from common.errors import BadInput
-from common.files import checked, dotted, exists, expected, parse_toml, read_text, shown, toml_problem
-from common.recipe import AnyStage, Margin, Recipe, Section, Student
+from twinscale.common.errors import BadInput
+from twinscale.common.files import checked, dotted, exists, expected, parse_toml, read_text, shown, toml_problem
+from twinscale.common.recipe import AnyStage, Margin, Recipe, Section, Student
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_PARENTS = 1 << 20, 8, 1000  # bytes, levels of nesting, files that one extends

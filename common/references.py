@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.bits import draw, fold_in, keep_below, name_word
-from common.errors import BadInput
-from common.formats import EPS, TINY
-from common.parameters import is_decayed
-from common.recipe import Recipe
+from twinscale.common.bits import draw, fold_in, keep_below, name_word
+from twinscale.common.errors import BadInput
+from twinscale.common.formats import EPS, TINY
+from twinscale.common.parameters import is_decayed
+from twinscale.common.recipe import Recipe
 
 Wide = np.longdouble
 

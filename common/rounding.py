@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import one_of
-from common.formats import MASTERS
-from common.operations import UNARY, rounded, walk
-from common.references import FORMATS
+from twinscale.common.errors import one_of
+from twinscale.common.formats import MASTERS
+from twinscale.common.operations import UNARY, rounded, walk
+from twinscale.common.references import FORMATS
 
 CENTRED = ("layer", "batch", "")  # norms that take a mean off; "": any
 SMOOTH = ("gelu", "gelu_tanh", "swiglu", "")  # activations that have a derivative everywhere; "": any

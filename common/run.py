@@ -27,10 +27,10 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from common.doctor import versions
-from common.errors import BadInput, Stopped
-from common.events import Events
-from common.files import (
+from twinscale.common.doctor import versions
+from twinscale.common.errors import BadInput, Stopped
+from twinscale.common.events import Events
+from twinscale.common.files import (
     HALF,
     dotted,
     exists,
@@ -47,9 +47,9 @@ from common.files import (
     write_json,
     write_text,
 )
-from common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
-from common.output import check_within, remove_ours, sweep
-from common.recipe_file import differences, dumps
+from twinscale.common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
+from twinscale.common.output import check_within, remove_ours, sweep
+from twinscale.common.recipe_file import differences, dumps
 
 SCHEMA_VERSION = 1
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.errors import one_of
+from twinscale.common.errors import one_of
 
 # The share of the way from `final` up to the peak, by the progress of the decay within 0 and 1.
 SHAPES = {"constant": np.ones_like, "cosine": lambda progress: (1 + np.cos(np.pi * progress)) / 2,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from common.data import Dataset, open_dataset
+from twinscale.common.data import Dataset, open_dataset
 
 KEPT = 2  # recipes whose compiled functions a process keeps
 SESSIONS = {}

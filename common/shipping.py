@@ -6,12 +6,12 @@ import zlib
 
 import numpy as np
 
-from common.data import held_out_batches, open_dataset
-from common.export import Shape, one_document
-from common.files import place
-from common.metrics import finish, statistics
-from common.recipe import Recipe
-from common.tensors import load_tensors
+from twinscale.common.data import held_out_batches, open_dataset
+from twinscale.common.export import Shape, one_document
+from twinscale.common.files import place
+from twinscale.common.metrics import finish, statistics
+from twinscale.common.recipe import Recipe
+from twinscale.common.tensors import load_tensors
 
 BATCHES = (1, 16)  # rows that a latency is measured with
 WARM, ROUNDS, LEAST = 3, 25, 0.002  # calls before; rounds over all files; seconds that a sample takes at least

@@ -5,14 +5,14 @@ import math
 
 import numpy as np
 
-from common.compress import active, first_tensors, stripped, summary, verified
-from common.data import held_out_batches, open_dataset, training_batches
-from common.formats import DITHER
-from common.loop import run_training
-from common.parameters import dithering, is_trained, longest_sum, parameters
-from common.recipe import micro_batch
-from common.session import open_session
-from common.tensors import load_tensors, save_tensors
+from twinscale.common.compress import active, first_tensors, stripped, summary, verified
+from twinscale.common.data import held_out_batches, open_dataset, training_batches
+from twinscale.common.formats import DITHER
+from twinscale.common.loop import run_training
+from twinscale.common.parameters import dithering, is_trained, longest_sum, parameters
+from twinscale.common.recipe import micro_batch
+from twinscale.common.session import open_session
+from twinscale.common.tensors import load_tensors, save_tensors
 
 
 def make_start(room, recipe, left, path):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from common.errors import BadInput, MissingEnvironment
-from common.files import shown
-from common.flops import PEAKS
-from common.recipe_file import did_you_mean
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.files import shown
+from twinscale.common.flops import PEAKS
+from twinscale.common.recipe_file import did_you_mean
 
 CLOUD = "Google Cloud, TPU documentation"
 COMPILER = "libtpu 0.0.45: what the compiler says is available"

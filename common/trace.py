@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import open_dataset, training_batches
-from common.errors import one_of
-from common.in_place import few, place_rows, rounded_taps
-from common.operations import rounded
-from common.parameters import parameters
-from common.points import POINTS, generic_tensors, stress_batch
-from common.recipe import in_float64
-from common.references import FORMATS
-from common.session import open_session
-from common.synthetic import synthetic_gradients
-from common.tensors import load_tensors, save_tensors
+from twinscale.common.data import open_dataset, training_batches
+from twinscale.common.errors import one_of
+from twinscale.common.in_place import few, place_rows, rounded_taps
+from twinscale.common.operations import rounded
+from twinscale.common.parameters import parameters
+from twinscale.common.points import POINTS, generic_tensors, stress_batch
+from twinscale.common.recipe import in_float64
+from twinscale.common.references import FORMATS
+from twinscale.common.session import open_session
+from twinscale.common.synthetic import synthetic_gradients
+from twinscale.common.tensors import load_tensors, save_tensors
 
 
 def contract(room, recipe, weights=True, dataset=None):

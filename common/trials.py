@@ -3,12 +3,12 @@ next."""
 
 import numpy as np
 
-from common.data import training_batches
-from common.formats import DITHER
-from common.parameters import dithering, is_trained
-from common.session import open_session
-from common.stages import traced
-from common.tensors import difference, load_tensors, save_tensors
+from twinscale.common.data import training_batches
+from twinscale.common.formats import DITHER
+from twinscale.common.parameters import dithering, is_trained
+from twinscale.common.session import open_session
+from twinscale.common.stages import traced
+from twinscale.common.tensors import difference, load_tensors, save_tensors
 
 
 def step_trials(room, recipe, path, teacher, steps, loud):

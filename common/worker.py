@@ -10,16 +10,16 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from common import mutants, session
-from common.errors import NO, BadInput, known, show_traceback, unexpected
-from common.files import plain
-from common.loop import Probe, run_training
-from common.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
-from common.one_step import whole_step
-from common.recipe import Recipe
-from common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
-from common.trace import contract, first_step, optimizer_steps, places_at, step_taps
-from common.trials import step_trials
+from twinscale.common import mutants, session
+from twinscale.common.errors import NO, BadInput, known, show_traceback, unexpected
+from twinscale.common.files import plain
+from twinscale.common.loop import Probe, run_training
+from twinscale.common.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
+from twinscale.common.one_step import whole_step
+from twinscale.common.recipe import Recipe
+from twinscale.common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
+from twinscale.common.trace import contract, first_step, optimizer_steps, places_at, step_taps
+from twinscale.common.trials import step_trials
 
 CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, places_at, whole_step, optimizer_steps, measure_start, measure_steps,

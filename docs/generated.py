@@ -27,7 +27,7 @@ def commands():
 
 def verbs():
     """[(words of a verb, its context)], as `twinscale --help` lists them; a group's own verbs follow in its place."""
-    from common.cli import app
+    from twinscale.common.cli import app
 
     group = typer.main.get_command(app)
     return list(walked(group, click_context(group, "twinscale")))
@@ -57,7 +57,7 @@ def help_of(context):
 
 def recipe():
     """A table of keys for each table of a recipe, from its JSON schema."""
-    from common.recipe import Recipe
+    from twinscale.common.recipe import Recipe
 
     schema = Recipe.model_json_schema()
     top, parts = {}, []
@@ -136,7 +136,7 @@ def default_of(said):
 
 
 def schema():
-    from common.recipe import Recipe
+    from twinscale.common.recipe import Recipe
 
     return f"```json\n{json.dumps(Recipe.model_json_schema(), indent=1)}\n```"
 
@@ -150,7 +150,7 @@ def prose(docstring):
 # ---- bounds of operations by themselves
 
 def operations():
-    from common.operations import OPERATIONS
+    from twinscale.common.operations import OPERATIONS
 
     rows = [f"| {name} | {shortly(o.wide)} | {'' if o.narrow is None else shortly(o.narrow)} | {cell(o.why)} |"
             for name, o in OPERATIONS.items()]

@@ -1,10 +1,10 @@
 """The room as a process that answers calls; see `common/worker.py`."""
 
-from common.worker import serve
-from jaxscale.devices import hasten
-from jaxscale.mutants import MUTANTS, NEUTRAL
-from jaxscale.operations import measured
-from jaxscale.room import ROOM
+from twinscale.common.worker import serve
+from twinscale.jaxscale.devices import hasten
+from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
+from twinscale.jaxscale.operations import measured
+from twinscale.jaxscale.room import ROOM
 
 if __name__ == "__main__":
     serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten})

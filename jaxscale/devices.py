@@ -14,9 +14,9 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from common.errors import BadInput, MissingEnvironment, no_devices
-from common.recipe import AXES, mesh_shape
-from common.topology import check_libtpu, libtpu_version, numbers
+from twinscale.common.errors import BadInput, MissingEnvironment, no_devices
+from twinscale.common.recipe import AXES, mesh_shape
+from twinscale.common.topology import check_libtpu, libtpu_version, numbers
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
 

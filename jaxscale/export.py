@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from common.compress import active
-from common.errors import BadInput
-from common.export import EIGHT_BITS, bare, one_document, served
-from common.files import write_bytes
-from common.recipe import master_dtype
-from jaxscale.models import build, by_path, merge
-from jaxscale.train import model_inputs
+from twinscale.common.compress import active
+from twinscale.common.errors import BadInput
+from twinscale.common.export import EIGHT_BITS, bare, one_document, served
+from twinscale.common.files import write_bytes
+from twinscale.common.recipe import master_dtype
+from twinscale.jaxscale.models import build, by_path, merge
+from twinscale.jaxscale.train import model_inputs
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -26,7 +26,7 @@ def logits(recipe, shape, tensors, inputs):
     given = model_inputs(recipe, {name: jnp.asarray(x) for name, x in one_document(inputs).items()},
                          jnp.zeros(2, jnp.uint32))
     if recipe.compress.stages and active(recipe).kind in EIGHT_BITS:
-        from jaxscale.compress.model import twin
+        from twinscale.jaxscale.compress.model import twin
 
         return jax.device_get(jax.jit(twin(recipe, shape, bare(tensors)))(given))
     return jax.device_get(jax.jit(filled(recipe, shape, tensors))(given))

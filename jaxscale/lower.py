@@ -19,17 +19,17 @@ from jax._src.lib.mlir import ir
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from common.errors import MissingEnvironment
-from common.hlo import aliases
-from common.parameters import is_trained
-from common.recipe import AXES, Recipe, master_dtype, mesh_shape
-from common.topology import libtpu_version
-from common.worker import serve
-from jaxscale.devices import Devices, arranged, compiler_options, compiling
-from jaxscale.models import build
-from jaxscale.optimizer import make_optimizer
-from jaxscale.room import ROOM, numerics
-from jaxscale.train import State, compiled_step
+from twinscale.common.errors import MissingEnvironment
+from twinscale.common.hlo import aliases
+from twinscale.common.parameters import is_trained
+from twinscale.common.recipe import AXES, Recipe, master_dtype, mesh_shape
+from twinscale.common.topology import libtpu_version
+from twinscale.common.worker import serve
+from twinscale.jaxscale.devices import Devices, arranged, compiler_options, compiling
+from twinscale.jaxscale.models import build
+from twinscale.jaxscale.optimizer import make_optimizer
+from twinscale.jaxscale.room import ROOM, numerics
+from twinscale.jaxscale.train import State, compiled_step
 
 DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "ui8": np.uint8, "ui32": np.uint32,
           "ui64": np.uint64, "bf16": jnp.bfloat16, "f16": np.float16, "f32": np.float32, "f64": np.float64}

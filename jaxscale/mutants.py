@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from common.mutants import CHANGES as COMMON
-from common.planting import registry
-from jaxscale import (
+from twinscale.common.mutants import CHANGES as COMMON
+from twinscale.common.planting import registry
+from twinscale.jaxscale import (
     bits,
     mutants_devices,
     mutants_harmless,
@@ -19,8 +19,8 @@ from jaxscale import (
     optimizer,
     train,
 )
-from jaxscale.models import convnet, decoder, layers
-from jaxscale.patches import changed_attention, changed_model, changed_train
+from twinscale.jaxscale.models import convnet, decoder, layers
+from twinscale.jaxscale.patches import changed_attention, changed_model, changed_train
 
 OWN, change = registry()
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from common.planting import registry
-from jaxscale import bits, devices, optimizer, trace, train
+from twinscale.common.planting import registry
+from twinscale.jaxscale import bits, devices, optimizer, trace, train
 
 CHANGES, change = registry()
 

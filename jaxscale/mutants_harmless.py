@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from common.planting import registry
-from jaxscale import train
-from jaxscale.models import layers, mlp
-from jaxscale.patches import changed_execution
+from twinscale.common.planting import registry
+from twinscale.jaxscale import train
+from twinscale.jaxscale.models import layers, mlp
+from twinscale.jaxscale.patches import changed_execution
 
 CHANGES, change = registry()
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from common.planting import registry
-from jaxscale import bits
-from jaxscale.models import convnet, decoder, layers, mlp
-from jaxscale.patches import changed_model
+from twinscale.common.planting import registry
+from twinscale.jaxscale import bits
+from twinscale.jaxscale.models import convnet, decoder, layers, mlp
+from twinscale.jaxscale.patches import changed_model
 
 CHANGES, change = registry()
 

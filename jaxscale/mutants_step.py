@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.planting import registry
-from jaxscale import optimizer, train
-from jaxscale.patches import changed_clip, changed_sums, changed_train
+from twinscale.common.planting import registry
+from twinscale.jaxscale import optimizer, train
+from twinscale.jaxscale.patches import changed_clip, changed_sums, changed_train
 
 CHANGES, change = registry()
 

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from common.bits import name_word
-from common.operations import expected, operation_rows
-from common.recipe import master_dtype
-from common.references import (
+from twinscale.common.bits import name_word
+from twinscale.common.operations import expected, operation_rows
+from twinscale.common.recipe import master_dtype
+from twinscale.common.references import (
     BIAS,
     CHANNELS,
     CLASSES,
@@ -31,10 +31,10 @@ from common.references import (
     T,
     recipe_of,
 )
-from jaxscale.models import POLICIES, build, merge
-from jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
-from jaxscale.optimizer import clip, make_optimizer, slots
-from jaxscale.train import State, loss_sums, update
+from twinscale.jaxscale.models import POLICIES, build, merge
+from twinscale.jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
+from twinscale.jaxscale.optimizer import clip, make_optimizer, slots
+from twinscale.jaxscale.train import State, loss_sums, update
 
 
 def operations(dtype):

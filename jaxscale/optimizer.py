@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.errors import one_of
-from common.parameters import is_decayed
-from common.recipe import master_dtype
-from common.schedules import learning_rates
+from twinscale.common.errors import one_of
+from twinscale.common.parameters import is_decayed
+from twinscale.common.recipe import master_dtype
+from twinscale.common.schedules import learning_rates
 
 
 def make_optimizer(recipe):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxscale import models, optimizer, train
-from jaxscale.models import decoder
+from twinscale.jaxscale import models, optimizer, train
+from twinscale.jaxscale.models import decoder
 
 
 def in_bfloat16(x):

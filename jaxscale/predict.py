@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from jax import export  # which jax itself does not bring
 
-from common import hugging_face
-from common.errors import BadInput
+from twinscale.common import hugging_face
+from twinscale.common.errors import BadInput
 
 # What a program may call beside StableHLO's own operations: how arrays lie, what it asks of their shapes before it
 # runs, and functions that XLA itself expands.
@@ -41,8 +41,8 @@ def load(name, path, recipe=None, shape=None, threads=None):
       threads: JAX takes what there are.
     """
     if name == "safetensors":
-        from jaxscale.export import logits
-        from jaxscale.room import numerics
+        from twinscale.jaxscale.export import logits
+        from twinscale.jaxscale.room import numerics
 
         tensors = hugging_face.read(recipe.model, path)
 

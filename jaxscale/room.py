@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import jax
 
-from common.errors import one_of
-from common.loop import run_training
-from common.session import Room
-from jaxscale.checkpoint import Store
-from jaxscale.compress import train as stage
-from jaxscale.compress.prune import make_masks
-from jaxscale.compress.quantize import extremes, fake_quantise
-from jaxscale.devices import agree, is_lost, open_devices
-from jaxscale.trace import (
+from twinscale.common.errors import one_of
+from twinscale.common.loop import run_training
+from twinscale.common.session import Room
+from twinscale.jaxscale.checkpoint import Store
+from twinscale.jaxscale.compress import train as stage
+from twinscale.jaxscale.compress.prune import make_masks
+from twinscale.jaxscale.compress.quantize import extremes, fake_quantise
+from twinscale.jaxscale.devices import agree, is_lost, open_devices
+from twinscale.jaxscale.trace import (
     apply_gradients,
     clip_gradients,
     make_sketch,
@@ -21,7 +21,7 @@ from jaxscale.trace import (
     make_step_tensors,
     shared_tensors,
 )
-from jaxscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
+from twinscale.jaxscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
 
 
 @contextmanager

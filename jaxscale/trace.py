@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from common import bits as shared_bits
-from common.places import places
-from common.recipe import master_dtype
-from common.sketch import sketch
-from common.tensors import named_arrays
-from jaxscale import bits, optimizer, train
-from jaxscale.devices import jit_once, laid_out, place
-from jaxscale.models import build, by_path, canonical_variables, merge
-from jaxscale.taps import tapped
+from twinscale.common import bits as shared_bits
+from twinscale.common.places import places
+from twinscale.common.recipe import master_dtype
+from twinscale.common.sketch import sketch
+from twinscale.common.tensors import named_arrays
+from twinscale.jaxscale import bits, optimizer, train
+from twinscale.jaxscale.devices import jit_once, laid_out, place
+from twinscale.jaxscale.models import build, by_path, canonical_variables, merge
+from twinscale.jaxscale.taps import tapped
 
 
 def make_step_tensors(recipe, state, devices, jit=jit_once):

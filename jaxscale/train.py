@@ -9,15 +9,15 @@ import optax
 from flax import nnx, struct
 from jax.experimental import multihost_utils
 
-from common.data import input_specs
-from common.metrics import statistics
-from common.parameters import Parameter, initial_value, is_trained, parameters
-from common.recipe import master_dtype
-from common.tensors import check_tensors
-from jaxscale import bits
-from jaxscale.devices import born, compiler_options, jit, laid_out, lay_weights, place, place_signals
-from jaxscale.models import build, canonical_variables, merge
-from jaxscale.optimizer import average, clip, make_optimizer, rates, slots
+from twinscale.common.data import input_specs
+from twinscale.common.metrics import statistics
+from twinscale.common.parameters import Parameter, initial_value, is_trained, parameters
+from twinscale.common.recipe import master_dtype
+from twinscale.common.tensors import check_tensors
+from twinscale.jaxscale import bits
+from twinscale.jaxscale.devices import born, compiler_options, jit, laid_out, lay_weights, place, place_signals
+from twinscale.jaxscale.models import build, canonical_variables, merge
+from twinscale.jaxscale.optimizer import average, clip, make_optimizer, rates, slots
 
 
 @struct.dataclass

@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 from jax.experimental import jax2tf
 
-from common.worker import serve
-from jaxscale import trace
-from jaxscale.devices import open_devices
-from jaxscale.mutants import MUTANTS, NEUTRAL
-from jaxscale.room import numerics
-from jaxscale.train import new_state, state_tensors
-from swap.room import partial_room
+from twinscale.common.worker import serve
+from twinscale.jaxscale import trace
+from twinscale.jaxscale.devices import open_devices
+from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
+from twinscale.jaxscale.room import numerics
+from twinscale.jaxscale.train import new_state, state_tensors
+from twinscale.swap.room import partial_room
 
 
 def on_tensorflow(function, **shardings):

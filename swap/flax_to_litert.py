@@ -7,10 +7,10 @@ A process: `python -m swap.flax_to_litert [FORMAT MODEL PATH]...`, of directorie
 
 from jax.experimental import jax2tf
 
-from common.export import answer
-from jaxscale.export import serving
-from jaxscale.room import numerics
-from tfscale import export
+from twinscale.common.export import answer
+from twinscale.jaxscale.export import serving
+from twinscale.jaxscale.room import numerics
+from twinscale.tfscale import export
 
 
 def write(name, recipe, shape, tensors, path):

@@ -10,22 +10,22 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from common.errors import MissingEnvironment
-from common.mutants import CHANGES
-from common.parameters import initial_values, is_trained, parameters
-from common.places import places
-from common.recipe import master_dtype
-from common.tensors import named_arrays
-from common.worker import serve
-from jaxscale.devices import hasten
-from jaxscale.room import numerics
-from jaxscale.trace import named_tensors, taps_of
-from swap.room import partial_room
-from tfscale import bits, train
-from tfscale.models import build, canonical_variables
-from tfscale.mutants import MUTANTS
-from tfscale.operations import implementations, use_stock
-from tfscale.taps import tapped
+from twinscale.common.errors import MissingEnvironment
+from twinscale.common.mutants import CHANGES
+from twinscale.common.parameters import initial_values, is_trained, parameters
+from twinscale.common.places import places
+from twinscale.common.recipe import master_dtype
+from twinscale.common.tensors import named_arrays
+from twinscale.common.worker import serve
+from twinscale.jaxscale.devices import hasten
+from twinscale.jaxscale.room import numerics
+from twinscale.jaxscale.trace import named_tensors, taps_of
+from twinscale.swap.room import partial_room
+from twinscale.tfscale import bits, train
+from twinscale.tfscale.models import build, canonical_variables
+from twinscale.tfscale.mutants import MUTANTS
+from twinscale.tfscale.operations import implementations, use_stock
+from twinscale.tfscale.taps import tapped
 
 # Changes of the room that are not written in TensorFlow and touch nothing that only its TensorFlow step has.
 PORTABLE = ("norm_epsilon", "tanh_gelu", "halved_residual", "smoothed_others")

@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from common.errors import BadInput
-from common.session import Room
+from twinscale.common.errors import BadInput
+from twinscale.common.session import Room
 
 
 def partial_room(backend, calls, **able):

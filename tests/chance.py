@@ -9,12 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import compression
-from benchmarks.workers import ROOMS, each, open_workers
-from common.compress import dense_recipe, stripped
-from common.errors import TwinscaleError
-from common.recipe_file import load
-from common.tensors import load_tensors, save_tensors
+from twinscale.benchmarks import compression
+from twinscale.benchmarks.workers import ROOMS, each, open_workers
+from twinscale.common.compress import dense_recipe, stripped
+from twinscale.common.errors import TwinscaleError
+from twinscale.common.recipe_file import load
+from twinscale.common.tensors import load_tensors, save_tensors
 
 
 def main():

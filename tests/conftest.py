@@ -19,7 +19,7 @@ settings.load_profile("unhurried")
 def devices(request):
     """Four CPUs for the trainers in TensorFlow too, before any other test starts it."""
     if any("end_to_end" in item.path.parts for item in request.session.items):
-        from tfscale.devices import split_cpu
+        from twinscale.tfscale.devices import split_cpu
 
         split_cpu(4)
 

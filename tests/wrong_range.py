@@ -1,9 +1,9 @@
 """`python -m tests.wrong_range`: the JAX room with an error in its quantiser, for `tests.chance --plant`: the ranges of
 activations are a hundredth too wide."""
 
-from common.worker import serve
-from jaxscale.compress import quantize
-from jaxscale.room import ROOM
+from twinscale.common.worker import serve
+from twinscale.jaxscale.compress import quantize
+from twinscale.jaxscale.room import ROOM
 
 right = quantize.on_grid
 

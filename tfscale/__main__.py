@@ -1,30 +1,30 @@
 """The room as a process that answers calls; see `common/worker.py`."""
 
-from common import shipping
-from common.worker import serve
-from tfscale.devices import hasten
-from tfscale.mutants import MUTANTS, NEUTRAL
-from tfscale.operations import implementations, measured, use_stock
-from tfscale.room import ROOM
+from twinscale.common import shipping
+from twinscale.common.worker import serve
+from twinscale.tfscale.devices import hasten
+from twinscale.tfscale.mutants import MUTANTS, NEUTRAL
+from twinscale.tfscale.operations import implementations, measured, use_stock
+from twinscale.tfscale.room import ROOM
 
 
 def ship(**arguments):
     """See `common.shipping.ship`."""
-    from tfscale.export import write
+    from twinscale.tfscale.export import write
 
     return shipping.ship(write, **arguments)
 
 
 def file_metrics(**arguments):
     """See `common.shipping.file_metrics`."""
-    from tfscale.predict import load
+    from twinscale.tfscale.predict import load
 
     return shipping.file_metrics(load, **arguments)
 
 
 def latencies(**arguments):
     """See `common.shipping.latencies`."""
-    from tfscale.predict import load
+    from twinscale.tfscale.predict import load
 
     return shipping.latencies(load, **arguments)
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from keras import ops
 
-from common.bits import PARITY, ROTATIONS, keep_below
-from common.bits import key as root_key
+from twinscale.common.bits import PARITY, ROTATIONS, keep_below
+from twinscale.common.bits import key as root_key
 
 
 def threefry_2x32(key, hi, lo):

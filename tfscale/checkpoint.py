@@ -5,9 +5,9 @@ import re
 import keras
 import tensorflow as tf
 
-from common.errors import BadInput
-from common.files import place, remove, write_bytes
-from common.run import STEPS
+from twinscale.common.errors import BadInput
+from twinscale.common.files import place, remove, write_bytes
+from twinscale.common.run import STEPS
 
 
 class Store:

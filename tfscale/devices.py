@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import TypedDict
 
-from common.errors import BadInput, MissingEnvironment, one_of
-from common.files import checked
-from common.kinds import STRICT
-from common.recipe import AXES, mesh_shape
+from twinscale.common.errors import BadInput, MissingEnvironment, one_of
+from twinscale.common.files import checked
+from twinscale.common.kinds import STRICT
+from twinscale.common.recipe import AXES, mesh_shape
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
 TPU_ANSWERS = 30.0  # seconds for a TPU's name to be looked up, and for its hosts to take a connection

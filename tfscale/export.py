@@ -11,14 +11,14 @@ from keras import ops
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from common.compress import active, stripped
-from common.errors import BadInput, one_of
-from common.export import EIGHT_BITS, LITERT, bare, one_document, served
-from common.files import write_bytes
-from common.recipe import master_dtype
-from tfscale.models import BUILDERS, POLICIES, build, canonical_variables
-from tfscale.models.layers import GELUS
-from tfscale.train import model_inputs
+from twinscale.common.compress import active, stripped
+from twinscale.common.errors import BadInput, one_of
+from twinscale.common.export import EIGHT_BITS, LITERT, bare, one_document, served
+from twinscale.common.files import write_bytes
+from twinscale.common.recipe import master_dtype
+from twinscale.tfscale.models import BUILDERS, POLICIES, build, canonical_variables
+from twinscale.tfscale.models.layers import GELUS
+from twinscale.tfscale.train import model_inputs
 
 LITERT_BATCH = 1  # of any batch, Dense layers of rank 3 would stay in floating point without a word
 PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
@@ -36,7 +36,7 @@ def logits(recipe, shape, tensors, inputs):
     """
     given = model_inputs(recipe, one_document(inputs), tf.zeros(2, tf.uint32))
     if recipe.compress.stages and active(recipe).kind in EIGHT_BITS:
-        from tfscale.compress.model import twin
+        from twinscale.tfscale.compress.model import twin
 
         return twin(recipe, shape, bare(tensors))(given, training=False).numpy()
     model = filled(build(recipe, shape.classes, shape.example_shape, keras), tensors)
@@ -105,7 +105,7 @@ def write_keras(model, path):
 def quantised(recipe, shape, tensors, batch):
     """A function from `inputs` to logits of a stage that quantises, with TensorFlow's fake quantisation in it, for
     LiteRT to make integers of."""
-    from tfscale.compress.model import twin
+    from twinscale.tfscale.compress.model import twin
 
     recipe = served(recipe)
     model = rewritten(twin(recipe, shape, tensors, batch), recipe, tensors)

@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.parameters import is_trained
-from common.recipe import Recipe
-from common.worker import serve
-from tfscale.devices import Devices
-from tfscale.models import build, canonical_variables
-from tfscale.optimizer import make_optimizer
-from tfscale.room import ROOM
-from tfscale.train import State, compiled_step
+from twinscale.common.parameters import is_trained
+from twinscale.common.recipe import Recipe
+from twinscale.common.worker import serve
+from twinscale.tfscale.devices import Devices
+from twinscale.tfscale.models import build, canonical_variables
+from twinscale.tfscale.optimizer import make_optimizer
+from twinscale.tfscale.room import ROOM
+from twinscale.tfscale.train import State, compiled_step
 
 ALIGNED = 64  # bytes that TensorFlow wants an array of others to begin at a multiple of
 

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.mutants import CHANGES as COMMON
-from common.planting import registry
-from tfscale import (
+from twinscale.common.mutants import CHANGES as COMMON
+from twinscale.common.planting import registry
+from twinscale.tfscale import (
     bits,
     mutants_devices,
     mutants_harmless,
@@ -18,9 +18,9 @@ from tfscale import (
     optimizer,
     train,
 )
-from tfscale.models import decoder
-from tfscale.models.layers import layers
-from tfscale.patches import changed_gradients, changed_model, in_bfloat16
+from twinscale.tfscale.models import decoder
+from twinscale.tfscale.models.layers import layers
+from twinscale.tfscale.patches import changed_gradients, changed_model, in_bfloat16
 
 OWN, change = registry()
 LAYERS = layers(keras)

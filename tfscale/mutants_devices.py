@@ -5,9 +5,9 @@ from unittest.mock import patch
 
 import tensorflow as tf
 
-from common.planting import registry
-from tfscale import bits, devices, optimizer, trace, train
-from tfscale.models import layers
+from twinscale.common.planting import registry
+from twinscale.tfscale import bits, devices, optimizer, trace, train
+from twinscale.tfscale.models import layers
 
 CHANGES, change = registry()
 

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.planting import registry
-from tfscale import optimizer, trace, train
-from tfscale.models import decoder
-from tfscale.models.layers import layers
+from twinscale.common.planting import registry
+from twinscale.tfscale import optimizer, trace, train
+from twinscale.tfscale.models import decoder
+from twinscale.tfscale.models.layers import layers
 
 CHANGES, change = registry()
 LAYERS = layers(keras)

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.planting import registry
-from tfscale.models import layers as own
-from tfscale.models.layers import layers
-from tfscale.patches import changed_gradients, changed_model
+from twinscale.common.planting import registry
+from twinscale.tfscale.models import layers as own
+from twinscale.tfscale.models.layers import layers
+from twinscale.tfscale.patches import changed_gradients, changed_model
 
 CHANGES, change = registry()
 LAYERS = layers(keras)
@@ -120,7 +120,7 @@ def float32_products():
 @change("lamb", "activation", "*.activation", needs="mlp, GELU")
 def sigmoid_gelu():
     """GELU as x sigmoid(1.702 x)."""
-    from tfscale.models import mlp
+    from twinscale.tfscale.models import mlp
 
     with patch.object(mlp, "activation", lambda name: lambda x: x * tf.sigmoid(tf.constant(1.702, x.dtype) * x)):
         yield

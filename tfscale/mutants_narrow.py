@@ -5,11 +5,11 @@ from unittest.mock import patch
 import keras
 import tensorflow as tf
 
-from common.planting import registry
-from tfscale import optimizer, train
-from tfscale.models import decoder, mlp
-from tfscale.models.layers import layers
-from tfscale.patches import changed_sums, in_bfloat16
+from twinscale.common.planting import registry
+from twinscale.tfscale import optimizer, train
+from twinscale.tfscale.models import decoder, mlp
+from twinscale.tfscale.models.layers import layers
+from twinscale.tfscale.patches import changed_sums, in_bfloat16
 
 CHANGES, change = registry()
 LAYERS = layers(keras)

@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from common.planting import registry
-from tfscale import optimizer, train
-from tfscale.patches import changed_clip, changed_sums
+from twinscale.common.planting import registry
+from twinscale.tfscale import optimizer, train
+from twinscale.tfscale.patches import changed_clip, changed_sums
 
 CHANGES, change = registry()
 

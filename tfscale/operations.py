@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import session
-from common.data import open_dataset
-from common.operations import expected, operation_rows
-from common.recipe import Recipe, master_dtype
-from common.references import (
+from twinscale.common import session
+from twinscale.common.data import open_dataset
+from twinscale.common.operations import expected, operation_rows
+from twinscale.common.recipe import Recipe, master_dtype
+from twinscale.common.references import (
     BIAS,
     CHANNELS,
     CLASSES,
@@ -33,11 +33,11 @@ from common.references import (
     T,
     recipe_of,
 )
-from tfscale import models
-from tfscale.models import POLICIES, build
-from tfscale.models.layers import activation, layers
-from tfscale.optimizer import clip, make_optimizer, slots
-from tfscale.train import loss_sums, update
+from twinscale.tfscale import models
+from twinscale.tfscale.models import POLICIES, build
+from twinscale.tfscale.models.layers import activation, layers
+from twinscale.tfscale.optimizer import clip, make_optimizer, slots
+from twinscale.tfscale.train import loss_sums, update
 
 STOCK = ExitStack()  # what `use_stock` holds open
 

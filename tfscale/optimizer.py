@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.errors import one_of
-from common.parameters import is_decayed
-from common.schedules import learning_rates
+from twinscale.common.errors import one_of
+from twinscale.common.parameters import is_decayed
+from twinscale.common.schedules import learning_rates
 
 
 def make_optimizer(recipe, variables):

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import tensorflow as tf
 
-from tfscale import models, optimizer, train
+from twinscale.tfscale import models, optimizer, train
 
 
 def in_bfloat16(x):

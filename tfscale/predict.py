@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from common import hugging_face
-from common.errors import one_of
-from common.export import LITERT
+from twinscale.common import hugging_face
+from twinscale.common.errors import one_of
+from twinscale.common.export import LITERT
 
 # What a SavedModel may call, by TensorFlow's names: arithmetic, shapes, and its own variables. What our exports have
 # and what networks are made of; files, prints, Python, datasets, tables and operations of plug-ins are not among it.
@@ -89,7 +89,7 @@ def load(name, path, recipe=None, shape=None, threads=None):
         model = keras.saving.load_model(path, custom_objects=custom_objects(), compile=False, safe_mode=True)
         return lambda inputs: np.asarray(model(inputs.astype(model.input.dtype)))
     if name == "safetensors":
-        from tfscale.export import logits
+        from twinscale.tfscale.export import logits
 
         tensors = hugging_face.read(recipe.model, path)
         return lambda inputs: logits(recipe, shape, tensors, inputs)
@@ -100,7 +100,7 @@ def custom_objects():
     """What `keras.saving.load_model` has to know of the layers and activations that are our own."""
     import keras
 
-    from tfscale.models.layers import GELUS, activation, layers
+    from twinscale.tfscale.models.layers import GELUS, activation, layers
 
     names = {ours: ours.removeprefix("twinscale_") for ours in GELUS.values()}
     return vars(layers(keras)) | {ours: activation(name) for ours, name in names.items()}

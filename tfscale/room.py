@@ -4,12 +4,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 
-from common.errors import MissingEnvironment
-from common.loop import run_training
-from common.session import Room
-from tfscale.checkpoint import Store
-from tfscale.devices import agree, is_lost, open_devices
-from tfscale.trace import (
+from twinscale.common.errors import MissingEnvironment
+from twinscale.common.loop import run_training
+from twinscale.common.session import Room
+from twinscale.tfscale.checkpoint import Store
+from twinscale.tfscale.devices import agree, is_lost, open_devices
+from twinscale.tfscale.trace import (
     apply_gradients,
     clip_gradients,
     make_sketch,
@@ -17,7 +17,7 @@ from tfscale.trace import (
     make_step_tensors,
     shared_tensors,
 )
-from tfscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
+from twinscale.tfscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
 
 
 def numerics(recipe):

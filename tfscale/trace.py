@@ -5,15 +5,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import bits as shared_bits
-from common.errors import BadInput
-from common.places import places
-from common.recipe import master_dtype
-from common.sketch import sketch
-from common.tensors import named_arrays
-from tfscale import bits, optimizer, train
-from tfscale.devices import add_up, first, place, rows_of, run
-from tfscale.taps import tapped
+from twinscale.common import bits as shared_bits
+from twinscale.common.errors import BadInput
+from twinscale.common.places import places
+from twinscale.common.recipe import master_dtype
+from twinscale.common.sketch import sketch
+from twinscale.common.tensors import named_arrays
+from twinscale.tfscale import bits, optimizer, train
+from twinscale.tfscale.devices import add_up, first, place, rows_of, run
+from twinscale.tfscale.taps import tapped
 
 
 def make_step_tensors(recipe, state, devices):

@@ -7,15 +7,15 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from common.data import input_specs
-from common.metrics import statistics
-from common.parameters import initial_values, is_trained, parameters
-from common.recipe import master_dtype
-from common.tensors import check_tensors
-from tfscale import bits
-from tfscale.devices import add_up, first, place, run
-from tfscale.models import build, canonical_variables
-from tfscale.optimizer import average, clip, make_optimizer, slots
+from twinscale.common.data import input_specs
+from twinscale.common.metrics import statistics
+from twinscale.common.parameters import initial_values, is_trained, parameters
+from twinscale.common.recipe import master_dtype
+from twinscale.common.tensors import check_tensors
+from twinscale.tfscale import bits
+from twinscale.tfscale.devices import add_up, first, place, run
+from twinscale.tfscale.models import build, canonical_variables
+from twinscale.tfscale.optimizer import average, clip, make_optimizer, slots
 
 
 @dataclass(frozen=True)

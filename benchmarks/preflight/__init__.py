@@ -12,8 +12,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.output import again, check_files, made
-from benchmarks.preflight.compare import (
+from twinscale.benchmarks.output import again, check_files, made
+from twinscale.benchmarks.preflight.compare import (
     FILE,
     SCHEMA_VERSION,
     compare_golden,
@@ -22,16 +22,16 @@ from benchmarks.preflight.compare import (
     read_golden,
     reduced,
 )
-from benchmarks.preflight.compilers import check_libtpu, check_packages, compile_all, find_libtpu
-from benchmarks.preflight.report import write_report
-from benchmarks.preflight.rows import title
-from benchmarks.preflight.words import show
-from common.data.shapes import data_shape
-from common.doctor import versions
-from common.errors import DID_IT, NO, BadInput
-from common.files import plain, write_json
-from common.recipe import AXES, mesh_shape
-from common.topology import NO_TENSORFLOW, library_version, parse
+from twinscale.benchmarks.preflight.compilers import check_libtpu, check_packages, compile_all, find_libtpu
+from twinscale.benchmarks.preflight.report import write_report
+from twinscale.benchmarks.preflight.rows import title
+from twinscale.benchmarks.preflight.words import show
+from twinscale.common.data.shapes import data_shape
+from twinscale.common.doctor import versions
+from twinscale.common.errors import DID_IT, NO, BadInput
+from twinscale.common.files import plain, write_json
+from twinscale.common.recipe import AXES, mesh_shape
+from twinscale.common.topology import NO_TENSORFLOW, library_version, parse
 
 BACKENDS = ("jax", "keras")
 KEYS = ("schema_version", "results")

@@ -5,12 +5,12 @@ from typing import Annotated, NotRequired
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from benchmarks.preflight.rows import APART, totals
-from benchmarks.preflight.words import gib
-from common.errors import BadInput
-from common.files import read_json
-from common.kinds import STRICT, Backend, Count, version
-from common.topology import SLICES, parse
+from twinscale.benchmarks.preflight.rows import APART, totals
+from twinscale.benchmarks.preflight.words import gib
+from twinscale.common.errors import BadInput
+from twinscale.common.files import read_json
+from twinscale.common.kinds import STRICT, Backend, Count, version
+from twinscale.common.topology import SLICES, parse
 
 SCHEMA_VERSION = 1
 FILE = "preflight.json"

@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.output import tell
-from benchmarks.preflight.rows import row, title
-from benchmarks.workers import STARTUP, Worker
-from common import process
-from common.data.shapes import batch_shapes
-from common.errors import MissingEnvironment, TwinscaleError
-from common.files import escaped_lines
-from common.recipe import AXES
-from common.topology import LIBTPU, library_version, numbers, too_old
+from twinscale.benchmarks.output import tell
+from twinscale.benchmarks.preflight.rows import row, title
+from twinscale.benchmarks.workers import STARTUP, Worker
+from twinscale.common import process
+from twinscale.common.data.shapes import batch_shapes
+from twinscale.common.errors import MissingEnvironment, TwinscaleError
+from twinscale.common.files import escaped_lines
+from twinscale.common.recipe import AXES
+from twinscale.common.topology import LIBTPU, library_version, numbers, too_old
 
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
 PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
-ROOMS = {"keras": "tfscale.lower", "jax": "jaxscale.lower"}  # what lowers; JAX compiles for both
+ROOMS = {"keras": "twinscale.tfscale.lower", "jax": "twinscale.jaxscale.lower"}  # what lowers; JAX compiles for both
 # The compiler is loaded by hand and asks nobody where it runs; what the names of a host say is taken from the topology.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
                "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0",

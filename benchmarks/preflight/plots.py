@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.plots import BAD, MARKS, MUTED, WIDE, literal, stacked
+from twinscale.benchmarks.plots import BAD, MARKS, MUTED, WIDE, literal, stacked
 
 MEMORY = {"arguments": ("", 1.0), "temporaries": ("", 0.5), "results beyond them": ("xxxx", 0.3), "code": ("////", 0.2),
           "no figure of its parts": ("....", 0.35)}

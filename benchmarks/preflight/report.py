@@ -1,11 +1,11 @@
 """The report of a preflight: what fits, what is communicated, how fast it could be; a self-contained HTML file and its
 Markdown twin, from the same figures."""
 
-from benchmarks.plots import BACKENDS, sig
-from benchmarks.preflight import plots
-from benchmarks.preflight.rows import totals
-from benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named, times
-from benchmarks.report import drawn, ordered, reproduced, write
+from twinscale.benchmarks.plots import BACKENDS, sig
+from twinscale.benchmarks.preflight import plots
+from twinscale.benchmarks.preflight.rows import totals
+from twinscale.benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named, times
+from twinscale.benchmarks.report import drawn, ordered, reproduced, write
 
 GIB, MIB = 2**30, 2**20
 NETWORKS = {"ici": "over the slice's own links", "dcn": "between slices, over the data-centre network"}

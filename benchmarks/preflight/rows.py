@@ -1,9 +1,9 @@
 """A row of preflight.json: what the compiler says of one backend's step on one topology, and what we count in it."""
 
-from common.flops import train_flops
-from common.hlo import account
-from common.recipe import micro_batch, positions
-from common.topology import titled
+from twinscale.common.flops import train_flops
+from twinscale.common.hlo import account
+from twinscale.common.recipe import micro_batch, positions
+from twinscale.common.topology import titled
 
 APART = 0.05  # from which a difference between the backends is named
 CONVENTION = "causal"  # FLOPs of `common/flops.py` that the ceiling of MFU is of

@@ -23,21 +23,21 @@ from typing import NotRequired
 import psutil
 from typing_extensions import TypedDict
 
-from benchmarks.output import check_files
-from benchmarks.preflight import placed, uncompressed
-from benchmarks.preflight.compilers import Side, check_libtpu, check_packages, deep_stack, find_libtpu
-from benchmarks.preflight.words import show_search
-from common.data.cache import cache_dir, key
-from common.data.shapes import data_shape
-from common.doctor import versions
-from common.errors import DID_IT, NO, BadInput, one_of
-from common.files import plain, read_json, write_json, write_text
-from common.kinds import STRICT, Backend, Count, Number
-from common.parameters import parameters, trained_size
-from common.progress import counting
-from common.recipe import master_dtype
-from common.recipe_file import did_you_mean
-from common.topology import library_version, parse
+from twinscale.benchmarks.output import check_files
+from twinscale.benchmarks.preflight import placed, uncompressed
+from twinscale.benchmarks.preflight.compilers import Side, check_libtpu, check_packages, deep_stack, find_libtpu
+from twinscale.benchmarks.preflight.words import show_search
+from twinscale.common.data.cache import cache_dir, key
+from twinscale.common.data.shapes import data_shape
+from twinscale.common.doctor import versions
+from twinscale.common.errors import DID_IT, NO, BadInput, one_of
+from twinscale.common.files import plain, read_json, write_json, write_text
+from twinscale.common.kinds import STRICT, Backend, Count, Number
+from twinscale.common.parameters import parameters, trained_size
+from twinscale.common.progress import counting
+from twinscale.common.recipe import master_dtype
+from twinscale.common.recipe_file import did_you_mean
+from twinscale.common.topology import library_version, parse
 
 SCHEMA_VERSION = 1
 FILE, PATCH = "search.json", "patch.toml"

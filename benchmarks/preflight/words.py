@@ -2,10 +2,10 @@
 
 import sys
 
-from benchmarks.plots import sig
-from benchmarks.preflight.rows import APART, totals
-from common.output import safe_console
-from common.topology import titled
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.preflight.rows import APART, totals
+from twinscale.common.output import safe_console
+from twinscale.common.topology import titled
 
 PIPED = 160  # letters of a line that is not for a terminal
 

@@ -1,6 +1,6 @@
 """The data both trainers read: sources -> documents -> tokens -> packed examples -> ordered batches of NumPy arrays."""
 
-from common.data.batches import held_out_batches, input_specs, training_batches
-from common.data.dataset import Dataset, open_dataset
+from twinscale.common.data.batches import held_out_batches, input_specs, training_batches
+from twinscale.common.data.dataset import Dataset, open_dataset
 
 __all__ = ["Dataset", "held_out_batches", "input_specs", "open_dataset", "training_batches"]

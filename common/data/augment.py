@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from common.bits import draw, fold_in, key, name_word, step_key
-from common.errors import one_of
+from twinscale.common.bits import draw, fold_in, key, name_word, step_key
+from twinscale.common.errors import one_of
 
 REACH = 2  # pixels of the largest shift
 

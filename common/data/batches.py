@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from common.data.augment import augment
-from common.data.order import examples, rows
-from common.errors import BadInput
-from common.recipe import master_dtype
+from twinscale.common.data.augment import augment
+from twinscale.common.data.order import examples, rows
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import master_dtype
 
 AHEAD = 3  # batches made before they are asked for
 PLANNED = 1024  # rows ordered in one go

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from common.errors import BadInput, MissingEnvironment
-from common.files import read_json, shown
-from common.kinds import STRICT, Count, Sha256
-from common.output import tell
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.files import read_json, shown
+from twinscale.common.kinds import STRICT, Count, Sha256
+from twinscale.common.output import tell
 
 SEAL = "files.json"
 HASHED = {}  # {path: what it was, and its hash, when this process last found that right}

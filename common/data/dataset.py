@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from common.data.packing import Packed
-from common.data.shards import open_shards
-from common.data.sources import images, kind
-from common.data.split import SPLITS, check_sides, side
-from common.errors import BadInput
+from twinscale.common.data.packing import Packed
+from twinscale.common.data.shards import open_shards
+from twinscale.common.data.sources import images, kind
+from twinscale.common.data.split import SPLITS, check_sides, side
+from twinscale.common.errors import BadInput
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ The manifest of the data stands beside them, in the `run.json` of a run or the `
 import hashlib
 from dataclasses import dataclass
 
-from common.data.dataset import open_dataset
-from common.errors import BadInput, one_of
-from common.files import place, read_bytes, shown, write_bytes
+from twinscale.common.data.dataset import open_dataset
+from twinscale.common.errors import BadInput, one_of
+from twinscale.common.files import place, read_bytes, shown, write_bytes
 
 TOKENIZER, FILES = "data/tokenizer.json", "data/files.txt"
 NAMED = 3  # files that a message names

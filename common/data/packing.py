@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.data.shards import Tokens
+from twinscale.common.data.shards import Tokens
 
 
 @dataclass(frozen=True)

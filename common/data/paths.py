@@ -5,8 +5,8 @@ import os
 import stat
 from collections import deque
 
-from common.errors import BadInput
-from common.files import shown
+from twinscale.common.errors import BadInput
+from twinscale.common.files import shown
 
 
 def matching(pattern):

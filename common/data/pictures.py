@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.paths import is_file, names
-from common.data.pixels import PICTURES, read_pixels, with_channels
-from common.data.tables import labelled
-from common.errors import BadInput, one_of
-from common.files import shown
-from common.output import counted
+from twinscale.common.data.paths import is_file, names
+from twinscale.common.data.pixels import PICTURES, read_pixels, with_channels
+from twinscale.common.data.tables import labelled
+from twinscale.common.errors import BadInput, one_of
+from twinscale.common.files import shown
+from twinscale.common.output import counted
 
 LITTER = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 MOST_BYTES = 1 << 36

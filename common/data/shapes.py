@@ -2,10 +2,10 @@
 
 import math
 
-from common.data.batches import input_specs
-from common.data.dataset import open_dataset
-from common.data.sources import parse
-from common.errors import one_of
+from twinscale.common.data.batches import input_specs
+from twinscale.common.data.dataset import open_dataset
+from twinscale.common.data.sources import parse
+from twinscale.common.errors import one_of
 
 IMAGES = {"digits": (10, (8, 8, 1)), "mnist5k": (10, (28, 28, 1))}  # (classes, shape)
 

@@ -12,15 +12,15 @@ from importlib.metadata import version
 import numpy as np
 from typing_extensions import TypedDict
 
-from common.data.cache import cache_dir, cached, key, opened
-from common.data.sources import documents, file_of, fingerprint
-from common.data.split import SPLITS, check_sides, side
-from common.data.tokenizers import kept_bpe, open_tokenizer
-from common.errors import BadInput
-from common.files import read_json, shown
-from common.kinds import STRICT, Count, Sha256
-from common.output import counted
-from common.tensors import load_array
+from twinscale.common.data.cache import cache_dir, cached, key, opened
+from twinscale.common.data.sources import documents, file_of, fingerprint
+from twinscale.common.data.split import SPLITS, check_sides, side
+from twinscale.common.data.tokenizers import kept_bpe, open_tokenizer
+from twinscale.common.errors import BadInput
+from twinscale.common.files import read_json, shown
+from twinscale.common.kinds import STRICT, Count, Sha256
+from twinscale.common.output import counted
+from twinscale.common.tensors import load_array
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 

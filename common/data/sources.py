@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import pictures, tables, tfds_source
-from common.data.cache import cached, key, stamp
-from common.data.paths import matching, read_utf8
-from common.errors import BadInput, MissingEnvironment, one_of
-from common.files import read_json, shown
-from common.tensors import load_array
+from twinscale.common.data import pictures, tables, tfds_source
+from twinscale.common.data.cache import cached, key, stamp
+from twinscale.common.data.paths import matching, read_utf8
+from twinscale.common.errors import BadInput, MissingEnvironment, one_of
+from twinscale.common.files import read_json, shown
+from twinscale.common.tensors import load_array
 
 KINDS = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
          "folder:DIR": "images", "csv:FILE": "either", "tfds:NAME": "either"}

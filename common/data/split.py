@@ -2,7 +2,7 @@
 
 import hashlib
 
-from common.errors import BadInput
+from twinscale.common.errors import BadInput
 
 SPLITS = ("train", "held_out")
 

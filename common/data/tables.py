@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from common.data.paths import is_file, read_utf8
-from common.errors import BadInput
-from common.files import shown
+from twinscale.common.data.paths import is_file, read_utf8
+from twinscale.common.errors import BadInput
+from twinscale.common.files import shown
 
 csv.field_size_limit(sys.maxsize)  # a document is as long as it is
 

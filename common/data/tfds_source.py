@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import BadInput
-from common.files import checked, read_json, shown
+from twinscale.common.errors import BadInput
+from twinscale.common.files import checked, read_json, shown
 
 NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.data.cache import cached, key
-from common.errors import one_of
-from common.output import tell
+from twinscale.common.data.cache import cached, key
+from twinscale.common.errors import one_of
+from twinscale.common.output import tell
 
 # What byte-level BPE merges within: letters, digits, spaces or other characters in a row. Merging costs the square of
 # their number, and a line of megabytes without a space may be one piece: longer ones are cut before it.

@@ -1,5 +1,5 @@
 """Metrics as (statistics, finish): sums that add up over replicas and batches, and what a person reads from them."""
 
-from common.metrics.classification import NEAR, finish, statistics
+from twinscale.common.metrics.classification import NEAR, finish, statistics
 
 __all__ = ["NEAR", "finish", "statistics"]

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from common.compress import active, matched_blocks, teacher_model
-from common.parameters import is_trained
-from jaxscale import train
-from jaxscale.taps import tapped
+from twinscale.common.compress import active, matched_blocks, teacher_model
+from twinscale.common.parameters import is_trained
+from twinscale.jaxscale import train
+from twinscale.jaxscale.taps import tapped
 
 
 def distil_objective(recipe, state, weights, running, batch, key):

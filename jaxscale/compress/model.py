@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from jaxscale.compress.distil import parted
-from jaxscale.compress.train import model_tensors, through_places
-from jaxscale.models import build
+from twinscale.jaxscale.compress.distil import parted
+from twinscale.jaxscale.compress.train import model_tensors, through_places
+from twinscale.jaxscale.models import build
 
 
 def twin(recipe, dataset, tensors):

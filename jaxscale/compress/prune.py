@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.compress import BLOCK, chosen, is_due, kernels, sparsity_at
-from common.errors import one_of
-from jaxscale.compress.quantize import quotient
+from twinscale.common.compress import BLOCK, chosen, is_due, kernels, sparsity_at
+from twinscale.common.errors import one_of
+from twinscale.jaxscale.compress.quantize import quotient
 
 
 def make_masks(stage, update, tensors):

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.compress import per_channel, quantised_places
-from common.parameters import is_trained
-from jaxscale import train
-from jaxscale.devices import born, laid_out, place
-from jaxscale.models import build
-from jaxscale.taps import tapped
+from twinscale.common.compress import per_channel, quantised_places
+from twinscale.common.parameters import is_trained
+from twinscale.jaxscale import train
+from twinscale.jaxscale.devices import born, laid_out, place
+from twinscale.jaxscale.models import build
+from twinscale.jaxscale.taps import tapped
 
 LAST = 255.0  # the largest of 8 bits
 MOVED = 1 - 0.999  # how far a moving average goes to what is new

@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.compress import active, extra_tensors
-from jaxscale import bits, train
-from jaxscale.compress.cluster import clustered, with_zeros
-from jaxscale.compress.distil import distil_objective, teacher_recipe
-from jaxscale.compress.prune import masks_due
-from jaxscale.compress.quantize import on_grid, quantising, symmetric_range
-from jaxscale.devices import laid_out, place
-from jaxscale.models import build
-from jaxscale.taps import tapped
-from jaxscale.trace import named_tensors
+from twinscale.common.compress import active, extra_tensors
+from twinscale.jaxscale import bits, train
+from twinscale.jaxscale.compress.cluster import clustered, with_zeros
+from twinscale.jaxscale.compress.distil import distil_objective, teacher_recipe
+from twinscale.jaxscale.compress.prune import masks_due
+from twinscale.jaxscale.compress.quantize import on_grid, quantising, symmetric_range
+from twinscale.jaxscale.devices import laid_out, place
+from twinscale.jaxscale.models import build
+from twinscale.jaxscale.taps import tapped
+from twinscale.jaxscale.trace import named_tensors
 
 
 def new_state(recipe, dataset, devices, dither=0.0, old=None):

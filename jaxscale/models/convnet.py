@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from common.bits import name_word
-from common.parameters import convnet_blocks
-from jaxscale.models.layers import Linear, dropout
-from jaxscale.taps import scope, tap
+from twinscale.common.bits import name_word
+from twinscale.common.parameters import convnet_blocks
+from twinscale.jaxscale.models.layers import Linear, dropout
+from twinscale.jaxscale.taps import scope, tap
 
 
 def build(recipe, classes, example_shape, kinds):

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from common.bits import name_word
-from common.errors import one_of
-from jaxscale.devices import LAID_OUT
-from jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
-from jaxscale.taps import scope, tap
+from twinscale.common.bits import name_word
+from twinscale.common.errors import one_of
+from twinscale.jaxscale.devices import LAID_OUT
+from twinscale.jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
+from twinscale.jaxscale.taps import scope, tap
 
 DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
 REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None,

@@ -9,10 +9,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from common.errors import one_of
-from jaxscale import bits
-from jaxscale.devices import LAID_OUT, ROWS, sequence_shared
-from jaxscale.taps import tap
+from twinscale.common.errors import one_of
+from twinscale.jaxscale import bits
+from twinscale.jaxscale.devices import LAID_OUT, ROWS, sequence_shared
+from twinscale.jaxscale.taps import tap
 
 
 def kept(x):

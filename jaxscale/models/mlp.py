@@ -5,9 +5,9 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from common.bits import name_word
-from jaxscale.models.layers import Linear, activation, dropout
-from jaxscale.taps import tap
+from twinscale.common.bits import name_word
+from twinscale.jaxscale.models.layers import Linear, activation, dropout
+from twinscale.jaxscale.taps import tap
 
 
 def build(recipe, classes, example_shape, kinds):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import plots
+from twinscale.benchmarks import plots
 
 
 @pytest.fixture

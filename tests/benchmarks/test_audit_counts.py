@@ -6,20 +6,20 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import audit, placing
-from benchmarks import compare as comparison
-from benchmarks.ladder import check, rung
-from benchmarks.later import step_path
-from benchmarks.operations import places_path
-from benchmarks.resuming import Resumed, resume_cause, stopped_path
-from benchmarks.workers import ROOMS
-from common import cli
-from common.errors import BadInput, CannotSave, HostLost, Hung, Stopped, TwinscaleError
-from common.mutants import CHANGES
-from common.places import places
-from common.planting import HAS, PHASES
-from common.recipe import Recipe
-from common.tensors import save_tensors
+from twinscale.benchmarks import audit, placing
+from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks.ladder import check, rung
+from twinscale.benchmarks.later import step_path
+from twinscale.benchmarks.operations import places_path
+from twinscale.benchmarks.resuming import Resumed, resume_cause, stopped_path
+from twinscale.benchmarks.workers import ROOMS
+from twinscale.common import cli
+from twinscale.common.errors import BadInput, CannotSave, HostLost, Hung, Stopped, TwinscaleError
+from twinscale.common.mutants import CHANGES
+from twinscale.common.places import places
+from twinscale.common.planting import HAS, PHASES
+from twinscale.common.recipe import Recipe
+from twinscale.common.tensors import save_tensors
 
 MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
                              "train": {"steps": 8, "global_batch": 4, "precision": "float64"}})

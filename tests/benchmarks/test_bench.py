@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import bench as benchmark
-from benchmarks.report_words import interval
-from common import cli
-from common.data import open_dataset
-from common.errors import BadInput
-from common.flops import peak_flops, train_flops
-from common.parameters import parameters, trained_size
-from common.recipe import Recipe
-from common.recipe_file import load
+from twinscale.benchmarks import bench as benchmark
+from twinscale.benchmarks.report_words import interval
+from twinscale.common import cli
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import BadInput
+from twinscale.common.flops import peak_flops, train_flops
+from twinscale.common.parameters import parameters, trained_size
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import load
 
 H100 = "NVIDIA H100 80GB HBM3"
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import clean as cleaning
-from benchmarks.ladder import check, rung
-from common.errors import NonFinite
+from twinscale.benchmarks import clean as cleaning
+from twinscale.benchmarks.ladder import check, rung
+from twinscale.common.errors import NonFinite
 
 SOURCE = "text:/nowhere/*.txt"
 

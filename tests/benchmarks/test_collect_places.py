@@ -5,10 +5,10 @@ from threading import Event
 
 import pytest
 
-from benchmarks.operations import collect_places, places_path
-from common.errors import TwinscaleError
-from common.points import POINTS
-from common.recipe import Recipe
+from twinscale.benchmarks.operations import collect_places, places_path
+from twinscale.common.errors import TwinscaleError
+from twinscale.common.points import POINTS
+from twinscale.common.recipe import Recipe
 
 RECIPE = Recipe.model_validate({"name": "tiny", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
                                 "train": {"steps": 2, "global_batch": 4}})

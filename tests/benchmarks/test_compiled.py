@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from benchmarks import compiled
-from benchmarks.compiled import OWN, Programs, files
+from twinscale.benchmarks import compiled
+from twinscale.benchmarks.compiled import OWN, Programs, files
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.compression_report import front, write_compression
-from benchmarks.compression_words import FAILURES, TERMS, share
-from benchmarks.ladder import check, rung
-from benchmarks.outcome import equivalence
-from benchmarks.plots import size
-from common.files import plain
+from twinscale.benchmarks.compression_report import front, write_compression
+from twinscale.benchmarks.compression_words import FAILURES, TERMS, share
+from twinscale.benchmarks.ladder import check, rung
+from twinscale.benchmarks.outcome import equivalence
+from twinscale.benchmarks.plots import size
+from twinscale.common.files import plain
 
 SECTIONS = ["verdict", "files", "pareto", "latency", "kept", "ladder", "limits", "guide", "reproduce"]
 HOSTILE = "</script><script>alert('x')</script>"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.jumps import TRIALS, free_checks, may_be_flips, trial_checks
-from benchmarks.ladder import check, loss_curve, rung
-from common.recipe import Recipe
+from twinscale.benchmarks.jumps import TRIALS, free_checks, may_be_flips, trial_checks
+from twinscale.benchmarks.ladder import check, loss_curve, rung
+from twinscale.common.recipe import Recipe
 
 STEPS = list(range(TRIALS))
 NOISE, FLIP = 1e-6, 1e-3

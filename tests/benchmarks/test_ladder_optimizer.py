@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import ladder
-from common.parameters import Parameter
-from common.recipe import Recipe
-from common.synthetic import synthetic_gradients
+from twinscale.benchmarks import ladder
+from twinscale.common.parameters import Parameter
+from twinscale.common.recipe import Recipe
+from twinscale.common.synthetic import synthetic_gradients
 
 SHAPE = (400, 500)
 TREE = {"head.kernel": Parameter(SHAPE)}

@@ -4,13 +4,13 @@ micro-batches, random bits, statistics and rate is said of it, and what differs 
 import numpy as np
 import pytest
 
-from benchmarks import placing
-from benchmarks.ladder import check
-from benchmarks.later import counted, suspects, taken_apart
-from common.one_step import share
-from common.recipe import Recipe
-from common.references import FORMATS
-from common.schedules import learning_rates
+from twinscale.benchmarks import placing
+from twinscale.benchmarks.ladder import check
+from twinscale.benchmarks.later import counted, suspects, taken_apart
+from twinscale.common.one_step import share
+from twinscale.common.recipe import Recipe
+from twinscale.common.references import FORMATS
+from twinscale.common.schedules import learning_rates
 
 WEIGHTS, NAMES, STEP = (10.0, 30.0, 20.0), ("norm.scale", "head.kernel", "norm.bias"), 3
 POINT = f"trace/step_{STEP}.safetensors"

@@ -6,13 +6,23 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from benchmarks import compare, meshes
-from benchmarks.meshes import MESHES, Mesh, judge, mesh_sentence, meshes_of, on_mesh, prepared, run_path, weights_apart
-from benchmarks.report import write_report
-from common.files import write_json, write_text
-from common.recipe import Recipe
-from common.recipe_file import load
-from common.tensors import load_tensors, save_tensors
+from twinscale.benchmarks import compare, meshes
+from twinscale.benchmarks.meshes import (
+    MESHES,
+    Mesh,
+    judge,
+    mesh_sentence,
+    meshes_of,
+    on_mesh,
+    prepared,
+    run_path,
+    weights_apart,
+)
+from twinscale.benchmarks.report import write_report
+from twinscale.common.files import write_json, write_text
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import load
+from twinscale.common.tensors import load_tensors, save_tensors
 
 NOISE = 1e-7
 FEW = (Mesh({"data": 2}), Mesh({"data": 2, "fsdp": 2}, accumulate=2), Mesh({"data": 2}, hosts=2))

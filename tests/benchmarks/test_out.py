@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import audit, bench, compare, compression, plan, runs
-from benchmarks.preflight import FILE, preflight
-from benchmarks.preflight import KEYS as PREFLIGHT
-from benchmarks.preflight import search as searching
-from common.errors import BadInput
-from common.output import clear
-from common.recipe import Recipe
+from twinscale.benchmarks import audit, bench, compare, compression, plan, runs
+from twinscale.benchmarks.preflight import FILE, preflight
+from twinscale.benchmarks.preflight import KEYS as PREFLIGHT
+from twinscale.benchmarks.preflight import search as searching
+from twinscale.common.errors import BadInput
+from twinscale.common.output import clear
+from twinscale.common.recipe import Recipe
 
 RECIPE = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]}})
 STAGED = RECIPE.with_values(compress={"stages": [{"kind": "prune"}]})
@@ -166,8 +166,8 @@ def test_a_plan_is_replaced_and_what_lies_beside_it_stays(tmp_path, theirs):
 
 def test_what_another_verb_has_made_is_not_overwritten(tmp_path):
     """A comparison and a compression are marked alike, and neither may take the other's place."""
-    from benchmarks.compare import KIND
-    from common.output import clear
+    from twinscale.benchmarks.compare import KIND
+    from twinscale.common.output import clear
 
     clear(tmp_path, KIND, {"verb": "compare", "recipe": "1"}, False)
     (tmp_path / "verdict.json").write_text("{}")
@@ -179,7 +179,7 @@ def test_what_another_verb_has_made_is_not_overwritten(tmp_path):
 
 
 def test_a_contract_without_its_recipe_compares_nothing(tmp_path):
-    from benchmarks.verdict import read_hashes
+    from twinscale.benchmarks.verdict import read_hashes
 
     (tmp_path / "contract.json").write_text("{}")
     with pytest.raises(BadInput, match="contract.json: recipe: missing"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.outcome import (
+from twinscale.benchmarks.outcome import (
     collect_outcome,
     equivalence,
     outcome_lines,
@@ -22,8 +22,8 @@ from benchmarks.outcome import (
     sentence,
     tost_power,
 )
-from common.errors import BadInput
-from common.recipe import Recipe
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Recipe
 
 # Hours of sleep gained under one drug less the other, ten patients (Student 1908, Biometrika 6, 1).
 SLEEP = [-1.2, -2.4, -1.3, -1.3, 0.0, -1.0, -1.8, -0.8, -4.6, -1.4]

@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from benchmarks.compression_report import write_compression
-from benchmarks.plots import WIDE, margin_of
-from benchmarks.preflight import report as preflight
-from benchmarks.preflight.plots import roofline
-from benchmarks.report import heading, write_audit, write_report
 from tests.benchmarks.test_compression_report import fake_compression
 from tests.benchmarks.test_report import fake_audit, fake_verdict, of_two_runs, rung
+from twinscale.benchmarks.compression_report import write_compression
+from twinscale.benchmarks.plots import WIDE, margin_of
+from twinscale.benchmarks.preflight import report as preflight
+from twinscale.benchmarks.preflight.plots import roofline
+from twinscale.benchmarks.report import heading, write_audit, write_report
 
 MADE = {"date": "2026-01-02T03:04:05Z", "host": "a-host", "version": "0.1.0", "commit": "0123456789ab and changes",
         "versions": {"python": "3.11.2", "jax": "0.10.2"}}
@@ -182,7 +182,7 @@ def test_a_figure_shows_foreign_names_escaped_and_warns_of_no_letter(recwarn):
     """What a library says of a letter it cannot draw would bring the letter itself to the terminal."""
     from matplotlib.figure import Figure
 
-    from benchmarks.plots import svg
+    from twinscale.benchmarks.plots import svg
 
     def draw(width):
         figure = Figure((width, 2), layout="constrained")

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import ladder, placing
-from common.places import places
-from common.recipe import Recipe
+from twinscale.benchmarks import ladder, placing
+from twinscale.common.places import places
+from twinscale.common.recipe import Recipe
 
 RECIPE = Recipe.model_validate({
     "name": "tiny", "data": {"source": "text:*.txt", "sequence": 4}, "train": {"precision": "float64"},

@@ -7,17 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import preflight as flight
-from benchmarks.plots import sig
-from benchmarks.preflight import compare, compilers, report, rows
-from common import cli
-from common.data.shapes import data_shape
-from common.errors import BadInput, MissingEnvironment, TwinscaleError
-from common.flops import train_flops
-from common.parameters import parameters
-from common.recipe import Recipe
-from common.recipe_file import dumps, load
-from common.topology import CHIPS, LIBTPU, library_version, parse, too_old
+from twinscale.benchmarks import preflight as flight
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.preflight import compare, compilers, report, rows
+from twinscale.common import cli
+from twinscale.common.data.shapes import data_shape
+from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
+from twinscale.common.flops import train_flops
+from twinscale.common.parameters import parameters
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import dumps, load
+from twinscale.common.topology import CHIPS, LIBTPU, library_version, parse, too_old
 
 V5E = CHIPS["v5e"]
 GIB = 2**30
@@ -386,7 +386,7 @@ def test_a_module_that_jaxlib_cannot_read_is_no_internal_error(monkeypatch):
     """What jaxlib 0.10.2 says of a TPU7x's decoder that libtpu 0.0.46.3 has compiled."""
     import jax
 
-    from jaxscale import lower
+    from twinscale.jaxscale import lower
 
     class Compiled:
         def as_text(self):
@@ -486,5 +486,5 @@ def test_its_help_has_examples(capsys):
      335.31 * 2**30, CHIPS["tpu7x"].hbm_bytes / 2**30),
     ("Used 512.00M of 15.75G hbm", 2**29, 15.75)])
 def test_a_refusals_figures_are_read_whatever_their_unit(said, used, of):
-    from jaxscale.lower import refusal
+    from twinscale.jaxscale.lower import refusal
     assert refusal(said) == {"error": said, "over_bytes": round(used), "capacity_bytes": round(of * 2**30)}

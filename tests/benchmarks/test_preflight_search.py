@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.preflight import search as searching
-from common import cli
-from common.errors import BadInput
-from common.recipe import Recipe
-from common.recipe_file import dumps, load
-from common.topology import parse
+from twinscale.benchmarks.preflight import search as searching
+from twinscale.common import cli
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import dumps, load
+from twinscale.common.topology import parse
 
 GIB = 2**30
 CAPACITY = round(15.75 * GIB)

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks.plots import sig
-from benchmarks.report import write_audit, write_report
-from benchmarks.report_words import FAILURES, TERMS
+from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.report import write_audit, write_report
+from twinscale.benchmarks.report_words import FAILURES, TERMS
 
 SECTIONS = ["verdict", "compared", "ladder", "convergence", "divergence", "swap", "performance", "held-out", "limits",
             "guide", "reproduce"]

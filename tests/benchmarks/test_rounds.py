@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import throughput
-from benchmarks.report import _performance_rows
-from benchmarks.report_words import step_words
-from benchmarks.rounds import holds, median_interval, ratio_interval
-from common.flops import best_rate, peak_flops, train_flops
-from common.recipe import Recipe
+from twinscale.benchmarks import throughput
+from twinscale.benchmarks.report import _performance_rows
+from twinscale.benchmarks.report_words import step_words
+from twinscale.benchmarks.rounds import holds, median_interval, ratio_interval
+from twinscale.common.flops import best_rate, peak_flops, train_flops
+from twinscale.common.recipe import Recipe
 
 SIDES = {"keras": "Keras", "jax": "JAX"}
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import ladder
-from benchmarks.runs import full, state_checks
-from common.sketch import distance, sketch
+from twinscale.benchmarks import ladder
+from twinscale.benchmarks.runs import full, state_checks
+from twinscale.common.sketch import distance, sketch
 
 NOISE = 1e-7
 

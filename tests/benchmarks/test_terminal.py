@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare import reproducible
-from benchmarks.terminal import show
 from tests.benchmarks.test_pages import failing
+from twinscale.benchmarks.compare import reproducible
+from twinscale.benchmarks.terminal import show
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

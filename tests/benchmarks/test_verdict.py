@@ -7,9 +7,9 @@ from threading import Event
 
 import pytest
 
-from benchmarks import compare as comparison
-from common.errors import TwinscaleError
-from common.recipe import Recipe
+from twinscale.benchmarks import compare as comparison
+from twinscale.common.errors import TwinscaleError
+from twinscale.common.recipe import Recipe
 
 RECIPE = Recipe.model_validate({"name": "digits", "data": {"source": "digits"}, "model": {"family": "mlp"}})
 SAID = "Keras and JAX do not agree: P2 (gradient) parts at the logits."

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ladder import shares_rounded, weight_checks
-from benchmarks.walks import STRIDES, noise_of, parting
-from common.errors import BadInput
-from common.recipe import Optimizer
+from twinscale.benchmarks.ladder import shares_rounded, weight_checks
+from twinscale.benchmarks.walks import STRIDES, noise_of, parting
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Optimizer
 
 REFERENCE = Path(__file__).parents[1] / "end_to_end" / "reference.py"
 SPEC = importlib.util.spec_from_file_location("twinscale_updates", REFERENCE)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from common import process
+from twinscale.common import process
 
 RECIPE = """
 name = "faults"
@@ -45,7 +45,7 @@ def twinscale(mount, *words, after=()):
       after: words before the command, that run it and look at what it leaves.
     """
     shell, given = mount
-    command = [*after, sys.executable, "-P", "-m", "common.cli", *words]
+    command = [*after, sys.executable, "-P", "-m", "twinscale.common.cli", *words]
     return subprocess.run(["unshare", "-m", "sh", "-c", f'{shell} && shift {len(given)} && exec "$@"', "sh",
                            *map(str, given), *map(str, command)], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(process.ROOT)})

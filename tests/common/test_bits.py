@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.bits import draw, fold_in, keep_below, key, name_word, uniform
+from twinscale.common.bits import draw, fold_in, keep_below, key, name_word, uniform
 
 words = st.integers(0, 2**32 - 1)
 

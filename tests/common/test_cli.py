@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from common import cli
-from common.errors import BadInput, NonFinite
-from common.run import open_run
+from twinscale.common import cli
+from twinscale.common.errors import BadInput, NonFinite
+from twinscale.common.run import open_run
 
 HEAVY = ["tensorflow", "keras", "jax", "flax", "optax", "numpy", "pydantic", "rich", "tfscale", "jaxscale"]
 RECIPE = 'name = "x"\n[model]\nfamily = "decoder"\n'
@@ -144,7 +144,7 @@ def test_bad_input_is_one_line_and_exit_2_and_writes_nothing(work, room, capsys,
 
 def test_a_finished_run_is_refused_before_a_framework_is_loaded(work, room, capsys):
     calls = room("jaxscale.room")
-    from common.recipe_file import load
+    from twinscale.common.recipe_file import load
     open_run(work / "d", load("r.toml"), "jax").close("finished")
     assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "d"]) == 2 and not calls
     assert "--overwrite" in capsys.readouterr().err

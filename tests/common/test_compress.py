@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from common import compress
-from common.data import open_dataset
-from common.errors import BadInput
-from common.parameters import is_decayed, is_trained, parameters
-from common.recipe import Recipe
-from common.recipe_file import dumps, load
+from twinscale.common import compress
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import BadInput
+from twinscale.common.parameters import is_decayed, is_trained, parameters
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import dumps, load
 
 
 def described(*stages, family="mlp", model=None, **sections):

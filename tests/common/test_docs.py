@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from common.cli import app
-from common.operations import UNARY, walk
-from common.recipe import Recipe
-from common.rounding import backward_bound, forward_bound
+from twinscale.common.cli import app
+from twinscale.common.operations import UNARY, walk
+from twinscale.common.recipe import Recipe
+from twinscale.common.rounding import backward_bound, forward_bound
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

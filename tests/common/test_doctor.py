@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from common import cli, doctor
+from twinscale.common import cli, doctor
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from common import export, hugging_face, predict
-from common.data.tokenizers import byte_tokenizer
-from common.errors import BadInput, CannotSave, Hung, MissingEnvironment, Stopped, TwinscaleError
-from common.export import Model, Shape, bound_of, check_request, content, judged, lacking, lines
-from common.files import place, write_json, write_text
-from common.parameters import initial_values, parameters
-from common.recipe import Recipe
-from common.recipe_file import dumps
-from common.tensors import difference, save_tensors
+from twinscale.common import export, hugging_face, predict
+from twinscale.common.data.tokenizers import byte_tokenizer
+from twinscale.common.errors import BadInput, CannotSave, Hung, MissingEnvironment, Stopped, TwinscaleError
+from twinscale.common.export import Model, Shape, bound_of, check_request, content, judged, lacking, lines
+from twinscale.common.files import place, write_json, write_text
+from twinscale.common.parameters import initial_values, parameters
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import dumps
+from twinscale.common.tensors import difference, save_tensors
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 GPT2 = {"layers": 2, "width": 16, "heads": 4}
@@ -406,7 +406,7 @@ def test_logits_that_are_not_finite_are_no_prediction(exported, tmp_path, monkey
 
 
 def test_classes_are_told_by_the_names_that_the_run_kept():
-    from common.predict import said
+    from twinscale.common.predict import said
 
     chances = np.array([0.1, 0.7, 0.2])
     assert said(0, [1, 2], chances, None, ["ape", "bear", "cat"])["classes"] == [
@@ -432,5 +432,5 @@ def test_a_writers_exit_code_comes_through(monkeypatch, code, kind):
     ended = lambda *_, **__: subprocess.CompletedProcess([], code, "", "no space")  # noqa: E731
     monkeypatch.setattr(export.process, "run", ended)
     with pytest.raises(kind, match=f"swap.any ended with exit code {code}: no space") as caught:
-        export.ask("swap.any")
+        export.ask("twinscale.swap.any")
     assert caught.value.exit_code == code

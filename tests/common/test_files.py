@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import TypedDict
 
-from common.errors import BadInput
-from common.files import (
+from twinscale.common.errors import BadInput
+from twinscale.common.files import (
     check_regular,
     escaped,
     escaped_lines,
@@ -26,7 +26,7 @@ from common.files import (
     shown,
     write_json,
 )
-from common.kinds import STRICT, Backend, Count, Number, Sha256, version
+from twinscale.common.kinds import STRICT, Backend, Count, Number, Sha256, version
 
 
 class Inner(TypedDict):

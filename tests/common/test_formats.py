@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ladder, walks
-from common import operations, points
-from common.formats import DITHER, EPS, RESOLVED, TINY
-from common.loop import twin_of
-from common.parameters import dithering
-from common.recipe import Recipe
-from common.references import FORMATS
-from common.rounding import Bound, beside, error
+from twinscale.benchmarks import ladder, walks
+from twinscale.common import operations, points
+from twinscale.common.formats import DITHER, EPS, RESOLVED, TINY
+from twinscale.common.loop import twin_of
+from twinscale.common.parameters import dithering
+from twinscale.common.recipe import Recipe
+from twinscale.common.references import FORMATS
+from twinscale.common.rounding import Bound, beside, error
 
 ROOT = Path(__file__).parents[2]
 # What bounds came to before there was one table. A change here is a change of the gate.

@@ -5,12 +5,12 @@ import os
 
 import pytest
 
-from common import run
-from common.errors import CannotSave, MissingEnvironment, known
-from common.events import Events
-from common.recipe import Recipe
-from common.run import Logger, open_run
 from tests.common.mounts import COMPRESSED, RECIPE, may_mount, twinscale
+from twinscale.common import run
+from twinscale.common.errors import CannotSave, MissingEnvironment, known
+from twinscale.common.events import Events
+from twinscale.common.recipe import Recipe
+from twinscale.common.run import Logger, open_run
 
 TMPFS = 'mount -t tmpfs -o "size=$1" tmpfs "$2"'
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from common.hlo import Shape, account, aliases, mesh_groups, parse, valid_pairs
+from twinscale.common.hlo import Shape, account, aliases, mesh_groups, parse, valid_pairs
 
 ADD = """
 %add (x: f32[], y: f32[]) -> f32[] {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from common import launch as module
-from common.errors import BadInput, MissingEnvironment, TwinscaleError
-from common.launch import free_ports, launch, plan, run_local, slice_hosts
+from twinscale.common import launch as module
+from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
+from twinscale.common.launch import free_ports, launch, plan, run_local, slice_hosts
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -361,7 +361,7 @@ def test_a_command_that_cannot_run_ends_those_that_do():
 
 LAUNCHER = """
 import sys
-from common.launch import run_local
+from twinscale.common.launch import run_local
 scripts, say = sys.argv[1:], lambda text: print(text, flush=True)
 sys.exit(run_local([["bash", "-c", script] for script in scripts], [{}] * len(scripts), 5, say))
 """
@@ -414,7 +414,8 @@ def test_go_starts_the_hosts_of_this_machine(monkeypatch):
     assert launch(RECIPE, ["devices.data=2"], backend="jax", run="runs/none-yet", target="local", hosts=2, go=True,
                   options={"grace": 7}) == 75
     ((commands, environments, grace, _),) = calls
-    assert commands[0][:5] == [sys.executable, "-P", "-m", "common.cli", "train"] and grace == 7 and len(commands) == 2
+    assert commands[0][:5] == [sys.executable, "-P", "-m", "twinscale.common.cli", "train"]
+    assert grace == 7 and len(commands) == 2
     assert "12345" not in str(environments)
 
 
@@ -433,8 +434,8 @@ def test_go_hands_a_script_to_sbatch(monkeypatch, tmp_path, capfd):
 
 
 def test_go_refuses_a_finished_run_once(tmp_path):
-    from common.recipe_file import load
-    from common.run import open_run
+    from twinscale.common.recipe_file import load
+    from twinscale.common.run import open_run
     open_run(tmp_path / "d", load(RECIPE), "jax").close("finished")
     with pytest.raises(BadInput, match="holds a finished run"):
         launch(RECIPE, ["devices.data=2"], backend="jax", run=str(tmp_path / "d"), target="local", hosts=2, go=True)

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from common import process
-from common.flops import measured_peak
-from common.loop import Ledger
-from common.recipe import Recipe
+from twinscale.common import process
+from twinscale.common.flops import measured_peak
+from twinscale.common.loop import Ledger
+from twinscale.common.recipe import Recipe
 
 
 def test_a_training_has_an_mfu_where_it_has_the_processors_to_itself(monkeypatch):

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from common import limited, process
-from common.checkpoints import Checkpoints
-from common.errors import MISSING, MissingEnvironment
 from tests.common.mounts import COMPRESSED
+from twinscale.common import limited, process
+from twinscale.common.checkpoints import Checkpoints
+from twinscale.common.errors import MISSING, MissingEnvironment
 
 BODY = "import os, signal, sys, time\nfrom common import cli\ndef body(*_, **__):\n    {}\n" \
        "cli.app = body\nsys.argv = ['twinscale']\nsys.exit(cli.main())"
@@ -87,7 +87,7 @@ def test_whatever_the_verb_and_wherever_memory_ends_it_ends_in_one_line(tmp_path
 
     def start(kilobytes, *words):
         limits = f'ulimit -c 0; ulimit -v {kilobytes}; exec "$@"'
-        command = ["sh", "-c", limits, "sh", sys.executable, "-P", "-m", "common.cli", *map(str, words)]
+        command = ["sh", "-c", limits, "sh", sys.executable, "-P", "-m", "twinscale.common.cli", *map(str, words)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300,
                               env={**os.environ, "PYTHONPATH": str(process.ROOT)})
 

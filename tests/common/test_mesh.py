@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.errors import BadInput, MissingEnvironment
-from common.recipe import Recipe, mesh_shape
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.recipe import Recipe, mesh_shape
 
 
 def shape(found=8, family="decoder", train=None, **devices):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from common.metrics import NEAR, finish, statistics
+from twinscale.common.metrics import NEAR, finish, statistics
 
 
 def example(shape=(6, 4), classes=5, seed=0):

@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from scipy import signal, special
 
-from common import references as ref
-from common.operations import DTYPES, FORMATS, OPERATIONS, error_of, expected, inputs_of, rounded, walk, wanted_of
-from common.references import CHANNELS, IMAGE, Wide
+from twinscale.common import references as ref
+from twinscale.common.operations import (
+    DTYPES,
+    FORMATS,
+    OPERATIONS,
+    error_of,
+    expected,
+    inputs_of,
+    rounded,
+    walk,
+    wanted_of,
+)
+from twinscale.common.references import CHANNELS, IMAGE, Wide
 
 F64 = FORMATS["float64"]
 WIDE_EPS = float(np.finfo(Wide).eps)

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common import canonical, cli, export, loop
-from common.checkpoints import Checkpoints
-from common.errors import BadInput
-from common.output import check_files, clear, remove_ours, sweep
-from common.recipe import Recipe
-from common.run import RUN, Logger, open_run
+from twinscale.common import canonical, cli, export, loop
+from twinscale.common.checkpoints import Checkpoints
+from twinscale.common.errors import BadInput
+from twinscale.common.output import check_files, clear, remove_ours, sweep
+from twinscale.common.recipe import Recipe
+from twinscale.common.run import RUN, Logger, open_run
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 FOLDERS = ("checkpoints", "checkpoints/manifests", "trace", "trace/twin", "hosts", "data", "export", "export/state")

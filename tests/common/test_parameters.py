@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from common.parameters import convnet_blocks, initial_values, is_decayed, is_trained, parameters, trained_size
-from common.recipe import MLP, ConvNet, Decoder
+from twinscale.common.parameters import convnet_blocks, initial_values, is_decayed, is_trained, parameters, trained_size
+from twinscale.common.recipe import MLP, ConvNet, Decoder
 
 
 def decoder(**values):

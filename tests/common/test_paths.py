@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import compare
-from common import cli, export
-from common.checkpoints import Checkpoints
-from common.data import open_dataset
-from common.errors import BadInput, MissingEnvironment
-from common.files import write_json, write_text
-from common.recipe import Recipe
-from common.recipe_file import dumps, load
-from common.run import check_run, open_run, read_metrics, read_run
+from twinscale.benchmarks import compare
+from twinscale.common import cli, export
+from twinscale.common.checkpoints import Checkpoints
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.files import write_json, write_text
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import dumps, load
+from twinscale.common.run import check_run, open_run, read_metrics, read_run
 
 RECIPE = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]}})
 PLAIN = ("a b", "漢字 かな", "ünï", "x/../dots", "new\nline", "{a,b}", "$HOME", "~a", "%20", "-dash", "'quote\"", "a#b")

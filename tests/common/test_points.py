@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from common.operations import rounded
-from common.points import generic_tensors, stress_batch
-from common.references import FORMATS
+from twinscale.common.operations import rounded
+from twinscale.common.points import generic_tensors, stress_batch
+from twinscale.common.references import FORMATS
 
 
 def state(dtype):

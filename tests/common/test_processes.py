@@ -16,22 +16,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import workers
-from common import cli, errors, process
-from common.data.cache import cache_dir
-from common.output import nothing_left
+from twinscale.benchmarks import workers
+from twinscale.common import cli, errors, process
+from twinscale.common.data.cache import cache_dir
+from twinscale.common.output import nothing_left
 
 SLOW_WORKER = """
 import json, os, subprocess, sys, time
-from common import process
+from twinscale.common import process
 child = process.start(process.helper("-c", "import time; time.sleep(60)"))
 print(json.dumps({"value": [os.getpid(), child.pid]}), flush=True)
 time.sleep(60)
 """
 COMPARISON = """
 import sys, time
-from benchmarks import workers
-from common import cli, process
+from twinscale.benchmarks import workers
+from twinscale.common import cli, process
 
 def hang(worker):
     sys.stdout.write("{} {}\\n".format(*worker.ask("pids")))  # at once, for another thread writes too

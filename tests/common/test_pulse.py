@@ -11,16 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.errors import HUNG, LOST
-from common.pulse import Pulse, is_gone
-from common.recipe import Recipe
+from twinscale.common.errors import HUNG, LOST
+from twinscale.common.pulse import Pulse, is_gone
+from twinscale.common.recipe import Recipe
 
 PROGRAM = """
 import sys, time
 from types import SimpleNamespace
 from pathlib import Path
-from common.pulse import Pulse
-from common.recipe import Recipe
+from twinscale.common.pulse import Pulse
+from twinscale.common.recipe import Recipe
 recipe = Recipe(name="x", model={"family": "decoder"}, devices={"watchdog": 1.0, "compile_deadline": 30.0})
 with Pulse(Path(sys.argv[1]), SimpleNamespace(host=0, hosts=1), recipe) as pulse:
     print("begun", flush=True)

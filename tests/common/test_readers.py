@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from benchmarks.preflight.compare import read_golden
-from benchmarks.verdict import read_digests, read_hashes, read_verdict
-from common.canonical import read_index
-from common.errors import BadInput
-from common.export import made_by, read_export
-from common.recipe import Recipe
-from common.run import FinishedRun, check_run, follow_run, read_metrics, read_run
+from twinscale.benchmarks.preflight.compare import read_golden
+from twinscale.benchmarks.verdict import read_digests, read_hashes, read_verdict
+from twinscale.common.canonical import read_index
+from twinscale.common.errors import BadInput
+from twinscale.common.export import made_by, read_export
+from twinscale.common.recipe import Recipe
+from twinscale.common.run import FinishedRun, check_run, follow_run, read_metrics, read_run
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 RUN = {"schema_version": 1, "backend": "jax", "recipe_hash": RECIPE.hash, "state": "finished", "starts": 1,

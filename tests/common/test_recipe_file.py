@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common import recipe_file
-from common.errors import BadInput
-from common.recipe import Recipe, digest
-from common.recipe_file import differences, dumps, load, resolve
+from twinscale.common import recipe_file
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Recipe, digest
+from twinscale.common.recipe_file import differences, dumps, load, resolve
 
 BASE = 'name = "base"\n[model]\nfamily = "decoder"\nlayers = 3\n[train]\nsteps = 5\n'
 

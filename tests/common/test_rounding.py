@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from common.errors import BadInput
-from common.operations import rounded
-from common.places import places
-from common.points import POINTS
-from common.recipe import Recipe
-from common.references import FORMATS
-from common.rounding import Bound, backward_bound, beside, error, forward_bound, together
+from twinscale.common.errors import BadInput
+from twinscale.common.operations import rounded
+from twinscale.common.places import places
+from twinscale.common.points import POINTS
+from twinscale.common.recipe import Recipe
+from twinscale.common.references import FORMATS
+from twinscale.common.rounding import Bound, backward_bound, beside, error, forward_bound, together
 
 RNG = np.random.default_rng(5)
 NARROW = FORMATS["bfloat16"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import BadInput
-from common.files import write_bytes, write_json
-from common.recipe import Recipe
-from common.recipe_file import load
-from common.run import Logger, check_run, open_run, read_metrics, read_run
+from twinscale.common.errors import BadInput
+from twinscale.common.files import write_bytes, write_json
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import load
+from twinscale.common.run import Logger, check_run, open_run, read_metrics, read_run
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 
@@ -153,7 +153,7 @@ def test_a_removal_that_was_cut_short_is_not_taken_for_a_run(finished, monkeypat
     def crash(_):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("common.output.remove", crash)
+        patch.setattr("twinscale.common.output.remove", crash)
         open_run(finished, RECIPE, "jax", overwrite=True)
     assert "removal was cut short" in refusal(finished)
     open_run(finished, RECIPE, "jax", overwrite=True).close("finished")
@@ -167,8 +167,8 @@ def test_the_check_writes_nothing(tmp_path):
 
 HOLD = """
 import sys
-from common.recipe import Recipe
-from common.run import open_run
+from twinscale.common.recipe import Recipe
+from twinscale.common.run import open_run
 run = open_run(sys.argv[1], Recipe(name="x", model={"family": "decoder"}), "jax")
 print("held", flush=True)
 sys.stdin.read()

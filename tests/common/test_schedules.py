@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.recipe import Recipe
-from common.schedules import learning_rates
+from twinscale.common.recipe import Recipe
+from twinscale.common.schedules import learning_rates
 
 
 def rates(steps, peak=0.5, **schedule):

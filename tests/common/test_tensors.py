@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from common.errors import BadInput
-from common.tensors import difference, load_dtypes, load_tensors, save_tensors
-from common.trials import furthest
+from twinscale.common.errors import BadInput
+from twinscale.common.tensors import difference, load_dtypes, load_tensors, save_tensors
+from twinscale.common.trials import furthest
 
 
 def made(header, body=b""):

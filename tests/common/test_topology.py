@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.errors import BadInput, MissingEnvironment
-from common.flops import PEAKS, peak_flops
-from common.topology import CHIPS, check_libtpu, libtpu_version, numbers, parse
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.flops import PEAKS, peak_flops
+from twinscale.common.topology import CHIPS, check_libtpu, libtpu_version, numbers, parse
 
 
 @pytest.mark.parametrize("text, name, chips, links", [

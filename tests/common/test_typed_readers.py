@@ -6,12 +6,12 @@ import ast
 import numpy as np
 import pytest
 
-from common import process
-from common.data.sources import read_images
-from common.errors import BadInput
-from common.operations import known_deviations
-from common.output import Kind, answered, check_verb, same
-from common.tensors import load_array
+from twinscale.common import process
+from twinscale.common.data.sources import read_images
+from twinscale.common.errors import BadInput
+from twinscale.common.operations import known_deviations
+from twinscale.common.output import Kind, answered, check_verb, same
+from twinscale.common.tensors import load_array
 
 ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
 PARSERS = {"json": {"load", "loads"}, "tomllib": {"load", "loads"}, "np": {"load", "loadtxt", "genfromtxt", "fromfile"},

@@ -11,7 +11,7 @@ from tests.drill.moments import ROOMS
 
 
 def checksum_off(backend):
-    from common import checkpoints
+    from twinscale.common import checkpoints
 
     def trusting(self, step):
         return None
@@ -21,7 +21,7 @@ def checksum_off(backend):
 
 def commit_first(backend):
     """The manifest is written as a save begins."""
-    from common.checkpoints import Checkpoints, write_json
+    from twinscale.common.checkpoints import Checkpoints, write_json
 
     save = Checkpoints.save
 
@@ -39,20 +39,20 @@ def commit_first(backend):
 
 
 def sweep_off(backend):
-    from common.checkpoints import Checkpoints
+    from twinscale.common.checkpoints import Checkpoints
 
     Checkpoints.sweep = lambda self: None
 
 
 def watchdog_off(backend):
-    from common.pulse import Pulse
+    from twinscale.common.pulse import Pulse
 
     Pulse.allow = lambda self, doing, patient=False: None
 
 
 def position_off(backend, by=-1):
     """The weights are restored, and the data goes on a step earlier."""
-    from common import loop
+    from twinscale.common import loop
 
     batches = loop.training_batches
 
@@ -68,7 +68,7 @@ def position_off(backend, by=-1):
 
 def position_from_zero(backend):
     """The weights are restored, and the data begins again; so does the count of steps."""
-    from common import loop
+    from twinscale.common import loop
 
     batches = loop.training_batches
 
@@ -134,7 +134,7 @@ def average_off(backend):
 
 def files_first(backend):
     """Retention removes a checkpoint's files before its manifest."""
-    from common.checkpoints import Checkpoints
+    from twinscale.common.checkpoints import Checkpoints
 
     expendable = Checkpoints.expendable
 
@@ -149,7 +149,7 @@ def files_first(backend):
 
 def keep_none(backend):
     """Retention takes all that is there."""
-    from common.checkpoints import Checkpoints
+    from twinscale.common.checkpoints import Checkpoints
 
     Checkpoints.expendable = lambda self: self.listed()
 
@@ -157,21 +157,21 @@ def keep_none(backend):
 def lock_off(backend):
     import os
 
-    from common import run
+    from twinscale.common import run
 
     run._lock = lambda path: os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
 
 
 def agreement_off(backend):
     """Each host goes on from its own newest checkpoint."""
-    from common.checkpoints import Checkpoints
+    from twinscale.common.checkpoints import Checkpoints
 
     Checkpoints.common = lambda self, steps: max(steps, default=-1)
 
 
 def failure_swallowed(backend):
     """What goes wrong in the background is not looked at."""
-    from common.checkpoints import Checkpoints
+    from twinscale.common.checkpoints import Checkpoints
 
     Checkpoints.finished = lambda self, begun: None
 
@@ -180,7 +180,7 @@ def refusal_off(backend):
     """A run is gone on with whatever its recipe."""
     import json
 
-    from common import run
+    from twinscale.common import run
 
     check_run = run.check_run
 
@@ -194,7 +194,7 @@ def refusal_off(backend):
 
 
 def stop_off(backend):
-    from common.pulse import Pulse
+    from twinscale.common.pulse import Pulse
 
     Pulse.listen = lambda self: None
 
@@ -204,7 +204,7 @@ def promotion_on(backend):
     import math
     from types import SimpleNamespace
 
-    from common import loop
+    from twinscale.common import loop
 
     loop.math = SimpleNamespace(**{**vars(math), "isfinite": lambda x: True})
 

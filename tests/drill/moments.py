@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOMS = {"jax": "jaxscale", "keras": "tfscale"}
+ROOMS = {"jax": "twinscale.jaxscale", "keras": "twinscale.tfscale"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.link"}
 UNCOUNTED = re.compile(r"(hosts(/|$)|events\.|\.lock$)")  # written by the clock, and so at no step of their own
@@ -67,7 +67,7 @@ def run(start: Start, journal: Connection, output: Connection):
     for name in start.controls:
         importlib.import_module("tests.drill.controls").CONTROLS[name](start.backend)
     child.at("begin")
-    from common import cli
+    from twinscale.common import cli
 
     sys.argv = ["twinscale", *start.arguments]
     code = cli.main(list(start.arguments))
@@ -107,9 +107,8 @@ class Child:
         """Puts the moments into the training's code, and lets it leave its whole last state."""
         from dataclasses import replace
 
-        import common.checkpoints
-        import common.loop as loop
-        from common.run import Run
+        from twinscale.common import checkpoints, loop
+        from twinscale.common.run import Run
 
         store = importlib.import_module(f"{ROOMS[self.start.backend]}.checkpoint").Store
         if self.start.backend == "jax" and self.start.cache:
@@ -184,8 +183,8 @@ class Child:
                 self.note("saved", step=values["saved"])
                 self.at(f"saved {values['saved']}")
 
-        around(common.checkpoints.Checkpoints, "save", before=save)
-        around(common.checkpoints.Checkpoints, "write_manifest", before=commit)
+        around(checkpoints.Checkpoints, "save", before=save)
+        around(checkpoints.Checkpoints, "write_manifest", before=commit)
         around(store, "write", before=write, after=begun)
         around(store, "wait", before=wait)
         around(store, "read", before=read)
@@ -299,7 +298,7 @@ def clock(child, seconds):
     """Sets the clock, and leaves the monotonic one."""
     from datetime import datetime, timedelta
 
-    import common.run as run
+    import twinscale.common.run as run
 
     now = time.time
     time.time = lambda: now() + seconds
@@ -314,7 +313,7 @@ def clock(child, seconds):
 
 def hide(child, step):
     """This host does not see a checkpoint that was there when it began, as if its file system lagged."""
-    from common.checkpoints import Checkpoints
+    from twinscale.common.checkpoints import Checkpoints
 
     listed, began = Checkpoints.listed, time.time()
     Checkpoints.listed = lambda checkpoints: [

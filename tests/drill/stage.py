@@ -17,11 +17,11 @@ from pathlib import Path
 
 from tests.drill.moments import Start, run
 
+BOTH = ["sklearn.datasets", "tensorboardX", "twinscale.common.cli", "twinscale.common.loop", "tests.drill.moments"]
 PRELOADED = {
-    "jax": ["jax", "jax.numpy", "jax.experimental.multihost_utils", "orbax.checkpoint", "sklearn.datasets",
-            "tensorboardX", "jaxscale.room", "common.cli", "common.loop", "tests.drill.moments"],
-    "keras": ["tensorflow", "keras", "sklearn.datasets", "tensorboardX", "tfscale.room", "common.cli", "common.loop",
-              "tests.drill.moments"]}
+    "jax": ["jax", "jax.numpy", "jax.experimental.multihost_utils", "orbax.checkpoint", *BOTH,
+            "twinscale.jaxscale.room"],
+    "keras": ["tensorflow", "keras", "twinscale.tfscale.room", *BOTH]}
 LONGEST = 120.0  # seconds that a process may take until it counts as hanging
 STEPS, EVERY, EPOCH = 24, 4, 6
 RECIPE = """name = "drill"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.data import open_dataset, training_batches
-from common.recipe import Recipe
+from twinscale.common.data import open_dataset, training_batches
+from twinscale.common.recipe import Recipe
 
 ROOMS = ("tfscale", "jaxscale")
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from scipy.special import erf
 
-from common.bits import draw, fold_in, keep_below, key, name_word
+from twinscale.common.bits import draw, fold_in, keep_below, key, name_word
 
 
 def forward(recipe, weights, batch, number=None):

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from common.compress import active, chosen, first_tensors, kernels, linear_centroids, nearest, stripped
-from common.parameters import initial_values, parameters
-from common.recipe import master_dtype
+from twinscale.common.compress import active, chosen, first_tensors, kernels, linear_centroids, nearest, stripped
+from twinscale.common.parameters import initial_values, parameters
+from twinscale.common.recipe import master_dtype
 
 
 @dataclass

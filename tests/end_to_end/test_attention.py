@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from common.errors import BadInput
-from common.recipe import AXES, Jax
-from jaxscale import devices as jax_devices
-from jaxscale.models import layers
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import AXES, Jax
+from twinscale.jaxscale import devices as jax_devices
+from twinscale.jaxscale.models import layers
 
 
 def on_mesh(**shape):

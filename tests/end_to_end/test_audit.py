@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from benchmarks import audit as auditing
-from common.errors import BadInput
-from common.mutants import CHANGES
-from common.planting import HAS
+from twinscale.benchmarks import audit as auditing
+from twinscale.common.errors import BadInput
+from twinscale.common.mutants import CHANGES
+from twinscale.common.planting import HAS
 
 PORTING = {"adam_epsilon", "tanh_gelu", "decayed_biases", "late_schedule"}
 # Forward, in the sum, in the update and in a later step; and a harmless change: of one recipe. The slow test has all.

@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from common import canonical, export
-from common.errors import BadInput
-from common.loop import Probe, run_training
-from common.run import follow_run, read_metrics, read_run
-from jaxscale import export as exporter
+from twinscale.common import canonical, export
+from twinscale.common.errors import BadInput
+from twinscale.common.loop import Probe, run_training
+from twinscale.common.run import follow_run, read_metrics, read_run
+from twinscale.jaxscale import export as exporter
 
 
 @pytest.fixture

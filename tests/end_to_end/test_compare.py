@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from benchmarks import compare as comparison
-from benchmarks.workers import open_workers
-from common import cli
-from common.data import open_dataset
-from common.recipe import Recipe
+from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks.workers import open_workers
+from twinscale.common import cli
+from twinscale.common.data import open_dataset
+from twinscale.common.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

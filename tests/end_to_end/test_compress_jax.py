@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from common.compress import (
+from tests.end_to_end.staging import begin
+from twinscale.common.compress import (
     active,
     extra_tensors,
     is_due,
@@ -18,12 +19,11 @@ from common.compress import (
     stripped,
     verified,
 )
-from common.loop import Probe
-from common.parameters import is_trained, parameters
-from common.recipe import Prune
-from common.stages import train_stage
-from common.tensors import load_tensors, save_tensors
-from tests.end_to_end.staging import begin
+from twinscale.common.loop import Probe
+from twinscale.common.parameters import is_trained, parameters
+from twinscale.common.recipe import Prune
+from twinscale.common.stages import train_stage
+from twinscale.common.tensors import load_tensors, save_tensors
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 RATE = {"learning_rate": 0.01, "decay": "constant"}
@@ -166,7 +166,7 @@ def test_values_of_a_grid_cancel():
     would let half of the gradients through."""
     import jax
 
-    from jaxscale.compress.quantize import on_grid
+    from twinscale.jaxscale.compress.quantize import on_grid
 
     x = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
     low, high = np.float32(-3.3), np.float32(2.9)
@@ -187,7 +187,7 @@ def test_gradients_go_straight_through_where_tensorflow_lets_them(low, high):
     import jax
     import tensorflow as tf
 
-    from jaxscale.compress.quantize import grid, on_grid
+    from twinscale.jaxscale.compress.quantize import grid, on_grid
 
     low, high = np.array(low, np.float32), np.array(high, np.float32)
     edges = np.array([np.asarray(x) for x in grid(low, high, False)[2:]])
@@ -237,9 +237,9 @@ def computed(opened, tensors, batch):
     """{place: what a plain model computes there}, NumPy arrays, in training."""
     import jax
 
-    from jaxscale import train
-    from jaxscale.compress.distil import keep
-    from jaxscale.taps import tapped
+    from twinscale.jaxscale import train
+    from twinscale.jaxscale.compress.distil import keep
+    from twinscale.jaxscale.taps import tapped
 
     @jax.jit
     def compute(tensors, batch):
@@ -287,7 +287,7 @@ def test_clustered_weights_and_their_gradients():
     """The nearest centroid, the first of two; a centroid's gradient is the sum of its weights'."""
     import jax
 
-    from jaxscale.compress.cluster import clustered
+    from twinscale.jaxscale.compress.cluster import clustered
 
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=37), [0.25, -0.25, 0.0]]).astype(np.float32).reshape(8, 5)
@@ -430,8 +430,8 @@ def test_evaluation_is_of_what_ships(open_room, staged, stages):
     the same."""
     import jax
 
-    from jaxscale.compress.model import twin
-    from jaxscale.train import model_inputs
+    from twinscale.jaxscale.compress.model import twin
+    from twinscale.jaxscale.train import model_inputs
 
     with open_room("jaxscale", staged("mlp", *stages, model={"hidden": [16]})) as opened:
         stage, batch, recipe = begin(opened), opened.batch(), opened.recipe

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from common.compress import (
+from tests.end_to_end.staging import begin, gone_over, start_of
+from twinscale.common.compress import (
     active,
     extra_tensors,
     first_tensors,
@@ -19,13 +20,12 @@ from common.compress import (
     stage_recipe,
     verified,
 )
-from common.data import input_specs, open_dataset
-from common.loop import Probe
-from common.parameters import initial_values, is_trained, parameters
-from common.recipe import Recipe
-from common.stages import train_stage
-from common.tensors import load_tensors, save_tensors
-from tests.end_to_end.staging import begin, gone_over, start_of
+from twinscale.common.data import input_specs, open_dataset
+from twinscale.common.loop import Probe
+from twinscale.common.parameters import initial_values, is_trained, parameters
+from twinscale.common.recipe import Recipe
+from twinscale.common.stages import train_stage
+from twinscale.common.tensors import load_tensors, save_tensors
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 TABLES = {"names": ["*.kernel", "*.embedding"]}
@@ -69,8 +69,8 @@ def test_wrappers_that_have_nothing_to_do_change_no_bit(open_room, staged, famil
     """With masks of ones the wrapped tf_keras model computes what the trainer's own, of Keras 3, does."""
     import keras
 
-    from tfscale.compress.model import twin
-    from tfscale.models import build, canonical_variables
+    from twinscale.tfscale.compress.model import twin
+    from twinscale.tfscale.models import build, canonical_variables
 
     with open_room("tfscale", staged(family, PRUNE | TABLES, model=model)) as opened:
         start, recipe, dataset = start_of(opened, {}), opened.recipe, opened.dataset
@@ -214,7 +214,7 @@ def test_ranges_move_as_the_reference_does(open_room, staged):
 
 
 def test_the_head_of_a_tied_table_is_quantised_as_a_place_and_the_table_as_weights(open_room, staged):
-    from tfscale.compress.model import twin, twin_variables
+    from twinscale.tfscale.compress.model import twin, twin_variables
 
     with open_room("tfscale", staged("decoder", POST)) as opened:
         recipe, dataset, room = opened.recipe, opened.dataset, opened.room
@@ -260,7 +260,7 @@ def test_after_training_nothing_moves(open_room, staged, family):
 def test_all_products_of_a_convnet_become_integers(open_room, staged):
     import tensorflow as tf
 
-    from tfscale.compress.model import twin
+    from twinscale.tfscale.compress.model import twin
 
     with open_room("tfscale", staged("convnet", POST)) as opened:
         recipe, images = opened.recipe, opened.batch()["inputs"].astype(np.float32)[:1]
@@ -321,7 +321,7 @@ def test_zeros_and_centroids_are_kept(open_room, staged, family, stages):
 def test_evaluation_is_of_what_ships(open_room, staged, stages):
     """A stage's evaluation, its model alone, and where nothing is quantised the plain model of what it has left, say
     the same."""
-    from tfscale.compress.model import twin
+    from twinscale.tfscale.compress.model import twin
 
     with open_room("tfscale", staged("mlp", *stages, model={"hidden": [16]})) as opened:
         stage, batch, recipe = begin(opened), opened.batch(), opened.recipe
@@ -433,7 +433,7 @@ def test_the_loss_is_what_numpy_makes_of_the_places(staged):
     """A student of one block with as many key heads as heads, against a teacher of two with fewer."""
     import tensorflow as tf
 
-    from tfscale.compress.distil import distil_sums
+    from twinscale.tfscale.compress.distil import distil_sums
 
     weights = {"labels": 0.3, "logits": 0.5, "hidden": 0.7, "attention": 0.2}
     values = {"student": {"layers": 1, "kv_heads": 4}, "temperature": 3.0} | weights
@@ -465,7 +465,7 @@ def test_a_graph_keeps_as_many_weights_as_its_schedule_says():
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
-    from tfscale.compress import prune
+    from twinscale.tfscale.compress import prune
 
     recipe = Recipe.model_validate({"name": "half", "model": {"family": "mlp"}, "data": {"source": "digits"},
                                     "compress": {"stages": [{"kind": "prune", "end": 160, "every": 20, "steps": 160}]}})

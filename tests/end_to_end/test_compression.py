@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from benchmarks import compression
-from common.compress import stage_recipe
-from common.recipe_file import load
-from common.tensors import load_tensors, save_tensors
+from twinscale.benchmarks import compression
+from twinscale.common.compress import stage_recipe
+from twinscale.common.recipe_file import load
+from twinscale.common.tensors import load_tensors, save_tensors
 
 STAGES = ('[{kind="prune", steps=12, every=4, end=8, learning_rate=1e-3}, '
           '{kind="quantize", steps=6, learning_rate=1e-3}]')

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from benchmarks import ladder, placing
-from benchmarks.compare import HELD_OUT
-from common import loop
+from twinscale.benchmarks import ladder, placing
+from twinscale.benchmarks.compare import HELD_OUT
+from twinscale.common import loop
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
 PRECISIONS = ("float64", "float32", "bfloat16")

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from common import export, predict
-from common.canonical import shipped
-from common.compress import dense_recipe, stage_recipe
-from common.data import open_dataset
-from common.errors import DID_IT, MISSING, NO, BadInput
-from common.export import Model, Shape, content, judged, measured, outputs
-from common.loop import Probe, run_training
-from common.parameters import initial_values, parameters
-from common.recipe import master_dtype
-from common.run import read_run
-from common.stages import make_start, train_stage
-from common.tensors import difference, load_tensors, save_tensors
+from twinscale.common import export, predict
+from twinscale.common.canonical import shipped
+from twinscale.common.compress import dense_recipe, stage_recipe
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import DID_IT, MISSING, NO, BadInput
+from twinscale.common.export import Model, Shape, content, judged, measured, outputs
+from twinscale.common.loop import Probe, run_training
+from twinscale.common.parameters import initial_values, parameters
+from twinscale.common.recipe import master_dtype
+from twinscale.common.run import read_run
+from twinscale.common.stages import make_start, train_stage
+from twinscale.common.tensors import difference, load_tensors, save_tensors
 
 GPT2 = {"layers": 1, "width": 16, "heads": 4, "activation": "gelu_tanh", "dropout": 0.1}
 LLAMA = {"layers": 1, "width": 16, "heads": 4, "kv_heads": 2, "norm": "rms", "positions": "rotary",
@@ -240,8 +240,8 @@ def test_8_bits_are_held_to_what_the_stage_ended_with_and_become_integers(staged
     known = outputs(room, exporter, model, eight, rows["inputs"])
     assert measured(known["8 bits"], rows)["loss"] == pytest.approx(read_run(run)["final"]["loss"], rel=1e-5)
 
-    from tfscale.export import write
-    from tfscale.predict import load
+    from twinscale.tfscale.export import write
+    from twinscale.tfscale.predict import load
 
     more = write("litert-int8", eight.recipe, eight.shape, eight.tensors, tmp_path / "int8.tflite")
     assert more["note"] == "ranges of quantisation-aware training"
@@ -272,8 +272,8 @@ def test_an_export_of_slightly_other_weights_does_not_agree(room_of, recipe_of, 
 @pytest.mark.parametrize("activation", ["gelu", pytest.param("gelu_tanh", marks=pytest.mark.slow)])
 def test_a_keras_file_brings_our_layers_and_activations(room_of, recipe_of, tmp_path, activation):
     """Not Keras' own of the same names, which round otherwise: in float64 that is seen."""
-    from tfscale import export as exporter
-    from tfscale.predict import load
+    from twinscale.tfscale import export as exporter
+    from twinscale.tfscale.predict import load
 
     model = model_of(described(recipe_of, "decoder", model={**GPT2, "activation": activation},
                                train={"precision": "float64"}))
@@ -318,7 +318,7 @@ def test_a_run_without_a_checkpoint_is_refused_and_what_was_there_stays(room_of,
     for name in (export.MARKER, "export.json"):
         (tmp_path / "out" / name).write_text("before")
     with pytest.raises(BadInput, match="has no checkpoint yet"):
-        export.export(room, importlib.import_module("jaxscale.export"), tmp_path / "run", tmp_path / "out",
+        export.export(room, importlib.import_module("twinscale.jaxscale.export"), tmp_path / "run", tmp_path / "out",
                       overwrite=True)
     assert (tmp_path / "out" / "export.json").read_text() == "before"
 

@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 
-from common.run import read_metrics, read_run
-from common.tensors import load_tensors
+from twinscale.common.run import read_metrics, read_run
+from twinscale.common.tensors import load_tensors
 
 RECIPE = """
 name = "hosts"
@@ -31,7 +31,7 @@ log_every = 1
 
 
 def command(tmp_path, verb, run, *words):
-    return [sys.executable, "-m", "common.cli", verb, str(tmp_path / "r.toml"), "--backend", "jax", "--run",
+    return [sys.executable, "-m", "twinscale.common.cli", verb, str(tmp_path / "r.toml"), "--backend", "jax", "--run",
             str(tmp_path / run), *words]
 
 
@@ -58,7 +58,7 @@ def test_two_hosts_train_as_one_does_whatever_they_share(tmp_path):
 
     states = []
     for run in ("one", "data"):  # and what two hosts saved is read on one
-        subprocess.run([sys.executable, "-m", "common.cli", "convert", str(tmp_path / run), "--to",
+        subprocess.run([sys.executable, "-m", "twinscale.common.cli", "convert", str(tmp_path / run), "--to",
                         str(tmp_path / f"{run}-state")], check=True, capture_output=True)
         states.append(load_tensors(tmp_path / f"{run}-state" / "state.safetensors"))
     assert states[0].keys() == states[1].keys()

@@ -17,7 +17,7 @@ def test_any_mesh_that_divides_a_slice_can_be_laid_on_it(sizes):
     """Each chip once, also where an axis takes one side of the slice whole and a part of the other."""
     from types import SimpleNamespace
 
-    from jaxscale.devices import arranged
+    from twinscale.jaxscale.devices import arranged
 
     chips = [SimpleNamespace(platform="tpu", device_kind="TPU v5 lite", coords=(x, y, 0), core_on_chip=0,
                              id=SIDE * y + x, process_index=0, slice_index=0) for y in range(SIDE) for x in range(SIDE)]
@@ -73,7 +73,7 @@ def test_the_first_rule_that_knows_a_name_says_how_it_lies(room_of, recipe_of, n
 
 def test_shared_positions_gather_keys_and_values_alone(open_room, recipe_of):
     """The compiled step has the scores of a quarter of the positions against all of them, never of all."""
-    from jaxscale.devices import place
+    from twinscale.jaxscale.devices import place
 
     recipe = recipe_of("decoder", model=MODEL, devices={"sequence": 4})
     with open_room("jaxscale", recipe) as opened:
@@ -89,8 +89,8 @@ def test_no_position_sees_a_later_one_or_another_document(open_room, recipe_of, 
     import jax
     import jax.numpy as jnp
 
-    from jaxscale.devices import laid_out
-    from jaxscale.models.layers import causal_attention
+    from twinscale.jaxscale.devices import laid_out
+    from twinscale.jaxscale.models.layers import causal_attention
 
     recipe = recipe_of("decoder", model=MODEL, devices=mesh)
     with open_room("jaxscale", recipe) as opened:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.data import held_out_batches
-from common.errors import BadInput, MissingEnvironment
-from common.recipe import micro_batch
-from tfscale.checkpoint import Store
-from tfscale.devices import agree, await_hosts, is_lost, open_devices, read_cluster
-from tfscale.train import make_evaluate, make_step, state_tensors, with_tensors
+from twinscale.common.data import held_out_batches
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.recipe import micro_batch
+from twinscale.tfscale.checkpoint import Store
+from twinscale.tfscale.devices import agree, await_hosts, is_lost, open_devices, read_cluster
+from twinscale.tfscale.train import make_evaluate, make_step, state_tensors, with_tensors
 
 # ---- what cannot be opened
 
@@ -208,12 +208,12 @@ HOST = """
 import os, sys, time
 import numpy as np
 from pathlib import Path
-from common.data import held_out_batches, open_dataset, training_batches
-from common.recipe import Recipe, micro_batch
-from tfscale.checkpoint import Store
-from tfscale.devices import agree, is_lost, open_devices
-from tfscale.trace import make_step_tensors
-from tfscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
+from twinscale.common.data import held_out_batches, open_dataset, training_batches
+from twinscale.common.recipe import Recipe, micro_batch
+from twinscale.tfscale.checkpoint import Store
+from twinscale.tfscale.devices import agree, is_lost, open_devices
+from twinscale.tfscale.trace import make_step_tensors
+from twinscale.tfscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
 
 recipe, out = Recipe.model_validate_json(sys.argv[1]), Path(sys.argv[2])
 devices = open_devices(recipe)

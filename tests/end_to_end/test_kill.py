@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from common.run import read_metrics, read_run
-from common.tensors import load_tensors
 from tests.common.mounts import COMPRESSED
+from twinscale.common.run import read_metrics, read_run
+from twinscale.common.tensors import load_tensors
 
 RECIPE = """
 name = "killed"
@@ -41,8 +41,9 @@ def test_a_killed_training_resumes_bit_for_bit(backend, tmp_path):
     (tmp_path / "r.toml").write_text(RECIPE)
 
     def start(run):
-        return subprocess.Popen([sys.executable, "-m", "common.cli", "train", str(tmp_path / "r.toml"), "--backend",
-                                 backend, "--run", str(tmp_path / run), "--trace", "full"], stderr=subprocess.DEVNULL)
+        return subprocess.Popen([sys.executable, "-m", "twinscale.common.cli", "train", str(tmp_path / "r.toml"),
+                                 "--backend", backend, "--run", str(tmp_path / run), "--trace", "full"],
+                                stderr=subprocess.DEVNULL)
 
     assert start("whole").wait() == 0
     process, target = start("killed"), random.Random(backend).randrange(15, 85)
@@ -81,8 +82,8 @@ def test_a_killed_compression_goes_on_bit_for_bit_and_leaves_no_trainer_behind(b
     (tmp_path / "r.toml").write_text(COMPRESSED)
 
     def start(*words):
-        return subprocess.Popen([sys.executable, "-m", "common.cli", *map(str, words)], stderr=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL)
+        return subprocess.Popen([sys.executable, "-m", "twinscale.common.cli", *map(str, words)],
+                                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def compress(out):
         return start("compress", tmp_path / "run", "--recipe", tmp_path / "r.toml", "--backend", backend, "--out",

@@ -4,10 +4,10 @@ from unittest.mock import patch
 
 import pytest
 
-from benchmarks import meshes
-from benchmarks.meshes import MESHES, Mesh, judge, prepared, train_devices
-from common import session
-from common.loop import Probe, run_training
+from twinscale.benchmarks import meshes
+from twinscale.benchmarks.meshes import MESHES, Mesh, judge, prepared, train_devices
+from twinscale.common import session
+from twinscale.common.loop import Probe, run_training
 
 FEW = (Mesh({"data": 2, "fsdp": 2}, accumulate=2), Mesh({"tensor": 2}))
 
@@ -50,7 +50,7 @@ def test_meshes_train_as_one_device_does(trained):
 @pytest.mark.slow
 def test_a_mean_of_means_over_devices_is_found(trained):
     """Each share's positions count by their share's weight, as they do where devices average their own means."""
-    from jaxscale import train
+    from twinscale.jaxscale import train
 
     loss_sums = train.loss_sums
 

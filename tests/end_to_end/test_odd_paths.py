@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common import canonical
-from common.loop import Probe, run_training
-from common.run import follow_run, read_run
-from common.tensors import load_tensors
+from twinscale.common import canonical
+from twinscale.common.loop import Probe, run_training
+from twinscale.common.run import follow_run, read_run
+from twinscale.common.tensors import load_tensors
 
 
 def test_a_run_goes_on_from_its_own_checkpoint_whatever_its_path(name, room_of, recipe_of, tmp_path, monkeypatch):

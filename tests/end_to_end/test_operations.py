@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.operations import operations_rung
-from common.operations import (
+from twinscale.benchmarks.operations import operations_rung
+from twinscale.common.operations import (
     DTYPES,
     FORMATS,
     OPERATIONS,
@@ -23,7 +23,7 @@ from common.operations import (
     rounded,
     wanted_of,
 )
-from common.references import ELEMENTS
+from twinscale.common.references import ELEMENTS
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}
 OFFERED = {room: importlib.import_module(f"{room}.operations") for room in BACKENDS}

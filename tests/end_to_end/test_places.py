@@ -5,13 +5,13 @@ import importlib
 
 import pytest
 
-from benchmarks.operations import operations_rung, part
-from benchmarks.placing import in_place_cause
-from common import session
-from common.in_place import place_rows
-from common.points import POINTS
-from common.tensors import load_tensors
-from common.trace import places_at, taps_at
+from twinscale.benchmarks.operations import operations_rung, part
+from twinscale.benchmarks.placing import in_place_cause
+from twinscale.common import session
+from twinscale.common.in_place import place_rows
+from twinscale.common.points import POINTS
+from twinscale.common.tensors import load_tensors
+from twinscale.common.trace import places_at, taps_at
 
 BACKENDS = {"jaxscale": "jax", "tfscale": "keras"}  # who leads comes first
 NARROW = ("narrow_softmax", "scale_after_cast", "steep_activation")
@@ -87,7 +87,7 @@ def test_a_wrong_mask_of_documents_is_placed_on_the_stress_batch(found, open_roo
     """Whatever the recipe's own batches hold."""
     wide, out = recipe.with_values(train={"precision": "float64"}), found[1]
     given, theirs = (load_tensors(out / f"stress-{what}") for what in ("given", "keras"))
-    plant = importlib.import_module("jaxscale.mutants").MUTANTS["crossed_documents"].plant
+    plant = importlib.import_module("twinscale.jaxscale.mutants").MUTANTS["crossed_documents"].plant
     with open_room("jaxscale", wide) as opened, plant():
         made, dataset = taps_at(opened.room, wide, "stress", given)
     session.SESSIONS.clear()
@@ -98,7 +98,7 @@ def test_a_wrong_mask_of_documents_is_placed_on_the_stress_batch(found, open_roo
 
 
 def test_places_are_read_of_a_model_that_reads_not_all_that_it_holds(found, open_room, recipe):
-    changes = importlib.import_module("tfscale.mutants").MUTANTS
+    changes = importlib.import_module("twinscale.tfscale.mutants").MUTANTS
     with open_room("tfscale", recipe) as opened, changes["gate_alone"].plant():
         made, _ = taps_at(opened.room, recipe, POINTS[1], load_tensors(found[1] / f"{POINTS[1]}-given"))
     session.SESSIONS.clear()

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import preflight as flight
-from benchmarks.preflight import compilers
-from benchmarks.preflight.rows import row as row_of
-from benchmarks.preflight.rows import totals
-from benchmarks.preflight.search import search
-from common.data.shapes import batch_shapes, data_shape
-from common.errors import MissingEnvironment
-from common.flops import train_flops
-from common.parameters import parameters, trained_size
-from common.recipe import Recipe
-from common.recipe_file import load
-from common.topology import parse
+from twinscale.benchmarks import preflight as flight
+from twinscale.benchmarks.preflight import compilers
+from twinscale.benchmarks.preflight.rows import row as row_of
+from twinscale.benchmarks.preflight.rows import totals
+from twinscale.benchmarks.preflight.search import search
+from twinscale.common.data.shapes import batch_shapes, data_shape
+from twinscale.common.errors import MissingEnvironment
+from twinscale.common.flops import train_flops
+from twinscale.common.parameters import parameters, trained_size
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import load
+from twinscale.common.topology import parse
 
 try:
     LIBRARY, MISSING = compilers.find_libtpu(os.environ), ""

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from common import canonical
-from common.errors import BadInput
-from common.loop import Probe, run_training
-from common.run import follow_run, read_metrics, read_run
-from common.tensors import load_tensors
+from twinscale.common import canonical
+from twinscale.common.errors import BadInput
+from twinscale.common.loop import Probe, run_training
+from twinscale.common.run import follow_run, read_metrics, read_run
+from twinscale.common.tensors import load_tensors
 
 EPS = 2.0**-52
 BOUND = 12 * 256 * EPS  # 12 updates, each apart by at most what one pass differs by: test_rooms_models.py
@@ -121,13 +121,13 @@ def test_a_stop_behind_the_state_is_refused_and_one_at_it_saves(state, tmp_path)
 def test_waiting_for_data_is_no_training(room_of, recipe_of, tmp_path, monkeypatch):
     import time
 
-    from common.data import training_batches
+    from twinscale.common.data import training_batches
 
     def slowly(*arguments, **options):
         for item in training_batches(*arguments, **options):
             time.sleep(0.05)
             yield item
 
-    monkeypatch.setattr("common.loop.training_batches", slowly)
+    monkeypatch.setattr("twinscale.common.loop.training_batches", slowly)
     seconds = read_run(leg(room_of("jaxscale"), described(recipe_of, "adamw"), tmp_path))["seconds"]
     assert seconds["data_wait"] > 12 * 0.05 > 3 * seconds["train"]

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from common.errors import BadInput
-from common.parameters import initial_values, parameters
+from twinscale.common.errors import BadInput
+from twinscale.common.parameters import initial_values, parameters
 
 EPS = 2.0**-52
 # A tensor's error, of its own largest value. A forward and backward pass through these models is a chain of at most
@@ -185,8 +185,8 @@ def test_keras_and_tf_keras_make_the_same_model(recipe_of, asked):
     import tensorflow as tf
     import tf_keras
 
-    from common.data import input_specs, open_dataset, training_batches
-    from tfscale.models import build, canonical_variables
+    from twinscale.common.data import input_specs, open_dataset, training_batches
+    from twinscale.tfscale.models import build, canonical_variables
 
     family, changes = MODELS[asked]
     recipe = recipe_of(family, **{**changes, "train": {"precision": "float32"}})
@@ -213,7 +213,7 @@ def test_weights_within_a_layer_have_names_of_their_own():
     import keras
     import tf_keras
 
-    from tfscale.models import canonical_variables
+    from twinscale.tfscale.models import canonical_variables
 
     def around(keras):
         class Pair(keras.layers.Layer):
@@ -243,7 +243,7 @@ def test_a_users_keras_json_changes_no_model(recipe_of):
     import keras
     import tf_keras
 
-    from tfscale.models import build
+    from twinscale.tfscale.models import build
 
     recipe = recipe_of("convnet", model={"channels": [4, 6]})
     for library in (keras, tf_keras):
@@ -289,7 +289,7 @@ def test_a_position_sees_its_past_in_its_document_alone(open_room, recipe_of, na
 def test_the_reference_tells_the_right_key_head_from_the_wrong(first_step, reference):
     """What makes the agreement of grouped heads with the transcription mean something."""
     family, changes = next((f, c) for f, c in MODELS.values() if c["model"].get("kv_heads"))
-    from common.recipe import Recipe
+    from twinscale.common.recipe import Recipe
 
     base = {"name": "tiny", "seed": 5, "model": {"family": family, "layers": 2, "width": 16, "heads": 4,
                                                  **changes["model"], "dropout": 0.0}}
@@ -353,14 +353,14 @@ def test_batch_norm_keeps_its_digits(recipe_of, name):
         import keras
         import tensorflow as tf
 
-        from tfscale.models.layers import layers
+        from twinscale.tfscale.models.layers import layers
 
         norm = layers(keras).BatchNormalization(epsilon=model.norm_epsilon)
         found = tf.distribute.OneDeviceStrategy("CPU:0").run(lambda: norm(x, training=True)).numpy()
     else:
         from flax import nnx
 
-        from jaxscale.models.convnet import norm
+        from twinscale.jaxscale.models.convnet import norm
 
         found = norm(model, 3, {}, nnx.Rngs(0))(x, use_running_average=False)
     assert np.abs(found - wanted).max() < 8 * 100 * 2.0**-23

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.schedules import learning_rates
+from twinscale.common.schedules import learning_rates
 
 EPS = 2.0**-52
 UPDATES = 5

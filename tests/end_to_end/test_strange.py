@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from jax import export
 
-from common import cli
-from jaxscale import predict as jax_predict
-from tfscale import predict as tf_predict
+from twinscale.common import cli
+from twinscale.jaxscale import predict as jax_predict
+from twinscale.tfscale import predict as tf_predict
 
 
 def saved_model(path, function):

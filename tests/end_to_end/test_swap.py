@@ -4,12 +4,12 @@ and refusals where a swapped program has nothing to give."""
 import numpy as np
 import pytest
 
-from benchmarks.swap import SWAPPED, swap_cells
-from benchmarks.workers import each, open_workers
-from common.data import open_dataset
-from common.errors import BadInput
-from common.recipe import Recipe
-from common.tensors import load_tensors
+from twinscale.benchmarks.swap import SWAPPED, swap_cells
+from twinscale.benchmarks.workers import each, open_workers
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Recipe
+from twinscale.common.tensors import load_tensors
 
 pytestmark = pytest.mark.slow  # four cells, each a program under a runtime
 

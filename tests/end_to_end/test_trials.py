@@ -4,11 +4,11 @@ import importlib
 
 import numpy as np
 
-from benchmarks.flips import LOUD
-from benchmarks.jumps import trial_checks
-from common.loop import Probe, run_training
-from common.tensors import load_tensors
-from common.trials import step_trials
+from twinscale.benchmarks.flips import LOUD
+from twinscale.benchmarks.jumps import trial_checks
+from twinscale.common.loop import Probe, run_training
+from twinscale.common.tensors import load_tensors
+from twinscale.common.trials import step_trials
 
 STEPS = [0, 2, 3]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from common.compress import extra_tensors, stage_recipe
-from common.data import open_dataset
-from common.errors import BadInput
-from common.recipe import Recipe
+from twinscale.common.compress import extra_tensors, stage_recipe
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Recipe
 
 UNHEARD = "unheard"
 ROOMS = ("tfscale", "jaxscale")

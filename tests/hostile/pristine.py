@@ -108,7 +108,7 @@ def make(made, side):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TWINSCALE_CACHE": str(made / "cache"),
                    "TF_CPP_MIN_LOG_LEVEL": "3"}
     for name, words in MADE[side]:
-        program = ["tests.hostile.evil", str(made)] if name == "evil" else ["common.cli", *words.split()]
+        program = ["tests.hostile.evil", str(made)] if name == "evil" else ["twinscale.common.cli", *words.split()]
         done = subprocess.run([sys.executable, "-P", "-m", *program], cwd=made, env=environment, capture_output=True,
                               text=True)
         if done.returncode not in (0, 3):

@@ -140,7 +140,7 @@ def be(case, place, here, pristine):
         os.chdir(here)
         words = [word.replace("HERE", str(here)) for word in case.words]
         if case.room == "process":
-            os.execv(sys.executable, [sys.executable, "-P", "-m", "common.cli", *words])
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "twinscale.common.cli", *words])
         sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8")
         sys.stderr = io.TextIOWrapper(  # as Python opens it
             os.fdopen(2, "wb", closefd=False), encoding="utf-8", errors="backslashreplace", line_buffering=True)
@@ -158,8 +158,8 @@ def be(case, place, here, pristine):
 
 def command(words):
     """A verb of the command line, or one of this package's own, which calls what several verbs read with."""
-    from common import cli, process
     from tests.hostile import verbs
+    from twinscale.common import cli, process
 
     process.quieten_failures(None)  # as a command's own process does
     return verbs.main(words) if words[0] in verbs.VERBS else cli.main(words)
@@ -324,14 +324,16 @@ def imported(room):
     """Imports what the cases of a room need, so that each of them need not."""
     import importlib
 
-    names = {"none": ("benchmarks.plan", "benchmarks.runs", "benchmarks.compare", "benchmarks.preflight",
-                      "benchmarks.compression", "common.launch", "common.predict", "common.canonical", "tokenizers",
-                      "PIL.Image", "PIL.PngImagePlugin", "sklearn.datasets", "tensorboardX"),
-             "jax": ("jaxscale.room", "jaxscale.export", "jaxscale.predict", "common.predict", "common.canonical",
-                     "tensorboardX", "tokenizers", "PIL.PngImagePlugin", "sklearn.datasets"),
-             "keras": ("tfscale.room", "tfscale.export", "tfscale.predict", "common.predict", "common.canonical",
-                       "tensorboardX", "tokenizers", "sklearn.datasets"),
-             "process": ()}[room]
+    ours = {"none": ("benchmarks.plan", "benchmarks.runs", "benchmarks.compare", "benchmarks.preflight",
+                     "benchmarks.compression", "common.launch", "common.predict", "common.canonical"),
+            "jax": ("jaxscale.room", "jaxscale.export", "jaxscale.predict", "common.predict", "common.canonical"),
+            "keras": ("tfscale.room", "tfscale.export", "tfscale.predict", "common.predict", "common.canonical"),
+            "process": ()}[room]
+    names = {"none": ("tokenizers", "PIL.Image", "PIL.PngImagePlugin", "sklearn.datasets", "tensorboardX"),
+             "jax": ("tensorboardX", "tokenizers", "PIL.PngImagePlugin", "sklearn.datasets"),
+             "keras": ("tensorboardX", "tokenizers", "sklearn.datasets"), "process": ()}[room]
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    for name in ("common.cli", "common.recipe_file", "common.data", "tests.hostile.verbs", *names):
+    for name in ("common.cli", "common.recipe_file", "common.data", *ours):
+        importlib.import_module(f"twinscale.{name}")
+    for name in ("tests.hostile.verbs", *names):
         importlib.import_module(name)

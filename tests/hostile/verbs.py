@@ -7,8 +7,8 @@ def read_data(recipe, *overrides):
     """Opens a recipe's data and prints what is there: the counts, and a hash of the first batches."""
     import json
 
-    from common.data import held_out_batches, open_dataset, training_batches
-    from common.recipe_file import load
+    from twinscale.common.data import held_out_batches, open_dataset, training_batches
+    from twinscale.common.recipe_file import load
 
     described = load(recipe, list(overrides))
     dataset = open_dataset(described)
@@ -32,7 +32,7 @@ VERBS = {"read-data": read_data, "hostile-self": run_code}
 
 def main(words):
     """Calls a verb as the command line does, with its messages and exit codes."""
-    from common import cli
+    from twinscale.common import cli
 
     try:
         return VERBS[words[0]](*words[1:])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.preflight.report import write_report as write_preflight
 from tests.benchmarks.test_pages import KINDS
 from tests.benchmarks.test_preflight import ANSWER, OVER, fly  # noqa: F401
+from twinscale.benchmarks.preflight.report import write_report as write_preflight
 
 OUT = Path("build/pages").absolute()
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 import numpy as np
 import tensorflow as tf
 
-from common.compress import active, matched_blocks, teacher_model
-from tfscale import train
-from tfscale.taps import tapped
+from twinscale.common.compress import active, matched_blocks, teacher_model
+from twinscale.tfscale import train
+from twinscale.tfscale.taps import tapped
 
 
 def distil_objective(recipe, state, running, batch, key):

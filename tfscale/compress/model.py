@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.python.core.clustering.keras.clusterable_layer import ClusterableLayer
 
-from common.compress import (
+from twinscale.common.compress import (
     active,
     chosen,
     clustered_before,
@@ -18,13 +18,13 @@ from common.compress import (
     pruned_before,
     quantised_places,
 )
-from common.errors import BadInput, one_of
-from common.parameters import is_trained, parameters
-from tfscale.compress.cluster import Clustered
-from tfscale.compress.prune import Pruned, pruned
-from tfscale.compress.quantize import cluster_preserve, of_weights, quantised, quantised_images
-from tfscale.models import LEAVES, build
-from tfscale.models.layers import layers
+from twinscale.common.errors import BadInput, one_of
+from twinscale.common.parameters import is_trained, parameters
+from twinscale.tfscale.compress.cluster import Clustered
+from twinscale.tfscale.compress.prune import Pruned, pruned
+from twinscale.tfscale.compress.quantize import cluster_preserve, of_weights, quantised, quantised_images
+from twinscale.tfscale.models import LEAVES, build
+from twinscale.tfscale.models.layers import layers
 
 TABLES = {"kernel": "kernel", "embedding": "embeddings"}  # canonical leaves, and a layer's attributes
 

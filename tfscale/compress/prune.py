@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_schedule, pruning_wrapper
 
-from common.compress import BLOCK, chosen, kernels, sparsity_at
-from common.errors import one_of
+from twinscale.common.compress import BLOCK, chosen, kernels, sparsity_at
+from twinscale.common.errors import one_of
 
 
 def make_masks(stage, update, tensors):

@@ -24,10 +24,10 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.d
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
-from common.compress import quantised_places
-from tfscale import train
-from tfscale.models import build, canonical_variables
-from tfscale.taps import tapped
+from twinscale.common.compress import quantised_places
+from twinscale.tfscale import train
+from twinscale.tfscale.models import build, canonical_variables
+from twinscale.tfscale.taps import tapped
 
 BITS = {"num_bits": 8, "per_axis": False, "symmetric": False, "narrow_range": False}
 

@@ -1,8 +1,8 @@
 """The models, as functional graphs of stock Keras layers wherever one exists."""
 
-from common.data import input_specs
-from common.errors import BadInput, one_of
-from tfscale.models import convnet, decoder, mlp
+from twinscale.common.data import input_specs
+from twinscale.common.errors import BadInput, one_of
+from twinscale.tfscale.models import convnet, decoder, mlp
 
 BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}

@@ -1,7 +1,7 @@
 """A small residual network with batch norm as a functional Keras graph; a layer's name is its canonical name."""
 
-from common.parameters import convnet_blocks
-from tfscale.models.layers import layers
+from twinscale.common.parameters import convnet_blocks
+from twinscale.tfscale.models.layers import layers
 
 
 def build(m, classes, inputs, policy, keras):

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from common.errors import one_of
-from tfscale.models.layers import activation, layers
+from twinscale.common.errors import one_of
+from twinscale.tfscale.models.layers import activation, layers
 
 
 def build(m, classes, inputs, policy, keras):

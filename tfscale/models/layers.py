@@ -12,9 +12,9 @@ import types
 import numpy as np
 from keras import backend, ops
 
-from common.bits import name_word
-from common.errors import one_of
-from tfscale import bits
+from twinscale.common.bits import name_word
+from twinscale.common.errors import one_of
+from twinscale.tfscale import bits
 
 # What `.keras` files call our activations, which no stock one is called: those round otherwise, and Keras takes its own
 # where it knows a name.

@@ -1,6 +1,6 @@
 """A multi-layer perceptron as a functional Keras graph; a layer's name is its canonical name."""
 
-from tfscale.models.layers import activation, layers
+from twinscale.tfscale.models.layers import activation, layers
 
 
 def build(m, classes, inputs, policy, keras):

@@ -1,6 +1,6 @@
 import pytest
 
-from common.recipe import Recipe
+from twinscale.common.recipe import Recipe
 
 
 @pytest.fixture(scope="session")

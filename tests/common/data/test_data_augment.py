@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from common.data.augment import augment
+from twinscale.common.data.augment import augment
 
 CHOICES = ("flip", "shift", "cutout")
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.data import held_out_batches, open_dataset, training_batches
-from common.data.batches import ahead, digest
-from common.errors import BadInput
+from twinscale.common.data import held_out_batches, open_dataset, training_batches
+from twinscale.common.data.batches import ahead, digest
+from twinscale.common.errors import BadInput
 
 TEXTS = [f"document {i}: " + "lorem ipsum " * (i % 7 + 3) for i in range(80)]
 

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from common.data import kept as keeping
-from common.data import open_dataset, shards, tokenizers
-from common.errors import BadInput
+from twinscale.common.data import kept as keeping
+from twinscale.common.data import open_dataset, shards, tokenizers
+from twinscale.common.errors import BadInput
 
 TEXTS = [f"the {word} walks to the {place} and back" for word in ("cat", "dog", "cow", "hen", "pig", "fox")
          for place in ("barn", "hill", "lake", "wood")]

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.data.order import examples, indices, permutation, rows
+from twinscale.common.data.order import examples, indices, permutation, rows
 
 seeds = st.integers(0, 2**63 - 1)
 

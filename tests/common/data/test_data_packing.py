@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.packing import Packed
-from common.data.shards import Tokens
+from twinscale.common.data.packing import Packed
+from twinscale.common.data.shards import Tokens
 
 END = 9
 streams = st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=12), min_size=1, max_size=12)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import open_dataset
-from common.data.kept import files_of
-from common.data.shapes import data_shape
-from common.data.sources import documents, images
-from common.errors import BadInput
-from common.recipe import Data, Recipe, digest
+from twinscale.common.data import open_dataset
+from twinscale.common.data.kept import files_of
+from twinscale.common.data.shapes import data_shape
+from twinscale.common.data.sources import documents, images
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Data, Recipe, digest
 
 
 def picture(number, size=(6, 5)):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import pixels
-from common.data.pixels import from_0_to_1, read_pixels, with_channels
-from common.errors import BadInput
+from twinscale.common.data import pixels
+from twinscale.common.data.pixels import from_0_to_1, read_pixels, with_channels
+from twinscale.common.errors import BadInput
 
 GRAY = (np.arange(256, dtype=np.uint8).reshape(16, 16) * 7) % 251
 COLOURS = np.stack([GRAY, GRAY.T, 255 - GRAY], axis=-1)
@@ -126,7 +126,7 @@ def test_pixels_that_a_png_lacks_are_not_taken_for_black(tmp_path, mode):
     """A stream that ends at a row's end, though rows are missing, is no error to a decoder."""
     import zlib
 
-    from common.data.pixels import missing_bytes
+    from twinscale.common.data.pixels import missing_bytes
 
     Image.new(mode, (13, 9)).save(tmp_path / "whole.png")
     content = (tmp_path / "whole.png").read_bytes()

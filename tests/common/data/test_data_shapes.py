@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from common.data import open_dataset, training_batches
-from common.data.shapes import batch_bytes, batch_shapes, data_shape
-from common.recipe import Recipe
+from twinscale.common.data import open_dataset, training_batches
+from twinscale.common.data.shapes import batch_bytes, batch_shapes, data_shape
+from twinscale.common.recipe import Recipe
 
 
 @pytest.fixture

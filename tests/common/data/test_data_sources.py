@@ -5,12 +5,12 @@ import os
 import numpy as np
 import pytest
 
-from common.data import open_dataset
-from common.data.kept import files_of
-from common.data.paths import matching
-from common.data.sources import KINDS, checked, documents, files, images
-from common.errors import BadInput
-from common.recipe import Data, Recipe
+from twinscale.common.data import open_dataset
+from twinscale.common.data.kept import files_of
+from twinscale.common.data.paths import matching
+from twinscale.common.data.sources import KINDS, checked, documents, files, images
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Data, Recipe
 
 WORDS = ["alpha beta gamma " * 9 + str(i) for i in range(40)]
 

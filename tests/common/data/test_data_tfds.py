@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from common.data import open_dataset, sources
-from common.data.tfds_source import PREPARE, folder_of
-from common.errors import BadInput
-from common.recipe import Data
+from twinscale.common.data import open_dataset, sources
+from twinscale.common.data.tfds_source import PREPARE, folder_of
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe import Data
 
 BUILD = '''
 import sys

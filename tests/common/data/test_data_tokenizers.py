@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.tokenizers import LONGEST, bpe_tokenizer, byte_tokenizer, pieces
+from twinscale.common.data.tokenizers import LONGEST, bpe_tokenizer, byte_tokenizer, pieces
 
 TEXTS = ["the cat sat on the mat\n" * 5, "a café, naïve; <|endoftext|> 日本語\n" * 3, "def f(x):\r\n\treturn x"]
 
