@@ -72,7 +72,7 @@ lint: .venv
 	$(BIN)/ruff check .
 	mkdir -p build/lint/twinscale
 	ln -sfn $(addprefix $(CURDIR)/,$(ROOMS) twinscale/__init__.py) build/lint/twinscale/
-	PYTHONPATH=build/lint $(BIN)/lint-imports
+	cd build/lint && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 # The pages of docs/, with what they say of the code made from it; no framework is wanted, so they have a place of their own.
 docs: .venv-docs/.stamp

@@ -98,7 +98,7 @@ def _command(kind, module, words):
 
 
 def _installed():
-    """Whether `python -P -m common.cli` finds us without help."""
+    """Whether `python -P -m twinscale.common.cli` finds us without help."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:

@@ -40,7 +40,7 @@ def room(monkeypatch):
             return outcome
 
         def find(wanted, *rest):
-            return SimpleNamespace(train=call, compare=call) if wanted == name else real(wanted, *rest)
+            return SimpleNamespace(train=call, compare=call) if wanted == f"twinscale.{name}" else real(wanted, *rest)
         monkeypatch.setattr(cli.importlib, "import_module", find)
         return calls
     return install
@@ -58,7 +58,7 @@ def lines(capsys):
                                        ["recipe", "show", "--help"], ["doctor", "--help"],
                                        ["export", "--help"], ["predict", "--help"]])
 def test_help_imports_no_framework_and_nothing_slow(arguments):
-    program = ("import sys; from common.cli import main; code = main(sys.argv[1:]); "
+    program = ("import sys; from twinscale.common.cli import main; code = main(sys.argv[1:]); "
                f"print(code, [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)")
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
     assert done.stderr == "0 []\n" and done.stdout
@@ -165,7 +165,7 @@ def test_what_a_room_raises_becomes_one_line_and_its_exit_code(work, room, capsy
 
 
 def test_a_reader_that_leaves_early_causes_no_traceback(work):
-    program = "import sys; from common.cli import main; sys.exit(main(['recipe', 'schema']))"
+    program = "import sys; from twinscale.common.cli import main; sys.exit(main(['recipe', 'schema']))"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as process:
         process.stdout.close()

@@ -98,14 +98,14 @@ def test_children_and_their_children_die_with_their_parent(comparison, number):
 # ---- what is imported
 
 def test_nothing_of_the_working_directory_is_imported_by_a_child(tmp_path):
-    for name in ("json", "token", "types", "runpy", "common/errors", "common/__init__"):
+    for name in ("json", "token", "types", "runpy", "common/errors", "common/__init__", "twinscale"):
         file = tmp_path / f"{name}.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text("open('hit', 'w')")
-    asks = ("import json, os, subprocess, sys, common.errors\n"
+    asks = ("import json, os, subprocess, sys, twinscale.common.errors\n"
             "grand = subprocess.run([sys.executable, '-c', 'import json; print(json.__file__)'], text=True, "
             "stdout=subprocess.PIPE).stdout.strip()\n"
-            "print(json.dumps([common.errors.__file__, grand, os.environ.get('PYTHONPATH'), sys.argv[1:]]))")
+            "print(json.dumps([twinscale.common.errors.__file__, grand, os.environ.get('PYTHONPATH'), sys.argv[1:]]))")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere") + os.pathsep + "lib"}
     done = subprocess.run(process.helper("-c", asks, "word"), cwd=tmp_path, env=environment, capture_output=True,
                           text=True)
@@ -281,7 +281,7 @@ def test_the_traceback_of_what_nobody_expected_is_there_for_the_asking(monkeypat
 ])
 def test_streams_that_are_closed_full_or_ascii(tmp_path, streams, environment, code):
     (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "decoder"\n[data]\nsource = "text:größe"\n')
-    main = "import sys; sys.argv = ['twinscale', 'recipe', 'show', 'r.toml']; from common.cli import main; " \
+    main = "import sys; sys.argv = ['twinscale', 'recipe', 'show', 'r.toml']; from twinscale.common.cli import main; " \
            "sys.exit(main())"
     done = subprocess.run(["sh", "-c", f'"$0" -P -c "$1" {streams}', sys.executable, main], cwd=tmp_path, text=True,
                           capture_output=True, encoding="utf-8", env={**os.environ, **environment})
@@ -379,7 +379,7 @@ def test_stderr_that_fails_stops_nothing(monkeypatch):
 
 
 def test_keras_starts_without_what_nobody_uses_and_leaves_it_to_whoever_asks():
-    program = ("import sys, tfscale, importlib.util; from tfscale import HIDDEN; "
+    program = ("import sys, importlib.util; from twinscale.tfscale import HIDDEN; "
                "print([name for name in HIDDEN if name in sys.modules], "
                "[name for name in HIDDEN if importlib.util.find_spec(name) is None]); import matplotlib.figure, jax")
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,

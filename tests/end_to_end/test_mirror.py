@@ -46,7 +46,7 @@ def public(room, file):
 def asked_for(room, file):
     """The names that other files of a room take from a file: what is not among them may be as the framework likes it.
     (Mutants reach into everything.)"""
-    module = ".".join([room, *Path(file).with_suffix("").parts]).removesuffix(".__init__")
+    module = ".".join(["twinscale", room, *Path(file).with_suffix("").parts]).removesuffix(".__init__")
     parent, _, own = module.rpartition(".")
     names = set()
     for path in (HERE / room).rglob("*.py"):

@@ -144,7 +144,7 @@ def test_a_link_in_the_place_of_a_folder_is_replaced_and_not_followed(empty_cach
 
 
 def test_a_build_killed_half_way_leaves_nothing_that_is_read(empty_cache):
-    program = ("import time; from common.data.cache import cached\n"
+    program = ("import time; from twinscale.common.data.cache import cached\n"
                "def build(folder):\n (folder / 'part').write_text('half'); print('there', flush=True); time.sleep(60)\n"
                "cached('thing', build)")
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -163,7 +163,7 @@ def test_a_build_that_fails_leaves_no_file(empty_cache):
 
 
 def test_processes_that_race_all_read_one_whole_folder(empty_cache):
-    program = ("import time; from common.data.cache import cached\n"
+    program = ("import time; from twinscale.common.data.cache import cached\n"
                "def build(folder):\n time.sleep(0.2); (folder / 'part').write_text('x' * 100_000)\n"
                "print(len((cached('thing', build) / 'part').read_text()))")
     racers = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -173,7 +173,7 @@ def test_processes_that_race_all_read_one_whole_folder(empty_cache):
 
 def test_of_processes_that_race_one_builds_and_none_takes_away_what_another_reads(empty_cache):
     """Each holds on to what it was given, by name, while the others come: one that came late took it away once."""
-    program = ("import sys, time; from common.data.cache import cached\n"
+    program = ("import sys, time; from twinscale.common.data.cache import cached\n"
                "def build(folder):\n print('built', flush=True); time.sleep(0.1); (folder / 'part').write_text('x')\n"
                "folder = cached('thing', build)\n"
                "for _ in range(40): (folder / 'part').read_text(); time.sleep(0.01)")

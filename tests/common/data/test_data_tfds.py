@@ -89,7 +89,8 @@ def test_images_and_labels_are_cast(recipe):
 
 
 def test_reading_imports_no_tensorflow(data_dir, tmp_path):
-    program = ("import sys, json; from common.data import open_dataset; from common.recipe import Recipe\n"
+    program = ("import sys, json; from twinscale.common.data import open_dataset\n"
+               "from twinscale.common.recipe import Recipe\n"
                "for source, family in (('tfds:tiny_text', 'decoder'), ('tfds:tiny_images', 'mlp')):\n"
                "    open_dataset(Recipe.model_validate({'name': 'a', 'model': {'family': family}, 'data':"
                " {'source': source, 'sequence': 16, 'held_out': 0.3}}))\n"

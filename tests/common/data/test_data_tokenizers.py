@@ -46,7 +46,7 @@ def test_bpe_trains_once_and_the_same_in_any_process(bpe, empty_cache):
 
     assert bpe_tokenizer(300, "texts", lambda: iter(TEXTS)).hash == bpe.hash
     assert bpe_tokenizer(300, "texts", again).hash == bpe.hash
-    program = ("import json, sys; from common.data.tokenizers import bpe_tokenizer; "
+    program = ("import json, sys; from twinscale.common.data.tokenizers import bpe_tokenizer; "
                "print(bpe_tokenizer(300, 'another process', lambda: iter(json.load(sys.stdin))).hash)")
     assert subprocess.run([sys.executable, "-c", program], input=json.dumps(TEXTS), capture_output=True, text=True,
                           check=True).stdout.strip() == bpe.hash
