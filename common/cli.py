@@ -35,7 +35,7 @@ app = typer.Typer(name="twinscale", rich_markup_mode=None, pretty_exceptions_ena
 recipe_app = typer.Typer(rich_markup_mode=None, context_settings=NO_CONVERSION, help="Look at recipes.")
 app.add_typer(recipe_app, name="recipe")
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's TOML file.")]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or one of ours by its name.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train.steps=200; TOML values.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what an earlier command left there.")]
 Precision = Annotated[str | None, typer.Option(metavar="P", help="float32, bfloat16 or float64: train.precision=P.")]

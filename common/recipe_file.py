@@ -35,7 +35,7 @@ def load(path, overrides=()):
 
 def resolve(path, overrides=()):
     """The recipe, and for each of its dotted keys the file it came from, "override" or "default"; raises BadInput."""
-    values, origins = _layers(Path(path), (), {})
+    values, origins = _layers(file_of(path), (), {})
     values, origins, problems = _copied(values), dict(origins), []
     for text in overrides:
         try:
@@ -54,6 +54,13 @@ def resolve(path, overrides=()):
         refuse((_explained(e, values, origins, shown(path)) for e in error.errors(include_url=False)),
                error.error_count())
     return recipe, {dotted(key): origins.get(key, "default") for key in flat(recipe.model_dump(mode="json"))}
+
+
+def file_of(name):
+    """The file of a recipe: a path, or the name of one that comes with Twinscale, as decoder-stdlib, where no file of
+    the user's is called so."""
+    path, ours = Path(name), RECIPES / f"{name}.toml"
+    return ours if not path.suffix and not exists(path) and _is_file(ours) else path
 
 
 def of_values(values, label):
@@ -138,9 +145,8 @@ def _layers(path, within, done):
 
 def _parsed(path):
     if not exists(path):
-        known = {p.stem: f"recipes/{p.name}" for p in RECIPES.glob("*.toml")}
-        near = get_close_matches(path.stem[:80], known, 1)
-        raise BadInput(f"{shown(path)}: no such recipe file" + (f'; did you mean "{known[near[0]]}"?' if near else ""))
+        known = [str(p.relative_to(RECIPES).with_suffix("")) for p in sorted(RECIPES.rglob("*.toml"))]
+        raise BadInput(f"{shown(path)}: no such recipe file{did_you_mean(path.stem, known)}")
     try:
         return parse_toml(read_text(path, LARGEST_FILE))
     except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twinscale.common import recipe_file
 from twinscale.common.errors import BadInput
 from twinscale.common.recipe import Recipe, digest
-from twinscale.common.recipe_file import differences, dumps, load, resolve
+from twinscale.common.recipe_file import RECIPES, differences, dumps, load, resolve
 
 BASE = 'name = "base"\n[model]\nfamily = "decoder"\nlayers = 3\n[train]\nsteps = 5\n'
 
@@ -212,12 +212,20 @@ def test_a_clash_of_several_keys_names_the_layers_they_came_from(recipe):
     assert refusal(path, "data.source=digits").startswith(f"{path}, override: data.source=")
 
 
+def test_a_recipe_of_ours_is_found_by_its_name_wherever_one_is_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mlp-digits", "tpu/decoder-125m"):
+        assert load(name) == load(RECIPES / f"{name}.toml")
+    (tmp_path / "mlp-digits").write_text(BASE)
+    assert load("mlp-digits") == load(tmp_path / "mlp-digits")
+    assert "no such recipe file" in refusal("mlp-digits.toml")  # a path, and of no file
+
+
 def test_paths_that_are_no_recipe_are_refused_and_a_near_name_is_offered(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("common.recipe_file.RECIPES", tmp_path)
+    monkeypatch.setattr("twinscale.common.recipe_file.RECIPES", tmp_path)
     recipe(BASE, "decoder-stdlib.toml")
-    assert refusal("decoder-stdlb.toml") == (
-        'decoder-stdlb.toml: no such recipe file; did you mean "recipes/decoder-stdlib.toml"?')
-    assert 'did you mean "recipes/decoder-stdlib.toml"' in refusal("decoder-stdlib")
+    assert refusal("decoder-stdlb.toml") == 'decoder-stdlb.toml: no such recipe file; did you mean "decoder-stdlib"?'
+    assert 'did you mean "decoder-stdlib"' in refusal("decoder-stdlb")
     assert "a directory" in refusal(tmp_path)
     for path in ("/dev/zero", "\0", "a" * 5000, tmp_path / "a\x1b.toml"):
         assert refusal(path).isprintable()

@@ -102,7 +102,7 @@ def test_what_began_elsewhere_never_starts_over_by_itself(state, tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("common.checkpoints.Checkpoints.save", dies)
+        patch.setattr("twinscale.common.checkpoints.Checkpoints.save", dies)
         leg(room, recipe, tmp_path, origin=path)
     assert read_run(tmp_path)["origin"]["step"] == 4 and read_run(tmp_path).get("saved") is None
     with pytest.raises(BadInput, match="has no checkpoint of its own yet: pass --from again"):
