@@ -105,3 +105,13 @@ def test_there_is_something_to_mirror():
     asked = asked_for("jaxscale", "train.py") & asked_for("tfscale", "train.py")
     assert {"make_step", "compiled_step", "sum_gradients"} <= asked
     assert asked_for("jaxscale", "models/decoder.py") == {"build"} == asked_for("tfscale", "models/decoder.py")
+
+
+def test_everything_is_imported_by_the_one_namespace():
+    """A room that is imported by its bare name is another module than ours, where one of that name is there at all."""
+    bare = {"common", "benchmarks", "swap", *ROOMS}
+    files = [path for folder in (*bare, "twinscale", "tests", "docs") for path in (HERE / folder).rglob("*.py")]
+    asked = {(path, name.partition(".")[0]) for path in files for node in ast.walk(ast.parse(path.read_text()))
+             for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else
+                          [alias.name for alias in node.names] if isinstance(node, ast.Import) else [])}
+    assert len(files) > 300 and {(path, name) for path, name in asked if name in bare} == set()
