@@ -24,7 +24,7 @@ NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 
 
 def parse(data):
-    """(key of SOURCES, argument) of `data.source`, such as ("text:GLOB", "books/*.txt"); BadInput where it is unknown."""
+    """(key of SOURCES, argument) of `data.source`: ("text:GLOB", "books/*.txt"); BadInput where it is unknown."""
     name, unknown = source_of(data.source)
     if unknown:
         raise BadInput(unknown)
