@@ -12,7 +12,7 @@ import stat
 import tomllib
 from pathlib import Path
 
-from twinscale.common.errors import BadInput
+from twinscale.common.errors import BadInput, MissingEnvironment
 
 ODD = frozenset("[]*?\\")
 HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole
@@ -48,6 +48,15 @@ def place(path):
     from etils import epath
 
     return epath.Path(path)
+
+
+def at_home(path, variable):
+    """A path whose ~ is the home directory. Raises MissingEnvironment, with the environment's `variable` that says
+    another place, where nobody has one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise MissingEnvironment(f"{path}: there is no home directory here: set {variable} to a folder") from None
 
 
 def local(path):

@@ -1,5 +1,6 @@
 """The recipe: the validated description of one training. `common/recipe_file.py` reads it from TOML."""
 
+import difflib
 import hashlib
 import json
 import math
@@ -10,6 +11,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.formats import MASTERS
+
+# What a source of data holds, by how it is written.
+SOURCES = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
+           "folder:DIR": "images", "csv:FILE": "either", "tfds:NAME": "either"}
+
+
+def source_of(source):
+    """(how a `data.source` is written, of SOURCES, or None; else what is wrong with it and what was meant)."""
+    scheme, colon, argument = source.partition(":")
+    names = {name.partition(":")[0]: name for name in SOURCES}
+    name = names.get(scheme)
+    if name and (":" in name) == bool(colon) == bool(argument):
+        return name, None
+    near = difflib.get_close_matches(scheme[:80], names, n=1, cutoff=0.4)
+    meant = f'did you mean "{names[near[0]]}"?' if near else f"take one of {', '.join(SOURCES)}"
+    return None, f'data.source="{source}" is unknown: {meant}'
+
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -434,9 +452,11 @@ class Recipe(Section):
         text = self.model.family == "decoder"
         if text and self.data.augment:
             raise ValueError("data.augment is for images, but model.family=\"decoder\" reads text")
-        images = self.data.source in ("digits", "mnist5k") or self.data.source.startswith("folder:")
-        if text == images and not self.data.source.startswith(("tfds:", "csv:")):
-            raise ValueError(f'data.source="{self.data.source}" holds {"text" if not text else "images"}, which '
+        name, unknown = source_of(self.data.source)
+        if unknown and not text:  # text is asked for where it is opened
+            raise ValueError(unknown)
+        if name and SOURCES[name] not in ("text" if text else "images", "either"):
+            raise ValueError(f'data.source="{self.data.source}" holds {SOURCES[name]}, which '
                              f'model.family="{self.model.family}" does not read')
         return self
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import read_json, shown
+from twinscale.common.files import at_home, read_json, shown
 from twinscale.common.kinds import STRICT, Count, Sha256
 from twinscale.common.output import tell
 
@@ -26,10 +26,7 @@ def cache_dir():
     nobody has a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     given = os.environ.get("TWINSCALE_CACHE") or os.path.join(base if os.path.isabs(base) else "~/.cache", "twinscale")
-    try:
-        return Path(given).expanduser()
-    except RuntimeError:
-        raise MissingEnvironment(f"{given}: there is no home directory here: set TWINSCALE_CACHE to a folder") from None
+    return at_home(given, "TWINSCALE_CACHE")
 
 
 def key(*parts):

@@ -16,29 +16,24 @@ from twinscale.common.data.cache import cached, key, stamp
 from twinscale.common.data.paths import matching, read_utf8
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.files import read_json, shown
+from twinscale.common.recipe import SOURCES, source_of
 from twinscale.common.tensors import load_array
 
-KINDS = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
-         "folder:DIR": "images", "csv:FILE": "either", "tfds:NAME": "either"}
 NEAR = 10_000  # names that a missing one is compared with
 NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 
 
 def parse(data):
-    """(key of KINDS, argument) of `data.source`, such as ("text:GLOB", "books/*.txt"); BadInput where it is unknown."""
-    scheme, colon, argument = data.source.partition(":")
-    names = {name.partition(":")[0]: name for name in KINDS}
-    name = names.get(scheme)
-    if name is None or not (":" in name) == bool(colon) == bool(argument):
-        guess = difflib.get_close_matches(scheme, names, n=1, cutoff=0.4)
-        raise BadInput(f'data.source="{data.source}" is unknown: '
-                       + (f'did you mean "{names[guess[0]]}"?' if guess else f"take one of {', '.join(KINDS)}"))
-    return name, argument
+    """(key of SOURCES, argument) of `data.source`: ("text:GLOB", "books/*.txt"); BadInput where it is unknown."""
+    name, unknown = source_of(data.source)
+    if unknown:
+        raise BadInput(unknown)
+    return name, data.source.partition(":")[2]
 
 
 def kind(data):
     """"text", "images" or "either": what `data.source` holds."""
-    return KINDS[parse(data)[0]]
+    return SOURCES[parse(data)[0]]
 
 
 # ---- documents of text ----

@@ -6,13 +6,12 @@ Records are read one by one because a batched read casts scalars to float64 and 
 import difflib
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import checked, read_json, shown
+from twinscale.common.files import at_home, checked, read_json, shown
 
 NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
@@ -20,8 +19,9 @@ PREPARE = "import tensorflow_datasets as tfds; tfds.builder('{}', file_format='a
 
 
 def data_dir():
-    """Where TFDS keeps its datasets: the variable TFDS_DATA_DIR, or ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    """Where TFDS keeps its datasets: the variable TFDS_DATA_DIR, or ~/tensorflow_datasets. Raises MissingEnvironment
+    where nobody has a home."""
+    return at_home(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
 
 
 def prepare(name):

@@ -19,6 +19,7 @@ import pytest
 from twinscale.benchmarks import workers
 from twinscale.common import cli, errors, process
 from twinscale.common.data.cache import cache_dir
+from twinscale.common.data.tfds_source import data_dir
 from twinscale.common.output import nothing_left
 
 SLOW_WORKER = """
@@ -308,6 +309,19 @@ def test_a_cache_of_nobodys_home_and_the_users_choice(monkeypatch, tmp_path):
     monkeypatch.setenv("TWINSCALE_CACHE", "~nobody-of-that-name/x")
     with pytest.raises(errors.MissingEnvironment, match="set TWINSCALE_CACHE"):
         cache_dir()
+
+
+def test_who_has_no_home_at_all_is_told_what_to_set(monkeypatch):
+    """As in a container, under a number that no account has."""
+    def nobody(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "TWINSCALE_CACHE", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for place, variable in ((cache_dir, "TWINSCALE_CACHE"), (data_dir, "TFDS_DATA_DIR")):
+        with pytest.raises(errors.MissingEnvironment, match=f"no home directory here: set {variable}"):
+            place()
 
 
 @pytest.mark.parametrize("error, left", [(errors.BadInput("x"), False), (errors.MissingEnvironment("x"), False),

@@ -244,7 +244,7 @@ def test_a_stage_is_told_what_it_meant(stage, said):
 def test_a_message_about_a_long_value_keeps_its_end(tmp_path):
     (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n')
     with pytest.raises(BadInput) as refused:
-        load(tmp_path / "r.toml", [f"data.source={'x' * 100_000}"])
+        load(tmp_path / "r.toml", [f"data.source=text:{'x' * 100_000}"])
     assert len(str(refused.value)) < 1000 and 'model.family="mlp" does not read' in str(refused.value)
 
 

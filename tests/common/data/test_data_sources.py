@@ -8,9 +8,9 @@ import pytest
 from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import files_of
 from twinscale.common.data.paths import matching
-from twinscale.common.data.sources import KINDS, checked, documents, files, images
+from twinscale.common.data.sources import checked, documents, files, images
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Data, Recipe
+from twinscale.common.recipe import SOURCES, Data, Recipe
 
 WORDS = ["alpha beta gamma " * 9 + str(i) for i in range(40)]
 
@@ -191,6 +191,20 @@ def test_unknown_source(recipe, source, fix):
     refused(recipe(source, family="decoder"), f'data.source="{source}"', fix)
 
 
+@pytest.mark.parametrize("source", ["dir:pics", "pics", "folder", "foldr:pics", "digit", "fashion"])
+def test_an_unknown_source_is_not_taken_for_text_where_pictures_are_wanted(recipe, source):
+    with pytest.raises(ValueError, match="is unknown: (did you mean|take one of)") as refusal:
+        recipe(source, family="mlp")
+    assert "holds" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("source, family, holds", [("text:a", "mlp", "text"), ("stdlib", "convnet", "text"),
+                                                   ("digits", "decoder", "images"), ("folder:a", "decoder", "images")])
+def test_a_source_of_what_a_family_does_not_read_is_refused_at_once(recipe, source, family, holds):
+    with pytest.raises(ValueError, match=f'holds {holds}, which model.family="{family}" does not read'):
+        recipe(source, family=family)
+
+
 def test_missing_file(recipe, tmp_path):
     (tmp_path / "books.txt").write_text("text")
     refused(recipe(f"text:{tmp_path}/boks.txt"), f'data.source="text:{tmp_path}/boks.txt"', f'"{tmp_path}/books.txt"?')
@@ -261,6 +275,6 @@ def test_an_unreadable_file(recipe, corpus, monkeypatch):
 
 def test_a_source_that_is_only_listed_is_read_as_no_other_one(monkeypatch):
     for kind, read in (("text", lambda data: list(documents(data))), ("images", images)):
-        monkeypatch.setitem(KINDS, "unheard:NAME", kind)
+        monkeypatch.setitem(SOURCES, "unheard:NAME", kind)
         with pytest.raises(BadInput, match="unheard"):
             read(Data(source="unheard:any"))
