@@ -15,10 +15,10 @@ import numpy as np
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks.ladder import TINY, summed_positions
 from twinscale.benchmarks.later import leave_step, load_sides, step_path
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import collect_own_places, leader, on_one_device
 from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
 from twinscale.benchmarks.placing import Looks, first_cause, optimizer_variants
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.report import write_audit
 from twinscale.benchmarks.resuming import Resumed, resume_cause
 from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import check_files, tell
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.report_words import interval
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
 from twinscale.benchmarks.throughput import KINDS, common_peak, take_turns

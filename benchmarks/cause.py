@@ -1,6 +1,6 @@
 """What a finding of `benchmarks.placing` says."""
 
-from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.numbers import sig
 
 
 def cause(operation, where, phase, step=0, apart=None, bound=None, name=None):

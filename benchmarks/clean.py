@@ -20,9 +20,9 @@ from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks.audit import corpus
 from twinscale.benchmarks.jumps import may_be_flips
 from twinscale.benchmarks.ladder import TINY
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import collect_own_places, leader
 from twinscale.benchmarks.output import Kind, again, clear, made, tell
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, TwinscaleError

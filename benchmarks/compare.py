@@ -13,6 +13,7 @@ from twinscale.benchmarks import ladder
 from twinscale.benchmarks.jumps import may_be_flips, second_look
 from twinscale.benchmarks.later import first_uneven, leave_states, leave_step, load_sides
 from twinscale.benchmarks.meshes import check_meshes, mesh_sentence
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import (
     collect_places,
     leave_places,
@@ -24,7 +25,6 @@ from twinscale.benchmarks.operations import (
 from twinscale.benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
 from twinscale.benchmarks.placing import Looks, first_cause
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.remaining import pace_of, words_left
 from twinscale.benchmarks.report import draw, write_report
 from twinscale.benchmarks.report_words import margin

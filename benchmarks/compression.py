@@ -15,9 +15,9 @@ from twinscale.benchmarks.compare import KIND, prepare, require
 from twinscale.benchmarks.compression_files import add_files
 from twinscale.benchmarks.compression_report import write_compression
 from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.outcome import equivalence
 from twinscale.benchmarks.output import again, begun, made, nothing_left, tell
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.canonical import kept_of, model_of

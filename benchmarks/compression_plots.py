@@ -7,19 +7,8 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from twinscale.benchmarks.plots import (
-    BACKENDS,
-    INK,
-    MARKS,
-    MUTED,
-    WIDE,
-    as_float,
-    decades_of,
-    floats,
-    literal,
-    positive,
-    size,
-)
+from twinscale.benchmarks.numbers import as_float, floats, size
+from twinscale.benchmarks.plots import BACKENDS, INK, MARKS, MUTED, WIDE, decades_of, literal, positive
 
 UNKNOWN = (MUTED, "s")
 LETTER = 4.1  # points that a letter of a small text takes, nearly

@@ -7,7 +7,7 @@ from pathlib import Path
 from twinscale.benchmarks import compression_plots as plots
 from twinscale.benchmarks import compression_words as words
 from twinscale.benchmarks.compression_words import backend_name, format_name, median_of, name_of, setting, share
-from twinscale.benchmarks.plots import as_float, sig, size
+from twinscale.benchmarks.numbers import as_float, sig, size
 from twinscale.benchmarks.report import climbed, drawn, lead, ordered, reproduced, write
 from twinscale.benchmarks.report_words import number
 

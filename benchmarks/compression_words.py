@@ -6,8 +6,8 @@ Text between backticks is code, in HTML as in Markdown.
 
 import math
 
+from twinscale.benchmarks.numbers import as_float, floats, sig, size
 from twinscale.benchmarks.outcome import WHERE
-from twinscale.benchmarks.plots import as_float, floats, sig, size
 from twinscale.benchmarks.report_words import TERMS as SHARED
 from twinscale.benchmarks.report_words import interval, number
 from twinscale.benchmarks.rounds import holds, ratio_interval

@@ -12,7 +12,7 @@ import numpy as np
 
 from twinscale.benchmarks.cause import cause
 from twinscale.benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
-from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.numbers import sig
 from twinscale.common.data import training_batches
 from twinscale.common.one_step import share
 from twinscale.common.places import places

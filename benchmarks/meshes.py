@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from twinscale.benchmarks import ladder
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.runs import full, state_checks
 from twinscale.benchmarks.verdict import read_digests
 from twinscale.benchmarks.workers import ROOMS, each, open_workers

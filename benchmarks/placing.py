@@ -15,8 +15,8 @@ import numpy as np
 from twinscale.benchmarks import ladder
 from twinscale.benchmarks.cause import cause
 from twinscale.benchmarks.later import suspects, taken_apart
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import part, places_path, read_places
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.verdict import read_digests, read_hashes
 from twinscale.common.formats import RESOLVED
 from twinscale.common.places import places

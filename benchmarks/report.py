@@ -14,7 +14,8 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
 from twinscale.benchmarks import plots, report_words
-from twinscale.benchmarks.plots import BACKENDS, as_float, sig
+from twinscale.benchmarks.numbers import as_float, sig
+from twinscale.benchmarks.plots import BACKENDS
 from twinscale.benchmarks.report_words import NAMES, interval, margin, number, severity, tensor_margin
 from twinscale.common.files import escaped_lines, plain, write_text
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from twinscale.benchmarks import plots
-from twinscale.benchmarks.plots import as_float, floats, margin_of, ratio, sig
+from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio, sig
 from twinscale.benchmarks.rounds import holds, ratio_interval
 
 # The rungs by name, also those that were not climbed.
@@ -131,7 +131,7 @@ def curve_words(precision, curve, sides):
     words += " and ".join(f"from {sig(v[0], 4)} to {sig(v[-1], 4)} in {label}" for label, v in losses.items() if v.size)
     length = min(steps.size, difference.size, bound.size)
     steps, difference, bound = steps[:length], difference[:length], bound[:length]
-    judged, finite = steps < plots.horizon(curve), np.isfinite(difference)
+    judged, finite = steps < horizon(curve), np.isfinite(difference)
     where = np.flatnonzero(judged & finite)
     above = difference[where] > bound[where]
     if where.size:

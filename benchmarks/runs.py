@@ -10,8 +10,9 @@ import re
 import numpy as np
 
 from twinscale.benchmarks import ladder
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
-from twinscale.benchmarks.plots import BACKENDS, sig
+from twinscale.benchmarks.plots import BACKENDS
 from twinscale.benchmarks.report import write_report
 from twinscale.benchmarks.report_words import margin
 from twinscale.benchmarks.terminal import show

@@ -13,8 +13,8 @@ import math
 import numpy as np
 
 from twinscale.benchmarks.ladder import bare, null_directions, summed_positions
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.placing import apart
-from twinscale.benchmarks.plots import sig
 from twinscale.benchmarks.workers import SWAPPED, each, open_workers
 from twinscale.common.formats import DITHER, EPS
 from twinscale.common.places import places

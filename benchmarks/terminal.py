@@ -2,7 +2,7 @@
 
 import sys
 
-from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report import lead
 from twinscale.benchmarks.report_words import NAMES, margin
 from twinscale.common.files import shown

@@ -1,7 +1,8 @@
 """The report of a preflight: what fits, what is communicated, how fast it could be; a self-contained HTML file and its
 Markdown twin, from the same figures."""
 
-from twinscale.benchmarks.plots import BACKENDS, sig
+from twinscale.benchmarks.numbers import sig
+from twinscale.benchmarks.plots import BACKENDS
 from twinscale.benchmarks.preflight import plots
 from twinscale.benchmarks.preflight.rows import totals
 from twinscale.benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named, times

@@ -2,7 +2,7 @@
 
 import sys
 
-from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight.rows import APART, totals
 from twinscale.common.output import safe_console
 from twinscale.common.topology import titled

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from twinscale.benchmarks.compression_report import front, write_compression
 from twinscale.benchmarks.compression_words import FAILURES, TERMS, share
 from twinscale.benchmarks.ladder import check, rung
+from twinscale.benchmarks.numbers import size
 from twinscale.benchmarks.outcome import equivalence
-from twinscale.benchmarks.plots import size
 from twinscale.common.files import plain
 
 SECTIONS = ["verdict", "files", "pareto", "latency", "kept", "ladder", "limits", "guide", "reproduce"]

@@ -9,7 +9,8 @@ import pytest
 from tests.benchmarks.test_compression_report import fake_compression
 from tests.benchmarks.test_report import fake_audit, fake_verdict, of_two_runs, rung
 from twinscale.benchmarks.compression_report import write_compression
-from twinscale.benchmarks.plots import WIDE, margin_of
+from twinscale.benchmarks.numbers import margin_of
+from twinscale.benchmarks.plots import WIDE
 from twinscale.benchmarks.preflight import report as preflight
 from twinscale.benchmarks.preflight.plots import roofline
 from twinscale.benchmarks.report import heading, write_audit, write_report

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from twinscale.benchmarks import preflight as flight
-from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight import compare, compilers, report, rows
 from twinscale.common import cli
 from twinscale.common.data.shapes import data_shape

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.plots import sig
+from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report import write_audit, write_report
 from twinscale.benchmarks.report_words import FAILURES, TERMS
 
