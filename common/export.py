@@ -89,7 +89,7 @@ class Format:
 
 WRITERS = {"keras": "twinscale.tfscale.export", "jax": "twinscale.jaxscale.export"}
 READERS = {"keras": "twinscale.tfscale.predict", "jax": "twinscale.jaxscale.predict"}
-LITERT = {"keras": WRITERS["keras"], "jax": "twinscale.swap.flax_to_litert"}, dict.fromkeys(WRITERS, READERS["keras"])
+OF_LITERT = (WRITERS | {"jax": "twinscale.swap.flax_to_litert"}, dict.fromkeys(WRITERS, READERS["keras"]))
 
 
 def by(backend):
@@ -101,9 +101,9 @@ FORMATS = {
     "savedmodel": Format("savedmodel", *by("keras"), "tensorflow"),
     "keras": Format("model.keras", *by("keras"), "ours"),
     "stablehlo": Format("model.stablehlo", *by("jax"), "jax"),
-    "litert-float": Format("float.tflite", *LITERT, "tensorflow"),
-    "litert-dynamic": Format("dynamic.tflite", *LITERT, "tensorflow"),
-    "litert-int8": Format("int8.tflite", *LITERT, "tensorflow"),
+    "litert-float": Format("float.tflite", *OF_LITERT, "tensorflow"),
+    "litert-dynamic": Format("dynamic.tflite", *OF_LITERT, "tensorflow"),
+    "litert-int8": Format("int8.tflite", *OF_LITERT, "tensorflow"),
     "safetensors": Format("safetensors", dict.fromkeys(WRITERS, "twinscale.common.hugging_face"), READERS, "ours")}
 KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
     rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})

@@ -1,7 +1,8 @@
 """Runs an export on a file: text, images or arrays.
 
-As a process, `python -m common.predict DIR INPUTS ANSWERS FORMAT...`, it loads formats of an export, computes their
-logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how `common/export.py` checks.
+As a process, `python -m twinscale.common.predict DIR INPUTS ANSWERS FORMAT...`, it loads formats of an export, computes
+their logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how `common/export.py`
+checks.
 """
 
 import importlib

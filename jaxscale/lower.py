@@ -1,6 +1,6 @@
 """The train step as the TPU's compiler sees it, from shapes alone: no TPU is there and no tensor is made.
 
-As a process (`python -m jaxscale.lower`) it answers the calls of `benchmarks/preflight.py`.
+As a process (`python -m twinscale.jaxscale.lower`) it answers the calls of `benchmarks/preflight.py`.
 """
 
 import os

@@ -2,7 +2,7 @@
 converter. In 8 bits the converter needs the places that are quantised, and takes the twin of `tfscale` with the same
 weights and ranges.
 
-A process: `python -m swap.flax_to_litert [FORMAT MODEL PATH]...`, of directories of a `common.export.Model`.
+A process: `python -m twinscale.swap.flax_to_litert [FORMAT MODEL PATH]...`, of directories of a `common.export.Model`.
 """
 
 from jax.experimental import jax2tf

@@ -99,7 +99,7 @@ def write_keras(model, path):
     named = path.with_suffix(".keras")  # which Keras asks for
     model.save(named)
     named.replace(path)
-    return {"note": "custom_objects: tfscale.predict.custom_objects()"}
+    return {"note": "custom_objects: twinscale.tfscale.predict.custom_objects()"}
 
 
 def quantised(recipe, shape, tensors, batch):

@@ -1,6 +1,6 @@
 """The train step as XLA takes it: lowered for one device from shapes alone, with no weight's value ever made.
 
-As a process (`python -m tfscale.lower`) it answers the calls of `benchmarks/preflight.py`.
+As a process (`python -m twinscale.tfscale.lower`) it answers the calls of `benchmarks/preflight.py`.
 """
 
 import math

@@ -31,7 +31,7 @@ def later(name):
 
     def call(*args, **kwargs):
         try:
-            module = import_module(f"tfscale.compress.{file}")
+            module = import_module(f"twinscale.tfscale.compress.{file}")
         except ModuleNotFoundError as error:
             raise MissingEnvironment(f"compression with Keras needs {error.name}: pip install tf_keras "
                                      "tensorflow-model-optimization, or take --backend jax") from None

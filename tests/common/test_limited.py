@@ -12,7 +12,7 @@ from twinscale.common import limited, process
 from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.errors import MISSING, MissingEnvironment
 
-BODY = "import os, signal, sys, time\nfrom common import cli\ndef body(*_, **__):\n    {}\n" \
+BODY = "import os, signal, sys, time\nfrom twinscale.common import cli\ndef body(*_, **__):\n    {}\n" \
        "cli.app = body\nsys.argv = ['twinscale']\nsys.exit(cli.main())"
 STACK = "os.write(2, b'F0000 00:00:1.5 7 env.cc:84] Check failed: ret == 0\\n    @     0x7fc6 absl::Flush()\\n'); "
 

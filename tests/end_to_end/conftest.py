@@ -96,7 +96,7 @@ def room_of(tmp_path_factory):
 
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    yield lambda name: importlib.import_module(f"{name}.room").ROOM
+    yield lambda name: importlib.import_module(f"twinscale.{name}.room").ROOM
     jax.config.update("jax_compilation_cache_dir", None)
 
 

@@ -43,7 +43,7 @@ def evaluated(open_room, recipe):
 
     def compute(backend, precision, planted=None):
         if (backend, precision, planted) not in known:
-            mutants = importlib.import_module(f"{ROOMS[backend]}.mutants").MUTANTS
+            mutants = importlib.import_module(f"twinscale.{ROOMS[backend]}.mutants").MUTANTS
             changed = mutants[planted].plant() if planted else nullcontext()
             with open_room(ROOMS[backend], recipe(precision)) as opened, changed:
                 evaluate = opened.room.make_evaluate(opened.recipe, opened.state, opened.devices)

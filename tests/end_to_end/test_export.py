@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
+from twinscale.benchmarks.workers import ROOMS
 from twinscale.common import export, predict
 from twinscale.common.canonical import shipped
 from twinscale.common.compress import dense_recipe, stage_recipe
@@ -41,7 +42,7 @@ def trained(room_of, recipe_of, tmp_path_factory):
             recipe = described(recipe_of, family, **sections)
             run = tmp_path_factory.mktemp("runs") / f"{name}-{family}"
             run_training(room_of(name), recipe, run, progress=False, probe=Probe(trace="full"))
-            known[asked] = room_of(name), importlib.import_module(f"{name}.export"), recipe, run
+            known[asked] = room_of(name), importlib.import_module(f"twinscale.{name}.export"), recipe, run
         return known[asked]
 
     return make
@@ -192,7 +193,7 @@ def test_the_papers_equations_read_the_layout_as_the_trainer_its_weights(exports
     assert made.rows["safetensors"]["layout"] == said["model_type"] == equations.__name__
     weights = {name: x.astype(np.float64) for name, x in safetensors.load_file(folder / "model.safetensors").items()}
     ids = np.random.default_rng(0).integers(0, made.model.shape.classes, (4, *made.model.shape.example_shape))
-    exporter = importlib.import_module({"keras": "tfscale", "jax": "jaxscale"}[backend] + ".export")
+    exporter = importlib.import_module(f"{ROOMS[backend]}.export")
     with made.room.numerics(made.recipe):
         ours = exporter.logits(made.model.recipe, made.model.shape, made.model.tensors, ids.astype(np.int32))
     assert difference(equations(weights, said, ids), ours) <= made.rows["safetensors"]["checked"]["bound"]
@@ -215,7 +216,7 @@ def test_what_an_export_is_held_to_is_what_the_training_ended_with(trained, name
 def staged(room_of, recipe_of, tmp_path_factory):
     """staged("jaxscale", "convnet"): (room, exporter, recipe, run) of a stage that quantises first values."""
     def make(name, family):
-        room, exporter = room_of(name), importlib.import_module(f"{name}.export")
+        room, exporter = room_of(name), importlib.import_module(f"twinscale.{name}.export")
         recipe, path = described(recipe_of, family), tmp_path_factory.mktemp("stage")
         save_tensors(path / "left.safetensors", model_of(recipe).tensors)
         stages = [{"kind": "quantize", "steps": 3, "calibrate": 2, "learning_rate": 0.01}]
@@ -258,7 +259,7 @@ def test_8_bits_are_held_to_what_the_stage_ended_with_and_become_integers(staged
 @pytest.mark.parametrize("name, form", [("tfscale", "savedmodel"), ("jaxscale", "stablehlo")])
 def test_an_export_of_slightly_other_weights_does_not_agree(room_of, recipe_of, tmp_path, name, form):
     room, model = room_of(name), model_of(described(recipe_of, "mlp"))
-    exporter, reader = (importlib.import_module(f"{name}.{module}") for module in ("export", "predict"))
+    exporter, reader = (importlib.import_module(f"twinscale.{name}.{module}") for module in ("export", "predict"))
     rows = export.held_out_rows(open_dataset(model.recipe))
     known = outputs(room, exporter, model, None, rows["inputs"])
     for factor, agrees in ((1, True), (1 + 1e-4, False)):
@@ -331,7 +332,7 @@ def test_predict_continues_a_text_as_the_trainer_would(exports, backend, name, t
     (tmp_path / "a.txt").write_text("abcd")
     predict.predict(made.path, tmp_path / "a.txt", name, top=257)
     said = json.loads(capfd.readouterr().out)
-    exporter = importlib.import_module({"keras": "tfscale", "jax": "jaxscale"}[backend] + ".export")
+    exporter = importlib.import_module(f"{ROOMS[backend]}.export")
     ids = np.full((1, 16), 256, np.int32)
     ids[0, :4] = 97, 98, 99, 100
     with made.room.numerics(made.recipe):

@@ -75,12 +75,12 @@ def cause_of(found, name, plant, open_room):
 
 
 def mutant(name, change):
-    return importlib.import_module(f"{name}.mutants").MUTANTS[change].plant
+    return importlib.import_module(f"twinscale.{name}.mutants").MUTANTS[change].plant
 
 
 def other_key(name):
     """The gradient's random bits are those of the step after."""
-    train = importlib.import_module(f"{name}.train")
+    train = importlib.import_module(f"twinscale.{name}.train")
     sum_gradients = train.sum_gradients
 
     @contextmanager

@@ -26,7 +26,7 @@ from twinscale.common.operations import (
 from twinscale.common.references import ELEMENTS
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}
-OFFERED = {room: importlib.import_module(f"{room}.operations") for room in BACKENDS}
+OFFERED = {room: importlib.import_module(f"twinscale.{room}.operations") for room in BACKENDS}
 ELEMENTWISE = ["gelu", "gelu gradient", "gelu_tanh", "gelu_tanh gradient", "swiglu", "swiglu gradient", "relu",
                "relu gradient"]
 

@@ -39,7 +39,7 @@ def found(open_room, recipe, tmp_path_factory):
 def planted(name, recipe, change, found, open_room):
     """The PlaceRows of a room with a change planted, at each point, fed as the healthy one was."""
     rows, out = found
-    changes, backend = importlib.import_module(f"{name}.mutants").MUTANTS, BACKENDS[name]
+    changes, backend = importlib.import_module(f"twinscale.{name}.mutants").MUTANTS, BACKENDS[name]
     with open_room(name, recipe) as opened, changes[change].plant():
         own = {}
         for point in POINTS[1:]:
@@ -109,7 +109,7 @@ def test_places_are_read_of_a_model_that_reads_not_all_that_it_holds(found, open
 @pytest.mark.parametrize("change", NARROW)
 def test_what_is_wrong_in_bfloat16_alone_is_ten_bounds_off_and_placed(name, found, open_room, recipe, change):
     rows = planted(name, recipe, change, found, open_room)
-    wanted = importlib.import_module(f"{name}.mutants").MUTANTS[change]
+    wanted = importlib.import_module(f"twinscale.{name}.mutants").MUTANTS[change]
     for of in rows[BACKENDS[name]].values():
         off = [row for row in of["own"] if part(row) > 1 and row["way"] == "forward"]
         assert off and all(row["operation"] == wanted.operation for row in off)

@@ -282,7 +282,7 @@ def test_a_training_whose_loss_is_not_finite_says_where(room_of, recipe_of, name
 
 def test_the_step_that_trains_is_lowered_from_shapes_alone(open_room, recipe_of, name):
     """What preflight compiles is what `make_step` calls, and nothing that it looks up in there."""
-    lower, train = (import_module(f"{name}.{file}") for file in ("lower", "train"))
+    lower, train = (import_module(f"twinscale.{name}.{file}") for file in ("lower", "train"))
     recipe = recipe_of("mlp", train={"precision": "float32"})
     if name == "tfscale":  # whose initialisers are traced here, where rooms have asked for determinism before
         import_module("tensorflow").random.set_seed(1)

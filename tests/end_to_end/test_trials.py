@@ -16,7 +16,7 @@ STEPS = [0, 2, 3]
 def test_both_rooms_take_the_same_steps_from_one_runs_states(recipe_of, tmp_path):
     recipe = recipe_of("mlp", model={"hidden": [12]}, optimizer={"name": "sgd", "learning_rate": 0.1},
                        train={"steps": 4, "precision": "float32"})
-    rooms = {backend: importlib.import_module(f"{room}.room").ROOM
+    rooms = {backend: importlib.import_module(f"twinscale.{room}.room").ROOM
              for backend, room in (("keras", "tfscale"), ("jax", "jaxscale"))}
     probe = Probe(trace="full", traced=tuple(STEPS), evaluated=False, saved=False, log_every=1)
     run_training(rooms["keras"], recipe, tmp_path / "run", probe=probe, progress=False)

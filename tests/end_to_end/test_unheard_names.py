@@ -95,4 +95,4 @@ def test_a_format_that_nobody_reads_or_writes_is_no_other_ones(tmp_path):
     for room in ROOMS:
         for call in ("strange", "load"):
             with pytest.raises(BadInput, match=UNHEARD):
-                getattr(import_module(f"{room}.predict"), call)(UNHEARD, tmp_path / "absent")
+                getattr(import_module(f"twinscale.{room}.predict"), call)(UNHEARD, tmp_path / "absent")
