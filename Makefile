@@ -9,7 +9,7 @@ GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
 .venv: .venv/.stamp
 
-.venv/.stamp: requirements.lock
+.venv/.stamp: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -r requirements.lock
 	$(BIN)/pip install -q --no-deps -e .
