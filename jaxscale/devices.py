@@ -309,10 +309,17 @@ def refused_option(said, options):
     return max(about, key=len, default=None)
 
 
+# What halves the time that XLA takes for a CPU's program, and lets it run the longer: kernels are emitted by the older
+# way, which knows no MLIR, all in one piece, and LLVM leaves its dearer passes out.
+HASTE = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+
+
 def jit(function, options, own, **how):
     """`jax.jit` of a function with XLA's options, of which it leaves out those that the compiler refuses when it
     compiles first; see `compiling`."""
     made = []
+    if jax.config.read("jax_disable_most_optimizations") and jax.default_backend() == "cpu":
+        options = HASTE | options
 
     def call(*arguments):
         if made:
@@ -391,11 +398,6 @@ def born(path, shape, dtype, devices, canonical, layers):
 def bounds(index, shape):
     """An index of slices into a shape as a key: ((start, stop), ...)."""
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
-
-
-# What halves the time that XLA takes for a CPU's program, and lets it run the longer: kernels are emitted by the older
-# way, which knows no MLIR, all in one piece, and LLVM leaves its dearer passes out.
-HASTE = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 
 
 def jit_once(function, **how):
