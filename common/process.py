@@ -194,8 +194,8 @@ def hushed():
 
 def keep_memory():
     """Has the C library keep what arrays are freed for those that are made next, in this process. It would give large
-    ones back, and of each that a step makes the kernel would clear every page anew: of a small model's step on a CPU
-    that was up to half. What is set in the environment stands.
+    ones back, and of each that a step makes the kernel would clear every page anew, which takes a third of a small
+    model's step on a CPU. What is set in the environment stands.
 
     Only what lies in the one arena is kept, which is one lock: nothing is changed where many cores would wait for it.
     """
