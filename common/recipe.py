@@ -7,10 +7,11 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.formats import MASTERS
+from twinscale.common.section import Count, Fraction, NonNegative, Positive, Section
 
 # What a source of data holds, by how it is written.
 SOURCES = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
@@ -27,18 +28,6 @@ def source_of(source):
     near = difflib.get_close_matches(scheme[:80], names, n=1, cutoff=0.4)
     meant = f'did you mean "{names[near[0]]}"?' if near else f"take one of {', '.join(SOURCES)}"
     return None, f'data.source="{source}" is unknown: {meant}'
-
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A table of the recipe: unknown keys are refused, values never change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Section):

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from twinscale.common.errors import BadInput
+from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.files import checked, dotted, exists, expected, parse_toml, read_text, shown, toml_problem
-from twinscale.common.recipe import AnyStage, Margin, Recipe, Section, Student
+from twinscale.common.recipe import AnyStage, Margin, Recipe, Student
+from twinscale.common.section import Section
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_PARENTS = 1 << 20, 8, 1000  # bytes, levels of nesting, files that one extends
@@ -107,12 +108,6 @@ def refuse(problems, count=None):
     more = sum(1 for _ in problems) if count is None else count - len(told)
     if told:
         raise BadInput("\n".join(told + [f"... and {more:,} more"] * (more > 0)))
-
-
-def did_you_mean(word, choices):
-    """The end of an error line that offers the nearest of `choices`, or nothing."""
-    near = get_close_matches(str(word)[:80], list(choices), 1)
-    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 # ---- files
