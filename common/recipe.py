@@ -10,6 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
+from twinscale.common.families import reads_text, traits_of
+from twinscale.common.families.convnet import ConvNet
+from twinscale.common.families.decoder import Decoder
+from twinscale.common.families.mlp import MLP
 from twinscale.common.formats import MASTERS
 from twinscale.common.section import Count, Fraction, NonNegative, Positive, Section
 
@@ -43,79 +47,6 @@ class Data(Section):
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
     augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
-
-
-class Decoder(Section):
-    """A pre-norm transformer decoder (Radford et al. 2019; Touvron et al. 2023 for the rotary/RMS/SwiGLU variant)."""
-
-    family: Literal["decoder"]
-    layers: PositiveInt = 4
-    width: PositiveInt = 128
-    heads: PositiveInt = 4
-    kv_heads: Count = Field(0, description="key/value heads (grouped-query attention); 0 means heads")
-    hidden: Count = Field(0, description="width of the feed-forward layer; 0 means 4 x width")
-    norm: Literal["layer", "rms"] = "layer"
-    norm_epsilon: Positive = 1e-5
-    positions: Literal["learned", "rotary"] = "learned"
-    rotary_base: Positive = 10000.0
-    activation: Literal["gelu", "gelu_tanh", "swiglu"] = "gelu"
-    bias: bool = True
-    tied: bool = Field(True, description="the head shares the embedding's table")
-    dropout: Fraction = 0.0
-
-    @property
-    def head_width(self):
-        return self.width // self.heads
-
-    @property
-    def kv(self):
-        return self.kv_heads or self.heads
-
-    @property
-    def feedforward(self):
-        return self.hidden or 4 * self.width
-
-    @property
-    def gated(self):
-        """Whether the feed-forward layer multiplies by a gate, which has a kernel of its own."""
-        return one_of({"gelu": False, "gelu_tanh": False, "swiglu": True}, self.activation, "model.activation")
-
-    @property
-    def rotates(self):
-        """Whether positions rotate queries and keys; else a table of positions is learned."""
-        return one_of({"learned": False, "rotary": True}, self.positions, "model.positions")
-
-    @model_validator(mode="after")
-    def divides(self):
-        if self.width % self.heads:
-            raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
-        if self.heads % self.kv:
-            raise ValueError(f"model.kv_heads={self.kv} does not divide model.heads={self.heads}")
-        if self.rotates and self.head_width % 2:
-            raise ValueError("rotary positions need an even head width, but model.width / model.heads = "
-                             f"{self.head_width}")
-        return self
-
-
-class ConvNet(Section):
-    """A small residual network with batch norm (He et al. 2016): a stem, then `blocks` residual blocks a stage."""
-
-    family: Literal["convnet"]
-    channels: tuple[PositiveInt, ...] = Field((16, 32, 64), strict=False, min_length=1,
-                                              description="channels of each stage")
-    blocks: PositiveInt = Field(1, description="residual blocks a stage")
-    norm_epsilon: Positive = 1e-5
-    norm_momentum: Fraction = Field(0.9, description="share of the running statistics that is kept each step")
-    dropout: Fraction = 0.0
-
-
-class MLP(Section):
-    """A multi-layer perceptron over flattened examples."""
-
-    family: Literal["mlp"]
-    hidden: tuple[PositiveInt, ...] = Field((64,), strict=False)
-    activation: Literal["relu", "gelu", "gelu_tanh"] = "relu"
-    dropout: Fraction = 0.0
 
 
 class Optimizer(Section):
@@ -438,9 +369,9 @@ class Recipe(Section):
                              f"train.steps={train.steps}")
         if schedule.kind == "wsd" and not schedule.decay:
             raise ValueError('schedule.kind="wsd" needs schedule.decay, the updates of the closing decay')
-        text = self.model.family == "decoder"
+        text = reads_text(self.model)
         if text and self.data.augment:
-            raise ValueError("data.augment is for images, but model.family=\"decoder\" reads text")
+            raise ValueError(f'data.augment is for images, but model.family="{self.model.family}" reads text')
         name, unknown = source_of(self.data.source)
         if unknown and not text:  # text is asked for where it is opened
             raise ValueError(unknown)
@@ -498,10 +429,9 @@ def mesh_shape(recipe, framework, found, platform):
     if rows % shares:
         raise BadInput(f"{named}: {shares} shares of a batch do not divide the {rows} rows of a micro-batch "
                        f"(train.global_batch / train.accumulate): take a multiple of {shares}")
-    model, sizes = recipe.model, {"train.global_batch": (recipe.train.global_batch, 1)}
-    if model.family == "decoder":
-        sizes = {"model.heads": (model.heads, devices.tensor), "model.hidden": (model.feedforward, devices.tensor),
-                 "model.width": (model.width, devices.fsdp), "data.sequence": (recipe.data.sequence, devices.sequence)}
+    sizes = {key: (size, getattr(devices, axis)) for key, (size, axis) in traits_of(recipe.model).shared.items()}
+    if reads_text(recipe.model):
+        sizes["data.sequence"] = recipe.data.sequence, devices.sequence
     elif devices.sequence > 1:
         raise BadInput(f"devices.sequence={devices.sequence}: images have no sequence to share; set it to 1")
     for key, (size, share) in sizes.items():
@@ -522,7 +452,7 @@ def micro_batch(recipe):
 
 def positions(recipe):
     """Labels of one update: tokens of text, or images."""
-    return recipe.train.global_batch * (recipe.data.sequence if recipe.model.family == "decoder" else 1)
+    return recipe.train.global_batch * (recipe.data.sequence if reads_text(recipe.model) else 1)
 
 
 def in_float64(recipe):

@@ -10,6 +10,7 @@ from flax import nnx, struct
 from jax.experimental import multihost_utils
 
 from twinscale.common.data import input_specs
+from twinscale.common.families import traits_of
 from twinscale.common.metrics import statistics
 from twinscale.common.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.recipe import master_dtype
@@ -50,7 +51,7 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None, extra=()):
     def initial(name):
         return initial_value(name, tree[name], recipe.seed, dtype, dither)
 
-    first = {path: born(path, shape, dtype, devices, initial, getattr(recipe.model, "layers", 0))
+    first = {path: born(path, shape, dtype, devices, initial, traits_of(recipe.model).blocks)
              for path, shape in shapes.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
@@ -244,7 +245,7 @@ def with_tensors(recipe, state, devices, tensors, step):
 
     def placed(group, path, x):
         return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
-                    getattr(recipe.model, "layers", 0))
+                    traits_of(recipe.model).blocks)
 
     def slot(where, x):
         path = where[-1].key if isinstance(where[-1], jax.tree_util.DictKey) else None

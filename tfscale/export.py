@@ -16,7 +16,7 @@ from twinscale.common.errors import BadInput, one_of
 from twinscale.common.export import EIGHT_BITS, LITERT, bare, one_document, served
 from twinscale.common.files import write_bytes
 from twinscale.common.recipe import master_dtype
-from twinscale.tfscale.models import BUILDERS, POLICIES, build, canonical_variables
+from twinscale.tfscale.models import POLICIES, build, builder, canonical_variables
 from twinscale.tfscale.models.layers import GELUS
 from twinscale.tfscale.train import model_inputs
 
@@ -59,7 +59,7 @@ def serving(recipe, shape, tensors):
     if text:
         inputs["positions"] = ops.zeros_like(x) + np.arange(shape.example_shape[0], dtype=np.int32)
     policy = POLICIES[recipe.train.precision]
-    y = BUILDERS[recipe.model.family](recipe.model, shape.classes, inputs, policy, keras)
+    y = builder(recipe)(recipe.model, shape.classes, inputs, policy, keras)
     model = filled(keras.Model(x, y, name=recipe.model.family), tensors)
     for layer in model.layers:
         broadcast(layer)
