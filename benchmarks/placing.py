@@ -18,6 +18,7 @@ from twinscale.benchmarks.later import suspects, taken_apart
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import part, places_path, read_places
 from twinscale.benchmarks.verdict import read_digests, read_hashes
+from twinscale.common.families import traits_of
 from twinscale.common.formats import RESOLVED
 from twinscale.common.places import places
 from twinscale.common.points import POINTS
@@ -192,8 +193,9 @@ def shares_cause(recipe, positions, rung):
     off = [c for c in rung["checks"] if c["what"] == recipe.train.precision and c["worst"] > bound]
     if math.prod(getattr(recipe.devices, axis) for axis in AXES) == 1 or rung["agrees"] or not off:
         return None
+    batch_norm = traits_of(recipe.model).norm == "batch"
     crossing = {name: place.operation for name, place in places(recipe.model).items()
-                if place.operation == "random bits" or place.operation == "norm" and recipe.model.family == "convnet"}
+                if place.operation == "random bits" or place.operation == "norm" and batch_norm}
     logits = [c for c in off if c["where"].startswith("logits")]
     worst = max(logits or off, key=lambda c: c["worst"])
     if not logits:

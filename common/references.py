@@ -15,9 +15,11 @@ import numpy as np
 
 from twinscale.common.bits import draw, fold_in, keep_below, name_word
 from twinscale.common.errors import BadInput
+from twinscale.common.families import FAMILIES
 from twinscale.common.formats import EPS, TINY
 from twinscale.common.parameters import is_decayed
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe import Options, Recipe
+from twinscale.common.registry import load
 
 Wide = np.longdouble
 
@@ -57,18 +59,26 @@ FORMATS = {name: Format(name, EPS[name], TINY[name], 1e100 if name == "float64" 
 DTYPES = tuple(FORMATS)
 
 
-def recipe_of(dtype, family, **sections):
-    """The recipe whose model holds the operations: a tiny model of a family; sections are laid over it."""
-    models = {"decoder": {"layers": 1, "width": WIDTH, "hidden": HIDDEN, "heads": HEADS, "kv_heads": KV,
-                          "dropout": RATE, "norm_epsilon": NORM_EPSILON, "rotary_base": ROTARY_BASE},
-              "convnet": {"channels": CHANNELS, "norm_epsilon": NORM_EPSILON, "norm_momentum": NORM_MOMENTUM},
-              "mlp": {"hidden": (HIDDEN,)}}
-    data = {"source": "stdlib", "sequence": T} if family == "decoder" else {"source": "digits"}
-    values = {"name": "operations", "data": data, "model": {"family": family, **models[family]},
+# Models that hold the operations, as small as they can be.
+DECODER = Options(family="decoder", layers=1, width=WIDTH, hidden=HIDDEN, heads=HEADS, kv_heads=KV, dropout=RATE,
+                  norm_epsilon=NORM_EPSILON, rotary_base=ROTARY_BASE)
+CONVNET = Options(family="convnet", channels=CHANNELS, norm_epsilon=NORM_EPSILON, norm_momentum=NORM_MOMENTUM)
+MLP = Options(family="mlp", hidden=(HIDDEN,))
+
+
+def recipe_of(dtype, model, **sections):
+    """The recipe of a model that holds operations; sections are laid over it."""
+    data = {"source": "stdlib", "sequence": T} if load(FAMILIES, model["family"]).text else {"source": "digits"}
+    values = {"name": "operations", "data": data, "model": dict(model),
               "train": {"precision": dtype, "global_batch": B}, "jax": {"scan": False}}
     for section, changes in sections.items():
         values[section] = {**values.get(section, {}), **changes}
     return Recipe.model_validate(values)
+
+
+def shape_of(model, length=T):
+    """The example shape of a model that holds operations, on `length` tokens or small images."""
+    return (length,) if load(FAMILIES, model["family"]).text else (*IMAGE, CHANNELS[0])
 
 
 OPTIMIZERS = {name: {"name": name, "learning_rate": 1e-2, "weight_decay": 0.1, "ema": 0.9, **more} for name, more in
@@ -368,7 +378,7 @@ def clip(f, *gradients):
 def optimizer(name):
     """One update as at `common.recipe.Optimizer`, the weights' average after it. Outputs, for the kernel and then the
     bias: weight, moments (first, and second where there is one), average."""
-    o = recipe_of("float64", "mlp", optimizer=OPTIMIZERS[name]).optimizer
+    o = recipe_of("float64", MLP, optimizer=OPTIMIZERS[name]).optimizer
     rate, decay, beta1, beta2, epsilon, momentum, ema = (Wide(value) for value in (
         o.learning_rate, o.weight_decay, o.beta1, o.beta2, o.epsilon, o.momentum, o.ema))
 

@@ -16,11 +16,13 @@ from twinscale.common.references import (
     CHANNELS,
     CLASSES,
     CLIP,
+    CONVNET,
+    DECODER,
     DTYPES,
     HIDDEN,
-    IMAGE,
     KERNEL,
     LOSSES,
+    MLP,
     NORM_EPSILON,
     NORM_MOMENTUM,
     OPTIMIZERS,
@@ -30,6 +32,7 @@ from twinscale.common.references import (
     WIDTH,
     T,
     recipe_of,
+    shape_of,
 )
 from twinscale.jaxscale.models import POLICIES, build, merge
 from twinscale.jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
@@ -43,7 +46,7 @@ def operations(dtype):
     else as the compute dtype; what stands in a model's own lines alone (`mean`, the product of SwiGLU) stands here
     again."""
     policy = POLICIES[dtype]
-    decoder, convnet = (functools.partial(part, dtype, family) for family in ("decoder", "convnet"))
+    decoder, convnet = (functools.partial(part, dtype, model) for model in (DECODER, CONVNET))
     act = {name: takes(policy, activation(name)) for name in ("gelu", "gelu_tanh", "swiglu", "relu")}
     dense, table = decoder("block_0.feedforward.down", "kernel", "bias"), decoder("embedding", "embedding")
     layer_norm, rms_norm = decoder("norm", "scale", "bias"), decoder("norm", "scale", norm="rms")
@@ -88,7 +91,7 @@ def operations(dtype):
         "pool": takes(policy, lambda x: jnp.mean(x, (1, 2))),
     }
     for name, train in LOSSES.items():
-        recipe = recipe_of(dtype, "decoder", train=train)
+        recipe = recipe_of(dtype, DECODER, train=train)
         objective = functools.partial(objective_of, recipe)
         found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
     found |= {"clip": lambda *gradients: clip(list(gradients), CLIP)}
@@ -99,7 +102,7 @@ def operations(dtype):
 def stock(dtype):
     """The same of what the framework would do in the place of ours; "stock NAME" is judged as the operation NAME."""
     policy = POLICIES[dtype]
-    kinds = {"dtype": policy, "param_dtype": jnp.dtype(master_dtype(recipe_of(dtype, "mlp")))}
+    kinds = {"dtype": policy, "param_dtype": jnp.dtype(master_dtype(recipe_of(dtype, MLP)))}
 
     def module(kind, *names, whole=False, **settings):
         with jax.enable_x64(dtype == "float64"):
@@ -164,16 +167,15 @@ def gradient(function, by=(0,)):
 
 
 @functools.cache
-def model(dtype, family, **changes):
+def model_of(dtype, model, **changes):
     """The model of the operations' recipe, on T tokens or small images; its weights are shapes alone."""
     with jax.enable_x64(dtype == "float64"):
-        recipe = recipe_of(dtype, family, model=changes)
-        return merge(*build(recipe, CLASSES, (T,) if family == "decoder" else (*IMAGE, CHANNELS[0])))
+        return merge(*build(recipe_of(dtype, model, model=changes), CLASSES, shape_of(model)))
 
 
-def part(dtype, family, path, *weights, whole=False, **changes):
+def part(dtype, model, path, *weights, whole=False, **changes):
     """A module of that model as a function; see `called`."""
-    return called(functools.reduce(getattr, path.split("."), model(dtype, family, **changes)), *weights, whole=whole)
+    return called(functools.reduce(getattr, path.split("."), model_of(dtype, model, **changes)), *weights, whole=whole)
 
 
 def called(module, *names, whole=False):
@@ -208,7 +210,7 @@ def objective_of(recipe, logits, labels, weights):
 
 def updated(dtype, name):
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
-    recipe = recipe_of(dtype, "mlp", optimizer=OPTIMIZERS[name])
+    recipe = recipe_of(dtype, MLP, optimizer=OPTIMIZERS[name])
 
     def step(kernel, bias, done):
         of = lambda i: {KERNEL: kernel[i], BIAS: bias[i]}  # noqa: E731

@@ -31,6 +31,7 @@ from twinscale.common.data.cache import cache_dir, key
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, NO, BadInput, one_of
+from twinscale.common.families import traits_of
 from twinscale.common.files import plain, read_json, write_json, write_text
 from twinscale.common.kinds import STRICT, Backend, Count, Number
 from twinscale.common.parameters import parameters, trained_size
@@ -114,7 +115,7 @@ def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
     meshes = [(1, 1)] if backend == "keras" else [
         (f, t) for f in fsdp or divisors for t in tensor or divisors if within % (f * t) == 0]
     policies = [policy for policy in known if policy in (remats or REMATS)]
-    if backend == "keras" or recipe.model.family != "decoder":
+    if backend == "keras" or not traits_of(recipe.model).blocks:
         policies = [recipe.jax.remat]
     found, refusals = [], []
     for (f, t), accumulate, policy in itertools.product(meshes, accumulations or [recipe.train.accumulate], policies):
