@@ -20,6 +20,7 @@ from twinscale.benchmarks.operations import part, places_path, read_places
 from twinscale.benchmarks.verdict import read_digests, read_hashes
 from twinscale.common.families import traits_of
 from twinscale.common.formats import RESOLVED
+from twinscale.common.optimizers import described
 from twinscale.common.places import places
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import AXES
@@ -29,7 +30,7 @@ from twinscale.common.tensors import difference
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
             "random bits": "random bits", "recipe": "recipe"}
-DTYPES = {"weights": "initial value", "m": "moment", "v": "moment", "ema": "average", "loss": "loss"}  # of what it is
+DTYPES = {"weights": "initial value", "ema": "average", "loss": "loss"}  # of what it is
 
 
 class Looks(NamedTuple):
@@ -81,7 +82,8 @@ def contract_cause(recipe, out, rung):
     order = {f"{recipe.train.precision} forward/{name}": i for i, name in enumerate(known)}
     first = min(parted["differing"], key=lambda name: (order.get(name, len(order)), name))
     group, _, where = first.split(" ", 1)[1].partition("/")
-    operation = known[where].operation if group == "forward" and where in known else DTYPES.get(group, "dtype")
+    operation = known[where].operation if group == "forward" and where in known else (
+        DTYPES | dict.fromkeys(described(recipe.optimizer).slots(recipe.optimizer), "moment")).get(group, "dtype")
     found = cause(operation, where or group, "dtypes", name=first)
     return found | {"sentence": f"{found['sentence']}: {parted['where']}"}
 
@@ -249,7 +251,7 @@ def optimizer_cause(recipe, rung, optimizer):
         states = {recipe.train.precision: optimizer(variant)}
         if ladder.optimizer_rung(states, recipe.optimizer)["agrees"]:
             return blame(operation, "weights/")
-    for group in ("m", "v"):
+    for group in described(recipe.optimizer).slots(recipe.optimizer):
         if group in groups:
             return blame("moment", f"{group}/")
     return blame("average", "ema/") if groups == {"ema"} else blame("update", "weights/")

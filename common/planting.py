@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from twinscale.common.data import open_dataset
 from twinscale.common.families import reads_text, traits_of
+from twinscale.common.optimizers import described
 from twinscale.common.places import draws, places
+
+
+def traits(options):
+    """What there is of an optimizer that a change may need, by a recipe's section."""
+    kind = described(options)
+    return [kind.title, *kind.traits(options)]
+
 
 # What a recipe has that a change may need, so that it shows: {word: whether a recipe has it}.
 HAS = {
@@ -30,10 +38,8 @@ HAS = {
     "label smoothing": lambda r: r.train.label_smoothing > 0, "z-loss": lambda r: r.train.z_loss > 0,
     "micro-batches": lambda r: r.train.accumulate > 1, "clipping": lambda r: r.optimizer.clip_norm > 0,
     "weight decay": lambda r: r.optimizer.weight_decay > 0, "an average": lambda r: r.optimizer.ema > 0,
-    "AdamW": lambda r: r.optimizer.name == "adamw", "Lion": lambda r: r.optimizer.name == "lion",
-    "LAMB": lambda r: r.optimizer.name == "lamb", "SGD": lambda r: r.optimizer.name == "sgd",
-    "momentum": lambda r: r.optimizer.name == "sgd" and r.optimizer.momentum > 0,
-    "Nesterov": lambda r: r.optimizer.name == "sgd" and r.optimizer.nesterov,
+    **{word: lambda r, word=word: word in traits(r.optimizer)
+       for word in ("AdamW", "Lion", "LAMB", "SGD", "momentum", "Nesterov")},
     "a schedule": lambda r: r.schedule.kind != "constant" or r.schedule.warmup > 0,
     "warm-up": lambda r: r.schedule.warmup > 1, "a cosine": lambda r: r.schedule.kind == "cosine",
     "float32": lambda r: r.train.precision == "float32", "bfloat16": lambda r: r.train.precision == "bfloat16",

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, field_validator, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import reads_text, traits_of
@@ -15,7 +15,11 @@ from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
 from twinscale.common.formats import MASTERS
-from twinscale.common.section import Count, Fraction, NonNegative, Positive, Section
+from twinscale.common.optimizers import OPTIMIZERS
+from twinscale.common.optimizers import Options as AnyOptimizer
+from twinscale.common.optimizers import OwnOptions as Optimizer
+from twinscale.common.registry import portable
+from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section
 
 # What a source of data holds, by how it is written.
 SOURCES = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
@@ -47,36 +51,6 @@ class Data(Section):
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
     augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
-
-
-class Optimizer(Section):
-    """One written semantics for each name, which `*/optimizer.py` map onto keras.optimizers and optax.
-
-    Update t counts from 1; g is the gradient after clipping; lr is `schedules.learning_rates(recipe)[t - 1]`; d is
-    weight decay, on kernels and tables only (by canonical name), never on biases and norms.
-
-      clip   g <- g min(1, clip_norm / |g|), the norm over all tensors together
-      adamw  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  (Loshchilov & Hutter 2019)
-             w <- w - lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + d w)
-      sgd    m <- momentum m + g;  w <- w - lr (m + d w); with Nesterov g + momentum m in place of m
-      lion   w <- w - lr (sign(b1 m + (1 - b1) g) + d w);  m <- b2 m + (1 - b2) g  (Chen et al. 2023)
-      lamb   u = the bracket of adamw;  w <- w - lr u |w| / |u|, the ratio 1 where a norm is 0, each norm over one
-             canonical tensor  (You et al. 2020)
-      ema    a <- ema a + (1 - ema) w after each update, from a = the first weights
-
-    An update whose loss or gradient is not finite changes nothing.
-    """
-
-    name: Literal["adamw", "sgd", "lion", "lamb"] = "adamw"
-    learning_rate: NonNegative = 1e-3
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    epsilon: Positive = 1e-8
-    momentum: Fraction = Field(0.9, description="sgd only")
-    nesterov: bool = Field(False, description="sgd only")
-    weight_decay: NonNegative = Field(0.0, description="decoupled; times the learning rate; kernels and tables only")
-    clip_norm: NonNegative = Field(0.0, description="global norm of the gradient; 0 does not clip")
-    ema: Fraction = Field(0.0, description="decay of the average of the weights that evaluation uses; 0 keeps none")
 
 
 class Schedule(Section):
@@ -349,7 +323,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     data: Data = Data()
     model: Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")]
-    optimizer: Optimizer = Optimizer()
+    optimizer: Annotated[SerializeAsAny[AnyOptimizer], ByName(OPTIMIZERS, "name", "adamw")] = Optimizer()
     schedule: Schedule = Schedule()
     train: Train = Train()
     keras: Keras = Keras()
@@ -441,8 +415,15 @@ def mesh_shape(recipe, framework, found, platform):
 
 
 def digest(values):
-    """SHA-256 (hex) of values as canonical JSON."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 (hex) of values as canonical JSON; a plug-in's file is known by its name and content, wherever it is."""
+    return hashlib.sha256(json.dumps(_portable(values), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _portable(values):
+    if isinstance(values, dict | list):
+        return ({key: _portable(value) for key, value in values.items()} if isinstance(values, dict) else
+                [_portable(value) for value in values])
+    return portable(values) if isinstance(values, str) and "#sha256=" in values else values
 
 
 def micro_batch(recipe):

@@ -25,7 +25,8 @@ from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.files import exists, quoted, read_bytes, shown
 
 LARGEST = 1 << 20  # bytes of a FILE
-REFERENCE = re.compile(r"(?P<file>[^\0]+\.py):(?P<object>\w+)|(?P<module>[^\W\d]\w*(\.\w+)*):(?P<name>\w+)")
+REFERENCE = re.compile(r"(?P<file>[^\0:#]+\.py):(?P<object>\w+)(#sha256=(?P<pin>[0-9a-f]{64}))?"
+                       r"|(?P<module>[^\W\d]\w*(\.\w+)*):(?P<name>\w+)")
 FILES = {}  # (file, its SHA-256) to its module: a file that has changed is another module
 
 
@@ -67,8 +68,8 @@ def is_reference(name):
 
 def file_of(name, folder="."):
     """The absolute path of the FILE that a reference names; None where it names none."""
-    match = REFERENCE.fullmatch(name)
-    return (Path(folder) / match["file"]).absolute() if match and match["file"] else None
+    file = _parts(name)["file"]
+    return (Path(folder) / file).absolute() if file else None
 
 
 def anchored(name, folder):
@@ -84,6 +85,19 @@ def portable(name):
     return f"{file.name}:{name.rpartition(':')[2]}" if file else name
 
 
+def short(name):
+    """A reference as a person needs it in a table or a sentence: without folder and hash."""
+    return portable(name).partition("#")[0]
+
+
+def pinned(name, folder="."):
+    """A reference whose FILE is absolute and has the SHA-256 of its content, which no other is loaded for; any other
+    text as it is. Raises BadInput where the FILE cannot be read."""
+    file = file_of(name, folder)
+    return f"{anchored(name, folder)}#sha256={sha256_of(file)}" if file and not _parts(name)["pin"] else (
+        anchored(name, folder))
+
+
 def sha256_of(file):
     """The SHA-256 (hex) of a FILE's content; raises BadInput where it cannot be read."""
     return hashlib.sha256(read_bytes(file, LARGEST)).hexdigest()
@@ -97,12 +111,18 @@ def resolved(given):
 
 # ---- where objects come from
 
+def _parts(name):
+    """The groups of REFERENCE in a text; all None where it is no reference."""
+    match = REFERENCE.fullmatch(name)
+    return match.groupdict() if match else dict.fromkeys(REFERENCE.groupindex)
+
+
 def _found(registry, name, folder):
     """(object, the place that it is from)."""
     if name in registry.builtin:
         return resolved(registry.builtin[name]), registry.builtin[name]
     if file := file_of(name, folder):
-        return _of_file(file, name.rpartition(":")[2]), shown(file)
+        return _of_file(file, _parts(name)["object"], _parts(name)["pin"]), shown(file)
     if is_reference(name):
         return _of_module(*name.split(":")), name
     points = [point for point in _points(registry.kind) if point.name == name]
@@ -128,15 +148,20 @@ def _origin(point):
     return f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
 
 
-def _of_file(file, name):
-    if not exists(file):
-        beside = [f"{other.name}:{name}" for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
-        raise BadInput(f"{shown(file)}: no such file{did_you_mean(f'{file.name}:{name}', beside)}")
-    content = read_bytes(file, LARGEST)
-    digest = hashlib.sha256(content).hexdigest()
-    if (file, digest) not in FILES:
-        FILES[file, digest] = _executed(file, content, f"twinscale_plugin_{digest[:16]}_{len(FILES)}")
-    return _attribute(FILES[file, digest], name, shown(file))
+def _of_file(file, name, pin):
+    if (file, pin) not in FILES:
+        if not exists(file):
+            beside = [f"{other.name}:{name}" for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
+            raise BadInput(f"{shown(file)}: no such file{did_you_mean(f'{file.name}:{name}', beside)}")
+        content = read_bytes(file, LARGEST)
+        digest = hashlib.sha256(content).hexdigest()
+        if pin and digest != pin:
+            raise BadInput(f"{shown(file)}: has another content than what was meant: its SHA-256 begins with "
+                           f"{digest[:12]}, not {pin[:12]}: take that content, or leave out #sha256=...")
+        pin = digest
+        if (file, pin) not in FILES:
+            FILES[file, pin] = _executed(file, content, f"twinscale_plugin_{digest[:16]}_{len(FILES)}")
+    return _attribute(FILES[file, pin], name, shown(file))
 
 
 def _executed(file, content, called):

@@ -25,18 +25,19 @@ from twinscale.common.references import (
     MLP,
     NORM_EPSILON,
     NORM_MOMENTUM,
-    OPTIMIZERS,
     PLACE,
     RATE,
     ROTARY_BASE,
     WIDTH,
     T,
+    moment_of,
     recipe_of,
     shape_of,
+    trial_of,
 )
 from twinscale.jaxscale.models import POLICIES, build, merge
 from twinscale.jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
-from twinscale.jaxscale.optimizer import clip, make_optimizer, slots
+from twinscale.jaxscale.optimizer import clip, fields, make_optimizer, slots, with_slots
 from twinscale.jaxscale.train import State, loss_sums, update
 
 
@@ -95,7 +96,7 @@ def operations(dtype):
         objective = functools.partial(objective_of, recipe)
         found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
     found |= {"clip": lambda *gradients: clip(list(gradients), CLIP)}
-    return compiled({name: updated(dtype, name) if name in OPTIMIZERS else found[name] for name in expected(dtype)},
+    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype)},
                     dtype)
 
 
@@ -210,16 +211,15 @@ def objective_of(recipe, logits, labels, weights):
 
 def updated(dtype, name):
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
-    recipe = recipe_of(dtype, MLP, optimizer=OPTIMIZERS[name])
+    recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
 
     def step(kernel, bias, done):
         of = lambda i: {KERNEL: kernel[i], BIAS: bias[i]}  # noqa: E731
-        held = {"mu": of(2), "trace": of(2), "nu": of(3), "count": done}
-        before = tuple(part._replace(**{field: held[field] for field in part._fields if field in held})
-                       for part in make_optimizer(recipe).init(of(0)))
-        after = update(recipe, State(done, of(0), {}, before, of(4), None), of(1))
+        begun, held = make_optimizer(recipe).init(of(0)), fields(recipe)
+        before = with_slots(begun, held, lambda slot, path, x: of(2 + moment_of(slot))[path], lambda _: done)
+        after = update(recipe, State(done, of(0), {}, before, of(4), None, held), of(1))
         return [group[tensor] for tensor in (KERNEL, BIAS)
-                for group in (after.weights, *slots(after.optimizer).values(), after.averages)]
+                for group in (after.weights, *slots(after.optimizer, held).values(), after.averages)]
 
     return step
 

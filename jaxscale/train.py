@@ -18,7 +18,16 @@ from twinscale.common.tensors import check_tensors
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import born, compiler_options, jit, laid_out, lay_weights, place, place_signals
 from twinscale.jaxscale.models import build, canonical_variables, merge
-from twinscale.jaxscale.optimizer import average, clip, make_optimizer, rates, slots
+from twinscale.jaxscale.optimizer import (
+    average,
+    check_slots,
+    clip,
+    fields,
+    make_optimizer,
+    rates,
+    slots,
+    with_slots,
+)
 
 
 @struct.dataclass
@@ -31,6 +40,7 @@ class State:
     optimizer: optax.OptState
     averages: dict
     graph: nnx.GraphDef = struct.field(pytree_node=False)
+    held: tuple = struct.field(pytree_node=False)  # the optimizer's slots, as `optimizer.fields` has them
     teacher: nnx.GraphDef = struct.field(pytree_node=False, default=None)  # of a stage that distils
 
 
@@ -58,7 +68,9 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None, extra=()):
 
     def rest(weights):
         averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
-        return State(jnp.zeros((), jnp.int32), {}, {}, make_optimizer(recipe).init(weights), averages, graph)
+        begun = make_optimizer(recipe).init(weights)
+        check_slots(begun, fields(recipe))
+        return State(jnp.zeros((), jnp.int32), {}, {}, begun, averages, graph, fields(recipe))
 
     lying = state_shardings(jax.eval_shape(rest, weights), devices)
     return jax.jit(rest, out_shardings=lying)(weights).replace(weights=weights, running=running)
@@ -219,7 +231,7 @@ def make_evaluate(recipe, state, devices, compute_logits=None):
 
 def state_arrays(state):
     """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": array where it lies}."""
-    groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer)
+    groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer, state.held)
     groups |= {"ema": state.averages} if state.averages else {}
     return {f"{group}/{name}": x for group, tensors in groups.items()
             for name, x in canonical_variables(tensors).items()}
@@ -247,15 +259,12 @@ def with_tensors(recipe, state, devices, tensors, step):
         return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
                     traits_of(recipe.model).blocks)
 
-    def slot(where, x):
-        path = where[-1].key if isinstance(where[-1], jax.tree_util.DictKey) else None
-        if path is None:  # a count of updates
-            return jax.device_put(np.asarray(step, x.dtype), devices.whole)
-        return placed("v" if any(getattr(key, "name", None) == "nu" for key in where) else "m", path, x)
-
     def group(name, tensors):
         return {path: placed(name, path, x) for path, x in tensors.items()}
 
+    def counted(x):
+        return jax.device_put(np.asarray(step, x.dtype), devices.whole)
+
     return state.replace(step=jax.device_put(np.int32(step), devices.whole), weights=group("weights", state.weights),
                          running=group("weights", state.running), averages=group("ema", state.averages),
-                         optimizer=jax.tree_util.tree_map_with_path(slot, state.optimizer))
+                         optimizer=with_slots(state.optimizer, state.held, placed, counted))

@@ -29,13 +29,14 @@ from twinscale.common.references import (
     MLP,
     NORM_EPSILON,
     NORM_MOMENTUM,
-    OPTIMIZERS,
     PLACE,
     ROTARY_BASE,
     WIDTH,
     T,
+    moment_of,
     recipe_of,
     shape_of,
+    trial_of,
 )
 from twinscale.tfscale import models
 from twinscale.tfscale.models import POLICIES, build
@@ -99,7 +100,7 @@ def operations(dtype, jit_compile=True):
         objective = functools.partial(objective_of, recipe)
         found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
     found |= {"clip": lambda *gradients: flat(clip(list(gradients), CLIP))}
-    return compiled({name: updated(dtype, name) if name in OPTIMIZERS else found[name] for name in expected(dtype)},
+    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype)},
                     jit_compile)
 
 
@@ -238,7 +239,7 @@ def objective_of(recipe, logits, labels, weights):
 
 def updated(dtype, name):
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
-    recipe = recipe_of(dtype, MLP, optimizer=OPTIMIZERS[name])
+    recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
     shapes = {KERNEL: (16, 8), BIAS: (8,)}
     trained = {name: keras.Variable(np.zeros(shape), dtype=master_dtype(recipe)) for name, shape in shapes.items()}
     averages = [tf.Variable(v.value) for v in trained.values()]
@@ -251,7 +252,7 @@ def updated(dtype, name):
             variable.assign(tensor[0])
             averages[i].assign(tensor[4])
             for slot, variables in held.items():
-                variables[i].assign(tensor[{"m": 2, "v": 3}[slot]])
+                variables[i].assign(tensor[2 + moment_of(slot)])
         update(recipe, state, [kernel[1], bias[1]])
         return [tf.identity(v) for i, w in enumerate(trained.values())
                 for v in (w.value, *(variables[i].value for variables in held.values()), averages[i])]
