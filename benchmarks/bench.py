@@ -21,6 +21,7 @@ from twinscale.benchmarks.workers import ROOMS, each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
+from twinscale.common.families import traits_of
 from twinscale.common.files import write_json
 from twinscale.common.flops import peak_flops, train_flops
 from twinscale.common.loop import unit
@@ -186,10 +187,11 @@ def maker(peak_from):
 
 def attention(recipe, backend, device):
     """What computed attention: "einsum" or a fused kernel; None where there is none."""
-    if recipe.model.family != "decoder":
+    attention = traits_of(recipe.model).attention
+    if not attention:
         return None
     return "einsum" if backend != "jax" else recipe.jax.kernel(
-        recipe.train.precision, recipe.model.head_width, recipe.data.sequence, not recipe.data.cross_documents,
+        recipe.train.precision, attention.width, recipe.data.sequence, not recipe.data.cross_documents,
         device["platform"], device["capability"], recipe.devices.sequence)
 
 

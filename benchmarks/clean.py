@@ -26,12 +26,14 @@ from twinscale.benchmarks.output import Kind, again, clear, made, tell
 from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, TwinscaleError
+from twinscale.common.families import FAMILIES
 from twinscale.common.files import plain, read_json, remove, write_json, write_text
 from twinscale.common.kinds import STRICT, Count, Number
 from twinscale.common.output import check_within, same
 from twinscale.common.parameters import stream
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps
+from twinscale.common.registry import load
 
 SCHEMA_VERSION = 1
 KIND = Kind(".clean", "clean.json", {
@@ -44,7 +46,7 @@ SPOKEN = 20.0  # seconds between words on how far it is
 
 PRECISIONS = ("float64", "float32", "bfloat16")
 OPTIMIZERS = ("adamw", "lion", "lamb", "sgd")
-FAMILIES = ("decoder", "convnet", "decoder", "mlp", "decoder")
+DRAWN = ("decoder", "convnet", "decoder", "mlp", "decoder")  # families, by turns
 PEAKS = {"adamw": 1e-2, "lion": 1e-3, "lamb": 1e-2, "sgd": 0.1}  # the largest learning rate drawn
 
 
@@ -215,19 +217,20 @@ def row_of(number, recipe, error, verdict):
 def drawn(number, source):
     """The recipe of a comparison; `source` is that of a corpus of short documents."""
     rng = stream("clean", number // 3)
-    precision, optimizer, family = PRECISIONS[number % 3], OPTIMIZERS[number // 3 % 4], FAMILIES[number // 12 % 5]
+    precision, optimizer, family = PRECISIONS[number % 3], OPTIMIZERS[number // 3 % 4], DRAWN[number // 12 % 5]
 
     def one(*values):
         return values[int(rng.integers(len(values)))]
 
     data = {"source": source, "sequence": one(8, 16), "held_out": 0.1, "cross_documents": one(False, False, True)}
-    if family != "decoder":
+    described = load(FAMILIES, family)
+    if not described.text:
         data = {"source": "digits", "held_out": 0.01, "augment": one([], ["shift"], ["flip", "cutout"])}
     steps, warmup = 5, one(0, 2, 3)
     kind = one("constant", "cosine", "linear", "wsd")
     return Recipe.model_validate({
         "name": f"clean-{number // 3}", "seed": int(rng.integers(1 << 31)), "data": data,
-        "model": {"family": family, **MODELS[family](one)},
+        "model": {"family": family, **described.drawn(one)},
         "optimizer": {"name": optimizer, "learning_rate": PEAKS[optimizer] * 10.0 ** -rng.uniform(0, 2),
                       "weight_decay": one(0.0, 0.1), "clip_norm": one(0.0, 0.3, 5.0), "ema": one(0.0, 0.9),
                       "beta1": one(0.9, 0.8), "beta2": one(0.999, 0.95), "epsilon": one(1e-8, 1e-6),
@@ -238,27 +241,6 @@ def drawn(number, source):
         "keras": {"jit_compile": False},
         "jax": {"scan": one(False, True), "remat": one("none", "none", "none", "full")},
         "compare": {"float64_steps": steps}})
-
-
-def decoder(one):
-    heads = one(2, 4)
-    return {"layers": one(1, 1, 2), "width": 16, "heads": heads, "kv_heads": one(0, 0, heads // 2),
-            "norm": one("layer", "rms"), "positions": one("learned", "rotary"),
-            "activation": one("gelu", "gelu_tanh", "swiglu"), "bias": one(True, True, False), "tied": one(True, False),
-            "dropout": one(0.0, 0.1)}
-
-
-def convnet(one):
-    return {"channels": one([4], [4, 8]), "blocks": one(1, 1, 2), "dropout": one(0.0, 0.1),
-            "norm_momentum": one(0.9, 0.99)}
-
-
-def mlp(one):
-    return {"hidden": one([24], [24, 16]), "activation": one("relu", "relu", "gelu", "gelu_tanh"),
-            "dropout": one(0.0, 0.1)}
-
-
-MODELS = {"decoder": decoder, "convnet": convnet, "mlp": mlp}
 
 
 # ---- what is said of them

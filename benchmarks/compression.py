@@ -37,6 +37,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import check_same
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from twinscale.common.export import EIGHT_BITS
+from twinscale.common.families import reads_text
 from twinscale.common.files import plain, write_json
 from twinscale.common.formats import EPS, TINY
 from twinscale.common.loop import twin_of
@@ -168,7 +169,7 @@ def prepare_stages(out, recipe, overwrite, teachers, of=None):
 def ended(recipe, dataset, out, found):
     """Measures the files that ship, writes compression.json and the report, and returns the exit code."""
     add_files(recipe, out, found["rows"], lambda row: model_of_row(recipe, out, row))
-    name = "loss" if recipe.model.family == "decoder" else "accuracy"
+    name = "loss" if reads_text(recipe.model) else "accuracy"
     for row in found["rows"]:
         row |= {"metric": row["metrics"][name], "metric_name": name}
     found |= {"schema_version": SCHEMA_VERSION, "recipe": {"name": recipe.name, "hash": recipe.hash,

@@ -12,10 +12,11 @@ import scipy
 
 from twinscale.benchmarks.walks import ANY, noise_of, parting
 from twinscale.common import formats
-from twinscale.common.errors import one_of
 from twinscale.common.formats import EPS, MASTERS, RESOLVED
 from twinscale.common.metrics import NEAR, finish
+from twinscale.common.optimizers import described
 from twinscale.common.parameters import Parameter, is_trained
+from twinscale.common.registry import short
 from twinscale.common.synthetic import synthetic_gradients
 from twinscale.common.tensors import difference
 
@@ -155,7 +156,7 @@ def optimizer_rung(states, optimizer=None):
     for precision, sides in states.items():
         dtype = MASTERS[precision]
         narrow = optimizer if dtype == "float32" else None
-        signs = unsure_signs(sides["keras"], narrow) if narrow and narrow.name == "lion" else {}
+        signs = unsure_signs(sides["keras"], narrow) if narrow and described(narrow).signs else {}
         shares = shares_rounded(narrow) if narrow else 0
         for name in both(sides):
             head, _, tensor = name.partition("/")
@@ -172,24 +173,25 @@ def optimizer_rung(states, optimizer=None):
 
 def shares_rounded(optimizer):
     """Eps by which two sides' 1 - beta may part where each beta is rounded, added up over an optimizer's betas."""
-    both = 1 / (1 - optimizer.beta1) + 1 / (1 - optimizer.beta2)
-    return one_of({"sgd": 0.0, "adamw": both, "lamb": both, "lion": both}, optimizer.name, "optimizer.name")
+    return sum(1 / (1 - beta) for beta in described(optimizer).betas(optimizer))
 
 
 def unsure_signs(side, optimizer):
-    """{(UPDATE, NAME): bool array} of the weights in which Lion has strode, at an update or before it, by the sign of a
-    sum beta1 m + (1 - beta1) g that float32 does not resolve: 16 eps of what it adds up."""
+    """{(UPDATE, NAME): bool array} of the weights in which an optimizer has strode, at an update or before it, by the
+    sign of a sum that float32 does not resolve: 16 eps of what it adds up."""
+    kind = described(optimizer)
     begun = "0/weights/"
     tree = {name.removeprefix(begun): Parameter(x.shape) for name, x in side.items() if name.startswith(begun)}
     found, update = {}, 0
     while any(name.startswith(f"{update}/") for name in side):
         gradients = synthetic_gradients(tree, update)
         norm = math.sqrt(sum(float((g * g).sum()) for g in gradients.values()))
-        share = (1 - optimizer.beta1) * (min(1.0, optimizer.clip_norm / norm) if optimizer.clip_norm else 1.0)
+        share = min(1.0, optimizer.clip_norm / norm) if optimizer.clip_norm else 1.0
         for name, g in gradients.items():
-            m = optimizer.beta1 * np.asarray(side.get(f"{update - 1}/m/{name}", 0.0), np.float64)
-            near = np.abs(m + share * g) <= 16 * EPS["float32"] * (np.abs(m) + share * np.abs(g))
-            found[str(update), name] = found.get((str(update - 1), name), False) | near
+            held = {slot: np.asarray(side.get(f"{update - 1}/{slot}/{name}", where.first), np.float64)
+                    for slot, where in kind.slots(optimizer).items()}
+            total, size = kind.signs(optimizer, held, share * g)
+            found[str(update), name] = found.get((str(update - 1), name), False) | (total <= 16 * EPS["float32"] * size)
         update += 1
     return found
 
@@ -339,15 +341,16 @@ def weight_checks(runs, starts, optimizer, rates):
 
 def null_check(runs, name, start, optimizer, rates):
     """A null direction at the end of the float64 trajectory: as far as `benchmarks.walks` lets two walks part by noise
-    of its size, or 8 twins' noise in it where that is more; and never further than by noise of any size."""
+    of its size, or 8 twins' noise in it where that is more; and never further than by noise of any size. Where nothing
+    is known of the optimizer's strides, 8 twins' noise alone."""
     keras, jax = (runs[b]["weights"][name] for b in ("keras", "jax"))
     twins = max(np.abs(runs[b]["weights"][name] - runs[f"{b}-twin"]["weights"][name]).max() for b in ("keras", "jax"))
     norms = np.maximum(runs["keras"]["norm"], runs["jax"]["norm"])
     noise = noise_of(optimizer, norms, 16 * math.sqrt(runs["positions"]) * EPS["float64"])
-    walks = f"two walks of rounding noise under {optimizer.name}"
-    likely = max((parting(optimizer, rates, noise, bare(name), start), walks),
-                 (8 * float(twins), "8 x the float64 twin's noise in it"))
-    bound, source = min(likely, (parting(optimizer, rates, np.full(len(rates), ANY), bare(name), start), walks))
+    walks = f"two walks of rounding noise under {short(optimizer.name)}"
+    noisy = 8 * float(twins), "8 x the float64 twin's noise in it"
+    some, any_size = (parting(optimizer, rates, g, bare(name), start) for g in (noise, np.full(len(rates), ANY)))
+    bound, source = noisy if some is None else min(max((some, walks), noisy), (any_size, walks))
     return check("float64 weights, null direction", np.abs(keras - jax).max(), bound, name, source)
 
 

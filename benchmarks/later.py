@@ -15,6 +15,7 @@ from twinscale.benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, bot
 from twinscale.benchmarks.numbers import sig
 from twinscale.common.data import training_batches
 from twinscale.common.one_step import share
+from twinscale.common.optimizers import described
 from twinscale.common.places import places
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import master_dtype
@@ -231,8 +232,8 @@ def update_cause(recipe, step, sides):
             x, y = np.where(unsure, 0, x), np.where(unsure, 0, y)
         if (apart := difference(y, x)) > bound:
             off[name.removeprefix("update/")] = apart
-    for group, operation in (("clipped", "clip"), ("m", "moment"), ("v", "moment"), ("weights", None),
-                             ("ema", "average")):
+    slots = [(slot, "moment") for slot in described(recipe.optimizer).slots(recipe.optimizer)]
+    for group, operation in (("clipped", "clip"), *slots, ("weights", None), ("ema", "average")):
         failed = {name: apart for name, apart in off.items() if name.startswith(f"{group}/")}
         if failed:
             worst = max(failed, key=failed.get)
@@ -263,13 +264,15 @@ def stride_cause(student, mine, theirs, failed):
 def unsure_signs(recipe, name, side, dtype):
     """Where Lion's stride is of a sign that the masters' rounding decides, as `benchmarks.ladder.unsure_signs` has it;
     None where nothing is unsure of a tensor."""
-    if recipe.optimizer.name != "lion" or not name.startswith(("update/weights/", "update/ema/")):
+    kind = described(recipe.optimizer)
+    if kind.signs is None or not name.startswith(("update/weights/", "update/ema/")):
         return None
-    tensor, beta = name.split("/", 2)[2], recipe.optimizer.beta1
-    if f"clipped/{tensor}" not in side or f"before/m/{tensor}" not in side:
+    tensor, slots = name.split("/", 2)[2], kind.slots(recipe.optimizer)
+    if not {f"clipped/{tensor}", *(f"before/{slot}/{tensor}" for slot in slots)} <= side.keys():
         return None
-    m, g = (np.asarray(side[f"{group}/{tensor}"], np.float64) for group in ("before/m", "clipped"))
-    return np.abs(beta * m + (1 - beta) * g) <= 16 * EPS[dtype] * (beta * np.abs(m) + (1 - beta) * np.abs(g))
+    held = {slot: np.asarray(side[f"before/{slot}/{tensor}"], np.float64) for slot in slots}
+    total, size = kind.signs(recipe.optimizer, held, np.asarray(side[f"clipped/{tensor}"], np.float64))
+    return total <= 16 * EPS[dtype] * size
 
 
 def value(tensors, key):

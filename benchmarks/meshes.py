@@ -22,6 +22,7 @@ from twinscale.benchmarks.verdict import read_digests
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
+from twinscale.common.families import reads_text, traits_of
 from twinscale.common.files import write_text
 from twinscale.common.launch import GRACE, free_ports, plan, run_local
 from twinscale.common.loop import twin_of
@@ -120,7 +121,7 @@ def prepared(recipe, out, virtual=VIRTUAL):
     """The recipe whose first steps every mesh trains. Text is that of short documents, left in `out`: their ends mask
     a row here and another there, so that rows differ in weight, as they would not in long ones. What jumps is trained
     in float64."""
-    if recipe.model.family == "decoder":
+    if reads_text(recipe.model):
         path = out / "documents.jsonl"
         write_text(path, "".join(json.dumps({"text": text}) + "\n" for text in short_documents(recipe)))
         recipe = recipe.with_values(data={"source": f"jsonl:{glob.escape(str(path.resolve()))}", "field": "text",
@@ -149,13 +150,13 @@ def steps_of(recipe):
 
 def normed(recipe):
     """Whether statistics of a micro-batch enter the model, so that another number of them is another training."""
-    return recipe.model.family == "convnet"
+    return traits_of(recipe.model).norm == "batch"
 
 
 def jumps(recipe):
     """Whether rounding can turn a unit on or off, and a gradient with it: no twin measures by how much, as it may turn
     others. In float64 hardly any input of a ReLU is that close to zero."""
-    return recipe.model.family == "convnet" or getattr(recipe.model, "activation", None) == "relu"
+    return traits_of(recipe.model).activation == "relu"
 
 
 def base_of(recipe, mesh):
@@ -168,7 +169,7 @@ def meshes_of(recipe, backend):
     found = []
     for mesh in MESHES[backend]:
         if mesh.name == base_of(recipe, mesh).name or (
-                recipe.model.family != "decoder" and TEXT_ALONE & mesh.axes.keys()):
+                not reads_text(recipe.model) and TEXT_ALONE & mesh.axes.keys()):
             continue
         if recipe.train.global_batch % (mesh.accumulate or 1):
             why = f"train.accumulate={mesh.accumulate} does not divide train.global_batch={recipe.train.global_batch}"
@@ -303,7 +304,7 @@ def judge(recipe, out, missing):
         rung["conclusive"] = False
     uneven = sum(len(set(np.round(step, 6))) > 1 for step in weights)
     return rung, {"steps": steps_of(recipe), "precision": recipe.train.precision, "jumps": jumps(recipe),
-                  "uneven_steps": uneven, "made": recipe.model.family == "decoder", "rows": rows}
+                  "uneven_steps": uneven, "made": reads_text(recipe.model), "rows": rows}
 
 
 def judge_mesh(recipe, pair, path, mesh):

@@ -18,7 +18,9 @@ from twinscale.benchmarks.later import suspects, taken_apart
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import part, places_path, read_places
 from twinscale.benchmarks.verdict import read_digests, read_hashes
+from twinscale.common.families import traits_of
 from twinscale.common.formats import RESOLVED
+from twinscale.common.optimizers import described
 from twinscale.common.places import places
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import AXES
@@ -28,7 +30,7 @@ from twinscale.common.tensors import difference
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
             "random bits": "random bits", "recipe": "recipe"}
-DTYPES = {"weights": "initial value", "m": "moment", "v": "moment", "ema": "average", "loss": "loss"}  # of what it is
+DTYPES = {"weights": "initial value", "ema": "average", "loss": "loss"}  # of what it is
 
 
 class Looks(NamedTuple):
@@ -80,7 +82,8 @@ def contract_cause(recipe, out, rung):
     order = {f"{recipe.train.precision} forward/{name}": i for i, name in enumerate(known)}
     first = min(parted["differing"], key=lambda name: (order.get(name, len(order)), name))
     group, _, where = first.split(" ", 1)[1].partition("/")
-    operation = known[where].operation if group == "forward" and where in known else DTYPES.get(group, "dtype")
+    operation = known[where].operation if group == "forward" and where in known else (
+        DTYPES | dict.fromkeys(described(recipe.optimizer).slots(recipe.optimizer), "moment")).get(group, "dtype")
     found = cause(operation, where or group, "dtypes", name=first)
     return found | {"sentence": f"{found['sentence']}: {parted['where']}"}
 
@@ -192,8 +195,9 @@ def shares_cause(recipe, positions, rung):
     off = [c for c in rung["checks"] if c["what"] == recipe.train.precision and c["worst"] > bound]
     if math.prod(getattr(recipe.devices, axis) for axis in AXES) == 1 or rung["agrees"] or not off:
         return None
+    batch_norm = traits_of(recipe.model).norm == "batch"
     crossing = {name: place.operation for name, place in places(recipe.model).items()
-                if place.operation == "random bits" or place.operation == "norm" and recipe.model.family == "convnet"}
+                if place.operation == "random bits" or place.operation == "norm" and batch_norm}
     logits = [c for c in off if c["where"].startswith("logits")]
     worst = max(logits or off, key=lambda c: c["worst"])
     if not logits:
@@ -247,7 +251,7 @@ def optimizer_cause(recipe, rung, optimizer):
         states = {recipe.train.precision: optimizer(variant)}
         if ladder.optimizer_rung(states, recipe.optimizer)["agrees"]:
             return blame(operation, "weights/")
-    for group in ("m", "v"):
+    for group in described(recipe.optimizer).slots(recipe.optimizer):
         if group in groups:
             return blame("moment", f"{group}/")
     return blame("average", "ema/") if groups == {"ema"} else blame("update", "weights/")

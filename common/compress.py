@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from twinscale.common.errors import BadInput, one_of
+from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.places import places
 from twinscale.common.recipe import master_dtype
@@ -93,9 +94,9 @@ def resolved(recipe, model_of):
 
 def check_teacher(where, recipe, taught):
     """Raises BadInput where a teacher's classes or tokens are not those of the recipe."""
-    if taught.model.family != recipe.model.family:
+    if family_of(taught.model) is not family_of(recipe.model):
         raise BadInput(f"{where} is a {taught.model.family}, but the student a {recipe.model.family}")
-    keys = ["tokenizer"] if recipe.model.family == "decoder" else ["source"]
+    keys = ["tokenizer"] if reads_text(recipe.model) else ["source"]
     if recipe.data.tokenizer == "bpe":  # its vocabulary is what the documents have made it
         keys += ["vocabulary", "source", "held_out", "max_documents"]
     for key in [*keys, "sequence"]:
@@ -142,7 +143,7 @@ def quantised_places(model):
     for name, place in known.items():
         for read in place.reads:
             readers.setdefault(read, []).append((name, place.operation))
-    relu = model.family == "convnet" or getattr(model, "activation", None) == "relu"
+    relu = traits_of(model).activation == "relu"
 
     def taken(name, place):
         if place.operation in ("embedding", "random bits", "rotary positions", "attention scores", "attention mask",
@@ -153,7 +154,7 @@ def quantised_places(model):
             return False
         return not (place.operation == "convolution" and followed == {"norm"})
 
-    found = {} if model.family == "decoder" else {"inputs": "all"}
+    found = {} if reads_text(model) else {"inputs": "all"}
     return found | {name: "average" for name, place in known.items() if taken(name, place)}
 
 
@@ -207,7 +208,7 @@ def check_student(where, recipe, number):
     """Raises BadInput where a student does not go with its model."""
     stage = recipe.compress.stages[number]
     student, before = model_after(recipe, number), model_after(recipe, number - 1)
-    if (stage.hidden or stage.attention) and recipe.model.family != "decoder":
+    if (stage.hidden or stage.attention) and not traits_of(student).attention:
         raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a {recipe.model.family}; "
                        "set them to 0")
     if stage.hidden or stage.attention:

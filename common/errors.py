@@ -2,6 +2,7 @@
 
 import errno
 import os
+from difflib import get_close_matches
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where our packages lie
 
@@ -74,6 +75,12 @@ def one_of(known, name, key):
     if name not in list(known):  # which may be a list, read from a file
         raise BadInput(f"{key}={repr(name)[:80]}: nothing here is called so; known are {', '.join(map(str, known))}")
     return known[name]
+
+
+def did_you_mean(word, choices):
+    """The end of an error line that offers the nearest of `choices`, or nothing."""
+    near = get_close_matches(str(word)[:80], list(choices), 1)
+    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 # ---- what Python and the libraries raise

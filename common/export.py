@@ -39,7 +39,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from twinscale.common import hugging_face, process
+from twinscale.common import hugging_face, process, registry
 from twinscale.common.canonical import convert, kept_of, named, read, shipped
 from twinscale.common.checkpoints import sha256
 from twinscale.common.compress import active, dense_recipe, first_tensors, stage_recipe
@@ -56,6 +56,7 @@ from twinscale.common.errors import (
     first_line,
     of_machine,
 )
+from twinscale.common.families import FAMILIES
 from twinscale.common.files import files_below, is_odd, local, read_json, remove, shown, write_json, write_text
 from twinscale.common.formats import EPS, RESOLVED
 from twinscale.common.kinds import STRICT, Backend, Count, Number, version
@@ -182,20 +183,27 @@ def _whole_row(row):
     return row
 
 
+def _family(name):
+    known = registry.names(FAMILIES)
+    if name not in known and not registry.is_reference(name):
+        raise ValueError(f"expected {' or '.join(known)}, or FILE.py:OBJECT or MODULE:OBJECT")
+    return name
+
+
 class ExportInfo(ShapeInfo):
     """export.json."""
 
     schema_version: version(SCHEMA_VERSION)
     backend: Backend
-    family: Literal["decoder", "convnet", "mlp"]
+    family: Annotated[str, AfterValidator(_family)]
     tokenizer: TokenizerInfo | None
     labels: NotRequired[list[str] | None]  # of the classes, where they have names
     formats: list[Annotated[Row, AfterValidator(_whole_row)]]
 
 
 def _whole_export(about):
-    text = about["family"] == "decoder"
-    if text != bool(about["tokenizer"]) or len(about["example_shape"]) != (1 if text else 3):
+    text, own = bool(about["tokenizer"]), about["family"] in FAMILIES.builtin  # nobody else's code is asked
+    if own and text != registry.load(FAMILIES, about["family"]).text or len(about["example_shape"]) != 3 - 2 * text:
         raise ValueError(f"tokenizer or example_shape: not of a {about['family']}")
     if about.get("labels") and len(about["labels"]) != about["classes"]:
         raise ValueError(f"labels: {len(about['labels'])} names for {about['classes']} classes")

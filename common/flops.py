@@ -13,45 +13,22 @@ import time
 import numpy as np
 
 from twinscale.common.errors import one_of
+from twinscale.common.families import family_of
 from twinscale.common.formats import MASTERS
-from twinscale.common.parameters import convnet_blocks, parameters, trained_size
+from twinscale.common.parameters import parameters, trained_size
 
 
 def forward_flops(model, classes, example_shape, convention="causal"):
     """Forward operations of one example (a row of T tokens, or an image). Backward costs twice as much."""
-    tree = parameters(model, classes, example_shape)
+    tree, family = parameters(model, classes, example_shape), family_of(model)
     if convention == "6N":
-        return 2 * trained_size(tree) * (example_shape[0] if model.family == "decoder" else 1)
-    counts = {"decoder": decoder_flops, "convnet": convnet_flops, "mlp": dense_flops}
-    return one_of(counts, model.family, "model.family")(model, tree, classes, example_shape, convention)
+        return 2 * trained_size(tree) * (example_shape[0] if family.text else 1)
+    return family.flops(model, tree, classes, example_shape, convention)
 
 
 def train_flops(model, classes, example_shape, convention="causal"):
     """Operations of one example's forward and backward pass."""
     return 3 * forward_flops(model, classes, example_shape, convention)
-
-
-def decoder_flops(m, tree, classes, example_shape, convention):
-    length = example_shape[0]
-    kernels = sum(math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
-    head = m.width * classes if m.tied else 0
-    seen = {"causal": length * (length + 1) // 2, "full": length * length}
-    pairs = one_of(seen, convention, "convention")
-    return 2 * length * (kernels + head) + 4 * m.layers * m.heads * m.head_width * pairs
-
-
-def convnet_flops(m, tree, classes, example_shape, convention):
-    height, width = example_shape[:2]
-    total = 2 * height * width * math.prod(tree["stem.conv.kernel"].shape)
-    for block in convnet_blocks(m):
-        height, width = -(-height // block.stride), -(-width // block.stride)
-        names = [f"{block.name}.{part}.kernel" for part in ("conv_1", "conv_2", "shortcut")]
-        total += sum(2 * height * width * math.prod(tree[name].shape) for name in names if name in tree)
-    return total + 2 * math.prod(tree["head.kernel"].shape)
-
-
-def dense_flops(m, tree, classes, example_shape, convention):
-    return sum(2 * math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
 
 
 # Dense peak operations a second in bfloat16 with sums in float32, by words of the frameworks' names. TPUs: the pages

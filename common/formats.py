@@ -4,6 +4,8 @@ eps is the spacing of a format's numbers above 1, one unit in the last place of 
 eps of its value at most, the unit roundoff; what counts roundings says so by a factor of 0.5.
 """
 
+import math
+
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7}
 TINY = {"float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126}  # the smallest normal numbers
 
@@ -17,3 +19,8 @@ RESOLVED = EPS | {"bfloat16": 0.5 * EPS["bfloat16"]}
 # Of a twin's first weights, relative to each: what their own rounding hides. A quarter of bfloat16's eps is within half
 # a unit of the last place of any value, at the upper end of a power of two as at the lower.
 DITHER = {"float64": 0.5 * EPS["float64"], "float32": 0.5 * EPS["float32"], "bfloat16": 0.25 * EPS["bfloat16"]}
+
+
+def walk(n):
+    """eps that a sum of n terms may be off, relative to the sum of the terms' magnitudes."""
+    return min(n, 7 * math.sqrt(n)) / 2

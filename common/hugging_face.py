@@ -1,7 +1,6 @@
-"""A decoder's tensors in the layouts of the Hugging Face library (safetensors and config.json), and back.
+"""A model's tensors in the layouts of the Hugging Face library (safetensors and config.json), and back.
 
-GPT-2 (Radford et al. 2019) where positions are learned, Llama (Touvron et al. 2023) where they are rotary; whatever has
-neither shape keeps its canonical names.
+Which there are a family says: `common/families/`; whatever has none keeps its canonical names.
 """
 
 import shutil
@@ -9,69 +8,27 @@ import shutil
 import numpy as np
 from safetensors import numpy as safetensors
 
-from twinscale.common.errors import BadInput
+from twinscale.common.families import family_of
 from twinscale.common.files import write_bytes, write_json
+from twinscale.common.registry import resolved
 from twinscale.common.tensors import load_tensors
 
-LAYOUTS = {
-    "gpt2": {"positions": ("learned",), "norm": ("layer",), "activation": ("gelu", "gelu_tanh"), "bias": (True,)},
-    "llama": {"positions": ("rotary",), "norm": ("rms",), "activation": ("swiglu",)}}
-GELUS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # as the library calls them
+
+def layouts_of(model):
+    """The Layouts of the family of a model section of the recipe, or None."""
+    return resolved(family_of(model).layouts)
 
 
 def layout(model):
-    """("gpt2" or "llama", "") of a model section of the recipe, or (None, why there is none)."""
-    if model.family != "decoder":
-        return None, f"no layout is known for a {model.family}"
-    lacking = {name: [f'model.{key}={getattr(model, key)!r}' for key, values in wanted.items()
-                      if getattr(model, key) not in values] for name, wanted in LAYOUTS.items()}
-    if model.kv != model.heads:
-        lacking["gpt2"].append(f"model.kv_heads={model.kv_heads}")
-    name = min(lacking, key=lambda name: len(lacking[name]))
-    return (None, f"{name}, the nearest layout, has no {', '.join(lacking[name])}") if lacking[name] else (name, "")
-
-
-def pairs(name, model):
-    """[(the layout's name, canonical names that lie beside each other in it, whether it is transposed)]."""
-    return {"gpt2": gpt2_pairs, "llama": llama_pairs}[name](model)
-
-
-def gpt2_pairs(m):
-    parts = {"ln_1": "norm_1", "ln_2": "norm_2", "attn.c_attn": "attention.query attention.key attention.value",
-             "attn.c_proj": "attention.output", "mlp.c_fc": "feedforward.up", "mlp.c_proj": "feedforward.down"}
-    found = [("transformer.wte.weight", ["embedding.embedding"], False),
-             ("transformer.wpe.weight", ["position.embedding"], False),
-             ("transformer.ln_f.weight", ["norm.scale"], False), ("transformer.ln_f.bias", ["norm.bias"], False)]
-    for i in range(m.layers):
-        for theirs, ours in parts.items():
-            leaf = "scale" if theirs.startswith("ln") else "kernel"
-            for end, own in (("weight", leaf), ("bias", "bias")):
-                names = [f"block_{i}.{part}.{own}" for part in ours.split()]
-                found.append((f"transformer.h.{i}.{theirs}.{end}", names, False))
-    return found + ([] if m.tied else [("lm_head.weight", ["head.kernel"], True)])
-
-
-def llama_pairs(m):
-    parts = {"self_attn.q_proj": "attention.query", "self_attn.k_proj": "attention.key",
-             "self_attn.v_proj": "attention.value", "self_attn.o_proj": "attention.output",
-             "mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.up",
-             "mlp.down_proj": "feedforward.down"}
-    found = [("model.embed_tokens.weight", ["embedding.embedding"], False),
-             ("model.norm.weight", ["norm.scale"], False)]
-    for i in range(m.layers):
-        ours, theirs = f"block_{i}", f"model.layers.{i}"
-        found += [(f"{theirs}.input_layernorm.weight", [f"{ours}.norm_1.scale"], False),
-                  (f"{theirs}.post_attention_layernorm.weight", [f"{ours}.norm_2.scale"], False)]
-        for part, own in parts.items():
-            found.append((f"{theirs}.{part}.weight", [f"{ours}.{own}.kernel"], True))
-            found += [(f"{theirs}.{part}.bias", [f"{ours}.{own}.bias"], False)] if m.bias else []
-    return found + ([] if m.tied else [("lm_head.weight", ["head.kernel"], True)])
+    """(a layout's name, "") of a model section of the recipe, or (None, why there is none)."""
+    found = layouts_of(model)
+    return found.layout(model) if found else (None, f"no layout is known for a {model.family}")
 
 
 def to_layout(name, model, tensors):
     """{the layout's name: array} of {canonical name: array}."""
     found = {}
-    for theirs, ours, transposed in pairs(name, model):
+    for theirs, ours, transposed in layouts_of(model).pairs(name, model):
         x = np.concatenate([tensors[part] for part in ours], -1)
         found[theirs] = np.ascontiguousarray(x.T if transposed else x)
     return found
@@ -80,31 +37,10 @@ def to_layout(name, model, tensors):
 def from_layout(name, model, tensors):
     """{canonical name: array} of {the layout's name: array}."""
     found = {}
-    for theirs, ours, transposed in pairs(name, model):
+    for theirs, ours, transposed in layouts_of(model).pairs(name, model):
         x = tensors[theirs].T if transposed else tensors[theirs]
         found |= {part: np.ascontiguousarray(y) for part, y in zip(ours, np.split(x, len(ours), -1), strict=True)}
     return found
-
-
-def config(name, model, vocabulary, length, dtype):
-    """What config.json says: sizes, and whatever the library would otherwise take from its own defaults."""
-    end = vocabulary - 1
-    shared = {"model_type": name, "vocab_size": vocabulary, "tie_word_embeddings": model.tied, "torch_dtype": dtype,
-              "bos_token_id": end, "eos_token_id": end, "use_cache": True}
-    if name == "gpt2":
-        return shared | {
-            "architectures": ["GPT2LMHeadModel"], "n_positions": length, "n_embd": model.width, "n_layer": model.layers,
-            "n_head": model.heads, "n_inner": model.feedforward, "activation_function": GELUS[model.activation],
-            "layer_norm_epsilon": model.norm_epsilon, "embd_pdrop": model.dropout, "resid_pdrop": model.dropout,
-            "attn_pdrop": 0.0}
-    if name != "llama":
-        raise BadInput(f"layout {name}: no config.json is known of it")
-    return shared | {
-        "architectures": ["LlamaForCausalLM"], "hidden_size": model.width, "intermediate_size": model.feedforward,
-        "num_hidden_layers": model.layers, "num_attention_heads": model.heads, "num_key_value_heads": model.kv,
-        "head_dim": model.head_width, "hidden_act": "silu", "max_position_embeddings": length,
-        "rms_norm_eps": model.norm_epsilon, "rope_theta": model.rotary_base, "attention_bias": model.bias,
-        "mlp_bias": model.bias}
 
 
 def write(recipe, dataset, tensors, path, tokenizer=None):
@@ -114,7 +50,8 @@ def write(recipe, dataset, tensors, path, tokenizer=None):
     dtype = next(iter(tensors.values())).dtype.name
     if name:
         tensors = to_layout(name, recipe.model, tensors)
-        write_json(path / "config.json", config(name, recipe.model, dataset.classes, dataset.example_shape[0], dtype))
+        write_json(path / "config.json", layouts_of(recipe.model).config(
+            name, recipe.model, dataset.classes, dataset.example_shape[0], dtype))
     # The library takes no file that does not say in whose manner its tensors lie.
     content = safetensors.save({key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}, {"format": "pt"})
     write_bytes(path / "model.safetensors", content)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from twinscale.common.families import traits_of
 from twinscale.common.operations import UNARY, rounded, walk
 from twinscale.common.parameters import parameters
 from twinscale.common.places import places
@@ -140,9 +141,9 @@ def largest(x):
 def kind_of(place, model, tree):
     """What `forward_bound` calls the kind of a place."""
     if place.operation == "norm":
-        return "batch" if f"{place.holds}.mean" in tree else model.norm
+        return "batch" if f"{place.holds}.mean" in tree else traits_of(model).norm
     if place.operation == "activation":
-        return getattr(model, "activation", "relu")
+        return traits_of(model).activation
     return "biased" if f"{place.holds}.bias" in tree else ""
 
 

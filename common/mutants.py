@@ -81,7 +81,7 @@ def warm_up_from_zero():
         yield
 
 
-@change("layer", "initial value", "*.attention.output.kernel", needs="text")
+@change("layer", "initial value", "*.attention.output.kernel", needs="decoder")
 def missing_residual_scale():
     """Residual outputs do not start smaller by sqrt(2 x layers)."""
     def larger(name, parameter, *rest):

@@ -3,7 +3,7 @@ them, what the optimizer makes of a given gradient, and what the step tells and 
 
 import numpy as np
 
-from twinscale.common.places import places
+from twinscale.common.places import draws
 from twinscale.common.session import open_session
 from twinscale.common.tensors import load_tensors, save_tensors
 from twinscale.common.trace import at_point, batch_at, step_of
@@ -68,7 +68,7 @@ def parts_of(recipe, session, begun, state, number, batch):
                   if name.startswith(("loss/", "gradients/", "running/"))}
         running = {name.replace("running/", "weights/", 1): np.array(x) for name, x in taps.items()
                    if name.startswith("running/")}
-    if any(place.operation == "random bits" for place in places(recipe.model).values()):
+    if draws(recipe.model):
         state = begun(state)
         for other in sorted({0, max(number - 1, 0), number + 1} - {number}):
             taps = [session.step_taps(state, other, part) for part in parts]

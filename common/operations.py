@@ -29,9 +29,11 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.common import references as ref
+from twinscale.common import registry
 from twinscale.common.files import read_toml
-from twinscale.common.formats import EPS
+from twinscale.common.formats import EPS, walk
 from twinscale.common.kinds import STRICT, Backend
+from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.parameters import stream
 from twinscale.common.references import (
     CHANNELS,
@@ -77,11 +79,6 @@ class Operation:
     def bound(self, f):
         """The bound in eps of a format."""
         return self.narrow + self.wide * NARROWING if f.name == "bfloat16" else self.wide
-
-
-def walk(n):
-    """eps that a sum of n terms may be off, relative to the sum of the terms' magnitudes."""
-    return min(n, 7 * np.sqrt(n)) / 2
 
 
 # ---- inputs
@@ -349,18 +346,19 @@ def catalogue():
                          f"shares twice, walk({CLASSES}), of share + target; by the weights: each position's loss")
                for name, terms in {"cross-entropy gradient": (0, 0), "label smoothing gradient": (SMOOTHING, 0),
                                    "z-loss gradient": (0, Z_LOSS)}.items()]
-    moved = "of |w| + lr |u|, conditions of bias correction in |u|"
     return {operation.name: operation for operation in [
         *listed,
         Operation("clip", clip_cases, ref.clip, walk(136) / 2 + 2, None,
                   "half of walk(136) for the norm, root, division, product"),
-        Operation("adamw", optimizer_cases, ref.optimizer("adamw"), 8, None,
-                  f"8 eps: 16 roundings {moved}"),
-        Operation("sgd", optimizer_cases, ref.optimizer("sgd"), 4, None, f"8 roundings {moved}"),
-        Operation("lion", optimizer_cases, ref.optimizer("lion"), 4, None, f"8 roundings {moved}"),
-        Operation("lamb", optimizer_cases, ref.optimizer("lamb"), 8 + walk(128) + 2, None,
-                  f"as adamw, and two norms of half of walk(128) {moved}"),
+        *map(optimizer_operation, OPTIMIZERS.builtin),
     ]}
+
+
+def optimizer_operation(name):
+    """The Operation that an optimizer is, by its name or reference."""
+    found = registry.load(OPTIMIZERS, name)
+    return Operation(name, optimizer_cases, ref.optimizer(name), found.eps, None,
+                     f"{found.why} of |w| + lr |u|, conditions of bias correction in |u|")
 
 
 OPERATIONS = catalogue()

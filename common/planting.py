@@ -5,32 +5,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from twinscale.common.data import open_dataset
+from twinscale.common.families import reads_text, traits_of
+from twinscale.common.optimizers import described
+from twinscale.common.places import draws, places
+
+
+def traits(options):
+    """What there is of an optimizer that a change may need, by a recipe's section."""
+    kind = described(options)
+    return [kind.title, *kind.traits(options)]
+
 
 # What a recipe has that a change may need, so that it shows: {word: whether a recipe has it}.
 HAS = {
-    "text": lambda r: r.model.family == "decoder", "pictures": lambda r: r.model.family != "decoder",
-    "convnet": lambda r: r.model.family == "convnet", "mlp": lambda r: r.model.family == "mlp",
-    "a norm": lambda r: r.model.family != "mlp", "layer norm": lambda r: getattr(r.model, "norm", "") == "layer",
-    "RMS norm": lambda r: getattr(r.model, "norm", "") == "rms",
-    "GELU": lambda r: getattr(r.model, "activation", "") == "gelu",
-    "ReLU": lambda r: getattr(r.model, "activation", "relu") == "relu",
-    "SwiGLU": lambda r: getattr(r.model, "activation", "") == "swiglu",
+    "text": lambda r: reads_text(r.model), "pictures": lambda r: not reads_text(r.model),
+    # What is planted in the lines of one family's own builders.
+    **{name: lambda r, name=name: name in traits_of(r.model).planted for name in ("decoder", "convnet", "mlp")},
+    "a norm": lambda r: any(place.operation == "norm" for place in places(r.model).values()),
+    "layer norm": lambda r: traits_of(r.model).norm == "layer", "RMS norm": lambda r: traits_of(r.model).norm == "rms",
+    "GELU": lambda r: traits_of(r.model).activation == "gelu",
+    "ReLU": lambda r: traits_of(r.model).activation == "relu",
+    "SwiGLU": lambda r: traits_of(r.model).activation == "swiglu",
     "rotary positions": lambda r: getattr(r.model, "positions", "") == "rotary",
     "learned positions": lambda r: getattr(r.model, "positions", "") == "learned",
     "a tied head": lambda r: getattr(r.model, "tied", False),
     "biases": lambda r: getattr(r.model, "bias", True),
-    "key heads that share": lambda r: r.model.family == "decoder" and r.model.kv < r.model.heads,
-    "key heads of their own": lambda r: r.model.family == "decoder" and r.model.kv == r.model.heads,
-    "several blocks": lambda r: getattr(r.model, "layers", 1) > 1, "a scan": lambda r: r.jax.scan,
-    "dropout": lambda r: r.model.dropout > 0, "documents kept apart": lambda r: not r.data.cross_documents,
+    "key heads that share": lambda r: (a := traits_of(r.model).attention) is not None and a.key_heads < a.heads,
+    "key heads of their own": lambda r: (a := traits_of(r.model).attention) is not None and a.key_heads == a.heads,
+    "several blocks": lambda r: traits_of(r.model).blocks > 1, "a scan": lambda r: r.jax.scan,
+    "dropout": lambda r: draws(r.model), "documents kept apart": lambda r: not r.data.cross_documents,
     "augmented pictures": lambda r: "shift" in r.data.augment,
     "label smoothing": lambda r: r.train.label_smoothing > 0, "z-loss": lambda r: r.train.z_loss > 0,
     "micro-batches": lambda r: r.train.accumulate > 1, "clipping": lambda r: r.optimizer.clip_norm > 0,
     "weight decay": lambda r: r.optimizer.weight_decay > 0, "an average": lambda r: r.optimizer.ema > 0,
-    "AdamW": lambda r: r.optimizer.name == "adamw", "Lion": lambda r: r.optimizer.name == "lion",
-    "LAMB": lambda r: r.optimizer.name == "lamb", "SGD": lambda r: r.optimizer.name == "sgd",
-    "momentum": lambda r: r.optimizer.name == "sgd" and r.optimizer.momentum > 0,
-    "Nesterov": lambda r: r.optimizer.name == "sgd" and r.optimizer.nesterov,
+    **{word: lambda r, word=word: word in traits(r.optimizer)
+       for word in ("AdamW", "Lion", "LAMB", "SGD", "momentum", "Nesterov")},
     "a schedule": lambda r: r.schedule.kind != "constant" or r.schedule.warmup > 0,
     "warm-up": lambda r: r.schedule.warmup > 1, "a cosine": lambda r: r.schedule.kind == "cosine",
     "float32": lambda r: r.train.precision == "float32", "bfloat16": lambda r: r.train.precision == "bfloat16",
@@ -40,8 +49,8 @@ HAS = {
     "an epoch that ends": lambda r: r.train.steps * r.train.global_batch > len(open_dataset(r).train),
 }
 # What the class of operation that a change is in needs by itself, and the phase of training that it belongs to.
-NEEDS = {"attention mask": "text", "attention scores": "text", "attention mix": "text", "softmax": "text",
-         "rotary positions": "rotary positions", "residual": "text", "convolution": "convnet", "pooling": "convnet",
+NEEDS = {"attention mask": "decoder", "attention scores": "decoder", "attention mix": "decoder", "softmax": "decoder",
+         "rotary positions": "rotary positions", "residual": "decoder", "convolution": "convnet", "pooling": "convnet",
          "random bits": "dropout", "accumulation": "micro-batches", "clip": "clipping", "decay": "weight decay",
          "average": "an average", "schedule": "a schedule",
          "checkpoint": "more than three updates"}

@@ -54,7 +54,7 @@ class Opened:
 
     @property
     def text(self):
-        return self.about["family"] == "decoder"
+        return self.about["tokenizer"] is not None
 
 
 def predict(path, file, name=None, out=None, top=5, trust=False):
@@ -165,7 +165,7 @@ def read_about(root, unchecked=False):
     recipe, tokenizer = load(file, []), about["tokenizer"]
     if about.get("recipe_hash", recipe.hash) != recipe.hash:
         raise BadInput(f"{file}: not the recipe that export.json is of: export it again")
-    if recipe.model.family != about["family"] or tokenizer and (
+    if about["family"] != recipe.model.family or tokenizer and (
             tokenizer["kind"], [tokenizer["vocabulary"], recipe.data.sequence]) != (
             recipe.data.tokenizer, [about["classes"], *about["example_shape"]]):
         raise BadInput(f"{root / 'export.json'}: its family, tokenizer, classes or example_shape are not those of the "

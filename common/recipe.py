@@ -7,10 +7,19 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, field_validator, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
+from twinscale.common.families import reads_text, traits_of
+from twinscale.common.families.convnet import ConvNet
+from twinscale.common.families.decoder import Decoder
+from twinscale.common.families.mlp import MLP
 from twinscale.common.formats import MASTERS
+from twinscale.common.optimizers import OPTIMIZERS
+from twinscale.common.optimizers import Options as AnyOptimizer
+from twinscale.common.optimizers import OwnOptions as Optimizer
+from twinscale.common.registry import portable
+from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section
 
 # What a source of data holds, by how it is written.
 SOURCES = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
@@ -29,18 +38,6 @@ def source_of(source):
     return None, f'data.source="{source}" is unknown: {meant}'
 
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A table of the recipe: unknown keys are refused, values never change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
 class Data(Section):
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
                                               "csv:FILE | tfds:NAME")
@@ -54,109 +51,6 @@ class Data(Section):
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
     augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
-
-
-class Decoder(Section):
-    """A pre-norm transformer decoder (Radford et al. 2019; Touvron et al. 2023 for the rotary/RMS/SwiGLU variant)."""
-
-    family: Literal["decoder"]
-    layers: PositiveInt = 4
-    width: PositiveInt = 128
-    heads: PositiveInt = 4
-    kv_heads: Count = Field(0, description="key/value heads (grouped-query attention); 0 means heads")
-    hidden: Count = Field(0, description="width of the feed-forward layer; 0 means 4 x width")
-    norm: Literal["layer", "rms"] = "layer"
-    norm_epsilon: Positive = 1e-5
-    positions: Literal["learned", "rotary"] = "learned"
-    rotary_base: Positive = 10000.0
-    activation: Literal["gelu", "gelu_tanh", "swiglu"] = "gelu"
-    bias: bool = True
-    tied: bool = Field(True, description="the head shares the embedding's table")
-    dropout: Fraction = 0.0
-
-    @property
-    def head_width(self):
-        return self.width // self.heads
-
-    @property
-    def kv(self):
-        return self.kv_heads or self.heads
-
-    @property
-    def feedforward(self):
-        return self.hidden or 4 * self.width
-
-    @property
-    def gated(self):
-        """Whether the feed-forward layer multiplies by a gate, which has a kernel of its own."""
-        return one_of({"gelu": False, "gelu_tanh": False, "swiglu": True}, self.activation, "model.activation")
-
-    @property
-    def rotates(self):
-        """Whether positions rotate queries and keys; else a table of positions is learned."""
-        return one_of({"learned": False, "rotary": True}, self.positions, "model.positions")
-
-    @model_validator(mode="after")
-    def divides(self):
-        if self.width % self.heads:
-            raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
-        if self.heads % self.kv:
-            raise ValueError(f"model.kv_heads={self.kv} does not divide model.heads={self.heads}")
-        if self.rotates and self.head_width % 2:
-            raise ValueError("rotary positions need an even head width, but model.width / model.heads = "
-                             f"{self.head_width}")
-        return self
-
-
-class ConvNet(Section):
-    """A small residual network with batch norm (He et al. 2016): a stem, then `blocks` residual blocks a stage."""
-
-    family: Literal["convnet"]
-    channels: tuple[PositiveInt, ...] = Field((16, 32, 64), strict=False, min_length=1,
-                                              description="channels of each stage")
-    blocks: PositiveInt = Field(1, description="residual blocks a stage")
-    norm_epsilon: Positive = 1e-5
-    norm_momentum: Fraction = Field(0.9, description="share of the running statistics that is kept each step")
-    dropout: Fraction = 0.0
-
-
-class MLP(Section):
-    """A multi-layer perceptron over flattened examples."""
-
-    family: Literal["mlp"]
-    hidden: tuple[PositiveInt, ...] = Field((64,), strict=False)
-    activation: Literal["relu", "gelu", "gelu_tanh"] = "relu"
-    dropout: Fraction = 0.0
-
-
-class Optimizer(Section):
-    """One written semantics for each name, which `*/optimizer.py` map onto keras.optimizers and optax.
-
-    Update t counts from 1; g is the gradient after clipping; lr is `schedules.learning_rates(recipe)[t - 1]`; d is
-    weight decay, on kernels and tables only (by canonical name), never on biases and norms.
-
-      clip   g <- g min(1, clip_norm / |g|), the norm over all tensors together
-      adamw  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  (Loshchilov & Hutter 2019)
-             w <- w - lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + d w)
-      sgd    m <- momentum m + g;  w <- w - lr (m + d w); with Nesterov g + momentum m in place of m
-      lion   w <- w - lr (sign(b1 m + (1 - b1) g) + d w);  m <- b2 m + (1 - b2) g  (Chen et al. 2023)
-      lamb   u = the bracket of adamw;  w <- w - lr u |w| / |u|, the ratio 1 where a norm is 0, each norm over one
-             canonical tensor  (You et al. 2020)
-      ema    a <- ema a + (1 - ema) w after each update, from a = the first weights
-
-    An update whose loss or gradient is not finite changes nothing.
-    """
-
-    name: Literal["adamw", "sgd", "lion", "lamb"] = "adamw"
-    learning_rate: NonNegative = 1e-3
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    epsilon: Positive = 1e-8
-    momentum: Fraction = Field(0.9, description="sgd only")
-    nesterov: bool = Field(False, description="sgd only")
-    weight_decay: NonNegative = Field(0.0, description="decoupled; times the learning rate; kernels and tables only")
-    clip_norm: NonNegative = Field(0.0, description="global norm of the gradient; 0 does not clip")
-    ema: Fraction = Field(0.0, description="decay of the average of the weights that evaluation uses; 0 keeps none")
 
 
 class Schedule(Section):
@@ -429,7 +323,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     data: Data = Data()
     model: Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")]
-    optimizer: Optimizer = Optimizer()
+    optimizer: Annotated[SerializeAsAny[AnyOptimizer], ByName(OPTIMIZERS, "name", "adamw")] = Optimizer()
     schedule: Schedule = Schedule()
     train: Train = Train()
     keras: Keras = Keras()
@@ -449,9 +343,9 @@ class Recipe(Section):
                              f"train.steps={train.steps}")
         if schedule.kind == "wsd" and not schedule.decay:
             raise ValueError('schedule.kind="wsd" needs schedule.decay, the updates of the closing decay')
-        text = self.model.family == "decoder"
+        text = reads_text(self.model)
         if text and self.data.augment:
-            raise ValueError("data.augment is for images, but model.family=\"decoder\" reads text")
+            raise ValueError(f'data.augment is for images, but model.family="{self.model.family}" reads text')
         name, unknown = source_of(self.data.source)
         if unknown and not text:  # text is asked for where it is opened
             raise ValueError(unknown)
@@ -509,10 +403,9 @@ def mesh_shape(recipe, framework, found, platform):
     if rows % shares:
         raise BadInput(f"{named}: {shares} shares of a batch do not divide the {rows} rows of a micro-batch "
                        f"(train.global_batch / train.accumulate): take a multiple of {shares}")
-    model, sizes = recipe.model, {"train.global_batch": (recipe.train.global_batch, 1)}
-    if model.family == "decoder":
-        sizes = {"model.heads": (model.heads, devices.tensor), "model.hidden": (model.feedforward, devices.tensor),
-                 "model.width": (model.width, devices.fsdp), "data.sequence": (recipe.data.sequence, devices.sequence)}
+    sizes = {key: (size, getattr(devices, axis)) for key, (size, axis) in traits_of(recipe.model).shared.items()}
+    if reads_text(recipe.model):
+        sizes["data.sequence"] = recipe.data.sequence, devices.sequence
     elif devices.sequence > 1:
         raise BadInput(f"devices.sequence={devices.sequence}: images have no sequence to share; set it to 1")
     for key, (size, share) in sizes.items():
@@ -522,8 +415,15 @@ def mesh_shape(recipe, framework, found, platform):
 
 
 def digest(values):
-    """SHA-256 (hex) of values as canonical JSON."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 (hex) of values as canonical JSON; a plug-in's file is known by its name and content, wherever it is."""
+    return hashlib.sha256(json.dumps(_portable(values), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _portable(values):
+    if isinstance(values, dict | list):
+        return ({key: _portable(value) for key, value in values.items()} if isinstance(values, dict) else
+                [_portable(value) for value in values])
+    return portable(values) if isinstance(values, str) and "#sha256=" in values else values
 
 
 def micro_batch(recipe):
@@ -533,7 +433,7 @@ def micro_batch(recipe):
 
 def positions(recipe):
     """Labels of one update: tokens of text, or images."""
-    return recipe.train.global_batch * (recipe.data.sequence if recipe.model.family == "decoder" else 1)
+    return recipe.train.global_batch * (recipe.data.sequence if reads_text(recipe.model) else 1)
 
 
 def in_float64(recipe):

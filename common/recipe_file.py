@@ -14,9 +14,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from twinscale.common.errors import BadInput
+from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.files import checked, dotted, exists, expected, parse_toml, read_text, shown, toml_problem
-from twinscale.common.recipe import AnyStage, Margin, Recipe, Section, Student
+from twinscale.common.recipe import AnyStage, Margin, Recipe, Student
+from twinscale.common.registry import anchored
+from twinscale.common.section import ByName, Section
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_PARENTS = 1 << 20, 8, 1000  # bytes, levels of nesting, files that one extends
@@ -109,12 +111,6 @@ def refuse(problems, count=None):
         raise BadInput("\n".join(told + [f"... and {more:,} more"] * (more > 0)))
 
 
-def did_you_mean(word, choices):
-    """The end of an error line that offers the nearest of `choices`, or nothing."""
-    near = get_close_matches(str(word)[:80], list(choices), 1)
-    return f'; did you mean "{near[0]}"?' if near else ""
-
-
 # ---- files
 
 def _layers(path, within, done):
@@ -139,8 +135,20 @@ def _layers(path, within, done):
                 raise BadInput(f"{label}: extends = {_shown(parent)}: no such file{did_you_mean(parent, beside)}")
             below, from_ = _layers(file, (*within, identity), done)
             values, origins = _merged(values, below), {**origins, **from_}
+        _anchor(own, path.parent)
         done[identity] = _merged(values, own), {**origins, **dict.fromkeys(flat(own), label)}
     return done[identity]
+
+
+def _anchor(values, folder):
+    """Makes the FILE of each plug-in that a recipe's file names mean the one that lies beside the recipe."""
+    for table, key in NAMED:
+        found = values.get(table)
+        named = found.get(key) if isinstance(found, dict) else None
+        if isinstance(named, str):
+            found[key] = anchored(named, folder)
+        elif isinstance(named, list):
+            found[key] = [anchored(name, folder) if isinstance(name, str) else name for name in named]
 
 
 def _parsed(path):
@@ -270,6 +278,9 @@ def _better_key(place, values):
     family = str(model.get("family")) if isinstance(model, dict) else ""
     members = FAMILIES.get(family, Section).model_fields
     known = [key for key in KEYS if key[0] != "model" or len(key) == 1 or key[1] in members]
+    if chosen := BY_NAME.get(place[0]):
+        own = chosen.options(values[place[0]]).model_fields
+        known = [key for key in known if key[0] != place[0] or len(key) == 1] + [(place[0], key) for key in own]
     if place[:len(STAGED)] == STAGED and len(place) > len(STAGED) + 1:
         stage = values["compress"]["stages"][place[len(STAGED)]]
         fields = (STAGES[stage["kind"]] if len(place) == len(STAGED) + 2 else Student).model_fields
@@ -320,11 +331,16 @@ def _tables():
     """Of the recipe's model: {table: its class}, and {family: its class}."""
     fields = {name: field.annotation for name, field in Recipe.model_fields.items()}
     families = {c.model_fields["family"].annotation: c for c in typing.get_args(fields["model"])}
-    tables = {name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    tables = {name: type(field.default) if isinstance(field.default, Section) else field.annotation
+              for name, field in Recipe.model_fields.items()}
+    tables = {name: kind for name, kind in tables.items() if isinstance(kind, type) and issubclass(kind, Section)}
     return tables, {typing.get_args(literal)[0]: c for literal, c in families.items()}
 
 
 TABLES, FAMILIES = _tables()
+BY_NAME = {table: meta for table, field in Recipe.model_fields.items() for meta in field.metadata
+           if isinstance(meta, ByName)}
+NAMED = [(table, by.key) for table, by in BY_NAME.items()]  # where a recipe may name a plug-in
 STAGED = ("compress", "stages")  # a list of tables of several kinds
 STAGES = {typing.get_args(c.model_fields["kind"].annotation)[0]: c
           for c in typing.get_args(typing.get_args(AnyStage)[0])}

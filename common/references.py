@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscale.common.bits import draw, fold_in, keep_below, name_word
-from twinscale.common.errors import BadInput
+from twinscale.common.families import FAMILIES
 from twinscale.common.formats import EPS, TINY
+from twinscale.common.optimizers import OPTIMIZERS, described
 from twinscale.common.parameters import is_decayed
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe import Options, Recipe
+from twinscale.common.registry import load
 
 Wide = np.longdouble
 
@@ -57,22 +59,38 @@ FORMATS = {name: Format(name, EPS[name], TINY[name], 1e100 if name == "float64" 
 DTYPES = tuple(FORMATS)
 
 
-def recipe_of(dtype, family, **sections):
-    """The recipe whose model holds the operations: a tiny model of a family; sections are laid over it."""
-    models = {"decoder": {"layers": 1, "width": WIDTH, "hidden": HIDDEN, "heads": HEADS, "kv_heads": KV,
-                          "dropout": RATE, "norm_epsilon": NORM_EPSILON, "rotary_base": ROTARY_BASE},
-              "convnet": {"channels": CHANNELS, "norm_epsilon": NORM_EPSILON, "norm_momentum": NORM_MOMENTUM},
-              "mlp": {"hidden": (HIDDEN,)}}
-    data = {"source": "stdlib", "sequence": T} if family == "decoder" else {"source": "digits"}
-    values = {"name": "operations", "data": data, "model": {"family": family, **models[family]},
+# Models that hold the operations, as small as they can be.
+DECODER = Options(family="decoder", layers=1, width=WIDTH, hidden=HIDDEN, heads=HEADS, kv_heads=KV, dropout=RATE,
+                  norm_epsilon=NORM_EPSILON, rotary_base=ROTARY_BASE)
+CONVNET = Options(family="convnet", channels=CHANNELS, norm_epsilon=NORM_EPSILON, norm_momentum=NORM_MOMENTUM)
+MLP = Options(family="mlp", hidden=(HIDDEN,))
+
+
+def recipe_of(dtype, model, **sections):
+    """The recipe of a model that holds operations; sections are laid over it."""
+    data = {"source": "stdlib", "sequence": T} if load(FAMILIES, model["family"]).text else {"source": "digits"}
+    values = {"name": "operations", "data": data, "model": dict(model),
               "train": {"precision": dtype, "global_batch": B}, "jax": {"scan": False}}
     for section, changes in sections.items():
         values[section] = {**values.get(section, {}), **changes}
     return Recipe.model_validate(values)
 
 
-OPTIMIZERS = {name: {"name": name, "learning_rate": 1e-2, "weight_decay": 0.1, "ema": 0.9, **more} for name, more in
-              {"adamw": {}, "sgd": {"nesterov": True}, "lion": {"beta2": 0.99}, "lamb": {}}.items()}
+def shape_of(model, length=T):
+    """The example shape of a model that holds operations, on `length` tokens or small images."""
+    return (length,) if load(FAMILIES, model["family"]).text else (*IMAGE, CHANNELS[0])
+
+
+def trial_of(name):
+    """The section of a recipe that an optimizer is tried with."""
+    return {"name": name, "learning_rate": 1e-2, "weight_decay": 0.1, "ema": 0.9, **load(OPTIMIZERS, name).tried}
+
+
+def moment_of(slot):
+    """Which of `common.operations.optimizer_cases`' moments a slot is tried with: the second is never negative."""
+    return int(slot.startswith("v"))
+
+
 LOSSES = {"cross-entropy": {}, "label smoothing": {"label_smoothing": SMOOTHING}, "z-loss": {"z_loss": Z_LOSS}}
 
 
@@ -366,49 +384,19 @@ def clip(f, *gradients):
 
 
 def optimizer(name):
-    """One update as at `common.recipe.Optimizer`, the weights' average after it. Outputs, for the kernel and then the
-    bias: weight, moments (first, and second where there is one), average."""
-    o = recipe_of("float64", "mlp", optimizer=OPTIMIZERS[name]).optimizer
-    rate, decay, beta1, beta2, epsilon, momentum, ema = (Wide(value) for value in (
-        o.learning_rate, o.weight_decay, o.beta1, o.beta2, o.epsilon, o.momentum, o.ema))
-
-    def mixed(old, beta, new):
-        return beta * old + (1 - beta) * new, np.abs(old) + (1 - beta) * np.abs(new)
-
-    def bias_correction(beta, t):
-        """1 - beta^t and its condition: beta itself is rounded, and raised to a power."""
-        return 1 - beta**t, (1 + t / 8) * beta**t / (1 - beta**t)
+    """One update as an Optimizer has it, the weights' average after it. Outputs, for the kernel and then the bias:
+    weight, slots, average."""
+    o = recipe_of("float64", MLP, optimizer=trial_of(name)).optimizer
+    kind, rate, decay, ema = described(o), Wide(o.learning_rate), Wide(o.weight_decay), Wide(o.ema)
 
     def reference(f, kernel, bias, done):
         found = []
-        for tensor, (w, g, m, v, a) in ((KERNEL, kernel), (BIAS, bias)):
-            d, slots = decay * is_decayed(tensor), []
-            if name == "sgd":
-                m, m_scale = momentum * m + g, momentum * np.abs(m) + np.abs(g)
-                u, u_scale = g + momentum * m + d * w, np.abs(g) + momentum * m_scale + d * np.abs(w)
-                slots = [(m, m_scale)]
-            elif name == "lion":
-                c, c_scale = beta1 * m + (1 - beta1) * g, beta1 * f.size(m) + (1 - beta1) * f.size(g)
-                u, unsure = np.sign(c) + d * w, (np.abs(c) <= 4 * f.eps * c_scale) & ((m != 0) | (g != 0))
-                u_scale = np.where(unsure, np.inf, 1) + d * np.abs(w)
-                slots = [mixed(m, beta2, g)]
-            elif name in ("adamw", "lamb"):
-                t = int(done) + 1
-                m, m_scale = mixed(m, beta1, g)
-                v, v_scale = mixed(v, beta2, g**2)
-                (c1, loose1), (c2, loose2) = bias_correction(beta1, t), bias_correction(beta2, t)
-                root = np.sqrt(v / c2) + epsilon
-                u, u_scale = m / c1 / root + d * w, m_scale / c1 / root * (1 + loose1 + loose2 / 2) + d * np.abs(w)
-                slots = [(m, m_scale), (v, v_scale)]
-            else:
-                raise BadInput(f'optimizer.name="{name}": no reference is written for it')
-            if name == "lamb":
-                w_norm, u_norm = f.norm([w]), f.norm([u])
-                if w_norm > 0 and u_norm > 0:
-                    u_scale = u_scale + np.abs(u) * (1 + np.sqrt((u_scale**2).sum() / (u**2).sum()))
-                    u, u_scale = u * w_norm / u_norm, u_scale * w_norm / u_norm
+        for tensor, (w, g, *moments, a) in ((KERNEL, kernel), (BIAS, bias)):
+            held = {slot: moments[moment_of(slot)] for slot in kind.slots(o)}
+            u, u_scale, slots = kind.reference(o, f, int(done) + 1, decay * is_decayed(tensor), w, g, held)
             w, w_scale = w - rate * u, np.abs(w) + rate * u_scale
-            found += [(w, w_scale), *slots, (ema * a + (1 - ema) * w, ema * np.abs(a) + (1 - ema) * w_scale)]
+            average = ema * a + (1 - ema) * w, ema * np.abs(a) + (1 - ema) * w_scale
+            found += [(w, w_scale), *(slots[slot] for slot in held), average]
         return found
 
     return reference

@@ -15,6 +15,7 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import BadInput, MissingEnvironment, no_devices
+from twinscale.common.families import traits_of
 from twinscale.common.recipe import AXES, mesh_shape
 from twinscale.common.topology import check_libtpu, libtpu_version, numbers
 
@@ -260,9 +261,9 @@ def place_signals(devices, signals):
 def compiler_options(recipe, devices):
     """XLA's options for a step. Raises BadInput where the recipe's kernel of attention cannot run on the devices, or
     the compiler refuses one of the recipe's own options."""
-    device, execution, model = devices.mesh.devices.flat[0], recipe.jax, recipe.model
-    if model.family == "decoder":  # here, before anything is compiled or written
-        execution.kernel(recipe.train.precision, model.head_width, recipe.data.sequence,
+    device, execution = devices.mesh.devices.flat[0], recipe.jax
+    if attention := traits_of(recipe.model).attention:  # here, before anything is compiled or written
+        execution.kernel(recipe.train.precision, attention.width, recipe.data.sequence,
                          not recipe.data.cross_documents, device.platform,
                          getattr(device, "compute_capability", None), devices.mesh.shape["sequence"])
     options = {**(OVERLAP.get(device.platform, {}) if execution.overlap else {}),

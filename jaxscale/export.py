@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from twinscale.common.compress import active
 from twinscale.common.errors import BadInput
 from twinscale.common.export import EIGHT_BITS, bare, one_document, served
+from twinscale.common.families import reads_text
 from twinscale.common.files import write_bytes
 from twinscale.common.recipe import master_dtype
 from twinscale.jaxscale.models import build, by_path, merge
@@ -47,7 +48,7 @@ def serving(recipe, shape, tensors):
 
     def call(inputs):
         given = {"inputs": inputs}
-        if recipe.model.family == "decoder":
+        if reads_text(recipe.model):
             given["positions"] = jnp.broadcast_to(jnp.arange(shape.example_shape[0], dtype=jnp.int32), inputs.shape)
         return model(given)
 
@@ -59,7 +60,7 @@ def write(name, recipe, shape, tensors, path):
     if name != "stablehlo":
         raise BadInput(f"format {name}: nothing here writes it")
     rows, = jax.export.symbolic_shape("rows")
-    kind = jnp.int32 if recipe.model.family == "decoder" else master_dtype(recipe)
+    kind = jnp.int32 if reads_text(recipe.model) else master_dtype(recipe)
     compiled = jax.jit(serving(recipe, shape, tensors))
     exported = jax.export.export(compiled, platforms=PLATFORMS)(
         jax.ShapeDtypeStruct((rows, *shape.example_shape), kind))

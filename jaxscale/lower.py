@@ -27,7 +27,7 @@ from twinscale.common.topology import libtpu_version
 from twinscale.common.worker import serve
 from twinscale.jaxscale.devices import Devices, arranged, compiler_options, compiling
 from twinscale.jaxscale.models import build
-from twinscale.jaxscale.optimizer import make_optimizer
+from twinscale.jaxscale.optimizer import fields, make_optimizer
 from twinscale.jaxscale.room import ROOM, numerics
 from twinscale.jaxscale.train import State, compiled_step
 
@@ -59,7 +59,8 @@ def new_shapes(recipe, classes, example_shape):
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
     return State(jax.ShapeDtypeStruct((), jnp.int32), weights, running,
-                 jax.eval_shape(make_optimizer(recipe).init, weights), weights if recipe.optimizer.ema else {}, graph)
+                 jax.eval_shape(make_optimizer(recipe).init, weights), weights if recipe.optimizer.ema else {}, graph,
+                 fields(recipe))
 
 
 def lower_step(recipe, classes, example_shape, batch, devices):

@@ -15,7 +15,7 @@ from twinscale.jaxscale.patches import changed_execution
 CHANGES, change = registry()
 
 
-@change("layer", needs="text")
+@change("layer", needs="decoder")
 def attention_by_einsum():
     """Attention as two einsums, differentiated by JAX."""
     with patch.object(layers, "batched_matmul", lambda a, b: jnp.einsum("...ij,...jk->...ik", a, b)):
@@ -49,21 +49,21 @@ def norm_of_one_vector():
         yield
 
 
-@change("layer", needs="text")
+@change("layer", needs="decoder")
 def recomputed_blocks():
     """The backward pass recomputes every block."""
     with changed_execution(remat="full"):
         yield
 
 
-@change("layer", needs="a scan, text")
+@change("layer", needs="a scan, decoder")
 def unrolled_blocks():
     """Blocks run one after another in place of under a scan."""
     with changed_execution(scan=False):
         yield
 
 
-@change("layer", needs="text")
+@change("layer", needs="decoder")
 def softmax_by_log():
     """Softmax as the power of a log-softmax."""
     with patch.object(jax.nn, "softmax", lambda x: jnp.exp(jax.nn.log_softmax(x))):

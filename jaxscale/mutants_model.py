@@ -27,7 +27,7 @@ def interleaved_heads():
         yield
 
 
-@change("layer", "embedding", needs="text")
+@change("layer", "embedding", needs="decoder")
 def scaled_embedding():
     """Embeddings are multiplied by the root of the width, as in the first transformers."""
     call = nnx.Embed.__call__

@@ -16,24 +16,28 @@ from twinscale.common.references import (
     CHANNELS,
     CLASSES,
     CLIP,
+    CONVNET,
+    DECODER,
     DTYPES,
     HIDDEN,
-    IMAGE,
     KERNEL,
     LOSSES,
+    MLP,
     NORM_EPSILON,
     NORM_MOMENTUM,
-    OPTIMIZERS,
     PLACE,
     RATE,
     ROTARY_BASE,
     WIDTH,
     T,
+    moment_of,
     recipe_of,
+    shape_of,
+    trial_of,
 )
 from twinscale.jaxscale.models import POLICIES, build, merge
 from twinscale.jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
-from twinscale.jaxscale.optimizer import clip, make_optimizer, slots
+from twinscale.jaxscale.optimizer import clip, fields, make_optimizer, slots, with_slots
 from twinscale.jaxscale.train import State, loss_sums, update
 
 
@@ -43,7 +47,7 @@ def operations(dtype):
     else as the compute dtype; what stands in a model's own lines alone (`mean`, the product of SwiGLU) stands here
     again."""
     policy = POLICIES[dtype]
-    decoder, convnet = (functools.partial(part, dtype, family) for family in ("decoder", "convnet"))
+    decoder, convnet = (functools.partial(part, dtype, model) for model in (DECODER, CONVNET))
     act = {name: takes(policy, activation(name)) for name in ("gelu", "gelu_tanh", "swiglu", "relu")}
     dense, table = decoder("block_0.feedforward.down", "kernel", "bias"), decoder("embedding", "embedding")
     layer_norm, rms_norm = decoder("norm", "scale", "bias"), decoder("norm", "scale", norm="rms")
@@ -88,18 +92,18 @@ def operations(dtype):
         "pool": takes(policy, lambda x: jnp.mean(x, (1, 2))),
     }
     for name, train in LOSSES.items():
-        recipe = recipe_of(dtype, "decoder", train=train)
+        recipe = recipe_of(dtype, DECODER, train=train)
         objective = functools.partial(objective_of, recipe)
         found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
     found |= {"clip": lambda *gradients: clip(list(gradients), CLIP)}
-    return compiled({name: updated(dtype, name) if name in OPTIMIZERS else found[name] for name in expected(dtype)},
+    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype)},
                     dtype)
 
 
 def stock(dtype):
     """The same of what the framework would do in the place of ours; "stock NAME" is judged as the operation NAME."""
     policy = POLICIES[dtype]
-    kinds = {"dtype": policy, "param_dtype": jnp.dtype(master_dtype(recipe_of(dtype, "mlp")))}
+    kinds = {"dtype": policy, "param_dtype": jnp.dtype(master_dtype(recipe_of(dtype, MLP)))}
 
     def module(kind, *names, whole=False, **settings):
         with jax.enable_x64(dtype == "float64"):
@@ -164,16 +168,15 @@ def gradient(function, by=(0,)):
 
 
 @functools.cache
-def model(dtype, family, **changes):
+def model_of(dtype, model, **changes):
     """The model of the operations' recipe, on T tokens or small images; its weights are shapes alone."""
     with jax.enable_x64(dtype == "float64"):
-        recipe = recipe_of(dtype, family, model=changes)
-        return merge(*build(recipe, CLASSES, (T,) if family == "decoder" else (*IMAGE, CHANNELS[0])))
+        return merge(*build(recipe_of(dtype, model, model=changes), CLASSES, shape_of(model)))
 
 
-def part(dtype, family, path, *weights, whole=False, **changes):
+def part(dtype, model, path, *weights, whole=False, **changes):
     """A module of that model as a function; see `called`."""
-    return called(functools.reduce(getattr, path.split("."), model(dtype, family, **changes)), *weights, whole=whole)
+    return called(functools.reduce(getattr, path.split("."), model_of(dtype, model, **changes)), *weights, whole=whole)
 
 
 def called(module, *names, whole=False):
@@ -208,16 +211,15 @@ def objective_of(recipe, logits, labels, weights):
 
 def updated(dtype, name):
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
-    recipe = recipe_of(dtype, "mlp", optimizer=OPTIMIZERS[name])
+    recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
 
     def step(kernel, bias, done):
         of = lambda i: {KERNEL: kernel[i], BIAS: bias[i]}  # noqa: E731
-        held = {"mu": of(2), "trace": of(2), "nu": of(3), "count": done}
-        before = tuple(part._replace(**{field: held[field] for field in part._fields if field in held})
-                       for part in make_optimizer(recipe).init(of(0)))
-        after = update(recipe, State(done, of(0), {}, before, of(4), None), of(1))
+        begun, held = make_optimizer(recipe).init(of(0)), fields(recipe)
+        before = with_slots(begun, held, lambda slot, path, x: of(2 + moment_of(slot))[path], lambda _: done)
+        after = update(recipe, State(done, of(0), {}, before, of(4), None, held), of(1))
         return [group[tensor] for tensor in (KERNEL, BIAS)
-                for group in (after.weights, *slots(after.optimizer).values(), after.averages)]
+                for group in (after.weights, *slots(after.optimizer, held).values(), after.averages)]
 
     return step
 

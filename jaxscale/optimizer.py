@@ -1,4 +1,4 @@
-"""The optimizers of a recipe as optax transforms; the one semantics is written at `common.recipe.Optimizer`.
+"""The optimizers of a recipe as optax transforms; the one semantics is written in `common/optimizers/`.
 
 Own code stands only where optax's semantics cannot be set, and says why.
 """
@@ -7,22 +7,73 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from twinscale.common.errors import one_of
+from twinscale.common.errors import BadInput
+from twinscale.common.optimizers import described
 from twinscale.common.parameters import is_decayed
 from twinscale.common.recipe import master_dtype
+from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
 
 
 def make_optimizer(recipe):
     """An optax transform over {path: array}; the gradients it is given are already clipped."""
     o = recipe.optimizer
-    rate = optax.scale_by_learning_rate(rates(recipe))
     decay = optax.add_decayed_weights(o.weight_decay, mask=lambda weights: {path: is_decayed(path) for path in weights})
-    adam = optax.scale_by_adam(o.beta1, o.beta2, o.epsilon)
-    parts = {"adamw": lambda: (adam, decay), "lamb": lambda: (adam, decay, trust_ratio()),
-             "sgd": lambda: (optax.trace(o.momentum, o.nesterov) if o.momentum else optax.identity(), decay),
-             "lion": lambda: (optax.scale_by_lion(o.beta1, o.beta2), decay)}
-    return optax.chain(*one_of(parts, o.name, "optimizer.name")(), rate)
+    parts = resolved(described(o).jax)(o, decay)
+    return optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)))
+
+
+def adamw(o, decay):
+    return optax.scale_by_adam(o.beta1, o.beta2, o.epsilon), decay
+
+
+def sgd(o, decay):
+    return optax.trace(o.momentum, o.nesterov) if o.momentum else optax.identity(), decay
+
+
+def lion(o, decay):
+    return optax.scale_by_lion(o.beta1, o.beta2), decay
+
+
+def lamb(o, decay):
+    return *adamw(o, decay), trust_ratio()
+
+
+def fields(recipe):
+    """((slot, the field of the optax state that it is), ...) of a recipe's optimizer."""
+    return tuple((slot, where.optax) for slot, where in described(recipe.optimizer).slots(recipe.optimizer).items())
+
+
+def check_slots(optimizer_state, held):
+    """Raises BadInput unless the slots that `held`, as `fields` has it, names, are all tensors by path in a state, and
+    nothing else is in it but counts of updates."""
+    def of(slot, path, x):
+        found.add(slot)
+        return x
+
+    def count(x):
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise BadInput(f"optimizer.name: the optax state has a number ({x.dtype}) that is in no slot")
+        return x
+
+    found = set()
+    with_slots(optimizer_state, held, of, count)
+    if lacks := [field for slot, field in held if slot not in found]:
+        raise BadInput(f"optimizer.name: the optax state has no {lacks[0]}, which the description has for a slot")
+
+
+def with_slots(optimizer_state, held, of, count=lambda x: x):
+    """An optax state with `of(slot, path, x)` in place of each tensor x by path, and `count(x)` of what is by none.
+    Raises BadInput for one by path that is in no slot of `held`, as `fields` has it."""
+    def value(where, x):
+        path = where[-1].key if where and isinstance(where[-1], jax.tree_util.DictKey) else None
+        names = [getattr(key, "name", None) for key in where]
+        slot = next((slot for slot, field in held if field in names), None)
+        if path is not None and slot is None:
+            raise BadInput(f"optimizer.name: the optax state has {jax.tree_util.keystr(where)}, which is in no slot")
+        return count(x) if path is None else of(slot, path, x)
+
+    return jax.tree_util.tree_map_with_path(value, optimizer_state)
 
 
 def rates(recipe):
@@ -31,11 +82,11 @@ def rates(recipe):
     return lambda count: jnp.asarray(table, master_dtype(recipe))[count]
 
 
-def slots(optimizer_state):
-    """{slot: {path: array}}; the names are those of the canonical semantics."""
-    first = optimizer_state[0]
-    found = {"m": getattr(first, "mu", getattr(first, "trace", None)), "v": getattr(first, "nu", None)}
-    return {slot: tensors for slot, tensors in found.items() if tensors is not None}
+def slots(optimizer_state, held):
+    """{slot: {path: array}} of `held`, as `fields` has it; the names are those of the canonical semantics."""
+    found = {slot: {} for slot, _ in held}
+    with_slots(optimizer_state, held, lambda slot, path, x: found[slot].setdefault(path, x))
+    return found
 
 
 def clip(gradients, limit):

@@ -36,9 +36,12 @@ def changed_execution(**values):
 @contextmanager
 def changed_builders(function):
     """Builds every model from a recipe as the function makes it."""
-    changed = {family: lambda recipe, *rest, build=build: build(function(recipe), *rest)
-               for family, build in models.BUILDERS.items()}
-    with patch.dict(models.BUILDERS, changed):
+    builder = models.builder
+
+    def changed(recipe):
+        return lambda recipe, *rest: builder(recipe)(function(recipe), *rest)
+
+    with patch.object(models, "builder", changed):
         yield
 
 

@@ -11,6 +11,7 @@ from flax import nnx, struct
 from jax.experimental import multihost_utils
 
 from twinscale.common.data import input_specs
+from twinscale.common.families import traits_of
 from twinscale.common.metrics import statistics
 from twinscale.common.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.recipe import master_dtype
@@ -18,7 +19,16 @@ from twinscale.common.tensors import check_tensors
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import born, compiler_options, jit, laid_out, lay_weights, place, place_signals
 from twinscale.jaxscale.models import build, canonical_variables, merge
-from twinscale.jaxscale.optimizer import average, clip, make_optimizer, rates, slots
+from twinscale.jaxscale.optimizer import (
+    average,
+    check_slots,
+    clip,
+    fields,
+    make_optimizer,
+    rates,
+    slots,
+    with_slots,
+)
 
 
 @struct.dataclass
@@ -31,6 +41,7 @@ class State:
     optimizer: optax.OptState
     averages: dict
     graph: nnx.GraphDef = struct.field(pytree_node=False)
+    held: tuple = struct.field(pytree_node=False)  # the optimizer's slots, as `optimizer.fields` has them
     teacher: nnx.GraphDef = struct.field(pytree_node=False, default=None)  # of a stage that distils
     begin: Callable = struct.field(pytree_node=False, default=None)  # weights to the rest of a first state
 
@@ -53,14 +64,16 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None, extra=()):
     def initial(name):
         return initial_value(name, tree[name], recipe.seed, dtype, dither)
 
-    first = {path: born(path, shape, dtype, devices, initial, getattr(recipe.model, "layers", 0))
+    first = {path: born(path, shape, dtype, devices, initial, traits_of(recipe.model).blocks)
              for path, shape in shapes.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
 
     def rest(weights):
         averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
-        return State(jnp.zeros((), jnp.int32), {}, {}, make_optimizer(recipe).init(weights), averages, graph)
+        begun = make_optimizer(recipe).init(weights)
+        check_slots(begun, fields(recipe))
+        return State(jnp.zeros((), jnp.int32), {}, {}, begun, averages, graph, fields(recipe))
 
     begin = old.begin if old else jax.jit(rest, out_shardings=state_shardings(jax.eval_shape(rest, weights), devices))
     return begin(weights).replace(weights=weights, running=running, begin=begin)
@@ -221,7 +234,7 @@ def make_evaluate(recipe, state, devices, compute_logits=None):
 
 def state_arrays(state):
     """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": array where it lies}."""
-    groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer)
+    groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer, state.held)
     groups |= {"ema": state.averages} if state.averages else {}
     return {f"{group}/{name}": x for group, tensors in groups.items()
             for name, x in canonical_variables(tensors).items()}
@@ -247,17 +260,14 @@ def with_tensors(recipe, state, devices, tensors, step):
 
     def placed(group, path, x):
         return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
-                    getattr(recipe.model, "layers", 0))
-
-    def slot(where, x):
-        path = where[-1].key if isinstance(where[-1], jax.tree_util.DictKey) else None
-        if path is None:  # a count of updates
-            return jax.device_put(np.asarray(step, x.dtype), devices.whole)
-        return placed("v" if any(getattr(key, "name", None) == "nu" for key in where) else "m", path, x)
+                    traits_of(recipe.model).blocks)
 
     def group(name, tensors):
         return {path: placed(name, path, x) for path, x in tensors.items()}
 
+    def counted(x):
+        return jax.device_put(np.asarray(step, x.dtype), devices.whole)
+
     return state.replace(step=jax.device_put(np.int32(step), devices.whole), weights=group("weights", state.weights),
                          running=group("weights", state.running), averages=group("ema", state.averages),
-                         optimizer=jax.tree_util.tree_map_with_path(slot, state.optimizer))
+                         optimizer=with_slots(state.optimizer, state.held, placed, counted))

@@ -14,9 +14,10 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from twinscale.common.compress import active, stripped
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.export import EIGHT_BITS, LITERT, bare, one_document, served
+from twinscale.common.families import family_of, reads_text
 from twinscale.common.files import write_bytes
 from twinscale.common.recipe import master_dtype
-from twinscale.tfscale.models import BUILDERS, POLICIES, build, canonical_variables
+from twinscale.tfscale.models import POLICIES, build, builder, canonical_variables
 from twinscale.tfscale.models.layers import GELUS
 from twinscale.tfscale.train import model_inputs
 
@@ -53,14 +54,14 @@ def filled(model, tensors):
 def serving(recipe, shape, tensors):
     """A Keras model from `inputs` alone to logits."""
     recipe = served(recipe)
-    text = recipe.model.family == "decoder"
-    x = keras.Input(shape.example_shape, dtype="int32" if text else master_dtype(recipe), name="inputs")
+    family = family_of(recipe.model)
+    x = keras.Input(shape.example_shape, dtype="int32" if family.text else master_dtype(recipe), name="inputs")
     inputs = {"inputs": x}
-    if text:
+    if family.text:
         inputs["positions"] = ops.zeros_like(x) + np.arange(shape.example_shape[0], dtype=np.int32)
     policy = POLICIES[recipe.train.precision]
-    y = BUILDERS[recipe.model.family](recipe.model, shape.classes, inputs, policy, keras)
-    model = filled(keras.Model(x, y, name=recipe.model.family), tensors)
+    y = builder(recipe)(recipe.model, shape.classes, inputs, policy, keras)
+    model = filled(keras.Model(x, y, name=family.name), tensors)
     for layer in model.layers:
         broadcast(layer)
     return model
@@ -109,7 +110,7 @@ def quantised(recipe, shape, tensors, batch):
 
     recipe = served(recipe)
     model = rewritten(twin(recipe, shape, tensors, batch), recipe, tensors)
-    if recipe.model.family != "decoder":
+    if not reads_text(recipe.model):
         return lambda x: model({"inputs": x})
     positions = np.arange(shape.example_shape[0], dtype=np.int32)
     return lambda x: model({"inputs": x, "positions": tf.zeros_like(x) + positions})

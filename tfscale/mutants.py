@@ -40,7 +40,7 @@ def tanh_gelu():
         yield
 
 
-@change("layer", "activation", "*.activation", needs="GELU, text")
+@change("layer", "activation", "*.activation", needs="GELU, decoder")
 def float32_constant():
     """GELU divides by a square root of 2 that went through float32, as tf.nn.gelu has it."""
     with patch.object(decoder, "activation", lambda name: lambda x: tf.nn.gelu(x)):
@@ -120,7 +120,7 @@ def smoothed_others():
         yield
 
 
-@change("layer", "linear", "block_0.attention.query", needs="text", phase="backward")
+@change("layer", "linear", "block_0.attention.query", needs="decoder", phase="backward")
 def frozen_kernel():
     """One kernel gets no gradient."""
     with changed_gradients("block_0.attention.query.kernel", lambda g: tf.zeros_like(g)):

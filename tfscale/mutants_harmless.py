@@ -15,7 +15,7 @@ CHANGES, change = registry()
 LAYERS = layers(keras)
 
 
-@change("layer", needs="text")
+@change("layer", needs="decoder")
 def attention_by_product():
     """Scores as a batched matrix product in place of an einsum."""
 
@@ -42,7 +42,7 @@ def norm_unfused():
         yield
 
 
-@change("layer", needs="text, GELU")
+@change("layer", needs="decoder, GELU")
 def gelu_by_complement():
     """GELU by the complementary error function."""
     half = lambda x: tf.constant(0.5, x.dtype) * x  # noqa: E731
@@ -70,7 +70,7 @@ def moments_at_once():
         yield
 
 
-@change("layer", needs="text")
+@change("layer", needs="decoder")
 def shallow_mask():
     """Masked scores are -1e35, and not the lowest number."""
     call = LAYERS.CausalMask.call

@@ -30,7 +30,7 @@ def interleaved_heads():
         yield
 
 
-@change("layer", "embedding", "embedding", needs="text, a tied head")
+@change("layer", "embedding", "embedding", needs="decoder, a tied head")
 def scaled_embedding():
     """Embeddings are multiplied by the root of the width, as in the first transformers."""
     call = LAYERS.TiedEmbedding.call
@@ -162,7 +162,7 @@ def cut_branch():
         yield
 
 
-@change("layer", "embedding", "position", needs="text, learned positions", phase="backward")
+@change("layer", "embedding", "position", needs="decoder, learned positions", phase="backward")
 def frozen_positions():
     """The table of positions gets no gradient."""
     with changed_gradients("position.embedding", lambda g: tf.zeros_like(g)):

@@ -37,7 +37,7 @@ def scale_after_cast():
         yield
 
 
-@change("narrow", "activation", "*.activation", needs="text, bfloat16")
+@change("narrow", "activation", "*.activation", needs="decoder, bfloat16")
 def steep_activation():
     """The activation is a tenth too large, in bfloat16."""
     activation = decoder.activation

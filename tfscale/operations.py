@@ -18,20 +18,25 @@ from twinscale.common.references import (
     CHANNELS,
     CLASSES,
     CLIP,
+    CONVNET,
+    DECODER,
     DTYPES,
     HEAD,
     HEADS,
     IMAGE,
     KERNEL,
     LOSSES,
+    MLP,
     NORM_EPSILON,
     NORM_MOMENTUM,
-    OPTIMIZERS,
     PLACE,
     ROTARY_BASE,
     WIDTH,
     T,
+    moment_of,
     recipe_of,
+    shape_of,
+    trial_of,
 )
 from twinscale.tfscale import models
 from twinscale.tfscale.models import POLICIES, build
@@ -47,7 +52,7 @@ def operations(dtype, jit_compile=True):
     layers and functions that the models and the trainer use, compiled as the trainer compiles. Weights come as masters;
     what layers compute in bfloat16 they cast themselves."""
     policy, own = POLICIES[dtype], layers(keras)
-    decoder, convnet = (functools.partial(part, dtype, family) for family in ("decoder", "convnet"))
+    decoder, convnet = (functools.partial(part, dtype, model) for model in (DECODER, CONVNET))
     act = {name: keras.layers.Activation(activation(name), dtype=policy)
            for name in ("gelu", "gelu_tanh", "swiglu", "relu")}
     dense, tied = weighted(decoder("block_0.feedforward.down")), weighted(decoder("embedding"))
@@ -91,11 +96,11 @@ def operations(dtype, jit_compile=True):
         "pool": convnet("pool"),
     }
     for name, train in LOSSES.items():
-        recipe = recipe_of(dtype, "decoder", train=train)
+        recipe = recipe_of(dtype, DECODER, train=train)
         objective = functools.partial(objective_of, recipe)
         found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
     found |= {"clip": lambda *gradients: flat(clip(list(gradients), CLIP))}
-    return compiled({name: updated(dtype, name) if name in OPTIMIZERS else found[name] for name in expected(dtype)},
+    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype)},
                     jit_compile)
 
 
@@ -190,21 +195,20 @@ def gradient(function, by=(0,)):
 
 
 @functools.cache
-def model(dtype, family, length=T, **changes):
+def model_of(dtype, model, length=T, **changes):
     """The model of the operations' recipe, on `length` tokens or small images."""
-    recipe = recipe_of(dtype, family, model=changes)
-    return build(recipe, CLASSES, (length,) if family == "decoder" else (*IMAGE, CHANNELS[0]), keras)
+    return build(recipe_of(dtype, model, model=changes), CLASSES, shape_of(model, length), keras)
 
 
-def part(dtype, family, name, **changes):
+def part(dtype, model, name, **changes):
     """A layer of that model."""
-    return model(dtype, family, **changes).get_layer(name)
+    return model_of(dtype, model, **changes).get_layer(name)
 
 
 def attention_of(dtype):
     """The model's attention as a function of queries, keys, values and segments: whatever stands between them and the
     mix."""
-    whole = model(dtype, "decoder", length=HEAD, width=HEAD * HEADS)
+    whole = model_of(dtype, DECODER, length=HEAD, width=HEAD * HEADS)
     ends = [whole.get_layer(f"block_0.attention.{name}.heads").output for name in ("query", "key", "value")]
     inner = keras.Model([*ends, whole.input["segments"]], whole.get_layer("block_0.attention.mix").output)
     return lambda *inputs: inner(inputs)
@@ -235,7 +239,7 @@ def objective_of(recipe, logits, labels, weights):
 
 def updated(dtype, name):
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
-    recipe = recipe_of(dtype, "mlp", optimizer=OPTIMIZERS[name])
+    recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
     shapes = {KERNEL: (16, 8), BIAS: (8,)}
     trained = {name: keras.Variable(np.zeros(shape), dtype=master_dtype(recipe)) for name, shape in shapes.items()}
     averages = [tf.Variable(v.value) for v in trained.values()]
@@ -248,7 +252,7 @@ def updated(dtype, name):
             variable.assign(tensor[0])
             averages[i].assign(tensor[4])
             for slot, variables in held.items():
-                variables[i].assign(tensor[{"m": 2, "v": 3}[slot]])
+                variables[i].assign(tensor[2 + moment_of(slot)])
         update(recipe, state, [kernel[1], bias[1]])
         return [tf.identity(v) for i, w in enumerate(trained.values())
                 for v in (w.value, *(variables[i].value for variables in held.values()), averages[i])]

@@ -1,4 +1,4 @@
-"""The optimizers of a recipe as keras.optimizers; the one semantics is written at `common.recipe.Optimizer`.
+"""The optimizers of a recipe as keras.optimizers; the one semantics is written in `common/optimizers/`.
 
 Own code stands only where Keras' semantics cannot be set, and says why.
 """
@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.errors import one_of
+from twinscale.common.errors import BadInput
+from twinscale.common.optimizers import described
 from twinscale.common.parameters import is_decayed
+from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
 
 
@@ -19,19 +21,53 @@ def make_optimizer(recipe, variables):
       recipe: the recipe.
       variables: {canonical name: variable} of everything trained.
     """
-    o = recipe.optimizer
+    o, kind = recipe.optimizer, described(recipe.optimizer)
     # Keras casts Python floats through float32: in float64 the constants must come as float64.
     number = np.float64 if recipe.train.precision == "float64" else float
     shared = {"learning_rate": rates(recipe), "weight_decay": number(o.weight_decay)}
-    betas = {"beta_1": number(o.beta1), "beta_2": number(o.beta2)}
-    made = {"adamw": lambda: AdamW(**shared, **betas, epsilon=number(o.epsilon)),
-            "sgd": lambda: SGD(**shared, momentum=float(o.momentum), nesterov=o.nesterov),
-            "lion": lambda: Lion(**shared, **betas),
-            "lamb": lambda: Lamb(**shared, **betas, epsilon=number(o.epsilon))}
-    optimizer = one_of(made, o.name, "optimizer.name")()
+    optimizer = resolved(kind.keras)(o, shared, number)
+    if not isinstance(optimizer, Summed):
+        optimizer.__class__ = type(type(optimizer).__name__, (Summed, type(optimizer)), {})
     optimizer.exclude_from_weight_decay([v for name, v in variables.items() if not is_decayed(name)])
     optimizer.build(list(variables.values()))
+    object.__setattr__(optimizer, "held", kind.slots(o))  # by TensorFlow's own way it would be tracked
+    check_slots(optimizer, len(variables))
     return optimizer
+
+
+def adamw(o, shared, number):
+    return AdamW(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2), epsilon=number(o.epsilon))
+
+
+def sgd(o, shared, number):
+    return SGD(**shared, momentum=float(o.momentum), nesterov=o.nesterov)
+
+
+def lion(o, shared, number):
+    return Lion(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2))
+
+
+def lamb(o, shared, number):
+    return Lamb(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2), epsilon=number(o.epsilon))
+
+
+def check_slots(optimizer, count):
+    """Raises BadInput unless an optimizer's slots, a variable for each of `count` weights, are all that it keeps."""
+    for slot, where in optimizer.held.items():
+        if len(getattr(optimizer, where.keras, None) or ()) != count:
+            raise BadInput(f"optimizer.name: {type(optimizer).__name__} of Keras has no {where.keras} for each weight, "
+                           f"which the description has for the slot {slot}")
+    known = {id(v) for variables in slots(optimizer).values() for v in variables} | {id(optimizer.iterations)}
+    if others := [v.path for v in optimizer.variables if id(v) not in known]:
+        raise BadInput(f"optimizer.name: {type(optimizer).__name__} of Keras keeps {others[0]}, which is in no slot")
+
+
+def reset(optimizer):
+    """Puts the values before the first update into an optimizer's slots."""
+    for slot, variables in slots(optimizer).items():
+        for variable in variables:
+            variable.assign(tf.fill(variable.shape, tf.constant(optimizer.held[slot].first, variable.dtype)))
+    optimizer.iterations.assign(0)
 
 
 def rates(recipe):
@@ -49,10 +85,7 @@ def rates(recipe):
 
 def slots(optimizer):
     """{slot: variables in the order of the optimizer's variables}; the names are those of the canonical semantics."""
-    names = {"m": ("_momentums", "momentums"), "v": ("_velocities",)}
-    found = {slot: next((getattr(optimizer, a) for a in attributes if getattr(optimizer, a, None)), None)
-             for slot, attributes in names.items()}
-    return {slot: variables for slot, variables in found.items() if variables}
+    return {slot: getattr(optimizer, where.keras) for slot, where in optimizer.held.items()}
 
 
 def clip(gradients, limit):

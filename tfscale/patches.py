@@ -22,9 +22,12 @@ def in_bfloat16(x):
 @contextmanager
 def changed_model(**values):
     """Builds every model from a section with some values changed."""
-    changed = {family: lambda m, *rest, build=build: build(m.model_copy(update=values), *rest)
-               for family, build in models.BUILDERS.items()}
-    with patch.dict(models.BUILDERS, changed):
+    builder = models.builder
+
+    def changed(recipe):
+        return lambda m, *rest: builder(recipe)(m.model_copy(update=values), *rest)
+
+    with patch.object(models, "builder", changed):
         yield
 
 

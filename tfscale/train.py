@@ -15,7 +15,7 @@ from twinscale.common.tensors import check_tensors
 from twinscale.tfscale import bits
 from twinscale.tfscale.devices import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables
-from twinscale.tfscale.optimizer import average, clip, make_optimizer, slots
+from twinscale.tfscale.optimizer import average, clip, make_optimizer, reset, slots
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     first = initial_values(tree, recipe.seed, master_dtype(recipe), dither)
     if old:
-        for variable in old.optimizer.variables:
-            variable.assign(tf.zeros_like(variable))
+        reset(old.optimizer)
         for name, variable in old.variables.items():
             variable.assign(first[name])
         for name, variable in zip(old.trained, old.averages, strict=False):

@@ -1,5 +1,6 @@
 """A row of preflight.json: what the compiler says of one backend's step on one topology, and what we count in it."""
 
+from twinscale.common.families import reads_text, traits_of
 from twinscale.common.flops import train_flops
 from twinscale.common.hlo import account
 from twinscale.common.recipe import micro_batch, positions
@@ -45,26 +46,27 @@ def row(recipe, classes, example_shape, backend, topology, report, text):
 
 def attention(recipe, backend):
     """What computes attention on TPUs: "einsum" or a kernel; None where there is none."""
-    if recipe.model.family != "decoder":
+    attention = traits_of(recipe.model).attention
+    if not attention:
         return None
     return "einsum" if backend != "jax" else recipe.jax.kernel(
-        recipe.train.precision, recipe.model.head_width, recipe.data.sequence, not recipe.data.cross_documents, "tpu",
+        recipe.train.precision, attention.width, recipe.data.sequence, not recipe.data.cross_documents, "tpu",
         sequence=recipe.devices.sequence)
 
 
 def kernel_flops(recipe, kernels):
     """(operations that a device's calls of kernels compute, [names of kernels that are not known])."""
-    total, unknown = 0, []
+    total, unknown, attention = 0, [], traits_of(recipe.model).attention
     for name, calls in kernels.items():
         products = next((products for start, products in KERNELS.items() if name.startswith(start)), None)
-        if products is None or recipe.model.family != "decoder":
+        if products is None or not attention:
             unknown.append(name)
             continue
         devices, length = recipe.devices, recipe.data.sequence
         rows = micro_batch(recipe) // (devices.replica * devices.data * devices.fsdp)
         pairs = length * (length + 1) // 2 // devices.sequence
-        heads = recipe.model.heads // devices.tensor
-        total += 2 * products * calls * rows * heads * recipe.model.head_width * pairs
+        heads = attention.heads // devices.tensor
+        total += 2 * products * calls * rows * heads * attention.width * pairs
     return total, unknown
 
 
@@ -82,7 +84,7 @@ def roofline(recipe, classes, example_shape, topology, flops, moved, collectives
     return {"bound": bound, "seconds_at_least": seconds, "mfu_ceiling": ceiling,
             "mfu_convention": f"{CONVENTION} FLOPs / bfloat16 peak of {topology.chips} x {chip.kind}",
             "throughput_ceiling": positions(recipe) / seconds[bound],
-            "unit": "tokens/s" if recipe.model.family == "decoder" else "images/s"}
+            "unit": "tokens/s" if reads_text(recipe.model) else "images/s"}
 
 
 def sent_over(collectives, chip):

@@ -30,9 +30,11 @@ from twinscale.benchmarks.preflight.words import show_search
 from twinscale.common.data.cache import cache_dir, key
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.doctor import versions
-from twinscale.common.errors import DID_IT, NO, BadInput, one_of
+from twinscale.common.errors import DID_IT, NO, BadInput
+from twinscale.common.families import traits_of
 from twinscale.common.files import plain, read_json, write_json, write_text
 from twinscale.common.kinds import STRICT, Backend, Count, Number
+from twinscale.common.optimizers import described
 from twinscale.common.parameters import parameters, trained_size
 from twinscale.common.progress import counting
 from twinscale.common.recipe import master_dtype
@@ -47,7 +49,6 @@ MOST = 4096  # rows of a share of a micro-batch that are tried at most
 FIRST = 64  # that are tried first
 TOP = 4  # candidates that are settled at once
 PROCESS = 3 * 2**30  # bytes that a compiler may take
-SLOTS = {"adamw": 2, "lamb": 2, "lion": 1, "sgd": 1}
 SHOWN = ("global_batch", "hbm_bytes_per_device", "hbm_capacity_bytes", "error")  # of what is one batch too large
 ROOMS = ("common", "jaxscale", "tfscale", "benchmarks/preflight")  # whose sources decide what a compile says
 
@@ -114,7 +115,7 @@ def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
     meshes = [(1, 1)] if backend == "keras" else [
         (f, t) for f in fsdp or divisors for t in tensor or divisors if within % (f * t) == 0]
     policies = [policy for policy in known if policy in (remats or REMATS)]
-    if backend == "keras" or recipe.model.family != "decoder":
+    if backend == "keras" or not traits_of(recipe.model).blocks:
         policies = [recipe.jax.remat]
     found, refusals = [], []
     for (f, t), accumulate, policy in itertools.product(meshes, accumulations or [recipe.train.accumulate], policies):
@@ -239,7 +240,7 @@ def least_bytes(recipe, data):
     """Bytes of a chip that weights and slots take if each is split as far as the mesh could."""
     width = 8 if master_dtype(recipe) == "float64" else 4
     o = recipe.optimizer
-    copies = 1 + one_of(SLOTS, o.name, "optimizer.name") * (o.name != "sgd" or o.momentum > 0) + (o.ema > 0)
+    copies = 1 + len(described(o).slots(o)) + (o.ema > 0)
     shares = recipe.devices.fsdp * recipe.devices.tensor
     return width * copies * trained_size(parameters(recipe.model, *data)) // shares
 

@@ -9,6 +9,8 @@ import numpy as np
 from twinscale.common.data.augment import augment
 from twinscale.common.data.order import examples, rows
 from twinscale.common.errors import BadInput
+from twinscale.common.families import reads_text
+from twinscale.common.places import draws
 from twinscale.common.recipe import master_dtype
 
 AHEAD = 3  # batches made before they are asked for
@@ -58,7 +60,7 @@ def held_out_batches(dataset, rows, most=None):
 
 def input_specs(recipe, example_shape):
     """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
-    text = recipe.model.family == "decoder"
+    text = reads_text(recipe.model)
     # Images are float32 in every precision but float64, where the cast is exact.
     image = master_dtype(recipe)
     specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
@@ -66,7 +68,7 @@ def input_specs(recipe, example_shape):
         specs["positions"] = ((None, *example_shape), "int32")
         if not recipe.data.cross_documents:
             specs["segments"] = ((None, *example_shape), "int32")
-    if recipe.model.dropout:
+    if draws(recipe.model):
         specs |= {"row": ((None,), "uint32"), "key": ((2,), "uint32")}
     return specs
 

@@ -12,6 +12,7 @@ from twinscale.common.data.shards import open_shards
 from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.errors import BadInput
+from twinscale.common.families import family_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def open_dataset(recipe, tokenizer=None):
     Raises BadInput, with one line, for data that is missing, broken, of the wrong kind for the model or too small.
     """
     data, batch = recipe.data, recipe.train.global_batch
-    wanted = "text" if recipe.model.family == "decoder" else "images"
+    wanted = family_of(recipe.model).reads
     if kind(data) not in (wanted, "either"):
         raise BadInput(f'data.source="{data.source}" holds {kind(data)}, but '
                        f'model.family="{recipe.model.family}" reads {wanted}: change one of them')

@@ -6,6 +6,7 @@ from twinscale.common.data.batches import input_specs
 from twinscale.common.data.dataset import open_dataset
 from twinscale.common.data.sources import parse
 from twinscale.common.errors import one_of
+from twinscale.common.families import reads_text
 
 IMAGES = {"digits": (10, (8, 8, 1)), "mnist5k": (10, (28, 28, 1))}  # (classes, shape)
 
@@ -13,7 +14,7 @@ IMAGES = {"digits": (10, (8, 8, 1)), "mnist5k": (10, (28, 28, 1))}  # (classes, 
 def data_shape(recipe):
     """(classes, example_shape) of a recipe's data; only images of tfds are opened for it."""
     data = recipe.data
-    if recipe.model.family == "decoder":
+    if reads_text(recipe.model):
         return one_of({"bytes": 257, "bpe": data.vocabulary}, data.tokenizer, "data.tokenizer"), (data.sequence,)
     known = IMAGES.get(parse(data)[0])
     if known:
@@ -24,7 +25,7 @@ def data_shape(recipe):
 
 def batch_shapes(recipe, example_shape):
     """{name: (shape (B, ...), dtype)} of a global batch as `training_batches` makes it."""
-    rows, text = recipe.train.global_batch, recipe.model.family == "decoder"
+    rows, text = recipe.train.global_batch, reads_text(recipe.model)
     specs = input_specs(recipe, example_shape)
     read = {name: dtype for name, (_, dtype) in specs.items() if name not in ("key", "row")}
     read["inputs"] = "int32" if text else "float32"  # float64 is made on the device

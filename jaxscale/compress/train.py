@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twinscale.common.compress import active, extra_tensors
+from twinscale.common.optimizers import described
 from twinscale.jaxscale import bits, train
 from twinscale.jaxscale.compress.cluster import clustered, with_zeros
 from twinscale.jaxscale.compress.distil import distil_objective, teacher_recipe
@@ -41,9 +42,11 @@ def make_evaluate(recipe, state, devices):
 
 
 def with_tensors(recipe, state, devices, tensors, step):
-    """As `jaxscale.train.with_tensors`; where `tensors` has no slots of the optimizer, they are zero."""
-    slots = {name: np.zeros(x.shape, x.dtype) for name, x in jax.eval_shape(train.state_arrays, state).items()
-             if not name.startswith("weights/")}
+    """As `jaxscale.train.with_tensors`; where `tensors` has no slots of the optimizer, they are as before the first
+    update."""
+    first = {slot: where.first for slot, where in described(recipe.optimizer).slots(recipe.optimizer).items()}
+    slots = {name: np.full(x.shape, first.get(name.partition("/")[0], 0.0), x.dtype)
+             for name, x in jax.eval_shape(train.state_arrays, state).items() if not name.startswith("weights/")}
     begun = slots.keys() & tensors.keys()
     return train.with_tensors(recipe, state, devices, tensors if begun else slots | tensors, step)
 

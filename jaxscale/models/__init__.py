@@ -5,9 +5,10 @@ import numpy as np
 from flax import nnx
 
 from twinscale.common.errors import one_of
+from twinscale.common.families import builder_of, traits_of
 from twinscale.jaxscale.models import convnet, decoder, mlp
 
-BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
+OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build)}
 POLICIES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 
@@ -24,10 +25,14 @@ def build(recipe, classes, example_shape):
     policy = one_of(POLICIES, recipe.train.precision, "train.precision")
     masters = jnp.float64 if policy == jnp.float64 else jnp.float32
     kinds = {"dtype": policy, "param_dtype": masters}
-    builder = one_of(BUILDERS, recipe.model.family, "model.family")
-    module = nnx.eval_shape(lambda: builder(recipe, classes, example_shape, kinds))
+    module = nnx.eval_shape(lambda: builder(recipe)(recipe, classes, example_shape, kinds))
     graph, state = nnx.split(module)
     return graph, {".".join(path): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def builder(recipe):
+    """The function that builds a recipe's model here."""
+    return builder_of(recipe.model, "jax", OWN)
 
 
 def merge(graph, variables):
@@ -39,7 +44,7 @@ def by_path(path, canonical, model):
     """The tensor at a path, of a function from canonical name to NumPy array: stacked where the path is of blocks."""
     if not path.startswith("blocks."):
         return canonical(path)
-    return np.stack([canonical(path.replace("blocks.", f"block_{i}.", 1)) for i in range(model.layers)])
+    return np.stack([canonical(path.replace("blocks.", f"block_{i}.", 1)) for i in range(traits_of(model).blocks)])
 
 
 def canonical_variables(tensors):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from twinscale.common.bits import name_word
-from twinscale.common.parameters import convnet_blocks
+from twinscale.common.families.convnet import convnet_blocks
 from twinscale.jaxscale.models.layers import Linear, dropout
 from twinscale.jaxscale.taps import scope, tap
 

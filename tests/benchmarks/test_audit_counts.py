@@ -62,8 +62,8 @@ def test_what_a_recipe_has_is_read_from_it():
     assert {word for word, (mlp, _) in both.items() if mlp} == {
         "pictures", "mlp", "ReLU", "biases", "a scan", "documents kept apart", "AdamW", "more than three updates"}
     assert {word for word, (_, text) in both.items() if text} == {
-        "text", "a norm", "layer norm", "GELU", "learned positions", "a tied head", "biases", "key heads of their own",
-        "a scan", "documents kept apart", "weight decay", "AdamW", "more than three updates"}
+        "text", "decoder", "a norm", "layer norm", "GELU", "learned positions", "a tied head", "biases",
+        "key heads of their own", "a scan", "documents kept apart", "weight decay", "AdamW", "more than three updates"}
 
 
 def test_every_shared_change_says_what_it_needs_in_known_words_and_its_phase():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks.ladder import shares_rounded, weight_checks
-from twinscale.benchmarks.walks import STRIDES, noise_of, parting
+from twinscale.benchmarks.walks import noise_of, parting
 from twinscale.common.errors import BadInput
+from twinscale.common.optimizers import described
 from twinscale.common.recipe import Optimizer
 
 REFERENCE = Path(__file__).parents[1] / "end_to_end" / "reference.py"
@@ -67,7 +68,7 @@ def test_two_walks_of_noise_stay_within_the_bound(values, size, name, start):
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.9, 0.999), (0.9, 0.95), (0.5, 0.1), (0.0, 0.99)])
 def test_adams_largest_update_is_reached_by_the_gradients_of_its_derivation_and_by_no_others(beta1, beta2):
     o = optimizer(beta1=beta1, beta2=beta2, epsilon=1e-300, weight_decay=0.0)
-    bounds, rng = STRIDES["adamw"](o, RATES, np.ones(STEPS), np.zeros(1)), np.random.default_rng(1)
+    bounds, rng = described(o).strides(o, RATES, np.ones(STEPS), np.zeros(1)), np.random.default_rng(1)
 
     def update(gradients):
         before, after = (walked(o, BIAS, np.zeros(1), gradients[:n])[f"weights/{BIAS}"] if n else np.zeros(1)
@@ -93,7 +94,7 @@ def test_adams_largest_update_is_reached_by_the_gradients_of_its_derivation_and_
 
 def test_nothing_bounds_adam_whose_root_forgets_but_its_epsilon():
     o = optimizer(beta2=0.0)
-    assert STRIDES["adamw"](o, RATES, np.full(STEPS, 1e-12), np.zeros(1)).tolist() == pytest.approx(
+    assert described(o).strides(o, RATES, np.full(STEPS, 1e-12), np.zeros(1)).tolist() == pytest.approx(
         [min(1.0, 1e-4)] + [1e-4] * (STEPS - 1))
 
 

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from twinscale.common.parameters import convnet_blocks, initial_values, is_decayed, is_trained, parameters, trained_size
+from twinscale.common.families.convnet import convnet_blocks
+from twinscale.common.parameters import initial_values, is_decayed, is_trained, parameters, trained_size
 from twinscale.common.recipe import MLP, ConvNet, Decoder
 
 

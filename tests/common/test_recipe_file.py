@@ -1,6 +1,7 @@
 """Recipes from TOML: layers, origins, a stable hash, and errors that name place, key, value and fix."""
 
 import os
+import re
 import time
 import tomllib
 
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twinscale.common import recipe_file
-from twinscale.common.errors import BadInput
+from twinscale.common import recipe_file, registry
+from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.optimizers import described
 from twinscale.common.recipe import Recipe, digest
 from twinscale.common.recipe_file import RECIPES, differences, dumps, load, resolve
 
@@ -320,3 +322,83 @@ def test_a_layer_leaves_those_it_is_laid_on_as_they_were(recipe):
     recipe('extends = ["base.toml"]\n[model]\nlayers = 7', "seven.toml")
     both = recipe('extends = ["seven.toml", "base.toml"]', "both.toml")
     assert load(both).model.layers == 3 and load(both, ["model.layers=5"]).model.layers == 5
+
+
+# ---- what is somebody else's
+
+PLUGIN = """
+from pydantic import Field
+from twinscale.common.optimizers import Optimizer, Options
+
+class MineOptions(Options):
+    warmth: float = Field(0.5, ge=0)
+
+MINE = Optimizer("Mine", "w <- w", MineOptions, lambda o: {}, None, None, None)
+"""
+
+
+@pytest.fixture
+def plugged(tmp_path):
+    """A recipe beside a file that adds an optimizer, which the recipe names."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "mine.py").write_text(PLUGIN)
+    recipe = folder / "recipe.toml"
+    recipe.write_text('name = "theirs"\ndata.source = "digits"\nmodel.family = "mlp"\n'
+                      'optimizer = {name = "mine.py:MINE", warmth = 2.0}\n')
+    return recipe
+
+
+def test_an_optimizer_of_a_file_has_its_own_options(plugged):
+    recipe = load(plugged)
+    assert recipe.optimizer.warmth == 2.0 and recipe.optimizer.learning_rate == 1e-3
+    assert described(recipe.optimizer).title == "Mine"
+    for value, said in {"optimizer.warmth=-1": "optimizer.warmth = -1: expected 0 or more",
+                        "optimizer.beta1=0.5": 'key "optimizer.beta1": unknown key; known here: ',
+                        "optimizer.warmht=1.0": 'did you mean "optimizer.warmth"?'}.items():
+        with pytest.raises(BadInput, match=re.escape(said)):
+            load(plugged, [value])
+
+
+def test_a_file_is_beside_its_recipe_and_an_overrides_is_beside_the_caller(plugged, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    further = tmp_path / "further.toml"
+    further.write_text('extends = ["theirs/recipe.toml"]\nname = "further"\n')
+    own = f"{plugged.parent}/mine.py:MINE#sha256="
+    assert load(further).optimizer.name.startswith(own)
+    (tmp_path / "other.toml").write_text('name = "x"\ndata.source = "digits"\nmodel.family = "mlp"\n')
+    assert load("other.toml", ["optimizer.name=theirs/mine.py:MINE"]).optimizer.name.startswith(own)
+
+
+def test_a_files_content_is_part_of_the_hash_and_its_folder_is_not(plugged, tmp_path):
+    first = load(plugged)
+    moved = tmp_path / "moved"
+    plugged.parent.rename(moved)
+    again = load(moved / "recipe.toml")
+    assert first.optimizer.name != again.optimizer.name
+    assert (first.hash, first.meaning) == (again.hash, again.meaning)
+    (moved / "mine.py").write_text(PLUGIN + "\n# changed\n")
+    changed = load(moved / "recipe.toml")
+    assert changed.hash != again.hash and changed.meaning != again.meaning
+
+
+def test_a_resolved_recipe_takes_no_other_content_of_a_file(plugged, tmp_path):
+    """What a run or another process is given says which content it means; what this process has, it keeps."""
+    recipe = load(plugged)
+    (tmp_path / "resolved.toml").write_text(dumps(recipe))
+    assert load(tmp_path / "resolved.toml") == recipe
+    (plugged.parent / "mine.py").write_text(PLUGIN + "\n# changed\n")
+    assert load(tmp_path / "resolved.toml") == recipe
+    registry.FILES.clear()  # as another process has it
+    with pytest.raises(BadInput, match="mine.py: has another content than what was meant"):
+        load(tmp_path / "resolved.toml")
+
+
+def test_a_plugin_that_is_missing_or_breaks_is_one_line_of_the_recipe(plugged):
+    for name, said in {"mne.py:MINE": "mne.py: no such file", "mine.py:MIEN": 'has no MIEN; did you mean "MINE"?',
+                       "mine.py:Options": "is the class Options, but Optimizer of",
+                       "nowhere_at_all:MINE": "Python finds no module nowhere_at_all"}.items():
+        plugged.write_text(plugged.read_text().split("optimizer")[0] + f'optimizer.name = "{name}"\n')
+        with pytest.raises((BadInput, MissingEnvironment), match=re.escape(said)) as error:
+            load(plugged)
+        assert str(error.value).startswith("optimizer.name = ") and "\n" not in str(error.value)

@@ -20,6 +20,7 @@ from twinscale.common.compress import (
 )
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.parameters import is_trained, parameters
+from twinscale.common.places import places
 from twinscale.tfscale.compress.cluster import Clustered
 from twinscale.tfscale.compress.prune import Pruned, pruned
 from twinscale.tfscale.compress.quantize import cluster_preserve, of_weights, quantised, quantised_images
@@ -57,6 +58,7 @@ class Wrapping:
         stage = active(recipe)
         self.quantises = stage.kind in ("quantize", "post_training")
         self.places = quantised_places(recipe.model) if self.quantises else {}
+        self.tied = places(recipe.model)["head"].holds == "embedding"
         self.pruned, self.clustered = pruned_before(recipe, self.tree), clustered_before(recipe, self.tree)
         own = layers(tf_keras)
         changed = {"TiedEmbedding": tied(own.TiedEmbedding), "BatchNormalization": norm(own.BatchNormalization, batch)}
@@ -78,8 +80,7 @@ class Wrapping:
         name = next((name for name in names if name in self.tree), None)
         stage = active(self.recipe)
         if self.quantises:
-            tied = self.recipe.model.family == "decoder" and self.recipe.model.tied
-            place = layer.name in self.places or tied and layer.name == "logits"  # the table's head has no layer
+            place = layer.name in self.places or self.tied and layer.name == "logits"  # the table's head has no layer
             weights = {names[name]: of_weights(per_channel(self.tree[name].shape), name in self.pruned,
                                                self.clustered.get(name))} if name else {}
             return quantised(layer, weights, place) if weights or place else layer

@@ -17,7 +17,7 @@ from twinscale.tfscale.compress.model import adopted, twin_variables, wrapped_mo
 from twinscale.tfscale.compress.prune import Pruned
 from twinscale.tfscale.devices import add_up, first, place, rows_of, run
 from twinscale.tfscale.models import build, canonical_variables
-from twinscale.tfscale.optimizer import make_optimizer
+from twinscale.tfscale.optimizer import make_optimizer, reset
 from twinscale.tfscale.train import state_arrays
 
 
@@ -49,8 +49,7 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
         state = old or (with_teacher if active(recipe).kind == "distil" else wrapped)(recipe, dataset)
     for name, variable in state.variables.items():
         variable.assign(first.get(name, (np.ones if name.endswith("_mask") else np.zeros)(variable.shape)))
-    for variable in state.optimizer.variables:
-        variable.assign(tf.zeros_like(variable))
+    reset(state.optimizer)
     return state
 
 
@@ -136,10 +135,10 @@ def make_evaluate(recipe, state, devices):
 
 
 def with_tensors(recipe, state, devices, tensors, step):
-    """As `tfscale.train.with_tensors`; where the optimizer's slots are not given, they are zero."""
+    """As `tfscale.train.with_tensors`; where slots are not given, they are as before the first update."""
     if all(name.startswith("weights/") for name in tensors):
-        tensors = tensors | {name: np.zeros(v.shape) for name, v in state_arrays(state).items() if name not in tensors
-                             and not name.startswith("weights/")}
+        tensors = tensors | {name: np.full(v.shape, state.optimizer.held[name.partition("/")[0]].first)
+                             for name, v in state_arrays(state).items() if not name.startswith("weights/")}
     return train.with_tensors(recipe, state, devices, tensors, step)
 
 

@@ -2,9 +2,10 @@
 
 from twinscale.common.data import input_specs
 from twinscale.common.errors import BadInput, one_of
+from twinscale.common.families import builder_of, family_of
 from twinscale.tfscale.models import convnet, decoder, mlp
 
-BUILDERS = {"decoder": decoder.build, "convnet": convnet.build, "mlp": mlp.build}
+OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build)}
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
 LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
 
@@ -23,8 +24,13 @@ def build(recipe, classes, example_shape, keras):
     inputs = {name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
     policy = one_of(POLICIES, recipe.train.precision, "train.precision")
-    logits = one_of(BUILDERS, recipe.model.family, "model.family")(recipe.model, classes, inputs, policy, keras)
-    return keras.Model(inputs, logits, name=recipe.model.family)
+    logits = builder(recipe)(recipe.model, classes, inputs, policy, keras)
+    return keras.Model(inputs, logits, name=family_of(recipe.model).name)
+
+
+def builder(recipe):
+    """The function that builds a recipe's model here."""
+    return builder_of(recipe.model, "keras", OWN)
 
 
 def as_shipped(backend):

@@ -1,6 +1,6 @@
 """A small residual network with batch norm as a functional Keras graph; a layer's name is its canonical name."""
 
-from twinscale.common.parameters import convnet_blocks
+from twinscale.common.families.convnet import convnet_blocks
 from twinscale.tfscale.models.layers import layers
 
 

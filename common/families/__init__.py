@@ -1,0 +1,132 @@
+"""Families of models: all that is asked of one stands in one object.
+
+A recipe names a family by `model.family`. Its two builders stand in the rooms; nobody else asks for a family's name,
+but for what it reads and what its models have. `docs/adding.md` adds two families from outside.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from twinscale.common.errors import BadInput
+from twinscale.common.registry import Registry, load, resolved
+from twinscale.common.section import Section
+
+FAMILIES = Registry("families", "model.family", {name: f"twinscale.common.families.{name}:FAMILY" for name in (
+    "decoder", "convnet", "mlp")}, "twinscale.common.families:Family")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Causal attention in each block, at the places `block_0.attention...`."""
+
+    heads: int  # of queries
+    key_heads: int  # of keys and values, which divide them
+    width: int  # of a head
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a model of some options has, that others go by. What its tree or its places say is asked there."""
+
+    activation: str = ""  # of its places "activation": "relu", which rounding can turn on or off; "": a smooth one
+    norm: str = ""  # of its places "norm": "layer", "rms", "batch" (running statistics are .mean and .var); "": any
+    blocks: int = 0  # equal ones, `block_0`, `block_1`, ...: JAX may scan over them, students' learn from teachers'
+    attention: Attention | None = None
+    shared: dict = field(default_factory=dict)  # {key: (its size, the key of [devices] that has to divide it)}
+    planted: tuple = ()  # words of `common.planting.HAS` for changes to its own builders, where there are any
+
+
+def no_traits(options):
+    return Traits()
+
+
+def each_kernel_once(options, tree, classes, example_shape, convention):
+    """Forward operations of one example where every kernel multiplies each token, or each image, once."""
+    positions = example_shape[0] if len(example_shape) == 1 else 1
+    return sum(2 * positions * math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """How the Hugging Face library has a family's tensors.
+
+    layout: options to (a layout's name, ""), or (None, why there is none).
+    pairs: (name, options) to [(the layout's name of a tensor, canonical names that lie beside each other in it along
+      the last axis, whether it is transposed)].
+    config: (name, options, vocabulary, length, dtype) to what config.json says.
+    """
+
+    layout: Callable
+    pairs: Callable
+    config: Callable
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models.
+
+    options: a Section with `family: str`, and whatever the [model] of a recipe may say besides.
+    reads: "text" (inputs and positions int32 (B, T), and where documents are kept apart segments; logits (B, T, V)) or
+      "images" (inputs (B, H, W, C) from 0 to 1; logits (B, classes)).
+    tree: (options, classes, example_shape) to {canonical name: common.parameters.Parameter} in forward order.
+    places: (options, place), which calls place(name, operation, *places read, holds=name) for every operation in
+      forward order, the last "head"; see `common/places.py`.
+    keras: (options, classes, inputs, policy, the keras module) to logits, or "MODULE:OBJECT" of that; an own family has
+      it as `build` in the file of its name in tfscale/models/.
+    jax: (recipe, classes, example_shape, kinds) to an nnx.Module from a batch to logits, the same in jaxscale/models/.
+    flops: (options, tree, classes, example_shape, convention) to forward operations of one example.
+    traits: options to Traits.
+    layouts: its Layouts, or "MODULE:OBJECT" of them; None: an export for the library has canonical names.
+    drawn: options at random for `audit --clean`, by a function that takes one of its arguments.
+    """
+
+    name: str
+    options: type
+    reads: str
+    tree: Callable
+    places: Callable
+    keras: Callable | str | None = None
+    jax: Callable | str | None = None
+    flops: Callable = each_kernel_once
+    traits: Callable = no_traits
+    layouts: Layouts | str | None = None
+    drawn: Callable | None = None
+
+    def __post_init__(self):
+        if self.reads not in ("text", "images"):
+            raise BadInput(f'family {self.name}: reads "{self.reads}": "text" or "images" is wanted')
+        if not (isinstance(self.options, type) and issubclass(self.options, Section)
+                and "family" in self.options.model_fields):
+            raise BadInput(f"family {self.name}: options: a Section of common.section with `family: str` is wanted")
+        if not self.name.isidentifier():  # which frameworks call a model
+            raise BadInput(f'family {self.name}: name: letters, digits and "_" are wanted')
+
+    @property
+    def text(self):
+        return self.reads == "text"
+
+
+def family_of(model):
+    """The Family of a model section of the recipe. Raises as `common.registry.load` does."""
+    return load(FAMILIES, model.family)
+
+
+def builder_of(model, backend, own):
+    """The function by which a backend builds the models of a family: of the `own` ones, {name: function}, or what the
+    family has as `backend`. Raises BadInput where it has none."""
+    family = family_of(model)
+    found = own.get(model.family) or resolved(getattr(family, backend))
+    if found is None:
+        raise BadInput(f"model.family = {model.family}: family {family.name} has no builder for {backend}")
+    return found
+
+
+def reads_text(model):
+    """Whether the family of a model section reads text; else images."""
+    return family_of(model).text
+
+
+def traits_of(model):
+    """The Traits of a model section."""
+    return family_of(model).traits(model)

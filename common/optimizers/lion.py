@@ -1,0 +1,31 @@
+"""Lion (Chen et al. 2023, "Symbolic discovery of optimization algorithms")."""
+
+import numpy as np
+
+from twinscale.common.optimizers.base import Optimizer, OwnOptions, Slot, mixed
+
+
+def reference(o, f, t, d, w, g, held):
+    beta1, beta2, m = np.longdouble(o.beta1), np.longdouble(o.beta2), held["m"]
+    c, c_scale = beta1 * m + (1 - beta1) * g, beta1 * f.size(m) + (1 - beta1) * f.size(g)
+    u, unsure = np.sign(c) + d * w, (np.abs(c) <= 4 * f.eps * c_scale) & ((m != 0) | (g != 0))
+    return u, np.where(unsure, np.inf, 1) + d * np.abs(w), {"m": mixed(m, beta2, g)}
+
+
+def strides(o, rates, noise, first):
+    """|u| <= 1: a sign."""
+    return np.ones(len(rates))
+
+
+def signs(o, held, g):
+    """Of beta1 m + (1 - beta1) g."""
+    old, new = o.beta1 * held["m"], (1 - o.beta1) * g
+    return np.abs(old + new), np.abs(old) + np.abs(new)
+
+
+LION = Optimizer(
+    "Lion", "w <- w - lr (sign(b1 m + (1 - b1) g) + d w);  m <- b2 m + (1 - b2) g  (Chen et al. 2023)", OwnOptions,
+    lambda o: {"m": Slot("_momentums", "mu")}, reference,
+    "twinscale.tfscale.optimizer:lion", "twinscale.jaxscale.optimizer:lion",
+    eps=4.0, why="8 roundings", strides=strides, betas=lambda o: (o.beta1, o.beta2), signs=signs,
+    tried={"beta2": 0.99}, peak=1e-3)
