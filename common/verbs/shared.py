@@ -46,9 +46,9 @@ def first_installed():
 
 # ---- options
 
-def group(words):
+def group(words, cls=None):
     """The typer of verbs below a verb."""
-    return typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=NO_CONVERSION, help=words)
+    return typer.Typer(cls=cls, rich_markup_mode=None, add_completion=False, context_settings=NO_CONVERSION, help=words)
 
 
 def with_precision(overrides, precision):
