@@ -120,7 +120,7 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
     added = {"devices.hosts": hosts, **_tpu_strategy(backend, target, hosts, options)}
     for text in overrides:
         if (key := text.partition("=")[0].strip()) in added:
-            raise BadInput(f"override {_shown(text)}: {key} follows from --target and --hosts: leave it out")
+            raise BadInput(f"override {_shown(text)}: {key} follows from the target and --hosts: leave it out")
     _check_place(run, backend, target, hosts, options)
     # Which also checks the recipe: a slice is not to be paid for a typing error.
     described = load(recipe, [*overrides, *(f"{key}={value}" for key, value in added.items())])
@@ -135,7 +135,7 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
         return _slurm(words, described, backend, hosts, options)
     if target == "gke":
         return _gke(words, hosts, options)
-    raise BadInput(f"--target {_shown(target)}: nothing is written for it")
+    raise BadInput(f"launch {_shown(target)}: nothing is written for it")
 
 
 # ---- targets
@@ -258,13 +258,13 @@ def _render(template, **values):
 def _check_options(target, options):
     """Raises BadInput for a target or option that is not there, is missing or has a value that it cannot have."""
     if target not in OPTIONS:
-        raise BadInput(f"--target {_shown(target)}: expected one of {', '.join(OPTIONS)}"
+        raise BadInput(f"launch {_shown(target)}: expected one of {', '.join(OPTIONS)}"
                        f"{did_you_mean(target, OPTIONS)}")
     for option, value in options.items():
         flag = _flag(option)
         if option not in OPTIONS[target]:
             known = ", ".join(map(_flag, OPTIONS[target]))
-            raise BadInput(f"{flag}: no option of --target {target}, which has {known}: leave it out")
+            raise BadInput(f"{flag}: no option of launch {target}, which has {known}: leave it out")
         if option in LEAST and not LEAST[option] <= value <= MOST:
             raise BadInput(f"{flag} {value}: expected {LEAST[option]} to {MOST}")
         if option in ("workdir", "env"):
@@ -273,7 +273,7 @@ def _check_options(target, options):
         if pattern and not re.fullmatch(pattern, value):
             raise BadInput(f"{flag} {_shown(value)}: expected {meaning}")
     if missing := [_flag(option) for option in OPTIONS[target][:NEEDED[target]] if option not in options]:
-        raise BadInput(f"--target {target} needs {', '.join(missing)}: add {'it' if len(missing) == 1 else 'them'}")
+        raise BadInput(f"launch {target} needs {', '.join(missing)}: add {'it' if len(missing) == 1 else 'them'}")
 
 
 def _check_path(what, value):

@@ -41,7 +41,7 @@ def room(monkeypatch):
 
         def find(wanted, *rest):
             return SimpleNamespace(train=call, compare=call) if wanted == f"twinscale.{name}" else real(wanted, *rest)
-        monkeypatch.setattr(cli.importlib, "import_module", find)
+        monkeypatch.setattr(importlib, "import_module", find)
         return calls
     return install
 

@@ -14,6 +14,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.output import check_files, clear, remove_ours, sweep
 from twinscale.common.recipe import Recipe
 from twinscale.common.run import RUN, Logger, open_run
+from twinscale.common.verbs.train import begun_from
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 FOLDERS = ("checkpoints", "checkpoints/manifests", "trace", "trace/twin", "hosts", "data", "export", "export/state")
@@ -192,9 +193,9 @@ def test_what_is_wrong_with_a_run_is_said_of_it_and_not_of_a_folder_that_is_gone
 
     monkeypatch.setattr(canonical.process, "run", making)
     with pytest.raises(BadInput) as caught:
-        cli._begun(str(run.path), RECIPE.with_values(train={"global_batch": 24}))
+        begun_from(str(run.path), RECIPE.with_values(train={"global_batch": 24}))
     assert str(caught.value).startswith(f"{run.path}: of another training (train.global_batch is ")
-    assert cli._begun(str(run.path), RECIPE)["step"] == 2
+    assert begun_from(str(run.path), RECIPE)["step"] == 2
     monkeypatch.setattr(canonical.process, "run", failing)
     with pytest.raises(BadInput, match=f"^{run.path}: no state could be read there: {run.path}/recipe.toml: is odd"):
         canonical.model_of(run.path)

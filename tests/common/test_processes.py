@@ -21,6 +21,7 @@ from twinscale.common import cli, errors, process
 from twinscale.common.data.cache import cache_dir
 from twinscale.common.data.tfds_source import data_dir
 from twinscale.common.output import nothing_left
+from twinscale.common.verbs import shared
 
 SLOW_WORKER = """
 import json, os, subprocess, sys, time
@@ -349,7 +350,7 @@ def test_verbs_that_leave_a_few_files_leave_none_either(tmp_path, monkeypatch, w
 
     (tmp_path / "r.toml").write_text('name = "x"\n[model]\nfamily = "mlp"\n[data]\nsource = "digits"\n')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_room", lambda name: SimpleNamespace(**{name.rpartition(".")[2]: write}))
+    monkeypatch.setattr(shared, "room", lambda name: SimpleNamespace(**{name.rpartition(".")[2]: write}))
     assert cli.main([*words, "--out", "new/out"]) == error.exit_code
     assert (tmp_path / "new").exists() == left
 
@@ -372,11 +373,11 @@ def test_what_was_there_before_stays(tmp_path):
 ])
 def test_no_hint_suggests_what_cannot_run(monkeypatch, capsys, missing, words, said):
     monkeypatch.delenv(process.CHILD, raising=False)
-    monkeypatch.setattr(cli, "_is_installed", lambda backend: backend not in missing)
-    cli._next(*words)
+    monkeypatch.setattr(shared, "is_installed", lambda backend: backend not in missing)
+    shared.suggest(*words)
     assert bool(capsys.readouterr().err) == said
     monkeypatch.setenv(process.CHILD, "1")
-    cli._next(*words)
+    shared.suggest(*words)
     assert not capsys.readouterr().err
 
 

@@ -31,8 +31,8 @@ log_every = 1
 
 
 def command(tmp_path, verb, run, *words):
-    return [sys.executable, "-m", "twinscale.common.cli", verb, str(tmp_path / "r.toml"), "--backend", "jax", "--run",
-            str(tmp_path / run), *words]
+    return [sys.executable, "-m", "twinscale.common.cli", *verb.split(), str(tmp_path / "r.toml"), "--backend", "jax",
+            "--run", str(tmp_path / run), *words]
 
 
 def test_two_hosts_train_as_one_does_whatever_they_share(tmp_path):
@@ -42,8 +42,8 @@ def test_two_hosts_train_as_one_does_whatever_they_share(tmp_path):
     alone = {"env": {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}}
     subprocess.run(command(tmp_path, "train", "one"), check=True, capture_output=True, **alone)
     meshes = {"data": ["devices.data=2"], "tensor": ["devices.tensor=2", "train.save_minutes=0.0001"]}
-    hosts = ["--target", "local", "--hosts", "2", "--go"]
-    started = {run: subprocess.Popen(command(tmp_path, "launch", run, *words, *hosts), stdout=subprocess.PIPE,
+    hosts = ["--hosts", "2", "--go"]
+    started = {run: subprocess.Popen(command(tmp_path, "launch local", run, *words, *hosts), stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, text=True, **alone) for run, words in meshes.items()}
     for run, process in started.items():
         said, _ = process.communicate(timeout=120)

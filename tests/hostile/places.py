@@ -103,8 +103,8 @@ def working():
              ("train", "mlp.toml", "train.steps=1", "--backend", "jax", "--run", "out", "--supervise"),
              (0,), ("out",)),
             ("launch --go",
-             ("launch", "mlp.toml", "train.steps=1", "--backend", "jax", "--run", "out", "--target", "local", "--hosts",
-                             "1", "--go"), (0,), ("out",)),
+             ("launch", "local", "mlp.toml", "train.steps=1", "--backend", "jax", "--run", "out", "--hosts", "1",
+              "--go"), (0,), ("out",)),
             ("export", ("export", "jax", "--to", "out", "--formats", "safetensors"), (0,), ("out",))):
         yield Case("working directory", name, words, trapped, ("jax", "keras", "mlp.toml"), codes, room="process",
                    writes=writes)

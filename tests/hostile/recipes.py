@@ -37,12 +37,11 @@ OVERRIDES = ("=3", "train.steps", "train.steps=", "train..steps=3", ".=3", "a.b.
              "train.step=3", "train.steps=3\nname=4", "train.steps=1e999", f"seed={'9' * 5000}",
              f"data.source={'[' * 3000}", f"data.source=text:{CONTROL}", f"{CONTROL}=3", "tráin.steps=3",
              "data.source=" + "x" * 200_000)
-LAUNCH = ("launch", "mlp.toml", "devices.data=2", "--backend", "jax", "--run", "runs/a", "--hosts", "2")
-SLURM = (*LAUNCH, "--target", "slurm")
-TPU = ("launch", "mlp.toml", "devices.data=0", "--backend", "jax", "--run", "gs://b/r", "--hosts", "4", "--target",
-       "tpu", "--name", "t", "--zone", "us-central2-b", "--project", "my-project", "--workdir", "w")
-GKE = ("launch", "mlp.toml", "devices.data=0", "train.global_batch=16", "--backend", "jax", "--run", "gs://b/r",
-       "--target", "gke")
+TWO = ("mlp.toml", "devices.data=2", "--backend", "jax", "--run", "runs/a", "--hosts", "2")
+LOCAL, SLURM = ("launch", "local", *TWO), ("launch", "slurm", *TWO)
+TPU = ("launch", "tpu", "mlp.toml", "devices.data=0", "--backend", "jax", "--run", "gs://b/r", "--hosts", "4",
+       "--name", "t", "--zone", "us-central2-b", "--project", "my-project", "--workdir", "w")
+GKE = ("launch", "gke", "mlp.toml", "devices.data=0", "train.global_batch=16", "--backend", "jax", "--run", "gs://b/r")
 POD = ("--hosts", "4", "--name", "t", "--image", "i", "--accelerator", "tpu-v6e-slice", "--topology", "4x4")
 EVIL = ("a\nb", "$(touch CANARY)", "`touch CANARY`", "; touch CANARY", "-rf", "--help", "", " ", CONTROL, BIDI,
         "a'b", 'a"b', "é" * 10, "a" * 10_000, "a\x01b", "a/../b", "a b")
@@ -220,8 +219,8 @@ def arguments():
                    needs=("mlp.toml",))
     for value in ("0", "-1", "3", str(10**20)):
         yield Case("launch arguments", f"--slices {value}", (*GKE, *POD, f"--slices={value}"), needs=("mlp.toml",))
-    yield Case("launch arguments", "a target that is none", (*LAUNCH, "--target", "moon"), needs=("mlp.toml",))
-    yield Case("launch arguments", "an option of another target", (*LAUNCH, "--target", "local", "--zone", "z"),
+    yield Case("launch arguments", "a target that is none", ("launch", "moon", *TWO), needs=("mlp.toml",))
+    yield Case("launch arguments", "an option of another target", (*LOCAL, "--zone", "z"),
                needs=("mlp.toml",))
     yield Case("launch arguments", "a backend that is none", (*SLURM, "--backend", CONTROL), needs=("mlp.toml",))
     yield Case("launch arguments", "an unknown option", (*SLURM, "--evil"), needs=("mlp.toml",))
@@ -241,13 +240,12 @@ def arguments_odd():
             return None if value in words or value in inner else f"{value!r} is no word of what is printed"
         return check
 
-    for name, words in (("slurm", SLURM), ("tpu", TPU), ("gke", (*GKE, *POD)),
-                        ("local", (*LAUNCH, "--target", "local"))):
+    for name, words in (("slurm", SLURM), ("tpu", TPU), ("gke", (*GKE, *POD)), ("local", LOCAL)):
         yield Case("launch arguments", f"as they should be, for {name}", words, needs=("mlp.toml",), benign=True,
                    codes=(0,))
     for value in ("runs/with space", "runs/步骤", "runs/$(touch CANARY)", "runs/`touch CANARY`", "runs/a;b",
                   "runs/it's", 'runs/"x"', "runs/[a]*?", "runs/a\\b", "runs/#x", "runs/&"):
-        yield Case("launch arguments", f"--run {value}", (*LAUNCH, "--target", "local", f"--run={value}"),
+        yield Case("launch arguments", f"--run {value}", (*LOCAL, f"--run={value}"),
                    needs=("mlp.toml",), benign=True, codes=(0,), check=quoted(value))
     for value in ("my dir", "$HOME/x", "it's"):
         yield Case("launch arguments", f"tpu --workdir {value}", (*TPU[:-1], value), needs=("mlp.toml",), benign=True,

@@ -1,0 +1,66 @@
+"""The verbs of the command line, a module each: one is imported when it is called, and none for the list of them."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+import typer
+from typer.core import TyperGroup
+
+VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it does
+    "train": "Train a recipe with one backend.",
+    "compare": "Train it with both and say whether they agree.",
+    "launch": "Train a recipe on several hosts.",
+    "convert": "Write a run's state for the other backend.",
+    "export": "Write a run's model for other programs.",
+    "predict": "Run an export on a file.",
+    "compress": "Prune, quantise, cluster or distil a run's model.",
+    "compare-runs": "Say whether two runs agree.",
+    "bisect": "Say which operation parts them.",
+    "audit": "Plant errors and see that they are caught.",
+    "bench": "Measure step time and MFU here.",
+    "preflight": "Ask the TPU's compiler, without a TPU.",
+    "plan": "Chips, days and money of a training.",
+    "doctor": "Say what this machine offers.",
+    "recipe": "Look at recipes.",
+}
+
+
+class Commands(Mapping):
+    """{verb: its command}, each made of its module when it is asked for."""
+
+    def __getitem__(self, verb):
+        if verb not in VERBS:
+            raise KeyError(verb)
+        return command(verb)
+
+    def __iter__(self):
+        return iter(VERBS)
+
+    def __len__(self):
+        return len(VERBS)
+
+
+class Door(TyperGroup):
+    """The group of all verbs."""
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.commands = Commands()
+
+    def format_commands(self, ctx, formatter):
+        """The list of verbs, for which none is imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def command(verb):
+    """What typer makes of a verb's module: of the group `app` in it, or of the function that is called as the verb."""
+    name = verb.replace("-", "_")
+    module = import_module(f"{__name__}.{name}")
+    app = getattr(module, "app", None)
+    if app is None:
+        app = typer.Typer(rich_markup_mode=None, add_completion=False)
+        app.command(verb, short_help=VERBS[verb])(getattr(module, name))
+    made = typer.main.get_command(app)
+    made.name = verb
+    return made

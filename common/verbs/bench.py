@@ -1,0 +1,47 @@
+"""`twinscale bench`: step time and MFU of this machine."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from twinscale.common.errors import DID_IT
+from twinscale.common.verbs import shared
+
+
+def bench(
+    recipe: shared.Recipe,
+    overrides: shared.Overrides = None,
+    *,
+    backend: Annotated[Literal["jax", "keras", "both"], typer.Option(help="The trainer; both take turns.")] = "jax",
+    steps: Annotated[int, typer.Option(metavar="N", min=2, help="Of a kind in a round.")] = 10,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="After one to warm up.")] = 6,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where bench.json goes.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bench.json there.")] = False,
+    precision: shared.Precision = None,
+):
+    """Measure a recipe's step time, throughput and MFU on this machine's devices, and write bench.json.
+
+    Rounds of the trainer's loop and of bare steps over one resident batch take turns, after one to warm up. The MFU is
+    of causal FLOPs and the maker's bfloat16 peak, or on a CPU of NumPy's best matrix product.
+
+    \b
+    Exit code: 0 it is measured, 3 a figure is refused: an MFU above 100 %, or steps that did not wait for the device.
+    \b
+    Examples:
+      twinscale bench recipes/decoder-125m.toml --out build/bench
+      twinscale bench recipes/decoder-125m.toml jax.attention=cudnn train.global_batch=32 --out build/cudnn
+      twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
+      twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
+    """
+    from twinscale.common.files import place
+    from twinscale.common.output import nothing_left
+    from twinscale.common.recipe_file import load
+
+    backends = ("keras", "jax") if backend == "both" else (backend,)
+    with nothing_left(place(out)):
+        code = shared.room("benchmarks.bench").bench(
+            load(recipe, shared.with_precision(overrides, precision)), place(out), backends=backends, steps=steps,
+            rounds=rounds, overwrite=overwrite)
+    shared.suggest("train", recipe, *(overrides or []), *shared.precision_words(precision), "--backend", backends[-1],
+                   "--run", "runs/bench")
+    raise typer.Exit(code or DID_IT)

@@ -1,0 +1,64 @@
+"""`twinscale compare`: both backends train a recipe, and the ladder is climbed."""
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from twinscale.common.errors import DID_IT, NO, BadInput
+from twinscale.common.verbs import shared
+
+
+def compare(
+    recipe: shared.Recipe,
+    overrides: shared.Overrides = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where the runs, the verdict and the report go.")],
+    overwrite: shared.Overwrite = False,
+    precision: shared.Precision = None,
+    place: Annotated[bool, typer.Option("--place", help="Where they disagree, look for the first cause.")] = False,
+    swap: Annotated[bool, typer.Option("--swap", help="Run each program under the other's runtime too.")] = False,
+    operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
+    outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
+    meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
+    plant: Annotated[str | None, typer.Option(metavar="BACKEND:MUTANT", hidden=True)] = None,
+):
+    """Train a recipe with both backends and say whether they agree, and if not, where they part.
+
+    \b
+    Exit code: 0 they agree, 1 they do not, 3 inconclusive.
+    \b
+    Examples:
+      twinscale compare recipes/decoder-stdlib.toml --out build/demo
+      twinscale compare recipes/mlp-digits.toml --outcome SEEDS=4 --out build/mlp
+      twinscale compare recipes/mlp-digits.toml --meshes --out build/meshes
+      twinscale compare recipes/compress-decoder.toml --out build/compress
+      twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
+      twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
+    """
+    from twinscale.common.files import place as directory
+    from twinscale.common.recipe_file import load
+
+    asked = shared.with_precision(overrides, precision)
+    described = load(recipe, asked)
+    if described.compress.stages:
+        only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
+        code = shared.room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite)
+        shared.say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
+        raise typer.Exit(code or DID_IT)
+    seeds = shared.room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
+    code = shared.room("benchmarks.compare").compare(
+        described, out=directory(out), overwrite=overwrite, plant=plant, operations=operations, seeds=seeds,
+        place=place, swap=swap, meshes=meshes, asked=(recipe, *asked))
+    if code == NO and not place:
+        shared.suggest("bisect", out)
+    elif (report := directory(out) / "report.html").exists():
+        shared.say(f"the report is {shlex.quote(str(report))}")
+    raise typer.Exit(code or DID_IT)
+
+
+def only_stages(**options):
+    """Raises BadInput for options that a comparison of compressions does not have."""
+    for name, value in options.items():
+        if value:
+            raise BadInput(f"--{name}: not for a recipe with stages in [compress]; compare it with compress.stages=[]")

@@ -1,0 +1,33 @@
+"""`twinscale convert`: a run's state for the other backend."""
+
+from typing import Annotated
+
+import typer
+
+from twinscale.common.verbs import shared
+
+
+def convert(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run with a checkpoint.")],
+    *,
+    to: Annotated[str, typer.Option(metavar="DIR", help="Where the state goes.")],
+):
+    """Write the state of a run's newest checkpoint in neither backend's format: safetensors by canonical name, weights
+    and optimizer slots, with an index. Either backend goes on from it with `train --from`.
+
+    \b
+    Example:
+      twinscale convert runs/keras --to build/state
+    """
+    from twinscale.common.canonical import check_target
+    from twinscale.common.canonical import convert as written
+    from twinscale.common.files import place
+    from twinscale.common.recipe_file import load
+    from twinscale.common.run import follow_run
+
+    opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
+    check_target(place(to), described, opened)  # before seconds go into loading a framework
+    step = written(shared.room(shared.ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
+    shared.say(f"the state after {step} updates is in {to}")
+    other = next(backend for backend in shared.ROOMS if backend != opened.info["backend"])
+    shared.suggest("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", other, "--run", "runs/next")

@@ -1,0 +1,78 @@
+"""`twinscale preflight`: what the TPU's compiler says of a recipe."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from twinscale.common.errors import DID_IT
+from twinscale.common.verbs import shared
+
+
+def preflight(
+    recipe: shared.Recipe,
+    overrides: shared.Overrides = None,
+    *,
+    topology: Annotated[list[str] | None, typer.Option(metavar="T", help="A slice, such as v5e:4x4, v5e-16, v5p:2x2x2; "
+                                                       "several are compiled for one after another.")] = None,
+    slices: Annotated[int, typer.Option(metavar="N", min=1, help="Of each, joined by the data-centre network.")] = 1,
+    backend: Annotated[Literal["jax", "keras", "both"] | None, typer.Option(help="The trainer; by default both, with "
+                                                                            "--check those of the golden.")] = None,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
+    check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
+    write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
+    search: Annotated[bool, typer.Option("--search", help="Find the largest batch that fits.")] = False,
+    remat: Annotated[str | None, typer.Option(metavar="A,B", help="With --search: policies to try; by default full, "
+                                              "dots, none.")] = None,
+    accumulate: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: micro-batches an update; by default "
+                                                   "the recipe's.")] = None,
+    fsdp: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: by default all that divide.")] = None,
+    tensor: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: by default all that divide.")] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Likewise: compilers at once.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print preflight.json in place of the table.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preflight.json there.")] = False,
+    precision: shared.Precision = None,
+):
+    """Compile a recipe's whole train step with the TPU's own compiler, without a TPU, and say whether it fits, what it
+    computes, moves and communicates, and how fast it could be at best. Write preflight.json and report.html; with
+    --search, search.json and patch.toml.
+
+    \b
+    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing, or
+    too old for the chip.
+    \b
+    Examples:
+      twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --out build/preflight
+      twinscale preflight recipes/decoder-125m.toml devices.fsdp=4 --topology v5e-16 --topology v5p:2x2x2 \\
+        --backend jax --out build/125m
+      twinscale preflight recipes/mlp-digits.toml --topology v5e:2x2 --out build/mlp --write-golden mlp.json
+      twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
+      twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
+    """
+    from twinscale.common.files import place
+    from twinscale.common.output import nothing_left
+    from twinscale.common.recipe_file import load
+
+    described = load(recipe, shared.with_precision(overrides, precision))
+    backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
+    if search:
+        shared.only("--search", **{"check": check, "write-golden": write_golden,
+                                   "backend both": backend == "both" or None})
+        with nothing_left(place(out)):
+            raise typer.Exit(shared.room("benchmarks.preflight.search").search(
+                described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
+                remats=remat and remat.split(","), accumulations=shared.counts("accumulate", accumulate),
+                fsdp=shared.counts("fsdp", fsdp), tensor=shared.counts("tensor", tensor), as_json=json,
+                overwrite=overwrite))
+    shared.only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
+    with nothing_left(place(out)):
+        code = shared.room("benchmarks.preflight").preflight(
+            described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
+            write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
+                recipe, *shared.with_precision(overrides, precision),
+                *(word for name in topology or () for word in ("--topology", name)),
+                *shared.given("slices", slices, 1), *shared.given("backend", backend), *shared.given("check", check)])
+    parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
+    again = ["train", "--backend", (*backends, "jax")[0], "--run", "runs/tpu"] if code == DID_IT else [
+        "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
+    shared.suggest(again[0], recipe, *(overrides or []), *parts, *shared.precision_words(precision), *again[1:])
+    raise typer.Exit(code or DID_IT)

@@ -1,0 +1,50 @@
+"""`twinscale recipe show` and `schema`: what a recipe says, and may say."""
+
+from typing import Annotated
+
+import typer
+
+from twinscale.common.verbs import shared
+
+app = shared.group("Look at recipes.")
+
+
+@app.command("show", short_help="Print a whole recipe with origins.")
+def show(
+    recipe: shared.Recipe,
+    overrides: shared.Overrides = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, with the recipe's hash.")] = False,
+):
+    """Print the whole recipe, and for each value the file it came from, "override" or "default".
+
+    \b
+    Examples:
+      twinscale recipe show recipes/decoder-stdlib.toml
+      twinscale recipe show recipes/decoder-stdlib.toml model.layers=8 --json
+    """
+    from twinscale.common.recipe_file import dumps, resolve
+
+    described, origins = resolve(recipe, overrides or [])
+    if json:
+        shared.print_json({"schema_version": 1, "hash": described.hash, "recipe": described.model_dump(mode="json"),
+                           "origins": origins})
+    else:
+        print(dumps(described, origins), end="")
+    backend = shared.first_installed()
+    shared.suggest("train", recipe, *(overrides or []), "--backend", backend, "--run",
+                   f"runs/{described.name}-{backend}")
+
+
+@app.command("schema", short_help="Print the JSON schema of recipes.")
+def schema():
+    """Print the JSON schema of recipes: every key, its type, bounds, default and meaning.
+
+    \b
+    Example:
+      twinscale recipe schema > recipe.schema.json
+    """
+    from twinscale.common.recipe import Recipe
+
+    shared.print_json(Recipe.model_json_schema())
+    shared.suggest("recipe", "show", shared.shipped())

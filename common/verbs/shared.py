@@ -1,0 +1,139 @@
+"""What verbs share: options of several, words that are said, rooms that are loaded when a verb needs them."""
+
+import importlib
+import importlib.util
+import os
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from twinscale.common import process
+from twinscale.common.errors import BAD_INPUT, INTERRUPTED, NO, BadInput, known, show_traceback, unexpected
+
+ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
+PACKAGES = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}
+
+# Flags that are False and not None need no conversion, for which typer would import pydantic: 0.2 s of each --help.
+NO_CONVERSION = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or one of ours by its name.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train.steps=200; TOML values.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what an earlier command left there.")]
+Precision = Annotated[str | None, typer.Option(metavar="P", help="float32, bfloat16 or float64: train.precision=P.")]
+AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though the data is no longer what it was.")]
+
+
+# ---- rooms
+
+def room(name):
+    """A module of a room, imported now; what TensorFlow says at its start is held back."""
+    process.keep_memory()
+    if name == "tfscale.room":
+        process.quieten()
+        with process.hushed():
+            return importlib.import_module(f"twinscale.{name}")
+    return importlib.import_module(f"twinscale.{name}")
+
+
+def is_installed(backend):
+    return all(importlib.util.find_spec(package) for package in PACKAGES[backend])
+
+
+def first_installed():
+    return next((backend for backend in ("jax", "keras") if is_installed(backend)), "jax")
+
+
+# ---- options
+
+def group(words, cls=None):
+    """The typer of verbs below a verb."""
+    return typer.Typer(cls=cls, rich_markup_mode=None, add_completion=False, context_settings=NO_CONVERSION, help=words)
+
+
+def with_precision(overrides, precision):
+    """Overrides of a recipe, with what --precision says."""
+    return [*(overrides or []), *([f"train.precision={precision}"] if precision is not None else [])]
+
+
+def precision_words(precision):
+    """--precision as words."""
+    return ["--precision", precision] if precision is not None else []
+
+
+def given(name, value, default=None):
+    """An option as words, none where it has its default."""
+    return [] if value == default else [f"--{name}", str(value)]
+
+
+def only(what, **options):
+    """Raises BadInput for options that `what` does not have."""
+    for name, value in options.items():
+        if value is not None:
+            raise BadInput(f"--{name}: not for {what}")
+
+
+def counts(name, text):
+    """[4, 8] of "4,8", None of nothing."""
+    parts = text.split(",") if text is not None else []
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise BadInput(f"--{name} {text}: whole numbers above 0 are wanted, such as 4,8")
+    return [int(part) for part in parts] or None
+
+
+# ---- what is said
+
+def print_json(value):
+    import json
+
+    print(json.dumps(value, indent=2))
+
+
+def say(text):
+    from twinscale.common.files import escaped_lines
+
+    print(f"twinscale: {escaped_lines(text)}", file=sys.stderr)
+
+
+def suggest(*words):
+    """Suggests a command, unless a backend that it needs is not installed, or a word of it is None."""
+    named = words[words.index("--backend") + 1:][:1] if "--backend" in words else ()
+    needs = ROOMS if words[0] in ("compare", "bisect", "audit") or "both" in named else named
+    if None not in words and all(map(is_installed, needs)):
+        hint("twinscale " + shlex.join(words))
+
+
+def hint(text):
+    sys.stdout.flush()  # what cannot be written has no next command
+    if not os.environ.get(process.CHILD):  # nobody would read it
+        say(f"next: {text}")
+
+
+def shipped():
+    """The path of a recipe that came with this project, None where none did."""
+    from twinscale.common.recipe_file import RECIPES
+
+    path = RECIPES / "decoder-stdlib.toml"
+    if not path.exists():
+        return None
+    return os.path.relpath(path) if os.getcwd() == str(RECIPES.parent) else str(path)
+
+
+def failed(error):
+    """Says in one line what went wrong, and returns the exit code."""
+    process.give_up_output()
+    if isinstance(error, BrokenPipeError):  # the reader of our output left
+        return NO
+    if isinstance(error, KeyboardInterrupt):
+        say("interrupted")
+        return INTERRUPTED
+    show_traceback(error)
+    if said := known(error):
+        say(str(said))
+        return said.exit_code
+    if isinstance(error, typer.TyperException):
+        say(f"{error.format_message()}; try --help" if hasattr(error, "format_message") else str(error))
+        return BAD_INPUT
+    say(unexpected(error))
+    return NO

@@ -1,0 +1,112 @@
+"""`twinscale train`: one backend trains a recipe into a run directory."""
+
+import contextlib
+import os
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from twinscale.common.errors import NO, BadInput
+from twinscale.common.verbs import shared
+
+
+def train(
+    recipe: shared.Recipe,
+    overrides: shared.Overrides = None,
+    *,
+    backend: Annotated[Literal["keras", "jax"], typer.Option(help="The trainer.")],
+    run: Annotated[str, typer.Option(metavar="DIR", help="The run's directory; an unfinished run there is resumed.")],
+    overwrite: shared.Overwrite = False,
+    precision: shared.Precision = None,
+    trace: Annotated[Literal["sketch", "full"] | None, typer.Option(help="Leave what compare-runs reads.")] = None,
+    trace_every: Annotated[int, typer.Option(metavar="N", min=0, help="Steps between; 0: train.log_every.")] = 0,
+    twin_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of the twin that a trace has.")] = 50,
+    origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
+                                               "of one.")] = None,
+    stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
+    accept_data: shared.AcceptData = False,
+    supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
+    restarts: Annotated[int, typer.Option(metavar="N", min=0, help="At most, without a new checkpoint.")] = 5,
+):
+    """Train a recipe with one backend and leave a run directory.
+
+    \b
+    Examples:
+      twinscale train recipes/decoder-stdlib.toml --backend jax --run runs/jax
+      twinscale train recipes/decoder-stdlib.toml train.steps=200 model.dropout=0.1 --backend keras --run runs/keras
+      twinscale train recipes/decoder-stdlib.toml devices.data=4 --backend jax --run runs/four --trace sketch
+      twinscale train recipes/decoder-stdlib.toml --stop 100 --backend keras --run runs/first
+      twinscale train recipes/decoder-stdlib.toml --from runs/first --backend jax --run runs/second
+      twinscale train recipes/decoder-stdlib.toml train.save_every=50 --supervise --backend jax --run runs/jax
+
+    \b
+    Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
+    another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
+    """
+    from twinscale.common.files import place
+    from twinscale.common.recipe_file import load
+    from twinscale.common.run import check_run
+
+    described = load(recipe, shared.with_precision(overrides, precision))
+    if described.compress.stages:  # which `compress` trains
+        described = described.with_values(compress={"stages": ()})
+    directory = place(run)
+    old = check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
+    if stop is not None and stop > described.train.steps:
+        raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
+    if supervise:
+        raise typer.Exit(supervised(run, restarts, overwrite))
+    with leaving_at_once(described.devices.hosts != 1):
+        room = shared.room(shared.ROOMS[backend])
+        from twinscale.common.loop import Probe, traced_steps
+
+        traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
+        probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
+                      log_every=1 if trace else None, stop=stop, accept_data=accept_data,
+                      resumable=stop is not None and stop < described.train.steps)
+        begun = None
+        if origin and (overwrite or not old or old.get("saved") is None):
+            begun = begun_from(origin, described)
+        room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
+    if described.devices.hosts == 1:  # else each of many would say so
+        shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision), "--out",
+                       f"build/{described.name}")
+
+
+def supervised(run, restarts, overwrite):
+    from twinscale.common.supervise import supervise
+
+    arguments = [word for word in sys.argv[1:] if word != "--supervise"]
+    if overwrite:  # once
+        raise BadInput("--overwrite with --supervise would remove what each start has saved: remove the run first")
+    return supervise(arguments, run, restarts)
+
+
+def begun_from(path, recipe):
+    """The state to go on from: of what --from names, or of what is made of the run there."""
+    from dataclasses import replace
+
+    from twinscale.common.canonical import read, state_of
+    from twinscale.common.files import place
+
+    if recipe.devices.hosts != 1 and not (place(path) / "index.json").exists():
+        raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "
+                       "first, then --from DIR")
+    with state_of(path) as state:
+        begun = read(state, recipe)
+    kept = begun["kept"] and replace(begun["kept"], path=place(path))
+    return begun | {"origin": begun["origin"] | {"path": path}, "kept": kept}
+
+
+@contextlib.contextmanager
+def leaving_at_once(several):
+    """Of several hosts that end in an error, each leaves without waiting for the others, which may be gone."""
+    try:
+        yield
+    except BaseException as error:
+        if not several:
+            raise
+        code = shared.failed(error) if isinstance(error, Exception | KeyboardInterrupt) else NO
+        sys.stderr.flush()
+        os._exit(code)
