@@ -20,15 +20,17 @@ from twinscale.benchmarks.operations import collect_own_places, leader, on_one_d
 from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
 from twinscale.benchmarks.placing import Looks, first_cause, optimizer_variants
 from twinscale.benchmarks.report import write_audit
+from twinscale.benchmarks.results import Audit
 from twinscale.benchmarks.resuming import Resumed, resume_cause
 from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
-from twinscale.common.files import plain, write_json, write_text
+from twinscale.common.files import plain, write_text
 from twinscale.common.planting import HAS
 from twinscale.common.points import POINTS
 from twinscale.common.progress import counting
 from twinscale.common.recipe import Recipe
+from twinscale.common.results import write_result
 from twinscale.common.tensors import load_tensors
 
 SCHEMA_VERSION = 1
@@ -128,7 +130,7 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=()):
     found |= {"schema_version": SCHEMA_VERSION, "seconds": time.perf_counter() - began, "made": made(),
               "inapplicable": left, "recipe": str(asked[0]) if asked else None,
               "commands": again("audit", *words, out=out)}
-    write_json(out / "audit.json", plain(found))
+    write_result(out / "audit.json", Audit, found)
     write_audit(plain(found), out)
     print("\n".join(lines(found)))
     return DID_IT if sound(found) else NO

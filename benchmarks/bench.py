@@ -15,6 +15,7 @@ import numpy as np
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import check_files, tell
 from twinscale.benchmarks.report_words import interval
+from twinscale.benchmarks.results import Bench
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
 from twinscale.benchmarks.throughput import KINDS, common_peak, take_turns
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
@@ -22,11 +23,11 @@ from twinscale.common.data import open_dataset
 from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
 from twinscale.common.families import traits_of
-from twinscale.common.files import write_json
 from twinscale.common.flops import peak_flops, train_flops
 from twinscale.common.loop import unit
 from twinscale.common.output import safe_console
 from twinscale.common.recipe import positions
+from twinscale.common.results import write_result
 from twinscale.common.run import read_run
 
 SCHEMA_VERSION = 1
@@ -73,7 +74,7 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
              | {"compile_seconds": compiled[backend]} for backend in workers}
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
               "steps": steps, "rounds": rounds, "sides": sides, "ratio": between(sides), "machine": machine()}
-    write_json(out / FILE, result)
+    write_result(out / FILE, Bench, result)
     show(result)
     return INCONCLUSIVE if any(measured["refused"] for measured in sides.values()) else DID_IT
 

@@ -11,10 +11,8 @@ import math
 import time
 from collections import defaultdict
 from threading import Event, Lock
-from typing import Any
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks.audit import corpus
@@ -23,17 +21,18 @@ from twinscale.benchmarks.ladder import TINY
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import collect_own_places, leader
 from twinscale.benchmarks.output import Kind, again, clear, made, tell
+from twinscale.benchmarks.results import Clean, Compared
 from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, TwinscaleError
 from twinscale.common.families import FAMILIES
 from twinscale.common.files import plain, read_json, remove, write_json, write_text
-from twinscale.common.kinds import STRICT, Count, Number
 from twinscale.common.output import check_within, same
 from twinscale.common.parameters import stream
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps
 from twinscale.common.registry import load
+from twinscale.common.results import write_result
 
 SCHEMA_VERSION = 1
 KIND = Kind(".clean", "clean.json", {
@@ -48,24 +47,6 @@ PRECISIONS = ("float64", "float32", "bfloat16")
 OPTIMIZERS = ("adamw", "lion", "lamb", "sgd")
 DRAWN = ("decoder", "convnet", "decoder", "mlp", "decoder")  # families, by turns
 PEAKS = {"adamw": 1e-2, "lion": 1e-3, "lamb": 1e-2, "sgd": 0.1}  # the largest learning rate drawn
-
-
-class Row(TypedDict):
-    """What is kept of a comparison: see `row_of`; whether it was looked at twice; seconds of each backend."""
-
-    __pydantic_config__ = STRICT
-    number: Count
-    optimizer: str
-    precision: str
-    family: str
-    agrees: bool
-    said: str
-    horizon: Count | None
-    ratios: dict[str, dict[str, Any]]
-    twice: bool
-    seconds: dict[str, Number]
-    version: str
-    commit: str | None
 
 
 def clean(out, count, first=0, *, overwrite=False):
@@ -91,11 +72,11 @@ def clean(out, count, first=0, *, overwrite=False):
                  lambda once, recipes=recipes: trials.run(once, recipes))
             trials.look_again(workers)
         remove(out / "trials")
-    rows = [read_json(path, Row, "take it away: its comparison is made again")
+    rows = [dict(read_json(path, Compared, "take it away: its comparison is made again"))
             for path in sorted((out / "rows").glob("*.json"))]
     found = summary(rows) | {"schema_version": SCHEMA_VERSION, "made": made(), "commands": again(
         "audit", "--clean", str(count), "--from", str(first), out=out)}
-    write_json(out / "clean.json", plain(found))
+    write_result(out / "clean.json", Clean, found)
     print("\n".join(lines(found, out)))
     return NO if found["flagged"] else DID_IT
 

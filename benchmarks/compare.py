@@ -31,7 +31,7 @@ from twinscale.benchmarks.report_words import margin
 from twinscale.benchmarks.swap import swap_table, worst_tensor
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.throughput import side_by_side
-from twinscale.benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
+from twinscale.benchmarks.verdict import PARTS, Verdict, fenced, is_pending, read_hashes, read_verdict
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
@@ -42,6 +42,7 @@ from twinscale.common.parameters import initial_value, parameters
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import in_float64, positions
 from twinscale.common.recipe_file import dumps, load
+from twinscale.common.results import write_result
 from twinscale.common.run import RUN, FinishedRun, read_metrics, read_run
 from twinscale.common.schedules import learning_rates
 from twinscale.common.tensors import load_dtypes, load_tensors
@@ -64,14 +65,22 @@ SKIPPED = {"P5": "in float64 it is P4",
            "P6": "`--meshes` trains each backend on several devices and hosts",
            "P7": "one seed; `--outcome SEEDS=4` trains from several",
            "P8": "`twinscale audit` plants errors"}
-PARTS = {"operations": "P1", "meshes": "P6", "outcome": "P7"}  # of a comparison that may be asked for besides
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
             swap=False, meshes=False, asked=()):
-    """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
-    or 3 where the twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that
-    was asked for besides leaves verdict and report, with a line about it, and makes it 1.
+    """`compared`, of which it shows the verdict; returns the exit code: 0, 1, or 3 where the twins part at once, or the
+    seeds were too few, and the answer stays open. What fails of a part that was asked for besides leaves verdict and
+    report, with a line about it, and makes it 1."""
+    verdict = compared(recipe, out, overwrite=overwrite, plant=plant, operations=operations, seeds=seeds, place=place,
+                       swap=swap, meshes=meshes, asked=asked)
+    show(plain(verdict))
+    return verdict.exit_code
+
+
+def compared(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
+             swap=False, meshes=False, asked=()):
+    """Writes verdict.json, report.html, report.md and the runs into `out`; returns the Verdict.
 
     Args:
       recipe: the validated recipe.
@@ -126,10 +135,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
         tell("both", "one device against several and against several hosts")
         with fenced(verdict, "meshes"):
             add_meshes(verdict, *check_meshes(recipe, out, mutant))
-    show(plain(record(verdict, recipe, dataset, out, asked, options)))
-    if not verdict["agrees"] or PARTS.keys() & verdict.get("failed", {}).keys():
-        return NO
-    return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
+    return record(verdict, recipe, dataset, out, asked, options)
 
 
 def bisect(out):
@@ -142,7 +148,7 @@ def bisect(out):
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
-    recipe, verdict = load(out / "recipe.toml", []), read_verdict(out)
+    recipe, verdict = load(out / "recipe.toml", []), dict(read_verdict(out))
     if verdict["agrees"]:
         print("the backends agree: there is nothing to place")
         return DID_IT
@@ -152,12 +158,12 @@ def bisect(out):
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
     with open_workers() as workers:
-        for backend, name in planted(verdict["plant"]):
+        for backend, name in planted(verdict.get("plant")):
             workers[backend].ask("plant", change=name)
         place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
-    write_json(out / "verdict.json", verdict)
+    verdict = write_result(out / "verdict.json", Verdict, verdict)
     write_report(verdict, out)
     show(plain(verdict))
     if "placing" in verdict.get("failed", {}):
@@ -187,15 +193,15 @@ def alone(recipe, workers, asked):
 
 
 def record(verdict, recipe, dataset, out, asked, options, pending=None):
-    """Writes a verdict with its circumstances, and the report, into `out`; returns what was written. `pending` says
-    what is still to come."""
+    """Writes a verdict with its circumstances, and the report, into `out`; returns the Verdict. `pending` says what is
+    still to come."""
     tell("both", "report")
     whole = told(verdict, recipe, dataset, out, asked, options)
     if pending:
         whole |= {"pending": True, "limits": [*whole["limits"], pending]}
-    write_json(out / "verdict.json", whole)
+    written = write_result(out / "verdict.json", Verdict, whole)
     write_report(whole, out)
-    return whole
+    return written
 
 
 def told(verdict, recipe, dataset, out, asked, options):

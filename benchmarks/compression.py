@@ -18,6 +18,7 @@ from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.outcome import equivalence
 from twinscale.benchmarks.output import again, begun, made, nothing_left, tell
+from twinscale.benchmarks.results import Compression
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.canonical import kept_of, model_of
@@ -38,12 +39,13 @@ from twinscale.common.data.kept import check_same
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from twinscale.common.export import EIGHT_BITS
 from twinscale.common.families import reads_text
-from twinscale.common.files import plain, write_json
+from twinscale.common.files import plain
 from twinscale.common.formats import EPS, TINY
 from twinscale.common.loop import twin_of
 from twinscale.common.output import check_verb, check_within, digest
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dumps
+from twinscale.common.results import write_result
 from twinscale.common.run import read_metrics, read_run, what_differs
 from twinscale.common.stages import finish_stage
 from twinscale.common.tensors import load_tensors, save_tensors
@@ -178,7 +180,7 @@ def ended(recipe, dataset, out, found):
     found |= {"limits": LIMITS, "versions": {b: read_run(run_of(out, b, found))["versions"] for b in backends(found)},
               "devices": {b: read_run(run_of(out, b, found))["devices"] for b in backends(found)}}
     found |= {"sentence": sentence(found), "made": made()}
-    write_json(out / "compression.json", found)
+    write_result(out / "compression.json", Compression, found)
     write_compression(found, out)
     show(plain(found))
     if found["agrees"] in (True, None):

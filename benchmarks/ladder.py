@@ -10,6 +10,7 @@ import math
 import numpy as np
 import scipy
 
+from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.benchmarks.walks import ANY, noise_of, parting
 from twinscale.common import formats
 from twinscale.common.formats import EPS, MASTERS, RESOLVED
@@ -33,21 +34,20 @@ def summed_positions(recipe, dataset):
 
 def check(what, worst, bound, where, bound_from):
     """One comparison; a difference or a bound that is not finite fails."""
-    return {"what": what, "agrees": bool(worst <= bound < math.inf), "worst": float(worst), "bound": float(bound),
-            "where": where, "bound_from": bound_from}
+    return Check(what=what, agrees=bool(worst <= bound < math.inf), worst=float(worst), bound=float(bound), where=where,
+                 bound_from=bound_from)
 
 
 def rung(name, title, proves, checks):
     """A level of the ladder: its checks, and for the headline the one nearest to its bound or furthest above it."""
     def severity(c):
-        return math.inf if not math.isfinite(c["worst"]) else c["worst"] / max(c["bound"], TINY)
+        return math.inf if not math.isfinite(c.worst) else c.worst / max(c.bound, TINY)
 
     head = max(checks, key=severity)
-    margin = head["bound"] / head["worst"] if head["worst"] else None
-    return {"name": name, "title": title, "proves": proves, "agrees": all(c["agrees"] for c in checks),
-            "worst": head["worst"], "bound": head["bound"], "bound_from": head["bound_from"],
-            "where": f"{head['what']}: {head['where']}", "smallest_tolerance": head["worst"], "margin": margin,
-            "checks": sorted(checks, key=severity, reverse=True)}
+    return Rung(name=name, title=title, proves=proves, agrees=all(c.agrees for c in checks), worst=head.worst,
+                bound=head.bound, bound_from=head.bound_from, where=f"{head.what}: {head.where}",
+                smallest_tolerance=head.worst, margin=head.bound / head.worst if head.worst else None,
+                checks=sorted(checks, key=severity, reverse=True))
 
 
 def contract_rung(contracts, sides=SIDES, dtypes=None):

@@ -301,7 +301,7 @@ def judge(recipe, out, missing):
     rung = ladder.rung("P6", "sharding", f"one device against several and against several hosts, each backend: no more "
                        f"than {recipe.train.precision} rounding over {steps_of(recipe)} steps", checks or nothing)
     if not checks:
-        rung["conclusive"] = False
+        rung |= {"conclusive": False}
     uneven = sum(len(set(np.round(step, 6))) > 1 for step in weights)
     return rung, {"steps": steps_of(recipe), "precision": recipe.train.precision, "jumps": jumps(recipe),
                   "uneven_steps": uneven, "made": reads_text(recipe.model), "rows": rows}

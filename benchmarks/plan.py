@@ -17,9 +17,10 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.benchmarks.output import check_files
+from twinscale.benchmarks.results import Plan
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, BadInput
-from twinscale.common.files import plain, read_json, read_toml, shown, write_json
+from twinscale.common.files import plain, read_json, read_toml, shown
 from twinscale.common.flops import train_flops
 from twinscale.common.kinds import STRICT, Positive, Share, version
 from twinscale.common.laws import read_law
@@ -27,6 +28,7 @@ from twinscale.common.output import safe_console
 from twinscale.common.parameters import parameters, trained_size
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import of_values
+from twinscale.common.results import write_result
 from twinscale.common.topology import CHIPS, SLICES, parse, titled
 
 SCHEMA_VERSION = 1
@@ -147,7 +149,7 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe and recipe.name, "work": work, "law": law,
               "prices": costs and {key: costs[key] for key in ("path", "date", "currency", "source")}, "rows": rows}
     if out:
-        write_json(out / FILE, result)
+        write_result(out / FILE, Plan, result)
     if as_json:
         print(json.dumps(plain(result), indent=2))
     else:

@@ -16,12 +16,13 @@ from twinscale.benchmarks.plots import BACKENDS
 from twinscale.benchmarks.report import write_report
 from twinscale.benchmarks.report_words import margin
 from twinscale.benchmarks.terminal import show
-from twinscale.benchmarks.verdict import read_digests, read_hashes
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
-from twinscale.common.files import plain, shown, write_json
+from twinscale.benchmarks.verdict import Verdict, read_digests, read_hashes
+from twinscale.common.errors import BadInput
+from twinscale.common.files import plain, shown
 from twinscale.common.formats import RESOLVED
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dotted, dumps, flat, load
+from twinscale.common.results import write_result
 from twinscale.common.run import FinishedRun, read_metrics, read_run
 from twinscale.common.sketch import distance, sketch
 from twinscale.common.tensors import difference, load_tensors
@@ -33,8 +34,15 @@ NOTHING = "train it with `twinscale train ... --trace sketch`"
 
 
 def compare_runs(a, b, out, *, overwrite=False):
-    """Writes verdict.json, report.html and report.md of two run directories into `out`; returns the exit code: 0 they
-    agree, 1 they do not, 3 where the twins part at once.
+    """`compared`, of which it shows the verdict; returns the exit code: 0 they agree, 1 they do not, 3 where the twins
+    part at once."""
+    verdict = compared(a, b, out, overwrite=overwrite)
+    show(plain(verdict))
+    return verdict.exit_code
+
+
+def compared(a, b, out, *, overwrite=False):
+    """Writes verdict.json, report.html and report.md of two run directories into `out`; returns the Verdict.
 
     Raises: BadInput where a directory holds no finished run with a trace, or neither has a twin.
     """
@@ -44,12 +52,9 @@ def compare_runs(a, b, out, *, overwrite=False):
     verdict = judge(runs, out)
     with nothing_left(out):
         clear(out, KIND, {"verb": "compare-runs"}, overwrite)
-        write_json(out / "verdict.json", verdict)
+        written = write_result(out / "verdict.json", Verdict, verdict)
         write_report(verdict, out)
-    show(plain(verdict))
-    if not verdict["agrees"]:
-        return NO
-    return INCONCLUSIVE if verdict["open"] else DID_IT
+    return written
 
 
 # ---- what a run left
@@ -126,8 +131,7 @@ def judge(runs, out):
                                  early))
     later = [check for step in steps if step > (first or 0) for check in checks[step]]
     rungs.append(ladder.rung(*kind(a, b, precision), [ladder.loss_check(precision, curve), *later]))
-    for rung in rungs:
-        rung["checks"] = rung["checks"][:CHECKS]
+    rungs = [rung | {"checks": rung["checks"][:CHECKS]} for rung in rungs]
     agrees, parted = all(rung["agrees"] for rung in rungs), curve["horizon"] in (0, 1)
     return {"schema_version": SCHEMA_VERSION, "sides": labels, "agrees": agrees, "open": agrees and parted,
             "rungs": rungs, "precision": precision, "steps": recipe.train.steps, "horizon": curve["horizon"],

@@ -1,106 +1,187 @@
-"""What is read back of a comparison: verdict.json, which a bisection completes and reports anew, and its files."""
+"""What a comparison says: the verdict, its rungs and their checks, as they are made, written and read back; and what is
+read of its other files."""
 
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from typing_extensions import TypedDict
 
-from twinscale.common.errors import BadInput, known, show_traceback, unexpected
+from twinscale.benchmarks.numbers import sig
+from twinscale.common.errors import (
+    DID_IT,
+    INCONCLUSIVE,
+    NO,
+    BadInput,
+    Disagreement,
+    known,
+    show_traceback,
+    unexpected,
+)
 from twinscale.common.files import read_json, shown
-from twinscale.common.kinds import STRICT, Count, Metrics, Number, version
+from twinscale.common.kinds import Count, Metrics, version
 from twinscale.common.output import tell
+from twinscale.common.results import Figure, Real, Result, maybe
 from twinscale.common.run import Performance
 
 SCHEMA_VERSION = 1
 AGAIN = "make it again with --overwrite"
+PARTS = {"operations": "P1", "meshes": "P6", "outcome": "P7"}  # of a comparison that may be asked for besides
+SAID = 5  # checks of a rung that an exception names
 
 
-class Check(TypedDict):
-    """Null is what was not finite."""
-
-    __pydantic_config__ = STRICT
+class Check(Result):
+    """One comparison. Null is what was not finite."""
 
     what: str
     agrees: bool
-    worst: Number | None
-    bound: Number | None
+    worst: Figure
+    bound: Figure
     where: str
+    bound_from: str = maybe(description="Where the bound comes from.")
+    differing: list[str] = maybe(description="Of what is to be equal bit for bit: the names of what is not.")
 
 
-class Rung(TypedDict):
-    __pydantic_config__ = STRICT
+class Rung(Result):
+    """A level of the ladder: its figures are those of the check nearest to its bound, or furthest above it."""
 
     name: str
     title: str
+    proves: str = maybe()
     agrees: bool
-    worst: Number | None
-    bound: Number | None
+    worst: Figure
+    bound: Figure
     bound_from: str
     where: str
-    checks: list[Check]
+    smallest_tolerance: Figure = maybe(description="The smallest bound that would have held.")
+    margin: Figure = maybe(description="How many times the bound is what was observed; null where that is 0.")
+    checks: list[Check] = Field(description="The worst first.")
+    horizon: Count | None = maybe()
+    conclusive: bool = maybe(description="False where it is neither equal nor different by what was measured.")
+    open: bool = maybe(description="True where a stage's metric is neither equal nor different by what was measured.")
 
 
-class Curve(TypedDict):
-    __pydantic_config__ = STRICT
+class Curve(Result):
+    """Both sides' losses, each under the name of its side, how far they are apart, and how far they may be."""
 
-    steps: list[Number]
-    difference: list[Number | None]
-    envelope: list[Number | None]
-    bound: list[Number | None]
+    steps: list[Real]
+    difference: list[Figure]
+    envelope: list[Figure]
+    bound: list[Figure]
+    factor: Real = maybe(description="The bound as so many times the envelope.")
     horizon: Count | None
 
 
-class Tensor(TypedDict):
-    __pydantic_config__ = STRICT
+class Tensor(Result):
+    """A tensor near its bound, or above it."""
 
     step: Count
     tensor: str
-    difference: Number | None
-    bound: Number | None
-    ratio: Number | None
+    kind: str = maybe()
+    difference: Figure
+    bound: Figure
+    ratio: Figure
 
 
-class Described(TypedDict):
-    __pydantic_config__ = STRICT
+class Described(Result):
+    """The recipe of a result."""
 
     name: str
     hash: str
     toml: str
 
 
+class Made(Result):
+    """When, where and by which versions a result was made."""
+
+    date: str
+    host: str
+    platform: str
+    version: str
+    commit: str | None
+    versions: dict[str, str | None]
+
+
 Row = Annotated[list[str], Field(min_length=3, max_length=3)]
 
 
-class Verdict(TypedDict):
-    """verdict.json of Keras and JAX."""
+class Verdict(Result):
+    """verdict.json: whether two backends train the same, or two runs, which then are its `sides`."""
 
-    __pydantic_config__ = STRICT
-
-    schema_version: version(SCHEMA_VERSION)
     agrees: bool
+    open: bool = maybe(description="Nothing can be told from rounding, or the seeds were too few.")
+    rungs: list[Rung]
+    horizon: Count | None = Field(description="The first step at which a side has parted from its own twin.")
     sentence: str
-    plant: str | None
+    curves: dict[str, Curve]
+    null_directions: list[str] = maybe(description="Tensors whose gradient is zero but for rounding.")
+    tensors: list[Tensor] = maybe()
+    own_float64: dict[str, Any] | None = maybe(description="How far each backend is from its own float64.")
+    held_out: dict[str, Metrics | None] = maybe()
+    performance: dict[str, Performance] = maybe()
+    versions: dict[str, dict[str, str | None]] = maybe()
+    devices: dict[str, list[str]] = maybe()
+    failed: dict[str, str] = maybe(description="Parts that were asked for besides and failed, with the reason.")
+    cause: dict[str, Any] | None = maybe(description="The first operation, update or batch that differs by itself.")
+    swap: dict[str, Any] = maybe(description="Each program under the other's runtime.")
+    meshes: dict[str, Any] = maybe(description="One device against several.")
+    schema_version: version(SCHEMA_VERSION)
     precision: Literal["float64", "float32", "bfloat16"]
     steps: Count
-    horizon: Count | None
     recipe: Described
-    rungs: list[Rung]
-    curves: dict[str, Curve]
-    tensors: NotRequired[list[Tensor]]
-    held_out: NotRequired[dict[str, Metrics | None]]
-    performance: NotRequired[dict[str, Performance]]
-    versions: NotRequired[dict[str, dict[str, str | None]]]
-    devices: NotRequired[dict[str, list[str]]]
-    data: NotRequired[dict[str, Any]]
-    differences: NotRequired[list[Row]]
-    skipped: NotRequired[list[dict[str, str]]]
-    assumptions: NotRequired[list[str]]
-    limits: NotRequired[list[str]]
-    commands: NotRequired[list[str]]
-    null_directions: NotRequired[list[str]]
-    failed: NotRequired[dict[str, str]]
-    pending: NotRequired[bool]
+    differences: list[Row] = maybe()
+    skipped: list[dict[str, str]] = maybe(description="Rungs that were not climbed, and why.")
+    data: dict[str, Any] = maybe()
+    assumptions: list[str] = maybe()
+    limits: list[str] = maybe()
+    plant: str | None = maybe(description="An error that was planted first, as BACKEND:MUTANT.")
+    arguments: dict[str, Any] = maybe(description="What the comparison was asked for.")
+    made: Made = maybe()
+    commands: list[str] = maybe(description="What makes it once more.")
+    pending: bool = maybe(description="The comparison has not ended: what was asked for besides is still to come.")
+    sides: dict[str, str] = maybe(description="{key: label} of what was compared, where it is not Keras and JAX.")
+
+    @property
+    def answer(self):
+        """In a word: "agrees", "fails", or "open" where nothing can be told."""
+        if not self.agrees:
+            return "fails"
+        return "open" if self.open or self.horizon in (0, 1) else "agrees"
+
+    @property
+    def exit_code(self):
+        """Of the command that made it; what failed of a part that was asked for besides makes it 1."""
+        if PARTS.keys() & (self.failed or {}).keys():
+            return NO
+        return {"agrees": DID_IT, "fails": NO, "open": INCONCLUSIVE}[self.answer]
+
+    def raise_if_not(self):
+        """Returns the verdict where all that was asked for agrees. Else, and where nothing can be told, it raises
+        Disagreement with the sentence, the checks that failed and the place."""
+        if self.exit_code != DID_IT:
+            raise Disagreement("\n".join(told(self)), self)
+        return self
+
+    def _repr_html_(self):
+        from twinscale.benchmarks.notebook import verdict_html
+
+        return verdict_html(self)
+
+
+def told(verdict):
+    """A verdict in lines: its sentence, the checks that failed, the place, and what of it failed."""
+    yield shown(verdict.sentence)
+    if verdict.answer == "open":
+        yield "this leaves it open whether they agree"
+    for rung in verdict.rungs:
+        failed = [check for check in rung.checks if not check.agrees]
+        for check in failed[:SAID]:
+            yield (f"{rung.name} ({rung.title}): {shown(check.what)} at {shown(check.where)}: {sig(check.worst)} "
+                   f"against a bound of {sig(check.bound)} ({shown(check.bound_from)})")
+        if len(failed) > SAID:
+            yield f"{rung.name} ({rung.title}): {len(failed) - SAID} more of its checks"
+    if verdict.cause:
+        yield f"first cause: {shown(verdict.cause.get('sentence'))}"
+    yield from (f"{shown(what)} failed: {shown(said)}" for what, said in (verdict.failed or {}).items())
 
 
 def read_verdict(out):

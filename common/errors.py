@@ -60,6 +60,14 @@ class NoCheckpoint(TwinscaleError):
     """A run has checkpoints, and none of them is whole."""
 
 
+class Disagreement(TwinscaleError, AssertionError):
+    """A verdict that says no, or nothing: `verdict.raise_if_not()` in a test."""
+
+    def __init__(self, message, verdict):
+        super().__init__(message)
+        self.verdict, self.exit_code = verdict, verdict.exit_code
+
+
 def error_of(code, message):
     """The error that another process of ours ended with, by its exit code."""
     kinds = (BadInput, MissingEnvironment, Stopped, Hung, HostLost, CannotSave)

@@ -148,6 +148,13 @@ class Checked(TypedDict):
     worst: NotRequired[Number | None]
     bound: NotRequired[Number | None]
     error: NotRequired[str | None]
+    against: NotRequired[str]
+    rows: NotRequired[Count]
+    bound_from: NotRequired[str | None]
+    bitwise: NotRequired[bool | None]
+    predictions: NotRequired[Number | None]  # share that is the trainer's
+    loss: NotRequired[Number | None]
+    trainer_loss: NotRequired[Number | None]
 
 
 class OperatorsInfo(TypedDict):
@@ -155,6 +162,11 @@ class OperatorsInfo(TypedDict):
 
     int8: Count
     total: Count
+    hybrid: NotRequired[Count]
+    float: NotRequired[Count]
+    other: NotRequired[Count]
+    products: NotRequired[dict[str, Count]]
+    by_name: NotRequired[dict[str, Count]]
 
 
 class Row(TypedDict):
@@ -171,6 +183,9 @@ class Row(TypedDict):
     operators: NotRequired[OperatorsInfo | None]
     missing: NotRequired[str | None]
     reason: NotRequired[str]
+    batch: NotRequired[str | Count | None]  # "any", or rows
+    note: NotRequired[str | None]
+    layout: NotRequired[str | None]
 
 
 def _whole_row(row):
@@ -199,6 +214,12 @@ class ExportInfo(ShapeInfo):
     tokenizer: TokenizerInfo | None
     labels: NotRequired[list[str] | None]  # of the classes, where they have names
     formats: list[Annotated[Row, AfterValidator(_whole_row)]]
+    recipe: NotRequired[str]
+    recipe_hash: NotRequired[str]
+    stage: NotRequired[str | None]
+    step: NotRequired[Count]
+    inputs: NotRequired[str]
+    versions: NotRequired[dict[str, str | None]]
 
 
 def _whole_export(about):

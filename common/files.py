@@ -135,8 +135,8 @@ def write_json(path, value):
 def plain(value):
     """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, and of a file's name that is not
     UTF-8 an escaped form, since few readers take JSON with half a character in it."""
-    if isinstance(value, dict):
-        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if hasattr(value, "keys"):  # a dict, or a result
+        return {plain(str(key)): plain(value[key]) for key in value.keys()}  # noqa: SIM118
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):

@@ -116,6 +116,13 @@ class Performance(TypedDict):
     step_ms_median: Number | None
     step_ms: NotRequired[list[Number | None]]
     step_ms_interval: NotRequired[Annotated[list[Number | None], Field(min_length=2, max_length=2)]]
+    round_steps: NotRequired[Count]  # what a comparison measures in turns follows
+    bare_step_ms: NotRequired[list[Number | None]]
+    bare_step_ms_median: NotRequired[Number | None]
+    loop_overhead_percent: NotRequired[Number | None]
+    loop_overhead_percent_interval: NotRequired[list[Number | None]]
+    data_ratio: NotRequired[Number | None]
+    data_ratio_interval: NotRequired[list[Number | None]]
     throughput: NotRequired[Number | None]
     unit: NotRequired[str]
     mfu: NotRequired[Number | None]
@@ -135,6 +142,10 @@ class RunInfo(TypedDict):
     recipe_hash: str
     state: Literal["running", "finished", "failed", "interrupted", "stopped"]
     starts: Count
+    id: NotRequired[str]
+    recipe_name: NotRequired[str]
+    started: NotRequired[str]
+    ended: NotRequired[str]
     removing: NotRequired[bool]
     error: NotRequired[str]
     versions: NotRequired[dict[str, str | None]]
@@ -150,6 +161,7 @@ class RunInfo(TypedDict):
     saved: NotRequired[Count | None]
     origin: NotRequired[Origin | None]
     hosts_agree: NotRequired[bool | None]
+    goodput: NotRequired[dict[str, Number | None]]
     performance: NotRequired[Performance]
 
 

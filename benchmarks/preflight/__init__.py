@@ -26,11 +26,13 @@ from twinscale.benchmarks.preflight.compilers import check_libtpu, check_package
 from twinscale.benchmarks.preflight.report import write_report
 from twinscale.benchmarks.preflight.rows import title
 from twinscale.benchmarks.preflight.words import show
+from twinscale.benchmarks.results import Preflight
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.files import plain, write_json
 from twinscale.common.recipe import AXES, mesh_shape
+from twinscale.common.results import write_result
 from twinscale.common.topology import NO_TENSORFLOW, library_version, parse
 
 BACKENDS = ("jax", "keras")
@@ -87,7 +89,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
               "chips": {topology.chip.name: chip_figures(topology.chip) for topology in asked},
               "check": {"golden": str(check), "worse": worse, "versions": other_versions(golden, used)} if golden else
               None}
-    write_json(out / FILE, result)
+    write_result(out / FILE, Preflight, result)
     write_report(plain(result), out)
     if write_golden:
         write_json(write_golden, reduced(result))

@@ -27,6 +27,7 @@ from twinscale.benchmarks.output import check_files
 from twinscale.benchmarks.preflight import placed, uncompressed
 from twinscale.benchmarks.preflight.compilers import Side, check_libtpu, check_packages, deep_stack, find_libtpu
 from twinscale.benchmarks.preflight.words import show_search
+from twinscale.benchmarks.results import Search
 from twinscale.common.data.cache import cache_dir, key
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.doctor import versions
@@ -39,6 +40,7 @@ from twinscale.common.parameters import parameters, trained_size
 from twinscale.common.progress import counting
 from twinscale.common.recipe import master_dtype
 from twinscale.common.recipe_file import did_you_mean
+from twinscale.common.results import write_result
 from twinscale.common.topology import library_version, parse
 
 SCHEMA_VERSION = 1
@@ -91,7 +93,7 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
     best = ranked[0] if ranked[0]["settled"] and ranked[0]["global_batch"] else None
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash, **facts,
               "versions": versions(), "candidates": ranked, "patch": patch(best) if best else None}
-    write_json(out / FILE, result)
+    write_result(out / FILE, Search, result)
     if best:
         write_text(out / PATCH, result["patch"])
     if as_json:

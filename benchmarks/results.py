@@ -1,0 +1,300 @@
+"""What the commands beside `compare` leave as JSON, as they make it and as it is read back; the verdict has a module of
+its own. SCHEMAS has them all by name."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from twinscale.benchmarks.verdict import Described, Made, Rung, Verdict
+from twinscale.common.export import ExportInfo
+from twinscale.common.kinds import Backend, Count, Metrics, version
+from twinscale.common.results import Figure, Real, Result, maybe
+from twinscale.common.run import RunInfo
+
+SCHEMA_VERSION = 1
+Versions = dict[str, str | None]
+
+
+# ---- compression.json
+
+class Model(Result):
+    """A model of a compression: the dense one, or what a stage has left."""
+
+    backend: Backend
+    stage: str
+    metrics: Metrics
+    parameters: Count
+    kept: Real = Field(description="The share of the kernels' values that are not 0.")
+    verified: list[Any]
+    files: list[dict[str, Any]] = Field(description="What it ships as, each with its size, metrics and latency.")
+    mask_agreement: Figure
+    quanta_differing: Count | None
+    quanta: dict[str, Any] | None
+    paired: dict[str, Any] | None = Field(description="The test that held-out losses are equivalent.")
+    bytes: Count = maybe()
+    latency_ms: Real = maybe()
+    metric: Figure
+    metric_name: str
+
+
+class Compression(Result):
+    """compression.json: what each stage left, and of a comparison whether the backends agree on it."""
+
+    rows: list[Model]
+    rungs: list[Rung]
+    agrees: bool | None = Field(description="Null of one backend alone.")
+    commands: list[str]
+    schema_version: version(SCHEMA_VERSION)
+    recipe: Described
+    stages: list[str]
+    data: dict[str, Any]
+    limits: list[str]
+    versions: dict[str, Versions]
+    devices: dict[str, list[str]]
+    sentence: str
+    made: Made
+
+
+# ---- audit.json, clean.json
+
+class Trial(Result):
+    """What planting one change did to a verdict."""
+
+    name: str
+    backend: Backend
+    recipe: str
+    operation: str | None = Field(description="What is to be found; null of a harmless change.")
+    where: str | None
+    meaning: str
+    needs: list[str] = maybe(description="What a recipe has to have for it to show.")
+    phase: str = maybe(description="Of a training: what it changes.")
+    shared: bool = maybe(description="Both backends have it.")
+    precision: str
+    caught: bool
+    placed: bool
+    failed: dict[str, Figure] = Field(description="{rung: how many times its bound was observed}.")
+    signal: Figure
+    found: dict[str, Any] | None
+    error: str | None
+    seconds: Real
+
+
+class Audit(Result):
+    """audit.json: planted errors, each to be caught and placed, and harmless changes, none to be."""
+
+    mutants: Count
+    caught: Count
+    placed: Count
+    neutral: Count
+    flagged: Count
+    failed: Count
+    smallest_signal: Figure
+    median_signal: Figure
+    by: dict[str, dict[str, dict[str, Count]]]
+    rungs: dict[str, dict[str, Any]]
+    rows: list[Trial]
+    schema_version: version(SCHEMA_VERSION)
+    seconds: Real
+    made: Made
+    inapplicable: list[dict[str, Any]] = maybe()
+    recipe: str | None = maybe()
+    commands: list[str]
+
+
+class Compared(Result):
+    """A clean comparison."""
+
+    number: Count
+    optimizer: str
+    precision: str
+    family: str
+    agrees: bool
+    said: str
+    horizon: Count | None
+    ratios: dict[str, dict[str, Any]] = Field(description="{rung: its check nearest to its bound}.")
+    twice: bool
+    seconds: dict[str, Real]
+    version: str
+    commit: str | None
+
+
+class Clean(Result):
+    """clean.json: comparisons with nothing planted, none to be flagged."""
+
+    comparisons: Count
+    flagged: Count
+    open: Count
+    twice: Count
+    counted: dict[str, dict[str, Count]]
+    worst: dict[str, dict[str, Any]]
+    seconds: Real
+    commits: list[str]
+    rows: list[Compared]
+    schema_version: version(SCHEMA_VERSION)
+    made: Made
+    commands: list[str]
+
+
+# ---- bench.json
+
+class Timed(Result):
+    """Milliseconds a step."""
+
+    median: Figure
+    interval: list[Figure] = Field(min_length=2, max_length=2)
+    rounds: list[Figure]
+
+
+class Side(Result):
+    """A backend's figures; null is what is refused, for a reason that `refused` has."""
+
+    backend: Backend
+    device: str
+    devices: list[str]
+    precision: str
+    attention: str | None
+    bare_ms: Timed
+    loop_ms: Timed
+    loop_over_bare: dict[str, Any]
+    throughput: Figure
+    unit: str
+    mfu: dict[str, Figure]
+    mfu_convention: str
+    peak_flops: Figure
+    peak_from: str
+    refused: list[str]
+    peak_bytes: Count | None
+    limit_bytes: Count | None
+    compile_seconds: Real
+
+
+class Bench(Result):
+    """bench.json: how fast a recipe trains here."""
+
+    schema_version: version(SCHEMA_VERSION)
+    recipe: dict[str, Any]
+    hash: str
+    steps: Count
+    rounds: Count
+    sides: dict[Backend, Side]
+    ratio: dict[str, Any] | None
+    machine: dict[str, Any]
+
+
+# ---- plan.json
+
+class Slice(Result):
+    """A slice of a plan. Its figures are {"ceiling": at the ceiling's MFU, "inside": [fewest, most], or null}."""
+
+    topology: str
+    slices: Count
+    chips: Count
+    cores: Count
+    peak_flops: Real
+    mfu: dict[str, Any]
+    mfu_convention: str
+    days: dict[str, Any] = maybe()
+    chip_hours: dict[str, Any] = maybe()
+    core_hours: dict[str, Any] = maybe()
+    price: dict[str, Any] | None = maybe()
+    cost: dict[str, Any] = maybe()
+    deadline: dict[str, Any] = maybe()
+
+
+class Plan(Result):
+    """plan.json: chips, days and money of a training."""
+
+    schema_version: version(SCHEMA_VERSION)
+    recipe: str | None
+    work: dict[str, Any]
+    law: str | None
+    prices: dict[str, str] | None
+    rows: list[Slice]
+
+
+# ---- preflight.json, search.json
+
+class Compiled(Result):
+    """A backend's step on a topology. What follows `headroom_bytes` is of one that compiles."""
+
+    backend: Backend
+    topology: str
+    slices: Count
+    chips: Count
+    devices: Count
+    kind: str | None
+    mesh: Any
+    compiles: bool
+    fits: bool | None
+    error: str | None
+    hbm_bytes_per_device: Count | None
+    hbm_capacity_bytes: Count
+    memory: dict[str, Count] | None
+    xla_flags: Any
+    lower_seconds: Figure
+    compile_seconds: Figure
+    attention: str | None
+    headroom_bytes: int | None
+    flops_per_device: Real = maybe()
+    flops_by_place: dict[str, Real] = maybe()
+    kernel_flops_per_device: Real = maybe()
+    kernels: dict[str, Any] = maybe()
+    uncounted_kernels: list[str] = maybe()
+    matrix_flops_per_device: Real = maybe()
+    compiler_flops: Figure = maybe()
+    bytes_moved_per_device: Real = maybe()
+    collectives: list[dict[str, Any]] = maybe()
+    bytes_per_link: Real = maybe()
+    links: Count = maybe()
+    fusions: Count = maybe()
+    fusions_by_kind: dict[str, Count] = maybe()
+    unknown_loops: Any = maybe()
+    unread_collectives: Any = maybe()
+    bound: str = maybe()
+    seconds_at_least: dict[str, Figure] = maybe()
+    mfu_ceiling: Figure = maybe()
+    mfu_convention: str = maybe()
+    throughput_ceiling: Figure = maybe()
+    unit: str = maybe()
+
+
+class Preflight(Result):
+    """preflight.json: what the TPU's compiler says of a recipe's step."""
+
+    schema_version: version(SCHEMA_VERSION)
+    recipe: dict[str, Any]
+    hash: str
+    results: list[Compiled]
+    parity: list[dict[str, Any]] = Field(description="The backends side by side, where both compile.")
+    assumptions: dict[str, str]
+    versions: Versions
+    made: Made
+    commands: list[str]
+    chips: dict[str, dict[str, Any]]
+    check: dict[str, Any] | None = Field(description="What is worse than in the golden that it was held to.")
+
+
+class Search(Result):
+    """search.json: layouts ranked by the largest batch that fits."""
+
+    schema_version: version(SCHEMA_VERSION)
+    recipe: dict[str, Any]
+    hash: str
+    backend: Backend
+    topology: str
+    slices: Count
+    libtpu: str | None
+    versions: Versions
+    candidates: list[dict[str, Any]]
+    patch: str | None = Field(description="What the best changes in the recipe, as TOML.")
+
+
+SCHEMAS = {"verdict": Verdict, "compression": Compression, "audit": Audit, "clean": Clean, "bench": Bench, "plan": Plan,
+           "preflight": Preflight, "search": Search, "export": ExportInfo, "run": RunInfo}
+
+
+def schema(name: Literal[*SCHEMAS]) -> dict:
+    """The JSON schema of a result by its name, one of SCHEMAS."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(SCHEMAS[name]).json_schema()
