@@ -20,7 +20,6 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 from twinscale.common.errors import MissingEnvironment
-from twinscale.common.hlo import aliases
 from twinscale.common.parameters import is_trained
 from twinscale.common.recipe import AXES, Recipe, master_dtype, mesh_shape
 from twinscale.common.topology import libtpu_version
@@ -192,6 +191,12 @@ def exported(content):
         platforms=("tpu",), ordered_effects=(), unordered_effects=(), disabled_safety_checks=(),
         mlir_module_serialized=bytecode, calling_convention_version=9, module_kept_var_idx=tuple(range(len(taken))),
         uses_global_constants=False, _get_vjp=None)
+
+
+def aliases(text):
+    """{index of a result: number of the argument whose memory it takes} of a module's header."""
+    header = text[:text.find("\n\n")]
+    return {int(out or 0): int(number) for out, number in re.findall(r"\{(\d*)\}: \((\d+), \{\}", header)}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """A row of preflight.json: what the compiler says of one backend's step on one topology, and what we count in it."""
 
+from twinscale.benchmarks.preflight.hlo import account
 from twinscale.common.families import reads_text, traits_of
 from twinscale.common.flops import train_flops
-from twinscale.common.hlo import account
 from twinscale.common.recipe import micro_batch, positions
 from twinscale.common.topology import titled
 

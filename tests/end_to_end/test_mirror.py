@@ -15,6 +15,7 @@ ALONE = {
     "devices.py": {"run", "add_up", "first", "rows_of", "compiler_options", "laid_out", "lay", "lay_weights",
                    "sequence_shared", "born", "place_signals", "arranged", "local_devices", "compiling", "jit",
                    "jit_once"},
+    "lower.py": {"aliases"},  # the header of a module that TensorFlow lowered, which the room that compiles it reads
     "operations.py": {"implementations", "use_stock"},  # a Keras model has stock operations to put in place of ours
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
     "predict.py": {"custom_objects", "load_litert", "strange_saved", "strange_litert"},  # formats that TensorFlow reads

@@ -318,3 +318,9 @@ def test_a_nan_that_a_framework_loses_on_its_way_forward_is_found_in_the_gradien
     with pytest.raises(NonFinite, match="step 0: the (loss|gradient's norm) is nan"):
         run_training(room_of("tfscale"), recipe, tmp_path, progress=False)
     assert read_run(tmp_path)["state"] == "failed" and not list((tmp_path / "checkpoints").glob("manifests/*"))
+
+
+def test_results_that_take_an_arguments_memory():
+    header = "HloModule step, input_output_alias={ {0}: (2, {}, may-alias), {3}: (0, {}, may-alias) }, num_partitions=4"
+    aliases = import_module("twinscale.jaxscale.lower").aliases
+    assert aliases(f"{header}\n\nENTRY %main (a: f32[8]) -> f32[8] {{\n") == {0: 2, 3: 0}

@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from twinscale.common.hlo import Shape, account, aliases, mesh_groups, parse, valid_pairs
+from twinscale.benchmarks.preflight.hlo import account
+from twinscale.benchmarks.preflight.hlo_costs import mesh_groups, valid_pairs
+from twinscale.benchmarks.preflight.hlo_text import Shape, parse
 
 ADD = """
 %add (x: f32[], y: f32[]) -> f32[] {
@@ -372,7 +374,3 @@ _xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_
   ROOT %r = f32[8,128]{1,0} copy(%a)""")
     found, = account(text, slices=2)["collectives"]
     assert (found["kind"], found["network"], found["group"], found["bytes_sent"]) == ("all-reduce", "dcn", 2, 4096)
-
-
-def test_results_that_take_an_arguments_memory():
-    assert aliases(module(product())) == {0: 0}
