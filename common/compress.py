@@ -23,6 +23,7 @@ from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.places import places
 from twinscale.common.recipe import master_dtype
+from twinscale.common.registry import short
 
 BLOCK = 4  # of the patterns 2:4 and 4x4
 
@@ -95,7 +96,7 @@ def resolved(recipe, model_of):
 def check_teacher(where, recipe, taught):
     """Raises BadInput where a teacher's classes or tokens are not those of the recipe."""
     if family_of(taught.model) is not family_of(recipe.model):
-        raise BadInput(f"{where} is a {taught.model.family}, but the student a {recipe.model.family}")
+        raise BadInput(f"{where} is a {short(taught.model.family)}, but the student a {short(recipe.model.family)}")
     keys = ["tokenizer"] if reads_text(recipe.model) else ["source"]
     if recipe.data.tokenizer == "bpe":  # its vocabulary is what the documents have made it
         keys += ["vocabulary", "source", "held_out", "max_documents"]
@@ -209,8 +210,8 @@ def check_student(where, recipe, number):
     stage = recipe.compress.stages[number]
     student, before = model_after(recipe, number), model_after(recipe, number - 1)
     if (stage.hidden or stage.attention) and not traits_of(student).attention:
-        raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a {recipe.model.family}; "
-                       "set them to 0")
+        raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a "
+                       f"{short(recipe.model.family)}; set them to 0")
     if stage.hidden or stage.attention:
         check_matched(where, stage, student, stage.teacher_model or before)
     if stage.labels == stage.logits == stage.hidden == stage.attention == 0:

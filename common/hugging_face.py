@@ -10,7 +10,7 @@ from safetensors import numpy as safetensors
 
 from twinscale.common.families import family_of
 from twinscale.common.files import write_bytes, write_json
-from twinscale.common.registry import resolved
+from twinscale.common.registry import resolved, short
 from twinscale.common.tensors import load_tensors
 
 
@@ -22,7 +22,7 @@ def layouts_of(model):
 def layout(model):
     """(a layout's name, "") of a model section of the recipe, or (None, why there is none)."""
     found = layouts_of(model)
-    return found.layout(model) if found else (None, f"no layout is known for a {model.family}")
+    return found.layout(model) if found else (None, f"no layout is known for a {short(model.family)}")
 
 
 def to_layout(name, model, tensors):

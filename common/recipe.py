@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, field_validator, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
-from twinscale.common.families import reads_text, traits_of
+from twinscale.common.families import FAMILIES, OfFamily, reads_text, traits_of
 from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
@@ -18,7 +18,7 @@ from twinscale.common.formats import MASTERS
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
-from twinscale.common.registry import portable
+from twinscale.common.registry import portable, short
 from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section
 
 # What a source of data holds, by how it is written.
@@ -275,6 +275,10 @@ class Student(Section):
     blocks: PositiveInt | None = None
 
 
+AnyModel = Annotated[SerializeAsAny[Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")]],
+                     OfFamily(FAMILIES, "family")]
+
+
 class Distil(Stage):
     """Distillation into a student (Hinton et al. 2015; hidden states and attention as in Jiao et al. 2020, "TinyBERT").
 
@@ -285,7 +289,7 @@ class Distil(Stage):
 
     kind: Literal["distil"]
     teacher: str = Field("", description="a run of either backend; empty: the model that the stage before has left")
-    teacher_model: Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")] | None = Field(
+    teacher_model: AnyModel | None = Field(
         None, description="its [model], which its run says")
     student: Student = Field(Student(), description="what the student's [model] has otherwise; empty: "
                                                     "self-distillation")
@@ -322,7 +326,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     data: Data = Data()
-    model: Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")]
+    model: AnyModel
     optimizer: Annotated[SerializeAsAny[AnyOptimizer], ByName(OPTIMIZERS, "name", "adamw")] = Optimizer()
     schedule: Schedule = Schedule()
     train: Train = Train()
@@ -345,13 +349,13 @@ class Recipe(Section):
             raise ValueError('schedule.kind="wsd" needs schedule.decay, the updates of the closing decay')
         text = reads_text(self.model)
         if text and self.data.augment:
-            raise ValueError(f'data.augment is for images, but model.family="{self.model.family}" reads text')
+            raise ValueError(f'data.augment is for images, but model.family="{short(self.model.family)}" reads text')
         name, unknown = source_of(self.data.source)
         if unknown and not text:  # text is asked for where it is opened
             raise ValueError(unknown)
         if name and SOURCES[name] not in ("text" if text else "images", "either"):
             raise ValueError(f'data.source="{self.data.source}" holds {SOURCES[name]}, which '
-                             f'model.family="{self.model.family}" does not read')
+                             f'model.family="{short(self.model.family)}" does not read')
         return self
 
     @property

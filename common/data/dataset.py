@@ -13,6 +13,7 @@ from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of
+from twinscale.common.registry import short
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def open_dataset(recipe, tokenizer=None):
     wanted = family_of(recipe.model).reads
     if kind(data) not in (wanted, "either"):
         raise BadInput(f'data.source="{data.source}" holds {kind(data)}, but '
-                       f'model.family="{recipe.model.family}" reads {wanted}: change one of them')
+                       f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = open_text(data, tokenizer) if wanted == "text" else open_images(data)
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "

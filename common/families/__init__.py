@@ -8,9 +8,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pydantic_core import core_schema
+
 from twinscale.common.errors import BadInput
-from twinscale.common.registry import Registry, load, resolved
-from twinscale.common.section import Section
+from twinscale.common.registry import Registry, is_reference, load, names, resolved
+from twinscale.common.section import ByName, Section
 
 FAMILIES = Registry("families", "model.family", {name: f"twinscale.common.families.{name}:FAMILY" for name in (
     "decoder", "convnet", "mlp")}, "twinscale.common.families:Family")
@@ -105,6 +107,22 @@ class Family:
     @property
     def text(self):
         return self.reads == "text"
+
+
+class OfFamily(ByName):
+    """`ByName` of a [model]: own families are a union that pydantic tells apart, with its errors and its schema; others
+    are asked for by name."""
+
+    def __get_pydantic_core_schema__(self, source, handler):
+        return core_schema.no_info_wrap_validator_function(self.of_any, handler(source))
+
+    def of_any(self, values, own):
+        """The options that values make; `own` makes those of own families."""
+        name = values.get(self.key) if isinstance(values, dict) else getattr(values, self.key, None)
+        if not isinstance(name, str) or name in self.registry.builtin or not (
+                is_reference(name) or name in names(self.registry)):
+            return own(values)
+        return self.chosen(values)
 
 
 def family_of(model):
