@@ -23,8 +23,10 @@ settings.load_profile("unhurried")
 def devices(request):
     """Four CPUs for the trainers in TensorFlow too, before any other test starts it."""
     if any("end_to_end" in item.path.parts for item in request.session.items):
+        from twinscale.common import process
         from twinscale.tfscale.devices import split_cpu
 
+        process.keep_memory()  # as every process that trains does
         split_cpu(4)
 
 
