@@ -415,8 +415,8 @@ def worst_tensors(gradient, semantics, steps, most=24):
 
 def trainings(recipe, dataset, out):
     """{run: {"loss", "norm" (of the gradient): float64 (steps,), "weights": {name: array}}} of both backends and their
-    twins, and "positions": the number that a loss is the mean of."""
-    runs = {"positions": positions(recipe)}
+    twins, "positions": the number that a loss is the mean of, and "metrics": `train.metrics`."""
+    runs = {"positions": positions(recipe), "metrics": recipe.train.metrics}
     for run in RUNS:
         path = run_path(out, run, recipe)
         lines = [line for line in read_metrics(path) if "train/loss" in line]

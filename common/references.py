@@ -66,7 +66,7 @@ CONVNET = Options(family="convnet", channels=CHANNELS, norm_epsilon=NORM_EPSILON
 MLP = Options(family="mlp", hidden=(HIDDEN,))
 
 
-def recipe_of(dtype, model, **sections):
+def recipe_of(dtype, model, /, **sections):
     """The recipe of a model that holds operations; sections are laid over it."""
     data = {"source": "stdlib", "sequence": T} if load(FAMILIES, model["family"]).text else {"source": "digits"}
     values = {"name": "operations", "data": data, "model": dict(model),
