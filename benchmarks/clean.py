@@ -28,7 +28,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, TwinscaleError
 from twinscale.common.files import plain, read_json, remove, write_json, write_text
 from twinscale.common.kinds import STRICT, Count, Number
-from twinscale.common.output import check_within, same
+from twinscale.common.output import answer, check_within, same
 from twinscale.common.parameters import stream
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps
@@ -66,9 +66,9 @@ class Row(TypedDict):
     commit: str | None
 
 
-def clean(out, count, first=0, *, overwrite=False):
+def clean(out, count, first=0, *, overwrite=False, as_json=False):
     """Makes `count` clean comparisons from number `first` on, those that `out` has already left out, writes clean.json
-    of all that are there and returns the exit code: 0 where none is flagged, else 1.
+    of all that are there, prints it in words or `as_json`, and returns the exit code: 0 where none is flagged, else 1.
 
     Raises BadInput before anything runs.
     """
@@ -94,7 +94,7 @@ def clean(out, count, first=0, *, overwrite=False):
     found = summary(rows) | {"schema_version": SCHEMA_VERSION, "made": made(), "commands": again(
         "audit", "--clean", str(count), "--from", str(first), out=out)}
     write_json(out / "clean.json", plain(found))
-    print("\n".join(lines(found, out)))
+    answer(found, lambda found: print("\n".join(lines(found, out))), as_json)
     return NO if found["flagged"] else DID_IT
 
 

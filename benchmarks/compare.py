@@ -37,7 +37,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
 from twinscale.common.loop import twin_of
-from twinscale.common.output import check_within
+from twinscale.common.output import answer, check_within
 from twinscale.common.parameters import initial_value, parameters
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import in_float64, positions
@@ -68,7 +68,7 @@ PARTS = {"operations": "P1", "meshes": "P6", "outcome": "P7"}  # of a comparison
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
-            swap=False, meshes=False, asked=()):
+            swap=False, meshes=False, asked=(), as_json=False):
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the exit code: 0, 1,
     or 3 where the twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that
     was asked for besides leaves verdict and report, with a line about it, and makes it 1.
@@ -84,6 +84,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
       swap: run each program under the other's runtime too, to tell the program's part from the runtime's.
       meshes: train each backend on several devices and hosts too (P6).
       asked: the recipe's file and the overrides that the recipe was read with, for the report.
+      as_json: print what verdict.json holds in place of the table.
     Raises: BadInput before anything is compiled or written.
     """
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
@@ -126,13 +127,13 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
         tell("both", "one device against several and against several hosts")
         with fenced(verdict, "meshes"):
             add_meshes(verdict, *check_meshes(recipe, out, mutant))
-    show(plain(record(verdict, recipe, dataset, out, asked, options)))
+    answer(plain(record(verdict, recipe, dataset, out, asked, options)), show, as_json)
     if not verdict["agrees"] or PARTS.keys() & verdict.get("failed", {}).keys():
         return NO
     return INCONCLUSIVE if verdict["horizon"] in (0, 1) or verdict["open"] else DID_IT
 
 
-def bisect(out):
+def bisect(out, as_json=False):
     """Looks for the first cause of the disagreement that a comparison found, adds it to its verdict and reports, and
     returns the exit code: 0 where it was found, or there is none, 3 where nothing was found.
 
@@ -144,10 +145,11 @@ def bisect(out):
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     recipe, verdict = load(out / "recipe.toml", []), read_verdict(out)
     if verdict["agrees"]:
-        print("the backends agree: there is nothing to place")
+        answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
     if all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] not in OWN):
-        print("the backends agree up to P5, and what fails beyond is not placed: its rung in the report says where")
+        answer(verdict, lambda _: print("the backends agree up to P5, and what fails beyond is not placed: its rung in "
+                                        "the report says where"), as_json)
         return INCONCLUSIVE
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
@@ -159,7 +161,7 @@ def bisect(out):
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
     write_json(out / "verdict.json", verdict)
     write_report(verdict, out)
-    show(plain(verdict))
+    answer(plain(verdict), show, as_json)
     if "placing" in verdict.get("failed", {}):
         return NO
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE

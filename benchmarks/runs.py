@@ -20,6 +20,7 @@ from twinscale.benchmarks.verdict import read_digests, read_hashes
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from twinscale.common.files import plain, shown, write_json
 from twinscale.common.formats import RESOLVED
+from twinscale.common.output import answer
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dotted, dumps, flat, load
 from twinscale.common.run import FinishedRun, read_metrics, read_run
@@ -32,9 +33,9 @@ SIDES = ("a", "b")
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 
 
-def compare_runs(a, b, out, *, overwrite=False):
+def compare_runs(a, b, out, *, overwrite=False, as_json=False):
     """Writes verdict.json, report.html and report.md of two run directories into `out`; returns the exit code: 0 they
-    agree, 1 they do not, 3 where the twins part at once.
+    agree, 1 they do not, 3 where the twins part at once. With `as_json` it prints verdict.json in place of the table.
 
     Raises: BadInput where a directory holds no finished run with a trace, or neither has a twin.
     """
@@ -46,7 +47,7 @@ def compare_runs(a, b, out, *, overwrite=False):
         clear(out, KIND, {"verb": "compare-runs"}, overwrite)
         write_json(out / "verdict.json", verdict)
         write_report(verdict, out)
-    show(plain(verdict))
+    answer(plain(verdict), show, as_json)
     if not verdict["agrees"]:
         return NO
     return INCONCLUSIVE if verdict["open"] else DID_IT
