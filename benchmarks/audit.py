@@ -26,6 +26,7 @@ from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
 from twinscale.common.files import plain, write_text
+from twinscale.common.output import answer
 from twinscale.common.planting import HAS
 from twinscale.common.points import POINTS
 from twinscale.common.progress import counting
@@ -83,13 +84,13 @@ KIND = Kind(".audit", "audit.json", {
         n: comparison.KIND.holds[n] for n in ("runs", "tensors")}}})
 
 
-def audit(out, *, overwrite=False, only=None, own=None, asked=()):
+def audit(out, **options):
     """`run_audit`, of which bad input and what is missing leave nothing in a directory that was empty before."""
     with nothing_left(out):
-        return run_audit(out, overwrite=overwrite, only=only, own=own, asked=asked)
+        return run_audit(out, **options)
 
 
-def run_audit(out, *, overwrite=False, only=None, own=None, asked=()):
+def run_audit(out, *, overwrite=False, only=None, own=None, asked=(), as_json=False):
     """Writes audit.json into `out` and returns the exit code: 0 where every mutant was caught and placed and no
     harmless change flagged, else 1.
 
@@ -99,6 +100,7 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=()):
       only: patterns of names: the changes to plant; None plants all.
       own: a recipe to plant in, all that shows in it, in place of those of the audit.
       asked: the file and the overrides that `own` was read with.
+      as_json: print what audit.json holds in place of the words.
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
     comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
@@ -132,7 +134,7 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=()):
               "commands": again("audit", *words, out=out)}
     write_result(out / "audit.json", Audit, found)
     write_audit(plain(found), out)
-    print("\n".join(lines(found)))
+    answer(found, lambda found: print("\n".join(lines(found))), as_json)
     return DID_IT if sound(found) else NO
 
 

@@ -25,7 +25,7 @@ from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvir
 from twinscale.common.families import traits_of
 from twinscale.common.flops import peak_flops, train_flops
 from twinscale.common.loop import unit
-from twinscale.common.output import safe_console
+from twinscale.common.output import answer, safe_console
 from twinscale.common.recipe import positions
 from twinscale.common.results import write_result
 from twinscale.common.run import read_run
@@ -41,7 +41,8 @@ ENOUGH = 6  # rounds that a median needs for an interval of 95 %
 OVERHEAD = 0.05  # seconds that asking for steps may take besides the steps
 
 
-def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False):
+def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False,
+          as_json=False):
     """Measures, prints a table and writes `out`/bench.json; returns the exit code: 0, or 3 where a figure is refused.
 
     Args:
@@ -49,6 +50,7 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
       out: the directory; nothing else in it is touched.
       backends: of "jax" and "keras"; two take turns.
       steps: of a kind in a round; rounds: after a first one to warm up, which is left out.
+      as_json: print what bench.json holds in place of the table.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
     check_files(out, [FILE], KEYS, overwrite)
@@ -75,7 +77,7 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
               "steps": steps, "rounds": rounds, "sides": sides, "ratio": between(sides), "machine": machine()}
     write_result(out / FILE, Bench, result)
-    show(result)
+    answer(result, show, as_json)
     return INCONCLUSIVE if any(measured["refused"] for measured in sides.values()) else DID_IT
 
 

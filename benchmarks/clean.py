@@ -28,7 +28,7 @@ from twinscale.common.errors import DID_IT, NO, TwinscaleError
 from twinscale.common.families import FAMILIES
 from twinscale.common.files import plain, read_json, remove, write_json, write_text
 from twinscale.common.optimizers import OPTIMIZERS as registered
-from twinscale.common.output import check_within, same
+from twinscale.common.output import answer, check_within, same
 from twinscale.common.parameters import stream
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps
@@ -50,9 +50,9 @@ OPTIMIZERS = ("adamw", "lion", "lamb", "sgd")
 DRAWN = ("decoder", "convnet", "decoder", "mlp", "decoder")  # families, by turns
 
 
-def clean(out, count, first=0, *, overwrite=False):
+def clean(out, count, first=0, *, overwrite=False, as_json=False):
     """Makes `count` clean comparisons from number `first` on, those that `out` has already left out, writes clean.json
-    of all that are there and returns the exit code: 0 where none is flagged, else 1.
+    of all that are there, prints it in words or `as_json`, and returns the exit code: 0 where none is flagged, else 1.
 
     Raises BadInput before anything runs.
     """
@@ -78,7 +78,7 @@ def clean(out, count, first=0, *, overwrite=False):
     found = summary(rows) | {"schema_version": SCHEMA_VERSION, "made": made(), "commands": again(
         "audit", "--clean", str(count), "--from", str(first), out=out)}
     write_result(out / "clean.json", Clean, found)
-    print("\n".join(lines(found, out)))
+    answer(found, lambda found: print("\n".join(lines(found, out))), as_json)
     return NO if found["flagged"] else DID_IT
 
 

@@ -37,7 +37,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
 from twinscale.common.loop import twin_of
-from twinscale.common.output import check_within
+from twinscale.common.output import answer, check_within
 from twinscale.common.parameters import initial_value, parameters
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import in_float64, positions
@@ -68,13 +68,13 @@ SKIPPED = {"P5": "in float64 it is P4",
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
-            swap=False, meshes=False, asked=()):
-    """`compared`, of which it shows the verdict; returns the exit code: 0, 1, or 3 where the twins part at once, or the
-    seeds were too few, and the answer stays open. What fails of a part that was asked for besides leaves verdict and
-    report, with a line about it, and makes it 1."""
+            swap=False, meshes=False, asked=(), as_json=False):
+    """`compared`, of which it shows the verdict or prints it `as_json`; returns the exit code: 0, 1, or 3 where the
+    twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that was asked for
+    besides leaves verdict and report, with a line about it, and makes it 1."""
     verdict = compared(recipe, out, overwrite=overwrite, plant=plant, operations=operations, seeds=seeds, place=place,
                        swap=swap, meshes=meshes, asked=asked)
-    show(plain(verdict))
+    answer(plain(verdict), show, as_json)
     return verdict.exit_code
 
 
@@ -138,7 +138,7 @@ def compared(recipe, out, *, overwrite=False, plant=None, operations=False, seed
     return record(verdict, recipe, dataset, out, asked, options)
 
 
-def bisect(out):
+def bisect(out, as_json=False):
     """Looks for the first cause of the disagreement that a comparison found, adds it to its verdict and reports, and
     returns the exit code: 0 where it was found, or there is none, 3 where nothing was found.
 
@@ -150,10 +150,11 @@ def bisect(out):
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
     recipe, verdict = load(out / "recipe.toml", []), dict(read_verdict(out))
     if verdict["agrees"]:
-        print("the backends agree: there is nothing to place")
+        answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
     if all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] not in OWN):
-        print("the backends agree up to P5, and what fails beyond is not placed: its rung in the report says where")
+        answer(verdict, lambda _: print("the backends agree up to P5, and what fails beyond is not placed: its rung in "
+                                        "the report says where"), as_json)
         return INCONCLUSIVE
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
@@ -165,7 +166,7 @@ def bisect(out):
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
     verdict = write_result(out / "verdict.json", Verdict, verdict)
     write_report(verdict, out)
-    show(plain(verdict))
+    answer(plain(verdict), show, as_json)
     if "placing" in verdict.get("failed", {}):
         return NO
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE

@@ -42,7 +42,7 @@ from twinscale.common.families import reads_text
 from twinscale.common.files import plain
 from twinscale.common.formats import EPS, TINY
 from twinscale.common.loop import twin_of
-from twinscale.common.output import check_verb, check_within, digest
+from twinscale.common.output import answer, check_verb, check_within, digest
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dumps
 from twinscale.common.results import write_result
@@ -61,7 +61,7 @@ EXTRAS = {"keras": {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "ten
           "jax": {"jax": "jax", "flax": "jax"}}
 
 
-def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False):
+def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False, as_json=False):
     """Compresses the model of a run stage by stage with one backend; writes compression.json and a report into `out`
     and returns the exit code. A compression of the same recipe that was cut short goes on.
 
@@ -72,6 +72,7 @@ def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False):
       backend: "keras" or "jax".
       overwrite: remove what an earlier compression left in `out`.
       accept_data: compress on documents that are no longer what the run was trained on.
+      as_json: print what compression.json holds in place of the table.
     Raises: BadInput before anything is compiled or written.
     """
     info = read_run(run)
@@ -102,12 +103,13 @@ def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False):
                 rows.append(student_alone(worker, described, out, label))
     return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None, "commands": again(
         "compress", str(run), "--recipe", str(out / "recipe.toml"), "--backend", backend,
-        *(["--accept-data"] if accept_data else []), out=out)})
+        *(["--accept-data"] if accept_data else []), out=out)}, as_json)
 
 
-def compare_compression(recipe, out, *, overwrite=False):
+def compare_compression(recipe, out, *, overwrite=False, as_json=False):
     """Trains a recipe and its stages with both backends; writes compression.json and a report into `out` and returns
-    the exit code: 0 the backends agree on every mask, quantum and trajectory, 1 they do not, 3 it stays open.
+    the exit code: 0 the backends agree on every mask, quantum and trajectory, 1 they do not, 3 it stays open. With
+    `as_json` it prints compression.json in place of the table.
 
     Raises: BadInput before anything is compiled or written.
     """
@@ -140,7 +142,8 @@ def compare_compression(recipe, out, *, overwrite=False):
                 tell("both", f"{rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
                              f"{sig(rung['worst'])} of {sig(rung['bound'])}")
     return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs),
-                                        "commands": again("compare", str(out / "recipe.toml"), out=out)})
+                                        "commands": again("compare", str(out / "recipe.toml"), out=out)},
+                 as_json)
 
 
 def ready(recipe, packages):
@@ -168,7 +171,7 @@ def prepare_stages(out, recipe, overwrite, teachers, of=None):
         save_tensors(teacher_path(out, label_of(recipe, number)), tensors)
 
 
-def ended(recipe, dataset, out, found):
+def ended(recipe, dataset, out, found, as_json):
     """Measures the files that ship, writes compression.json and the report, and returns the exit code."""
     add_files(recipe, out, found["rows"], lambda row: model_of_row(recipe, out, row))
     name = "loss" if reads_text(recipe.model) else "accuracy"
@@ -182,7 +185,7 @@ def ended(recipe, dataset, out, found):
     found |= {"sentence": sentence(found), "made": made()}
     write_result(out / "compression.json", Compression, found)
     write_compression(found, out)
-    show(plain(found))
+    answer(plain(found), show, as_json)
     if found["agrees"] in (True, None):
         return DID_IT
     return INCONCLUSIVE if all(rung["agrees"] or rung.get("open") for rung in found["rungs"]) else NO

@@ -6,7 +6,6 @@ Time follows from the MFU, which nobody knows before it is measured. So it is an
 ceiling, the roofline of a preflight or else the chip's peak; inside it what was stated or measured, and said to be so.
 """
 
-import json
 import re
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -20,11 +19,11 @@ from twinscale.benchmarks.output import check_files
 from twinscale.benchmarks.results import Plan
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, BadInput
-from twinscale.common.files import plain, read_json, read_toml, shown
+from twinscale.common.files import read_json, read_toml, shown
 from twinscale.common.flops import train_flops
 from twinscale.common.kinds import STRICT, Positive, Share, version
 from twinscale.common.laws import read_law
-from twinscale.common.output import safe_console
+from twinscale.common.output import answer, safe_console
 from twinscale.common.parameters import parameters, trained_size
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import of_values
@@ -150,10 +149,7 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
               "prices": costs and {key: costs[key] for key in ("path", "date", "currency", "source")}, "rows": rows}
     if out:
         write_result(out / FILE, Plan, result)
-    if as_json:
-        print(json.dumps(plain(result), indent=2))
-    else:
-        show(result)
+    answer(result, show, as_json)
     return DID_IT
 
 

@@ -20,6 +20,7 @@ from twinscale.benchmarks.verdict import Verdict, read_digests, read_hashes
 from twinscale.common.errors import BadInput
 from twinscale.common.files import plain, shown
 from twinscale.common.formats import RESOLVED
+from twinscale.common.output import answer
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dotted, dumps, flat, load
 from twinscale.common.results import write_result
@@ -33,11 +34,11 @@ SIDES = ("a", "b")
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 
 
-def compare_runs(a, b, out, *, overwrite=False):
-    """`compared`, of which it shows the verdict; returns the exit code: 0 they agree, 1 they do not, 3 where the twins
-    part at once."""
+def compare_runs(a, b, out, *, overwrite=False, as_json=False):
+    """`compared`, of which it shows the verdict or prints it `as_json`; returns the exit code: 0 they agree, 1 they do
+    not, 3 where the twins part at once."""
     verdict = compared(a, b, out, overwrite=overwrite)
-    show(plain(verdict))
+    answer(plain(verdict), show, as_json)
     return verdict.exit_code
 
 

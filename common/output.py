@@ -6,6 +6,7 @@ where a file or a whole directory is meant}. What has none of these names is lef
 """
 
 import hashlib
+import json
 import re
 import sys
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import HALF, escaped_lines, is_link, local, read_json, remove, shown, write_json
+from twinscale.common.files import HALF, escaped_lines, is_link, local, plain, read_json, remove, shown, write_json
 
 EVERY = 10.0  # seconds between words on how far something is
 
@@ -189,6 +190,14 @@ def nothing_left(out):
 def tell(who, what):
     """Who is doing what, on stderr."""
     print(f"{time.strftime('%H:%M:%S')}  {who}  {escaped_lines(what)}", file=sys.stderr, flush=True)
+
+
+def answer(result, show, as_json=False):
+    """Prints a verb's result on stdout: by `show(result)`, for people, or the same figures as JSON."""
+    if as_json:
+        print(json.dumps(plain(result), indent=2))
+    else:
+        show(result)
 
 
 def safe_console(**options):

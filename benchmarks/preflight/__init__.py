@@ -7,7 +7,6 @@ The compiler's figures (memory, the module that the counts are of) are exact. A 
 ceiling and no prediction: it takes for granted that everything runs beside everything else at the maker's full rate.
 """
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -31,6 +30,7 @@ from twinscale.common.data.shapes import data_shape
 from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.files import plain, write_json
+from twinscale.common.output import answer
 from twinscale.common.recipe import AXES, mesh_shape
 from twinscale.common.results import write_result
 from twinscale.common.topology import NO_TENSORFLOW, library_version, parse
@@ -93,10 +93,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
     write_report(plain(result), out)
     if write_golden:
         write_json(write_golden, reduced(result))
-    if as_json:
-        print(json.dumps(plain(result), indent=2))
-    else:
-        show(result)
+    answer(result, show, as_json)
     if golden:
         return NO if worse else DID_IT
     return DID_IT if all(row["fits"] for row in results) else NO

@@ -10,7 +10,6 @@ that does not are both compiled, until no estimate is left above the best batch 
 import functools
 import hashlib
 import itertools
-import json
 import math
 import os
 import queue
@@ -33,9 +32,10 @@ from twinscale.common.data.shapes import data_shape
 from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.families import traits_of
-from twinscale.common.files import plain, read_json, write_json, write_text
+from twinscale.common.files import read_json, write_json, write_text
 from twinscale.common.kinds import STRICT, Backend, Count, Number
 from twinscale.common.optimizers import described
+from twinscale.common.output import answer
 from twinscale.common.parameters import parameters, trained_size
 from twinscale.common.progress import counting
 from twinscale.common.recipe import master_dtype
@@ -96,10 +96,7 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
     write_result(out / FILE, Search, result)
     if best:
         write_text(out / PATCH, result["patch"])
-    if as_json:
-        print(json.dumps(plain(result), indent=2))
-    else:
-        show_search(result)
+    answer(result, show_search, as_json)
     return DID_IT if best else NO
 
 

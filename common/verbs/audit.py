@@ -13,6 +13,7 @@ def audit(
     *,
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the trials and audit.json go.")],
     overwrite: shared.Overwrite = False,
+    json: Annotated[bool, typer.Option("--json", help="Print audit.json or clean.json in place of words.")] = False,
     recipe: Annotated[str | None, typer.Option("--recipe", metavar="RECIPE", help="Plant in a recipe of your own all "
                                                                                   "that shows in it.")] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Plant only what has such a name.")] = None,
@@ -46,12 +47,13 @@ def audit(
     if overrides and not recipe:
         raise BadInput(f"{overrides[0]}: changes a recipe, and none is given; add --recipe RECIPE")
     if clean:
-        code = shared.room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite)
+        code = shared.room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite, as_json=json)
     else:
         from twinscale.common.recipe_file import load
 
         asked = shared.with_precision(overrides, None)
         own = {"own": load(recipe, asked), "asked": (recipe, *asked)} if recipe else {}
-        code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, **own)
+        code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json,
+                                                       **own)
     shared.suggest("compare", shared.shipped(), "--out", "build/demo")
     raise typer.Exit(code or DID_IT)

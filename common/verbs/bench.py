@@ -17,6 +17,7 @@ def bench(
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="After one to warm up.")] = 6,
     out: Annotated[str, typer.Option(metavar="DIR", help="Where bench.json goes.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bench.json there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print bench.json in place of the table.")] = False,
     precision: shared.Precision = None,
 ):
     """Measure a recipe's step time, throughput and MFU on this machine's devices, and write bench.json.
@@ -41,7 +42,7 @@ def bench(
     with nothing_left(place(out)):
         code = shared.room("benchmarks.bench").bench(
             load(recipe, shared.with_precision(overrides, precision)), place(out), backends=backends, steps=steps,
-            rounds=rounds, overwrite=overwrite)
+            rounds=rounds, overwrite=overwrite, as_json=json)
     shared.suggest("train", recipe, *(overrides or []), *shared.precision_words(precision), "--backend", backends[-1],
                    "--run", "runs/bench")
     raise typer.Exit(code or DID_IT)

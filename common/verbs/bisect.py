@@ -9,7 +9,11 @@ from twinscale.common.errors import DID_IT
 from twinscale.common.verbs import shared
 
 
-def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory of a comparison that disagrees.")]):
+def bisect(
+    out: Annotated[str, typer.Argument(metavar="DIR", help="The directory of a comparison that disagrees.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
+):
     """Look for the first cause of a disagreement: the step, then the operation, forward, backward or in the update.
 
     Every operation is given the other backend's numbers, so that none is blamed for another's.
@@ -22,6 +26,6 @@ def bisect(out: Annotated[str, typer.Argument(metavar="DIR", help="The directory
     """
     from twinscale.common.files import place
 
-    code = shared.room("benchmarks.compare").bisect(place(out))
+    code = shared.room("benchmarks.compare").bisect(place(out), as_json=json)
     shared.say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)

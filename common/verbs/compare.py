@@ -21,6 +21,7 @@ def compare(
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
     plant: Annotated[str | None, typer.Option(metavar="BACKEND:MUTANT", hidden=True)] = None,
 ):
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
@@ -43,13 +44,14 @@ def compare(
     described = load(recipe, asked)
     if described.compress.stages:
         only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
-        code = shared.room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite)
+        code = shared.room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite,
+                                                                         as_json=json)
         shared.say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
     seeds = shared.room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
     code = shared.room("benchmarks.compare").compare(
         described, out=directory(out), overwrite=overwrite, plant=plant, operations=operations, seeds=seeds,
-        place=place, swap=swap, meshes=meshes, asked=(recipe, *asked))
+        place=place, swap=swap, meshes=meshes, asked=(recipe, *asked), as_json=json)
     if code == NO and not place:
         shared.suggest("bisect", out)
     elif (report := directory(out) / "report.html").exists():

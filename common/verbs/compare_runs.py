@@ -15,6 +15,7 @@ def compare_runs(
     *,
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the verdict and the report go.")],
     overwrite: shared.Overwrite = False,
+    json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
 ):
     """Say whether two finished runs agree as far as their traces allow, and if not, where they part.
 
@@ -31,6 +32,7 @@ def compare_runs(
     """
     from twinscale.common.files import place
 
-    code = shared.room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite)
+    code = shared.room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite,
+                                                         as_json=json)
     shared.say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)

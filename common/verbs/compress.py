@@ -17,6 +17,7 @@ def compress(
     backend: Annotated[Literal["keras", "jax"], typer.Option(help="What compresses it.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the stages, compression.json and the report go.")],
     overwrite: shared.Overwrite = False,
+    json: Annotated[bool, typer.Option("--json", help="Print compression.json in place of the table.")] = False,
     accept_data: shared.AcceptData = False,
 ):
     """Compress the model of a finished run, stage by stage, as a recipe's [compress] says: prune, quantise-aware
@@ -34,6 +35,7 @@ def compress(
     from twinscale.common.recipe_file import load
 
     code = shared.room("benchmarks.compression").compress(
-        load(recipe, overrides or []), place(run), place(out), backend, overwrite=overwrite, accept_data=accept_data)
+        load(recipe, overrides or []), place(run), place(out), backend, overwrite=overwrite,
+        accept_data=accept_data, as_json=json)
     shared.say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)

@@ -14,6 +14,7 @@ def export(
     formats: Annotated[str, typer.Option(metavar="F,F", help="savedmodel, keras, stablehlo, litert-float, "
                                          "litert-dynamic, litert-int8, safetensors; all that apply.")] = "",
     overwrite: shared.Overwrite = False,
+    json: Annotated[bool, typer.Option("--json", help="Print export.json in place of the table.")] = False,
     accept_data: shared.AcceptData = False,
 ):
     """Write a run's model in formats that other programs load. Each is loaded again in a process of its own, and what
@@ -29,6 +30,7 @@ def export(
     from twinscale.common.export import check_request, lines, made_by, read_export
     from twinscale.common.export import export as written
     from twinscale.common.files import escaped_lines, place
+    from twinscale.common.output import answer
 
     path, out, names = place(run), place(to), tuple(name for name in formats.split(",") if name)
     backend = made_by(path)
@@ -36,6 +38,6 @@ def export(
     room = shared.room(shared.ROOMS[backend]).ROOM
     code = written(room, shared.room(shared.ROOMS[backend].replace("room", "export")), path, out, names, overwrite,
                    accept_data)
-    print(escaped_lines("\n".join(lines(read_export(out)))))
+    answer(read_export(out), lambda about: print(escaped_lines("\n".join(lines(about)))), json)
     shared.suggest("predict", "--help")  # which file, only its owner knows
     raise typer.Exit(code)

@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from twinscale.common.compress import extra_tensors, stage_recipe
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
+from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe import Recipe
+from twinscale.common.schedules import SCHEDULES
 
 UNHEARD = "unheard"
 ROOMS = ("tfscale", "jaxscale")
@@ -36,7 +38,8 @@ def choices(annotation, path=(), seen=None):
     return {key: value for part in inner for key, value in choices(part, path, seen).items()}
 
 
-CHOICES = choices(Recipe)
+OWN = {registry.key: tuple(registry.builtin) for registry in (OPTIMIZERS, SCHEDULES)}  # of names one can add to
+CHOICES = choices(Recipe) | OWN
 STAGES = {key for key in CHOICES if key.startswith("compress.")}
 # What only one room has, and what a stage hands on to the schedule.
 ALONE = {"jax.remat": ROOMS[1:], "jax.attention": ROOMS[1:], "devices.strategy": ROOMS[:1]}
