@@ -37,6 +37,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
 from twinscale.common.loop import twin_of
+from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.output import answer, check_within
 from twinscale.common.parameters import initial_value, parameters
 from twinscale.common.points import POINTS
@@ -190,6 +191,8 @@ def alone(recipe, workers, asked):
         return ()
     tell("both", "operations against wide references")
     some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
+    if recipe.optimizer.name not in OPTIMIZERS.builtin:
+        some["added"] = [recipe.optimizer.name]
     return [row for found in each(workers, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 

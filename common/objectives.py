@@ -3,10 +3,27 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twinscale.common.registry import Registry, load
+from pydantic import ConfigDict
 
-OBJECTIVES = Registry("objectives", "train.objective", {
+from twinscale.common.registry import Registry, load
+from twinscale.common.section import Section, any_of
+
+OBJECTIVES = Registry("objectives", "objective.name", {
     "cross-entropy": "twinscale.common.objectives:CROSS_ENTROPY"}, "twinscale.common.objectives:Objective")
+
+
+def with_names(schema):
+    """Says in a JSON schema which objectives are our own."""
+    schema["properties"]["name"] |= any_of(OBJECTIVES)
+    del schema["properties"]["name"]["type"]
+
+
+class ObjectiveOptions(Section):
+    """What is minimised, the mean over weighted positions; an objective's own options derive from this."""
+
+    model_config = ConfigDict(title="Objective", json_schema_extra=with_names)
+
+    name: str = "cross-entropy"
 
 
 @dataclass(frozen=True)
@@ -17,14 +34,16 @@ class Objective:
     semantics: str  # what it is, in formulas: for a person
     keras: Callable | str  # (recipe, logits (..., classes), labels (...)) -> (...); may be "MODULE:OBJECT"
     jax: Callable | str
+    options: type = ObjectiveOptions  # a class that derives from it; what a recipe says is its `objective`
     terms: tuple = ()  # keys of [train] that it reads and others do not
 
 
 def described(recipe):
     """The Objective that a recipe names."""
-    return load(OBJECTIVES, recipe.train.objective)
+    return load(OBJECTIVES, recipe.objective.name)
 
 
 CROSS_ENTROPY = Objective(
     "cross-entropy", "against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2",
-    "twinscale.tfscale.train:cross_entropy", "twinscale.jaxscale.train:cross_entropy", ("label_smoothing", "z_loss"))
+    "twinscale.tfscale.train:cross_entropy", "twinscale.jaxscale.train:cross_entropy",
+    terms=("label_smoothing", "z_loss"))

@@ -16,15 +16,16 @@ from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
 from twinscale.common.formats import MASTERS
 from twinscale.common.metrics import METRICS
-from twinscale.common.objectives import OBJECTIVES
+from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
+from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
-from twinscale.common.registry import load, portable, short
+from twinscale.common.registry import portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
-from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section, an_entry, any_of
+from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section, an_entry
 
 # What a source of data holds, by how it is written.
 SOURCES = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
@@ -65,8 +66,6 @@ class Train(Section):
     global_batch: PositiveInt = Field(8, description="rows of an update, over all devices and micro-batches")
     accumulate: PositiveInt = Field(1, description="micro-batches an update")
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    objective: Annotated[str, an_entry(OBJECTIVES)] = Field("cross-entropy", description="what is minimised",
-                                                            json_schema_extra=any_of(OBJECTIVES))
     label_smoothing: Fraction = 0.0
     z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
     metrics: tuple[Annotated[str, an_entry(METRICS)], ...] = Field(
@@ -331,6 +330,8 @@ class Recipe(Section):
     model: AnyModel
     optimizer: Annotated[SerializeAsAny[AnyOptimizer], ByName(OPTIMIZERS, "name", "adamw")] = Optimizer()
     schedule: Annotated[SerializeAsAny[AnySchedule], ByName(SCHEDULES, "kind", "constant")] = Schedule()
+    objective: Annotated[SerializeAsAny[ObjectiveOptions], ByName(OBJECTIVES, "name", "cross-entropy")] = (
+        ObjectiveOptions())
     train: Train = Train()
     keras: Keras = Keras()
     jax: Jax = Jax()
@@ -349,11 +350,11 @@ class Recipe(Section):
                              f"train.steps={train.steps}")
         if problem := described(schedule).problem(schedule):
             raise ValueError(problem)
-        terms = load(OBJECTIVES, train.objective).terms
+        terms = objective_of(self).terms
         for key in ("label_smoothing", "z_loss"):
             if getattr(train, key) and key not in terms:
-                raise ValueError(f"train.{key}={getattr(train, key)} is a term that train.objective="
-                                 f"{short(train.objective)} does not have; set it to 0")
+                raise ValueError(f"train.{key}={getattr(train, key)} is a term that objective.name="
+                                 f"{short(self.objective.name)} does not have; set it to 0")
         text = reads_text(self.model)
         if text and self.data.augment:
             raise ValueError(f'data.augment is for images, but model.family="{short(self.model.family)}" reads text')
@@ -384,9 +385,8 @@ class Recipe(Section):
     @property
     def later(self):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
-        first = {("data", "label"): "label", ("jax", "xla_options"): Options(), ("train", "metrics"): (),
-                 ("train", "objective"): "cross-entropy"}
-        found = {}
+        first = {("data", "label"): "label", ("jax", "xla_options"): Options(), ("train", "metrics"): ()}
+        found = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key) == value:
                 found.setdefault(table, set()).add(key)
