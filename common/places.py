@@ -6,7 +6,12 @@ A Keras layer's name is its place; Flax modules name theirs with `tap`.
 
 from dataclasses import dataclass
 
+from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.families import family_of
+
+# What an operation may be: `common/rounding.py` knows how far each may round.
+OPERATIONS = ("embedding", "sum", "residual", "gate", "linear", "convolution", "pooling", "norm", "activation",
+              "rotary positions", "attention scores", "attention mask", "softmax", "attention mix", "random bits")
 
 
 @dataclass(frozen=True)
@@ -19,14 +24,26 @@ class Place:
 
 
 def places(model):
-    """{name: Place} of a model section of the recipe, in forward order; the last is "head", which gives the logits."""
-    found = {}
+    """{name: Place} of a model section of the recipe, in forward order; the last is "head", which gives the logits.
+
+    Raises BadInput where a family describes what cannot be.
+    """
+    found, family = {}, family_of(model)
 
     def place(name, operation, *reads, holds=None):
+        where = f"family {family.name}: place {name}"
+        if operation not in OPERATIONS:
+            raise BadInput(f'{where}: operation "{operation}": known are {", ".join(OPERATIONS)}'
+                           + did_you_mean(operation, OPERATIONS))
+        if name in found or not found.keys() >= set(reads):
+            raise BadInput(f"{where}: " + ("is there twice" if name in found else
+                                           f"reads {', '.join(set(reads) - found.keys())}, which is not before it"))
         found[name] = Place(operation, reads, name if holds is None else holds)
         return name
 
-    family_of(model).places(model, place)
+    family.places(model, place)
+    if (last := next(reversed(found), "")) != "head":
+        raise BadInput(f'family {family.name}: its last place is "{last}", but it has to be "head"')
     return found
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from twinscale.common.compress import dense_recipe
 from twinscale.common.data.paths import is_file
 from twinscale.common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
-from twinscale.common.data.sources import text_of
+from twinscale.common.data.text_files import text_of
 from twinscale.common.data.tokenizers import byte_tokenizer, read_bpe
 from twinscale.common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
 from twinscale.common.export import FORMATS, Shape, content, read_export

@@ -1,6 +1,5 @@
 """The recipe: the validated description of one training. `common/recipe_file.py` reads it from TOML."""
 
-import difflib
 import hashlib
 import json
 import math
@@ -21,44 +20,12 @@ from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
-from twinscale.common.registry import portable, short
+from twinscale.common.registry import load, portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section, an_entry
-
-# What a source of data holds, by how it is written.
-SOURCES = {"stdlib": "text", "text:GLOB": "text", "jsonl:GLOB": "text", "digits": "images", "mnist5k": "images",
-           "folder:DIR": "images", "csv:FILE": "either", "tfds:NAME": "either"}
-
-
-def source_of(source):
-    """(how a `data.source` is written, of SOURCES, or None; else what is wrong with it and what was meant)."""
-    scheme, colon, argument = source.partition(":")
-    names = {name.partition(":")[0]: name for name in SOURCES}
-    name = names.get(scheme)
-    if name and (":" in name) == bool(colon) == bool(argument):
-        return name, None
-    near = difflib.get_close_matches(scheme[:80], names, n=1, cutoff=0.4)
-    meant = f'did you mean "{names[near[0]]}"?' if near else f"take one of {', '.join(SOURCES)}"
-    return None, f'data.source="{source}" is unknown: {meant}'
-
-
-class Data(Section):
-    source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
-                                              "csv:FILE | tfds:NAME")
-    field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
-                                           "images the csv's column of paths, which is \"path\" unless this is set")
-    label: str = Field("label", description="column of a csv with the classes of images")
-    tokenizer: Literal["bytes", "bpe"] = "bytes"
-    vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(1024, description="entries of the bpe vocabulary")
-    sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
-    cross_documents: bool = Field(False, description="may attention and labels cross a document's end")
-    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
-    max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
-    augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
-
-
+from twinscale.common.sources import SOURCES, Data, OfSource, source_of
 
 
 class Train(Section):
@@ -326,7 +293,7 @@ class Compare(Section):
 class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    data: Data = Data()
+    data: Annotated[SerializeAsAny[Data], OfSource(SOURCES, "source", "stdlib")] = Data()
     model: AnyModel
     optimizer: Annotated[SerializeAsAny[AnyOptimizer], ByName(OPTIMIZERS, "name", "adamw")] = Optimizer()
     schedule: Annotated[SerializeAsAny[AnySchedule], ByName(SCHEDULES, "kind", "constant")] = Schedule()
@@ -361,8 +328,9 @@ class Recipe(Section):
         name, unknown = source_of(self.data.source)
         if unknown and not text:  # text is asked for where it is opened
             raise ValueError(unknown)
-        if name and SOURCES[name] not in ("text" if text else "images", "either"):
-            raise ValueError(f'data.source="{self.data.source}" holds {SOURCES[name]}, which '
+        holds = load(SOURCES, name).holds if name else "either"
+        if holds not in ("text" if text else "images", "either"):
+            raise ValueError(f'data.source="{short(self.data.source)}" holds {holds}, which '
                              f'model.family="{short(self.model.family)}" does not read')
         return self
 
@@ -397,6 +365,9 @@ class Recipe(Section):
         values = self.model_dump()
         for section, changes in sections.items():
             values[section] = {**values[section], **changes} if isinstance(changes, dict) else changes
+            if section == "data" and values["data"]["source"] != self.data.source:  # which alone had some keys
+                kept = Data.model_fields.keys() | changes.keys()
+                values["data"] = {key: value for key, value in values["data"].items() if key in kept}
         return Recipe.model_validate(values)
 
 

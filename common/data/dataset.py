@@ -13,7 +13,8 @@ from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of
-from twinscale.common.registry import short
+from twinscale.common.registry import portable, short
+from twinscale.common.sources import as_written
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ def open_dataset(recipe, tokenizer=None):
     data, batch = recipe.data, recipe.train.global_batch
     wanted = family_of(recipe.model).reads
     if kind(data) not in (wanted, "either"):
-        raise BadInput(f'data.source="{data.source}" holds {kind(data)}, but '
+        raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = open_text(data, tokenizer) if wanted == "text" else open_images(data)
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
-                       f'data.source="{data.source}": lower it, or give more data')
+                       f'{as_written(data)}: lower it, or give more data')
     for split in SPLITS:
         dataset.manifest[split]["examples"] = len(getattr(dataset, split))
     return dataset
@@ -57,7 +58,7 @@ def open_text(data, kept=None):
     longest = max(manifest[split]["longest"] for split in SPLITS)
     if data.sequence > longest and not data.cross_documents:
         raise BadInput(f"data.sequence={data.sequence} is longer than the longest document of "
-                       f'data.source="{data.source}": take at most {longest} tokens')
+                       f'{as_written(data)}: take at most {longest} tokens')
     train, held_out = (Packed(tokens[split], data.sequence, tokenizer.end, data.cross_documents, split == "held_out")
                        for split in SPLITS)
     return Dataset("text", tokenizer.vocabulary, (data.sequence,), train, held_out, tokenizer.token_bytes, manifest,
@@ -90,7 +91,7 @@ def open_images(data):
     check_sides(data, {split: len(part) for split, part in parts.items()}, "images")
     content = hashlib.sha256(np.ascontiguousarray(pixels))
     content.update(np.ascontiguousarray(labels))
-    manifest = {"source": data.source, "sha256": content.hexdigest(), "classes": classes}
+    manifest = {"source": portable(data.source), "sha256": content.hexdigest(), "classes": classes}
     if names:
         manifest["labels"] = names
     manifest |= {split: {"bytes": pixels[0].nbytes * len(part)} for split, part in parts.items()}

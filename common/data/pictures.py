@@ -1,4 +1,4 @@
-"""Pictures with labels that lie in files: `folder:DIR`, a class a folder, and `csv:FILE` of paths and labels."""
+"""Pictures with labels that lie in files: `folder:DIR`, a class a folder, and what `csv:FILE` names."""
 
 import os
 from itertools import chain, zip_longest
@@ -6,21 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from twinscale.common.data.cache import stamp
 from twinscale.common.data.paths import is_file, names
 from twinscale.common.data.pixels import PICTURES, read_pixels, with_channels
-from twinscale.common.data.tables import labelled
-from twinscale.common.errors import BadInput, one_of
+from twinscale.common.errors import BadInput
 from twinscale.common.files import shown
 from twinscale.common.output import counted
+from twinscale.common.sources import Source
 
 LITTER = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 MOST_BYTES = 1 << 36
 MOST_CLASSES = 1 << 16
-
-
-def listed(data, scheme, argument):
-    """[(place, path, label)] of a source's pictures, in order."""
-    return one_of({"folder:DIR": in_folders, "csv:FILE": labelled}, scheme, "data.source")(data, argument)
 
 
 def in_folders(data, argument):
@@ -50,10 +46,9 @@ def in_folders(data, argument):
     return [one for one in chain(*zip_longest(*classes)) if one]
 
 
-def read(data, scheme, argument):
-    """(uint8 NxHxWxC, labels N, classes, their names) of a source's pictures, which are all to be of one size; C is 1
-    where all of them are gray."""
-    found = listed(data, scheme, argument)
+def read(data, found):
+    """(uint8 NxHxWxC, labels N, classes, their names) of pictures [(place, path, label)], which are all to be of one
+    size; C is 1 where all of them are gray."""
     start = f'data.source="{data.source}"'
     known = {label for _, _, label in found}
     if len(known) < 2 or len(known) > MOST_CLASSES:
@@ -76,3 +71,12 @@ def read(data, scheme, argument):
         image[...] = with_channels(pixels, channels, place)
     number = {label: i for i, label in enumerate(order)}
     return images, np.array([number[label] for _, _, label in found]), len(order), order
+
+
+def stamped(data, found):
+    """What tells whether pictures [(place, path, label)] have changed."""
+    return data.field, data.label, stamp(path for _, path, _ in found)
+
+
+FOLDER = Source("images", lambda data, argument: None, images=lambda data, folder: read(data, in_folders(data, folder)),
+                more=lambda data, folder: stamped(data, in_folders(data, folder)))

@@ -20,6 +20,8 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files import read_json, shown
 from twinscale.common.kinds import STRICT, Count, Sha256
 from twinscale.common.output import counted
+from twinscale.common.registry import portable
+from twinscale.common.sources import as_written, own_values
 from twinscale.common.tensors import load_array
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
@@ -84,7 +86,8 @@ def open_shards(data, kept=None):
     Raises BadInput for a source that cannot be read, holds no text, or leaves a split empty.
     """
     library = version("tokenizers") if data.tokenizer == "bpe" else None
-    parts = data.source, data.field, data.tokenizer, data.vocabulary, data.held_out, data.max_documents, SHARD_BYTES
+    parts = (portable(data.source), data.field, data.tokenizer, data.vocabulary, data.held_out, data.max_documents,
+             SHARD_BYTES, *own_values(data))
     seen, by = fingerprint(data), hashlib.sha256(kept).hexdigest() if kept else library
     if kept and tokenizer_in(cache_dir() / named(parts, library, seen)) == by:
         by = library
@@ -164,9 +167,9 @@ def survey(data):
         counts[split]["bytes"] += len(content)
     documents_of = {split: counts[split]["documents"] for split in SPLITS}
     if not any(documents_of.values()):
-        raise BadInput(f'data.source="{data.source}" holds no text: every document is empty')
+        raise BadInput(f'{as_written(data)} holds no text: every document is empty')
     check_sides(data, documents_of, "documents")
-    return {"source": data.source, "sha256": whole.hexdigest()} | {
+    return {"source": portable(data.source), "sha256": whole.hexdigest()} | {
         split: counts[split] | {"sha256": hashes[split].hexdigest()} for split in SPLITS}, files
 
 

@@ -3,6 +3,7 @@
 import hashlib
 
 from twinscale.common.errors import BadInput
+from twinscale.common.sources import as_written
 
 SPLITS = ("train", "held_out")
 
@@ -17,5 +18,5 @@ def check_sides(data, counts, what):
     """Raises BadInput unless `counts` ({split: number}) has at least one document on each side."""
     for split, verb in zip(SPLITS, ("lower", "raise"), strict=True):
         if not counts[split]:
-            raise BadInput(f'data.held_out={data.held_out} leaves the {split} split of data.source="{data.source}" '
+            raise BadInput(f'data.held_out={data.held_out} leaves the {split} split of {as_written(data)} '
                            f"empty ({sum(counts.values())} {what} in all): {verb} data.held_out or add {what}")

@@ -6,9 +6,12 @@ import os
 import sys
 from pathlib import Path
 
+from twinscale.common.data.cache import stamp
 from twinscale.common.data.paths import is_file, read_utf8
+from twinscale.common.data.pictures import read, stamped
 from twinscale.common.errors import BadInput
 from twinscale.common.files import shown
+from twinscale.common.sources import Source
 
 csv.field_size_limit(sys.maxsize)  # a document is as long as it is
 
@@ -72,3 +75,8 @@ def labelled(data, argument):
             raise BadInput(f"{place}: {shown(name)} is no picture's file: correct the path")
         found.append((place, picture, label))
     return found
+
+
+CSV = Source("either", lambda data, file: stamp([path_of(file)]), lambda data, file: documents(file, data.field),
+             images=lambda data, file: read(data, labelled(data, file)),
+             more=lambda data, file: stamped(data, labelled(data, file)), file_of=lambda name: name.rpartition(":")[0])

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from twinscale.common.data.cache import stamp
 from twinscale.common.errors import BadInput
 from twinscale.common.files import at_home, checked, read_json, shown
+from twinscale.common.sources import Source
 
 NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
@@ -168,3 +170,7 @@ def images(name):
         pixels[number] = record[image]
         labels.append(record[label])
     return pixels, np.array(labels), getattr(kinds[label], "num_classes", None) or int(max(labels)) + 1
+
+
+TFDS = Source("either", lambda data, name: stamp(files(name)), lambda data, name: documents(name, data.field),
+              images=lambda data, name: images(name))

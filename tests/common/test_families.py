@@ -1,14 +1,19 @@
 """Families from outside: a recipe takes one by a file's object, with the file's content in its hash."""
 
+import sys
 import tomllib
+from dataclasses import replace
 
 import pytest
 
 from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.families import FAMILIES, family_of, reads_text, traits_of
+from twinscale.common.families.mlp import MLP
+from twinscale.common.places import OPERATIONS, places
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps, load, of_values
 from twinscale.common.registry import load as load_object
+from twinscale.common.rounding import backward_bound, forward_bound
 
 PLUG_IN = """
 from twinscale.common.families import Family
@@ -80,3 +85,21 @@ def test_a_family_that_is_not_whole_is_refused_where_it_is_made(values, said):
     own = load_object(FAMILIES, "mlp")
     with pytest.raises(BadInput, match=said):
         type(own)(**{**vars(own), **values})
+
+
+@pytest.mark.parametrize(("calls", "said"), [
+    ([("head", "lineer")], 'place head: operation "lineer".*did you mean "linear"'),
+    ([("head", "linear", "x")], "place head: reads x, which is not before it"),
+    ([("a", "linear"), ("a", "linear")], "place a: is there twice"), ([("a", "linear")], 'has to be "head"'),
+    ([], "head")])
+def test_places_that_cannot_be_are_refused(monkeypatch, calls, said):
+    family = replace(load_object(FAMILIES, "mlp"), places=lambda m, place: [place(*call) for call in calls])
+    monkeypatch.setitem(FAMILIES.builtin, "odd", f"{__name__}:ODD")
+    monkeypatch.setattr(sys.modules[__name__], "ODD", family, raising=False)
+    with pytest.raises(BadInput, match=said):
+        places(MLP.model_construct(family="odd"))
+
+
+def test_every_operation_of_a_place_has_its_bounds():
+    for operation in OPERATIONS:
+        assert forward_bound(operation, 8).wide > 0 and backward_bound(operation, 8).wide > 0

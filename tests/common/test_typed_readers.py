@@ -23,7 +23,7 @@ ALLOWED = {  # (file, function): why it may
     ("common/tensors.py", "load_array"): "the reader of .npy",
     ("common/predict.py", "is_answer"): "asks for the names alone, and whether there are any",
     ("common/predict.py", "array_of"): "a .npy or .npz of anybody, any error of which becomes one line there",
-    ("common/data/sources.py", "text_of"): "a line of a corpus, of which one field is wanted; its type is looked at",
+    ("common/data/text_files.py", "text_of"): "a line of a corpus, of which one field is wanted; its type is looked at",
     ("common/worker.py", "serve"): "a pipe between processes of ours",
     ("benchmarks/workers.py", "ask"): "a pipe between processes of ours",
     ("common/export.py", "ask"): "a pipe between processes of ours",

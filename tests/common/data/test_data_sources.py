@@ -8,9 +8,11 @@ import pytest
 from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import files_of
 from twinscale.common.data.paths import matching
-from twinscale.common.data.sources import checked, documents, files, images
+from twinscale.common.data.sources import checked, documents, images
+from twinscale.common.data.text_files import matched
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import SOURCES, Data, Recipe
+from twinscale.common.recipe import Data, Recipe
+from twinscale.common.sources import SOURCES
 
 WORDS = ["alpha beta gamma " * 9 + str(i) for i in range(40)]
 
@@ -264,7 +266,7 @@ def test_labels_are_integers_in_range(labels, parts):
 
 def test_an_unreadable_file(recipe, corpus, monkeypatch):
     source = corpus(["text"])
-    path = files(Data(source=source))[0]
+    path = matched(Data(source=source), source.removeprefix("text:"), "txt")[0]
 
     def refuse(_):
         raise PermissionError(13, "Permission denied")
@@ -274,7 +276,7 @@ def test_an_unreadable_file(recipe, corpus, monkeypatch):
 
 
 def test_a_source_that_is_only_listed_is_read_as_no_other_one(monkeypatch):
-    for kind, read in (("text", lambda data: list(documents(data))), ("images", images)):
-        monkeypatch.setitem(SOURCES, "unheard:NAME", kind)
+    for read in (lambda data: list(documents(data)), images):
+        monkeypatch.setitem(SOURCES.builtin, "unheard:NAME", "twinscale.common.data.sources:UNHEARD")
         with pytest.raises(BadInput, match="unheard"):
             read(Data(source="unheard:any"))

@@ -1,0 +1,116 @@
+"""Text that lies in files: `stdlib`, `text:GLOB`, a document a file, and `jsonl:GLOB`, a document a line."""
+
+import contextlib
+import difflib
+import itertools
+import json
+import os
+import sysconfig
+from pathlib import Path
+
+from twinscale.common.data.cache import stamp
+from twinscale.common.data.paths import matching, read_utf8
+from twinscale.common.errors import BadInput
+from twinscale.common.files import shown
+from twinscale.common.sources import Source
+
+NEAR = 10_000  # names that a missing one is compared with
+NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+
+
+def matched(data, pattern, ending):
+    """The sorted paths of the files that a pattern means; BadInput where there is none."""
+    pattern = os.path.expanduser(pattern)
+    if os.path.isdir(pattern):
+        raise BadInput(f'data.source="{data.source}" is a folder: write "{data.source.rstrip("/")}/**/*.{ending}" for '
+                       "the files in it")
+    paths = sorted(map(Path, matching(pattern)))
+    if not paths:
+        raise BadInput(f'data.source="{data.source}" matches no file: {near(pattern)}')
+    return paths
+
+
+def near(pattern):
+    """What one may have meant by a pattern that matches nothing."""
+    folder, name = os.path.split(pattern)
+    while folder and not os.path.isdir(folder) and not any(c in folder for c in "*?["):
+        (folder, name), gone = os.path.split(folder), folder
+        if folder == gone:
+            break
+    if not os.path.isdir(folder or "."):
+        return "give the path, or a glob, of files that exist"
+    guess = difflib.get_close_matches(name, itertools.islice(os.listdir(folder or "."), NEAR), n=1)
+    if guess:
+        return f'did you mean "{shown(os.path.join(folder, guess[0]))}"?'
+    return "give the path, or a glob, of files that exist"
+
+
+def python_files(root):
+    """The standard library's own modules: no tests, no installed packages."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in NO_SOURCE]
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
+
+
+def read_files(read, paths, field):
+    """The documents that `read` finds in each path, named relative to the folder that all of them share."""
+    root = os.path.commonpath([path.parent for path in paths])
+    for path in paths:
+        try:
+            yield from read(path, path.relative_to(root).as_posix(), field)
+        except OSError as error:
+            raise BadInput(f"{shown(path)} cannot be read ({error.strerror}): narrow data.source") from None
+
+
+def read_stdlib(path, name, _):
+    with contextlib.suppress(UnicodeDecodeError):
+        yield name, path.read_bytes().decode()
+
+
+def read_text(path, name, _):
+    yield name, read_utf8(path)
+
+
+def read_jsonl(path, name, field):
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield f"{name}:{number}", text_of(line, field, f"{shown(path)}:{number}")
+
+
+def text_of(line, field, place):
+    """The text under `field` of one line of JSON; BadInput names the `place`."""
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{place}: is no JSON in UTF-8 ({error}): write one JSON object a line") from None
+    if not isinstance(record, dict) or not isinstance(record.get(field), str):
+        if not isinstance(record, dict):
+            have = f"it has {kind_of(record)}"
+        elif field in record:
+            have = f"it has {kind_of(record[field])} there"
+        else:
+            have = f"it has {shown(sorted(record))}"
+        raise BadInput(f'{place}: has no text under data.field="{field}" ({have}): repair the line, or set data.field')
+    try:
+        record[field].encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f'{place}: character {error.start} of "{field}" is half a surrogate pair: repair it') from None
+    return record[field]
+
+
+def kind_of(value):
+    """The type of a value of JSON."""
+    return "null" if value is None else type(value).__name__
+
+
+def source(read, paths, **more):
+    """The Source of text that `read` finds in the files that `paths` gives."""
+    return Source("text", lambda data, argument: stamp(paths(data, argument)),
+                  lambda data, argument: read_files(read, paths(data, argument), data.field), **more)
+
+
+STDLIB = source(read_stdlib, lambda data, argument: sorted(python_files(sysconfig.get_path("stdlib"))))
+TEXT = source(read_text, lambda data, pattern: matched(data, pattern, "txt"))
+JSONL = source(read_jsonl, lambda data, pattern: matched(data, pattern, "jsonl"),
+               file_of=lambda name: name.rpartition(":")[0])

@@ -1,0 +1,141 @@
+"""Sources of data: all that is asked of one stands in one object, found by how `data.source` is written."""
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_core import core_schema
+
+from twinscale.common.errors import BadInput
+from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
+from twinscale.common.section import ByName, Count, Section
+
+SOURCES = Registry("sources", "data.source", {
+    "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
+    "jsonl:GLOB": "twinscale.common.data.text_files:JSONL", "digits": "twinscale.common.data.digits:DIGITS",
+    "mnist5k": "twinscale.common.data.digits:MNIST5K", "folder:DIR": "twinscale.common.data.pictures:FOLDER",
+    "csv:FILE": "twinscale.common.data.tables:CSV", "tfds:NAME": "twinscale.common.data.tfds_source:TFDS"},
+    "twinscale.common.sources:Source")
+
+
+class Data(Section):
+    source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
+                                              "csv:FILE | tfds:NAME")
+    field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
+                                           "images the csv's column of paths, which is \"path\" unless this is set")
+    label: str = Field("label", description="column of a csv with the classes of images")
+    tokenizer: Literal["bytes", "bpe"] = "bytes"
+    vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(1024, description="entries of the bpe vocabulary")
+    sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
+    cross_documents: bool = Field(False, description="may attention and labels cross a document's end")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
+    max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
+    augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
+
+
+def nothing_more(data, argument):
+    return ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source. Its functions take [data] and what follows the colon in `data.source`, which may be "".
+
+    holds: "text", "images" or "either".
+    fingerprint: to what tells, in milliseconds, whether it has changed since it was last read (JSON-able), such as
+      `common.data.cache.stamp` of its files; None of what never changes.
+    documents: to an iterator of (name, text), in an order that stays.
+    images: to (uint8 (N, H, W, C), labels int (N,), classes), and where classes have names, a list of them.
+    more: to what else its images' fingerprint has, as a tuple, where texts have less.
+    shape: (classes, (H, W, C)), where they are known without reading anything.
+    file_of: from a document's name to its file's.
+    options: a class derived from `Data`, where [data] has keys of the source's own.
+    """
+
+    holds: str
+    fingerprint: Callable
+    documents: Callable | None = None
+    images: Callable | None = None
+    more: Callable = nothing_more
+    shape: tuple | None = None
+    file_of: Callable = str
+    options: type | None = None
+
+    def __post_init__(self):
+        lacks = [name for name, kinds in {"documents": ("text", "either"), "images": ("images", "either")}.items()
+                 if self.holds in kinds and getattr(self, name) is None]
+        if self.holds not in ("text", "images", "either") or lacks:
+            raise BadInput(f"a Source that holds {self.holds}: " + (
+                f"it has no {lacks[0]}" if lacks else 'holds is "text", "images" or "either"'))
+        if self.options and not issubclass(self.options, Data):
+            raise BadInput("a Source: options: a class derived from common.sources.Data is wanted")
+
+
+class OfSource(ByName):
+    """`ByName` of a [data], whose own sources have an argument and one class of options."""
+
+    def __get_pydantic_core_schema__(self, source, handler):
+        return core_schema.no_info_wrap_validator_function(self.of_any, handler(source))
+
+    def of_any(self, values, own):
+        """The options that values make; `own` makes those of own sources."""
+        if not isinstance(values, dict) or not is_added(values.get(self.key)):
+            return own(values)
+        values = values | {self.key: pinned(values[self.key])}
+        kind = self.options(values)
+        return own(values) if kind is Data else kind.model_validate(values)
+
+    def options(self, values):
+        source = values.get(self.key)
+        return is_added(source) and load(self.registry, source).options or Data
+
+
+def is_added(source):
+    """Whether a `data.source` is somebody else's: FILE.py:OBJECT, MODULE:OBJECT or the name of an installed one."""
+    own = {name.partition(":")[0] for name in SOURCES.builtin}
+    if not isinstance(source, str) or source.partition(":")[0] in own:
+        return False
+    if file_of(source) or not is_reference(source):
+        return bool(file_of(source)) or ":" not in source and source in names(SOURCES)
+    module = source.partition(":")[0]
+    if "." in module:
+        return True
+    spec = None if module in sys.stdlib_module_names else importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None  # else it is a source's name that is misspelt
+
+
+def source_of(source):
+    """(how a `data.source` is written, of SOURCES, or None; else what is wrong with it and what was meant)."""
+    scheme, colon, argument = source.partition(":")
+    own = {name.partition(":")[0]: name for name in SOURCES.builtin}
+    name = own.get(scheme)
+    if name and (":" in name) == bool(colon) == bool(argument):
+        return name, None
+    if is_added(source):
+        return source, None
+    near = difflib.get_close_matches(scheme[:80], own, n=1, cutoff=0.4)
+    meant = f'did you mean "{own[near[0]]}"?' if near else f"take one of {', '.join(SOURCES.builtin)}"
+    return None, f'data.source="{source}" is unknown: {meant}'
+
+
+def opened(data):
+    """(the Source of a [data], what follows the colon); BadInput where it is unknown."""
+    name, unknown = source_of(data.source)
+    if unknown:
+        raise BadInput(unknown)
+    return load(SOURCES, name), data.source.partition(":")[2] if name in SOURCES.builtin else ""
+
+
+def own_values(data):
+    """The values of a [data] that only its source knows, as a tuple for a cache's key; () where there are none."""
+    values = data.model_dump(mode="json", exclude=set(Data.model_fields))
+    return (values,) if values else ()
+
+
+def as_written(data):
+    """`data.source="..."`, as messages begin."""
+    return f'data.source="{short(data.source)}"'
