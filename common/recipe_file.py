@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import checked, dotted, exists, expected, parse_toml, read_text, shown, toml_problem
+from twinscale.common.files import checked, dotted, exists, expected, parse_toml, plain, read_text, shown, toml_problem
 from twinscale.common.recipe import AnyStage, Margin, Recipe, Section, Student
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -83,6 +83,11 @@ def dumps(recipe, origins=None):
             lines = [f"{line:{width}}  # {comment}" for line, comment in zip(lines, comments, strict=True)]
         blocks.append("\n".join([f"[{dotted(table)}]"] * bool(table) + lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def as_override(key, value):
+    """A value of Python as the text `key=value` that `load` takes."""
+    return f"{key}={_toml(plain(value))}"
 
 
 def differences(old, new):
