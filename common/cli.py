@@ -625,6 +625,19 @@ def recipe_schema():
     _next("recipe", "show", _shipped())
 
 
+@app.command(short_help="Print the JSON schema of a result.")
+def schema(name: Annotated[str, typer.Argument(metavar="NAME", help="verdict, compression, audit, clean, bench, plan, "
+                                               "preflight, search, export or run, as its .json file is called.")]):
+    """Print the JSON schema of what a command leaves as JSON: every key, its type and meaning.
+
+    \b
+    Example:
+      twinscale schema verdict > verdict.schema.json
+    """
+    _print_json(_room("benchmarks.results").schema(name))
+    _next("compare", _shipped(), "--out", "build/demo")
+
+
 @app.command(short_help="Say what this machine offers.")
 def doctor(
     *,
