@@ -71,7 +71,7 @@ preflight-newest: $(GOLDENS:.json=.newest)
 lint: .venv
 	$(BIN)/ruff check .
 	mkdir -p build/lint/twinscale
-	ln -sfn $(addprefix $(CURDIR)/,$(ROOMS) twinscale/__init__.py) build/lint/twinscale/
+	ln -sfn $(addprefix $(CURDIR)/,$(ROOMS) $(wildcard twinscale/*.py)) build/lint/twinscale/
 	cd build/lint && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 # The pages of docs/, with what they say of the code made from it; no framework is wanted, so they have a place of their own.

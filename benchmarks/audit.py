@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 import numpy as np
 
 from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
 from twinscale.benchmarks.ladder import TINY, summed_positions
 from twinscale.benchmarks.later import leave_step, load_sides, step_path
 from twinscale.benchmarks.numbers import sig
@@ -81,7 +82,7 @@ DEVICES = 2  # of every process: parts of its CPU
 KIND = Kind(".audit", "audit.json", {
     r"audit\.(json|html|md)": None, "corpus": {r"\d\d\.txt": None}, "compiled": {r".*-(cache|atime)": None},
     "trials": {"|".join([*RECIPES, f"{OWN}(-resumed)?", "(keras|jax)-.*"]): {
-        n: comparison.KIND.holds[n] for n in ("runs", "tensors")}}})
+        n: HOLDS[n] for n in (RUNS, TENSORS)}}})
 
 
 def audit(out, **options):
@@ -239,7 +240,7 @@ def judged(planned, recipe, worker, out):
     backend = worker.backend
     base, path = out / "trials" / planned["recipe"], out / "trials" / f"{backend}-{planned['name']}"
     other = next(b for b in ROOMS if b != backend)
-    for folder in ("runs", "tensors"):
+    for folder in (RUNS, TENSORS):
         (path / folder).mkdir(parents=True)
         for entry in (base / folder).iterdir():
             if left_by(entry.name) != backend:

@@ -16,6 +16,7 @@ import numpy as np
 
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks.audit import corpus
+from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
 from twinscale.benchmarks.jumps import may_be_flips
 from twinscale.benchmarks.ladder import TINY
 from twinscale.benchmarks.numbers import sig
@@ -40,7 +41,7 @@ SCHEMA_VERSION = 1
 KIND = Kind(".clean", "clean.json", {
     r"clean\.json": None, "corpus": {r"\d\d\.txt": None}, "rows": {r"\d+\.json": None},
     "flagged": {r"\d+\.toml": None},
-    "trials": {r"\d+": {name: comparison.KIND.holds[name] for name in ("runs", "tensors")}}})
+    "trials": {r"\d+": {name: HOLDS[name] for name in (RUNS, TENSORS)}}})
 IDENTITY = {"verb": "audit --clean"}
 BETWEEN = 120  # comparisons that a pair of processes makes before the next takes over
 SPOKEN = 20.0  # seconds between words on how far it is

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from twinscale.benchmarks import ladder
+from twinscale.benchmarks.comparison_files import HOLDS, MARKER, VERDICT, ComparisonFiles
 from twinscale.benchmarks.jumps import may_be_flips, second_look
 from twinscale.benchmarks.later import first_uneven, leave_states, leave_step, load_sides
 from twinscale.benchmarks.meshes import check_meshes, mesh_sentence
@@ -23,7 +24,7 @@ from twinscale.benchmarks.operations import (
     read_places,
 )
 from twinscale.benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, begun, clear, made, nothing_left, same, tell
+from twinscale.benchmarks.output import CHECKS, Kind, again, begun, clear, made, nothing_left, same, tell
 from twinscale.benchmarks.placing import Looks, first_cause
 from twinscale.benchmarks.remaining import pace_of, words_left
 from twinscale.benchmarks.report import draw, write_report
@@ -44,19 +45,13 @@ from twinscale.common.points import POINTS
 from twinscale.common.recipe import in_float64, positions
 from twinscale.common.recipe_file import dumps, load
 from twinscale.common.results import write_result
-from twinscale.common.run import RUN, FinishedRun, read_metrics, read_run
+from twinscale.common.run import FinishedRun, read_metrics, read_run
+from twinscale.common.run_files import RunFiles
 from twinscale.common.schedules import learning_rates
 from twinscale.common.tensors import load_dtypes, load_tensors
 
 SCHEMA_VERSION = 1
-MARKER = ".comparison"
-KIND = Kind(MARKER, "verdict.json", {
-    r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
-    "tensors": {r"(contract|first-step|optimizer|taps|places|step|trials)-.*|"
-                r"\d+-.*-(start|teacher|masks|quanta|held-out).*": None},
-    "runs": {r"(keras|jax)-.*": RUN}, "outcome": {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
-    "meshes": {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
-    "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}})
+KIND = Kind(MARKER, VERDICT, HOLDS)
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stands beside the recipe's: the last, padded
@@ -145,11 +140,11 @@ def bisect(out, as_json=False):
 
     Raises BadInput where `out` holds no finished comparison.
     """
-    if not (out / "verdict.json").is_file() or not (out / MARKER).is_file():
+    if not ComparisonFiles(out).verdict.is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
     require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
-    recipe, verdict = load(out / "recipe.toml", []), dict(read_verdict(out))
+    recipe, verdict = load(ComparisonFiles(out).recipe, []), dict(read_verdict(out))
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
@@ -165,7 +160,7 @@ def bisect(out, as_json=False):
         place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
-    verdict = write_result(out / "verdict.json", Verdict, verdict)
+    verdict = write_result(ComparisonFiles(out).verdict, Verdict, verdict)
     write_report(verdict, out)
     answer(plain(verdict), show, as_json)
     if "placing" in verdict.get("failed", {}):
@@ -203,7 +198,7 @@ def record(verdict, recipe, dataset, out, asked, options, pending=None):
     whole = told(verdict, recipe, dataset, out, asked, options)
     if pending:
         whole |= {"pending": True, "limits": [*whole["limits"], pending]}
-    written = write_result(out / "verdict.json", Verdict, whole)
+    written = write_result(ComparisonFiles(out).verdict, Verdict, whole)
     write_report(whole, out)
     return written
 
@@ -308,7 +303,7 @@ def prepare(out, recipe, overwrite, of=None):
     identity = {"verb": "compare", "recipe": recipe.hash} | (of or {})
     unfinished = begun(out, KIND, identity) or same(out, KIND, identity) and is_pending(out)
     clear(out, KIND, identity, overwrite or unfinished)
-    write_text(out / "recipe.toml", dumps(recipe))
+    write_text(ComparisonFiles(out).recipe, dumps(recipe))
 
 
 def collect_both(workers, recipe, out, trained):
@@ -329,7 +324,7 @@ def collect(recipe, worker, out, quiet=False):
     """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
     say = (lambda *_: None) if quiet else tell
     say(worker.backend, "contract and optimizer")
-    write_json(out / "tensors" / f"contract-{worker.backend}.json", worker.ask("contract", recipe))
+    write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
     for described in precisions(recipe):
         leave_optimizer(worker, described, out)
     parts = [(described, run, twin) for described in precisions(recipe) for run, twin in pair(worker.backend)]
@@ -359,7 +354,7 @@ def judge(recipe, dataset, out, operations=(), placed=True):
     """The verdict's findings, from the files of both backends: rungs P0 to P5, curves and final metrics; `operations`
     are rows of operations by themselves, if they were measured. P1 is left out where no places are `placed` yet."""
     precision, semantic = recipe.train.precision, in_float64(recipe)
-    contracts = {b: read_hashes(out / "tensors" / f"contract-{b}.json") for b in ROOMS}
+    contracts = {b: read_hashes(ComparisonFiles(out).contract(b)) for b in ROOMS}
     first = {r.train.precision: {point: {run: load_tensors(first_step_path(out, run, r, point)) for run in RUNS}
                                  for point in POINTS} for r in precisions(recipe)}
     gradient, null = ladder.gradient_rung(first, precision, ladder.summed_positions(recipe, dataset))
@@ -425,7 +420,7 @@ def trainings(recipe, dataset, out):
         path = run_path(out, run, recipe)
         lines = [line for line in read_metrics(path) if "train/loss" in line]
         losses, norms = ([line[f"train/{what}"] for line in lines] for what in ("loss", "gradient_norm"))
-        state, info = load_tensors(path / "trace" / "final.safetensors"), read_run(path)
+        state, info = load_tensors(RunFiles(path).final), read_run(path)
         runs[run] = {"loss": np.array(losses, np.float64), "norm": np.array(norms, np.float64),
                      "held_out": info["final"], "sums": info.get("sums"),
                      "weights": {name: x for name, x in state.items() if name.startswith("weights/")}}
@@ -440,7 +435,7 @@ def precisions(recipe):
 
 def read_dtypes(out, backend, recipe):
     """{"float32 gradients/NAME" and the like: dtype} of all that a backend's first step and training left."""
-    left = first_step_path(out, backend, recipe), run_path(out, backend, recipe) / "trace" / "final.safetensors"
+    left = first_step_path(out, backend, recipe), RunFiles(run_path(out, backend, recipe)).final
     return {f"{recipe.train.precision} {name}": dtype for path in left for name, dtype in load_dtypes(path).items()}
 
 
@@ -451,19 +446,19 @@ def float64_steps(recipe):
 
 
 def run_path(out, run, recipe):
-    return out / "runs" / f"{run}-{recipe.train.precision}"
+    return ComparisonFiles(out).run(run, recipe.train.precision)
 
 
 def first_step_path(out, run, recipe, point="first"):
-    return out / "tensors" / f"first-step-{run}-{recipe.train.precision}-{point}.safetensors"
+    return ComparisonFiles(out).first_step(run, recipe.train.precision, point)
 
 
 def optimizer_path(out, backend, recipe):
-    return out / "tensors" / f"optimizer-{backend}-{recipe.hash[:12]}.safetensors"
+    return ComparisonFiles(out).optimizer(backend, recipe.hash[:12])
 
 
 def taps_path(out, backend, recipe, number):
-    return out / "tensors" / f"taps-{backend}-{recipe.train.precision}-{number}.safetensors"
+    return ComparisonFiles(out).taps(backend, recipe.train.precision, number)
 
 
 def leave_optimizer(worker, recipe, out):
@@ -508,7 +503,7 @@ def reproducible(out, asked=(), recipe=None, overrides=(), **options):
       options: of `twinscale compare`, by name: a text, or whether it was given.
     """
     recipe, overrides = (asked[0], list(asked[1:])) if asked else (recipe, list(overrides))
-    words = ["compare", str(out / "recipe.toml")]
+    words = ["compare", str(ComparisonFiles(out).recipe)]
     for name, value in options.items():
         words += [f"--{name}"] * bool(value) + ([value] if isinstance(value, str) else [])
     return {"plant": options.get("plant"), "arguments": {"recipe": recipe, "overrides": overrides, **options},

@@ -12,6 +12,7 @@ import numpy as np
 
 from twinscale.benchmarks import ladder
 from twinscale.benchmarks.compare import KIND, prepare, require
+from twinscale.benchmarks.comparison_files import COMPRESSION, ComparisonFiles
 from twinscale.benchmarks.compression_files import add_files
 from twinscale.benchmarks.compression_report import write_compression
 from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
@@ -36,7 +37,7 @@ from twinscale.common.compress import (
 )
 from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import check_same
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
+from twinscale.common.errors import BadInput
 from twinscale.common.export import EIGHT_BITS
 from twinscale.common.families import reads_text
 from twinscale.common.files import plain
@@ -47,11 +48,11 @@ from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dumps
 from twinscale.common.results import write_result
 from twinscale.common.run import read_metrics, read_run, what_differs
+from twinscale.common.run_files import RunFiles
 from twinscale.common.stages import finish_stage
 from twinscale.common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
-FINAL = "trace/final.safetensors"
 LIMITS = ["one seed",
           "latencies are of LiteRT on this machine's CPU, measured in turns: compare them with each other, not with a "
           "phone's or an accelerator's",
@@ -101,15 +102,20 @@ def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False, a
             rows.append(finished(described, out, backend, label, final))
             if active(described).kind == "distil":
                 rows.append(student_alone(worker, described, out, label))
-    return ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None, "commands": again(
-        "compress", str(run), "--recipe", str(out / "recipe.toml"), "--backend", backend,
-        *(["--accept-data"] if accept_data else []), out=out)}, as_json)
+    return shown(ended(recipe, dataset, out, {"rows": rows, "rungs": [], "agrees": None, "commands": again(
+        "compress", str(run), "--recipe", str(ComparisonFiles(out).recipe), "--backend", backend,
+        *(["--accept-data"] if accept_data else []), out=out)}), as_json)
 
 
 def compare_compression(recipe, out, *, overwrite=False, as_json=False):
+    """`compared_stages`, which it shows or prints `as_json`; returns the exit code: 0 the backends agree on every mask,
+    quantum and trajectory, 1 they do not, 3 it stays open."""
+    return shown(compared_stages(recipe, out, overwrite=overwrite), as_json)
+
+
+def compared_stages(recipe, out, *, overwrite=False):
     """Trains a recipe and its stages with both backends; writes compression.json and a report into `out` and returns
-    the exit code: 0 the backends agree on every mask, quantum and trajectory, 1 they do not, 3 it stays open. With
-    `as_json` it prints compression.json in place of the table.
+    the Compression.
 
     Raises: BadInput before anything is compiled or written.
     """
@@ -122,7 +128,7 @@ def compare_compression(recipe, out, *, overwrite=False, as_json=False):
             tell("both", f"dense: {recipe.train.steps} steps of training")
             finals = each(workers, together(workers, lambda worker: train_dense(worker, recipe, out)))
         for backend in ROOMS:
-            left = stripped(dense_recipe(recipe), load_tensors(run_path(out, backend, "dense") / FINAL))
+            left = stripped(dense_recipe(recipe), load_tensors(RunFiles(run_path(out, backend, "dense")).final))
             save_tensors(left_path(out, backend, "dense"), left)
             rows.append(row(backend, "dense", left, finals[backend]))
         for number, described, label in stages(recipe):
@@ -142,8 +148,7 @@ def compare_compression(recipe, out, *, overwrite=False, as_json=False):
                 tell("both", f"{rung['name']} {'holds' if rung['agrees'] else 'FAILS'}: {rung['where']}, "
                              f"{sig(rung['worst'])} of {sig(rung['bound'])}")
     return ended(recipe, dataset, out, {"rows": rows, "rungs": rungs, "agrees": all(r["agrees"] for r in rungs),
-                                        "commands": again("compare", str(out / "recipe.toml"), out=out)},
-                 as_json)
+                                        "commands": again("compare", str(ComparisonFiles(out).recipe), out=out)})
 
 
 def ready(recipe, packages):
@@ -163,7 +168,7 @@ def prepare_stages(out, recipe, overwrite, teachers, of=None):
     the teachers in it. Raises BadInput where it is of something else."""
     of = {"verb": "compare-stages", "recipe": recipe.hash, **(of or {}),
           "teachers": {str(number): digest(tensors) for number, tensors in teachers.items()}}
-    if begun(out, replace(KIND, finished="compression.json"), of) and not overwrite:
+    if begun(out, replace(KIND, finished=COMPRESSION), of) and not overwrite:
         check_within(out, KIND.holds)
     else:
         prepare(out, recipe, overwrite, of)
@@ -171,8 +176,8 @@ def prepare_stages(out, recipe, overwrite, teachers, of=None):
         save_tensors(teacher_path(out, label_of(recipe, number)), tensors)
 
 
-def ended(recipe, dataset, out, found, as_json):
-    """Measures the files that ship, writes compression.json and the report, and returns the exit code."""
+def ended(recipe, dataset, out, found):
+    """Measures the files that ship, writes compression.json and the report, and returns the Compression."""
     add_files(recipe, out, found["rows"], lambda row: model_of_row(recipe, out, row))
     name = "loss" if reads_text(recipe.model) else "accuracy"
     for row in found["rows"]:
@@ -183,12 +188,15 @@ def ended(recipe, dataset, out, found, as_json):
     found |= {"limits": LIMITS, "versions": {b: read_run(run_of(out, b, found))["versions"] for b in backends(found)},
               "devices": {b: read_run(run_of(out, b, found))["devices"] for b in backends(found)}}
     found |= {"sentence": sentence(found), "made": made()}
-    write_result(out / "compression.json", Compression, found)
+    written = write_result(ComparisonFiles(out).compression, Compression, found)
     write_compression(found, out)
+    return written
+
+
+def shown(found, as_json):
+    """Shows a Compression, or prints it `as_json`, and returns its exit code."""
     answer(plain(found), show, as_json)
-    if found["agrees"] in (True, None):
-        return DID_IT
-    return INCONCLUSIVE if all(rung["agrees"] or rung.get("open") for rung in found["rungs"]) else NO
+    return found.exit_code
 
 
 def backends(found):
@@ -204,7 +212,7 @@ def model_of_row(recipe, out, row):
     """(the recipe of a row's model, the file of its tensors): of a stage that quantises its whole state."""
     for _, described, label in stages(recipe):
         if label == row["stage"] and active(described).kind in EIGHT_BITS:
-            return described, run_path(out, row["backend"], label) / FINAL
+            return described, RunFiles(run_path(out, row["backend"], label)).final
         if row["stage"] in (label, f"{label}-alone"):
             return dense_recipe(described), left_path(out, row["backend"], label)
     return dense_recipe(recipe), left_path(out, row["backend"], "dense")
@@ -267,13 +275,13 @@ def train(worker, recipe, out, label, twins=False):
 
 def is_finished(path):
     """Whether a run is there and done."""
-    return (path / "run.json").exists() and read_run(path)["state"] == "finished"
+    return RunFiles(path).info.exists() and read_run(path)["state"] == "finished"
 
 
 def finished(recipe, out, backend, label, metrics):
     """Writes the model that a stage has left, and returns its row."""
     left = left_path(out, backend, label)
-    found = finish_stage(recipe, start_path(out, label), run_path(out, backend, label) / FINAL, left)
+    found = finish_stage(recipe, start_path(out, label), RunFiles(run_path(out, backend, label)).final, left)
     return row(backend, label, load_tensors(left), metrics) | {"verified": found["verified"]}
 
 
@@ -288,7 +296,7 @@ def row(backend, stage, left, metrics):
 def judge_stage(recipe, out, label, workers):
     """{"rungs", "columns"} of a stage that both backends have trained."""
     stage = active(recipe)
-    states = {b: load_tensors(run_path(out, b, label) / FINAL) for b in ROOMS}
+    states = {b: load_tensors(RunFiles(run_path(out, b, label)).final) for b in ROOMS}
     rungs = [contract_rung(label, states)]
     columns = {}
     if stage.kind == "prune":
@@ -321,11 +329,11 @@ def masks_rung(recipe, out, label, states, workers):
     for owner, other in (("keras", "jax"), ("jax", "keras")):
         run = run_path(out, owner, label)
         for update, later in zip(updates, [*updates[1:], None], strict=True):
-            path = out / "tensors" / f"{label}-masks-{other}-of-{owner}-{update}.safetensors"
+            path = ComparisonFiles(out).masks(label, other, owner, update)
             workers[other].ask("stage_masks", recipe, path=path, update=update,
-                               teacher=run / "trace" / f"step_{update - 1}.safetensors")
+                               teacher=RunFiles(run).step(update - 1))
             made = load_tensors(path)
-            after = load_tensors(run / (f"trace/step_{later - 1}.safetensors" if later else FINAL))
+            after = load_tensors(RunFiles(run).step(later - 1) if later else RunFiles(run).final)
             wrong = {name: int((after[f"weights/{name}_mask"] != mask).sum()) for name, mask in made.items()}
             worst = max(wrong, key=wrong.get)
             total = sum(mask.size for mask in made.values())
@@ -341,8 +349,8 @@ def masks_rung(recipe, out, label, states, workers):
 def quanta_rung(recipe, out, label, workers):
     """Both backends' quantisers on Keras' final weights and ranges: no value more than one quantum apart. Returns the
     rung, and {"differing", "total", "worst"}."""
-    state = run_path(out, "keras", label) / FINAL
-    paths = {b: out / "tensors" / f"{label}-quanta-{b}.safetensors" for b in ROOMS}
+    state = RunFiles(run_path(out, "keras", label)).final
+    paths = {b: ComparisonFiles(out).quanta(label, b) for b in ROOMS}
     each(workers, lambda worker: worker.ask("quanta", recipe, path=paths[worker.backend], teacher=state))
     made, tensors = {b: load_tensors(path) for b, path in paths.items()}, load_tensors(state)
     checks, differing, total = [], 0, 0
@@ -381,7 +389,7 @@ def trajectory_rung(recipe, out, label, workers):
 def shadows(recipe, out, label, workers):
     """({what: distances step by step}, the steps) of both backends' trials from Keras' states: see `flip_checks`."""
     steps, teacher = shadowed(recipe.train.steps), run_path(out, "keras", label)
-    paths = {b: out / "tensors" / f"{label}-shadow-{b}.safetensors" for b in ROOMS}
+    paths = {b: ComparisonFiles(out).shadow(label, b) for b in ROOMS}
     each(workers, lambda worker: worker.ask("shadow", recipe, path=paths[worker.backend], teacher=teacher, steps=steps,
                                             loud=LOUD))
     keras, jax = (load_tensors(paths[b]) for b in ROOMS)
@@ -415,7 +423,7 @@ def semantics(recipe, out, label, left, workers):
     each(workers, trained)
     curve = ladder.loss_curve(losses_of(wide, out, label), "float64", factor=8)
     checks = [ladder.loss_check("float64", curve)]
-    keras, jax = (load_tensors(run_path(out, b, label) / FINAL) for b in ROOMS)
+    keras, jax = (load_tensors(RunFiles(run_path(out, b, label)).final) for b in ROOMS)
     masks = [name for name in keras if name.endswith("_mask")]
     if masks:
         differing = sum(int((keras[name] != jax[name]).sum()) for name in masks)
@@ -439,9 +447,9 @@ def losses_of(recipe, out, label):
 def paired_rung(recipe, out, label, workers):
     """The backends' final models on the same held-out batches: the differences of their losses, tested for equivalence
     within the recipe's margin. Returns the rung and the test."""
-    paths = {b: out / "tensors" / f"{label}-held-out-{b}.safetensors" for b in ROOMS}
+    paths = {b: ComparisonFiles(out).held_out(label, b) for b in ROOMS}
     each(workers, lambda worker: worker.ask("held_out_losses", recipe, path=paths[worker.backend],
-                                            teacher=run_path(out, worker.backend, label) / FINAL))
+                                            teacher=RunFiles(run_path(out, worker.backend, label)).final))
     keras, jax = ({name: x for name, x in load_tensors(paths[b]).items()} for b in ROOMS)
     # Each batch weighs as much as it holds, so that the mean of the differences is the difference of the losses.
     share = keras["weight"] / keras["weight"].mean()
@@ -490,16 +498,16 @@ def students(found):
 # ---- paths
 
 def run_path(out, backend, label, twin=False):
-    return out / "runs" / f"{backend}-{label}{'-twin' * twin}"
+    return ComparisonFiles(out).stage(backend, label, twin)
 
 
 def start_path(out, label):
-    return out / "tensors" / f"{label.removesuffix('-alone')}-start.safetensors"
+    return ComparisonFiles(out).start(label.removesuffix("-alone"))
 
 
 def left_path(out, backend, label):
-    return out / "left" / f"{backend}-{label}.safetensors"
+    return ComparisonFiles(out).left(backend, label)
 
 
 def teacher_path(out, label):
-    return out / "tensors" / f"{label}-teacher.safetensors"
+    return ComparisonFiles(out).teacher(label)

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.workers import ROOMS, open_workers
 from twinscale.common.compress import active
@@ -36,7 +37,7 @@ def add_files(recipe, out, rows, described):
             tell("files", f"{row['backend']} {row['stage']}: {name}")
             file = {"format": name, "reason": None, "paths": {}}
             for batch in BATCHES:
-                path = out / "files" / f"{row['backend']}-{row['stage']}-{name}-{batch}.tflite"
+                path = ComparisonFiles(out).shipped(row["backend"], row["stage"], name, batch)
                 made = worker.ask("ship", recipe=stage, tensors=tensors, path=path, name=name, batch=batch)
                 file["paths"][batch] = path
                 file = made | file

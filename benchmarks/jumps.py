@@ -15,6 +15,7 @@ step has one; only what is more than that has flipped.
 import numpy as np
 
 from twinscale.benchmarks import ladder
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from twinscale.benchmarks.meshes import jumps
 from twinscale.benchmarks.workers import ROOMS, each
@@ -84,11 +85,11 @@ def free_checks(precision, curve, checks):
 def trials_of(recipe, steps, out, workers):
     """{backend: what `common.trials.step_trials` has left} from the states of Keras' run."""
     precision = recipe.train.precision
-    teacher = out / "runs" / f"keras-traced-{precision}"
+    teacher = ComparisonFiles(out).traced("keras", precision)
     probe = {"trace": "full", "traced": tuple(steps), "log_every": 1, "stop": max(steps) + 1, "evaluated": False,
              "saved": False}
     workers["keras"].ask("run_training", recipe, run_dir=teacher, probe=probe, progress=False, overwrite=True)
-    paths = {b: out / "tensors" / f"trials-{b}-{precision}.safetensors" for b in ROOMS}
+    paths = {b: ComparisonFiles(out).trials(b, precision) for b in ROOMS}
     each(workers, lambda worker: worker.ask("step_trials", recipe, path=paths[worker.backend], teacher=teacher,
                                             steps=steps, loud=LOUD))
     return {b: load_tensors(path) | {"positions": positions(recipe)} for b, path in paths.items()}

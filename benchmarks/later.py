@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from twinscale.benchmarks.cause import cause
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
 from twinscale.benchmarks.numbers import sig
 from twinscale.common.data import training_batches
@@ -20,6 +21,7 @@ from twinscale.common.places import places
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import master_dtype
 from twinscale.common.rounding import RARE
+from twinscale.common.run_files import RunFiles
 from twinscale.common.schedules import learning_rates
 from twinscale.common.tensors import difference, load_tensors
 from twinscale.common.trace import step_of
@@ -40,11 +42,11 @@ def suspects(curve):
 
 def leave_states(worker, recipe, out, steps):
     """Has a backend train once more and leave the states before `steps`; returns {step: file}."""
-    run = out / "runs" / f"{worker.backend}-traced-{recipe.train.precision}"
+    run = ComparisonFiles(out).traced(worker.backend, recipe.train.precision)
     probe = {"trace": "full", "traced": tuple(steps), "log_every": 1, "stop": max(steps) + 1, "evaluated": False,
              "saved": False}
     worker.ask("run_training", recipe, run_dir=run, probe=probe, progress=False, overwrite=True)
-    return {step: run / "trace" / f"step_{step}.safetensors" for step in steps}
+    return {step: RunFiles(run).step(step) for step in steps}
 
 
 def leave_step(worker, recipe, out, point, teacher=None):
@@ -55,7 +57,7 @@ def leave_step(worker, recipe, out, point, teacher=None):
 
 
 def step_path(out, backend, recipe, point):
-    return out / "tensors" / f"step-{backend}-{recipe.train.precision}-{Path(point).stem}.safetensors"
+    return ComparisonFiles(out).step(backend, recipe.train.precision, Path(point).stem)
 
 
 def first_uneven(recipe, dataset):

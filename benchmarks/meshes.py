@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from twinscale.benchmarks import ladder
+from twinscale.benchmarks.comparison_files import ComparisonFiles, MeshFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.runs import full, state_checks
@@ -29,6 +30,7 @@ from twinscale.common.loop import twin_of
 from twinscale.common.recipe import AXES, mesh_shape, positions
 from twinscale.common.recipe_file import dumps
 from twinscale.common.run import RunInfo, read_metrics, read_run
+from twinscale.common.run_files import INFO, RunFiles
 from twinscale.common.tensors import load_tensors
 
 STEPS = 20  # of each training, at most
@@ -100,16 +102,16 @@ def check_meshes(recipe, out, planted=()):
       recipe: the validated recipe; its own section `devices` is not used.
       planted: [(backend, change)] to plant in the processes of several devices.
     """
-    recipe = prepared(recipe, out / "meshes")
+    recipe = prepared(recipe, ComparisonFiles(out).meshes)
     with open_workers(ENVIRONMENT) as workers:
         for backend, change in planted:
             workers[backend].ask("plant", change=change)
-        missing = each(workers, lambda worker: train_devices(recipe, worker, out / "meshes"))
+        missing = each(workers, lambda worker: train_devices(recipe, worker, ComparisonFiles(out).meshes))
     for backend in ROOMS:
-        missing[backend] |= train_hosts(recipe, backend, out / "meshes", dict(planted).get(backend))
-    rung, found = judge(recipe, out / "meshes", missing)
-    for path in (out / "meshes" / row["run"] for row in found["rows"] if row["agrees"]):
-        for states in (path / "trace", path / "checkpoints"):  # they fill disks, and nobody has a question to them
+        missing[backend] |= train_hosts(recipe, backend, ComparisonFiles(out).meshes, dict(planted).get(backend))
+    rung, found = judge(recipe, ComparisonFiles(out).meshes, missing)
+    for path in (ComparisonFiles(out).meshes / row["run"] for row in found["rows"] if row["agrees"]):
+        for states in (RunFiles(path).trace, RunFiles(path).checkpoints):  # nobody has a question to what fills disks
             shutil.rmtree(states, ignore_errors=True)
     return rung, found
 
@@ -122,7 +124,7 @@ def prepared(recipe, out, virtual=VIRTUAL):
     a row here and another there, so that rows differ in weight, as they would not in long ones. What jumps is trained
     in float64."""
     if reads_text(recipe.model):
-        path = out / "documents.jsonl"
+        path = MeshFiles(out).documents
         write_text(path, "".join(json.dumps({"text": text}) + "\n" for text in short_documents(recipe)))
         recipe = recipe.with_values(data={"source": f"jsonl:{glob.escape(str(path.resolve()))}", "field": "text",
                                           "held_out": 0.2, "max_documents": 0})
@@ -204,7 +206,7 @@ def on_mesh(recipe, backend, mesh):
 
 
 def run_path(out, backend, mesh, twin=False):
-    return out / f"{backend}-{mesh.name.replace(', ', '-').replace(' ', '-')}{'-twin' * twin}"
+    return MeshFiles(out).run(backend, mesh.name, twin)
 
 
 def train_devices(recipe, worker, out):
@@ -247,7 +249,7 @@ def train_hosts(recipe, backend, out, planted=None):
             continue
         tell(backend, f"{mesh.name}: {steps_of(recipe)} steps")
         path = run_path(out, backend, mesh)
-        file = path.with_name(f"{path.name}.toml")
+        file = MeshFiles(out).recipe(backend, mesh.name)
         write_text(file, dumps(on_mesh(recipe, backend, mesh)))
         lines = []
         made = plan(str(file.resolve()), backend=backend, run=str(path.resolve()), target="local", hosts=mesh.hosts,
@@ -256,7 +258,7 @@ def train_hosts(recipe, backend, out, planted=None):
                  str(steps_of(recipe))]
         code = run_local([[*command, *words] for command in made.commands],
                          [ENVIRONMENT | environment for environment in made.environments], GRACE["local"], lines.append)
-        write_text(file.with_suffix(".log"), "\n".join(lines) + "\n")
+        write_text(MeshFiles(out).log(backend, mesh.name), "\n".join(lines) + "\n")
         if any("passed on to" in line for line in lines):
             raise KeyboardInterrupt
         if code:
@@ -327,14 +329,14 @@ def judge_mesh(recipe, pair, path, mesh):
     if step < end or end == steps:
         three = {side: load_tensors(run["states"][step]) for side, run in (("a", base), ("a-twin", twin), ("b", run))}
         states, _ = state_checks(step, precision, three, full)
-    exact = [ladder.check("devices", abs(len(run["info"]["devices"]) - mesh.size), 0, "run.json",
+    exact = [ladder.check("devices", abs(len(run["info"]["devices"]) - mesh.size), 0, INFO,
                           "the mesh's own size")]
     if mesh.hosts == 1:  # else each host hashes its own rows
         differ = sum(one != other for one, other in zip(base["batches"], run["batches"], strict=True))
         exact.append(ladder.check("batches that differ", differ, 0, "their hashes", "bitwise"))
     elif run["info"].get("hosts_agree") is not None:
         differ = float(not run["info"]["hosts_agree"])
-        exact.append(ladder.check("hosts that saw other losses", differ, 0, "run.json", "bitwise"))
+        exact.append(ladder.check("hosts that saw other losses", differ, 0, INFO, "bitwise"))
     row = {"steps": end, "loss_worst": loss["worst"], "loss_bound": loss["bound"],
            "loss_bound_from": loss["bound_from"], "step_ms": run["info"]["performance"]["step_ms_median"],
            "hosts_agree": run["info"].get("hosts_agree")}
@@ -355,7 +357,7 @@ def read(recipe, path):
     if info["state"] not in ("finished", "stopped"):
         raise BadInput(f"run {path}: is {info['state']}, not finished")
     losses = {line["step"]: line["train/loss"] for line in read_metrics(path) if "train/loss" in line}
-    states = {1: path / "trace" / "step_1.safetensors", steps: path / "trace" / "final.safetensors"}
+    states = {1: RunFiles(path).step(1), steps: RunFiles(path).final}
     return {"info": info, "loss": np.array([losses[step] for step in range(steps)], np.float64), "states": states,
             "batches": read_digests(path)}
 

@@ -7,6 +7,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.ladder import TINY, check, rung
 from twinscale.benchmarks.workers import one_behind
 from twinscale.common.files import read_json, write_json
@@ -54,7 +55,7 @@ def leave_places(worker, recipe, out, point, theirs=None):
     and returns its PlaceRows. Who comes first makes the numbers up; `theirs` is the other backend, whose float64 is
     already there."""
     def path(what):
-        return out / "tensors" / f"places-{Path(point).stem}-{what}.safetensors"
+        return ComparisonFiles(out).numbers(Path(point).stem, what)
 
     other = {"theirs": path(theirs)} if theirs else {}
     return worker.ask("places_at", recipe, point=point, given=path("given"), mine=path(worker.backend), **other)
@@ -70,7 +71,7 @@ def collect_places(workers, recipe, out, before=lambda worker: None):
 
     for backend, rows in one_behind(workers, POINTS[1:], look, before).items():
         write_json(places_path(out, backend), rows)
-    for path in (out / "tensors").glob("places-*.safetensors"):
+    for path in ComparisonFiles(out).all_numbers():
         path.unlink()
 
 
@@ -87,7 +88,7 @@ def collect_own_places(worker, recipe, out, theirs=None):
 
 
 def places_path(out, backend):
-    return out / "tensors" / f"places-{backend}.json"
+    return ComparisonFiles(out).places(backend)
 
 
 def on_one_device(recipe):

@@ -13,6 +13,7 @@ from bisect import bisect_left
 import numpy as np
 import scipy
 
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.ladder import check, rung
 from twinscale.common.errors import BadInput
 
@@ -39,7 +40,7 @@ def seeds_of(recipe, count):
 
 def outcome_path(out, backend, seed):
     """The run directory of a backend's training from a seed."""
-    return out / "outcome" / f"{backend}-seed-{seed}"
+    return ComparisonFiles(out).seed(backend, seed)
 
 
 def collect_outcome(recipe, worker, out, seeds):

@@ -14,6 +14,7 @@ import numpy as np
 
 from twinscale.benchmarks import ladder
 from twinscale.benchmarks.cause import cause
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.later import suspects, taken_apart
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import part, places_path, read_places
@@ -69,7 +70,7 @@ def first_cause(recipe, positions, out, verdict, looks):
 
 def contract_cause(recipe, out, rung):
     """What P0 found: something shared that is not; a weight that one side lacks; or a dtype."""
-    sides = {b: read_hashes(out / "tensors" / f"contract-{b}.json") for b in ladder.SIDES}
+    sides = {b: read_hashes(ComparisonFiles(out).contract(b)) for b in ladder.SIDES}
     keras, jax = sides.values()
     for kind, operation in CONTRACT.items():
         for name in sorted(keras.keys() | jax.keys()):
@@ -105,7 +106,7 @@ def lacking(known, where, phase, step, name, sides):
 
 def batches_cause(recipe, out):
     """The first step whose batches differ."""
-    runs = (out / "runs" / f"{b}-{recipe.train.precision}" for b in ("keras", "jax"))
+    runs = (ComparisonFiles(out).run(b, recipe.train.precision) for b in ("keras", "jax"))
     keras, jax = map(read_digests, runs)
     step = next((i for i, (a, b) in enumerate(zip(keras, jax, strict=False)) if a != b), None)
     return None if step is None else cause("data", "batch", "input", step)
@@ -292,7 +293,7 @@ def step_cause(recipe, positions, out, rungs):
     if not (rungs["P2"]["agrees"] and rungs["P3"]["agrees"] and losses):
         return None
     norms = [next(line["train/gradient_norm"] for line in read_metrics(
-        out / "runs" / f"{b}-{recipe.train.precision}") if "train/gradient_norm" in line) for b in ladder.SIDES]
+        ComparisonFiles(out).run(b, recipe.train.precision)) if "train/gradient_norm" in line) for b in ladder.SIDES]
     off, bound = apart(*norms), 16 * math.sqrt(positions) * RESOLVED[recipe.train.precision]
     if off > bound:
         return cause("accumulation or clip", "gradients", "the whole step", 0, off, bound, "the gradient's norm")

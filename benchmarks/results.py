@@ -1,11 +1,12 @@
 """What the commands beside `compare` leave as JSON, as they make it and as it is read back; the verdict has a module of
 its own. SCHEMAS has them all by name."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
-from twinscale.benchmarks.verdict import Described, Made, Rung, Verdict
+from twinscale.benchmarks.verdict import Described, Made, Rung, Verdict, failures
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement, one_of
 from twinscale.common.export import ExportInfo
 from twinscale.common.kinds import Backend, Count, Metrics, version
 from twinscale.common.results import Figure, Real, Result, maybe
@@ -53,6 +54,19 @@ class Compression(Result):
     devices: dict[str, list[str]]
     sentence: str
     made: Made
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command that made it."""
+        if self.agrees in (True, None):
+            return DID_IT
+        return INCONCLUSIVE if all(rung.agrees or rung.open for rung in self.rungs) else NO
+
+    def raise_if_not(self) -> "Compression":
+        """Returns itself where the backends agree; else, and where it stays open, it raises Disagreement."""
+        if self.exit_code != DID_IT:
+            raise Disagreement("\n".join([self.sentence, *failures(self.rungs)]), self)
+        return self
 
 
 # ---- audit.json, clean.json
@@ -293,8 +307,6 @@ SCHEMAS = {"verdict": Verdict, "compression": Compression, "audit": Audit, "clea
            "preflight": Preflight, "search": Search, "export": ExportInfo, "run": RunInfo}
 
 
-def schema(name: Literal[*SCHEMAS]) -> dict:
-    """The JSON schema of a result by its name, one of SCHEMAS."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(SCHEMAS[name]).json_schema()
+def schema(name: str) -> dict[str, Any]:
+    """The JSON schema of a result by its name, one of SCHEMAS. Raises BadInput for any other."""
+    return TypeAdapter(one_of(SCHEMAS, name, "schema")).json_schema()

@@ -4,7 +4,9 @@ what it has read back otherwise than it was saved."""
 import shutil
 
 from twinscale.benchmarks import ladder
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.placing import cause
+from twinscale.common.run_files import RunFiles
 from twinscale.common.tensors import difference, load_tensors
 
 
@@ -20,21 +22,21 @@ class Resumed:
             return self.worker.ask(call, recipe, **arguments)
         probe, run = arguments["probe"] | {"saved": True}, arguments["run_dir"]
         self.worker.ask(call, recipe, **arguments | {"probe": probe | {"stop": self.after, "resumable": True}})
-        shutil.copyfile(run / "trace" / "final.safetensors", stopped_path(self.out, run.name))
+        shutil.copyfile(RunFiles(run).final, stopped_path(self.out, run.name))
         return self.worker.ask(call, recipe, **arguments | {"probe": probe | {"traced": [self.after]}})
 
 
 def stopped_path(out, run):
     """Where the state lies that a run has ended its first part with."""
-    return out / "tensors" / f"trials-stopped-{run}.safetensors"
+    return ComparisonFiles(out).stopped(run)
 
 
 def resume_cause(recipe, out, after):
     """The first tensor that a backend has read back otherwise than it was saved, as `placing.cause` has it, or None."""
     for backend in ladder.SIDES:
-        run = out / "runs" / f"{backend}-{recipe.train.precision}"
+        run = ComparisonFiles(out).run(backend, recipe.train.precision)
         saved, read = (load_tensors(path) for path in (
-            stopped_path(out, run.name), run / "trace" / f"step_{after}.safetensors"))
+            stopped_path(out, run.name), RunFiles(run).step(after)))
         for name in ladder.both({"keras": saved, "jax": read}):
             apart = difference(read.get(name), saved.get(name))
             if apart > 0:

@@ -10,6 +10,7 @@ import re
 import numpy as np
 
 from twinscale.benchmarks import ladder
+from twinscale.benchmarks.comparison_files import VERDICT, ComparisonFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
 from twinscale.benchmarks.plots import BACKENDS
@@ -25,11 +26,12 @@ from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dotted, dumps, flat, load
 from twinscale.common.results import write_result
 from twinscale.common.run import FinishedRun, read_metrics, read_run
+from twinscale.common.run_files import RunFiles
 from twinscale.common.sketch import distance, sketch
 from twinscale.common.tensors import difference, load_tensors
 
 SCHEMA_VERSION = 1
-KIND = Kind(".runs", "verdict.json", {r"verdict\.json": None, REPORT: None})
+KIND = Kind(".runs", VERDICT, {re.escape(VERDICT): None, REPORT: None})
 SIDES = ("a", "b")
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 
@@ -53,7 +55,7 @@ def compared(a, b, out, *, overwrite=False):
     verdict = judge(runs, out)
     with nothing_left(out):
         clear(out, KIND, {"verb": "compare-runs"}, overwrite)
-        written = write_result(out / "verdict.json", Verdict, verdict)
+        written = write_result(ComparisonFiles(out).verdict, Verdict, verdict)
         write_report(verdict, out)
     return written
 
@@ -65,12 +67,12 @@ def read_side(path):
     """A run and its twin, if it has one: {"path", "info", "recipe", "loss": {step: loss}, "states": {updates done:
     file}, "form", "contract", "twin"}."""
     run = read_trace(path)
-    contract = path / "trace" / "contract.json"
+    contract = RunFiles(path).contract
     if not contract.exists():
         raise BadInput(f"run {path}: has no trace/contract.json; {NOTHING}")
-    twin = path / "trace" / "twin"
+    twin = RunFiles(path).twin
     return run | {"contract": read_hashes(contract),
-                  "twin": read_trace(twin) if os.path.lexists(twin / "run.json") else None}
+                  "twin": read_trace(twin) if os.path.lexists(RunFiles(twin).info) else None}
 
 
 def read_trace(path):
@@ -83,15 +85,13 @@ def read_trace(path):
         raise BadInput(f"run {path}: has no trace; {NOTHING}")
     loss = {line["step"]: line["train/loss"] for line in read_metrics(path) if "train/loss" in line}
     if any(value is None for value in loss.values()):
-        raise BadInput(f"{path / 'metrics.jsonl'}: has a train/loss of null, which no finished run has; "
+        raise BadInput(f"{RunFiles(path).metrics}: has a train/loss of null, which no finished run has; "
                        "restore it")
     if not loss:
-        raise BadInput(f"{path / 'metrics.jsonl'}: holds no train/loss; {NOTHING}")
-    found = {re.fullmatch(r"step_([0-9]{1,15})\.safetensors", file.name): file for file in (path / "trace").iterdir()}
-    states = {int(name[1]): file for name, file in found.items() if name}
-    states[max(loss) + 1] = path / "trace" / "final.safetensors"
+        raise BadInput(f"{RunFiles(path).metrics}: holds no train/loss; {NOTHING}")
+    states = RunFiles(path).steps() | {max(loss) + 1: RunFiles(path).final}
     batches = read_digests(path)
-    return {"path": path, "info": info, "recipe": load(str(path / "recipe.toml"), []), "loss": loss, "states": states,
+    return {"path": path, "info": info, "recipe": load(str(RunFiles(path).recipe), []), "loss": loss, "states": states,
             "batches": batches if len(batches) == len(loss) else [], "form": info["trace"]}
 
 

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.ladder import bare, null_directions, summed_positions
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.placing import apart
@@ -57,7 +58,7 @@ def swap_cells(recipe, dataset, out, workers):
     bound, bound_from = 16 * math.sqrt(positions) * EPS["float64"], f"16 sqrt({positions:,}) eps of float64"
 
     def path(cell, what):
-        return out / "swap" / f"{'-'.join(cell).replace(', ', '-').replace(' ', '-')}-{what}.safetensors"
+        return ComparisonFiles(out).swapped(cell, what)
 
     def first_steps(cell, worker):
         for described in {r.train.precision: r for r in (semantic, recipe)}.values():

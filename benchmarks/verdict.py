@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.common.errors import (
     DID_IT,
@@ -22,6 +23,7 @@ from twinscale.common.kinds import Count, Metrics, version
 from twinscale.common.output import tell
 from twinscale.common.results import Figure, Real, Result, maybe
 from twinscale.common.run import Performance
+from twinscale.common.run_files import RunFiles
 
 SCHEMA_VERSION = 1
 AGAIN = "make it again with --overwrite"
@@ -172,21 +174,26 @@ def told(verdict):
     yield shown(verdict.sentence)
     if verdict.answer == "open":
         yield "this leaves it open whether they agree"
-    for rung in verdict.rungs:
+    yield from failures(verdict.rungs)
+    if verdict.cause:
+        yield f"first cause: {shown(verdict.cause.get('sentence'))}"
+    yield from (f"{shown(what)} failed: {shown(said)}" for what, said in (verdict.failed or {}).items())
+
+
+def failures(rungs):
+    """A line for each check that failed, of a rung no more than SAID."""
+    for rung in rungs:
         failed = [check for check in rung.checks if not check.agrees]
         for check in failed[:SAID]:
             yield (f"{rung.name} ({rung.title}): {shown(check.what)} at {shown(check.where)}: {sig(check.worst)} "
                    f"against a bound of {sig(check.bound)} ({shown(check.bound_from)})")
         if len(failed) > SAID:
             yield f"{rung.name} ({rung.title}): {len(failed) - SAID} more of its checks"
-    if verdict.cause:
-        yield f"first cause: {shown(verdict.cause.get('sentence'))}"
-    yield from (f"{shown(what)} failed: {shown(said)}" for what, said in (verdict.failed or {}).items())
 
 
 def read_verdict(out):
     """What verdict.json in a comparison's directory holds; raises BadInput where it is none that can be reported."""
-    return read_json(out / "verdict.json", Verdict, AGAIN)
+    return read_json(ComparisonFiles(out).verdict, Verdict, AGAIN)
 
 
 def is_pending(out):
@@ -219,4 +226,4 @@ def read_hashes(path):
 
 def read_digests(run):
     """The SHA-256 of each batch of a traced run."""
-    return read_json(run / "trace" / "batches.json", list[str], AGAIN)
+    return read_json(RunFiles(run).batches, list[str], AGAIN)

@@ -29,12 +29,13 @@ from twinscale.common.kinds import STRICT, Backend, Count, Sha256, version
 from twinscale.common.output import Kind, check_within, names_in, same, sweep
 from twinscale.common.recipe import Devices
 from twinscale.common.recipe_file import dumps, load
-from twinscale.common.run import STATE, Data, read_metrics, read_run, what_differs
+from twinscale.common.run import Data, read_metrics, read_run, what_differs
+from twinscale.common.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
 from twinscale.common.session import open_session
 from twinscale.common.tensors import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
-KIND = Kind(".state", "index.json", STATE)
+KIND = Kind(STATE_MARKER, INDEX, STATE)
 
 
 class Index(TypedDict):
@@ -57,15 +58,15 @@ def write(path, recipe, run, step, tensors):
     check_target(path, recipe, run)
     write_json(path / KIND.marker, identity(run))
     sweep(path, STATE)
-    save_tensors(path / "state.safetensors", tensors)
-    write_text(path / "recipe.toml", dumps(recipe))
-    write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in read_metrics(run.path)
+    save_tensors(StateFiles(path).tensors, tensors)
+    write_text(StateFiles(path).recipe, dumps(recipe))
+    write_text(StateFiles(path).metrics, "".join(json.dumps(line) + "\n" for line in read_metrics(run.path)
                                                 if line["step"] < step))
     if kept:
         keep_kept(path, kept)
-    write_json(path / "index.json", {
+    write_json(StateFiles(path).index, {
         "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": run.info["backend"],
-        "data": run.info["data"], "meaning": recipe.meaning, "sha256": sha256(path / "state.safetensors"),
+        "data": run.info["data"], "meaning": recipe.meaning, "sha256": sha256(StateFiles(path).tensors),
         "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})
 
 
@@ -86,10 +87,10 @@ def check_target(path, recipe, run):
 
 def unmarked(path, recipe, run):
     """Whether a directory holds a state as versions before the marker have left it, of a run like this one."""
-    if (path / KIND.marker).exists() or not (path / "index.json").is_file():
+    if (path / KIND.marker).exists() or not StateFiles(path).index.is_file():
         return False
     with suppress(BadInput):
-        index = read_json(path / "index.json", dict)
+        index = read_json(StateFiles(path).index, dict)
         said = [index.get(key) for key in ("backend", "seed", "meaning")]
         return said == [run.info["backend"], recipe.seed, recipe.meaning]
     return False
@@ -108,15 +109,15 @@ def read(path, recipe):
     if step > recipe.train.steps:
         raise BadInput(f"{path}: index.json says step {step}, but train.steps={recipe.train.steps}")
     try:
-        found = sha256(path / "state.safetensors")
+        found = sha256(StateFiles(path).tensors)
     except OSError as error:
-        raise BadInput(f"{path / 'state.safetensors'}: cannot be read: {error.strerror}") from None
+        raise BadInput(f"{StateFiles(path).tensors}: cannot be read: {error.strerror}") from None
     if found != said:
-        raise BadInput(f"{path / 'state.safetensors'}: its content is not what index.json says; convert it again")
-    metrics = path / "metrics.jsonl"
+        raise BadInput(f"{StateFiles(path).tensors}: its content is not what index.json says; convert it again")
+    metrics = StateFiles(path).metrics
     read_metrics(path)  # which raises where a training could not go on with them
     origin = {"path": str(path), "backend": index.get("backend"), "step": step, "sha256": said}
-    return {"step": step, "tensors": load_tensors(path / "state.safetensors"), "origin": origin,
+    return {"step": step, "tensors": load_tensors(StateFiles(path).tensors), "origin": origin,
             "kept": kept_in(path, index.get("data")),
             "metrics": read_bytes(metrics) if metrics.exists() else b""}
 
@@ -124,14 +125,14 @@ def read(path, recipe):
 def kept_of(path):
     """What a run, or such a directory, keeps of its data; None where it keeps nothing yet."""
     path = place(path)
-    if (path / "index.json").exists():
+    if StateFiles(path).index.exists():
         return kept_in(path, read_index(path).get("data"))
     return kept_in(path, read_run(path)["data"])
 
 
 def read_index(path):
     """What the index.json of such a directory holds; raises BadInput where it does not say what it has to."""
-    return read_json(path / "index.json", Index, f"`twinscale convert RUN --to {shown(path)}` makes a whole state")
+    return read_json(StateFiles(path).index, Index, f"`twinscale convert RUN --to {shown(path)}` makes a whole state")
 
 
 @contextmanager
@@ -153,7 +154,7 @@ def state_of(path):
     Raises BadInput where neither is there.
     """
     path = place(path)
-    if (path / "index.json").exists():
+    if StateFiles(path).index.exists():
         yield path
         return
     with ExitStack() as stack:
@@ -172,8 +173,8 @@ def state_of(path):
 def model_of(path):
     """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds."""
     with state_of(path) as state:
-        recipe = load(state / "recipe.toml", [])
-        return recipe, shipped(recipe, load_tensors(state / "state.safetensors"))
+        recipe = load(StateFiles(state).recipe, [])
+        return recipe, shipped(recipe, load_tensors(StateFiles(state).tensors))
 
 
 def shipped(recipe, tensors):
@@ -188,8 +189,8 @@ def shipped(recipe, tensors):
 
 def copy_metrics(begun, run):
     """Lets a run's metrics begin with those of the run that it goes on from."""
-    if run.writes and not (run.path / "metrics.jsonl").exists():
-        write_bytes(run.path / "metrics.jsonl", begun["metrics"])
+    if run.writes and not RunFiles(run.path).metrics.exists():
+        write_bytes(RunFiles(run.path).metrics, begun["metrics"])
 
 
 def convert(room, recipe, run, path):

@@ -43,10 +43,10 @@ from twinscale.common.files import (
     write_json,
 )
 from twinscale.common.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.run_files import RunFiles
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other
-LISTED = re.compile(r"step_(0|[1-9][0-9]{0,15})\.json")
 
 
 class File(TypedDict):
@@ -79,7 +79,8 @@ class Checkpoints:
 
     def __init__(self, run, room, recipe, state, devices):
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
-        self.path = (run.path.resolve() if local(run.path) else run.path) / "checkpoints"
+        self.files = RunFiles(run.path.resolve() if local(run.path) else run.path)
+        self.path = self.files.checkpoints
         if self.listed() or run.info.get("saved") is None:  # else all manifests are lost: the rest may be of use
             self.sweep()
         room.agree(devices, [0])
@@ -130,7 +131,7 @@ class Checkpoints:
     def unlist_after(self, step):
         """Removes later checkpoints, which are not whole everywhere: they are going to be made again."""
         for later in [later for later in self.listed() if later > step] if self.run.writes else []:
-            self.manifest(later).unlink()
+            self.files.manifest(later).unlink()
             self.store.delete(later)
         self.room.agree(self.devices, [step])
 
@@ -146,24 +147,23 @@ class Checkpoints:
 
     def listed(self):
         """The steps that have a manifest, in order."""
-        found = (LISTED.fullmatch(file.name) for file in self.manifests().glob("step_*.json"))
-        return sorted(int(name[1]) for name in found if name)
+        return self.files.listed()
 
     def problem(self, step):
         """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
         try:
-            manifest = read_json(self.manifest(step), Manifest)
+            manifest = read_json(self.files.manifest(step), Manifest)
         except BadInput as error:
             return str(error)
         files = sorted((name, said["bytes"], said["sha256"]) for name, said in manifest["files"].items())
         if manifest["step"] != step or not files:
-            return f"{self.manifest(step)}: not of this step"
+            return f"{self.files.manifest(step)}: not of this step"
         if manifest["backend"] != self.room.backend:
-            return f"{self.manifest(step)}: of the backend {manifest['backend']}"
+            return f"{self.files.manifest(step)}: of the backend {manifest['backend']}"
         if (manifest["meaning"], manifest["seed"]) != (self.recipe.meaning, self.recipe.seed):
-            return f"{self.manifest(step)}: of another recipe"
+            return f"{self.files.manifest(step)}: of another recipe"
         if unlisted := unlisted_in(self.store.files(step), self.inner, manifest):
-            return f"{self.manifest(step)}: does not list {unlisted}"
+            return f"{self.files.manifest(step)}: does not list {unlisted}"
         for number, (name, length, content) in enumerate(files):
             file = self.path / name
             if not is_below(name) or not file.is_file() or has_link(file, self.path):
@@ -231,7 +231,7 @@ class Checkpoints:
             files[file.relative_to(self.inner).as_posix()] = {"bytes": size(file), "sha256": sha256(file)}
         if not files:
             raise OSError(f"nothing of step {step} is there")
-        write_json(self.manifest(step), {
+        write_json(self.files.manifest(step), {
             "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
             "meaning": self.recipe.meaning, "held_out": held_out, "files": files,
             "count": len(files)})
@@ -240,7 +240,7 @@ class Checkpoints:
     def retain(self):
         """Removes the checkpoints that are not to be kept."""
         for old in self.expendable():
-            self.manifest(old).unlink()  # from here on it is no checkpoint
+            self.files.manifest(old).unlink()  # from here on it is no checkpoint
             self.store.delete(old)
 
     def noted(self):
@@ -261,7 +261,7 @@ class Checkpoints:
     def held_out(self, step):
         """The held-out loss of a checkpoint, NaN where none was measured."""
         try:
-            measured = read_json(self.manifest(step), Manifest)["held_out"]
+            measured = read_json(self.files.manifest(step), Manifest)["held_out"]
         except BadInput:
             return math.nan
         return math.nan if measured is None else measured
@@ -293,12 +293,6 @@ class Checkpoints:
         why, helps = no_writing(error) or (f"{type(error).__name__}: {first_line(error)}", "make room")
         return CannotSave(f"{self.path}: the checkpoint of step {step} could not be saved ({why}); {before}: {helps}, "
                           "then run the same command again")
-
-    def manifests(self):
-        return self.path / "manifests"
-
-    def manifest(self, step):
-        return self.manifests() / f"step_{step}.json"
 
     def say(self, text):
         if self.devices.host == 0:

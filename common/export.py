@@ -66,6 +66,7 @@ from twinscale.common.output import Kind, begun, check_ours, clear, nothing_left
 from twinscale.common.parameters import longest_sum, parameters
 from twinscale.common.recipe_file import did_you_mean, dumps, load
 from twinscale.common.run import RunInfo, follow_run, read_run
+from twinscale.common.run_files import RECIPE, StateFiles
 from twinscale.common.stages import calibrated
 from twinscale.common.tensors import difference, load_tensors, save_tensors
 
@@ -270,8 +271,8 @@ class Model:
 
 def made_by(path):
     """The backend of a run, or of what `convert` has made of one."""
-    if (path / "index.json").exists():
-        return read_json(path / "index.json", MadeBy, "convert the run again")["backend"]
+    if StateFiles(path).index.exists():
+        return read_json(StateFiles(path).index, MadeBy, "convert the run again")["backend"]
     return read_run(path, RunInfo)["backend"]
 
 
@@ -316,12 +317,12 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
       accept_data: check on data that is no longer what the run was trained on.
     Raises BadInput where `check_request` or `open_kept` does, or the run has no checkpoint.
     """
-    recipe, formats = load(path / "recipe.toml", []), check_request(room.backend, out, formats, overwrite)
+    recipe, formats = load(StateFiles(path).recipe, []), check_request(room.backend, out, formats, overwrite)
     dataset = open_kept(recipe, kept_of(path), accept_data)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         state = path
-        if not (path / "index.json").exists():
+        if not StateFiles(path).index.exists():
             state = work / "state"
         with named(state, path):
             if state is not path:
@@ -335,7 +336,7 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
                                      f"{', '.join(formats)}; `twinscale doctor` says what brings it")
         stack.enter_context(nothing_left(out))
         clear(out, KIND, IDENTITY, overwrite or cut_short(out), "--to")
-        write_text(out / "recipe.toml", dumps(recipe))
+        write_text(out / RECIPE, dumps(recipe))
         about = described(room, recipe, dataset, taken["step"], out)
         eight = None
         if any(not lacks[name] for name in formats if name in ("litert-dynamic", "litert-int8")):
@@ -486,14 +487,14 @@ def content(path):
 def write_model(path, model):
     """Writes a Model into a directory, for a process to read."""
     save_tensors(path / "tensors.safetensors", model.tensors)
-    write_text(path / "recipe.toml", dumps(model.recipe))
+    write_text(path / RECIPE, dumps(model.recipe))
     write_json(path / "shape.json", vars(model.shape))
 
 
 def read_model(path):
     """The Model that `write_model` has written."""
     shape = read_json(path / "shape.json", ShapeInfo)
-    return Model(load(path / "recipe.toml", []), Shape(shape["classes"], tuple(shape["example_shape"])),
+    return Model(load(path / RECIPE, []), Shape(shape["classes"], tuple(shape["example_shape"])),
                  load_tensors(path / "tensors.safetensors"))
 
 

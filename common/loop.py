@@ -22,7 +22,8 @@ from twinscale.common.output import remove_ours
 from twinscale.common.progress import training_progress
 from twinscale.common.pulse import Beat, Pulse
 from twinscale.common.recipe import micro_batch, positions
-from twinscale.common.run import HOSTS, RUN, Logger, follow_run, open_run, read_run
+from twinscale.common.run import Logger, follow_run, open_run, read_run
+from twinscale.common.run_files import OF_HOSTS, RUN, RunFiles
 from twinscale.common.session import open_session
 from twinscale.common.tensors import save_tensors
 from twinscale.common.trace import contract
@@ -78,13 +79,13 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
                 try:
                     if probe.twin_steps:
                         weights = probe.trace == "full"
-                        run.write_json("trace/contract.json", contract(room, recipe, weights, session.dataset))
+                        run.write_json(RunFiles(run.path).contract, contract(room, recipe, weights, session.dataset))
                     final = train_run(room, recipe, run, session, probe, pulse, progress, begun)
                 except Exception as error:
                     lost = session.devices.hosts > 1 and room.is_lost(error)
                     raise (pulse.lost(error) if lost else error) from None
             if probe.twin_steps:
-                train_twin(room, recipe, run.path / "trace" / "twin", probe)
+                train_twin(room, recipe, RunFiles(run.path).twin, probe)
     return final
 
 
@@ -114,8 +115,8 @@ def open_together(room, recipe, run_dir, devices, overwrite, probe):
                     raise BadInput(f"run {run_dir}: began with trace {run.info.get('trace')}, not {probe.trace}; pass "
                                    "the same --trace, or --overwrite")
             run.update(kept={"seconds": spent(run), "elapsed": 0.0}, elapsed=0.0)
-            if (run.path / "hosts").is_dir():  # signs of life of an earlier start
-                remove_ours(run.path / "hosts", HOSTS)
+            if RunFiles(run.path).hosts.is_dir():  # signs of life of an earlier start
+                remove_ours(RunFiles(run.path).hosts, OF_HOSTS)
         except BaseException:
             room.agree(devices, [0])
             raise
@@ -161,11 +162,11 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
             run.update(sums=sums | ({} if label_bytes is None else {"label_bytes": label_bytes}))
             return metrics
 
-        def leave(name):
+        def leave(path):
             with ledger.pause("trace"):
                 tensors = session.sketch(state) if probe.trace == "sketch" else room.state_tensors(state)
                 if run.writes:
-                    save_tensors(run.path / "trace" / f"{name}.safetensors", tensors)
+                    save_tensors(path, tensors)
 
         def save(done):
             with ledger.pause("checkpoint"):
@@ -178,7 +179,7 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
         try:
             for number, batch, digest in ledger.waiting(batches):
                 if number in probe.traced:
-                    leave(f"step_{number}")
+                    leave(RunFiles(run.path).step(number))
                 wishes = pulse.stopping, checkpoints.overdue(), checkpoints.written
                 state, metrics = ledger.dispatch(session.step, state, number, batch, wishes)
                 heard, done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
@@ -207,11 +208,11 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
             said = ", saved" * probe.saved
             raise Stopped(f"stopped after step {done} of {steps}{said}: run the same command again to go on")
         if probe.trace:
-            leave("final")
+            leave(RunFiles(run.path).final)
     if start < steps:  # else nothing was measured, and what an earlier start has measured stays
         run.update(performance=ledger.performance())
         if probe.trace:
-            run.write_json("trace/batches.json", ledger.digests)
+            run.write_json(RunFiles(run.path).batches, ledger.digests)
     run.ending = "stopped" if probe.resumable and steps < recipe.train.steps else "finished"
     run.update(final=final)
     return final
@@ -220,7 +221,7 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
 def kept_by(run_dir):
     """What an earlier start of a run keeps of its data; None where there was none."""
     path = place(run_dir)
-    return kept_in(path, read_run(path)["data"]) if (path / "run.json").exists() else None
+    return kept_in(path, read_run(path)["data"]) if RunFiles(path).info.exists() else None
 
 
 def keep_data(run, dataset, step):
@@ -254,7 +255,7 @@ def spent(run):
     seconds, elapsed = dict(kept["seconds"]), run.info.get("elapsed")
     if not elapsed:  # a kill leaves its time with its last sign of life alone
         with suppress(BadInput):
-            elapsed = read_json(run.path / "hosts" / "0.json", Beat).get("seconds")
+            elapsed = read_json(RunFiles(run.path).beat(0), Beat).get("seconds")
     seconds["lost"] = seconds.get("lost", 0.0) + max(0.0, (elapsed or 0.0) - kept["elapsed"])
     return seconds
 

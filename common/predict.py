@@ -25,6 +25,7 @@ from twinscale.common.export import FORMATS, Shape, content, read_export
 from twinscale.common.files import check_regular, files_below, shown
 from twinscale.common.process import hushed, quieten
 from twinscale.common.recipe_file import did_you_mean, load
+from twinscale.common.run_files import RECIPE
 from twinscale.common.tensors import load_tensors, save_tensors
 
 SUFFIXES = {".keras": "keras", ".stablehlo": "stablehlo", ".tflite": "litert-float"}
@@ -50,7 +51,7 @@ class Opened:
 
     @property
     def recipe(self):
-        return load(self.root / "recipe.toml", [])
+        return load(self.root / RECIPE, [])
 
     @property
     def text(self):
@@ -161,7 +162,7 @@ def of_directory(path, name, unchecked):
 
 def read_about(root, unchecked=False):
     """What export.json holds, once the recipe beside it is the one that it is of."""
-    about, file = read_export(root, unchecked), root / "recipe.toml"
+    about, file = read_export(root, unchecked), root / RECIPE
     recipe, tokenizer = load(file, []), about["tokenizer"]
     if about.get("recipe_hash", recipe.hash) != recipe.hash:
         raise BadInput(f"{file}: not the recipe that export.json is of: export it again")

@@ -24,6 +24,7 @@ from typing_extensions import TypedDict
 from twinscale.common.errors import HUNG, BadInput, HostLost, Stopped
 from twinscale.common.files import escaped_lines, local, no_follow, read_json, write_json
 from twinscale.common.kinds import STRICT, Count, Seconds
+from twinscale.common.run_files import RunFiles
 
 EVERY = 1.0  # seconds between beats
 SILENT = 2.5  # seconds without a beat that tell a dead or stopped process from a living one
@@ -62,7 +63,7 @@ class Pulse:
     """The signs of life of this host, in a run's directory. As a context it beats and watches."""
 
     def __init__(self, path, devices, recipe):
-        self.path, self.host, self.hosts = path / "hosts", devices.host, devices.hosts
+        self.files, self.host, self.hosts = RunFiles(path), devices.host, devices.hosts
         self.limit, self.patience = recipe.devices.watchdog, recipe.devices.compile_deadline
         self.began = time.monotonic()
         self.ended, self.stopping, self.beat = threading.Event(), False, 0
@@ -94,9 +95,9 @@ class Pulse:
     def write(self, state):
         """Leaves a sign of life; a full disk shows where it matters."""
         self.beat += 1
-        if local(self.path):
+        if local(self.files.path):
             with contextlib.suppress(OSError):
-                write_json(self.path / f"{self.host}.json", {
+                write_json(self.files.beat(self.host), {
                     "process": os.getpid(), "machine": socket.gethostname(), "state": state, "beat": self.beat,
                     "seconds": round(self.elapsed, 3)})
 
@@ -108,28 +109,28 @@ class Pulse:
     def give_up(self):
         """Leaves the stacks of all threads and ends the process at once: what is stuck may never return."""
         with contextlib.suppress(Exception):  # nothing may keep it from ending
-            self.path.mkdir(parents=True, exist_ok=True)
-            with open(self.path / f"{self.host}.stacks", "w", opener=no_follow) as file:
+            self.files.hosts.mkdir(parents=True, exist_ok=True)
+            with open(self.files.stacks(self.host), "w", opener=no_follow) as file:
                 faulthandler.dump_traceback(file, all_threads=True)
         with contextlib.suppress(Exception):
             faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
         said = (f"host {self.host}: {self.doing} took longer than its time (devices.watchdog={self.limit:g} s, "
                 f"devices.compile_deadline={self.patience:g} s){self.suspects()}; stacks in "
-                f"{self.path / f'{self.host}.stacks'}; run the same command again to go on from the last checkpoint")
+                f"{self.files.stacks(self.host)}; run the same command again to go on from the last checkpoint")
         print(f"twinscale: {escaped_lines(said)}", file=sys.stderr, flush=True)
         os._exit(HUNG)
 
     def beats(self):
         """{host: its last sign of life} of the other hosts."""
         found = {}
-        for host in set(range(self.hosts)) - {self.host} if local(self.path) else ():
+        for host in set(range(self.hosts)) - {self.host} if local(self.files.path) else ():
             with contextlib.suppress(BadInput):
-                found[host] = read_json(self.path / f"{host}.json", Beat)
+                found[host] = read_json(self.files.beat(host), Beat)
         return found
 
     def suspects(self):
         """The other hosts that give no sign of life, in words."""
-        if self.hosts == 1 or not local(self.path):
+        if self.hosts == 1 or not local(self.files.path):
             return ""
         before = self.beats()
         time.sleep(SILENT)
@@ -164,7 +165,7 @@ class Pulse:
         self.stopping = True
 
     def __enter__(self):
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.files.hosts.mkdir(parents=True, exist_ok=True)
         self.before = signal.getsignal(signal.SIGTERM)
         self.listen()
         if self.hosts > 1:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from twinscale.common.errors import BadInput, did_you_mean
-from twinscale.common.files import checked, dotted, exists, expected, parse_toml, read_text, shown, toml_problem
+from twinscale.common.files import checked, dotted, exists, expected, parse_toml, plain, read_text, shown, toml_problem
 from twinscale.common.recipe import AnyStage, Margin, Recipe, Student
 from twinscale.common.registry import anchored
 from twinscale.common.section import ByName, Section
@@ -85,6 +85,11 @@ def dumps(recipe, origins=None):
             lines = [f"{line:{width}}  # {comment}" for line, comment in zip(lines, comments, strict=True)]
         blocks.append("\n".join([f"[{dotted(table)}]"] * bool(table) + lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def as_override(key, value):
+    """A value of Python as the text `key=value` that `load` takes."""
+    return f"{key}={_toml(plain(value))}"
 
 
 def differences(old, new):

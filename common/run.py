@@ -2,7 +2,7 @@
 
     recipe.toml  run.json  metrics.jsonl  events.*  data/  hosts/  checkpoints/  trace/  export/
 
-`RUN` has every name; what has another is not of the run, and stays whatever is done to it.
+`common/run_files.py` has every name; what has another is not of the run, and stays whatever is done to it.
 
 `run.json`: schema_version, id, backend, recipe_name, recipe_hash, state ("running" | "finished" | "failed" |
 "interrupted" | "stopped"), starts, started and ended (UTC), versions, devices, data (the source's manifest), seconds (a
@@ -50,22 +50,9 @@ from twinscale.common.files import (
 from twinscale.common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
 from twinscale.common.output import check_within, remove_ours, sweep
 from twinscale.common.recipe_file import differences, dumps
+from twinscale.common.run_files import INFO, LOCK, RUN, RunFiles, run_files
 
 SCHEMA_VERSION = 1
-
-STEPS = {  # what each backend writes of a checkpoint, the step first; half-written ones too
-    "keras": r"step-(\d+)((\.index|\.data-\d+-of-\d+)(\.tempstate.*)?|_temp.*)",
-    "jax": r"step_(\d+)(\.orbax-checkpoint-tmp.*)?"}
-DATA = {r"tokenizer\.json|files\.txt": None}
-STATE = {r"\.state|index\.json|recipe\.toml|metrics\.jsonl|state\.safetensors": None, "data": DATA}
-HOSTS = {r"\d+\.(json|stacks)": None}
-LOCK = r"\.lock"
-RUN = {r"run\.json|recipe\.toml|metrics\.jsonl|events\.out\.tfevents\..*": None, "data": DATA, "hosts": HOSTS,
-       "checkpoints": {"|".join(STEPS.values()): None, "checkpoint": None, "manifests": {r"step_\d+\.json": None}},
-       "trace": {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
-       LOCK: None}
-RUN["trace"]["twin"] = RUN
-
 
 # ---- what is in its files
 
@@ -213,12 +200,12 @@ class Run:
         for key, value in values.items():
             old = self.info.get(key)
             self.info[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        self.write_json("run.json", self.info)
+        self.write_json(RunFiles(self.path).info, self.info)
 
-    def write_json(self, name, value):
+    def write_json(self, path, value):
         """`write_json` of a file in the run, on the host that writes."""
         if self.writes:
-            write_json(self.path / name, value)
+            write_json(path, value)
 
     def close(self, state, **values):
         """Records the state ("finished" | "failed" | "interrupted" | "stopped") and lets other processes in."""
@@ -272,7 +259,7 @@ def open_run(path, recipe, backend, *, overwrite=False, resume=True, trace=None)
             info.pop(key, None)
         run = Run(path, info, bool(old), lock)
         run.update(state="running", starts=info["starts"] + 1, versions=versions())
-        write_text(path / "recipe.toml", dumps(recipe))
+        write_text(RunFiles(path).recipe, dumps(recipe))
     except BaseException:
         if lock is not None:
             os.close(lock)
@@ -323,21 +310,21 @@ def check_run(path, recipe, backend, *, overwrite=False, resume=True):
 def read_run(path, kind=OpenedRun):
     """What `run.json` holds; raises BadInput if the directory is no run, or its `run.json` not of a kind."""
     path = place(path)
-    if not exists(path / "run.json"):
+    if not exists(RunFiles(path).info):
         raise BadInput(f"run {shown(path)}: not a run (there is no run.json)")
-    return read_json(path / "run.json", kind, "restore the file, or take the directory away by hand")
+    return read_json(RunFiles(path).info, kind, "restore the file, or take the directory away by hand")
 
 
 def _counts(name):
     """Whether a file makes a directory non-empty: the lock and what a crash left of the first write do not."""
     half = HALF.fullmatch(name)
-    return name != ".lock" and not (half and half["name"] == "run.json")
+    return name != LOCK and not (half and half["name"] == INFO)
 
 
 def _lock(path):
     """An open file descriptor that holds the directory until it is closed or the process dies."""
     try:
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        lock = os.open(RunFiles(path).lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise BadInput(f"run {path}: .lock cannot be opened, or is a link: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(lock).st_mode) or not re.fullmatch(rb"\d*\n?", os.read(lock, 32)):
@@ -358,14 +345,14 @@ def _lock(path):
 def _clear(path, old):
     """Removes a run from its directory. `run.json` goes last and says so first, so that a crash in between stays
     visible."""
-    write_json(path / "run.json", {**old, "state": "failed", "removing": True})
-    remove_ours(path, {name: inside for name, inside in RUN.items() if name != LOCK}, last="run.json")
+    write_json(RunFiles(path).info, {**old, "state": "failed", "removing": True})
+    remove_ours(path, {name: inside for name, inside in RUN.items() if name != re.escape(LOCK)}, last=INFO)
 
 
 def what_differs(path, recipe):
     """Up to five differences of the recipe in a directory from this one, in words."""
     with suppress(BadInput):
-        lines = differences(read_toml(path / "recipe.toml", dict), tomllib.loads(dumps(recipe)))
+        lines = differences(read_toml(RunFiles(path).recipe, dict), tomllib.loads(dumps(recipe)))
         return ", ".join(lines[:5]) + f" and {len(lines) - 5} more" * (len(lines) > 5)
     return "its recipe.toml cannot be read"
 
@@ -378,7 +365,7 @@ def _now():
 
 def read_metrics(path):
     """The dicts of a run's `metrics.jsonl`, in order; a last line that a crash cut short is left out."""
-    file = place(path) / "metrics.jsonl"
+    file = run_files(path).metrics
     return read_json_lines(file, Line, "take the line out by hand") if file.exists() else []
 
 
@@ -387,7 +374,7 @@ class Logger:
     step that will be logged anew: what either holds from there on is dropped, so nothing is there twice."""
 
     def __init__(self, path, start=0, writes=True):
-        self._file, self._events = place(path) / "metrics.jsonl", None
+        self._file, self._events = run_files(path).metrics, None
         self._writes = writes
         if writes:
             self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]

@@ -11,6 +11,7 @@ from twinscale.common.formats import DITHER
 from twinscale.common.loop import run_training
 from twinscale.common.parameters import dithering, is_trained, longest_sum, parameters
 from twinscale.common.recipe import micro_batch
+from twinscale.common.run_files import RunFiles
 from twinscale.common.session import open_session
 from twinscale.common.tensors import load_tensors, save_tensors
 
@@ -95,7 +96,7 @@ def shadow(room, recipe, path, teacher, steps, loud):
 
 def traced(recipe, run, step):
     """The file of the state that a run had before a step, or at its end."""
-    return run / "trace" / ("final.safetensors" if step == recipe.train.steps else f"step_{step}.safetensors")
+    return RunFiles(run).final if step == recipe.train.steps else RunFiles(run).step(step)
 
 
 def typical(before, one, other):

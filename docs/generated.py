@@ -135,6 +135,46 @@ def default_of(said):
     return "as its keys say" if isinstance(said["default"], dict) and said["default"] else json.dumps(said["default"])
 
 
+# ---- results
+
+def results():
+    """Of each result a table of its keys and of those of the tables in it, from its JSON schema."""
+    from twinscale.benchmarks.results import SCHEMAS, schema
+
+    return "\n\n".join(result_parts(name, schema(name)) for name in SCHEMAS)
+
+
+def result_parts(name, schema):
+    parts = [f"## {name}.json\n\n{prose(schema.get('description', ''))}\n\n{keys_of(schema, schema)}"]
+    for kind, said in schema.get("$defs", {}).items():
+        words = f"\n\n{prose(said['description'])}" if said.get("description") else ""
+        parts.append(f"### {kind} of {name}.json{words}\n\n{keys_of(said, schema)}")
+    return "\n\n".join(parts)
+
+
+def keys_of(table, schema):
+    always = table.get("required", ())
+    rows = [f"| `{key}` | {cell(type_of(said))} | {'yes' if key in always else ''} | "
+            f"{cell(said.get('description', ''))} |" for key, said in table["properties"].items()]
+    return "\n".join(["| key | what it holds | always | meaning |", "| :-- | :-- | :-- | :-- |", *rows])
+
+
+def type_of(said):
+    """The type of a value in words."""
+    if "$ref" in said:
+        return said["$ref"].rpartition("/")[2]
+    if "anyOf" in said:
+        return " or ".join(type_of(one) for one in said["anyOf"])
+    if "enum" in said or "const" in said:
+        return " or ".join(json.dumps(value) for value in said.get("enum", [said.get("const")]))
+    if said.get("type") == "array":
+        return f"list: {type_of(said.get('items', {}))}"
+    if said.get("type") == "object" and isinstance(said.get("additionalProperties"), dict):
+        return f"by name: {type_of(said['additionalProperties'])}"
+    return {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false",
+            "object": "keys of its own", "null": "null", None: "anything"}[said.get("type")]
+
+
 def schema():
     from twinscale.common.recipe import Recipe
 
@@ -186,6 +226,14 @@ def described(module):
     return f"## `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n```"
 
 
+def api():
+    """The public functions of `twinscale`, and what they return."""
+    members = ["Verdict", "Rung", "Check"]
+    classes = "\n\n".join(f".. autoclass:: twinscale.benchmarks.verdict.{name}\n   :members: answer, exit_code, "
+                          "raise_if_not\n   :no-index:" for name in members[:1])
+    return f"{described('twinscale.api')}\n\n## A verdict\n\n```{{eval-rst}}\n{classes}\n```"
+
+
 # ---- docstrings
 
 def plain(app, what, name, subject, options, lines):
@@ -228,5 +276,5 @@ def outside(text, words, code):
 
 
 MADE = {"<!-- commands -->": commands, "<!-- recipe -->": recipe, "<!-- schema -->": schema,
-        "<!-- operations -->": operations, "<!-- rooms -->": rooms,
+        "<!-- results -->": results, "<!-- api -->": api, "<!-- operations -->": operations, "<!-- rooms -->": rooms,
         **{f"<!-- {package} -->": partial(everything, package) for package in ("common", "benchmarks", "swap")}}

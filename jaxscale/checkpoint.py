@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as orbax
 
 from twinscale.common.files import files_below, remove
-from twinscale.common.run import STEPS
+from twinscale.common.run_files import STEPS
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it then raises, and raw contents of files
 

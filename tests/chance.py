@@ -38,7 +38,7 @@ def one(workers, recipe, out):
     compression.prepare_stages(out, recipe, False, {})
     each(workers, lambda worker: compression.train_dense(worker, recipe, out))
     for backend in ROOMS:
-        dense = load_tensors(compression.run_path(out, backend, "dense") / compression.FINAL)
+        dense = load_tensors(compression.run_path(out, backend, "dense") / "trace/final.safetensors")
         save_tensors(compression.left_path(out, backend, "dense"), stripped(dense_recipe(recipe), dense))
     agrees = True
     for number, described, label in compression.stages(recipe):

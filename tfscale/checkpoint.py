@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from twinscale.common.errors import BadInput
 from twinscale.common.files import place, remove, write_bytes
-from twinscale.common.run import STEPS
+from twinscale.common.run_files import NEWEST, STEPS
 
 
 class Store:
@@ -78,9 +78,9 @@ class Store:
         lines = [f'model_checkpoint_path: "step-{max(steps, default=0)}"',
                  *(f'all_model_checkpoint_paths: "step-{step}"' for step in steps), ""]
         if steps:
-            write_bytes(self.path / "checkpoint", "\n".join(lines).encode())
+            write_bytes(self.path / NEWEST, "\n".join(lines).encode())
         else:
-            (self.path / "checkpoint").unlink(missing_ok=True)
+            (self.path / NEWEST).unlink(missing_ok=True)
 
 
 def step_of(path):

@@ -27,7 +27,7 @@ def commit_first(backend):
 
     def hasty(self, step, state, held_out=None, *rest):
         if self.run.writes:
-            write_json(self.manifest(step), {
+            write_json(self.files.manifest(step), {
                 "schema_version": 1, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
                 "meaning": self.recipe.meaning, "held_out": held_out, "files": {}})
         listed = self.listed

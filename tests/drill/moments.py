@@ -318,7 +318,7 @@ def hide(child, step):
     listed, began = Checkpoints.listed, time.time()
     Checkpoints.listed = lambda checkpoints: [
         other for other in listed(checkpoints)
-        if other != step or checkpoints.manifest(other).stat().st_mtime > began]
+        if other != step or checkpoints.files.manifest(other).stat().st_mtime > began]
 
 
 ACTIONS = {"kill": kill, "term": term, "later": later, "fail": fail, "limit": limit, "stick": stick, "hold": hold,

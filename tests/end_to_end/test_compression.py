@@ -55,10 +55,10 @@ def test_both_backends_compress_alike(compressed):
 def test_one_wrong_entry_of_a_mask_is_found(recipe, compressed, tmp_path):
     out, stage = tmp_path / "out", stage_recipe(recipe, 0)
     shutil.copytree(compressed, out)
-    path = compression.run_path(out, "jax", "1-prune") / compression.FINAL
+    path = compression.run_path(out, "jax", "1-prune") / "trace/final.safetensors"
     state = load_tensors(path)
     workers = {"keras": Idle(), "jax": Idle()}
-    states = {b: load_tensors(compression.run_path(out, b, "1-prune") / compression.FINAL) for b in workers}
+    states = {b: load_tensors(compression.run_path(out, b, "1-prune") / "trace/final.safetensors") for b in workers}
     assert compression.masks_rung(stage, out, "1-prune", states, workers)[0]["agrees"]
     state["weights/head.kernel_mask"][3, 4] = 1 - state["weights/head.kernel_mask"][3, 4]
     save_tensors(path, state)
@@ -71,7 +71,8 @@ def test_two_quanta_apart_is_too_far(recipe, compressed, tmp_path, monkeypatch):
     shutil.copytree(compressed, out)
     monkeypatch.setattr(compression, "each", lambda *_: None)
     assert compression.quanta_rung(stage, out, "2-quantize", {})[0]["agrees"]
-    low, high = load_tensors(compression.run_path(out, "keras", "2-quantize") / compression.FINAL)["weights/head.range"]
+    final = compression.run_path(out, "keras", "2-quantize") / "trace/final.safetensors"
+    low, high = load_tensors(final)["weights/head.range"]
     path = out / "tensors" / "2-quantize-quanta-jax.safetensors"
     made = load_tensors(path)
     made["head"][100] += 2 * (high - low) / 255

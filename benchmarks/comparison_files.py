@@ -1,0 +1,169 @@
+"""The names of what a comparison's directory holds, one of compressions too: nothing else spells them.
+
+HOLDS says the same as a layout, by which what is ours is told from what is somebody else's. A `run` is a side's name
+("keras", "jax") or its twin's ("keras-twin").
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinscale.benchmarks.output import REPORT
+from twinscale.common.run_files import RECIPE, RUN
+
+MARKER, VERDICT, COMPRESSION = ".comparison", "verdict.json", "compression.json"
+PAGE, MARKDOWN = "report.html", "report.md"
+RUNS, TENSORS, OUTCOME, MESHES = "runs", "tensors", "outcome", "meshes"
+HOLDS = {
+    r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
+    TENSORS: {r"(contract|first-step|optimizer|taps|places|step|trials)-.*|"
+              r"\d+-.*-(start|teacher|masks|quanta|shadow|held-out).*": None},
+    RUNS: {r"(keras|jax)-.*": RUN}, OUTCOME: {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
+    MESHES: {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
+    "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}}
+
+
+@dataclass(frozen=True)
+class ComparisonFiles:
+    """Of a comparison's directory, each as a path."""
+
+    path: Path
+
+    @property
+    def verdict(self):
+        return self.path / VERDICT
+
+    @property
+    def compression(self):
+        return self.path / COMPRESSION
+
+    @property
+    def recipe(self):
+        return self.path / RECIPE
+
+    @property
+    def tensors(self):
+        """The directory of what the ladder reads besides runs."""
+        return self.path / TENSORS
+
+    def run(self, run, precision):
+        """A trajectory's run."""
+        return self.path / RUNS / f"{run}-{precision}"
+
+    def traced(self, backend, precision):
+        """A run that leaves the states before some steps."""
+        return self.run(f"{backend}-traced", precision)
+
+    def seed(self, backend, seed):
+        """The run from another seed."""
+        return self.path / OUTCOME / f"{backend}-seed-{seed}"
+
+    def contract(self, backend):
+        """The hashes of what is shared."""
+        return self.tensors / f"contract-{backend}.json"
+
+    def first_step(self, run, precision, point):
+        """Logits, loss and gradients of the first step at a point."""
+        return self.tensors / f"first-step-{run}-{precision}-{point}.safetensors"
+
+    def optimizer(self, backend, meaning):
+        """What synthetic gradients left of an optimizer."""
+        return self.tensors / f"optimizer-{backend}-{meaning}.safetensors"
+
+    def taps(self, backend, precision, number):
+        """What every place makes of a step."""
+        return self.tensors / f"taps-{backend}-{precision}-{number}.safetensors"
+
+    def step(self, backend, precision, point):
+        """What a step makes of a state."""
+        return self.tensors / f"step-{backend}-{precision}-{point}.safetensors"
+
+    def places(self, backend):
+        """What every place makes of shared numbers: PlaceRows."""
+        return self.tensors / f"places-{backend}.json"
+
+    def numbers(self, point, what):
+        """Those numbers, and what a backend made of them."""
+        return self.tensors / f"places-{point}-{what}.safetensors"
+
+    def all_numbers(self):
+        return self.tensors.glob("places-*.safetensors")
+
+    def trials(self, backend, precision):
+        """Steps from equal states."""
+        return self.tensors / f"trials-{backend}-{precision}.safetensors"
+
+    def stopped(self, run):
+        """The state in which a training was stopped, to go on from a checkpoint."""
+        return self.tensors / f"trials-stopped-{run}.safetensors"
+
+    def swapped(self, cell, what):
+        """What a program under a runtime, a `cell` of two names, has made."""
+        return self.path / "swap" / f"{words('-'.join(cell))}-{what}.safetensors"
+
+    @property
+    def meshes(self):
+        """The directory of the runs on several devices: MeshFiles."""
+        return self.path / MESHES
+
+    # ---- of stages, by their labels
+
+    def stage(self, backend, label, twin=False):
+        """The run of a stage."""
+        return self.path / RUNS / f"{backend}-{label}{'-twin' * twin}"
+
+    def start(self, label):
+        """What a stage starts from."""
+        return self.tensors / f"{label}-start.safetensors"
+
+    def teacher(self, label):
+        """The model that a stage learns from, where that is no stage's."""
+        return self.tensors / f"{label}-teacher.safetensors"
+
+    def masks(self, label, maker, owner, update):
+        """Masks that one backend has made of the other's weights."""
+        return self.tensors / f"{label}-masks-{maker}-of-{owner}-{update}.safetensors"
+
+    def quanta(self, label, backend):
+        return self.tensors / f"{label}-quanta-{backend}.safetensors"
+
+    def shadow(self, label, backend):
+        return self.tensors / f"{label}-shadow-{backend}.safetensors"
+
+    def held_out(self, label, backend):
+        """The loss of each held-out row."""
+        return self.tensors / f"{label}-held-out-{backend}.safetensors"
+
+    def left(self, backend, label):
+        """The model that a stage has left."""
+        return self.path / "left" / f"{backend}-{label}.safetensors"
+
+    def shipped(self, backend, label, name, batch):
+        """The LiteRT file that it ships as."""
+        return self.path / "files" / f"{backend}-{label}-{name}-{batch}.tflite"
+
+
+@dataclass(frozen=True)
+class MeshFiles:
+    """Of the directory of runs on several devices, each as a path."""
+
+    path: Path
+
+    @property
+    def documents(self):
+        return self.path / "documents.jsonl"
+
+    def run(self, backend, mesh, twin=False):
+        """The run on a mesh, by its name."""
+        return self.path / f"{backend}-{words(mesh)}{'-twin' * twin}"
+
+    def recipe(self, backend, mesh):
+        """The recipe that hosts are started with."""
+        return self.run(backend, mesh).with_name(f"{self.run(backend, mesh).name}.toml")
+
+    def log(self, backend, mesh):
+        """What those hosts have said."""
+        return self.recipe(backend, mesh).with_suffix(".log")
+
+
+def words(name):
+    return name.replace(", ", "-").replace(" ", "-")
