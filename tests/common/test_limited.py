@@ -11,6 +11,7 @@ from tests.common.mounts import COMPRESSED
 from twinscale.common import limited, process
 from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.errors import MISSING, MissingEnvironment
+from twinscale.common.run_files import RunFiles
 
 BODY = "import os, signal, sys, time\nfrom twinscale.common import cli\ndef body(*_, **__):\n    {}\n" \
        "cli.app = body\nsys.argv = ['twinscale']\nsys.exit(cli.main())"
@@ -73,7 +74,7 @@ def test_a_worker_that_memory_has_ended_is_known_by_its_signal(monkeypatch):
 
 def test_a_checkpoint_that_memory_ended_is_no_matter_of_the_disk(tmp_path):
     saver = object.__new__(Checkpoints)
-    saver.path, saver.devices = tmp_path, type("One", (), {"hosts": 1})
+    saver.files, saver.devices = RunFiles(tmp_path), type("One", (), {"hosts": 1})
     error = saver.cannot(5, MemoryError())
     assert isinstance(error, MissingEnvironment)
     assert "memory has ended" in str(error) and "there is none before" in str(error)

@@ -18,7 +18,7 @@ from twinscale.common.verbs import VERBS, shared
 ROOT = Path(__file__).parents[3]
 NO_TABLE = {  # verb: what it prints that is no table
     "launch local": "commands", "launch tpu": "a command", "launch slurm": "a script", "launch gke": "a manifest",
-    "predict": "a line of JSON an input", "recipe schema": "JSON"}
+    "predict": "a line of JSON an input", "recipe schema": "JSON", "schema": "JSON"}
 SINKS = {"answer", "safe_console", "Table"}  # what a table goes through, besides a `print` that is not for stderr
 
 
