@@ -279,7 +279,7 @@ def write_child(tmp_path):
                                   "a" * 1_000_000 + " = 1", 'extends = [' + '"base.toml",' * 70_000 + "]"],
                          ids=["root", "table", "hostile", "dotted", "inline", "long", "parents"])
 def test_a_file_of_very_many_problems_is_answered_at_once(recipe, text):
-    """In processor time: each of these has taken minutes or more. Twenty lines may name the file and the keys of `train`."""
+    """In processor time: each of these has taken minutes or more. Twenty lines may name the file and a table's keys."""
     recipe(BASE, "base.toml")
     path = recipe(text)
     began = time.process_time()
