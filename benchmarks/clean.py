@@ -29,11 +29,13 @@ from twinscale.common.errors import DID_IT, NO, TwinscaleError
 from twinscale.common.families import FAMILIES
 from twinscale.common.files import plain, read_json, remove, write_json, write_text
 from twinscale.common.kinds import STRICT, Count, Number
+from twinscale.common.optimizers import OPTIMIZERS as registered
 from twinscale.common.output import check_within, same
 from twinscale.common.parameters import stream
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps
 from twinscale.common.registry import load
+from twinscale.common.schedules import SCHEDULES
 
 SCHEMA_VERSION = 1
 KIND = Kind(".clean", "clean.json", {
@@ -47,7 +49,6 @@ SPOKEN = 20.0  # seconds between words on how far it is
 PRECISIONS = ("float64", "float32", "bfloat16")
 OPTIMIZERS = ("adamw", "lion", "lamb", "sgd")
 DRAWN = ("decoder", "convnet", "decoder", "mlp", "decoder")  # families, by turns
-PEAKS = {"adamw": 1e-2, "lion": 1e-3, "lamb": 1e-2, "sgd": 0.1}  # the largest learning rate drawn
 
 
 class Row(TypedDict):
@@ -218,6 +219,7 @@ def drawn(number, source):
     """The recipe of a comparison; `source` is that of a corpus of short documents."""
     rng = stream("clean", number // 3)
     precision, optimizer, family = PRECISIONS[number % 3], OPTIMIZERS[number // 3 % 4], DRAWN[number // 12 % 5]
+    moved = load(registered, optimizer)
 
     def one(*values):
         return values[int(rng.integers(len(values)))]
@@ -231,11 +233,11 @@ def drawn(number, source):
     return Recipe.model_validate({
         "name": f"clean-{number // 3}", "seed": int(rng.integers(1 << 31)), "data": data,
         "model": {"family": family, **described.drawn(one)},
-        "optimizer": {"name": optimizer, "learning_rate": PEAKS[optimizer] * 10.0 ** -rng.uniform(0, 2),
+        "optimizer": {"name": optimizer, "learning_rate": moved.peak * 10.0 ** -rng.uniform(0, 2),
                       "weight_decay": one(0.0, 0.1), "clip_norm": one(0.0, 0.3, 5.0), "ema": one(0.0, 0.9),
                       "beta1": one(0.9, 0.8), "beta2": one(0.999, 0.95), "epsilon": one(1e-8, 1e-6),
-                      **({"nesterov": one(False, True), "momentum": one(0.9, 0.0)} if optimizer == "sgd" else {})},
-        "schedule": {"kind": kind, "warmup": warmup, "final": one(0.0, 0.1), **({"decay": 2} if kind == "wsd" else {})},
+                      **{key: one(*values) for key, values in moved.choices.items()}},
+        "schedule": {"kind": kind, "warmup": warmup, "final": one(0.0, 0.1), **load(SCHEDULES, kind).tried},
         "train": {"steps": steps, "global_batch": one(4, 8), "accumulate": one(1, 1, 2), "precision": precision,
                   "label_smoothing": one(0.0, 0.1), "z_loss": one(0.0, 1e-3)},
         "keras": {"jit_compile": False},

@@ -37,6 +37,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
 from twinscale.common.loop import twin_of
+from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.output import check_within
 from twinscale.common.parameters import initial_value, parameters
 from twinscale.common.points import POINTS
@@ -183,6 +184,8 @@ def alone(recipe, workers, asked):
         return ()
     tell("both", "operations against wide references")
     some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
+    if recipe.optimizer.name not in OPTIMIZERS.builtin:
+        some["added"] = [recipe.optimizer.name]
     return [row for found in each(workers, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 
@@ -409,8 +412,8 @@ def worst_tensors(gradient, semantics, steps, most=24):
 
 def trainings(recipe, dataset, out):
     """{run: {"loss", "norm" (of the gradient): float64 (steps,), "weights": {name: array}}} of both backends and their
-    twins, and "positions": the number that a loss is the mean of."""
-    runs = {"positions": positions(recipe)}
+    twins, "positions": the number that a loss is the mean of, and "metrics": `train.metrics`."""
+    runs = {"positions": positions(recipe), "metrics": recipe.train.metrics}
     for run in RUNS:
         path = run_path(out, run, recipe)
         lines = [line for line in read_metrics(path) if "train/loss" in line]

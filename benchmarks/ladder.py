@@ -13,7 +13,7 @@ import scipy
 from twinscale.benchmarks.walks import ANY, noise_of, parting
 from twinscale.common import formats
 from twinscale.common.formats import EPS, MASTERS, RESOLVED
-from twinscale.common.metrics import NEAR, finish
+from twinscale.common.metrics import NEAR, added, finish, finished, own_sums
 from twinscale.common.optimizers import described
 from twinscale.common.parameters import Parameter, is_trained
 from twinscale.common.registry import short
@@ -267,7 +267,8 @@ def held_out_checks(precision, runs, curve):
                     "bitwise: what is evaluated is shared")
               for key, what in PARTS.items() if key in one or key in other]
     for side in SIDES:
-        checks += own_checks(precision, BACKENDS[side], runs[side]["held_out"], runs[side]["sums"])
+        checks += own_checks(precision, BACKENDS[side], runs[side]["held_out"], runs[side]["sums"],
+                             runs.get("metrics", ()))
     if curve["horizon"] is not None:
         return checks
     bounds = held_out_bounds(precision, runs, curve)
@@ -278,9 +279,10 @@ def held_out_checks(precision, runs, curve):
     return checks
 
 
-def own_checks(precision, label, metrics, sums):
-    """Whether the metrics that a side has told are what its sums give, but for the rounding of float64."""
-    wanted, bound = finish(sums, sums.get("label_bytes")), 4 * EPS["float64"]
+def own_checks(precision, label, metrics, sums, added=()):
+    """Whether the metrics that a side has told are what its sums give, but for the rounding of float64. `added`: those
+    of `train.metrics`."""
+    wanted, bound = finish(sums, sums.get("label_bytes")) | finished(added, sums), 4 * EPS["float64"]
     return [check(f"{precision} held-out {name}", apart(metrics.get(name), wanted.get(name)),
                   bound * abs(wanted.get(name) or 0.0), f"what {label} makes of its own sums", "4 eps of float64")
             for name in dict.fromkeys([*wanted, *metrics])]
@@ -311,7 +313,28 @@ def held_out_bounds(precision, runs, curve):
         "accuracy": (flips / max(weight, 1.0) + exact,
                      f"{flips:.0f} of {weight:,.0f} may flip: {expected:.2g} are expected to, {near:,.0f} are near it"),
         "perplexity": (largest(told, "perplexity") * (exact - math.expm1(-loss)), "exp of the loss and of its bound"),
-        "bits_per_byte": (bits * loss + exact * largest(told, "bits_per_byte"), "the loss's bound in bits a byte")}
+        "bits_per_byte": (bits * loss + exact * largest(told, "bits_per_byte"), "the loss's bound in bits a byte"),
+        **added_bounds(precision, runs, curve["factor"], loss)}
+
+
+def added_bounds(precision, runs, factor, loss):
+    """{metric of `train.metrics`: (bound, where it is from)}: its own, by that of the loss, and else `factor` times
+    what a twin's evaluation differs by, no less than the mean of its positions resolves."""
+    found = {}
+    for metric in added(runs.get("metrics", ())):
+        sums = [own_sums(metric, runs[side]["sums"]) for side in SIDES]
+        given = [metric.bound(own, loss) for own in sums] if metric.bound else []
+        for name in metric.finish(sums[0]):
+            if given:
+                found[name] = max(bounds[name] for bounds in given), f"{metric.title}'s own, by the loss's bound"
+                continue
+            told = {run: runs[run]["held_out"] for run in (*SIDES, *(f"{side}-twin" for side in SIDES)) if run in runs}
+            apart_most = max((apart(told[side].get(name), told[f"{side}-twin"].get(name)) for side in SIDES
+                              if f"{side}-twin" in told), default=0.0)
+            unresolved = resolved(precision, largest(told.values(), name), max(sums[0]["weight"], 1.0))
+            found[name] = (factor * max(apart_most, unresolved),
+                           f"{factor} x the {precision} twin's evaluation, or what a mean resolves")
+    return found
 
 
 def apart(x, y):

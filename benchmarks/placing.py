@@ -25,6 +25,8 @@ from twinscale.common.places import places
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import AXES
 from twinscale.common.run import read_metrics
+from twinscale.common.schedules import OwnSchedule
+from twinscale.common.schedules import described as schedule_of
 from twinscale.common.tensors import difference
 
 LOWEST = -1e30  # scores below are masked
@@ -262,8 +264,8 @@ def optimizer_variants(recipe):
     variants = {}
     if recipe.optimizer.weight_decay:
         variants["decay"] = recipe.with_values(optimizer={"weight_decay": 0.0})
-    if recipe.schedule.kind != "constant":
-        variants["schedule"] = recipe.with_values(schedule={"kind": "constant", "warmup": 0, "decay": 0})
+    if schedule_of(recipe.schedule).moves:
+        variants["schedule"] = recipe.with_values(schedule=OwnSchedule())
     return variants
 
 

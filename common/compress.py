@@ -24,6 +24,7 @@ from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.places import places
 from twinscale.common.recipe import master_dtype
 from twinscale.common.registry import short
+from twinscale.common.schedules import OwnSchedule
 
 BLOCK = 4  # of the patterns 2:4 and 4x4
 
@@ -47,7 +48,7 @@ def stage_recipe(recipe, number):
               "name": f"{recipe.name[:48]}-{number + 1}-{stage.kind}", "seed": (recipe.seed + number + 1) % (1 << 63),
               "model": model_after(recipe, number).model_dump(),
               "optimizer": {"learning_rate": stage.learning_rate if trained else 0.0, "ema": 0.0},
-              "schedule": {"kind": stage.decay if trained else "constant", "warmup": 0, "final": 0.0, "decay": 0},
+              "schedule": OwnSchedule(kind=stage.decay if trained else "constant"),
               "train": {"steps": stage.steps if trained else 1, "eval_every": 0},
               "jax": {"scan": False, "remat": "none", "attention": "einsum"}}
     return recipe.with_values(**values)

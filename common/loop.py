@@ -17,7 +17,7 @@ from twinscale.common.errors import BadInput, HostLost, MissingEnvironment, NonF
 from twinscale.common.files import local, place, read_json
 from twinscale.common.flops import measured_peak, peak_flops, train_flops
 from twinscale.common.formats import DITHER
-from twinscale.common.metrics import finish
+from twinscale.common.metrics import finish, finished
 from twinscale.common.output import remove_ours
 from twinscale.common.progress import training_progress
 from twinscale.common.pulse import Beat, Pulse
@@ -154,7 +154,7 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
         def evaluate(done):
             with ledger.pause("evaluate"):
                 sums, label_bytes = held_out_sums(session.evaluate, state, dataset, recipe, pulse, probe.held_out)
-                metrics = finish(sums, label_bytes)
+                metrics = finish(sums, label_bytes) | finished(recipe.train.metrics, sums)
                 if done > start:  # or the run was cut short after its last checkpoint, with everything logged
                     ledger.evaluated(done, metrics)
             measured[done] = metrics["loss"]

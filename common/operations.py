@@ -369,25 +369,31 @@ STOCK = {f"stock {name}": name for name in ("gelu", "gelu_tanh", "clip", "batch 
 
 # ---- the verdict
 
-def expected(dtype):
-    """Names of the operations that a room must offer in a dtype."""
-    return [name for name, operation in OPERATIONS.items() if dtype != "bfloat16" or operation.narrow is not None]
+def expected(dtype, added=()):
+    """Names of the operations that a room must offer in a dtype, and those of optimizers that a recipe has `added`."""
+    return [name for name in (*OPERATIONS, *added) if dtype != "bfloat16" or operation_of(name).narrow is not None]
+
+
+def operation_of(name):
+    """The Operation that a name is judged as: one of ours, or an optimizer that a recipe has added."""
+    name = STOCK.get(name, name)
+    return OPERATIONS[name] if name in OPERATIONS else optimizer_operation(name)
 
 
 @functools.cache
 def inputs_of(name, dtype):
     """{case: tuple of arrays} of an operation, in values of a dtype; the same in every process."""
-    operation, f = OPERATIONS[name], FORMATS[dtype]
+    operation, f = operation_of(name), FORMATS[dtype]
     with np.errstate(over="ignore", under="ignore"):
         return {case: tuple(rounded(x, f) for x in arrays)
-                for case, arrays in operation.cases(f, stream(0, "operations", name)).items()}
+                for case, arrays in operation.cases(f, stream(0, "operations", registry.short(name))).items()}
 
 
 def wanted_of(name, dtype, arrays):
     """The reference's [(wanted, scale)] for an operation's inputs."""
     with np.errstate(all="ignore"):
         wide = [x.astype(Wide) if x.dtype.kind == "f" else x for x in arrays]
-        return OPERATIONS[name].reference(FORMATS[dtype], *wide)
+        return operation_of(name).reference(FORMATS[dtype], *wide)
 
 
 @functools.cache
@@ -425,13 +431,13 @@ def operation_rows(backend, operations, dtypes=DTYPES, how="compiled", device="c
         if np.finfo(Wide).eps > FORMATS[dtype].eps / 256:
             continue
         for name, function in operations(dtype).items():
-            operation = OPERATIONS[STOCK.get(name, name)]
+            operation = operation_of(name)
             wanted, bound = all_wanted(operation.name, dtype), operation.bound(FORMATS[dtype])
             for case, arrays in inputs_of(operation.name, dtype).items():
                 error = min(error_of(wanted[case], function(*arrays), dtype), sys.float_info.max)
-                row = {"operation": name, "backend": backend, "dtype": dtype, "device": device, "how": how,
-                       "case": case, "error": float(error), "bound": float(bound), "bound_from": operation.why,
-                       "agrees": bool(error <= bound), "stock": name in STOCK}
+                row = {"operation": registry.short(name), "backend": backend, "dtype": dtype, "device": device,
+                       "how": how, "case": case, "error": float(error), "bound": float(bound),
+                       "bound_from": operation.why, "agrees": bool(error <= bound), "stock": name in STOCK}
                 found.append(row | {"known": next((d["reason"] for d in deviations if excuses(d, row)), None)})
     return found
 

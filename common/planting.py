@@ -8,6 +8,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.families import reads_text, traits_of
 from twinscale.common.optimizers import described
 from twinscale.common.places import draws, places
+from twinscale.common.schedules import described as schedule_of
 
 
 def traits(options):
@@ -40,8 +41,8 @@ HAS = {
     "weight decay": lambda r: r.optimizer.weight_decay > 0, "an average": lambda r: r.optimizer.ema > 0,
     **{word: lambda r, word=word: word in traits(r.optimizer)
        for word in ("AdamW", "Lion", "LAMB", "SGD", "momentum", "Nesterov")},
-    "a schedule": lambda r: r.schedule.kind != "constant" or r.schedule.warmup > 0,
-    "warm-up": lambda r: r.schedule.warmup > 1, "a cosine": lambda r: r.schedule.kind == "cosine",
+    "a schedule": lambda r: schedule_of(r.schedule).moves or r.schedule.warmup > 0,
+    "warm-up": lambda r: r.schedule.warmup > 1, "a cosine": lambda r: schedule_of(r.schedule).title == "cosine",
     "float32": lambda r: r.train.precision == "float32", "bfloat16": lambda r: r.train.precision == "bfloat16",
     "less than float64": lambda r: r.train.precision != "float64",
     "several devices": lambda r: r.devices.data > 1,

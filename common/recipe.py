@@ -14,21 +14,18 @@ from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
 from twinscale.common.formats import MASTERS
+from twinscale.common.metrics import METRICS
+from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
+from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
 from twinscale.common.registry import load, portable, short
-from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section
+from twinscale.common.schedules import SCHEDULES, described
+from twinscale.common.schedules import OwnSchedule as Schedule
+from twinscale.common.schedules import ScheduleOptions as AnySchedule
+from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section, an_entry
 from twinscale.common.sources import SOURCES, Data, OfSource, source_of
-
-
-class Schedule(Section):
-    """The learning rate of each optimizer update as a fraction of `optimizer.learning_rate`."""
-
-    kind: Literal["constant", "cosine", "linear", "wsd"] = "constant"
-    warmup: Count = Field(0, description="updates of linear warm-up, the first one at 1/warmup")
-    final: Fraction = Field(0.0, description="fraction of the peak at the last update")
-    decay: Count = Field(0, description="wsd: updates of the closing linear decay")
 
 
 class Train(Section):
@@ -38,6 +35,8 @@ class Train(Section):
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     label_smoothing: Fraction = 0.0
     z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
+    metrics: tuple[Annotated[str, an_entry(METRICS)], ...] = Field(
+        (), strict=False, description="what evaluations measure besides loss and accuracy")
     log_every: PositiveInt = 10
     eval_every: Count = Field(0, description="steps between evaluations; 0 evaluates at the end alone")
     save_every: Count = Field(0, description="steps between checkpoints; 0: by time and at the end alone")
@@ -297,7 +296,9 @@ class Recipe(Section):
     data: Annotated[SerializeAsAny[Data], OfSource(SOURCES, "source", "stdlib")] = Data()
     model: AnyModel
     optimizer: Annotated[SerializeAsAny[AnyOptimizer], ByName(OPTIMIZERS, "name", "adamw")] = Optimizer()
-    schedule: Schedule = Schedule()
+    schedule: Annotated[SerializeAsAny[AnySchedule], ByName(SCHEDULES, "kind", "constant")] = Schedule()
+    objective: Annotated[SerializeAsAny[ObjectiveOptions], ByName(OBJECTIVES, "name", "cross-entropy")] = (
+        ObjectiveOptions())
     train: Train = Train()
     keras: Keras = Keras()
     jax: Jax = Jax()
@@ -311,11 +312,16 @@ class Recipe(Section):
         if train.global_batch % train.accumulate:
             raise ValueError(f"train.accumulate={train.accumulate} does not divide "
                              f"train.global_batch={train.global_batch}")
-        if schedule.warmup + schedule.decay > train.steps:
+        if schedule.warmup + getattr(schedule, "decay", 0) > train.steps:
             raise ValueError(f"schedule.warmup={schedule.warmup} and schedule.decay={schedule.decay} together exceed "
                              f"train.steps={train.steps}")
-        if schedule.kind == "wsd" and not schedule.decay:
-            raise ValueError('schedule.kind="wsd" needs schedule.decay, the updates of the closing decay')
+        if problem := described(schedule).problem(schedule):
+            raise ValueError(problem)
+        terms = objective_of(self).terms
+        for key in ("label_smoothing", "z_loss"):
+            if getattr(train, key) and key not in terms:
+                raise ValueError(f"train.{key}={getattr(train, key)} is a term that objective.name="
+                                 f"{short(self.objective.name)} does not have; set it to 0")
         text = reads_text(self.model)
         if text and self.data.augment:
             raise ValueError(f'data.augment is for images, but model.family="{short(self.model.family)}" reads text')
@@ -332,21 +338,27 @@ class Recipe(Section):
     def hash(self):
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
         whatever the devices and the checkpoints."""
-        saving = {"save_every", "save_minutes", "keep", "keep_best"}
-        return digest(self.model_dump(mode="json", exclude={"devices": True, "train": saving, **self.later}))
+        saving, later = {"save_every", "save_minutes", "keep", "keep_best"}, self.later
+        exclude = {"devices": True, **later, "train": saving | later.get("train", set())}
+        return digest(self.model_dump(mode="json", exclude=exclude))
 
     @property
     def meaning(self):
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
         outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
-                   "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best"}}
+                   "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best", "metrics",
+                             *self.later.get("train", ())}}
         return digest(self.model_dump(mode="json", exclude=self.later | outward))
 
     @property
     def later(self):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
-        label = {"data": {"label"}} if self.data.label == "label" else {}
-        return label if self.jax.xla_options else {**label, "jax": {"xla_options"}}
+        first = {("data", "label"): "label", ("jax", "xla_options"): Options(), ("train", "metrics"): ()}
+        found = {"objective": True} if self.objective == ObjectiveOptions() else {}
+        for (table, key), value in first.items():
+            if getattr(getattr(self, table), key) == value:
+                found.setdefault(table, set()).add(key)
+        return found
 
     def with_values(self, **sections):
         """A validated copy with some values replaced: `recipe.with_values(train={"steps": 5})`."""

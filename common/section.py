@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import InitErrorDetails, core_schema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticKnownError, core_schema
 
 from twinscale.common.registry import Registry, is_reference, load, names, pinned
 
@@ -18,6 +18,22 @@ class Section(BaseModel):
     """A table of the recipe: unknown keys are refused, values never change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def an_entry(registry):
+    """In an annotation of a text: the name of an entry of a registry, or a reference, whose FILE is then `pinned`."""
+    def found(name):
+        if name not in registry.builtin and not is_reference(name) and name not in (known := names(registry)):
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(f"'{name}'" for name in known)})
+        load(registry, name)
+        return pinned(name)
+
+    return AfterValidator(found)
+
+
+def any_of(registry):
+    """What a JSON schema says of a key that names an entry of a registry."""
+    return {"anyOf": [{"enum": list(registry.builtin)}, {"type": "string"}]}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from twinscale.jaxscale.optimizer import clip, fields, make_optimizer, slots, wi
 from twinscale.jaxscale.train import State, loss_sums, update
 
 
-def operations(dtype):
+def operations(dtype, added=()):
     """{name: function of NumPy arrays to a list of them} of the operations of `common/operations.py`, run by the very
     modules and functions that the models and the trainer use, jitted as the trainer jits. Weights come as masters, all
     else as the compute dtype; what stands in a model's own lines alone (`mean`, the product of SwiGLU) stands here
@@ -96,7 +96,7 @@ def operations(dtype):
         objective = functools.partial(objective_of, recipe)
         found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
     found |= {"clip": lambda *gradients: clip(list(gradients), CLIP)}
-    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype)},
+    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype, added)},
                     dtype)
 
 
@@ -130,10 +130,11 @@ def stock(dtype):
     return compiled(found, dtype)
 
 
-def measured(dtypes=DTYPES, jit_compile=None):
-    """`operation_rows` of this backend, and the framework's own; it has one way to compile, whatever `jit_compile`."""
-    device = jax.default_backend()
-    return [row for functions in (operations, stock) for row in operation_rows("jax", functions, dtypes, "jit", device)]
+def measured(dtypes=DTYPES, jit_compile=None, added=()):
+    """`operation_rows` of this backend, and the framework's own; it has one way to compile, whatever `jit_compile`. Of
+    optimizers that a recipe has `added` too."""
+    device, ours = jax.default_backend(), functools.partial(operations, added=added)
+    return [row for functions in (ours, stock) for row in operation_rows("jax", functions, dtypes, "jit", device)]
 
 
 def compiled(functions, dtype):

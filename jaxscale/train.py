@@ -12,9 +12,11 @@ from jax.experimental import multihost_utils
 
 from twinscale.common.data import input_specs
 from twinscale.common.families import traits_of
-from twinscale.common.metrics import statistics
+from twinscale.common.metrics import statistics, statistics_of
+from twinscale.common.objectives import described
 from twinscale.common.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.recipe import master_dtype
+from twinscale.common.registry import resolved
 from twinscale.common.tensors import check_tensors
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import born, compiler_options, jit, laid_out, lay_weights, place, place_signals
@@ -186,21 +188,24 @@ def model_inputs(recipe, batch, key):
 
 
 def loss_sums(recipe, logits, batch):
-    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}.
-
-    Cross-entropy against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2.
-    """
+    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}."""
     weights = batch["weights"].astype(logits.dtype)
+    losses = resolved(described(recipe).jax)(recipe, logits, batch["labels"])
+    objective = jnp.sum(weights * losses)
+    hits = jnp.argmax(logits, -1) == batch["labels"]
+    return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
+
+
+def cross_entropy(recipe, logits, labels):
+    """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if smoothing:
         uniform = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
         losses = (1 - smoothing) * losses + smoothing * uniform
     if z_loss:
         losses += z_loss * jnp.square(jax.nn.logsumexp(logits, -1))
-    objective = jnp.sum(weights * losses)
-    hits = jnp.argmax(logits, -1) == batch["labels"]
-    return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
+    return losses
 
 
 def evaluated(state):
@@ -216,7 +221,8 @@ def make_evaluate(recipe, state, devices, compute_logits=None):
         weights, inputs = evaluated(state), model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
         with laid_out(devices):
             logits, _ = (compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)
-        return statistics(jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype))
+        judged = jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype)
+        return statistics(*judged) | statistics_of(recipe.train.metrics, *judged)
 
     compiled = jax.jit(compute, in_shardings=(state_shardings(state, devices), devices.rows),
                        out_shardings=devices.whole)

@@ -47,7 +47,7 @@ from twinscale.tfscale.train import loss_sums, update
 STOCK = ExitStack()  # what `use_stock` holds open
 
 
-def operations(dtype, jit_compile=True):
+def operations(dtype, jit_compile=True, added=()):
     """{name: function of NumPy arrays to a list of them} of the operations of `common/operations.py`, run by the very
     layers and functions that the models and the trainer use, compiled as the trainer compiles. Weights come as masters;
     what layers compute in bfloat16 they cast themselves."""
@@ -100,7 +100,7 @@ def operations(dtype, jit_compile=True):
         objective = functools.partial(objective_of, recipe)
         found |= {name: objective, f"{name} gradient": gradient(objective, by=(0, 2))}
     found |= {"clip": lambda *gradients: flat(clip(list(gradients), CLIP))}
-    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype)},
+    return compiled({name: found[name] if name in found else updated(dtype, name) for name in expected(dtype, added)},
                     jit_compile)
 
 
@@ -159,14 +159,14 @@ def implementations(recipe):
     return {layer.name: named(layer) for layer in model.layers}
 
 
-def measured(dtypes=DTYPES, jit_compile=None):
+def measured(dtypes=DTYPES, jit_compile=None, added=()):
     """`operation_rows` of this backend, and the framework's own: with XLA and as a plain graph, or as `jit_compile`
-    says."""
+    says; of optimizers that a recipe has `added` too."""
     device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
     rows = []
     for with_xla in (True, False) if jit_compile is None else (jit_compile,):
         how = "XLA" if with_xla else "graph"
-        for functions in (operations, stock):
+        for functions in (functools.partial(operations, added=added), stock):
             rows += operation_rows("keras", functools.partial(functions, jit_compile=with_xla), dtypes, how, device)
     return rows
 

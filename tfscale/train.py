@@ -8,9 +8,11 @@ import tensorflow as tf
 from keras import ops
 
 from twinscale.common.data import input_specs
-from twinscale.common.metrics import statistics
+from twinscale.common.metrics import statistics, statistics_of
+from twinscale.common.objectives import described
 from twinscale.common.parameters import initial_values, is_trained, parameters
 from twinscale.common.recipe import master_dtype
+from twinscale.common.registry import resolved
 from twinscale.common.tensors import check_tensors
 from twinscale.tfscale import bits
 from twinscale.tfscale.devices import add_up, first, place, run
@@ -186,21 +188,24 @@ def model_inputs(recipe, batch, key):
 
 
 def loss_sums(recipe, logits, batch):
-    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}.
-
-    Cross-entropy against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2.
-    """
+    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}."""
     weights = ops.cast(batch["weights"], logits.dtype)
+    losses = resolved(described(recipe).keras)(recipe, logits, batch["labels"])
+    objective = ops.sum(weights * losses)
+    hits = ops.equal(ops.argmax(logits, -1), batch["labels"])
+    return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
+
+
+def cross_entropy(recipe, logits, labels):
+    """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    losses = ops.sparse_categorical_crossentropy(batch["labels"], logits, from_logits=True)
+    losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     if smoothing:
         uniform = ops.logsumexp(logits, -1) - ops.sum(logits, -1) / logits.shape[-1]
         losses = (1 - smoothing) * losses + smoothing * uniform
     if z_loss:
         losses += z_loss * ops.square(ops.logsumexp(logits, -1))
-    objective = ops.sum(weights * losses)
-    hits = ops.equal(ops.argmax(logits, -1), batch["labels"])
-    return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
+    return losses
 
 
 def evaluated(state):
@@ -221,7 +226,8 @@ def make_evaluate(recipe, state, devices, compute_logits=None):
 
     def replica_sums(batch):
         logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
-        return add_up(statistics(keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)))
+        judged = keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)
+        return add_up(statistics(*judged) | statistics_of(recipe.train.metrics, *judged))
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(batch):

@@ -2,6 +2,8 @@
 
 import math
 
+from twinscale.common.metrics.base import Metric
+
 NEAR = 0.25  # nats
 
 def statistics(xp, logits, labels, weights):
@@ -43,3 +45,6 @@ def finish(sums, label_bytes=None):
         metrics["perplexity"] = math.exp(min(loss, 700.0))
         metrics["bits_per_byte"] = sums["loss"] / (math.log(2) * max(1, label_bytes))
     return metrics
+
+
+CLASSIFICATION = Metric("classification", statistics, finish)

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from twinscale.common.registry import Registry, load
-from twinscale.common.section import Fraction, NonNegative, Positive, Section
+from twinscale.common.section import Fraction, NonNegative, Positive, Section, any_of
 
 OPTIMIZERS = Registry("optimizers", "optimizer.name", {
     name: f"twinscale.common.optimizers.{name}:{name.upper()}" for name in ("adamw", "sgd", "lion", "lamb")},
@@ -39,7 +39,8 @@ def with_semantics(schema):
     """Puts the written semantics of our own optimizers into their options' description."""
     names = list(OPTIMIZERS.builtin)
     lines = [f"  {name:6} {load(OPTIMIZERS, name).semantics}".replace("\n", "\n  ") for name in names]
-    schema["properties"]["name"] |= {"enum": names}
+    schema["properties"]["name"] |= any_of(OPTIMIZERS)
+    del schema["properties"]["name"]["type"]
     schema["description"] = schema["description"].replace("  OPTIMIZERS", "\n".join(lines))
 
 

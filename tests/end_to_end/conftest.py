@@ -115,6 +115,12 @@ def open_room(room_of):
     return context
 
 
+@pytest.fixture(scope="session")
+def quickly():
+    """`with quickly(name)`: as `open_room` compiles, for what opens a recipe itself."""
+    return lambda name: quick(name, True)
+
+
 @contextmanager
 def quick(name, on):
     """TensorFlow eagerly, and XLA without its optimisations (op by op, JAX would compile each op by itself)."""
