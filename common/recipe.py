@@ -312,9 +312,11 @@ class Recipe(Section):
         if train.global_batch % train.accumulate:
             raise ValueError(f"train.accumulate={train.accumulate} does not divide "
                              f"train.global_batch={train.global_batch}")
-        if schedule.warmup + getattr(schedule, "decay", 0) > train.steps:
-            raise ValueError(f"schedule.warmup={schedule.warmup} and schedule.decay={schedule.decay} together exceed "
-                             f"train.steps={train.steps}")
+        spans = {key: getattr(schedule, key) for key in ("warmup", "decay") if hasattr(schedule, key)}
+        if sum(spans.values()) > train.steps:
+            named = " and ".join(f"schedule.{key}={span}" for key, span in spans.items())
+            raise ValueError(f"{named} together exceed train.steps={train.steps}" if len(spans) > 1 else
+                             f"{named} exceeds train.steps={train.steps}")
         if problem := described(schedule).problem(schedule):
             raise ValueError(problem)
         terms = objective_of(self).terms

@@ -99,5 +99,7 @@ def test_the_names_are_those_of_the_file_and_the_hash_speaks_of_its_content(reci
     assert all("#sha256=" in name for name in (recipe.objective.name, *recipe.train.metrics))
     rates = learning_rates(recipe)
     assert rates == pytest.approx([1e-2, 1e-2, 1e-2 * (2 / 3) ** 0.5, 1e-2 * 0.5**0.5])
+    with pytest.raises(ValueError, match="schedule.warmup=5 exceeds train.steps=4"):
+        recipe.with_values(schedule={"warmup": 5})
     with pytest.raises(ValueError, match="train.label_smoothing=0.1 is a term that objective.name=theirs.py:FOCAL"):
         Recipe.model_validate(values | {"train": values["train"] | {"label_smoothing": 0.1}})

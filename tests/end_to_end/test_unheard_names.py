@@ -13,6 +13,7 @@ from twinscale.common.compress import extra_tensors, stage_recipe
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
 from twinscale.common.recipe import Recipe
+from twinscale.common.section import ByName
 
 UNHEARD = "unheard"
 ROOMS = ("tfscale", "jaxscale")
@@ -29,8 +30,10 @@ def choices(annotation, path=(), seen=None):
             return {}
         seen.add(annotation)
         own = (*path[:-1], annotation.__name__) if path in (("model",), ("compress", "stages")) else path
-        return {key: value for name, field in annotation.model_fields.items()
-                for key, value in choices(field.annotation, (*own, name), seen).items()}
+        named = {".".join((*own, name, by.key)): tuple(by.registry.builtin)  # what a registry has is open
+                 for name, field in annotation.model_fields.items() for by in field.metadata if isinstance(by, ByName)}
+        return named | {key: value for name, field in annotation.model_fields.items()
+                        for key, value in choices(field.annotation, (*own, name), seen).items()}
     inner = typing.get_args(annotation) if typing.get_origin(annotation) in (
         tuple, typing.Union, UnionType, typing.Annotated) else ()
     return {key: value for part in inner for key, value in choices(part, path, seen).items()}
@@ -54,7 +57,8 @@ def unheard(section, keys):
 
 def test_every_choice_of_the_schema_is_found():
     assert {"data.tokenizer", "data.augment", "Decoder.family", "Decoder.norm", "Decoder.positions", "MLP.activation",
-            "Decoder.activation", "optimizer.name", "schedule.kind", "train.precision", "jax.attention"} <= set(CHOICES)
+            "Decoder.activation", "optimizer.name", "schedule.kind", "objective.name", "train.precision",
+            "jax.attention"} <= set(CHOICES)
     assert CHOICES["optimizer.name"] == ("adamw", "sgd", "lion", "lamb") and len(STAGES) >= 8
 
 
