@@ -66,10 +66,10 @@ CONVNET = Options(family="convnet", channels=CHANNELS, norm_epsilon=NORM_EPSILON
 MLP = Options(family="mlp", hidden=(HIDDEN,))
 
 
-def recipe_of(dtype, model, /, **sections):
+def recipe_of(dtype, holding, **sections):
     """The recipe of a model that holds operations; sections are laid over it."""
-    data = {"source": "stdlib", "sequence": T} if load(FAMILIES, model["family"]).text else {"source": "digits"}
-    values = {"name": "operations", "data": data, "model": dict(model),
+    data = {"source": "stdlib", "sequence": T} if load(FAMILIES, holding["family"]).text else {"source": "digits"}
+    values = {"name": "operations", "data": data, "model": dict(holding),
               "train": {"precision": dtype, "global_batch": B}, "jax": {"scan": False}}
     for section, changes in sections.items():
         values[section] = {**values.get(section, {}), **changes}

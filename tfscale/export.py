@@ -16,6 +16,7 @@ from twinscale.common.errors import BadInput, one_of
 from twinscale.common.export import EIGHT_BITS, LITERT, bare, one_document, served
 from twinscale.common.families import family_of, reads_text
 from twinscale.common.files import write_bytes
+from twinscale.common.places import places
 from twinscale.common.recipe import master_dtype
 from twinscale.tfscale.models import POLICIES, build, builder, canonical_variables
 from twinscale.tfscale.models.layers import GELUS
@@ -134,13 +135,14 @@ def rewritten(model, recipe, tensors):
         taken = fake_quantised(x.T if reverse else x, tensors["embedding.embedding_range"])
         return tf.matmul(ids_or_x, taken) if reverse else tf.gather(taken, ids_or_x)
 
+    tied = places(recipe.model)["head"].holds == "embedding"
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
         if inner.name.endswith(".shares"):
             inner.call = lambda x: tf.exp(tf.nn.log_softmax(x))
         if isinstance(inner, tf_keras.layers.LayerNormalization):
             inner.call = partial(layer_norm, inner)
-        if inner.name == "embedding" and recipe.model.tied:
+        if inner.name == "embedding" and tied:
             inner.call = table
     return model
 

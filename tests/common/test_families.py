@@ -14,6 +14,7 @@ from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps, load, of_values
 from twinscale.common.registry import load as load_object
 from twinscale.common.rounding import backward_bound, forward_bound
+from twinscale.common.sources import opened
 
 PLUG_IN = """
 from twinscale.common.families import Family
@@ -66,6 +67,20 @@ def test_what_is_wrong_is_one_line(recipe, override, said):
     with pytest.raises(TwinscaleError) as error:
         load(recipe, [override])
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_installed_package_adds_a_family_and_a_source_by_name(recipe, tmp_path, monkeypatch):
+    (tmp_path / "installed_family.py").write_text(PLUG_IN + "from twinscale.common.sources import Source\n"
+                                                  "NOTHING = Source('images', str, images=str)\n")
+    info = tmp_path / "installed-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[twinscale.families]\ntiny = installed_family:FAMILY\n"
+                                           "[twinscale.sources]\nnothing = installed_family:NOTHING\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = load(recipe, ["model.family=tiny", "data.source=nothing"])
+    assert found.model.family == "tiny" and family_of(found.model).name == "tiny"
+    assert found.data.source == "nothing" and opened(found.data)[0].holds == "images"
 
 
 def test_text_is_refused_what_is_for_images(recipe):
