@@ -743,6 +743,7 @@ def _failed(error):
 
 
 def _room(name):
+    process.keep_memory()
     if name == "tfscale.room":
         process.quieten()
         with process.hushed():
