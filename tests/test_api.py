@@ -184,8 +184,8 @@ def test_what_ends_a_training_is_the_exception_and_a_script_needs_no_guard(tmp_p
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "__init__.py").write_text("raise SystemExit('shadowed')")
     script = tmp_path / "script.py"
-    script.write_text("import twinscale\nprint('once')\ntry:\n    twinscale.train('mlp-digits', backend='jax', run='run', "
-                      "overrides={'train.steps': 20}, stop=99)\nexcept twinscale.TwinscaleError as error:\n"
+    script.write_text("import twinscale\nprint('once')\ntry:\n    twinscale.train('mlp-digits', backend='jax', "
+                      "run='run', overrides={'train.steps': 20}, stop=99)\nexcept twinscale.TwinscaleError as error:\n"
                       "    print(error.exit_code, error)\n")
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(process.ROOT)})
