@@ -143,27 +143,27 @@ class Verdict(Result):
     sides: dict[str, str] = maybe(description="{key: label} of what was compared, where it is not Keras and JAX.")
 
     @property
-    def answer(self):
+    def answer(self) -> Literal["agrees", "fails", "open"]:
         """In a word: "agrees", "fails", or "open" where nothing can be told."""
         if not self.agrees:
             return "fails"
         return "open" if self.open or self.horizon in (0, 1) else "agrees"
 
     @property
-    def exit_code(self):
+    def exit_code(self) -> int:
         """Of the command that made it; what failed of a part that was asked for besides makes it 1."""
         if PARTS.keys() & (self.failed or {}).keys():
             return NO
         return {"agrees": DID_IT, "fails": NO, "open": INCONCLUSIVE}[self.answer]
 
-    def raise_if_not(self):
+    def raise_if_not(self) -> "Verdict":
         """Returns the verdict where all that was asked for agrees. Else, and where nothing can be told, it raises
         Disagreement with the sentence, the checks that failed and the place."""
         if self.exit_code != DID_IT:
             raise Disagreement("\n".join(told(self)), self)
         return self
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from twinscale.benchmarks.notebook import verdict_html
 
         return verdict_html(self)

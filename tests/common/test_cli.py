@@ -64,8 +64,8 @@ def test_help_imports_no_framework_and_nothing_slow(arguments):
     assert done.stderr == "0 []\n" and done.stdout
 
 
-@pytest.mark.parametrize("verb", [["train"], ["compare"], ["recipe", "show"], ["recipe", "schema"], ["doctor"],
-                                  ["bisect"], ["audit"], ["export"], ["predict"]])
+@pytest.mark.parametrize("verb", [["train"], ["compare"], ["recipe", "show"], ["recipe", "schema"], ["schema"],
+                                  ["doctor"], ["bisect"], ["audit"], ["export"], ["predict"]])
 def test_each_verbs_help_has_an_example(verb, capsys):
     assert cli.main([*verb, "--help"]) == 0
     assert f"\n    twinscale {' '.join(verb)}" in capsys.readouterr().out
@@ -117,6 +117,13 @@ def test_show_prints_toml_or_json_on_stdout_and_talks_on_stderr(work, capsys):
 def test_schema_describes_every_table(capsys):
     assert cli.main(["recipe", "schema"]) == 0
     assert {"data", "model", "train"} <= json.loads(capsys.readouterr().out)["properties"].keys()
+
+
+def test_schema_of_a_result_is_printed_by_its_name_and_of_no_other(capsys):
+    assert cli.main(["schema", "verdict"]) == 0
+    assert {"agrees", "rungs", "sentence"} <= json.loads(capsys.readouterr().out)["properties"].keys()
+    assert cli.main(["schema", "verdit"]) == 2
+    assert "schema='verdit'" in (said := capsys.readouterr().err) and "preflight" in said
 
 
 # ---- failures

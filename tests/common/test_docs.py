@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from twinscale.benchmarks.results import SCHEMAS, schema
 from twinscale.common.cli import app
 from twinscale.common.operations import UNARY, walk
 from twinscale.common.recipe import Recipe
@@ -207,6 +208,15 @@ def test_the_reference_has_every_key_of_a_recipe(generated):
         for key, said in table.get("properties", {}).items():
             below = [one for one in [said, *said.get("anyOf", []), *said.get("oneOf", [])] if "$ref" in one]
             assert f"| `{key}` |" in made or below and f"{key}]`" in made, key
+
+
+def test_the_reference_has_every_key_of_every_result(generated):
+    made = generated.results()
+    for name in SCHEMAS:
+        said = schema(name)
+        assert f"## {name}.json" in made and said["properties"]
+        for table in [said, *said.get("$defs", {}).values()]:
+            assert all(f"| `{key}` |" in made for key in table["properties"])
 
 
 def test_every_comment_that_is_to_be_filled_is_known(generated):

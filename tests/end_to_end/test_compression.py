@@ -71,8 +71,8 @@ def test_two_quanta_apart_is_too_far(recipe, compressed, tmp_path, monkeypatch):
     shutil.copytree(compressed, out)
     monkeypatch.setattr(compression, "each", lambda *_: None)
     assert compression.quanta_rung(stage, out, "2-quantize", {})[0]["agrees"]
-    final = compression.run_path(out, "keras", "2-quantize") / "trace/final.safetensors"
-    low, high = load_tensors(final)["weights/head.range"]
+    trained = load_tensors(compression.run_path(out, "keras", "2-quantize") / "trace/final.safetensors")
+    low, high = trained["weights/head.range"]
     path = out / "tensors" / "2-quantize-quanta-jax.safetensors"
     made = load_tensors(path)
     made["head"][100] += 2 * (high - low) / 255

@@ -32,12 +32,12 @@ VERBS = {"read-data": read_data, "hostile-self": run_code}
 
 def main(words):
     """Calls a verb as the command line does, with its messages and exit codes."""
-    from twinscale.common import cli
+    from twinscale.common.verbs.shared import failed
 
     try:
         return VERBS[words[0]](*words[1:])
     except Exception as error:
-        return cli._failed(error)
+        return failed(error)
 
 
 if __name__ == "__main__":
