@@ -1,6 +1,5 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
-import importlib.util
 import itertools
 import math
 import time
@@ -34,9 +33,10 @@ from twinscale.benchmarks.throughput import side_by_side
 from twinscale.benchmarks.verdict import fenced, is_pending, read_hashes, read_verdict
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.data import open_dataset
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
 from twinscale.common.loop import twin_of
+from twinscale.common.need import BOTH, need
 from twinscale.common.output import answer, check_within
 from twinscale.common.parameters import initial_value, parameters
 from twinscale.common.points import POINTS
@@ -87,7 +87,7 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
       as_json: print what verdict.json holds in place of the table.
     Raises: BadInput before anything is compiled or written.
     """
-    require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    require()
     if meshes and is_odd(out):
         raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
                        "has one of []*?\\ or is not UTF-8; choose another directory")
@@ -142,7 +142,7 @@ def bisect(out, as_json=False):
     if not (out / "verdict.json").is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
-    require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    require()
     recipe, verdict = load(out / "recipe.toml", []), read_verdict(out)
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
@@ -283,12 +283,9 @@ def planted(plant):
     return [(backend, name)]
 
 
-def require(packages):
-    """Raises MissingEnvironment where a backend's packages are not installed."""
-    for name, extra in packages.items():
-        if importlib.util.find_spec(name) is None:
-            raise MissingEnvironment(f"{name} is not installed, and a comparison needs both backends: "
-                                     f"pip install 'twinscale[{extra}]'")
+def require():
+    """Raises MissingEnvironment where one of the backends is not installed."""
+    need(*BOTH, why="a comparison needs both backends")
 
 
 def prepare(out, recipe, overwrite, of=None):
