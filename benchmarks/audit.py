@@ -104,7 +104,7 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=(), as_json=Fa
       as_json: print what audit.json holds in place of the words.
     Raises: BadInput before anything runs; TwinscaleError where the backends disagree with nothing planted.
     """
-    comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    comparison.require()
     clear(out, KIND, {"verb": "audit"}, overwrite)
     recipes = {name: own for name in (OWN, f"{OWN}-resumed")} if own else make_recipes(out)
     began = time.perf_counter()

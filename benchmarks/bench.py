@@ -3,7 +3,6 @@
     twinscale bench recipes/decoder-125m.toml --out build/bench
 """
 
-import importlib.util
 import os
 import subprocess
 import tempfile
@@ -21,10 +20,11 @@ from twinscale.benchmarks.throughput import KINDS, common_peak, take_turns
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.doctor import versions
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, MissingEnvironment
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput
 from twinscale.common.families import traits_of
 from twinscale.common.flops import peak_flops, train_flops
 from twinscale.common.loop import unit
+from twinscale.common.need import BACKENDS, need
 from twinscale.common.output import answer, safe_console
 from twinscale.common.recipe import positions
 from twinscale.common.results import write_result
@@ -33,7 +33,6 @@ from twinscale.common.run import read_run
 SCHEMA_VERSION = 1
 FILE, KEYS = "bench.json", ("schema_version", "sides", "machine")
 CONVENTIONS = ("causal", "full", "6N")  # of `common/flops.py`; the first is the one that is printed
-PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
 LIBRARIES = {"cudnn": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),  # by what they are called as packages
              "cuda_runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime")}
 NAMES = {"keras": "Keras", "jax": "JAX"}
@@ -57,9 +56,7 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
     if recipe.devices.hosts != 1:
         raise BadInput(f"devices.hosts={recipe.devices.hosts}: bench measures one host; set it to 1")
     for backend in backends:
-        package, extra = PACKAGES[backend]
-        if importlib.util.find_spec(package) is None:
-            raise MissingEnvironment(f"{package} is not installed: pip install 'twinscale[{extra}]'")
+        need(*BACKENDS[backend])
     dataset = open_dataset(recipe)
     given, rooms = environment(recipe, backends, os.environ), {b: ROOMS[b] for b in backends}
     with open_workers(given, rooms, anew=True) as workers:

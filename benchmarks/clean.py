@@ -57,7 +57,7 @@ def clean(out, count, first=0, *, overwrite=False, as_json=False):
 
     Raises BadInput before anything runs.
     """
-    comparison.require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    comparison.require()
     if overwrite or not same(out, KIND, IDENTITY):
         clear(out, KIND, IDENTITY, overwrite)
     if (out / "trials").is_dir():  # of a run that was cut short; there are links of ours in it

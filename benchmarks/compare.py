@@ -1,6 +1,5 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
-import importlib.util
 import itertools
 import math
 import time
@@ -35,9 +34,10 @@ from twinscale.benchmarks.throughput import side_by_side
 from twinscale.benchmarks.verdict import PARTS, Verdict, fenced, is_pending, read_hashes, read_verdict
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.data import open_dataset
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
 from twinscale.common.loop import twin_of
+from twinscale.common.need import BOTH, need
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.output import answer, check_within
 from twinscale.common.parameters import initial_value, parameters
@@ -91,7 +91,7 @@ def compared(recipe, out, *, overwrite=False, plant=None, operations=False, seed
       asked: the recipe's file and the overrides that the recipe was read with, for the report.
     Raises: BadInput before anything is compiled or written.
     """
-    require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    require()
     if meshes and is_odd(out):
         raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
                        "has one of []*?\\ or is not UTF-8; choose another directory")
@@ -143,7 +143,7 @@ def bisect(out, as_json=False):
     if not ComparisonFiles(out).verdict.is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
-    require({"tensorflow": "cpu", "keras": "cpu", "jax": "jax", "flax": "jax"})
+    require()
     recipe, verdict = load(ComparisonFiles(out).recipe, []), dict(read_verdict(out))
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
@@ -286,12 +286,9 @@ def planted(plant):
     return [(backend, name)]
 
 
-def require(packages):
-    """Raises MissingEnvironment where a backend's packages are not installed."""
-    for name, extra in packages.items():
-        if importlib.util.find_spec(name) is None:
-            raise MissingEnvironment(f"{name} is not installed, and a comparison needs both backends: "
-                                     f"pip install 'twinscale[{extra}]'")
+def require():
+    """Raises MissingEnvironment where one of the backends is not installed."""
+    need(*BOTH, why="a comparison needs both backends")
 
 
 def prepare(out, recipe, overwrite, of=None):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from twinscale.benchmarks import ladder
-from twinscale.benchmarks.compare import KIND, prepare, require
+from twinscale.benchmarks.compare import KIND, prepare
 from twinscale.benchmarks.comparison_files import COMPRESSION, ComparisonFiles
 from twinscale.benchmarks.compression_files import add_files
 from twinscale.benchmarks.compression_report import write_compression
@@ -43,6 +43,7 @@ from twinscale.common.families import reads_text
 from twinscale.common.files import plain
 from twinscale.common.formats import EPS, TINY
 from twinscale.common.loop import twin_of
+from twinscale.common.need import COMPRESSING, need
 from twinscale.common.output import answer, check_verb, check_within, digest
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dumps
@@ -58,8 +59,6 @@ LIMITS = ["one seed",
           "phone's or an accelerator's",
           "a file's own metric is of 256 held-out rows at most, each row of text as one document",
           "in a comparison every stage starts, in both backends, from what Keras has left of the stage before"]
-EXTRAS = {"keras": {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu"},
-          "jax": {"jax": "jax", "flax": "jax"}}
 
 
 def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False, as_json=False):
@@ -80,7 +79,7 @@ def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False, a
     if info["state"] != "finished":
         raise BadInput(f"run {run}: is {info['state']}, and only a finished one is compressed; train it to its end")
     check_verb(out, KIND, "compress")  # before seconds go into reading the run
-    recipe, dataset, teachers = ready(recipe, EXTRAS[backend])
+    recipe, dataset, teachers = ready(recipe, COMPRESSING[backend])
     if kept := kept_of(run):
         check_same(kept, dataset, accept_data)
     trained, weights = model_of(run)
@@ -119,7 +118,7 @@ def compared_stages(recipe, out, *, overwrite=False):
 
     Raises: BadInput before anything is compiled or written.
     """
-    recipe, dataset, teachers = ready(recipe, EXTRAS["keras"] | EXTRAS["jax"])
+    recipe, dataset, teachers = ready(recipe, (*COMPRESSING["keras"], *COMPRESSING["jax"]))
     rows, rungs = [], []
     with ExitStack() as stack:
         with nothing_left(out):
@@ -151,12 +150,12 @@ def compared_stages(recipe, out, *, overwrite=False):
                                         "commands": again("compare", str(ComparisonFiles(out).recipe), out=out)})
 
 
-def ready(recipe, packages):
+def ready(recipe, modules):
     """(the recipe with its teachers' models read, its dataset, its teachers by stage). Raises BadInput where a stage
     cannot do what it says, MissingEnvironment where a package is missing."""
     if not recipe.compress.stages:
         raise BadInput(f"recipe {recipe.name}: compress.stages is empty: there is nothing to do")
-    require(packages)
+    need(*modules, why="this compression needs it")
     recipe, teachers = resolved(recipe, model_of)
     dataset = open_dataset(recipe)
     check_stages(recipe, dataset)

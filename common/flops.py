@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from twinscale.common.chips import CHIPS
 from twinscale.common.errors import one_of
 from twinscale.common.families import family_of
 from twinscale.common.formats import MASTERS
@@ -31,15 +32,12 @@ def train_flops(model, classes, example_shape, convention="causal"):
     return 3 * forward_flops(model, classes, example_shape, convention)
 
 
-# Dense peak operations a second in bfloat16 with sums in float32, by words of the frameworks' names. TPUs: the pages
-# of Google Cloud's documentation, of a TPU7x the half, for each of its cores is a device; A100, H100, H200, L4, L40S,
-# T4: NVIDIA's data sheets, of which those since the A100 print the double, for sparse matrices; RTX: the appendices of
-# NVIDIA's white papers on GA102 and Ada.
-PEAKS = {"TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 459e12, "TPU v5": 459e12,
-         "TPU v6 lite": 918e12, "TPU v6e": 918e12, "TPU7x": 1153.5e12, "A100": 312e12, "H100": 989e12,
-         "H100 PCIe": 756e12, "H100 NVL": 835e12, "H200": 989e12, "H200 NVL": 835e12, "GH200": 989e12,
-         "L4": 121e12, "L40S": 362e12, "T4": 65e12,
-         "RTX 4090": 165.2e12, "RTX 3090": 71e12}
+# Dense peak operations a second in bfloat16 with sums in float32, by words of the frameworks' names. TPUs: of
+# `common/chips.py`; A100, H100, H200, L4, L40S, T4: NVIDIA's data sheets, of which those since the A100 print the
+# double, for sparse matrices; RTX: the appendices of NVIDIA's white papers on GA102 and Ada.
+PEAKS = {kind: chip.peak for chip in CHIPS.values() for kind in chip.kinds} | {
+    "A100": 312e12, "H100": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H200": 989e12, "H200 NVL": 835e12,
+    "GH200": 989e12, "L4": 121e12, "L40S": 362e12, "T4": 65e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12}
 FLOAT16 = ("T4",)  # has no bfloat16: its float16 peak
 OTHERS = r"(?! (D|Ti|SUPER|Laptop|Max-Q))"  # of almost the same name, and slower or faster
 

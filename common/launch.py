@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from twinscale.common.chips import CHIPS, FLAT, of_accelerator
 from twinscale.common.errors import (
     CANNOT_SAVE,
     DID_IT,
@@ -36,7 +37,6 @@ from twinscale.common.process import CHILD, printed
 from twinscale.common.recipe import AXES, mesh_shape
 from twinscale.common.recipe_file import did_you_mean, load
 from twinscale.common.run import check_run
-from twinscale.common.topology import CHIPS, NO_TENSORFLOW
 
 TEMPLATES = Path(__file__).parent / "templates"
 GRACE = {"local": 30, "slurm": 60, "gke": 120}  # seconds
@@ -67,16 +67,6 @@ WORDS = {  # what an option may be, and what that is in words; the first entry t
 LEAST = {"slices": 1, "gpus_per_host": 1, "cpus_per_host": 1, "max_restarts": 0, "grace": 0}
 MOST = 65535  # hosts, and each of the options above: what SLURM takes for the seconds
 MOST_LOCAL = 256  # hosts on one machine
-
-# Shapes of slices, and for each number of hosts that one may have, the chips of a host. From the configuration tables
-# of Cloud TPU's pages on v5e and v6e and of GKE's page "Plan TPUs in GKE": a host has 1, 4 or 8 chips where it is a
-# slice by itself, else 4. A slice of 2x4 is one host of 8 or, on GKE, two of 4.
-FLAT = {"1x1": {1: 1}, "2x2": {1: 4}, "2x4": {1: 8, 2: 4}, "4x4": {4: 4}, "4x8": {8: 4}, "8x8": {16: 4},
-        "8x16": {32: 4}, "16x16": {64: 4}}
-# From the same pages on v4, v5p and TPU7x: hosts of 4 chips, AxBxC with A <= B <= C, each 2 or a multiple of 4, or
-# 2x2x1. In parentheses, the most chips of one slice.
-SOLID = {"tpu-v4-podslice": 4096, "tpu-v5p-slice": 6144, "tpu7x": 9216}
-ACCELERATORS = ("tpu-v4-podslice", "tpu-v5-lite-podslice", "tpu-v5p-slice", "tpu-v6e-slice", "tpu7x")
 
 
 class Plan(NamedTuple):
@@ -209,10 +199,11 @@ def slice_hosts(accelerator, topology):
 
     Raises BadInput where there is no such accelerator or shape.
     """
-    if accelerator not in ACCELERATORS:
-        raise BadInput(f"--accelerator {_shown(accelerator)}: expected one of {', '.join(ACCELERATORS)}"
-                       f"{did_you_mean(accelerator, ACCELERATORS)}")
-    if accelerator not in SOLID:
+    chip, known = of_accelerator(accelerator), [chip.accelerator for chip in CHIPS.values()]
+    if chip is None:
+        raise BadInput(f"--accelerator {_shown(accelerator)}: expected one of {', '.join(known)}"
+                       f"{did_you_mean(accelerator, known)}")
+    if chip.flat:
         if topology not in FLAT:
             raise BadInput(f"--topology {_shown(topology)}: no slice of {accelerator}: expected one of "
                            f"{', '.join(FLAT)}")
@@ -220,9 +211,9 @@ def slice_hosts(accelerator, topology):
     shape = [int(size) for size in topology.split("x")] if re.fullmatch(r"[1-9]\d?(x[1-9]\d?\d?){2}", topology) else []
     chips = math.prod(shape)
     grown = shape == sorted(shape) and all(size == 2 or size % 4 == 0 for size in shape)
-    if not shape or not (grown or shape == [2, 2, 1]) or chips > SOLID[accelerator]:
+    if not shape or not (grown or shape == [2, 2, 1]) or chips > chip.largest:
         raise BadInput(f"--topology {_shown(topology)}: no slice of {accelerator}: expected AxBxC with A <= B <= C, "
-                       f"each 2 or a multiple of 4, of {SOLID[accelerator]} chips at most, or 2x2x1")
+                       f"each 2 or a multiple of 4, of {chip.largest} chips at most, or 2x2x1")
     return {chips // 4: 4}
 
 
@@ -302,7 +293,8 @@ def _tpu_strategy(backend, target, hosts, options):
     """{key: value} of `devices` that Keras needs on a target's TPUs. Raises BadInput where it cannot have them."""
     if backend == "jax" or target not in ("tpu", "gke"):
         return {}
-    if options.get("accelerator") in NO_TENSORFLOW:
+    chip = of_accelerator(options.get("accelerator"))
+    if chip and not chip.tensorflow:
         raise BadInput(f"--accelerator {options['accelerator']}: TensorFlow does not run on it: pass --backend jax")
     if target == "gke" and hosts > 1:
         raise BadInput(f"--hosts {hosts}: on GKE the Keras backend reaches the TPUs of its own host alone, since no "
@@ -331,8 +323,7 @@ def _check_mesh(described, backend, target, hosts, options):
                        f"devices.replica={slices}")
     if backend == "jax" and target == "gke":
         try:
-            chip = CHIPS.get(options["accelerator"])  # one of several devices is called there as here
-            found = hosts * known[hosts // slices] * (chip.devices if chip else 1)
+            found = hosts * known[hosts // slices] * of_accelerator(options["accelerator"]).devices
             mesh_shape(described, "the launch", found, what)
         except MissingEnvironment as error:
             raise BadInput(str(error)) from None

@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from twinscale.common.chips import CHIPS
 from twinscale.common.errors import BadInput, MissingEnvironment, no_devices
 from twinscale.common.families import traits_of
 from twinscale.common.recipe import AXES, mesh_shape
@@ -53,7 +54,7 @@ OVERLAP = {
 
 # Options that a libtpu refuses from a version on, but for some kinds of devices: XLA says that programs may hang or be
 # wrong. Of what is not listed here, what is refused is dropped all the same; see `compiling`.
-REFUSED = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": ((0, 0, 43), ("TPU v5 lite", "TPU v5e"))}
+REFUSED = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": ((0, 0, 43), CHIPS["v5e"].kinds)}
 MOST_GENERAL = 3  # underscores of a name that others may refine: `xla_tpu` is no option
 
 # What makes equal programs give equal bits, likewise: CPUs and TPUs do it anyway. It holds for cuDNN's attention too.

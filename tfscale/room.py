@@ -6,6 +6,7 @@ from importlib import import_module
 
 from twinscale.common.errors import MissingEnvironment
 from twinscale.common.loop import run_training
+from twinscale.common.need import missing
 from twinscale.common.session import Room
 from twinscale.tfscale.checkpoint import Store
 from twinscale.tfscale.devices import agree, is_lost, open_devices
@@ -33,8 +34,8 @@ def later(name):
         try:
             module = import_module(f"twinscale.tfscale.compress.{file}")
         except ModuleNotFoundError as error:
-            raise MissingEnvironment(f"compression with Keras needs {error.name}: pip install tf_keras "
-                                     "tensorflow-model-optimization, or take --backend jax") from None
+            raise MissingEnvironment(missing(error.name, "compression with Keras needs it")
+                                     + ", or take --backend jax") from None
         return getattr(module, function)(*args, **kwargs)
 
     return call

@@ -33,7 +33,7 @@ from twinscale.common.files import plain, write_json
 from twinscale.common.output import answer
 from twinscale.common.recipe import AXES, mesh_shape
 from twinscale.common.results import write_result
-from twinscale.common.topology import NO_TENSORFLOW, library_version, parse
+from twinscale.common.topology import library_version, parse
 
 BACKENDS = ("jax", "keras")
 KEYS = ("schema_version", "results")
@@ -121,7 +121,7 @@ def placed(recipe, topology, backend):
     devices, count, chip = recipe.devices, topology.devices, topology.chip
     named = f"the {count} {'chips' if chip.devices == 1 else f'devices ({chip.devices} a chip)'} of {title(topology)}"
     if backend == "keras":
-        if chip.name in NO_TENSORFLOW:
+        if not chip.tensorflow:
             raise BadInput(f"--topology {topology.name}: TensorFlow does not run on {chip.kind}; take --backend jax")
         if topology.slices > 1:
             raise BadInput(f"--slices {topology.slices}: TPUStrategy trains on one slice; take --backend jax")

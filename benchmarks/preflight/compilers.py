@@ -16,11 +16,11 @@ from twinscale.common import process
 from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import MissingEnvironment, TwinscaleError
 from twinscale.common.files import escaped_lines
+from twinscale.common.need import BACKENDS, need
 from twinscale.common.recipe import AXES
 from twinscale.common.topology import LIBTPU, library_version, numbers, too_old
 
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
-PACKAGES = {"keras": ("tensorflow", "cpu"), "jax": ("jax", "jax")}
 ROOMS = {"keras": "twinscale.tfscale.lower", "jax": "twinscale.jaxscale.lower"}  # what lowers; JAX compiles for both
 # The compiler is loaded by hand and asks nobody where it runs; what the names of a host say is taken from the topology.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
@@ -77,9 +77,8 @@ def libtpu_of_jax():
 
 def check_packages(backends):
     """Raises MissingEnvironment where a backend is not installed; JAX asks the compiler for both."""
-    for package, extra in (PACKAGES[backend] for backend in dict.fromkeys(["jax", *backends])):
-        if importlib.util.find_spec(package) is None:
-            raise MissingEnvironment(f"{package} is not installed: pip install 'twinscale[{extra}]'")
+    for backend in dict.fromkeys(["jax", *backends]):
+        need(*BACKENDS[backend])
 
 
 # ---- compile

@@ -1,7 +1,6 @@
 """What verbs share: options of several, words that are said, rooms that are loaded when a verb needs them."""
 
 import importlib
-import importlib.util
 import os
 import shlex
 import sys
@@ -11,9 +10,9 @@ import typer
 
 from twinscale.common import process
 from twinscale.common.errors import BAD_INPUT, INTERRUPTED, NO, BadInput, known, show_traceback, unexpected
+from twinscale.common.need import BACKENDS, lacking
 
 ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
-PACKAGES = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}
 
 # Flags that are False and not None need no conversion, for which typer would import pydantic: 0.2 s of each --help.
 NO_CONVERSION = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
@@ -38,7 +37,7 @@ def room(name):
 
 
 def is_installed(backend):
-    return all(importlib.util.find_spec(package) for package in PACKAGES[backend])
+    return lacking(BACKENDS[backend]) is None
 
 
 def first_installed():

@@ -67,7 +67,7 @@ def measure(recipe, monkeypatch, tmp_path):
 
         monkeypatch.setattr(benchmark, "open_workers", workers)
         monkeypatch.setattr(benchmark, "compile_seconds", lambda *_: 1.5)
-        monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: name)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
         rounds = len(seconds["loop"]) - 1
         code = benchmark.bench(recipe, out, backends=backends, steps=2, rounds=rounds, **options)
         return code, json.loads((out / "bench.json").read_text()), asked

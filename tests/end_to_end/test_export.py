@@ -1,6 +1,6 @@
 """Models leave the trainer, are loaded by processes that know no more than the files, and compute what it does."""
 
-import importlib
+import importlib.util
 import json
 import math
 from dataclasses import dataclass
@@ -289,7 +289,7 @@ def test_a_keras_file_brings_our_layers_and_activations(room_of, recipe_of, tmp_
 
 def test_without_tensorflow_the_rest_is_exported_and_what_is_lost_is_said(trained, tmp_path, monkeypatch):
     room, exporter, recipe, run = trained("jaxscale", "mlp")
-    find = export.importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorflow" else find(name))
     assert export.export(room, exporter, run, tmp_path / "out") == MISSING
     rows = {row["format"]: row for row in json.loads((tmp_path / "out" / "export.json").read_text())["formats"]}

@@ -1,0 +1,65 @@
+"""Which packages are needed for what, and what installs them: as the metadata of the distribution `twinscale` says, so
+that pyproject.toml is the only list of extras."""
+
+import importlib.util
+import re
+
+from twinscale.common import process
+from twinscale.common.errors import MissingEnvironment
+
+BACKENDS = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}  # modules without which a backend does not run
+BOTH = (*BACKENDS["keras"], *BACKENDS["jax"])
+EIGHT_BITS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")  # for LiteRT of quantised models
+COMPRESSING = {"keras": (*BACKENDS["keras"], *EIGHT_BITS[1:]), "jax": BACKENDS["jax"]}
+# Packages of modules that are called otherwise; jaxlib is what jax brings.
+PACKAGES = {"orbax": "orbax-checkpoint", "sklearn": "scikit-learn", "jaxlib": "jax"}
+
+
+def need(*modules, why=None):
+    """Raises MissingEnvironment where one of some modules is not installed; `why` says what for."""
+    if module := lacking(modules):
+        raise MissingEnvironment(missing(module, why))
+
+
+def lacking(modules):
+    """The first of some modules that is not installed, or None."""
+    return next((module for module in modules if importlib.util.find_spec(module) is None), None)
+
+
+def missing(module, why=None):
+    """One line on a module that is not installed, and what installs it."""
+    return f"{module} is not installed{f', and {why}' if why else ''}; {install(module)}"
+
+
+def install(name):
+    """The command that installs a module or a package: the first extra that asks for it, or all of Twinscale."""
+    extra = extra_of(name)
+    return f"pip install 'twinscale{f'[{extra}]' if extra else ''}'"
+
+
+def extra_of(name):
+    """The first extra of Twinscale that asks for a module or a package, "" where none does, or all do."""
+    top = name.partition(".")[0]
+    wanted = normal(PACKAGES.get(top, top))
+    return next((extra for package, extra in requirements() if package == wanted), "")
+
+
+def requirements():
+    """[(package, the extra that asks for it or "")], in the order of pyproject.toml."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("twinscale") or []
+        found = [(line, (re.search(r"extra == ['\"]([^'\"]+)", line) or ("", ""))[1]) for line in lines]
+    except PackageNotFoundError:  # run from its source
+        import tomllib
+
+        project = tomllib.loads((process.ROOT / "pyproject.toml").read_text())["project"]
+        found = [(line, extra) for extra, lines in (("", project["dependencies"]),
+                                                    *project["optional-dependencies"].items()) for line in lines]
+    return [(normal(re.match(r"[\w.-]+", line)[0]), extra) for line, extra in found]
+
+
+def normal(package):
+    """A package's name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
