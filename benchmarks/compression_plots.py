@@ -5,10 +5,9 @@ import re
 import textwrap
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from twinscale.benchmarks.numbers import as_float, floats, size
-from twinscale.benchmarks.plots import BACKENDS, INK, MARKS, MUTED, WIDE, decades_of, literal, positive
+from twinscale.benchmarks.plots import BACKENDS, INK, MARKS, MUTED, WIDE, blank, decades_of, literal, positive
 
 UNKNOWN = (MUTED, "s")
 LETTER = 4.1  # points that a letter of a small text takes, nearly
@@ -32,7 +31,7 @@ def pareto(width, points, metric):
     values = floats([p["value"] for p in points])
     room = 0.16 * (np.ptp(values) or abs(values[0]) / 10 or 1)
     limits = (values.min() - room, values.max() + room)
-    figure = Figure((width, 3.5 if wide else 3.9))
+    figure = blank(width, 3.5 if wide else 3.9)
     axes = figure.add_subplot(xlim=span, ylim=limits)
     front = sorted({(math.log10(as_float(p["bytes"])), as_float(p["value"])) for p in points if p["front"]})
     x, y = ([*column] for column in zip(*front, strict=True))
@@ -115,7 +114,7 @@ def latencies(width, rows):
       rows: of each line {"label", "note", "points": [{"backend", "median", "p95", "hollow"}]}.
     """
     wide = width == WIDE
-    figure = Figure((width, 0.95 + (0.34 if wide else 0.5) * len(rows)))
+    figure = blank(width, 0.95 + (0.34 if wide else 0.5) * len(rows))
     axes = figure.add_subplot(ylim=(len(rows) - 0.45, -0.6 if wide else -0.8))
     for at, row in enumerate(rows):
         shifts = np.linspace(-0.17, 0.17, len(row["points"])) if len(row["points"]) > 1 else [0.0]

@@ -15,7 +15,7 @@ largest far more seldom.
 import math
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from twinscale.benchmarks import ladder
 
@@ -48,7 +48,7 @@ def flip_checks(precision, series, steps):
         parted |= ~(found["pair"] <= bounds[what])
         jumped |= found["loud"] > np.maximum(bounds[what], found.get("spread", 0.0))
     rate = FACTOR / LOUD * -math.log(1 - (jumped.sum() + 1) / (len(steps) + 2))
-    allowed = int(stats.poisson.isf(CHANCE, rate * len(steps)))
+    allowed = int(scipy.stats.poisson.isf(CHANCE, rate * len(steps)))
     for what, found in series.items():
         ratio = np.where(parted, -1, found["pair"] / np.maximum(bounds[what], ladder.TINY))
         at = int(np.argmax(ratio))

@@ -8,7 +8,7 @@ of tensors is max |a - b| / max |b|, of losses |a - b|.
 import math
 
 import numpy as np
-from scipy.stats import poisson
+import scipy
 
 from twinscale.benchmarks.walks import ANY, noise_of, parting
 from twinscale.common import formats
@@ -302,7 +302,7 @@ def held_out_bounds(precision, runs, curve):
     unresolved = resolved(precision, largest(told, "loss"), max(weight, 1.0))
     loss, exact = curve["factor"] * max(own, float(curve["envelope"][-1]), unresolved), 4 * EPS["float64"]
     expected = min(weight, near / NEAR * math.sqrt(weight) * loss)
-    flips = max(float(poisson.isf(1e-6, expected)), curve["factor"] * flipped)
+    flips = max(float(scipy.stats.poisson.isf(1e-6, expected)), curve["factor"] * flipped)
     bits = weight / (math.log(2) * max(1.0, min(found.get("label_bytes") or 1.0 for found in sums)))
     return {
         "loss": (loss, f"{curve['factor']} x the {precision} twin's envelope at the last step, or its evaluation's"),

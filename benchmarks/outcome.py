@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from twinscale.benchmarks.ladder import check, rung
 from twinscale.common.errors import BadInput
@@ -153,8 +153,8 @@ def equivalence(differences, margin, alpha=ALPHA, target=TARGET):
     else:
         mean, deviation, freedom = float(d.mean()), float(d.std(ddof=1)), len(d) - 1
         error = deviation / math.sqrt(len(d))
-        low, high = (mean + sign * error * float(stats.t.isf(alpha, freedom)) for sign in (-1, 1))
-        p_low, p_high = (float(stats.t.sf((margin + shift) / error, freedom)) for shift in (mean, -mean))
+        low, high = (mean + sign * error * float(scipy.stats.t.isf(alpha, freedom)) for sign in (-1, 1))
+        p_low, p_high = (float(scipy.stats.t.sf((margin + shift) / error, freedom)) for shift in (mean, -mean))
     inside, outside = -margin <= low and high <= margin, high < -margin or margin < low
     return given | {
         "mean": mean, "deviation": deviation, "interval": [low, high],
@@ -175,10 +175,10 @@ def permuted(differences, margin):
     d, found = np.sort(np.asarray(differences, np.float64)), equivalence(differences, margin)
     if not np.isfinite(d).all() or len(d) < 3 or d[0] == d[-1]:
         return found
-    normal = bool(stats.shapiro(d).pvalue >= ALPHA)
+    normal = bool(scipy.stats.shapiro(d).pvalue >= ALPHA)
     options = {"permutation_type": "samples", "n_resamples": RESAMPLES, "vectorized": True, "batch": 500,
                "alternative": "greater", "random_state": 0}
-    p = max(float(stats.permutation_test((margin + sign * d,), np.mean, **options).pvalue) for sign in (1, -1))
+    p = max(float(scipy.stats.permutation_test((margin + sign * d,), np.mean, **options).pvalue) for sign in (1, -1))
     sure = normal or p < ALPHA or found["answer"] != "equivalent"
     return found | {"normal": normal, "p_permutation": p, "answer": found["answer"] if sure else "inconclusive"}
 
@@ -205,14 +205,16 @@ def tost_power(deviation, seeds, margin, *, shift=0.0, alpha=ALPHA):
     if deviation == 0:
         return float(abs(shift) <= margin)
     freedom, error = seeds - 1, deviation / math.sqrt(seeds)
-    t, half = stats.t.isf(alpha, freedom), freedom / 2
-    low, most = (math.sqrt(inverse(half, 1e-15) / half) for inverse in (special.gammaincinv, special.gammainccinv))
+    t, half = scipy.stats.t.isf(alpha, freedom), freedom / 2
+    low, most = (math.sqrt(inverse(half, 1e-15) / half)
+                 for inverse in (scipy.special.gammaincinv, scipy.special.gammainccinv))
     high = min(margin / (t * error), most)
     if high <= low:
         return 0.0
     u = low + (high - low) * (NODES + 1) / 2
-    accepted = special.ndtr((margin - shift) / error - t * u) - special.ndtr(-(margin + shift) / error + t * u)
-    density = stats.chi.pdf(u, freedom, scale=1 / math.sqrt(freedom))
+    below = scipy.special.ndtr
+    accepted = below((margin - shift) / error - t * u) - below(-(margin + shift) / error + t * u)
+    density = scipy.stats.chi.pdf(u, freedom, scale=1 / math.sqrt(freedom))
     return min(1.0, float((high - low) / 2 * WEIGHTS @ (accepted * density)))
 
 

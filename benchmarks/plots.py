@@ -7,12 +7,7 @@ import re
 import textwrap
 import warnings
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.text import Text
 
 from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio
 from twinscale.common.files import escaped_lines
@@ -58,6 +53,10 @@ def _once(name, draw, width, args):
 
 
 def _render(name, draw, width, args):
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.text import Text
+
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # that a font lacks: the page's own fonts are used
         matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the bytes
@@ -81,6 +80,14 @@ def _render(name, draw, width, args):
     return re.sub("|".join(VARIABLES), lambda colour: VARIABLES[colour.group()], text)
 
 
+def blank(width, height):
+    """A figure with nothing on it, of so many inches. Matplotlib is imported when the first is drawn, as whoever
+    compares has long begun by then."""
+    from matplotlib.figure import Figure
+
+    return Figure((width, height))
+
+
 def _rounded(found):
     return f"{float(found[0]):.2f}"
 
@@ -90,7 +97,7 @@ def ladder(width, rungs):
     ratios = [ratio(r.get("worst"), r.get("bound")) for r in rungs]
     decades = [math.log10(r) for r in ratios if 0 < r < math.inf]
     low, high = math.floor(min([*decades, -2])) - 1, math.ceil(max([*decades, 0.5])) + 1
-    figure = Figure((width, 0.62 + 0.27 * len(rungs)))
+    figure = blank(width, 0.62 + 0.27 * len(rungs))
     axes = figure.add_subplot(xlim=(low - 0.3, high + 0.3), ylim=(len(rungs) - 0.4, -0.7))
     axes.axvspan(low - 0.3, 0, color=BAND, alpha=0.18, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1.2, linestyle="--")
@@ -124,7 +131,7 @@ def checks(width, rows):
     zero, lost = low - 1, high + 1  # where an exact zero stands, and what is not finite
     at, agrees = np.arange(len(rows)), np.array([bool(r.get("agrees")) for r in rows])
     x, bars = np.where(np.isfinite(observed), decades_of(observed, zero), lost), decades_of(bounds, zero)
-    figure = Figure((width, 0.85 + (0.23 if wide else 0.35) * len(rows)))
+    figure = blank(width, 0.85 + (0.23 if wide else 0.35) * len(rows))
     axes = figure.add_subplot(xlim=(zero - 0.4, lost + 0.4), ylim=(len(rows) - 0.4, -0.6 if wide else -0.9))
     axes.hlines(at, x, bars, color=MUTED, linewidth=0.7)
     for chosen, marker, colour, label in ((agrees, "o", GOOD, "within"), (~agrees, "X", BAD, "above its bound")):
@@ -159,7 +166,7 @@ def convergence(width, curve, sides):
     keys = ("steps", *sides, "difference", "envelope", "bound")
     data = thinned({key: floats(curve.get(key)) for key in keys})
     steps, difference = data["steps"], data["difference"]
-    figure = Figure((width, 4.3 if width == WIDE else 4.1))
+    figure = blank(width, 4.3 if width == WIDE else 4.1)
     top, under = figure.subplots(2, sharex=True, height_ratios=(1, 1.15))
     looks = ({"color": FIRST, "linewidth": 3, "alpha": 0.55}, {"color": SECOND, "linestyle": (0, (3, 1.5))})
     for (side, label), look in zip(sides.items(), looks, strict=True):
@@ -229,7 +236,7 @@ def step_times(width, performance, sides):
     every = np.concatenate(list(times.values()))
     low, high = every.min(), min(every.max(), 1.2 * max(np.percentile(t, 95) for t in times.values()))
     high = high if high > low else low * 1.01
-    figure = Figure((width, 0.55 + 0.95 * len(times)))
+    figure = blank(width, 0.55 + 0.95 * len(times))
     rows = figure.subplots(len(times), sharex=True, squeeze=False)[:, 0]
     for axes, (side, values) in zip(rows, times.items(), strict=True):
         measured, (colour, line) = performance[side], _looks(sides)[side]
@@ -251,7 +258,7 @@ def step_times(width, performance, sides):
 def where_time_goes(width, performance, sides):
     """One stacked bar per side: compile, train, evaluate, wait for data."""
     spent = {side: performance[side]["seconds"] for side in sides if performance.get(side, {}).get("seconds")}
-    figure = Figure((width, 0.85 + 0.36 * len(spent)))
+    figure = blank(width, 0.85 + 0.36 * len(spent))
     axes = figure.add_subplot()
     labels = [textwrap.shorten(sides[side], 40, placeholder="…") for side in spent]
     stacked(axes, labels, [{p: seconds[p] for p in parts(seconds)} for seconds in spent.values()],
@@ -268,6 +275,8 @@ def stacked(axes, labels, bars, colours, looks, columns=4):
       looks: {part: (hatch, opacity)}.
       columns: of the key.
     """
+    from matplotlib.patches import Patch
+
     for row, (bar, colour) in enumerate(zip(bars, colours, strict=True)):
         start = 0.0
         for part, length in bar.items():

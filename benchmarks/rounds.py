@@ -7,7 +7,7 @@ one of 95 %, or of as much as so few rounds can give.
 import math
 
 import numpy as np
-from scipy import stats
+import scipy
 
 CONFIDENCE = 0.95
 
@@ -16,7 +16,7 @@ def median_interval(values):
     """(low, median, high): a round is above the true median as often as below, so that the interval's ends are two of
     the values by rank, whatever their distribution; below 6 values the least and the greatest."""
     ordered = np.sort(np.asarray(values, np.float64))
-    rank = max(1, int(stats.binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)))
+    rank = max(1, int(scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)))
     return float(ordered[rank - 1]), float(np.median(ordered)), float(ordered[-rank])
 
 
@@ -32,7 +32,7 @@ def ratio_interval(first, second):
     middle = float(np.exp(logs.mean()))
     if len(logs) == 1:
         return 0.0, middle, math.inf
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
     return float(np.exp(logs.mean() - half)), middle, float(np.exp(logs.mean() + half))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from twinscale.common.data import Dataset, open_dataset
 
-KEPT = 2  # recipes whose compiled functions a process keeps
+KEPT = 3  # recipes whose compiled functions a process keeps: one in every precision
 SESSIONS = {}
 
 

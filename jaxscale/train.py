@@ -1,6 +1,7 @@
 """Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +32,15 @@ class State:
     averages: dict
     graph: nnx.GraphDef = struct.field(pytree_node=False)
     teacher: nnx.GraphDef = struct.field(pytree_node=False, default=None)  # of a stage that distils
+    begin: Callable = struct.field(pytree_node=False, default=None)  # weights to the rest of a first state
 
 
 def new_state(recipe, dataset, devices, dither=0.0, old=None, extra=()):
     """The state before the first step: canonical first values, born where they lie on the mesh, and zeros for what it
     has besides, {canonical name: shape} of `extra`.
 
-    With `old`, a state of the same recipe, its graph is used again, so that steps compiled over it go on.
+    With `old`, a state of the same recipe, its graph is used again, so that steps compiled over it go on, and what made
+    the rest of it: a comparison begins again and again.
     """
     tree, dtype = parameters(recipe.model, dataset.classes, dataset.example_shape), master_dtype(recipe)
     tree |= {name: Parameter(shape) for name, shape in dict(extra).items()}
@@ -59,8 +62,8 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None, extra=()):
         averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
         return State(jnp.zeros((), jnp.int32), {}, {}, make_optimizer(recipe).init(weights), averages, graph)
 
-    lying = state_shardings(jax.eval_shape(rest, weights), devices)
-    return jax.jit(rest, out_shardings=lying)(weights).replace(weights=weights, running=running)
+    begin = old.begin if old else jax.jit(rest, out_shardings=state_shardings(jax.eval_shape(rest, weights), devices))
+    return begin(weights).replace(weights=weights, running=running, begin=begin)
 
 
 def state_shardings(state, devices):

@@ -4,15 +4,15 @@ import gc
 import os
 import sys
 
-# Read from here the rooms would be found by their folders' names too, a second time under the names of others.
-sys.modules |= dict.fromkeys(("common", "tfscale", "jaxscale", "benchmarks", "swap"))
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # of which a recipe takes one unless it says more
 
 import pytest
 from hypothesis import settings
+
+# Read from here the rooms would be found by their folders' names too, a second time under the names of others.
+sys.modules |= dict.fromkeys(("common", "tfscale", "jaxscale", "benchmarks", "swap"))
 
 # How long an example takes is a matter of the machine's load, which no test here is about.
 settings.register_profile("unhurried", deadline=None)
@@ -23,8 +23,10 @@ settings.load_profile("unhurried")
 def devices(request):
     """Four CPUs for the trainers in TensorFlow too, before any other test starts it."""
     if any("end_to_end" in item.path.parts for item in request.session.items):
+        from twinscale.common import process
         from twinscale.tfscale.devices import split_cpu
 
+        process.keep_memory()  # as every process that trains does
         split_cpu(4)
 
 

@@ -84,9 +84,12 @@ def make_step_taps(recipe, dataset, state, devices):
         moved = {name: tf.convert_to_tensor(running[name] if x is None else x) for name, x in now.items()}
         return {"forward": outputs, "loss": sums, "backward": cotangents, "gradients": gradients, "running": moved}
 
-    @tf.function(jit_compile=devices.jit_compile, autograph=False)
-    def compiled(number, batch, teacher):
+    def compute(number, batch, teacher):
         return run(devices, replica_taps, number, batch, teacher)
+
+    # In float64 it runs twice or so and not under XLA: op by op, which takes less than tracing it.
+    compiled = compute if recipe.train.precision == "float64" else tf.function(
+        compute, jit_compile=devices.jit_compile, autograph=False)
 
     def step_taps(state, number, batch, teacher=None):
         if devices.replicas > 1:

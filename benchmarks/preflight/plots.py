@@ -4,9 +4,8 @@ import textwrap
 from collections import Counter
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from twinscale.benchmarks.plots import BAD, MARKS, MUTED, WIDE, literal, stacked
+from twinscale.benchmarks.plots import BAD, MARKS, MUTED, WIDE, blank, literal, stacked
 
 MEMORY = {"arguments": ("", 1.0), "temporaries": ("", 0.5), "results beyond them": ("xxxx", 0.3), "code": ("////", 0.2),
           "no figure of its parts": ("....", 0.35)}
@@ -37,7 +36,7 @@ def traffic(width, bars, network):
 def _stacks(width, bars, looks):
     names = {name for bar in bars for name in bar["parts"]}
     columns = 4 if width == WIDE else 2 if max(map(len, names)) <= 14 else 1  # no name is cut at the right
-    figure = Figure((width, 0.8 + 0.17 * -(-len(names) // columns) + 0.4 * len(bars)))
+    figure = blank(width, 0.8 + 0.17 * -(-len(names) // columns) + 0.4 * len(bars))
     axes = figure.add_subplot()
     stacked(axes, [bar["label"] for bar in bars], [bar["parts"] for bar in bars],
             [MARKS[bar["backend"]][0] for bar in bars], looks, columns)
@@ -59,7 +58,7 @@ def roofline(width, chips, points):
       points: of each row {"label", "backend", "intensity": operations of a byte moved, "rate": operations a second at
         best, "bound"}.
     """
-    figure, here = Figure((width, 3.3)), Counter()
+    figure, here = blank(width, 3.3), Counter()
     axes = figure.add_subplot(xscale="log", yscale="log")
     ridges = [peak / bandwidth for peak, bandwidth in chips.values()]
     at = [point["intensity"] for point in points]

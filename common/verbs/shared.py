@@ -28,6 +28,7 @@ AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though th
 
 def room(name):
     """A module of a room, imported now; what TensorFlow says at its start is held back."""
+    process.keep_memory()
     if name == "tfscale.room":
         process.quieten()
         with process.hushed():

@@ -52,7 +52,7 @@ def test_signal_stands_far_above_noise(found):
 def listed():
     """What each backend's worker says that it can plant."""
     rooms = {"keras": "tfscale", "jax": "jaxscale"}
-    modules = {b: __import__(f"{room}.mutants", fromlist=["MUTANTS"]) for b, room in rooms.items()}
+    modules = {b: __import__(f"twinscale.{room}.mutants", fromlist=["MUTANTS"]) for b, room in rooms.items()}
     return {b: {name: vars(c) | {"needs": c.needs, "phase": c.phase, "meaning": c.meaning, "shared": name in CHANGES}
                 for name, c in (module.MUTANTS | module.NEUTRAL).items()} for b, module in modules.items()}
 
