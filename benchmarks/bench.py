@@ -20,11 +20,11 @@ from twinscale.benchmarks.throughput import KINDS, common_peak, take_turns
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.doctor import versions
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, need
 from twinscale.common.families import traits_of
 from twinscale.common.flops import peak_flops, train_flops
 from twinscale.common.loop import unit
-from twinscale.common.need import BACKENDS, need
+from twinscale.common.need import BACKENDS
 from twinscale.common.output import answer, safe_console
 from twinscale.common.recipe import positions
 from twinscale.common.results import write_result

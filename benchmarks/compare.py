@@ -34,10 +34,10 @@ from twinscale.benchmarks.throughput import side_by_side
 from twinscale.benchmarks.verdict import PARTS, Verdict, fenced, is_pending, read_hashes, read_verdict
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.data import open_dataset
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
 from twinscale.common.loop import twin_of
-from twinscale.common.need import BOTH, need
+from twinscale.common.need import BOTH
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.output import answer, check_within
 from twinscale.common.parameters import initial_value, parameters

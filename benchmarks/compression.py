@@ -37,13 +37,13 @@ from twinscale.common.compress import (
 )
 from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import check_same
-from twinscale.common.errors import BadInput
+from twinscale.common.errors import BadInput, need
 from twinscale.common.export import EIGHT_BITS
 from twinscale.common.families import reads_text
 from twinscale.common.files import plain
 from twinscale.common.formats import EPS, TINY
 from twinscale.common.loop import twin_of
-from twinscale.common.need import COMPRESSING, need
+from twinscale.common.need import COMPRESSING
 from twinscale.common.output import answer, check_verb, check_within, digest
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dumps

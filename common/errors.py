@@ -4,6 +4,8 @@ import errno
 import os
 from difflib import get_close_matches
 
+from twinscale.common.need import lacking, missing
+
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where our packages lie
 
 DID_IT, NO, BAD_INPUT, INCONCLUSIVE, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -103,6 +105,12 @@ NO_DEVICE = ("Unable to initialize backend", "Unknown backend")  # of JAX
 NO_TEMPORARY = "No usable temporary directory"  # of Python's tempfile, which tries TMPDIR, /tmp and others
 
 
+def need(*modules, why=None):
+    """Raises MissingEnvironment where one of some modules is not installed; `why` says what for."""
+    if module := lacking(modules):
+        raise MissingEnvironment(missing(module, why))
+
+
 def known(error):
     """The TwinscaleError that an exception of Python or of a library amounts to, None where nobody expected it."""
     said, unwritten = first_line(error, 300), no_writing(error)
@@ -112,8 +120,6 @@ def known(error):
         return CannotSave(f"{getattr(error, 'filename', None) or 'output'}: {unwritten[0]}: {unwritten[1]}, then run "
                           "the same command again")
     if isinstance(error, ModuleNotFoundError):
-        from twinscale.common.need import missing
-
         return MissingEnvironment(missing(error.name or "a package"))
     if is_memory(error):
         return MissingEnvironment(f"memory has ended ({said}): take a smaller train.global_batch, more of "

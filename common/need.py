@@ -3,9 +3,7 @@ that pyproject.toml is the only list of extras."""
 
 import importlib.util
 import re
-
-from twinscale.common import process
-from twinscale.common.errors import MissingEnvironment
+from pathlib import Path
 
 BACKENDS = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}  # modules without which a backend does not run
 BOTH = (*BACKENDS["keras"], *BACKENDS["jax"])
@@ -13,12 +11,6 @@ EIGHT_BITS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")  # for 
 COMPRESSING = {"keras": (*BACKENDS["keras"], *EIGHT_BITS[1:]), "jax": BACKENDS["jax"]}
 # Packages of modules that are called otherwise; jaxlib is what jax brings.
 PACKAGES = {"orbax": "orbax-checkpoint", "sklearn": "scikit-learn", "jaxlib": "jax"}
-
-
-def need(*modules, why=None):
-    """Raises MissingEnvironment where one of some modules is not installed; `why` says what for."""
-    if module := lacking(modules):
-        raise MissingEnvironment(missing(module, why))
 
 
 def lacking(modules):
@@ -54,7 +46,7 @@ def requirements():
     except PackageNotFoundError:  # run from its source
         import tomllib
 
-        project = tomllib.loads((process.ROOT / "pyproject.toml").read_text())["project"]
+        project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
         found = [(line, extra) for extra, lines in (("", project["dependencies"]),
                                                     *project["optional-dependencies"].items()) for line in lines]
     return [(normal(re.match(r"[\w.-]+", line)[0]), extra) for line, extra in found]

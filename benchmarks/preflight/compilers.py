@@ -14,9 +14,9 @@ from twinscale.benchmarks.preflight.rows import row, title
 from twinscale.benchmarks.workers import STARTUP, Worker
 from twinscale.common import process
 from twinscale.common.data.shapes import batch_shapes
-from twinscale.common.errors import MissingEnvironment, TwinscaleError
+from twinscale.common.errors import MissingEnvironment, TwinscaleError, need
 from twinscale.common.files import escaped_lines
-from twinscale.common.need import BACKENDS, need
+from twinscale.common.need import BACKENDS
 from twinscale.common.recipe import AXES
 from twinscale.common.topology import LIBTPU, library_version, numbers, too_old
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twinscale.common import need
+from twinscale.common import errors, need
 from twinscale.common.doctor import USES
 from twinscale.common.errors import MissingEnvironment, known
 
@@ -37,10 +37,10 @@ def test_another_extra_is_found_by_no_change_of_ours(monkeypatch):
 def test_the_first_that_is_missing_is_named_with_what_for(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("keras", "flax") else name)
     with pytest.raises(MissingEnvironment) as caught:
-        need.need(*need.BOTH, why="a comparison needs both backends")
+        errors.need(*need.BOTH, why="a comparison needs both backends")
     assert str(caught.value) == ("keras is not installed, and a comparison needs both backends; pip install "
                                  "'twinscale[cpu]'")
-    need.need("tensorflow", "jax")
+    errors.need("tensorflow", "jax")
     assert str(known(ModuleNotFoundError("", name="keras"))) == need.missing("keras")
 
 

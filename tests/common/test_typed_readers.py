@@ -29,6 +29,7 @@ ALLOWED = {  # (file, function): why it may
     ("common/export.py", "ask"): "a pipe between processes of ours",
     ("common/doctor.py", "_devices"): "a pipe between processes of ours, any error of which becomes one line there",
     ("common/run.py", "what_differs"): "what this process has just written out itself",
+    ("common/need.py", "requirements"): "our own pyproject.toml, where we run from our source",
     ("benchmarks/report.py", "ordered"): "what this process has just written out itself",
 }
 

@@ -1,0 +1,48 @@
+"""A folder with a recipe to work in, and functions in the place of rooms."""
+
+import importlib
+import os
+from types import SimpleNamespace
+
+import pytest
+
+RECIPE = 'name = "x"\n[model]\nfamily = "decoder"\n'
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("twinscale.common.recipe_file.RECIPES", tmp_path)
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    (tmp_path / "r.toml").write_text(RECIPE)
+    return tmp_path
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Puts functions in the place of rooms; returns the calls they got."""
+    calls, real = [], importlib.import_module
+
+    def install(name, outcome=None):
+        def call(recipe, **options):
+            calls.append((name, recipe, options, os.environ.get("KERAS_BACKEND")))
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        def find(wanted, *rest):
+            return SimpleNamespace(train=call, compare=call) if wanted == f"twinscale.{name}" else real(wanted, *rest)
+        monkeypatch.setattr(importlib, "import_module", find)
+        return calls
+    return install
+
+
+@pytest.fixture
+def lines(capsys):
+    """() to (stdout, the lines of stderr), in which there is no traceback."""
+    def read():
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return out, err.splitlines()
+    return read
