@@ -87,9 +87,9 @@ def make_step_taps(recipe, dataset, state, devices):
     def compute(number, batch, teacher):
         return run(devices, replica_taps, number, batch, teacher)
 
-    # In float64 it runs twice or so and not under XLA: op by op, which takes less than tracing it.
-    compiled = compute if recipe.train.precision == "float64" else tf.function(
-        compute, jit_compile=devices.jit_compile, autograph=False)
+    # In float64 it runs twice or so: where it is not under XLA op by op, which takes less than tracing it.
+    by_ops = recipe.train.precision == "float64" and not devices.jit_compile
+    compiled = compute if by_ops else tf.function(compute, jit_compile=devices.jit_compile, autograph=False)
 
     def step_taps(state, number, batch, teacher=None):
         if devices.replicas > 1:
