@@ -25,7 +25,8 @@ from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.families import reads_text, traits_of
 from twinscale.common.files import write_text
-from twinscale.common.launch import GRACE, free_ports, plan, run_local
+from twinscale.common.launch import GRACE, plan
+from twinscale.common.launch_local import free_ports, run_local
 from twinscale.common.loop import twin_of
 from twinscale.common.recipe import AXES, mesh_shape, positions
 from twinscale.common.recipe_file import dumps
