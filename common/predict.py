@@ -1,8 +1,8 @@
 """Runs an export on a file: text, images or arrays.
 
 As a process, `python -m twinscale.common.predict DIR INPUTS ANSWERS FORMAT...`, it loads formats of an export, computes
-their logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how `common/export.py`
-checks.
+their logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how
+`common/export_check.py` checks.
 """
 
 import importlib
@@ -21,7 +21,8 @@ from twinscale.common.data.pixels import PICTURES, from_0_to_1, read_pixels, wit
 from twinscale.common.data.text_files import text_of
 from twinscale.common.data.tokenizers import byte_tokenizer, read_bpe
 from twinscale.common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
-from twinscale.common.export import FORMATS, Shape, content, read_export
+from twinscale.common.export import content
+from twinscale.common.export_formats import FORMATS, Shape, read_export
 from twinscale.common.files import check_regular, files_below, shown
 from twinscale.common.process import hushed, quieten
 from twinscale.common.recipe_file import did_you_mean, load

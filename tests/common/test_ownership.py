@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.common import canonical, cli, export, loop
+from twinscale.common import canonical, cli, export_formats, loop
 from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.errors import BadInput
 from twinscale.common.output import check_files, clear, remove_ours, sweep
@@ -207,21 +207,21 @@ def test_what_is_wrong_with_a_run_is_said_of_it_and_not_of_a_folder_that_is_gone
 
 def test_an_export_removes_its_formats_alone(tmp_path, theirs):
     out = tmp_path / "out"
-    clear(out, export.KIND, {"verb": "export"}, False)
+    clear(out, export_formats.KIND, {"verb": "export"}, False)
     made = ("export.json", "savedmodel/saved_model.pb", "model.keras", ".int8.tflite.tmp", "safetensors/config.json")
     filled(out, made)
     mine = theirs(out)
     (out / "float.tflite").symlink_to(tmp_path / "out-of-mine" / "mine.txt")
     before = mine()
     with pytest.raises(BadInput, match="--overwrite"):
-        clear(out, export.KIND, {"verb": "export"}, False)
-    clear(out, export.KIND, {"verb": "export"}, True)
+        clear(out, export_formats.KIND, {"verb": "export"}, False)
+    clear(out, export_formats.KIND, {"verb": "export"}, True)
     assert mine() == before and not any((out / name).exists() for name in (*made, "float.tflite"))
 
 
 def test_a_marker_that_a_kill_cut_short_or_that_is_no_file_makes_nothing_ours(tmp_path):
     filled(tmp_path / "out", ("..export.7.tmp",))
-    clear(tmp_path / "out", export.KIND, {"verb": "export"}, False)
+    clear(tmp_path / "out", export_formats.KIND, {"verb": "export"}, False)
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".export"]
     filled(tmp_path / "mine", ("..state.7.tmp", "mine.txt"))
     with pytest.raises(BadInput, match="no earlier state"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks import compare
-from twinscale.common import cli, export
+from twinscale.common import cli, export_formats
 from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput, MissingEnvironment
@@ -90,9 +90,10 @@ def test_several_hosts_are_refused_where_a_path_has_to_be_named_otherwise(tmp_pa
     with pytest.raises(BadInput, match="--meshes trains on several hosts"):
         compare.compare(RECIPE, tmp_path / name, meshes=True)
     with pytest.raises(BadInput, match="TensorFlow loads no SavedModel") as error:
-        export.check_request("keras", tmp_path / name, (), False)
+        export_formats.check_request("keras", tmp_path / name, (), False)
     assert len(str(error.value).splitlines()) == 1 and "--formats keras,litert-float" in str(error.value)
-    assert export.check_request("keras", tmp_path / name, ("keras", "safetensors"), False) == ["keras", "safetensors"]
+    others = ["keras", "safetensors"]
+    assert export_formats.check_request("keras", tmp_path / name, tuple(others), False) == others
     assert not list(tmp_path.iterdir())
 
 

@@ -8,7 +8,7 @@ from twinscale.benchmarks.preflight.compare import read_golden
 from twinscale.benchmarks.verdict import read_digests, read_hashes, read_verdict
 from twinscale.common.canonical import read_index
 from twinscale.common.errors import BadInput
-from twinscale.common.export import made_by, read_export
+from twinscale.common.export_formats import made_by, read_export
 from twinscale.common.recipe import Recipe
 from twinscale.common.run import FinishedRun, check_run, follow_run, read_metrics, read_run
 
