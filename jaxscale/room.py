@@ -12,7 +12,8 @@ from twinscale.jaxscale.checkpoint import Store
 from twinscale.jaxscale.compress import train as stage
 from twinscale.jaxscale.compress.prune import make_masks
 from twinscale.jaxscale.compress.quantize import extremes, fake_quantise
-from twinscale.jaxscale.devices import agree, is_lost, open_devices
+from twinscale.jaxscale.devices import open_devices
+from twinscale.jaxscale.devices_hosts import agree, is_lost
 from twinscale.jaxscale.trace import (
     apply_gradients,
     clip_gradients,

@@ -17,7 +17,7 @@ from twinscale.common.places import places
 from twinscale.common.recipe import master_dtype
 from twinscale.common.tensors import named_arrays
 from twinscale.common.worker import serve
-from twinscale.jaxscale.devices import hasten
+from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.room import numerics
 from twinscale.jaxscale.trace import named_tensors, taps_of
 from twinscale.swap.room import partial_room

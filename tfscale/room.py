@@ -9,7 +9,8 @@ from twinscale.common.loop import run_training
 from twinscale.common.need import missing
 from twinscale.common.session import Room
 from twinscale.tfscale.checkpoint import Store
-from twinscale.tfscale.devices import agree, is_lost, open_devices
+from twinscale.tfscale.devices import open_devices
+from twinscale.tfscale.devices_hosts import agree, is_lost
 from twinscale.tfscale.trace import (
     apply_gradients,
     clip_gradients,

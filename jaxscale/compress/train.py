@@ -15,7 +15,7 @@ from twinscale.jaxscale.compress.cluster import clustered, with_zeros
 from twinscale.jaxscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.jaxscale.compress.prune import masks_due
 from twinscale.jaxscale.compress.quantize import on_grid, quantising, symmetric_range
-from twinscale.jaxscale.devices import laid_out, place
+from twinscale.jaxscale.devices_arrays import laid_out, place
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.taps import tapped
 from twinscale.jaxscale.trace import named_tensors
