@@ -70,6 +70,7 @@ preflight-newest: $(GOLDENS:.json=.newest)
 
 lint: .venv
 	$(BIN)/ruff check .
+	$(BIN)/hadolint $(wildcard docker/*.Dockerfile)
 	mkdir -p build/lint/twinscale
 	ln -sfn $(addprefix $(CURDIR)/,$(ROOMS) $(wildcard twinscale/*.py)) build/lint/twinscale/
 	cd build/lint && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
