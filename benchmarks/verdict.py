@@ -163,6 +163,9 @@ class Verdict(Result):
             raise Disagreement("\n".join(told(self)), self)
         return self
 
+    def __repr_args__(self) -> list[tuple[str, str]]:
+        return [("answer", self.answer), ("precision", self.precision), ("sentence", self.sentence)]
+
     def _repr_html_(self) -> str:
         from twinscale.benchmarks.notebook import verdict_html
 
