@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.test_pages import failing
-from twinscale.benchmarks.compare import reproducible
+from twinscale.benchmarks.compare_record import reproducible
 from twinscale.benchmarks.terminal import show
 
 
