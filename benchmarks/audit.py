@@ -21,7 +21,7 @@ from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import collect_own_places, leader, on_one_device
 from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
 from twinscale.benchmarks.placing import Looks, first_cause, optimizer_variants
-from twinscale.benchmarks.report import write_audit
+from twinscale.benchmarks.report_audit import write_audit
 from twinscale.benchmarks.results import Audit
 from twinscale.benchmarks.resuming import Resumed, resume_cause
 from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers

@@ -16,8 +16,9 @@ from twinscale.benchmarks.workers import ROOMS
 from twinscale.common.parameters import initial_value, parameters
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import in_float64, positions
-from twinscale.common.run import FinishedRun, read_metrics, read_run
+from twinscale.common.run import FinishedRun, read_run
 from twinscale.common.run_files import RunFiles
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.schedules import learning_rates
 from twinscale.common.tensors import load_dtypes, load_tensors
 

@@ -33,7 +33,9 @@ from twinscale.benchmarks.results import Compression
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.canonical import kept_of, model_of
-from twinscale.common.compress import active, check_stages, dense_recipe, has_float64, resolved, stripped
+from twinscale.common.compress import stripped
+from twinscale.common.compress_check import check_stages, has_float64
+from twinscale.common.compress_recipes import active, dense_recipe, resolved
 from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import check_same
 from twinscale.common.errors import BadInput, need

@@ -8,12 +8,13 @@ from twinscale.benchmarks.compression_stages import make_start, run_path, start_
 from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from twinscale.benchmarks.outcome import equivalence
 from twinscale.benchmarks.workers import ROOMS, each
-from twinscale.common.compress import active, mask_updates
+from twinscale.common.compress import mask_updates
+from twinscale.common.compress_recipes import active
 from twinscale.common.formats import EPS, TINY
 from twinscale.common.loop import twin_of
 from twinscale.common.recipe import positions
-from twinscale.common.run import read_metrics
 from twinscale.common.run_files import RunFiles
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.tensors import load_tensors
 
 

@@ -3,7 +3,8 @@
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.flips import shadowed
 from twinscale.benchmarks.output import tell
-from twinscale.common.compress import active, alone_recipe, dense_recipe, mask_updates, stage_recipe, summary
+from twinscale.common.compress import mask_updates, summary
+from twinscale.common.compress_recipes import active, alone_recipe, dense_recipe, stage_recipe
 from twinscale.common.loop import twin_of
 from twinscale.common.run import read_run
 from twinscale.common.run_files import RunFiles

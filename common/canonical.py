@@ -27,10 +27,11 @@ from twinscale.common.errors import BadInput, error_of
 from twinscale.common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
 from twinscale.common.kinds import STRICT, Backend, Count, Sha256, version
 from twinscale.common.output import Kind, check_within, names_in, same, sweep
-from twinscale.common.recipe import Devices
 from twinscale.common.recipe_file import dumps, load
-from twinscale.common.run import Data, read_metrics, read_run, what_differs
+from twinscale.common.recipe_running import Devices
+from twinscale.common.run import Data, read_run, what_differs
 from twinscale.common.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.session import open_session
 from twinscale.common.tensors import load_tensors, save_tensors
 

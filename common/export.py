@@ -21,7 +21,8 @@ from pathlib import Path
 from twinscale.common import hugging_face
 from twinscale.common.canonical import convert, kept_of, named, read, shipped
 from twinscale.common.checkpoints import sha256
-from twinscale.common.compress import active, dense_recipe, first_tensors, stage_recipe
+from twinscale.common.compress import first_tensors
+from twinscale.common.compress_recipes import active, dense_recipe, stage_recipe
 from twinscale.common.data.kept import open_kept
 from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, MISSING, NO, MissingEnvironment, TwinscaleError, first_line, of_machine

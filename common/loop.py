@@ -20,8 +20,9 @@ from twinscale.common.output import remove_ours
 from twinscale.common.progress import training_progress
 from twinscale.common.pulse import Beat, Pulse
 from twinscale.common.recipe import micro_batch
-from twinscale.common.run import Logger, Run, follow_run, open_run, read_run
+from twinscale.common.run import Run, follow_run, open_run, read_run
 from twinscale.common.run_files import OF_HOSTS, RUN, RunFiles
+from twinscale.common.run_metrics import Logger
 from twinscale.common.session import open_session
 from twinscale.common.tensors import save_tensors
 from twinscale.common.trace import contract

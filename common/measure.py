@@ -12,7 +12,7 @@ import numpy as np
 from twinscale.common.data import training_batches
 from twinscale.common.flops import product_rate
 from twinscale.common.loop_ledger import InFlight, Ledger
-from twinscale.common.run import Logger
+from twinscale.common.run_metrics import Logger
 from twinscale.common.session import Session, open_session
 
 BENCHES = {}  # by recipe: the session that its measurements go on from

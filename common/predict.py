@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from twinscale.common.compress import dense_recipe
+from twinscale.common.compress_recipes import dense_recipe
 from twinscale.common.data.paths import is_file
 from twinscale.common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from twinscale.common.data.text_files import text_of

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.files import checked, dotted, exists, expected, parse_toml, plain, read_text, shown, toml_problem
-from twinscale.common.recipe import AnyStage, Margin, Recipe, Student
+from twinscale.common.recipe import Margin, Recipe
+from twinscale.common.recipe_compress import AnyStage, Student
 from twinscale.common.registry import anchored
 from twinscale.common.section import ByName, Section
 

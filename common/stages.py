@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from twinscale.common.compress import active, first_tensors, stripped, summary, verified
+from twinscale.common.compress import first_tensors, stripped, summary, verified
+from twinscale.common.compress_recipes import active
 from twinscale.common.data import held_out_batches, open_dataset, training_batches
 from twinscale.common.formats import DITHER
 from twinscale.common.loop import run_training

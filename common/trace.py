@@ -9,7 +9,7 @@ import numpy as np
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import one_of
 from twinscale.common.in_place import few, place_rows, rounded_taps
-from twinscale.common.operations import rounded
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.parameters import parameters
 from twinscale.common.points import POINTS, generic_tensors, stress_batch
 from twinscale.common.recipe import in_float64

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from twinscale.common.compress import active
+from twinscale.common.compress_recipes import active
 from twinscale.common.errors import BadInput
 from twinscale.common.export import EIGHT_BITS, bare, served
 from twinscale.common.export_check import one_document

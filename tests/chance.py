@@ -11,7 +11,8 @@ from pathlib import Path
 
 from twinscale.benchmarks import compression, compression_parity, compression_stages
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
-from twinscale.common.compress import dense_recipe, stripped
+from twinscale.common.compress import stripped
+from twinscale.common.compress_recipes import dense_recipe
 from twinscale.common.errors import TwinscaleError
 from twinscale.common.recipe_file import load
 from twinscale.common.tensors import load_tensors, save_tensors

@@ -189,7 +189,7 @@ class LoadedRun:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """A dict for each step that was logged, such as {"step": 7, "train/loss": 2.5}; None is what was not finite."""
-        from twinscale.common.run import read_metrics
+        from twinscale.common.run_metrics import read_metrics
 
         return read_metrics(self.path)
 

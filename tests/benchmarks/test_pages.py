@@ -13,7 +13,8 @@ from twinscale.benchmarks.numbers import margin_of
 from twinscale.benchmarks.plots import WIDE
 from twinscale.benchmarks.preflight import report as preflight
 from twinscale.benchmarks.preflight.plots import roofline
-from twinscale.benchmarks.report import heading, write_audit, write_report
+from twinscale.benchmarks.report import heading, write_report
+from twinscale.benchmarks.report_audit import write_audit
 
 MADE = {"date": "2026-01-02T03:04:05Z", "host": "a-host", "version": "0.1.0", "commit": "0123456789ab and changes",
         "versions": {"python": "3.11.2", "jax": "0.10.2"}}

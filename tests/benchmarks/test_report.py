@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.report import write_audit, write_report
+from twinscale.benchmarks.report import write_report
+from twinscale.benchmarks.report_audit import write_audit
 from twinscale.benchmarks.report_words import TERMS
 from twinscale.benchmarks.rung_table import RUNGS
 

@@ -10,7 +10,8 @@ from twinscale.common import run
 from twinscale.common.errors import CannotSave, MissingEnvironment, known
 from twinscale.common.events import Events
 from twinscale.common.recipe import Recipe
-from twinscale.common.run import Logger, open_run
+from twinscale.common.run import open_run
+from twinscale.common.run_metrics import Logger
 
 TMPFS = 'mount -t tmpfs -o "size=$1" tmpfs "$2"'
 

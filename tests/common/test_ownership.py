@@ -13,7 +13,8 @@ from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.errors import BadInput
 from twinscale.common.output import check_files, clear, remove_ours, sweep
 from twinscale.common.recipe import Recipe
-from twinscale.common.run import RUN, Logger, open_run
+from twinscale.common.run import RUN, open_run
+from twinscale.common.run_metrics import Logger
 from twinscale.common.verbs.train import begun_from
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})

@@ -16,7 +16,8 @@ from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.files import write_json, write_text
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps, load
-from twinscale.common.run import check_run, open_run, read_metrics, read_run
+from twinscale.common.run import check_run, open_run, read_run
+from twinscale.common.run_metrics import read_metrics
 
 RECIPE = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]}})
 PLAIN = ("a b", "漢字 かな", "ünï", "x/../dots", "new\nline", "{a,b}", "$HOME", "~a", "%20", "-dash", "'quote\"", "a#b")

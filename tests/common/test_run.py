@@ -14,7 +14,8 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files import write_bytes, write_json
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import load
-from twinscale.common.run import Logger, check_run, open_run, read_metrics, read_run
+from twinscale.common.run import check_run, open_run, read_run
+from twinscale.common.run_metrics import Logger, read_metrics
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 

@@ -9,7 +9,7 @@ import pytest
 from twinscale.common import process
 from twinscale.common.data.sources import read_images
 from twinscale.common.errors import BadInput
-from twinscale.common.operations import known_deviations
+from twinscale.common.operations_known import known_deviations
 from twinscale.common.output import Kind, answered, check_verb, same
 from twinscale.common.tensors import load_array
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from twinscale.benchmarks import compression, compression_parity, compression_stages
-from twinscale.common.compress import stage_recipe
+from twinscale.common.compress_recipes import stage_recipe
 from twinscale.common.recipe_file import load
 from twinscale.common.tensors import load_tensors, save_tensors
 

@@ -14,7 +14,7 @@ from safetensors import numpy as safetensors
 from twinscale.benchmarks.workers import ROOMS
 from twinscale.common import export, export_check, export_formats, predict
 from twinscale.common.canonical import shipped
-from twinscale.common.compress import dense_recipe, stage_recipe
+from twinscale.common.compress_recipes import dense_recipe, stage_recipe
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, MISSING, NO, BadInput
 from twinscale.common.export import content

@@ -10,19 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinscale.benchmarks.operations import operations_rung
-from twinscale.common.operations import (
-    DTYPES,
-    FORMATS,
-    OPERATIONS,
-    STOCK,
-    error_of,
-    excuses,
-    expected,
-    inputs_of,
-    known_deviations,
-    rounded,
-    wanted_of,
-)
+from twinscale.common.operations import DTYPES, FORMATS, error_of, expected, inputs_of, wanted_of
+from twinscale.common.operations_catalogue import OPERATIONS, STOCK
+from twinscale.common.operations_inputs import rounded
+from twinscale.common.operations_known import excuses, known_deviations
 from twinscale.common.references import ELEMENTS
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}

@@ -10,7 +10,9 @@ import pytest
 from twinscale.benchmarks.ladder import optimizer_rung
 from twinscale.common.metrics import finished
 from twinscale.common.objectives import ObjectiveOptions
-from twinscale.common.operations import error_of, optimizer_operation, rounded
+from twinscale.common.operations import error_of
+from twinscale.common.operations_catalogue import optimizer_operation
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.parameters import stream
 from twinscale.common.recipe import Recipe
 from twinscale.common.references import FORMATS, Wide

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.compress import active
+from twinscale.common.compress_recipes import active
 from twinscale.common.parameters import initial_values, is_trained, parameters
 from twinscale.common.recipe import master_dtype
 from twinscale.tfscale import bits, train

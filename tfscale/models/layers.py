@@ -29,6 +29,11 @@ def layers(keras):
 @functools.cache
 def classes(keras):
     """The layer classes for one keras module, made once."""
+    return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras), **attention_classes(keras))
+
+
+def table_classes(keras):
+    """{name: class} of the table that is also the head, and of the dropout after it."""
 
     class TiedEmbedding(keras.layers.Embedding):
         """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse`: (B, T, D) to logits (B, T, V)."""
@@ -45,6 +50,25 @@ def classes(keras):
         def compute_output_spec(self, inputs, reverse=False):
             shape = (*inputs.shape[:-1], self.input_dim) if reverse else (*inputs.shape, self.output_dim)
             return keras.KerasTensor(shape, self.compute_dtype)
+
+    class SharedDropout(keras.layers.Layer):
+        """Dropout from the shared bits; the layer's name is the place that draws."""
+
+        def __init__(self, rate, **kwargs):
+            super().__init__(**kwargs)
+            self.rate = rate
+
+        def call(self, x, row, key, training=False):
+            return bits.dropout(x, key, row, self.rate, name_word(self.name)) if training else x
+
+        def get_config(self):
+            return {**super().get_config(), "rate": self.rate}
+
+    return {"TiedEmbedding": TiedEmbedding, "SharedDropout": SharedDropout}
+
+
+def norm_classes(keras):
+    """{name: class} of the norms that keras modules have not, or not exactly."""
 
     class RMSNormalization(keras.layers.Layer):
         """x / rms(x) · scale (Zhang & Sennrich 2019), for keras modules without one; statistics in float32 or wider."""
@@ -63,6 +87,46 @@ def classes(keras):
 
         def get_config(self):
             return {**super().get_config(), "epsilon": self.epsilon}
+
+    class BatchNormalization(keras.layers.BatchNormalization):
+        """Batch norm over all replicas, in two passes that add up one axis after another, backward too.
+
+        Keras' own, synchronized, takes the variance as E[x^2] - E[x]^2, which cancels where the mean is large; and on a
+        CPU TensorFlow adds up the values of several axes one by one: a float32 sum of 50,000 loses three digits.
+        """
+
+        def call(self, inputs, training=None, mask=None):
+            wide = ops.cast(inputs, self.moving_mean.dtype)
+            mean, variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
+            if training:
+                old = mean, variance
+                mean = self.mean(wide)
+                variance = self.mean(ops.square(wide - self.spread(mean, wide)))
+                self.moving_mean.assign(old[0] * self.momentum + mean * (1 - self.momentum))
+                self.moving_variance.assign(old[1] * self.momentum + variance * (1 - self.momentum))
+            factor = ops.rsqrt(variance + self.epsilon) * self.gamma
+            centred = wide - self.spread(mean, wide)
+            return ops.cast(centred * self.spread(factor, wide) + self.spread(self.beta, wide), self.compute_dtype)
+
+        def mean(self, values):
+            """Per channel, over all other axes and replicas."""
+            for _ in range(len(values.shape) - 1):
+                # Not ops.mean, which is float32 on JAX whatever comes in.
+                values = ops.sum(values, -2) / ops.cast(ops.shape(values)[-2], values.dtype)
+            return over_replicas(values)
+
+        def spread(self, channels, like):
+            """A value a channel, to the shape of `like` one axis after another."""
+            for axis in range(len(like.shape) - 2, -1, -1):
+                channels = ops.repeat(ops.expand_dims(channels, 0), ops.shape(like)[axis], 0)
+            return channels
+
+    stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
+    return {"RMSNormalization": stock, "BatchNormalization": BatchNormalization}
+
+
+def attention_classes(keras):
+    """{name: class} of what queries, keys and values go through."""
 
     class Rotary(keras.layers.Layer):
         """Rotary positions (Su et al. 2021) on (B, T, H, D): halves of the head rotate against each other."""
@@ -112,56 +176,8 @@ def classes(keras):
             mixed = ops.einsum("bkgts,bskd->btkgd", shares, v)
             return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
-    class SharedDropout(keras.layers.Layer):
-        """Dropout from the shared bits; the layer's name is the place that draws."""
-
-        def __init__(self, rate, **kwargs):
-            super().__init__(**kwargs)
-            self.rate = rate
-
-        def call(self, x, row, key, training=False):
-            return bits.dropout(x, key, row, self.rate, name_word(self.name)) if training else x
-
-        def get_config(self):
-            return {**super().get_config(), "rate": self.rate}
-
-    class BatchNormalization(keras.layers.BatchNormalization):
-        """Batch norm over all replicas, in two passes that add up one axis after another, backward too.
-
-        Keras' own, synchronized, takes the variance as E[x^2] - E[x]^2, which cancels where the mean is large; and on a
-        CPU TensorFlow adds up the values of several axes one by one: a float32 sum of 50,000 loses three digits.
-        """
-
-        def call(self, inputs, training=None, mask=None):
-            wide = ops.cast(inputs, self.moving_mean.dtype)
-            mean, variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
-            if training:
-                old = mean, variance
-                mean = self.mean(wide)
-                variance = self.mean(ops.square(wide - self.spread(mean, wide)))
-                self.moving_mean.assign(old[0] * self.momentum + mean * (1 - self.momentum))
-                self.moving_variance.assign(old[1] * self.momentum + variance * (1 - self.momentum))
-            factor = ops.rsqrt(variance + self.epsilon) * self.gamma
-            centred = wide - self.spread(mean, wide)
-            return ops.cast(centred * self.spread(factor, wide) + self.spread(self.beta, wide), self.compute_dtype)
-
-        def mean(self, values):
-            """Per channel, over all other axes and replicas."""
-            for _ in range(len(values.shape) - 1):
-                # Not ops.mean, which is float32 on JAX whatever comes in.
-                values = ops.sum(values, -2) / ops.cast(ops.shape(values)[-2], values.dtype)
-            return over_replicas(values)
-
-        def spread(self, channels, like):
-            """A value a channel, to the shape of `like` one axis after another."""
-            for axis in range(len(like.shape) - 2, -1, -1):
-                channels = ops.repeat(ops.expand_dims(channels, 0), ops.shape(like)[axis], 0)
-            return channels
-
-    stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
-    return types.SimpleNamespace(TiedEmbedding=TiedEmbedding, RMSNormalization=stock, Rotary=Rotary,
-                                 AttentionScores=AttentionScores, CausalMask=CausalMask, AttentionMix=AttentionMix,
-                                 SharedDropout=SharedDropout, BatchNormalization=BatchNormalization)
+    return {"Rotary": Rotary, "AttentionScores": AttentionScores, "CausalMask": CausalMask,
+            "AttentionMix": AttentionMix}
 
 
 def masters(x):
