@@ -9,6 +9,7 @@ import pytest
 from twinscale.benchmarks.ladder import added_bounds
 from twinscale.common.errors import BadInput
 from twinscale.common.metrics import finish, finished, statistics, statistics_of
+from twinscale.common.recipe_file import load
 
 
 def example(shape=(6, 4), classes=5, seed=0):
@@ -53,6 +54,19 @@ def test_two_metrics_of_one_name_are_refused(tmp_path):
     for names, said in (([THEIRS, THEIRS], "brier: brier is what"), ([mine], "mine: loss is what")):
         with pytest.raises(BadInput, match=said):
             finished(names, {"weight": 1.0, "brier.squares": 1.0, "brier.right": 0.5})
+
+
+def test_metrics_are_tried_where_a_recipe_is_read(tmp_path):
+    """What an evaluation could not use is found before the first compile, and names the metric."""
+    (tmp_path / "mine.py").write_text(
+        "from twinscale.common.metrics import Metric\n"
+        "LOSS = Metric('mine', lambda xp, logits, labels, weights: {}, lambda sums: {'loss': 0.0})\n"
+        "FLAT = Metric('flat', lambda xp, logits, labels, weights: {'hits': xp.sum(logits[labels])}, dict)\n")
+    for name, said in ((f"{tmp_path}/mine.py:LOSS", "mine: loss is what another"),
+                       ("classification", "classification: .* is what another"),
+                       (f"{tmp_path}/mine.py:FLAT", "flat: breaks on logits of shape .2, 3, 5.: IndexError")):
+        with pytest.raises(BadInput, match=said):
+            load("mlp-digits", [f'train.metrics=["{name}"]'])
 
 
 def ladder_runs(keras, jax, twin):
