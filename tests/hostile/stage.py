@@ -52,6 +52,7 @@ class Case:
     benign: bool = False
     writes: tuple = ("out",)
     environment: tuple = ()  # pairs; HERE stands for the directory
+    longest: float = LONGEST
 
 
 @dataclass
@@ -198,7 +199,7 @@ def watched(one):
         with suppress(ProcessLookupError):
             os.killpg(one.process, signal.SIGKILL)  # what it left behind
         return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, clock - one.waited
-    if not one.hung and (clock - one.waited > LONGEST * patience(one.case) or clock > FARTHEST):
+    if not one.hung and (clock - one.waited > one.case.longest * patience(one.case) or clock > FARTHEST):
         one.hung = True
         os.killpg(one.process, signal.SIGKILL)
     return None
