@@ -31,7 +31,8 @@ NEWEST = .venv312/bin
 ROOMS = common tfscale jaxscale benchmarks swap
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo test test-python test-slow drill hostile pages preflight preflight-newest lint docs clean
+.PHONY: .venv anew no-lock demo test test-python test-slow drill hostile pages preflight preflight-newest lint docs \
+	notebook clean
 
 .venv: $(VENV)/.stamp
 
@@ -124,6 +125,11 @@ docs: .venv-docs/.stamp
 	$(PYTHON) -m venv --clear .venv-docs
 	.venv-docs/bin/pip install -q -r requirements-docs.lock
 	touch $@
+
+# What the notebook of docs/ shows is what it printed: this runs it anew, where it lies.
+notebook: .venv
+	$(BIN)/pip install -q -r requirements-notebook.lock
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace docs/a-verdict-in-a-notebook.ipynb
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
