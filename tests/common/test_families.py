@@ -11,7 +11,8 @@ from twinscale.common.families import FAMILIES, family_of, reads_text, traits_of
 from twinscale.common.families.mlp import MLP
 from twinscale.common.places import OPERATIONS, places
 from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, load, of_values
+from twinscale.common.recipe_file import dumps, of_values
+from twinscale.common.recipe_file import given as load
 from twinscale.common.registry import load as load_object
 from twinscale.common.rounding import backward_bound, forward_bound
 from twinscale.common.sources import opened
