@@ -47,8 +47,8 @@ def recipe(source: "Where | Recipe", overrides: Overrides = ()) -> "Recipe":
     Args:
       source: the file, a name such as "mlp-digits", or a recipe to change.
       overrides: {"train.steps": 200}, or texts as on the command line, ["train.steps=200"].
-    The code that it names is trusted from now on, unless it lies in a directory that a command has filled. Raises
-    BadInput, which names the key, its value and what was expected.
+    The code that the recipe names is trusted from now on, but not that of a recipe in a directory that a command has
+    filled. Raises BadInput, which names the key, its value and what was expected.
     """
     from twinscale.common.recipe_file import given
 
