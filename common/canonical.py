@@ -27,8 +27,9 @@ from twinscale.common.errors import BadInput, error_of
 from twinscale.common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
 from twinscale.common.kinds import STRICT, Backend, Count, Sha256, version
 from twinscale.common.output import Kind, check_within, names_in, same, sweep
-from twinscale.common.recipe import Devices
+from twinscale.common.recipe import Devices, Recipe
 from twinscale.common.recipe_file import dumps, load
+from twinscale.common.room import Room
 from twinscale.common.run import Data, read_metrics, read_run, what_differs
 from twinscale.common.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
 from twinscale.common.session import open_session
@@ -193,7 +194,7 @@ def copy_metrics(begun, run):
         write_bytes(RunFiles(run.path).metrics, begun["metrics"])
 
 
-def convert(room, recipe, run, path):
+def convert(room: Room, recipe: Recipe, run, path):
     """Writes the newest checkpoint of a run of this backend into a directory; returns its step.
 
     Raises BadInput where the run has none, or where `check_target` does.

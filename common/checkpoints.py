@@ -43,6 +43,8 @@ from twinscale.common.files import (
     write_json,
 )
 from twinscale.common.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.recipe import Recipe
+from twinscale.common.room import Room
 from twinscale.common.run_files import RunFiles
 
 SCHEMA_VERSION = 1
@@ -77,7 +79,7 @@ class Checkpoints:
     """The checkpoints of one run, seen from one of its hosts. Saves go on in the background; what goes wrong with one
     is raised by `poll` or the next save."""
 
-    def __init__(self, run, room, recipe, state, devices):
+    def __init__(self, run, room: Room, recipe: Recipe, state, devices):
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
         self.files = RunFiles(run.path.resolve() if local(run.path) else run.path)
         self.path = self.files.checkpoints
