@@ -93,7 +93,7 @@ READERS = {"keras": "twinscale.tfscale.predict", "jax": "twinscale.jaxscale.pred
 OF_LITERT = (WRITERS | {"jax": "twinscale.swap.flax_to_litert"}, dict.fromkeys(WRITERS, READERS["keras"]))
 
 
-def by(backend):
+def by(backend: str) -> tuple[dict[str, str], dict[str, str]]:
     """The writers and readers of a format that one backend alone has."""
     return {backend: WRITERS[backend]}, {backend: READERS[backend]}
 
