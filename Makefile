@@ -5,7 +5,7 @@ NEWEST = .venv312/bin
 ROOMS = common tfscale jaxscale benchmarks swap
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv demo test test-slow drill hostile pages preflight preflight-newest lint docs clean
+.PHONY: .venv demo test test-slow drill hostile pages preflight preflight-newest lint docs notebook clean
 
 .venv: .venv/.stamp
 
@@ -85,6 +85,11 @@ docs: .venv-docs/.stamp
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/pip install -q -r requirements-docs.lock
 	touch $@
+
+# What the notebook of docs/ shows is what it printed: this runs it anew, where it lies.
+notebook: .venv
+	$(BIN)/pip install -q -r requirements-notebook.lock
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace docs/a-verdict-in-a-notebook.ipynb
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

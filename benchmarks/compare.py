@@ -28,6 +28,7 @@ from twinscale.benchmarks.placing import Looks, first_cause
 from twinscale.benchmarks.remaining import pace_of, words_left
 from twinscale.benchmarks.report import draw, write_report
 from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.rung_table import is_placed, not_climbed
 from twinscale.benchmarks.swap import swap_table, worst_tensor
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.throughput import side_by_side
@@ -56,11 +57,6 @@ RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stands beside the recipe's: the last, padded
 # one among them
-OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
-SKIPPED = {"P5": "in float64 it is P4",
-           "P6": "`--meshes` trains each backend on several devices and hosts",
-           "P7": "one seed; `--outcome SEEDS=4` trains from several",
-           "P8": "`twinscale audit` plants errors"}
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
@@ -148,7 +144,7 @@ def bisect(out, as_json=False):
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
-    if all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] not in OWN):
+    if all(rung["agrees"] for rung in verdict["rungs"] if is_placed(rung["name"])):
         answer(verdict, lambda _: print("the backends agree up to P5, and what fails beyond is not placed: its rung in "
                                         "the report says where"), as_json)
         return INCONCLUSIVE
@@ -224,7 +220,7 @@ def place_cause(recipe, dataset, out, verdict, workers, found=None):
 def find_cause(recipe, dataset, out, verdict, workers):
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.placing`."""
     semantic = in_float64(recipe)
-    failed = [c for rung in verdict["rungs"] if rung["name"] not in OWN for c in rung["checks"] if not c["agrees"]]
+    failed = [c for rung in verdict["rungs"] if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
 
     single = on_one_device(looked)  # where places are read
@@ -510,7 +506,6 @@ def reproducible(out, asked=(), recipe=None, overrides=(), **options):
 def circumstances(recipe, dataset, rungs, devices):
     """What a verdict says beside its findings."""
     precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
-    skipped = [{"name": name, "why": why} for name, why in SKIPPED.items() if name not in ran]
     count = len(devices["keras"])
     limits = [f"{count} device{'s' * (count > 1)} for each backend{', but for P6' * ('P6' in ran)}",
               "step times of one machine at one time: compare the ratio, not the milliseconds"]
@@ -524,7 +519,7 @@ def circumstances(recipe, dataset, rungs, devices):
             "differences": [["program", "Keras functional graph", "Flax NNX modules"],
                             ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
                              f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]],
-            "skipped": skipped, "data": dataset.manifest,
+            "skipped": not_climbed(rungs), "data": dataset.manifest,
             "assumptions": ["first weights, batches, random bits and schedules are shared, so that any difference left "
                             "is the program's or the runtime's",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
