@@ -29,6 +29,7 @@ from twinscale.common.kinds import STRICT, Backend, Count, Sha256, version
 from twinscale.common.output import Kind, check_within, names_in, same, sweep
 from twinscale.common.recipe import Devices, Recipe
 from twinscale.common.recipe_file import dumps, load
+from twinscale.common.results import write_result
 from twinscale.common.room import Room
 from twinscale.common.run import Data, read_metrics, read_run, what_differs
 from twinscale.common.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
@@ -65,7 +66,7 @@ def write(path, recipe, run, step, tensors):
                                                 if line["step"] < step))
     if kept:
         keep_kept(path, kept)
-    write_json(StateFiles(path).index, {
+    write_result(StateFiles(path).index, Index, {
         "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": run.info["backend"],
         "data": run.info["data"], "meaning": recipe.meaning, "sha256": sha256(StateFiles(path).tensors),
         "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})

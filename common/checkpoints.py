@@ -40,10 +40,10 @@ from twinscale.common.files import (
     read_json,
     remove,
     shown,
-    write_json,
 )
 from twinscale.common.kinds import STRICT, Backend, Count, Number, version
 from twinscale.common.recipe import Recipe
+from twinscale.common.results import write_result
 from twinscale.common.room import Room
 from twinscale.common.run_files import RunFiles
 
@@ -233,7 +233,7 @@ class Checkpoints:
             files[file.relative_to(self.inner).as_posix()] = {"bytes": size(file), "sha256": sha256(file)}
         if not files:
             raise OSError(f"nothing of step {step} is there")
-        write_json(self.files.manifest(step), {
+        write_result(self.files.manifest(step), Manifest, {
             "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
             "meaning": self.recipe.meaning, "held_out": held_out, "files": files,
             "count": len(files)})
