@@ -364,7 +364,8 @@ def described(room, recipe, dataset, step, out):
             shutil.copyfile(dataset.tokenizer, out / "tokenizer.json")
     return {"schema_version": SCHEMA_VERSION, "recipe": recipe.name, "recipe_hash": recipe.hash,
             "backend": room.backend, "stage": active(recipe).kind if recipe.compress.stages else None, "step": step,
-            "family": recipe.model.family, "classes": dataset.classes, "example_shape": list(dataset.example_shape),
+            "family": registry.portable(recipe.model.family), "classes": dataset.classes,
+            "example_shape": list(dataset.example_shape),
             "inputs": "ids int32 (rows, positions), one document a row" if text else
                       "images (rows, height, width, channels) from 0 to 1",
             "tokenizer": tokenizer, "labels": dataset.manifest.get("labels"), "versions": versions(), "formats": []}

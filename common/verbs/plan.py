@@ -38,9 +38,9 @@ def plan(
     """
     from twinscale.common.files import place
     from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
-    described = load(recipe, overrides or []) if recipe else None
+    described = given(recipe, overrides or []) if recipe else None
     with nothing_left(out and place(out)):
         code = shared.room("benchmarks.plan").plan(
             described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
