@@ -290,8 +290,8 @@ def checked(where, content, kind, fix="", within=""):
 
     try:
         if not isinstance(content, bytes):
-            return _adapter(kind).validate_python(content)
-        return _adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
+            return adapter(kind).validate_python(content)
+        return adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         problem = _problem(error.errors(include_url=False)[0], content)
     except RecursionError:
@@ -301,7 +301,8 @@ def checked(where, content, kind, fix="", within=""):
 
 
 @functools.cache
-def _adapter(kind):
+def adapter(kind):
+    """pydantic's TypeAdapter of a type, made once."""
     from pydantic import TypeAdapter  # takes a while, and --help needs none
 
     return TypeAdapter(kind)

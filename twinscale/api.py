@@ -143,8 +143,8 @@ def load_verdict(path: Where) -> "Verdict":
     from twinscale.benchmarks.verdict import Verdict, read_verdict
     from twinscale.common.files import read_json
 
-    path = at(path)
-    return read_verdict(path) if path.is_dir() else read_json(path, Verdict, "name a comparison's directory")
+    found = at(path)
+    return read_verdict(found) if found.is_dir() else read_json(found, Verdict, "name a comparison's directory")
 
 
 # ---- what a run left
@@ -153,8 +153,8 @@ def load_run(path: Where) -> "LoadedRun":
     """The run in a directory, whatever state it is in; raises BadInput where there is none."""
     from twinscale.common.run import read_run
 
-    path = at(path)
-    return LoadedRun(path, read_run(path))
+    found = at(path)
+    return LoadedRun(found, read_run(found))
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,6 @@ def plan(
         code = shared.room("benchmarks.plan").plan(
             described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
             measured=measured, ceiling=ceiling, prices=prices, days=days, out=out and place(out), as_json=json)
-    if recipe and not ceiling:
+    if recipe and topology and not ceiling:
         shared.suggest("preflight", recipe, *(overrides or []), "--topology", topology[0], "--out", "build/preflight")
     raise typer.Exit(code)
