@@ -18,7 +18,7 @@ import zlib
 from contextlib import ExitStack
 from pathlib import Path
 
-from twinscale.common import hugging_face
+from twinscale.common import hugging_face, registry
 from twinscale.common.canonical import convert, kept_of, named, read, shipped
 from twinscale.common.checkpoints import sha256
 from twinscale.common.compress import first_tensors
@@ -28,6 +28,7 @@ from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, MISSING, NO, MissingEnvironment, TwinscaleError, first_line, of_machine
 from twinscale.common.export_check import check
 from twinscale.common.export_formats import (
+    EXPORT,
     FORMATS,
     IDENTITY,
     KIND,
@@ -39,9 +40,10 @@ from twinscale.common.export_formats import (
     lacking,
 )
 from twinscale.common.export_process import ask, failed, write_model
-from twinscale.common.files import files_below, remove, write_json, write_text
+from twinscale.common.files import files_below, remove, write_text
 from twinscale.common.output import clear, nothing_left, tell
 from twinscale.common.recipe_file import dumps, load
+from twinscale.common.results import write_result
 from twinscale.common.run import follow_run
 from twinscale.common.run_files import RECIPE, StateFiles
 from twinscale.common.stages import calibrated
@@ -97,9 +99,9 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
             eight = in_eight_bits(room, recipe, dataset, taken["tensors"], model)
         found = write_all(room, exporter, [name for name in formats if not lacks[name]], model, eight, out, work)
         about["formats"] = [row_of(name, lacks[name], found.get(name), out) for name in formats]
-        write_json(out / "export.json", about)
+        write_result(out / "export.json", EXPORT, about)
         check(room, exporter, about, dataset, model, eight, out, work)
-    write_json(out / "export.json", about)
+    write_result(out / "export.json", EXPORT, about)
     if any(not row["checked"]["agrees"] for row in about["formats"] if row["path"]) or any(
             not row["missing"] for row in about["formats"] if not row["path"]):
         return NO
@@ -116,7 +118,8 @@ def described(room, recipe, dataset, step, out):
             shutil.copyfile(dataset.tokenizer, out / "tokenizer.json")
     return {"schema_version": SCHEMA_VERSION, "recipe": recipe.name, "recipe_hash": recipe.hash,
             "backend": room.backend, "stage": active(recipe).kind if recipe.compress.stages else None, "step": step,
-            "family": recipe.model.family, "classes": dataset.classes, "example_shape": list(dataset.example_shape),
+            "family": registry.portable(recipe.model.family), "classes": dataset.classes,
+            "example_shape": list(dataset.example_shape),
             "inputs": "ids int32 (rows, positions), one document a row" if text else
                       "images (rows, height, width, channels) from 0 to 1",
             "tokenizer": tokenizer, "labels": dataset.manifest.get("labels"), "versions": versions(), "formats": []}

@@ -37,7 +37,7 @@ READERS = {"keras": "twinscale.tfscale.predict", "jax": "twinscale.jaxscale.pred
 OF_LITERT = (WRITERS | {"jax": "twinscale.swap.flax_to_litert"}, dict.fromkeys(WRITERS, READERS["keras"]))
 
 
-def by(backend):
+def by(backend: str) -> tuple[dict[str, str], dict[str, str]]:
     """The writers and readers of a format that one backend alone has."""
     return {backend: WRITERS[backend]}, {backend: READERS[backend]}
 
@@ -174,10 +174,13 @@ def _whole_export(about):
     return about
 
 
+EXPORT = Annotated[ExportInfo, AfterValidator(_whole_export)]  # export.json, whole
+
+
 def read_export(path, unchecked=False):
     """What the export.json of a directory holds; raises BadInput where it is not what it should be, one whose check was
     cut short among them unless `unchecked`."""
-    about = read_json(path / "export.json", Annotated[ExportInfo, AfterValidator(_whole_export)], "export it again")
+    about = read_json(path / "export.json", EXPORT, "export it again")
     if not unchecked and any(row["path"] and not row["checked"] for row in about["formats"]):
         raise BadInput(f"{shown(path)}: an export that was cut short before it was checked; run the same command again")
     return about

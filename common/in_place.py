@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from twinscale.common.families import traits_of
-from twinscale.common.operations import walk
+from twinscale.common.formats import walk
 from twinscale.common.operations_catalogue import UNARY
 from twinscale.common.operations_inputs import rounded
 from twinscale.common.parameters import parameters

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscale.common.errors import one_of
-from twinscale.common.formats import MASTERS
-from twinscale.common.operations import walk
+from twinscale.common.formats import MASTERS, walk
 from twinscale.common.operations_catalogue import UNARY
 from twinscale.common.operations_inputs import rounded
 from twinscale.common.references import FORMATS

@@ -55,10 +55,10 @@ def preflight(
     """
     from twinscale.common.files import place
     from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
     asked = shared.with_precision(overrides, precision)
-    described, named = load(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
+    described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,

@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report import write_report
 from twinscale.benchmarks.report_audit import write_audit
 from twinscale.benchmarks.report_words import TERMS
@@ -272,13 +271,6 @@ def test_a_first_cause_is_told_and_an_open_rung_is_no_failure(tmp_path):
     failed["cause"] = {"operation": None, "sentence": "after 10 updates: 3 of 40 tensors are apart"}
     for shown in written(failed, tmp_path):  # a place, but no operation that was tried by itself
         assert "after 10 updates" in shown and "First cause." not in shown.partition("How to read this")[0]
-
-
-@pytest.mark.parametrize("value, words", [
-    (3.14e-15, "3.1e-15"), (0.0421, "0.042"), (1234.4, "1,234"), (0, "0"), (9.99, "10"), (-0.5, "−0.50"),
-    (2e7, "2.0e7"), (math.nan, "not finite"), (math.inf, "not finite"), (None, "not finite")])
-def test_numbers_read_well(value, words):
-    assert sig(value) == words
 
 
 # ---- guide, checks, swap table
