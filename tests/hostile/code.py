@@ -20,8 +20,7 @@ READERS = {  # verbs by what they read back: (the directory, the command, what i
     "compress": ("jax", ("compress", "jax", 'compress.stages=[{kind="post_training"}]', "--recipe", "mlp.toml",
                          "--backend", "jax", "--out", "out"), ("jax", "mlp.toml")),
     "train": ("jax", ("train", "jax/recipe.toml", "--backend", "jax", "--run", "out"), ("jax",)),
-    "train --from": ("state", ("train", "mlp.toml", "--backend", "jax", "--run", "out", "--from", "state"),
-                     ("state", "mlp.toml")),
+    "export of a state": ("state", ("export", "state", "--to", "out"), ("state",)),
     "bisect": ("compared", ("bisect", "compared"), ("compared",)),
     "predict": ("export-words", ("predict", "export-words", "--input", "prompt.txt"), ("export-words",))}
 
@@ -46,10 +45,9 @@ def naming(folder, reference, key="model.family"):
 def read_back():
     """Whatever verb reads it back, a run's, a state's, a comparison's or an export's recipe runs nothing."""
     for verb, (folder, words, needs) in READERS.items():
-        room = "jax" if verb == "train --from" else "none"
         for what, reference in (("a file", FILE), ("a module", MODULE)):
             yield Case("code", f"{verb}: {what} that the recipe names", words, naming(folder, reference), needs,
-                       says=REFUSED, room=room)
+                       says=REFUSED)
     for key in NAMED:
         folder, words, needs = READERS["compare-runs"]
         yield Case("code", f"compare-runs: {key} of a run", words, naming(folder, FILE, key), needs, says=REFUSED)
