@@ -62,12 +62,12 @@ class Programs:
             shutil.rmtree(self.own, ignore_errors=True)
 
 
-def files(folder):
+def files(folder) -> list:
     """The files of a folder, but for hidden ones."""
     return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
 
 
-def taken(path, digest, to):
+def taken(path, digest, to) -> bool:
     """Whether a stored program, now under its own name, has the content that it was stored with; else it is thrown
     away."""
     if sha256(path) != digest:
@@ -77,7 +77,7 @@ def taken(path, digest, to):
     return True
 
 
-def tidy(store):
+def tidy(store) -> None:
     """Takes away what is oldest of too much, and what killed processes have left."""
     left = MOST
     for path in sorted(files(store), key=lambda path: path.stat().st_mtime, reverse=True):
