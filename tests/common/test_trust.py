@@ -19,7 +19,7 @@ from pathlib import Path
 from twinscale.common.metrics import Metric
 
 Path(__file__).with_name("CANARY").touch()
-MINE = Metric("mine", None, lambda sums: {})
+MINE = Metric("mine", lambda *of: {}, lambda sums: {})
 """
 RECIPE = 'name = "x"\ndata.source = "digits"\nmodel.family = "mlp"\n'
 THINGS = registry.Registry("things", "thing.name", {})

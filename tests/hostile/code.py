@@ -10,7 +10,7 @@ EVIL = f"open({MARK!r}, 'w')\nraise ValueError('it has run')\n"
 REFUSED = r"that you have not named on this machine, and so it is not (run|imported): .*`twinscale trust "
 FILE, MODULE = "evil.py:EVIL", "this:EVIL"  # `this` speaks as soon as it is imported
 BENIGN = """from twinscale.common.metrics import Metric
-MINE = Metric("mine", None, lambda sums: {})
+MINE = Metric("mine", lambda *of: {}, lambda sums: {})
 """
 NAMED = ("data.source", "optimizer.name", "schedule.kind", "objective.name", "train.metrics", "model.family")
 READERS = {  # verbs by what they read back: (the directory, the command, what it needs)
