@@ -13,10 +13,10 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from twinscale.common.data.cache import cache_dir, sha256
+from twinscale.common.doctor import installed
 from twinscale.common.errors import MissingEnvironment
 
 PACKAGES = ("tensorflow", "keras", "jax", "jaxlib")
@@ -96,17 +96,8 @@ def machine(given):
         features = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
         features = platform.processor()
-    about = [platform.machine(), sorted(features.split()), versions(), [given.get(name, "") for name in FLAGS]]
+    about = [platform.machine(), sorted(features.split()), installed(PACKAGES), [given.get(name, "") for name in FLAGS]]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-
-
-def versions():
-    """{package: version} of what compiles."""
-    found = {}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def stored_in(folder, given):

@@ -54,8 +54,12 @@ ASK = {  # framework -> a program that prints its devices as JSON
 
 def versions() -> dict:
     """Installed versions of Python, of twinscale and of the packages that matter, by name."""
-    found = {name: _version(name) for name in ("twinscale", *USES, "tensorflow-tpu")}
-    return {"python": platform.python_version(), **{name: value for name, value in found.items() if value}}
+    return {"python": platform.python_version(), **installed(("twinscale", *USES, "tensorflow-tpu"))}
+
+
+def installed(packages) -> dict[str, str]:
+    """{package: version} of those of some packages that are installed."""
+    return {package: known for package in packages if (known := _version(package))}
 
 
 def doctor() -> dict:
