@@ -343,7 +343,7 @@ def unlisted_in(files, root, manifest):
     return next((name for file in files if (name := file.relative_to(root).as_posix()) not in listed), None)
 
 
-def is_below(name):
+def is_below(name) -> bool:
     """Whether a path in a manifest can lead nowhere but below the manifest's directory."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
@@ -355,7 +355,7 @@ def size(file):
     return found.st_size if local(file) else found.length  # as etils.epath calls it
 
 
-def sha256(file):
+def sha256(file) -> str:
     """SHA-256 (hex) of a file."""
     check_regular(file)
     digest = hashlib.sha256()
@@ -365,7 +365,7 @@ def sha256(file):
     return digest.hexdigest()
 
 
-def sync(file):
+def sync(file) -> None:
     """Sees to it that a local file and its name outlive a power cut."""
     for path in (file, file.parent) if local(file) else ():
         opened = os.open(path, os.O_RDONLY)
@@ -375,6 +375,6 @@ def sync(file):
             os.close(opened)
 
 
-def has_link(file, root):
+def has_link(file, root) -> bool:
     """Whether a file, or a directory on the way to it from `root`, is a symbolic link."""
     return any(is_link(part) for part in [file, *file.parents[:-len(root.parents) - 1]])

@@ -65,7 +65,7 @@ def names(registry):
     return list(dict.fromkeys([*registry.builtin, *sorted(point.name for point in _points(registry.kind))]))
 
 
-def is_reference(name):
+def is_reference(name) -> bool:
     """Whether a text is FILE.py:OBJECT or MODULE:OBJECT."""
     return bool(REFERENCE.fullmatch(name))
 
@@ -102,12 +102,12 @@ def pinned(name, folder="."):
         anchored(name, folder))
 
 
-def sha256_of(file):
+def sha256_of(file) -> str:
     """The SHA-256 (hex) of a FILE's content; raises BadInput where it cannot be read."""
     return hashlib.sha256(read_bytes(file, LARGEST)).hexdigest()
 
 
-def keys_of(name, folder="."):
+def keys_of(name, folder=".") -> dict:
     """By what `common.trust` knows the code of a reference, as {key: where it is}; {} for any other text, and for a
     FILE that cannot be read."""
     if file := file_of(name, folder):

@@ -33,7 +33,7 @@ RUN[TRACE]["twin"] = RUN
 FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison")
 
 
-def is_filled(file):
+def is_filled(file) -> bool:
     """Whether a file lies in a directory that a verb has filled, or in a folder of it: a run, a state, an export, a
     comparison, of whoever it may be."""
     folder = file.absolute().parent

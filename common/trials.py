@@ -13,7 +13,7 @@ from twinscale.common.stages import traced
 from twinscale.common.tensors import difference, load_tensors, save_tensors
 
 
-def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud):
+def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud) -> None:
     """Takes each of `steps`, and the one after it, from the very state that the run `teacher` had before it, and so do
     two twins: one as every twin, one `loud` times as dithered.
 
@@ -45,7 +45,7 @@ def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud):
     save_tensors(path, {"loss": losses, "apart": apart} | kept)
 
 
-def gradients(tensors):
+def gradients(tensors) -> dict:
     """The gradients among a step's tensors."""
     return {name: np.array(x) for name, x in tensors.items() if name.startswith("gradients/")}
 
@@ -55,7 +55,7 @@ def furthest(one, other):
     return max((difference(one[name], x) for name, x in other.items()), default=0.0)
 
 
-def dithered(recipe, tensors, dither):
+def dithered(recipe, tensors, dither) -> dict:
     """What a twin starts from: each trained weight v becomes v (1 + u), u within `dither`, as at the first step."""
     def moved(name, x):
         if not name.startswith("weights/") or not is_trained(name.removeprefix("weights/")):

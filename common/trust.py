@@ -44,7 +44,7 @@ class Kept(TypedDict):
     trusted: dict[Key, str]  # {key: where it was when it was named}
 
 
-def is_trusted(key):
+def is_trusted(key) -> bool:
     """Whether the user has named what a key stands for; processes that are started from now on know it then, too."""
     if key in os.environ.get(HANDED, "").split():
         return True
@@ -54,7 +54,7 @@ def is_trusted(key):
     return True
 
 
-def remember(found):
+def remember(found) -> None:
     """Trusts {key: where it is}, in this process, in those that it starts, and where the user's file can be written in
     later commands."""
     if new := {key: where for key, where in found.items() if not is_trusted(key)}:
@@ -79,7 +79,7 @@ def kept():
         return {}
 
 
-def change(made):
+def change(made) -> None:
     """Replaces what the user's file has by what `made` makes of it, in one step.
 
     Raises BadInput where the file is not to be believed, MissingEnvironment without a home, OSError where it cannot be

@@ -28,7 +28,7 @@ CALLS = {function.__name__: function for function in (
     held_out_losses, step_trials)}
 
 
-def serve(room: Room, changes, own):
+def serve(room: Room, changes, own) -> None:
     """Answers {"call": NAME, "arguments": {}} with {"value": ...} or {"error": ..., "exit_code": ...} till stdin ends.
 
     The calls are those of CALLS on this room, the recipe and paths as JSON; "plant", which plants one of `changes` in
