@@ -28,11 +28,12 @@ from twinscale.benchmarks.placing import Looks, first_cause
 from twinscale.benchmarks.remaining import pace_of, words_left
 from twinscale.benchmarks.report import draw, write_report
 from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.rung_table import is_placed, not_climbed
 from twinscale.benchmarks.swap import swap_table, worst_tensor
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.throughput import side_by_side
 from twinscale.benchmarks.verdict import PARTS, Verdict, fenced, is_pending, read_hashes, read_verdict
-from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
+from twinscale.benchmarks.workers import ROOMS, each, open_workers, room_for_another, together
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
@@ -56,11 +57,6 @@ RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 UPDATES = 5  # of the optimizer's rung
 HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stands beside the recipe's: the last, padded
 # one among them
-OWN = ("P6", "P7")  # rungs that no operation of the first steps explains
-SKIPPED = {"P5": "in float64 it is P4",
-           "P6": "`--meshes` trains each backend on several devices and hosts",
-           "P7": "one seed; `--outcome SEEDS=4` trains from several",
-           "P8": "`twinscale audit` plants errors"}
 
 
 def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
@@ -99,17 +95,19 @@ def compared(recipe, out, *, overwrite=False, plant=None, operations=False, seed
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
     with ExitStack() as stack:
+        aside = {"keras": ROOMS["keras"]} if len(precisions(recipe)) > 1 and room_for_another() else {}
         workers = stack.enter_context(open_workers())  # which import their frameworks meanwhile
         dataset = open_dataset(recipe)
 
         def draw_ahead():  # most figures show what is known before P1
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
 
-        with nothing_left(out):
+        with nothing_left(out), open_workers(rooms=aside) as beside:
             prepare(out, recipe, overwrite)
             for backend, name in mutant:
-                workers[backend].ask("plant", change=name)
-            collect_both(workers, recipe, out, draw_ahead)
+                for worker in (workers[backend], *(one for of, one in beside.items() if of == backend)):
+                    worker.ask("plant", change=name)
+            collect_both(workers, beside, recipe, out, draw_ahead)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
@@ -148,7 +146,7 @@ def bisect(out, as_json=False):
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
-    if all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] not in OWN):
+    if all(rung["agrees"] for rung in verdict["rungs"] if is_placed(rung["name"])):
         answer(verdict, lambda _: print("the backends agree up to P5, and what fails beyond is not placed: its rung in "
                                         "the report says where"), as_json)
         return INCONCLUSIVE
@@ -224,7 +222,7 @@ def place_cause(recipe, dataset, out, verdict, workers, found=None):
 def find_cause(recipe, dataset, out, verdict, workers):
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.placing`."""
     semantic = in_float64(recipe)
-    failed = [c for rung in verdict["rungs"] if rung["name"] not in OWN for c in rung["checks"] if not c["agrees"]]
+    failed = [c for rung in verdict["rungs"] if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
 
     single = on_one_device(looked)  # where places are read
@@ -303,28 +301,41 @@ def prepare(out, recipe, overwrite, of=None):
     write_text(ComparisonFiles(out).recipe, dumps(recipe))
 
 
-def collect_both(workers, recipe, out, trained):
-    """Has both backends leave in `out` all that the ladder reads. Once both have trained, `trained()` is done beside
-    what they still look at; what fails of it fails again where it counts."""
-    count = itertools.count(1)
-    with ThreadPoolExecutor(1) as pool:
+def collect_both(workers, beside, recipe, out, trained):
+    """Has both backends leave in `out` all that the ladder reads. What is in float64 a backend leaves to the worker
+    `beside` its own, where it has one. Once all have trained, `trained()` is done beside what they still look at; what
+    fails of it fails again where it counts."""
+    count, everybody = itertools.count(1), workers | {f"{backend} beside": one for backend, one in beside.items()}
+
+    def share(worker):
+        if worker.backend not in beside:
+            return precisions(recipe)
+        return [in_float64(recipe)] if worker in beside.values() else [recipe]
+
+    with ThreadPoolExecutor(1 + len(beside)) as pool:
 
         def before(worker):
-            collect(recipe, worker, out)
-            if next(count) == len(workers):
+            collect(recipe, worker, out, share(worker))
+            if next(count) == len(everybody):
                 pool.submit(trained)
 
-        collect_places(workers, recipe, out, together(workers, before))
+        tried = together(everybody, before)
+        others = [pool.submit(tried, worker) for worker in beside.values()]
+        collect_places(workers, recipe, out, tried)
+        for other in others:
+            other.result()
 
 
-def collect(recipe, worker, out, quiet=False):
-    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
-    say = (lambda *_: None) if quiet else tell
-    say(worker.backend, "contract and optimizer")
-    write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
-    for described in precisions(recipe):
+def collect(recipe, worker, out, variants=None, quiet=False):
+    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs; of the
+    recipe in `precisions`, or in those of them that are the `variants`."""
+    say, variants = (lambda *_: None) if quiet else tell, variants or precisions(recipe)
+    if recipe in variants:
+        say(worker.backend, "contract and optimizer")
+        write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
+    for described in variants:
         leave_optimizer(worker, described, out)
-    parts = [(described, run, twin) for described in precisions(recipe) for run, twin in pair(worker.backend)]
+    parts = [(described, run, twin) for described in variants for run, twin in pair(worker.backend)]
     pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
     for i, (described, run, twin) in enumerate(parts):
         steps, began = ahead[i][0], time.monotonic()
@@ -339,7 +350,8 @@ def collect(recipe, worker, out, quiet=False):
         worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
         if not (twin or quiet):
             pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
-    say(worker.backend, "every operation in its place" + words_left(pace, []))
+    if recipe in variants:
+        say(worker.backend, "every operation in its place" + words_left(pace, []))
 
 
 def steps_of(recipe, described):
@@ -510,7 +522,6 @@ def reproducible(out, asked=(), recipe=None, overrides=(), **options):
 def circumstances(recipe, dataset, rungs, devices):
     """What a verdict says beside its findings."""
     precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
-    skipped = [{"name": name, "why": why} for name, why in SKIPPED.items() if name not in ran]
     count = len(devices["keras"])
     limits = [f"{count} device{'s' * (count > 1)} for each backend{', but for P6' * ('P6' in ran)}",
               "step times of one machine at one time: compare the ratio, not the milliseconds"]
@@ -524,7 +535,7 @@ def circumstances(recipe, dataset, rungs, devices):
             "differences": [["program", "Keras functional graph", "Flax NNX modules"],
                             ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
                              f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]],
-            "skipped": skipped, "data": dataset.manifest,
+            "skipped": not_climbed(rungs), "data": dataset.manifest,
             "assumptions": ["first weights, batches, random bits and schedules are shared, so that any difference left "
                             "is the program's or the runtime's",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "

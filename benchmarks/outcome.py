@@ -78,7 +78,8 @@ def outcome_rung(metrics, margins):
                             f"{test['mean']:+.2g} over {test['seeds']} seeds", f"the recipe's margin of {metric}"))
     answers = {test["answer"] for test in found.values()}
     return rung("P7", "outcome", "past the horizon: final metrics within the recipe's margins", checks) | {
-        "outcome": found, "conclusive": "different" in answers or answers == {"equivalent"}}
+        "agrees": answers == {"equivalent"}, "outcome": found,
+        "conclusive": "different" in answers or answers == {"equivalent"}}
 
 
 def outcome_lines(rung):
@@ -90,8 +91,9 @@ def sentence(metric, test):
     if not math.isfinite(test["mean"]):
         return f"{metric}: not finite in every one of {test['seeds']} pairs of runs: different"
     (low, high), needed, seeds = test["interval"], test["seeds_needed"], test["seeds"]
-    words = (f"{metric}: Keras - JAX = {test['mean']:+.2g}, {100 - 200 * test['alpha']:g} % interval "
-             f"[{low:.2g}, {high:.2g}] {WHERE[test['answer']]} ±{test['margin']:g}: {test['answer']} ")
+    unsure = test["answer"] == "inconclusive" and -test["margin"] <= low and high <= test["margin"]  # by permutations
+    words = (f"{metric}: Keras - JAX = {test['mean']:+.2g}, {100 - 200 * test['alpha']:g} % interval [{low:.2g}, "
+             f"{high:.2g}] {WHERE['equivalent' if unsure else test['answer']]} ±{test['margin']:g}: {test['answer']} ")
     if test["answer"] == "different":
         return f"{words}with {seeds} seeds"
     words += f"(p {bounded(test['p'])}, power {percent(test['power'])} with {seeds} seeds)"
@@ -99,6 +101,10 @@ def sentence(metric, test):
         words += f", of differences that are not normal; by permutations p {bounded(test['p_permutation'])}"
     if test["answer"] == "equivalent":
         return words
+    if unsure:
+        fewest = math.floor(-math.log2(test["alpha"])) + 1  # whose 2^-seeds is below the level
+        needs = f"it takes {fewest} seeds or more to be" if seeds < fewest else "more seeds may bring it"
+        return f"{words}; {needs} below {test['alpha']:g}"
     if needed is not None and needed <= seeds:
         return f"{words}; not the noise but the difference itself is near the margin"
     return (f"{words}; {'about' if needed else 'more than'} {needed or MOST} seeds would be needed for a power of "

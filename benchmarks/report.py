@@ -16,14 +16,13 @@ from markupsafe import Markup, escape
 from twinscale.benchmarks import plots, report_words
 from twinscale.benchmarks.numbers import as_float, sig
 from twinscale.benchmarks.plots import BACKENDS
-from twinscale.benchmarks.report_words import NAMES, interval, margin, number, severity, tensor_margin
+from twinscale.benchmarks.report_words import interval, margin, number, severity, tensor_margin
+from twinscale.benchmarks.rung_table import RUNGS, is_placed, title_of
 from twinscale.common.files import escaped_lines, plain, write_text
 
 WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of embedded JSON
 PRECISIONS = ("float64", "float32", "bfloat16")
 METRICS = ("loss", "perplexity", "bits_per_byte", "accuracy")
-RUNGS = ("P0", "P2", "P3", "P4", "P5")  # that an audit climbs
-BEYOND = ({"P6"}, {"P7"}, {"P6", "P7"})  # rungs that no bisection explains, where no other fails
 EXACT = 1e200  # ratios above come of a bound of zero
 CODE = re.compile(r"`([^`]+)`")
 CONTENTS = "<!--contents-->"  # where the list of a page's sections goes; what is shown of others is escaped
@@ -119,8 +118,7 @@ def _view(verdict):
         "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1, "margin": tensor_margin(t)}
                     for t in tensors[:WORST_TENSORS]],
         "meshes": _meshes(verdict.get("meshes") or {}),
-        "bisect": bool(rungs) and not verdict.get("agrees") and not verdict.get("sides")
-        and {rung.get("name") for rung in rungs if not rung.get("agrees")} not in BEYOND,
+        "bisect": bool(rungs) and not (verdict.get("agrees") or verdict.get("sides") or _all_beyond(rungs)),
         "tensors_words": report_words.tensor_words(tensors) if tensors else None,
         "own_words": report_words.own_words(verdict, sides) if verdict.get("own_float64") else None,
         "swap": _swap(verdict.get("swap") or {}),
@@ -132,7 +130,8 @@ def _view(verdict):
                       sides) if spent else None,
         "held_out": _held_out(_by_side(verdict.get("held_out"), sides), sides),
         **reproduced("verdict", verdict, sides),
-        "terms": report_words.TERMS, "failures": report_words.FAILURES, "null": report_words.NULL,
+        "terms": report_words.TERMS, "null": report_words.NULL,
+        "failures": {name: kind.failing for name, kind in RUNGS.items()},
     }
 
 
@@ -140,7 +139,7 @@ def climbed(rungs, skipped=()):
     """What ladder.html.j2 and ladder.md.j2 show of the rungs."""
     words = report_words.ladder_words(rungs, skipped) if rungs else None
     return {"rungs": [_rung(i, rung) for i, rung in enumerate(rungs)],
-            "not_run": [{"title": NAMES.get(rung.get("name"), "")} | rung for rung in skipped],
+            "not_run": [{"title": title_of(rung.get("name"))} | rung for rung in skipped],
             "ladder": drawn("ladder", words, plots.ladder, rungs) if rungs else None}
 
 
@@ -225,7 +224,13 @@ def _rung(index, rung):
 def _first_failed(rungs):
     """The first rung that does not hold, and what that usually means; of those below it this may not be true."""
     name = next((rung["name"] for rung in rungs if not rung.get("agrees")), None)
-    return {"name": name, "means": report_words.FAILURES[name]} if name in report_words.FAILURES else None
+    return {"name": name, "means": RUNGS[name].failing} if name in RUNGS else None
+
+
+def _all_beyond(rungs):
+    """Whether rungs fail, and none that something of the first steps may explain."""
+    failing = [rung.get("name") for rung in rungs if not rung.get("agrees")]
+    return bool(failing) and not any(is_placed(name) for name in failing)
 
 
 def _meshes(meshes):
@@ -312,7 +317,8 @@ def _versions(versions, sides):
 def _audit_view(found):
     """The audit's rows, those of errors by their class of operation, with a cell for each rung."""
     rows = found.get("rows") or []
-    names = RUNGS + tuple(sorted({rung for row in rows for rung in row.get("failed") or {}} - {*RUNGS}))
+    audited = tuple(name for name, kind in RUNGS.items() if kind.audited)
+    names = audited + tuple(sorted({rung for row in rows for rung in row.get("failed") or {}} - {*audited}))
     shown = [row | {"backend": BACKENDS.get(row.get("backend"), row.get("backend")),
                     "cells": [_audit_cell(row.get("failed") or {}, rung) for rung in names]} for row in rows]
     errors = [row for row in shown if row.get("operation")]
@@ -327,7 +333,7 @@ def _audit_view(found):
         "terms": report_words.AUDIT_TERMS, "tables": [table for table in _audit_tables(found) if table[-1]],
         "sentence": "Of {mutants} planted errors {caught} were caught and {placed} placed; of {neutral} harmless "
                     "changes {flagged} were flagged.".format(**counts),
-        "advice": None if sound else report_words.FAILURES["P8"],
+        "advice": None if sound else RUNGS["P8"].failing,
         "facts": [("planted errors", number(counts["mutants"])), ("caught", number(counts["caught"])),
                   ("placed", number(counts["placed"])), ("harmless changes", number(counts["neutral"])),
                   ("flagged", number(counts["flagged"])), ("smallest signal", _signal(found.get("smallest_signal"))),

@@ -11,10 +11,6 @@ from twinscale.benchmarks import plots
 from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio, sig
 from twinscale.benchmarks.rounds import holds, ratio_interval
 
-# The rungs by name, also those that were not climbed.
-NAMES = {"P0": "contract", "P1": "operations", "P2": "gradient", "P3": "optimizer", "P4": "semantics", "P5": "numerics",
-         "P6": "sharding", "P7": "outcome", "P8": "audit"}
-
 # What a newcomer needs to read a verdict.
 TERMS = [
     ("Rung", "One level of the ladder. It proves one thing and leans on the rungs above it. Read from the top: the "
@@ -50,28 +46,6 @@ TERMS = [
      "The swap runs each program on each runtime. A difference that follows the program is the program's, one that "
      "stays with a runtime is the runtime's. A leak is an operation that was given float64 and computed in less."),
 ]
-
-# What it usually means that a rung fails while those above it hold.
-FAILURES = {
-    "P0": "The sides were not given the same. Compare the data and its order, the seeds, the first weights and the two "
-          "recipes. What the other rungs say counts only when this one holds.",
-    "P1": "One operation is further from its reference than rounding allows: a fast approximation, a constant or a sum "
-          "in fewer digits.",
-    "P2": "The model or the loss: an epsilon, an activation, a mask, the order of axes, what a mean divides by, the "
-          "sum over micro-batches. In the working precision alone: an operation computes in fewer digits.",
-    "P3": "The optimizer: where its epsilon stands, bias correction, what is decayed, when gradients are clipped. "
-          "Start at the first tensor that differs after one update.",
-    "P4": "What shows only over steps: a schedule that is one step late, random bits, state that is carried along "
-          "(running statistics, averaged weights, the place in the data), or the evaluation.",
-    "P5": "Where P4 holds, the meaning is right, and one operation rounds more on one side: a sum in bfloat16, a cast, "
-          "a fast mode of matrix products.",
-    "P6": "Sharding: a mean of means over devices, a gradient summed twice or not at all, statistics or random bits of "
-          "one device only, rows dealt out differently.",
-    "P7": "The final metrics differ by more than the recipe's margin. If all rungs above hold, rounding or unlucky "
-          "seeds are left: an open rung asks for more seeds.",
-    "P8": "The gate itself is at fault: an error passed unseen or was placed wrongly, or a harmless change was "
-          "flagged. Mend it before you trust a verdict.",
-}
 
 NULL = ("Their gradient is mathematically zero, so that all of it is rounding: a gradient is compared relative to the "
         "largest of the whole model, and a weight may be off by no more than two walks of such rounding can part under "

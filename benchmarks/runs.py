@@ -16,6 +16,7 @@ from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, clear, made
 from twinscale.benchmarks.plots import BACKENDS
 from twinscale.benchmarks.report import write_report
 from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.verdict import Verdict, read_digests, read_hashes
 from twinscale.common.errors import BadInput
@@ -143,7 +144,8 @@ def judge(runs, out):
             "versions": {side: run["info"]["versions"] for side, run in runs.items()},
             "devices": {side: run["info"]["devices"] for side, run in runs.items()},
             "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)},
-            "data": a["info"]["data"], "differences": what_differs(a, b), "skipped": skipped(rungs),
+            "data": a["info"]["data"], "differences": what_differs(a, b),
+            "skipped": not_climbed(rungs, between_runs=True),
             "assumptions": ["each run was made as its directory says",
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place; it was trained where its run was"],
@@ -276,14 +278,6 @@ def what_differs(a, b):
     names = sorted(a["info"]["versions"].keys() | b["info"]["versions"].keys())
     versions = [[name, *(str(run["info"]["versions"].get(name, "–")) for run in (a, b))] for name in names]
     return rows + [row for row in versions if row[1] != row[2]]
-
-
-def skipped(rungs):
-    whys = {"P1": "operations are measured by `twinscale compare --operations`",
-            "P3": "needs both optimizers at hand: `twinscale compare`",
-            "P4": "the runs are not in float64", "P5": "judged as P4 or P6", "P6": "the same number of devices",
-            "P7": "one run each", "P8": "`twinscale audit` plants errors"}
-    return [{"name": name, "why": why} for name, why in whys.items() if name not in {rung["name"] for rung in rungs}]
 
 
 def limits(runs, labels, span):

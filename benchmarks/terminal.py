@@ -4,7 +4,8 @@ import sys
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report import lead
-from twinscale.benchmarks.report_words import NAMES, margin
+from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.rung_table import title_of
 from twinscale.common.files import shown
 from twinscale.common.output import safe_console
 
@@ -41,7 +42,7 @@ def show(verdict):
             cells[1] = Text(cells[1], STYLES.get(answer(rung), ""))
             table.add_row(*cells)
         for rung in verdict.get("skipped") or []:
-            name = f"{rung['name']} {rung.get('title') or NAMES.get(rung['name'], '')}"
+            name = f"{rung['name']} {rung.get('title') or title_of(rung['name'])}"
             table.add_row(safe(name), safe("– not run"), style="dim")
         console.print(table)
     first = lead(rungs, verdict.get("cause"))

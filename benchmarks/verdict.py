@@ -8,6 +8,7 @@ from pydantic import Field
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.numbers import sig
+from twinscale.benchmarks.rung_table import RUNGS
 from twinscale.common.errors import (
     DID_IT,
     INCONCLUSIVE,
@@ -27,7 +28,7 @@ from twinscale.common.run_files import RunFiles
 
 SCHEMA_VERSION = 1
 AGAIN = "make it again with --overwrite"
-PARTS = {"operations": "P1", "meshes": "P6", "outcome": "P7"}  # of a comparison that may be asked for besides
+PARTS = {kind.part: name for name, kind in RUNGS.items() if kind.part}  # of a comparison that may be asked for besides
 SAID = 5  # checks of a rung that an exception names
 
 
@@ -162,6 +163,9 @@ class Verdict(Result):
         if self.exit_code != DID_IT:
             raise Disagreement("\n".join(told(self)), self)
         return self
+
+    def __repr_args__(self) -> list[tuple[str, str]]:
+        return [("answer", self.answer), ("precision", self.precision), ("sentence", self.sentence)]
 
     def _repr_html_(self) -> str:
         from twinscale.benchmarks.notebook import verdict_html

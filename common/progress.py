@@ -44,11 +44,12 @@ def counting(total, what):
 
 
 def _console():
-    """stderr, and whether it is a terminal that can redraw."""
+    """stderr, and whether it is a terminal that can redraw: FORCE_COLOR, which notebooks set and CI does, makes none of
+    a pipe."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    return console, console.is_terminal and not console.is_dumb_terminal
+    return console, sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
 from twinscale.common.formats import MASTERS
-from twinscale.common.metrics import METRICS
+from twinscale.common.metrics import METRICS, tried
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
 from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
@@ -35,7 +35,7 @@ class Train(Section):
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     label_smoothing: Fraction = 0.0
     z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
-    metrics: tuple[Annotated[str, an_entry(METRICS)], ...] = Field(
+    metrics: Annotated[tuple[Annotated[str, an_entry(METRICS)], ...], AfterValidator(tried)] = Field(
         (), strict=False, description="what evaluations measure besides loss and accuracy")
     log_every: PositiveInt = 10
     eval_every: Count = Field(0, description="steps between evaluations; 0 evaluates at the end alone")

@@ -9,7 +9,6 @@ import pytest
 
 from twinscale.benchmarks import bench as benchmark
 from twinscale.benchmarks.report_words import interval
-from twinscale.common import cli
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
 from twinscale.common.flops import peak_flops, train_flops
@@ -209,9 +208,3 @@ def test_the_recipe_for_a_gpu_is_gpt_2s_smallest():
     size = trained_size(parameters(recipe.model, recipe.data.vocabulary, (recipe.data.sequence,)))
     assert size == pytest.approx(124.5e6, rel=1e-3)
     assert recipe.jax.kernel(recipe.train.precision, recipe.model.head_width, 1024, False, "gpu", "8.9") == "cudnn"
-
-
-def test_its_help_has_examples(capsys):
-    assert cli.main(["bench", "--help"]) == 0
-    assert ("twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn"
-            in capsys.readouterr().out)

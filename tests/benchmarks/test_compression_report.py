@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinscale.benchmarks.compression_report import front, write_compression
-from twinscale.benchmarks.compression_words import FAILURES, TERMS, share
+from twinscale.benchmarks.compression_words import FAILURES, TERMS
 from twinscale.benchmarks.ladder import check, rung
-from twinscale.benchmarks.numbers import size
 from twinscale.benchmarks.outcome import equivalence
 from twinscale.common.files import plain
 
@@ -451,15 +450,3 @@ def test_a_compression_of_nothing_still_makes_a_page(tmp_path):
         assert "Compressed by" in page and "Compressed by" in text and "Undefined" not in page + text
     found = fake_compression() | {"stages": [], "rows": fake_compression()["rows"][:2], "rungs": []}
     assert "Zeros buy" not in written(found, tmp_path)[1]
-
-
-@pytest.mark.parametrize("value, words", [(1.0, "100 %"), (0.0, "0 %"), (0.2047, "20.5 %"), (0.999961, "99.9961 %"),
-                                          (0.00004, "0.0040 %"), (0.99, "99.0 %"), (None, "–")])
-def test_shares_never_round_to_all_or_nothing(value, words):
-    assert share(value) == words
-
-
-@pytest.mark.parametrize("count, words", [(812, "812 B"), (45_600, "45.6 kB"), (1_234_567, "1.23 MB"),
-                                          (999_999, "1.00 MB"), (2.5e9, "2.50 GB"), (None, "–")])
-def test_sizes_read_well(count, words):
-    assert size(count) == words

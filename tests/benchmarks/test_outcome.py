@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from twinscale.benchmarks import terminal
 from twinscale.benchmarks.outcome import (
     collect_outcome,
     equivalence,
@@ -116,6 +117,17 @@ def test_skewed_differences_are_judged_by_permutations_too():
     few = permuted([0.0, 0.0, 0.0, 0.001], 0.05)
     assert equivalence([0.0, 0.0, 0.0, 0.001], 0.05)["answer"] == "equivalent"
     assert not few["normal"] and few["p_permutation"] == 1 / 16 and few["answer"] == "inconclusive"
+
+
+def test_what_permutations_leave_open_is_said_as_it_is():
+    """The interval lies inside, so neither the noise nor the difference is too large: there are too few seeds."""
+    rung = outcome_rung(measured([0.5, 0.5, 0.5, 0.501], [0.5] * 4), {"accuracy": 0.05})
+    assert (rung["agrees"], rung["conclusive"], terminal.answer(rung)) == (False, False, "open")
+    [said] = outcome_lines(rung)
+    assert "inside ±0.05: inconclusive" in said and "near the margin" not in said
+    assert said.endswith("by permutations p = 0.062; it takes 5 seeds or more to be below 0.05")
+    six = permuted([0.0] * 5 + [0.06], 0.05) | {"answer": "inconclusive", "p_permutation": 0.06}
+    assert sentence("accuracy", six).endswith("by permutations p = 0.06; more seeds may bring it below 0.05")
 
 
 def test_normal_differences_are_judged_as_before():

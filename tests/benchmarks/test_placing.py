@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks import ladder, placing
+from twinscale.benchmarks.ladder import check, rung
 from twinscale.common.places import places
 from twinscale.common.recipe import Recipe
 
@@ -102,3 +103,58 @@ def test_a_place_whose_dtype_differs_is_a_finding_of_p0_in_forward_order(tmp_pat
     found = placing.contract_cause(recipe, tmp_path, rung)
     assert (found["operation"], found["where"], found["tensor"]) == ("softmax", "block_0.attention.shares", shares)
     assert ladder.contract_rung(hashes, dtypes=dict.fromkeys(ladder.SIDES, keras))["agrees"]
+
+
+MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
+                             "train": {"steps": 8, "global_batch": 4, "precision": "float64"}})
+
+
+TEXT = Recipe.model_validate({"name": "mine", "model": {"family": "decoder", "layers": 1, "width": 16, "heads": 2},
+                              "optimizer": {"weight_decay": 0.1}, "train": {"precision": "float64"}})
+
+
+def second(logits, gradients):
+    """P2 of several devices: what its twins hide, they being far off themselves."""
+    return rung("P2", "gradient", "", [check("float64", logits, 1.0, "logits", ""),
+                                       check("float64", gradients, 1.0, "gradients/head.kernel", ""),
+                                       check("float64, keras against its twin", 0.5, 1e-8, "logits", "")])
+
+
+@pytest.mark.parametrize("model, logits, operation", [
+    ({"family": "mlp", "dropout": 0.1}, 1e-3, "random bits"), ({"family": "convnet"}, 1e-3, "norm"),
+    ({"family": "mlp"}, 1e-3, "data"), ({"family": "convnet"}, 0.0, "accumulation")])
+def test_what_several_devices_alone_make_is_of_what_reads_other_devices_rows(model, logits, operation):
+    recipe = Recipe.model_validate({**MLP.model_dump(), "model": model, "devices": {"data": 2}})
+    assert placing.shares_cause(recipe, 4, second(logits, 1e-3))["operation"] == operation
+    assert placing.shares_cause(recipe.with_values(devices={"data": 1}), 4, second(logits, 1e-3)) is None
+
+
+@pytest.mark.parametrize("norm, operation", [(2.0, "clip or update"), (2.5, "accumulation or clip")])
+def test_a_step_that_is_not_the_sum_of_its_parts_is_told_by_its_gradients_norm(tmp_path, norm, operation):
+    for backend, found in (("keras", norm), ("jax", 2.0)):
+        (tmp_path / "runs" / f"{backend}-float64").mkdir(parents=True)
+        lines = [{"step": 0, "train/loss": 1.0, "train/gradient_norm": found}]
+        (tmp_path / "runs" / f"{backend}-float64" / "metrics.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines))
+    right = {"agrees": True}
+    rungs = {"P2": right, "P3": right, "P4": {"checks": [check("float64 loss", 0.1, 1e-9, "step 1 of 8", "")]}}
+    assert placing.step_cause(MLP, 4, tmp_path, rungs)["operation"] == operation
+    assert placing.step_cause(MLP, 4, tmp_path, rungs | {"P3": {"agrees": False}}) is None
+
+
+def test_gradients_that_differ_in_one_precision_or_at_one_point_are_a_sum_where_most_of_them_do():
+    points = ("", " at the generic point", " at the stress point")
+    checks = [check(precision, float((precision, point) == ("float32", points[2])), 1e-3, f"gradients/{name}{point}",
+                    "") for precision in ("float64", "float32") for point in points
+              for name in ("layer_0.kernel", "layer_0.bias", "head.kernel")]
+    assert placing.gradient_cause(MLP, {"checks": checks})["operation"] == "accumulation"
+    one = [c | {"agrees": c["agrees"] or "head" not in c["where"]} for c in checks]
+    assert placing.gradient_cause(MLP, {"checks": one})["operation"] == "linear"
+
+
+def test_who_hands_nothing_on_is_blamed_before_who_makes_nothing_of_it():
+    """A branch that no gradient enters: its last layer's own gradients are zero too."""
+    off = ["backward/block_0.attention.output", "gradients/block_0.attention.output.kernel"]
+    found = placing.blamed(places(TEXT.model), off)
+    assert found[:3] == ("residual", "block_0.residual_1", "backward")
+    assert placing.blamed(places(TEXT.model), off[1:])[:2] == ("linear", "block_0.attention.output")

@@ -233,9 +233,3 @@ def test_a_price_file_that_leaves_questions_is_refused(tmp_path, head, chips, wo
 
 def test_the_price_file_that_ships_can_be_read(planned):
     assert planned(flops=1e21, prices="recipes/tpu/prices.toml")["rows"][0]["cost"]["ceiling"] > 0
-
-
-def test_the_verb(tmp_path, capsys):
-    assert cli.main(["plan", "--flops", "1e21", "--topology", "v5e-256", "--mfu", "0.3:0.5"]) == 0
-    said = capsys.readouterr().out
-    assert "0.459 to 0.765" in said and "at least 0.229" in said and "--prices" in said

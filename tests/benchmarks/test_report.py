@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report import write_audit, write_report
-from twinscale.benchmarks.report_words import FAILURES, TERMS
+from twinscale.benchmarks.report_words import TERMS
+from twinscale.benchmarks.rung_table import RUNGS
 
 SECTIONS = ["verdict", "compared", "ladder", "convergence", "divergence", "swap", "performance", "held-out", "limits",
             "guide", "reproduce"]
@@ -272,19 +272,12 @@ def test_a_first_cause_is_told_and_an_open_rung_is_no_failure(tmp_path):
         assert "after 10 updates" in shown and "First cause." not in shown.partition("How to read this")[0]
 
 
-@pytest.mark.parametrize("value, words", [
-    (3.14e-15, "3.1e-15"), (0.0421, "0.042"), (1234.4, "1,234"), (0, "0"), (9.99, "10"), (-0.5, "−0.50"),
-    (2e7, "2.0e7"), (math.nan, "not finite"), (math.inf, "not finite"), (None, "not finite")])
-def test_numbers_read_well(value, words):
-    assert sig(value) == words
-
-
 # ---- guide, checks, swap table
 
 def test_the_guide_explains_every_term_and_every_rung_in_both_files(report):
     for shown in report:
         guide = html.unescape(shown[shown.index("How to read this"):])
-        for name in [*FAILURES, *(name for name, _ in TERMS)]:
+        for name in [*RUNGS, *(name for name, _ in TERMS)]:
             assert f"<dt>{name}</dt>" in guide or f"**{name}.**" in guide
 
 
@@ -294,7 +287,7 @@ def test_the_first_rung_that_fails_says_what_this_usually_means(tmp_path, report
         verdict["rungs"][index] |= {"agrees": False, "worst": 1.0}
     page, text = (html.unescape(shown) for shown in written(verdict, tmp_path))
     assert page.count("What this usually means") == text.count("What this usually means") == 1
-    assert page.count(FAILURES["P3"]) == text.count(FAILURES["P3"]) == 2  # at the rung, and in the guide
+    assert page.count(RUNGS["P3"].failing) == text.count(RUNGS["P3"].failing) == 2  # at the rung, and in the guide
     assert not any("What this usually means" in shown for shown in report)
 
 
@@ -462,7 +455,7 @@ def test_an_audit_marks_what_was_missed_misplaced_or_flagged(tmp_path):
     found["rows"][0:2] = [audit_row("epsilon", "norm", {}), audit_row("tanh", "activation", {"P2": 9.0}, placed=False)]
     found["rows"][-1] = audit_row("unrolled", "", {"P4": math.inf})
     page, text = audited(found, tmp_path)
-    assert "The gate <span>has a hole" in page and FAILURES["P8"] in page and FAILURES["P8"] in text
+    assert "The gate <span>has a hole" in page and RUNGS["P8"].failing in page and RUNGS["P8"].failing in text
     assert re.search(r'<td class="cell" style="--depth: \d+%">∞</td>', page)
     assert page.count("✕ not caught") == page.count("✕ no<") == page.count("✕ flagged") == 1
     assert "✕ not caught: it is norm at `*.norm`" in text and "✕ no: it is activation" in text and "✕ flagged" in text

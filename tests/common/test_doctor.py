@@ -1,10 +1,9 @@
 """The doctor never fails: it says what is there, what is missing, and what to do."""
 
-import json
 
 import pytest
 
-from twinscale.common import cli, doctor
+from twinscale.common import doctor
 
 
 @pytest.fixture
@@ -81,19 +80,6 @@ def test_a_platform_that_is_not_there_is_named_with_its_fix(monkeypatch, said, w
         "error": f"JAX gives no devices ({why}): unset JAX_PLATFORMS, or set JAX_PLATFORMS=cpu"}
     monkeypatch.delenv("JAX_PLATFORMS")
     assert doctor._devices("jax") == {"error": said}
-
-
-def test_the_verb_prints_or_writes_the_same_as_json_and_exits_4_when_nothing_can_run(quick, absent, tmp_path, capsys):
-    assert cli.main(["doctor", "--json", "--out", str(tmp_path / "new" / "d.json")]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert json.loads((tmp_path / "new" / "d.json").read_text()) == printed
-    assert printed["backends"] == {"keras": True, "jax": True}
-    assert cli.main(["doctor", "--out", str(tmp_path)]) == 2
-    absent("keras", "flax")
-    capsys.readouterr()
-    assert cli.main(["doctor"]) == 4
-    assert capsys.readouterr().err == (
-        "twinscale: no backend can run; pip install 'twinscale[cpu]' or 'twinscale[jax]'\n")
 
 
 def test_asking_sets_the_keras_backend_and_quiets_tensorflow(monkeypatch):

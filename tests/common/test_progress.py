@@ -33,6 +33,18 @@ def test_elsewhere_than_on_a_terminal_lines_are_plain_and_rare(capsys, monkeypat
     assert second == "step 6/10  loss 0.1667  1,000 examples/s  MFU 50.0%  0:21 left"  # 16 s for 3 steps, 4 to go
 
 
+@pytest.mark.parametrize("makes", [progress.training_progress, progress.counting])
+def test_colour_that_is_forced_makes_no_terminal_of_a_pipe(makes, capsys, monkeypatch):
+    """Notebooks and CI set these: a bar would redraw itself into a log, hundreds of times."""
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with makes(*((2, 0, "tokens/s") if makes is progress.training_progress else (2, "things"))) as report:
+        for step in (1, 2):
+            report(*((step,) if makes is progress.training_progress else ()))
+    assert "2/2" in (said := capsys.readouterr().err) and "\x1b" not in said
+
+
 def test_disabled_progress_is_silent_and_unknown_values_are_refused(capsys):
     with training_progress(10, 0, "tokens/s", enabled=False) as report:
         report(1, loss=3)

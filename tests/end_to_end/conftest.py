@@ -25,11 +25,24 @@ def reference():
     return module
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory, request):
+    """A directory of this run of the suite, one for all its workers."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if hasattr(request.config, "workerinput") else own) / "kept"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    """A cache of the session's own."""
+def cache(kept):
+    """A cache of the run's own. JAX keeps there what any process of the run has compiled: the same program is compiled
+    once, whoever asks for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TWINSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TWINSCALE_CACHE", str(kept / "cache"))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(kept / "programs"))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+        patch.setenv("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
         yield
 
 
@@ -90,12 +103,14 @@ class Opened:
 
 
 @pytest.fixture(scope="session")
-def room_of(tmp_path_factory):
-    """room_of("tfscale"): its ROOM. JAX keeps what it compiled for the session: the same program is compiled once."""
+def room_of(kept):
+    """room_of("tfscale"): its ROOM. JAX in this process, which may have been imported before, keeps its programs with
+    those of the children."""
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_compilation_cache_dir", str(kept / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     yield lambda name: importlib.import_module(f"twinscale.{name}.room").ROOM
     jax.config.update("jax_compilation_cache_dir", None)
 

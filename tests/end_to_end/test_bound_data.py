@@ -25,14 +25,15 @@ def content(folder):
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_run_is_bound_to_its_data(room_of, recipe_of, documents, tmp_path):
+def test_a_run_is_bound_to_its_data(room_of, quickly, recipe_of, documents, tmp_path):
     room, run, state = room_of("jaxscale"), tmp_path / "run", tmp_path / "state"
     recipe = recipe_of("decoder", data={"source": f"text:{documents}/*.txt", "tokenizer": "bpe", "vocabulary": 280},
                        model={"layers": 1}, train={"steps": 6, "eval_every": 0, "log_every": 1})
 
     def train(run=run, stop=None, accept=False, begun=None):
-        run_training(room, recipe, run, progress=False, begun=begun,
-                     probe=Probe(stop=stop, resumable=stop is not None, accept_data=accept))
+        with quickly("jaxscale"):
+            run_training(room, recipe, run, progress=False, begun=begun,
+                         probe=Probe(stop=stop, resumable=stop is not None, accept_data=accept))
 
     train(stop=2)
     for file in documents.iterdir():

@@ -32,7 +32,7 @@ SAVEDMODEL, KERAS, LITERT = {"savedmodel"}, {"keras"}, {"litert-float", "litert-
 
 
 @pytest.fixture(scope="module")
-def trained(room_of, recipe_of, tmp_path_factory):
+def trained(room_of, quickly, recipe_of, tmp_path_factory):
     """trained("jaxscale", "mlp", model={...}): (room, its module `export`, recipe, the directory of a run)."""
     known = {}
 
@@ -41,7 +41,8 @@ def trained(room_of, recipe_of, tmp_path_factory):
         if asked not in known:
             recipe = described(recipe_of, family, **sections)
             run = tmp_path_factory.mktemp("runs") / f"{name}-{family}"
-            run_training(room_of(name), recipe, run, progress=False, probe=Probe(trace="full"))
+            with quickly(name):
+                run_training(room_of(name), recipe, run, progress=False, probe=Probe(trace="full"))
             known[asked] = room_of(name), importlib.import_module(f"twinscale.{name}.export"), recipe, run
         return known[asked]
 

@@ -33,6 +33,14 @@ TINY = {"decoder": {"layers": 2, "width": 64, "heads": 4}, "convnet": {"channels
 SUMS = 4 * (3 + 3)  # bytes of the loss, hits and weights, and of what hosts say, which are added up too
 
 
+@pytest.fixture(scope="module", autouse=True)
+def anew():
+    """Compiles all that it is asked about: what is read of a program here is what the compiler says of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        yield
+
+
 def recipe_of(family, **sections):
     """A tiny recipe of 32 rows in float32 with AdamW."""
     data = {"source": "stdlib", "sequence": 32} if family == "decoder" else {"source": "digits"}

@@ -52,6 +52,7 @@ class Case:
     benign: bool = False
     writes: tuple = ("out",)
     environment: tuple = ()  # pairs; HERE stands for the directory
+    longest: float = LONGEST
 
 
 @dataclass
@@ -133,9 +134,10 @@ def be(case, place, here, pristine):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 31, 1 << 31))
         resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))  # a bomb ends the case and not the machine
         os.environ.update({
-            "HOME": str(place / "home"), "TWINSCALE_CACHE": str(pristine / "cache"), "PYTHONPATH": str(ROOT),
-            "MPLCONFIGDIR": str(pristine / "cache"), "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow",
-            "JAX_PLATFORMS": "cpu", "TFDS_DATA_DIR": str(here / "tfds"), "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home"), "PYTHONPATH": str(ROOT),
+            "TWINSCALE_CACHE": str(pristine / "cache"), "MPLCONFIGDIR": str(pristine / "cache"),
+            "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "cpu",
+            "TFDS_DATA_DIR": str(here / "tfds"), "PYTHONDONTWRITEBYTECODE": "1",
             **{name: value.replace("HERE", str(here)) for name, value in case.environment}})
         os.chdir(here)
         words = [word.replace("HERE", str(here)) for word in case.words]
@@ -198,7 +200,7 @@ def watched(one):
         with suppress(ProcessLookupError):
             os.killpg(one.process, signal.SIGKILL)  # what it left behind
         return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, clock - one.waited
-    if not one.hung and (clock - one.waited > LONGEST * patience(one.case) or clock > FARTHEST):
+    if not one.hung and (clock - one.waited > one.case.longest * patience(one.case) or clock > FARTHEST):
         one.hung = True
         os.killpg(one.process, signal.SIGKILL)
     return None

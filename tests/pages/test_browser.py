@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.test_pages import KINDS
-from tests.benchmarks.test_preflight import ANSWER, OVER, fly  # noqa: F401
+from tests.benchmarks.preflight.test_init import ANSWER, OVER, fly  # noqa: F401
+from tests.whole.test_pages import KINDS
 from twinscale.benchmarks.preflight.report import write_report as write_preflight
 
 OUT = Path("build/pages").absolute()

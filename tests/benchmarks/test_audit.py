@@ -1,0 +1,103 @@
+"""An audit without its trainings: what applies to a recipe, what is counted, and how what goes wrong in a run that goes
+on, on several devices or in a whole step is placed."""
+
+
+import pytest
+
+from twinscale.benchmarks import audit
+from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks.later import step_path
+from twinscale.benchmarks.operations import places_path
+from twinscale.benchmarks.workers import ROOMS
+from twinscale.common.errors import BadInput, CannotSave, HostLost, Hung, Stopped, TwinscaleError
+from twinscale.common.recipe import Recipe
+
+MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
+                             "train": {"steps": 8, "global_batch": 4, "precision": "float64"}})
+
+
+def change(operation="", needs=(), recipe="dense", **more):
+    return {"recipe": recipe, "operation": operation, "where": "*", "needs": list(needs), "phase": "", **more}
+
+
+LISTED = {"keras": {"mine": change("norm", ["a norm"]), "both": change("data", shared=True), "own": change("clip"),
+                    "resumed": change("checkpoint", recipe="resumed")},
+          "jax": {"both": change("data", shared=True), "own": change("clip"), "masks": change("mask", ["text"]),
+                  "other": change("", shared=True)}}
+
+
+def test_what_both_share_is_planted_once_and_what_each_has_of_its_own_in_each():
+    trials, left = audit.plan(LISTED, None)
+    assert not left and [(t["name"], t["backend"]) for t in trials] == [
+        ("mine", "keras"), ("both", "keras"), ("own", "keras"), ("own", "jax"), ("resumed", "keras"), ("masks", "jax"),
+        ("other", "jax")]
+
+
+def test_in_a_recipe_of_ones_own_what_does_not_apply_is_listed_with_what_it_lacks():
+    trials, left = audit.plan(LISTED, None, MLP)
+    assert left == [{"name": "mine", "backend": "keras", "lacks": ["a norm"]},
+                    {"name": "masks", "backend": "jax", "lacks": ["text"]}]
+    assert {t["name"]: t["recipe"] for t in trials} == {"both": "own", "own": "own", "other": "own",
+                                                        "resumed": "own-resumed"}
+    assert audit.resumed_after("own-resumed") == audit.resumed_after("resumed") == 3 and not audit.resumed_after("own")
+    with pytest.raises(BadInput, match="nothing applies to this recipe.*masks: it has no text"):
+        audit.plan(LISTED, ["masks"], MLP)
+    with pytest.raises(BadInput, match="no change has such a name"):
+        audit.plan(LISTED, ["no_such_*"], MLP)
+
+
+def row(name, failed, operation="norm", placed=True, **more):
+    return {"name": name, "backend": "keras", "operation": operation, "where": "*", "failed": failed, "found": None,
+            "signal": max(failed.values(), default=None), "caught": bool(failed), "placed": placed and bool(failed),
+            "precision": "float64", "phase": "forward", "error": None, **more}
+
+
+def test_an_audit_counts_by_precision_and_phase_and_what_one_rung_alone_has_seen():
+    found = audit.summary([row("one", {"P2": 1e9, "P4": 1e6}), row("two", {"P4": 7.0}, phase="clip"),
+                           row("three", {"P2": 3.0}, placed=False, precision="bfloat16"), row("missed", {}),
+                           row("same", {}, operation="")])
+    assert (found["mutants"], found["caught"], found["placed"], found["neutral"], found["flagged"]) == (4, 3, 2, 1, 0)
+    assert found["by"]["precision"] == {"float64": {"mutants": 3, "caught": 2, "placed": 2},
+                                        "bfloat16": {"mutants": 1, "caught": 1, "placed": 0}}
+    assert found["by"]["phase"]["clip"] == {"mutants": 1, "caught": 1, "placed": 1}
+    assert found["rungs"] == {
+        "P2": {"caught": 2, "smallest": 3.0, "faintest": "three in keras", "alone": ["three in keras"]},
+        "P4": {"caught": 2, "smallest": 7.0, "faintest": "two in keras", "alone": ["two in keras"]}}
+    said = "\n".join(audit.lines(found | {"seconds": 1.0, "inapplicable": [
+        {"name": "x", "backend": "jax", "lacks": ["SwiGLU", "dropout"]}]}))
+    assert "P4 has seen 2, the faintest at 7.0 times its bound (two in keras); 1 it alone: two in keras" in said
+    assert "by precision: float64 3 (2 caught, 2 placed), bfloat16 1 (1 caught, 0 placed)" in said
+    assert "x in jax does not apply: no SwiGLU, no dropout" in said
+
+
+def test_a_trial_that_fails_is_a_row_and_no_end():
+    class Worker:
+        backend = "keras"
+        process = type("Process", (), {"poll": staticmethod(lambda: None)})
+        error = TwinscaleError
+
+        def ask(self, call, **arguments):
+            if arguments["change"]:
+                raise self.error("keras: it broke")
+
+    planned = {"name": "x", **change("norm")}
+    found = audit.trial(planned, MLP, Worker(), None, lambda: None)
+    assert found["error"] == "keras: it broke" and not found["caught"] and not audit.sound(audit.summary([found]))
+    Worker.process.poll = staticmethod(lambda: -9)
+    for Worker.error in (TwinscaleError, CannotSave, Hung, HostLost, Stopped):  # the code of its end is the audit's
+        with pytest.raises(Worker.error, match="with x planted: keras: it broke") as caught:
+            audit.trial(planned, MLP, Worker(), None, lambda: None)
+        assert caught.value.exit_code == Worker.error.exit_code
+
+
+# ---- what a trial takes of the backend in which nothing is planted
+
+def test_a_backend_has_left_what_has_its_name_for_a_word(tmp_path):
+    for backend in ROOMS:
+        left = [comparison.run_path(tmp_path, run, MLP) for run in (backend, f"{backend}-twin")]
+        left += [comparison.first_step_path(tmp_path, backend, MLP), comparison.optimizer_path(tmp_path, backend, MLP),
+                 comparison.taps_path(tmp_path, backend, MLP, 0), places_path(tmp_path, backend),
+                 step_path(tmp_path, backend, MLP, "first"), tmp_path / f"contract-{backend}.json"]
+        assert [audit.left_by(path.name) for path in left] == [backend] * len(left)
+    assert audit.left_by("taps-keras-jaxonian-0.safetensors") == "keras"
+    assert audit.left_by("jaxonian.json") is None is audit.left_by("kerastic-float64")

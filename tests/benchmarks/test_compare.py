@@ -1,0 +1,232 @@
+"""What a comparison has found is on disk before anything can take it along: placing, step times and a swap that fail
+are a line each, and what was cut short starts over."""
+
+import json
+import shlex
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks.compare import reproducible
+from twinscale.common.errors import TwinscaleError
+from twinscale.common.recipe import Recipe
+
+RECIPE = Recipe.model_validate({"name": "digits", "data": {"source": "digits"}, "model": {"family": "mlp"}})
+SAID = "Keras and JAX do not agree: P2 (gradient) parts at the logits."
+
+
+class Silent:
+    """A trainer that answers nothing."""
+
+    backend = None
+
+    def ask(self, call, *of, **arguments):
+        return None
+
+
+def judged(*of, **how):
+    """What `judge` finds where the gradients part."""
+    check = {"what": "float64", "agrees": False, "worst": 1.0, "bound": 1e-15, "where": "logits", "bound_from": "eps"}
+    rung = {**check, "name": "P2", "title": "gradient", "proves": "one function", "where": "float64: logits",
+            "smallest_tolerance": 1.0, "margin": 1e-15, "checks": [check]}
+    curve = {"steps": [0], "keras": [1.0], "jax": [2.0], "difference": [1.0], "envelope": [1e-15], "bound": [8e-15],
+             "factor": 8, "horizon": None}
+    times = {"step_ms": [1.0], "step_ms_median": 1.0, "step_ms_interval": [1.0, 1.0], "throughput": 1.0,
+             "unit": "examples/s", "mfu": None, "compile_seconds": 1.0}
+    return {"agrees": False, "open": False, "rungs": [rung], "horizon": None, "sentence": SAID,
+            "curves": {"float64": curve}, "null_directions": [], "tensors": [], "own_float64": None,
+            "held_out": {b: {"loss": 1.0} for b in ("keras", "jax")},
+            "performance": dict.fromkeys(("keras", "jax"), times), "versions": {b: {} for b in ("keras", "jax")},
+            "devices": {b: ["cpu"] for b in ("keras", "jax")}}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Comparisons whose trainings take no time and part in the gradient; tests fill in what comes after."""
+
+    @contextmanager
+    def workers(rooms=("keras", "jax")):
+        yield {backend: Silent() for backend in rooms}
+
+    changes = {"require": lambda *of: None, "open_workers": workers, "room_for_another": lambda: False,
+               "collect": lambda *of, **more: None,
+               "collect_places": lambda *of: None,
+               "judge": judged, "side_by_side": lambda recipe, dataset, workers, performance: performance}
+    for name, function in changes.items():
+        monkeypatch.setattr(comparison, name, function)
+    return monkeypatch
+
+
+def read(out):
+    return json.loads((out / "verdict.json").read_text())
+
+
+def lacks(*of):
+    """A placing that finds less than it looks for."""
+    raise KeyError("forward/norm")
+
+
+def test_a_placing_that_fails_is_one_line_and_leaves_verdict_report_and_exit_code(tmp_path, trained, capfd):
+    seen = []
+
+    def find_cause(recipe, dataset, out, *of):
+        seen.extend([read(out)["sentence"], (out / "report.html").is_file(), (out / "report.md").is_file()])
+        lacks()
+
+    trained.setattr(comparison, "find_cause", find_cause)
+    assert comparison.compare(RECIPE, tmp_path / "out", place=True) == 1
+    assert seen == [SAID, True, True]  # they were there before
+    verdict, streams = read(tmp_path / "out"), capfd.readouterr()
+    assert not verdict["agrees"] and "pending" not in verdict and "cause" not in verdict
+    assert "KeyError" in verdict["failed"]["placing"] and "forward/norm" in verdict["failed"]["placing"]
+    lines = [line for line in streams.err.splitlines() if "placing failed" in line]
+    assert len(lines) == 1 and "forward/norm" in lines[0] and SAID in " ".join(streams.out.split())
+    for name in ("report.html", "report.md"):
+        page = (tmp_path / "out" / name).read_text()
+        assert "placing failed" in page and "has not ended" not in page
+
+
+def test_a_bisection_that_fails_says_so_too_and_one_that_does_not_takes_the_line_away(tmp_path, trained):
+    trained.setattr(comparison, "find_cause", lacks)
+    comparison.compare(RECIPE, tmp_path / "out")
+    assert comparison.bisect(tmp_path / "out") == 1
+    assert "forward/norm" in read(tmp_path / "out")["failed"]["placing"]
+    assert "placing failed" in (tmp_path / "out" / "report.md").read_text()
+    found = {"operation": "norm", "sentence": "step 0, forward: norm at norm"}
+    trained.setattr(comparison, "find_cause", lambda *of: found)
+    assert comparison.bisect(tmp_path / "out") == 0
+    assert read(tmp_path / "out")["cause"] == found and "placing" not in read(tmp_path / "out")["failed"]
+    assert "placing failed" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_trainer_that_dies_while_steps_are_timed_costs_the_step_times_alone(tmp_path, trained):
+    def dies(*of):
+        raise TwinscaleError("the jax trainer died during measure_steps (SIGKILL)")
+
+    for name in ("side_by_side", "swap_table"):
+        trained.setattr(comparison, name, dies)
+    assert comparison.compare(RECIPE, tmp_path / "out", swap=True) == 1
+    verdict = read(tmp_path / "out")
+    assert verdict["failed"].keys() == {"step times", "swap"} and verdict["performance"]["jax"]["step_ms"] == [1.0]
+
+
+def test_what_was_cut_short_after_its_verdict_says_so_and_starts_over(tmp_path, trained):
+    def interrupted(*of):
+        raise KeyboardInterrupt
+
+    trained.setattr(comparison, "side_by_side", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        comparison.compare(RECIPE, tmp_path / "out")
+    assert read(tmp_path / "out")["pending"] and "has not ended" in (tmp_path / "out" / "report.md").read_text()
+    trained.setattr(comparison, "side_by_side", lambda recipe, dataset, workers, performance: performance)
+    assert comparison.compare(RECIPE, tmp_path / "out") == 1  # nobody has to pass --overwrite
+    assert "pending" not in read(tmp_path / "out")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_figures_are_drawn_beside_the_places_and_a_drawing_that_fails_costs_no_verdict(tmp_path, trained, fails):
+    drawn, said = Event(), []
+
+    def draw(verdict):
+        said.append(verdict["sentence"])
+        drawn.set()
+        if fails:
+            raise OSError("no fonts")
+
+    def collect_places(workers, recipe, out, before):
+        for i, worker in enumerate(workers.values()):
+            assert not drawn.is_set(), f"drawn when {i} of two had trained"
+            before(worker)
+        assert drawn.wait(20), "nothing is drawn while places are looked at"
+
+    trained.setattr(comparison, "draw", draw)
+    trained.setattr(comparison, "collect_places", collect_places)
+    assert comparison.compare(RECIPE, tmp_path / "out") == 1
+    assert said == [SAID] and read(tmp_path / "out")["sentence"] == SAID
+
+
+PARTS = {"operations": ("alone", {"operations": True}), "outcome": ("collect_outcome", {"seeds": 3}),
+         "meshes": ("check_meshes", {"meshes": True})}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_fails_costs_no_verdict_and_the_exit_code_says_so(tmp_path, trained, capfd, part):
+    """Where the backends agree as far as anybody knows: 0 would say that what was asked for is known."""
+    function, asked = PARTS[part]
+    agreed = judged() | {"agrees": True, "sentence": "every rung holds"}
+    trained.setattr(comparison, "judge", lambda *of: json.loads(json.dumps(agreed)))
+    trained.setattr(comparison, "alone", lambda *of: ())
+    assert comparison.compare(RECIPE, tmp_path / "healthy") == 0
+    trained.setattr(comparison, function, lacks)
+    assert comparison.compare(RECIPE, tmp_path / "out", **asked) == 1
+    verdict, said = read(tmp_path / "out"), capfd.readouterr().err
+    assert verdict["agrees"] and verdict["sentence"] == "every rung holds" and "pending" not in verdict
+    assert "forward/norm" in verdict["failed"][part]
+    assert [line for line in said.splitlines() if f"{part} failed" in line]
+    for name in ("report.html", "report.md"):
+        assert f"{part} failed" in (tmp_path / "out" / name).read_text()
+    assert part == "operations" or any(f"{part} failed" in row["why"] for row in verdict["skipped"])
+
+
+def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path, trained):
+    trained.setattr(comparison, "may_be_flips", lambda *of: True)
+    trained.setattr(comparison, "second_look", lacks)
+    assert comparison.compare(RECIPE, tmp_path / "out") == 1
+    verdict = read(tmp_path / "out")
+    assert verdict["sentence"] == SAID and "forward/norm" in verdict["failed"]["second look"]
+
+
+def test_a_report_asks_for_what_was_asked_for():
+    made = reproducible(Path("a b"), ("r.toml", "train.steps=20"), plant="keras:adam_epsilon", operations=False,
+                        place=True, swap=False, meshes=True, outcome="SEEDS=3")
+    words = shlex.split(made["commands"][0])
+    assert words == ["twinscale", "compare", "a b/recipe.toml", "--plant", "keras:adam_epsilon", "--place", "--meshes",
+                     "--outcome", "SEEDS=3", "--out", "a b-again"]
+    again = reproducible(Path("a b"), **made["arguments"] | {"swap": True})  # as bisect adds --place
+    assert again["commands"][0].count("--swap") == 1 and again["arguments"]["overrides"] == ["train.steps=20"]
+
+
+class Leaving:
+    """A worker that notes what it is asked, and leaves nothing; what it fails at raises."""
+
+    def __init__(self, backend, asked, name, fails=None):
+        self.backend, self.asked, self.name, self.fails, self.process = backend, asked, name, fails, self
+
+    def ask(self, call, recipe, **arguments):
+        self.asked.append((self.name, call, recipe.train.precision))
+        if call == self.fails:
+            raise TwinscaleError(f"{self.name} fails")
+        return {"own": [], "float64": []}
+
+    def kill(self):
+        self.asked.append((self.name, "killed", None))
+
+
+def apart(asked, fails=None):
+    workers = {backend: Leaving(backend, asked, backend) for backend in ("keras", "jax")}
+    return workers, {"keras": Leaving("keras", asked, "beside", fails)}
+
+
+def test_a_worker_beside_does_what_is_in_float64_and_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "pace_of", lambda *of: None)
+    recipe, alone, asked, drawn = RECIPE.with_values(train={"precision": "float32"}), [], [], []
+    workers, beside = apart(asked)
+    comparison.collect_both(workers, beside, recipe, tmp_path, lambda: drawn.append(len(asked)))
+    comparison.collect_both(apart(alone)[0], {}, recipe, tmp_path, lambda: None)
+    assert {kind for name, _, kind in asked if name == "beside"} == {"float64"}
+    assert {kind for name, _, kind in asked if name == "keras"} == {"float32"}  # of which places are, too
+    assert sorted((name.replace("beside", "keras"), *what) for name, *what in asked) == sorted(alone)
+    trainings = [i for i, (_, call, _) in enumerate(asked) if call == "run_training"]
+    assert len(drawn) == 1 and drawn[0] > trainings[-1]
+
+
+def test_what_fails_of_a_worker_beside_ends_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "pace_of", lambda *of: None)
+    asked = []
+    workers, beside = apart(asked, fails="optimizer_steps")
+    with pytest.raises(TwinscaleError, match="beside fails"):
+        comparison.collect_both(workers, beside, RECIPE.with_values(train={"precision": "float32"}), tmp_path, list)
+    assert {name for name, call, _ in asked if call == "killed"} == {"keras", "jax", "beside"}

@@ -1,0 +1,77 @@
+"""Trainers as processes: how their ends come through."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from twinscale.benchmarks import workers
+from twinscale.common import errors, process
+
+
+@pytest.mark.parametrize("code, kind", [(2, errors.BadInput), (4, errors.MissingEnvironment), (70, errors.Hung),
+                                        (71, errors.HostLost), (74, errors.CannotSave), (75, errors.Stopped)])
+@pytest.mark.parametrize("how", ["says", "dies"])
+def test_a_workers_exit_code_comes_through(code, kind, how):
+    says = f"print(json.dumps({{'error': 'why', 'exit_code': {code}}}), flush=True); sys.stdin.read()"
+    program = f"import json, sys; sys.stdin.readline(); {says if how == 'says' else f'sys.exit({code})'}"
+    worker = object.__new__(workers.Worker)
+    worker.backend, worker.programs, worker.messages = "jax", None, SimpleNamespace(join=lambda _: None)
+    worker.process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      text=True)
+    with pytest.raises(kind) as caught:
+        worker.ask("anything")
+    worker.close()
+    assert caught.value.exit_code == code
+
+
+def test_a_worker_that_is_gone_before_it_is_asked_is_no_broken_pipe():
+    worker = object.__new__(workers.Worker)
+    worker.backend, worker.programs, worker.messages = "keras", None, SimpleNamespace(join=lambda _: None)
+    worker.process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], text=True,
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    worker.process.wait()
+    with pytest.raises(errors.TwinscaleError, match="SIGKILL; where memory ends"):
+        worker.ask("anything", text="x" * 2**20)
+    worker.close()
+
+
+def test_where_one_fails_at_what_nobody_goes_on_without_the_other_is_ended_and_not_blamed():
+    """Keras, which is asked first, would train for minutes; its end is the other's failure."""
+    def worker(backend):
+        ours = object.__new__(workers.Worker)
+        ours.backend, ours.programs, ours.messages = backend, None, SimpleNamespace(join=lambda _: None)
+        ours.process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return ours
+
+    def work(ours):
+        if ours.backend == "jax":
+            raise errors.MissingEnvironment("JAX gives no devices")
+        return ours.ask("anything")
+
+    both = {backend: worker(backend) for backend in ("keras", "jax")}
+    with pytest.raises(errors.MissingEnvironment, match="^JAX gives no devices$"):
+        workers.each(both, workers.together(both, work))
+    for ours in both.values():
+        ours.close()
+
+
+@pytest.mark.parametrize("body, kind, said", [
+    ("raise ImportError('libx.so: failed to map segment from shared object')", errors.MissingEnvironment,
+     "^jax: memory has ended .libx.so"),
+    ("raise KeyError('x')", errors.TwinscaleError, "^jax: internal error: KeyError: 'x'"),
+    ("import sys; print('twinscale: aside', file=sys.stderr); print('last', file=sys.stderr); sys.exit(1)",
+     errors.TwinscaleError, "^the jax trainer died during anything .exit code 1")])
+def test_a_worker_that_cannot_begin_says_why_in_one_line(tmp_path, monkeypatch, capsys, body, kind, said):
+    (tmp_path / "beginner.py").write_text(body)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(process.ROOT), str(tmp_path)]))
+    worker = workers.Worker("jax", module="beginner")
+    with pytest.raises(kind, match=said) as caught:
+        worker.ask("anything")
+    worker.close()
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == (["  jax  twinscale: aside", "  jax  last"] if "aside" in body else [])
+    assert type(caught.value) is kind

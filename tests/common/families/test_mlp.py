@@ -1,0 +1,8 @@
+"""The perceptron."""
+
+from twinscale.common.flops import forward_flops
+from twinscale.common.recipe import MLP
+
+
+def test_an_mlps_products_are_counted():
+    assert forward_flops(MLP(family="mlp", hidden=(5, 6)), 3, (2, 2, 1)) == 2 * (4 * 5 + 5 * 6 + 6 * 3)

@@ -1,0 +1,24 @@
+"""What places are read on, and what is no difference of theirs."""
+
+import numpy as np
+
+from twinscale.common.in_place import LOWEST, POSITIONS, ROWS, blockwise, few, unmasked
+from twinscale.common.rounding import Bound
+
+
+def test_few_rows_are_the_first_and_as_many_as_their_positions_allow():
+    batch = {"row": np.arange(9), "inputs": np.arange(18).reshape(9, 2)}
+    assert [len(few(batch, shape)["row"]) for shape in ((1,), (POSITIONS // 2, 1), (4 * POSITIONS,))] == [ROWS, 2, 1]
+    assert few(batch, (1,))["inputs"].tolist() == batch["inputs"][:ROWS].tolist()
+
+
+def test_a_masked_score_is_no_difference_unless_one_alone_is_masked():
+    found, wanted = unmasked([1.0, 2 * LOWEST, -np.inf, 2 * LOWEST], [1.5, -np.inf, 2 * LOWEST, 0.0])
+    assert found[:3].tolist() == [1.0, 0.0, 0.0] and wanted.tolist() == [1.5, 0.0, 0.0, 0.0]
+    assert np.isnan(found[3])
+
+
+def test_sums_of_rounded_blocks_widen_the_narrow_part_of_a_bound_alone():
+    narrow, wide = Bound(2, 1.0, least=1.0), Bound(2, 0.0, least=1.0)
+    assert blockwise(wide, 100) == wide and blockwise(narrow).narrow == 1.5
+    assert blockwise(narrow, 400).narrow > blockwise(narrow, 100).narrow > 1 and blockwise(narrow, 100).wide == 2

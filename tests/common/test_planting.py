@@ -1,0 +1,18 @@
+"""What a recipe has, by which a change is planted where it shows."""
+
+from twinscale.common.planting import HAS
+from twinscale.common.recipe import Recipe
+
+MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
+                             "train": {"steps": 8, "global_batch": 4, "precision": "float64"}})
+TEXT = Recipe.model_validate({"name": "mine", "model": {"family": "decoder", "layers": 1, "width": 16, "heads": 2},
+                              "optimizer": {"weight_decay": 0.1}, "train": {"precision": "float64"}})
+
+
+def test_what_a_recipe_has_is_read_from_it():
+    both = {word: (has(MLP), has(TEXT)) for word, has in HAS.items() if word != "an epoch that ends"}
+    assert {word for word, (mlp, _) in both.items() if mlp} == {
+        "pictures", "mlp", "ReLU", "biases", "a scan", "documents kept apart", "AdamW", "more than three updates"}
+    assert {word for word, (_, text) in both.items() if text} == {
+        "text", "decoder", "a norm", "layer norm", "GELU", "learned positions", "a tied head", "biases",
+        "key heads of their own", "a scan", "documents kept apart", "weight decay", "AdamW", "more than three updates"}

@@ -1,0 +1,36 @@
+"""`twinscale doctor`."""
+
+import json
+
+import pytest
+
+from twinscale.common import cli, doctor
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Frameworks that answer without being loaded."""
+    monkeypatch.setattr(doctor, "ASK", {name: "print('hello'); print('[{\"name\": \"d:0\", \"kind\": \"CPU\"}]')"
+                                        for name in doctor.ASK})
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    def take(*names):
+        real = doctor._version
+        monkeypatch.setattr(doctor, "_version", lambda name: None if name in names else real(name))
+        monkeypatch.setattr(doctor.sys, "prefix", "/nowhere")  # beside which libtpu may lie
+    return take
+
+
+def test_the_verb_prints_or_writes_the_same_as_json_and_exits_4_when_nothing_can_run(quick, absent, tmp_path, capsys):
+    assert cli.main(["doctor", "--json", "--out", str(tmp_path / "new" / "d.json")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "new" / "d.json").read_text()) == printed
+    assert printed["backends"] == {"keras": True, "jax": True}
+    assert cli.main(["doctor", "--out", str(tmp_path)]) == 2
+    absent("keras", "flax")
+    capsys.readouterr()
+    assert cli.main(["doctor"]) == 4
+    assert capsys.readouterr().err == (
+        "twinscale: no backend can run; pip install 'twinscale[cpu]' or 'twinscale[jax]'\n")

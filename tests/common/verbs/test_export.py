@@ -1,0 +1,19 @@
+"""`twinscale export`: no framework is loaded for what cannot be exported."""
+
+import pytest
+
+from twinscale.common import cli
+from twinscale.common.recipe import Recipe
+from twinscale.common.run import open_run
+from twinscale.common.verbs import shared
+
+
+@pytest.mark.parametrize("words, said", [((), "no run"), (("--formats", "gguf"), "gguf")])
+def test_what_cannot_be_exported_is_refused_in_a_line(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.setattr(shared, "room", lambda name: pytest.fail(f"{name} was loaded"))
+    run = tmp_path / ("run" if words else "nothing")
+    recipe = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"})
+    open_run(tmp_path / "run", recipe, "jax").close("finished")
+    assert cli.main(["export", str(run), "--to", str(tmp_path / "out"), *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and (said in lines[0] or str(run) in lines[0]) and not (tmp_path / "out").exists()

@@ -1,0 +1,45 @@
+"""`twinscale preflight`: what it refuses and what it passes on."""
+
+import pytest
+
+from twinscale.benchmarks import preflight as flight
+from twinscale.common import cli
+from twinscale.common.recipe import Recipe
+from twinscale.common.recipe_file import dumps
+
+
+def recipe_of(**sections):
+    values = {"name": "tiny", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
+              "train": {"global_batch": 32}}
+    for section, changes in sections.items():
+        values[section] = {**values.get(section, {}), **changes}
+    return Recipe.model_validate(values)
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    ([], 2, "--topology: which slice?"), (["--topology", "v5e:9x9"], 2, "no such slice"),
+    (["--topology", "v5e:2x2", "devices.fsdp=3"], 2, "does not divide the 4 chips of v5e:2x2"),
+    (["--topology", "v5e:2x2", "--backend", "tpu"], 2, "'jax', 'keras', 'both'")])
+def test_the_verb_refuses_in_one_line(arguments, code, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    assert cli.main(["preflight", "r.toml", *arguments, "--out", "o"]) == code
+    said = capsys.readouterr()
+    assert not said.out and words in said.err and len(said.err.splitlines()) == 1 and not (tmp_path / "o").exists()
+
+
+def test_the_verb_passes_on_what_it_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    asked = {}
+    monkeypatch.setattr(flight, "preflight", lambda recipe, out, **options: asked.update(options, out=out) or 1)
+    assert cli.main(["preflight", "r.toml", "train.accumulate=2", "--topology", "v5e-16", "--slices", "2", "--backend",
+                     "jax", "--check", "g.json", "--json", "--out", "o"]) == 1
+    assert asked["topologies"] == ["v5e-16"] and asked["slices"] == 2 and asked["backends"] == ("jax",)
+    assert asked["check"] == "g.json" and asked["as_json"] and str(asked["out"]) == "o"
+    assert "train.accumulate=4" in capsys.readouterr().err
+
+
+def test_its_help_has_examples(capsys):
+    assert cli.main(["preflight", "--help"]) == 0
+    assert "twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2" in capsys.readouterr().out
