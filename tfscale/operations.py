@@ -219,6 +219,15 @@ def built(layer, shape):
     return layer
 
 
+def called(layer, weights, state, x, **options):
+    """(output, state after it) of a layer that is called as a model calls it, which casts input and weights to what it
+    computes in: its own `stateless_call` leaves that out, and would compute bfloat16 in float32."""
+    variables = [*layer.trainable_variables, *layer.non_trainable_variables]
+    with keras.StatelessScope(list(zip(variables, [*weights, *state], strict=True))) as scope:
+        y = layer(x, **options)
+        return y, [scope.get_current_value(v) for v in layer.non_trainable_variables]
+
+
 def weighted(layer):
     """A layer as a function of its input and its weights."""
     return lambda x, *weights, **options: called(layer, weights, [], x, **options)[0]
@@ -231,15 +240,6 @@ def moving(layer):
         return [y, *after]
 
     return call
-
-
-def called(layer, weights, state, x, **options):
-    """(output, state after it) of a layer that is called as a model calls it, which casts input and weights to what it
-    computes in: its own `stateless_call` leaves that out, and would compute bfloat16 in float32."""
-    variables = [*layer.trainable_variables, *layer.non_trainable_variables]
-    with keras.StatelessScope(list(zip(variables, [*weights, *state], strict=True))) as scope:
-        y = layer(x, **options)
-        return y, [scope.get_current_value(v) for v in layer.non_trainable_variables]
 
 
 def objective_of(recipe, logits, labels, weights):
