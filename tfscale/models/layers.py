@@ -20,6 +20,10 @@ from twinscale.tfscale import bits
 # where it knows a name.
 GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
 
+# The two products of attention, for grouped queries.
+by_key = functools.partial(ops.einsum, "btkgd,bskd->bkgts")
+by_share = functools.partial(ops.einsum, "bkgts,bskd->btkgd")
+
 
 def layers(keras):
     """The layer classes for one keras module, or those that it has as `own`."""
@@ -44,7 +48,7 @@ def table_classes(keras):
                 return ops.cast(ops.take(table, inputs, axis=0), self.compute_dtype)
             table = ops.cast(table, self.compute_dtype)
             width = inputs.shape[-1]
-            logits = ops.matmul(ops.reshape(inputs, (-1, width)), ops.transpose(table))
+            logits = product(ops.matmul, ops.reshape(inputs, (-1, width)), ops.transpose(table))
             return ops.reshape(logits, (-1, *inputs.shape[1:-1], table.shape[0]))
 
         def compute_output_spec(self, inputs, reverse=False):
@@ -156,7 +160,7 @@ def attention_classes(keras):
         def call(self, q, k):
             length, heads, width = q.shape[1:]
             grouped = ops.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
-            return ops.cast(product("btkgd,bskd->bkgts", grouped, k), masters(q)) * width**-0.5
+            return ops.cast(product(by_key, grouped, k), masters(q)) * width**-0.5
 
     class CausalMask(keras.layers.Layer):
         """Scores (B, K, G, T, T), lowest where a position would see a later one or, with segments (B, T), another
@@ -173,7 +177,7 @@ def attention_classes(keras):
         """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
 
         def call(self, shares, v):
-            mixed = product("bkgts,bskd->btkgd", shares, v)
+            mixed = product(by_share, shares, v)
             return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
     return {"Rotary": Rotary, "AttentionScores": AttentionScores, "CausalMask": CausalMask,
@@ -185,16 +189,16 @@ def masters(x):
     return "float64" if backend.standardize_dtype(x.dtype) == "float64" else "float32"
 
 
-def product(subscripts, a, b):
-    """`ops.einsum` of two tensors of one dtype, summed in float32 or wider and rounded to that dtype once.
+def product(multiply, a, b):
+    """`multiply` of two tensors of one dtype, summed in float32 or wider and rounded to the nearest of that dtype once.
 
-    On a CPU TensorFlow's own kernel, which runs where XLA does not compile, adds a bfloat16 einsum up in bfloat16: it
-    hands bfloat16 to Eigen, where a matrix product is first widened (einsum_op_impl.h, ContractOperands, beside
-    matmul_op_impl.h, BaseBatchMatMulOp). A GPU and a TPU sum in float32 themselves, and fastest if left alone.
+    Without XLA TensorFlow's kernels on a CPU do not so in bfloat16: an einsum is summed in it (einsum_op_impl.h,
+    ContractOperands, hands it to Eigen), a matrix product is summed in float32 and then cut off (matmul_op_impl.h:
+    FloatToBFloat16). A GPU and a TPU do, and are fastest if left alone.
     """
     if backend.standardize_dtype(a.dtype) != "bfloat16" or accelerated():
-        return ops.einsum(subscripts, a, b)
-    return ops.cast(ops.einsum(subscripts, *(ops.cast(x, "float32") for x in (a, b))), a.dtype)
+        return multiply(a, b)
+    return ops.cast(multiply(ops.cast(a, "float32"), ops.cast(b, "float32")), "bfloat16")
 
 
 def accelerated():
