@@ -1,34 +1,75 @@
-PYTHON312 ?= python3.12
-PYTHON ?= $(or $(shell command -v python3.11),python3)
-BIN = .venv/bin
+# The locks that were tested: 3.12's serves 3.13 too, where it was tested as well.
+PYTHONS = 3.11 3.12 3.13
+LOCK_3.11 = requirements.lock
+LOCK_3.12 = requirements-3.12.lock
+LOCK_3.13 = requirements-3.12.lock
+TPU_LOCK_3.11 = requirements-tpu.lock
+TPU_LOCK_3.12 = requirements-tpu-newest.lock
+TPU_LOCK_3.13 = requirements-tpu-newest.lock
+
+VENV ?= .venv
+BIN = $(VENV)/bin
+# A Python of a version: on the path, else pyenv's. It has to start, which a shim of pyenv's may not, and to hold what
+# makes virtual environments, which Debian packs apart.
+PYENV = $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+works = $(shell $(1) -c 'import ensurepip, sys; assert "%d.%d" % sys.version_info[:2] == "$(2)"' 2>&1 || echo no)
+found = $(firstword $(foreach python,python$(1) $(wildcard $(PYENV)/$(1).*/bin/python$(1)),\
+	$(if $(call works,$(python),$(1)),,$(python))))
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+
+# An environment that is there keeps its Python; else the first that is found of PYTHONS. `make PYTHON=...` says another,
+# and an environment with another Python is made anew.
+MADE := $(call version,$(BIN)/python)
+ifndef PYTHON
+PYTHON := $(or $(if $(LOCK_$(MADE)),$(BIN)/python),$(firstword $(foreach v,$(PYTHONS),$(call found,$(v)))),python3)
+endif
+VERSION := $(call version,$(PYTHON))
+LOCK = $(or $(LOCK_$(VERSION)),no-lock)
+TPU_LOCK = $(or $(TPU_LOCK_$(VERSION)),no-lock)
+PYTHON312 ?= $(or $(call found,3.12),python3.12)
 NEWEST = .venv312/bin
 ROOMS = common tfscale jaxscale benchmarks swap
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv demo test test-slow drill hostile pages preflight preflight-newest lint docs notebook clean
+.PHONY: .venv anew no-lock demo test test-python test-slow drill hostile pages preflight preflight-newest lint docs \
+	notebook clean
 
-.venv: .venv/.stamp
+.venv: $(VENV)/.stamp
 
-.venv/.stamp: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -r requirements.lock
+$(VENV)/.stamp: $(LOCK) pyproject.toml $(if $(filter-out $(VERSION),$(MADE)),anew)
+	$(PYTHON) -m venv $(if $(filter-out $(VERSION),$(MADE)),--clear) $(VENV)
+	$(BIN)/pip install -q -r $(LOCK)
 	$(BIN)/pip install -q --no-deps -e .
 	touch $@
 
+no-lock:
+	@echo "PYTHON: $(PYTHON): $(if $(VERSION),no lock file was tested with Python $(VERSION),it does not run);" \
+		"take one of $(PYTHONS), such as make PYTHON=python3.12" >&2; exit 2
+
 # The TPU's compiler, beside the packages: where JAX finds it, it looks for a TPU. Without it its tests are skipped.
-# Pip would leave what says the old one's version.
-.venv/libtpu/.stamp: requirements-tpu.lock .venv/.stamp
-	rm -rf .venv/libtpu
-	-$(BIN)/pip install -q --no-deps --target .venv/libtpu -r requirements-tpu.lock && touch $@
+# Pip would leave what says the old one's version. It belongs to the JAX of the lock.
+$(VENV)/libtpu/.stamp: $(TPU_LOCK) $(VENV)/.stamp
+	rm -rf $(VENV)/libtpu
+	-$(BIN)/pip install -q --no-deps --target $(VENV)/libtpu $$(grep '^libtpu==' $(TPU_LOCK)) && touch $@
 
 demo: .venv
 	$(BIN)/twinscale compare recipes/decoder-stdlib.toml --out build/demo --overwrite
 	@echo build/demo/report.html
 
-test: .venv .venv/libtpu/.stamp
+test: .venv $(VENV)/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m "not slow and not pages" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: .venv .venv/libtpu/.stamp
+# The same on each Python that is there, each in an environment of its own, and a line for each.
+test-python:
+	@mkdir -p build/test-python; failed=0; \
+	$(foreach v,$(PYTHONS),$(if $(call found,$(v)),\
+		log=build/test-python/$(v).log; \
+		$(MAKE) test VENV=.venv-$(v) PYTHON=$(call found,$(v)) > $$log 2>&1 || failed=1; \
+		echo "Python $(v): $$(grep -E '(passed|failed|error|skipped).* in [0-9.]+s' $$log || tail -n 1 $$log)"; there=1;)) \
+	test "$$there" || { echo "Python: none of $(PYTHONS) was found; install one, with its venv" >&2; exit 2; }; \
+	exit $$failed
+
+test-slow: .venv $(VENV)/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m slow
 
 # Every kind of page in Chromium, which must be there, as must node and npm. Screenshots lie beside the pages.
@@ -50,7 +91,7 @@ hostile: .venv
 preflight: $(GOLDENS:.json=.checked)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens
 
-%.checked: .venv .venv/libtpu/.stamp
+%.checked: .venv $(VENV)/libtpu/.stamp
 	$(BIN)/twinscale preflight $(subst goldens/,,$*).toml --check $*.json --overwrite \
 		--out build/preflight/$(subst goldens/,,$*)
 
@@ -59,7 +100,7 @@ preflight-newest: $(GOLDENS:.json=.newest)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens with $$(grep '^libtpu==' requirements-tpu-newest.lock)
 
 .venv312/.stamp: requirements-tpu-newest.lock
-	$(PYTHON312) -m venv .venv312
+	$(PYTHON312) -m venv --clear .venv312
 	$(NEWEST)/pip install -q -r requirements-tpu-newest.lock
 	$(NEWEST)/pip install -q --no-deps -e .
 	touch $@
@@ -74,6 +115,7 @@ lint: .venv
 	mkdir -p build/lint/twinscale
 	ln -sfn $(addprefix $(CURDIR)/,$(ROOMS) $(wildcard twinscale/*.py)) build/lint/twinscale/
 	cd build/lint && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
+	cd build/lint && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p twinscale
 
 # The pages of docs/, with what they say of the code made from it; no framework is wanted, so they have a place of their own.
 docs: .venv-docs/.stamp
@@ -81,7 +123,7 @@ docs: .venv-docs/.stamp
 	@echo build/docs/index.html
 
 .venv-docs/.stamp: requirements-docs.lock
-	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -m venv --clear .venv-docs
 	.venv-docs/bin/pip install -q -r requirements-docs.lock
 	touch $@
 

@@ -33,7 +33,7 @@ from twinscale.benchmarks.swap import swap_table, worst_tensor
 from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.throughput import side_by_side
 from twinscale.benchmarks.verdict import PARTS, Verdict, fenced, is_pending, read_hashes, read_verdict
-from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
+from twinscale.benchmarks.workers import ROOMS, each, open_workers, room_for_another, together
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
 from twinscale.common.files import is_odd, plain, shown, write_json, write_text
@@ -95,17 +95,19 @@ def compared(recipe, out, *, overwrite=False, plant=None, operations=False, seed
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
     with ExitStack() as stack:
+        aside = {"keras": ROOMS["keras"]} if len(precisions(recipe)) > 1 and room_for_another() else {}
         workers = stack.enter_context(open_workers())  # which import their frameworks meanwhile
         dataset = open_dataset(recipe)
 
         def draw_ahead():  # most figures show what is known before P1
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
 
-        with nothing_left(out):
+        with nothing_left(out), open_workers(rooms=aside) as beside:
             prepare(out, recipe, overwrite)
             for backend, name in mutant:
-                workers[backend].ask("plant", change=name)
-            collect_both(workers, recipe, out, draw_ahead)
+                for worker in (workers[backend], *(one for of, one in beside.items() if of == backend)):
+                    worker.ask("plant", change=name)
+            collect_both(workers, beside, recipe, out, draw_ahead)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
@@ -299,28 +301,41 @@ def prepare(out, recipe, overwrite, of=None):
     write_text(ComparisonFiles(out).recipe, dumps(recipe))
 
 
-def collect_both(workers, recipe, out, trained):
-    """Has both backends leave in `out` all that the ladder reads. Once both have trained, `trained()` is done beside
-    what they still look at; what fails of it fails again where it counts."""
-    count = itertools.count(1)
-    with ThreadPoolExecutor(1) as pool:
+def collect_both(workers, beside, recipe, out, trained):
+    """Has both backends leave in `out` all that the ladder reads. What is in float64 a backend leaves to the worker
+    `beside` its own, where it has one. Once all have trained, `trained()` is done beside what they still look at; what
+    fails of it fails again where it counts."""
+    count, everybody = itertools.count(1), workers | {f"{backend} beside": one for backend, one in beside.items()}
+
+    def share(worker):
+        if worker.backend not in beside:
+            return precisions(recipe)
+        return [in_float64(recipe)] if worker in beside.values() else [recipe]
+
+    with ThreadPoolExecutor(1 + len(beside)) as pool:
 
         def before(worker):
-            collect(recipe, worker, out)
-            if next(count) == len(workers):
+            collect(recipe, worker, out, share(worker))
+            if next(count) == len(everybody):
                 pool.submit(trained)
 
-        collect_places(workers, recipe, out, together(workers, before))
+        tried = together(everybody, before)
+        others = [pool.submit(tried, worker) for worker in beside.values()]
+        collect_places(workers, recipe, out, tried)
+        for other in others:
+            other.result()
 
 
-def collect(recipe, worker, out, quiet=False):
-    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
-    say = (lambda *_: None) if quiet else tell
-    say(worker.backend, "contract and optimizer")
-    write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
-    for described in precisions(recipe):
+def collect(recipe, worker, out, variants=None, quiet=False):
+    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs; of the
+    recipe in `precisions`, or in those of them that are the `variants`."""
+    say, variants = (lambda *_: None) if quiet else tell, variants or precisions(recipe)
+    if recipe in variants:
+        say(worker.backend, "contract and optimizer")
+        write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
+    for described in variants:
         leave_optimizer(worker, described, out)
-    parts = [(described, run, twin) for described in precisions(recipe) for run, twin in pair(worker.backend)]
+    parts = [(described, run, twin) for described in variants for run, twin in pair(worker.backend)]
     pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
     for i, (described, run, twin) in enumerate(parts):
         steps, began = ahead[i][0], time.monotonic()
@@ -335,7 +350,8 @@ def collect(recipe, worker, out, quiet=False):
         worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
         if not (twin or quiet):
             pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
-    say(worker.backend, "every operation in its place" + words_left(pace, []))
+    if recipe in variants:
+        say(worker.backend, "every operation in its place" + words_left(pace, []))
 
 
 def steps_of(recipe, described):

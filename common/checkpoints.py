@@ -40,9 +40,11 @@ from twinscale.common.files import (
     read_json,
     remove,
     shown,
-    write_json,
 )
 from twinscale.common.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.recipe import Recipe
+from twinscale.common.results import write_result
+from twinscale.common.room import Room
 from twinscale.common.run_files import RunFiles
 
 SCHEMA_VERSION = 1
@@ -77,7 +79,7 @@ class Checkpoints:
     """The checkpoints of one run, seen from one of its hosts. Saves go on in the background; what goes wrong with one
     is raised by `poll` or the next save."""
 
-    def __init__(self, run, room, recipe, state, devices):
+    def __init__(self, run, room: Room, recipe: Recipe, state, devices):
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
         self.files = RunFiles(run.path.resolve() if local(run.path) else run.path)
         self.path = self.files.checkpoints
@@ -231,7 +233,7 @@ class Checkpoints:
             files[file.relative_to(self.inner).as_posix()] = {"bytes": size(file), "sha256": sha256(file)}
         if not files:
             raise OSError(f"nothing of step {step} is there")
-        write_json(self.files.manifest(step), {
+        write_result(self.files.manifest(step), Manifest, {
             "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
             "meaning": self.recipe.meaning, "held_out": held_out, "files": files,
             "count": len(files)})

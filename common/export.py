@@ -64,6 +64,7 @@ from twinscale.common.metrics import finish, statistics
 from twinscale.common.output import Kind, begun, check_ours, clear, nothing_left, same, tell
 from twinscale.common.parameters import longest_sum, parameters
 from twinscale.common.recipe_file import did_you_mean, dumps, load
+from twinscale.common.results import write_result
 from twinscale.common.run import RunInfo, follow_run, read_run
 from twinscale.common.run_files import RECIPE, StateFiles
 from twinscale.common.stages import calibrated
@@ -93,7 +94,7 @@ READERS = {"keras": "twinscale.tfscale.predict", "jax": "twinscale.jaxscale.pred
 OF_LITERT = (WRITERS | {"jax": "twinscale.swap.flax_to_litert"}, dict.fromkeys(WRITERS, READERS["keras"]))
 
 
-def by(backend):
+def by(backend: str) -> tuple[dict[str, str], dict[str, str]]:
     """The writers and readers of a format that one backend alone has."""
     return {backend: WRITERS[backend]}, {backend: READERS[backend]}
 
@@ -230,10 +231,13 @@ def _whole_export(about):
     return about
 
 
+EXPORT = Annotated[ExportInfo, AfterValidator(_whole_export)]  # export.json, whole
+
+
 def read_export(path, unchecked=False):
     """What the export.json of a directory holds; raises BadInput where it is not what it should be, one whose check was
     cut short among them unless `unchecked`."""
-    about = read_json(path / "export.json", Annotated[ExportInfo, AfterValidator(_whole_export)], "export it again")
+    about = read_json(path / "export.json", EXPORT, "export it again")
     if not unchecked and any(row["path"] and not row["checked"] for row in about["formats"]):
         raise BadInput(f"{shown(path)}: an export that was cut short before it was checked; run the same command again")
     return about
@@ -341,9 +345,9 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
             eight = in_eight_bits(room, recipe, dataset, taken["tensors"], model)
         found = write_all(room, exporter, [name for name in formats if not lacks[name]], model, eight, out, work)
         about["formats"] = [row_of(name, lacks[name], found.get(name), out) for name in formats]
-        write_json(out / "export.json", about)
+        write_result(out / "export.json", EXPORT, about)
         check(room, exporter, about, dataset, model, eight, out, work)
-    write_json(out / "export.json", about)
+    write_result(out / "export.json", EXPORT, about)
     if any(not row["checked"]["agrees"] for row in about["formats"] if row["path"]) or any(
             not row["missing"] for row in about["formats"] if not row["path"]):
         return NO
@@ -360,7 +364,8 @@ def described(room, recipe, dataset, step, out):
             shutil.copyfile(dataset.tokenizer, out / "tokenizer.json")
     return {"schema_version": SCHEMA_VERSION, "recipe": recipe.name, "recipe_hash": recipe.hash,
             "backend": room.backend, "stage": active(recipe).kind if recipe.compress.stages else None, "step": step,
-            "family": recipe.model.family, "classes": dataset.classes, "example_shape": list(dataset.example_shape),
+            "family": registry.portable(recipe.model.family), "classes": dataset.classes,
+            "example_shape": list(dataset.example_shape),
             "inputs": "ids int32 (rows, positions), one document a row" if text else
                       "images (rows, height, width, channels) from 0 to 1",
             "tokenizer": tokenizer, "labels": dataset.manifest.get("labels"), "versions": versions(), "formats": []}

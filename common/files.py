@@ -74,9 +74,9 @@ def is_odd(path):
     return not ODD.isdisjoint(name) or any("\ud800" <= c <= "\udfff" for c in name)
 
 
-def no_follow(path, flags):
+def no_follow(path, flags, mode=0o666):
     """For `open(..., opener=no_follow)`: what a link points at is not written to."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.open(path, flags | os.O_NOFOLLOW, mode)
 
 
 def files_below(path):
@@ -100,8 +100,9 @@ def remove(path):
 
 # ---- written whole or not at all
 
-def write_bytes(path, content):
-    """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory."""
+def write_bytes(path, content, mode=0o666):
+    """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory. `mode`:
+    who may do what with it, but for what the process's umask takes away."""
     path = place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not local(path):  # object stores show an object only once it is whole
@@ -109,7 +110,7 @@ def write_bytes(path, content):
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb", opener=no_follow) as file:
+        with open(temporary, "wb", opener=functools.partial(no_follow, mode=mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -289,8 +290,8 @@ def checked(where, content, kind, fix="", within=""):
 
     try:
         if not isinstance(content, bytes):
-            return _adapter(kind).validate_python(content)
-        return _adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
+            return adapter(kind).validate_python(content)
+        return adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         problem = _problem(error.errors(include_url=False)[0], content)
     except RecursionError:
@@ -300,7 +301,8 @@ def checked(where, content, kind, fix="", within=""):
 
 
 @functools.cache
-def _adapter(kind):
+def adapter(kind):
+    """pydantic's TypeAdapter of a type, made once."""
     from pydantic import TypeAdapter  # takes a while, and --help needs none
 
     return TypeAdapter(kind)

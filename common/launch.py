@@ -35,7 +35,7 @@ from twinscale.common.errors import (
 from twinscale.common.files import escaped_lines, place
 from twinscale.common.process import CHILD, printed
 from twinscale.common.recipe import AXES, mesh_shape
-from twinscale.common.recipe_file import did_you_mean, load
+from twinscale.common.recipe_file import did_you_mean, given
 from twinscale.common.run import check_run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -91,7 +91,7 @@ def launch(recipe, overrides=(), *, backend, run, target, hosts, options=None, g
         print(made.text, end="", flush=True)
         return DID_IT
     if target == "local":
-        check_run(place(run), load(recipe, overrides), backend)  # or each host would refuse it
+        check_run(place(run), given(recipe, overrides), backend)  # or each host would refuse it
         return run_local(made.commands, made.environments, (options or {}).get("grace", GRACE["local"]), _say)
     return _hand_over(made, target)
 
@@ -113,7 +113,7 @@ def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, por
             raise BadInput(f"override {_shown(text)}: {key} follows from the target and --hosts: leave it out")
     _check_place(run, backend, target, hosts, options)
     # Which also checks the recipe: a slice is not to be paid for a typing error.
-    described = load(recipe, [*overrides, *(f"{key}={value}" for key, value in added.items())])
+    described = given(recipe, [*overrides, *(f"{key}={value}" for key, value in added.items())])
     _check_mesh(described, backend, target, hosts, options)
     words = ["train", recipe, *overrides, *(f"{key}={value}" for key, value in added.items()), "--backend", backend,
              "--run", run]

@@ -25,6 +25,7 @@ from twinscale.common.export import FORMATS, Shape, content, read_export
 from twinscale.common.files import check_regular, files_below, shown
 from twinscale.common.process import hushed, quieten
 from twinscale.common.recipe_file import did_you_mean, load
+from twinscale.common.registry import portable
 from twinscale.common.run_files import RECIPE
 from twinscale.common.tensors import load_tensors, save_tensors
 
@@ -166,7 +167,7 @@ def read_about(root, unchecked=False):
     recipe, tokenizer = load(file, []), about["tokenizer"]
     if about.get("recipe_hash", recipe.hash) != recipe.hash:
         raise BadInput(f"{file}: not the recipe that export.json is of: export it again")
-    if about["family"] != recipe.model.family or tokenizer and (
+    if portable(about["family"]) != portable(recipe.model.family) or tokenizer and (
             tokenizer["kind"], [tokenizer["vocabulary"], recipe.data.sequence]) != (
             recipe.data.tokenizer, [about["classes"], *about["example_shape"]]):
         raise BadInput(f"{root / 'export.json'}: its family, tokenizer, classes or example_shape are not those of the "

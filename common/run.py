@@ -50,6 +50,7 @@ from twinscale.common.files import (
 from twinscale.common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
 from twinscale.common.output import check_within, remove_ours, sweep
 from twinscale.common.recipe_file import differences, dumps
+from twinscale.common.results import write_result
 from twinscale.common.run_files import INFO, LOCK, RUN, RunFiles, run_files
 
 SCHEMA_VERSION = 1
@@ -196,11 +197,13 @@ class Run:
         self.ending = "finished"
 
     def update(self, **values):
-        """Writes values into `run.json`; dicts (seconds, final, data) are merged key by key."""
+        """Writes values into `run.json`; dicts (seconds, final, data) are merged key by key. Raises pydantic's
+        ValidationError where nobody could read it back."""
         for key, value in values.items():
             old = self.info.get(key)
             self.info[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        self.write_json(RunFiles(self.path).info, self.info)
+        if self.writes:
+            write_result(RunFiles(self.path).info, OpenedRun, self.info)
 
     def write_json(self, path, value):
         """`write_json` of a file in the run, on the host that writes."""
@@ -345,7 +348,7 @@ def _lock(path):
 def _clear(path, old):
     """Removes a run from its directory. `run.json` goes last and says so first, so that a crash in between stays
     visible."""
-    write_json(RunFiles(path).info, {**old, "state": "failed", "removing": True})
+    write_result(RunFiles(path).info, OpenedRun, {**old, "state": "failed", "removing": True})
     remove_ours(path, {name: inside for name, inside in RUN.items() if name != re.escape(LOCK)}, last=INFO)
 
 

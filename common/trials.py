@@ -6,12 +6,14 @@ import numpy as np
 from twinscale.common.data import training_batches
 from twinscale.common.formats import DITHER
 from twinscale.common.parameters import dithering, is_trained
+from twinscale.common.recipe import Recipe
+from twinscale.common.room import Room
 from twinscale.common.session import open_session
 from twinscale.common.stages import traced
 from twinscale.common.tensors import difference, load_tensors, save_tensors
 
 
-def step_trials(room, recipe, path, teacher, steps, loud):
+def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud):
     """Takes each of `steps`, and the one after it, from the very state that the run `teacher` had before it, and so do
     two twins: one as every twin, one `loud` times as dithered.
 

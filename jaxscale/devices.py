@@ -312,8 +312,10 @@ def refused_option(said, options):
 
 
 # What halves the time that XLA takes for a CPU's program, and lets it run the longer: kernels are emitted by the older
-# way, which knows no MLIR, all in one piece, and LLVM leaves its dearer passes out.
-HASTE = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+# way, which knows no MLIR, all in one piece, and LLVM leaves its dearer passes out. The XLA of jax 0.12 has lost the
+# older way; a flag of that name would end the process.
+HASTE = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
+HASTE |= {"xla_cpu_parallel_codegen_split_count": 1}
 
 
 def jit(function, options, own, **how):

@@ -50,9 +50,9 @@ def preflight(
     """
     from twinscale.common.files import place
     from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
-    described = load(recipe, shared.with_precision(overrides, precision))
+    described = given(recipe, shared.with_precision(overrides, precision))
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,

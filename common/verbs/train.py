@@ -45,10 +45,10 @@ def train(
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
     from twinscale.common.files import place
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
     from twinscale.common.run import check_run
 
-    described = load(recipe, shared.with_precision(overrides, precision))
+    described = given(recipe, shared.with_precision(overrides, precision))
     if described.compress.stages:  # which `compress` trains
         described = described.with_values(compress={"stages": ()})
     directory = place(run)

@@ -13,6 +13,7 @@ from twinscale.benchmarks.operations import operations_rung
 from twinscale.common.operations import (
     DTYPES,
     FORMATS,
+    NARROWING,
     OPERATIONS,
     STOCK,
     error_of,
@@ -21,9 +22,10 @@ from twinscale.common.operations import (
     inputs_of,
     known_deviations,
     rounded,
+    walk,
     wanted_of,
 )
-from twinscale.common.references import ELEMENTS
+from twinscale.common.references import ELEMENTS, HEAD
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}
 OFFERED = {room: importlib.import_module(f"twinscale.{room}.operations") for room in BACKENDS}
@@ -148,6 +150,33 @@ def test_stock_functions_leak_where_ours_do_not(rows, backend, name):
 
     assert above(name) and not above(STOCK[name])
     assert max(row["error"] / row["bound"] for row in above(name)) > 10
+
+
+# ---- sums in bfloat16
+
+def test_products_of_attention_sum_in_float32_and_round_once_in_a_plain_graph():
+    """Forward and backward: TensorFlow's own einsum adds bfloat16 up in bfloat16 there. All terms are positive, so that
+    a sum is as large as what is summed, and one rounding of it half an eps at most."""
+    room, rng, f = OFFERED["tfscale"], np.random.default_rng(0), FORMATS["bfloat16"]
+    own, policy = room.layers(room.keras), room.POLICIES["bfloat16"]
+    q, k, shares, mixed = (rounded(rng.random(shape), f).astype(np.float64) for shape in (
+        (2, HEAD, 1, 2, HEAD), (2, HEAD, 1, HEAD), (2, 1, 2, HEAD, HEAD), (2, HEAD, 1, 2, HEAD)))
+    flat, root = (2, HEAD, 2, HEAD), math.sqrt(HEAD)
+    by_query, by_key, scores = "bkgts,bskd->btkgd", "bkgts,btkgd->bskd", "btkgd,bskd->bkgts"
+    asked = {own.AttentionScores: ((q.reshape(flat), k), shares, np.einsum(scores, q, k) / root,
+                                   [np.einsum(by_query, shares, k) / root, np.einsum(by_key, shares, q) / root]),
+             own.AttentionMix: ((shares, k), mixed.reshape(2, HEAD, -1), np.einsum(by_query, shares, k),
+                                [np.einsum(scores, mixed, k), np.einsum(by_key, shares, mixed)])}
+    for kind, (inputs, arriving, forward, backward) in asked.items():
+        layer = kind(dtype=policy)
+        functions = {"forward": lambda *x, layer=layer: layer(*(room.narrow(v, "bfloat16") for v in x)),
+                     "backward": room.gradient(lambda *x, layer=layer: layer(*x), by=(0, 1))}
+        graphs = room.compiled(functions, jit_compile=False)
+        narrow = [room.narrow(x, "bfloat16") for x in inputs]
+        found = graphs["forward"](*inputs) + graphs["backward"](*narrow, arriving)
+        for x, wanted in zip(found, (forward, *backward), strict=True):
+            error = np.abs(x.reshape(wanted.shape) - wanted) / wanted / f.eps
+            assert error.max() <= 0.5 + walk(2 * HEAD) * NARROWING, kind
 
 
 # ---- more inputs than the catalogue's

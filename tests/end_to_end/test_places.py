@@ -2,6 +2,7 @@
 bfloat16 alone is found there, at its place."""
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +57,31 @@ def test_every_place_is_within_the_bound_of_its_precision(found, recipe):
     assert {row["place"] for row in rung["places"]} >= {"embedding", "block_0.attention.shares", "head", "loss"}
     assert all(row[column] is not None for row in rung["places"] for column in ("keras", "jax", "float64"))
     assert in_place_cause(recipe, found[0]) is None
+
+
+@pytest.mark.parametrize("precision,under_xla", [("float64", True), ("float64", False), ("float32", False)])
+def test_places_are_read_as_the_training_runs(monkeypatch, recipe_of, precision, under_xla):
+    """Under XLA where its steps are, in float64 too; a float64 recipe without XLA runs them twice or so, op by op."""
+    trace = importlib.import_module("twinscale.tfscale.trace")
+    compiled, eager, function = [], [], trace.tf.function
+
+    def compiling(of, **how):
+        compiled.append(how["jit_compile"])
+        return function(of, **how)
+
+    def run(*_):
+        eager.append(trace.tf.executing_eagerly())
+        return {"forward": {"place": trace.tf.ones(2)}}
+
+    monkeypatch.setattr(trace.tf, "function", compiling)
+    monkeypatch.setattr(trace, "place", lambda devices, batch: batch)
+    monkeypatch.setattr(trace, "run", run)
+    state = SimpleNamespace(model=None, trained={}, variables={})
+    devices = SimpleNamespace(jit_compile=under_xla, replicas=1)
+    taps = trace.make_step_taps(recipe_of("mlp", train={"precision": precision}), None, state, devices)
+    assert taps(state, 0, {})["forward/place"].sum() == 2
+    by_ops = precision == "float64" and not under_xla
+    assert (compiled, eager) == ([] if by_ops else [under_xla], [by_ops])
 
 
 def test_places_have_one_dtype_in_both_rooms(found):

@@ -25,7 +25,7 @@ EPS = 2.0**-52
 
 
 @pytest.fixture
-def recipe(recipe_of):
+def recipe(recipe_of, trusting):
     """A recipe that names all that the file adds."""
     return recipe_of("mlp", optimizer={"name": f"{FILE}:RMSPROP", "learning_rate": 1e-2, "weight_decay": 0.1,
                                        "ema": 0.5, "clip_norm": 1.0, "rho": 0.8},

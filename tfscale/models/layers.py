@@ -92,7 +92,7 @@ def classes(keras):
         def call(self, q, k):
             length, heads, width = q.shape[1:]
             grouped = ops.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
-            return ops.cast(ops.einsum("btkgd,bskd->bkgts", grouped, k), masters(q)) * width**-0.5
+            return ops.cast(product("btkgd,bskd->bkgts", grouped, k), masters(q)) * width**-0.5
 
     class CausalMask(keras.layers.Layer):
         """Scores (B, K, G, T, T), lowest where a position would see a later one or, with segments (B, T), another
@@ -109,7 +109,7 @@ def classes(keras):
         """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
 
         def call(self, shares, v):
-            mixed = ops.einsum("bkgts,bskd->btkgd", shares, v)
+            mixed = product("bkgts,bskd->btkgd", shares, v)
             return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
     class SharedDropout(keras.layers.Layer):
@@ -167,6 +167,27 @@ def classes(keras):
 def masters(x):
     """The dtype of a tensor's masters: float32, or float64 for float64."""
     return "float64" if backend.standardize_dtype(x.dtype) == "float64" else "float32"
+
+
+def product(subscripts, a, b):
+    """`ops.einsum` of two tensors of one dtype, summed in float32 or wider and rounded to that dtype once.
+
+    On a CPU TensorFlow's own kernel, which runs where XLA does not compile, adds a bfloat16 einsum up in bfloat16: it
+    hands bfloat16 to Eigen, where a matrix product is first widened (einsum_op_impl.h, ContractOperands, beside
+    matmul_op_impl.h, BaseBatchMatMulOp). A GPU and a TPU sum in float32 themselves, and fastest if left alone.
+    """
+    if backend.standardize_dtype(a.dtype) != "bfloat16" or accelerated():
+        return ops.einsum(subscripts, a, b)
+    return ops.cast(ops.einsum(subscripts, *(ops.cast(x, "float32") for x in (a, b))), a.dtype)
+
+
+def accelerated():
+    """Whether TensorFlow computes elsewhere than on the CPU, or another of Keras' runtimes does."""
+    if backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
 
 
 def over_replicas(values):

@@ -1,0 +1,133 @@
+"""The Makefile takes a Python that works and the lock that was tested with it; Pythons here are scripts that say so."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ("sh", "cp", "chmod", "grep", "mkdir", "rm", "tail", "touch")
+LOCKS = {"3.11": "requirements.lock", "3.12": "requirements-3.12.lock", "3.13": "requirements-3.12.lock"}
+# Asked whether it makes environments, what its version is, to make one, and to run the tests.
+PYTHON = r"""#!/bin/sh
+for last; do :; done
+case "$1 $2" in
+"-c import ensurepip"*) {works} ;;
+"-c import sys"*) echo {version} ;;
+"-m venv") mkdir -p "$last/bin"; cd "$last/bin"; cp "$0" python
+           echo '#!/bin/sh' > pip; chmod +x pip ;;
+"-m pytest") echo "{tests}"; echo later; exit {code} ;;
+esac
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with what make reads, and a path on which nothing lies but what its recipes run."""
+    (tmp_path / "bin").mkdir()
+    for name in TOOLS:
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    for name in ("Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("*.lock"))):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def put(place, version, name="", works="true", tests="7 passed in 1.00s", code=0):
+    path = place / (name or f"bin/python{version}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(PYTHON.format(version=version, works=works, tests=tests, code=code))
+    path.chmod(0o755)
+
+
+def make(place, *words):
+    return subprocess.run([shutil.which("make"), *words], cwd=place, text=True, capture_output=True,
+                          env={"PATH": str(place / "bin"), "HOME": str(place)})
+
+
+def taken(done):
+    """(Python, lock, lock of the TPU's compiler) of a dry run."""
+    assert done.returncode == 0, done.stderr
+    return (re.search(r"^(\S+) -m venv", done.stdout, re.M)[1], re.search(r"install -q -r (\S+)", done.stdout)[1],
+            re.search(r"grep '\^libtpu==' (\S+)\)", done.stdout)[1])
+
+
+@pytest.mark.parametrize("version, lock", LOCKS.items())
+def test_each_python_gets_the_lock_that_was_tested_with_it(place, version, lock):
+    put(place, version)
+    tpu = "requirements-tpu.lock" if version == "3.11" else "requirements-tpu-newest.lock"
+    assert taken(make(place, "-n", "test")) == (f"python{version}", lock, tpu)
+    put(place, version, "elsewhere")
+    assert taken(make(place, "-n", "test", "PYTHON=./elsewhere")) == ("./elsewhere", lock, tpu)
+
+
+def test_a_python_that_cannot_make_an_environment_is_passed_over(place):
+    """Such as a shim of pyenv's, whose Python lies where it keeps them."""
+    for version in LOCKS:
+        put(place, version, works="exit 127")
+    put(place, "3.12", ".pyenv/versions/3.12.9/bin/python3.12")
+    python, lock, _ = taken(make(place, "-n", "test"))
+    assert python == str(place / ".pyenv/versions/3.12.9/bin/python3.12") and lock == LOCKS["3.12"]
+
+
+@pytest.mark.parametrize("version", LOCKS)
+def test_an_environment_keeps_its_python_until_another_is_asked_for(place, version):
+    for each in LOCKS:
+        put(place, each)
+    assert make(place, f"PYTHON=python{version}", ".venv").returncode == 0
+    assert "-m venv" not in make(place, "-n", ".venv").stdout
+    for path in place.glob("*.lock"):
+        os.utime(path)
+    python, lock, _ = taken(make(place, "-n", "test"))
+    assert (python, lock) == (".venv/bin/python", LOCKS[version])
+    other = next(each for each in LOCKS if each != version)
+    done = make(place, "-n", "test", f"PYTHON=python{other}")
+    assert taken(done)[:2] == (f"python{other}", LOCKS[other]) and "-m venv --clear .venv" in done.stdout
+
+
+@pytest.mark.parametrize("words, said", [
+    ((), "python3: it does not run"), (("PYTHON=python3.14",), "python3.14: no lock file was tested with Python 3.14")])
+def test_a_python_without_a_tested_lock_is_one_line(place, words, said):
+    put(place, "3.14")
+    done = make(place, ".venv", *words)
+    assert done.returncode and said in done.stderr.splitlines()[0] and not (place / ".venv").exists()
+
+
+def test_tests_run_on_each_python_that_is_there_and_one_that_fails_fails_all(place):
+    assert make(place, "test-python").returncode and "none of" in make(place, "test-python").stderr
+    put(place, "3.11")
+    put(place, "3.12", works="exit 1")
+    put(place, "3.13", tests="1 failed, 6 passed in 2.00s", code=1)
+    done = make(place, "test-python")
+    assert done.returncode
+    said = ["Python 3.11: 7 passed in 1.00s", "Python 3.13: 1 failed, 6 passed in 2.00s"]
+    assert sorted(done.stdout.splitlines()) == said
+    put(place, "3.13", tests="7 passed in 2.00s")
+    shutil.rmtree(place / ".venv-3.13")
+    assert make(place, "test-python").returncode == 0 and not (place / ".venv").exists()
+
+
+# ---- the locks
+
+def pins(path):
+    lines = path.read_text().splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), path
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_the_locks_hold_the_same_packages_and_are_plain_lines():
+    """Else a test would ask one Python more than another. From 3.12 on environments come without setuptools."""
+    old, new = (pins(ROOT / name) for name in ("requirements.lock", "requirements-3.12.lock"))
+    assert new.keys() - old.keys() == {"setuptools", "wheel"} and old.keys() <= new.keys()
+    newest = pins(ROOT / "requirements-tpu-newest.lock")
+    differ = {name for name in newest.keys() & new.keys() if newest[name] != new[name]}
+    assert differ == {"absl-py"}  # held back by tensorflow-model-optimization
+
+
+def test_the_package_says_the_pythons_that_are_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    said = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
+    assert said == list(LOCKS) and project["requires-python"] == ">=3.11"
