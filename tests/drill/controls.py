@@ -21,7 +21,8 @@ def checksum_off(backend):
 
 def commit_first(backend):
     """The manifest is written as a save begins."""
-    from twinscale.common.checkpoints import Checkpoints, write_json
+    from twinscale.common.checkpoints import Checkpoints
+    from twinscale.common.files import write_json
 
     save = Checkpoints.save
 
