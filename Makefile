@@ -115,6 +115,7 @@ lint: .venv
 	mkdir -p build/lint/twinscale
 	ln -sfn $(addprefix $(CURDIR)/,$(ROOMS) $(wildcard twinscale/*.py)) build/lint/twinscale/
 	cd build/lint && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
+	cd build/lint && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p twinscale
 
 # The pages of docs/, with what they say of the code made from it; no framework is wanted, so they have a place of their own.
 docs: .venv-docs/.stamp

@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 import numpy as np
 
 from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
 from twinscale.benchmarks.ladder import TINY, summed_positions
 from twinscale.benchmarks.later import leave_step, load_sides, step_path
@@ -20,7 +21,7 @@ from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.operations import collect_own_places, leader, on_one_device
 from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
 from twinscale.benchmarks.placing import Looks, first_cause, optimizer_variants
-from twinscale.benchmarks.report import write_audit
+from twinscale.benchmarks.report_audit import write_audit
 from twinscale.benchmarks.results import Audit
 from twinscale.benchmarks.resuming import Resumed, resume_cause
 from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers
@@ -120,7 +121,7 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=(), as_json=Fa
             lambda worker: [untouched(recipe, trainer(worker, name, out / "trials" / name), out / "trials" / name)
                             for name, recipe in used.items()])
         for name, recipe in used.items():
-            verdict = comparison.judge(recipe, open_dataset(recipe), out / "trials" / name)
+            verdict = compare_judge.judge(recipe, open_dataset(recipe), out / "trials" / name)
             if not verdict["agrees"]:
                 raise TwinscaleError(f"with nothing planted, recipe {name!r} does not agree: {verdict['sentence']}")
         with counting(len(planned), "audit") as advance:
@@ -206,11 +207,11 @@ def plan(listed, only, own=None):
 
 def untouched(recipe, worker, out):
     """All that one backend leaves with nothing planted, for trials of the other to be judged and placed against."""
-    comparison.collect(recipe, worker, out, quiet=True)
+    compare_collect.collect(recipe, worker, out, quiet=True)
     for number in range(recipe.train.steps):
-        comparison.leave_taps(worker, on_one_device(recipe), out, number)
+        compare_collect.leave_taps(worker, on_one_device(recipe), out, number)
     for variant in optimizer_variants(recipe).values():
-        comparison.leave_optimizer(worker, variant, out)
+        compare_collect.leave_optimizer(worker, variant, out)
     for point in POINTS:
         leave_step(worker, on_one_device(recipe), out, point)
 
@@ -247,13 +248,13 @@ def judged(planned, recipe, worker, out):
                 (path / folder / entry.name).symlink_to(entry.absolute())
 
     def taps(number):
-        teacher = comparison.taps_path(base, other, recipe, number)
-        student = comparison.leave_taps(worker, on_one_device(recipe), path, number, teacher)
+        teacher = compare_collect.taps_path(base, other, recipe, number)
+        student = compare_collect.leave_taps(worker, on_one_device(recipe), path, number, teacher)
         return {other: load_tensors(teacher), backend: load_tensors(student)}
 
     def optimizer(variant):
-        comparison.leave_optimizer(worker, variant, path)
-        return {b: load_tensors(comparison.optimizer_path(path, b, variant)) for b in ROOMS}
+        compare_collect.leave_optimizer(worker, variant, path)
+        return {b: load_tensors(compare_collect.optimizer_path(path, b, variant)) for b in ROOMS}
 
     def step(point):
         teacher = step_path(base, other, recipe, point)
@@ -261,10 +262,10 @@ def judged(planned, recipe, worker, out):
 
     # No states are left here: steps are looked at under the first weights.
     looks = Looks(taps, optimizer, lambda steps: {}, None, step, lambda: None)
-    comparison.collect(recipe, trainer(worker, planned["recipe"], path), path, quiet=True)
+    compare_collect.collect(recipe, trainer(worker, planned["recipe"], path), path, quiet=True)
     collect_own_places(worker, recipe, path, other)
     dataset, after = open_dataset(recipe), resumed_after(planned["recipe"])
-    verdict, found = comparison.judge(recipe, dataset, path), None
+    verdict, found = compare_judge.judge(recipe, dataset, path), None
     if not verdict["agrees"]:
         found = after and resume_cause(recipe, path, after) or first_cause(
             recipe, summed_positions(recipe, dataset), path, verdict, looks)

@@ -23,7 +23,7 @@ from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, need
 from twinscale.common.families import traits_of
 from twinscale.common.flops import peak_flops, train_flops
-from twinscale.common.loop import unit
+from twinscale.common.loop_ledger import unit
 from twinscale.common.need import BACKENDS
 from twinscale.common.output import answer, safe_console
 from twinscale.common.recipe import positions

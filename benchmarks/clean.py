@@ -15,6 +15,7 @@ from threading import Event, Lock
 import numpy as np
 
 from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.audit import corpus
 from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
 from twinscale.benchmarks.jumps import may_be_flips
@@ -116,7 +117,7 @@ class Trials:
         for number, recipe in recipes.items():
             began, error = time.monotonic(), None
             try:
-                comparison.collect(recipe, once, trial_path(self.out, number), quiet=True)
+                compare_collect.collect(recipe, once, trial_path(self.out, number), quiet=True)
                 self.collect_places(recipe, once.worker, number)
             except TwinscaleError as raised:
                 if once.worker.process.poll() is not None:  # and with it all that follow
@@ -143,7 +144,7 @@ class Trials:
 
     def judge(self, number, recipe, spent, error):
         """Has a comparison judged, or kept for a second look, which needs both backends at once."""
-        verdict = None if error else comparison.judge(recipe, open_dataset(recipe), trial_path(self.out, number))
+        verdict = None if error else compare_judge.judge(recipe, open_dataset(recipe), trial_path(self.out, number))
         if verdict and may_be_flips(recipe, verdict):
             self.later.append((number, recipe, spent, verdict))
         else:

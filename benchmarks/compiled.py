@@ -13,10 +13,10 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from twinscale.common.data.cache import cache_dir, sha256
+from twinscale.common.doctor import installed
 from twinscale.common.errors import MissingEnvironment
 
 PACKAGES = ("tensorflow", "keras", "jax", "jaxlib")
@@ -62,12 +62,12 @@ class Programs:
             shutil.rmtree(self.own, ignore_errors=True)
 
 
-def files(folder):
+def files(folder) -> list:
     """The files of a folder, but for hidden ones."""
     return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
 
 
-def taken(path, digest, to):
+def taken(path, digest, to) -> bool:
     """Whether a stored program, now under its own name, has the content that it was stored with; else it is thrown
     away."""
     if sha256(path) != digest:
@@ -77,7 +77,7 @@ def taken(path, digest, to):
     return True
 
 
-def tidy(store):
+def tidy(store) -> None:
     """Takes away what is oldest of too much, and what killed processes have left."""
     left = MOST
     for path in sorted(files(store), key=lambda path: path.stat().st_mtime, reverse=True):
@@ -96,17 +96,8 @@ def machine(given):
         features = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
         features = platform.processor()
-    about = [platform.machine(), sorted(features.split()), versions(), [given.get(name, "") for name in FLAGS]]
+    about = [platform.machine(), sorted(features.split()), installed(PACKAGES), [given.get(name, "") for name in FLAGS]]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-
-
-def versions():
-    """{package: version} of what compiles."""
-    found = {}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def stored_in(folder, given):

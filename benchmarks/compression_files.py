@@ -3,7 +3,7 @@
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.workers import ROOMS, open_workers
-from twinscale.common.compress import active
+from twinscale.common.compress_recipes import active
 from twinscale.common.export import EIGHT_BITS as KINDS
 from twinscale.common.need import EIGHT_BITS, lacking
 from twinscale.common.shipping import BATCHES

@@ -98,7 +98,7 @@ def facts(found, lines, metric, main):
     return told
 
 
-def against(change):
+def against(change) -> str:
     """A change against the dense model, as the end of a phrase."""
     if change is None:
         return ""
@@ -109,7 +109,7 @@ def against(change):
 
 # ---- files and their figures
 
-def pareto_words(points, metric, lower, absent):
+def pareto_words(points, metric, lower, absent) -> str:
     """Which files are on the front, by bytes on disk, and which would be by zipped bytes."""
     front = sorted((p for p in points if p["front"]), key=lambda p: (p["bytes"], p["name"]))
     words = (f"{_count(len(front), 'file')} of {number(len(points))} {_be(front)} on the front: no other file is both "
@@ -125,7 +125,7 @@ def pareto_words(points, metric, lower, absent):
                     "numbers. The thin line ends where the zipped file is.")
 
 
-def latency_words(lines, main):
+def latency_words(lines, main) -> str:
     """The fastest and the slowest file in one setting, how they compare with the same backend's dense file, and which
     others the rounds do not tell from the fastest."""
     timed = [line for line in lines if math.isfinite(median_of(line, main))]
@@ -270,7 +270,7 @@ def kept_words(row):
     return True, words + (f" (zeros: {span})." if max(ends) > 0 else ".")
 
 
-def lost_words(row):
+def lost_words(row) -> str:
     """What a kernel lost, as far as the counts tell."""
     before, after = (as_float(row.get(f"zeros_{when}")) for when in ("before", "after"))
     more = as_float(row.get("values_after")) > as_float(row.get("values_before"))
@@ -302,18 +302,18 @@ def backend_name(backend):
     return {"keras": "Keras", "jax": "JAX"}.get(backend, str(backend))
 
 
-def format_name(kind):
+def format_name(kind) -> str:
     """A file's format in words: litert-int8 is LiteRT int8."""
     return str(kind or "").replace("litert-", "LiteRT ")
 
 
-def name_of(line):
+def name_of(line) -> str:
     """A file's name in sentences."""
     kind = format_name(line["format"])
     return f"{backend_name(line['backend'])} {line['stage']}{f' {kind}' if kind else ''}"
 
 
-def setting(key):
+def setting(key) -> str:
     """A latency's setting in words."""
     batch, threads = key
     return f"batch {number(batch)}, {_count(threads, 'thread')}"
@@ -323,7 +323,7 @@ def median_of(line, main):
     return as_float(line["latency"].get(main, (None, None))[0])
 
 
-def share(value):
+def share(value) -> str:
     """A share of 1 in percent; what is less than all never reads 100 %, and what is more than nothing never 0 %."""
     value = as_float(value)
     if not math.isfinite(value):
@@ -333,7 +333,7 @@ def share(value):
     return f"{100 * value:.{min(digits, 9)}f} %"
 
 
-def times(ratio):
+def times(ratio) -> str:
     return f"{sig(ratio, 3 if ratio >= 100 else 2)} times"
 
 

@@ -82,7 +82,7 @@ def free_checks(precision, curve, checks):
     return [*others, check | {"where": f"step {check['where'].split()[1]}, before a flip at {found['jump']}"}]
 
 
-def trials_of(recipe, steps, out, workers):
+def trials_of(recipe, steps, out, workers) -> dict:
     """{backend: what `common.trials.step_trials` has left} from the states of Keras' run."""
     precision = recipe.train.precision
     teacher = ComparisonFiles(out).traced("keras", precision)

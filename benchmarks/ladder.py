@@ -217,7 +217,7 @@ def numerics_rung(runs, precision):
                 [loss_check(precision, curve), *held_out_checks(precision, runs, curve)]), curve
 
 
-def loss_curve(runs, precision, factor, sides=SIDES):
+def loss_curve(runs, precision, factor, sides=SIDES) -> dict:
     """Both losses, their difference, the twins' envelope and the bound, step by step.
 
     The envelope is the largest difference of either side from its own twin so far. Below it stands what the mean of
@@ -279,7 +279,7 @@ def held_out_checks(precision, runs, curve):
     return checks
 
 
-def own_checks(precision, label, metrics, sums, added=()):
+def own_checks(precision, label, metrics, sums, added=()) -> list:
     """Whether the metrics that a side has told are what its sums give, but for the rounding of float64. `added`: those
     of `train.metrics`."""
     wanted, bound = finish(sums, sums.get("label_bytes")) | finished(added, sums), 4 * EPS["float64"]
@@ -288,7 +288,7 @@ def own_checks(precision, label, metrics, sums, added=()):
             for name in dict.fromkeys([*wanted, *metrics])]
 
 
-def held_out_bounds(precision, runs, curve):
+def held_out_bounds(precision, runs, curve) -> dict:
     """{metric of `common.metrics.finish`: (bound, where it is from)}.
 
     The loss may differ as those of the steps do: by the envelope at the last step, or by what a twin's evaluation

@@ -40,7 +40,7 @@ def suspects(curve):
     return sorted({int(step) for step in np.linspace(0, len(curve["steps"]) - 1, LOOKED).round()})
 
 
-def leave_states(worker, recipe, out, steps):
+def leave_states(worker, recipe, out, steps) -> dict:
     """Has a backend train once more and leave the states before `steps`; returns {step: file}."""
     run = ComparisonFiles(out).traced(worker.backend, recipe.train.precision)
     probe = {"trace": "full", "traced": tuple(steps), "log_every": 1, "stop": max(steps) + 1, "evaluated": False,
@@ -277,7 +277,7 @@ def unsure_signs(recipe, name, side, dtype):
     return total <= 16 * EPS[dtype] * size
 
 
-def value(tensors, key):
+def value(tensors, key) -> float:
     """A scalar, which comes out of a file as one value."""
     return float(np.ravel(tensors[key])[0])
 
@@ -287,6 +287,6 @@ def parts(tensors):
     return sum(name.startswith("part ") and name.endswith("/weight") for name in tensors)
 
 
-def load_sides(paths):
+def load_sides(paths) -> dict:
     """{backend: what `whole_step` has written} of {backend: file}."""
     return {backend: load_tensors(path) for backend, path in paths.items()}

@@ -10,12 +10,12 @@ import json
 import math
 import shutil
 from contextlib import suppress
-from typing import NamedTuple
 
 import numpy as np
 
 from twinscale.benchmarks import ladder
 from twinscale.benchmarks.comparison_files import ComparisonFiles, MeshFiles
+from twinscale.benchmarks.meshes_fit import VIRTUAL, base_of, bases_of, meshes_of, on_mesh
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.runs import full, state_checks
@@ -25,74 +25,22 @@ from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.families import reads_text, traits_of
 from twinscale.common.files import write_text
-from twinscale.common.launch import GRACE, free_ports, plan, run_local
+from twinscale.common.launch import GRACE, plan
+from twinscale.common.launch_local import free_ports, run_local
 from twinscale.common.loop import twin_of
-from twinscale.common.recipe import AXES, mesh_shape, positions
+from twinscale.common.recipe import AXES, positions
 from twinscale.common.recipe_file import dumps
-from twinscale.common.run import RunInfo, read_metrics, read_run
+from twinscale.common.run import RunInfo, read_run
 from twinscale.common.run_files import INFO, RunFiles
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.tensors import load_tensors
 
 STEPS = 20  # of each training, at most
-VIRTUAL = 8  # devices of a process
-FRAMEWORKS = {"keras": "TensorFlow", "jax": "JAX"}
 SHARES = ("replica", "data", "fsdp")  # axes whose devices hold rows of their own
 # Virtual devices are the CPU's, also where there is an accelerator. They wait for each other, and for their turn on it.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1",
                "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=600"}
 PATIENCE = 600.0  # seconds for a first step, after which hosts that have not met give up
-
-
-class Mesh(NamedTuple):
-    """A way to share one training: sizes of the mesh's axes over all hosts, and of the recipe's section `devices` what
-    else there is; micro-batches an update in place of the recipe's."""
-
-    axes: dict
-    hosts: int = 1
-    accumulate: int | None = None
-    strategy: str = "auto"  # Keras alone
-
-    @property
-    def size(self):
-        return math.prod(self.axes.values())
-
-    @property
-    def name(self):
-        words = [" x ".join(f"{axis} {size}" for axis, size in self.axes.items()) or "one device"]
-        words += [f"accumulate {self.accumulate}"] * bool(self.accumulate) + [f"{self.hosts} hosts"] * (self.hosts > 1)
-        return ", ".join(words)
-
-
-MESHES = {
-    "keras": (
-        Mesh({}, accumulate=4, strategy="one"),
-        Mesh({"data": 2}, strategy="mirrored"),
-        Mesh({"data": 4}, strategy="mirrored"),
-        Mesh({"data": 8}, strategy="mirrored"),
-        Mesh({"data": 2}, accumulate=2, strategy="mirrored"),
-        Mesh({"data": 2}, accumulate=4, strategy="mirrored"),
-        Mesh({"data": 2}, hosts=2, strategy="multiworker"),
-        Mesh({"data": 2}, hosts=2, accumulate=2, strategy="multiworker"),
-    ),
-    "jax": (
-        Mesh({}, accumulate=4),
-        Mesh({"data": 2}),
-        Mesh({"data": 4}),
-        Mesh({"data": 8}),
-        Mesh({"fsdp": 2}),
-        Mesh({"fsdp": 4}),
-        Mesh({"tensor": 2}),
-        Mesh({"tensor": 4}),
-        Mesh({"sequence": 2}),
-        Mesh({"data": 2, "fsdp": 2, "tensor": 2}),
-        Mesh({"data": 2, "fsdp": 2}, accumulate=2),
-        Mesh({"data": 2, "fsdp": 2}, accumulate=4),
-        Mesh({"data": 2}, hosts=2),
-        Mesh({"data": 2, "fsdp": 2}, hosts=2),
-        Mesh({"data": 2, "tensor": 2}, hosts=2),
-    ),
-}
-TEXT_ALONE = {"tensor", "sequence"}  # axes that share what decoders have
 
 
 def check_meshes(recipe, out, planted=()):
@@ -117,7 +65,6 @@ def check_meshes(recipe, out, planted=()):
 
 
 # ---- what is trained
-
 
 def prepared(recipe, out, virtual=VIRTUAL):
     """The recipe whose first steps every mesh trains. Text is that of short documents, left in `out`: their ends mask
@@ -150,59 +97,10 @@ def steps_of(recipe):
     return min(STEPS, recipe.train.steps)
 
 
-def normed(recipe):
-    """Whether statistics of a micro-batch enter the model, so that another number of them is another training."""
-    return traits_of(recipe.model).norm == "batch"
-
-
 def jumps(recipe):
     """Whether rounding can turn a unit on or off, and a gradient with it: no twin measures by how much, as it may turn
     others. In float64 hardly any input of a ReLU is that close to zero."""
     return traits_of(recipe.model).activation == "relu"
-
-
-def base_of(recipe, mesh):
-    """The mesh of one device that another is judged against."""
-    return Mesh({}, accumulate=mesh.accumulate if normed(recipe) else None)
-
-
-def meshes_of(recipe, backend):
-    """[(mesh, why it does not fit the recipe, or None)] of a backend, bases left out."""
-    found = []
-    for mesh in MESHES[backend]:
-        if mesh.name == base_of(recipe, mesh).name or (
-                not reads_text(recipe.model) and TEXT_ALONE & mesh.axes.keys()):
-            continue
-        if recipe.train.global_batch % (mesh.accumulate or 1):
-            why = f"train.accumulate={mesh.accumulate} does not divide train.global_batch={recipe.train.global_batch}"
-        else:
-            why = misfit(recipe, backend, mesh)
-        found.append((mesh, why))
-    return found
-
-
-def misfit(recipe, backend, mesh):
-    """Why a mesh cannot train a recipe, or None."""
-    found = recipe.devices.virtual if mesh.hosts == 1 else mesh.size
-    try:
-        mesh_shape(on_mesh(recipe, backend, mesh), FRAMEWORKS[backend], found or VIRTUAL, "cpu")
-    except (BadInput, MissingEnvironment) as error:
-        return str(error)
-    return None
-
-
-def bases_of(recipe, backend):
-    """The meshes of one device that a backend's are judged against."""
-    bases = {base_of(recipe, mesh).name: base_of(recipe, mesh) for mesh, why in meshes_of(recipe, backend) if not why}
-    return list(bases.values())
-
-
-def on_mesh(recipe, backend, mesh):
-    """The recipe on a mesh."""
-    virtual = recipe.devices.virtual if mesh.hosts == 1 else mesh.size // mesh.hosts if backend == "jax" else 0
-    return recipe.with_values(
-        train={"accumulate": mesh.accumulate or recipe.train.accumulate},
-        devices=mesh.axes | {"hosts": mesh.hosts, "strategy": mesh.strategy, "virtual": virtual})
 
 
 def run_path(out, backend, mesh, twin=False):
@@ -270,7 +168,6 @@ def train_hosts(recipe, backend, out, planted=None):
 
 
 # ---- how it is judged
-
 
 def judge(recipe, out, missing):
     """(rung P6, {"steps", "precision", "jumps", "made", "uneven_steps", "rows"}) from what the trainings left in `out`:
@@ -380,7 +277,6 @@ def mesh_sentence(rung, meshes):
 
 
 # ---- masks
-
 
 def row_weights(recipe):
     """The weight of each row of the steps' batches: float64 (steps, rows)."""

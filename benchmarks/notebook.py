@@ -11,7 +11,7 @@ PLAIN = "color:inherit;background:transparent"
 CELL = "padding:.2em .8em .2em 0;text-align:left;border-bottom:1px solid rgba(128,128,128,.35)"
 
 
-def verdict_html(verdict):
+def verdict_html(verdict) -> str:
     """A fragment of HTML: the sentence, a row for each rung with what was observed, its bound and the margin, rungs
     that were not climbed, and the first cause."""
     rows = [cells("th", ("rung", "verdict", "observed", "bound", "margin", "worst at"))]
@@ -28,12 +28,12 @@ def verdict_html(verdict):
             f'<table style="border-collapse:collapse;{PLAIN}">{"".join(rows)}</table></div>')
 
 
-def answer(rung):
+def answer(rung) -> str:
     said = "agrees" if rung.agrees else "open" if rung.conclusive is False or rung.open else "fails"
     return f"{SIGNS[said][0]} {said}"
 
 
-def cells(kind, texts):
+def cells(kind, texts) -> str:
     return "<tr>" + "".join(f'<{kind} style="{CELL}">{shown(text)}</{kind}>' for text in texts) + "</tr>"
 
 

@@ -19,7 +19,7 @@ def sig(value, digits=2):
     return f"{mantissa}e{exponent}".replace("-", "−", 1 if value < 0 else 0)
 
 
-def size(count):
+def size(count) -> str:
     """A number of bytes as a person writes it: 812 B, 45.6 kB, 1.23 MB."""
     count = as_float(count)
     if not math.isfinite(count):
@@ -56,7 +56,7 @@ def ratio(worst, bound):
     return worst / bound if bound else math.nan if math.isnan(worst) else math.inf
 
 
-def margin_of(used):
+def margin_of(used) -> str:
     """A margin in words, from the share of its bound that an observation uses: "8.6 ×" within, "2.9e14 × too far"
     above."""
     if math.isnan(used):

@@ -12,7 +12,7 @@ from twinscale.benchmarks.ladder import TINY, check, rung
 from twinscale.benchmarks.workers import one_behind
 from twinscale.common.files import read_json, write_json
 from twinscale.common.kinds import STRICT, Number
-from twinscale.common.operations import stale_deviations
+from twinscale.common.operations_known import stale_deviations
 from twinscale.common.points import POINTS
 
 AGAIN = "make it again with --overwrite"

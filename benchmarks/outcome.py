@@ -25,7 +25,7 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 # ---- runs
 
-def parse_seeds(text):
+def parse_seeds(text) -> int:
     """The count in "SEEDS=4"; raises BadInput for anything else, or for fewer than two seeds."""
     found = re.fullmatch(r"SEEDS=([0-9]{1,4})", text)
     if not found or int(found[1]) < 2:
@@ -33,7 +33,7 @@ def parse_seeds(text):
     return int(found[1])
 
 
-def seeds_of(recipe, count):
+def seeds_of(recipe, count) -> list:
     """The recipe's own seed and those that follow it; past the largest come 0, 1, ..."""
     return [(recipe.seed + i) % (1 << 63) for i in range(count)]
 
@@ -43,7 +43,7 @@ def outcome_path(out, backend, seed):
     return ComparisonFiles(out).seed(backend, seed)
 
 
-def collect_outcome(recipe, worker, out, seeds):
+def collect_outcome(recipe, worker, out, seeds) -> dict:
     """{seed: final held-out metrics} of one backend, which trains the whole recipe from each seed, untraced."""
     return {seed: worker.ask("run_training", recipe.with_values(seed=seed),
                              run_dir=outcome_path(out, worker.backend, seed)) for seed in seeds}
@@ -82,7 +82,7 @@ def outcome_rung(metrics, margins):
         "conclusive": "different" in answers or answers == {"equivalent"}}
 
 
-def outcome_lines(rung):
+def outcome_lines(rung) -> list:
     """A sentence for each metric of the rung."""
     return [sentence(metric, test) for metric, test in rung["outcome"].items()]
 
@@ -111,12 +111,12 @@ def sentence(metric, test):
             f"{100 * test['target']:g} % if there is no difference")
 
 
-def bounded(p):
+def bounded(p) -> str:
     """A chance in words: it is never nothing."""
     return f"= {p:.2g}" if p >= 1e-16 else "< 1e-16"
 
 
-def percent(power):
+def percent(power) -> str:
     """A power in words: from a few seeds it is never certain."""
     return "> 99.9 %" if power > 0.999 else f"{100 * power:.0f} %" if power >= 0.001 else "< 0.1 %"
 

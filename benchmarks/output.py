@@ -16,7 +16,7 @@ REPORT = r"report\.(html|md)"
 CHECKS = 100  # of a rung that a verdict keeps, the worst first
 
 
-def made():
+def made() -> dict:
     """When, on which host and by which versions a result is made; "commit" is that of the checkout that this code
     lies in, None where it was installed."""
     have = versions()
@@ -25,7 +25,7 @@ def made():
             "versions": have}
 
 
-def again(*words, out):
+def again(*words, out) -> list:
     """The command that makes a result once more, beside the first one, as a list of one."""
     return [shlex.join(["twinscale", *words, "--out", f"{str(out).rstrip('/')}-again"])]
 

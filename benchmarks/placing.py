@@ -25,7 +25,7 @@ from twinscale.common.optimizers import described
 from twinscale.common.places import places
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import AXES
-from twinscale.common.run import read_metrics
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.schedules import OwnSchedule
 from twinscale.common.schedules import described as schedule_of
 from twinscale.common.tensors import difference

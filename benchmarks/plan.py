@@ -8,7 +8,7 @@ ceiling, the roofline of a preflight or else the chip's peak; inside it what was
 
 import re
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired
 
@@ -16,6 +16,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.benchmarks.output import check_files
+from twinscale.benchmarks.plan_words import show
 from twinscale.benchmarks.results import Plan
 from twinscale.common.chips import CHIPS
 from twinscale.common.data.shapes import data_shape
@@ -24,18 +25,17 @@ from twinscale.common.files import read_json, read_toml, shown
 from twinscale.common.flops import train_flops
 from twinscale.common.kinds import STRICT, Positive, Share, version
 from twinscale.common.laws import read_law
-from twinscale.common.output import answer, safe_console
+from twinscale.common.output import answer
 from twinscale.common.parameters import parameters, trained_size
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import of_values
 from twinscale.common.results import write_result
-from twinscale.common.topology import SLICES, parse, titled
+from twinscale.common.topology import SLICES, parse
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
 DAY = 86400
 FARTHEST = 1e80  # operations or tokens that may come of what is asked
-OLD = 90  # days from which the date of prices is pointed at
 PER = {"chip": 1, "core": None}  # TensorCores of a price's unit; None: of a chip, as many as it has
 
 
@@ -322,102 +322,3 @@ def row(topology, work, recipe, law, days, prices, top, inside):
 def scaled(interval, factor):
     return {"ceiling": interval["ceiling"] * factor,
             "inside": interval["inside"] and [value * factor for value in interval["inside"]]}
-
-
-# ---- for people
-
-def show(result):
-    """Prints a table of the rows on stdout, with what it rests on."""
-    from rich import box
-    from rich.table import Table
-
-    work, prices = result["work"], result["prices"]
-    console = safe_console(soft_wrap=True)
-    if work["flops"]:
-        size = f", {short(work['parameters'])} parameters x {short(work['tokens'])} tokens" if work["tokens"] else ""
-        console.print(f"{result['recipe'] or 'A training'}: {work['flops']:.4g} FLOPs by the convention "
-                      f"{work['convention']}{size} ({work['from']})")
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("", *(titled(found["topology"], found["slices"]) for found in result["rows"])):
-        table.add_column(column, overflow="fold")
-    for name, cell in CELLS.items():
-        cells = [cell(found, prices) for found in result["rows"]]
-        if any(cells):
-            table.add_row(name, *(text or "–" for text in cells))
-    console.print(table)
-    console.print("At the ceiling everything would run at the maker's full rate: a bound, and no prediction.")
-    if not any(found["mfu"]["inside"] for found in result["rows"]):
-        console.print("How long it will take nobody has said: state an MFU (--mfu 0.3:0.5), or give what was measured "
-                      "(--measured run.json).")
-    if work["flops"] and not prices:
-        console.print("No cost: --prices FILE says what a chip or a core costs, as recipes/tpu/prices.toml does.")
-    if prices:
-        age = (datetime.now(UTC).date() - date.fromisoformat(prices["date"])).days
-        console.print(f"Prices: {prices['path']}, of {prices['date']}: {prices['source']}"
-                      + (f". {age} days old: look them up again." if age > OLD else ""))
-
-
-def short(value):
-    """A count as a person says it: 1.2B, 24B, 350M."""
-    unit, name = next((pair for pair in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= pair[0]), (1, ""))
-    return f"{value / unit:.3g}{name}"
-
-
-def interval(values, written):
-    """("X", "; Y to Z") of a figure: the ceiling's, and what lies inside."""
-    ends = values["inside"]
-    between = "" if not ends else f"; {written(ends[0])}" + (f" to {written(ends[1])}" if ends[0] != ends[1] else "")
-    return written(values["ceiling"]), between
-
-
-def least(key, written):
-    """A cell of what can only grow where the MFU is below its ceiling."""
-    def cell(found, _):
-        if key not in found:
-            return ""
-        bound, between = interval(found[key], written)
-        return f"at least {bound}{between}"
-    return cell
-
-
-def most(key, written):
-    """A cell of what can only shrink there."""
-    def cell(found, _):
-        values = found.get("deadline", {}).get(key)
-        if not values:
-            return ""
-        bound, between = interval(values, written)
-        return f"at most {bound}{between}"
-    return cell
-
-
-def cost(found, prices):
-    if "cost" not in found:
-        return ""
-    bound, between = interval(found["cost"], lambda value: f"{value:,.0f}")
-    return f"{prices['currency']} at least {bound}{between}"
-
-
-def price(found, prices):
-    told = found.get("price")
-    return f"{prices['currency']} {told['price']:g} a {told['per']} and hour" if told else ""
-
-
-def efficiencies(found, _):
-    mfu = found["mfu"]
-    top, between = interval(mfu, "{:.1%}".format)
-    told = f" ({mfu['inside_from']})" if between else ""
-    return f"at most {top} ({mfu['ceiling_from']}){between}{told}"
-
-
-CELLS = {
-    "chips": lambda found, _: f"{found['chips']:,} ({found['cores']:,} TensorCores)",
-    "MFU": efficiencies,
-    "days": least("days", lambda value: f"{value:,.3g}"),
-    "chip-hours": least("chip_hours", lambda value: f"{value:,.0f}"),
-    "core-hours": least("core_hours", lambda value: f"{value:,.0f}"),
-    "price": price,
-    "cost": cost,
-    "by the deadline, FLOPs": most("flops", lambda value: f"{value:.3g}"),
-    "by the deadline, parameters": most("parameters", short),
-    "by the deadline, tokens": most("tokens", short)}

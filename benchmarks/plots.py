@@ -38,7 +38,7 @@ STYLE = {
 }
 
 
-def svg(name, draw, *args):
+def svg(name, draw, *args) -> list:
     """The drawing, wide and narrow, as inline SVG; `name` keeps its ids apart from those of other figures."""
     wide = BESIDE if draw is ladder else WIDE
     return [_once(f"{name}-{size}", draw, width, args) for size, width in (("wide", wide), ("narrow", NARROW))]
@@ -267,7 +267,7 @@ def where_time_goes(width, performance, sides):
     return figure
 
 
-def stacked(axes, labels, bars, colours, looks, columns=4):
+def stacked(axes, labels, bars, colours, looks, columns=4) -> None:
     """Lying bars of stacked parts, with a key above.
 
     Args:

@@ -26,7 +26,7 @@ def pace_of(run_dir, seconds, steps, own=True):
     return Pace(max(0.0, seconds - steps * step), step if own else step / 2)
 
 
-def words_left(pace, ahead):
+def words_left(pace, ahead) -> str:
     """", about 1:20 left" of a comparison, in which a backend has trainings `ahead`, [(steps, whether a program is
     compiled for it)]; nothing where no Pace is known yet."""
     if pace is None:

@@ -1,30 +1,38 @@
-"""The report of a verdict, and the audit's: a self-contained HTML file and its Markdown twin, from the same figures and
-words."""
+"""The report of a verdict: a self-contained HTML file and its Markdown twin, from the same figures and words."""
 
 import base64
 import functools
 import hashlib
 import json
-import math
 import re
 from pathlib import Path
 
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from twinscale.benchmarks import plots, report_words
 from twinscale.benchmarks.numbers import as_float, sig
 from twinscale.benchmarks.plots import BACKENDS
+from twinscale.benchmarks.report_values import (
+    code,
+    embedded,
+    fence,
+    markdown,
+    pretty,
+    prose_html,
+    prose_markdown,
+    rank,
+    short,
+    shown,
+)
 from twinscale.benchmarks.report_words import interval, margin, number, severity, tensor_margin
 from twinscale.benchmarks.rung_table import RUNGS, is_placed, title_of
-from twinscale.common.files import escaped_lines, plain, write_text
+from twinscale.common.files import plain, write_text
 
-WORST_TENSORS, CHECKS, PAGE = 24, 100, 900_000  # rows, rows a rung, bytes of embedded JSON
+WORST_TENSORS, CHECKS = 24, 100  # rows, rows a rung
 PRECISIONS = ("float64", "float32", "bfloat16")
 METRICS = ("loss", "perplexity", "bits_per_byte", "accuracy")
-EXACT = 1e200  # ratios above come of a bound of zero
-CODE = re.compile(r"`([^`]+)`")
 CONTENTS = "<!--contents-->"  # where the list of a page's sections goes; what is shown of others is escaped
 SECTION = re.compile(r'<section id="([^"]+)"[^>]*>\s*<h2>(.*?)</h2>', re.S)
 
@@ -41,11 +49,6 @@ def write_report(verdict: dict, out: Path) -> None:
 def draw(verdict: dict) -> None:
     """Draw a verdict's figures: a report of it that is written later finds those that still hold."""
     _view(ordered(verdict))
-
-
-def write_audit(found: dict, out: Path) -> None:
-    """Write audit.html and audit.md into `out` from what audit.json says; equal audits give equal bytes."""
-    write("audit", _audit_view(ordered(found)), out)
 
 
 def write(name, view, out, template=""):
@@ -84,9 +87,9 @@ def _environment(kind):
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=html,
         undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-        finalize=_shown if html else _markdown)
-    filters = {"sig": sig, "number": number, "code": _code, "fence": _fence, "pretty": _pretty,
-               "prose": _prose_html if html else _prose_markdown}
+        finalize=shown if html else markdown)
+    filters = {"sig": sig, "number": number, "code": code, "fence": fence, "pretty": pretty,
+               "prose": prose_html if html else prose_markdown}
     environment.filters |= {name: _or_dash(function) for name, function in filters.items()}
     return environment
 
@@ -97,12 +100,11 @@ def _or_dash(function):
 
 # ---- what the templates show ----
 
-
 def _view(verdict):
     """Everything both templates need: the verdict, its derived tables, its figures and their summaries."""
     sides = _sides(verdict)
     rungs, performance = verdict.get("rungs") or [], _by_side(verdict.get("performance"), sides)
-    curves = sorted((verdict.get("curves") or {}).items(), key=lambda c: (_rank(PRECISIONS, c[0]), c[0]))
+    curves = sorted((verdict.get("curves") or {}).items(), key=lambda c: (rank(PRECISIONS, c[0]), c[0]))
     curves = [(precision, curve) for precision, curve in curves if curve and curve.get("steps")]
     timed = any(plots.positive(side.get("step_ms")).size for side in performance.values())
     spent = any(side.get("seconds") for side in performance.values())
@@ -164,19 +166,19 @@ def reproduced(result, found, sides):
 
     Its versions and devices have the keys of `sides`, {key: label}.
     """
-    small, kept = _embedded(found)
+    small, kept = embedded(found)
     return {"result": result, "sides": [*sides.values()], "asked": report_words.asked_words(found),
             "versions": _versions(_by_side(found.get("versions"), sides), sides),
             "devices": [", ".join((found.get("devices") or {}).get(side) or ["–"]) for side in sides]
             if found.get("devices") else None,
-            "data": _short(found["data"], 20) if found.get("data") else None,
+            "data": short(found["data"], 20) if found.get("data") else None,
             "embedded": htmlsafe_json_dumps(small, sort_keys=True, allow_nan=False), "kept": kept}
 
 
 def _sides(verdict):
     """{key: label} of what was compared, the first side first."""
     named = verdict.get("sides") or BACKENDS
-    return {key: named[key] for key in sorted(named, key=lambda key: (_rank([*BACKENDS], key), key))}
+    return {key: named[key] for key in sorted(named, key=lambda key: (rank([*BACKENDS], key), key))}
 
 
 def _by_side(values, sides):
@@ -298,7 +300,7 @@ def _held_out(metrics, sides):
     """Rows of metric, the value of either side, absolute difference."""
     values = [metrics.get(side) or {} for side in sides]
     table = []
-    for name in sorted({*values[0], *values[1]}, key=lambda m: (_rank(METRICS, m), m)):
+    for name in sorted({*values[0], *values[1]}, key=lambda m: (rank(METRICS, m), m)):
         cells = [sig(v[name], 7) if name in v else "–" for v in values]
         both = all(name in v for v in values)
         table.append((name.replace("_", " "), *cells,
@@ -309,138 +311,3 @@ def _held_out(metrics, sides):
 def _versions(versions, sides):
     values = [versions.get(side) or {} for side in sides]
     return [(name, *(v.get(name, "–") for v in values)) for name in sorted(set().union(*values))]
-
-
-# ---- the audit ----
-
-
-def _audit_view(found):
-    """The audit's rows, those of errors by their class of operation, with a cell for each rung."""
-    rows = found.get("rows") or []
-    audited = tuple(name for name, kind in RUNGS.items() if kind.audited)
-    names = audited + tuple(sorted({rung for row in rows for rung in row.get("failed") or {}} - {*audited}))
-    shown = [row | {"backend": BACKENDS.get(row.get("backend"), row.get("backend")),
-                    "cells": [_audit_cell(row.get("failed") or {}, rung) for rung in names]} for row in rows]
-    errors = [row for row in shown if row.get("operation")]
-    groups = [(operation, [row for row in errors if row["operation"] == operation])
-              for operation in sorted({row["operation"] for row in errors})]
-    harmless = [row for row in shown if not row.get("operation")]
-    counts = {key: found.get(key) or 0 for key in ("mutants", "caught", "placed", "neutral", "flagged")}
-    versions = {"here": (found.get("made") or {}).get("versions")}
-    sound = counts["caught"] == counts["placed"] == counts["mutants"] and not counts["flagged"]
-    return {
-        "v": found, "sound": sound, "names": names, "groups": groups, "harmless": harmless,
-        "terms": report_words.AUDIT_TERMS, "tables": [table for table in _audit_tables(found) if table[-1]],
-        "sentence": "Of {mutants} planted errors {caught} were caught and {placed} placed; of {neutral} harmless "
-                    "changes {flagged} were flagged.".format(**counts),
-        "advice": None if sound else RUNGS["P8"].failing,
-        "facts": [("planted errors", number(counts["mutants"])), ("caught", number(counts["caught"])),
-                  ("placed", number(counts["placed"])), ("harmless changes", number(counts["neutral"])),
-                  ("flagged", number(counts["flagged"])), ("smallest signal", _signal(found.get("smallest_signal"))),
-                  ("median signal", _signal(found.get("median_signal"))),
-                  ("took", f"{number(round(as_float(found['seconds'])))} s" if found.get("seconds") else "–")],
-        **reproduced("audit", found | {"versions": versions}, {"here": "version"}),
-    }
-
-
-def _audit_tables(found):
-    """[(section, title, what it says, columns, rows)] of what an audit has found in all."""
-    seen = [(name, rung["caught"], _signal(rung["smallest"]), rung["faintest"], ", ".join(rung["alone"]) or "–")
-            for name, rung in sorted((found.get("rungs") or {}).items())]
-    counted = [(kind, name, of["mutants"], of["caught"], of["placed"])
-               for kind, groups in (found.get("by") or {}).items() for name, of in groups.items()]
-    left = [(row["name"], BACKENDS.get(row["backend"], row["backend"]), ", ".join(row["lacks"]))
-            for row in found.get("inapplicable") or []]
-    return [("rungs", "What each rung has seen", "The faintest of what it caught, and what no other rung has seen.",
-             ("rung", "caught", "smallest signal", "of", "it alone"), seen),
-            ("counts", "Planted errors by precision and phase", "Of the recipe, and of the training.",
-             ("by", "of", "planted", "caught", "placed"), counted),
-            ("left", "What does not apply", "Changes that do not show in this recipe, and what it lacks for them.",
-             ("change", "in", "lacks"), left)]
-
-
-def _audit_cell(failed, rung):
-    """Text and depth of colour, in percent, of what a rung observed over its bound; nothing where it held."""
-    if rung not in failed:
-        return None
-    value = as_float(failed[rung])  # null: not finite
-    decades = 12.0 if math.isnan(value) else math.log10(min(max(value, 1.0), 1e12))
-    return "∞" if math.isnan(value) else _signal(value), round(12 + 3 * decades)
-
-
-def _signal(value):
-    """An observation over its bound: a power of ten, "≠" where the bound was zero."""
-    if value is None:
-        return "–"
-    value = as_float(value)
-    return "≠" if value >= EXACT else sig(value) if value < 10 else f"1e{math.floor(math.log10(value))}"
-
-
-# ---- values ----
-
-
-def _embedded(verdict):
-    """The verdict to embed, its long lists shortened until it fits the page, and the entries a list keeps (or None)."""
-    kept, small = None, verdict
-    while len(json.dumps(small)) > PAGE and (kept or 2048) > 8:
-        kept = (kept or 2048) // 2
-        small = _short(verdict, kept)
-    return small, kept
-
-
-def _short(value, limit):
-    """Lists of numbers thinned evenly, other lists cut, so that each has at most `limit` entries."""
-    if isinstance(value, dict):
-        return {key: _short(v, limit) for key, v in value.items()}
-    if not isinstance(value, list):
-        return value
-    numbers = all(isinstance(v, int | float | None) for v in value)
-    return value[:: math.ceil(len(value) / limit) or 1] if numbers else [_short(v, limit) for v in value[:limit]]
-
-
-def _rank(order, name):
-    return order.index(name) if name in order else len(order)
-
-
-def _shown(value):
-    """What a page has of a value: text of others turns nothing round in it."""
-    if value is None or isinstance(value, jinja2.Undefined):
-        return "–"
-    return escaped_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _pretty(value):
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-
-
-def _markdown(value):
-    """Markdown's autoescape: text on one line, and plain."""
-    return value if isinstance(value, Markup) else _plain(" ".join(str(_shown(value)).split()))
-
-
-def _plain(text):
-    """Markdown with nothing that opens a tag, a link, emphasis or a table cell."""
-    return re.sub(r"([\\`*<>\[\]|])", r"\\\1", text)
-
-
-def _prose_html(text):
-    """Text whose backticks mark code."""
-    return Markup(CODE.sub(r"<code>\1</code>", str(escape(_shown(text)))))
-
-
-def _prose_markdown(text):
-    parts = CODE.split(" ".join(str(_shown(text)).split()))  # code stands at the odd places
-    return Markup("".join(_code(part) if i % 2 else _plain(part) for i, part in enumerate(parts)))
-
-
-def _code(text):
-    """A Markdown code span, fit for a table cell."""
-    text = " ".join(str(_shown(text)).split()).replace("|", "\\|")
-    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    return Markup(f"{ticks} {text} {ticks}" if "`" in text else f"`{text}`") if text else Markup("–")
-
-
-def _fence(text, language=""):
-    """A Markdown code block whose fence is longer than any inside."""
-    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", str(text))), default=0))
-    return Markup(f"{ticks}{language}\n{escaped_lines(text).rstrip()}\n{ticks}")

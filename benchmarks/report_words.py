@@ -69,7 +69,7 @@ AUDIT_TERMS = [
 
 # ---- the figures in words
 
-def ladder_words(rungs, skipped):
+def ladder_words(rungs, skipped) -> str:
     within = [r for r in rungs if r.get("agrees")]
     words = f"{len(within)} of {len(rungs)} rungs are within their bound"
     exact = [r["name"] for r in within if ratio(r.get("worst"), r.get("bound")) == 0]
@@ -85,7 +85,7 @@ def ladder_words(rungs, skipped):
     return words + (f"Not run: {', '.join(s['name'] for s in skipped)}." if skipped else "")
 
 
-def checks_words(rung, checks):
+def checks_words(rung, checks) -> str:
     """What the figure of a rung's checks shows; `checks` has the worst first."""
     failed = [c for c in checks if not c.get("agrees")]
     shown = min(len(checks), plots.TENSORS)
@@ -98,7 +98,7 @@ def checks_words(rung, checks):
     return words + "Bar: the check's own bound."
 
 
-def curve_words(precision, curve, sides):
+def curve_words(precision, curve, sides) -> str:
     steps, difference, bound = (floats(curve.get(k)) for k in ("steps", "difference", "bound"))
     losses = {label: floats(curve.get(side)) for side, label in sides.items()}
     words = f"{precision}, steps {number(steps[0])} to {number(steps[-1])}: the loss goes "
@@ -127,14 +127,14 @@ def curve_words(precision, curve, sides):
     return words + (f" (they differ by at most {sig(beyond.max())})." if beyond.size else ".")
 
 
-def tensor_words(tensors):
+def tensor_words(tensors) -> str:
     worst, above = tensors[0], sum(as_float(t.get("ratio")) > 1 for t in tensors)
     words = (f"The worst of {number(len(tensors))} is {worst.get('tensor')} ({worst.get('kind')}) at step"
              f" {number(worst.get('step'))}: {sig(worst.get('difference'))}, margin {tensor_margin(worst)}. ")
     return words + (f"Above the bound: {number(above)}." if above else "None is above its bound.")
 
 
-def own_words(verdict, sides):
+def own_words(verdict, sides) -> str:
     """How far each side's working precision is from its own float64: the further one rounds more."""
     own = verdict["own_float64"]
     parts = [f"{label} {sig(own[side].get('worst'))} (`{own[side].get('tensor')}`)" for side, label in sides.items()
@@ -160,7 +160,7 @@ def mesh_words(meshes, rows):
                     f"{sig(worst.get(f'{what}_bound'))}.")
 
 
-def mask_words(meshes, rows):
+def mask_words(meshes, rows) -> str:
     """Whether rows differ in weight: where they do not, a mean of the devices' means passes unseen."""
     shared = [row for row in rows if row.get("weights_apart") is not None]
     if not shared:
@@ -178,7 +178,7 @@ def mask_words(meshes, rows):
             "of means would show.")
 
 
-def mesh_bounds(rows):
+def mesh_bounds(rows) -> str:
     """Where the bounds come from."""
     named = [f"of {what}, such as {row[key]}" for what, key in (("losses", "loss_bound_from"),
                                                                 ("states", "state_bound_from"))
@@ -193,7 +193,7 @@ def _share(row, what):
     return math.inf if math.isnan(value) else value
 
 
-def step_words(performance, sides):
+def step_words(performance, sides) -> str:
     words = []
     for side, measured in performance.items():
         times = floats(measured.get("step_ms"))
@@ -226,12 +226,12 @@ def paired(performance, sides, key):
     return ratio_interval(*(floats(side.get(key)).tolist() for side in told))
 
 
-def between(ratio):
+def between(ratio) -> str:
     """A ratio with its interval."""
     return f"{sig(ratio[1], 3)} ({interval((ratio[0], ratio[2]))})" if ratio else ""
 
 
-def time_words(performance, sides):
+def time_words(performance, sides) -> str:
     words = []
     for side, measured in performance.items():
         spent = {p: as_float(measured["seconds"][p]) for p in plots.parts(measured.get("seconds") or {})}
@@ -243,7 +243,7 @@ def time_words(performance, sides):
     return "; ".join(words) + "."
 
 
-def made_words(made):
+def made_words(made) -> str:
     """When, where and with what a result was made."""
     parts = [str(made["date"]).replace("T", " ").replace("Z", " UTC")] if made.get("date") else []
     parts += [f"on {made['host']}"] if made.get("host") else []
@@ -257,7 +257,7 @@ def made_words(made):
     return f"Made {', '.join(parts)}." if parts else ""
 
 
-def asked_words(found):
+def asked_words(found) -> str:
     """What a result was asked for with, where its command starts from the resolved recipe."""
     asked = found.get("arguments") or {}
     if not asked.get("recipe"):
@@ -277,7 +277,7 @@ def number(value):
     return f"{value:,.0f}" if value.is_integer() else sig(value)
 
 
-def interval(value):
+def interval(value) -> str:
     return " – ".join(sig(v, 3) for v in value)
 
 

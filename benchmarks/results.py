@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from twinscale.benchmarks.verdict import Described, Made, Rung, Verdict, failures
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement, one_of
-from twinscale.common.export import ExportInfo
+from twinscale.common.export_formats import ExportInfo
 from twinscale.common.kinds import Backend, Count, Metrics, version
 from twinscale.common.results import Figure, Real, Result, maybe
 from twinscale.common.run import RunInfo

@@ -26,8 +26,9 @@ from twinscale.common.output import answer
 from twinscale.common.recipe import positions
 from twinscale.common.recipe_file import dotted, dumps, flat, load
 from twinscale.common.results import write_result
-from twinscale.common.run import FinishedRun, read_metrics, read_run
+from twinscale.common.run import FinishedRun, read_run
 from twinscale.common.run_files import RunFiles
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.sketch import distance, sketch
 from twinscale.common.tensors import difference, load_tensors
 

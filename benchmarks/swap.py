@@ -53,26 +53,56 @@ def swap_table(recipe, dataset, out, workers, planted=()):
 
 def swap_cells(recipe, dataset, out, workers):
     """`swap_table` of the four workers that CELLS names."""
-    semantic = in_float64(recipe)
-    positions = summed_positions(recipe, dataset)
+    positions, narrow = summed_positions(recipe, dataset), recipe.train.precision
     bound, bound_from = 16 * math.sqrt(positions) * EPS["float64"], f"16 sqrt({positions:,}) eps of float64"
+    implementations = leave_cells(recipe, out, workers)
 
-    def path(cell, what):
-        return ComparisonFiles(out).swapped(cell, what)
+    wide = {cell: load_tensors(cell_path(out, cell, "float64")) for cell in (*CELLS, *STOCK)}
+    twins = {f"{name}-twin": load_tensors(cell_path(out, cell, "twin")) for cell, name in TWINS.items()}
+    null = null_directions({name: wide[cell] for cell, name in TWINS.items()} | twins)
+    teacher = load_tensors(cell_path(out, REFERENCE, "taps"))
+    cells = []
+    for cell in wide:
+        tensor, gradient = worst_gradient(wide[cell], wide[REFERENCE], null)
+        noise_tensor, noise = None, None
+        if narrow != "float64":
+            noise_tensor, noise = worst_tensor(load_tensors(cell_path(out, cell, narrow)), wide[cell], null)
+        leaks = leaks_of(recipe.model, teacher, load_tensors(cell_path(out, cell, "taps")), bound,
+                         implementations[cell])
+        cells.append({"program": cell[0], "runtime": cell[1], "loss": loss_apart(wide[cell], wide[REFERENCE]),
+                      "gradient": gradient, "tensor": tensor, "noise": noise, "noise_tensor": noise_tensor,
+                      "leaks": leaks})
+    distances = {frozenset(pair): max(loss_apart(*(wide[cell] for cell in pair)),
+                                      worst_gradient(*(wide[cell] for cell in pair), null)[1])
+                 for pair in itertools.combinations(CELLS, 2)}
+    found = blame(distances, bound)
+    return {"cells": cells, "bound": bound, "bound_from": bound_from, "blame": found["blame"],
+            "cell": found["cell"], "sentence": sentence(found, cells, bound)}
+
+
+def cell_path(out, cell, what):
+    """The file of what a cell has left: "float64" and the like, its "twin" or its "taps"."""
+    return ComparisonFiles(out).swapped(cell, what)
+
+
+def leave_cells(recipe, out, workers):
+    """Has the workers leave in `out` what their cells make of the first step; {cell: {place: its implementation}}."""
+    semantic = in_float64(recipe)
 
     def first_steps(cell, worker):
         for described in {r.train.precision: r for r in (semantic, recipe)}.values():
-            worker.ask("first_step", described, path=path(cell, described.train.precision))
+            worker.ask("first_step", described, path=cell_path(out, cell, described.train.precision))
 
     def taps(cell, worker):
-        taught = {} if cell == REFERENCE else {"teacher": path(REFERENCE, "taps")}
-        worker.ask("step_taps", semantic, path=path(cell, "taps"), number=0, **taught)
+        taught = {} if cell == REFERENCE else {"teacher": cell_path(out, REFERENCE, "taps")}
+        worker.ask("step_taps", semantic, path=cell_path(out, cell, "taps"), number=0, **taught)
 
     def begin(worker):
         cell = cell_of[worker]
         first_steps(cell, worker)
         if cell in TWINS:
-            worker.ask("first_step", semantic, path=path(cell, "twin"), permuted=True, dither=DITHER["float64"])
+            worker.ask("first_step", semantic, path=cell_path(out, cell, "twin"), permuted=True,
+                       dither=DITHER["float64"])
         if cell == REFERENCE:
             taps(cell, worker)
 
@@ -93,28 +123,7 @@ def swap_cells(recipe, dataset, out, workers):
 
     cell_of = {workers[name]: cell for cell, name in CELLS.items()}
     each(workers, begin)
-    implementations = {cell: names for found in each(workers, finish).values() for cell, names in found.items()}
-
-    wide = {cell: load_tensors(path(cell, "float64")) for cell in (*CELLS, *STOCK)}
-    twins = {f"{name}-twin": load_tensors(path(cell, "twin")) for cell, name in TWINS.items()}
-    null = null_directions({name: wide[cell] for cell, name in TWINS.items()} | twins)
-    teacher = load_tensors(path(REFERENCE, "taps"))
-    cells = []
-    for cell in wide:
-        tensor, gradient = worst_gradient(wide[cell], wide[REFERENCE], null)
-        noise_tensor, noise = None, None
-        if recipe.train.precision != "float64":
-            noise_tensor, noise = worst_tensor(load_tensors(path(cell, recipe.train.precision)), wide[cell], null)
-        leaks = leaks_of(recipe.model, teacher, load_tensors(path(cell, "taps")), bound, implementations[cell])
-        cells.append({"program": cell[0], "runtime": cell[1], "loss": loss_apart(wide[cell], wide[REFERENCE]),
-                      "gradient": gradient, "tensor": tensor, "noise": noise, "noise_tensor": noise_tensor,
-                      "leaks": leaks})
-    distances = {frozenset(pair): max(loss_apart(*(wide[cell] for cell in pair)),
-                                      worst_gradient(*(wide[cell] for cell in pair), null)[1])
-                 for pair in itertools.combinations(CELLS, 2)}
-    found = blame(distances, bound)
-    return {"cells": cells, "bound": bound, "bound_from": bound_from, "blame": found["blame"],
-            "cell": found["cell"], "sentence": sentence(found, cells, bound)}
+    return {cell: names for found in each(workers, finish).values() for cell, names in found.items()}
 
 
 def loss_apart(a, b):

@@ -15,7 +15,7 @@ SIGNS, STYLES = {"agrees": "✓", "fails": "✕", "open": "?"}, {"agrees": "gree
 PLAIN = str.maketrans({"✓": "", "✕": "", "×": "x", "–": "-", "−": "-", "→": "->"})  # for what has no such signs
 
 
-def show(verdict):
+def show(verdict) -> None:
     """Prints a verdict's rungs, those too that were not climbed, then what stands first in its report, then its
     sentence; on stdout, which is data. Colours are left to `rich`, which follows NO_COLOR and what stdout is."""
     from rich import box
@@ -51,7 +51,7 @@ def show(verdict):
     console.print(safe(verdict["sentence"]))
 
 
-def row(rung, narrow):
+def row(rung, narrow) -> list:
     """The cells of a rung."""
     title = "" if str(rung["name"]).endswith(f" {rung['title']}") else f" {rung['title']}"
     said = answer(rung)
@@ -60,7 +60,7 @@ def row(rung, narrow):
     return [*cells, *figures, margin(rung), *([] if narrow else [rung["where"]])]
 
 
-def answer(rung):
+def answer(rung) -> str:
     if rung["agrees"]:
         return "agrees"
     return "open" if rung.get("conclusive") is False or rung.get("open") else "fails"

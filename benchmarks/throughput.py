@@ -70,7 +70,7 @@ def common_peak(recipe, workers):
     return measured
 
 
-def utilisation(recipe, device, flops, seconds, measured):
+def utilisation(recipe, device, flops, seconds, measured) -> dict:
     """{"mfu", "mfu_convention"} of steps of so many seconds, None where nobody knows the device's peak."""
     peak, peak_from = peak_flops(device["kind"], recipe.train.precision, len(device["names"]), measured)
     known = device["kind"].lower() == "cpu" or "matrix product" not in peak_from
@@ -78,7 +78,7 @@ def utilisation(recipe, device, flops, seconds, measured):
             "mfu_convention": f"causal FLOPs / {peak_from}" if known else None}
 
 
-def summary(steps, bare, loop, data):
+def summary(steps, bare, loop, data) -> dict:
     """What the rounds say: seconds of each round of `steps`, bare and of the loop, and of one batch of data in each of
     some rounds. Every ratio is of pairs and has its interval."""
     bares, loops = (np.asarray(rounds) / steps for rounds in (bare, loop))
@@ -91,7 +91,7 @@ def summary(steps, bare, loop, data):
             **named("loop_overhead_percent", overhead, lambda x: 100 * (x - 1)), **named("data_ratio", ahead)}
 
 
-def named(key, interval, change=lambda x: x):
+def named(key, interval, change=lambda x: x) -> dict:
     """A figure under its key and its interval under another."""
     low, middle, high = map(change, interval)
     return {key: middle, f"{key}_interval": [low, high]}

@@ -200,7 +200,7 @@ def read_verdict(out):
     return read_json(ComparisonFiles(out).verdict, Verdict, AGAIN)
 
 
-def is_pending(out):
+def is_pending(out) -> bool:
     """Whether the verdict in a directory says that its comparison has not ended."""
     with suppress(BadInput):
         return bool(read_verdict(out).get("pending"))

@@ -27,10 +27,14 @@ from twinscale.common.errors import BadInput, error_of
 from twinscale.common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
 from twinscale.common.kinds import STRICT, Backend, Count, Sha256, version
 from twinscale.common.output import Kind, check_within, names_in, same, sweep
-from twinscale.common.recipe import Devices
+from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps, load
-from twinscale.common.run import Data, read_metrics, read_run, what_differs
+from twinscale.common.recipe_running import Devices
+from twinscale.common.results import write_result
+from twinscale.common.room import Room
+from twinscale.common.run import Data, read_run, what_differs
 from twinscale.common.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.session import open_session
 from twinscale.common.tensors import load_tensors, save_tensors
 
@@ -64,7 +68,7 @@ def write(path, recipe, run, step, tensors):
                                                 if line["step"] < step))
     if kept:
         keep_kept(path, kept)
-    write_json(StateFiles(path).index, {
+    write_result(StateFiles(path).index, Index, {
         "schema_version": SCHEMA_VERSION, "step": step, "seed": recipe.seed, "backend": run.info["backend"],
         "data": run.info["data"], "meaning": recipe.meaning, "sha256": sha256(StateFiles(path).tensors),
         "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})
@@ -193,7 +197,7 @@ def copy_metrics(begun, run):
         write_bytes(RunFiles(run.path).metrics, begun["metrics"])
 
 
-def convert(room, recipe, run, path):
+def convert(room: Room, recipe: Recipe, run, path):
     """Writes the newest checkpoint of a run of this backend into a directory; returns its step.
 
     Raises BadInput where the run has none, or where `check_target` does.

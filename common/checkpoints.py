@@ -40,9 +40,11 @@ from twinscale.common.files import (
     read_json,
     remove,
     shown,
-    write_json,
 )
 from twinscale.common.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.recipe import Recipe
+from twinscale.common.results import write_result
+from twinscale.common.room import Room
 from twinscale.common.run_files import RunFiles
 
 SCHEMA_VERSION = 1
@@ -77,7 +79,7 @@ class Checkpoints:
     """The checkpoints of one run, seen from one of its hosts. Saves go on in the background; what goes wrong with one
     is raised by `poll` or the next save."""
 
-    def __init__(self, run, room, recipe, state, devices):
+    def __init__(self, run, room: Room, recipe: Recipe, state, devices):
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
         self.files = RunFiles(run.path.resolve() if local(run.path) else run.path)
         self.path = self.files.checkpoints
@@ -231,7 +233,7 @@ class Checkpoints:
             files[file.relative_to(self.inner).as_posix()] = {"bytes": size(file), "sha256": sha256(file)}
         if not files:
             raise OSError(f"nothing of step {step} is there")
-        write_json(self.files.manifest(step), {
+        write_result(self.files.manifest(step), Manifest, {
             "schema_version": SCHEMA_VERSION, "step": step, "seed": self.recipe.seed, "backend": self.room.backend,
             "meaning": self.recipe.meaning, "held_out": held_out, "files": files,
             "count": len(files)})
@@ -341,7 +343,7 @@ def unlisted_in(files, root, manifest):
     return next((name for file in files if (name := file.relative_to(root).as_posix()) not in listed), None)
 
 
-def is_below(name):
+def is_below(name) -> bool:
     """Whether a path in a manifest can lead nowhere but below the manifest's directory."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
@@ -353,7 +355,7 @@ def size(file):
     return found.st_size if local(file) else found.length  # as etils.epath calls it
 
 
-def sha256(file):
+def sha256(file) -> str:
     """SHA-256 (hex) of a file."""
     check_regular(file)
     digest = hashlib.sha256()
@@ -363,7 +365,7 @@ def sha256(file):
     return digest.hexdigest()
 
 
-def sync(file):
+def sync(file) -> None:
     """Sees to it that a local file and its name outlive a power cut."""
     for path in (file, file.parent) if local(file) else ():
         opened = os.open(path, os.O_RDONLY)
@@ -373,6 +375,6 @@ def sync(file):
             os.close(opened)
 
 
-def has_link(file, root):
+def has_link(file, root) -> bool:
     """Whether a file, or a directory on the way to it from `root`, is a symbolic link."""
     return any(is_link(part) for part in [file, *file.parents[:-len(root.parents) - 1]])

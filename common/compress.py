@@ -1,6 +1,6 @@
-"""What a compression is, for both backends: its stages as recipes of their own, the tensors that each starts from and
-leaves, and what is pruned, quantised and clustered. The mathematics that the backends share is written here, or at
-the stages in `common/recipe.py`; TF-MOT 0.8.1 is the reference.
+"""What a compression is, for both backends: what is pruned, quantised and clustered, and the tensors that its stages
+start from and leave. The mathematics that the backends share is written here, or at the stages in
+`common/recipe_compress.py`; TF-MOT 0.8.1 is the reference.
 
 A stage is a training like any other, of the recipe that `stage_recipe` gives, into a run of its own. Beside the model's
 tensors its state holds, under canonical names, for a kernel or table X and a place P:
@@ -18,100 +18,14 @@ import math
 
 import numpy as np
 
+from twinscale.common.compress_recipes import active, teacher_model
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.families import family_of, reads_text, traits_of
+from twinscale.common.families import reads_text, traits_of
 from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.places import places
 from twinscale.common.recipe import master_dtype
-from twinscale.common.registry import short
-from twinscale.common.schedules import OwnSchedule
 
 BLOCK = 4  # of the patterns 2:4 and 4x4
-
-
-# ---- stages as recipes
-
-def dense_recipe(recipe):
-    """The recipe of the model that is going to be compressed."""
-    return recipe.with_values(compress={"stages": ()})
-
-
-def stage_recipe(recipe, number):
-    """The recipe that stage `number` (from 0) trains: `compress.stages` ends with it, the model is what the stages
-    until then have made of it, and the order of data is its own."""
-    stage = recipe.compress.stages[number]
-    trained = stage.kind != "post_training"
-    stages = [dict(values) for values in recipe.model_dump()["compress"]["stages"][:number + 1]]
-    if stage.kind == "distil" and not stage.teacher:
-        stages[-1]["teacher_model"] = model_after(recipe, number - 1).model_dump()
-    values = {"compress": {"stages": stages},
-              "name": f"{recipe.name[:48]}-{number + 1}-{stage.kind}", "seed": (recipe.seed + number + 1) % (1 << 63),
-              "model": model_after(recipe, number).model_dump(),
-              "optimizer": {"learning_rate": stage.learning_rate if trained else 0.0, "ema": 0.0},
-              "schedule": OwnSchedule(kind=stage.decay if trained else "constant"),
-              "train": {"steps": stage.steps if trained else 1, "eval_every": 0},
-              "jax": {"scan": False, "remat": "none", "attention": "einsum"}}
-    return recipe.with_values(**values)
-
-
-def model_after(recipe, number):
-    """The model section that stage `number` trains: the last student's."""
-    values = recipe.model.model_dump()
-    for stage in recipe.compress.stages[:number + 1]:
-        if stage.kind == "distil":
-            values |= stage.student.model_dump(exclude_none=True)
-    return type(recipe.model).model_validate(values)
-
-
-def alone_recipe(recipe):
-    """A stage's recipe whose student learns from the labels alone: what its teacher has to be better than."""
-    stages = [dict(values) for values in recipe.model_dump()["compress"]["stages"]]
-    stages[-1] |= {"labels": 1.0, "logits": 0.0, "hidden": 0.0, "attention": 0.0}
-    return recipe.with_values(compress={"stages": stages}, name=f"{recipe.name[:58]}-alone")
-
-
-def active(recipe):
-    """The stage that a stage's recipe trains."""
-    return recipe.compress.stages[-1]
-
-
-def resolved(recipe, model_of):
-    """The recipe with the models of its teachers' runs read, and {stage: {canonical name: array}} of those teachers.
-
-    Args:
-      recipe: the recipe with stages.
-      model_of: `common.canonical.model_of`.
-    Raises BadInput where a teacher is of another kind or has another vocabulary.
-    """
-    values, teachers = recipe.model_dump(), {}
-    for number, stage in enumerate(recipe.compress.stages):
-        if stage.kind != "distil" or not stage.teacher:
-            continue
-        where = f'compress.stages[{number}] (distil): teacher "{stage.teacher}"'
-        taught, teachers[number] = model_of(stage.teacher)
-        check_teacher(where, recipe, taught)
-        values["compress"]["stages"][number]["teacher_model"] = taught.model.model_dump()
-    return type(recipe).model_validate(values), teachers
-
-
-def check_teacher(where, recipe, taught):
-    """Raises BadInput where a teacher's classes or tokens are not those of the recipe."""
-    if family_of(taught.model) is not family_of(recipe.model):
-        raise BadInput(f"{where} is a {short(taught.model.family)}, but the student a {short(recipe.model.family)}")
-    keys = ["tokenizer"] if reads_text(recipe.model) else ["source"]
-    if recipe.data.tokenizer == "bpe":  # its vocabulary is what the documents have made it
-        keys += ["vocabulary", "source", "held_out", "max_documents"]
-    for key in [*keys, "sequence"]:
-        ours, theirs = getattr(recipe.data, key), getattr(taught.data, key)
-        if ours != theirs:
-            what = "another vocabulary" if key != "sequence" else "another length of rows"
-            raise BadInput(f"{where} has {what}: data.{key}={theirs!r} there and {ours!r} here; take a teacher of the "
-                           "same data")
-
-
-def teacher_model(recipe):
-    """The model section of the teacher of a stage's recipe that distils."""
-    return active(recipe).teacher_model
 
 
 # ---- what is compressed
@@ -158,78 +72,6 @@ def quantised_places(model):
 
     found = {} if reads_text(model) else {"inputs": "all"}
     return found | {name: "average" for name, place in known.items() if taken(name, place)}
-
-
-def check_stages(recipe, dataset):
-    """Raises BadInput, before anything is trained, for a stage that cannot do what it says."""
-    for number, stage in enumerate(recipe.compress.stages):
-        where = f"compress.stages[{number}] ({stage.kind})"
-        tree = parameters(model_after(recipe, number), dataset.classes, dataset.example_shape)
-        for pattern in getattr(stage, "names", ()):
-            if not (names := chosen([pattern], tree)):
-                raise BadInput(f'{where}: names "{pattern}" matches no parameter; there are {", ".join(list(tree)[:6])}'
-                               f" and {max(0, len(tree) - 6)} more")
-            if wrong := [name for name in names if name not in kernels(tree)]:
-                raise BadInput(f'{where}: names "{pattern}" matches {wrong[0]}, which cannot be '
-                               f"{'pruned' if stage.kind == 'prune' else 'clustered'}: kernels and tables alone can")
-        if stage.kind == "prune":
-            check_pattern(where, stage, tree)
-        if not has_float64(stage) and recipe.train.precision != "float32":
-            raise BadInput(f'{where}: TensorFlow and TF-MOT do it in float32 alone; set train.precision="float32"')
-        if stage.kind in ("prune", "cluster") and recipe.train.precision == "bfloat16":
-            raise BadInput(f'{where}: masks and centroids of bfloat16 models are not known here; set '
-                           'train.precision="float32"')
-        if stage.kind in ("quantize", "post_training") and number + 1 < len(recipe.compress.stages):
-            raise BadInput(f"{where}: what is quantised is not compressed further: make it the last stage")
-        if stage.kind == "distil":
-            check_student(where, recipe, number)
-
-
-def has_float64(stage):
-    """Whether a stage can be trained in float64: TensorFlow's fake quantisation and TF-MOT's 2:4 masks cannot."""
-    return stage.kind not in ("quantize", "post_training") and getattr(stage, "pattern", None) != "2:4"
-
-
-def check_pattern(where, stage, tree):
-    """Raises BadInput where a pattern of pruning does not fit a tensor."""
-    for name in chosen(stage.names, tree):
-        shape = tree[name].shape
-        inputs = shape[-2]
-        if stage.pattern == "2:4" and inputs % BLOCK:
-            raise BadInput(f'{where}: pattern "2:4" needs inputs of a multiple of {BLOCK}, but {name} has {inputs} '
-                           f"(shape {shape}); leave it out of names")
-        if stage.pattern == "4x4" and len(shape) != 2:
-            raise BadInput(f'{where}: pattern "4x4" is of kernels of two axes, but {name} has shape {shape}; leave it '
-                           "out of names")
-        if stage.pattern == "4x4" and min(shape) <= BLOCK:  # TF-MOT drops an axis of one block, and fails
-            raise BadInput(f'{where}: pattern "4x4" needs axes longer than {BLOCK}, but {name} has shape {shape}; '
-                           "leave it out of names")
-
-
-def check_student(where, recipe, number):
-    """Raises BadInput where a student does not go with its model."""
-    stage = recipe.compress.stages[number]
-    student, before = model_after(recipe, number), model_after(recipe, number - 1)
-    if (stage.hidden or stage.attention) and not traits_of(student).attention:
-        raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a "
-                       f"{short(recipe.model.family)}; set them to 0")
-    if stage.hidden or stage.attention:
-        check_matched(where, stage, student, stage.teacher_model or before)
-    if stage.labels == stage.logits == stage.hidden == stage.attention == 0:
-        raise BadInput(f"{where}: labels, logits, hidden and attention are all 0: there is nothing to learn")
-
-
-def check_matched(where, stage, student, teacher):
-    """Raises BadInput where hidden states or attention of two decoders cannot be compared."""
-    if stage.hidden and student.width != teacher.width:
-        raise BadInput(f"{where}: hidden={stage.hidden} needs a student of the teacher's width {teacher.width}, not "
-                       f"{student.width}; set hidden=0")
-    if stage.attention and student.heads != teacher.heads:
-        raise BadInput(f"{where}: attention={stage.attention} needs a student of the teacher's {teacher.heads} heads, "
-                       f"not {student.heads}; set attention=0")
-    if teacher.layers < student.layers:
-        raise BadInput(f"{where}: hidden and attention need a teacher of no fewer blocks than the student's "
-                       f"{student.layers}, not {teacher.layers}")
 
 
 def matched_blocks(student, teacher):

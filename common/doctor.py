@@ -52,13 +52,17 @@ ASK = {  # framework -> a program that prints its devices as JSON
 }
 
 
-def versions():
+def versions() -> dict:
     """Installed versions of Python, of twinscale and of the packages that matter, by name."""
-    found = {name: _version(name) for name in ("twinscale", *USES, "tensorflow-tpu")}
-    return {"python": platform.python_version(), **{name: value for name, value in found.items() if value}}
+    return {"python": platform.python_version(), **installed(("twinscale", *USES, "tensorflow-tpu"))}
 
 
-def doctor():
+def installed(packages) -> dict[str, str]:
+    """{package: version} of those of some packages that are installed."""
+    return {package: known for package in packages if (known := _version(package))}
+
+
+def doctor() -> dict:
     """The report as a dict of plain values; asks each framework in a process of its own. Never raises."""
     have = versions() | _libtpu()
     if "tensorflow-tpu" in have:
@@ -74,7 +78,7 @@ def doctor():
             "versions": have, "devices": devices, "backends": runs, "missing": missing}
 
 
-def show(report):
+def show(report) -> None:
     """Prints the report as tables on stdout."""
     from rich import box
     from rich.table import Table

@@ -87,7 +87,7 @@ def one_of(known, name, key):
     return known[name]
 
 
-def did_you_mean(word, choices):
+def did_you_mean(word, choices) -> str:
     """The end of an error line that offers the nearest of `choices`, or nothing."""
     near = get_close_matches(str(word)[:80], list(choices), 1)
     return f'; did you mean "{near[0]}"?' if near else ""
@@ -105,7 +105,7 @@ NO_DEVICE = ("Unable to initialize backend", "Unknown backend")  # of JAX
 NO_TEMPORARY = "No usable temporary directory"  # of Python's tempfile, which tries TMPDIR, /tmp and others
 
 
-def need(*modules, why=None):
+def need(*modules, why=None) -> None:
     """Raises MissingEnvironment where one of some modules is not installed; `why` says what for."""
     if module := lacking(modules):
         raise MissingEnvironment(missing(module, why))
@@ -147,7 +147,7 @@ def no_devices(said=""):
                                                 "run `twinscale doctor`")
 
 
-def is_memory(error):
+def is_memory(error) -> bool:
     """Whether an exception says that there is no memory left."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
@@ -169,7 +169,7 @@ def first_line(error, most=None):
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 
-def unexpected(error):
+def unexpected(error) -> str:
     """One line on an exception that nobody expected: what it is, and where it came from."""
     frames, trace = [], error.__traceback__
     while trace:
@@ -181,7 +181,7 @@ def unexpected(error):
             "it came to it")
 
 
-def show_traceback(error):
+def show_traceback(error) -> None:
     """Prints an exception's whole way where TWINSCALE_TRACEBACK asks for it."""
     if os.environ.get("TWINSCALE_TRACEBACK"):
         import traceback

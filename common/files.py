@@ -59,7 +59,7 @@ def at_home(path, variable):
         raise MissingEnvironment(f"{path}: there is no home directory here: set {variable} to a folder") from None
 
 
-def local(path):
+def local(path) -> bool:
     return isinstance(path, Path) and "://" not in str(path)
 
 
@@ -67,16 +67,16 @@ def is_link(path):
     return local(path) and path.is_symlink()
 
 
-def is_odd(path):
+def is_odd(path) -> bool:
     """Whether a local path, made absolute, is one that TensorFlow or TensorStore read as another or not at all: they
     take brackets, stars and question marks for a pattern and a backslash for "/", and want UTF-8."""
     name = os.path.realpath(path) if local(path) else ""
     return not ODD.isdisjoint(name) or any("\ud800" <= c <= "\udfff" for c in name)
 
 
-def no_follow(path, flags):
+def no_follow(path, flags, mode=0o666):
     """For `open(..., opener=no_follow)`: what a link points at is not written to."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.open(path, flags | os.O_NOFOLLOW, mode)
 
 
 def files_below(path):
@@ -88,7 +88,7 @@ def files_below(path):
             yield entry
 
 
-def remove(path):
+def remove(path) -> None:
     """Removes a file or a directory, not what a link points at."""
     if path.is_dir() and not is_link(path):
         for entry in path.iterdir():
@@ -100,8 +100,9 @@ def remove(path):
 
 # ---- written whole or not at all
 
-def write_bytes(path, content):
-    """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory."""
+def write_bytes(path, content, mode=0o666) -> None:
+    """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory. `mode`:
+    who may do what with it, but for what the process's umask takes away."""
     path = place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not local(path):  # object stores show an object only once it is whole
@@ -109,7 +110,7 @@ def write_bytes(path, content):
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb", opener=no_follow) as file:
+        with open(temporary, "wb", opener=functools.partial(no_follow, mode=mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -122,12 +123,12 @@ def write_bytes(path, content):
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path, text):
+def write_text(path, text) -> None:
     """`write_bytes` of text as UTF-8; what of a file's name is none is written as an escape."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_json(path, value):
+def write_json(path, value) -> None:
     """`write_bytes` of JSON; arrays' scalars become numbers, and NaN and infinities null."""
     write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
@@ -157,7 +158,7 @@ def escaped(text):
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def escaped_lines(text):
+def escaped_lines(text) -> str:
     """Text whose lines are `escaped` each, for a terminal or a log; their ends stay."""
     return "\n".join(map(escaped, str(text).split("\n")))
 
@@ -198,7 +199,7 @@ def exists(path):
         return False
 
 
-def check_regular(path):
+def check_regular(path) -> None:
     """Raises BadInput unless a path is a regular file, or a link to one: from a pipe or a device reading may never
     return."""
     path = place(path)
@@ -248,7 +249,7 @@ def read_json(path, kind, fix=""):
     return checked(path, read_bytes(path), kind, fix)
 
 
-def read_json_lines(path, kind, fix=""):
+def read_json_lines(path, kind, fix="") -> list:
     """The lines of a JSON-lines file, each as `kind`; what follows the last line's end, which a crash cut short, is
     left out. Raises BadInput as `read_json` does, with the line's number."""
     lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")[:-1]
@@ -272,7 +273,7 @@ def parse_toml(text):
     return tomllib.loads(text)
 
 
-def toml_problem(error):
+def toml_problem(error) -> str:
     """What is wrong with TOML text, by what `parse_toml` has raised."""
     if isinstance(error, RecursionError):
         return "brackets or keys nested too deeply"
@@ -289,8 +290,8 @@ def checked(where, content, kind, fix="", within=""):
 
     try:
         if not isinstance(content, bytes):
-            return _adapter(kind).validate_python(content)
-        return _adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
+            return adapter(kind).validate_python(content)
+        return adapter(kind).validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         problem = _problem(error.errors(include_url=False)[0], content)
     except RecursionError:
@@ -300,7 +301,8 @@ def checked(where, content, kind, fix="", within=""):
 
 
 @functools.cache
-def _adapter(kind):
+def adapter(kind):
+    """pydantic's TypeAdapter of a type, made once."""
     from pydantic import TypeAdapter  # takes a while, and --help needs none
 
     return TypeAdapter(kind)

@@ -43,7 +43,7 @@ def from_layout(name, model, tensors):
     return found
 
 
-def write(recipe, dataset, tensors, path, tokenizer=None):
+def write(recipe, dataset, tensors, path, tokenizer=None) -> dict:
     """Writes a model as a directory of the library's: model.safetensors, and where there is a layout config.json; with
     the file `tokenizer`, a copy of it. Returns {"layout", "note"}: the layout's name, and why there is none."""
     name, note = layout(recipe.model)

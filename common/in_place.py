@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from twinscale.common.families import traits_of
-from twinscale.common.operations import UNARY, rounded, walk
+from twinscale.common.formats import walk
+from twinscale.common.operations_catalogue import UNARY
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.parameters import parameters
 from twinscale.common.places import places
 from twinscale.common.references import FORMATS

@@ -36,7 +36,7 @@ def lack(code, words):
     return _ended(signal.Signals(-code).name if code < 0 else found[0].decode())
 
 
-def is_last_word(line):
+def is_last_word(line) -> bool:
     """Whether a line of a child is a library's about its own end, where memory is limited."""
     return limit() is not None and bool(LAST_WORDS.match(line))
 
@@ -80,7 +80,7 @@ def _in_child(run, into, parent):
     return run()
 
 
-def take_room():
+def take_room() -> None:
     """Loads what has an OpenBLAS of its own while there is room: later it may look for it in circles for ever."""
     for module in ("numpy", "scipy.linalg"):
         with contextlib.suppress(Exception):  # which comes again

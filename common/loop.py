@@ -2,28 +2,27 @@
 
 import hashlib
 import math
-import os
-import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from twinscale.common import canonical, process
+from twinscale.common import canonical
 from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.data import held_out_batches, training_batches
 from twinscale.common.data.kept import keep, kept_in, open_kept
 from twinscale.common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
 from twinscale.common.files import local, place, read_json
-from twinscale.common.flops import measured_peak, peak_flops, train_flops
 from twinscale.common.formats import DITHER
+from twinscale.common.loop_ledger import BadLoss, Heard, InFlight, Ledger, unit
 from twinscale.common.metrics import finish, finished
 from twinscale.common.output import remove_ours
 from twinscale.common.progress import training_progress
 from twinscale.common.pulse import Beat, Pulse
-from twinscale.common.recipe import micro_batch, positions
-from twinscale.common.run import Logger, follow_run, open_run, read_run
+from twinscale.common.recipe import micro_batch
+from twinscale.common.run import Run, follow_run, open_run, read_run
 from twinscale.common.run_files import OF_HOSTS, RUN, RunFiles
+from twinscale.common.run_metrics import Logger
 from twinscale.common.session import open_session
 from twinscale.common.tensors import save_tensors
 from twinscale.common.trace import contract
@@ -126,96 +125,150 @@ def open_together(room, recipe, run_dir, devices, overwrite, probe):
     return run if devices.host == 0 else follow_run(run_dir)
 
 
+@dataclass
+class Training:
+    """A training in an open run: what it is made of, and how far it is."""
+
+    room: object
+    recipe: object
+    run: Run
+    session: object
+    probe: Probe
+    pulse: Pulse
+    checkpoints: Checkpoints
+    ledger: Ledger
+    state: object  # before the step that comes next
+    start: int  # updates that the state had when it was opened
+    done: int  # updates that it has now
+    steps: int  # to end after
+    measured: dict = field(default_factory=dict)  # held-out losses by updates
+
+
 def train_run(room, recipe, run, session, probe, pulse, progress, begun):
     """The training itself, in an open run; its state ends with it."""
-    dataset, devices = session.dataset, session.devices
+    dataset, devices, steps = session.dataset, session.devices, probe.stop or recipe.train.steps
     checkpoints = Checkpoints(run, room, recipe, session.state, devices)
-    state = checkpoints.restore(session.state)
-    going_on = not int(state.step)
-    if going_on and not begun and run.info.get("origin"):
-        raise BadInput(f"run {run.path}: began from {run.info['origin']['path']} and has no checkpoint of its own yet: "
-                       f"pass --from again, or --overwrite")
-    if going_on and begun:
-        state = room.with_tensors(recipe, state, devices, begun["tensors"], begun["step"])
-        run.update(origin=begun["origin"])
-        canonical.copy_metrics(begun, run)
-    start, steps = int(state.step), probe.stop or recipe.train.steps
+    state, unsaved = first_state(room, recipe, run, session, checkpoints, begun)
+    start = int(state.step)
     if start > steps:
         raise BadInput(f"--stop {steps}: the state to go on from has {start} updates already")
     keep_data(run, dataset, start)
     run.update(devices=devices.names)
     batches = training_batches(dataset, recipe, start, steps, host=devices.reader, hosts=devices.readers,
                                permuted=probe.permuted)
-
     with (closing(checkpoints), Logger(run.path, start, run.writes) as logger,
           training_progress(steps, start, unit(dataset), progress and run.writes) as report, closing(batches)):
         ledger = Ledger(recipe, dataset, devices, logger, report, probe.log_every, pulse, run.info["kept"]["seconds"])
-        measured = {}  # held-out losses by steps done
-
-        def evaluate(done):
-            with ledger.pause("evaluate"):
-                sums, label_bytes = held_out_sums(session.evaluate, state, dataset, recipe, pulse, probe.held_out)
-                metrics = finish(sums, label_bytes) | finished(recipe.train.metrics, sums)
-                if done > start:  # or the run was cut short after its last checkpoint, with everything logged
-                    ledger.evaluated(done, metrics)
-            measured[done] = metrics["loss"]
-            run.update(sums=sums | ({} if label_bytes is None else {"label_bytes": label_bytes}))
-            return metrics
-
-        def leave(path):
-            with ledger.pause("trace"):
-                tensors = session.sketch(state) if probe.trace == "sketch" else room.state_tensors(state)
-                if run.writes:
-                    save_tensors(path, tensors)
-
-        def save(done):
-            with ledger.pause("checkpoint"):
-                kept = {"seconds": dict(ledger.seconds), "elapsed": pulse.elapsed}
-                checkpoints.save(done, state, measured.get(done), kept)
-                ledger.heard = Heard()  # what was heard is of the checkpoint before
-            run.update(seconds=ledger.seconds)
-
-        done = start
+        training = Training(room, recipe, run, session, probe, pulse, checkpoints, ledger, state, start, start, steps)
+        del state  # which the first step takes
         try:
-            for number, batch, digest in ledger.waiting(batches):
-                if number in probe.traced:
-                    leave(RunFiles(run.path).step(number))
-                wishes = pulse.stopping, checkpoints.overdue(), checkpoints.written
-                state, metrics = ledger.dispatch(session.step, state, number, batch, wishes)
-                heard, done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
-                checkpoints.poll(heard.written)
-                if probe.evaluated and probe.often and due(done, recipe.train.eval_every, steps):
-                    evaluate(done)
-                if probe.saved and done < steps and (
-                        due(done, recipe.train.save_every, steps) or heard.overdue or heard.stopping):
-                    save(done)
-                if heard.stopping:
-                    break
-            ledger.finish()
-            stopping = done < steps or ledger.heard.stopping
-            final = evaluate(steps) if probe.evaluated and not stopping and not probe.resumable else {}
-            if done == steps and probe.saved and (start < steps or going_on):
-                save(steps)
-            checkpoints.settle()
-            run.update(hosts_agree=same_everywhere(room, devices, ledger.losses))
+            train_steps(training, batches)
+            final, stopping = settle(training, unsaved)
         except BadLoss as bad:
             pulse.allow("to look for the first bad tensor", patient=True)
-            raise NonFinite(explain(room, session, state, bad.step)) from None
+            raise NonFinite(explain(room, session, training.state, bad.step)) from None
         finally:
             with suppress(OSError):  # of a full disk; what is on its way says so
                 run.update(seconds=ledger.seconds, goodput=ledger.goodput(), elapsed=pulse.elapsed)
         if stopping:
             said = ", saved" * probe.saved
-            raise Stopped(f"stopped after step {done} of {steps}{said}: run the same command again to go on")
+            raise Stopped(f"stopped after step {training.done} of {steps}{said}: run the same command again to go on")
         if probe.trace:
-            leave(RunFiles(run.path).final)
-    if start < steps:  # else nothing was measured, and what an earlier start has measured stays
-        run.update(performance=ledger.performance())
-        if probe.trace:
-            run.write_json(RunFiles(run.path).batches, ledger.digests)
-    run.ending = "stopped" if probe.resumable and steps < recipe.train.steps else "finished"
-    run.update(final=final)
+            leave(training, RunFiles(run.path).final)
+    note_end(training, final)
     return final
+
+
+def first_state(room, recipe, run, session, checkpoints, begun):
+    """(the state to go on from, whether the run has no checkpoint of its own): that of the last checkpoint, else what
+    `begun` holds, else the session's own."""
+    state = checkpoints.restore(session.state)
+    if int(state.step):
+        return state, False
+    if begun:
+        state = room.with_tensors(recipe, state, session.devices, begun["tensors"], begun["step"])
+        run.update(origin=begun["origin"])
+        canonical.copy_metrics(begun, run)
+    elif run.info.get("origin"):
+        raise BadInput(f"run {run.path}: began from {run.info['origin']['path']} and has no checkpoint of its own yet: "
+                       f"pass --from again, or --overwrite")
+    return state, True
+
+
+def train_steps(training, batches):
+    """Trains on batches, with what is due between them, until there are no more or a host was asked to stop."""
+    probe, recipe, ledger, checkpoints = training.probe, training.recipe, training.ledger, training.checkpoints
+    for number, batch, digest in ledger.waiting(batches):
+        if number in probe.traced:
+            leave(training, RunFiles(training.run.path).step(number))
+        wishes = training.pulse.stopping, checkpoints.overdue(), checkpoints.written
+        training.state, metrics = ledger.dispatch(training.session.step, training.state, number, batch, wishes)
+        heard, training.done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
+        checkpoints.poll(heard.written)
+        if probe.evaluated and probe.often and due(training.done, recipe.train.eval_every, training.steps):
+            evaluate(training)
+        if probe.saved and training.done < training.steps and (
+                due(training.done, recipe.train.save_every, training.steps) or heard.overdue or heard.stopping):
+            save(training)
+        if heard.stopping:
+            break
+    ledger.finish()
+
+
+def settle(training, unsaved):
+    """(the final metrics, whether it ended early) of a training whose steps have ended, evaluated and saved."""
+    probe, done, steps = training.probe, training.done, training.steps
+    stopping = done < steps or training.ledger.heard.stopping
+    final = evaluate(training) if probe.evaluated and not stopping and not probe.resumable else {}
+    if done == steps and probe.saved and (training.start < steps or unsaved):
+        save(training)
+    training.checkpoints.settle()
+    training.run.update(hosts_agree=same_everywhere(training.room, training.session.devices, training.ledger.losses))
+    return final, stopping
+
+
+def evaluate(training):
+    """The metrics of the state on the held-out set, which are logged too."""
+    session, recipe, ledger = training.session, training.recipe, training.ledger
+    with ledger.pause("evaluate"):
+        sums, label_bytes = held_out_sums(session.evaluate, training.state, session.dataset, recipe, training.pulse,
+                                          training.probe.held_out)
+        metrics = finish(sums, label_bytes) | finished(recipe.train.metrics, sums)
+        if training.done > training.start:  # or it was cut short after its last checkpoint, with everything logged
+            ledger.evaluated(training.done, metrics)
+    training.measured[training.done] = metrics["loss"]
+    training.run.update(sums=sums | ({} if label_bytes is None else {"label_bytes": label_bytes}))
+    return metrics
+
+
+def leave(training, path):
+    """Leaves the state in a file, in the form that a probe's trace has."""
+    with training.ledger.pause("trace"):
+        sketched, state = training.probe.trace == "sketch", training.state
+        tensors = training.session.sketch(state) if sketched else training.room.state_tensors(state)
+        if training.run.writes:
+            save_tensors(path, tensors)
+
+
+def save(training):
+    """Saves a checkpoint of the state."""
+    ledger, done = training.ledger, training.done
+    with ledger.pause("checkpoint"):
+        kept = {"seconds": dict(ledger.seconds), "elapsed": training.pulse.elapsed}
+        training.checkpoints.save(done, training.state, training.measured.get(done), kept)
+        ledger.heard = Heard()  # what was heard is of the checkpoint before
+    training.run.update(seconds=ledger.seconds)
+
+
+def note_end(training, final):
+    """Writes into the run what a training that was not stopped has measured, and how it ends."""
+    run, probe, steps = training.run, training.probe, training.steps
+    if training.start < steps:  # else nothing was measured, and what an earlier start has measured stays
+        run.update(performance=training.ledger.performance())
+        if probe.trace:
+            run.write_json(RunFiles(run.path).batches, training.ledger.digests)
+    run.ending = "stopped" if probe.resumable and steps < training.recipe.train.steps else "finished"
+    run.update(final=final)
 
 
 def kept_by(run_dir):
@@ -274,10 +327,6 @@ def due(done, every, steps):
     return every and done % every == 0 and done < steps
 
 
-def unit(dataset):
-    return "tokens/s" if dataset.kind == "text" else "examples/s"
-
-
 def held_out_sums(evaluate, state, dataset, recipe, pulse=None, most=None):
     """(summed statistics, bytes of the labels or None where they are no text) over the whole held-out set, or over
     `most` batches of it: the remainder is padded with weight zero, never dropped."""
@@ -295,33 +344,6 @@ def held_out_sums(evaluate, state, dataset, recipe, pulse=None, most=None):
     return evaluate(state, counted()), label_bytes
 
 
-@dataclass(frozen=True)
-class InFlight:
-    """A dispatched step whose metrics have not been read."""
-
-    number: int
-    metrics: dict
-    digest: str
-    batch: dict
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What the hosts together said a step ago."""
-
-    stopping: bool = False  # some host was asked to stop
-    overdue: bool = False  # a checkpoint is due by the clock
-    written: int = 0  # hosts whose part of the last checkpoint is on disk
-
-
-class BadLoss(Exception):
-    """The loss of `step`, or its gradient, is not finite; the state has not moved since."""
-
-    def __init__(self, step):
-        super().__init__(step.number)
-        self.step = step
-
-
 def explain(room, session, state, step):
     """One line: the step, the batch and the first bad tensor, looked for in the order of computation."""
     tensors = {name: x for name, x in room.state_tensors(state).items() if name.startswith("weights/")}
@@ -331,125 +353,3 @@ def explain(room, session, state, step):
     what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
     return (f"step {step.number}: {what}; batch sha256 {step.digest}; "
             f"first bad tensor: {first}; lower optimizer.learning_rate, or set optimizer.clip_norm")
-
-
-class Ledger:
-    """What is known of the steps so far. Metrics are read a step late, so that the device never waits for the host.
-
-    `seconds` go on from those of the run's earlier starts; durations and digests are of this start alone.
-    """
-
-    def __init__(self, recipe, dataset, devices, logger, report, every, pulse=None, seconds=None):
-        self.logger, self.report, self.every = logger, report, every or recipe.train.log_every
-        rows = recipe.train.global_batch
-        self.units, self.unit = positions(recipe), unit(dataset)
-        self.flops = rows * train_flops(recipe.model, dataset.classes, dataset.example_shape)
-        self.peak, self.peak_from, on_cpu = None, None, devices.kind.lower() == "cpu"
-        # Else what runs beside it makes an MFU a figure of both, and of several hosts only this one's product is known.
-        if not os.environ.get(process.SHARED) and not (on_cpu and devices.hosts > 1):
-            self.peak, self.peak_from = peak_flops(
-                devices.kind, recipe.train.precision, len(devices.names),
-                lambda wide: measured_peak(wide, devices.libraries if on_cpu else ()))
-        self.allow = pulse.allow if pulse else lambda *_, **__: None
-        kinds = ("start", "compile", "train", "data_wait", "evaluate", "checkpoint", "trace", "lost")
-        self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
-        self.seconds["start"] += pulse.elapsed if pulse else 0.0
-        self.compiled, self.begun, self.in_flight, self.heard, self.waited = None, None, None, Heard(), 0.0
-        self.durations, self.digests, self.losses = [], [], []
-
-    def waiting(self, batches):
-        """The batches; the time spent waiting for them is counted."""
-        while True:
-            start = time.perf_counter()
-            item = next(batches, None)
-            self.waited += time.perf_counter() - start
-            if item is None:
-                return
-            yield item
-
-    def dispatch(self, step, state, number, batch, wishes=(0, 0, 0)):
-        """Runs the step; `wishes` are what this host has to say of each field of Heard. The first call compiles; its
-        time is kept apart."""
-        self.allow(f"step {number}", patient=self.compiled is None)
-        start = time.perf_counter()
-        self.lap(start)
-        outcome = step(state, number, batch, wishes)
-        if self.compiled is None:
-            self.compiled = time.perf_counter() - start
-            self.seconds["compile"] += self.compiled
-        else:
-            self.begun = start
-        return outcome
-
-    def lap(self, now):
-        """Ends the duration of the step dispatched last: from its dispatch to the next, or to its settling where
-        nothing follows at once. So it is the loop's whole period, whether dispatch waits for the device or not."""
-        if self.begun is not None:
-            self.durations.append(now - self.begun)
-            self.seconds["train"] += now - self.begun - self.waited
-            self.begun = None
-        self.seconds["data_wait"] += self.waited
-        self.waited = 0.0
-
-    def take(self, step):
-        """Settles the step before, and notes this one as in flight; returns what was heard last."""
-        self.settle()
-        self.in_flight = step
-        return self.heard
-
-    def settle(self):
-        """Reads and logs the metrics of the step in flight; raises BadLoss where its loss is not finite."""
-        if self.in_flight is None:
-            return
-        step, self.in_flight = self.in_flight, None
-        stopping, overdue, written = (round(float(x)) for x in np.asarray(step.metrics["signals"]))
-        self.heard = Heard(stopping > 0, overdue > 0, written)
-        metrics = {name: float(value) for name, value in step.metrics.items() if name != "signals"}
-        self.digests.append(step.digest)
-        self.losses.append(metrics["loss"])
-        # A framework may lose a NaN on its way forward: TensorFlow's fused product, bias and ReLU makes 0 of it.
-        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
-            raise BadLoss(step)
-        rate = self.units / self.durations[-1] if self.durations else None
-        mfu = self.flops / self.durations[-1] / self.peak if self.durations and self.peak else None
-        # Above 1 where the host was busy while its peak was measured: then nothing is known.
-        self.report(step.number + 1, loss=metrics["loss"], rate=rate, mfu=mfu if mfu and mfu <= 1 else None)
-        if (step.number + 1) % self.every == 0:
-            metrics |= {self.unit.replace("/s", "_per_second"): rate} if rate else {}
-            self.logger.log(step.number, {f"train/{name}": value for name, value in metrics.items()})
-
-    def finish(self):
-        """Settles the step in flight, with nothing to follow at once."""
-        self.settle()
-        self.lap(time.perf_counter())
-
-    @contextmanager
-    def pause(self, kind):
-        """Time that counts as `kind` and not as training; the step in flight is settled first."""
-        self.finish()
-        self.allow(f"to {kind}", patient=True)
-        start = time.perf_counter()
-        yield
-        self.seconds[kind] += time.perf_counter() - start
-
-    def evaluated(self, done, metrics):
-        """Logs the metrics of an evaluation after `done` steps under the last of them, as its training metrics are:
-        a resumed run keeps all that is logged below its first step."""
-        self.logger.log(done - 1, {f"held_out/{name}": value for name, value in metrics.items()})
-
-    def goodput(self):
-        """The share of all time so far, that of earlier starts too, in which steps were trained that are kept."""
-        total = sum(self.seconds.values())
-        return {"productive": self.seconds["train"], "total": total,
-                "fraction": self.seconds["train"] / total if total else 0.0}
-
-    def performance(self):
-        """Steady state: the first two steps are left out, the others given in milliseconds with quartiles."""
-        steady = np.array(self.durations[1:] or self.durations or [math.nan])
-        low, median, high = (float(x) for x in np.percentile(steady, [25, 50, 75]))
-        return {"step_ms": [round(1e3 * d, 4) for d in self.durations], "step_ms_median": 1e3 * median,
-                "step_ms_interval": [1e3 * low, 1e3 * high], "throughput": self.units / median, "unit": self.unit,
-                "mfu": self.flops / median / self.peak if self.peak else None,
-                "mfu_convention": f"causal FLOPs / {self.peak_from}" if self.peak else None,
-                "compile_seconds": self.compiled or 0.0, "seconds": self.seconds,
-                "goodput_percent": 100 * self.goodput()["fraction"]}

@@ -11,8 +11,10 @@ import numpy as np
 
 from twinscale.common.data import training_batches
 from twinscale.common.flops import product_rate
-from twinscale.common.loop import InFlight, Ledger
-from twinscale.common.run import Logger
+from twinscale.common.loop_ledger import InFlight, Ledger
+from twinscale.common.recipe import Recipe
+from twinscale.common.room import Room
+from twinscale.common.run_metrics import Logger
 from twinscale.common.session import Session, open_session
 
 BENCHES = {}  # by recipe: the session that its measurements go on from
@@ -28,7 +30,7 @@ class Bench:
     batch: dict
 
 
-def measure_start(room, recipe):
+def measure_start(room: Room, recipe: Recipe):
     """Compiles the step and makes it warm."""
     with room.numerics(recipe):
         session = open_session(room, recipe)
@@ -37,7 +39,7 @@ def measure_start(room, recipe):
         bare(recipe, bench, 2)
 
 
-def measure_steps(room, recipe, kind, count):
+def measure_steps(room: Room, recipe: Recipe, kind, count):
     """Seconds of a round of `count` steps, from before the first dispatch until the last is waited for: of "bare" steps
     over one resident batch or of the trainer's "loop". Both read metrics a step late, so that one step alone has no
     time of its own."""
@@ -77,7 +79,7 @@ def loop(recipe, bench, count):
     return taken
 
 
-def measure_data(room, recipe, count):
+def measure_data(room: Room, recipe: Recipe, count):
     """Seconds a batch of the data pipeline with nobody waiting for it."""
     dataset = BENCHES[recipe].session.dataset
     start = time.perf_counter()
@@ -86,14 +88,14 @@ def measure_data(room, recipe, count):
     return (time.perf_counter() - start) / count
 
 
-def measure_product(room, recipe, dtype):
+def measure_product(room: Room, recipe: Recipe, dtype):
     """Operations a second of the best of this framework's own matrix products, for `common.flops.best_rate`."""
     with room.numerics(recipe):
         (_, product), = BENCHES[recipe].session.devices.libraries
         return product_rate(product, dtype)
 
 
-def measure_device(room, recipe):
+def measure_device(room: Room, recipe: Recipe):
     """What the steps run on: the devices' names and kind, and of the first, where the framework says so, platform,
     capability, and the most bytes that it has held at once of those that it may."""
     devices = BENCHES[recipe].session.devices

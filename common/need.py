@@ -18,12 +18,12 @@ def lacking(modules):
     return next((module for module in modules if importlib.util.find_spec(module) is None), None)
 
 
-def missing(module, why=None):
+def missing(module, why=None) -> str:
     """One line on a module that is not installed, and what installs it."""
     return f"{module} is not installed{f', and {why}' if why else ''}; {install(module)}"
 
 
-def install(name):
+def install(name) -> str:
     """The command that installs a module or a package: the first extra that asks for it, or all of Twinscale."""
     extra = extra_of(name)
     return f"pip install 'twinscale{f'[{extra}]' if extra else ''}'"

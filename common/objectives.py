@@ -12,7 +12,7 @@ OBJECTIVES = Registry("objectives", "objective.name", {
     "cross-entropy": "twinscale.common.objectives:CROSS_ENTROPY"}, "twinscale.common.objectives:Objective")
 
 
-def with_names(schema):
+def with_names(schema) -> None:
     """Says in a JSON schema which objectives are our own."""
     schema["properties"]["name"] |= any_of(OBJECTIVES)
     del schema["properties"]["name"]["type"]

@@ -4,12 +4,14 @@ them, what the optimizer makes of a given gradient, and what the step tells and 
 import numpy as np
 
 from twinscale.common.places import draws
+from twinscale.common.recipe import Recipe
+from twinscale.common.room import Room
 from twinscale.common.session import open_session
 from twinscale.common.tensors import load_tensors, save_tensors
 from twinscale.common.trace import at_point, batch_at, step_of
 
 
-def whole_step(room, recipe, path, point, teacher=None):
+def whole_step(room: Room, recipe: Recipe, path, point, teacher=None) -> None:
     """Takes the step of a point, one of POINTS or the file of the state before a step, apart into the safetensors file
     `path`:
 
@@ -86,7 +88,7 @@ def uneven_batch(batch, count):
     return batch | {"weights": batch["weights"] * shares.reshape(-1, *[1] * (batch["weights"].ndim - 1))}
 
 
-def share(i):
+def share(i) -> float:
     """Of its weight that micro-batch `i` has in an uneven batch. A power of two: its gradient is that part of what it
     was, to the last bit, in every precision."""
     return 1.0 if i % 2 == 0 else 0.5

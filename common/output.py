@@ -42,7 +42,7 @@ def ours(root, layout):
             yield entry, None if half else found[0]
 
 
-def check_within(root, layout, links=False):
+def check_within(root, layout, links=False) -> None:
     """Raises BadInput where something of a layout is a link, or no directory though it should be one: what is written
     or removed there would be somebody else's. With `links` only what they point at counts as such."""
     for entry, inside in ours(root, layout) if local(root) and root.is_dir() else ():
@@ -56,7 +56,7 @@ def check_within(root, layout, links=False):
             check_within(entry, inside, links)
 
 
-def remove_ours(root, layout, last=None):
+def remove_ours(root, layout, last=None) -> None:
     """Removes what is in a layout, links and not what they point at; the file `last` at the end. Other things stay."""
     for entry, inside in sorted(ours(root, layout), key=lambda found: found[0].name == last):
         if inside is None or is_link(entry):
@@ -67,7 +67,7 @@ def remove_ours(root, layout, last=None):
                 entry.rmdir()
 
 
-def sweep(root, layout):
+def sweep(root, layout) -> None:
     """Removes what a kill left of files of a layout that were being written."""
     for entry, inside in ours(root, layout) if local(root) else ():
         if HALF.fullmatch(entry.name):
@@ -93,13 +93,13 @@ def same(out, kind, identity):
         return False
 
 
-def names_in(out, kind):
+def names_in(out, kind) -> set:
     """The names of what a directory holds; a marker that a kill has cut short is nothing."""
     names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
     return {name for name in names if not ((half := HALF.fullmatch(name)) and half["name"] == kind.marker)}
 
 
-def check_ours(out, kind, overwrite, option="--out"):
+def check_ours(out, kind, overwrite, option="--out") -> None:
     """Raises BadInput, which names the `option`, where a directory holds anything but what a verb of this kind has
     made, or without `overwrite` anything at all."""
     if out.exists() and not out.is_dir():
@@ -113,7 +113,7 @@ def check_ours(out, kind, overwrite, option="--out"):
     check_within(out, kind.holds, links=True)
 
 
-def check_verb(out, kind, verb, option="--out"):
+def check_verb(out, kind, verb, option="--out") -> None:
     """Raises BadInput where a directory is marked as what another verb has made. Markers of earlier versions name
     none."""
     try:
@@ -125,7 +125,7 @@ def check_verb(out, kind, verb, option="--out"):
                        "another directory")
 
 
-def clear(out, kind, identity, overwrite, option="--out"):
+def clear(out, kind, identity, overwrite, option="--out") -> None:
     """Removes what a verb of this kind has made in a directory, and marks it as what `identity` is going to fill;
     raises BadInput where `check_ours` and `check_verb` do."""
     check_ours(out, kind, overwrite, option)
@@ -135,7 +135,7 @@ def clear(out, kind, identity, overwrite, option="--out"):
     write_json(out / kind.marker, identity)
 
 
-def check_files(out, names, keys, overwrite, option="--out"):
+def check_files(out, names, keys, overwrite, option="--out") -> None:
     """For a verb that leaves a few files in a directory that may be anybody's: raises BadInput where one of the files
     `names` is there, but for an earlier answer, which `overwrite` replaces. By the `keys` of the first, which is JSON,
     an answer is known."""
@@ -158,7 +158,7 @@ def answered(file, keys):
         return False
 
 
-def digest(tensors):
+def digest(tensors) -> str:
     """SHA-256 (hex) of {name: NumPy array}: of which model a directory is."""
     found = hashlib.sha256()
     for name, x in sorted(tensors.items()):
@@ -187,12 +187,12 @@ def nothing_left(out):
         raise
 
 
-def tell(who, what):
+def tell(who, what) -> None:
     """Who is doing what, on stderr."""
     print(f"{time.strftime('%H:%M:%S')}  {who}  {escaped_lines(what)}", file=sys.stderr, flush=True)
 
 
-def answer(result, show, as_json=False):
+def answer(result, show, as_json=False) -> None:
     """Prints a verb's result on stdout: by `show(result)`, for people, or the same figures as JSON."""
     if as_json:
         print(json.dumps(plain(result), indent=2))

@@ -34,7 +34,7 @@ def parameters(model, classes, example_shape):
     return family_of(model).tree(model, classes, example_shape)
 
 
-def initial_values(tree, seed, dtype, dither=0.0):
+def initial_values(tree, seed, dtype, dither=0.0) -> dict:
     """First values of a canonical tree: bitwise equal for every backend, mesh and order of creation.
 
     Each name has a counter-based stream of its own (Philox, keyed by the seed and the name's BLAKE2b), drawn in
@@ -64,14 +64,14 @@ def stream(*words):
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-def is_trained(name):
+def is_trained(name) -> bool:
     """Whether the optimizer moves a tensor; running statistics, and what a stage of `common/compress.py` has besides
     the weights, are moved by the forward pass, and a teacher never."""
     moved = (".mean", ".var", "_mask", "_clustered", "_range", ".range")
     return not name.endswith(moved) and not name.startswith("teacher.")
 
 
-def is_decayed(name):
+def is_decayed(name) -> bool:
     """Whether weight decay applies to a tensor: kernels and tables, never biases and norms."""
     return name.endswith((".kernel", ".embedding"))
 

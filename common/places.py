@@ -47,6 +47,6 @@ def places(model):
     return found
 
 
-def draws(model):
+def draws(model) -> bool:
     """Whether any place of a model section draws random bits in training."""
     return any(place.operation == "random bits" for place in places(model).values())

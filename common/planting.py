@@ -11,7 +11,7 @@ from twinscale.common.places import draws, places
 from twinscale.common.schedules import described as schedule_of
 
 
-def traits(options):
+def traits(options) -> list:
     """What there is of an optimizer that a change may need, by a recipe's section."""
     kind = described(options)
     return [kind.title, *kind.traits(options)]

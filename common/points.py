@@ -8,7 +8,7 @@ and a stress batch.
 import numpy as np
 
 from twinscale.common.formats import DITHER
-from twinscale.common.operations import rounded
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.parameters import dithering, stream
 from twinscale.common.references import FORMATS
 

@@ -1,8 +1,8 @@
 """Runs an export on a file: text, images or arrays.
 
 As a process, `python -m twinscale.common.predict DIR INPUTS ANSWERS FORMAT...`, it loads formats of an export, computes
-their logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how `common/export.py`
-checks.
+their logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how
+`common/export_check.py` checks.
 """
 
 import importlib
@@ -15,16 +15,18 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from twinscale.common.compress import dense_recipe
+from twinscale.common.compress_recipes import dense_recipe
 from twinscale.common.data.paths import is_file
 from twinscale.common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from twinscale.common.data.text_files import text_of
 from twinscale.common.data.tokenizers import byte_tokenizer, read_bpe
 from twinscale.common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
-from twinscale.common.export import FORMATS, Shape, content, read_export
+from twinscale.common.export import content
+from twinscale.common.export_formats import FORMATS, Shape, read_export
 from twinscale.common.files import check_regular, files_below, shown
 from twinscale.common.process import hushed, quieten
 from twinscale.common.recipe_file import did_you_mean, load
+from twinscale.common.registry import portable
 from twinscale.common.run_files import RECIPE
 from twinscale.common.tensors import load_tensors, save_tensors
 
@@ -166,7 +168,7 @@ def read_about(root, unchecked=False):
     recipe, tokenizer = load(file, []), about["tokenizer"]
     if about.get("recipe_hash", recipe.hash) != recipe.hash:
         raise BadInput(f"{file}: not the recipe that export.json is of: export it again")
-    if about["family"] != recipe.model.family or tokenizer and (
+    if portable(about["family"]) != portable(recipe.model.family) or tokenizer and (
             tokenizer["kind"], [tokenizer["vocabulary"], recipe.data.sequence]) != (
             recipe.data.tokenizer, [about["classes"], *about["example_shape"]]):
         raise BadInput(f"{root / 'export.json'}: its family, tokenizer, classes or example_shape are not those of the "

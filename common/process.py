@@ -112,7 +112,7 @@ def _installed():
 
 # ---- what a process begins with
 
-def keep_out_here(root=ROOT):
+def keep_out_here(root=ROOT) -> None:
     """Drops the working directory from where modules are looked for, in this process and those that it starts, unless
     it is where our packages lie or PYTHONPATH names it in full."""
     parts = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -165,7 +165,7 @@ class Talk(io.RawIOBase):
         return os.isatty(2)
 
 
-def quieten():
+def quieten() -> None:
     """Sets what TensorFlow and Keras read when they are imported into this process; a level of messages that is set
     already stays."""
     os.environ |= QUIET | {name: os.environ[name] for name in ("TF_CPP_MIN_LOG_LEVEL",) if name in os.environ}
@@ -192,7 +192,7 @@ def hushed():
                     print(line, file=sys.stderr)
 
 
-def keep_memory():
+def keep_memory() -> None:
     """Has the C library keep what arrays are freed for those that are made next, in this process. It would give large
     ones back, and of each that a step makes the kernel would clear every page anew, which takes a third of a small
     model's step on a CPU. What is set in the environment stands.
@@ -209,7 +209,7 @@ def keep_memory():
                     mallopt(option, value)
 
 
-def quieten_failures(asked):
+def quieten_failures(asked) -> None:
     """Lets what a library's thread, task or finaliser raises on a full disk or the like print no traceback: whoever
     waits for it says so in one line. What nobody expected is one line at once; the whole way where TWINSCALE_TRACEBACK
     is `asked`."""
@@ -227,7 +227,7 @@ def _failed_aside(failed):
         print(f"twinscale: {unexpected(error)}", file=sys.stderr)
 
 
-def give_up_output():
+def give_up_output() -> None:
     """Lets what stdout still holds go nowhere, so that the interpreter does not fail on it again at its end."""
     try:
         sys.stdout.flush()

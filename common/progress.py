@@ -103,7 +103,7 @@ def _words(known, unit):
     return "  ".join(words)
 
 
-def duration(seconds):
+def duration(seconds) -> str:
     """Seconds as 1:02:03, or 2:03 below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -3,16 +3,12 @@
 import hashlib
 import json
 import math
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
-from twinscale.common.families import FAMILIES, OfFamily, reads_text, traits_of
-from twinscale.common.families.convnet import ConvNet
-from twinscale.common.families.decoder import Decoder
-from twinscale.common.families.mlp import MLP
+from twinscale.common.families import reads_text, traits_of
 from twinscale.common.formats import MASTERS
 from twinscale.common.metrics import METRICS, tried
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
@@ -20,6 +16,9 @@ from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
+from twinscale.common.recipe_compress import Compress
+from twinscale.common.recipe_model import AnyModel
+from twinscale.common.recipe_running import Devices, Jax, Keras, Options
 from twinscale.common.registry import load, portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
@@ -43,239 +42,6 @@ class Train(Section):
     save_minutes: NonNegative = Field(1.0, description="minutes between checkpoints; 0: by steps and at the end alone")
     keep: PositiveInt = Field(2, description="newest checkpoints kept")
     keep_best: Count = Field(0, description="checkpoints of the lowest held-out losses kept besides")
-
-
-class Keras(Section):
-    """How `tfscale` runs; never changes what is computed."""
-
-    jit_compile: bool = True
-
-
-class Options(dict):
-    """A table of free keys, hashed by its items, as all of a recipe can be."""
-
-    def __hash__(self):
-        return hash(frozenset(self.items()))
-
-
-class Jax(Section):
-    """How `jaxscale` runs; never changes what is computed."""
-
-    scan: bool = Field(True, description="stack the decoder's blocks and scan over them")
-    remat: Literal["none", "dots", "full", "offload"] = Field("none", description="what the backward pass does not "
-                                                              "keep on the device: nothing, all but products of "
-                                                              "weights, everything; or products in the host's memory")
-    overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
-    attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
-        "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
-                            "bfloat16; auto: the fused one that can run, else einsum")
-    deterministic: bool = Field(False, description="GPUs: take only operations that give equal bits in every run")
-    preallocate: bool = Field(True, description="GPUs: take the memory at the start")
-    memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
-    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Options)] = Field(
-        Options(), description="further options of XLA's for the train step, by name; they win over ours, and one that "
-                               "the compiler does not know is refused")
-
-    @field_validator("xla_options", mode="before")
-    @classmethod
-    def are_options(cls, options):
-        for name, value in options.items() if isinstance(options, dict) else ():
-            if not re.fullmatch(r"[A-Za-z_]\w{0,127}", str(name), re.ASCII):
-                raise ValueError(f"jax.xla_options: {json.dumps(str(name)[:80])}: names are letters, digits and '_', "
-                                 "as in xla_tpu_scoped_vmem_limit_kib")
-            if not isinstance(value, bool | int | float | str) or isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"jax.xla_options.{name}: a number, true, false or a text is wanted")
-        return options
-
-    def kernel(self, precision, width, length, documents, platform, capability=None, sequence=1):
-        """What computes attention: "einsum", "cudnn" or "splash".
-
-        Args:
-          precision: that of queries, keys and values; width: of a head; length: positions of a row.
-          documents: whether a row's documents are kept apart.
-          platform, capability: of the devices, as JAX names them; NVIDIA's capabilities are numbers.
-          sequence: devices that share a row's positions.
-        Raises BadInput where `attention` names a kernel that cannot run there.
-        """
-        number = capability if platform == "gpu" and re.fullmatch(r"\d+\.\d+", str(capability)) else None
-        bfloat16 = precision == "bfloat16", "train.precision=bfloat16", precision
-        needs = {
-            "cudnn": [(number is not None, "an NVIDIA GPU", platform), (float(number or 8) >= 8, "one of compute "
-                      "capability 8.0 (Ampere) or later", number), bfloat16,
-                      (width % 8 == 0 and width <= 128, "heads (model.width / model.heads) of a multiple of 8 up to "
-                       "128", width), (not documents or length % 2 == 0, "an even data.sequence where documents are "
-                                       "kept apart", length), (sequence == 1, "devices.sequence=1", sequence)],
-            "splash": [(platform == "tpu", "a TPU", platform), bfloat16,
-                       (length % (128 * sequence) == 0, "data.sequence / devices.sequence a multiple of 128",
-                        f"{length} / {sequence}")]}
-        lacks = {name: next((lack for lack in wanted if not lack[0]), None) for name, wanted in needs.items()}
-        if self.attention == "auto":
-            return next((name for name, lack in lacks.items() if lack is None), "einsum")
-        if lack := one_of(lacks | {"einsum": None}, self.attention, "jax.attention"):
-            raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
-        return self.attention
-
-    def environment(self, given):
-        """{variable: value} of what XLA reads when it opens a GPU, but for what the environment `given` says."""
-        wanted = {} if self.preallocate else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        old = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of the same meaning; XLA refuses to have both
-        if self.memory_fraction and old not in given:
-            wanted["XLA_CLIENT_MEM_FRACTION"] = str(self.memory_fraction)
-        return {name: value for name, value in wanted.items() if name not in given}
-
-
-class Devices(Section):
-    """Where a training runs: never changes what is computed, and stays out of the recipe's hash, so that a run may go
-    on elsewhere. Sizes count the devices of all hosts together."""
-
-    strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = Field("auto", description="Keras alone")
-    tpu: str = Field("local", description="Keras alone: the TPU's name, or local on its own machine")
-    hosts: Count = Field(1, description="processes that train together; 0: as many as the cluster says")
-    replica: PositiveInt = Field(1, description="slices that share each batch over the network between them")
-    data: Count = Field(1, description="devices that share each batch; 0: all that the other axes leave")
-    fsdp: PositiveInt = Field(1, description="devices that share each batch and the weights")
-    tensor: PositiveInt = Field(1, description="devices that share each matrix product")
-    sequence: PositiveInt = Field(1, description="devices that share each row's positions")
-    virtual: Count = Field(0, description="devices to make of each host's CPU; 0: none, take what is there")
-    watchdog: NonNegative = Field(600.0, description="seconds without a step until the process gives up; 0: never")
-    compile_deadline: NonNegative = Field(3600.0, description="the same for the first step; 0: never")
-
-
-class Stage(Section):
-    """What every stage of a compression has: it trains the model that the stage before has left."""
-
-    steps: PositiveInt = Field(100, description="optimizer updates")
-    learning_rate: NonNegative = Field(1e-4, description="at the first of them")
-    decay: Literal["constant", "cosine", "linear"] = Field("cosine", description="of the learning rate, to 0")
-
-
-class Prune(Stage):
-    """Magnitude pruning on a schedule (Zhu & Gupta 2017, "To prune, or not to prune"), as TF-MOT has it.
-
-    The sparsity at update t (from 1) is final + (initial - final) (1 - p)^power with p = (t - begin) / (end - begin)
-    within 0 and 1, in float32; masks are made at every t of [begin, end] with (t - begin) mod every = 0.
-    """
-
-    kind: Literal["prune"]
-    sparsity: Fraction = Field(0.8, description="share of zeros at the end; 2:4 has its own, a half")
-    initial: Fraction = Field(0.0, description="share of zeros at the first mask; polynomial only")
-    schedule: Literal["polynomial", "constant"] = "polynomial"
-    power: PositiveInt = 3
-    begin: Count = Field(0, description="update that counting begins at")
-    end: Count = Field(0, description="update that reaches the final sparsity; 0: three quarters of the steps, on the "
-                                      "schedule")
-    every: PositiveInt = Field(10, description="updates between masks")
-    pattern: Literal["unstructured", "2:4", "4x4"] = Field("unstructured", description="2:4: two of four neighbours "
-                                                           "along the inputs; 4x4: whole blocks, kernels of two axes")
-    pooling: Literal["average", "max"] = Field("average", description="4x4: what of a block's magnitudes counts")
-    names: tuple[str, ...] = Field(("*.kernel",), strict=False, min_length=1,
-                                   description="patterns of canonical names of what is pruned")
-
-    @property
-    def steady(self):
-        """Whether all masks are of the final sparsity."""
-        return one_of({"polynomial": False, "constant": True}, self.schedule, "prune: schedule")
-
-    @property
-    def last(self):
-        """The update that makes the final mask."""
-        if self.steady:
-            return self.begin or self.every
-        due = self.begin + max(1, (3 * self.steps // 4 - self.begin) // self.every) * self.every
-        return self.end or due
-
-    @model_validator(mode="after")
-    def reaches(self):
-        last, span = self.last, self.last - self.begin
-        if self.pattern == "2:4":  # made at the first update, whatever the schedule
-            return self
-        if not self.steady and span <= 0:
-            raise ValueError(f"prune: end={self.end} is not after begin={self.begin}")
-        if not self.steady and span % self.every:
-            below = self.begin + max(1, span // self.every) * self.every
-            raise ValueError(f"prune: sparsity={self.sparsity} is never reached, for masks are made every {self.every} "
-                             f"updates from begin={self.begin} and end={last} is none of them; set end={below}")
-        if last > self.steps:
-            raise ValueError(f"prune: sparsity={self.sparsity} is never reached, for it is due at update {last} and "
-                             f"steps={self.steps}; set steps={last} or more")
-        if self.initial > self.sparsity:
-            raise ValueError(f"prune: initial={self.initial} is above sparsity={self.sparsity}")
-        return self
-
-
-class Quantize(Stage):
-    """Quantisation-aware training in 8 bits (Jacob et al. 2018), as TF-MOT has it; zeros and centroids that a stage
-    before has left are kept."""
-
-    kind: Literal["quantize"]
-    calibrate: Count = Field(4, description="batches whose extremes the ranges of activations start from; 0: +-6, as "
-                                            "TF-MOT starts")
-    preserve: bool = Field(True, description="keep the zeros and the centroids of the stages before")
-
-
-class PostTraining(Section):
-    """8 bits without training: ranges from `calibrate` batches, and nothing moves."""
-
-    kind: Literal["post_training"]
-    calibrate: PositiveInt = Field(16, description="batches whose extremes the ranges of activations are")
-
-
-class Cluster(Stage):
-    """Weight clustering (Han et al. 2016, "Deep compression"), as TF-MOT has it: centroids start evenly spaced."""
-
-    kind: Literal["cluster"]
-    clusters: Annotated[int, Field(ge=3, le=256)] = Field(16, description="centroids of each tensor")
-    preserve: bool = Field(True, description="keep the zeros of a pruning before: one centroid is zero")
-    names: tuple[str, ...] = Field(("*.kernel",), strict=False, min_length=1,
-                                   description="patterns of canonical names of what is clustered")
-
-
-class Student(Section):
-    """What a student's [model] has otherwise than its teacher's; what is not given is the same."""
-
-    layers: PositiveInt | None = None
-    width: PositiveInt | None = None
-    heads: PositiveInt | None = None
-    kv_heads: Count | None = None
-    hidden: Count | Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
-    channels: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
-    blocks: PositiveInt | None = None
-
-
-AnyModel = Annotated[SerializeAsAny[Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")]],
-                     OfFamily(FAMILIES, "family")]
-
-
-class Distil(Stage):
-    """Distillation into a student (Hinton et al. 2015; hidden states and attention as in Jiao et al. 2020, "TinyBERT").
-
-    The loss of a position is `labels` cross-entropy + `logits` T^2 KL(teacher / T || student / T) + `hidden` the mean
-    squared difference of the blocks' outputs + `attention` KL(teacher's shares || student's), each a mean over matched
-    blocks (and heads): block i of n learns from block (i + 1) N / n - 1 of the teacher's N.
-    """
-
-    kind: Literal["distil"]
-    teacher: str = Field("", description="a run of either backend; empty: the model that the stage before has left")
-    teacher_model: AnyModel | None = Field(
-        None, description="its [model], which its run says")
-    student: Student = Field(Student(), description="what the student's [model] has otherwise; empty: "
-                                                    "self-distillation")
-    learning_rate: NonNegative = Field(1e-3, description="at the first of them")
-    temperature: Positive = 2.0
-    labels: NonNegative = Field(0.5, description="weight of the labels' cross-entropy")
-    logits: NonNegative = Field(0.5, description="weight of the teacher's logits")
-    hidden: NonNegative = Field(0.0, description="weight of hidden states; decoders of one width")
-    attention: NonNegative = Field(0.0, description="weight of attention; decoders with as many heads")
-
-
-AnyStage = Annotated[Prune | Quantize | PostTraining | Cluster | Distil, Field(discriminator="kind")]
-
-
-class Compress(Section):
-    """Stages, in order: each trains what the one before has left. Empty: nothing is compressed."""
-
-    stages: tuple[AnyStage, ...] = Field((), strict=False)
 
 
 class Margin(Section):

@@ -14,11 +14,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from twinscale.common import trust
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.files import checked, dotted, exists, expected, parse_toml, plain, read_text, shown, toml_problem
-from twinscale.common.recipe import AnyStage, Margin, Recipe, Student
-from twinscale.common.registry import anchored
+from twinscale.common.recipe import Margin, Recipe
+from twinscale.common.recipe_compress import AnyStage, Student
+from twinscale.common.registry import anchored, is_reference, keys_of
+from twinscale.common.run_files import is_filled
 from twinscale.common.section import ByName, Section
+from twinscale.common.sources import is_added
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_FILE, DEEPEST, MOST_PARENTS = 1 << 20, 8, 1000  # bytes, levels of nesting, files that one extends
@@ -31,13 +35,22 @@ NAME = "letters, digits, '.', '_' and '-', at most 64 of them, the first a lette
 
 
 def load(path, overrides=()):
-    """The validated recipe of a TOML file under `key=value` overrides; raises BadInput."""
+    """The validated recipe of a TOML file under `key=value` overrides; raises BadInput, also for code that it names and
+    the user has not: the file may lie in what somebody else has made."""
     return resolve(path, overrides)[0]
 
 
-def resolve(path, overrides=()):
-    """The recipe, and for each of its dotted keys the file it came from, "override" or "default"; raises BadInput."""
-    values, origins = _layers(file_of(path), (), {})
+def given(path, overrides=()):
+    """As `load`, of a file that the user has named, and overrides that he has written: the code that they name is
+    trusted from now on. Not so what a file names that lies in a directory that a verb has filled."""
+    return resolve(path, overrides, True)[0]
+
+
+def resolve(path, overrides=(), users=False):
+    """The recipe, and for each of its dotted keys the file it came from, "override" or "default". With `users` as
+    `given`, else as `load`. Raises BadInput."""
+    named = set()  # the plug-ins that the user names, as the recipe has them
+    values, origins = _layers(file_of(path), (), {}, named)
     values, origins, problems = _copied(values), dict(origins), []
     for text in overrides:
         try:
@@ -46,12 +59,19 @@ def resolve(path, overrides=()):
             for part in reversed(place):
                 nested = {part: nested}
             _lay(values, nested)
+            named.update(_plug_ins(nested))
             origins |= dict.fromkeys(flat(value, place), "override") if isinstance(value, dict) else {place: "override"}
         except BadInput as error:
             problems.append(str(error))
     refuse(problems)
+    if users:
+        for name in named.intersection(_plug_ins(values)):
+            trust.remember(keys_of(name))
     try:
         recipe = Recipe.model_validate(values)
+    except trust.Untrusted as error:
+        key = tuple(str(error).partition(" ")[0].split("."))
+        raise trust.Untrusted(f"{_origin(key, origins) or shown(path)}: {error}") from None
     except ValidationError as error:
         refuse((_explained(e, values, origins, shown(path)) for e in error.errors(include_url=False)),
                error.error_count())
@@ -68,7 +88,10 @@ def file_of(name):
 def of_values(values, label):
     """The recipe in what a file holds as nested dicts; raises BadInput that names the `label`."""
     refuse(_hostile(values, label))
-    return checked(label, values, Recipe)
+    try:
+        return checked(label, values, Recipe)
+    except trust.Untrusted as error:
+        raise trust.Untrusted(f"{label}: {error}") from None
 
 
 def dumps(recipe, origins=None):
@@ -118,8 +141,9 @@ def refuse(problems, count=None):
 
 # ---- files
 
-def _layers(path, within, done):
-    """(values, origins) of a file laid over what it extends. `done` keeps diamonds from being read twice."""
+def _layers(path, within, done, named):
+    """(values, origins) of a file laid over what it extends. `done` keeps diamonds from being read twice; to `named` is
+    added what the files name as plug-ins, but for those in a directory that a verb has filled."""
     label, identity = shown(path), path.resolve() if _is_file(path) else path
     if identity in within:
         raise BadInput(f"{label}: extends itself: " + " -> ".join(shown(p.name) for p in (*within, identity)))
@@ -138,9 +162,11 @@ def _layers(path, within, done):
             if not _is_file(file):
                 beside = [p.name for p in path.parent.glob("*.toml") if p.name != path.name]
                 raise BadInput(f"{label}: extends = {_shown(parent)}: no such file{did_you_mean(parent, beside)}")
-            below, from_ = _layers(file, (*within, identity), done)
+            below, from_ = _layers(file, (*within, identity), done, named)
             values, origins = _merged(values, below), {**origins, **from_}
         _anchor(own, path.parent)
+        if not (is_filled(path) or is_filled(identity)):  # where it lies, and where a link leads
+            named.update(_plug_ins(own))
         done[identity] = _merged(values, own), {**origins, **dict.fromkeys(flat(own), label)}
     return done[identity]
 
@@ -154,6 +180,16 @@ def _anchor(values, folder):
             found[key] = anchored(named, folder)
         elif isinstance(named, list):
             found[key] = [anchored(name, folder) if isinstance(name, str) else name for name in named]
+
+
+def _plug_ins(values):
+    """The references in a recipe's tables, as they are written."""
+    for table, key in NAMED:
+        found = values.get(table)
+        named = found.get(key) if isinstance(found, dict) else None
+        for name in named if isinstance(named, list) else [named]:
+            if isinstance(name, str) and (is_added(name) if table == "data" else is_reference(name)):
+                yield name
 
 
 def _parsed(path):

@@ -8,8 +8,9 @@ A recipe names a thing in one of four ways, and all of them come to a Python obj
   MODULE:OBJECT   of a module that Python finds
 
 An own name is never looked for anywhere else, so nothing installed can change what it means. Code is loaded when it is
-asked for, in the process that asks. A FILE stands for itself: what lies beside it is not found, for its hash would not
-say when that changes; several files make a package, to be named as MODULE.
+asked for, in the process that asks, and a FILE or a MODULE only where the user has named it (`common.trust`). A FILE
+stands for itself: what lies beside it is not found, for its hash would not say when that changes; several files make a
+package, to be named as MODULE.
 """
 
 import hashlib
@@ -17,12 +18,14 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError, did_you_mean, first_line
 from twinscale.common.files import exists, quoted, read_bytes, shown
+from twinscale.common.trust import Untrusted, is_trusted
 
 LARGEST = 1 << 20  # bytes of a FILE
 REFERENCE = re.compile(r"(?P<file>[^\0:#]+\.py):(?P<object>\w+)(#sha256=(?P<pin>[0-9a-f]{64}))?"
@@ -43,8 +46,9 @@ class Registry:
 def load(registry, name, folder="."):
     """The object that a name or a reference stands for; a FILE that is not absolute lies in `folder`.
 
-    Raises BadInput for a name that nobody has and for code that is not there or breaks, MissingEnvironment for a module
-    that is not installed: one line with the place and the cause.
+    Raises BadInput for a name that nobody has and for code that is not there or breaks, Untrusted for a reference that
+    the user has not named, MissingEnvironment for a module that is not installed: one line with the place and the
+    cause.
     """
     here = f"{registry.key} = {quoted(name)}: "
     try:
@@ -62,7 +66,7 @@ def names(registry):
     return list(dict.fromkeys([*registry.builtin, *sorted(point.name for point in _points(registry.kind))]))
 
 
-def is_reference(name):
+def is_reference(name) -> bool:
     """Whether a text is FILE.py:OBJECT or MODULE:OBJECT."""
     return bool(REFERENCE.fullmatch(name))
 
@@ -99,9 +103,21 @@ def pinned(name, folder="."):
         anchored(name, folder))
 
 
-def sha256_of(file):
+def sha256_of(file) -> str:
     """The SHA-256 (hex) of a FILE's content; raises BadInput where it cannot be read."""
     return hashlib.sha256(read_bytes(file, LARGEST)).hexdigest()
+
+
+def keys_of(name, folder=".") -> dict:
+    """By what `common.trust` knows the code of a reference, as {key: where it is}; {} for any other text, and for a
+    FILE that cannot be read."""
+    if file := file_of(name, folder):
+        try:
+            return {f"sha256={sha256_of(file)}": str(file)}
+        except BadInput:
+            return {}
+    module = _parts(name)["module"]
+    return {f"module={module}": module} if module else {}
 
 
 def resolved(given):
@@ -125,6 +141,7 @@ def _found(registry, name, folder):
     if file := file_of(name, folder):
         return _of_file(file, _parts(name)["object"], _parts(name)["pin"]), shown(file)
     if is_reference(name):
+        _check_trusted(f"module={name.partition(':')[0]}", name, "a module", "imported")
         return _of_module(*name.split(":")), name
     points = [point for point in _points(registry.kind) if point.name == name]
     if len(points) > 1:
@@ -161,8 +178,16 @@ def _of_file(file, name, pin):
                            f"{digest[:12]}, not {pin[:12]}: take that content, or leave out #sha256=...")
         pin = digest
         if (file, pin) not in FILES:
+            _check_trusted(f"sha256={digest}", file, "code", "run")
             FILES[file, pin] = _executed(file, content, f"twinscale_plugin_{digest[:16]}_{len(FILES)}")
     return _attribute(FILES[file, pin], name, shown(file))
+
+
+def _check_trusted(key, name, what, done):
+    """Raises Untrusted where the user has not named what a key stands for."""
+    if not is_trusted(key):
+        raise Untrusted(f"{shown(name)}: {what} that you have not named on this machine, and so it is not {done}: look "
+                        f"at it, then `twinscale trust {shown(shlex.quote(str(name)))}`")
 
 
 def _executed(file, content, called):

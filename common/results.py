@@ -5,12 +5,12 @@ has been left out is no key of it, and its attribute is None. Other keys are kep
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator
 from pydantic_core import PydanticKnownError
 
-from twinscale.common.files import plain, write_json
+from twinscale.common.files import adapter, plain, write_json
 
 
 class Result(BaseModel):
@@ -58,9 +58,10 @@ def maybe(**options):
     return Field(default=None, json_schema_extra=lambda said: said.pop("default", None), **options)
 
 
-def write_result(path, kind, values):
-    """Writes a result as JSON, and returns it as `kind`, as whoever reads the file has it. It is written before it is
-    looked at: what hours have found is not to be lost for a key that its own definition does not know."""
+def write_result(path: Any, kind: Any, values: Any) -> Any:
+    """Writes a result as JSON, and returns it as `kind`, a Result or a strict `TypedDict`, as whoever reads the file
+    has it. It is written before it is looked at: what hours have found is not to be lost for a key that its own
+    definition does not know. Raises pydantic's ValidationError where it is none of its kind."""
     values = plain(values)
     write_json(path, values)
-    return kind.model_validate(values)
+    return adapter(kind).validate_python(values)

@@ -1,8 +1,9 @@
 """How far rounding alone may carry what one place of a model makes of given numbers, forward and backward.
 
 A place is fed with numbers that its precision has exactly, and what it makes of them is held beside what float64 makes
-of the same. As in `common/operations.py`, whose bounds these are, an error is counted in eps of the precision: `wide`
-eps of what computes (float32 under bfloat16), and under bfloat16 `narrow` more, a half for each rounding to it.
+of the same. As in `common/operations_catalogue.py`, whose bounds these are, an error is counted in eps of the
+precision: `wide` eps of what computes (float32 under bfloat16), and under bfloat16 `narrow` more, a half for each
+rounding to it.
 
 Two things are asked. No value is further off than its bound. And where bfloat16 is rounded to once, at the end, nearly
 all values are the nearest ones: a second rounding on the way leaves a third of them beside it, though none far.
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscale.common.errors import one_of
-from twinscale.common.formats import MASTERS
-from twinscale.common.operations import UNARY, rounded, walk
+from twinscale.common.formats import MASTERS, walk
+from twinscale.common.operations_catalogue import UNARY
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.references import FORMATS
 
 CENTRED = ("layer", "batch", "")  # norms that take a mean off; "": any

@@ -12,36 +12,27 @@ A path with "://" goes through etils.epath: there is no lock, and metrics.jsonl 
 """
 
 import fcntl
-import json
-import math
 import os
 import re
 import secrets
 import stat
-import sys
 import tomllib
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.common.doctor import versions
 from twinscale.common.errors import BadInput, Stopped
-from twinscale.common.events import Events
 from twinscale.common.files import (
     HALF,
-    dotted,
     exists,
     is_odd,
     local,
-    no_follow,
     place,
-    plain,
-    quoted,
     read_json,
-    read_json_lines,
     read_toml,
     shown,
     write_json,
@@ -50,9 +41,11 @@ from twinscale.common.files import (
 from twinscale.common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
 from twinscale.common.output import check_within, remove_ours, sweep
 from twinscale.common.recipe_file import differences, dumps
-from twinscale.common.run_files import INFO, LOCK, RUN, RunFiles, run_files
+from twinscale.common.results import write_result
+from twinscale.common.run_files import INFO, LOCK, RUN, RunFiles
 
 SCHEMA_VERSION = 1
+
 
 # ---- what is in its files
 
@@ -169,22 +162,6 @@ class FinishedRun(OpenedRun):
     performance: Performance
 
 
-LARGEST = sys.float_info.max
-
-
-def _checked_line(values):
-    """A line of metrics.jsonl, as it is: its step, and by name numbers or null, for what was not finite."""
-    for name, value in values.items():
-        if value is not None and (type(value) not in (int, float) or not -LARGEST <= value <= LARGEST):
-            raise ValueError(f"{dotted([name])} = {quoted(value)}: expected a finite number")
-    if type(values.get("step")) is not int or not 0 <= values["step"] <= 2**53:
-        raise ValueError(f"step = {quoted(values.get('step'))}: expected a whole number, 0 or more")
-    return values
-
-
-Line = Annotated[dict[str, Any], AfterValidator(_checked_line)]
-
-
 # ---- open, update, close
 
 class Run:
@@ -196,11 +173,13 @@ class Run:
         self.ending = "finished"
 
     def update(self, **values):
-        """Writes values into `run.json`; dicts (seconds, final, data) are merged key by key."""
+        """Writes values into `run.json`; dicts (seconds, final, data) are merged key by key. Raises pydantic's
+        ValidationError where nobody could read it back."""
         for key, value in values.items():
             old = self.info.get(key)
             self.info[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        self.write_json(RunFiles(self.path).info, self.info)
+        if self.writes:
+            write_result(RunFiles(self.path).info, OpenedRun, self.info)
 
     def write_json(self, path, value):
         """`write_json` of a file in the run, on the host that writes."""
@@ -345,7 +324,7 @@ def _lock(path):
 def _clear(path, old):
     """Removes a run from its directory. `run.json` goes last and says so first, so that a crash in between stays
     visible."""
-    write_json(RunFiles(path).info, {**old, "state": "failed", "removing": True})
+    write_result(RunFiles(path).info, OpenedRun, {**old, "state": "failed", "removing": True})
     remove_ours(path, {name: inside for name, inside in RUN.items() if name != re.escape(LOCK)}, last=INFO)
 
 
@@ -359,59 +338,3 @@ def what_differs(path, recipe):
 
 def _now():
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-# ---- metrics
-
-def read_metrics(path):
-    """The dicts of a run's `metrics.jsonl`, in order; a last line that a crash cut short is left out."""
-    file = run_files(path).metrics
-    return read_json_lines(file, Line, "take the line out by hand") if file.exists() else []
-
-
-class Logger:
-    """Appends to `metrics.jsonl` and to TensorBoard's events under the same names. On resuming, `start` is the first
-    step that will be logged anew: what either holds from there on is dropped, so nothing is there twice."""
-
-    def __init__(self, path, start=0, writes=True):
-        self._file, self._events = run_files(path).metrics, None
-        self._writes = writes
-        if writes:
-            self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
-            self._rewrite()
-        if writes and local(place(path)):  # tensorboardX reaches no bucket without packages of its own
-            self._events = Events(path, start)
-
-    def log(self, step, metrics):
-        """One line: `log(7, {"train/loss": 2.5})` writes {"step": 7, "train/loss": 2.5}. The values are numbers."""
-        if not self._writes:
-            return
-        metrics = plain(metrics)
-        line = _line({"step": int(step), **metrics})
-        if local(self._file):
-            with open(self._file, "a", opener=no_follow) as file:
-                file.write(line)
-        else:
-            self._lines.append(line)
-            self._rewrite()
-        for tag, value in metrics.items() if self._events else ():
-            self._events.add(tag, math.nan if value is None else value, int(step))
-
-    def close(self):
-        """Writes out what TensorBoard's writer still holds."""
-        if self._events is not None:
-            self._events.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        with suppress(OSError) if kind else nullcontext():  # of a full disk: what went wrong first is what is said
-            self.close()
-
-    def _rewrite(self):
-        write_text(self._file, "".join(self._lines))
-
-
-def _line(entry):
-    return json.dumps(entry, allow_nan=False) + "\n"

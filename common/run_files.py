@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from twinscale.common.files import place
+from twinscale.common.files import exists, place
 
 RECIPE, METRICS = "recipe.toml", "metrics.jsonl"  # in a run and in a state; the recipe wherever a verb leaves it
 INFO, INDEX, WEIGHTS = "run.json", "index.json", "state.safetensors"
@@ -30,6 +30,14 @@ RUN: dict[str, Any] = {
     TRACE: {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
     re.escape(LOCK): None}
 RUN[TRACE]["twin"] = RUN
+FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison")
+
+
+def is_filled(file) -> bool:
+    """Whether a file lies in a directory that a verb has filled, or in a folder of it: a run, a state, an export, a
+    comparison, of whoever it may be."""
+    folder = file.absolute().parent
+    return any(exists(place / name) for place in (folder, folder.parent) for name in FILLED)
 
 
 @dataclass(frozen=True)

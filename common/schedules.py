@@ -24,7 +24,7 @@ class ScheduleOptions(Section):
     final: Fraction = Field(0.0, description="fraction of the peak at the last update")
 
 
-def with_names(schema):
+def with_names(schema) -> None:
     """Says in a JSON schema which schedules are our own."""
     schema["properties"]["kind"] |= any_of(SCHEDULES)
     del schema["properties"]["kind"]["type"]

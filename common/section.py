@@ -31,7 +31,7 @@ def an_entry(registry):
     return AfterValidator(found)
 
 
-def any_of(registry):
+def any_of(registry) -> dict:
     """What a JSON schema says of a key that names an entry of a registry."""
     return {"anyOf": [{"enum": list(registry.builtin)}, {"type": "string"}]}
 

@@ -7,7 +7,8 @@ import zlib
 import numpy as np
 
 from twinscale.common.data import held_out_batches, open_dataset
-from twinscale.common.export import Shape, one_document
+from twinscale.common.export_check import one_document
+from twinscale.common.export_formats import Shape
 from twinscale.common.files import place
 from twinscale.common.metrics import finish, statistics
 from twinscale.common.recipe import Recipe

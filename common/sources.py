@@ -94,7 +94,7 @@ class OfSource(ByName):
         return is_added(source) and load(self.registry, source).options or Data
 
 
-def is_added(source):
+def is_added(source) -> bool:
     """Whether a `data.source` is somebody else's: FILE.py:OBJECT, MODULE:OBJECT or the name of an installed one."""
     own = {name.partition(":")[0] for name in SOURCES.builtin}
     if not isinstance(source, str) or source.partition(":")[0] in own:
@@ -136,6 +136,6 @@ def own_values(data):
     return (values,) if values else ()
 
 
-def as_written(data):
+def as_written(data) -> str:
     """`data.source="..."`, as messages begin."""
     return f'data.source="{short(data.source)}"'

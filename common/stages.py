@@ -5,25 +5,27 @@ import math
 
 import numpy as np
 
-from twinscale.common.compress import active, first_tensors, stripped, summary, verified
+from twinscale.common.compress import first_tensors, stripped, summary, verified
+from twinscale.common.compress_recipes import active
 from twinscale.common.data import held_out_batches, open_dataset, training_batches
 from twinscale.common.formats import DITHER
 from twinscale.common.loop import run_training
 from twinscale.common.parameters import dithering, is_trained, longest_sum, parameters
-from twinscale.common.recipe import micro_batch
+from twinscale.common.recipe import Recipe, micro_batch
+from twinscale.common.room import Room
 from twinscale.common.run_files import RunFiles
 from twinscale.common.session import open_session
 from twinscale.common.tensors import load_tensors, save_tensors
 
 
-def make_start(room, recipe, left, path):
+def make_start(room: Room, recipe: Recipe, left, path):
     """Writes what a stage's recipe starts from to the safetensors file `path`; `left` is such a file of {canonical
     name: array}, the model that the stage before has left, or the teacher."""
     dataset, tensors = open_dataset(recipe), load_tensors(left)
     save_tensors(path, first_tensors(recipe, dataset, tensors, calibrated(room, recipe, dataset, tensors)))
 
 
-def calibrated(room, recipe, dataset, tensors):
+def calibrated(room: Room, recipe: Recipe, dataset, tensors):
     """{place: (min, max)} of what a quantised model's places compute over the first batches; empty where nothing is
     calibrated."""
     count = getattr(active(recipe), "calibrate", 0)
@@ -34,7 +36,7 @@ def calibrated(room, recipe, dataset, tensors):
         return room.extremes(recipe, dataset, room.open_devices(recipe), tensors, batches)
 
 
-def train_stage(room, recipe, run_dir, start, overwrite=False, probe=None, progress=True):
+def train_stage(room: Room, recipe: Recipe, run_dir, start, overwrite=False, probe=None, progress=True):
     """Trains a stage's recipe from the tensors in file `start` into a run; see `common.loop.run_training`."""
     tensors = load_tensors(start)
     if probe and probe.dither:
@@ -63,7 +65,7 @@ def dithered(recipe, tensors, dither):
     return {name: changed(name, x) for name, x in tensors.items()}
 
 
-def shadow(room, recipe, path, teacher, steps, loud):
+def shadow(room: Room, recipe: Recipe, path, teacher, steps, loud):
     """Trains each of `steps` and the one after it from the very state that the run `teacher` had before it, and so do
     two twins: one as every twin, one `loud` times as dithered. So each step is a trial of its own, and what one has
     changed by chance is no part of the next.
@@ -128,7 +130,7 @@ def weights_in(state):
     return {name.removeprefix("weights/"): x for name, x in load_tensors(state).items() if name.startswith("weights/")}
 
 
-def stage_masks(room, recipe, path, teacher, update):
+def stage_masks(room: Room, recipe: Recipe, path, teacher, update):
     """Writes the masks that this backend makes at an update from the weights in the state file `teacher` to the
     safetensors file `path`."""
     tensors = weights_in(teacher)
@@ -136,7 +138,7 @@ def stage_masks(room, recipe, path, teacher, update):
         save_tensors(path, room.make_masks(active(recipe), update, tensors))
 
 
-def quanta(room, recipe, path, teacher):
+def quanta(room: Room, recipe: Recipe, path, teacher):
     """Writes what this backend's quantiser makes of values under ranges to the safetensors file `path`: for each
     X_range and P.range of the state file `teacher`, of X, and of values that fill P's range and exceed it by a
     tenth."""
@@ -155,7 +157,7 @@ def spread(low, high, count=4096):
     return np.linspace(low - margin, high + margin, count, dtype=np.float32)
 
 
-def held_out_losses(room, recipe, path, teacher):
+def held_out_losses(room: Room, recipe: Recipe, path, teacher):
     """Writes the held-out metrics of each held-out batch, of a stage's state in file `teacher`, to the safetensors file
     `path`: {"loss", "correct", "weight"}, float64 (batches,)."""
     with room.numerics(recipe):

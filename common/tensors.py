@@ -29,7 +29,7 @@ def difference(a, b, least=0.0):
     return float(np.abs(a - b).max() / max(np.abs(b).max(), least, TINY["float64"])) if a.size else 0.0
 
 
-def save_tensors(path, tensors):
+def save_tensors(path, tensors) -> None:
     """Writes {name: NumPy array}, sorted by name. bfloat16, which safetensors' NumPy side lacks, is written as the
     float32 of the same value; the file's metadata says so."""
     arrays = {name: np.asarray(tensors[name]) for name in sorted(tensors)}
@@ -38,13 +38,13 @@ def save_tensors(path, tensors):
                                         for name, x in arrays.items()}, widened or None))
 
 
-def load_tensors(path):
+def load_tensors(path) -> dict:
     """{name: NumPy array} of a safetensors file; bfloat16, which NumPy lacks, comes as float32, which holds each of its
     values. Raises BadInput where the file is missing or torn, or has numbers of fewer bits than NumPy knows."""
     return {name: _array(path, name, entry) for name, entry in _read(path)[0]}
 
 
-def load_dtypes(path):
+def load_dtypes(path) -> dict:
     """{name: dtype} of the tensors of a safetensors file as they were before they were saved, such as "bfloat16";
     raises BadInput where the file is missing or torn."""
     (entries, widened), names = _read(path), {kind: np.dtype(dtype).name for kind, dtype in DTYPES.items()}
@@ -99,7 +99,7 @@ def load_array(path):
     return np.asarray(x)
 
 
-def check_tensors(tensors, wanted):
+def check_tensors(tensors, wanted) -> None:
     """Raises BadInput unless `tensors` have the names and shapes of `wanted`, {name: anything with a shape}."""
     missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or surplus:
@@ -111,6 +111,6 @@ def check_tensors(tensors, wanted):
             raise BadInput(f"tensor {name}: has shape {tuple(x.shape)}, but {tuple(wanted[name].shape)} is wanted")
 
 
-def named_arrays(groups):
+def named_arrays(groups) -> dict:
     """{"GROUP/NAME": NumPy array} of {group: {name: tensor}}."""
     return {f"{group}/{name}": np.asarray(x) for group, tensors in groups.items() for name, x in tensors.items()}

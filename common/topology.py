@@ -88,7 +88,7 @@ def too_old(chip, version):
     return wanted if wanted and version and numbers(version) < numbers(wanted) else None
 
 
-def check_libtpu(kind, version):
+def check_libtpu(kind, version) -> None:
     """Raises MissingEnvironment where the libtpu of a `version` is too old for devices of a kind, as JAX names it; None
     where nothing says which it is."""
     chip = of_kind(kind)

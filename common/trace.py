@@ -3,23 +3,25 @@
 import hashlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import one_of
 from twinscale.common.in_place import few, place_rows, rounded_taps
-from twinscale.common.operations import rounded
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.parameters import parameters
 from twinscale.common.points import POINTS, generic_tensors, stress_batch
-from twinscale.common.recipe import in_float64
+from twinscale.common.recipe import Recipe, in_float64
 from twinscale.common.references import FORMATS
+from twinscale.common.room import Room
 from twinscale.common.session import open_session
 from twinscale.common.synthetic import synthetic_gradients
 from twinscale.common.tensors import load_tensors, save_tensors
 
 
-def contract(room, recipe, weights=True, dataset=None):
+def contract(room: Room, recipe: Recipe, weights=True, dataset=None):
     """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is, on an
     open `dataset` or on that of the recipe; first weights too large to copy may be left out."""
     dataset = dataset or open_dataset(recipe)
@@ -29,10 +31,11 @@ def contract(room, recipe, weights=True, dataset=None):
     batches = itertools.islice(training_batches(dataset, recipe, 0, recipe.train.steps), 3)
     return {"recipe": recipe.meaning, "data": digest_of_manifest(dataset.manifest),
             **{f"batch {step}": digest for step, _, digest in batches},
-            **{name: hashlib.sha256(np.ascontiguousarray(x)).hexdigest() for name, x in tensors.items()}}
+            **{name: hashlib.sha256(np.ascontiguousarray(x)).hexdigest()  # type: ignore[arg-type]  # it is a buffer
+               for name, x in tensors.items()}}
 
 
-def first_step(room, recipe, path, permuted=False, dither=0.0, point="first"):
+def first_step(room: Room, recipe: Recipe, path, permuted=False, dither=0.0, point="first"):
     """Writes what the first step computes before its update at a point of POINTS to the safetensors file `path`, rows
     in shared order."""
     with room.numerics(recipe):
@@ -46,7 +49,7 @@ def first_step(room, recipe, path, permuted=False, dither=0.0, point="first"):
     save_tensors(path, tensors)
 
 
-def step_taps(room, recipe, path, number, teacher=None):
+def step_taps(room: Room, recipe: Recipe, path, number, teacher=None):
     """Writes what every place makes of step `number`'s batch under the first weights, forward and backward, to the
     safetensors file `path`; with `teacher`, such a file of another backend, what each makes of the other's numbers."""
     with room.numerics(recipe):
@@ -56,7 +59,7 @@ def step_taps(room, recipe, path, number, teacher=None):
         save_tensors(path, session.step_taps(session.state, number, batch, taught))
 
 
-def places_at(room, recipe, point, given, mine, theirs=None):
+def places_at(room: Room, recipe: Recipe, point, given, mine, theirs=None):
     """What every place makes of given numbers in the recipe's precision and in float64, at a point of POINTS with
     generic weights, or at a later step.
 
@@ -74,7 +77,8 @@ def places_at(room, recipe, point, given, mine, theirs=None):
     precision, semantic = recipe.train.precision, in_float64(recipe)
     if not given.exists():
         save_tensors(given, rounded_taps(recipe.model, taps_at(room, semantic, point)[0], precision))
-    taught, rows = load_tensors(given), {"own": [], "float64": []}
+    rows: dict[str, Any] = {"own": [], "float64": []}
+    taught = load_tensors(given)
     wide, dataset = taps_at(room, semantic, point, taught)
     found = wide
     if precision != "float64":
@@ -88,7 +92,7 @@ def places_at(room, recipe, point, given, mine, theirs=None):
     return rows
 
 
-def taps_at(room, recipe, point, taught=None):
+def taps_at(room: Room, recipe: Recipe, point, taught=None):
     """(what every place makes at a point, of a few rows of the batch or at a later step of all, fed with `taught` where
     there is any; the dataset)."""
     with room.numerics(recipe):
@@ -114,7 +118,7 @@ def batch_at(recipe, session, point):
     return next(training_batches(session.dataset, recipe, number, number + 1))[1]
 
 
-def at_point(room, recipe, session, batch, point, dither=0.0):
+def at_point(room: Room, recipe: Recipe, session, batch, point, dither=0.0):
     """(batch, state) at a point, of a session's first state and a batch; a twin's weights are dithered."""
     state = session.state
     if point not in POINTS:
@@ -128,7 +132,7 @@ def at_point(room, recipe, session, batch, point, dither=0.0):
     return batch, state
 
 
-def optimizer_steps(room, recipe, path, updates):
+def optimizer_steps(room: Room, recipe: Recipe, path, updates):
     """Writes what `updates` updates by synthetic gradients leave to the safetensors file `path`: "clipped/NAME" of the
     first, and after each the state's tensors as "UPDATE/GROUP/NAME"."""
     with room.numerics(recipe):

@@ -6,12 +6,14 @@ import numpy as np
 from twinscale.common.data import training_batches
 from twinscale.common.formats import DITHER
 from twinscale.common.parameters import dithering, is_trained
+from twinscale.common.recipe import Recipe
+from twinscale.common.room import Room
 from twinscale.common.session import open_session
 from twinscale.common.stages import traced
 from twinscale.common.tensors import difference, load_tensors, save_tensors
 
 
-def step_trials(room, recipe, path, teacher, steps, loud):
+def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud) -> None:
     """Takes each of `steps`, and the one after it, from the very state that the run `teacher` had before it, and so do
     two twins: one as every twin, one `loud` times as dithered.
 
@@ -43,7 +45,7 @@ def step_trials(room, recipe, path, teacher, steps, loud):
     save_tensors(path, {"loss": losses, "apart": apart} | kept)
 
 
-def gradients(tensors):
+def gradients(tensors) -> dict:
     """The gradients among a step's tensors."""
     return {name: np.array(x) for name, x in tensors.items() if name.startswith("gradients/")}
 
@@ -53,7 +55,7 @@ def furthest(one, other):
     return max((difference(one[name], x) for name, x in other.items()), default=0.0)
 
 
-def dithered(recipe, tensors, dither):
+def dithered(recipe, tensors, dither) -> dict:
     """What a twin starts from: each trained weight v becomes v (1 + u), u within `dither`, as at the first step."""
     def moved(name, x):
         if not name.startswith("weights/") or not is_trained(name.removeprefix("weights/")):

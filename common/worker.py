@@ -17,6 +17,7 @@ from twinscale.common.loop import Probe, run_training
 from twinscale.common.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
 from twinscale.common.one_step import whole_step
 from twinscale.common.recipe import Recipe
+from twinscale.common.room import Room
 from twinscale.common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
 from twinscale.common.trace import contract, first_step, optimizer_steps, places_at, step_taps
 from twinscale.common.trials import step_trials
@@ -27,7 +28,7 @@ CALLS = {function.__name__: function for function in (
     held_out_losses, step_trials)}
 
 
-def serve(room, changes, own):
+def serve(room: Room, changes, own) -> None:
     """Answers {"call": NAME, "arguments": {}} with {"value": ...} or {"error": ..., "exit_code": ...} till stdin ends.
 
     The calls are those of CALLS on this room, the recipe and paths as JSON; "plant", which plants one of `changes` in
@@ -66,7 +67,7 @@ def serve(room, changes, own):
     os._exit(0)  # nothing is left to be done, and a framework takes a second to end
 
 
-def answer(room, own, call, arguments):
+def answer(room: Room, own, call, arguments):
     if call in own:
         return own[call](**arguments)
     recipe = Recipe.model_validate(arguments.pop("recipe"))

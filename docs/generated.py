@@ -190,7 +190,7 @@ def prose(docstring):
 # ---- bounds of operations by themselves
 
 def operations():
-    from twinscale.common.operations import OPERATIONS
+    from twinscale.common.operations_catalogue import OPERATIONS
 
     rows = [f"| {name} | {shortly(o.wide)} | {'' if o.narrow is None else shortly(o.narrow)} | {cell(o.why)} |"
             for name, o in OPERATIONS.items()]

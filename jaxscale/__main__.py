@@ -1,7 +1,7 @@
 """The room as a process that answers calls; see `common/worker.py`."""
 
 from twinscale.common.worker import serve
-from twinscale.jaxscale.devices import hasten
+from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
 from twinscale.jaxscale.operations import measured
 from twinscale.jaxscale.room import ROOM

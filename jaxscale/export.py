@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from twinscale.common.compress import active
+from twinscale.common.compress_recipes import active
 from twinscale.common.errors import BadInput
-from twinscale.common.export import EIGHT_BITS, bare, one_document, served
+from twinscale.common.export import EIGHT_BITS, bare, served
+from twinscale.common.export_check import one_document
 from twinscale.common.families import reads_text
 from twinscale.common.files import write_bytes
 from twinscale.common.recipe import master_dtype

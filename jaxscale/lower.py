@@ -24,7 +24,8 @@ from twinscale.common.parameters import is_trained
 from twinscale.common.recipe import AXES, Recipe, master_dtype, mesh_shape
 from twinscale.common.topology import libtpu_version
 from twinscale.common.worker import serve
-from twinscale.jaxscale.devices import Devices, arranged, compiler_options, compiling
+from twinscale.jaxscale.devices import Devices, arranged
+from twinscale.jaxscale.devices_compile import compiler_options, compiling
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.optimizer import fields, make_optimizer
 from twinscale.jaxscale.room import ROOM, numerics

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from twinscale.common.planting import registry
-from twinscale.jaxscale import bits, devices, optimizer, trace, train
+from twinscale.jaxscale import bits, devices_arrays, optimizer, trace, train
 
 CHANGES, change = registry()
 
@@ -52,8 +52,8 @@ def repeated_shard():
     """All devices read the rows of the first, as hosts do that do not know their number."""
     def share_of_the_first(where, batch, *rest):
         count = where.mesh.size
-        return devices.place(where, {name: np.concatenate([x[:len(x) // count]] * count) for name, x in batch.items()},
-                             *rest)
+        first = {name: np.concatenate([x[:len(x) // count]] * count) for name, x in batch.items()}
+        return devices_arrays.place(where, first, *rest)
 
     with patch.object(train, "place", share_of_the_first), patch.object(trace, "place", share_of_the_first):
         yield
@@ -87,7 +87,7 @@ def unsynchronised_norm():
 
 def several():
     """The devices that what is traced is laid out on."""
-    return devices.LAID_OUT[-1].mesh.size if devices.LAID_OUT else 1
+    return devices_arrays.LAID_OUT[-1].mesh.size if devices_arrays.LAID_OUT else 1
 
 
 def added(trees):

@@ -1,27 +1,16 @@
 """What this backend gives to `common/loop.py` and its like."""
 
 from contextlib import contextmanager
-from dataclasses import replace
 
 import jax
 
 from twinscale.common.errors import one_of
 from twinscale.common.loop import run_training
-from twinscale.common.session import Room
-from twinscale.jaxscale.checkpoint import Store
+from twinscale.common.room import Room
+from twinscale.jaxscale import checkpoint, devices, devices_hosts, trace
+from twinscale.jaxscale import train as trainer
+from twinscale.jaxscale.compress import prune, quantize
 from twinscale.jaxscale.compress import train as stage
-from twinscale.jaxscale.compress.prune import make_masks
-from twinscale.jaxscale.compress.quantize import extremes, fake_quantise
-from twinscale.jaxscale.devices import agree, is_lost, open_devices
-from twinscale.jaxscale.trace import (
-    apply_gradients,
-    clip_gradients,
-    make_sketch,
-    make_step_taps,
-    make_step_tensors,
-    shared_tensors,
-)
-from twinscale.jaxscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
 
 
 @contextmanager
@@ -34,14 +23,54 @@ def numerics(recipe):
         yield
 
 
-ROOM = Room(backend="jax", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
-            make_evaluate=make_evaluate, state_tensors=state_tensors, make_step_tensors=make_step_tensors,
-            make_sketch=make_sketch, make_step_taps=make_step_taps, shared_tensors=shared_tensors,
-            clip_gradients=clip_gradients, apply_gradients=apply_gradients, with_tensors=with_tensors, Store=Store,
-            agree=agree, is_lost=is_lost, extremes=extremes, make_masks=make_masks, fake_quantise=fake_quantise)
-ROOM = replace(ROOM, compressing=replace(
-    ROOM, new_state=stage.new_state, make_step=stage.make_step, make_evaluate=stage.make_evaluate,
-    with_tensors=stage.with_tensors, make_step_tensors=stage.make_step_tensors))
+class Backend:
+    """What a training and a compression's stages have alike of a `common.room.Room`: Flax on JAX."""
+
+    backend = "jax"
+    Store = checkpoint.Store
+    open_devices = staticmethod(devices.open_devices)
+    agree = staticmethod(devices_hosts.agree)
+    is_lost = staticmethod(devices_hosts.is_lost)
+    state_tensors = staticmethod(trainer.state_tensors)
+    make_step_taps = staticmethod(trace.make_step_taps)
+    make_sketch = staticmethod(trace.make_sketch)
+    shared_tensors = staticmethod(trace.shared_tensors)
+    clip_gradients = staticmethod(trace.clip_gradients)
+    apply_gradients = staticmethod(trace.apply_gradients)
+    extremes = staticmethod(quantize.extremes)
+    make_masks = staticmethod(prune.make_masks)
+    fake_quantise = staticmethod(quantize.fake_quantise)
+
+    def numerics(self, recipe):
+        return numerics(recipe)
+
+    @property
+    def compressing(self) -> Room:
+        return COMPRESSING
+
+
+class Training(Backend):
+    """The Room of a training."""
+
+    new_state = staticmethod(trainer.new_state)
+    make_step = staticmethod(trainer.make_step)
+    make_evaluate = staticmethod(trainer.make_evaluate)
+    make_step_tensors = staticmethod(trace.make_step_tensors)
+    with_tensors = staticmethod(trainer.with_tensors)
+
+
+class Compressing(Backend):
+    """The Room of a compression's stages."""
+
+    new_state = staticmethod(stage.new_state)
+    make_step = staticmethod(stage.make_step)
+    make_evaluate = staticmethod(stage.make_evaluate)
+    make_step_tensors = staticmethod(stage.make_step_tensors)
+    with_tensors = staticmethod(stage.with_tensors)
+
+
+ROOM: Room = Training()
+COMPRESSING: Room = Compressing()
 
 
 def train(recipe, run_dir, **options):

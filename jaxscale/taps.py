@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import jax
 
-from twinscale.jaxscale.devices import lay
+from twinscale.jaxscale.devices_arrays import lay
 
 HOOKS, SCOPES = [], []
 

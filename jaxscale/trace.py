@@ -14,7 +14,8 @@ from twinscale.common.recipe import master_dtype
 from twinscale.common.sketch import sketch
 from twinscale.common.tensors import named_arrays
 from twinscale.jaxscale import bits, optimizer, train
-from twinscale.jaxscale.devices import jit_once, laid_out, place
+from twinscale.jaxscale.devices_arrays import laid_out, place
+from twinscale.jaxscale.devices_compile import jit_once
 from twinscale.jaxscale.models import build, by_path, canonical_variables, merge
 from twinscale.jaxscale.taps import tapped
 

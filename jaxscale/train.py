@@ -19,7 +19,8 @@ from twinscale.common.recipe import master_dtype
 from twinscale.common.registry import resolved
 from twinscale.common.tensors import check_tensors
 from twinscale.jaxscale import bits
-from twinscale.jaxscale.devices import born, compiler_options, jit, laid_out, lay_weights, place, place_signals
+from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals
+from twinscale.jaxscale.devices_compile import compiler_options, jit
 from twinscale.jaxscale.models import build, canonical_variables, merge
 from twinscale.jaxscale.optimizer import (
     average,

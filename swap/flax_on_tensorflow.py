@@ -17,7 +17,7 @@ from twinscale.jaxscale.devices import open_devices
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
 from twinscale.jaxscale.room import numerics
 from twinscale.jaxscale.train import new_state, state_tensors
-from twinscale.swap.room import partial_room
+from twinscale.swap.room import PartialRoom
 
 
 def on_tensorflow(function, **shardings):
@@ -44,7 +44,7 @@ def on_tensorflow(function, **shardings):
     return call
 
 
-ROOM = partial_room("flax on tensorflow", ("first_step", "step_taps", "optimizer_steps"), numerics=numerics,
+ROOM = PartialRoom("flax on tensorflow", ("first_step", "step_taps", "optimizer_steps"), numerics=numerics,
                     open_devices=open_devices, new_state=new_state, state_tensors=state_tensors,
                     **{name: functools.partial(getattr(trace, name), jit=on_tensorflow)
                        for name in ("make_step_tensors", "make_step_taps", "apply_gradients", "clip_gradients")})

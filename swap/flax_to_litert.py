@@ -7,7 +7,7 @@ A process: `python -m twinscale.swap.flax_to_litert [FORMAT MODEL PATH]...`, of 
 
 from jax.experimental import jax2tf
 
-from twinscale.common.export import answer
+from twinscale.common.export_process import answer
 from twinscale.jaxscale.export import serving
 from twinscale.jaxscale.room import numerics
 from twinscale.tfscale import export

@@ -17,10 +17,10 @@ from twinscale.common.places import places
 from twinscale.common.recipe import master_dtype
 from twinscale.common.tensors import named_arrays
 from twinscale.common.worker import serve
-from twinscale.jaxscale.devices import hasten
+from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.room import numerics
 from twinscale.jaxscale.trace import named_tensors, taps_of
-from twinscale.swap.room import partial_room
+from twinscale.swap.room import PartialRoom
 from twinscale.tfscale import bits, train
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.mutants import MUTANTS
@@ -109,7 +109,7 @@ def make_step_taps(recipe, dataset, model, devices):
 
 
 ONE = SimpleNamespace(host=0, hosts=1)
-ROOM = partial_room("keras on jax", ("first_step", "step_taps"), numerics=numerics, open_devices=lambda recipe: ONE,
+ROOM = PartialRoom("keras on jax", ("first_step", "step_taps"), numerics=numerics, open_devices=lambda recipe: ONE,
                     new_state=new_state, state_tensors=state_tensors,
                     make_step_tensors=make_step_tensors, make_step_taps=make_step_taps)
 

@@ -1,22 +1,20 @@
 """A room that has only some of what a backend gives."""
 
-from dataclasses import fields
-
 from twinscale.common.errors import BadInput
-from twinscale.common.session import Room
 
 
-def partial_room(backend, calls, **able):
-    """A `Room` of the functions that are given, enough for `calls` of `common.worker.CALLS`; the other functions raise
-    BadInput when they are used."""
+class PartialRoom:
+    """What is `able` of a `common.room.Room`, enough for `calls` of `common.worker.CALLS`; all else of it raises
+    BadInput when it is used."""
 
-    def refusing(name):
+    def __init__(self, backend, calls, **able):
+        self.backend, self.calls = backend, calls
+        vars(self).update(able)
+
+    def __getattr__(self, name):
         def refuse(*_, **__):
-            raise BadInput(f"{backend}: has no {name}: a swapped program answers {' and '.join(calls)} alone; ask the "
-                           "program under its own runtime for anything else")
+            raise BadInput(f"{self.backend}: has no {name}: a swapped program answers {' and '.join(self.calls)} "
+                           "alone; ask the program under its own runtime for anything else")
 
         # A session makes everything at once, whatever of it is going to be used.
         return (lambda *_: refuse) if name.startswith("make_") else refuse
-
-    return Room(backend=backend, **{field.name: able.get(field.name) or refusing(field.name)
-                                    for field in fields(Room) if field.name != "backend"})

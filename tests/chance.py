@@ -9,9 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from twinscale.benchmarks import compression
+from twinscale.benchmarks import compression, compression_parity, compression_stages
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
-from twinscale.common.compress import dense_recipe, stripped
+from twinscale.common.compress import stripped
+from twinscale.common.compress_recipes import dense_recipe
 from twinscale.common.errors import TwinscaleError
 from twinscale.common.recipe_file import load
 from twinscale.common.tensors import load_tensors, save_tensors
@@ -36,18 +37,18 @@ def main():
 def one(workers, recipe, out):
     """Whether both backends agree on every stage of a recipe; prints its rungs."""
     compression.prepare_stages(out, recipe, False, {})
-    each(workers, lambda worker: compression.train_dense(worker, recipe, out))
+    each(workers, lambda worker: compression_stages.train_dense(worker, recipe, out))
     for backend in ROOMS:
-        dense = load_tensors(compression.run_path(out, backend, "dense") / "trace/final.safetensors")
-        save_tensors(compression.left_path(out, backend, "dense"), stripped(dense_recipe(recipe), dense))
+        dense = load_tensors(compression_stages.run_path(out, backend, "dense") / "trace/final.safetensors")
+        save_tensors(compression_stages.left_path(out, backend, "dense"), stripped(dense_recipe(recipe), dense))
     agrees = True
-    for number, described, label in compression.stages(recipe):
-        left = compression.left_path(out, "keras", compression.before(recipe, number))
-        compression.make_start(workers["keras"], described, out, label, left)
-        finals = each(workers, lambda w: compression.train(w, described, out, label, twins=True))  # noqa: B023
+    for number, described, label in compression_stages.stages(recipe):
+        left = compression_stages.left_path(out, "keras", compression_stages.before(recipe, number))
+        compression_stages.make_start(workers["keras"], described, out, label, left)
+        finals = each(workers, lambda w: compression_stages.train(w, described, out, label, twins=True))  # noqa: B023
         for backend in ROOMS:
-            compression.finished(described, out, backend, label, finals[backend])
-        for rung in compression.judge_stage(described, out, label, workers)["rungs"]:
+            compression_stages.finished(described, out, backend, label, finals[backend])
+        for rung in compression_parity.judge_stage(described, out, label, workers)["rungs"]:
             agrees = agrees and rung["agrees"]
             print(f"seed {recipe.seed:>3}  {rung['name']:<20} {'holds' if rung['agrees'] else 'PARTS':<6}"
                   f"{rung['worst']:>9.2g} of {rung['bound']:<9.2g} {rung['where']}", flush=True)

@@ -30,6 +30,20 @@ def devices(request):
         split_cpu(4)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory):
+    """A user's directory of the session's own, where what the tests name is remembered."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture
+def trusting(monkeypatch):
+    """All code is as if the user had named it, in this process."""
+    monkeypatch.setattr("twinscale.common.registry.is_trusted", lambda key: True)
+
+
 @pytest.fixture
 def theirs():
     """theirs(out, folders): lays a user's files beside a directory, under it and in its `folders`, with links to them,

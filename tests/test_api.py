@@ -17,8 +17,9 @@ from twinscale.benchmarks.verdict import Verdict
 from twinscale.common import process
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.recipe import Recipe
-from twinscale.common.run import Logger, open_run
+from twinscale.common.run import open_run
 from twinscale.common.run_files import RunFiles
+from twinscale.common.run_metrics import Logger
 from twinscale.common.tensors import save_tensors
 
 EXAMPLES = Path(__file__).parent / "examples"

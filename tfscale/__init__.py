@@ -5,7 +5,7 @@ import sys
 # Keras and TensorFlow import these where they are installed, for parts that are not used here: half of all the time
 # that importing them takes. Whoever imports one afterwards gets it.
 HIDDEN = [name for name in ("jax", "matplotlib", "pandas", "sklearn") if name not in sys.modules]
-sys.modules |= dict.fromkeys(HIDDEN)  # which reads as not installed
+sys.modules |= dict.fromkeys(HIDDEN)  # type: ignore[arg-type]  # None reads as not installed
 try:
     import keras  # noqa: F401
     import tensorflow  # noqa: F401

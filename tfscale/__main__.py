@@ -2,7 +2,7 @@
 
 from twinscale.common import shipping
 from twinscale.common.worker import serve
-from twinscale.tfscale.devices import hasten
+from twinscale.tfscale.devices_compile import hasten
 from twinscale.tfscale.mutants import MUTANTS, NEUTRAL
 from twinscale.tfscale.operations import implementations, measured, use_stock
 from twinscale.tfscale.room import ROOM

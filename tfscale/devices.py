@@ -1,29 +1,19 @@
-"""Where training runs: a tf.distribute strategy, its batches and its sums. One device is the smallest strategy."""
+"""Where training runs: a tf.distribute strategy. One device is the smallest one."""
 
 import functools
 import os
-import re
-import signal
-import socket
-import sys
 import textwrap
 import threading
-import time
 from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
-from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
-from twinscale.common.files import checked
-from twinscale.common.kinds import STRICT
 from twinscale.common.recipe import AXES, mesh_shape
+from twinscale.tfscale.devices_hosts import await_hosts, hosts_strategy, knock, read_cluster, split_address
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
 TPU_ANSWERS = 30.0  # seconds for a TPU's name to be looked up, and for its hosts to take a connection
-TALK_AFTER = 10.0  # seconds of waiting for other hosts until a line says so
-GONE = "stopped sending heartbeats|CoordinationService|Socket closed|failed to connect|Connection reset"
 TPU_NAMES = ("KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_NAME")  # what TensorFlow's resolver reads where no name is given
 
 
@@ -140,60 +130,6 @@ def strategy_of(devices):
     return strategy
 
 
-# ---- several hosts
-
-class Task(TypedDict):
-    """Which of a cluster's hosts this one is."""
-
-    __pydantic_config__ = STRICT
-
-    type: str
-    index: int | str
-
-
-class Cluster(TypedDict):
-    """TF_CONFIG."""
-
-    __pydantic_config__ = STRICT
-
-    cluster: dict[str, list[str]]
-    task: Task
-
-
-def read_cluster(hosts):
-    """This host's number, and {(job, task): address} of every host in order, of TF_CONFIG.
-
-    Raises MissingEnvironment where it is missing or torn, or names other than `hosts` hosts (0: any number).
-    """
-    example = ("""set TF_CONFIG='{"cluster": {"worker": ["HOST0:PORT", "HOST1:PORT"]}, """
-               """"task": {"type": "worker", "index": 0}}' on each host, with its own index""")
-    text = os.environ.get("TF_CONFIG", "")
-    if not text.strip():
-        raise MissingEnvironment(f"devices.hosts={hosts}, but TF_CONFIG is not set: {example}, or set devices.hosts=1")
-    try:
-        config = checked("TF_CONFIG", text.encode(errors="surrogateescape"), Cluster)
-        cluster, own = config["cluster"], (config["task"]["type"], int(config["task"]["index"]))
-        tasks = {(job, task): split_address(address) for job in ("chief", "worker")
-                 for task, address in enumerate(cluster.get(job, ()))}
-    except (BadInput, ValueError) as error:
-        raise MissingEnvironment(f"TF_CONFIG is not what TensorFlow reads ({error}): {example}") from None
-    if own not in tasks:
-        raise MissingEnvironment(f"TF_CONFIG: task {own[0]} {own[1]} is none of its cluster's {len(tasks)} workers: "
-                                 f"{example}")
-    if hosts not in (0, len(tasks)):
-        raise MissingEnvironment(f"devices.hosts={hosts}, but TF_CONFIG names {len(tasks)}: make them agree, or set "
-                                 "devices.hosts=0 to take what TF_CONFIG says")
-    return list(tasks).index(own), tasks
-
-
-def split_address(address):
-    """(host, port) of "HOST:PORT"; raises ValueError."""
-    host, _, port = address.rpartition(":")
-    if not host:
-        raise ValueError(f"{address!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
 def open_hosts(recipe, host, tasks):
     """The devices of several hosts, all of which call this: it waits for them."""
     if recipe.devices.virtual > 1:
@@ -214,50 +150,21 @@ def open_hosts(recipe, host, tasks):
     return Devices(strategy, names, False, recipe.train.accumulate, host, hosts)
 
 
-@functools.cache  # A process joins its cluster once.
-def hosts_strategy(gpus):
-    """The strategy over the hosts of TF_CONFIG, each with its first `gpus` GPUs, or its CPU."""
-    kind = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(implementation=kind.AUTO if gpus else kind.RING)
+def split_cpu(count):
+    """Makes `count` devices of the CPU; raises MissingEnvironment where TensorFlow runs already with another number."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
     try:
-        if gpus:
-            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:gpus], "GPU")
-        handler = signal.getsignal(signal.SIGTERM)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-        # TensorFlow puts a handler of its own in place, which swallows the signal.
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-        return strategy
-    except (RuntimeError, tf.errors.OpError) as error:
-        raise MissingEnvironment(f"TensorFlow cannot join the hosts of TF_CONFIG: {error}; it must be the first thing "
-                                 "that a process does with TensorFlow, so start another process") from None
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except (RuntimeError, ValueError):
+        if len(tf.config.list_logical_devices("CPU")) != count:
+            raise MissingEnvironment(f"devices.virtual={count}, but TensorFlow runs already with "
+                                     f"{len(tf.config.list_logical_devices('CPU'))}: start another process") from None
 
 
-def await_hosts(host, addresses, deadline):
-    """Waits until every host of `addresses` takes connections, this one by a stand-in for TensorFlow's server. For that
-    waits where no signal, no thread and no timeout reaches it.
-
-    Raises MissingEnvironment after `deadline` seconds (0: never), or where this host's own port is taken.
-    """
-    begun, told = time.monotonic(), False
-    try:
-        server = socket.create_server(("", addresses[host][1]), backlog=2 * len(addresses))
-    except OSError as error:
-        raise MissingEnvironment(f"TF_CONFIG: host {host} cannot listen on its port {addresses[host][1]}: "
-                                 f"{error.strerror}") from None
-    waiting = [n for n in range(len(addresses)) if n != host]
-    with server:
-        while waiting:
-            waiting = [n for n in waiting if not knock(addresses[n], 2.0)]
-            spent = time.monotonic() - begun
-            named = ", ".join(f"{n} ({addresses[n][0]}:{addresses[n][1]})" for n in waiting)
-            if waiting and deadline and spent > deadline:
-                raise MissingEnvironment(f"host {named} has not come within devices.compile_deadline={deadline:g} "
-                                         "seconds: is it started, and its address reached from here?")
-            if waiting and not told and spent > TALK_AFTER:
-                told = True
-                print(f"waiting for host {named}", file=sys.stderr, flush=True)
-            time.sleep(0.1 if waiting else 0)
+def product(array):
+    """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
+    square = tf.constant(array)
+    return lambda: tf.linalg.matmul(square, square).numpy()
 
 
 # ---- TPUs
@@ -315,113 +222,3 @@ def within(seconds, function):
     if error:
         raise error
     return value
-
-
-def knock(address, seconds):
-    """Whether something takes connections at (host, port)."""
-    try:
-        socket.create_connection(address, seconds).close()
-    except OSError:
-        return False
-    return True
-
-
-# ---- batches, sums and agreement
-
-def split_cpu(count):
-    """Makes `count` devices of the CPU; raises MissingEnvironment where TensorFlow runs already with another number."""
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except (RuntimeError, ValueError):
-        if len(tf.config.list_logical_devices("CPU")) != count:
-            raise MissingEnvironment(f"devices.virtual={count}, but TensorFlow runs already with "
-                                     f"{len(tf.config.list_logical_devices('CPU'))}: start another process") from None
-
-
-def agree(devices, values):
-    """Every host's integers (n,), int64: (hosts, n). It waits for all hosts."""
-    return gather(devices, np.asarray(values, np.int64))
-
-
-def is_lost(error):
-    """Whether an exception of a step, an evaluation or `agree` says that another host is gone."""
-    return isinstance(error, tf.errors.UnavailableError | tf.errors.DeadlineExceededError) or (
-        isinstance(error, tf.errors.OpError) and re.search(GONE, str(error)) is not None)
-
-
-def gather(devices, x):
-    """An array of every host, stacked: NumPy (hosts, ...). It waits for all hosts."""
-    if devices.hosts == 1:
-        return np.asarray(x)[None]
-    return gathering(devices.strategy)(tf.constant(x)).numpy()[::devices.local]
-
-
-@functools.cache
-def gathering(strategy):
-    """The compiled function behind `gather`: a tensor to those of all replicas, stacked."""
-
-    def replica(x):
-        return tf.distribute.get_replica_context().all_gather(x[None], 0)
-
-    @tf.function(autograph=False)
-    def compiled(x):
-        return strategy.experimental_local_results(strategy.run(replica, (x,)))[0]
-
-    return compiled
-
-
-def place(devices, batch):
-    """This host's rows of a batch, NumPy arrays, on its devices: a dict of tensors, of several replicas each with its
-    share of every micro-batch."""
-    if devices.replicas == 1:
-        with tf.device(devices.strategy.extended.worker_devices[0]):
-            return {name: tf.convert_to_tensor(array) for name, array in batch.items()}
-
-    def share(context):
-        i = context.replica_id_in_sync_group % devices.local
-        return {name: tf.constant(split(devices, x)[:, i].reshape(-1, *x.shape[1:])) for name, x in batch.items()}
-
-    return devices.strategy.experimental_distribute_values_from_function(share)
-
-
-def split(devices, x):
-    """A host's array (B, ...) as (micro-batches, its replicas, rows, ...); evaluation's batches are of one
-    micro-batch."""
-    parts = devices.micro_batches if len(x) % (devices.micro_batches * devices.local) == 0 else 1
-    return np.reshape(x, (parts, devices.local, -1, *x.shape[1:]))
-
-
-def run(devices, function, *arguments):
-    """`function` on every replica, inside the caller's tf.function."""
-    return devices.strategy.run(function, args=arguments)
-
-
-def first(devices, values):
-    """The first replica's tensors of what `run` returned: of sums, those of all."""
-    return tf.nest.map_structure(lambda x: devices.strategy.experimental_local_results(x)[0], values)
-
-
-def rows_of(devices, values):
-    """The tensors (B, ...) of which every replica has computed its rows, in the order of the global batch: NumPy. All
-    hosts call it."""
-    local = [x.numpy() for x in devices.strategy.experimental_local_results(values)]
-    parts = np.stack([np.reshape(x, (devices.micro_batches, -1, *x.shape[1:])) for x in local], 1)
-    rows = gather(devices, parts.reshape(-1, *parts.shape[3:]))
-    return np.moveaxis(rows, 0, 1).reshape(-1, *rows.shape[2:])
-
-
-def add_up(values):
-    """The sum over replicas of a structure of tensors; call it in replica context."""
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
-
-
-def product(array):
-    """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
-    square = tf.constant(array)
-    return lambda: tf.linalg.matmul(square, square).numpy()
-
-
-def hasten():
-    """Compiles as little as can be, for the life of the process: for programs that compile more than they compute."""
-    tf.config.run_functions_eagerly(True)

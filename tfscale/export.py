@@ -11,9 +11,11 @@ from keras import ops
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from twinscale.common.compress import active, stripped
+from twinscale.common.compress import stripped
+from twinscale.common.compress_recipes import active
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.export import EIGHT_BITS, LITERT, bare, one_document, served
+from twinscale.common.export import EIGHT_BITS, LITERT, bare, served
+from twinscale.common.export_check import one_document
 from twinscale.common.families import family_of, reads_text
 from twinscale.common.files import write_bytes
 from twinscale.common.places import places

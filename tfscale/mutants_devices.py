@@ -6,7 +6,7 @@ from unittest.mock import patch
 import tensorflow as tf
 
 from twinscale.common.planting import registry
-from twinscale.tfscale import bits, devices, optimizer, trace, train
+from twinscale.tfscale import bits, devices_arrays, optimizer, trace, train
 from twinscale.tfscale.models import layers
 
 CHANGES, change = registry()
@@ -49,8 +49,8 @@ def repeated_shard():
     """All replicas read the rows of the first, as hosts do that do not know their number."""
     def share_of_the_first(where, batch):
         if where.replicas == 1:
-            return devices.place(where, batch)
-        first = {name: tf.constant(devices.split(where, x)[:, 0].reshape(-1, *x.shape[1:])) for name, x in
+            return devices_arrays.place(where, batch)
+        first = {name: tf.constant(devices_arrays.split(where, x)[:, 0].reshape(-1, *x.shape[1:])) for name, x in
                  batch.items()}
         return where.strategy.experimental_distribute_values_from_function(lambda context: first)
 

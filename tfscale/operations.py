@@ -62,7 +62,7 @@ def operations(dtype, jit_compile=True, added=()):
     attention, multiply = attention_of(dtype), keras.layers.Multiply(dtype=policy)
     drop = decoder(PLACE)
     turn = own.Rotary(T, ROTARY_BASE, dtype=policy)
-    head = functools.partial(tied, reverse=True)
+    head = lambda x, table: tied(narrow(x, dtype), table, reverse=True)  # noqa: E731
     found = {
         "embedding": tied,
         "embedding gradient": gradient(tied, by=(1,)),
@@ -219,15 +219,24 @@ def built(layer, shape):
     return layer
 
 
+def called(layer, weights, state, x, **options):
+    """(output, state after it) of a layer that is called as a model calls it, which casts input and weights to what it
+    computes in: its own `stateless_call` leaves that out, and would compute bfloat16 in float32."""
+    variables = [*layer.trainable_variables, *layer.non_trainable_variables]
+    with keras.StatelessScope(list(zip(variables, [*weights, *state], strict=True))) as scope:
+        y = layer(x, **options)
+        return y, [scope.get_current_value(v) for v in layer.non_trainable_variables]
+
+
 def weighted(layer):
     """A layer as a function of its input and its weights."""
-    return lambda x, *weights, **options: layer.stateless_call(list(weights), [], x, **options)[0]
+    return lambda x, *weights, **options: called(layer, weights, [], x, **options)[0]
 
 
 def moving(layer):
     """A batch norm as a function of input, scale, bias and running statistics to its output and those after it."""
     def call(x, scale, bias, mean, variance):
-        y, after = layer.stateless_call([scale, bias], [mean, variance], x, training=True)
+        y, after = called(layer, [scale, bias], [mean, variance], x, training=True)
         return [y, *after]
 
     return call

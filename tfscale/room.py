@@ -1,24 +1,14 @@
 """What this backend gives to `common/loop.py` and its like."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from importlib import import_module
 
 from twinscale.common.errors import MissingEnvironment
 from twinscale.common.loop import run_training
 from twinscale.common.need import missing
-from twinscale.common.session import Room
-from twinscale.tfscale.checkpoint import Store
-from twinscale.tfscale.devices import agree, is_lost, open_devices
-from twinscale.tfscale.trace import (
-    apply_gradients,
-    clip_gradients,
-    make_sketch,
-    make_step_taps,
-    make_step_tensors,
-    shared_tensors,
-)
-from twinscale.tfscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
+from twinscale.common.room import Room
+from twinscale.tfscale import checkpoint, devices, devices_hosts, trace
+from twinscale.tfscale import train as trainer
 
 
 def numerics(recipe):
@@ -38,17 +28,58 @@ def later(name):
                                      + ", or take --backend jax") from None
         return getattr(module, function)(*args, **kwargs)
 
+    call.__name__ = name
     return call
 
 
-ROOM = Room(backend="keras", numerics=numerics, open_devices=open_devices, new_state=new_state, make_step=make_step,
-            make_evaluate=make_evaluate, state_tensors=state_tensors, make_step_tensors=make_step_tensors,
-            make_sketch=make_sketch, make_step_taps=make_step_taps, shared_tensors=shared_tensors,
-            clip_gradients=clip_gradients, apply_gradients=apply_gradients, with_tensors=with_tensors, Store=Store,
-            agree=agree, is_lost=is_lost, extremes=later("quantize.extremes"), make_masks=later("prune.make_masks"),
-            fake_quantise=later("quantize.fake_quantise"))
-ROOM = replace(ROOM, compressing=replace(ROOM, **{name: later(f"train.{name}") for name in (
-    "new_state", "make_step", "make_evaluate", "make_step_tensors", "with_tensors")}))
+class Backend:
+    """What a training and a compression's stages have alike of a `common.room.Room`: Keras 3 on TensorFlow."""
+
+    backend = "keras"
+    Store = checkpoint.Store
+    open_devices = staticmethod(devices.open_devices)
+    agree = staticmethod(devices_hosts.agree)
+    is_lost = staticmethod(devices_hosts.is_lost)
+    state_tensors = staticmethod(trainer.state_tensors)
+    make_step_taps = staticmethod(trace.make_step_taps)
+    make_sketch = staticmethod(trace.make_sketch)
+    shared_tensors = staticmethod(trace.shared_tensors)
+    clip_gradients = staticmethod(trace.clip_gradients)
+    apply_gradients = staticmethod(trace.apply_gradients)
+    extremes = staticmethod(later("quantize.extremes"))
+    make_masks = staticmethod(later("prune.make_masks"))
+    fake_quantise = staticmethod(later("quantize.fake_quantise"))
+
+    def numerics(self, recipe):
+        return numerics(recipe)
+
+    @property
+    def compressing(self) -> Room:
+        return COMPRESSING
+
+
+class Training(Backend):
+    """The Room of a training."""
+
+    new_state = staticmethod(trainer.new_state)
+    make_step = staticmethod(trainer.make_step)
+    make_evaluate = staticmethod(trainer.make_evaluate)
+    make_step_tensors = staticmethod(trace.make_step_tensors)
+    with_tensors = staticmethod(trainer.with_tensors)
+
+
+class Compressing(Backend):
+    """The Room of a compression's stages."""
+
+    new_state = staticmethod(later("train.new_state"))
+    make_step = staticmethod(later("train.make_step"))
+    make_evaluate = staticmethod(later("train.make_evaluate"))
+    make_step_tensors = staticmethod(later("train.make_step_tensors"))
+    with_tensors = staticmethod(later("train.with_tensors"))
+
+
+ROOM: Room = Training()
+COMPRESSING: Room = Compressing()
 
 
 def train(recipe, run_dir, **options):

@@ -12,7 +12,7 @@ from twinscale.common.recipe import master_dtype
 from twinscale.common.sketch import sketch
 from twinscale.common.tensors import named_arrays
 from twinscale.tfscale import bits, optimizer, train
-from twinscale.tfscale.devices import add_up, first, place, rows_of, run
+from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
 from twinscale.tfscale.taps import tapped
 
 

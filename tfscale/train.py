@@ -15,7 +15,7 @@ from twinscale.common.recipe import master_dtype
 from twinscale.common.registry import resolved
 from twinscale.common.tensors import check_tensors
 from twinscale.tfscale import bits
-from twinscale.tfscale.devices import add_up, first, place, run
+from twinscale.tfscale.devices_arrays import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.optimizer import average, clip, make_optimizer, reset, slots
 

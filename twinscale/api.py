@@ -47,12 +47,13 @@ def recipe(source: "Where | Recipe", overrides: Overrides = ()) -> "Recipe":
     Args:
       source: the file, a name such as "mlp-digits", or a recipe to change.
       overrides: {"train.steps": 200}, or texts as on the command line, ["train.steps=200"].
-    Raises BadInput, which names the key, its value and what was expected.
+    The code that the recipe names is trusted from now on, but not that of a recipe in a directory that a command has
+    filled. Raises BadInput, which names the key, its value and what was expected.
     """
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
     with _file_of(source) as file:
-        return load(file, _words(overrides))
+        return given(file, _words(overrides))
 
 
 def open_dataset(source: "Where | Recipe", overrides: Overrides = ()) -> "Dataset":
@@ -142,8 +143,8 @@ def load_verdict(path: Where) -> "Verdict":
     from twinscale.benchmarks.verdict import Verdict, read_verdict
     from twinscale.common.files import read_json
 
-    path = at(path)
-    return read_verdict(path) if path.is_dir() else read_json(path, Verdict, "name a comparison's directory")
+    found = at(path)
+    return read_verdict(found) if found.is_dir() else read_json(found, Verdict, "name a comparison's directory")
 
 
 # ---- what a run left
@@ -152,8 +153,8 @@ def load_run(path: Where) -> "LoadedRun":
     """The run in a directory, whatever state it is in; raises BadInput where there is none."""
     from twinscale.common.run import read_run
 
-    path = at(path)
-    return LoadedRun(path, read_run(path))
+    found = at(path)
+    return LoadedRun(found, read_run(found))
 
 
 @dataclass(frozen=True)
@@ -182,14 +183,15 @@ class LoadedRun:
     @cached_property
     def recipe(self) -> "Recipe":
         """The recipe that it was trained by."""
+        from twinscale.common.recipe_file import load
         from twinscale.common.run_files import RunFiles
 
-        return recipe(RunFiles(self.path).recipe)
+        return load(RunFiles(self.path).recipe)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """A dict for each step that was logged, such as {"step": 7, "train/loss": 2.5}; None is what was not finite."""
-        from twinscale.common.run import read_metrics
+        from twinscale.common.run_metrics import read_metrics
 
         return read_metrics(self.path)
 

@@ -140,7 +140,7 @@ def placed(recipe, topology, backend):
     return recipe
 
 
-def chip_figures(chip):
+def chip_figures(chip) -> dict:
     """What the report says of a chip; rates of one device where it has several."""
     kind = chip.kind if chip.devices == 1 else f"{chip.kind}, each of its {chip.devices} devices"
     return {"kind": kind, "peak_flops": chip.peak_flops / chip.devices, "hbm_bytes": chip.hbm_bytes,

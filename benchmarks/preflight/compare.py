@@ -76,7 +76,7 @@ def parity(results):
     return found
 
 
-def operations(found):
+def operations(found) -> dict:
     """{(figure, operation): value} of a row; each figure's total comes first."""
     memory = {part: found["memory"][part] for part in ("arguments", "temporaries", "code")}
     flops = found["flops_by_place"] | ({"attention kernels": found["kernel_flops_per_device"]}
@@ -100,7 +100,7 @@ def apart(a, b):
 
 # ---- against an earlier one
 
-def reduced(result):
+def reduced(result) -> dict:
     """What a golden keeps of a preflight.json."""
     rows = [{key: found[key] for key in ("backend", "topology", "slices", "compiles", "fits")} | {
         "collectives": [{"kind": kind, "network": network, "count": count, "bytes": size}
@@ -126,7 +126,7 @@ def read_golden(path):
     return golden
 
 
-def other_versions(golden, here):
+def other_versions(golden, here) -> dict:
     """{name: [the golden's, this one's]} of what decides an answer and is not what it was."""
     return {name: [version, here.get(name)] for name, version in (golden.get("versions") or {}).items()
             if name in VERSIONS and version != here.get(name)}

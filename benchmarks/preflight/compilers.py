@@ -46,7 +46,7 @@ def find_libtpu(environment):
                              f"--target {beside()} '{libtpu_of_jax()}'")
 
 
-def check_libtpu(topologies, library):
+def check_libtpu(topologies, library) -> None:
     """Raises MissingEnvironment where a libtpu is too old for a chip: of a large step its compiler was not seen
     to end."""
     there = library_version(library)
@@ -64,7 +64,7 @@ def beside():
     return Path(sys.prefix) / "libtpu"
 
 
-def libtpu_of_jax():
+def libtpu_of_jax() -> str:
     """The requirement of the libtpu that belongs to the JAX that is installed, or of the first that compiles for every
     chip where that is newer."""
     try:
@@ -75,7 +75,7 @@ def libtpu_of_jax():
     return f"libtpu=={max([*named, *LIBTPU.values()], key=numbers)}"
 
 
-def check_packages(backends):
+def check_packages(backends) -> None:
     """Raises MissingEnvironment where a backend is not installed; JAX asks the compiler for both."""
     for backend in dict.fromkeys(["jax", *backends]):
         need(*BACKENDS[backend])
@@ -137,7 +137,7 @@ class Side:
         return self.lowered[1]
 
 
-def compile_all(jobs, library, folder, data):
+def compile_all(jobs, library, folder, data) -> list:
     """A row for each job (backend, topology, placed recipe) in order, the backends side by side."""
     def side(backend):
         mine = folder / backend
@@ -183,7 +183,7 @@ def deep_stack():
         resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
-def died(recipe, code):
+def died(recipe, code) -> dict:
     """The report of a compiler that crashed."""
     mesh = {axis: getattr(recipe.devices, axis) for axis in AXES}
     return {"compiles": False, "error": f"the compiler died with exit code {code}", "over_bytes": None,

@@ -62,7 +62,7 @@ class Account:
 
 # ---- the account
 
-def account(text, slices=1):
+def account(text, slices=1) -> dict:
     """What an optimised module does on each device, as a dict of plain values.
 
     Args:
@@ -88,7 +88,7 @@ def account(text, slices=1):
         "unknown_loops": done.loops.count(None), "unread_collectives": unread(module)}
 
 
-def unread(module):
+def unread(module) -> list:
     """Names of the collectives that an account, once made, has not come to: what starts them is a new opcode, as
     `custom-call-start` was with libtpu 0.0.52."""
     return [i.name for name, computation in module.computations.items()
@@ -96,7 +96,7 @@ def unread(module):
             for i in computation.instructions.values() if i.opcode.removesuffix("-start") in COLLECTIVES]
 
 
-def by_kind(collectives):
+def by_kind(collectives) -> dict:
     """{(kind, network, group): {"count", "bytes", "bytes_sent"}} of counted collectives."""
     found = {}
     for (kind, network, group, size), times in collectives.items():
@@ -164,7 +164,7 @@ def fused(module, name):
     return done
 
 
-def count_one(done, module, computation, i):
+def count_one(done, module, computation, i) -> None:
     """Adds what one instruction computes and communicates to an Account."""
     kind = i.opcode.removesuffix("-start")
     if i.opcode in ("convolution", "dot"):
@@ -190,7 +190,7 @@ def count_one(done, module, computation, i):
         done.collectives[DCN.get(found[1], found[1].lower().replace("_", "-")), "dcn", module.slices, size] += 1
 
 
-def is_scattered(computation, i):
+def is_scattered(computation, i) -> bool:
     """Whether each device keeps a part alone of what an all-reduce gives: a reduce-scatter, as XLA writes it on TPUs in
     a fusion of both."""
     users = computation.users.get(i.name, [])

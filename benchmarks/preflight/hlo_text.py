@@ -201,7 +201,7 @@ def read_shape(found):
                  int(space[1]) if space else 0)
 
 
-def leaves(kind):
+def leaves(kind) -> list:
     """The Shapes of a type, in order."""
     return [kind] if isinstance(kind, Shape) else [shape for element in kind for shape in leaves(element)]
 
@@ -211,7 +211,7 @@ def chain_of(i):
     return i.attribute("channel_id"), re.search(r'chain_id="?([^",}]*)', i.rest)[1]
 
 
-def starts(computation, i):
+def starts(computation, i) -> bool:
     """Whether a part of an overlapped collective is its start."""
     return any(user.attribute("custom_call_target") == '"AsyncCollectiveStart"'
                for user in computation.users.get(i.name, []))

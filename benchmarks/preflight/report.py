@@ -26,12 +26,12 @@ TERMS = [
 ]
 
 
-def write_report(found, out):
+def write_report(found, out) -> None:
     """Writes report.html and report.md into `out` from what preflight.json says; equal input gives equal bytes."""
     write("report", view(ordered(found)), out, "preflight")
 
 
-def view(found):
+def view(found) -> dict:
     """Everything both templates need."""
     rows, check = found["results"], found.get("check")
     good = all(row["fits"] for row in rows) if check is None else not check["worse"]
@@ -59,7 +59,7 @@ def view(found):
     }
 
 
-def facts(found, compiled):
+def facts(found, compiled) -> list:
     """Name and value of what is known of all rows."""
     recipe = found["recipe"]
     longest = max((row["compile_seconds"] for row in compiled), default=None)

@@ -87,7 +87,7 @@ def roofline(recipe, classes, example_shape, topology, flops, moved, collectives
             "unit": "tokens/s" if reads_text(recipe.model) else "images/s"}
 
 
-def sent_over(collectives, chip):
+def sent_over(collectives, chip) -> dict:
     """{"ici", "dcn": bytes that a chip must send over the network}: of a chip of several devices what one of them
     sends, for a ring leaves the chip once, and nothing of what its own devices may exchange within it. What goes to
     other slices goes for each device."""

@@ -165,7 +165,7 @@ class Candidate:
                     "global_batch": self.global_batch + self.step}, "compiles": len(self.tried), "why": self.why}
 
 
-def explore(tried, each):
+def explore(tried, each) -> None:
     """Estimates all candidates, then settles the most promising, TOP at once, until none that is left could be
     better: `each(work, candidates, what)` does the work of some candidates side by side."""
     each(estimate, tried, "estimates")
@@ -177,7 +177,7 @@ def explore(tried, each):
         each(settle, left[:TOP], "settles")
 
 
-def spread(work, some, what, topology, data, facts, sides, pool):
+def spread(work, some, what, topology, data, facts, sides, pool) -> None:
     """Does the work of some candidates, each with a side of its own."""
     with counting(len(some), what) as advance:
 
@@ -192,7 +192,7 @@ def spread(work, some, what, topology, data, facts, sides, pool):
         list(pool.map(one, some))
 
 
-def estimate(found, measure, capacity, data):
+def estimate(found, measure, capacity, data) -> None:
     """Sets a candidate's rows to about what fits, from what is too large; settles what cannot fit at all."""
     floor = least_bytes(found.smallest, data)
     if floor > capacity:
@@ -219,7 +219,7 @@ def full(over, measure):
     return 0 if rows == 1 and not measure(1)["fits"] else rows
 
 
-def settle(found, measure, capacity, data):
+def settle(found, measure, capacity, data) -> None:
     """Finds a candidate's largest rows: they fit and one more does not, both compiled, but for 0 and MOST."""
     found.rows, found.settled = largest(measure, found.tried, found.rows), True
     found.why = "no more was tried" if found.rows == MOST else None
@@ -252,7 +252,7 @@ def rank(found):
             devices.fsdp, (*REMATS, "offload").index(found.smallest.jax.remat))
 
 
-def patch(found):
+def patch(found) -> str:
     """What a candidate changes in a recipe, as TOML."""
     lines = ["[train]", f"global_batch = {found['global_batch']}", f"accumulate = {found['accumulate']}"]
     if found["row"]["backend"] == "jax":

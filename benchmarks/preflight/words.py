@@ -10,7 +10,7 @@ from twinscale.common.topology import titled
 PIPED = 160  # letters of a line that is not for a terminal
 
 
-def gib(size):
+def gib(size) -> str:
     """A size in bytes as text."""
     if size is None:
         return "–"
@@ -18,7 +18,7 @@ def gib(size):
     return f"{size / unit:.4g} {name}"
 
 
-def show(result):
+def show(result) -> None:
     """Prints the rows as a table on stdout, then what parts the backends, and what is worse than before."""
     from rich import box
     from rich.table import Table
@@ -53,7 +53,7 @@ def show(result):
         console.print(f"worse: {text}")
 
 
-def times(a, b):
+def times(a, b) -> str:
     """How many times `a` is in `b`, as text."""
     return f"{sig(b / a, 3)} ×" if a else "–"
 
@@ -66,7 +66,7 @@ def lines_of(rows):
             yield name, cells
 
 
-def assumed(result):
+def assumed(result) -> list:
     """(what about, what is taken for granted) of the rows there are."""
     rows = result["results"]
     kernels = any(row.get("kernels") for row in rows)
@@ -75,7 +75,7 @@ def assumed(result):
         [*(row["backend"] for row in rows), "roofline", *["devices"] * several, *["kernels"] * kernels])]
 
 
-def show_search(result):
+def show_search(result) -> None:
     """Prints the candidates of a search as a table on stdout, the best first, and what to paste into the recipe."""
     from rich import box
     from rich.table import Table
@@ -107,12 +107,12 @@ def show_search(result):
     console.print(result["patch"], end="")
 
 
-def fitting(found):
+def fitting(found) -> bool:
     """Whether a candidate's own batch was compiled and fits."""
     return bool(found["row"] and found["row"]["fits"])
 
 
-def mesh(found):
+def mesh(found) -> str:
     return " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1) or "one chip"
 
 
@@ -121,14 +121,14 @@ def named(found):
     return titled(found["topology"], found["slices"])
 
 
-def fits(found):
+def fits(found) -> str:
     if not found["compiles"] and found["fits"] is None:
         return "does not compile"
     spare = found["headroom_bytes"]
     return f"yes, {gib(spare)} spare" if found["fits"] else f"no, {gib(-spare)} too much"
 
 
-def communicates(found):
+def communicates(found) -> str:
     lines = [f"{kind} x {count}, {gib(size)}" + (" (between slices)" if network == "dcn" else "")
              for (kind, network), (count, size) in sorted(totals(found).items())]
     if found.get("unread_collectives"):
@@ -136,11 +136,11 @@ def communicates(found):
     return "\n".join(lines) or "nothing"
 
 
-def flags(found):
+def flags(found) -> str:
     return " ".join(f"{name}={value}".lower() for name, value in found["xla_flags"].items())
 
 
-def seconds(found):
+def seconds(found) -> str:
     names = {"compute": "compute", "hbm": "HBM", "interconnect": "interconnect", "dcn": "data-centre network"}
     taken = {name: found["seconds_at_least"][key] for key, name in names.items()}
     return "\n".join(f"{name} {sig(1e3 * value, 3)} ms" for name, value in taken.items() if value)

@@ -34,7 +34,7 @@ def key(*parts):
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def stamp(paths):
+def stamp(paths) -> list:
     """[path, bytes, modified, changed] of each file: what may be asked of thousands of files in milliseconds. Who edits
     a file may set its time back (cp -p, rsync, touch -r), but not the one at which the kernel saw it change."""
     return [[str(Path(path).absolute()), (about := os.stat(path)).st_size, about.st_mtime_ns, about.st_ctime_ns]
@@ -58,7 +58,7 @@ def regular(folder):
     return found
 
 
-def sealed(folder):
+def sealed(folder) -> dict:
     """{name: its size and SHA-256} of the files in `folder`."""
     return {name: {"bytes": about.st_size, "sha256": sha256(folder / name)} for name, about in regular(folder).items()}
 
@@ -68,7 +68,7 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(folder):
+def check(folder) -> None:
     """Raises ValueError, OSError or BadInput, which say what it is, where `folder` is not what it was sealed as.
 
     A process hashes each file once, and again only if its size, times or place on the disk have changed.

@@ -42,14 +42,14 @@ def kept_in(path, manifest):
     return Kept(path, manifest, content, files_of(path / FILES))
 
 
-def keep(path, dataset):
+def keep(path, dataset) -> None:
     """Writes what a directory is to keep of a Dataset, but for its manifest."""
     for name, file in ((TOKENIZER, dataset.tokenizer), (FILES, dataset.files)):
         if file is not None:
             write_bytes(path / name, file.read_bytes())
 
 
-def keep_kept(path, kept):
+def keep_kept(path, kept) -> None:
     """Writes what another directory keeps."""
     for name in (TOKENIZER, FILES):
         if (kept.path / name).exists():
@@ -76,7 +76,7 @@ def open_kept(recipe, kept, accept=False):
     return dataset
 
 
-def check_same(kept, dataset, accept=False):
+def check_same(kept, dataset, accept=False) -> None:
     """Raises BadInput unless an open Dataset is what was kept, and made by the tokenizer that was; with `accept` its
     documents may be others, but neither its tokenizer nor the names of its classes."""
     difference = None if accept else changed(kept, dataset)
@@ -109,7 +109,7 @@ def changed(kept, dataset):
             + (f" and {more} more" if more else ""))
 
 
-def files_of(path):
+def files_of(path) -> dict:
     """{name: digest} of a files.txt, empty where there is none."""
     if path is None or not path.exists():
         return {}

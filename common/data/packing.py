@@ -45,7 +45,7 @@ class Packed:
         return {name: np.ascontiguousarray(value) for name, value in whole.items()}
 
 
-def documents_within(ended):
+def documents_within(ended) -> dict:
     """segments and positions (int32, BxT) of rows where `ended` (bool, BxT) marks each document's last token."""
     begins = np.zeros_like(ended)
     begins[:, 1:] = ended[:, :-1]

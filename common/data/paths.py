@@ -68,7 +68,7 @@ def folders_below(base):
                 (links if entry.is_symlink() else waiting).append(path)
 
 
-def names(folder):
+def names(folder) -> list:
     """The sorted names in a folder; none where it is no folder."""
     return [entry.name for entry in entries(folder)]
 

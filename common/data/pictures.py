@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 36
 MOST_CLASSES = 1 << 16
 
 
-def in_folders(data, argument):
+def in_folders(data, argument) -> list:
     """The pictures of each class's folder; in order the first of each class, the second of each, and so on."""
     root = os.path.expanduser(argument)
     start = f'data.source="{data.source}"'

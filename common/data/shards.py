@@ -95,7 +95,7 @@ def open_shards(data, kept=None):
     return manifest, tokenizer_of(data, manifest, kept), tokens, files
 
 
-def named(parts, by, seen):
+def named(parts, by, seen) -> str:
     """The cache's folder of what a tokenizer, `by` its library or its file's SHA-256, has made of a source."""
     return f"tokens-{key(2, parts, by, seen)}"
 
@@ -135,7 +135,7 @@ def texts(data, split):
     return (text for _, text in documents(data) if side(text.encode(), data.held_out) == split)
 
 
-def build(data, folder, kept=None):
+def build(data, folder, kept=None) -> None:
     """Writes the shards of both splits, `manifest.json` and the digests of the source's files into `folder`."""
     manifest, files = survey(data)
     tokenizer = tokenizer_of(data, manifest, kept)
@@ -173,7 +173,7 @@ def survey(data):
         split: counts[split] | {"sha256": hashes[split].hexdigest()} for split in SPLITS}, files
 
 
-def write(folder, split, encoded, end, dtype):
+def write(folder, split, encoded, end, dtype) -> dict:
     """Writes the stream of `encoded` documents (arrays of ids) as shards; returns their entries of the manifest."""
     buffer, filled, longest, shards = np.empty(SHARD_BYTES // dtype.itemsize, dtype), 0, 0, []
 

@@ -30,7 +30,7 @@ def matched(data, pattern, ending):
     return paths
 
 
-def near(pattern):
+def near(pattern) -> str:
     """What one may have meant by a pattern that matches nothing."""
     folder, name = os.path.split(pattern)
     while folder and not os.path.isdir(folder) and not any(c in folder for c in "*?["):

@@ -26,7 +26,7 @@ def data_dir():
     return at_home(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
 
 
-def prepare(name):
+def prepare(name) -> str:
     """The command that prepares a dataset of TFDS; `tfds build` needs apache_beam and importlib_resources."""
     return f'python -c "{PREPARE.format(name)}"'
 
@@ -75,7 +75,7 @@ def files(name):
     return sorted(path for path in folder_of(name).rglob("*") if path.is_file())
 
 
-def check_folder(name, folder):
+def check_folder(name, folder) -> None:
     """Raises BadInput where what describes a dataset would have TFDS import what is not its own, or read elsewhere."""
     import tensorflow_datasets as tfds
 

@@ -85,7 +85,7 @@ def told(texts, vocabulary):
         tell("data", f"learning a vocabulary of {vocabulary} from {count:,} characters")
 
 
-def pieces(text):
+def pieces(text) -> list:
     """`text` in order, cut inside of what is longer than LONGEST in a row and nowhere else."""
     if len(text) <= LONGEST or (max(map(len, text.split()), default=0) <= LONGEST and not SPACES.search(text)):
         return [text]

@@ -77,7 +77,7 @@ def tree_of(m, classes, example_shape):
     return tree
 
 
-def places(m, place):
+def places(m, place) -> None:
     x = place("stem.relu", "activation", place("stem.norm", "norm", place("stem.conv", "convolution")))
     for block in convnet_blocks(m):
         name = block.name
@@ -107,7 +107,7 @@ def traits(m):
     return Traits(activation="relu", norm="batch", planted=("convnet",))
 
 
-def drawn(one):
+def drawn(one) -> dict:
     """Options of a small network at random."""
     return {"channels": one([4], [4, 8]), "blocks": one(1, 1, 2), "dropout": one(0.0, 0.1),
             "norm_momentum": one(0.9, 0.99)}

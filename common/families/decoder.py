@@ -100,7 +100,7 @@ def tree_of(m, classes, example_shape):
 
 
 def places(m, place):
-    def rotated(name):
+    def rotated(name) -> None:
         return place(f"{name}.rotary", "rotary positions", name) if m.rotates else name
 
     def dropped(name, x):
@@ -149,7 +149,7 @@ def traits(m):
                   attention=Attention(m.heads, m.kv, m.head_width), shared=shared, planted=("decoder",))
 
 
-def drawn(one):
+def drawn(one) -> dict:
     """Options of a small decoder at random."""
     heads = one(2, 4)
     return {"layers": one(1, 1, 2), "width": 16, "heads": heads, "kv_heads": one(0, 0, heads // 2),

@@ -44,7 +44,7 @@ def traits(m):
     return Traits(activation=m.activation, planted=("mlp",))
 
 
-def drawn(one):
+def drawn(one) -> dict:
     """Options of a small perceptron at random."""
     return {"hidden": one([24], [24, 16]), "activation": one("relu", "relu", "gelu", "gelu_tanh"),
             "dropout": one(0.0, 0.1)}

@@ -29,7 +29,7 @@ class Metric:
     bound: Callable | None = None
 
 
-def statistics_of(names, xp, logits, labels, weights):
+def statistics_of(names, xp, logits, labels, weights) -> dict:
     """The sums of added metrics, {"TITLE.SUM": scalar}; arguments as at `classification.statistics`."""
     return {f"{metric.title}.{key}": value for metric in added(names)
             for key, value in metric.statistics(xp, logits, labels, weights).items()}
@@ -71,6 +71,6 @@ def own_sums(metric, sums):
     return {"weight": sums["weight"]} | own
 
 
-def added(names):
+def added(names) -> list:
     """The Metrics of `train.metrics`. Raises as `registry.load` does."""
     return [load(METRICS, name) for name in names]

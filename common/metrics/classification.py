@@ -6,7 +6,7 @@ from twinscale.common.metrics.base import Metric
 
 NEAR = 0.25  # nats
 
-def statistics(xp, logits, labels, weights):
+def statistics(xp, logits, labels, weights) -> dict:
     """Sums over every position, written over an array namespace (numpy, jax.numpy, keras.ops).
 
     Args:

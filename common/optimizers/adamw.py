@@ -34,7 +34,7 @@ def strides(o, rates, noise, first):
     return np.minimum(found, np.maximum.accumulate(noise) / o.epsilon)
 
 
-def slots(o):
+def slots(o) -> dict:
     return {"m": Slot("_momentums", "mu"), "v": Slot("_velocities", "nu")}
 
 

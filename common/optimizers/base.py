@@ -35,7 +35,7 @@ class Options(Section):
     ema: Fraction = Field(0.0, description="decay of the average of the weights that evaluation uses; 0 keeps none")
 
 
-def with_semantics(schema):
+def with_semantics(schema) -> None:
     """Puts the written semantics of our own optimizers into their options' description."""
     names = list(OPTIMIZERS.builtin)
     lines = [f"  {name:6} {load(OPTIMIZERS, name).semantics}".replace("\n", "\n  ") for name in names]

@@ -21,7 +21,7 @@ def strides(o, rates, noise, first):
     return np.array(found)
 
 
-def traits(o):
+def traits(o) -> list:
     return [*["momentum"] * (o.momentum > 0), *["Nesterov"] * o.nesterov]
 
 

@@ -20,6 +20,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "bench": "Measure step time and MFU here.",
     "preflight": "Ask the TPU's compiler, without a TPU.",
     "plan": "Chips, days and money of a training.",
+    "trust": "Let code run that recipes of others name.",
     "schema": "Print the JSON schema of a result.",
     "doctor": "Say what this machine offers.",
     "recipe": "Look at recipes.",

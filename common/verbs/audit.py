@@ -49,10 +49,10 @@ def audit(
     if clean:
         code = shared.room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite, as_json=json)
     else:
-        from twinscale.common.recipe_file import load
+        from twinscale.common.recipe_file import given
 
         asked = shared.with_precision(overrides, None)
-        own = {"own": load(recipe, asked), "asked": (recipe, *asked)} if recipe else {}
+        own = {"own": given(recipe, asked), "asked": (recipe, *asked)} if recipe else {}
         code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json,
                                                        **own)
     shared.suggest("compare", shared.shipped(), "--out", "build/demo")

@@ -36,12 +36,12 @@ def bench(
     """
     from twinscale.common.files import place
     from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
     with nothing_left(place(out)):
         code = shared.room("benchmarks.bench").bench(
-            load(recipe, shared.with_precision(overrides, precision)), place(out), backends=backends, steps=steps,
+            given(recipe, shared.with_precision(overrides, precision)), place(out), backends=backends, steps=steps,
             rounds=rounds, overwrite=overwrite, as_json=json)
     shared.suggest("train", recipe, *(overrides or []), *shared.precision_words(precision), "--backend", backends[-1],
                    "--run", "runs/bench")

@@ -38,10 +38,10 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
     from twinscale.common.files import place as directory
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
     asked = shared.with_precision(overrides, precision)
-    described = load(recipe, asked)
+    described = given(recipe, asked)
     if described.compress.stages:
         only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
         code = shared.room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite,

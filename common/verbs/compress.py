@@ -32,10 +32,10 @@ def compress(
         --recipe recipes/compress-convnet.toml --backend jax --out build/int8
     """
     from twinscale.common.files import place
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
     code = shared.room("benchmarks.compression").compress(
-        load(recipe, overrides or []), place(run), place(out), backend, overwrite=overwrite,
+        given(recipe, overrides or []), place(run), place(out), backend, overwrite=overwrite,
         accept_data=accept_data, as_json=json)
     shared.say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")
     raise typer.Exit(code or DID_IT)

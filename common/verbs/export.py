@@ -27,8 +27,8 @@ def export(
       twinscale export runs/keras --to build/export
       twinscale export runs/jax --to build/jax --formats stablehlo,safetensors
     """
-    from twinscale.common.export import check_request, lines, made_by, read_export
     from twinscale.common.export import export as written
+    from twinscale.common.export_formats import check_request, lines, made_by, read_export
     from twinscale.common.files import escaped_lines, place
     from twinscale.common.output import answer
 

@@ -38,13 +38,13 @@ def plan(
     """
     from twinscale.common.files import place
     from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
-    described = load(recipe, overrides or []) if recipe else None
+    described = given(recipe, overrides or []) if recipe else None
     with nothing_left(out and place(out)):
         code = shared.room("benchmarks.plan").plan(
             described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
             measured=measured, ceiling=ceiling, prices=prices, days=days, out=out and place(out), as_json=json)
-    if recipe and not ceiling:
+    if recipe and topology and not ceiling:
         shared.suggest("preflight", recipe, *(overrides or []), "--topology", topology[0], "--out", "build/preflight")
     raise typer.Exit(code)

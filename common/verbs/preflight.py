@@ -7,24 +7,29 @@ import typer
 from twinscale.common.errors import DID_IT
 from twinscale.common.verbs import shared
 
+Topology = Annotated[list[str] | None, typer.Option(metavar="T", help="A slice, such as v5e:4x4, v5e-16, v5p:2x2x2; "
+                                                    "several are compiled for one after another.")]
+Trainers = Annotated[Literal["jax", "keras", "both"] | None, typer.Option(help="The trainer; by default both, with "
+                                                                          "--check those of the golden.")]
+Policies = Annotated[str | None, typer.Option(metavar="A,B", help="With --search: policies to try; by default full, "
+                                              "dots, none.")]
+Accumulations = Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: micro-batches an update; by default "
+                                                   "the recipe's.")]
+
 
 def preflight(
     recipe: shared.Recipe,
     overrides: shared.Overrides = None,
     *,
-    topology: Annotated[list[str] | None, typer.Option(metavar="T", help="A slice, such as v5e:4x4, v5e-16, v5p:2x2x2; "
-                                                       "several are compiled for one after another.")] = None,
+    topology: Topology = None,
     slices: Annotated[int, typer.Option(metavar="N", min=1, help="Of each, joined by the data-centre network.")] = 1,
-    backend: Annotated[Literal["jax", "keras", "both"] | None, typer.Option(help="The trainer; by default both, with "
-                                                                            "--check those of the golden.")] = None,
+    backend: Trainers = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
     check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
     write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
     search: Annotated[bool, typer.Option("--search", help="Find the largest batch that fits.")] = False,
-    remat: Annotated[str | None, typer.Option(metavar="A,B", help="With --search: policies to try; by default full, "
-                                              "dots, none.")] = None,
-    accumulate: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: micro-batches an update; by default "
-                                                   "the recipe's.")] = None,
+    remat: Policies = None,
+    accumulate: Accumulations = None,
     fsdp: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: by default all that divide.")] = None,
     tensor: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: by default all that divide.")] = None,
     jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Likewise: compilers at once.")] = None,
@@ -50,9 +55,10 @@ def preflight(
     """
     from twinscale.common.files import place
     from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
 
-    described = load(recipe, shared.with_precision(overrides, precision))
+    asked = shared.with_precision(overrides, precision)
+    described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
     backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,
@@ -60,19 +66,26 @@ def preflight(
         with nothing_left(place(out)):
             raise typer.Exit(shared.room("benchmarks.preflight.search").search(
                 described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
-                remats=remat and remat.split(","), accumulations=shared.counts("accumulate", accumulate),
-                fsdp=shared.counts("fsdp", fsdp), tensor=shared.counts("tensor", tensor), as_json=json,
-                overwrite=overwrite))
+                **to_try(remat, accumulate, fsdp, tensor), as_json=json, overwrite=overwrite))
     shared.only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     with nothing_left(place(out)):
+        words = [recipe, *asked, *named, *shared.given("slices", slices, 1), *shared.given("backend", backend)]
         code = shared.room("benchmarks.preflight").preflight(
             described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-            write_golden=write_golden, as_json=json, overwrite=overwrite, words=[
-                recipe, *shared.with_precision(overrides, precision),
-                *(word for name in topology or () for word in ("--topology", name)),
-                *shared.given("slices", slices, 1), *shared.given("backend", backend), *shared.given("check", check)])
-    parts = [] if code == DID_IT else [f"train.accumulate={2 * described.train.accumulate}"]
-    again = ["train", "--backend", (*backends, "jax")[0], "--run", "runs/tpu"] if code == DID_IT else [
-        "preflight", *(word for name in topology or () for word in ("--topology", name)), "--out", f"{out}-smaller"]
-    shared.suggest(again[0], recipe, *(overrides or []), *parts, *shared.precision_words(precision), *again[1:])
+            write_golden=write_golden, as_json=json, overwrite=overwrite, words=[*words, *shared.given("check", check)])
+    verb, changed, options = what_next(code, described, backends, named, out)
+    shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *options)
     raise typer.Exit(code or DID_IT)
+
+
+def to_try(remat, accumulate, fsdp, tensor):
+    """What a search is to try, of the options' lists."""
+    return {"remats": remat and remat.split(","), "accumulations": shared.counts("accumulate", accumulate),
+            "fsdp": shared.counts("fsdp", fsdp), "tensor": shared.counts("tensor", tensor)}
+
+
+def what_next(code, recipe, backends, named, out):
+    """(verb, overrides, options) of the command to suggest: the training, or a preflight of smaller micro-batches."""
+    if code == DID_IT:
+        return "train", [], ["--backend", (*backends, "jax")[0], "--run", "runs/tpu"]
+    return "preflight", [f"train.accumulate={2 * recipe.train.accumulate}"], [*named, "--out", f"{out}-smaller"]

@@ -25,7 +25,7 @@ def show(
     """
     from twinscale.common.recipe_file import dumps, resolve
 
-    described, origins = resolve(recipe, overrides or [])
+    described, origins = resolve(recipe, overrides or [], users=True)
     if json:
         shared.print_json({"schema_version": 1, "hash": described.hash, "recipe": described.model_dump(mode="json"),
                            "origins": origins})

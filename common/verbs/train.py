@@ -45,10 +45,10 @@ def train(
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
     from twinscale.common.files import place
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe_file import given
     from twinscale.common.run import check_run
 
-    described = load(recipe, shared.with_precision(overrides, precision))
+    described = given(recipe, shared.with_precision(overrides, precision))
     if described.compress.stages:  # which `compress` trains
         described = described.with_values(compress={"stages": ()})
     directory = place(run)
@@ -59,12 +59,7 @@ def train(
         raise typer.Exit(supervised(run, restarts, overwrite))
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
-        from twinscale.common.loop import Probe, traced_steps
-
-        traced = traced_steps(described, trace_every or described.train.log_every) if trace else ()
-        probe = Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0,
-                      log_every=1 if trace else None, stop=stop, accept_data=accept_data,
-                      resumable=stop is not None and stop < described.train.steps)
+        probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
         begun = None
         if origin and (overwrite or not old or old.get("saved") is None):
             begun = begun_from(origin, described)
@@ -72,6 +67,15 @@ def train(
     if described.devices.hosts == 1:  # else each of many would say so
         shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision), "--out",
                        f"build/{described.name}")
+
+
+def probe_of(recipe, trace, trace_every, twin_steps, stop, accept_data):
+    """What a training is to leave behind, and when it is to end, by the options."""
+    from twinscale.common.loop import Probe, traced_steps
+
+    traced = traced_steps(recipe, trace_every or recipe.train.log_every) if trace else ()
+    return Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0, log_every=1 if trace else None,
+                 stop=stop, accept_data=accept_data, resumable=stop is not None and stop < recipe.train.steps)
 
 
 def supervised(run, restarts, overwrite):

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from twinscale.common.compress import active, matched_blocks, teacher_model
+from twinscale.common.compress import matched_blocks
+from twinscale.common.compress_recipes import active, teacher_model
 from twinscale.common.parameters import is_trained
 from twinscale.jaxscale import train
 from twinscale.jaxscale.taps import tapped

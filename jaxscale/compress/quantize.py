@@ -9,7 +9,7 @@ import numpy as np
 from twinscale.common.compress import per_channel, quantised_places
 from twinscale.common.parameters import is_trained
 from twinscale.jaxscale import train
-from twinscale.jaxscale.devices import born, laid_out, place
+from twinscale.jaxscale.devices_arrays import born, laid_out, place
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.taps import tapped
 

@@ -1,21 +1,22 @@
 """Trains a stage of a compression: the trainer's own step, with weights and places made into what they compute with.
 
 Semantics are TF-MOT's: masks, centroids and ranges are read and moved as `common/compress.py` and the stages in
-`common/recipe.py` say.
+`common/recipe_compress.py` say.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twinscale.common.compress import active, extra_tensors
+from twinscale.common.compress import extra_tensors
+from twinscale.common.compress_recipes import active
 from twinscale.common.optimizers import described
 from twinscale.jaxscale import bits, train
 from twinscale.jaxscale.compress.cluster import clustered, with_zeros
 from twinscale.jaxscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.jaxscale.compress.prune import masks_due
 from twinscale.jaxscale.compress.quantize import on_grid, quantising, symmetric_range
-from twinscale.jaxscale.devices import laid_out, place
+from twinscale.jaxscale.devices_arrays import laid_out, place
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.taps import tapped
 from twinscale.jaxscale.trace import named_tensors

@@ -8,7 +8,7 @@ from flax import nnx
 
 from twinscale.common.bits import name_word
 from twinscale.common.errors import one_of
-from twinscale.jaxscale.devices import LAID_OUT
+from twinscale.jaxscale.devices_arrays import LAID_OUT
 from twinscale.jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
 from twinscale.jaxscale.taps import scope, tap
 

@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twinscale.common.errors import one_of
 from twinscale.jaxscale import bits
-from twinscale.jaxscale.devices import LAID_OUT, ROWS, sequence_shared
+from twinscale.jaxscale.devices import ROWS
+from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
 from twinscale.jaxscale.taps import tap
 
 

@@ -4,8 +4,7 @@ on, on several devices or in a whole step is placed."""
 
 import pytest
 
-from twinscale.benchmarks import audit
-from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks import audit, compare_collect
 from twinscale.benchmarks.later import step_path
 from twinscale.benchmarks.operations import places_path
 from twinscale.benchmarks.workers import ROOMS
@@ -94,9 +93,10 @@ def test_a_trial_that_fails_is_a_row_and_no_end():
 
 def test_a_backend_has_left_what_has_its_name_for_a_word(tmp_path):
     for backend in ROOMS:
-        left = [comparison.run_path(tmp_path, run, MLP) for run in (backend, f"{backend}-twin")]
-        left += [comparison.first_step_path(tmp_path, backend, MLP), comparison.optimizer_path(tmp_path, backend, MLP),
-                 comparison.taps_path(tmp_path, backend, MLP, 0), places_path(tmp_path, backend),
+        left = [compare_collect.run_path(tmp_path, run, MLP) for run in (backend, f"{backend}-twin")]
+        left += [compare_collect.first_step_path(tmp_path, backend, MLP),
+                 compare_collect.optimizer_path(tmp_path, backend, MLP),
+                 compare_collect.taps_path(tmp_path, backend, MLP, 0), places_path(tmp_path, backend),
                  step_path(tmp_path, backend, MLP, "first"), tmp_path / f"contract-{backend}.json"]
         assert [audit.left_by(path.name) for path in left] == [backend] * len(left)
     assert audit.left_by("taps-keras-jaxonian-0.safetensors") == "keras"

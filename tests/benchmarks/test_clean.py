@@ -56,8 +56,8 @@ def made(monkeypatch):
 
     monkeypatch.setattr(cleaning, "open_workers", lambda: Workers(keras=worker("keras"), jax=worker("jax")))
     monkeypatch.setattr(cleaning, "open_dataset", lambda recipe: None)
-    monkeypatch.setattr(cleaning.comparison, "collect", collect)
-    monkeypatch.setattr(cleaning.comparison, "judge", judge)
+    monkeypatch.setattr(cleaning.compare_collect, "collect", collect)
+    monkeypatch.setattr(cleaning.compare_judge, "judge", judge)
     return asked
 
 

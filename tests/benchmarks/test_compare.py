@@ -10,7 +10,8 @@ from threading import Event
 import pytest
 
 from twinscale.benchmarks import compare as comparison
-from twinscale.benchmarks.compare import reproducible
+from twinscale.benchmarks import compare_collect
+from twinscale.benchmarks.compare_record import reproducible
 from twinscale.common.errors import TwinscaleError
 from twinscale.common.recipe import Recipe
 
@@ -51,9 +52,9 @@ def trained(monkeypatch):
     def workers(rooms=("keras", "jax")):
         yield {backend: Silent() for backend in rooms}
 
+    for name in ("collect", "collect_places"):
+        monkeypatch.setattr(compare_collect, name, lambda *of, **more: None)
     changes = {"require": lambda *of: None, "open_workers": workers, "room_for_another": lambda: False,
-               "collect": lambda *of, **more: None,
-               "collect_places": lambda *of: None,
                "judge": judged, "side_by_side": lambda recipe, dataset, workers, performance: performance}
     for name, function in changes.items():
         monkeypatch.setattr(comparison, name, function)
@@ -143,7 +144,7 @@ def test_figures_are_drawn_beside_the_places_and_a_drawing_that_fails_costs_no_v
         assert drawn.wait(20), "nothing is drawn while places are looked at"
 
     trained.setattr(comparison, "draw", draw)
-    trained.setattr(comparison, "collect_places", collect_places)
+    trained.setattr(compare_collect, "collect_places", collect_places)
     assert comparison.compare(RECIPE, tmp_path / "out") == 1
     assert said == [SAID] and read(tmp_path / "out")["sentence"] == SAID
 
@@ -211,11 +212,11 @@ def apart(asked, fails=None):
 
 
 def test_a_worker_beside_does_what_is_in_float64_and_nothing_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "pace_of", lambda *of: None)
+    monkeypatch.setattr(compare_collect, "pace_of", lambda *of: None)
     recipe, alone, asked, drawn = RECIPE.with_values(train={"precision": "float32"}), [], [], []
     workers, beside = apart(asked)
-    comparison.collect_both(workers, beside, recipe, tmp_path, lambda: drawn.append(len(asked)))
-    comparison.collect_both(apart(alone)[0], {}, recipe, tmp_path, lambda: None)
+    compare_collect.collect_both(workers, beside, recipe, tmp_path, lambda: drawn.append(len(asked)))
+    compare_collect.collect_both(apart(alone)[0], {}, recipe, tmp_path, lambda: None)
     assert {kind for name, _, kind in asked if name == "beside"} == {"float64"}
     assert {kind for name, _, kind in asked if name == "keras"} == {"float32"}  # of which places are, too
     assert sorted((name.replace("beside", "keras"), *what) for name, *what in asked) == sorted(alone)
@@ -224,9 +225,10 @@ def test_a_worker_beside_does_what_is_in_float64_and_nothing_twice(tmp_path, mon
 
 
 def test_what_fails_of_a_worker_beside_ends_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "pace_of", lambda *of: None)
+    monkeypatch.setattr(compare_collect, "pace_of", lambda *of: None)
     asked = []
     workers, beside = apart(asked, fails="optimizer_steps")
     with pytest.raises(TwinscaleError, match="beside fails"):
-        comparison.collect_both(workers, beside, RECIPE.with_values(train={"precision": "float32"}), tmp_path, list)
+        narrow = RECIPE.with_values(train={"precision": "float32"})
+        compare_collect.collect_both(workers, beside, narrow, tmp_path, list)
     assert {name for name, call, _ in asked if call == "killed"} == {"keras", "jax", "beside"}

@@ -8,6 +8,7 @@ import pytest
 
 from twinscale.benchmarks import compiled
 from twinscale.benchmarks.compiled import OWN, Programs, files
+from twinscale.common import doctor
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_a_process_killed_while_it_writes_gives_nothing_half(given):
 def test_other_flags_packages_or_backends_share_nothing(given, monkeypatch):
     stores = [Programs("jax", given).store, Programs("keras", given).store,
               Programs("jax", {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}).store]
-    monkeypatch.setattr(compiled, "version", lambda package: "0")
+    monkeypatch.setattr(doctor, "_version", lambda package: "0")
     assert len({*stores, Programs("jax", given).store}) == 4
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from twinscale.benchmarks.compression import before, label_of, model_of_row, stages
+from twinscale.benchmarks.compression import model_of_row
+from twinscale.benchmarks.compression_stages import before, label_of, stages
 from twinscale.common.recipe import Recipe
 
 RECIPE = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp", "hidden": [8]}, compress={"stages": [

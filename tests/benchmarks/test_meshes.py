@@ -6,18 +6,9 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import compare, meshes
-from twinscale.benchmarks.meshes import (
-    MESHES,
-    Mesh,
-    judge,
-    mesh_sentence,
-    meshes_of,
-    on_mesh,
-    prepared,
-    run_path,
-    weights_apart,
-)
+from twinscale.benchmarks import compare, meshes, meshes_fit
+from twinscale.benchmarks.meshes import judge, mesh_sentence, prepared, run_path, weights_apart
+from twinscale.benchmarks.meshes_fit import MESHES, Mesh, meshes_of, on_mesh
 from twinscale.benchmarks.report import write_report
 from twinscale.common.files import write_json, write_text
 from twinscale.common.recipe import Recipe
@@ -73,9 +64,9 @@ def test_images_share_rows_and_weights_alone():
 def test_batch_norm_is_compared_where_its_micro_batches_are_as_large():
     recipe = prepared(described("convnet"), None)
     assert "one device, accumulate 4" not in fitting(recipe, "jax")
-    bases = [base.name for base in meshes.bases_of(recipe, "jax")]
+    bases = [base.name for base in meshes_fit.bases_of(recipe, "jax")]
     assert sorted(bases) == ["one device", "one device, accumulate 2", "one device, accumulate 4"]
-    assert [base.name for base in meshes.bases_of(prepared(described(), None), "jax")] == ["one device"]
+    assert [base.name for base in meshes_fit.bases_of(prepared(described(), None), "jax")] == ["one device"]
 
 
 def test_what_jumps_is_trained_in_float64():

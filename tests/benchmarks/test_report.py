@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.report import write_audit, write_report
+from twinscale.benchmarks.report import write_report
+from twinscale.benchmarks.report_audit import write_audit
 from twinscale.benchmarks.report_words import TERMS
 from twinscale.benchmarks.rung_table import RUNGS
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinscale.common import compress
+from twinscale.common import compress, compress_check, compress_recipes
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
 from twinscale.common.parameters import is_decayed, is_trained, parameters
@@ -80,7 +80,7 @@ def test_a_schedule_that_never_arrives_is_refused(stage, said):
 def test_what_cannot_be_done_is_refused_by_name(stages, sections, said):
     recipe = described(*stages, **sections)
     with pytest.raises(BadInput, match=said):
-        compress.check_stages(recipe, open_dataset(recipe))
+        compress_check.check_stages(recipe, open_dataset(recipe))
 
 
 @pytest.mark.parametrize(("data", "said"), [
@@ -90,15 +90,15 @@ def test_a_teacher_with_another_vocabulary_is_refused(data, said):
     recipe = described({"kind": "distil", "teacher": "runs/teacher"}, family="decoder")
     taught = recipe.with_values(data=data, compress={"stages": ()})
     with pytest.raises(BadInput, match=said.replace('"', "['\"]")):
-        compress.resolved(recipe, lambda path: (taught, {}))
+        compress_recipes.resolved(recipe, lambda path: (taught, {}))
 
 
 def test_a_teachers_model_becomes_part_of_the_recipe():
     recipe = described({"kind": "distil", "teacher": "runs/teacher"}, family="decoder")
     taught = recipe.with_values(model={"layers": 4}, compress={"stages": ()})
-    found, teachers = compress.resolved(recipe, lambda path: (taught, {"a": 1}))
+    found, teachers = compress_recipes.resolved(recipe, lambda path: (taught, {"a": 1}))
     assert found.compress.stages[0].teacher_model.layers == 4 and teachers == {0: {"a": 1}}
-    assert compress.teacher_model(compress.stage_recipe(found, 0)) == taught.model
+    assert compress_recipes.teacher_model(compress_recipes.stage_recipe(found, 0)) == taught.model
 
 
 # ---- stages
@@ -106,29 +106,30 @@ def test_a_teachers_model_becomes_part_of_the_recipe():
 def test_a_stage_is_a_recipe_that_survives_a_file(tmp_path):
     recipe = described({"kind": "distil", "student": {"hidden": (8,)}}, {"kind": "prune"}, {"kind": "post_training"})
     for number in range(3):
-        stage = compress.stage_recipe(recipe, number)
+        stage = compress_recipes.stage_recipe(recipe, number)
         (tmp_path / "stage.toml").write_text(dumps(stage))
         assert load(tmp_path / "stage.toml", []) == stage and hash(stage)
         assert stage.model.hidden == (8,) and len(stage.compress.stages) == number + 1
-    hashes = {recipe.hash, *(compress.stage_recipe(recipe, n).hash for n in range(3))}
-    seeds = {recipe.seed, *(compress.stage_recipe(recipe, n).seed for n in range(3))}
+    hashes = {recipe.hash, *(compress_recipes.stage_recipe(recipe, n).hash for n in range(3))}
+    seeds = {recipe.seed, *(compress_recipes.stage_recipe(recipe, n).seed for n in range(3))}
     assert len(hashes) == len(seeds) == 4
 
 
 def test_what_is_kept_is_of_the_stages_since_the_last_student(digits):
     recipe = described({"kind": "prune"}, {"kind": "cluster", "names": ["layer_0.*kernel"]}, {"kind": "quantize"})
-    tensors = compress.extra_tensors(compress.stage_recipe(recipe, 2), digits)
+    extra = compress.extra_tensors
+    tensors = extra(compress_recipes.stage_recipe(recipe, 2), digits)
     assert {"layer_0.kernel_centroids", "layer_0.kernel_mask", "head.kernel_mask"} <= tensors.keys()
     assert "head.kernel_centroids" not in tensors
     after = described({"kind": "prune"}, {"kind": "distil"}, {"kind": "quantize"})
-    assert not any(name.endswith("_mask") for name in compress.extra_tensors(compress.stage_recipe(after, 2), digits))
+    assert not any(name.endswith("_mask") for name in extra(compress_recipes.stage_recipe(after, 2), digits))
     alone = described({"kind": "prune"}, {"kind": "quantize", "preserve": False})
-    assert not any(name.endswith("_mask") for name in compress.extra_tensors(compress.stage_recipe(alone, 1), digits))
+    assert not any(name.endswith("_mask") for name in extra(compress_recipes.stage_recipe(alone, 1), digits))
 
 
 def test_centroids_alone_are_trained_beside_the_weights(digits):
     recipe = described({"kind": "prune"}, {"kind": "cluster"}, {"kind": "quantize"})
-    extra = compress.extra_tensors(compress.stage_recipe(recipe, 2), digits)
+    extra = compress.extra_tensors(compress_recipes.stage_recipe(recipe, 2), digits)
     assert {name for name in extra if is_trained(name)} == {name for name in extra if name.endswith("_centroids")}
     assert not any(is_decayed(name) for name in extra)
 
@@ -136,15 +137,15 @@ def test_centroids_alone_are_trained_beside_the_weights(digits):
 def test_a_stage_leaves_what_its_masks_and_centroids_say(digits):
     recipe = described({"kind": "prune"}, {"kind": "cluster", "clusters": 4}, {"kind": "quantize"})
     left, rng = arrays(recipe, digits), np.random.default_rng(1)
-    pruned = compress.first_tensors(compress.stage_recipe(recipe, 0), digits, left, {})
+    pruned = compress.first_tensors(compress_recipes.stage_recipe(recipe, 0), digits, left, {})
     assert all((x == 1).all() for name, x in pruned.items() if name.endswith("_mask"))
     for name in [name for name in pruned if name.endswith("_mask")]:
         pruned[name] = (rng.random(pruned[name].shape) < 0.25).astype(np.float32)
-    left = compress.stripped(compress.stage_recipe(recipe, 0), pruned)
+    left = compress.stripped(compress_recipes.stage_recipe(recipe, 0), pruned)
     assert left.keys() == arrays(recipe, digits).keys()
-    clustered = compress.first_tensors(compress.stage_recipe(recipe, 1), digits, left, {})
-    kept = compress.stripped(compress.stage_recipe(recipe, 1), clustered)
-    last = compress.stage_recipe(recipe, 2)
+    clustered = compress.first_tensors(compress_recipes.stage_recipe(recipe, 1), digits, left, {})
+    kept = compress.stripped(compress_recipes.stage_recipe(recipe, 1), clustered)
+    last = compress_recipes.stage_recipe(recipe, 2)
     for name in (name for name in kept if name.endswith(".kernel")):
         assert len(np.unique(kept[name])) <= 4
         assert (kept[name][left[name] == 0] == 0).all()

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.common import export, hugging_face, predict
+from twinscale.common import export, export_formats, export_process, hugging_face, predict
 from twinscale.common.data.tokenizers import byte_tokenizer
 from twinscale.common.errors import BadInput, CannotSave, Hung, MissingEnvironment, Stopped, TwinscaleError
-from twinscale.common.export import Model, Shape, bound_of, check_request, content, judged, lacking, lines
+from twinscale.common.export import content
+from twinscale.common.export_check import bound_of, judged
+from twinscale.common.export_formats import Model, Shape, check_request, lacking, lines
 from twinscale.common.files import place, write_json, write_text
 from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.recipe import Recipe
@@ -37,7 +39,7 @@ def model_of(recipe, classes=20, example_shape=(8,)):
 
 def test_without_names_a_backend_exports_all_that_it_has(tmp_path):
     keras, jax = (check_request(backend, tmp_path / "new", (), False) for backend in ("keras", "jax"))
-    assert set(keras) | set(jax) == set(export.FORMATS)
+    assert set(keras) | set(jax) == set(export_formats.FORMATS)
     assert "savedmodel" in keras and "stablehlo" not in keras and "stablehlo" in jax and "keras" not in jax
 
 
@@ -59,7 +61,7 @@ def test_what_was_killed_passes_for_no_export_and_is_made_again_without_a_word(t
     if again:
         assert check_request("jax", tmp_path, ("safetensors",), False) == ["safetensors"]
         with pytest.raises(BadInput, match="cut short before it was checked; run the same|cannot be read"):
-            export.read_export(tmp_path)
+            export_formats.read_export(tmp_path)
     else:
         with pytest.raises(BadInput, match="holds a finished result"):
             check_request("jax", tmp_path, ("safetensors",), False)
@@ -78,7 +80,7 @@ def test_a_machine_that_has_no_more_is_no_format_that_cannot_be_written(tmp_path
         found = export.write_all(room, SimpleNamespace(), ["safetensors"], model, None, tmp_path, tmp_path)
         assert kind is None and found == {"safetensors": error}
     with pytest.raises(kind) if kind else nullcontext():  # as a process of ours says it
-        assert str(export.failed({"error": str(error) or "MemoryError"})) == "odd"
+        assert str(export_process.failed({"error": str(error) or "MemoryError"})) == "odd"
 
 
 def test_a_directory_that_is_not_ours_is_refused_whatever_is_asked(tmp_path):
@@ -86,7 +88,7 @@ def test_a_directory_that_is_not_ours_is_refused_whatever_is_asked(tmp_path):
     for overwrite in (False, True):
         with pytest.raises(BadInput, match="--to .*not empty and not ours"):
             check_request("jax", tmp_path, (), overwrite)
-    (tmp_path / export.MARKER).touch()
+    (tmp_path / export_formats.MARKER).touch()
     with pytest.raises(BadInput, match="--overwrite"):
         check_request("jax", tmp_path, (), False)
     assert check_request("jax", tmp_path, ("stablehlo",), True) == ["stablehlo"]
@@ -105,11 +107,11 @@ def test_what_is_lost_without_a_package(monkeypatch):
 
 def test_a_run_says_who_made_it(tmp_path):
     (tmp_path / "index.json").write_text('{"backend": "jax"}')
-    assert export.made_by(tmp_path) == "jax"
+    assert export_formats.made_by(tmp_path) == "jax"
     for broken in ('{"backend": "torch"}', "{", "[]"):
         (tmp_path / "index.json").write_text(broken)
         with pytest.raises(BadInput, match="convert the run again"):
-            export.made_by(tmp_path)
+            export_formats.made_by(tmp_path)
 
 
 # ---- bounds and verdicts
@@ -224,7 +226,7 @@ def test_an_export_json_that_its_recipe_contradicts_is_refused(exported, change,
 @pytest.mark.parametrize(("code", "kind"), [(1, TwinscaleError), (70, Hung), (74, CannotSave), (75, Stopped)])
 def test_a_writers_exit_code_comes_through(monkeypatch, code, kind):
     ended = lambda *_, **__: subprocess.CompletedProcess([], code, "", "no space")  # noqa: E731
-    monkeypatch.setattr(export.process, "run", ended)
+    monkeypatch.setattr(export_process.process, "run", ended)
     with pytest.raises(kind, match=f"swap.any ended with exit code {code}: no space") as caught:
-        export.ask("twinscale.swap.any")
+        export_process.ask("twinscale.swap.any")
     assert caught.value.exit_code == code

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks import ladder, walks
-from twinscale.common import operations, points
+from twinscale.common import operations_catalogue, operations_inputs, points
 from twinscale.common.formats import DITHER, EPS, RESOLVED, TINY
 from twinscale.common.loop import twin_of
 from twinscale.common.parameters import dithering
@@ -24,7 +24,7 @@ U = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-8}
 @pytest.mark.parametrize("name", EPS)
 def test_eps_is_the_spacing_above_one_and_half_of_it_a_correct_rounding(name):
     one = np.array([1.0, 1.0 + 0.51 * EPS[name], 1.0 + 0.49 * EPS[name], 1.0 + EPS[name]])
-    assert np.array_equal(operations.rounded(one, FORMATS[name]), [1.0, 1.0 + EPS[name], 1.0, 1.0 + EPS[name]])
+    assert np.array_equal(operations_inputs.rounded(one, FORMATS[name]), [1.0, 1.0 + EPS[name], 1.0, 1.0 + EPS[name]])
     assert (FORMATS[name].eps, FORMATS[name].tiny) == (EPS[name], TINY[name])
     if name != "bfloat16":
         assert (np.finfo(name).eps, np.finfo(name).tiny) == (EPS[name], TINY[name])
@@ -69,13 +69,13 @@ def test_twins_are_set_apart_by_what_they_were():
         assert twin_of(recipe)["dither"] == size
     tensors = {"weights/w": np.ones(64)}
     wide, narrow = (points.generic_tensors(tensors, 1, d)["weights/w"] for d in (2.0**-10, 2.0**-9))
-    assert not np.array_equal(wide, operations.rounded(wide, FORMATS["bfloat16"]))
-    assert np.array_equal(narrow, operations.rounded(narrow, FORMATS["bfloat16"]))
+    assert not np.array_equal(wide, operations_inputs.rounded(wide, FORMATS["bfloat16"]))
+    assert np.array_equal(narrow, operations_inputs.rounded(narrow, FORMATS["bfloat16"]))
     assert abs(dithering(1, "w", DITHER["bfloat16"], (999,)) - 1).max() <= 2.0**-9
 
 
 def test_bounds_of_operations_are_what_they_were():
-    assert operations.NARROWING == 2.0**-16
+    assert operations_catalogue.NARROWING == 2.0**-16
     for name, u in (("float64", 2.0**-52), ("float32", 2.0**-23), ("bfloat16", 2.0**-7)):
         wide = 2.0**-23 if name == "bfloat16" else u
         bound = Bound(3, 0.5)

@@ -6,8 +6,8 @@ import re
 import pytest
 from safetensors import numpy as safetensors
 
-from twinscale.common import export, hugging_face
-from twinscale.common.export import Model, Shape
+from twinscale.common import export_check, hugging_face
+from twinscale.common.export_formats import Model, Shape
 from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.recipe import Recipe
 
@@ -34,7 +34,7 @@ def test_a_layout_holds_every_tensor_bit_for_bit(tmp_path, model, name):
     assert hugging_face.write(made.recipe, made.shape, made.tensors, tmp_path)["layout"] == name
     stored = safetensors.load_file(tmp_path / "model.safetensors")
     assert sum(x.size for x in stored.values()) == sum(x.size for x in made.tensors.values())
-    assert export.equal(hugging_face.read(made.recipe.model, tmp_path), made.tensors)
+    assert export_check.equal(hugging_face.read(made.recipe.model, tmp_path), made.tensors)
     said = json.loads((tmp_path / "config.json").read_text())
     assert said["model_type"] == name and said["vocab_size"] == 20
     assert said["tie_word_embeddings"] == ("lm_head.weight" not in stored)

@@ -13,7 +13,8 @@ import pytest
 
 from twinscale.common import launch as module
 from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
-from twinscale.common.launch import free_ports, launch, plan, run_local, slice_hosts
+from twinscale.common.launch import launch, plan, slice_hosts
+from twinscale.common.launch_local import free_ports, run_local
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,7 +6,7 @@ import pytest
 
 from twinscale.common import process
 from twinscale.common.flops import measured_peak
-from twinscale.common.loop import Ledger
+from twinscale.common.loop_ledger import Ledger
 from twinscale.common.recipe import Recipe
 
 

@@ -5,17 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from twinscale.common.operations import (
-    DTYPES,
-    FORMATS,
-    OPERATIONS,
-    error_of,
-    expected,
-    inputs_of,
-    rounded,
-    walk,
-    wanted_of,
-)
+from twinscale.common.formats import walk
+from twinscale.common.operations import DTYPES, FORMATS, error_of, expected, inputs_of, wanted_of
+from twinscale.common.operations_catalogue import OPERATIONS
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.references import Wide
 
 F64 = FORMATS["float64"]

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from twinscale.common import canonical, export
+from twinscale.common import canonical, export_formats
 from twinscale.common.errors import BadInput
 from twinscale.common.output import Kind, answered, check_files, check_verb, clear, remove_ours, same, sweep
 from twinscale.common.recipe import Recipe
@@ -45,7 +45,7 @@ def a_run(tmp_path, name, **info):
 
 def test_a_marker_that_a_kill_cut_short_or_that_is_no_file_makes_nothing_ours(tmp_path):
     filled(tmp_path / "out", ("..export.7.tmp",))
-    clear(tmp_path / "out", export.KIND, {"verb": "export"}, False)
+    clear(tmp_path / "out", export_formats.KIND, {"verb": "export"}, False)
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".export"]
     filled(tmp_path / "mine", ("..state.7.tmp", "mine.txt"))
     with pytest.raises(BadInput, match="no earlier state"):

@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from twinscale.common.families.convnet import ConvNet
+from twinscale.common.families.decoder import Decoder
+from twinscale.common.families.mlp import MLP
 from twinscale.common.parameters import initial_values, is_decayed, is_trained, parameters
-from twinscale.common.recipe import MLP, ConvNet, Decoder
 
 
 def decoder(**values):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinscale.common.operations import rounded
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.points import generic_tensors, stress_batch
 from twinscale.common.references import FORMATS
 

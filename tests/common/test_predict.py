@@ -16,6 +16,7 @@ from twinscale.common.export import content
 from twinscale.common.files import write_json, write_text
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps
+from twinscale.common.registry import portable
 from twinscale.common.tensors import difference, save_tensors
 
 GPT2 = {"layers": 2, "width": 16, "heads": 4}
@@ -71,6 +72,21 @@ def test_an_export_that_is_not_what_it_says_is_refused(exported, change, name, s
     changed(root := exported(), change)
     with pytest.raises(BadInput, match=said):
         predict.open_export(root, name)
+
+
+def test_a_family_of_a_file_is_known_without_its_folder_and_with_it_as_earlier_exports_had_it(exported, trusting):
+    """The recipe says where the file lies, export.json only what it is."""
+    file = Path(__file__).parents[2] / "docs" / "plugins" / "one_layer.py"
+    root, recipe = exported("mlp"), recipe_of(f"{file}:ONE_LAYER", hidden=4)
+    for family, known in ((portable(recipe.model.family), True), (recipe.model.family, True),
+                          (recipe.model.family.replace("one_layer.py", "other.py"), False)):
+        write_text(root / "recipe.toml", dumps(recipe))
+        changed(root, lambda about, family=family: about.update(family=family))
+        if known:
+            assert predict.open_export(root).about["family"] == family
+        else:
+            with pytest.raises(BadInput, match="its family, .* are not those of the recipe"):
+                predict.open_export(root)
 
 
 def test_a_path_that_is_no_export_is_refused(tmp_path):

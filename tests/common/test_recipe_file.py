@@ -338,7 +338,7 @@ MINE = Optimizer("Mine", "w <- w", MineOptions, lambda o: {}, None, None, None)
 
 
 @pytest.fixture
-def plugged(tmp_path):
+def plugged(tmp_path, trusting):
     """A recipe beside a file that adds an optimizer, which the recipe names."""
     folder = tmp_path / "theirs"
     folder.mkdir()

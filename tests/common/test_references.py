@@ -8,12 +8,9 @@ import pytest
 from scipy import signal, special
 
 from twinscale.common import references as ref
-from twinscale.common.operations import (
-    FORMATS,
-    inputs_of,
-    walk,
-    wanted_of,
-)
+from twinscale.common import references_training
+from twinscale.common.formats import walk
+from twinscale.common.operations import FORMATS, inputs_of, wanted_of
 from twinscale.common.references import CHANNELS, IMAGE, Wide
 
 F64 = FORMATS["float64"]
@@ -82,7 +79,7 @@ FORWARD = {"gelu gradient": ref.gelu, "gelu_tanh gradient": ref.gelu_tanh, "swig
            "layer norm gradient": ref.norm(True), "rms norm gradient": ref.norm(False),
            "batch norm gradient": ref.norm(True, (0, 1, 2)), "dense gradient": ref.dense,
            "tied head gradient": ref.tied_head, "conv gradient": ref.conv(2), "embedding gradient": ref.embedding,
-           "softmax gradient": ref.attend(True), "cross-entropy gradient": ref.loss}
+           "softmax gradient": ref.attend(True), "cross-entropy gradient": references_training.loss}
 MOVED = {"softmax gradient": [0, 2], "cross-entropy gradient": [0, 2], "batch norm gradient": [0, 1, 2]}
 
 

@@ -11,6 +11,7 @@ from twinscale.common import registry
 from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
 
 OWN = registry.Registry("things", "thing.name", {"sqrt": "math:sqrt", "pi": "math:pi", "broken": "math:nothing"})
+pytestmark = pytest.mark.usefixtures("trusting")  # which test_trust.py is about
 PATHS = registry.Registry("paths", "path.name", {"here": "pathlib:Path"}, "pathlib:PurePath")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.operations import rounded
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.places import places
 from twinscale.common.points import POINTS
 from twinscale.common.recipe import Recipe

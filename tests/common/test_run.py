@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from twinscale.common.errors import BadInput
 from twinscale.common.files import write_bytes, write_json
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import load
-from twinscale.common.run import Logger, check_run, open_run, read_metrics, read_run
+from twinscale.common.run import check_run, open_run, read_run
+from twinscale.common.run_metrics import Logger, read_metrics
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 
@@ -107,6 +109,19 @@ def test_an_unfinished_run_is_resumed_and_its_times_are_kept(tmp_path, error, st
         assert run.resumed and run.info["state"] == "running" and "error" not in run.info
         run.update(seconds={"train": 4})
     assert read_run(path)["seconds"] == {"compile": 3, "train": 4} and read_run(path)["starts"] == 2
+
+
+@pytest.mark.parametrize("values", [
+    {"saved": -1}, {"final": {"loss": "2"}}, {"devices": None}, {"data": {"sha256": 3}}])
+def test_what_nobody_could_read_back_is_found_by_who_writes_it(tmp_path, values):
+    """By the same type as the reader's, and after it is written; what is not finite is null, and right."""
+    run = open_run(tmp_path, RECIPE, "jax")
+    run.update(saved=1, final={"loss": np.float32(math.nan), "accuracy": np.float32(0.5)})
+    assert read_run(tmp_path)["final"] == {"loss": None, "accuracy": 0.5}
+    with pytest.raises(ValidationError):
+        run.update(**values)
+    with pytest.raises(BadInput, match=f"run.json: {next(iter(values))}"):
+        read_run(tmp_path)
 
 
 def test_a_finished_run_is_never_overwritten_unasked(finished):

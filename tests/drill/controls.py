@@ -204,9 +204,9 @@ def promotion_on(backend):
     import math
     from types import SimpleNamespace
 
-    from twinscale.common import loop
+    from twinscale.common import loop_ledger
 
-    loop.math = SimpleNamespace(**{**vars(math), "isfinite": lambda x: True})
+    loop_ledger.math = SimpleNamespace(**{**vars(math), "isfinite": lambda x: True})
 
 
 CONTROLS = {control.__name__: control for control in (

@@ -107,7 +107,7 @@ class Child:
         """Puts the moments into the training's code, and lets it leave its whole last state."""
         from dataclasses import replace
 
-        from twinscale.common import checkpoints, loop
+        from twinscale.common import checkpoints, loop, loop_ledger
         from twinscale.common.run import Run
 
         store = importlib.import_module(f"{ROOMS[self.start.backend]}.checkpoint").Store
@@ -118,7 +118,7 @@ class Child:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         probe, batches, evaluate = loop.Probe, loop.training_batches, loop.held_out_sums
-        dispatch = loop.Ledger.dispatch
+        dispatch = loop_ledger.Ledger.dispatch
 
         def watched_batches(*arguments, **options):
             for number, batch, digest in batches(*arguments, **options):
@@ -137,10 +137,10 @@ class Child:
                 self.at("compile")
             return dispatch(ledger, *arguments)
 
-        loop.peak_flops = lambda *_: (1e12, "not measured here")  # half a second, of no use here
+        loop_ledger.peak_flops = lambda *_: (1e12, "not measured here")  # half a second, of no use here
         loop.Probe = lambda **values: replace(probe(**values), trace="full", traced=(), twin_steps=0)
         loop.training_batches, loop.held_out_sums = watched_batches, watched_evaluate
-        loop.Ledger.dispatch = watched_dispatch
+        loop_ledger.Ledger.dispatch = watched_dispatch
 
         known = {}  # of a Store, the step that it writes
 

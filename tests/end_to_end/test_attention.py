@@ -15,8 +15,10 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import AXES, Jax
+from twinscale.common.recipe import AXES
+from twinscale.common.recipe_running import Jax
 from twinscale.jaxscale import devices as jax_devices
+from twinscale.jaxscale import devices_arrays, devices_compile
 from twinscale.jaxscale.models import layers
 
 
@@ -44,7 +46,7 @@ def drawn(heads, kv, length, dtype, documents, rows=2, width=8):
 def outcome(kernel, devices, q, k, v, cotangent, segments):
     """The output, and its gradients by q, k and v."""
     def total(q, k, v):
-        with jax_devices.laid_out(devices):
+        with devices_arrays.laid_out(devices):
             mixed = layers.causal_attention(q, k, v, segments, kernel)
         return (mixed * cotangent).sum(), mixed
 
@@ -98,7 +100,7 @@ def test_the_kernel_is_interpreted_only_where_there_is_no_tpu(monkeypatch, platf
 
     monkeypatch.setattr(splash_attention_kernel, "make_splash_mha", make)
     mesh = SimpleNamespace(size=1, devices=np.array([SimpleNamespace(platform=platform)], object))
-    with jax_devices.laid_out(SimpleNamespace(mesh=mesh)), pytest.raises(Made) as made:
+    with devices_arrays.laid_out(SimpleNamespace(mesh=mesh)), pytest.raises(Made) as made:
         layers.splash_attention(*(jnp.zeros((1, 128, 1, 8)) for _ in range(3)))
     assert made.value.args == (platform != "tpu",)
 
@@ -190,7 +192,7 @@ def test_it_lowers_to_cudnns_calls(monkeypatch, shape, documents):
     devices, name = on_mesh(**shape), "__cudnn$fmha" + "ScaleBias" * documents + "Softmax"
 
     def total(q, k, v, segments):
-        with jax_devices.laid_out(devices):
+        with devices_arrays.laid_out(devices):
             return layers.causal_attention(q, k, v, segments, "cudnn").astype(jnp.float32).sum()
 
     given = [jax.ShapeDtypeStruct((4, 64, heads, 16), jnp.bfloat16, sharding=devices.whole) for heads in (4, 2, 2)]
@@ -238,7 +240,7 @@ def test_determinism_is_asked_of_gpus_alone(recipe_of):
     def options(platform, **values):
         device = SimpleNamespace(platform=platform, compute_capability="9.0", device_kind="any")
         mesh = SimpleNamespace(devices=np.array([device], object), shape={"sequence": 1})
-        return jax_devices.compiler_options(recipe_of("decoder", jax=values), SimpleNamespace(mesh=mesh))
+        return devices_compile.compiler_options(recipe_of("decoder", jax=values), SimpleNamespace(mesh=mesh))
 
     name = "xla_gpu_deterministic_ops"
     assert options("gpu", deterministic=True)[name] and name not in options("gpu")
@@ -260,18 +262,18 @@ def test_what_a_libtpu_refuses_is_not_asked_of_it(recipe_of, monkeypatch, tmp_pa
         (tmp_path / f"libtpu-{version}.dist-info").mkdir()
         device = SimpleNamespace(platform="tpu", device_kind=kind)
         mesh = SimpleNamespace(devices=np.array([device], object), shape={"sequence": 1})
-        return set(jax_devices.compiler_options(recipe_of("decoder"), SimpleNamespace(mesh=mesh)))
+        return set(devices_compile.compiler_options(recipe_of("decoder"), SimpleNamespace(mesh=mesh)))
 
-    whole = set(jax_devices.OVERLAP["tpu"])
+    whole = set(devices_compile.OVERLAP["tpu"])
     assert asked("0.0.42.1", "TPU v5") == asked("0.0.50.1", "TPU v5 lite") == asked("0.0.45", "TPU v5 lite") == whole
     for kind in ("TPU v4", "TPU v5", "TPU v6 lite", "TPU7x"):
         for version in ("0.0.43.2", "0.0.45", "0.0.52"):
-            assert whole - asked(version, kind) == set(jax_devices.REFUSED)
+            assert whole - asked(version, kind) == set(devices_compile.REFUSED)
 
 
 def test_an_option_that_the_compiler_refuses_is_left_out_with_one_line(capsys):
     """At the first call, whose arguments it may take for itself; the step then runs with what is left."""
-    step = jax_devices.jit(lambda x: x + 1, {"xla_no_such_option": True, "xla_cpu_enable_fast_math": False}, {},
+    step = devices_compile.jit(lambda x: x + 1, {"xla_no_such_option": True, "xla_cpu_enable_fast_math": False}, {},
                            donate_argnums=0)
     assert [float(step(jax.numpy.float32(n))) for n in (1, 2)] == [2, 3]
     line, = capsys.readouterr().err.splitlines()
@@ -281,13 +283,13 @@ def test_an_option_that_the_compiler_refuses_is_left_out_with_one_line(capsys):
 
 def test_what_is_compiled_in_haste_asks_only_for_options_that_xla_knows():
     """Unlike a step's, they are not left out where it refuses them; as flags they would end the process."""
-    assert jax_devices.HASTE and jax_devices.jit_once(lambda x: x + 1)(1) == 2
+    assert devices_compile.HASTE and devices_compile.jit_once(lambda x: x + 1)(1) == 2
 
 
 def test_a_recipes_own_option_is_passed_on_or_named_before_anything_runs(recipe_of):
     def options(**own):
         recipe = recipe_of("mlp", jax={"xla_options": own})
-        return jax_devices.compiler_options(recipe, jax_devices.open_devices(recipe))
+        return devices_compile.compiler_options(recipe, jax_devices.open_devices(recipe))
 
     assert options(xla_cpu_enable_fast_math=False) == {"xla_cpu_enable_fast_math": False}
     for own in ({"xla_no_such_option": True}, {"xla_cpu_enable_fast_math": "perhaps"}):
@@ -310,17 +312,18 @@ def test_of_what_the_compiler_names_the_part_goes_that_it_will_not_have(capsys):
             raise jax.errors.JaxRuntimeError(SAID)
         return options
 
-    left = jax_devices.compiling(attempt, jax_devices.OVERLAP["tpu"], {})
-    assert set(jax_devices.OVERLAP["tpu"]) - set(left) == {part}
+    left = devices_compile.compiling(attempt, devices_compile.OVERLAP["tpu"], {})
+    assert set(devices_compile.OVERLAP["tpu"]) - set(left) == {part}
     line, = capsys.readouterr().err.splitlines()
     assert part in line and "hang, SDC" in line
     with pytest.raises(BadInput, match=f"jax.xla_options.{part}: XLA refuses it"):
-        jax_devices.compiling(attempt, {part: True}, {part: True})
+        devices_compile.compiling(attempt, {part: True}, {part: True})
 
 
 def test_what_is_no_option_passes_through():
     with pytest.raises(TypeError, match="no option's fault"):
-        jax_devices.compiling(lambda options: (_ for _ in ()).throw(TypeError("no option's fault")), {"xla_a": 1}, {})
+        devices_compile.compiling(lambda options: (_ for _ in ()).throw(TypeError("no option's fault")),
+                                  {"xla_a": 1}, {})
 
 
 def test_memory_is_as_the_recipe_says_unless_the_environment_does():

@@ -8,7 +8,8 @@ import pytest
 from twinscale.common import canonical, export
 from twinscale.common.errors import BadInput
 from twinscale.common.loop import Probe, run_training
-from twinscale.common.run import follow_run, read_metrics, read_run
+from twinscale.common.run import follow_run, read_run
+from twinscale.common.run_metrics import read_metrics
 from twinscale.jaxscale import export as exporter
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.workers import open_workers
 from twinscale.common import cli
 from twinscale.common.data import open_dataset
@@ -28,12 +29,13 @@ def healthy(recipe, tmp_path_factory):
     """The files of both backends, nothing planted."""
     out = tmp_path_factory.mktemp("healthy")
     with open_workers() as workers:
-        comparison.collect_places(workers, recipe, out, lambda worker: comparison.collect(recipe, worker, out))
+        collect = compare_collect.collect
+        compare_collect.collect_places(workers, recipe, out, lambda worker: collect(recipe, worker, out))
     return out
 
 
 def test_healthy_backends_agree_on_every_rung(recipe, healthy):
-    found = comparison.judge(recipe, open_dataset(recipe), healthy)
+    found = compare_judge.judge(recipe, open_dataset(recipe), healthy)
     assert found["agrees"], found["sentence"]
     assert [rung["name"] for rung in found["rungs"]] == ["P0", "P1", "P2", "P3", "P4", "P5"]
     assert "block_0.attention.key.bias" in found["null_directions"]  # softmax does not see a shift of all keys

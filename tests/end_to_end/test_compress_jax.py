@@ -7,7 +7,6 @@ import pytest
 
 from tests.end_to_end.staging import begin
 from twinscale.common.compress import (
-    active,
     extra_tensors,
     is_due,
     kernels,
@@ -15,13 +14,13 @@ from twinscale.common.compress import (
     matched_blocks,
     nearest,
     quantised_places,
-    stage_recipe,
     stripped,
     verified,
 )
+from twinscale.common.compress_recipes import active, stage_recipe
 from twinscale.common.loop import Probe
 from twinscale.common.parameters import is_trained, parameters
-from twinscale.common.recipe import Prune
+from twinscale.common.recipe_compress import Prune
 from twinscale.common.stages import train_stage
 from twinscale.common.tensors import load_tensors, save_tensors
 

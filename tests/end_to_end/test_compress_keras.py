@@ -9,7 +9,6 @@ import pytest
 
 from tests.end_to_end.staging import begin, gone_over, start_of
 from twinscale.common.compress import (
-    active,
     extra_tensors,
     first_tensors,
     is_due,
@@ -17,9 +16,9 @@ from twinscale.common.compress import (
     mask_updates,
     quantised_places,
     sparsity_at,
-    stage_recipe,
     verified,
 )
+from twinscale.common.compress_recipes import active, stage_recipe
 from twinscale.common.data import input_specs, open_dataset
 from twinscale.common.loop import Probe
 from twinscale.common.parameters import initial_values, is_trained, parameters

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from twinscale.benchmarks import compression
-from twinscale.common.compress import stage_recipe
+from twinscale.benchmarks import compression, compression_parity, compression_stages
+from twinscale.common.compress_recipes import stage_recipe
 from twinscale.common.recipe_file import load
 from twinscale.common.tensors import load_tensors, save_tensors
 
@@ -55,29 +55,30 @@ def test_both_backends_compress_alike(compressed):
 def test_one_wrong_entry_of_a_mask_is_found(recipe, compressed, tmp_path):
     out, stage = tmp_path / "out", stage_recipe(recipe, 0)
     shutil.copytree(compressed, out)
-    path = compression.run_path(out, "jax", "1-prune") / "trace/final.safetensors"
+    path = compression_stages.run_path(out, "jax", "1-prune") / "trace/final.safetensors"
     state = load_tensors(path)
     workers = {"keras": Idle(), "jax": Idle()}
-    states = {b: load_tensors(compression.run_path(out, b, "1-prune") / "trace/final.safetensors") for b in workers}
-    assert compression.masks_rung(stage, out, "1-prune", states, workers)[0]["agrees"]
+    states = {b: load_tensors(compression_stages.run_path(out, b, "1-prune") / "trace/final.safetensors")
+              for b in workers}
+    assert compression_parity.masks_rung(stage, out, "1-prune", states, workers)[0]["agrees"]
     state["weights/head.kernel_mask"][3, 4] = 1 - state["weights/head.kernel_mask"][3, 4]
     save_tensors(path, state)
-    rung, _ = compression.masks_rung(stage, out, "1-prune", states, workers)
+    rung, _ = compression_parity.masks_rung(stage, out, "1-prune", states, workers)
     assert not rung["agrees"] and rung["worst"] == 1 and "head.kernel at update 8" in rung["where"]
 
 
 def test_two_quanta_apart_is_too_far(recipe, compressed, tmp_path, monkeypatch):
     out, stage = tmp_path / "out", stage_recipe(recipe, 1)
     shutil.copytree(compressed, out)
-    monkeypatch.setattr(compression, "each", lambda *_: None)
-    assert compression.quanta_rung(stage, out, "2-quantize", {})[0]["agrees"]
-    trained = load_tensors(compression.run_path(out, "keras", "2-quantize") / "trace/final.safetensors")
+    monkeypatch.setattr(compression_parity, "each", lambda *_: None)
+    assert compression_parity.quanta_rung(stage, out, "2-quantize", {})[0]["agrees"]
+    trained = load_tensors(compression_stages.run_path(out, "keras", "2-quantize") / "trace/final.safetensors")
     low, high = trained["weights/head.range"]
     path = out / "tensors" / "2-quantize-quanta-jax.safetensors"
     made = load_tensors(path)
     made["head"][100] += 2 * (high - low) / 255
     save_tensors(path, made)
-    rung, quanta = compression.quanta_rung(stage, out, "2-quantize", {})
+    rung, quanta = compression_parity.quanta_rung(stage, out, "2-quantize", {})
     assert not rung["agrees"] and quanta["differing"] >= 1 and 1.9 < quanta["worst"] < 2.1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks import ladder, placing
-from twinscale.benchmarks.compare import HELD_OUT
+from twinscale.benchmarks.compare_collect import HELD_OUT
 from twinscale.common import loop
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}

@@ -12,12 +12,14 @@ import pytest
 from safetensors import numpy as safetensors
 
 from twinscale.benchmarks.workers import ROOMS
-from twinscale.common import export, predict
+from twinscale.common import export, export_check, export_formats, predict
 from twinscale.common.canonical import shipped
-from twinscale.common.compress import dense_recipe, stage_recipe
+from twinscale.common.compress_recipes import dense_recipe, stage_recipe
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, MISSING, NO, BadInput
-from twinscale.common.export import Model, Shape, content, judged, measured, outputs
+from twinscale.common.export import content
+from twinscale.common.export_check import judged, measured, outputs
+from twinscale.common.export_formats import Model, Shape
 from twinscale.common.loop import Probe, run_training
 from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.recipe import master_dtype
@@ -261,7 +263,7 @@ def test_8_bits_are_held_to_what_the_stage_ended_with_and_become_integers(staged
 def test_an_export_of_slightly_other_weights_does_not_agree(room_of, recipe_of, tmp_path, name, form):
     room, model = room_of(name), model_of(described(recipe_of, "mlp"))
     exporter, reader = (importlib.import_module(f"twinscale.{name}.{module}") for module in ("export", "predict"))
-    rows = export.held_out_rows(open_dataset(model.recipe))
+    rows = export_check.held_out_rows(open_dataset(model.recipe))
     known = outputs(room, exporter, model, None, rows["inputs"])
     for factor, agrees in ((1, True), (1 + 1e-4, False)):
         tensors = model.tensors | {"layer_0.kernel": model.tensors["layer_0.kernel"] * np.float32(factor)}
@@ -279,7 +281,7 @@ def test_a_keras_file_brings_our_layers_and_activations(room_of, recipe_of, tmp_
 
     model = model_of(described(recipe_of, "decoder", model={**GPT2, "activation": activation},
                                train={"precision": "float64"}))
-    rows = export.held_out_rows(open_dataset(model.recipe))
+    rows = export_check.held_out_rows(open_dataset(model.recipe))
     exporter.write("keras", model.recipe, model.shape, model.tensors, tmp_path / "model.keras")
     found = load("keras", tmp_path / "model.keras")(rows["inputs"])
     said = judged("keras", model, None, found, outputs(room_of("tfscale"), exporter, model, None, rows["inputs"]), rows)
@@ -317,7 +319,7 @@ def test_a_run_without_a_checkpoint_is_refused_and_what_was_there_stays(room_of,
     room, recipe = room_of("jaxscale"), described(recipe_of, "mlp")
     run_training(room, recipe, tmp_path / "run", progress=False, probe=Probe(stop=1, saved=False))
     (tmp_path / "out").mkdir()
-    for name in (export.MARKER, "export.json"):
+    for name in (export_formats.MARKER, "export.json"):
         (tmp_path / "out" / name).write_text("before")
     with pytest.raises(BadInput, match="has no checkpoint yet"):
         export.export(room, importlib.import_module("twinscale.jaxscale.export"), tmp_path / "run", tmp_path / "out",

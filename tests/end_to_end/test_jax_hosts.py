@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 
-from twinscale.common.run import read_metrics, read_run
+from twinscale.common.run import read_run
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.tensors import load_tensors
 
 RECIPE = """

@@ -73,7 +73,7 @@ def test_the_first_rule_that_knows_a_name_says_how_it_lies(room_of, recipe_of, n
 
 def test_shared_positions_gather_keys_and_values_alone(open_room, recipe_of):
     """The compiled step has the scores of a quarter of the positions against all of them, never of all."""
-    from twinscale.jaxscale.devices import place
+    from twinscale.jaxscale.devices_arrays import place
 
     recipe = recipe_of("decoder", model=MODEL, devices={"sequence": 4})
     with open_room("jaxscale", recipe) as opened:
@@ -89,7 +89,7 @@ def test_no_position_sees_a_later_one_or_another_document(open_room, recipe_of, 
     import jax
     import jax.numpy as jnp
 
-    from twinscale.jaxscale.devices import laid_out
+    from twinscale.jaxscale.devices_arrays import laid_out
     from twinscale.jaxscale.models.layers import causal_attention
 
     recipe = recipe_of("decoder", model=MODEL, devices=mesh)

@@ -17,7 +17,8 @@ from twinscale.common.data import held_out_batches
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.recipe import micro_batch
 from twinscale.tfscale.checkpoint import Store
-from twinscale.tfscale.devices import agree, await_hosts, is_lost, open_devices, read_cluster
+from twinscale.tfscale.devices import open_devices
+from twinscale.tfscale.devices_hosts import agree, await_hosts, is_lost, read_cluster
 from twinscale.tfscale.train import make_evaluate, make_step, state_tensors, with_tensors
 
 # ---- what cannot be opened

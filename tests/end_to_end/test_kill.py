@@ -10,7 +10,8 @@ import time
 import pytest
 
 from tests.common.mounts import COMPRESSED
-from twinscale.common.run import read_metrics, read_run
+from twinscale.common.run import read_run
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.tensors import load_tensors
 
 RECIPE = """

@@ -5,7 +5,8 @@ from unittest.mock import patch
 import pytest
 
 from twinscale.benchmarks import meshes
-from twinscale.benchmarks.meshes import MESHES, Mesh, judge, prepared, train_devices
+from twinscale.benchmarks.meshes import judge, prepared, train_devices
+from twinscale.benchmarks.meshes_fit import MESHES, Mesh
 from twinscale.common import session
 from twinscale.common.loop import Probe, run_training
 

@@ -12,9 +12,12 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 # What one room offers and the other has no use for, by file.
 ALONE = {
     # Under a strategy, replicas are called, summed and read by hand; jit does it all, told how each tensor lies.
-    "devices.py": {"run", "add_up", "first", "rows_of", "compiler_options", "laid_out", "lay", "lay_weights",
-                   "sequence_shared", "born", "place_signals", "arranged", "local_devices", "compiling", "jit",
-                   "jit_once"},
+    "devices.py": {"arranged", "local_devices"},
+    "devices_arrays.py": {"run", "add_up", "first", "rows_of", "laid_out", "lay", "lay_weights", "sequence_shared",
+                          "born", "place_signals"},
+    "devices_compile.py": {"compiler_options", "compiling", "jit", "jit_once"},
+    "devices_hosts.py": {"join_hosts", "read_cluster", "split_address", "hosts_strategy", "await_hosts", "knock",
+                         "gather"},
     "lower.py": {"aliases"},  # the header of a module that TensorFlow lowered, which the room that compiles it reads
     "operations.py": {"implementations", "use_stock"},  # a Keras model has stock operations to put in place of ours
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked

@@ -10,21 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinscale.benchmarks.operations import operations_rung
-from twinscale.common.operations import (
-    DTYPES,
-    FORMATS,
-    NARROWING,
-    OPERATIONS,
-    STOCK,
-    error_of,
-    excuses,
-    expected,
-    inputs_of,
-    known_deviations,
-    rounded,
-    walk,
-    wanted_of,
-)
+from twinscale.common.formats import walk
+from twinscale.common.operations import DTYPES, FORMATS, error_of, expected, inputs_of, wanted_of
+from twinscale.common.operations_catalogue import NARROWING, OPERATIONS, STOCK
+from twinscale.common.operations_inputs import rounded
+from twinscale.common.operations_known import excuses, known_deviations
 from twinscale.common.references import ELEMENTS, HEAD
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}
@@ -152,7 +142,19 @@ def test_stock_functions_leak_where_ours_do_not(rows, backend, name):
     assert max(row["error"] / row["bound"] for row in above(name)) > 10
 
 
-# ---- sums in bfloat16
+# ---- bfloat16
+
+NARROW = ["embedding", "layer norm", "rms norm", "dense", "tied head", "conv stride 1", "batch norm", "pool"]
+
+
+@pytest.mark.parametrize("room", BACKENDS)
+def test_what_is_judged_in_bfloat16_is_computed_in_it(room, functions):
+    """Not in float32, which would be within any bound of bfloat16: what comes out is in values of bfloat16."""
+    offered = functions(room, "bfloat16")
+    for name in NARROW:
+        found = offered[name](*inputs_of(name, "bfloat16")["normal"])[0]
+        assert (found == rounded(found, FORMATS["bfloat16"])).all() and found.any(), name
+
 
 def test_products_of_attention_sum_in_float32_and_round_once_in_a_plain_graph():
     """Forward and backward: TensorFlow's own einsum adds bfloat16 up in bfloat16 there. All terms are positive, so that

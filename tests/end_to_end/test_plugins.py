@@ -10,7 +10,9 @@ import pytest
 from twinscale.benchmarks.ladder import optimizer_rung
 from twinscale.common.metrics import finished
 from twinscale.common.objectives import ObjectiveOptions
-from twinscale.common.operations import error_of, optimizer_operation, rounded
+from twinscale.common.operations import error_of
+from twinscale.common.operations_catalogue import optimizer_operation
+from twinscale.common.operations_inputs import rounded
 from twinscale.common.parameters import stream
 from twinscale.common.recipe import Recipe
 from twinscale.common.references import FORMATS, Wide
@@ -25,7 +27,7 @@ EPS = 2.0**-52
 
 
 @pytest.fixture
-def recipe(recipe_of):
+def recipe(recipe_of, trusting):
     """A recipe that names all that the file adds."""
     return recipe_of("mlp", optimizer={"name": f"{FILE}:RMSPROP", "learning_rate": 1e-2, "weight_decay": 0.1,
                                        "ema": 0.5, "clip_norm": 1.0, "rho": 0.8},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from twinscale.benchmarks.compare import compared
-from twinscale.common.recipe_file import load
+from twinscale.common.recipe_file import given
 
 PLUGINS = Path(__file__).parents[2] / "docs" / "plugins"
 SHORT = '[train]\nglobal_batch = 16\nsteps = 12\nmetrics = [{metrics}]\n[compare]\nfloat64_steps = 8\n'
@@ -33,7 +33,7 @@ def file(request, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
 def test_every_rung_holds_of_what_is_added(file, tmp_path, precision):
-    verdict = compared(load(file, [f"train.precision={precision}"]), tmp_path / "out")
+    verdict = compared(given(file, [f"train.precision={precision}"]), tmp_path / "out")
     names = ["P0", "P1", "P2", "P3", "P4"] + ["P5"] * (precision != "float64")
     assert [rung.name for rung in verdict.rungs] == names
     assert not [(rung.name, rung.where) for rung in verdict.rungs if not rung.agrees]
@@ -44,7 +44,7 @@ def test_every_rung_holds_of_what_is_added(file, tmp_path, precision):
 
 @pytest.mark.slow
 def test_the_rungs_that_are_asked_for_hold_of_what_is_added_too(file, tmp_path):
-    verdict = compared(load(file), tmp_path / "out", operations=True, meshes=True, seeds=4)
+    verdict = compared(given(file), tmp_path / "out", operations=True, meshes=True, seeds=4)
     assert [rung.name for rung in verdict.rungs] == [f"P{i}" for i in range(8)]
     assert not [(rung.name, rung.where) for rung in verdict.rungs if not (rung.agrees or rung.conclusive is False)]
     assert not verdict.failed

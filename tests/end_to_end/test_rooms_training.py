@@ -14,7 +14,8 @@ from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import NonFinite
 from twinscale.common.loop import Probe, held_out_sums, run_training
 from twinscale.common.metrics import finish
-from twinscale.common.run import read_metrics, read_run
+from twinscale.common.run import read_run
+from twinscale.common.run_metrics import read_metrics
 from twinscale.common.tensors import load_tensors
 
 EPS = 2.0**-52

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from twinscale.common.compress import extra_tensors, stage_recipe
+from twinscale.common.compress import extra_tensors
+from twinscale.common.compress_recipes import stage_recipe
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
 from twinscale.common.recipe import Recipe

@@ -1,6 +1,6 @@
 """All cases."""
 
-from tests.hostile import corpora, exports, places, plans, recipes, runs, tables
+from tests.hostile import code, corpora, exports, places, plans, recipes, runs, tables
 
 
 def cases():
@@ -11,7 +11,7 @@ def cases():
         runs.runs, runs.runs_odd, runs.states, runs.checkpoints, runs.checkpoints_odd, exports.exports,
         exports.inputs, exports.images, exports.models, exports.odd, plans.plans, plans.plans_odd, plans.goldens,
         plans.verdicts, plans.verdicts_odd, recipes.arguments, recipes.arguments_odd, places.directories,
-        places.directories_odd, places.working) for case in make()]
+        places.directories_odd, places.working, code.written, code.read_back, code.named) for case in make()]
     names = [(case.kind, case.name, case.benign) for case in made]
     twice = {name for name in names if names.count(name) > 1}
     assert not twice, f"two cases have one name: {sorted(twice)[:5]}"

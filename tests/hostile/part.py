@@ -8,12 +8,13 @@ import json
 import sys
 from pathlib import Path
 
-from tests.hostile import corpora, plans, recipes
+from tests.hostile import code, corpora, plans, recipes
 from tests.hostile.pristine import lay
 from tests.hostile.stage import Case, imported, play
 
 # Every so-manieth of each reader's, so that all kinds of damage have a share.
-SHARES = {recipes.recipes: 16, recipes.recipes_odd: 6, recipes.arguments: 20, recipes.arguments_odd: 6,
+SHARES = {code.written: 3, code.named: 1,
+          recipes.recipes: 16, recipes.recipes_odd: 6, recipes.arguments: 20, recipes.arguments_odd: 6,
           corpora.corpora: 9, corpora.corpora_odd: 6, plans.plans: 30, plans.plans_odd: 3, plans.goldens: 10}
 UNWANTED = ("tfds", "3 MB", "50,000")  # which take seconds
 # By the name of what is to be seen: code that does just that.

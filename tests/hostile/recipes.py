@@ -54,11 +54,11 @@ def written(text, name="r.toml"):
     return make
 
 
-def with_value(key, value):
-    """The recipe's text with another value of a dotted key, in place of the one it has."""
+def with_value(key, value, text=MLP):
+    """A recipe's text with another value of a dotted key, in place of the one it has."""
     table, _, leaf = key.rpartition(".")
     kept, inside = [], ""
-    for line in MLP.splitlines():
+    for line in text.splitlines():
         inside = line.strip("[]") if line.startswith("[") else inside
         if not (inside == table and line.partition("=")[0].strip() == leaf):
             kept.append(line)

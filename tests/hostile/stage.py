@@ -134,9 +134,10 @@ def be(case, place, here, pristine):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 31, 1 << 31))
         resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))  # a bomb ends the case and not the machine
         os.environ.update({
-            "HOME": str(place / "home"), "TWINSCALE_CACHE": str(pristine / "cache"), "PYTHONPATH": str(ROOT),
-            "MPLCONFIGDIR": str(pristine / "cache"), "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow",
-            "JAX_PLATFORMS": "cpu", "TFDS_DATA_DIR": str(here / "tfds"), "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home"), "PYTHONPATH": str(ROOT),
+            "TWINSCALE_CACHE": str(pristine / "cache"), "MPLCONFIGDIR": str(pristine / "cache"),
+            "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "cpu",
+            "TFDS_DATA_DIR": str(here / "tfds"), "PYTHONDONTWRITEBYTECODE": "1",
             **{name: value.replace("HERE", str(here)) for name, value in case.environment}})
         os.chdir(here)
         words = [word.replace("HERE", str(here)) for word in case.words]

@@ -11,7 +11,8 @@ import typer
 
 from twinscale.benchmarks.results import SCHEMAS, schema
 from twinscale.common.cli import app
-from twinscale.common.operations import UNARY, walk
+from twinscale.common.formats import walk
+from twinscale.common.operations_catalogue import UNARY
 from twinscale.common.recipe import Recipe
 from twinscale.common.rounding import backward_bound, forward_bound
 

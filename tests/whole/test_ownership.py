@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.common import cli, export, loop
+from twinscale.common import cli, export_formats, loop
 from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.errors import BadInput
 from twinscale.common.output import clear
 from twinscale.common.recipe import Recipe
-from twinscale.common.run import Logger, open_run
+from twinscale.common.run import open_run
+from twinscale.common.run_metrics import Logger
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 FOLDERS = ("checkpoints", "checkpoints/manifests", "trace", "trace/twin", "hosts", "data", "export", "export/state")
@@ -128,15 +129,15 @@ def test_a_run_may_lie_behind_a_link_that_the_user_names(run, tmp_path):
 
 def test_an_export_removes_its_formats_alone(tmp_path, theirs):
     out = tmp_path / "out"
-    clear(out, export.KIND, {"verb": "export"}, False)
+    clear(out, export_formats.KIND, {"verb": "export"}, False)
     made = ("export.json", "savedmodel/saved_model.pb", "model.keras", ".int8.tflite.tmp", "safetensors/config.json")
     filled(out, made)
     mine = theirs(out)
     (out / "float.tflite").symlink_to(tmp_path / "out-of-mine" / "mine.txt")
     before = mine()
     with pytest.raises(BadInput, match="--overwrite"):
-        clear(out, export.KIND, {"verb": "export"}, False)
-    clear(out, export.KIND, {"verb": "export"}, True)
+        clear(out, export_formats.KIND, {"verb": "export"}, False)
+    clear(out, export_formats.KIND, {"verb": "export"}, True)
     assert mine() == before and not any((out / name).exists() for name in (*made, "float.tflite"))
 
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks import compare
-from twinscale.common import cli, export
+from twinscale.common import cli, export_formats
 from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.files import write_json, write_text
 from twinscale.common.recipe import Recipe
 from twinscale.common.recipe_file import dumps, load
-from twinscale.common.run import check_run, open_run, read_metrics, read_run
+from twinscale.common.run import check_run, open_run, read_run
+from twinscale.common.run_metrics import read_metrics
 
 RECIPE = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]}})
 PLAIN = ("a b", "漢字 かな", "ünï", "x/../dots", "new\nline", "{a,b}", "$HOME", "~a", "%20", "-dash", "'quote\"", "a#b")
@@ -90,9 +91,10 @@ def test_several_hosts_are_refused_where_a_path_has_to_be_named_otherwise(tmp_pa
     with pytest.raises(BadInput, match="--meshes trains on several hosts"):
         compare.compare(RECIPE, tmp_path / name, meshes=True)
     with pytest.raises(BadInput, match="TensorFlow loads no SavedModel") as error:
-        export.check_request("keras", tmp_path / name, (), False)
+        export_formats.check_request("keras", tmp_path / name, (), False)
     assert len(str(error.value).splitlines()) == 1 and "--formats keras,litert-float" in str(error.value)
-    assert export.check_request("keras", tmp_path / name, ("keras", "safetensors"), False) == ["keras", "safetensors"]
+    others = ["keras", "safetensors"]
+    assert export_formats.check_request("keras", tmp_path / name, tuple(others), False) == others
     assert not list(tmp_path.iterdir())
 
 

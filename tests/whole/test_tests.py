@@ -8,7 +8,33 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
 # What has nothing to assert that is not asserted elsewhere, and where that is.
-EXCEPTIONS = {}
+EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
+    "common/compress_check.py": "tests/common/test_compress.py",
+    "common/compress_recipes.py": "tests/common/test_compress.py",
+    "common/export_check.py": "tests/common/test_export.py",
+    "common/export_formats.py": "tests/common/test_export.py",
+    "common/export_process.py": "tests/common/test_export.py",
+    "common/launch_local.py": "tests/common/test_launch.py",
+    "common/loop_ledger.py": "tests/common/test_loop.py",
+    "common/mutants_reach.py": "tests/common/test_mutants.py",
+    "common/operations_catalogue.py": "tests/common/test_operations.py",
+    "common/operations_inputs.py": "tests/common/test_operations.py",
+    "common/operations_known.py": "tests/common/test_operations.py",
+    "common/recipe_compress.py": "tests/common/test_recipe.py",
+    "common/recipe_model.py": "tests/common/test_recipe.py",
+    "common/recipe_running.py": "tests/common/test_recipe.py",
+    "common/references_training.py": "tests/common/test_references.py",
+    "common/run_metrics.py": "tests/common/test_run.py",
+    "benchmarks/compare_collect.py": "tests/benchmarks/test_compare.py",
+    "benchmarks/compare_judge.py": "tests/benchmarks/test_compare.py",
+    "benchmarks/compare_record.py": "tests/benchmarks/test_compare.py",
+    "benchmarks/compression_parity.py": "tests/benchmarks/test_compression.py",
+    "benchmarks/compression_stages.py": "tests/benchmarks/test_compression.py",
+    "benchmarks/meshes_fit.py": "tests/benchmarks/test_meshes.py",
+    "benchmarks/plan_words.py": "tests/benchmarks/test_plan.py",
+    "benchmarks/report_audit.py": "tests/benchmarks/test_report.py",
+    "benchmarks/report_values.py": "tests/benchmarks/test_report.py",
+}
 
 
 def has_code(file):
@@ -46,4 +72,4 @@ def test_each_module_has_a_file_of_tests_at_its_path(module):
 def test_no_file_of_tests_is_of_a_module_that_is_gone():
     known = {test_of(module) for module in modules()}
     assert not [file for room in ROOMS for file in (ROOT / "tests" / room).rglob("test_*.py") if file not in known]
-    assert EXCEPTIONS.keys() <= set(modules())
+    assert EXCEPTIONS.keys() <= set(modules()) and all((ROOT / where).is_file() for where in EXCEPTIONS.values())

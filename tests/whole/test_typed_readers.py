@@ -9,7 +9,7 @@ import pytest
 from twinscale.common import process
 from twinscale.common.data.sources import read_images
 from twinscale.common.errors import BadInput
-from twinscale.common.operations import known_deviations
+from twinscale.common.operations_known import known_deviations
 from twinscale.common.tensors import load_array
 
 ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
@@ -25,7 +25,7 @@ ALLOWED = {  # (file, function): why it may
     ("common/data/text_files.py", "text_of"): "a line of a corpus, of which one field is wanted; its type is looked at",
     ("common/worker.py", "serve"): "a pipe between processes of ours",
     ("benchmarks/workers.py", "ask"): "a pipe between processes of ours",
-    ("common/export.py", "ask"): "a pipe between processes of ours",
+    ("common/export_process.py", "ask"): "a pipe between processes of ours",
     ("common/doctor.py", "_devices"): "a pipe between processes of ours, any error of which becomes one line there",
     ("common/run.py", "what_differs"): "what this process has just written out itself",
     ("common/need.py", "requirements"): "our own pyproject.toml, where we run from our source",

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.compress import active, matched_blocks, teacher_model
+from twinscale.common.compress import matched_blocks
+from twinscale.common.compress_recipes import active, teacher_model
 from twinscale.tfscale import train
 from twinscale.tfscale.taps import tapped
 

@@ -9,7 +9,6 @@ import tf_keras
 from tensorflow_model_optimization.python.core.clustering.keras.clusterable_layer import ClusterableLayer
 
 from twinscale.common.compress import (
-    active,
     chosen,
     clustered_before,
     extra_tensors,
@@ -18,6 +17,7 @@ from twinscale.common.compress import (
     pruned_before,
     quantised_places,
 )
+from twinscale.common.compress_recipes import active
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.parameters import is_trained, parameters
 from twinscale.common.places import places

@@ -8,14 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.compress import active
+from twinscale.common.compress_recipes import active
 from twinscale.common.parameters import initial_values, is_trained, parameters
 from twinscale.common.recipe import master_dtype
 from twinscale.tfscale import bits, train
 from twinscale.tfscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.tfscale.compress.model import adopted, twin_variables, wrapped_model
 from twinscale.tfscale.compress.prune import Pruned
-from twinscale.tfscale.devices import add_up, first, place, rows_of, run
+from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.optimizer import make_optimizer, reset
 from twinscale.tfscale.train import state_arrays

@@ -49,15 +49,7 @@ def build(m, classes, inputs, policy, keras):
             x = act(dense(f"{name}.up", x, m.feedforward))
         return dense(f"{name}.down", x, m.width)
 
-    # Stock tables are read in the masters' dtype, so that the rows' gradients add up in it; the next layer casts.
-    if m.tied:
-        embedding = own.TiedEmbedding(classes, m.width, dtype=policy, name="embedding")
-    else:
-        embedding = stock.Embedding(classes, m.width, dtype=masters, name="embedding")
-    x = embedding(inputs["inputs"])
-    if not m.rotates:
-        table = stock.Embedding(length, m.width, dtype=masters, name="position")
-        x = stock.Add(dtype=policy, name="embedding.sum")([x, table(inputs["positions"])])
+    embedding, x = embedded(m, classes, inputs, policy, keras)
     x = dropout("embedding.dropout", x)
     for i in range(m.layers):
         block = f"block_{i}"
@@ -71,3 +63,18 @@ def build(m, classes, inputs, policy, keras):
     else:
         logits = stock.Dense(classes, use_bias=False, dtype=policy, name="head")(x)
     return stock.Activation("linear", dtype=masters, name="logits")(logits)
+
+
+def embedded(m, classes, inputs, policy, keras):
+    """(the layer of the embedding, what it makes (B, T, D) of the inputs, with their positions where none rotates)."""
+    stock, masters = keras.layers, "float64" if policy == "float64" else "float32"
+    # Stock tables are read in the masters' dtype, so that the rows' gradients add up in it; the next layer casts.
+    if m.tied:
+        embedding = layers(keras).TiedEmbedding(classes, m.width, dtype=policy, name="embedding")
+    else:
+        embedding = stock.Embedding(classes, m.width, dtype=masters, name="embedding")
+    x = embedding(inputs["inputs"])
+    if not m.rotates:
+        table = stock.Embedding(inputs["inputs"].shape[1], m.width, dtype=masters, name="position")
+        x = stock.Add(dtype=policy, name="embedding.sum")([x, table(inputs["positions"])])
+    return embedding, x

@@ -20,6 +20,10 @@ from twinscale.tfscale import bits
 # where it knows a name.
 GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
 
+# The two products of attention, for grouped queries.
+by_key = functools.partial(ops.einsum, "btkgd,bskd->bkgts")
+by_share = functools.partial(ops.einsum, "bkgts,bskd->btkgd")
+
 
 def layers(keras):
     """The layer classes for one keras module, or those that it has as `own`."""
@@ -29,6 +33,11 @@ def layers(keras):
 @functools.cache
 def classes(keras):
     """The layer classes for one keras module, made once."""
+    return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras), **attention_classes(keras))
+
+
+def table_classes(keras):
+    """{name: class} of the table that is also the head, and of the dropout after it."""
 
     class TiedEmbedding(keras.layers.Embedding):
         """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse`: (B, T, D) to logits (B, T, V)."""
@@ -39,12 +48,31 @@ def classes(keras):
                 return ops.cast(ops.take(table, inputs, axis=0), self.compute_dtype)
             table = ops.cast(table, self.compute_dtype)
             width = inputs.shape[-1]
-            logits = ops.matmul(ops.reshape(inputs, (-1, width)), ops.transpose(table))
+            logits = product(ops.matmul, ops.reshape(inputs, (-1, width)), ops.transpose(table))
             return ops.reshape(logits, (-1, *inputs.shape[1:-1], table.shape[0]))
 
         def compute_output_spec(self, inputs, reverse=False):
             shape = (*inputs.shape[:-1], self.input_dim) if reverse else (*inputs.shape, self.output_dim)
             return keras.KerasTensor(shape, self.compute_dtype)
+
+    class SharedDropout(keras.layers.Layer):
+        """Dropout from the shared bits; the layer's name is the place that draws."""
+
+        def __init__(self, rate, **kwargs):
+            super().__init__(**kwargs)
+            self.rate = rate
+
+        def call(self, x, row, key, training=False):
+            return bits.dropout(x, key, row, self.rate, name_word(self.name)) if training else x
+
+        def get_config(self):
+            return {**super().get_config(), "rate": self.rate}
+
+    return {"TiedEmbedding": TiedEmbedding, "SharedDropout": SharedDropout}
+
+
+def norm_classes(keras):
+    """{name: class} of the norms that keras modules have not, or not exactly."""
 
     class RMSNormalization(keras.layers.Layer):
         """x / rms(x) · scale (Zhang & Sennrich 2019), for keras modules without one; statistics in float32 or wider."""
@@ -63,67 +91,6 @@ def classes(keras):
 
         def get_config(self):
             return {**super().get_config(), "epsilon": self.epsilon}
-
-    class Rotary(keras.layers.Layer):
-        """Rotary positions (Su et al. 2021) on (B, T, H, D): halves of the head rotate against each other."""
-
-        def __init__(self, length, base, **kwargs):
-            super().__init__(**kwargs)
-            self.length, self.base = length, base
-
-        def call(self, x, positions):
-            half = x.shape[-1] // 2
-            angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
-            wide = masters(x)
-            cos, sin = (ops.take(f(angles).astype(wide), positions, axis=0)[:, :, None] for f in (np.cos, np.sin))
-            a, b = ops.split(ops.cast(x, wide), 2, axis=-1)
-            return ops.cast(ops.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1), x.dtype)
-
-        def get_config(self):
-            return {**super().get_config(), "length": self.length, "base": self.base}
-
-    class AttentionScores(keras.layers.Layer):
-        """Scaled products of queries and keys (Vaswani et al. 2017), in float32 or wider.
-
-        q (B, T, H, D) and k (B, S, K, D) to (B, K, H / K, T, S), where K divides H (grouped-query attention, Ainslie
-        et al. 2023: query head h reads key head h // (H / K)).
-        """
-
-        def call(self, q, k):
-            length, heads, width = q.shape[1:]
-            grouped = ops.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
-            return ops.cast(product("btkgd,bskd->bkgts", grouped, k), masters(q)) * width**-0.5
-
-    class CausalMask(keras.layers.Layer):
-        """Scores (B, K, G, T, T), lowest where a position would see a later one or, with segments (B, T), another
-        document."""
-
-        def call(self, scores, segments=None):
-            places = ops.arange(scores.shape[-1])  # a graph's constant of (T, T) would be written value by value
-            mask = (places[:, None] >= places)[None, None, None]
-            if segments is not None:
-                mask = ops.logical_and(mask, ops.equal(segments[:, :, None], segments[:, None])[:, None, None])
-            return ops.where(mask, scores, np.finfo(masters(scores)).min)
-
-    class AttentionMix(keras.layers.Layer):
-        """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
-
-        def call(self, shares, v):
-            mixed = product("bkgts,bskd->btkgd", shares, v)
-            return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
-
-    class SharedDropout(keras.layers.Layer):
-        """Dropout from the shared bits; the layer's name is the place that draws."""
-
-        def __init__(self, rate, **kwargs):
-            super().__init__(**kwargs)
-            self.rate = rate
-
-        def call(self, x, row, key, training=False):
-            return bits.dropout(x, key, row, self.rate, name_word(self.name)) if training else x
-
-        def get_config(self):
-            return {**super().get_config(), "rate": self.rate}
 
     class BatchNormalization(keras.layers.BatchNormalization):
         """Batch norm over all replicas, in two passes that add up one axis after another, backward too.
@@ -159,9 +126,62 @@ def classes(keras):
             return channels
 
     stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
-    return types.SimpleNamespace(TiedEmbedding=TiedEmbedding, RMSNormalization=stock, Rotary=Rotary,
-                                 AttentionScores=AttentionScores, CausalMask=CausalMask, AttentionMix=AttentionMix,
-                                 SharedDropout=SharedDropout, BatchNormalization=BatchNormalization)
+    return {"RMSNormalization": stock, "BatchNormalization": BatchNormalization}
+
+
+def attention_classes(keras):
+    """{name: class} of what queries, keys and values go through."""
+
+    class Rotary(keras.layers.Layer):
+        """Rotary positions (Su et al. 2021) on (B, T, H, D): halves of the head rotate against each other."""
+
+        def __init__(self, length, base, **kwargs):
+            super().__init__(**kwargs)
+            self.length, self.base = length, base
+
+        def call(self, x, positions):
+            half = x.shape[-1] // 2
+            angles = np.arange(self.length)[:, None] * self.base ** (-np.arange(half) / half)
+            wide = masters(x)
+            cos, sin = (ops.take(f(angles).astype(wide), positions, axis=0)[:, :, None] for f in (np.cos, np.sin))
+            a, b = ops.split(ops.cast(x, wide), 2, axis=-1)
+            return ops.cast(ops.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1), x.dtype)
+
+        def get_config(self):
+            return {**super().get_config(), "length": self.length, "base": self.base}
+
+    class AttentionScores(keras.layers.Layer):
+        """Scaled products of queries and keys (Vaswani et al. 2017), in float32 or wider.
+
+        q (B, T, H, D) and k (B, S, K, D) to (B, K, H / K, T, S), where K divides H (grouped-query attention, Ainslie
+        et al. 2023: query head h reads key head h // (H / K)).
+        """
+
+        def call(self, q, k):
+            length, heads, width = q.shape[1:]
+            grouped = ops.reshape(q, (-1, length, k.shape[2], heads // k.shape[2], width))
+            return ops.cast(product(by_key, grouped, k), masters(q)) * width**-0.5
+
+    class CausalMask(keras.layers.Layer):
+        """Scores (B, K, G, T, T), lowest where a position would see a later one or, with segments (B, T), another
+        document."""
+
+        def call(self, scores, segments=None):
+            places = ops.arange(scores.shape[-1])  # a graph's constant of (T, T) would be written value by value
+            mask = (places[:, None] >= places)[None, None, None]
+            if segments is not None:
+                mask = ops.logical_and(mask, ops.equal(segments[:, :, None], segments[:, None])[:, None, None])
+            return ops.where(mask, scores, np.finfo(masters(scores)).min)
+
+    class AttentionMix(keras.layers.Layer):
+        """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
+
+        def call(self, shares, v):
+            mixed = product(by_share, shares, v)
+            return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
+
+    return {"Rotary": Rotary, "AttentionScores": AttentionScores, "CausalMask": CausalMask,
+            "AttentionMix": AttentionMix}
 
 
 def masters(x):
@@ -169,16 +189,16 @@ def masters(x):
     return "float64" if backend.standardize_dtype(x.dtype) == "float64" else "float32"
 
 
-def product(subscripts, a, b):
-    """`ops.einsum` of two tensors of one dtype, summed in float32 or wider and rounded to that dtype once.
+def product(multiply, a, b):
+    """`multiply` of two tensors of one dtype, summed in float32 or wider and rounded to the nearest of that dtype once.
 
-    On a CPU TensorFlow's own kernel, which runs where XLA does not compile, adds a bfloat16 einsum up in bfloat16: it
-    hands bfloat16 to Eigen, where a matrix product is first widened (einsum_op_impl.h, ContractOperands, beside
-    matmul_op_impl.h, BaseBatchMatMulOp). A GPU and a TPU sum in float32 themselves, and fastest if left alone.
+    Without XLA TensorFlow's kernels on a CPU do not so in bfloat16: an einsum is summed in it (einsum_op_impl.h,
+    ContractOperands, hands it to Eigen), a matrix product is summed in float32 and then cut off (matmul_op_impl.h:
+    FloatToBFloat16). A GPU and a TPU do, and are fastest if left alone.
     """
     if backend.standardize_dtype(a.dtype) != "bfloat16" or accelerated():
-        return ops.einsum(subscripts, a, b)
-    return ops.cast(ops.einsum(subscripts, *(ops.cast(x, "float32") for x in (a, b))), a.dtype)
+        return multiply(a, b)
+    return ops.cast(multiply(ops.cast(a, "float32"), ops.cast(b, "float32")), "bfloat16")
 
 
 def accelerated():

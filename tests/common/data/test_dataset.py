@@ -9,7 +9,7 @@ import pytest
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
 from twinscale.common.recipe import Data, Recipe
-from twinscale.common.recipe_file import load
+from twinscale.common.recipe_file import given as load
 
 PLUGINS = Path(__file__).parents[3] / "docs" / "plugins"
 SENTENCES = """

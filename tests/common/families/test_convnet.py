@@ -1,7 +1,6 @@
 """The residual network."""
 
-from twinscale.common.families.convnet import convnet_blocks
-from twinscale.common.recipe import ConvNet
+from twinscale.common.families.convnet import ConvNet, convnet_blocks
 
 
 def test_a_convnets_blocks_halve_and_project_where_they_must():

@@ -8,7 +8,8 @@ from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.families import FAMILIES, family_of, reads_text, traits_of
 from twinscale.common.places import OPERATIONS
 from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, load, of_values
+from twinscale.common.recipe_file import dumps, of_values
+from twinscale.common.recipe_file import given as load
 from twinscale.common.registry import load as load_object
 from twinscale.common.rounding import backward_bound, forward_bound
 from twinscale.common.sources import opened

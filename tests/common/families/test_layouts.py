@@ -1,7 +1,7 @@
 """The layouts of GPT-2 and Llama."""
 
 from twinscale.common import hugging_face
-from twinscale.common.export import Model, Shape
+from twinscale.common.export_formats import Model, Shape
 from twinscale.common.parameters import initial_values, parameters
 from twinscale.common.recipe import Recipe
 

@@ -28,6 +28,7 @@ def test_what_a_person_reads():
 
 # ---- what somebody else measures
 
+pytestmark = pytest.mark.usefixtures("trusting")
 THEIRS = f"{Path(__file__).parents[3] / 'docs' / 'plugins' / 'theirs.py'}:BRIER"
 
 

@@ -1,0 +1,125 @@
+"""What each backend leaves of a comparison: its contract, first steps, optimizer and trainings, and where they lie."""
+
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.operations import collect_places
+from twinscale.benchmarks.output import tell
+from twinscale.benchmarks.remaining import pace_of, words_left
+from twinscale.benchmarks.workers import together
+from twinscale.common.files import write_json
+from twinscale.common.loop import twin_of
+from twinscale.common.points import POINTS
+from twinscale.common.recipe import in_float64
+
+UPDATES = 5  # of the optimizer's rung
+HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stands beside the recipe's: the last, padded
+# one among them
+
+
+def collect_both(workers, beside, recipe, out, trained):
+    """Has both backends leave in `out` all that the ladder reads. What is in float64 a backend leaves to the worker
+    `beside` its own, where it has one. Once all have trained, `trained()` is done beside what they still look at; what
+    fails of it fails again where it counts."""
+    count, everybody = itertools.count(1), workers | {f"{backend} beside": one for backend, one in beside.items()}
+
+    def share(worker):
+        if worker.backend not in beside:
+            return precisions(recipe)
+        return [in_float64(recipe)] if worker in beside.values() else [recipe]
+
+    with ThreadPoolExecutor(1 + len(beside)) as pool:
+
+        def before(worker):
+            collect(recipe, worker, out, share(worker))
+            if next(count) == len(everybody):
+                pool.submit(trained)
+
+        tried = together(everybody, before)
+        others = [pool.submit(tried, worker) for worker in beside.values()]
+        collect_places(workers, recipe, out, tried)
+        for other in others:
+            other.result()
+
+
+def collect(recipe, worker, out, variants=None, quiet=False):
+    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs; of the
+    recipe in `precisions`, or in those of them that are the `variants`."""
+    say, variants = (lambda *_: None) if quiet else tell, variants or precisions(recipe)
+    if recipe in variants:
+        say(worker.backend, "contract and optimizer")
+        write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
+    for described in variants:
+        leave_optimizer(worker, described, out)
+    parts = [(described, run, twin) for described in variants for run, twin in pair(worker.backend)]
+    pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
+    for i, (described, run, twin) in enumerate(parts):
+        steps, began = ahead[i][0], time.monotonic()
+        say(run, f"{described.train.precision}: the first step, then {steps} steps of training"
+            + words_left(pace, ahead[i:]))
+        apart = twin_of(described) if twin else {}
+        for point in POINTS:
+            path = first_step_path(out, run, described, point)
+            worker.ask("first_step", described, path=path, point=point, **apart)
+        probe = {"trace": "full", "log_every": 1, "stop": steps, "saved": not twin, **apart,
+                 "often": described is recipe and not twin, "held_out": None if described is recipe else HELD_OUT}
+        worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
+        if not (twin or quiet):
+            pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
+    if recipe in variants:
+        say(worker.backend, "every operation in its place" + words_left(pace, []))
+
+
+def steps_of(recipe, described):
+    """Updates of a recipe's trajectory in the precision that is `described`."""
+    return recipe.train.steps if described is recipe else float64_steps(recipe)
+
+
+def precisions(recipe):
+    """The recipe in float64, and as it is where that is another precision."""
+    semantic = in_float64(recipe)
+    return [recipe] if recipe.train.precision == "float64" else [semantic, recipe]
+
+
+def float64_steps(recipe):
+    """Updates of the float64 trajectory: all of a recipe in float64, else the first `compare.float64_steps`."""
+    steps = recipe.train.steps
+    return steps if recipe.train.precision == "float64" else min(steps, recipe.compare.float64_steps)
+
+
+def run_path(out, run, recipe):
+    return ComparisonFiles(out).run(run, recipe.train.precision)
+
+
+def first_step_path(out, run, recipe, point="first"):
+    return ComparisonFiles(out).first_step(run, recipe.train.precision, point)
+
+
+def optimizer_path(out, backend, recipe):
+    return ComparisonFiles(out).optimizer(backend, recipe.hash[:12])
+
+
+def taps_path(out, backend, recipe, number):
+    return ComparisonFiles(out).taps(backend, recipe.train.precision, number)
+
+
+def leave_optimizer(worker, recipe, out):
+    """Has a backend leave its optimizer's first updates in `out`; returns the file."""
+    path = optimizer_path(out, worker.backend, recipe)
+    worker.ask("optimizer_steps", recipe, path=path, updates=UPDATES)
+    return path
+
+
+def leave_taps(worker, recipe, out, number, teacher=None):
+    """Has a backend leave what every place makes of a step, by the numbers in file `teacher` where there is one;
+    returns the file."""
+    path = taps_path(out, worker.backend, recipe, number)
+    worker.ask("step_taps", recipe, path=path, number=number, **({"teacher": teacher} if teacher else {}))
+    return path
+
+
+def pair(backend):
+    """A backend's run and its twin: [(name, is it the twin)]."""
+    return [(backend, False), (f"{backend}-twin", True)]

@@ -1,0 +1,72 @@
+"""A verdict with its circumstances, as it is written and drawn: what was compared, what was asked for, and limits."""
+
+from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.output import CHECKS, again, made, tell
+from twinscale.benchmarks.report import write_report
+from twinscale.benchmarks.rung_table import not_climbed
+from twinscale.benchmarks.verdict import PARTS, Verdict
+from twinscale.common.recipe_file import dumps
+from twinscale.common.results import write_result
+
+SCHEMA_VERSION = 1
+
+
+def record(verdict, recipe, dataset, out, asked, options, pending=None):
+    """Writes a verdict with its circumstances, and the report, into `out`; returns the Verdict. `pending` says what is
+    still to come."""
+    tell("both", "report")
+    whole = told(verdict, recipe, dataset, out, asked, options)
+    if pending:
+        whole |= {"pending": True, "limits": [*whole["limits"], pending]}
+    written = write_result(ComparisonFiles(out).verdict, Verdict, whole)
+    write_report(whole, out)
+    return written
+
+
+def told(verdict, recipe, dataset, out, asked, options):
+    """A verdict with its circumstances, as it is written and drawn."""
+    whole = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
+    whole |= reproducible(out, asked, **options)
+    whole["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in whole["rungs"]]
+    lost = {PARTS[part]: f"{part} failed: {said}" for part, said in whole.get("failed", {}).items() if part in PARTS}
+    whole["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in whole["skipped"]]
+    return whole
+
+
+def reproducible(out, asked=(), recipe=None, overrides=(), **options):
+    """What a comparison was asked for, and the command that asks for it again, from the resolved recipe in `out`.
+
+    Args:
+      out: the directory. asked: the recipe's file and the overrides; or `recipe` and `overrides` say so.
+      options: of `twinscale compare`, by name: a text, or whether it was given.
+    """
+    recipe, overrides = (asked[0], list(asked[1:])) if asked else (recipe, list(overrides))
+    words = ["compare", str(ComparisonFiles(out).recipe)]
+    for name, value in options.items():
+        words += [f"--{name}"] * bool(value) + ([value] if isinstance(value, str) else [])
+    return {"plant": options.get("plant"), "arguments": {"recipe": recipe, "overrides": overrides, **options},
+            "made": made(), "commands": again(*words, out=out)}
+
+
+def circumstances(recipe, dataset, rungs, devices):
+    """What a verdict says beside its findings."""
+    precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
+    count = len(devices["keras"])
+    limits = [f"{count} device{'s' * (count > 1)} for each backend{', but for P6' * ('P6' in ran)}",
+              "step times of one machine at one time: compare the ratio, not the milliseconds"]
+    if "P6" in ran:
+        limits.append("meshes are of virtual devices and of processes that share one CPU: what they compute is that of "
+                      "real ones, and their step times say nothing")
+    if "P7" not in ran:
+        limits.append("one seed: nothing is said past the horizon")
+    return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps,
+            "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)},
+            "differences": [["program", "Keras functional graph", "Flax NNX modules"],
+                            ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
+                             f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]],
+            "skipped": not_climbed(rungs), "data": dataset.manifest,
+            "assumptions": ["first weights, batches, random bits and schedules are shared, so that any difference left "
+                            "is the program's or the runtime's",
+                            "a twin permutes the rows within each batch and dithers the first weights by half a unit "
+                            "in the last place"],
+            "limits": limits}

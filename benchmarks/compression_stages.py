@@ -1,0 +1,99 @@
+"""The stages of a compression: what each starts from, how a backend trains it, what it leaves, and where all lies."""
+
+from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.flips import shadowed
+from twinscale.benchmarks.output import tell
+from twinscale.common.compress import mask_updates, summary
+from twinscale.common.compress_recipes import active, alone_recipe, dense_recipe, stage_recipe
+from twinscale.common.loop import twin_of
+from twinscale.common.run import read_run
+from twinscale.common.run_files import RunFiles
+from twinscale.common.stages import finish_stage
+from twinscale.common.tensors import load_tensors
+
+
+def stages(recipe):
+    """(number, recipe, label) of each stage."""
+    return [(n, stage_recipe(recipe, n), label_of(recipe, n)) for n in range(len(recipe.compress.stages))]
+
+
+def label_of(recipe, number):
+    """The name of a stage in paths and tables, "dense" before the first."""
+    return f"{number + 1}-{recipe.compress.stages[number].kind}" if number >= 0 else "dense"
+
+
+def before(recipe, number):
+    return label_of(recipe, number - 1)
+
+
+def make_start(worker, recipe, out, label, left):
+    """Has a backend write what a stage starts from; its teacher is what the stage before has left, or a run."""
+    teacher = getattr(active(recipe), "teacher", "")
+    path = start_path(out, label)
+    worker.ask("make_start", recipe, path=path, left=teacher_path(out, label) if teacher else left)
+
+
+def train_dense(worker, recipe, out):
+    """Has a backend train the dense model; returns its final metrics."""
+    path = run_path(out, worker.backend, "dense")
+    if is_finished(path):
+        return read_run(path)["final"]
+    return worker.ask("run_training", dense_recipe(recipe), run_dir=path, probe={"trace": "full", "log_every": 1},
+                      progress=True)
+
+
+def student_alone(worker, recipe, out, label):
+    """Has a backend train a stage's student without its teacher too, from the same weights on the same batches;
+    returns its row."""
+    variant, alone = alone_recipe(recipe), f"{label}-alone"
+    return finished(variant, out, worker.backend, alone, train(worker, variant, out, alone))
+
+
+def train(worker, recipe, out, label, twins=False):
+    """Has a backend train a stage, and its twin too; returns the final metrics. What is finished stays."""
+    tell(worker.backend, f"{label}: {recipe.train.steps} steps")
+    stage = active(recipe)
+    traced = [update - 1 for update in mask_updates(stage)] if stage.kind == "prune" else []
+    if stage.kind == "quantize" and twins and worker.backend == "keras":
+        traced = sorted({n for step in shadowed(recipe.train.steps) for n in (step, step + 1)} - {recipe.train.steps})
+    for twin in (False, True) if twins else (False,):
+        path = run_path(out, worker.backend, label, twin)
+        apart = twin_of(recipe) if twin else {}
+        if not is_finished(path):
+            worker.ask("train_stage", recipe, run_dir=path, start=start_path(out, label), progress=True, probe={
+                "trace": "full", "traced": traced, "log_every": 1, "saved": not twin, "evaluated": not twin, **apart})
+    return read_run(run_path(out, worker.backend, label))["final"]
+
+
+def is_finished(path):
+    """Whether a run is there and done."""
+    return RunFiles(path).info.exists() and read_run(path)["state"] == "finished"
+
+
+def finished(recipe, out, backend, label, metrics):
+    """Writes the model that a stage has left, and returns its row."""
+    left = left_path(out, backend, label)
+    found = finish_stage(recipe, start_path(out, label), RunFiles(run_path(out, backend, label)).final, left)
+    return row_of(backend, label, load_tensors(left), metrics) | {"verified": found["verified"]}
+
+
+def row_of(backend, stage, left, metrics):
+    """A line of the table, before its files are known."""
+    return {"backend": backend, "stage": stage, "metrics": metrics, **summary(left), "verified": [], "files": [],
+            "mask_agreement": None, "quanta_differing": None, "quanta": None, "paired": None}
+
+
+def run_path(out, backend, label, twin=False):
+    return ComparisonFiles(out).stage(backend, label, twin)
+
+
+def start_path(out, label):
+    return ComparisonFiles(out).start(label.removesuffix("-alone"))
+
+
+def left_path(out, backend, label):
+    return ComparisonFiles(out).left(backend, label)
+
+
+def teacher_path(out, label):
+    return ComparisonFiles(out).teacher(label)

@@ -1,0 +1,108 @@
+"""How and where a recipe runs, which never changes what is computed: Keras, JAX and the devices."""
+
+import json
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveInt, field_validator
+
+from twinscale.common.errors import BadInput, one_of
+from twinscale.common.section import Count, NonNegative, Section
+
+
+class Keras(Section):
+    """How `tfscale` runs; never changes what is computed."""
+
+    jit_compile: bool = True
+
+
+class Options(dict):
+    """A table of free keys, hashed by its items, as all of a recipe can be."""
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
+
+
+class Jax(Section):
+    """How `jaxscale` runs; never changes what is computed."""
+
+    scan: bool = Field(True, description="stack the decoder's blocks and scan over them")
+    remat: Literal["none", "dots", "full", "offload"] = Field("none", description="what the backward pass does not "
+                                                              "keep on the device: nothing, all but products of "
+                                                              "weights, everything; or products in the host's memory")
+    overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
+    attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
+        "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
+                            "bfloat16; auto: the fused one that can run, else einsum")
+    deterministic: bool = Field(False, description="GPUs: take only operations that give equal bits in every run")
+    preallocate: bool = Field(True, description="GPUs: take the memory at the start")
+    memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
+    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Options)] = Field(
+        Options(), description="further options of XLA's for the train step, by name; they win over ours, and one that "
+                               "the compiler does not know is refused")
+
+    @field_validator("xla_options", mode="before")
+    @classmethod
+    def are_options(cls, options):
+        for name, value in options.items() if isinstance(options, dict) else ():
+            if not re.fullmatch(r"[A-Za-z_]\w{0,127}", str(name), re.ASCII):
+                raise ValueError(f"jax.xla_options: {json.dumps(str(name)[:80])}: names are letters, digits and '_', "
+                                 "as in xla_tpu_scoped_vmem_limit_kib")
+            if not isinstance(value, bool | int | float | str) or isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"jax.xla_options.{name}: a number, true, false or a text is wanted")
+        return options
+
+    def kernel(self, precision, width, length, documents, platform, capability=None, sequence=1):
+        """What computes attention: "einsum", "cudnn" or "splash".
+
+        Args:
+          precision: that of queries, keys and values; width: of a head; length: positions of a row.
+          documents: whether a row's documents are kept apart.
+          platform, capability: of the devices, as JAX names them; NVIDIA's capabilities are numbers.
+          sequence: devices that share a row's positions.
+        Raises BadInput where `attention` names a kernel that cannot run there.
+        """
+        number = capability if platform == "gpu" and re.fullmatch(r"\d+\.\d+", str(capability)) else None
+        bfloat16 = precision == "bfloat16", "train.precision=bfloat16", precision
+        needs = {
+            "cudnn": [(number is not None, "an NVIDIA GPU", platform), (float(number or 8) >= 8, "one of compute "
+                      "capability 8.0 (Ampere) or later", number), bfloat16,
+                      (width % 8 == 0 and width <= 128, "heads (model.width / model.heads) of a multiple of 8 up to "
+                       "128", width), (not documents or length % 2 == 0, "an even data.sequence where documents are "
+                                       "kept apart", length), (sequence == 1, "devices.sequence=1", sequence)],
+            "splash": [(platform == "tpu", "a TPU", platform), bfloat16,
+                       (length % (128 * sequence) == 0, "data.sequence / devices.sequence a multiple of 128",
+                        f"{length} / {sequence}")]}
+        lacks = {name: next((lack for lack in wanted if not lack[0]), None) for name, wanted in needs.items()}
+        if self.attention == "auto":
+            return next((name for name, lack in lacks.items() if lack is None), "einsum")
+        if lack := one_of(lacks | {"einsum": None}, self.attention, "jax.attention"):
+            raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
+        return self.attention
+
+    def environment(self, given):
+        """{variable: value} of what XLA reads when it opens a GPU, but for what the environment `given` says."""
+        wanted = {} if self.preallocate else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        old = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of the same meaning; XLA refuses to have both
+        if self.memory_fraction and old not in given:
+            wanted["XLA_CLIENT_MEM_FRACTION"] = str(self.memory_fraction)
+        return {name: value for name, value in wanted.items() if name not in given}
+
+
+class Devices(Section):
+    """Where a training runs: never changes what is computed, and stays out of the recipe's hash, so that a run may go
+    on elsewhere. Sizes count the devices of all hosts together."""
+
+    strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = Field("auto", description="Keras alone")
+    tpu: str = Field("local", description="Keras alone: the TPU's name, or local on its own machine")
+    hosts: Count = Field(1, description="processes that train together; 0: as many as the cluster says")
+    replica: PositiveInt = Field(1, description="slices that share each batch over the network between them")
+    data: Count = Field(1, description="devices that share each batch; 0: all that the other axes leave")
+    fsdp: PositiveInt = Field(1, description="devices that share each batch and the weights")
+    tensor: PositiveInt = Field(1, description="devices that share each matrix product")
+    sequence: PositiveInt = Field(1, description="devices that share each row's positions")
+    virtual: Count = Field(0, description="devices to make of each host's CPU; 0: none, take what is there")
+    watchdog: NonNegative = Field(600.0, description="seconds without a step until the process gives up; 0: never")
+    compile_deadline: NonNegative = Field(3600.0, description="the same for the first step; 0: never")

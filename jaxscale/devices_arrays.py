@@ -1,0 +1,92 @@
+"""Arrays on the devices of all hosts: batches, weights where they are made, and what a traced function lays out."""
+
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+
+
+def place(devices, batch, micro_batches=1):
+    """This host's rows of a batch, NumPy arrays, as their part of global arrays: a dict, split along the rows, with
+    several micro-batches along a first axis."""
+    sharding = devices.rows
+    if micro_batches > 1:
+        sharding = devices.micro_batches
+        batch = {name: x.reshape(micro_batches, -1, *x.shape[1:]) for name, x in batch.items()}
+    if devices.hosts == 1:
+        return jax.device_put(batch, sharding)  # all in one call
+    axis, several = int(micro_batches > 1), devices.readers
+    shapes = {name: (*x.shape[:axis], x.shape[axis] * several, *x.shape[axis + 1:]) for name, x in batch.items()}
+    return {name: jax.make_array_from_process_local_data(sharding, x, shapes[name]) for name, x in batch.items()}
+
+
+def place_signals(devices, signals):
+    """A few numbers of this host, said by the first of its devices: float32 (devices, numbers)."""
+    said = np.zeros((devices.mesh.size // devices.hosts, len(signals)), np.float32)
+    said[0] = signals
+    if devices.hosts == 1:
+        return jax.device_put(said, devices.each)
+    return jax.make_array_from_process_local_data(devices.each, said, (devices.mesh.size, len(signals)))
+
+
+LAID_OUT = []  # devices of the functions that are being traced
+
+
+@contextmanager
+def laid_out(devices):
+    """While open, what is traced lies on the devices as the rules say."""
+    LAID_OUT.append(devices)
+    try:
+        yield
+    finally:
+        LAID_OUT.pop()
+
+
+def lay(place, x):
+    """x, lying as the rule of its place says."""
+    devices = LAID_OUT[-1] if LAID_OUT else None
+    if devices is None or devices.mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, devices.activations(place, x.shape))
+
+
+def lay_weights(tensors):
+    """Tensors by path, such as gradients, lying as their weights do."""
+    devices = LAID_OUT[-1] if LAID_OUT else None
+    if devices is None or devices.mesh.size == 1:
+        return tensors
+    return {path: jax.lax.with_sharding_constraint(x, devices.weights(path, x.shape)) for path, x in tensors.items()}
+
+
+def sequence_shared():
+    """Whether several devices share each row's positions."""
+    return bool(LAID_OUT) and LAID_OUT[-1].mesh.shape["sequence"] > 1
+
+
+def born(path, shape, dtype, devices, canonical, layers):
+    """The array of a path where it lies, whole nowhere: this host makes one canonical tensor at a time and keeps what
+    its own devices hold.
+
+    Args:
+      canonical: from canonical name to a NumPy array.
+      layers: blocks that a path of `blocks` stacks.
+    """
+    sharding = devices.weights(path, shape)
+    where = sharding.addressable_devices_indices_map(shape)
+    parts = {bounds(index, shape): index for index in where.values()}
+    if path.startswith("blocks."):
+        held = {key: np.empty((layers, *[stop - start for start, stop in key[1:]]), dtype) for key in parts}
+        for i in range(layers):
+            layer = canonical(path.replace("blocks.", f"block_{i}.", 1))
+            for key, index in parts.items():
+                held[key][i] = layer[index[1:]]
+    else:
+        whole = canonical(path)
+        held = {key: np.asarray(whole[index], dtype) for key, index in parts.items()}
+    arrays = [jax.device_put(held[bounds(index, shape)], device) for device, index in where.items()]
+    return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
+
+
+def bounds(index, shape):
+    """An index of slices into a shape as a key: ((start, stop), ...)."""
+    return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))

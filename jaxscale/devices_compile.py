@@ -1,0 +1,125 @@
+"""How programs are compiled: XLA's options for a device and a recipe, without those that the compiler refuses."""
+
+import os
+import re
+import sys
+
+import jax
+import numpy as np
+
+from twinscale.common.chips import CHIPS
+from twinscale.common.errors import BadInput
+from twinscale.common.families import traits_of
+from twinscale.common.topology import libtpu_version, numbers
+
+# What lets collectives run beside computation: XLA's options, by platform.
+OVERLAP = {
+    "tpu": {"xla_tpu_enable_async_collective_fusion": True, "xla_tpu_overlap_compute_collective_tc": True,
+            "xla_tpu_enable_async_collective_fusion_fuse_all_gather": True, "xla_enable_async_all_gather": True},
+    "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True},
+}
+
+# Options that a libtpu refuses from a version on, but for some kinds of devices: XLA says that programs may hang or be
+# wrong. Of what is not listed here, what is refused is dropped all the same; see `compiling`.
+REFUSED = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": ((0, 0, 43), CHIPS["v5e"].kinds)}
+MOST_GENERAL = 3  # underscores of a name that others may refine: `xla_tpu` is no option
+
+# What makes equal programs give equal bits, likewise: CPUs and TPUs do it anyway. It holds for cuDNN's attention too.
+DETERMINISTIC = {"gpu": {"xla_gpu_deterministic_ops": True}}
+
+
+def compiler_options(recipe, devices):
+    """XLA's options for a step. Raises BadInput where the recipe's kernel of attention cannot run on the devices, or
+    the compiler refuses one of the recipe's own options."""
+    device, execution = devices.mesh.devices.flat[0], recipe.jax
+    if attention := traits_of(recipe.model).attention:  # here, before anything is compiled or written
+        execution.kernel(recipe.train.precision, attention.width, recipe.data.sequence,
+                         not recipe.data.cross_documents, device.platform,
+                         getattr(device, "compute_capability", None), devices.mesh.shape["sequence"])
+    options = {**(OVERLAP.get(device.platform, {}) if execution.overlap else {}),
+               **(DETERMINISTIC.get(device.platform, {}) if execution.deterministic else {})}
+    if device.platform == "tpu":
+        options = {name: value for name, value in options.items() if not is_refused(name, device.device_kind)}
+    if execution.xla_options:
+        nothing = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), np.float32, sharding=devices.whole))
+        compiling(lambda own: nothing.compile(compiler_options=own), execution.xla_options, execution.xla_options)
+    return options | execution.xla_options
+
+
+def is_refused(name, kind):
+    """Whether an option is known to be refused by the libtpu that is there, for a kind of devices."""
+    since, but = REFUSED.get(name, (None, ()))
+    there = libtpu_version(os.environ)
+    return since is not None and kind not in but and there is not None and numbers(there) >= since
+
+
+def compiling(attempt, options, own):
+    """What `attempt(options)` returns, which compiles. Options that the compiler refuses are left out and said to be,
+    a line each on stderr. Raises BadInput for one of the user's `own`, which are not left out in silence."""
+    left = dict(options)
+    while True:
+        try:
+            return attempt(dict(left))
+        except (jax.errors.JaxRuntimeError, ValueError, TypeError) as error:
+            name = refused_option(str(error), left)
+            if name is None:
+                raise
+            said = next(line.strip() for line in str(error).splitlines() if line.strip())
+            if name in own:
+                raise BadInput(f"jax.xla_options.{name}: XLA refuses it: {said[:300]}; take it out") from None
+            del left[name]
+            print(f"XLA's option {name} is left out, which the compiler refuses: {said[:300]}", file=sys.stderr,
+                  flush=True)
+
+
+def refused_option(said, options):
+    """The option that a compiler's words are about, or None: one that they name, or rather one that refines what they
+    name, for libtpu says to switch `..._fusion` off where `..._fusion_fuse_all_gather` is what it will not have."""
+    named = [word for word in re.findall(r"\w+", said) if word in options or word.count("_") >= MOST_GENERAL]
+    about = [name for name in options if any(name == word or name.startswith(f"{word}_") for word in named)]
+    return max(about, key=len, default=None)
+
+
+# What halves the time that XLA takes for a CPU's program, and lets it run the longer: kernels are emitted by the older
+# way, which knows no MLIR, all in one piece, and LLVM leaves its dearer passes out. The XLA of jax 0.12 has lost the
+# older way; a flag of that name would end the process.
+HASTE: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
+HASTE |= {"xla_cpu_parallel_codegen_split_count": 1}
+
+
+def jit(function, options, own, **how):
+    """`jax.jit` of a function with XLA's options, of which it leaves out those that the compiler refuses when it
+    compiles first; see `compiling`."""
+    made = []
+    if jax.config.read("jax_disable_most_optimizations") and jax.default_backend() == "cpu":
+        options = HASTE | options
+
+    def call(*arguments):
+        if made:
+            return made[0](*arguments)
+
+        def attempt(left):
+            tried = jax.jit(function, compiler_options=left, **how)
+            results = tried(*arguments)
+            made.append(tried)
+            return results
+
+        return compiling(attempt, options, own)
+
+    call.lower = jax.jit(function, **how).lower  # without options, which are for the compiler
+    return call
+
+
+def jit_once(function, **how):
+    """`jax.jit` of a function that computes less than it compiles: on a CPU in haste. Last places may round otherwise
+    than in a step that is compiled in full: both are float arithmetic of the same program."""
+    hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, **HASTE}
+    return jax.jit(function, compiler_options=hasty if jax.default_backend() == "cpu" else None, **how)
+
+
+def hasten():
+    """Compiles as little as can be, for the life of the process: for programs that compile more than they compute. Call
+    it before anything is compiled, as XLA reads its flags once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    flags = [f"--{name}={str(value).lower()}" for name, value in HASTE.items()]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()  # what comes last holds

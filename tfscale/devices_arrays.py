@@ -1,0 +1,51 @@
+"""Batches and sums on the devices: each host's rows to its replicas, and what the replicas have made of them back."""
+
+import numpy as np
+import tensorflow as tf
+
+from twinscale.tfscale.devices_hosts import gather
+
+
+def place(devices, batch):
+    """This host's rows of a batch, NumPy arrays, on its devices: a dict of tensors, of several replicas each with its
+    share of every micro-batch."""
+    if devices.replicas == 1:
+        with tf.device(devices.strategy.extended.worker_devices[0]):
+            return {name: tf.convert_to_tensor(array) for name, array in batch.items()}
+
+    def share(context):
+        i = context.replica_id_in_sync_group % devices.local
+        return {name: tf.constant(split(devices, x)[:, i].reshape(-1, *x.shape[1:])) for name, x in batch.items()}
+
+    return devices.strategy.experimental_distribute_values_from_function(share)
+
+
+def split(devices, x):
+    """A host's array (B, ...) as (micro-batches, its replicas, rows, ...); evaluation's batches are of one
+    micro-batch."""
+    parts = devices.micro_batches if len(x) % (devices.micro_batches * devices.local) == 0 else 1
+    return np.reshape(x, (parts, devices.local, -1, *x.shape[1:]))
+
+
+def run(devices, function, *arguments):
+    """`function` on every replica, inside the caller's tf.function."""
+    return devices.strategy.run(function, args=arguments)
+
+
+def first(devices, values):
+    """The first replica's tensors of what `run` returned: of sums, those of all."""
+    return tf.nest.map_structure(lambda x: devices.strategy.experimental_local_results(x)[0], values)
+
+
+def rows_of(devices, values):
+    """The tensors (B, ...) of which every replica has computed its rows, in the order of the global batch: NumPy. All
+    hosts call it."""
+    local = [x.numpy() for x in devices.strategy.experimental_local_results(values)]
+    parts = np.stack([np.reshape(x, (devices.micro_batches, -1, *x.shape[1:])) for x in local], 1)
+    rows = gather(devices, parts.reshape(-1, *parts.shape[3:]))
+    return np.moveaxis(rows, 0, 1).reshape(-1, *rows.shape[2:])
+
+
+def add_up(values):
+    """The sum over replicas of a structure of tensors; call it in replica context."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
