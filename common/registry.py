@@ -55,8 +55,9 @@ def load(registry, name, folder="."):
         found, place = _found(registry, name, folder)
     except TwinscaleError as error:
         raise type(error)(here + str(error)) from None
-    if registry.wanted and not isinstance(found, kind := _of_module(*registry.wanted.split(":"))):
-        raise BadInput(f"{here}{place}: is {_what(found)}, but {kind.__name__} of {kind.__module__} is wanted")
+    module, _, kind = registry.wanted.partition(":")  # as written: Python 3.13 says pathlib._local
+    if kind and not isinstance(found, _of_module(module, kind)):
+        raise BadInput(f"{here}{place}: is {_what(found)}, but {kind} of {module} is wanted")
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOOLS = ("sh", "cp", "chmod", "grep", "mkdir", "rm", "tail", "touch")
 LOCKS = {"3.11": "requirements.lock", "3.12": "requirements-3.12.lock", "3.13": "requirements-3.12.lock"}
 # Asked whether it makes environments, what its version is, to make one, and to run the tests.
