@@ -15,26 +15,26 @@ import numpy as np
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
-from twinscale.benchmarks.ladder import TINY, summed_positions
-from twinscale.benchmarks.later import leave_step, load_sides, step_path
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.operations import collect_own_places, leader, on_one_device
 from twinscale.benchmarks.output import Kind, again, clear, made, nothing_left, tell
-from twinscale.benchmarks.placing import Looks, first_cause, optimizer_variants
-from twinscale.benchmarks.report_audit import write_audit
+from twinscale.benchmarks.report.audit import write_audit
 from twinscale.benchmarks.results import Audit
-from twinscale.benchmarks.resuming import Resumed, resume_cause
+from twinscale.benchmarks.rungs.ladder import TINY, summed_positions
+from twinscale.benchmarks.rungs.later import leave_step, load_sides, step_path
+from twinscale.benchmarks.rungs.operations import collect_own_places, leader, on_one_device
+from twinscale.benchmarks.rungs.placing import Looks, first_cause, optimizer_variants
+from twinscale.benchmarks.rungs.resuming import Resumed, resume_cause
 from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
-from twinscale.common.files import plain, write_text
-from twinscale.common.output import answer
-from twinscale.common.planting import HAS
-from twinscale.common.points import POINTS
-from twinscale.common.progress import counting
-from twinscale.common.recipe import Recipe
-from twinscale.common.results import write_result
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.access import plain, write_text
+from twinscale.common.files.output import answer
+from twinscale.common.files.results import write_result
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.operations.points import POINTS
+from twinscale.common.planted.planting import HAS
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.progress import counting
 
 SCHEMA_VERSION = 1
 TRAIN = {"steps": 6, "global_batch": 4, "precision": "float64"}

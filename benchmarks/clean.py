@@ -19,23 +19,23 @@ from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.audit import corpus
 from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
 from twinscale.benchmarks.jumps import may_be_flips
-from twinscale.benchmarks.ladder import TINY
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.operations import collect_own_places, leader
 from twinscale.benchmarks.output import Kind, again, clear, made, tell
 from twinscale.benchmarks.results import Clean, Compared
+from twinscale.benchmarks.rungs.ladder import TINY
+from twinscale.benchmarks.rungs.operations import collect_own_places, leader
 from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, TwinscaleError
 from twinscale.common.families import FAMILIES
-from twinscale.common.files import plain, read_json, remove, write_json, write_text
+from twinscale.common.families.parameters import stream
+from twinscale.common.files.access import plain, read_json, remove, write_json, write_text
+from twinscale.common.files.output import answer, check_within, same
+from twinscale.common.files.results import write_result
 from twinscale.common.optimizers import OPTIMIZERS as registered
-from twinscale.common.output import answer, check_within, same
-from twinscale.common.parameters import stream
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps
+from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import load
-from twinscale.common.results import write_result
 from twinscale.common.schedules import SCHEDULES
 
 SCHEMA_VERSION = 1

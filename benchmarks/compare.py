@@ -2,34 +2,34 @@
 
 from contextlib import ExitStack
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.compare_collect import collect_both, leave_optimizer, leave_taps, precisions
 from twinscale.benchmarks.compare_judge import judge, sentence
 from twinscale.benchmarks.compare_record import record, reproducible, told
 from twinscale.benchmarks.comparison_files import HOLDS, MARKER, VERDICT, ComparisonFiles
 from twinscale.benchmarks.jumps import may_be_flips, second_look
-from twinscale.benchmarks.later import first_uneven, leave_states, leave_step, load_sides
 from twinscale.benchmarks.meshes import check_meshes, mesh_sentence
-from twinscale.benchmarks.operations import leave_places, on_one_device
-from twinscale.benchmarks.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from twinscale.benchmarks.output import Kind, begun, clear, nothing_left, same, tell
-from twinscale.benchmarks.placing import Looks, first_cause
-from twinscale.benchmarks.report import draw, write_report
+from twinscale.benchmarks.report.page import draw, write_report
+from twinscale.benchmarks.report.terminal import show
 from twinscale.benchmarks.rung_table import is_placed
-from twinscale.benchmarks.swap import swap_table
-from twinscale.benchmarks.terminal import show
-from twinscale.benchmarks.throughput import side_by_side
+from twinscale.benchmarks.rungs import ladder
+from twinscale.benchmarks.rungs.later import first_uneven, leave_states, leave_step, load_sides
+from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
+from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
+from twinscale.benchmarks.rungs.placing import Looks, first_cause
+from twinscale.benchmarks.rungs.swap import swap_table
+from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Verdict, fenced, is_pending, read_verdict
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, room_for_another
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
-from twinscale.common.files import is_odd, plain, shown, write_text
+from twinscale.common.files.access import is_odd, plain, shown, write_text
+from twinscale.common.files.output import answer, check_within
+from twinscale.common.files.results import write_result
 from twinscale.common.need import BOTH
 from twinscale.common.optimizers import OPTIMIZERS
-from twinscale.common.output import answer, check_within
-from twinscale.common.recipe import in_float64
-from twinscale.common.recipe_file import dumps, load
-from twinscale.common.results import write_result
+from twinscale.common.recipe.file import dumps, load
+from twinscale.common.recipe.schema import in_float64
 
 KIND = Kind(MARKER, VERDICT, HOLDS)
 
@@ -173,7 +173,7 @@ def place_cause(recipe, dataset, out, verdict, workers, found=None):
 
 
 def find_cause(recipe, dataset, out, verdict, workers):
-    """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.placing`."""
+    """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.rungs.placing`."""
     semantic = in_float64(recipe)
     failed = [c for rung in verdict["rungs"] if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
     looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic

@@ -5,14 +5,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.operations import collect_places
 from twinscale.benchmarks.output import tell
-from twinscale.benchmarks.remaining import pace_of, words_left
+from twinscale.benchmarks.rungs.operations import collect_places
+from twinscale.benchmarks.timing.remaining import pace_of, words_left
 from twinscale.benchmarks.workers import together
-from twinscale.common.files import write_json
-from twinscale.common.loop import twin_of
-from twinscale.common.points import POINTS
-from twinscale.common.recipe import in_float64
+from twinscale.common.files.access import write_json
+from twinscale.common.operations.points import POINTS
+from twinscale.common.recipe.schema import in_float64
+from twinscale.common.training.loop import twin_of
 
 UPDATES = 5  # of the optimizer's rung
 HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stands beside the recipe's: the last, padded

@@ -4,23 +4,23 @@ import math
 
 import numpy as np
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.compare_collect import first_step_path, float64_steps, optimizer_path, precisions, run_path
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.operations import operations_rung, places_path, read_places
-from twinscale.benchmarks.report_words import margin
-from twinscale.benchmarks.swap import worst_tensor
+from twinscale.benchmarks.report.words import margin
+from twinscale.benchmarks.rungs import ladder
+from twinscale.benchmarks.rungs.operations import operations_rung, places_path, read_places
+from twinscale.benchmarks.rungs.swap import worst_tensor
 from twinscale.benchmarks.verdict import read_hashes
 from twinscale.benchmarks.workers import ROOMS
-from twinscale.common.parameters import initial_value, parameters
-from twinscale.common.points import POINTS
-from twinscale.common.recipe import in_float64, positions
-from twinscale.common.run import FinishedRun, read_run
-from twinscale.common.run_files import RunFiles
-from twinscale.common.run_metrics import read_metrics
+from twinscale.common.families.parameters import initial_value, parameters
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import load_dtypes, load_tensors
+from twinscale.common.operations.points import POINTS
+from twinscale.common.recipe.schema import in_float64, positions
 from twinscale.common.schedules import learning_rates
-from twinscale.common.tensors import load_dtypes, load_tensors
+from twinscale.common.training.run import FinishedRun, read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 

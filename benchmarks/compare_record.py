@@ -2,11 +2,11 @@
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import CHECKS, again, made, tell
-from twinscale.benchmarks.report import write_report
+from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.verdict import PARTS, Verdict
-from twinscale.common.recipe_file import dumps
-from twinscale.common.results import write_result
+from twinscale.common.files.results import write_result
+from twinscale.common.recipe.file import dumps
 
 SCHEMA_VERSION = 1
 

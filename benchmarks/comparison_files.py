@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinscale.benchmarks.output import REPORT
-from twinscale.common.run_files import RECIPE, RUN
+from twinscale.common.files.run_files import RECIPE, RUN
 
 MARKER, VERDICT, COMPRESSION = ".comparison", "verdict.json", "compression.json"
 PAGE, MARKDOWN = "report.html", "report.md"

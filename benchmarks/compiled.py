@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from twinscale.common.data.cache import cache_dir, sha256
-from twinscale.common.doctor import installed
 from twinscale.common.errors import MissingEnvironment
+from twinscale.common.machine.doctor import installed
 
 PACKAGES = ("tensorflow", "keras", "jax", "jaxlib")
 FLAGS = ("XLA_FLAGS", "TF_XLA_FLAGS")

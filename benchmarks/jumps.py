@@ -4,9 +4,9 @@ The value of a ReLU is continuous and its gradient is not: where rounding carrie
 share of a gradient that the other has not, however small the rounding. Of recipes/convnet-mnist5k.toml one step in
 twenty has such a flip; it costs the gradient a hundred times its noise, and a twin at the same step shows none. So
 where P2 or P5 part in the recipe's precision, and nothing else does, steps are judged as trials from equal states, by
-`benchmarks.flips`: a flip is rare, and what is wrong in a program is wrong in every trial. The loss of a step from
-equal states has no flips, nor have its logits: they are judged by their noise alone, always. In float64 hardly any unit
-is so close to zero: P2, P4 and P6 stay as they are.
+`benchmarks.rungs.flips`: a flip is rare, and what is wrong in a program is wrong in every trial. The loss of a step
+from equal states has no flips, nor have its logits: they are judged by their noise alone, always. In float64 hardly any
+unit is so close to zero: P2, P4 and P6 stay as they are.
 
 A loud twin of these nets parts by its noise too, LOUD times a twin's, whose median has no flip in it unless every other
 step has one; only what is more than that has flipped.
@@ -14,15 +14,15 @@ step has one; only what is more than that has flipped.
 
 import numpy as np
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
 from twinscale.benchmarks.meshes import jumps
+from twinscale.benchmarks.rungs import ladder
+from twinscale.benchmarks.rungs.flips import LOUD, flip_checks, shadowed, until_jump
 from twinscale.benchmarks.workers import ROOMS, each
-from twinscale.common.formats import RESOLVED
-from twinscale.common.recipe import positions
-from twinscale.common.tensors import load_tensors
-from twinscale.common.trials import furthest
+from twinscale.common.calls.trials import furthest
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.numbers.formats import RESOLVED
+from twinscale.common.recipe.schema import positions
 
 TRIALS = 16  # steps that are judged from equal states
 OF = ("P2", "P5")  # rungs that a flip can fail
@@ -83,7 +83,7 @@ def free_checks(precision, curve, checks):
 
 
 def trials_of(recipe, steps, out, workers) -> dict:
-    """{backend: what `common.trials.step_trials` has left} from the states of Keras' run."""
+    """{backend: what `common.calls.trials.step_trials` has left} from the states of Keras' run."""
     precision = recipe.train.precision
     teacher = ComparisonFiles(out).traced("keras", precision)
     probe = {"trace": "full", "traced": tuple(steps), "log_every": 1, "stop": max(steps) + 1, "evaluated": False,

@@ -13,27 +13,27 @@ from contextlib import suppress
 
 import numpy as np
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.comparison_files import ComparisonFiles, MeshFiles
 from twinscale.benchmarks.meshes_fit import VIRTUAL, base_of, bases_of, meshes_of, on_mesh
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
+from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.runs import full, state_checks
 from twinscale.benchmarks.verdict import read_digests
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.families import reads_text, traits_of
-from twinscale.common.files import write_text
-from twinscale.common.launch import GRACE, plan
-from twinscale.common.launch_local import free_ports, run_local
-from twinscale.common.loop import twin_of
-from twinscale.common.recipe import AXES, positions
-from twinscale.common.recipe_file import dumps
-from twinscale.common.run import RunInfo, read_run
-from twinscale.common.run_files import INFO, RunFiles
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.access import write_text
+from twinscale.common.files.run_files import INFO, RunFiles
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.launch.local import free_ports, run_local
+from twinscale.common.launch.plan import GRACE, plan
+from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.schema import AXES, positions
+from twinscale.common.training.loop import twin_of
+from twinscale.common.training.run import RunInfo, read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 STEPS = 20  # of each training, at most
 SHARES = ("replica", "data", "fsdp")  # axes whose devices hold rows of their own

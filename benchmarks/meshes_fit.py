@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.families import reads_text, traits_of
-from twinscale.common.recipe import mesh_shape
+from twinscale.common.recipe.schema import mesh_shape
 
 VIRTUAL = 8  # devices of a process
 FRAMEWORKS = {"keras": "TensorFlow", "jax": "JAX"}

@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from twinscale.common.doctor import versions
-from twinscale.common.output import Kind, begun, check_files, clear, nothing_left, same, tell
+from twinscale.common.files.output import Kind, begun, check_files, clear, nothing_left, same, tell
+from twinscale.common.machine.doctor import versions
 
 __all__ = ["CHECKS", "REPORT", "Kind", "again", "begun", "check_files", "clear", "made", "nothing_left", "same", "tell"]
 

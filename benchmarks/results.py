@@ -7,10 +7,10 @@ from pydantic import Field, TypeAdapter
 
 from twinscale.benchmarks.verdict import Described, Made, Rung, Verdict, failures
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement, one_of
-from twinscale.common.export_formats import ExportInfo
-from twinscale.common.kinds import Backend, Count, Metrics, version
-from twinscale.common.results import Figure, Real, Result, maybe
-from twinscale.common.run import RunInfo
+from twinscale.common.export.formats import ExportInfo
+from twinscale.common.files.kinds import Backend, Count, Metrics, version
+from twinscale.common.files.results import Figure, Real, Result, maybe
+from twinscale.common.training.run import RunInfo
 
 SCHEMA_VERSION = 1
 Versions = dict[str, str | None]

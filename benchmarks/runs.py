@@ -9,28 +9,28 @@ import re
 
 import numpy as np
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.comparison_files import VERDICT, ComparisonFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
-from twinscale.benchmarks.plots import BACKENDS
-from twinscale.benchmarks.report import write_report
-from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.report.page import write_report
+from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.terminal import show
+from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rung_table import not_climbed
-from twinscale.benchmarks.terminal import show
+from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.verdict import Verdict, read_digests, read_hashes
 from twinscale.common.errors import BadInput
-from twinscale.common.files import plain, shown
-from twinscale.common.formats import RESOLVED
-from twinscale.common.output import answer
-from twinscale.common.recipe import positions
-from twinscale.common.recipe_file import dotted, dumps, flat, load
-from twinscale.common.results import write_result
-from twinscale.common.run import FinishedRun, read_run
-from twinscale.common.run_files import RunFiles
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.sketch import distance, sketch
-from twinscale.common.tensors import difference, load_tensors
+from twinscale.common.files.access import plain, shown
+from twinscale.common.files.output import answer
+from twinscale.common.files.results import write_result
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import difference, load_tensors
+from twinscale.common.numbers.formats import RESOLVED
+from twinscale.common.numbers.sketch import distance, sketch
+from twinscale.common.recipe.file import dotted, dumps, flat, load
+from twinscale.common.recipe.schema import positions
+from twinscale.common.training.run import FinishedRun, read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 SCHEMA_VERSION = 1
 KIND = Kind(".runs", VERDICT, {re.escape(VERDICT): None, REPORT: None})
@@ -191,7 +191,7 @@ def read_states(trained, step):
 
 
 def full(x, y):
-    """`common.sketch.distance` of whole tensors, by their largest elements."""
+    """`common.numbers.sketch.distance` of whole tensors, by their largest elements."""
     return difference(x, y), 0.0, float(np.abs(y).max()) if np.isfinite(y).all() else math.inf
 
 

@@ -19,12 +19,12 @@ from twinscale.common.errors import (
     show_traceback,
     unexpected,
 )
-from twinscale.common.files import read_json, shown
-from twinscale.common.kinds import Count, Metrics, version
-from twinscale.common.output import tell
-from twinscale.common.results import Figure, Real, Result, maybe
-from twinscale.common.run import Performance
-from twinscale.common.run_files import RunFiles
+from twinscale.common.files.access import read_json, shown
+from twinscale.common.files.kinds import Count, Metrics, version
+from twinscale.common.files.output import tell
+from twinscale.common.files.results import Figure, Real, Result, maybe
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.training.run import Performance
 
 SCHEMA_VERSION = 1
 AGAIN = "make it again with --overwrite"
@@ -168,7 +168,7 @@ class Verdict(Result):
         return [("answer", self.answer), ("precision", self.precision), ("sentence", self.sentence)]
 
     def _repr_html_(self) -> str:
-        from twinscale.benchmarks.notebook import verdict_html
+        from twinscale.benchmarks.report.notebook import verdict_html
 
         return verdict_html(self)
 

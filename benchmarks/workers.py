@@ -1,4 +1,4 @@
-"""Trainers as processes that answer calls; the other end is `common/worker.py`."""
+"""Trainers as processes that answer calls; the other end is `common/calls/worker.py`."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import psutil
 from twinscale.benchmarks.compiled import Programs
 from twinscale.common import limited, process
 from twinscale.common.errors import error_of
-from twinscale.common.files import escaped_lines
+from twinscale.common.files.access import escaped_lines
 
 ROOMS = {"keras": "twinscale.tfscale", "jax": "twinscale.jaxscale"}
 SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": "twinscale.swap.flax_on_tensorflow"}

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError, did_you_mean, first_line
-from twinscale.common.files import exists, quoted, read_bytes, shown
+from twinscale.common.files.access import exists, quoted, read_bytes, shown
 from twinscale.common.trust import Untrusted, is_trusted
 
 LARGEST = 1 << 20  # bytes of a FILE

@@ -20,8 +20,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import at_home, checked, plain, shown, write_bytes
-from twinscale.common.kinds import STRICT, version
+from twinscale.common.files.access import at_home, checked, plain, shown, write_bytes
+from twinscale.common.files.kinds import STRICT, version
 from twinscale.common.process import CHILD
 
 HANDED = "TWINSCALE_TRUSTED"  # in the environment: keys, a space between them

@@ -57,7 +57,7 @@ def help_of(context):
 
 def recipe():
     """A table of keys for each table of a recipe, from its JSON schema."""
-    from twinscale.common.recipe import Recipe
+    from twinscale.common.recipe.schema import Recipe
 
     schema = Recipe.model_json_schema()
     top, parts = {}, []
@@ -176,7 +176,7 @@ def type_of(said):
 
 
 def schema():
-    from twinscale.common.recipe import Recipe
+    from twinscale.common.recipe.schema import Recipe
 
     return f"```json\n{json.dumps(Recipe.model_json_schema(), indent=1)}\n```"
 
@@ -190,7 +190,7 @@ def prose(docstring):
 # ---- bounds of operations by themselves
 
 def operations():
-    from twinscale.common.operations_catalogue import OPERATIONS
+    from twinscale.common.operations.catalogue import OPERATIONS
 
     rows = [f"| {name} | {shortly(o.wide)} | {'' if o.narrow is None else shortly(o.narrow)} | {cell(o.why)} |"
             for name, o in OPERATIONS.items()]

@@ -1,6 +1,6 @@
-"""The room as a process that answers calls; see `common/worker.py`."""
+"""The room as a process that answers calls; see `common/calls/worker.py`."""
 
-from twinscale.common.worker import serve
+from twinscale.common.calls.worker import serve
 from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
 from twinscale.jaxscale.operations import measured

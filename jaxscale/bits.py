@@ -1,4 +1,4 @@
-"""The shared random bits of `common/bits.py`, drawn in JAX: Threefry-2x32, bit for bit.
+"""The shared random bits of `common/numbers/bits.py`, drawn in JAX: Threefry-2x32, bit for bit.
 
 Written out because `jax.random.bits` numbers the elements of a whole array: here a row's bits depend on its global
 number alone, so that they are the same in any micro-batch and in any order of rows.
@@ -8,8 +8,8 @@ import math
 
 import jax.numpy as jnp
 
-from twinscale.common.bits import PARITY, ROTATIONS, keep_below
-from twinscale.common.bits import key as root_key
+from twinscale.common.numbers.bits import PARITY, ROTATIONS, keep_below
+from twinscale.common.numbers.bits import key as root_key
 
 
 def threefry_2x32(key, hi, lo):

@@ -1,5 +1,5 @@
-"""A run's checkpoints in Orbax's format, through its CheckpointManager; `common/checkpoints.py` knows which are
-whole."""
+"""A run's checkpoints in Orbax's format, through its CheckpointManager; `common/training/checkpoints.py` knows which
+are whole."""
 
 import logging
 import re
@@ -7,8 +7,8 @@ import re
 import jax
 import orbax.checkpoint as orbax
 
-from twinscale.common.files import files_below, remove
-from twinscale.common.run_files import STEPS
+from twinscale.common.files.access import files_below, remove
+from twinscale.common.files.run_files import STEPS
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it then raises, and raw contents of files
 

@@ -13,8 +13,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import BadInput, MissingEnvironment, no_devices
-from twinscale.common.recipe import AXES, mesh_shape
-from twinscale.common.topology import check_libtpu, libtpu_version
+from twinscale.common.machine.topology import check_libtpu, libtpu_version
+from twinscale.common.recipe.schema import AXES, mesh_shape
 from twinscale.jaxscale.devices_hosts import join_hosts
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
@@ -179,6 +179,6 @@ def arranged(shape, devices):
 
 
 def product(array):
-    """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
+    """A function that multiplies a square array by itself, waits, and is measured; see `common/machine/flops.py`."""
     square = jnp.asarray(array)
     return lambda: jnp.matmul(square, square).block_until_ready()

@@ -7,10 +7,10 @@ import sys
 import jax
 import numpy as np
 
-from twinscale.common.chips import CHIPS
 from twinscale.common.errors import BadInput
 from twinscale.common.families import traits_of
-from twinscale.common.topology import libtpu_version, numbers
+from twinscale.common.machine.chips import CHIPS
+from twinscale.common.machine.topology import libtpu_version, numbers
 
 # What lets collectives run beside computation: XLA's options, by platform.
 OVERLAP = {

@@ -1,15 +1,15 @@
-"""Writes a model in JAX's format: StableHLO, through jax.export. `common/export.py` has the outline."""
+"""Writes a model in JAX's format: StableHLO, through jax.export. `common/export/write.py` has the outline."""
 
 import jax
 import jax.numpy as jnp
 
-from twinscale.common.compress_recipes import active
+from twinscale.common.compress.recipes import active
 from twinscale.common.errors import BadInput
-from twinscale.common.export import EIGHT_BITS, bare, served
-from twinscale.common.export_check import one_document
+from twinscale.common.export.check import one_document
+from twinscale.common.export.write import EIGHT_BITS, bare, served
 from twinscale.common.families import reads_text
-from twinscale.common.files import write_bytes
-from twinscale.common.recipe import master_dtype
+from twinscale.common.files.access import write_bytes
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.jaxscale.models import build, by_path, merge
 from twinscale.jaxscale.train import model_inputs
 

@@ -1,6 +1,6 @@
 """The train step as the TPU's compiler sees it, from shapes alone: no TPU is there and no tensor is made.
 
-As a process (`python -m twinscale.jaxscale.lower`) it answers the calls of `benchmarks/preflight.py`.
+As a process (`python -m twinscale.jaxscale.lower`) it answers the calls of `benchmarks/preflight/`.
 """
 
 import os
@@ -19,11 +19,11 @@ from jax._src.lib.mlir import ir
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from twinscale.common.calls.worker import serve
 from twinscale.common.errors import MissingEnvironment
-from twinscale.common.parameters import is_trained
-from twinscale.common.recipe import AXES, Recipe, master_dtype, mesh_shape
-from twinscale.common.topology import libtpu_version
-from twinscale.common.worker import serve
+from twinscale.common.families.parameters import is_trained
+from twinscale.common.machine.topology import libtpu_version
+from twinscale.common.recipe.schema import AXES, Recipe, master_dtype, mesh_shape
 from twinscale.jaxscale.devices import Devices, arranged
 from twinscale.jaxscale.devices_compile import compiler_options, compiling
 from twinscale.jaxscale.models import build

@@ -1,5 +1,5 @@
 """Errors that several devices alone show. A program over a mesh is written as for one device; here its rows are taken
-as each device has them, as a program that is written for one of many would. See `common/mutants.py`."""
+as each device has them, as a program that is written for one of many would. See `common/planted/mutants.py`."""
 
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import bits, devices_arrays, optimizer, trace, train
 
 CHANGES, change = registry()

@@ -1,4 +1,4 @@
-"""Other ways to compute the same, which no comparison is to flag. See `common/mutants.py`."""
+"""Other ways to compute the same, which no comparison is to flag. See `common/planted/mutants.py`."""
 
 from unittest.mock import patch
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import train
 from twinscale.jaxscale.models import layers, mlp
 from twinscale.jaxscale.patches import changed_execution

@@ -1,4 +1,4 @@
-"""Errors of the model's operations. See `common/mutants.py`; more of them stand in `mutants.py`."""
+"""Errors of the model's operations. See `common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
 from unittest.mock import patch
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.models import convnet, decoder, layers, mlp
 from twinscale.jaxscale.patches import changed_model

@@ -1,4 +1,4 @@
-"""Errors that less than float64 alone shows: what is rounded that is not to be. See `common/mutants.py`."""
+"""Errors that less than float64 alone shows: what is rounded that is not to be. See `common/planted/mutants.py`."""
 
 from unittest.mock import patch
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import train
 from twinscale.jaxscale.models import decoder, layers, mlp
 from twinscale.jaxscale.patches import changed_adam, changed_sums, in_bfloat16

@@ -1,5 +1,5 @@
-"""Errors of a step beside the model: loss, sums, clipping, optimizers, averages, evaluation. See `common/mutants.py`;
-more of them stand in `mutants.py`."""
+"""Errors of a step beside the model: loss, sums, clipping, optimizers, averages, evaluation. See
+`common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import optimizer, train
 from twinscale.jaxscale.patches import changed_clip, changed_sums, changed_train
 

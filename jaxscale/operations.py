@@ -1,4 +1,4 @@
-"""The operations of this backend's models and trainer, one by one, for `common/operations.py` to judge."""
+"""The operations of this backend's models and trainer, one by one, for `common/operations/judge.py` to judge."""
 
 import functools
 
@@ -8,10 +8,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from twinscale.common.bits import name_word
-from twinscale.common.operations import expected, operation_rows
-from twinscale.common.recipe import master_dtype
-from twinscale.common.references import (
+from twinscale.common.numbers.bits import name_word
+from twinscale.common.operations.judge import expected, operation_rows
+from twinscale.common.operations.references import (
     BIAS,
     CHANNELS,
     CLASSES,
@@ -35,6 +34,7 @@ from twinscale.common.references import (
     shape_of,
     trial_of,
 )
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.jaxscale.models import POLICIES, build, merge
 from twinscale.jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
 from twinscale.jaxscale.optimizer import clip, fields, make_optimizer, slots, with_slots
@@ -42,9 +42,9 @@ from twinscale.jaxscale.train import State, loss_sums, update
 
 
 def operations(dtype, added=()):
-    """{name: function of NumPy arrays to a list of them} of the operations of `common/operations.py`, run by the very
-    modules and functions that the models and the trainer use, jitted as the trainer jits. Weights come as masters, all
-    else as the compute dtype; what stands in a model's own lines alone (`mean`, the product of SwiGLU) stands here
+    """{name: function of NumPy arrays to a list of them} of the operations of `common/operations/judge.py`, run by the
+    very modules and functions that the models and the trainer use, jitted as the trainer jits. Weights come as masters,
+    all else as the compute dtype; what stands in a model's own lines alone (`mean`, the product of SwiGLU) stands here
     again."""
     policy = POLICIES[dtype]
     decoder, convnet = (functools.partial(part, dtype, model) for model in (DECODER, CONVNET))
@@ -211,7 +211,8 @@ def objective_of(recipe, logits, labels, weights):
 
 
 def updated(dtype, name):
-    """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
+    """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.judge.optimizer_cases` has
+    them."""
     recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
 
     def step(kernel, bias, done):

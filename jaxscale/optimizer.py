@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from twinscale.common.errors import BadInput
+from twinscale.common.families.parameters import is_decayed
 from twinscale.common.optimizers import described
-from twinscale.common.parameters import is_decayed
-from twinscale.common.recipe import master_dtype
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
 

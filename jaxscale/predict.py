@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from jax import export  # which jax itself does not bring
 
-from twinscale.common import hugging_face
 from twinscale.common.errors import BadInput
+from twinscale.common.export import hugging_face
 
 # What a program may call beside StableHLO's own operations: how arrays lie, what it asks of their shapes before it
 # runs, and functions that XLA itself expands.

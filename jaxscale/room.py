@@ -1,12 +1,12 @@
-"""What this backend gives to `common/loop.py` and its like."""
+"""What this backend gives to `common/training/loop.py` and its like."""
 
 from contextlib import contextmanager
 
 import jax
 
 from twinscale.common.errors import one_of
-from twinscale.common.loop import run_training
-from twinscale.common.room import Room
+from twinscale.common.training.loop import run_training
+from twinscale.common.training.room import Room
 from twinscale.jaxscale import checkpoint, devices, devices_hosts, trace
 from twinscale.jaxscale import train as trainer
 from twinscale.jaxscale.compress import prune, quantize
@@ -24,7 +24,7 @@ def numerics(recipe):
 
 
 class Backend:
-    """What a training and a compression's stages have alike of a `common.room.Room`: Flax on JAX."""
+    """What a training and a compression's stages have alike of a `common.training.room.Room`: Flax on JAX."""
 
     backend = "jax"
     Store = checkpoint.Store
@@ -74,5 +74,5 @@ COMPRESSING: Room = Compressing()
 
 
 def train(recipe, run_dir, **options):
-    """Trains a recipe into a run directory; see `common.loop.run_training`."""
+    """Trains a recipe into a run directory; see `common.training.loop.run_training`."""
     return run_training(ROOM, recipe, run_dir, **options)

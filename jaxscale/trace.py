@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from twinscale.common import bits as shared_bits
-from twinscale.common.places import places
-from twinscale.common.recipe import master_dtype
-from twinscale.common.sketch import sketch
-from twinscale.common.tensors import named_arrays
+from twinscale.common.families.places import places
+from twinscale.common.files.tensors import named_arrays
+from twinscale.common.numbers import bits as shared_bits
+from twinscale.common.numbers.sketch import sketch
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.jaxscale import bits, optimizer, train
 from twinscale.jaxscale.devices_arrays import laid_out, place
 from twinscale.jaxscale.devices_compile import jit_once
@@ -126,7 +126,7 @@ def taps_of(objective, known):
 
 def make_sketch(recipe, state, devices):
     """What stands for a state where it is too large to copy: (state) to {"GROUP/NAME": NumPy array}, as
-    `common.sketch.sketch` has it of each of `state_arrays`."""
+    `common.numbers.sketch.sketch` has it of each of `state_arrays`."""
 
     def compute(state):
         with jax.default_matmul_precision("highest"):

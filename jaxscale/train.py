@@ -12,12 +12,12 @@ from jax.experimental import multihost_utils
 
 from twinscale.common.data import input_specs
 from twinscale.common.families import traits_of
+from twinscale.common.families.parameters import Parameter, initial_value, is_trained, parameters
+from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import statistics, statistics_of
 from twinscale.common.objectives import described
-from twinscale.common.parameters import Parameter, initial_value, is_trained, parameters
-from twinscale.common.recipe import master_dtype
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import resolved
-from twinscale.common.tensors import check_tensors
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals
 from twinscale.jaxscale.devices_compile import compiler_options, jit

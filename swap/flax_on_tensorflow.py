@@ -1,7 +1,7 @@
 """The Flax program on TensorFlow: what `jaxscale` would give to `jax.jit`, lowered by jax2tf to one operation of a
 TensorFlow graph, which TensorFlow's own XLA compiles and runs.
 
-A process that answers calls, see `common/worker.py`.
+A process that answers calls, see `common/calls/worker.py`.
 """
 
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from jax.experimental import jax2tf
 
-from twinscale.common.worker import serve
+from twinscale.common.calls.worker import serve
 from twinscale.jaxscale import trace
 from twinscale.jaxscale.devices import open_devices
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL

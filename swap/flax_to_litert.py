@@ -2,12 +2,13 @@
 converter. In 8 bits the converter needs the places that are quantised, and takes the twin of `tfscale` with the same
 weights and ranges.
 
-A process: `python -m twinscale.swap.flax_to_litert [FORMAT MODEL PATH]...`, of directories of a `common.export.Model`.
+A process: `python -m twinscale.swap.flax_to_litert [FORMAT MODEL PATH]...`, of directories of a
+`common.export.write.Model`.
 """
 
 from jax.experimental import jax2tf
 
-from twinscale.common.export_process import answer
+from twinscale.common.export.process import answer
 from twinscale.jaxscale.export import serving
 from twinscale.jaxscale.room import numerics
 from twinscale.tfscale import export

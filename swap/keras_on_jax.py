@@ -1,6 +1,6 @@
 """The Keras program on JAX: the models of `tfscale` and its loss on Keras' JAX runtime, gradients by `jax.grad`.
 
-A process that answers calls, see `common/worker.py`; it has to start with KERAS_BACKEND=jax.
+A process that answers calls, see `common/calls/worker.py`; it has to start with KERAS_BACKEND=jax.
 """
 
 from types import SimpleNamespace
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from twinscale.common.calls.worker import serve
 from twinscale.common.errors import MissingEnvironment
-from twinscale.common.mutants import CHANGES
-from twinscale.common.parameters import initial_values, is_trained, parameters
-from twinscale.common.places import places
-from twinscale.common.recipe import master_dtype
-from twinscale.common.tensors import named_arrays
-from twinscale.common.worker import serve
+from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.families.places import places
+from twinscale.common.files.tensors import named_arrays
+from twinscale.common.planted.mutants import CHANGES
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.room import numerics
 from twinscale.jaxscale.trace import named_tensors, taps_of

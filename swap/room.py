@@ -4,8 +4,8 @@ from twinscale.common.errors import BadInput
 
 
 class PartialRoom:
-    """What is `able` of a `common.room.Room`, enough for `calls` of `common.worker.CALLS`; all else of it raises
-    BadInput when it is used."""
+    """What is `able` of a `common.training.room.Room`, enough for `calls` of `common.calls.worker.CALLS`; all else of
+    it raises BadInput when it is used."""
 
     def __init__(self, backend, calls, **able):
         self.backend, self.calls = backend, calls

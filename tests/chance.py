@@ -9,13 +9,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from twinscale.benchmarks import compression, compression_parity, compression_stages
+from twinscale.benchmarks.compression import compare as compression
+from twinscale.benchmarks.compression import parity as compression_parity
+from twinscale.benchmarks.compression import stages as compression_stages
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
-from twinscale.common.compress import stripped
-from twinscale.common.compress_recipes import dense_recipe
+from twinscale.common.compress.recipes import dense_recipe
+from twinscale.common.compress.rules import stripped
 from twinscale.common.errors import TwinscaleError
-from twinscale.common.recipe_file import load
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.file import load
 
 
 def main():

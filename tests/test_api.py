@@ -16,11 +16,11 @@ from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks.verdict import Verdict
 from twinscale.common import process
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import open_run
-from twinscale.common.run_files import RunFiles
-from twinscale.common.run_metrics import Logger
-from twinscale.common.tensors import save_tensors
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import save_tensors
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.run import open_run
+from twinscale.common.training.run_metrics import Logger
 
 EXAMPLES = Path(__file__).parent / "examples"
 HEAVY = ("numpy", "pydantic", "tensorflow", "keras", "jax", "flax", "matplotlib", "scipy", "typer", "rich")

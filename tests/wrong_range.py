@@ -1,7 +1,7 @@
 """`python -m tests.wrong_range`: the JAX room with an error in its quantiser, for `tests.chance --plant`: the ranges of
 activations are a hundredth too wide."""
 
-from twinscale.common.worker import serve
+from twinscale.common.calls.worker import serve
 from twinscale.jaxscale.compress import quantize
 from twinscale.jaxscale.room import ROOM
 

@@ -1,7 +1,7 @@
-"""The room as a process that answers calls; see `common/worker.py`."""
+"""The room as a process that answers calls; see `common/calls/worker.py`."""
 
-from twinscale.common import shipping
-from twinscale.common.worker import serve
+from twinscale.common.calls.worker import serve
+from twinscale.common.export import shipping
 from twinscale.tfscale.devices_compile import hasten
 from twinscale.tfscale.mutants import MUTANTS, NEUTRAL
 from twinscale.tfscale.operations import implementations, measured, use_stock
@@ -9,21 +9,21 @@ from twinscale.tfscale.room import ROOM
 
 
 def ship(**arguments):
-    """See `common.shipping.ship`."""
+    """See `common.export.shipping.ship`."""
     from twinscale.tfscale.export import write
 
     return shipping.ship(write, **arguments)
 
 
 def file_metrics(**arguments):
-    """See `common.shipping.file_metrics`."""
+    """See `common.export.shipping.file_metrics`."""
     from twinscale.tfscale.predict import load
 
     return shipping.file_metrics(load, **arguments)
 
 
 def latencies(**arguments):
-    """See `common.shipping.latencies`."""
+    """See `common.export.shipping.latencies`."""
     from twinscale.tfscale.predict import load
 
     return shipping.latencies(load, **arguments)

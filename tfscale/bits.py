@@ -1,12 +1,12 @@
-"""The shared random bits of `common/bits.py`, drawn on Keras' runtime: Threefry-2x32, bit for bit."""
+"""The shared random bits of `common/numbers/bits.py`, drawn on Keras' runtime: Threefry-2x32, bit for bit."""
 
 import math
 
 import numpy as np
 from keras import ops
 
-from twinscale.common.bits import PARITY, ROTATIONS, keep_below
-from twinscale.common.bits import key as root_key
+from twinscale.common.numbers.bits import PARITY, ROTATIONS, keep_below
+from twinscale.common.numbers.bits import key as root_key
 
 
 def threefry_2x32(key, hi, lo):

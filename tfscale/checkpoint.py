@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import place, remove, write_bytes
-from twinscale.common.run_files import NEWEST, STEPS
+from twinscale.common.files.access import place, remove, write_bytes
+from twinscale.common.files.run_files import NEWEST, STEPS
 
 
 class Store:

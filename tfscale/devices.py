@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
-from twinscale.common.recipe import AXES, mesh_shape
+from twinscale.common.recipe.schema import AXES, mesh_shape
 from twinscale.tfscale.devices_hosts import await_hosts, hosts_strategy, knock, read_cluster, split_address
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
@@ -162,7 +162,7 @@ def split_cpu(count):
 
 
 def product(array):
-    """A function that multiplies a square array by itself, waits, and is measured; see `common/flops.py`."""
+    """A function that multiplies a square array by itself, waits, and is measured; see `common/machine/flops.py`."""
     square = tf.constant(array)
     return lambda: tf.linalg.matmul(square, square).numpy()
 

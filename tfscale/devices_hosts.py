@@ -14,8 +14,8 @@ import tensorflow as tf
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import checked
-from twinscale.common.kinds import STRICT
+from twinscale.common.files.access import checked
+from twinscale.common.files.kinds import STRICT
 
 TALK_AFTER = 10.0  # seconds of waiting for other hosts until a line says so
 GONE = "stopped sending heartbeats|CoordinationService|Socket closed|failed to connect|Connection reset"

@@ -1,4 +1,4 @@
-"""Writes a model in TensorFlow's formats: SavedModel, `.keras`, LiteRT. `common/export.py` has the outline."""
+"""Writes a model in TensorFlow's formats: SavedModel, `.keras`, LiteRT. `common/export/write.py` has the outline."""
 
 import warnings
 from collections import Counter
@@ -11,15 +11,15 @@ from keras import ops
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from twinscale.common.compress import stripped
-from twinscale.common.compress_recipes import active
+from twinscale.common.compress.recipes import active
+from twinscale.common.compress.rules import stripped
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.export import EIGHT_BITS, LITERT, bare, served
-from twinscale.common.export_check import one_document
+from twinscale.common.export.check import one_document
+from twinscale.common.export.write import EIGHT_BITS, LITERT, bare, served
 from twinscale.common.families import family_of, reads_text
-from twinscale.common.files import write_bytes
-from twinscale.common.places import places
-from twinscale.common.recipe import master_dtype
+from twinscale.common.families.places import places
+from twinscale.common.files.access import write_bytes
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.tfscale.models import POLICIES, build, builder, canonical_variables
 from twinscale.tfscale.models.layers import GELUS
 from twinscale.tfscale.train import model_inputs

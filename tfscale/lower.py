@@ -1,6 +1,6 @@
 """The train step as XLA takes it: lowered for one device from shapes alone, with no weight's value ever made.
 
-As a process (`python -m twinscale.tfscale.lower`) it answers the calls of `benchmarks/preflight.py`.
+As a process (`python -m twinscale.tfscale.lower`) it answers the calls of `benchmarks/preflight/`.
 """
 
 import math
@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.parameters import is_trained
-from twinscale.common.recipe import Recipe
-from twinscale.common.worker import serve
+from twinscale.common.calls.worker import serve
+from twinscale.common.families.parameters import is_trained
+from twinscale.common.recipe.schema import Recipe
 from twinscale.tfscale.devices import Devices
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.optimizer import make_optimizer

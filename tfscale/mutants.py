@@ -1,4 +1,4 @@
-"""Semantic errors and harmless changes to plant in this backend; see `common/mutants.py`."""
+"""Semantic errors and harmless changes to plant in this backend; see `common/planted/mutants.py`."""
 
 from unittest.mock import patch
 
@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.mutants import CHANGES as COMMON
-from twinscale.common.planting import registry
+from twinscale.common.planted.mutants import CHANGES as COMMON
+from twinscale.common.planted.planting import registry
 from twinscale.tfscale import (
     bits,
     mutants_devices,

@@ -1,11 +1,11 @@
-"""Errors that several devices alone show. See `common/mutants.py`."""
+"""Errors that several devices alone show. See `common/planted/mutants.py`."""
 
 from contextlib import contextmanager
 from unittest.mock import patch
 
 import tensorflow as tf
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.tfscale import bits, devices_arrays, optimizer, trace, train
 from twinscale.tfscale.models import layers
 

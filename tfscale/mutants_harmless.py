@@ -1,4 +1,4 @@
-"""Other ways to compute the same, which no comparison is to flag. See `common/mutants.py`."""
+"""Other ways to compute the same, which no comparison is to flag. See `common/planted/mutants.py`."""
 
 from unittest.mock import patch
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.tfscale import optimizer, trace, train
 from twinscale.tfscale.models import decoder
 from twinscale.tfscale.models.layers import layers

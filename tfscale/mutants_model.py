@@ -1,4 +1,4 @@
-"""Errors of the model's operations. See `common/mutants.py`; more of them stand in `mutants.py`."""
+"""Errors of the model's operations. See `common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
 from unittest.mock import patch
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.tfscale.models import layers as own
 from twinscale.tfscale.models.layers import layers
 from twinscale.tfscale.patches import changed_gradients, changed_model

@@ -1,11 +1,11 @@
-"""Errors that less than float64 alone shows: what is rounded that is not to be. See `common/mutants.py`."""
+"""Errors that less than float64 alone shows: what is rounded that is not to be. See `common/planted/mutants.py`."""
 
 from unittest.mock import patch
 
 import keras
 import tensorflow as tf
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.tfscale import optimizer, train
 from twinscale.tfscale.models import decoder, mlp
 from twinscale.tfscale.models.layers import layers

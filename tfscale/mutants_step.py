@@ -1,5 +1,5 @@
-"""Errors of a step beside the model: loss, sums, clipping, optimizers, averages, evaluation. See `common/mutants.py`;
-more of them stand in `mutants.py`."""
+"""Errors of a step beside the model: loss, sums, clipping, optimizers, averages, evaluation. See
+`common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
 from unittest.mock import patch
 
@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from twinscale.common.planting import registry
+from twinscale.common.planted.planting import registry
 from twinscale.tfscale import optimizer, train
 from twinscale.tfscale.patches import changed_clip, changed_sums
 

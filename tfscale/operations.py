@@ -1,4 +1,4 @@
-"""The operations of this backend's models and trainer, one by one, for `common/operations.py` to judge."""
+"""The operations of this backend's models and trainer, one by one, for `common/operations/judge.py` to judge."""
 
 import functools
 import types
@@ -9,11 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common import session
 from twinscale.common.data import open_dataset
-from twinscale.common.operations import expected, operation_rows
-from twinscale.common.recipe import Recipe, master_dtype
-from twinscale.common.references import (
+from twinscale.common.operations.judge import expected, operation_rows
+from twinscale.common.operations.references import (
     BIAS,
     CHANNELS,
     CLASSES,
@@ -38,6 +36,8 @@ from twinscale.common.references import (
     shape_of,
     trial_of,
 )
+from twinscale.common.recipe.schema import Recipe, master_dtype
+from twinscale.common.training import session
 from twinscale.tfscale import models
 from twinscale.tfscale.models import POLICIES, build
 from twinscale.tfscale.models.layers import activation, layers
@@ -48,9 +48,9 @@ STOCK = ExitStack()  # what `use_stock` holds open
 
 
 def operations(dtype, jit_compile=True, added=()):
-    """{name: function of NumPy arrays to a list of them} of the operations of `common/operations.py`, run by the very
-    layers and functions that the models and the trainer use, compiled as the trainer compiles. Weights come as masters;
-    what layers compute in bfloat16 they cast themselves."""
+    """{name: function of NumPy arrays to a list of them} of the operations of `common/operations/judge.py`, run by the
+    very layers and functions that the models and the trainer use, compiled as the trainer compiles. Weights come as
+    masters; what layers compute in bfloat16 they cast themselves."""
     policy, own = POLICIES[dtype], layers(keras)
     decoder, convnet = (functools.partial(part, dtype, model) for model in (DECODER, CONVNET))
     act = {name: keras.layers.Activation(activation(name), dtype=policy)
@@ -247,7 +247,8 @@ def objective_of(recipe, logits, labels, weights):
 
 
 def updated(dtype, name):
-    """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.optimizer_cases` has them."""
+    """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.judge.optimizer_cases` has
+    them."""
     recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
     shapes = {KERNEL: (16, 8), BIAS: (8,)}
     trained = {name: keras.Variable(np.zeros(shape), dtype=master_dtype(recipe)) for name, shape in shapes.items()}

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput
+from twinscale.common.families.parameters import is_decayed
 from twinscale.common.optimizers import described
-from twinscale.common.parameters import is_decayed
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
 

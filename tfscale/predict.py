@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common import hugging_face
 from twinscale.common.errors import one_of
-from twinscale.common.export import LITERT
+from twinscale.common.export import hugging_face
+from twinscale.common.export.write import LITERT
 
 # What a SavedModel may call, by TensorFlow's names: arithmetic, shapes, and its own variables. What our exports have
 # and what networks are made of; files, prints, Python, datasets, tables and operations of plug-ins are not among it.

@@ -1,12 +1,12 @@
-"""What this backend gives to `common/loop.py` and its like."""
+"""What this backend gives to `common/training/loop.py` and its like."""
 
 from contextlib import nullcontext
 from importlib import import_module
 
 from twinscale.common.errors import MissingEnvironment
-from twinscale.common.loop import run_training
 from twinscale.common.need import missing
-from twinscale.common.room import Room
+from twinscale.common.training.loop import run_training
+from twinscale.common.training.room import Room
 from twinscale.tfscale import checkpoint, devices, devices_hosts, trace
 from twinscale.tfscale import train as trainer
 
@@ -33,7 +33,7 @@ def later(name):
 
 
 class Backend:
-    """What a training and a compression's stages have alike of a `common.room.Room`: Keras 3 on TensorFlow."""
+    """What a training and a compression's stages have alike of a `common.training.room.Room`: Keras 3 on TensorFlow."""
 
     backend = "keras"
     Store = checkpoint.Store
@@ -83,5 +83,5 @@ COMPRESSING: Room = Compressing()
 
 
 def train(recipe, run_dir, **options):
-    """Trains a recipe into a run directory; see `common.loop.run_training`."""
+    """Trains a recipe into a run directory; see `common.training.loop.run_training`."""
     return run_training(ROOM, recipe, run_dir, **options)

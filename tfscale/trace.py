@@ -5,12 +5,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common import bits as shared_bits
 from twinscale.common.errors import BadInput
-from twinscale.common.places import places
-from twinscale.common.recipe import master_dtype
-from twinscale.common.sketch import sketch
-from twinscale.common.tensors import named_arrays
+from twinscale.common.families.places import places
+from twinscale.common.files.tensors import named_arrays
+from twinscale.common.numbers import bits as shared_bits
+from twinscale.common.numbers.sketch import sketch
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.tfscale import bits, optimizer, train
 from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
 from twinscale.tfscale.taps import tapped
@@ -101,7 +101,7 @@ def make_step_taps(recipe, dataset, state, devices):
 
 def make_sketch(recipe, state, devices):
     """What stands for a state where it is too large to copy: (state) to {"GROUP/NAME": NumPy array}, as
-    `common.sketch.sketch` has it of each of `state_arrays`."""
+    `common.numbers.sketch.sketch` has it of each of `state_arrays`."""
 
     def replica_sketch():
         arrays = sorted(train.state_arrays(state).items())

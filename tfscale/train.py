@@ -8,12 +8,12 @@ import tensorflow as tf
 from keras import ops
 
 from twinscale.common.data import input_specs
+from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import statistics, statistics_of
 from twinscale.common.objectives import described
-from twinscale.common.parameters import initial_values, is_trained, parameters
-from twinscale.common.recipe import master_dtype
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import resolved
-from twinscale.common.tensors import check_tensors
 from twinscale.tfscale import bits
 from twinscale.tfscale.devices_arrays import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables

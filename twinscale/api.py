@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from twinscale.common import process
 from twinscale.common.errors import BadInput, Disagreement, TwinscaleError, error_of, known
-from twinscale.common.files import escaped_lines, exists, write_text
-from twinscale.common.files import place as at
+from twinscale.common.files.access import escaped_lines, exists, write_text
+from twinscale.common.files.access import place as at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twinscale.benchmarks.results import Compression
     from twinscale.benchmarks.verdict import Verdict
     from twinscale.common.data import Dataset
-    from twinscale.common.recipe import Recipe
+    from twinscale.common.recipe.schema import Recipe
 
 __all__ = ["Disagreement", "LoadedRun", "TwinscaleError", "compare", "compare_runs", "load_run", "load_verdict",
            "open_dataset", "recipe", "train"]
@@ -50,7 +50,7 @@ def recipe(source: "Where | Recipe", overrides: Overrides = ()) -> "Recipe":
     The code that the recipe names is trusted from now on, but not that of a recipe in a directory that a command has
     filled. Raises BadInput, which names the key, its value and what was expected.
     """
-    from twinscale.common.recipe_file import given
+    from twinscale.common.recipe.file import given
 
     with _file_of(source) as file:
         return given(file, _words(overrides))
@@ -81,7 +81,7 @@ def train(source: "Where | Recipe", *, backend: Literal["keras", "jax"], run: Wh
         accept_data=True, supervise=True; for `--from` origin="runs/first".
     Raises TwinscaleError, BadInput before anything is loaded or written.
     """
-    from twinscale.common.run import check_run
+    from twinscale.common.training.run import check_run
 
     described = recipe(source, overrides)
     if described.compress.stages:  # which are no part of a training
@@ -117,7 +117,7 @@ def compare(source: "Where | Recipe", *, out: Where, overrides: Overrides = (), 
     with _ours(), process.interruptible():
         if described.compress.stages:
             _only_stages(operations=operations, seeds=seeds, place=place, swap=swap, meshes=meshes)
-            from twinscale.benchmarks.compression import compared_stages
+            from twinscale.benchmarks.compression.compare import compared_stages
 
             return compared_stages(described, at(out), overwrite=overwrite)
         from twinscale.benchmarks.compare import compared
@@ -141,7 +141,7 @@ def compare_runs(a: Where, b: Where, *, out: Where, overwrite: bool = False) -> 
 def load_verdict(path: Where) -> "Verdict":
     """The Verdict in the directory of a comparison, or in a verdict.json. Raises BadInput where there is none."""
     from twinscale.benchmarks.verdict import Verdict, read_verdict
-    from twinscale.common.files import read_json
+    from twinscale.common.files.access import read_json
 
     found = at(path)
     return read_verdict(found) if found.is_dir() else read_json(found, Verdict, "name a comparison's directory")
@@ -151,7 +151,7 @@ def load_verdict(path: Where) -> "Verdict":
 
 def load_run(path: Where) -> "LoadedRun":
     """The run in a directory, whatever state it is in; raises BadInput where there is none."""
-    from twinscale.common.run import read_run
+    from twinscale.common.training.run import read_run
 
     found = at(path)
     return LoadedRun(found, read_run(found))
@@ -183,15 +183,15 @@ class LoadedRun:
     @cached_property
     def recipe(self) -> "Recipe":
         """The recipe that it was trained by."""
-        from twinscale.common.recipe_file import load
-        from twinscale.common.run_files import RunFiles
+        from twinscale.common.files.run_files import RunFiles
+        from twinscale.common.recipe.file import load
 
         return load(RunFiles(self.path).recipe)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """A dict for each step that was logged, such as {"step": 7, "train/loss": 2.5}; None is what was not finite."""
-        from twinscale.common.run_metrics import read_metrics
+        from twinscale.common.training.run_metrics import read_metrics
 
         return read_metrics(self.path)
 
@@ -213,8 +213,8 @@ class LoadedRun:
 
         Raises BadInput where the run left none: `twinscale train ... --trace full` and `twinscale convert` do.
         """
-        from twinscale.common.run_files import RunFiles
-        from twinscale.common.tensors import load_tensors
+        from twinscale.common.files.run_files import RunFiles
+        from twinscale.common.files.tensors import load_tensors
 
         files = RunFiles(self.path)
         left = [files.final] if self.info.get("trace") == "full" else []
@@ -241,7 +241,7 @@ def _ours() -> Iterator[None]:
 
 def _words(overrides: Overrides) -> list[str]:
     """Overrides as the command line has them."""
-    from twinscale.common.recipe_file import as_override
+    from twinscale.common.recipe.file import as_override
 
     if isinstance(overrides, str):
         raise BadInput(f'overrides: a text: expected {{"train.steps": 200}}, or a list, ["{overrides[:60]}"]')
@@ -253,8 +253,8 @@ def _words(overrides: Overrides) -> list[str]:
 @contextmanager
 def _file_of(source: "Where | Recipe") -> Iterator[Path | str]:
     """The file of a recipe, or the name of ours; of one that is no file, a file as long as this is open."""
-    from twinscale.common.recipe import Recipe
-    from twinscale.common.recipe_file import dumps
+    from twinscale.common.recipe.file import dumps
+    from twinscale.common.recipe.schema import Recipe
 
     if not isinstance(source, Recipe):
         yield os.fspath(source)
@@ -270,7 +270,7 @@ def _named(source: "Where | Recipe") -> str | None:
 
 
 def _seeds(seeds: int | None) -> int | None:
-    from twinscale.benchmarks.outcome import parse_seeds
+    from twinscale.benchmarks.rungs.outcome import parse_seeds
 
     return None if seeds is None else parse_seeds(f"SEEDS={seeds}")
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from twinscale.benchmarks.compare import KIND, prepare
 from twinscale.benchmarks.comparison_files import COMPRESSION, ComparisonFiles
-from twinscale.benchmarks.compression_files import add_files
-from twinscale.benchmarks.compression_parity import judge_stage, semantics
-from twinscale.benchmarks.compression_report import write_compression
-from twinscale.benchmarks.compression_stages import (
+from twinscale.benchmarks.compression.files import add_files
+from twinscale.benchmarks.compression.parity import judge_stage, semantics
+from twinscale.benchmarks.compression.report import write_compression
+from twinscale.benchmarks.compression.stages import (
     before,
     finished,
     label_of,
@@ -29,26 +29,26 @@ from twinscale.benchmarks.compression_stages import (
 )
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import again, begun, made, nothing_left, tell
+from twinscale.benchmarks.report.terminal import show
 from twinscale.benchmarks.results import Compression
-from twinscale.benchmarks.terminal import show
 from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
-from twinscale.common.canonical import kept_of, model_of
-from twinscale.common.compress import stripped
-from twinscale.common.compress_check import check_stages, has_float64
-from twinscale.common.compress_recipes import active, dense_recipe, resolved
+from twinscale.common.compress.check import check_stages, has_float64
+from twinscale.common.compress.recipes import active, dense_recipe, resolved
+from twinscale.common.compress.rules import stripped
 from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import check_same
 from twinscale.common.errors import BadInput, need
-from twinscale.common.export import EIGHT_BITS
+from twinscale.common.export.write import EIGHT_BITS
 from twinscale.common.families import reads_text
-from twinscale.common.files import plain
+from twinscale.common.files.access import plain
+from twinscale.common.files.output import answer, check_verb, check_within, digest
+from twinscale.common.files.results import write_result
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.need import COMPRESSING
-from twinscale.common.output import answer, check_verb, check_within, digest
-from twinscale.common.recipe_file import dumps
-from twinscale.common.results import write_result
-from twinscale.common.run import read_run, what_differs
-from twinscale.common.run_files import RunFiles
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.file import dumps
+from twinscale.common.training.canonical import kept_of, model_of
+from twinscale.common.training.run import read_run, what_differs
 
 SCHEMA_VERSION = 1
 LIMITS = ["one seed",

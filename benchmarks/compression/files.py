@@ -3,10 +3,10 @@
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.workers import ROOMS, open_workers
-from twinscale.common.compress_recipes import active
-from twinscale.common.export import EIGHT_BITS as KINDS
+from twinscale.common.compress.recipes import active
+from twinscale.common.export.shipping import BATCHES
+from twinscale.common.export.write import EIGHT_BITS as KINDS
 from twinscale.common.need import EIGHT_BITS, lacking
-from twinscale.common.shipping import BATCHES
 
 ROWS = 256  # held-out rows that a file's own metrics are of, at most
 
@@ -18,8 +18,9 @@ def add_files(recipe, out, rows, described):
     Args:
       recipe: the compression's.
       out: its directory.
-      rows: as `benchmarks.compression.row` makes them.
-      described: (row) to (the recipe of its model, the file of its tensors), as `common.shipping.ship` takes them.
+      rows: as `benchmarks.compression.compare.row` makes them.
+      described: (row) to (the recipe of its model, the file of its tensors), as `common.export.shipping.ship` takes
+        them.
     """
     if module := lacking(EIGHT_BITS):
         for row in rows:

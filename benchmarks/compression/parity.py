@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.compression_stages import make_start, run_path, start_path
-from twinscale.benchmarks.flips import LOUD, flip_checks, shadowed, until_jump
-from twinscale.benchmarks.outcome import equivalence
+from twinscale.benchmarks.compression.stages import make_start, run_path, start_path
+from twinscale.benchmarks.rungs import ladder
+from twinscale.benchmarks.rungs.flips import LOUD, flip_checks, shadowed, until_jump
+from twinscale.benchmarks.rungs.outcome import equivalence
 from twinscale.benchmarks.workers import ROOMS, each
-from twinscale.common.compress import mask_updates
-from twinscale.common.compress_recipes import active
-from twinscale.common.formats import EPS, TINY
-from twinscale.common.loop import twin_of
-from twinscale.common.recipe import positions
-from twinscale.common.run_files import RunFiles
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.tensors import load_tensors
+from twinscale.common.compress.recipes import active
+from twinscale.common.compress.rules import mask_updates
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.numbers.formats import EPS, TINY
+from twinscale.common.recipe.schema import positions
+from twinscale.common.training.loop import twin_of
+from twinscale.common.training.run_metrics import read_metrics
 
 
 def judge_stage(recipe, out, label, workers):
@@ -96,7 +96,8 @@ def quanta_rung(recipe, out, label, workers):
 
 def trajectory_rung(recipe, out, label, workers):
     """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder. Of a quantised model, every
-    step is judged from Keras' state too, and the free runs up to where they jump apart: see `benchmarks.flips`."""
+    step is judged from Keras' state too, and the free runs up to where they jump apart: see
+    `benchmarks.rungs.flips`."""
     runs, precision = losses_of(recipe, out, label), recipe.train.precision
     rung, curve = ladder.numerics_rung(runs, precision)
     if active(recipe).kind == "quantize":

@@ -1,4 +1,4 @@
-"""The figures of a compression's report, as `benchmarks.plots` draws those of a verdict."""
+"""The figures of a compression's report, as `benchmarks.report.plots` draws those of a verdict."""
 
 import math
 import re
@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 
 from twinscale.benchmarks.numbers import as_float, floats, size
-from twinscale.benchmarks.plots import BACKENDS, INK, MARKS, MUTED, WIDE, blank, decades_of, literal, positive
+from twinscale.benchmarks.report.plots import BACKENDS, INK, MARKS, MUTED, WIDE, blank, decades_of, literal, positive
 
 UNKNOWN = (MUTED, "s")
 LETTER = 4.1  # points that a letter of a small text takes, nearly

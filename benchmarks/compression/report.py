@@ -4,12 +4,11 @@ self-contained HTML file and its Markdown twin, from the same figures and words.
 import math
 from pathlib import Path
 
-from twinscale.benchmarks import compression_plots as plots
-from twinscale.benchmarks import compression_words as words
-from twinscale.benchmarks.compression_words import backend_name, format_name, median_of, name_of, setting, share
+from twinscale.benchmarks.compression import plots, words
+from twinscale.benchmarks.compression.words import backend_name, format_name, median_of, name_of, setting, share
 from twinscale.benchmarks.numbers import as_float, sig, size
-from twinscale.benchmarks.report import climbed, drawn, lead, ordered, reproduced, write
-from twinscale.benchmarks.report_words import number
+from twinscale.benchmarks.report.page import climbed, drawn, lead, ordered, reproduced, write
+from twinscale.benchmarks.report.words import number
 
 FLOAT = "litert-float"  # the format that sizes and latencies are held against, of the dense model
 MAIN = (1, 1)  # the setting that latencies are compared in, where it was measured: batch, threads

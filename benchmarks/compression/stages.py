@@ -1,15 +1,15 @@
 """The stages of a compression: what each starts from, how a backend trains it, what it leaves, and where all lies."""
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.flips import shadowed
 from twinscale.benchmarks.output import tell
-from twinscale.common.compress import mask_updates, summary
-from twinscale.common.compress_recipes import active, alone_recipe, dense_recipe, stage_recipe
-from twinscale.common.loop import twin_of
-from twinscale.common.run import read_run
-from twinscale.common.run_files import RunFiles
-from twinscale.common.stages import finish_stage
-from twinscale.common.tensors import load_tensors
+from twinscale.benchmarks.rungs.flips import shadowed
+from twinscale.common.compress.recipes import active, alone_recipe, dense_recipe, stage_recipe
+from twinscale.common.compress.rules import mask_updates, summary
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.training.loop import twin_of
+from twinscale.common.training.run import read_run
+from twinscale.common.training.stages import finish_stage
 
 
 def stages(recipe):

@@ -7,10 +7,10 @@ Text between backticks is code, in HTML as in Markdown.
 import math
 
 from twinscale.benchmarks.numbers import as_float, floats, sig, size
-from twinscale.benchmarks.outcome import WHERE
-from twinscale.benchmarks.report_words import TERMS as SHARED
-from twinscale.benchmarks.report_words import interval, number
+from twinscale.benchmarks.report.words import TERMS as SHARED
+from twinscale.benchmarks.report.words import interval, number
 from twinscale.benchmarks.rounds import holds, ratio_interval
+from twinscale.benchmarks.rungs.outcome import WHERE
 
 SAME = 0.05  # a ratio of sizes this near to 1 counts as none, and one of latencies whose whole interval is
 LOWER = ("loss", "perplexity", "bits_per_byte")  # metrics that are better where they are lower

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import exists, read_toml, shown
-from twinscale.common.kinds import STRICT, Positive
-from twinscale.common.recipe_file import did_you_mean
+from twinscale.common.files.access import exists, read_toml, shown
+from twinscale.common.files.kinds import STRICT, Positive
+from twinscale.common.recipe.file import did_you_mean
 
 
 class LawFile(TypedDict):

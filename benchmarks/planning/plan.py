@@ -16,21 +16,21 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.benchmarks.output import check_files
-from twinscale.benchmarks.plan_words import show
+from twinscale.benchmarks.planning.laws import read_law
+from twinscale.benchmarks.planning.words import show
 from twinscale.benchmarks.results import Plan
-from twinscale.common.chips import CHIPS
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, BadInput
-from twinscale.common.files import read_json, read_toml, shown
-from twinscale.common.flops import train_flops
-from twinscale.common.kinds import STRICT, Positive, Share, version
-from twinscale.common.laws import read_law
-from twinscale.common.output import answer
-from twinscale.common.parameters import parameters, trained_size
-from twinscale.common.recipe import positions
-from twinscale.common.recipe_file import of_values
-from twinscale.common.results import write_result
-from twinscale.common.topology import SLICES, parse
+from twinscale.common.families.parameters import parameters, trained_size
+from twinscale.common.files.access import read_json, read_toml, shown
+from twinscale.common.files.kinds import STRICT, Positive, Share, version
+from twinscale.common.files.output import answer
+from twinscale.common.files.results import write_result
+from twinscale.common.machine.chips import CHIPS
+from twinscale.common.machine.flops import train_flops
+from twinscale.common.machine.topology import SLICES, parse
+from twinscale.common.recipe.file import of_values
+from twinscale.common.recipe.schema import positions
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
@@ -114,10 +114,11 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
 
     Args:
       recipe: the validated recipe whose model is planned for, or None.
-      topologies, slices: names as `common.topology.parse` takes.
+      topologies, slices: names as `common.machine.topology.parse` takes.
       flops: operations of the training (6 N D, where no recipe says how many its model takes).
       tokens: labels to train on, in place of the recipe's steps x batch.
-      law: a name of `common.laws.LAWS` or a path: says how many tokens a size deserves, or which size a budget.
+      law: a name of `benchmarks.planning.laws.LAWS` or a path: says how many tokens a size deserves, or which size a
+        budget.
       mfu: "0.4" or "0.3:0.5", stated by the user.
       measured: path of a run.json or a bench.json of the same chip.
       ceiling: path of a preflight.json, or of its directory.
@@ -243,7 +244,7 @@ def measured_mfu(path, topology, convention):
         shares = (found.get("performance") or {}).get("mfu")
         recipe = path.with_name("recipe.toml")
         if convention != "causal" and shares:
-            from twinscale.common.recipe_file import load
+            from twinscale.common.recipe.file import load
 
             shares = converted(shares, load(str(recipe), []), convention)
         told = [(shares, (found.get("performance") or {}).get("mfu_convention") or "")]
@@ -263,7 +264,7 @@ def converted(share, recipe, convention):
 
 
 def read(option, reader, path, kind, fix=""):
-    """What `reader` of common/files.py makes of a file; raises BadInput that names the option too."""
+    """What `reader` of common/files/access.py makes of a file; raises BadInput that names the option too."""
     try:
         return reader(path, kind, fix)
     except BadInput as error:

@@ -2,8 +2,8 @@
 
 from datetime import UTC, date, datetime
 
-from twinscale.common.output import safe_console
-from twinscale.common.topology import titled
+from twinscale.common.files.output import safe_console
+from twinscale.common.machine.topology import titled
 
 OLD = 90  # days from which the date of prices is pointed at
 

@@ -27,13 +27,13 @@ from twinscale.benchmarks.preflight.rows import title
 from twinscale.benchmarks.preflight.words import show
 from twinscale.benchmarks.results import Preflight
 from twinscale.common.data.shapes import data_shape
-from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, NO, BadInput
-from twinscale.common.files import plain, write_json
-from twinscale.common.output import answer
-from twinscale.common.recipe import AXES, mesh_shape
-from twinscale.common.results import write_result
-from twinscale.common.topology import library_version, parse
+from twinscale.common.files.access import plain, write_json
+from twinscale.common.files.output import answer
+from twinscale.common.files.results import write_result
+from twinscale.common.machine.doctor import versions
+from twinscale.common.machine.topology import library_version, parse
+from twinscale.common.recipe.schema import AXES, mesh_shape
 
 BACKENDS = ("jax", "keras")
 KEYS = ("schema_version", "results")
@@ -61,7 +61,7 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
     Args:
       recipe: the validated recipe.
       out: the directory; nothing else in it is touched.
-      topologies: names as `common.topology.parse` takes; with `check` none are those of the golden.
+      topologies: names as `common.machine.topology.parse` takes; with `check` none are those of the golden.
       slices: of each topology, joined by the data-centre network.
       backends: of "jax" and "keras"; none: both, or with `check` those of the golden.
       check: path of an earlier preflight.json, or one that `write_golden`, a path, has written.

@@ -8,9 +8,9 @@ from typing_extensions import TypedDict
 from twinscale.benchmarks.preflight.rows import APART, totals
 from twinscale.benchmarks.preflight.words import gib
 from twinscale.common.errors import BadInput
-from twinscale.common.files import read_json
-from twinscale.common.kinds import STRICT, Backend, Count, version
-from twinscale.common.topology import SLICES, parse
+from twinscale.common.files.access import read_json
+from twinscale.common.files.kinds import STRICT, Backend, Count, version
+from twinscale.common.machine.topology import SLICES, parse
 
 SCHEMA_VERSION = 1
 FILE = "preflight.json"

@@ -15,10 +15,10 @@ from twinscale.benchmarks.workers import STARTUP, Worker
 from twinscale.common import process
 from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import MissingEnvironment, TwinscaleError, need
-from twinscale.common.files import escaped_lines
+from twinscale.common.files.access import escaped_lines
+from twinscale.common.machine.topology import LIBTPU, library_version, numbers, too_old
 from twinscale.common.need import BACKENDS
-from twinscale.common.recipe import AXES
-from twinscale.common.topology import LIBTPU, library_version, numbers, too_old
+from twinscale.common.recipe.schema import AXES
 
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
 ROOMS = {"keras": "twinscale.tfscale.lower", "jax": "twinscale.jaxscale.lower"}  # what lowers; JAX compiles for both

@@ -1,11 +1,11 @@
-"""The figures of a preflight's report, as `benchmarks.plots` draws those of a verdict."""
+"""The figures of a preflight's report, as `benchmarks.report.plots` draws those of a verdict."""
 
 import textwrap
 from collections import Counter
 
 import numpy as np
 
-from twinscale.benchmarks.plots import BAD, MARKS, MUTED, WIDE, blank, literal, stacked
+from twinscale.benchmarks.report.plots import BAD, MARKS, MUTED, WIDE, blank, literal, stacked
 
 MEMORY = {"arguments": ("", 1.0), "temporaries": ("", 0.5), "results beyond them": ("xxxx", 0.3), "code": ("////", 0.2),
           "no figure of its parts": ("....", 0.35)}

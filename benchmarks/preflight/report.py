@@ -2,11 +2,11 @@
 Markdown twin, from the same figures."""
 
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.plots import BACKENDS
 from twinscale.benchmarks.preflight import plots
 from twinscale.benchmarks.preflight.rows import totals
 from twinscale.benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named, times
-from twinscale.benchmarks.report import drawn, ordered, reproduced, write
+from twinscale.benchmarks.report.page import drawn, ordered, reproduced, write
+from twinscale.benchmarks.report.plots import BACKENDS
 
 GIB, MIB = 2**30, 2**20
 NETWORKS = {"ici": "over the slice's own links", "dcn": "between slices, over the data-centre network"}

@@ -2,12 +2,12 @@
 
 from twinscale.benchmarks.preflight.hlo import account
 from twinscale.common.families import reads_text, traits_of
-from twinscale.common.flops import train_flops
-from twinscale.common.recipe import micro_batch, positions
-from twinscale.common.topology import titled
+from twinscale.common.machine.flops import train_flops
+from twinscale.common.machine.topology import titled
+from twinscale.common.recipe.schema import micro_batch, positions
 
 APART = 0.05  # from which a difference between the backends is named
-CONVENTION = "causal"  # FLOPs of `common/flops.py` that the ceiling of MFU is of
+CONVENTION = "causal"  # FLOPs of `common/machine/flops.py` that the ceiling of MFU is of
 # Products of attention's two factors that a call of each kernel computes: forward 2; of the backward pass those of
 # the scores and of their gradients again, with one for queries, or two for keys and values.
 KERNELS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}

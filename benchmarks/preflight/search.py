@@ -29,19 +29,19 @@ from twinscale.benchmarks.preflight.words import show_search
 from twinscale.benchmarks.results import Search
 from twinscale.common.data.cache import cache_dir, key
 from twinscale.common.data.shapes import data_shape
-from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.families import traits_of
-from twinscale.common.files import read_json, write_json, write_text
-from twinscale.common.kinds import STRICT, Backend, Count, Number
+from twinscale.common.families.parameters import parameters, trained_size
+from twinscale.common.files.access import read_json, write_json, write_text
+from twinscale.common.files.kinds import STRICT, Backend, Count, Number
+from twinscale.common.files.output import answer
+from twinscale.common.files.results import write_result
+from twinscale.common.machine.doctor import versions
+from twinscale.common.machine.topology import library_version, parse
 from twinscale.common.optimizers import described
-from twinscale.common.output import answer
-from twinscale.common.parameters import parameters, trained_size
-from twinscale.common.progress import counting
-from twinscale.common.recipe import master_dtype
-from twinscale.common.recipe_file import did_you_mean
-from twinscale.common.results import write_result
-from twinscale.common.topology import library_version, parse
+from twinscale.common.recipe.file import did_you_mean
+from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.training.progress import counting
 
 SCHEMA_VERSION = 1
 FILE, PATCH = "search.json", "patch.toml"

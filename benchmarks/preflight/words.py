@@ -4,8 +4,8 @@ import sys
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight.rows import APART, totals
-from twinscale.common.output import safe_console
-from twinscale.common.topology import titled
+from twinscale.common.files.output import safe_console
+from twinscale.common.machine.topology import titled
 
 PIPED = 160  # letters of a line that is not for a terminal
 

@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-from twinscale.benchmarks import report_words
 from twinscale.benchmarks.numbers import as_float, sig
-from twinscale.benchmarks.plots import BACKENDS
-from twinscale.benchmarks.report import ordered, reproduced, write
-from twinscale.benchmarks.report_words import number
+from twinscale.benchmarks.report import words as report_words
+from twinscale.benchmarks.report.page import ordered, reproduced, write
+from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.words import number
 from twinscale.benchmarks.rung_table import RUNGS
 
 EXACT = 1e200  # ratios above come of a bound of zero

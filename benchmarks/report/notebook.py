@@ -4,7 +4,7 @@ dark; whatever is of others, such as a path in a sentence, is escaped."""
 from html import escape
 
 from twinscale.benchmarks.numbers import margin_of, ratio, sig
-from twinscale.common.files import escaped_lines
+from twinscale.common.files.access import escaped_lines
 
 SIGNS = {"agrees": ("✓", "#009e73"), "fails": ("✕", "#d55e00"), "open": ("?", "#e69f00")}  # Okabe and Ito's
 PLAIN = "color:inherit;background:transparent"

@@ -11,10 +11,11 @@ import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from twinscale.benchmarks import plots, report_words
 from twinscale.benchmarks.numbers import as_float, sig
-from twinscale.benchmarks.plots import BACKENDS
-from twinscale.benchmarks.report_values import (
+from twinscale.benchmarks.report import plots
+from twinscale.benchmarks.report import words as report_words
+from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.values import (
     code,
     embedded,
     fence,
@@ -26,9 +27,9 @@ from twinscale.benchmarks.report_values import (
     short,
     shown,
 )
-from twinscale.benchmarks.report_words import interval, margin, number, severity, tensor_margin
+from twinscale.benchmarks.report.words import interval, margin, number, severity, tensor_margin
 from twinscale.benchmarks.rung_table import RUNGS, is_placed, title_of
-from twinscale.common.files import plain, write_text
+from twinscale.common.files.access import plain, write_text
 
 WORST_TENSORS, CHECKS = 24, 100  # rows, rows a rung
 PRECISIONS = ("float64", "float32", "bfloat16")

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio
-from twinscale.common.files import escaped_lines
+from twinscale.common.files.access import escaped_lines
 
 BACKENDS = {"keras": "Keras", "jax": "JAX"}  # the sides of a verdict that names none
 WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size

@@ -3,11 +3,11 @@
 import sys
 
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.report import lead
-from twinscale.benchmarks.report_words import margin
+from twinscale.benchmarks.report.page import lead
+from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rung_table import title_of
-from twinscale.common.files import shown
-from twinscale.common.output import safe_console
+from twinscale.common.files.access import shown
+from twinscale.common.files.output import safe_console
 
 PIPED = 120  # letters of a line that is not for a terminal
 NARROW = 72  # columns under which the bounds are left out

@@ -7,7 +7,7 @@ import re
 import jinja2
 from markupsafe import Markup, escape
 
-from twinscale.common.files import escaped_lines
+from twinscale.common.files.access import escaped_lines
 
 PAGE = 900_000  # bytes of embedded JSON
 CODE = re.compile(r"`([^`]+)`")

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from twinscale.benchmarks import plots
 from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio, sig
+from twinscale.benchmarks.report import plots
 from twinscale.benchmarks.rounds import holds, ratio_interval
 
 # What a newcomer needs to read a verdict.

@@ -1,4 +1,4 @@
-"""What a finding of `benchmarks.placing` says."""
+"""What a finding of `benchmarks.rungs.placing` says."""
 
 from twinscale.benchmarks.numbers import sig
 

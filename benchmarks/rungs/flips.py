@@ -2,14 +2,14 @@
 a boundary. Such a flip costs the loss the same however small the rounding, so no multiple of a twin's noise bounds it,
 and what it leaves in the weights, or in a range, may last: two runs part by chance at a step that no twin shares.
 
-So each step is judged from one state, that of Keras' run before it (`common.stages.shadow`): steps are then trials of
-their own. What is wrong in a program is wrong in every trial; a flip is in few, and how few and how dear follows from a
-loud twin, LOUD times as dithered as a twin is. A value flips where rounding's size reaches the boundary, so the rate of
-flips grows in proportion to the noise: x of n loud steps with a flip mean a rate of -ln(1 - (x + 1) / (n + 2)) a step
-(Poisson, Laplace's rule), a pair whose noise is at most FACTOR twins' has FACTOR / LOUD of it, and more flips than its
-n steps have with a chance of CHANCE are none. A flip's cost does not depend on the noise: those of a pair and of the
-loud twins are drawn alike, and the largest of all is a pair's once in some LOUD / FACTOR cases, FACTOR times the
-largest far more seldom.
+So each step is judged from one state, that of Keras' run before it (`common.training.stages.shadow`): steps are then
+trials of their own. What is wrong in a program is wrong in every trial; a flip is in few, and how few and how dear
+follows from a loud twin, LOUD times as dithered as a twin is. A value flips where rounding's size reaches the boundary,
+so the rate of flips grows in proportion to the noise: x of n loud steps with a flip mean a rate of -ln(1 - (x + 1) / (n
++ 2)) a step (Poisson, Laplace's rule), a pair whose noise is at most FACTOR twins' has FACTOR / LOUD of it, and more
+flips than its n steps have with a chance of CHANCE are none. A flip's cost does not depend on the noise: those of a
+pair and of the loud twins are drawn alike, and the largest of all is a pair's once in some LOUD / FACTOR cases, FACTOR
+times the largest far more seldom.
 """
 
 import math
@@ -17,7 +17,7 @@ import math
 import numpy as np
 import scipy
 
-from twinscale.benchmarks import ladder
+from twinscale.benchmarks.rungs import ladder
 
 LOUD = 256  # times a twin's dither; flips a value of most steps of a small model, and none of its digits above 2^-16
 FACTOR = 4  # of P5: the noise of a pair against that of a twin

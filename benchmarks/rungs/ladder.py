@@ -10,16 +10,16 @@ import math
 import numpy as np
 import scipy
 
+from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
 from twinscale.benchmarks.verdict import Check, Rung
-from twinscale.benchmarks.walks import ANY, noise_of, parting
-from twinscale.common import formats
-from twinscale.common.formats import EPS, MASTERS, RESOLVED
+from twinscale.common.families.parameters import Parameter, is_trained
+from twinscale.common.files.tensors import difference
 from twinscale.common.metrics import NEAR, added, finish, finished, own_sums
+from twinscale.common.numbers import formats
+from twinscale.common.numbers.formats import EPS, MASTERS, RESOLVED
+from twinscale.common.operations.synthetic import synthetic_gradients
 from twinscale.common.optimizers import described
-from twinscale.common.parameters import Parameter, is_trained
 from twinscale.common.registry import short
-from twinscale.common.synthetic import synthetic_gradients
-from twinscale.common.tensors import difference
 
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]
@@ -363,9 +363,9 @@ def weight_checks(runs, starts, optimizer, rates):
 
 
 def null_check(runs, name, start, optimizer, rates):
-    """A null direction at the end of the float64 trajectory: as far as `benchmarks.walks` lets two walks part by noise
-    of its size, or 8 twins' noise in it where that is more; and never further than by noise of any size. Where nothing
-    is known of the optimizer's strides, 8 twins' noise alone."""
+    """A null direction at the end of the float64 trajectory: as far as `benchmarks.rungs.walks` lets two walks part by
+    noise of its size, or 8 twins' noise in it where that is more; and never further than by noise of any size. Where
+    nothing is known of the optimizer's strides, 8 twins' noise alone."""
     keras, jax = (runs[b]["weights"][name] for b in ("keras", "jax"))
     twins = max(np.abs(runs[b]["weights"][name] - runs[f"{b}-twin"]["weights"][name]).max() for b in ("keras", "jax"))
     norms = np.maximum(runs["keras"]["norm"], runs["jax"]["norm"])

@@ -1,4 +1,5 @@
-"""What one step is found to do, from a state that both backends are given: `common.one_step.whole_step` takes it apart.
+"""What one step is found to do, from a state that both backends are given: `common.calls.one_step.whole_step` takes it
+apart.
 
 How a step adds up its micro-batches, whose random bits it draws, how it carries running statistics on and which rate it
 tells is asked of each backend by itself, and so in any precision: no other program's rounding comes in. What the
@@ -10,21 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from twinscale.benchmarks.cause import cause
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
 from twinscale.benchmarks.numbers import sig
+from twinscale.benchmarks.rungs.cause import cause
+from twinscale.benchmarks.rungs.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
+from twinscale.common.calls.one_step import share
 from twinscale.common.data import training_batches
-from twinscale.common.one_step import share
+from twinscale.common.families.places import places
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import difference, load_tensors
+from twinscale.common.operations.points import POINTS
+from twinscale.common.operations.rounding import RARE
 from twinscale.common.optimizers import described
-from twinscale.common.places import places
-from twinscale.common.points import POINTS
-from twinscale.common.recipe import master_dtype
-from twinscale.common.rounding import RARE
-from twinscale.common.run_files import RunFiles
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.schedules import learning_rates
-from twinscale.common.tensors import difference, load_tensors
-from twinscale.common.trace import step_of
+from twinscale.common.training.trace import step_of
 
 LOOKED = 6  # steps that are taken apart where no loss says which
 NEARER = 16  # times that a loss is nearer to what other random bits give than to what its own do
@@ -264,8 +265,8 @@ def stride_cause(student, mine, theirs, failed):
 
 
 def unsure_signs(recipe, name, side, dtype):
-    """Where Lion's stride is of a sign that the masters' rounding decides, as `benchmarks.ladder.unsure_signs` has it;
-    None where nothing is unsure of a tensor."""
+    """Where Lion's stride is of a sign that the masters' rounding decides, as `benchmarks.rungs.ladder.unsure_signs`
+    has it; None where nothing is unsure of a tensor."""
     kind = described(recipe.optimizer)
     if kind.signs is None or not name.startswith(("update/weights/", "update/ema/")):
         return None

@@ -1,5 +1,5 @@
 """P1 of the parity ladder: every operation of the model in its place, and if asked every one by itself against
-references, as `common/in_place.py` and `common/operations.py` have them."""
+references, as `common/operations/in_place.py` and `common/operations/judge.py` have them."""
 
 import math
 from pathlib import Path
@@ -8,12 +8,12 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.ladder import TINY, check, rung
+from twinscale.benchmarks.rungs.ladder import TINY, check, rung
 from twinscale.benchmarks.workers import one_behind
-from twinscale.common.files import read_json, write_json
-from twinscale.common.kinds import STRICT, Number
-from twinscale.common.operations_known import stale_deviations
-from twinscale.common.points import POINTS
+from twinscale.common.files.access import read_json, write_json
+from twinscale.common.files.kinds import STRICT, Number
+from twinscale.common.operations.known import stale_deviations
+from twinscale.common.operations.points import POINTS
 
 AGAIN = "make it again with --overwrite"
 WAYS = {"forward": "forward", "backward": "cotangent", "gradients": "gradient", "running": "running statistics",
@@ -21,7 +21,7 @@ WAYS = {"forward": "forward", "backward": "cotangent", "gradients": "gradient", 
 
 
 class PlaceRow(TypedDict):
-    """A row of `common.in_place.place_rows`; null is what was not finite."""
+    """A row of `common.operations.in_place.place_rows`; null is what was not finite."""
 
     __pydantic_config__ = STRICT
 
@@ -36,7 +36,7 @@ class PlaceRow(TypedDict):
 
 
 class PlaceRows(TypedDict):
-    """What `common.trace.places_at` returns."""
+    """What `common.training.trace.places_at` returns."""
 
     __pydantic_config__ = STRICT
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.ladder import check, rung
+from twinscale.benchmarks.rungs.ladder import check, rung
 from twinscale.common.errors import BadInput
 
 ALPHA, TARGET, MOST = 0.05, 0.8, 10**6  # level of each one-sided test, power to plan for, seeds to plan with at most

@@ -12,23 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twinscale.benchmarks import ladder
-from twinscale.benchmarks.cause import cause
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.later import suspects, taken_apart
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.operations import part, places_path, read_places
+from twinscale.benchmarks.rungs import ladder
+from twinscale.benchmarks.rungs.cause import cause
+from twinscale.benchmarks.rungs.later import suspects, taken_apart
+from twinscale.benchmarks.rungs.operations import part, places_path, read_places
 from twinscale.benchmarks.verdict import read_digests, read_hashes
 from twinscale.common.families import traits_of
-from twinscale.common.formats import RESOLVED
+from twinscale.common.families.places import places
+from twinscale.common.files.tensors import difference
+from twinscale.common.numbers.formats import RESOLVED
+from twinscale.common.operations.points import POINTS
 from twinscale.common.optimizers import described
-from twinscale.common.places import places
-from twinscale.common.points import POINTS
-from twinscale.common.recipe import AXES
-from twinscale.common.run_metrics import read_metrics
+from twinscale.common.recipe.schema import AXES
 from twinscale.common.schedules import OwnSchedule
 from twinscale.common.schedules import described as schedule_of
-from twinscale.common.tensors import difference
+from twinscale.common.training.run_metrics import read_metrics
 
 LOWEST = -1e30  # scores below are masked
 CONTRACT = {"data": "data", "batch": "data", "weights": "initial value", "learning rates": "schedule",
@@ -39,11 +39,11 @@ DTYPES = {"weights": "initial value", "ema": "average", "loss": "loss"}  # of wh
 class Looks(NamedTuple):
     """What is asked of both backends, the teacher first, while a cause is looked for."""
 
-    taps: Callable  # (number) -> {backend: tensors of `common.trace.step_taps`}
-    optimizer: Callable  # (recipe) -> {backend: tensors of `common.trace.optimizer_steps`}
+    taps: Callable  # (number) -> {backend: tensors of `common.training.trace.step_taps`}
+    optimizer: Callable  # (recipe) -> {backend: tensors of `common.training.trace.optimizer_steps`}
     states: Callable  # (steps) -> {step: file of the teacher's state before it}
     places: Callable  # (point) -> {backend: PlaceRows}
-    step: Callable  # (point) -> {backend: tensors of `common.one_step.whole_step`}
+    step: Callable  # (point) -> {backend: tensors of `common.calls.one_step.whole_step`}
     uneven: Callable  # () -> the first step whose micro-batches weigh unlike, or None
 
 

@@ -3,11 +3,11 @@ what it has read back otherwise than it was saved."""
 
 import shutil
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.placing import cause
-from twinscale.common.run_files import RunFiles
-from twinscale.common.tensors import difference, load_tensors
+from twinscale.benchmarks.rungs import ladder
+from twinscale.benchmarks.rungs.placing import cause
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import difference, load_tensors
 
 
 class Resumed:

@@ -13,14 +13,14 @@ import math
 import numpy as np
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
-from twinscale.benchmarks.ladder import bare, null_directions, summed_positions
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.placing import apart
+from twinscale.benchmarks.rungs.ladder import bare, null_directions, summed_positions
+from twinscale.benchmarks.rungs.placing import apart
 from twinscale.benchmarks.workers import SWAPPED, each, open_workers
-from twinscale.common.formats import DITHER, EPS
-from twinscale.common.places import places
-from twinscale.common.recipe import in_float64
-from twinscale.common.tensors import difference, load_tensors
+from twinscale.common.families.places import places
+from twinscale.common.files.tensors import difference, load_tensors
+from twinscale.common.numbers.formats import DITHER, EPS
+from twinscale.common.recipe.schema import in_float64
 
 CELLS = {("keras", "tensorflow"): "keras", ("keras", "jax"): "keras on jax",
          ("flax", "tensorflow"): "flax on tensorflow", ("flax", "jax"): "jax"}  # and the worker of each
@@ -159,7 +159,8 @@ def leaks_of(model, teacher, student, bound, implementations):
     worst first.
 
     Args:
-      model: the recipe's section. teacher, student: tensors of `common.trace.step_taps`. bound: what is rounding.
+      model: the recipe's section. teacher, student: tensors of `common.training.trace.step_taps`. bound: what is
+        rounding.
       implementations: {place: what computes it}; a place that is not there is called by its class of operation.
     """
     known = places(model)

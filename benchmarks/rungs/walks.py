@@ -15,9 +15,9 @@ gradient late in a training does not cancel in its rounding.
 
 import numpy as np
 
-from twinscale.common.formats import EPS
+from twinscale.common.families.parameters import is_decayed
+from twinscale.common.numbers.formats import EPS
 from twinscale.common.optimizers import described
-from twinscale.common.parameters import is_decayed
 
 ANY = 1e200  # noise of any size: of what bounds an update without it, the bound is the same
 

@@ -13,26 +13,26 @@ import numpy as np
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import check_files, tell
-from twinscale.benchmarks.report_words import interval
+from twinscale.benchmarks.report.words import interval
 from twinscale.benchmarks.results import Bench
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
-from twinscale.benchmarks.throughput import KINDS, common_peak, take_turns
+from twinscale.benchmarks.timing.throughput import KINDS, common_peak, take_turns
 from twinscale.benchmarks.workers import ROOMS, each, open_workers
 from twinscale.common.data import open_dataset
-from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, need
 from twinscale.common.families import traits_of
-from twinscale.common.flops import peak_flops, train_flops
-from twinscale.common.loop_ledger import unit
+from twinscale.common.files.output import answer, safe_console
+from twinscale.common.files.results import write_result
+from twinscale.common.machine.doctor import versions
+from twinscale.common.machine.flops import peak_flops, train_flops
 from twinscale.common.need import BACKENDS
-from twinscale.common.output import answer, safe_console
-from twinscale.common.recipe import positions
-from twinscale.common.results import write_result
-from twinscale.common.run import read_run
+from twinscale.common.recipe.schema import positions
+from twinscale.common.training.ledger import unit
+from twinscale.common.training.run import read_run
 
 SCHEMA_VERSION = 1
 FILE, KEYS = "bench.json", ("schema_version", "sides", "machine")
-CONVENTIONS = ("causal", "full", "6N")  # of `common/flops.py`; the first is the one that is printed
+CONVENTIONS = ("causal", "full", "6N")  # of `common/machine/flops.py`; the first is the one that is printed
 LIBRARIES = {"cudnn": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),  # by what they are called as packages
              "cuda_runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime")}
 NAMES = {"keras": "Keras", "jax": "JAX"}
@@ -168,7 +168,7 @@ def mfu_refusal(mfu, kind, peak_from):
     """Why an MFU is none, or None."""
     measured = "matrix product" in peak_from
     if measured and kind.lower() != "cpu":
-        return f"no MFU: the peak of {kind} is not known here; add it to common/flops.py"
+        return f"no MFU: the peak of {kind} is not known here; add it to common/machine/flops.py"
     if mfu <= 1:
         return None
     why = ("something else kept this machine busy while matrix products were measured: run again" if measured else

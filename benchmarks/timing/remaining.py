@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from twinscale.common.progress import duration
-from twinscale.common.run import FinishedRun, read_run
+from twinscale.common.training.progress import duration
+from twinscale.common.training.run import FinishedRun, read_run
 
 PLACES = 3  # compilations that P1 takes, each about as long as a training's
 TIMED = 40  # steps that step times are measured on

@@ -7,8 +7,8 @@ import numpy as np
 
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
 from twinscale.benchmarks.workers import each
-from twinscale.common.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
-from twinscale.common.recipe import positions
+from twinscale.common.machine.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
+from twinscale.common.recipe.schema import positions
 
 KINDS = ("bare", "loop")  # steps over one resident batch, and those of the trainer's loop
 STEPS, ROUND = (4, 64), 0.1  # fewest and most steps of a round, and about how many seconds it should take

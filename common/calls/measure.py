@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from twinscale.common.data import training_batches
-from twinscale.common.flops import product_rate
-from twinscale.common.loop_ledger import InFlight, Ledger
-from twinscale.common.recipe import Recipe
-from twinscale.common.room import Room
-from twinscale.common.run_metrics import Logger
-from twinscale.common.session import Session, open_session
+from twinscale.common.machine.flops import product_rate
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.ledger import InFlight, Ledger
+from twinscale.common.training.room import Room
+from twinscale.common.training.run_metrics import Logger
+from twinscale.common.training.session import Session, open_session
 
 BENCHES = {}  # by recipe: the session that its measurements go on from
 
@@ -89,7 +89,7 @@ def measure_data(room: Room, recipe: Recipe, count):
 
 
 def measure_product(room: Room, recipe: Recipe, dtype):
-    """Operations a second of the best of this framework's own matrix products, for `common.flops.best_rate`."""
+    """Operations a second of the best of this framework's own matrix products, for `common.machine.flops.best_rate`."""
     with room.numerics(recipe):
         (_, product), = BENCHES[recipe].session.devices.libraries
         return product_rate(product, dtype)

@@ -3,12 +3,12 @@ them, what the optimizer makes of a given gradient, and what the step tells and 
 
 import numpy as np
 
-from twinscale.common.places import draws
-from twinscale.common.recipe import Recipe
-from twinscale.common.room import Room
-from twinscale.common.session import open_session
-from twinscale.common.tensors import load_tensors, save_tensors
-from twinscale.common.trace import at_point, batch_at, step_of
+from twinscale.common.families.places import draws
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.room import Room
+from twinscale.common.training.session import open_session
+from twinscale.common.training.trace import at_point, batch_at, step_of
 
 
 def whole_step(room: Room, recipe: Recipe, path, point, teacher=None) -> None:

@@ -4,13 +4,13 @@ next."""
 import numpy as np
 
 from twinscale.common.data import training_batches
-from twinscale.common.formats import DITHER
-from twinscale.common.parameters import dithering, is_trained
-from twinscale.common.recipe import Recipe
-from twinscale.common.room import Room
-from twinscale.common.session import open_session
-from twinscale.common.stages import traced
-from twinscale.common.tensors import difference, load_tensors, save_tensors
+from twinscale.common.families.parameters import dithering, is_trained
+from twinscale.common.files.tensors import difference, load_tensors, save_tensors
+from twinscale.common.numbers.formats import DITHER
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.room import Room
+from twinscale.common.training.session import open_session
+from twinscale.common.training.stages import traced
 
 
 def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud) -> None:

@@ -10,17 +10,18 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from twinscale.common import mutants, session
+from twinscale.common.calls.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
+from twinscale.common.calls.one_step import whole_step
+from twinscale.common.calls.trials import step_trials
 from twinscale.common.errors import NO, BadInput, known, show_traceback, unexpected
-from twinscale.common.files import plain
-from twinscale.common.loop import Probe, run_training
-from twinscale.common.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
-from twinscale.common.one_step import whole_step
-from twinscale.common.recipe import Recipe
-from twinscale.common.room import Room
-from twinscale.common.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
-from twinscale.common.trace import contract, first_step, optimizer_steps, places_at, step_taps
-from twinscale.common.trials import step_trials
+from twinscale.common.files.access import plain
+from twinscale.common.planted import mutants
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training import session
+from twinscale.common.training.loop import Probe, run_training
+from twinscale.common.training.room import Room
+from twinscale.common.training.stages import held_out_losses, make_start, quanta, shadow, stage_masks, train_stage
+from twinscale.common.training.trace import contract, first_step, optimizer_steps, places_at, step_taps
 
 CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, places_at, whole_step, optimizer_steps, measure_start, measure_steps,

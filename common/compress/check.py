@@ -1,10 +1,10 @@
 """What is refused of a compression before anything is trained: stages that cannot do what they say."""
 
-from twinscale.common.compress import BLOCK, chosen, kernels
-from twinscale.common.compress_recipes import model_after
+from twinscale.common.compress.recipes import model_after
+from twinscale.common.compress.rules import BLOCK, chosen, kernels
 from twinscale.common.errors import BadInput
 from twinscale.common.families import traits_of
-from twinscale.common.parameters import parameters
+from twinscale.common.families.parameters import parameters
 from twinscale.common.registry import short
 
 

@@ -55,7 +55,7 @@ def resolved(recipe, model_of):
 
     Args:
       recipe: the recipe with stages.
-      model_of: `common.canonical.model_of`.
+      model_of: `common.training.canonical.model_of`.
     Raises BadInput where a teacher is of another kind or has another vocabulary.
     """
     values, teachers = recipe.model_dump(), {}

@@ -1,6 +1,6 @@
 """What a compression is, for both backends: what is pruned, quantised and clustered, and the tensors that its stages
 start from and leave. The mathematics that the backends share is written here, or at the stages in
-`common/recipe_compress.py`; TF-MOT 0.8.1 is the reference.
+`common/recipe/compress.py`; TF-MOT 0.8.1 is the reference.
 
 A stage is a training like any other, of the recipe that `stage_recipe` gives, into a run of its own. Beside the model's
 tensors its state holds, under canonical names, for a kernel or table X and a place P:
@@ -9,7 +9,7 @@ tensors its state holds, under canonical names, for a kernel or table X and a pl
     X_centroids  (clusters,), trained beside X
     X_clustered  X's shape: X's nearest centroids at the last training step, under quantisation alone
     X_range      (2,) or, of convolutions, (2, channels): [min, max] at the last training step
-    P.range      (2,): [min, max] of what the place P computes; P is `inputs`, or one of `common/places.py`
+    P.range      (2,): [min, max] of what the place P computes; P is `inputs`, or one of `common/families/places.py`
     teacher.X    the teacher's X
 """
 
@@ -18,12 +18,12 @@ import math
 
 import numpy as np
 
-from twinscale.common.compress_recipes import active, teacher_model
+from twinscale.common.compress.recipes import active, teacher_model
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import reads_text, traits_of
-from twinscale.common.parameters import initial_values, parameters
-from twinscale.common.places import places
-from twinscale.common.recipe import master_dtype
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.families.places import places
+from twinscale.common.recipe.schema import master_dtype
 
 BLOCK = 4  # of the patterns 2:4 and 4x4
 

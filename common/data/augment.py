@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from twinscale.common.bits import draw, fold_in, key, name_word, step_key
 from twinscale.common.errors import one_of
+from twinscale.common.numbers.bits import draw, fold_in, key, name_word, step_key
 
 REACH = 2  # pixels of the largest shift
 

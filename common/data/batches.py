@@ -10,8 +10,8 @@ from twinscale.common.data.augment import augment
 from twinscale.common.data.order import examples, rows
 from twinscale.common.errors import BadInput
 from twinscale.common.families import reads_text
-from twinscale.common.places import draws
-from twinscale.common.recipe import master_dtype
+from twinscale.common.families.places import draws
+from twinscale.common.recipe.schema import master_dtype
 
 AHEAD = 3  # batches made before they are asked for
 PLANNED = 1024  # rows ordered in one go

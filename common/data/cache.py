@@ -13,9 +13,9 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import at_home, read_json, shown
-from twinscale.common.kinds import STRICT, Count, Sha256
-from twinscale.common.output import tell
+from twinscale.common.files.access import at_home, read_json, shown
+from twinscale.common.files.kinds import STRICT, Count, Sha256
+from twinscale.common.files.output import tell
 
 SEAL = "files.json"
 HASHED = {}  # {path: what it was, and its hash, when this process last found that right}

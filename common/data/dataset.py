@@ -33,8 +33,8 @@ class Dataset:
 
 
 def open_dataset(recipe, tokenizer=None):
-    """The Dataset of a `common.recipe.Recipe`; a first reading of text is tokenised into the cache, by the `tokenizer`
-    whose file's content (bytes) is given, else by the recipe's own.
+    """The Dataset of a `common.recipe.schema.Recipe`; a first reading of text is tokenised into the cache, by the
+    `tokenizer` whose file's content (bytes) is given, else by the recipe's own.
 
     Raises BadInput, with one line, for data that is missing, broken, of the wrong kind for the model or too small.
     """

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from twinscale.common.data.dataset import open_dataset
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.files import place, read_bytes, shown, write_bytes
-from twinscale.common.run_files import SOURCES as FILES
-from twinscale.common.run_files import TOKENIZER
+from twinscale.common.files.access import place, read_bytes, shown, write_bytes
+from twinscale.common.files.run_files import SOURCES as FILES
+from twinscale.common.files.run_files import TOKENIZER
 
 NAMED = 3  # files that a message names
 

@@ -8,7 +8,7 @@ position in the data is one integer: the step.
 
 import numpy as np
 
-from twinscale.common.bits import name_word
+from twinscale.common.numbers.bits import name_word
 
 ROUNDS = 6
 

@@ -6,7 +6,7 @@ import stat
 from collections import deque
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import shown
+from twinscale.common.files.access import shown
 
 
 def matching(pattern):

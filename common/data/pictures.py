@@ -10,8 +10,8 @@ from twinscale.common.data.cache import stamp
 from twinscale.common.data.paths import is_file, names
 from twinscale.common.data.pixels import PICTURES, read_pixels, with_channels
 from twinscale.common.errors import BadInput
-from twinscale.common.files import shown
-from twinscale.common.output import counted
+from twinscale.common.files.access import shown
+from twinscale.common.files.output import counted
 from twinscale.common.sources import Source
 
 LITTER = {"thumbs.db", "desktop.ini"}  # what file managers leave behind

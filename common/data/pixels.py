@@ -18,7 +18,7 @@ import zlib
 import numpy as np
 
 from twinscale.common.errors import BadInput, first_line
-from twinscale.common.files import read_bytes, shown
+from twinscale.common.files.access import read_bytes, shown
 
 MOST_PIXELS = 1 << 26
 # (x, y) of the first pixel of each pass of an interlaced PNG, and the steps from one to the next.

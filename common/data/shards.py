@@ -17,12 +17,12 @@ from twinscale.common.data.sources import documents, file_of, fingerprint
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.data.tokenizers import kept_bpe, open_tokenizer
 from twinscale.common.errors import BadInput
-from twinscale.common.files import read_json, shown
-from twinscale.common.kinds import STRICT, Count, Sha256
-from twinscale.common.output import counted
+from twinscale.common.files.access import read_json, shown
+from twinscale.common.files.kinds import STRICT, Count, Sha256
+from twinscale.common.files.output import counted
+from twinscale.common.files.tensors import load_array
 from twinscale.common.registry import portable
 from twinscale.common.sources import as_written, own_values
-from twinscale.common.tensors import load_array
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from twinscale.common.data.cache import cached, key
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import read_json
+from twinscale.common.files.access import read_json
+from twinscale.common.files.tensors import load_array
 from twinscale.common.registry import portable, short
 from twinscale.common.sources import as_written, opened, own_values
-from twinscale.common.tensors import load_array
 
 
 def kind(data):

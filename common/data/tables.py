@@ -10,7 +10,7 @@ from twinscale.common.data.cache import stamp
 from twinscale.common.data.paths import is_file, read_utf8
 from twinscale.common.data.pictures import read, stamped
 from twinscale.common.errors import BadInput
-from twinscale.common.files import shown
+from twinscale.common.files.access import shown
 from twinscale.common.sources import Source
 
 csv.field_size_limit(sys.maxsize)  # a document is as long as it is

@@ -11,7 +11,7 @@ from pathlib import Path
 from twinscale.common.data.cache import stamp
 from twinscale.common.data.paths import matching, read_utf8
 from twinscale.common.errors import BadInput
-from twinscale.common.files import shown
+from twinscale.common.files.access import shown
 from twinscale.common.sources import Source
 
 NEAR = 10_000  # names that a missing one is compared with

@@ -12,7 +12,7 @@ import numpy as np
 
 from twinscale.common.data.cache import stamp
 from twinscale.common.errors import BadInput
-from twinscale.common.files import at_home, checked, read_json, shown
+from twinscale.common.files.access import at_home, checked, read_json, shown
 from twinscale.common.sources import Source
 
 NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)

@@ -14,7 +14,7 @@ import numpy as np
 
 from twinscale.common.data.cache import cached, key
 from twinscale.common.errors import one_of
-from twinscale.common.output import tell
+from twinscale.common.files.output import tell
 
 # What byte-level BPE merges within: letters, digits, spaces or other characters in a row. Merging costs the square of
 # their number, and a line of megabytes without a space may be one piece: longer ones are cut before it.

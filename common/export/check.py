@@ -16,15 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from twinscale.common import hugging_face
 from twinscale.common.errors import TwinscaleError, of_machine
-from twinscale.common.export_formats import FORMATS
-from twinscale.common.export_process import ask, failed
-from twinscale.common.formats import EPS, RESOLVED
+from twinscale.common.export import hugging_face
+from twinscale.common.export.formats import FORMATS
+from twinscale.common.export.process import ask, failed
+from twinscale.common.families.parameters import longest_sum, parameters
+from twinscale.common.files.output import tell
+from twinscale.common.files.tensors import difference, load_tensors, save_tensors
 from twinscale.common.metrics import finish, statistics
-from twinscale.common.output import tell
-from twinscale.common.parameters import longest_sum, parameters
-from twinscale.common.tensors import difference, load_tensors, save_tensors
+from twinscale.common.numbers.formats import EPS, RESOLVED
 
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
 
@@ -40,7 +40,7 @@ def check(room, exporter, about, dataset, model, eight, out, work):
 
     def loaded(number, names):
         answers = work / f"answers-{number}.safetensors"
-        errors = ask("twinscale.common.predict", out, work / "rows.safetensors", answers, *names)
+        errors = ask("twinscale.common.export.predict", out, work / "rows.safetensors", answers, *names)
         return {name: failed({"error": said}) if (said := errors[name]) else load_tensors(answers)[name]
                 for name in names}
 

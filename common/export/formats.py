@@ -10,12 +10,12 @@ from typing_extensions import TypedDict
 from twinscale.common import need, registry
 from twinscale.common.errors import BadInput
 from twinscale.common.families import FAMILIES
-from twinscale.common.files import is_odd, local, read_json, shown
-from twinscale.common.kinds import STRICT, Backend, Count, Number, version
-from twinscale.common.output import Kind, begun, check_ours, same
-from twinscale.common.recipe_file import did_you_mean
-from twinscale.common.run import RunInfo, read_run
-from twinscale.common.run_files import StateFiles
+from twinscale.common.files.access import is_odd, local, read_json, shown
+from twinscale.common.files.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.files.output import Kind, begun, check_ours, same
+from twinscale.common.files.run_files import StateFiles
+from twinscale.common.recipe.file import did_you_mean
+from twinscale.common.training.run import RunInfo, read_run
 
 SCHEMA_VERSION = 1
 MARKER = ".export"
@@ -49,7 +49,8 @@ FORMATS = {
     "litert-float": Format("float.tflite", *OF_LITERT, "tensorflow"),
     "litert-dynamic": Format("dynamic.tflite", *OF_LITERT, "tensorflow"),
     "litert-int8": Format("int8.tflite", *OF_LITERT, "tensorflow"),
-    "safetensors": Format("safetensors", dict.fromkeys(WRITERS, "twinscale.common.hugging_face"), READERS, "ours")}
+    "safetensors": Format("safetensors", dict.fromkeys(WRITERS, "twinscale.common.export.hugging_face"), READERS,
+                          "ours")}
 KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
     rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})
 IDENTITY = {"verb": "export"}

@@ -9,9 +9,9 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 from twinscale.common.families import family_of
-from twinscale.common.files import write_bytes, write_json
+from twinscale.common.files.access import write_bytes, write_json
+from twinscale.common.files.tensors import load_tensors
 from twinscale.common.registry import resolved, short
-from twinscale.common.tensors import load_tensors
 
 
 def layouts_of(model):

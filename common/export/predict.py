@@ -1,8 +1,8 @@
 """Runs an export on a file: text, images or arrays.
 
-As a process, `python -m twinscale.common.predict DIR INPUTS ANSWERS FORMAT...`, it loads formats of an export, computes
-their logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how
-`common/export_check.py` checks.
+As a process, `python -m twinscale.common.export.predict DIR INPUTS ANSWERS FORMAT...`, it loads formats of an export,
+computes their logits of the safetensors file INPUTS into ANSWERS, and says which could not be loaded: how
+`common/export/check.py` checks.
 """
 
 import importlib
@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from twinscale.common.compress_recipes import dense_recipe
+from twinscale.common.compress.recipes import dense_recipe
 from twinscale.common.data.paths import is_file
 from twinscale.common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
 from twinscale.common.data.text_files import text_of
 from twinscale.common.data.tokenizers import byte_tokenizer, read_bpe
 from twinscale.common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
-from twinscale.common.export import content
-from twinscale.common.export_formats import FORMATS, Shape, read_export
-from twinscale.common.files import check_regular, files_below, shown
+from twinscale.common.export.formats import FORMATS, Shape, read_export
+from twinscale.common.export.write import content
+from twinscale.common.files.access import check_regular, files_below, shown
+from twinscale.common.files.run_files import RECIPE
+from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.process import hushed, quieten
-from twinscale.common.recipe_file import did_you_mean, load
+from twinscale.common.recipe.file import did_you_mean, load
 from twinscale.common.registry import portable
-from twinscale.common.run_files import RECIPE
-from twinscale.common.tensors import load_tensors, save_tensors
 
 SUFFIXES = {".keras": "keras", ".stablehlo": "stablehlo", ".tflite": "litert-float"}
 FILES = {"saved_model.pb": "savedmodel", "model.safetensors": "safetensors"}  # by which a directory is known

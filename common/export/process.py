@@ -8,12 +8,12 @@ from pathlib import Path
 
 from twinscale.common import process
 from twinscale.common.errors import TwinscaleError, error_of, of_machine
-from twinscale.common.export_formats import Model, Shape, ShapeInfo
-from twinscale.common.files import read_json, write_json, write_text
+from twinscale.common.export.formats import Model, Shape, ShapeInfo
+from twinscale.common.files.access import read_json, write_json, write_text
+from twinscale.common.files.run_files import RECIPE
+from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.limited import lack
-from twinscale.common.recipe_file import dumps, load
-from twinscale.common.run_files import RECIPE
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.file import dumps, load
 
 
 def write_model(path, model):

@@ -7,12 +7,12 @@ import zlib
 import numpy as np
 
 from twinscale.common.data import held_out_batches, open_dataset
-from twinscale.common.export_check import one_document
-from twinscale.common.export_formats import Shape
-from twinscale.common.files import place
+from twinscale.common.export.check import one_document
+from twinscale.common.export.formats import Shape
+from twinscale.common.files.access import place
+from twinscale.common.files.tensors import load_tensors
 from twinscale.common.metrics import finish, statistics
-from twinscale.common.recipe import Recipe
-from twinscale.common.tensors import load_tensors
+from twinscale.common.recipe.schema import Recipe
 
 BATCHES = (1, 16)  # rows that a latency is measured with
 WARM, ROUNDS, LEAST = 3, 25, 0.002  # calls before; rounds over all files; seconds that a sample takes at least

@@ -7,7 +7,7 @@ trainer's program computes on held-out rows.
     savedmodel/  model.keras  model.stablehlo  float.tflite  dynamic.tflite  int8.tflite  safetensors/
 
 Every format but safetensors takes one input, `inputs` (ids int32 (B, T), or images (B, H, W, C)), and gives `logits`;
-text is one document a row. `common/export_check.py` says how each is checked.
+text is one document a row. `common/export/check.py` says how each is checked.
 """
 
 import hashlib
@@ -18,16 +18,14 @@ import zlib
 from contextlib import ExitStack
 from pathlib import Path
 
-from twinscale.common import hugging_face, registry
-from twinscale.common.canonical import convert, kept_of, named, read, shipped
-from twinscale.common.checkpoints import sha256
-from twinscale.common.compress import first_tensors
-from twinscale.common.compress_recipes import active, dense_recipe, stage_recipe
+from twinscale.common import registry
+from twinscale.common.compress.recipes import active, dense_recipe, stage_recipe
+from twinscale.common.compress.rules import first_tensors
 from twinscale.common.data.kept import open_kept
-from twinscale.common.doctor import versions
 from twinscale.common.errors import DID_IT, MISSING, NO, MissingEnvironment, TwinscaleError, first_line, of_machine
-from twinscale.common.export_check import check
-from twinscale.common.export_formats import (
+from twinscale.common.export import hugging_face
+from twinscale.common.export.check import check
+from twinscale.common.export.formats import (
     EXPORT,
     FORMATS,
     IDENTITY,
@@ -39,14 +37,17 @@ from twinscale.common.export_formats import (
     cut_short,
     lacking,
 )
-from twinscale.common.export_process import ask, failed, write_model
-from twinscale.common.files import files_below, remove, write_text
-from twinscale.common.output import clear, nothing_left, tell
-from twinscale.common.recipe_file import dumps, load
-from twinscale.common.results import write_result
-from twinscale.common.run import follow_run
-from twinscale.common.run_files import RECIPE, StateFiles
-from twinscale.common.stages import calibrated
+from twinscale.common.export.process import ask, failed, write_model
+from twinscale.common.files.access import files_below, remove, write_text
+from twinscale.common.files.output import clear, nothing_left, tell
+from twinscale.common.files.results import write_result
+from twinscale.common.files.run_files import RECIPE, StateFiles
+from twinscale.common.machine.doctor import versions
+from twinscale.common.recipe.file import dumps, load
+from twinscale.common.training.canonical import convert, kept_of, named, read, shipped
+from twinscale.common.training.checkpoints import sha256
+from twinscale.common.training.run import follow_run
+from twinscale.common.training.stages import calibrated
 
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 EIGHT_BITS = ("quantize", "post_training")

@@ -36,7 +36,7 @@ class Traits:
     blocks: int = 0  # equal ones, `block_0`, `block_1`, ...: JAX may scan over them, students' learn from teachers'
     attention: Attention | None = None
     shared: dict = field(default_factory=dict)  # {key: (its size, the key of [devices] that has to divide it)}
-    planted: tuple = ()  # words of `common.planting.HAS` for changes to its own builders, where there are any
+    planted: tuple = ()  # words of `common.planted.planting.HAS` for changes to its own builders, where there are any
 
 
 def no_traits(options):
@@ -71,9 +71,9 @@ class Family:
     options: a Section with `family: str`, and whatever the [model] of a recipe may say besides.
     reads: "text" (inputs and positions int32 (B, T), and where documents are kept apart segments; logits (B, T, V)) or
       "images" (inputs (B, H, W, C) from 0 to 1; logits (B, classes)).
-    tree: (options, classes, example_shape) to {canonical name: common.parameters.Parameter} in forward order.
+    tree: (options, classes, example_shape) to {canonical name: common.families.parameters.Parameter} in forward order.
     places: (options, place), which calls place(name, operation, *places read, holds=name) for every operation in
-      forward order, the last "head"; see `common/places.py`.
+      forward order, the last "head"; see `common/families/places.py`.
     keras: (options, classes, inputs, policy, the keras module) to logits, or "MODULE:OBJECT" of that; an own family has
       it as `build` in the file of its name in tfscale/models/.
     jax: (recipe, classes, example_shape, kinds) to an nnx.Module from a batch to logits, the same in jaxscale/models/.

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from twinscale.common.families import Family, Traits
-from twinscale.common.parameters import Parameter
+from twinscale.common.families.parameters import Parameter
 from twinscale.common.section import Fraction, Positive, Section
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from twinscale.common.errors import one_of
 from twinscale.common.families import Attention, Family, Traits
-from twinscale.common.parameters import Parameter
+from twinscale.common.families.parameters import Parameter
 from twinscale.common.section import Count, Fraction, Positive, Section
 
 

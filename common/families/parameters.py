@@ -65,8 +65,8 @@ def stream(*words):
 
 
 def is_trained(name) -> bool:
-    """Whether the optimizer moves a tensor; running statistics, and what a stage of `common/compress.py` has besides
-    the weights, are moved by the forward pass, and a teacher never."""
+    """Whether the optimizer moves a tensor; running statistics, and what a stage of `common/compress/rules.py` has
+    besides the weights, are moved by the forward pass, and a teacher never."""
     moved = (".mean", ".var", "_mask", "_clustered", "_range", ".range")
     return not name.endswith(moved) and not name.startswith("teacher.")
 

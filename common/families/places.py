@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.families import family_of
 
-# What an operation may be: `common/rounding.py` knows how far each may round.
+# What an operation may be: `common/operations/rounding.py` knows how far each may round.
 OPERATIONS = ("embedding", "sum", "residual", "gate", "linear", "convolution", "pooling", "norm", "activation",
               "rotary positions", "attention scores", "attention mask", "softmax", "attention mix", "random bits")
 

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import HALF, escaped_lines, is_link, local, plain, read_json, remove, shown, write_json
+from twinscale.common.files.access import (
+    HALF,
+    escaped_lines,
+    is_link,
+    local,
+    plain,
+    read_json,
+    remove,
+    shown,
+    write_json,
+)
 
 EVERY = 10.0  # seconds between words on how far something is
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator
 from pydantic_core import PydanticKnownError
 
-from twinscale.common.files import adapter, plain, write_json
+from twinscale.common.files.access import adapter, plain, write_json
 
 
 class Result(BaseModel):

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from twinscale.common.files import exists, place
+from twinscale.common.files.access import exists, place
 
 RECIPE, METRICS = "recipe.toml", "metrics.jsonl"  # in a run and in a state; the recipe wherever a verb leaves it
 INFO, INDEX, WEIGHTS = "run.json", "index.json", "state.safetensors"

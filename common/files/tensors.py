@@ -9,8 +9,8 @@ from safetensors import SafetensorError, deserialize
 from safetensors import numpy as safetensors
 
 from twinscale.common.errors import BadInput, first_line
-from twinscale.common.files import check_regular, escaped, read_bytes, shown, write_bytes
-from twinscale.common.formats import TINY
+from twinscale.common.files.access import check_regular, escaped, read_bytes, shown, write_bytes
+from twinscale.common.numbers.formats import TINY
 
 BFLOAT16 = "bfloat16"
 DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.float32, "F64": np.float64,

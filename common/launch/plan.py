@@ -14,14 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from twinscale.common.chips import CHIPS, FLAT, of_accelerator
 from twinscale.common.errors import DID_IT, RESUMABLE, BadInput, MissingEnvironment, TwinscaleError
-from twinscale.common.files import escaped_lines, place
-from twinscale.common.launch_local import free_ports, run_local
+from twinscale.common.files.access import escaped_lines, place
+from twinscale.common.launch.local import free_ports, run_local
+from twinscale.common.machine.chips import CHIPS, FLAT, of_accelerator
 from twinscale.common.process import printed
-from twinscale.common.recipe import AXES, mesh_shape
-from twinscale.common.recipe_file import did_you_mean, given
-from twinscale.common.run import check_run
+from twinscale.common.recipe.file import did_you_mean, given
+from twinscale.common.recipe.schema import AXES, mesh_shape
+from twinscale.common.training.run import check_run
 
 TEMPLATES = Path(__file__).parent / "templates"
 GRACE = {"local": 30, "slurm": 60, "gke": 120}  # seconds

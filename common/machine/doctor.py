@@ -83,7 +83,7 @@ def show(report) -> None:
     from rich import box
     from rich.table import Table
 
-    from twinscale.common.output import safe_console
+    from twinscale.common.files.output import safe_console
 
     def table(title, *columns):
         made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -12,11 +12,11 @@ import time
 
 import numpy as np
 
-from twinscale.common.chips import CHIPS
 from twinscale.common.errors import one_of
 from twinscale.common.families import family_of
-from twinscale.common.formats import MASTERS
-from twinscale.common.parameters import parameters, trained_size
+from twinscale.common.families.parameters import parameters, trained_size
+from twinscale.common.machine.chips import CHIPS
+from twinscale.common.numbers.formats import MASTERS
 
 
 def forward_flops(model, classes, example_shape, convention="causal"):
@@ -33,8 +33,8 @@ def train_flops(model, classes, example_shape, convention="causal"):
 
 
 # Dense peak operations a second in bfloat16 with sums in float32, by words of the frameworks' names. TPUs: of
-# `common/chips.py`; A100, H100, H200, L4, L40S, T4: NVIDIA's data sheets, of which those since the A100 print the
-# double, for sparse matrices; RTX: the appendices of NVIDIA's white papers on GA102 and Ada.
+# `common/machine/chips.py`; A100, H100, H200, L4, L40S, T4: NVIDIA's data sheets, of which those since the A100 print
+# the double, for sparse matrices; RTX: the appendices of NVIDIA's white papers on GA102 and Ada.
 PEAKS = {kind: chip.peak for chip in CHIPS.values() for kind in chip.kinds} | {
     "A100": 312e12, "H100": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H200": 989e12, "H200 NVL": 835e12,
     "GH200": 989e12, "L4": 121e12, "L40S": 362e12, "T4": 65e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12}

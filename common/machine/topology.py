@@ -1,4 +1,4 @@
-"""Slices of TPUs by name, of the chips of `common/chips.py`, and how neighbours in them are joined.
+"""Slices of TPUs by name, of the chips of `common/machine/chips.py`, and how neighbours in them are joined.
 
 Names: a chip and a shape, `v5e:4x4`, or a size as Google Cloud writes it, `v5e-16`, which counts chips for v5e and v6e
 and TensorCores, two a chip, for v4, v5p and TPU7x (`tpu7x-8`).
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from twinscale.common.chips import CHIPS, Chip, of_kind
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import shown
-from twinscale.common.recipe_file import did_you_mean
+from twinscale.common.files.access import shown
+from twinscale.common.machine.chips import CHIPS, Chip, of_kind
+from twinscale.common.recipe.file import did_you_mean
 
 ALIASES = {alias: chip.name for chip in CHIPS.values() for alias in chip.aliases}
 LIBTPU = {chip.name: chip.libtpu for chip in CHIPS.values() if chip.libtpu}  # the first that compiles for a chip

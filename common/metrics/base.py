@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscale.common.errors import BadInput, TwinscaleError, first_line
-from twinscale.common.files import shown
+from twinscale.common.files.access import shown
 from twinscale.common.registry import Registry, load
 
 METRICS = Registry("metrics", "train.metrics", {"classification": "twinscale.common.metrics.classification:"

@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
-from twinscale.common import bits
-from twinscale.common.formats import EPS, TINY
+from twinscale.common.numbers import bits
+from twinscale.common.numbers.formats import EPS, TINY
 
 PROJECTIONS = 16
 NORM, LARGEST, ROUNDING, FIRST = range(4)  # what the first numbers of a sketch are, and where its projections begin

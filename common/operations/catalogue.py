@@ -16,10 +16,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twinscale.common import references as ref
-from twinscale.common import references_training, registry
-from twinscale.common.formats import EPS, walk
-from twinscale.common.operations_inputs import (
+from twinscale.common import registry
+from twinscale.common.numbers.formats import EPS, walk
+from twinscale.common.operations import references as ref
+from twinscale.common.operations import references_training
+from twinscale.common.operations.inputs import (
     attention,
     clip_cases,
     conv_cases,
@@ -33,8 +34,20 @@ from twinscale.common.operations_inputs import (
     rotary_cases,
     rows,
 )
+from twinscale.common.operations.references import (
+    CHANNELS,
+    CLASSES,
+    HEAD,
+    HIDDEN,
+    IMAGE,
+    PLANE,
+    SMOOTHING,
+    WIDTH,
+    Z_LOSS,
+    B,
+    T,
+)
 from twinscale.common.optimizers import OPTIMIZERS
-from twinscale.common.references import CHANNELS, CLASSES, HEAD, HIDDEN, IMAGE, PLANE, SMOOTHING, WIDTH, Z_LOSS, B, T
 
 UNARY = 4.0
 NARROWING = EPS["float32"] / EPS["bfloat16"]  # eps of float32 over eps of bfloat16

@@ -1,5 +1,5 @@
 """Every operation of a model in its place: what a backend makes there of given numbers, beside what float64 makes of
-the same, within the bounds of `common/rounding.py`."""
+the same, within the bounds of `common/operations/rounding.py`."""
 
 import math
 from dataclasses import replace
@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from twinscale.common.families import traits_of
-from twinscale.common.formats import walk
-from twinscale.common.operations_catalogue import UNARY
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.parameters import parameters
-from twinscale.common.places import places
-from twinscale.common.references import FORMATS
-from twinscale.common.rounding import Bound, backward_bound, beside, error, forward_bound, together
+from twinscale.common.families.parameters import parameters
+from twinscale.common.families.places import places
+from twinscale.common.numbers.formats import walk
+from twinscale.common.operations.catalogue import UNARY
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.references import FORMATS
+from twinscale.common.operations.rounding import Bound, backward_bound, beside, error, forward_bound, together
 
 WIDE = ("attention scores", "attention mask", "softmax")  # operations that bfloat16 leaves in float32
 PRODUCTS = {"linear", "convolution", "attention scores", "attention mix", "pooling"}
@@ -28,7 +28,8 @@ def few(batch, example_shape):
 
 
 def rounded_taps(model, tensors, precision):
-    """Tensors of `common.trace.step_taps` in values of a precision; what is computed wide in bfloat16 is float32's."""
+    """Tensors of `common.training.trace.step_taps` in values of a precision; what is computed wide in bfloat16 is
+    float32's."""
     wide = {name for name, place in places(model).items() if place.operation in WIDE}
 
     def format_of(key):
@@ -44,8 +45,8 @@ def place_rows(recipe, dataset, tensors, precision, blocks=False):
 
     Args:
       recipe, dataset: what the model is of.
-      tensors: (the tensors of `common.trace.step_taps` that every place was fed with, what the backend made of them
-        in `precision`, what float64 made of them).
+      tensors: (the tensors of `common.training.trace.step_taps` that every place was fed with, what the backend made of
+        them in `precision`, what float64 made of them).
       blocks: sums are of blocks that are each rounded to bfloat16, as TensorFlow's kernels without XLA have them.
     Returns: a list of {"place", "operation", "way" (the group of the tensor: "forward" and so on), "tensor", "error"
       and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and how many

@@ -4,7 +4,19 @@ import math
 
 import numpy as np
 
-from twinscale.common.references import CHANNELS, CLASSES, ELEMENTS, HEAD, HEADS, IMAGE, KV, PLANE, WIDTH, B, T
+from twinscale.common.operations.references import (
+    CHANNELS,
+    CLASSES,
+    ELEMENTS,
+    HEAD,
+    HEADS,
+    IMAGE,
+    KV,
+    PLANE,
+    WIDTH,
+    B,
+    T,
+)
 
 
 def rounded(x, f):

@@ -1,8 +1,8 @@
 """The operations of our models, tried on inputs and held to how far rounding alone may carry a result.
 
 A room's `operations(dtype)` runs the very layers and functions that its models and its trainer use; `operation_rows`
-feeds them, and compares what comes back with `common/references.py`. Where longdouble is no wider than float64, float64
-goes unjudged. `common/operations_catalogue.py` says how bounds are derived.
+feeds them, and compares what comes back with `common/operations/references.py`. Where longdouble is no wider than
+float64, float64 goes unjudged. `common/operations/catalogue.py` says how bounds are derived.
 """
 
 import functools
@@ -12,11 +12,11 @@ import sys
 import numpy as np
 
 from twinscale.common import registry
-from twinscale.common.operations_catalogue import OPERATIONS, STOCK, optimizer_operation
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.operations_known import excuses, known_deviations
-from twinscale.common.parameters import stream
-from twinscale.common.references import DTYPES, FORMATS, Wide
+from twinscale.common.families.parameters import stream
+from twinscale.common.operations.catalogue import OPERATIONS, STOCK, optimizer_operation
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.known import excuses, known_deviations
+from twinscale.common.operations.references import DTYPES, FORMATS, Wide
 
 
 def expected(dtype, added=()):

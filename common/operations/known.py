@@ -7,8 +7,8 @@ from typing import Annotated, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from twinscale.common.files import read_toml
-from twinscale.common.kinds import STRICT, Backend
+from twinscale.common.files.access import read_toml
+from twinscale.common.files.kinds import STRICT, Backend
 
 KNOWN = Path(__file__).with_name("known_deviations.toml")
 

@@ -7,10 +7,10 @@ and a stress batch.
 
 import numpy as np
 
-from twinscale.common.formats import DITHER
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.parameters import dithering, stream
-from twinscale.common.references import FORMATS
+from twinscale.common.families.parameters import dithering, stream
+from twinscale.common.numbers.formats import DITHER
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.references import FORMATS
 
 POINTS = ("first", "generic", "stress")  # first weights and batch; generic weights; generic weights, stress batch
 SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
@@ -20,7 +20,7 @@ SIZE = 0.1  # of a tensor that is zero
 def generic_tensors(tensors, seed, dither=0.0):
     """Tensors of a state, as `Room.state_tensors` gives them, with its weights moved by seeded noise of their own size,
     and their averages with them. The values are bfloat16's, so that every precision has the same weights; with
-    `dither` each is changed by as much of itself at most, as in `common.parameters.initial_values`."""
+    `dither` each is changed by as much of itself at most, as in `common.families.parameters.initial_values`."""
     found = dict(tensors)
     for name in (name for name in tensors if name.startswith("weights/")):
         # By way of float32, for float64's first values may lie on the other side of a tie.

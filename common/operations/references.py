@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscale.common.families import FAMILIES
-from twinscale.common.formats import EPS, TINY
+from twinscale.common.numbers.formats import EPS, TINY
 from twinscale.common.optimizers import OPTIMIZERS
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_running import Options
+from twinscale.common.recipe.running import Options
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import load
 
 Wide = np.longdouble
@@ -85,7 +85,8 @@ def trial_of(name):
 
 
 def moment_of(slot):
-    """Which of `common.operations.optimizer_cases`' moments a slot is tried with: the second is never negative."""
+    """Which of `common.operations.judge.optimizer_cases`' moments a slot is tried with: the second is never
+    negative."""
     return int(slot.startswith("v"))
 
 

@@ -1,11 +1,10 @@
-"""What the loss, dropout, clipping and the optimizers should give; see `common/references.py`."""
+"""What the loss, dropout, clipping and the optimizers should give; see `common/operations/references.py`."""
 
 import numpy as np
 
-from twinscale.common.bits import draw, fold_in, keep_below, name_word
-from twinscale.common.optimizers import described
-from twinscale.common.parameters import is_decayed
-from twinscale.common.references import (
+from twinscale.common.families.parameters import is_decayed
+from twinscale.common.numbers.bits import draw, fold_in, keep_below, name_word
+from twinscale.common.operations.references import (
     BIAS,
     CLASSES,
     CLIP,
@@ -20,6 +19,7 @@ from twinscale.common.references import (
     recipe_of,
     trial_of,
 )
+from twinscale.common.optimizers import described
 
 
 def losses_of(f, logits, labels, smoothing, z_loss):

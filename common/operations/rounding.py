@@ -1,7 +1,7 @@
 """How far rounding alone may carry what one place of a model makes of given numbers, forward and backward.
 
 A place is fed with numbers that its precision has exactly, and what it makes of them is held beside what float64 makes
-of the same. As in `common/operations_catalogue.py`, whose bounds these are, an error is counted in eps of the
+of the same. As in `common/operations/catalogue.py`, whose bounds these are, an error is counted in eps of the
 precision: `wide` eps of what computes (float32 under bfloat16), and under bfloat16 `narrow` more, a half for each
 rounding to it.
 
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscale.common.errors import one_of
-from twinscale.common.formats import MASTERS, walk
-from twinscale.common.operations_catalogue import UNARY
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.references import FORMATS
+from twinscale.common.numbers.formats import MASTERS, walk
+from twinscale.common.operations.catalogue import UNARY
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.references import FORMATS
 
 CENTRED = ("layer", "batch", "")  # norms that take a mean off; "": any
 SMOOTH = ("gelu", "gelu_tanh", "swiglu", "")  # activations that have a derivative everywhere; "": any

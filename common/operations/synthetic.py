@@ -1,6 +1,6 @@
 """Gradients made up for the optimizer's rung: the same numbers for both backends, over many orders of magnitude."""
 
-from twinscale.common.parameters import is_trained, stream
+from twinscale.common.families.parameters import is_trained, stream
 
 
 def synthetic_gradients(tree, update):

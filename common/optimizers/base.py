@@ -87,14 +87,15 @@ class Optimizer:
     slots: Callable  # (o) -> {slot: Slot}
     # (o, f, t, d, w, g, {slot: array}) -> (u, scale, {slot: (array, scale)}) of a tensor's update t by a gradient g, in
     # np.longdouble. A scale is what each element may be judged by: the sum of the sizes of its terms. f is the Format
-    # that is judged: see `common/references.py`.
+    # that is judged: see `common/operations/references.py`.
     reference: Callable
     keras: Callable | str  # (o, shared, number) -> the Keras optimizer; may be "MODULE:OBJECT"
     jax: Callable | str  # (o, decay) -> the optax transforms before the learning rate; may be "MODULE:OBJECT"
     eps: float = 8.0  # how far one update may be off its reference, in eps of the scales
     why: str = "8 eps: 16 roundings"  # where that comes from
     # (o, rates (T,), noise (T,), first) -> the largest |u| of an element at each update, by gradients no larger than
-    # the noise: see `benchmarks/walks.py`. None: nothing is known, and a null direction is judged by its twins alone.
+    # the noise: see `benchmarks/rungs/walks.py`. None: nothing is known, and a null direction is judged by its twins
+    # alone.
     strides: Callable | None = None
     decays_inside: bool = False  # whether those strides have their decay in them
     betas: Callable = lambda o: ()  # (o) -> the shares that are kept, 1 - beta of which both backends round

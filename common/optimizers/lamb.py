@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from twinscale.common.formats import walk
+from twinscale.common.numbers.formats import walk
 from twinscale.common.optimizers import adamw
 from twinscale.common.optimizers.base import Optimizer, OwnOptions
 

@@ -9,9 +9,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from twinscale.common import bits, loop, parameters, schedules
+from twinscale.common import schedules
 from twinscale.common.data import batches, order
-from twinscale.common.mutants_reach import (
+from twinscale.common.families import parameters
+from twinscale.common.numbers import bits
+from twinscale.common.planted.planting import registry
+from twinscale.common.planted.reach import (
     changed_batches,
     changed_checkpoints,
     changed_held_out,
@@ -19,7 +22,7 @@ from twinscale.common.mutants_reach import (
     everywhere,
     mean_of_batches,
 )
-from twinscale.common.planting import registry
+from twinscale.common.training import loop
 
 CHANGES, change = registry()
 

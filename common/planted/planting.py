@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from twinscale.common.data import open_dataset
 from twinscale.common.families import reads_text, traits_of
+from twinscale.common.families.places import draws, places
 from twinscale.common.optimizers import described
-from twinscale.common.places import draws, places
 from twinscale.common.schedules import described as schedule_of
 
 

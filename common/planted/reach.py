@@ -5,8 +5,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from twinscale.common import checkpoints, loop, schedules
+from twinscale.common import schedules
 from twinscale.common.data import batches
+from twinscale.common.training import checkpoints, loop
 
 
 @contextmanager

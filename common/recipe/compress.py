@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from twinscale.common.errors import one_of
-from twinscale.common.recipe_model import AnyModel
+from twinscale.common.recipe.model import AnyModel
 from twinscale.common.section import Count, Fraction, NonNegative, Positive, Section
 
 

@@ -16,15 +16,25 @@ from pydantic import ValidationError
 
 from twinscale.common import trust
 from twinscale.common.errors import BadInput, did_you_mean
-from twinscale.common.files import checked, dotted, exists, expected, parse_toml, plain, read_text, shown, toml_problem
-from twinscale.common.recipe import Margin, Recipe
-from twinscale.common.recipe_compress import AnyStage, Student
+from twinscale.common.files.access import (
+    checked,
+    dotted,
+    exists,
+    expected,
+    parse_toml,
+    plain,
+    read_text,
+    shown,
+    toml_problem,
+)
+from twinscale.common.files.run_files import is_filled
+from twinscale.common.recipe.compress import AnyStage, Student
+from twinscale.common.recipe.schema import Margin, Recipe
 from twinscale.common.registry import anchored, is_reference, keys_of
-from twinscale.common.run_files import is_filled
 from twinscale.common.section import ByName, Section
 from twinscale.common.sources import is_added
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 LARGEST_FILE, DEEPEST, MOST_PARENTS = 1 << 20, 8, 1000  # bytes, levels of nesting, files that one extends
 MOST_LINES = 20  # of one error
 KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")

@@ -1,4 +1,4 @@
-"""The recipe: the validated description of one training. `common/recipe_file.py` reads it from TOML."""
+"""The recipe: the validated description of one training. `common/recipe/file.py` reads it from TOML."""
 
 import hashlib
 import json
@@ -9,16 +9,16 @@ from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, model_v
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import reads_text, traits_of
-from twinscale.common.formats import MASTERS
 from twinscale.common.metrics import METRICS, tried
+from twinscale.common.numbers.formats import MASTERS
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
 from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
-from twinscale.common.recipe_compress import Compress
-from twinscale.common.recipe_model import AnyModel
-from twinscale.common.recipe_running import Devices, Jax, Keras, Options
+from twinscale.common.recipe.compress import Compress
+from twinscale.common.recipe.model import AnyModel
+from twinscale.common.recipe.running import Devices, Jax, Keras, Options
 from twinscale.common.registry import load, portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule

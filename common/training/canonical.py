@@ -20,23 +20,23 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from twinscale.common import process
-from twinscale.common.checkpoints import Checkpoints, sha256
-from twinscale.common.compress import stripped
+from twinscale.common.compress.rules import stripped
 from twinscale.common.data.kept import keep_kept, kept_in, open_kept
 from twinscale.common.errors import BadInput, error_of
-from twinscale.common.files import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
-from twinscale.common.kinds import STRICT, Backend, Count, Sha256, version
-from twinscale.common.output import Kind, check_within, names_in, same, sweep
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, load
-from twinscale.common.recipe_running import Devices
-from twinscale.common.results import write_result
-from twinscale.common.room import Room
-from twinscale.common.run import Data, read_run, what_differs
-from twinscale.common.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.session import open_session
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.files.access import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
+from twinscale.common.files.kinds import STRICT, Backend, Count, Sha256, version
+from twinscale.common.files.output import Kind, check_within, names_in, same, sweep
+from twinscale.common.files.results import write_result
+from twinscale.common.files.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.file import dumps, load
+from twinscale.common.recipe.running import Devices
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.checkpoints import Checkpoints, sha256
+from twinscale.common.training.room import Room
+from twinscale.common.training.run import Data, read_run, what_differs
+from twinscale.common.training.run_metrics import read_metrics
+from twinscale.common.training.session import open_session
 
 SCHEMA_VERSION = 1
 KIND = Kind(STATE_MARKER, INDEX, STATE)

@@ -31,7 +31,7 @@ from twinscale.common.errors import (
     known,
     no_writing,
 )
-from twinscale.common.files import (
+from twinscale.common.files.access import (
     check_regular,
     escaped_lines,
     is_link,
@@ -41,11 +41,11 @@ from twinscale.common.files import (
     remove,
     shown,
 )
-from twinscale.common.kinds import STRICT, Backend, Count, Number, version
-from twinscale.common.recipe import Recipe
-from twinscale.common.results import write_result
-from twinscale.common.room import Room
-from twinscale.common.run_files import RunFiles
+from twinscale.common.files.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.files.results import write_result
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.room import Room
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinscale.common import process
-from twinscale.common.flops import measured_peak, peak_flops, train_flops
-from twinscale.common.recipe import positions
+from twinscale.common.machine.flops import measured_peak, peak_flops, train_flops
+from twinscale.common.recipe.schema import positions
 
 
 def unit(dataset):

@@ -7,25 +7,25 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from twinscale.common import canonical
-from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.data import held_out_batches, training_batches
 from twinscale.common.data.kept import keep, kept_in, open_kept
 from twinscale.common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
-from twinscale.common.files import local, place, read_json
-from twinscale.common.formats import DITHER
-from twinscale.common.loop_ledger import BadLoss, Heard, InFlight, Ledger, unit
+from twinscale.common.files.access import local, place, read_json
+from twinscale.common.files.output import remove_ours
+from twinscale.common.files.run_files import OF_HOSTS, RUN, RunFiles
+from twinscale.common.files.tensors import save_tensors
 from twinscale.common.metrics import finish, finished
-from twinscale.common.output import remove_ours
-from twinscale.common.progress import training_progress
-from twinscale.common.pulse import Beat, Pulse
-from twinscale.common.recipe import micro_batch
-from twinscale.common.run import Run, follow_run, open_run, read_run
-from twinscale.common.run_files import OF_HOSTS, RUN, RunFiles
-from twinscale.common.run_metrics import Logger
-from twinscale.common.session import open_session
-from twinscale.common.tensors import save_tensors
-from twinscale.common.trace import contract
+from twinscale.common.numbers.formats import DITHER
+from twinscale.common.recipe.schema import micro_batch
+from twinscale.common.training import canonical
+from twinscale.common.training.checkpoints import Checkpoints
+from twinscale.common.training.ledger import BadLoss, Heard, InFlight, Ledger, unit
+from twinscale.common.training.progress import training_progress
+from twinscale.common.training.pulse import Beat, Pulse
+from twinscale.common.training.run import Run, follow_run, open_run, read_run
+from twinscale.common.training.run_metrics import Logger
+from twinscale.common.training.session import open_session
+from twinscale.common.training.trace import contract
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def traced_steps(recipe, every):
 
 def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress=True, begun=None):
     """Trains a recipe into a run directory, on from its last checkpoint if it has one, else from `begun`, a state as
-    `common.canonical.read` gives it, and returns its final metrics. On several hosts, every one of them calls it.
+    `common.training.canonical.read` gives it, and returns its final metrics. On several hosts, every one of them calls
+    it.
 
     Raises: BadInput before anything is compiled or written; NonFinite with the step, the batch's hash and the first
       bad tensor; Stopped where SIGTERM came; HostLost where another host is gone; CannotSave, NoCheckpoint.

@@ -22,9 +22,9 @@ from typing import NotRequired
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import HUNG, BadInput, HostLost, Stopped
-from twinscale.common.files import escaped_lines, local, no_follow, read_json, write_json
-from twinscale.common.kinds import STRICT, Count, Seconds
-from twinscale.common.run_files import RunFiles
+from twinscale.common.files.access import escaped_lines, local, no_follow, read_json, write_json
+from twinscale.common.files.kinds import STRICT, Count, Seconds
+from twinscale.common.files.run_files import RunFiles
 
 EVERY = 1.0  # seconds between beats
 SILENT = 2.5  # seconds without a beat that tell a dead or stopped process from a living one

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from twinscale.common.data import Dataset
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 State = Any  # the backend's own: all that a step reads and moves; its `step` is the number of updates done
 Tensors = dict[str, np.ndarray]  # by name
@@ -45,11 +45,11 @@ class Devices(Protocol):
 
     @property
     def libraries(self) -> Iterable[tuple[str, Callable]]:
-        """What multiplies matrices here besides NumPy: its name, and what `common.flops.product_rate` takes."""
+        """What multiplies matrices here besides NumPy: its name, and what `common.machine.flops.product_rate` takes."""
 
 
 class Store(Protocol):
-    """A run's checkpoints in a backend's format. `common/checkpoints.py` knows which of them are whole."""
+    """A run's checkpoints in a backend's format. `common/training/checkpoints.py` knows which of them are whole."""
 
     NAMES: str  # a pattern of all that is written of a step, whose first group is the step
 
@@ -135,7 +135,7 @@ class Room(Protocol):
         """(state, number, batch) to {"logits", "loss", "gradients/NAME": array} of a step before its update."""
 
     def make_sketch(self, recipe: Recipe, state: State, devices: Any) -> Callable[[State], Tensors]:
-        """(state) to {"weights/NAME", "m/NAME", ...: sketch}, as `common.sketch.sketch` has it."""
+        """(state) to {"weights/NAME", "m/NAME", ...: sketch}, as `common.numbers.sketch.sketch` has it."""
 
     def make_step_taps(self, recipe: Recipe, dataset: Dataset, state: State, devices: Any) -> StepTaps:
         """What every place makes of a step."""

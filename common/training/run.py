@@ -2,7 +2,7 @@
 
     recipe.toml  run.json  metrics.jsonl  events.*  data/  hosts/  checkpoints/  trace/  export/
 
-`common/run_files.py` has every name; what has another is not of the run, and stays whatever is done to it.
+`common/files/run_files.py` has every name; what has another is not of the run, and stays whatever is done to it.
 
 `run.json`: schema_version, id, backend, recipe_name, recipe_hash, state ("running" | "finished" | "failed" |
 "interrupted" | "stopped"), starts, started and ended (UTC), versions, devices, data (the source's manifest), seconds (a
@@ -24,9 +24,8 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from twinscale.common.doctor import versions
 from twinscale.common.errors import BadInput, Stopped
-from twinscale.common.files import (
+from twinscale.common.files.access import (
     HALF,
     exists,
     is_odd,
@@ -38,11 +37,12 @@ from twinscale.common.files import (
     write_json,
     write_text,
 )
-from twinscale.common.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
-from twinscale.common.output import check_within, remove_ours, sweep
-from twinscale.common.recipe_file import differences, dumps
-from twinscale.common.results import write_result
-from twinscale.common.run_files import INFO, LOCK, RUN, RunFiles
+from twinscale.common.files.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
+from twinscale.common.files.output import check_within, remove_ours, sweep
+from twinscale.common.files.results import write_result
+from twinscale.common.files.run_files import INFO, LOCK, RUN, RunFiles
+from twinscale.common.machine.doctor import versions
+from twinscale.common.recipe.file import differences, dumps
 
 SCHEMA_VERSION = 1
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from twinscale.common.events import Events
-from twinscale.common.files import dotted, local, no_follow, place, plain, quoted, read_json_lines, write_text
-from twinscale.common.run_files import run_files
+from twinscale.common.files.access import dotted, local, no_follow, place, plain, quoted, read_json_lines, write_text
+from twinscale.common.files.run_files import run_files
+from twinscale.common.training.events import Events
 
 LARGEST = sys.float_info.max
 

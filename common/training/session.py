@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twinscale.common.data import Dataset, open_dataset
-from twinscale.common.recipe import Recipe
-from twinscale.common.room import Devices, Room, Step, StepTaps
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.room import Devices, Room, Step, StepTaps
 
 KEPT = 3  # recipes whose compiled functions a process keeps: one in every precision
 SESSIONS: dict[tuple[Room, Recipe], "Session"] = {}

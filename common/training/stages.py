@@ -5,17 +5,17 @@ import math
 
 import numpy as np
 
-from twinscale.common.compress import first_tensors, stripped, summary, verified
-from twinscale.common.compress_recipes import active
+from twinscale.common.compress.recipes import active
+from twinscale.common.compress.rules import first_tensors, stripped, summary, verified
 from twinscale.common.data import held_out_batches, open_dataset, training_batches
-from twinscale.common.formats import DITHER
-from twinscale.common.loop import run_training
-from twinscale.common.parameters import dithering, is_trained, longest_sum, parameters
-from twinscale.common.recipe import Recipe, micro_batch
-from twinscale.common.room import Room
-from twinscale.common.run_files import RunFiles
-from twinscale.common.session import open_session
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.families.parameters import dithering, is_trained, longest_sum, parameters
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.numbers.formats import DITHER
+from twinscale.common.recipe.schema import Recipe, micro_batch
+from twinscale.common.training.loop import run_training
+from twinscale.common.training.room import Room
+from twinscale.common.training.session import open_session
 
 
 def make_start(room: Room, recipe: Recipe, left, path):
@@ -37,7 +37,7 @@ def calibrated(room: Room, recipe: Recipe, dataset, tensors):
 
 
 def train_stage(room: Room, recipe: Recipe, run_dir, start, overwrite=False, probe=None, progress=True):
-    """Trains a stage's recipe from the tensors in file `start` into a run; see `common.loop.run_training`."""
+    """Trains a stage's recipe from the tensors in file `start` into a run; see `common.training.loop.run_training`."""
     tensors = load_tensors(start)
     if probe and probe.dither:
         tensors = dithered(recipe, tensors, probe.dither)
@@ -117,7 +117,7 @@ def typical(before, one, other):
 
 def finish_stage(recipe, start, final, path):
     """Writes the model alone that a stage has left, of its state in file `final`, to the safetensors file `path`.
-    Returns {"summary", "verified"} of it: see `common.compress`."""
+    Returns {"summary", "verified"} of it: see `common.compress.rules`."""
     dataset = open_dataset(recipe)
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     left = stripped(recipe, load_tensors(final))

@@ -8,9 +8,9 @@ import threading
 from tenacity import Retrying, retry_if_result, wait_exponential
 
 from twinscale.common.errors import CANNOT_SAVE, HUNG, LOST, RESUMABLE, TwinscaleError
-from twinscale.common.files import place
+from twinscale.common.files.access import place
 from twinscale.common.process import training
-from twinscale.common.run import RunInfo, read_run
+from twinscale.common.training.run import RunInfo, read_run
 
 AGAIN = {RESUMABLE, HUNG, LOST, CANNOT_SAVE}  # and every death by a signal
 PAUSE = wait_exponential(multiplier=1, min=1, max=60)  # seconds

@@ -9,16 +9,16 @@ import numpy as np
 
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import one_of
-from twinscale.common.in_place import few, place_rows, rounded_taps
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.parameters import parameters
-from twinscale.common.points import POINTS, generic_tensors, stress_batch
-from twinscale.common.recipe import Recipe, in_float64
-from twinscale.common.references import FORMATS
-from twinscale.common.room import Room
-from twinscale.common.session import open_session
-from twinscale.common.synthetic import synthetic_gradients
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.families.parameters import parameters
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.operations.in_place import few, place_rows, rounded_taps
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.points import POINTS, generic_tensors, stress_batch
+from twinscale.common.operations.references import FORMATS
+from twinscale.common.operations.synthetic import synthetic_gradients
+from twinscale.common.recipe.schema import Recipe, in_float64
+from twinscale.common.training.room import Room
+from twinscale.common.training.session import open_session
 
 
 def contract(room: Room, recipe: Recipe, weights=True, dataset=None):
@@ -70,7 +70,8 @@ def places_at(room: Room, recipe: Recipe, point, given, mine, theirs=None):
         precision.
       mine: the file in which this backend leaves what its float64 makes of them; theirs: that of the other, if it is
         to be judged beside it.
-    Returns: {"own": `common.in_place.place_rows` beside this backend's float64, none where that is the precision;
+    Returns: {"own": `common.operations.in_place.place_rows` beside this backend's float64, none where that is the
+    precision;
       "float64": those of this backend's float64 beside the other's; "dtypes": {tensor: dtype} of what it made in the
       precision}.
     """

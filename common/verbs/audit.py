@@ -36,7 +36,7 @@ def audit(
       twinscale audit --recipe recipes/mlp-digits.toml train.steps=8 --out build/mine
       twinscale audit --clean 300 --out build/clean
     """
-    from twinscale.common.files import place
+    from twinscale.common.files.access import place
 
     if only and clean:
         raise BadInput("--only: says what to plant, and --clean plants nothing; leave one of them out")
@@ -49,7 +49,7 @@ def audit(
     if clean:
         code = shared.room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite, as_json=json)
     else:
-        from twinscale.common.recipe_file import given
+        from twinscale.common.recipe.file import given
 
         asked = shared.with_precision(overrides, None)
         own = {"own": given(recipe, asked), "asked": (recipe, *asked)} if recipe else {}

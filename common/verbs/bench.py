@@ -34,13 +34,13 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
-    from twinscale.common.files import place
-    from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import given
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+    from twinscale.common.recipe.file import given
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
     with nothing_left(place(out)):
-        code = shared.room("benchmarks.bench").bench(
+        code = shared.room("benchmarks.timing.bench").bench(
             given(recipe, shared.with_precision(overrides, precision)), place(out), backends=backends, steps=steps,
             rounds=rounds, overwrite=overwrite, as_json=json)
     shared.suggest("train", recipe, *(overrides or []), *shared.precision_words(precision), "--backend", backends[-1],

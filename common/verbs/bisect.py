@@ -24,7 +24,7 @@ def bisect(
     Example:
       twinscale bisect build/demo
     """
-    from twinscale.common.files import place
+    from twinscale.common.files.access import place
 
     code = shared.room("benchmarks.compare").bisect(place(out), as_json=json)
     shared.say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")

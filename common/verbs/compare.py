@@ -37,18 +37,19 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
     """
-    from twinscale.common.files import place as directory
-    from twinscale.common.recipe_file import given
+    from twinscale.common.files.access import place as directory
+    from twinscale.common.recipe.file import given
 
     asked = shared.with_precision(overrides, precision)
     described = given(recipe, asked)
     if described.compress.stages:
         only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
-        code = shared.room("benchmarks.compression").compare_compression(described, directory(out), overwrite=overwrite,
-                                                                         as_json=json)
+        code = shared.room("benchmarks.compression.compare").compare_compression(
+            described, directory(out), overwrite=overwrite,
+            as_json=json)
         shared.say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
-    seeds = shared.room("benchmarks.outcome").parse_seeds(outcome) if outcome is not None else None
+    seeds = shared.room("benchmarks.rungs.outcome").parse_seeds(outcome) if outcome is not None else None
     code = shared.room("benchmarks.compare").compare(
         described, out=directory(out), overwrite=overwrite, plant=plant, operations=operations, seeds=seeds,
         place=place, swap=swap, meshes=meshes, asked=(recipe, *asked), as_json=json)

@@ -30,7 +30,7 @@ def compare_runs(
         --trace sketch
       twinscale compare-runs runs/one runs/four --out build/one-four
     """
-    from twinscale.common.files import place
+    from twinscale.common.files.access import place
 
     code = shared.room("benchmarks.runs").compare_runs(place(a), place(b), place(out), overwrite=overwrite,
                                                          as_json=json)

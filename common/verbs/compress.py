@@ -31,10 +31,10 @@ def compress(
       twinscale compress runs/convnet compress.stages='[{kind="post_training"}]' \\
         --recipe recipes/compress-convnet.toml --backend jax --out build/int8
     """
-    from twinscale.common.files import place
-    from twinscale.common.recipe_file import given
+    from twinscale.common.files.access import place
+    from twinscale.common.recipe.file import given
 
-    code = shared.room("benchmarks.compression").compress(
+    code = shared.room("benchmarks.compression.compare").compress(
         given(recipe, overrides or []), place(run), place(out), backend, overwrite=overwrite,
         accept_data=accept_data, as_json=json)
     shared.say(f"the report is {shlex.quote(str(place(out) / 'report.html'))}")

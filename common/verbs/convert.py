@@ -19,11 +19,11 @@ def convert(
     Example:
       twinscale convert runs/keras --to build/state
     """
-    from twinscale.common.canonical import check_target
-    from twinscale.common.canonical import convert as written
-    from twinscale.common.files import place
-    from twinscale.common.recipe_file import load
-    from twinscale.common.run import follow_run
+    from twinscale.common.files.access import place
+    from twinscale.common.recipe.file import load
+    from twinscale.common.training.canonical import check_target
+    from twinscale.common.training.canonical import convert as written
+    from twinscale.common.training.run import follow_run
 
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
     check_target(place(to), described, opened)  # before seconds go into loading a framework

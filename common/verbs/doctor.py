@@ -23,10 +23,10 @@ def doctor(
       twinscale doctor --json
       twinscale doctor --out doctor.json
     """
-    from twinscale.common.doctor import doctor as ask
-    from twinscale.common.doctor import show
-    from twinscale.common.files import place, write_json
-    from twinscale.common.output import check_files
+    from twinscale.common.files.access import place, write_json
+    from twinscale.common.files.output import check_files
+    from twinscale.common.machine.doctor import doctor as ask
+    from twinscale.common.machine.doctor import show
 
     if out:
         check_files(place(out).parent, [place(out).name], ("schema_version", "versions", "backends"), True)

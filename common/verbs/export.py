@@ -27,10 +27,10 @@ def export(
       twinscale export runs/keras --to build/export
       twinscale export runs/jax --to build/jax --formats stablehlo,safetensors
     """
-    from twinscale.common.export import export as written
-    from twinscale.common.export_formats import check_request, lines, made_by, read_export
-    from twinscale.common.files import escaped_lines, place
-    from twinscale.common.output import answer
+    from twinscale.common.export.formats import check_request, lines, made_by, read_export
+    from twinscale.common.export.write import export as written
+    from twinscale.common.files.access import escaped_lines, place
+    from twinscale.common.files.output import answer
 
     path, out, names = place(run), place(to), tuple(name for name in formats.split(",") if name)
     backend = made_by(path)

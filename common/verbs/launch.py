@@ -1,5 +1,5 @@
 """`twinscale launch TARGET`: what trains a recipe on several hosts. Each target has the options that it takes, which
-`common/launch.py` checks."""
+`common/launch/plan.py` checks."""
 
 from typing import Annotated, Literal
 
@@ -151,7 +151,7 @@ def gke(
 def launched(target, recipe, overrides, **given):
     """Prints or runs a launch; returns the exit code. `given`: backend, run, hosts, go and the target's own options, of
     which None is none."""
-    from twinscale.common.launch import as_options, launch
+    from twinscale.common.launch.plan import as_options, launch
 
     all_have = {name: given.pop(name) for name in ("backend", "run", "hosts", "go")}
     options = {option: value for option, value in given.items() if value is not None}

@@ -36,13 +36,13 @@ def plan(
       twinscale plan recipes/tpu/decoder-8b.toml --tokens 160e9 --topology v5p-128 --topology v5e-256 --mfu 0.3:0.5
       twinscale plan --law besiroglu2024 --days 30 --topology v5p-512 --mfu 0.4
     """
-    from twinscale.common.files import place
-    from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import given
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+    from twinscale.common.recipe.file import given
 
     described = given(recipe, overrides or []) if recipe else None
     with nothing_left(out and place(out)):
-        code = shared.room("benchmarks.plan").plan(
+        code = shared.room("benchmarks.planning.plan").plan(
             described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
             measured=measured, ceiling=ceiling, prices=prices, days=days, out=out and place(out), as_json=json)
     if recipe and topology and not ceiling:

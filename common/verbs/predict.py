@@ -25,6 +25,6 @@ def predict(
       twinscale predict build/export --format litert-int8 --input images.npy --out logits.safetensors
       twinscale predict build/export/model.keras --input digit.png --top 3
     """
-    from twinscale.common.predict import predict as run
+    from twinscale.common.export.predict import predict as run
 
     run(exported, file, name, out, top, trust)

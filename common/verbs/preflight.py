@@ -53,9 +53,9 @@ def preflight(
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
-    from twinscale.common.files import place
-    from twinscale.common.output import nothing_left
-    from twinscale.common.recipe_file import given
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+    from twinscale.common.recipe.file import given
 
     asked = shared.with_precision(overrides, precision)
     described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]

@@ -23,7 +23,7 @@ def show(
       twinscale recipe show recipes/decoder-stdlib.toml
       twinscale recipe show recipes/decoder-stdlib.toml model.layers=8 --json
     """
-    from twinscale.common.recipe_file import dumps, resolve
+    from twinscale.common.recipe.file import dumps, resolve
 
     described, origins = resolve(recipe, overrides or [], users=True)
     if json:
@@ -44,7 +44,7 @@ def schema():
     Example:
       twinscale recipe schema > recipe.schema.json
     """
-    from twinscale.common.recipe import Recipe
+    from twinscale.common.recipe.schema import Recipe
 
     shared.print_json(Recipe.model_json_schema())
     shared.suggest("recipe", "show", shared.shipped())

@@ -90,7 +90,7 @@ def print_json(value):
 
 
 def say(text):
-    from twinscale.common.files import escaped_lines
+    from twinscale.common.files.access import escaped_lines
 
     print(f"twinscale: {escaped_lines(text)}", file=sys.stderr)
 
@@ -111,7 +111,7 @@ def hint(text):
 
 def shipped():
     """The path of a recipe that came with this project, None where none did."""
-    from twinscale.common.recipe_file import RECIPES
+    from twinscale.common.recipe.file import RECIPES
 
     path = RECIPES / "decoder-stdlib.toml"
     if not path.exists():

@@ -44,9 +44,9 @@ def train(
     Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
-    from twinscale.common.files import place
-    from twinscale.common.recipe_file import given
-    from twinscale.common.run import check_run
+    from twinscale.common.files.access import place
+    from twinscale.common.recipe.file import given
+    from twinscale.common.training.run import check_run
 
     described = given(recipe, shared.with_precision(overrides, precision))
     if described.compress.stages:  # which `compress` trains
@@ -71,7 +71,7 @@ def train(
 
 def probe_of(recipe, trace, trace_every, twin_steps, stop, accept_data):
     """What a training is to leave behind, and when it is to end, by the options."""
-    from twinscale.common.loop import Probe, traced_steps
+    from twinscale.common.training.loop import Probe, traced_steps
 
     traced = traced_steps(recipe, trace_every or recipe.train.log_every) if trace else ()
     return Probe(trace=trace, traced=traced, twin_steps=twin_steps if trace else 0, log_every=1 if trace else None,
@@ -79,7 +79,7 @@ def probe_of(recipe, trace, trace_every, twin_steps, stop, accept_data):
 
 
 def supervised(run, restarts, overwrite):
-    from twinscale.common.supervise import supervise
+    from twinscale.common.training.supervise import supervise
 
     arguments = [word for word in sys.argv[1:] if word != "--supervise"]
     if overwrite:  # once
@@ -91,8 +91,8 @@ def begun_from(path, recipe):
     """The state to go on from: of what --from names, or of what is made of the run there."""
     from dataclasses import replace
 
-    from twinscale.common.canonical import read, state_of
-    from twinscale.common.files import place
+    from twinscale.common.files.access import place
+    from twinscale.common.training.canonical import read, state_of
 
     if recipe.devices.hosts != 1 and not (place(path) / "index.json").exists():
         raise BadInput(f"--from {path}: several hosts would convert it at once; `twinscale convert {path} --to DIR` "

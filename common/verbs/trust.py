@@ -49,7 +49,7 @@ def keys_of(name):
     """By what `common.trust` knows what is named, {key: where}: a FILE's content, or a module. Raises BadInput where it
     is neither, or cannot be read."""
     from twinscale.common import registry
-    from twinscale.common.files import quoted
+    from twinscale.common.files.access import quoted
 
     found = name if registry.is_reference(name) else f"{name}:OBJECT"
     if file := registry.file_of(found):
@@ -70,7 +70,7 @@ def without(code):
 
 
 def show(trusted, as_json):
-    from twinscale.common.files import shown
+    from twinscale.common.files.access import shown
 
     if as_json:
         shared.print_json({"schema_version": 1, "trusted": trusted})

@@ -6,7 +6,7 @@ import math
 from pydantic import PositiveInt
 
 from twinscale.common.families import Family
-from twinscale.common.parameters import Parameter
+from twinscale.common.families.parameters import Parameter
 from twinscale.common.section import Section
 
 

@@ -1,11 +1,11 @@
-"""Distillation in JAX; the semantics is written at `common.recipe.Distil`."""
+"""Distillation in JAX; the semantics is written at `common.recipe.schema.Distil`."""
 
 import jax
 import jax.numpy as jnp
 
-from twinscale.common.compress import matched_blocks
-from twinscale.common.compress_recipes import active, teacher_model
-from twinscale.common.parameters import is_trained
+from twinscale.common.compress.recipes import active, teacher_model
+from twinscale.common.compress.rules import matched_blocks
+from twinscale.common.families.parameters import is_trained
 from twinscale.jaxscale import train
 from twinscale.jaxscale.taps import tapped
 

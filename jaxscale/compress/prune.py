@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twinscale.common.compress import BLOCK, chosen, is_due, kernels, sparsity_at
+from twinscale.common.compress.rules import BLOCK, chosen, is_due, kernels, sparsity_at
 from twinscale.common.errors import one_of
 from twinscale.jaxscale.compress.quantize import quotient
 

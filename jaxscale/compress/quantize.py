@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twinscale.common.compress import per_channel, quantised_places
-from twinscale.common.parameters import is_trained
+from twinscale.common.compress.rules import per_channel, quantised_places
+from twinscale.common.families.parameters import is_trained
 from twinscale.jaxscale import train
 from twinscale.jaxscale.devices_arrays import born, laid_out, place
 from twinscale.jaxscale.models import build

@@ -1,15 +1,15 @@
 """Trains a stage of a compression: the trainer's own step, with weights and places made into what they compute with.
 
-Semantics are TF-MOT's: masks, centroids and ranges are read and moved as `common/compress.py` and the stages in
-`common/recipe_compress.py` say.
+Semantics are TF-MOT's: masks, centroids and ranges are read and moved as `common/compress/rules.py` and the stages in
+`common/recipe/compress.py` say.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from twinscale.common.compress import extra_tensors
-from twinscale.common.compress_recipes import active
+from twinscale.common.compress.recipes import active
+from twinscale.common.compress.rules import extra_tensors
 from twinscale.common.optimizers import described
 from twinscale.jaxscale import bits, train
 from twinscale.jaxscale.compress.cluster import clustered, with_zeros

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from twinscale.common.bits import name_word
 from twinscale.common.families.convnet import convnet_blocks
+from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.models.layers import Linear, dropout
 from twinscale.jaxscale.taps import scope, tap
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from twinscale.common.bits import name_word
 from twinscale.common.errors import one_of
+from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.devices_arrays import LAID_OUT
 from twinscale.jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
 from twinscale.jaxscale.taps import scope, tap

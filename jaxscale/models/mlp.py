@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from twinscale.common.bits import name_word
+from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.models.layers import Linear, activation, dropout
 from twinscale.jaxscale.taps import tap
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from twinscale.benchmarks import plots
+from twinscale.benchmarks.report import plots
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ on, on several devices or in a whole step is placed."""
 import pytest
 
 from twinscale.benchmarks import audit, compare_collect
-from twinscale.benchmarks.later import step_path
-from twinscale.benchmarks.operations import places_path
+from twinscale.benchmarks.rungs.later import step_path
+from twinscale.benchmarks.rungs.operations import places_path
 from twinscale.benchmarks.workers import ROOMS
 from twinscale.common.errors import BadInput, CannotSave, HostLost, Hung, Stopped, TwinscaleError
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
                              "train": {"steps": 8, "global_batch": 4, "precision": "float64"}})

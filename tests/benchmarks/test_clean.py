@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from twinscale.benchmarks import clean as cleaning
-from twinscale.benchmarks.ladder import check, rung
+from twinscale.benchmarks.rungs.ladder import check, rung
 from twinscale.common.errors import NonFinite
 
 SOURCE = "text:/nowhere/*.txt"

@@ -13,7 +13,7 @@ from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect
 from twinscale.benchmarks.compare_record import reproducible
 from twinscale.common.errors import TwinscaleError
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({"name": "digits", "data": {"source": "digits"}, "model": {"family": "mlp"}})
 SAID = "Keras and JAX do not agree: P2 (gradient) parts at the logits."

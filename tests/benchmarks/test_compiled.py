@@ -8,7 +8,7 @@ import pytest
 
 from twinscale.benchmarks import compiled
 from twinscale.benchmarks.compiled import OWN, Programs, files
-from twinscale.common import doctor
+from twinscale.common.machine import doctor
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks.jumps import TRIALS, free_checks, may_be_flips, trial_checks
-from twinscale.benchmarks.ladder import check, loss_curve, rung
-from twinscale.common.recipe import Recipe
+from twinscale.benchmarks.rungs.ladder import check, loss_curve, rung
+from twinscale.common.recipe.schema import Recipe
 
 STEPS = list(range(TRIALS))
 NOISE, FLIP = 1e-6, 1e-3

@@ -9,11 +9,11 @@ import pytest
 from twinscale.benchmarks import compare, meshes, meshes_fit
 from twinscale.benchmarks.meshes import judge, mesh_sentence, prepared, run_path, weights_apart
 from twinscale.benchmarks.meshes_fit import MESHES, Mesh, meshes_of, on_mesh
-from twinscale.benchmarks.report import write_report
-from twinscale.common.files import write_json, write_text
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import load
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.benchmarks.report.page import write_report
+from twinscale.common.files.access import write_json, write_text
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.file import load
+from twinscale.common.recipe.schema import Recipe
 
 NOISE = 1e-7
 FEW = (Mesh({"data": 2}), Mesh({"data": 2, "fsdp": 2}, accumulate=2), Mesh({"data": 2}, hosts=2))

@@ -8,13 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import audit, bench, compare, compression, plan, runs
+from twinscale.benchmarks import audit, compare, runs
+from twinscale.benchmarks.compression import compare as compression
+from twinscale.benchmarks.planning import plan
 from twinscale.benchmarks.preflight import FILE, preflight
 from twinscale.benchmarks.preflight import KEYS as PREFLIGHT
 from twinscale.benchmarks.preflight import search as searching
+from twinscale.benchmarks.timing import bench
 from twinscale.common.errors import BadInput
-from twinscale.common.output import clear
-from twinscale.common.recipe import Recipe
+from twinscale.common.files.output import clear
+from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]}})
 STAGED = RECIPE.with_values(compress={"stages": [{"kind": "prune"}]})
@@ -167,7 +170,7 @@ def test_a_plan_is_replaced_and_what_lies_beside_it_stays(tmp_path, theirs):
 def test_what_another_verb_has_made_is_not_overwritten(tmp_path):
     """A comparison and a compression are marked alike, and neither may take the other's place."""
     from twinscale.benchmarks.compare import KIND
-    from twinscale.common.output import clear
+    from twinscale.common.files.output import clear
 
     clear(tmp_path, KIND, {"verb": "compare", "recipe": "1"}, False)
     (tmp_path / "verdict.json").write_text("{}")

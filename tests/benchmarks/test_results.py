@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from twinscale.benchmarks import ladder
 from twinscale.benchmarks.results import SCHEMAS, schema
+from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.verdict import Check
-from twinscale.common.files import plain
-from twinscale.common.results import write_result
+from twinscale.common.files.access import plain
+from twinscale.common.files.results import write_result
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FILES = {path.name: path.stem.split("-")[0] for path in sorted(EXAMPLES.glob("*.json"))}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks.rounds import holds, median_interval, ratio_interval
-from twinscale.common.flops import best_rate, peak_flops
+from twinscale.common.machine.flops import best_rate, peak_flops
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import ladder
+from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.runs import full, state_checks
-from twinscale.common.sketch import distance, sketch
+from twinscale.common.numbers.sketch import distance, sketch
 
 NOISE = 1e-7
 

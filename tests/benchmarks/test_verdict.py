@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from twinscale.benchmarks import ladder
+from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.verdict import Verdict, read_verdict
 from twinscale.common.errors import BadInput, Disagreement
-from twinscale.common.files import plain
+from twinscale.common.files.access import plain
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

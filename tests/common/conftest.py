@@ -12,7 +12,7 @@ RECIPE = 'name = "x"\n[model]\nfamily = "decoder"\n'
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("twinscale.common.recipe_file.RECIPES", tmp_path)
+    monkeypatch.setattr("twinscale.common.recipe.file.RECIPES", tmp_path)
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     (tmp_path / "r.toml").write_text(RECIPE)

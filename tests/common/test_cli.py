@@ -8,7 +8,7 @@ import pytest
 
 from twinscale.common import cli
 from twinscale.common.errors import BadInput, NonFinite
-from twinscale.common.run import open_run
+from twinscale.common.training.run import open_run
 
 HEAVY = ["tensorflow", "keras", "jax", "flax", "optax", "numpy", "pydantic", "rich", "tfscale", "jaxscale"]
 
@@ -62,7 +62,7 @@ def test_bad_input_is_one_line_and_exit_2_and_writes_nothing(work, room, lines, 
 
 def test_a_finished_run_is_refused_before_a_framework_is_loaded(work, room, capsys):
     calls = room("jaxscale.room")
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe.file import load
     open_run(work / "d", load("r.toml"), "jax").close("finished")
     assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "d"]) == 2 and not calls
     assert "--overwrite" in capsys.readouterr().err

@@ -9,9 +9,9 @@ import pytest
 
 from tests.common.mounts import COMPRESSED
 from twinscale.common import limited, process
-from twinscale.common.checkpoints import Checkpoints
 from twinscale.common.errors import MISSING, MissingEnvironment
-from twinscale.common.run_files import RunFiles
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.training.checkpoints import Checkpoints
 
 BODY = "import os, signal, sys, time\nfrom twinscale.common import cli\ndef body(*_, **__):\n    {}\n" \
        "cli.app = body\nsys.argv = ['twinscale']\nsys.exit(cli.main())"

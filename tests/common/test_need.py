@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from twinscale.common import errors, need
-from twinscale.common.doctor import USES
 from twinscale.common.errors import MissingEnvironment, known
+from twinscale.common.machine.doctor import USES
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from twinscale.common.objectives import CROSS_ENTROPY, OBJECTIVES, described
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import load
 
 

@@ -19,7 +19,7 @@ import pytest
 from twinscale.common import cli, errors, process
 from twinscale.common.data.cache import cache_dir
 from twinscale.common.data.tfds_source import data_dir
-from twinscale.common.output import nothing_left
+from twinscale.common.files.output import nothing_left
 from twinscale.common.verbs import shared
 
 SLOW_WORKER = """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.schedules import learning_rates
 
 

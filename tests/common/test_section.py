@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from twinscale.common.families import FAMILIES
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.section import Section, any_of
 
 

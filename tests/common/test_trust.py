@@ -11,8 +11,8 @@ import pytest
 
 from twinscale.common import registry, trust
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, given, load, of_values
+from twinscale.common.recipe.file import dumps, given, load, of_values
+from twinscale.common.recipe.schema import Recipe
 
 PLUGIN = """
 from pathlib import Path
@@ -168,7 +168,7 @@ def test_processes_that_are_started_know_it_without_the_users_file(mine, tmp_pat
     recipe = given(mine)
     (tmp_path / "resolved.toml").write_text(dumps(recipe))
     ran(mine)
-    read = f"from twinscale.common.recipe_file import load; load({str(tmp_path / 'resolved.toml')!r})"
+    read = f"from twinscale.common.recipe.file import load; load({str(tmp_path / 'resolved.toml')!r})"
     for environment, code in (({}, 0), ({trust.HANDED: ""}, 1)):
         done = subprocess.run([sys.executable, "-c", read], stderr=subprocess.PIPE, text=True, env={
             **os.environ, "XDG_CONFIG_HOME": str(tmp_path / "another"), **environment})

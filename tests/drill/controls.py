@@ -11,7 +11,7 @@ from tests.drill.moments import ROOMS
 
 
 def checksum_off(backend):
-    from twinscale.common import checkpoints
+    from twinscale.common.training import checkpoints
 
     def trusting(self, step):
         return None
@@ -21,8 +21,8 @@ def checksum_off(backend):
 
 def commit_first(backend):
     """The manifest is written as a save begins."""
-    from twinscale.common.checkpoints import Checkpoints
-    from twinscale.common.files import write_json
+    from twinscale.common.files.access import write_json
+    from twinscale.common.training.checkpoints import Checkpoints
 
     save = Checkpoints.save
 
@@ -40,20 +40,20 @@ def commit_first(backend):
 
 
 def sweep_off(backend):
-    from twinscale.common.checkpoints import Checkpoints
+    from twinscale.common.training.checkpoints import Checkpoints
 
     Checkpoints.sweep = lambda self: None
 
 
 def watchdog_off(backend):
-    from twinscale.common.pulse import Pulse
+    from twinscale.common.training.pulse import Pulse
 
     Pulse.allow = lambda self, doing, patient=False: None
 
 
 def position_off(backend, by=-1):
     """The weights are restored, and the data goes on a step earlier."""
-    from twinscale.common import loop
+    from twinscale.common.training import loop
 
     batches = loop.training_batches
 
@@ -69,7 +69,7 @@ def position_off(backend, by=-1):
 
 def position_from_zero(backend):
     """The weights are restored, and the data begins again; so does the count of steps."""
-    from twinscale.common import loop
+    from twinscale.common.training import loop
 
     batches = loop.training_batches
 
@@ -135,7 +135,7 @@ def average_off(backend):
 
 def files_first(backend):
     """Retention removes a checkpoint's files before its manifest."""
-    from twinscale.common.checkpoints import Checkpoints
+    from twinscale.common.training.checkpoints import Checkpoints
 
     expendable = Checkpoints.expendable
 
@@ -150,7 +150,7 @@ def files_first(backend):
 
 def keep_none(backend):
     """Retention takes all that is there."""
-    from twinscale.common.checkpoints import Checkpoints
+    from twinscale.common.training.checkpoints import Checkpoints
 
     Checkpoints.expendable = lambda self: self.listed()
 
@@ -158,21 +158,21 @@ def keep_none(backend):
 def lock_off(backend):
     import os
 
-    from twinscale.common import run
+    from twinscale.common.training import run
 
     run._lock = lambda path: os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
 
 
 def agreement_off(backend):
     """Each host goes on from its own newest checkpoint."""
-    from twinscale.common.checkpoints import Checkpoints
+    from twinscale.common.training.checkpoints import Checkpoints
 
     Checkpoints.common = lambda self, steps: max(steps, default=-1)
 
 
 def failure_swallowed(backend):
     """What goes wrong in the background is not looked at."""
-    from twinscale.common.checkpoints import Checkpoints
+    from twinscale.common.training.checkpoints import Checkpoints
 
     Checkpoints.finished = lambda self, begun: None
 
@@ -181,7 +181,7 @@ def refusal_off(backend):
     """A run is gone on with whatever its recipe."""
     import json
 
-    from twinscale.common import run
+    from twinscale.common.training import run
 
     check_run = run.check_run
 
@@ -195,7 +195,7 @@ def refusal_off(backend):
 
 
 def stop_off(backend):
-    from twinscale.common.pulse import Pulse
+    from twinscale.common.training.pulse import Pulse
 
     Pulse.listen = lambda self: None
 
@@ -205,7 +205,7 @@ def promotion_on(backend):
     import math
     from types import SimpleNamespace
 
-    from twinscale.common import loop_ledger
+    from twinscale.common.training import ledger as loop_ledger
 
     loop_ledger.math = SimpleNamespace(**{**vars(math), "isfinite": lambda x: True})
 

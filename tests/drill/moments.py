@@ -107,8 +107,9 @@ class Child:
         """Puts the moments into the training's code, and lets it leave its whole last state."""
         from dataclasses import replace
 
-        from twinscale.common import checkpoints, loop, loop_ledger
-        from twinscale.common.run import Run
+        from twinscale.common.training import checkpoints, loop
+        from twinscale.common.training import ledger as loop_ledger
+        from twinscale.common.training.run import Run
 
         store = importlib.import_module(f"{ROOMS[self.start.backend]}.checkpoint").Store
         if self.start.backend == "jax" and self.start.cache:
@@ -298,7 +299,7 @@ def clock(child, seconds):
     """Sets the clock, and leaves the monotonic one."""
     from datetime import datetime, timedelta
 
-    import twinscale.common.run as run
+    import twinscale.common.training.run as run
 
     now = time.time
     time.time = lambda: now() + seconds
@@ -313,7 +314,7 @@ def clock(child, seconds):
 
 def hide(child, step):
     """This host does not see a checkpoint that was there when it began, as if its file system lagged."""
-    from twinscale.common.checkpoints import Checkpoints
+    from twinscale.common.training.checkpoints import Checkpoints
 
     listed, began = Checkpoints.listed, time.time()
     Checkpoints.listed = lambda checkpoints: [

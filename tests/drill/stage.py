@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tests.drill.moments import Start, run
 
-BOTH = ["sklearn.datasets", "tensorboardX", "twinscale.common.cli", "twinscale.common.loop", "tests.drill.moments"]
+BOTH = ["sklearn.datasets", "tensorboardX", "twinscale.common.cli", "twinscale.common.training.loop",
+        "tests.drill.moments"]
 PRELOADED = {
     "jax": ["jax", "jax.numpy", "jax.experimental.multihost_utils", "orbax.checkpoint", *BOTH,
             "twinscale.jaxscale.room"],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.data import open_dataset, training_batches
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 ROOMS = ("tfscale", "jaxscale")
 

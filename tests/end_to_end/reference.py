@@ -9,7 +9,7 @@ import math
 import numpy as np
 from scipy.special import erf
 
-from twinscale.common.bits import draw, fold_in, keep_below, key, name_word
+from twinscale.common.numbers.bits import draw, fold_in, keep_below, key, name_word
 
 
 def forward(recipe, weights, batch, number=None):
@@ -152,7 +152,7 @@ def loss(recipe, logits, batch):
     return (losses(recipe, logits, batch["labels"]) * batch["weights"]).sum() / batch["weights"].sum()
 
 
-# ---- optimizers: the docstring of common.recipe.Optimizer
+# ---- optimizers: the docstring of common.recipe.schema.Optimizer
 
 def updated(o, rates, weights, updates):
     """{"weights/NAME", "m/NAME", "v/NAME", "ema/NAME"} after the updates; one {name: gradient} each."""

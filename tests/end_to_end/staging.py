@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from twinscale.common.compress import chosen, first_tensors, kernels, linear_centroids, nearest, stripped
-from twinscale.common.compress_recipes import active
-from twinscale.common.parameters import initial_values, parameters
-from twinscale.common.recipe import master_dtype
+from twinscale.common.compress.recipes import active
+from twinscale.common.compress.rules import chosen, first_tensors, kernels, linear_centroids, nearest, stripped
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.recipe.schema import master_dtype
 
 
 @dataclass

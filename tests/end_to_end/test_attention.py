@@ -15,8 +15,8 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import AXES
-from twinscale.common.recipe_running import Jax
+from twinscale.common.recipe.running import Jax
+from twinscale.common.recipe.schema import AXES
 from twinscale.jaxscale import devices as jax_devices
 from twinscale.jaxscale import devices_arrays, devices_compile
 from twinscale.jaxscale.models import layers

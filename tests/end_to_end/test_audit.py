@@ -6,9 +6,9 @@ import pytest
 
 from twinscale.benchmarks import audit as auditing
 from twinscale.common.errors import BadInput
-from twinscale.common.mutants import CHANGES
-from twinscale.common.planting import HAS
-from twinscale.common.recipe import Recipe
+from twinscale.common.planted.mutants import CHANGES
+from twinscale.common.planted.planting import HAS
+from twinscale.common.recipe.schema import Recipe
 
 PORTING = {"adam_epsilon", "tanh_gelu", "decayed_biases", "late_schedule"}
 # Forward, in the sum, in the update and in a later step; and a harmless change. The slow test has all, in the audit's

@@ -5,11 +5,12 @@ import os
 import numpy as np
 import pytest
 
-from twinscale.common import canonical, export
 from twinscale.common.errors import BadInput
-from twinscale.common.loop import Probe, run_training
-from twinscale.common.run import follow_run, read_run
-from twinscale.common.run_metrics import read_metrics
+from twinscale.common.export import write as export
+from twinscale.common.training import canonical
+from twinscale.common.training.loop import Probe, run_training
+from twinscale.common.training.run import follow_run, read_run
+from twinscale.common.training.run_metrics import read_metrics
 from twinscale.jaxscale import export as exporter
 
 

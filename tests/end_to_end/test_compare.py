@@ -9,7 +9,7 @@ from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.workers import open_workers
 from twinscale.common import cli
 from twinscale.common.data import open_dataset
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 
 @pytest.fixture(scope="module")

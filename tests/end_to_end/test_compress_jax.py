@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.staging import begin
-from twinscale.common.compress import (
+from twinscale.common.compress.recipes import active, stage_recipe
+from twinscale.common.compress.rules import (
     extra_tensors,
     is_due,
     kernels,
@@ -17,12 +18,11 @@ from twinscale.common.compress import (
     stripped,
     verified,
 )
-from twinscale.common.compress_recipes import active, stage_recipe
-from twinscale.common.loop import Probe
-from twinscale.common.parameters import is_trained, parameters
-from twinscale.common.recipe_compress import Prune
-from twinscale.common.stages import train_stage
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.families.parameters import is_trained, parameters
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.compress import Prune
+from twinscale.common.training.loop import Probe
+from twinscale.common.training.stages import train_stage
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 RATE = {"learning_rate": 0.01, "decay": "constant"}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.staging import begin, gone_over, start_of
-from twinscale.common.compress import (
+from twinscale.common.compress.recipes import active, stage_recipe
+from twinscale.common.compress.rules import (
     extra_tensors,
     first_tensors,
     is_due,
@@ -18,13 +19,12 @@ from twinscale.common.compress import (
     sparsity_at,
     verified,
 )
-from twinscale.common.compress_recipes import active, stage_recipe
 from twinscale.common.data import input_specs, open_dataset
-from twinscale.common.loop import Probe
-from twinscale.common.parameters import initial_values, is_trained, parameters
-from twinscale.common.recipe import Recipe
-from twinscale.common.stages import train_stage
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.loop import Probe
+from twinscale.common.training.stages import train_stage
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 TABLES = {"names": ["*.kernel", "*.embedding"]}

@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 
-from twinscale.benchmarks import compression, compression_parity, compression_stages
-from twinscale.common.compress_recipes import stage_recipe
-from twinscale.common.recipe_file import load
-from twinscale.common.tensors import load_tensors, save_tensors
+from twinscale.benchmarks.compression import compare as compression
+from twinscale.benchmarks.compression import parity as compression_parity
+from twinscale.benchmarks.compression import stages as compression_stages
+from twinscale.common.compress.recipes import stage_recipe
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.file import load
 
 STAGES = ('[{kind="prune", steps=12, every=4, end=8, learning_rate=1e-3}, '
           '{kind="quantize", steps=6, learning_rate=1e-3}]')

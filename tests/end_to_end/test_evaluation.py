@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import ladder, placing
 from twinscale.benchmarks.compare_collect import HELD_OUT
-from twinscale.common import loop
+from twinscale.benchmarks.rungs import ladder, placing
+from twinscale.common.training import loop
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
 PRECISIONS = ("float64", "float32", "bfloat16")

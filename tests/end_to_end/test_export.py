@@ -12,20 +12,23 @@ import pytest
 from safetensors import numpy as safetensors
 
 from twinscale.benchmarks.workers import ROOMS
-from twinscale.common import export, export_check, export_formats, predict
-from twinscale.common.canonical import shipped
-from twinscale.common.compress_recipes import dense_recipe, stage_recipe
+from twinscale.common.compress.recipes import dense_recipe, stage_recipe
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, MISSING, NO, BadInput
-from twinscale.common.export import content
-from twinscale.common.export_check import judged, measured, outputs
-from twinscale.common.export_formats import Model, Shape
-from twinscale.common.loop import Probe, run_training
-from twinscale.common.parameters import initial_values, parameters
-from twinscale.common.recipe import master_dtype
-from twinscale.common.run import read_run
-from twinscale.common.stages import make_start, train_stage
-from twinscale.common.tensors import difference, load_tensors, save_tensors
+from twinscale.common.export import check as export_check
+from twinscale.common.export import formats as export_formats
+from twinscale.common.export import predict
+from twinscale.common.export import write as export
+from twinscale.common.export.check import judged, measured, outputs
+from twinscale.common.export.formats import Model, Shape
+from twinscale.common.export.write import content
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.files.tensors import difference, load_tensors, save_tensors
+from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.training.canonical import shipped
+from twinscale.common.training.loop import Probe, run_training
+from twinscale.common.training.run import read_run
+from twinscale.common.training.stages import make_start, train_stage
 
 GPT2 = {"layers": 1, "width": 16, "heads": 4, "activation": "gelu_tanh", "dropout": 0.1}
 LLAMA = {"layers": 1, "width": 16, "heads": 4, "kv_heads": 2, "norm": "rms", "positions": "rotary",

@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 
-from twinscale.common.run import read_run
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.training.run import read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 RECIPE = """
 name = "hosts"

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from twinscale.common.data import held_out_batches
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.recipe import micro_batch
+from twinscale.common.recipe.schema import micro_batch
 from twinscale.tfscale.checkpoint import Store
 from twinscale.tfscale.devices import open_devices
 from twinscale.tfscale.devices_hosts import agree, await_hosts, is_lost, read_cluster
@@ -210,7 +210,7 @@ import os, sys, time
 import numpy as np
 from pathlib import Path
 from twinscale.common.data import held_out_batches, open_dataset, training_batches
-from twinscale.common.recipe import Recipe, micro_batch
+from twinscale.common.recipe.schema import Recipe, micro_batch
 from twinscale.tfscale.checkpoint import Store
 from twinscale.tfscale.devices import agree, is_lost, open_devices
 from twinscale.tfscale.trace import make_step_tensors

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from tests.common.mounts import COMPRESSED
-from twinscale.common.run import read_run
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.training.run import read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 RECIPE = """
 name = "killed"

@@ -9,14 +9,14 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.later import counted, load_sides, parts, taken_apart, value
-from twinscale.benchmarks.placing import in_place_cause
-from twinscale.common import session
+from twinscale.benchmarks.rungs.later import counted, load_sides, parts, taken_apart, value
+from twinscale.benchmarks.rungs.placing import in_place_cause
+from twinscale.common.calls.one_step import whole_step
 from twinscale.common.data import training_batches
-from twinscale.common.formats import RESOLVED
-from twinscale.common.one_step import whole_step
-from twinscale.common.tensors import save_tensors
-from twinscale.common.trace import places_at
+from twinscale.common.files.tensors import save_tensors
+from twinscale.common.numbers.formats import RESOLVED
+from twinscale.common.training import session
+from twinscale.common.training.trace import places_at
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}
 STEP = 2

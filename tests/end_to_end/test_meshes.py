@@ -7,8 +7,8 @@ import pytest
 from twinscale.benchmarks import meshes
 from twinscale.benchmarks.meshes import judge, prepared, train_devices
 from twinscale.benchmarks.meshes_fit import MESHES, Mesh
-from twinscale.common import session
-from twinscale.common.loop import Probe, run_training
+from twinscale.common.training import session
+from twinscale.common.training.loop import Probe, run_training
 
 FEW = (Mesh({"data": 2, "fsdp": 2}, accumulate=2), Mesh({"tensor": 2}))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from twinscale.common import canonical
-from twinscale.common.loop import Probe, run_training
-from twinscale.common.run import follow_run, read_run
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.training import canonical
+from twinscale.common.training.loop import Probe, run_training
+from twinscale.common.training.run import follow_run, read_run
 
 
 def test_a_run_goes_on_from_its_own_checkpoint_whatever_its_path(name, room_of, recipe_of, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
-"""P1: both rooms' operations against references, as `common/operations.py` judges them; planted leaks are found."""
+"""P1: both rooms' operations against references, as `common/operations/judge.py` judges them; planted leaks are
+found."""
 
 import importlib
 import math
@@ -9,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinscale.benchmarks.operations import operations_rung
-from twinscale.common.formats import walk
-from twinscale.common.operations import DTYPES, FORMATS, error_of, expected, inputs_of, wanted_of
-from twinscale.common.operations_catalogue import NARROWING, OPERATIONS, STOCK
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.operations_known import excuses, known_deviations
-from twinscale.common.references import ELEMENTS, HEAD
+from twinscale.benchmarks.rungs.operations import operations_rung
+from twinscale.common.numbers.formats import walk
+from twinscale.common.operations.catalogue import NARROWING, OPERATIONS, STOCK
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.judge import DTYPES, FORMATS, error_of, expected, inputs_of, wanted_of
+from twinscale.common.operations.known import excuses, known_deviations
+from twinscale.common.operations.references import ELEMENTS, HEAD
 
 BACKENDS = {"tfscale": "keras", "jaxscale": "jax"}
 OFFERED = {room: importlib.import_module(f"twinscale.{room}.operations") for room in BACKENDS}

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinscale.benchmarks.operations import operations_rung, part
-from twinscale.benchmarks.placing import in_place_cause
-from twinscale.common import session
-from twinscale.common.in_place import place_rows
-from twinscale.common.points import POINTS
-from twinscale.common.tensors import load_tensors
-from twinscale.common.trace import places_at, taps_at
+from twinscale.benchmarks.rungs.operations import operations_rung, part
+from twinscale.benchmarks.rungs.placing import in_place_cause
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.operations.in_place import place_rows
+from twinscale.common.operations.points import POINTS
+from twinscale.common.training import session
+from twinscale.common.training.trace import places_at, taps_at
 
 BACKENDS = {"jaxscale": "jax", "tfscale": "keras"}  # who leads comes first
 NARROW = ("narrow_softmax", "scale_after_cast", "steep_activation")

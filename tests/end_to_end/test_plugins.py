@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.ladder import optimizer_rung
+from twinscale.benchmarks.rungs.ladder import optimizer_rung
+from twinscale.common.families.parameters import stream
+from twinscale.common.files.tensors import load_tensors
 from twinscale.common.metrics import finished
 from twinscale.common.objectives import ObjectiveOptions
-from twinscale.common.operations import error_of
-from twinscale.common.operations_catalogue import optimizer_operation
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.parameters import stream
-from twinscale.common.recipe import Recipe
-from twinscale.common.references import FORMATS, Wide
+from twinscale.common.operations.catalogue import optimizer_operation
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.judge import error_of
+from twinscale.common.operations.references import FORMATS, Wide
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import short
 from twinscale.common.schedules import learning_rates
-from twinscale.common.tensors import load_tensors
-from twinscale.common.trace import optimizer_steps
+from twinscale.common.training.trace import optimizer_steps
 
 FILE = Path(__file__).parents[2] / "docs" / "plugins" / "theirs.py"
 SIDES = {"keras": "tfscale", "jax": "jaxscale"}

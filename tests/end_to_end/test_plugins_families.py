@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from twinscale.common.families import FAMILIES, family_of
-from twinscale.common.parameters import initial_values, parameters
-from twinscale.common.places import places
-from twinscale.common.recipe_file import given as load
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.families.places import places
+from twinscale.common.recipe.file import given as load
 from twinscale.common.sources import SOURCES
 
 PLUGINS = Path(__file__).parents[2] / "docs" / "plugins"

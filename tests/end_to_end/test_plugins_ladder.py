@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from twinscale.benchmarks.compare import compared
-from twinscale.common.recipe_file import given
+from twinscale.common.recipe.file import given
 
 PLUGINS = Path(__file__).parents[2] / "docs" / "plugins"
 SHORT = '[train]\nglobal_batch = 16\nsteps = 12\nmetrics = [{metrics}]\n[compare]\nfloat64_steps = 8\n'

@@ -14,11 +14,11 @@ from twinscale.benchmarks.preflight.rows import totals
 from twinscale.benchmarks.preflight.search import search
 from twinscale.common.data.shapes import batch_shapes, data_shape
 from twinscale.common.errors import MissingEnvironment
-from twinscale.common.flops import train_flops
-from twinscale.common.parameters import parameters, trained_size
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import load
-from twinscale.common.topology import parse
+from twinscale.common.families.parameters import parameters, trained_size
+from twinscale.common.machine.flops import train_flops
+from twinscale.common.machine.topology import parse
+from twinscale.common.recipe.file import load
+from twinscale.common.recipe.schema import Recipe
 
 try:
     LIBRARY, MISSING = compilers.find_libtpu(os.environ), ""

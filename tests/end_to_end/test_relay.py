@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from twinscale.common import canonical
 from twinscale.common.errors import BadInput
-from twinscale.common.loop import Probe, run_training
-from twinscale.common.run import follow_run, read_run
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.training import canonical
+from twinscale.common.training.loop import Probe, run_training
+from twinscale.common.training.run import follow_run, read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 EPS = 2.0**-52
 BOUND = 12 * 256 * EPS  # 12 updates, each apart by at most what one pass differs by: test_rooms_models.py
@@ -103,7 +103,7 @@ def test_what_began_elsewhere_never_starts_over_by_itself(state, tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("twinscale.common.checkpoints.Checkpoints.save", dies)
+        patch.setattr("twinscale.common.training.checkpoints.Checkpoints.save", dies)
         leg(room, recipe, tmp_path, origin=path)
     assert read_run(tmp_path)["origin"]["step"] == 4 and read_run(tmp_path).get("saved") is None
     with pytest.raises(BadInput, match="has no checkpoint of its own yet: pass --from again"):
@@ -129,6 +129,6 @@ def test_waiting_for_data_is_no_training(room_of, recipe_of, tmp_path, monkeypat
             time.sleep(0.05)
             yield item
 
-    monkeypatch.setattr("twinscale.common.loop.training_batches", slowly)
+    monkeypatch.setattr("twinscale.common.training.loop.training_batches", slowly)
     seconds = read_run(leg(room_of("jaxscale"), described(recipe_of, "adamw"), tmp_path))["seconds"]
     assert seconds["data_wait"] > 12 * 0.05 > 3 * seconds["train"]

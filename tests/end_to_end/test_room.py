@@ -1,11 +1,11 @@
-"""Both backends' rooms are what `common.room.Room` says: by name, and by parameter in order."""
+"""Both backends' rooms are what `common.training.room.Room` says: by name, and by parameter in order."""
 
 import importlib
 import inspect
 
 import pytest
 
-from twinscale.common.room import Devices, Room, Store
+from twinscale.common.training.room import Devices, Room, Store
 
 FUNCTIONS = [name for name, value in vars(Room).items() if inspect.isfunction(value) and not name.startswith("_")]
 PROPERTIES = [name for name, value in vars(Room).items() if isinstance(value, property)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.parameters import initial_values, parameters
+from twinscale.common.families.parameters import initial_values, parameters
 
 EPS = 2.0**-52
 # A tensor's error, of its own largest value. A forward and backward pass through these models is a chain of at most
@@ -289,7 +289,7 @@ def test_a_position_sees_its_past_in_its_document_alone(open_room, recipe_of, na
 def test_the_reference_tells_the_right_key_head_from_the_wrong(first_step, reference):
     """What makes the agreement of grouped heads with the transcription mean something."""
     family, changes = next((f, c) for f, c in MODELS.values() if c["model"].get("kv_heads"))
-    from twinscale.common.recipe import Recipe
+    from twinscale.common.recipe.schema import Recipe
 
     base = {"name": "tiny", "seed": 5, "model": {"family": family, "layers": 2, "width": 16, "heads": 4,
                                                  **changes["model"], "dropout": 0.0}}

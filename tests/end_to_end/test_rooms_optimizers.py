@@ -1,4 +1,4 @@
-"""Both rooms' optimizers against the docstring of `common.recipe.Optimizer`, written out in NumPy float64."""
+"""Both rooms' optimizers against the docstring of `common.recipe.schema.Optimizer`, written out in NumPy float64."""
 
 import numpy as np
 import pytest

@@ -12,11 +12,11 @@ import pytest
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import NonFinite
-from twinscale.common.loop import Probe, held_out_sums, run_training
+from twinscale.common.files.tensors import load_tensors
 from twinscale.common.metrics import finish
-from twinscale.common.run import read_run
-from twinscale.common.run_metrics import read_metrics
-from twinscale.common.tensors import load_tensors
+from twinscale.common.training.loop import Probe, held_out_sums, run_training
+from twinscale.common.training.run import read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 EPS = 2.0**-52
 BOUND = 256 * EPS  # derived in test_rooms_models.py
@@ -95,7 +95,7 @@ def kill_at(monkeypatch):
                         raise Killed
                     yield item
 
-        monkeypatch.setattr("twinscale.common.loop.training_batches", killed)
+        monkeypatch.setattr("twinscale.common.training.loop.training_batches", killed)
         return monkeypatch.undo
 
     return make
@@ -181,7 +181,7 @@ def test_a_training_that_is_cut_short_after_its_last_step_logs_nothing_twice(str
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("twinscale.common.loop.save_tensors", dies)
+        patch.setattr("twinscale.common.training.loop.save_tensors", dies)
         run_training(room, recipe, tmp_path, probe=Probe(trace="full"), progress=False)
     resumed_final, resumed, resumed_metrics, info = trained(room, recipe, tmp_path)
     assert resumed_final == final and info["state"] == "finished"
@@ -314,7 +314,7 @@ def test_a_nan_that_a_framework_loses_on_its_way_forward_is_found_in_the_gradien
         for number, batch, digest in training_batches(*arguments, **options):
             yield number, batch | {"inputs": batch["inputs"] * np.nan}, digest
 
-    monkeypatch.setattr("twinscale.common.loop.training_batches", poisoned)
+    monkeypatch.setattr("twinscale.common.training.loop.training_batches", poisoned)
     recipe = recipe_of("mlp", train={"precision": "float32", "steps": 3})
     with pytest.raises(NonFinite, match="step 0: the (loss|gradient's norm) is nan"):
         run_training(room_of("tfscale"), recipe, tmp_path, progress=False)

@@ -8,11 +8,11 @@ import pytest
 
 from twinscale.benchmarks.runs import compare_runs
 from twinscale.common.errors import DID_IT, NO, BadInput, MissingEnvironment
-from twinscale.common.files import write_json
-from twinscale.common.loop import Probe, run_training, traced_steps
-from twinscale.common.run import read_run
-from twinscale.common.sketch import distance, sketch
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.access import write_json
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.numbers.sketch import distance, sketch
+from twinscale.common.training.loop import Probe, run_training, traced_steps
+from twinscale.common.training.run import read_run
 
 EPS = 2.0**-52
 
@@ -65,7 +65,7 @@ def test_backends_are_compared_in_the_form_that_both_left(run_of, tmp_path):
 
 @pytest.mark.parametrize("form", ["sketch", "full"])
 def test_a_planted_error_is_found_at_its_first_step(run_of, room_of, recipe_of, tmp_path, form):
-    from twinscale.common import session
+    from twinscale.common.training import session
     from twinscale.jaxscale.mutants import MUTANTS
 
     recipe = described(recipe_of)
@@ -91,7 +91,7 @@ def test_what_cannot_be_compared_says_what_to_do(run_of, room_of, recipe_of, tmp
 def test_a_run_goes_on_only_with_the_trace_that_it_began_with(room_of, recipe_of, tmp_path, monkeypatch):
     recipe, room = described(recipe_of), room_of("jaxscale")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("twinscale.common.loop.train_twin", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("twinscale.common.training.loop.train_twin", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         run_training(room, recipe, tmp_path, probe=probe(recipe), progress=False)
     before = read_run(tmp_path)
     with pytest.raises(BadInput, match="began with trace sketch, not full; pass the same --trace"):

@@ -4,12 +4,12 @@ and refusals where a swapped program has nothing to give."""
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.swap import SWAPPED, swap_cells
+from twinscale.benchmarks.rungs.swap import SWAPPED, swap_cells
 from twinscale.benchmarks.workers import each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Recipe
-from twinscale.common.tensors import load_tensors
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.recipe.schema import Recipe
 
 pytestmark = pytest.mark.slow  # four cells, each a program under a runtime
 

@@ -4,11 +4,11 @@ import importlib
 
 import numpy as np
 
-from twinscale.benchmarks.flips import LOUD
 from twinscale.benchmarks.jumps import trial_checks
-from twinscale.common.loop import Probe, run_training
-from twinscale.common.tensors import load_tensors
-from twinscale.common.trials import step_trials
+from twinscale.benchmarks.rungs.flips import LOUD
+from twinscale.common.calls.trials import step_trials
+from twinscale.common.files.tensors import load_tensors
+from twinscale.common.training.loop import Probe, run_training
 
 STEPS = [0, 2, 3]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from twinscale.common.compress import extra_tensors
-from twinscale.common.compress_recipes import stage_recipe
+from twinscale.common.compress.recipes import stage_recipe
+from twinscale.common.compress.rules import extra_tensors
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.section import ByName
 
 UNHEARD = "unheard"

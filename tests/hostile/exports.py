@@ -288,7 +288,7 @@ def plain_answer(here):
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
                 sys.stdout = os.fdopen(1, "w", closefd=False)
-                from twinscale.common.predict import predict
+                from twinscale.common.export.predict import predict
 
                 predict(here / PICTURES, str(here / "plain.png"), "safetensors")
                 sys.stdout.flush()

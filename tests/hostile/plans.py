@@ -37,7 +37,7 @@ SPECIALS = ("a FIFO", "a directory", "a link to itself", "a link to /dev/zero")
 
 def ceiling(here=None):
     """A preflight.json of what `plan` reads."""
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe.file import load
 
     recipe = load(ROOT / "recipes" / "decoder-stdlib.toml").model_dump(mode="json")
     rows = [{"backend": "jax", "topology": "v5e:16x16", "slices": 1, "compiles": True, "fits": True,

@@ -326,16 +326,19 @@ def imported(room):
     """Imports what the cases of a room need, so that each of them need not."""
     import importlib
 
-    ours = {"none": ("benchmarks.plan", "benchmarks.runs", "benchmarks.compare", "benchmarks.preflight",
-                     "benchmarks.compression", "common.launch", "common.predict", "common.canonical"),
-            "jax": ("jaxscale.room", "jaxscale.export", "jaxscale.predict", "common.predict", "common.canonical"),
-            "keras": ("tfscale.room", "tfscale.export", "tfscale.predict", "common.predict", "common.canonical"),
+    ours = {"none": ("benchmarks.planning.plan", "benchmarks.runs", "benchmarks.compare", "benchmarks.preflight",
+                     "benchmarks.compression.compare", "common.launch.plan", "common.export.predict",
+                     "common.training.canonical"),
+            "jax": ("jaxscale.room", "jaxscale.export", "jaxscale.predict", "common.export.predict",
+                    "common.training.canonical"),
+            "keras": ("tfscale.room", "tfscale.export", "tfscale.predict", "common.export.predict",
+                      "common.training.canonical"),
             "process": ()}[room]
     names = {"none": ("tokenizers", "PIL.Image", "PIL.PngImagePlugin", "sklearn.datasets", "tensorboardX"),
              "jax": ("tensorboardX", "tokenizers", "PIL.PngImagePlugin", "sklearn.datasets"),
              "keras": ("tensorboardX", "tokenizers", "sklearn.datasets"), "process": ()}[room]
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    for name in ("common.cli", "common.recipe_file", "common.data", *ours):
+    for name in ("common.cli", "common.recipe.file", "common.data", *ours):
         importlib.import_module(f"twinscale.{name}")
     for name in ("tests.hostile.verbs", *names):
         importlib.import_module(name)

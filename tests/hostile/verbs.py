@@ -8,7 +8,7 @@ def read_data(recipe, *overrides):
     import json
 
     from twinscale.common.data import held_out_batches, open_dataset, training_batches
-    from twinscale.common.recipe_file import load
+    from twinscale.common.recipe.file import load
 
     described = load(recipe, list(overrides))
     dataset = open_dataset(described)

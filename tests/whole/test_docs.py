@@ -11,10 +11,10 @@ import typer
 
 from twinscale.benchmarks.results import SCHEMAS, schema
 from twinscale.common.cli import app
-from twinscale.common.formats import walk
-from twinscale.common.operations_catalogue import UNARY
-from twinscale.common.recipe import Recipe
-from twinscale.common.rounding import backward_bound, forward_bound
+from twinscale.common.numbers.formats import walk
+from twinscale.common.operations.catalogue import UNARY
+from twinscale.common.operations.rounding import backward_bound, forward_bound
+from twinscale.common.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -5,10 +5,10 @@ import errno
 import pytest
 
 from tests.common.mounts import COMPRESSED, RECIPE, may_mount, twinscale
-from twinscale.common import run
 from twinscale.common.errors import CannotSave
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import open_run
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training import run
+from twinscale.common.training.run import open_run
 
 TMPFS = 'mount -t tmpfs -o "size=$1" tmpfs "$2"'
 

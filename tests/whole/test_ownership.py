@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.common import cli, export_formats, loop
-from twinscale.common.checkpoints import Checkpoints
+from twinscale.common import cli
 from twinscale.common.errors import BadInput
-from twinscale.common.output import clear
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import open_run
-from twinscale.common.run_metrics import Logger
+from twinscale.common.export import formats as export_formats
+from twinscale.common.files.output import clear
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training import loop
+from twinscale.common.training.checkpoints import Checkpoints
+from twinscale.common.training.run import open_run
+from twinscale.common.training.run_metrics import Logger
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 FOLDERS = ("checkpoints", "checkpoints/manifests", "trace", "trace/twin", "hosts", "data", "export", "export/state")

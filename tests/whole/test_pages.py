@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.benchmarks.test_compression_report import fake_compression
-from tests.benchmarks.test_report import fake_audit, fake_verdict, of_two_runs, rung
-from twinscale.benchmarks.compression_report import write_compression
+from tests.benchmarks.compression.test_report import fake_compression
+from tests.benchmarks.report.test_page import fake_audit, fake_verdict, of_two_runs, rung
+from twinscale.benchmarks.compression.report import write_compression
 from twinscale.benchmarks.preflight import report as preflight
-from twinscale.benchmarks.report import heading, write_report
-from twinscale.benchmarks.report_audit import write_audit
+from twinscale.benchmarks.report.audit import write_audit
+from twinscale.benchmarks.report.page import heading, write_report
 
 MADE = {"date": "2026-01-02T03:04:05Z", "host": "a-host", "version": "0.1.0", "commit": "0123456789ab and changes",
         "versions": {"python": "3.11.2", "jax": "0.10.2"}}

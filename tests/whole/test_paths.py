@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from twinscale.benchmarks import compare
-from twinscale.common import cli, export_formats
-from twinscale.common.checkpoints import Checkpoints
+from twinscale.common import cli
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.files import write_json, write_text
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, load
-from twinscale.common.run import check_run, open_run, read_run
-from twinscale.common.run_metrics import read_metrics
+from twinscale.common.export import formats as export_formats
+from twinscale.common.files.access import write_json, write_text
+from twinscale.common.recipe.file import dumps, load
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.checkpoints import Checkpoints
+from twinscale.common.training.run import check_run, open_run, read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 RECIPE = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]}})
 PLAIN = ("a b", "漢字 かな", "ünï", "x/../dots", "new\nline", "{a,b}", "$HOME", "~a", "%20", "-dash", "'quote\"", "a#b")

@@ -6,12 +6,12 @@ import pytest
 
 from twinscale.benchmarks.preflight.compare import read_golden
 from twinscale.benchmarks.verdict import read_digests, read_hashes, read_verdict
-from twinscale.common.canonical import read_index
 from twinscale.common.errors import BadInput
-from twinscale.common.export_formats import made_by, read_export
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import FinishedRun, check_run, follow_run, read_run
-from twinscale.common.run_metrics import read_metrics
+from twinscale.common.export.formats import made_by, read_export
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.canonical import read_index
+from twinscale.common.training.run import FinishedRun, check_run, follow_run, read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 RUN = {"schema_version": 1, "backend": "jax", "recipe_hash": RECIPE.hash, "state": "finished", "starts": 1,

@@ -1,5 +1,5 @@
-"""What is read back from a disk is read by the typed readers of `common/files.py` and `common/tensors.py`, and nowhere
-else: whoever parses by himself ends in a traceback on the first file that is damaged."""
+"""What is read back from a disk is read by the typed readers of `common/files/access.py` and `common/files/tensors.py`,
+and nowhere else: whoever parses by himself ends in a traceback on the first file that is damaged."""
 
 import ast
 
@@ -9,27 +9,28 @@ import pytest
 from twinscale.common import process
 from twinscale.common.data.sources import read_images
 from twinscale.common.errors import BadInput
-from twinscale.common.operations_known import known_deviations
-from twinscale.common.tensors import load_array
+from twinscale.common.files.tensors import load_array
+from twinscale.common.operations.known import known_deviations
 
 ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
 PARSERS = {"json": {"load", "loads"}, "tomllib": {"load", "loads"}, "np": {"load", "loadtxt", "genfromtxt", "fromfile"},
            "numpy": {"load"}, "pickle": {"load", "loads"}, "safetensors": {"safe_open", "deserialize"}}
 NAMES = {"safe_open", "deserialize", "load_file", "loads"}
 ALLOWED = {  # (file, function): why it may
-    ("common/files.py", "parse_toml"): "the typed reader itself",
-    ("common/tensors.py", "_read"): "the reader of safetensors, which looks for keys that are there twice",
-    ("common/tensors.py", "load_array"): "the reader of .npy",
-    ("common/predict.py", "is_answer"): "asks for the names alone, and whether there are any",
-    ("common/predict.py", "array_of"): "a .npy or .npz of anybody, any error of which becomes one line there",
+    ("common/files/access.py", "parse_toml"): "the typed reader itself",
+    ("common/files/tensors.py", "_read"): "the reader of safetensors, which looks for keys that are there twice",
+    ("common/files/tensors.py", "load_array"): "the reader of .npy",
+    ("common/export/predict.py", "is_answer"): "asks for the names alone, and whether there are any",
+    ("common/export/predict.py", "array_of"): "a .npy or .npz of anybody, any error of which becomes one line there",
     ("common/data/text_files.py", "text_of"): "a line of a corpus, of which one field is wanted; its type is looked at",
-    ("common/worker.py", "serve"): "a pipe between processes of ours",
+    ("common/calls/worker.py", "serve"): "a pipe between processes of ours",
     ("benchmarks/workers.py", "ask"): "a pipe between processes of ours",
-    ("common/export_process.py", "ask"): "a pipe between processes of ours",
-    ("common/doctor.py", "_devices"): "a pipe between processes of ours, any error of which becomes one line there",
-    ("common/run.py", "what_differs"): "what this process has just written out itself",
+    ("common/export/process.py", "ask"): "a pipe between processes of ours",
+    ("common/machine/doctor.py", "_devices"): "a pipe between processes of ours, any error of which becomes one line "
+                                              "there",
+    ("common/training/run.py", "what_differs"): "what this process has just written out itself",
     ("common/need.py", "requirements"): "our own pyproject.toml, where we run from our source",
-    ("benchmarks/report.py", "ordered"): "what this process has just written out itself",
+    ("benchmarks/report/page.py", "ordered"): "what this process has just written out itself",
 }
 
 

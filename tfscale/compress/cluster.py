@@ -1,4 +1,4 @@
-"""Weight clustering by TF-MOT; the semantics is written at `common.recipe.Cluster`."""
+"""Weight clustering by TF-MOT; the semantics is written at `common.recipe.schema.Cluster`."""
 
 import tensorflow as tf
 from tensorflow_model_optimization.python.core.clustering.keras import cluster_config, cluster_wrapper

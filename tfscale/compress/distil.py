@@ -1,12 +1,12 @@
-"""Distillation in Keras 3; the semantics is written at `common.recipe.Distil`."""
+"""Distillation in Keras 3; the semantics is written at `common.recipe.schema.Distil`."""
 
 from contextlib import ExitStack
 
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.compress import matched_blocks
-from twinscale.common.compress_recipes import active, teacher_model
+from twinscale.common.compress.recipes import active, teacher_model
+from twinscale.common.compress.rules import matched_blocks
 from twinscale.tfscale import train
 from twinscale.tfscale.taps import tapped
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.python.core.clustering.keras.clusterable_layer import ClusterableLayer
 
-from twinscale.common.compress import (
+from twinscale.common.compress.recipes import active
+from twinscale.common.compress.rules import (
     chosen,
     clustered_before,
     extra_tensors,
@@ -17,10 +18,9 @@ from twinscale.common.compress import (
     pruned_before,
     quantised_places,
 )
-from twinscale.common.compress_recipes import active
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.parameters import is_trained, parameters
-from twinscale.common.places import places
+from twinscale.common.families.parameters import is_trained, parameters
+from twinscale.common.families.places import places
 from twinscale.tfscale.compress.cluster import Clustered
 from twinscale.tfscale.compress.prune import Pruned, pruned
 from twinscale.tfscale.compress.quantize import cluster_preserve, of_weights, quantised, quantised_images
@@ -131,8 +131,8 @@ def norm(stock, converted):
 
 
 def twin_variables(recipe, dataset, model):
-    """{canonical name: variable} of a wrapped model, in the order of the tree and of `common.compress.extra_tensors`; a
-    range is two variables in one."""
+    """{canonical name: variable} of a wrapped model, in the order of the tree and of
+    `common.compress.rules.extra_tensors`; a range is two variables in one."""
     found = {}
     for layer in model.layers:
         found |= layer_variables(layer)

@@ -1,10 +1,10 @@
-"""Magnitude pruning by TF-MOT; the semantics is written at `common.recipe.Prune`."""
+"""Magnitude pruning by TF-MOT; the semantics is written at `common.recipe.schema.Prune`."""
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_schedule, pruning_wrapper
 
-from twinscale.common.compress import BLOCK, chosen, kernels, sparsity_at
+from twinscale.common.compress.rules import BLOCK, chosen, kernels, sparsity_at
 from twinscale.common.errors import one_of
 
 

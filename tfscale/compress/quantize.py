@@ -1,4 +1,4 @@
-"""Quantisation by TF-MOT; the semantics is written at `common.recipe.Quantize` and `common.compress`.
+"""Quantisation by TF-MOT; the semantics is written at `common.recipe.schema.Quantize` and `common.compress.rules`.
 
 Where TF-MOT finds zeros and centroids in the weights that a layer is built with, here they are variables: the weights
 come later. What is computed of them is TF-MOT's.
@@ -24,7 +24,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit.d
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
-from twinscale.common.compress import quantised_places
+from twinscale.common.compress.rules import quantised_places
 from twinscale.tfscale import train
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.taps import tapped

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common.compress_recipes import active
-from twinscale.common.parameters import initial_values, is_trained, parameters
-from twinscale.common.recipe import master_dtype
+from twinscale.common.compress.recipes import active
+from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.tfscale import bits, train
 from twinscale.tfscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.tfscale.compress.model import adopted, twin_variables, wrapped_model

@@ -12,8 +12,8 @@ import types
 import numpy as np
 from keras import backend, ops
 
-from twinscale.common.bits import name_word
 from twinscale.common.errors import one_of
+from twinscale.common.numbers.bits import name_word
 from twinscale.tfscale import bits
 
 # What `.keras` files call our activations, which no stock one is called: those round otherwise, and Keras takes its own

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from twinscale.benchmarks.compression import model_of_row
-from twinscale.benchmarks.compression_stages import before, label_of, stages
-from twinscale.common.recipe import Recipe
+from twinscale.benchmarks.compression.compare import model_of_row
+from twinscale.benchmarks.compression.stages import before, label_of, stages
+from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp", "hidden": [8]}, compress={"stages": [
     {"kind": "prune", "steps": 12, "end": 10, "sparsity": 0.5}, {"kind": "quantize", "steps": 4}]})

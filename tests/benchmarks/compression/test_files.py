@@ -1,7 +1,7 @@
 """Files that models ship as, where nothing can make them."""
 
-from twinscale.benchmarks import compression_files
-from twinscale.benchmarks.compression_files import add_files
+from twinscale.benchmarks.compression import files as compression_files
+from twinscale.benchmarks.compression.files import add_files
 
 
 def test_without_tensorflow_each_row_says_what_is_missing_and_nothing_is_started(tmp_path, monkeypatch):

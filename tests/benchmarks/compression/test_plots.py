@@ -2,8 +2,8 @@
 
 import pytest
 
-from twinscale.benchmarks import compression_plots
-from twinscale.benchmarks.plots import NARROW, WIDE
+from twinscale.benchmarks.compression import plots as compression_plots
+from twinscale.benchmarks.report.plots import NARROW, WIDE
 
 POINTS = [{"backend": backend, "label": label, "bytes": size, "zipped": size / 2, "value": value, "front": front,
            "hollow": False, "note": ""} for backend, label, size, value, front in (

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinscale.benchmarks.compression_report import front, write_compression
-from twinscale.benchmarks.compression_words import FAILURES, TERMS
-from twinscale.benchmarks.ladder import check, rung
-from twinscale.benchmarks.outcome import equivalence
-from twinscale.common.files import plain
+from twinscale.benchmarks.compression.report import front, write_compression
+from twinscale.benchmarks.compression.words import FAILURES, TERMS
+from twinscale.benchmarks.rungs.ladder import check, rung
+from twinscale.benchmarks.rungs.outcome import equivalence
+from twinscale.common.files.access import plain
 
 SECTIONS = ["verdict", "files", "pareto", "latency", "kept", "ladder", "limits", "guide", "reproduce"]
 HOSTILE = "</script><script>alert('x')</script>"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from twinscale.benchmarks.compression_words import share
+from twinscale.benchmarks.compression.words import share
 
 
 @pytest.mark.parametrize("value, words", [(1.0, "100 %"), (0.0, "0 %"), (0.2047, "20.5 %"), (0.999961, "99.9961 %"),

@@ -2,8 +2,8 @@
 
 import pytest
 
+from twinscale.benchmarks.planning.laws import LAWS, read_law
 from twinscale.common.errors import BadInput
-from twinscale.common.laws import LAWS, read_law
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)

@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from twinscale.benchmarks.plan import plan
+from twinscale.benchmarks.planning.plan import plan
 from twinscale.common import cli
 from twinscale.common.errors import BadInput
-from twinscale.common.flops import train_flops
-from twinscale.common.recipe import Recipe, positions
+from twinscale.common.machine.flops import train_flops
+from twinscale.common.recipe.schema import Recipe, positions
 
 PRICES = 'date = 2026-01-31\ncurrency = "EUR"\nsource = "a contract"\n[chips]\n'
 POD = 256 * 197e12  # v5e-256
@@ -81,7 +81,7 @@ def test_a_recipe_says_its_own_work(planned):
 
 
 def test_a_law_says_the_tokens_of_a_size_and_the_size_of_a_budget(planned):
-    from twinscale.common.laws import LAWS
+    from twinscale.benchmarks.planning.laws import LAWS
 
     law = LAWS["besiroglu2024"]
     assert planned(recipe_of(), law="besiroglu2024")["work"]["tokens"] == pytest.approx(

@@ -8,9 +8,9 @@ from twinscale.benchmarks import preflight as flight
 from twinscale.benchmarks.preflight import compilers
 from twinscale.common import cli
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps
-from twinscale.common.topology import CHIPS, LIBTPU, library_version, too_old
+from twinscale.common.machine.topology import CHIPS, LIBTPU, library_version, too_old
+from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.schema import Recipe
 
 
 def recipe_of(**sections):

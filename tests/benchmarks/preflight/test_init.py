@@ -11,10 +11,10 @@ from twinscale.benchmarks import preflight as flight
 from twinscale.benchmarks.preflight import compilers
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import BadInput, TwinscaleError
-from twinscale.common.parameters import parameters
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import load
-from twinscale.common.topology import CHIPS, parse
+from twinscale.common.families.parameters import parameters
+from twinscale.common.machine.topology import CHIPS, parse
+from twinscale.common.recipe.file import load
+from twinscale.common.recipe.schema import Recipe
 
 V5E = CHIPS["v5e"]
 GIB = 2**30

@@ -1,7 +1,7 @@
 """The figures of a preflight."""
 
-from twinscale.benchmarks.plots import WIDE
 from twinscale.benchmarks.preflight.plots import roofline
+from twinscale.benchmarks.report.plots import WIDE
 
 
 def test_steps_of_equal_programs_are_rings_that_hide_no_other():

@@ -4,9 +4,9 @@ import pytest
 
 from twinscale.benchmarks import preflight as flight
 from twinscale.benchmarks.preflight import rows
-from twinscale.common.flops import train_flops
-from twinscale.common.recipe import Recipe
-from twinscale.common.topology import parse
+from twinscale.common.machine.flops import train_flops
+from twinscale.common.machine.topology import parse
+from twinscale.common.recipe.schema import Recipe
 
 
 def recipe_of(**sections):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from twinscale.benchmarks.preflight import search as searching
 from twinscale.common import cli
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, load
-from twinscale.common.topology import parse
+from twinscale.common.machine.topology import parse
+from twinscale.common.recipe.file import dumps, load
+from twinscale.common.recipe.schema import Recipe
 
 GIB = 2**30
 CAPACITY = round(15.75 * GIB)

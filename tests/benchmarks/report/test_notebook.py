@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twinscale.benchmarks.verdict import Verdict
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def example(**more):

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.report import write_report
-from twinscale.benchmarks.report_audit import write_audit
-from twinscale.benchmarks.report_words import TERMS
+from twinscale.benchmarks.report.audit import write_audit
+from twinscale.benchmarks.report.page import write_report
+from twinscale.benchmarks.report.words import TERMS
 from twinscale.benchmarks.rung_table import RUNGS
 
 SECTIONS = ["verdict", "compared", "ladder", "convergence", "divergence", "swap", "performance", "held-out", "limits",

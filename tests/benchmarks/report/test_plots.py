@@ -5,7 +5,7 @@ def test_a_figure_shows_foreign_names_escaped_and_warns_of_no_letter(recwarn):
     """What a library says of a letter it cannot draw would bring the letter itself to the terminal."""
     from matplotlib.figure import Figure
 
-    from twinscale.benchmarks.plots import svg
+    from twinscale.benchmarks.report.plots import svg
 
     def draw(width):
         figure = Figure((width, 2), layout="constrained")

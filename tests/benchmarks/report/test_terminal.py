@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.whole.test_pages import failing
-from twinscale.benchmarks.terminal import show
+from twinscale.benchmarks.report.terminal import show
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

@@ -2,7 +2,7 @@
 
 import math
 
-from twinscale.benchmarks.report_words import interval, margin, number, severity, tensor_margin
+from twinscale.benchmarks.report.words import interval, margin, number, severity, tensor_margin
 
 
 def test_values_read_well():

@@ -1,6 +1,6 @@
 """A finding in a sentence."""
 
-from twinscale.benchmarks.cause import cause
+from twinscale.benchmarks.rungs.cause import cause
 
 
 def test_a_finding_says_when_where_and_by_how_much():

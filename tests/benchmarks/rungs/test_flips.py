@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.flips import flip_checks, shadowed, until_jump
-from twinscale.benchmarks.ladder import loss_curve
+from twinscale.benchmarks.rungs.flips import flip_checks, shadowed, until_jump
+from twinscale.benchmarks.rungs.ladder import loss_curve
 
 STEPS = list(range(20))
 

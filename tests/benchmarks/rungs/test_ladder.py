@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import ladder
-from twinscale.common.parameters import Parameter
-from twinscale.common.recipe import Recipe
-from twinscale.common.synthetic import synthetic_gradients
+from twinscale.benchmarks.rungs import ladder
+from twinscale.common.families.parameters import Parameter
+from twinscale.common.operations.synthetic import synthetic_gradients
+from twinscale.common.recipe.schema import Recipe
 
 SHAPE = (400, 500)
 TREE = {"head.kernel": Parameter(SHAPE)}

@@ -4,12 +4,12 @@ micro-batches, random bits, statistics and rate is said of it, and what differs 
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import placing
-from twinscale.benchmarks.ladder import check
-from twinscale.benchmarks.later import counted, suspects, taken_apart
-from twinscale.common.one_step import share
-from twinscale.common.recipe import Recipe
-from twinscale.common.references import FORMATS
+from twinscale.benchmarks.rungs import placing
+from twinscale.benchmarks.rungs.ladder import check
+from twinscale.benchmarks.rungs.later import counted, suspects, taken_apart
+from twinscale.common.calls.one_step import share
+from twinscale.common.operations.references import FORMATS
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.schedules import learning_rates
 
 WEIGHTS, NAMES, STEP = (10.0, 30.0, 20.0), ("norm.scale", "head.kernel", "norm.bias"), 3

@@ -5,10 +5,10 @@ from threading import Event
 
 import pytest
 
-from twinscale.benchmarks.operations import collect_places, places_path
+from twinscale.benchmarks.rungs.operations import collect_places, places_path
 from twinscale.common.errors import TwinscaleError
-from twinscale.common.points import POINTS
-from twinscale.common.recipe import Recipe
+from twinscale.common.operations.points import POINTS
+from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({"name": "tiny", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
                                 "train": {"steps": 2, "global_batch": 4}})

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from twinscale.benchmarks import terminal
-from twinscale.benchmarks.outcome import (
+from twinscale.benchmarks.report import terminal
+from twinscale.benchmarks.rungs.outcome import (
     collect_outcome,
     equivalence,
     outcome_lines,
@@ -24,7 +24,7 @@ from twinscale.benchmarks.outcome import (
     tost_power,
 )
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 # Hours of sleep gained under one drug less the other, ten patients (Student 1908, Biometrika 6, 1).
 SLEEP = [-1.2, -2.4, -1.3, -1.3, 0.0, -1.0, -1.8, -0.8, -4.6, -1.4]

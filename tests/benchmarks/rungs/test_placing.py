@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import ladder, placing
-from twinscale.benchmarks.ladder import check, rung
-from twinscale.common.places import places
-from twinscale.common.recipe import Recipe
+from twinscale.benchmarks.rungs import ladder, placing
+from twinscale.benchmarks.rungs.ladder import check, rung
+from twinscale.common.families.places import places
+from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({
     "name": "tiny", "data": {"source": "text:*.txt", "sequence": 4}, "train": {"precision": "float64"},

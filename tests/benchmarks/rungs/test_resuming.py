@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from twinscale.benchmarks.resuming import Resumed, resume_cause, stopped_path
-from twinscale.common.recipe import Recipe
-from twinscale.common.tensors import save_tensors
+from twinscale.benchmarks.rungs.resuming import Resumed, resume_cause, stopped_path
+from twinscale.common.files.tensors import save_tensors
+from twinscale.common.recipe.schema import Recipe
 
 MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
                              "train": {"steps": 8, "global_batch": 4, "precision": "float64"}})

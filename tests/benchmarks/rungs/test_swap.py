@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinscale.benchmarks.swap import CELLS, REFERENCE, blame, leaks_of, sentence, worst_gradient
-from twinscale.common.places import places
-from twinscale.common.recipe import Recipe
+from twinscale.benchmarks.rungs.swap import CELLS, REFERENCE, blame, leaks_of, sentence, worst_gradient
+from twinscale.common.families.places import places
+from twinscale.common.recipe.schema import Recipe
 
 BOUND = 1e-13
 MODEL = Recipe.model_validate({"name": "tiny", "data": {"source": "digits"},

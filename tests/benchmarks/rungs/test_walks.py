@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.ladder import shares_rounded, weight_checks
-from twinscale.benchmarks.walks import noise_of, parting
+from twinscale.benchmarks.rungs.ladder import shares_rounded, weight_checks
+from twinscale.benchmarks.rungs.walks import noise_of, parting
 from twinscale.common.errors import BadInput
 from twinscale.common.optimizers import described
-from twinscale.common.recipe import Optimizer
+from twinscale.common.recipe.schema import Optimizer
 
-REFERENCE = Path(__file__).parents[1] / "end_to_end" / "reference.py"
+REFERENCE = Path(__file__).parents[2] / "end_to_end" / "reference.py"
 SPEC = importlib.util.spec_from_file_location("twinscale_updates", REFERENCE)
 reference = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(reference)

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinscale.benchmarks import bench as benchmark
-from twinscale.benchmarks.report_words import interval
+from twinscale.benchmarks.report.words import interval
+from twinscale.benchmarks.timing import bench as benchmark
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
-from twinscale.common.flops import peak_flops, train_flops
-from twinscale.common.parameters import parameters, trained_size
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import load
+from twinscale.common.families.parameters import parameters, trained_size
+from twinscale.common.machine.flops import peak_flops, train_flops
+from twinscale.common.recipe.file import load
+from twinscale.common.recipe.schema import Recipe
 
 H100 = "NVIDIA H100 80GB HBM3"
 

@@ -1,7 +1,7 @@
 """The time that a comparison still takes: nothing is said before anything is known, then what is ahead is counted."""
 
-from twinscale.benchmarks.remaining import PLACES, TIMED, Pace, words_left
-from twinscale.common.progress import duration
+from twinscale.benchmarks.timing.remaining import PLACES, TIMED, Pace, words_left
+from twinscale.common.training.progress import duration
 
 
 def test_nothing_is_said_before_a_training_is_done():

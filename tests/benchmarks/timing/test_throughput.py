@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinscale.benchmarks import throughput
-from twinscale.benchmarks.report import _performance_rows
-from twinscale.benchmarks.report_words import step_words
-from twinscale.common.flops import train_flops
-from twinscale.common.recipe import Recipe
+from twinscale.benchmarks.report.page import _performance_rows
+from twinscale.benchmarks.report.words import step_words
+from twinscale.benchmarks.timing import throughput
+from twinscale.common.machine.flops import train_flops
+from twinscale.common.recipe.schema import Recipe
 
 SIDES = {"keras": "Keras", "jax": "JAX"}
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from twinscale.common.measure import Bench, bare
+from twinscale.common.calls.measure import Bench, bare
 
 
 def test_bare_steps_go_on_from_each_other_and_are_waited_for_one_late():

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from twinscale.common.one_step import share, uneven_batch
+from twinscale.common.calls.one_step import share, uneven_batch
 
 
 def test_micro_batches_of_an_uneven_batch_weigh_powers_of_two_of_what_they_did_and_nothing_else_moves():

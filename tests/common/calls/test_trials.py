@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from twinscale.common.trials import dithered, furthest
+from twinscale.common.calls.trials import dithered, furthest
 
 STATE = {"weights/layer_0.kernel": np.linspace(-1, 1, 101), "m/layer_0.kernel": np.ones(101),
          "weights/stem.norm.mean": np.ones(4)}

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from twinscale.common import worker
-from twinscale.common.loop import Probe
-from twinscale.common.recipe import Recipe
-from twinscale.common.worker import CALLS, answer
+from twinscale.common.calls import worker
+from twinscale.common.calls.worker import CALLS, answer
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.loop import Probe
 
 RECIPE = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"})
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from twinscale.common import compress, compress_check, compress_recipes
+from twinscale.common.compress import check as compress_check
+from twinscale.common.compress import recipes as compress_recipes
+from twinscale.common.compress import rules as compress
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
-from twinscale.common.parameters import is_decayed, is_trained, parameters
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, load
+from twinscale.common.families.parameters import is_decayed, is_trained, parameters
+from twinscale.common.recipe.file import dumps, load
+from twinscale.common.recipe.schema import Recipe
 
 
 def described(*stages, family="mlp", model=None, **sections):

@@ -1,6 +1,6 @@
 import pytest
 
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 
 @pytest.fixture(scope="session")

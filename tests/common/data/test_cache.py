@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from twinscale.common import output
 from twinscale.common.data import cache, open_dataset, shards
 from twinscale.common.data.cache import cache_dir, cached
 from twinscale.common.errors import MissingEnvironment
+from twinscale.common.files import output
 
 TEXTS = [f"document {i} " * (i + 5) for i in range(60)]
 

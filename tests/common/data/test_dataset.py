@@ -8,8 +8,8 @@ import pytest
 
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Data, Recipe
-from twinscale.common.recipe_file import given as load
+from twinscale.common.recipe.file import given as load
+from twinscale.common.recipe.schema import Data, Recipe
 
 PLUGINS = Path(__file__).parents[3] / "docs" / "plugins"
 SENTENCES = """

@@ -7,7 +7,7 @@ import pytest
 
 from twinscale.common.data import open_dataset
 from twinscale.common.data.sources import images
-from twinscale.common.recipe import Data
+from twinscale.common.recipe.schema import Data
 
 
 @pytest.mark.parametrize(("source", "shape", "count"), [("digits", (8, 8, 1), 1797), ("mnist5k", (28, 28, 1), 5000)])

@@ -7,7 +7,7 @@ import pytest
 
 from twinscale.common.data.paths import matching
 from twinscale.common.data.sources import documents
-from twinscale.common.recipe import Data
+from twinscale.common.recipe.schema import Data
 
 
 @pytest.fixture

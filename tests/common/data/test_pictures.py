@@ -8,7 +8,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.data.sources import images
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Recipe, digest
+from twinscale.common.recipe.schema import Recipe, digest
 
 
 def picture(number, size=(6, 5)):

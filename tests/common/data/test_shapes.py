@@ -6,7 +6,7 @@ import pytest
 
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.data.shapes import batch_bytes, batch_shapes, data_shape
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from twinscale.common.data.kept import files_of
 from twinscale.common.data.sources import checked, documents, images
 from twinscale.common.data.text_files import matched
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Data
+from twinscale.common.recipe.schema import Data
 from twinscale.common.sources import SOURCES
 
 WORDS = ["alpha beta gamma " * 9 + str(i) for i in range(40)]

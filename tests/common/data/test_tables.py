@@ -8,7 +8,7 @@ from twinscale.common.data import open_dataset
 from twinscale.common.data.kept import files_of
 from twinscale.common.data.sources import documents, images
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Data
+from twinscale.common.recipe.schema import Data
 
 
 def picture(number, size=(6, 5)):

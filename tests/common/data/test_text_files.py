@@ -7,7 +7,7 @@ import pytest
 from twinscale.common.data import open_dataset
 from twinscale.common.data.sources import documents
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Data
+from twinscale.common.recipe.schema import Data
 
 
 def refused(recipe, *parts):

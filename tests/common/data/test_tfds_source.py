@@ -11,7 +11,7 @@ import pytest
 from twinscale.common.data import open_dataset, sources
 from twinscale.common.data.tfds_source import PREPARE, folder_of
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Data
+from twinscale.common.recipe.schema import Data
 
 BUILD = '''
 import sys
@@ -90,7 +90,7 @@ def test_images_and_labels_are_cast(recipe):
 
 def test_reading_imports_no_tensorflow(data_dir, tmp_path):
     program = ("import sys, json; from twinscale.common.data import open_dataset\n"
-               "from twinscale.common.recipe import Recipe\n"
+               "from twinscale.common.recipe.schema import Recipe\n"
                "for source, family in (('tfds:tiny_text', 'decoder'), ('tfds:tiny_images', 'mlp')):\n"
                "    open_dataset(Recipe.model_validate({'name': 'a', 'model': {'family': family}, 'data':"
                " {'source': source, 'sequence': 16, 'held_out': 0.3}}))\n"

@@ -6,10 +6,11 @@ import re
 import pytest
 from safetensors import numpy as safetensors
 
-from twinscale.common import export_check, hugging_face
-from twinscale.common.export_formats import Model, Shape
-from twinscale.common.parameters import initial_values, parameters
-from twinscale.common.recipe import Recipe
+from twinscale.common.export import check as export_check
+from twinscale.common.export import hugging_face
+from twinscale.common.export.formats import Model, Shape
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.recipe.schema import Recipe
 
 GPT2 = {"layers": 2, "width": 16, "heads": 4}
 LLAMA = {**GPT2, "kv_heads": 2, "norm": "rms", "positions": "rotary", "activation": "swiglu", "bias": False}

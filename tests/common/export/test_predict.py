@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from twinscale.common import predict
 from twinscale.common.data.tokenizers import byte_tokenizer
 from twinscale.common.errors import BadInput
-from twinscale.common.export import content
-from twinscale.common.files import write_json, write_text
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps
+from twinscale.common.export import predict
+from twinscale.common.export.write import content
+from twinscale.common.files.access import write_json, write_text
+from twinscale.common.files.tensors import difference, save_tensors
+from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import portable
-from twinscale.common.tensors import difference, save_tensors
 
 GPT2 = {"layers": 2, "width": 16, "heads": 4}
 
@@ -76,7 +76,7 @@ def test_an_export_that_is_not_what_it_says_is_refused(exported, change, name, s
 
 def test_a_family_of_a_file_is_known_without_its_folder_and_with_it_as_earlier_exports_had_it(exported, trusting):
     """The recipe says where the file lies, export.json only what it is."""
-    file = Path(__file__).parents[2] / "docs" / "plugins" / "one_layer.py"
+    file = Path(__file__).parents[3] / "docs" / "plugins" / "one_layer.py"
     root, recipe = exported("mlp"), recipe_of(f"{file}:ONE_LAYER", hidden=4)
     for family, known in ((portable(recipe.model.family), True), (recipe.model.family, True),
                           (recipe.model.family.replace("one_layer.py", "other.py"), False)):
@@ -222,7 +222,7 @@ def test_logits_that_are_not_finite_are_no_prediction(exported, tmp_path, monkey
 
 
 def test_classes_are_told_by_the_names_that_the_run_kept():
-    from twinscale.common.predict import said
+    from twinscale.common.export.predict import said
 
     chances = np.array([0.1, 0.7, 0.2])
     assert said(0, [1, 2], chances, None, ["ape", "bear", "cat"])["classes"] == [

@@ -1,7 +1,7 @@
 """How files are timed."""
 
-from twinscale.common import shipping
-from twinscale.common.shipping import LEAST, WARM, warmed
+from twinscale.common.export import shipping
+from twinscale.common.export.shipping import LEAST, WARM, warmed
 
 
 def test_a_sample_is_as_many_calls_as_a_clock_can_tell(monkeypatch):

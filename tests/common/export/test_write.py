@@ -9,16 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.common import export, export_formats, export_process, hugging_face, predict
 from twinscale.common.data.tokenizers import byte_tokenizer
 from twinscale.common.errors import BadInput, CannotSave, Hung, MissingEnvironment, Stopped, TwinscaleError
-from twinscale.common.export import content
-from twinscale.common.export_check import bound_of, judged
-from twinscale.common.export_formats import Model, Shape, check_request, lacking, lines
-from twinscale.common.files import place, write_json, write_text
-from twinscale.common.parameters import initial_values, parameters
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps
+from twinscale.common.export import formats as export_formats
+from twinscale.common.export import hugging_face, predict
+from twinscale.common.export import process as export_process
+from twinscale.common.export import write as export
+from twinscale.common.export.check import bound_of, judged
+from twinscale.common.export.formats import Model, Shape, check_request, lacking, lines
+from twinscale.common.export.write import content
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.files.access import place, write_json, write_text
+from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.schema import Recipe
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 GPT2 = {"layers": 2, "width": 16, "heads": 4}

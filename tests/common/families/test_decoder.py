@@ -1,7 +1,7 @@
 """The decoder."""
 
 from twinscale.common.families.decoder import Decoder
-from twinscale.common.parameters import parameters, trained_size
+from twinscale.common.families.parameters import parameters, trained_size
 
 
 def decoder(**values):

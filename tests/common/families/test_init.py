@@ -6,12 +6,12 @@ import pytest
 
 from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.families import FAMILIES, family_of, reads_text, traits_of
-from twinscale.common.places import OPERATIONS
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps, of_values
-from twinscale.common.recipe_file import given as load
+from twinscale.common.families.places import OPERATIONS
+from twinscale.common.operations.rounding import backward_bound, forward_bound
+from twinscale.common.recipe.file import dumps, of_values
+from twinscale.common.recipe.file import given as load
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import load as load_object
-from twinscale.common.rounding import backward_bound, forward_bound
 from twinscale.common.sources import opened
 
 PLUG_IN = """

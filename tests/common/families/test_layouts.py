@@ -1,9 +1,9 @@
 """The layouts of GPT-2 and Llama."""
 
-from twinscale.common import hugging_face
-from twinscale.common.export_formats import Model, Shape
-from twinscale.common.parameters import initial_values, parameters
-from twinscale.common.recipe import Recipe
+from twinscale.common.export import hugging_face
+from twinscale.common.export.formats import Model, Shape
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.recipe.schema import Recipe
 
 GPT2 = {"layers": 2, "width": 16, "heads": 4}
 LLAMA = {**GPT2, "kv_heads": 2, "norm": "rms", "positions": "rotary", "activation": "swiglu", "bias": False}

@@ -1,7 +1,7 @@
 """The perceptron."""
 
 from twinscale.common.families.mlp import MLP
-from twinscale.common.flops import forward_flops
+from twinscale.common.machine.flops import forward_flops
 
 
 def test_an_mlps_products_are_counted():

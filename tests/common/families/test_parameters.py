@@ -9,7 +9,7 @@ import pytest
 from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
-from twinscale.common.parameters import initial_values, is_decayed, is_trained, parameters
+from twinscale.common.families.parameters import initial_values, is_decayed, is_trained, parameters
 
 
 def decoder(**values):

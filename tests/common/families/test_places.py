@@ -8,7 +8,7 @@ import pytest
 from twinscale.common.errors import BadInput
 from twinscale.common.families import FAMILIES
 from twinscale.common.families.mlp import MLP
-from twinscale.common.places import places
+from twinscale.common.families.places import places
 from twinscale.common.registry import load as load_object
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import (
+from twinscale.common.files.access import (
     check_regular,
     escaped,
     escaped_lines,
@@ -26,7 +26,7 @@ from twinscale.common.files import (
     shown,
     write_json,
 )
-from twinscale.common.kinds import STRICT, Backend, Count, Number, Sha256, version
+from twinscale.common.files.kinds import STRICT, Backend, Count, Number, Sha256, version
 
 
 class Inner(TypedDict):

@@ -6,10 +6,10 @@ import pytest
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import (
+from twinscale.common.files.access import (
     read_json,
 )
-from twinscale.common.kinds import STRICT, Number
+from twinscale.common.files.kinds import STRICT, Number
 
 
 class Inner(TypedDict):

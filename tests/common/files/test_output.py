@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from twinscale.common import canonical, export_formats
 from twinscale.common.errors import BadInput
-from twinscale.common.output import Kind, answered, check_files, check_verb, clear, remove_ours, same, sweep
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import RUN, open_run
+from twinscale.common.export import formats as export_formats
+from twinscale.common.files.output import Kind, answered, check_files, check_verb, clear, remove_ours, same, sweep
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training import canonical
+from twinscale.common.training.run import RUN, open_run
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 FOLDERS = ("checkpoints", "checkpoints/manifests", "trace", "trace/twin", "hosts", "data", "export", "export/state")

@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from twinscale.benchmarks.verdict import Verdict
-from twinscale.common.results import write_result
+from twinscale.common.files.results import write_result
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_what_its_own_definition_refuses_is_on_disk_all_the_same(tmp_path):

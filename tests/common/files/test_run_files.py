@@ -9,10 +9,10 @@ import pytest
 
 from twinscale.benchmarks.comparison_files import HOLDS, ComparisonFiles, MeshFiles
 from twinscale.common import process
-from twinscale.common.run_files import OF_HOSTS, RUN, STATE, STEPS, RunFiles, StateFiles
+from twinscale.common.files.run_files import OF_HOSTS, RUN, STATE, STEPS, RunFiles, StateFiles
 
 ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
-SPELLED = {"common/run_files.py", "benchmarks/comparison_files.py"}
+SPELLED = {"common/files/run_files.py", "benchmarks/comparison_files.py"}
 ROOT = Path("/out")
 SAMPLES = {"backend": "keras", "run": "jax-twin", "precision": "float32", "point": "first", "meaning": "0123456789ab",
            "number": 3, "what": "given", "seed": 7, "cell": ("keras", "on jax"), "label": "1-prune", "maker": "keras",
@@ -20,9 +20,9 @@ SAMPLES = {"backend": "keras", "run": "jax-twin", "precision": "float32", "point
            "step": 2}
 # Whose directory is another kind's: what an export, the data's cache and the command line's own words name.
 COMMANDS = {"recipe.toml", "report.html", "index.json"}
-OTHERS = {("common/data/tokenizers.py", "tokenizer.json"), ("common/export.py", "tokenizer.json"),
-          ("common/predict.py", "tokenizer.json"), ("common/hugging_face.py", "tokenizer.json"),
-          ("benchmarks/plan.py", "recipe.toml"), ("tfscale/checkpoint.py", "step-7"),
+OTHERS = {("common/data/tokenizers.py", "tokenizer.json"), ("common/export/write.py", "tokenizer.json"),
+          ("common/export/predict.py", "tokenizer.json"), ("common/export/hugging_face.py", "tokenizer.json"),
+          ("benchmarks/planning/plan.py", "recipe.toml"), ("tfscale/checkpoint.py", "step-7"),
           ("benchmarks/preflight/__init__.py", "report.html"), ("benchmarks/preflight/__init__.py", "report.md")}
 # Names that mean other things elsewhere too, and a checkpoint's own files, which each backend's store writes.
 SHARED = {r".*\.safetensors", "data", "swap", "files", "state", "export", r"(keras|jax)-.*", *OF_HOSTS,

@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from twinscale.common.calls.trials import furthest
 from twinscale.common.errors import BadInput
-from twinscale.common.tensors import difference, load_dtypes, load_tensors, save_tensors
-from twinscale.common.trials import furthest
+from twinscale.common.files.tensors import difference, load_dtypes, load_tensors, save_tensors
 
 
 def made(header, body=b""):
@@ -128,7 +128,7 @@ def test_what_cannot_be_compared_is_infinitely_far(b):
 
 def test_nobody_has_a_difference_of_their_own():
     """No other function of two arrays divides the largest difference by the largest value."""
-    root, own = Path(__file__).parents[2], []
+    root, own = Path(__file__).parents[3], []
     for path in (p for folder in ("benchmarks", "common", "tfscale", "jaxscale", "swap")
                  for p in (root / folder).rglob("*.py") if "np.abs(" in p.read_text()):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -136,4 +136,4 @@ def test_nobody_has_a_difference_of_their_own():
                 above, below = ast.unparse(node.left), ast.unparse(node.right)
                 if above.startswith("np.abs(") and " - " in above and below.startswith("max("):
                     own.append(str(path.relative_to(root)))
-    assert own == ["common/tensors.py"]
+    assert own == ["common/files/tensors.py"]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from twinscale.common import launch as module
 from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
-from twinscale.common.launch import launch, plan, slice_hosts
-from twinscale.common.launch_local import free_ports, run_local
+from twinscale.common.launch import plan as module
+from twinscale.common.launch.local import free_ports, run_local
+from twinscale.common.launch.plan import launch, plan, slice_hosts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
 RECIPE = "recipes/decoder-stdlib.toml"
 TPU = {"name": "train-1", "zone": "us-central2-b", "project": "my-project", "workdir": "twinscale"}
@@ -362,7 +362,7 @@ def test_a_command_that_cannot_run_ends_those_that_do():
 
 LAUNCHER = """
 import sys
-from twinscale.common.launch import run_local
+from twinscale.common.launch.plan import run_local
 scripts, say = sys.argv[1:], lambda text: print(text, flush=True)
 sys.exit(run_local([["bash", "-c", script] for script in scripts], [{}] * len(scripts), 5, say))
 """
@@ -435,8 +435,8 @@ def test_go_hands_a_script_to_sbatch(monkeypatch, tmp_path, capfd):
 
 
 def test_go_refuses_a_finished_run_once(tmp_path):
-    from twinscale.common.recipe_file import load
-    from twinscale.common.run import open_run
+    from twinscale.common.recipe.file import load
+    from twinscale.common.training.run import open_run
     open_run(tmp_path / "d", load(RECIPE), "jax").close("finished")
     with pytest.raises(BadInput, match="holds a finished run"):
         launch(RECIPE, ["devices.data=2"], backend="jax", run=str(tmp_path / "d"), target="local", hosts=2, go=True)

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from twinscale.benchmarks.plan import read_prices
-from twinscale.common.chips import CHIPS, FLAT, of_accelerator, of_kind
-from twinscale.common.flops import PEAKS, peak_flops
-from twinscale.common.launch import slice_hosts
-from twinscale.common.topology import parse, too_old
+from twinscale.benchmarks.planning.plan import read_prices
+from twinscale.common.launch.plan import slice_hosts
+from twinscale.common.machine.chips import CHIPS, FLAT, of_accelerator, of_kind
+from twinscale.common.machine.flops import PEAKS, peak_flops
+from twinscale.common.machine.topology import parse, too_old
 
 EACH = pytest.mark.parametrize("chip", CHIPS.values(), ids=lambda chip: chip.name)
 
@@ -43,13 +43,16 @@ def test_a_flat_slice_has_hosts_for_each_shape():
 ADDED = """
 import sys
 from dataclasses import replace
-from twinscale.common import chips
+from twinscale.common.machine import chips
 chips.CHIPS["v9"] = replace(chips.CHIPS["v5e"], name="v9", kinds=("TPU v9 lite", "TPU v9"), aliases=("v9lite",),
                             peak=7e15, accelerator="tpu-v9-slice", libtpu="0.9", tensorflow=False)
-from twinscale.common import errors, flops, launch, topology
-from twinscale.benchmarks import plan
+from twinscale.common import errors
+from twinscale.common.machine import flops
+from twinscale.common.launch import plan as launch
+from twinscale.common.machine import topology
+from twinscale.benchmarks.planning import plan
 from twinscale.benchmarks.preflight import compilers, placed
-from twinscale.common.recipe_file import load
+from twinscale.common.recipe.file import load
 found = topology.parse("v9lite-16")
 assert found.name == "v9:4x4" and flops.peak_flops("TPU v9 lite", "bfloat16")[0] == 7e15
 assert launch.slice_hosts("tpu-v9-slice", "4x4") == {4: 4} and topology.too_old(found.chip, "0.8") == "0.9"

@@ -3,7 +3,7 @@
 
 import pytest
 
-from twinscale.common import doctor
+from twinscale.common.machine import doctor
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
-from twinscale.common.flops import PEAKS, forward_flops, peak_flops, train_flops
-from twinscale.common.parameters import parameters, trained_size
+from twinscale.common.families.parameters import parameters, trained_size
+from twinscale.common.machine.flops import PEAKS, forward_flops, peak_flops, train_flops
 
 DECODER = Decoder(family="decoder", layers=2, width=8, heads=4, kv_heads=2, hidden=20, activation="swiglu")
 

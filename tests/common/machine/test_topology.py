@@ -3,8 +3,8 @@
 import pytest
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.flops import PEAKS, peak_flops
-from twinscale.common.topology import CHIPS, check_libtpu, libtpu_version, numbers, parse
+from twinscale.common.machine.flops import PEAKS, peak_flops
+from twinscale.common.machine.topology import CHIPS, check_libtpu, libtpu_version, numbers, parse
 
 
 @pytest.mark.parametrize("text, name, chips, links", [

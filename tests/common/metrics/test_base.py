@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.ladder import added_bounds
+from twinscale.benchmarks.rungs.ladder import added_bounds
 from twinscale.common.errors import BadInput
 from twinscale.common.metrics import finish, finished, statistics, statistics_of
-from twinscale.common.recipe_file import load
+from twinscale.common.recipe.file import load
 
 
 def example(shape=(6, 4), classes=5, seed=0):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinscale.common.bits import draw, fold_in, keep_below, key, name_word, uniform
+from twinscale.common.numbers.bits import draw, fold_in, keep_below, key, name_word, uniform
 
 words = st.integers(0, 2**32 - 1)
 
@@ -59,7 +59,7 @@ def test_names_and_steps_give_streams_of_their_own():
 
 def test_a_step_is_folded_into_a_key_in_one_place():
     """Training, taps and step tensors all ask `step_key`: no other code folds a step, or roots a key in a seed."""
-    root, folds, roots = Path(__file__).parents[2], set(), set()
+    root, folds, roots = Path(__file__).parents[3], set(), set()
     for path in (p for folder in ("common", "tfscale", "jaxscale", "swap") for p in (root / folder).rglob("*.py")):
         for node in (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)):
             called, given = ast.unparse(node.func).split(".")[-1], [ast.unparse(x) for x in node.args]
@@ -68,5 +68,5 @@ def test_a_step_is_folded_into_a_key_in_one_place():
                 folds.add(str(path.relative_to(root)))
             if called in ("key", "root_key") and "seed" in given[0]:
                 roots.add(str(path.relative_to(root)))
-    assert folds == {"common/bits.py", "tfscale/bits.py", "jaxscale/bits.py"}
+    assert folds == {"common/numbers/bits.py", "tfscale/bits.py", "jaxscale/bits.py"}
     assert roots == {"common/data/augment.py", "tfscale/bits.py", "jaxscale/bits.py"}

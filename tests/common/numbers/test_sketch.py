@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from twinscale.common.sketch import PROJECTIONS, SIZE, distance, signs, sketch
+from twinscale.common.numbers.sketch import PROJECTIONS, SIZE, distance, signs, sketch
 
 SHAPES = [(700,), (40, 30), (3, 3, 8, 16)]
 

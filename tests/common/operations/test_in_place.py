@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from twinscale.common.in_place import LOWEST, POSITIONS, ROWS, blockwise, few, unmasked
-from twinscale.common.rounding import Bound
+from twinscale.common.operations.in_place import LOWEST, POSITIONS, ROWS, blockwise, few, unmasked
+from twinscale.common.operations.rounding import Bound
 
 
 def test_few_rows_are_the_first_and_as_many_as_their_positions_allow():

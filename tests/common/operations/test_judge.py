@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from twinscale.common.formats import walk
-from twinscale.common.operations import DTYPES, FORMATS, error_of, expected, inputs_of, wanted_of
-from twinscale.common.operations_catalogue import OPERATIONS
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.references import Wide
+from twinscale.common.numbers.formats import walk
+from twinscale.common.operations.catalogue import OPERATIONS
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.judge import DTYPES, FORMATS, error_of, expected, inputs_of, wanted_of
+from twinscale.common.operations.references import Wide
 
 F64 = FORMATS["float64"]
 WIDE_EPS = float(np.finfo(Wide).eps)

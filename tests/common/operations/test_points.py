@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.points import generic_tensors, stress_batch
-from twinscale.common.references import FORMATS
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.points import generic_tensors, stress_batch
+from twinscale.common.operations.references import FORMATS
 
 
 def state(dtype):

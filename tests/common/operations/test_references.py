@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import signal, special
 
-from twinscale.common import references as ref
-from twinscale.common import references_training
-from twinscale.common.formats import walk
-from twinscale.common.operations import FORMATS, inputs_of, wanted_of
-from twinscale.common.references import CHANNELS, IMAGE, Wide
+from twinscale.common.numbers.formats import walk
+from twinscale.common.operations import references as ref
+from twinscale.common.operations import references_training
+from twinscale.common.operations.judge import FORMATS, inputs_of, wanted_of
+from twinscale.common.operations.references import CHANNELS, IMAGE, Wide
 
 F64 = FORMATS["float64"]
 WIDE_EPS = float(np.finfo(Wide).eps)

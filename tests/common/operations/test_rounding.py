@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.operations_inputs import rounded
-from twinscale.common.places import places
-from twinscale.common.points import POINTS
-from twinscale.common.recipe import Recipe
-from twinscale.common.references import FORMATS
-from twinscale.common.rounding import Bound, backward_bound, beside, error, forward_bound, together
+from twinscale.common.families.places import places
+from twinscale.common.operations.inputs import rounded
+from twinscale.common.operations.points import POINTS
+from twinscale.common.operations.references import FORMATS
+from twinscale.common.operations.rounding import Bound, backward_bound, beside, error, forward_bound, together
+from twinscale.common.recipe.schema import Recipe
 
 RNG = np.random.default_rng(5)
 NARROW = FORMATS["bfloat16"]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from twinscale.common.parameters import Parameter
-from twinscale.common.synthetic import synthetic_gradients
+from twinscale.common.families.parameters import Parameter
+from twinscale.common.operations.synthetic import synthetic_gradients
 
 TREE = {"stem.conv.kernel": Parameter((40, 50), 1.0), "stem.norm.mean": Parameter((4,)), "head.bias": Parameter((3,))}
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from twinscale.common.operations.references import FORMATS
 from twinscale.common.optimizers.adamw import reference
-from twinscale.common.recipe import Recipe
-from twinscale.common.references import FORMATS
+from twinscale.common.recipe.schema import Recipe
 
 RULE = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"},
               optimizer={"name": "adamw", "epsilon": 1e-3}).optimizer

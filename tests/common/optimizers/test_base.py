@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.optimizers.base import OPTIMIZERS, bias_correction, described, mixed
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import load
 
 

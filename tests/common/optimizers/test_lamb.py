@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from twinscale.common.operations.references import FORMATS
 from twinscale.common.optimizers import adamw
 from twinscale.common.optimizers.lamb import reference
-from twinscale.common.recipe import Recipe
-from twinscale.common.references import FORMATS
+from twinscale.common.recipe.schema import Recipe
 
 RULE = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"}, optimizer={"name": "lamb"}).optimizer
 G = np.array([3.0, -1.0, 0.5], np.longdouble)

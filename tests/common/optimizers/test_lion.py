@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from twinscale.common.operations.references import FORMATS
 from twinscale.common.optimizers.lion import reference, signs
-from twinscale.common.recipe import Recipe
-from twinscale.common.references import FORMATS
+from twinscale.common.recipe.schema import Recipe
 
 RULE = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"},
               optimizer={"name": "lion", "beta1": 0.75, "beta2": 0.5}).optimizer

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from twinscale.common.operations.references import FORMATS
 from twinscale.common.optimizers.sgd import SGD, reference, strides
-from twinscale.common.recipe import Recipe
-from twinscale.common.references import FORMATS
+from twinscale.common.recipe.schema import Recipe
 
 
 def options(**more):

@@ -1,7 +1,7 @@
 """What both backends share of what can be planted."""
 
-from twinscale.common.mutants import CHANGES
-from twinscale.common.planting import HAS, PHASES
+from twinscale.common.planted.mutants import CHANGES
+from twinscale.common.planted.planting import HAS, PHASES
 
 
 def test_every_shared_change_says_what_it_needs_in_known_words_and_its_phase():

@@ -1,7 +1,7 @@
 """What a recipe has, by which a change is planted where it shows."""
 
-from twinscale.common.planting import HAS
-from twinscale.common.recipe import Recipe
+from twinscale.common.planted.planting import HAS
+from twinscale.common.recipe.schema import Recipe
 
 MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
                              "train": {"steps": 8, "global_batch": 4, "precision": "float64"}})

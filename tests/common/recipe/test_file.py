@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twinscale.common import recipe_file, registry
+from twinscale.common import registry
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.optimizers import described
-from twinscale.common.recipe import Recipe, digest
-from twinscale.common.recipe_file import RECIPES, differences, dumps, load, resolve
+from twinscale.common.recipe import file as recipe_file
+from twinscale.common.recipe.file import RECIPES, differences, dumps, load, resolve
+from twinscale.common.recipe.schema import Recipe, digest
 
 BASE = 'name = "base"\n[model]\nfamily = "decoder"\nlayers = 3\n[train]\nsteps = 5\n'
 
@@ -224,7 +225,7 @@ def test_a_recipe_of_ours_is_found_by_its_name_wherever_one_is_unless_a_file_is_
 
 
 def test_paths_that_are_no_recipe_are_refused_and_a_near_name_is_offered(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("twinscale.common.recipe_file.RECIPES", tmp_path)
+    monkeypatch.setattr("twinscale.common.recipe.file.RECIPES", tmp_path)
     recipe(BASE, "decoder-stdlib.toml")
     assert refusal("decoder-stdlb.toml") == 'decoder-stdlb.toml: no such recipe file; did you mean "decoder-stdlib"?'
     assert 'did you mean "decoder-stdlib"' in refusal("decoder-stdlb")

@@ -3,7 +3,7 @@
 import pytest
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.recipe import Recipe, mesh_shape
+from twinscale.common.recipe.schema import Recipe, mesh_shape
 
 
 def shape(found=8, family="decoder", train=None, **devices):

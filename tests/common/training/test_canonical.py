@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.common import canonical, cli
+from twinscale.common import cli
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import open_run
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training import canonical
+from twinscale.common.training.run import open_run
 from twinscale.common.verbs.train import begun_from
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.common.checkpoints import Checkpoints, sha256
 from twinscale.common.errors import CannotSave, NoCheckpoint
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import open_run
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.checkpoints import Checkpoints, sha256
+from twinscale.common.training.run import open_run
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 
@@ -330,7 +330,7 @@ def test_nothing_is_committed_before_every_host_has_written(run):
 def test_the_clock_decides_on_the_first_host_alone(run, monkeypatch):
     recipe = RECIPE.with_values(train={"save_minutes": 1.0})
     now = [100.0]
-    monkeypatch.setattr("twinscale.common.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("twinscale.common.training.checkpoints.time.monotonic", lambda: now[0])
     first = Checkpoints(run, room(), recipe, 0, SimpleNamespace(host=0, hosts=2))
     second = Checkpoints(run, room(), recipe, 0, SimpleNamespace(host=1, hosts=2))
     now[0] += 59

@@ -3,8 +3,8 @@
 import pytest
 
 from twinscale.common.errors import known
-from twinscale.common.events import Events
-from twinscale.common.run_metrics import Logger
+from twinscale.common.training.events import Events
+from twinscale.common.training.run_metrics import Logger
 
 
 def test_events_on_a_full_disk_neither_hang_nor_hide_what_went_wrong_first(tmp_path):

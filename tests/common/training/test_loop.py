@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from twinscale.common import process
-from twinscale.common.flops import measured_peak
-from twinscale.common.loop_ledger import Ledger
-from twinscale.common.recipe import Recipe
+from twinscale.common.machine.flops import measured_peak
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.ledger import Ledger
 
 
 def test_a_training_has_an_mfu_where_it_has_the_processors_to_itself(monkeypatch):

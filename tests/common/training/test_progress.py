@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from twinscale.common import progress
-from twinscale.common.progress import training_progress
+from twinscale.common.training import progress
+from twinscale.common.training.progress import training_progress
 
 PROGRAM = """
-from twinscale.common.progress import training_progress
+from twinscale.common.training.progress import training_progress
 with training_progress(100, 40, "tokens/s") as report:
     report(60, loss=2.5, rate=1234.5, mfu=0.41)
     print("data")

@@ -12,15 +12,15 @@ from types import SimpleNamespace
 import pytest
 
 from twinscale.common.errors import HUNG, LOST
-from twinscale.common.pulse import Pulse, is_gone
-from twinscale.common.recipe import Recipe
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.pulse import Pulse, is_gone
 
 PROGRAM = """
 import sys, time
 from types import SimpleNamespace
 from pathlib import Path
-from twinscale.common.pulse import Pulse
-from twinscale.common.recipe import Recipe
+from twinscale.common.training.pulse import Pulse
+from twinscale.common.recipe.schema import Recipe
 recipe = Recipe(name="x", model={"family": "decoder"}, devices={"watchdog": 1.0, "compile_deadline": 30.0})
 with Pulse(Path(sys.argv[1]), SimpleNamespace(host=0, hosts=1), recipe) as pulse:
     print("begun", flush=True)

@@ -3,9 +3,9 @@
 import ast
 from pathlib import Path
 
-from twinscale.common.room import Devices, Room, Store
+from twinscale.common.training.room import Devices, Room, Store
 
-HERE = Path(__file__).parents[2]
+HERE = Path(__file__).parents[3]
 
 
 def members(protocol):

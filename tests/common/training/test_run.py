@@ -12,11 +12,11 @@ import pytest
 from pydantic import ValidationError
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files import write_bytes, write_json
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import load
-from twinscale.common.run import check_run, open_run, read_run
-from twinscale.common.run_metrics import Logger, read_metrics
+from twinscale.common.files.access import write_bytes, write_json
+from twinscale.common.recipe.file import load
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.run import check_run, open_run, read_run
+from twinscale.common.training.run_metrics import Logger, read_metrics
 
 RECIPE = Recipe(name="x", model={"family": "decoder"})
 
@@ -168,7 +168,7 @@ def test_a_removal_that_was_cut_short_is_not_taken_for_a_run(finished, monkeypat
     def crash(_):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("twinscale.common.output.remove", crash)
+        patch.setattr("twinscale.common.files.output.remove", crash)
         open_run(finished, RECIPE, "jax", overwrite=True)
     assert "removal was cut short" in refusal(finished)
     open_run(finished, RECIPE, "jax", overwrite=True).close("finished")
@@ -182,8 +182,8 @@ def test_the_check_writes_nothing(tmp_path):
 
 HOLD = """
 import sys
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import open_run
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.run import open_run
 run = open_run(sys.argv[1], Recipe(name="x", model={"family": "decoder"}), "jax")
 print("held", flush=True)
 sys.stdin.read()

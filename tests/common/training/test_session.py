@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinscale.common import session
-from twinscale.common.session import KEPT, open_session
+from twinscale.common.training import session
+from twinscale.common.training.session import KEPT, open_session
 
 
 @pytest.fixture

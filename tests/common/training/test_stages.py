@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinscale.common.stages import spread, typical
+from twinscale.common.training.stages import spread, typical
 
 
 def test_a_wrong_update_moves_the_typical_weight_and_a_flip_does_not():

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from twinscale.common import supervise as supervision
-from twinscale.common.supervise import supervise
+from twinscale.common.training import supervise as supervision
+from twinscale.common.training.supervise import supervise
 
 # Stands for the training: the n-th start ends with the n-th code (a negative one is a signal to itself) and notes the
 # n-th step as saved.
@@ -69,7 +69,7 @@ def test_progress_starts_the_count_anew(training):
 def test_a_request_to_end_is_passed_on_and_obeyed(tmp_path):
     program = f"""
 import sys, subprocess
-from twinscale.common import supervise
+from twinscale.common.training import supervise
 real = subprocess.Popen
 child = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); print('up', flush=True); time.sleep(60)"
 supervise.subprocess.Popen = lambda _: real([sys.executable, "-c", child])
@@ -85,7 +85,7 @@ sys.exit(supervise.supervise([], {str(tmp_path)!r}, 5))
 def test_a_request_to_end_in_a_pause_starts_nothing_more(tmp_path):
     program = f"""
 import sys, subprocess
-from twinscale.common import supervise
+from twinscale.common.training import supervise
 supervise.PAUSE = lambda state: 60
 real = subprocess.Popen
 supervise.subprocess.Popen = lambda _: real([sys.executable, "-c", "print('start', flush=True); raise SystemExit(70)"])

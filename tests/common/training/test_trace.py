@@ -2,8 +2,8 @@
 
 import pytest
 
-from twinscale.common.points import POINTS
-from twinscale.common.trace import digest_of_manifest, step_of
+from twinscale.common.operations.points import POINTS
+from twinscale.common.training.trace import digest_of_manifest, step_of
 
 
 def test_points_are_at_the_first_step_and_a_file_is_at_that_of_its_name():

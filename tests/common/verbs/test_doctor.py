@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from twinscale.common import cli, doctor
+from twinscale.common import cli
+from twinscale.common.machine import doctor
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from twinscale.common import cli
-from twinscale.common.recipe import Recipe
-from twinscale.common.run import open_run
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.training.run import open_run
 from twinscale.common.verbs import shared
 
 

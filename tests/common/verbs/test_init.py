@@ -12,7 +12,7 @@ import typer
 
 from twinscale.common import cli
 from twinscale.common.cli import app
-from twinscale.common.output import answer
+from twinscale.common.files.output import answer
 from twinscale.common.verbs import VERBS, shared
 
 ROOT = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from twinscale.common import cli
-from twinscale.common.launch import NEEDED, OPTIONS
+from twinscale.common.launch.plan import NEEDED, OPTIONS
 from twinscale.common.verbs.launch import app
 
 ALL_HAVE = {"recipe", "overrides", "backend", "run", "hosts", "go"}

@@ -5,7 +5,7 @@ from twinscale.common import cli
 
 def test_what_was_asked_for_is_passed_on(monkeypatch):
     asked = []
-    monkeypatch.setattr("twinscale.common.predict.predict", lambda *given: asked.append(given))
+    monkeypatch.setattr("twinscale.common.export.predict.predict", lambda *given: asked.append(given))
     assert cli.main(["predict", "build/export", "--input", "a.txt", "--format", "keras", "--top", "3"]) == 0
     assert asked == [("build/export", "a.txt", "keras", None, 3, False)]
 

@@ -4,8 +4,8 @@ import pytest
 
 from twinscale.benchmarks import preflight as flight
 from twinscale.common import cli
-from twinscale.common.recipe import Recipe
-from twinscale.common.recipe_file import dumps
+from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.schema import Recipe
 
 
 def recipe_of(**sections):

@@ -1,0 +1,1 @@
+"""What a compression costs, whether both backends agree on it, and its report."""

@@ -1,0 +1,1 @@
+"""How fast a recipe trains, and how long what is still to do takes."""

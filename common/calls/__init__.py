@@ -1,0 +1,1 @@
+"""What a comparison asks of a trainer's process, and the process that answers."""

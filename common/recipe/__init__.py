@@ -1,0 +1,1 @@
+"""The recipe: what it can say, and how it is read from a file."""
