@@ -23,11 +23,11 @@ def test_many_problems_are_counted_and_those_that_are_not_shown_are_not_put_into
 
 @pytest.mark.parametrize("value, said", [
     ({"a": {"b": "x\x1b[2J"}}, "here: a.b = \"x\\u001b[2J\": holds a control character"),
-    ({"a": [1 << 70]}, "here: a.0: an integer of 71 bits"),
+    ({"a": [1 << 70]}, "a[0]: an integer of 71 bits"),
     ({"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": 1}}}}}}}}}, "a.a.a...: nested too deeply")])
 def test_what_no_recipe_may_hold_is_found_under_any_key(value, said):
     [line] = hostile(value, "here")
-    assert line.startswith("here: a") and said in line and line.isprintable()
+    assert line.startswith("here: a") and said in line and line.isprintable(), line
 
 
 def test_a_value_is_short_and_safe_whatever_it_is():
