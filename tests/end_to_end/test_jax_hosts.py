@@ -6,7 +6,10 @@ import sys
 
 import numpy as np
 
+from twinscale.common import cli
 from twinscale.common.files.tensors import load_tensors
+from twinscale.common.recipe.file import load
+from twinscale.common.training.loop import run_training
 from twinscale.common.training.run import read_run
 from twinscale.common.training.run_metrics import read_metrics
 
@@ -36,16 +39,16 @@ def command(tmp_path, verb, run, *words):
             "--run", str(tmp_path / run), *words]
 
 
-def test_two_hosts_train_as_one_does_whatever_they_share(tmp_path):
+def test_two_hosts_train_as_one_does_whatever_they_share(room_of, tmp_path):
     """float32 sums in another order, 12 updates: apart by roundings of 2^-24 that add up, far below 1e-5. With
     `tensor` both hosts read the same rows, and what one of them wishes is still heard once."""
     (tmp_path / "r.toml").write_text(RECIPE)
     alone = {"env": {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}}
-    subprocess.run(command(tmp_path, "train", "one"), check=True, capture_output=True, **alone)
     meshes = {"data": ["devices.data=2"], "tensor": ["devices.tensor=2", "train.save_minutes=0.0001"]}
     hosts = ["--hosts", "2", "--go"]
     started = {run: subprocess.Popen(command(tmp_path, "launch local", run, *words, *hosts), stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, text=True, **alone) for run, words in meshes.items()}
+    run_training(room_of("jaxscale"), load(tmp_path / "r.toml", []), tmp_path / "one", progress=False)
     for run, process in started.items():
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 0, said
@@ -59,8 +62,7 @@ def test_two_hosts_train_as_one_does_whatever_they_share(tmp_path):
 
     states = []
     for run in ("one", "data"):  # and what two hosts saved is read on one
-        subprocess.run([sys.executable, "-m", "twinscale.common.cli", "convert", str(tmp_path / run), "--to",
-                        str(tmp_path / f"{run}-state")], check=True, capture_output=True)
+        assert cli.main(["convert", str(tmp_path / run), "--to", str(tmp_path / f"{run}-state")]) == 0
         states.append(load_tensors(tmp_path / f"{run}-state" / "state.safetensors"))
     assert states[0].keys() == states[1].keys()
     assert all(np.abs(states[1][name] - x).max() <= 1e-4 * np.abs(x).max() for name, x in states[0].items())
