@@ -10,9 +10,14 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twinscale.common.errors import BadInput, MissingEnvironment
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 ODD = frozenset("[]*?\\")
 HALF = re.compile(r"\.(?P<name>.+)\.[0-9]+\.tmp")  # what `write_bytes` calls a file until it is whole
@@ -41,7 +46,7 @@ EXPECTED = {
 }
 
 
-def place(path):
+def place(path: str | os.PathLike) -> Path:
     """A pathlib path, or for `gs://` and its like one of etils.epath."""
     if "://" not in str(path):
         return Path(path)
@@ -50,7 +55,7 @@ def place(path):
     return epath.Path(path)
 
 
-def at_home(path, variable):
+def at_home(path: str | os.PathLike, variable: str) -> Path:
     """A path whose ~ is the home directory. Raises MissingEnvironment, with the environment's `variable` that says
     another place, where nobody has one."""
     try:
@@ -59,27 +64,29 @@ def at_home(path, variable):
         raise MissingEnvironment(f"{path}: there is no home directory here: set {variable} to a folder") from None
 
 
-def local(path) -> bool:
+def local(path: str | os.PathLike) -> bool:
+    """Whether a path is of this machine's file system, not of a bucket."""
     return isinstance(path, Path) and "://" not in str(path)
 
 
-def is_link(path):
+def is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link of this machine."""
     return local(path) and path.is_symlink()
 
 
-def is_odd(path) -> bool:
+def is_odd(path: str | os.PathLike) -> bool:
     """Whether a local path, made absolute, is one that TensorFlow or TensorStore read as another or not at all: they
     take brackets, stars and question marks for a pattern and a backslash for "/", and want UTF-8."""
     name = os.path.realpath(path) if local(path) else ""
     return not ODD.isdisjoint(name) or any("\ud800" <= c <= "\udfff" for c in name)
 
 
-def no_follow(path, flags, mode=0o666):
+def no_follow(path: str, flags: int, mode: int = 0o666) -> int:
     """For `open(..., opener=no_follow)`: what a link points at is not written to."""
     return os.open(path, flags | os.O_NOFOLLOW, mode)
 
 
-def files_below(path):
+def files_below(path: Path) -> Iterator[Path]:
     """The files in a directory and in those in it, not in what links point at."""
     for entry in path.iterdir():
         if entry.is_dir() and not is_link(entry):
@@ -88,7 +95,7 @@ def files_below(path):
             yield entry
 
 
-def remove(path) -> None:
+def remove(path: Path) -> None:
     """Removes a file or a directory, not what a link points at."""
     if path.is_dir() and not is_link(path):
         for entry in path.iterdir():
@@ -100,7 +107,7 @@ def remove(path) -> None:
 
 # ---- written whole or not at all
 
-def write_bytes(path, content, mode=0o666) -> None:
+def write_bytes(path: str | os.PathLike, content: bytes, mode: int = 0o666) -> None:
     """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory. `mode`:
     who may do what with it, but for what the process's umask takes away."""
     path = place(path)
@@ -123,17 +130,17 @@ def write_bytes(path, content, mode=0o666) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path, text) -> None:
+def write_text(path: str | os.PathLike, text: str) -> None:
     """`write_bytes` of text as UTF-8; what of a file's name is none is written as an escape."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_json(path, value) -> None:
+def write_json(path: str | os.PathLike, value: Any) -> None:
     """`write_bytes` of JSON; arrays' scalars become numbers, and NaN and infinities null."""
     write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """`value` in JSON's own types: no NaN, no infinity, no NumPy scalar, no path, and of a file's name that is not
     UTF-8 an escaped form, since few readers take JSON with half a character in it."""
     if hasattr(value, "keys"):  # a dict, or a result
@@ -151,19 +158,19 @@ def plain(value):
 
 # ---- shown
 
-def escaped(text):
+def escaped(text: str) -> str:
     """Text in which control and bidirectional characters, line ends among them, and lone surrogates are escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def escaped_lines(text) -> str:
+def escaped_lines(text: Any) -> str:
     """Text whose lines are `escaped` each, for a terminal or a log; their ends stay."""
     return "\n".join(map(escaped, str(text).split("\n")))
 
 
-def shown(value, most=1000):
+def shown(value: Any, most: int = 1000) -> str:
     """Text of others (a file's name, a value in a file) for a line on a terminal or in a log: `escaped`, and no more
     than the first `most` characters of it."""
     try:
@@ -173,7 +180,7 @@ def shown(value, most=1000):
     return escaped(text if len(text) <= most else text[:most - 3] + "...")
 
 
-def quoted(value, most=60):
+def quoted(value: Any, most: int = 60) -> str:
     """A value of a file as the file has it: text in quotes, tables and lists by their names."""
     if isinstance(value, dict | list | tuple):
         return "a table" if isinstance(value, dict) else "a list"
@@ -183,7 +190,7 @@ def quoted(value, most=60):
         shown(value, most))
 
 
-def dotted(place):
+def dotted(place: Sequence[str | int]) -> str:
     """The tuple of keys as one would write it, `data.augment[0]`, safe on a terminal."""
     text = "".join(f"[{key}]" if isinstance(key, int) else "." + json.dumps(key[:60])[1:-1] for key in place)
     return escaped(text.removeprefix("."))  # of what JSON leaves as it is
@@ -191,7 +198,7 @@ def dotted(place):
 
 # ---- read back
 
-def exists(path):
+def exists(path: str | os.PathLike) -> bool:
     """Whether there is anything at a path; at one that no file can have there is nothing."""
     try:
         return place(path).exists()
@@ -199,7 +206,7 @@ def exists(path):
         return False
 
 
-def check_regular(path) -> None:
+def check_regular(path: str | os.PathLike) -> None:
     """Raises BadInput unless a path is a regular file, or a link to one: from a pipe or a device reading may never
     return."""
     path = place(path)
@@ -213,7 +220,7 @@ def check_regular(path) -> None:
         raise BadInput(f"{shown(path)}: no name of a file") from None
 
 
-def read_bytes(path, most=LARGEST):
+def read_bytes(path: str | os.PathLike, most: int | None = LARGEST) -> bytes:
     """A file's content; raises BadInput unless it is a regular file (or a link to one) of at most `most` bytes that can
     be read."""
     path = place(path)
@@ -228,7 +235,7 @@ def read_bytes(path, most=LARGEST):
     return content
 
 
-def read_text(path, most=LARGEST):
+def read_text(path: str | os.PathLike, most: int | None = LARGEST) -> str:
     """A file's content as text, without a byte order mark; raises BadInput where `read_bytes` does, or with the place
     of the first byte that is not UTF-8."""
     try:
@@ -237,7 +244,7 @@ def read_text(path, most=LARGEST):
         raise BadInput(f"{shown(path)}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
-def read_json(path, kind, fix=""):
+def read_json(path: str | os.PathLike, kind: Any, fix: str = "") -> Any:
     """A JSON file's content as the pydantic-checkable type `kind`, such as a strict `TypedDict`.
 
     Args:
@@ -249,14 +256,14 @@ def read_json(path, kind, fix=""):
     return checked(path, read_bytes(path), kind, fix)
 
 
-def read_json_lines(path, kind, fix="") -> list:
+def read_json_lines(path: str | os.PathLike, kind: Any, fix: str = "") -> list:
     """The lines of a JSON-lines file, each as `kind`; what follows the last line's end, which a crash cut short, is
     left out. Raises BadInput as `read_json` does, with the line's number."""
     lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")[:-1]
     return [checked(path, line, kind, fix, f"line {number}") for number, line in enumerate(lines, 1)]
 
 
-def read_toml(path, kind, fix=""):
+def read_toml(path: str | os.PathLike, kind: Any, fix: str = "") -> Any:
     """A TOML file's content as `kind`; raises BadInput as `read_json` does."""
     text = read_text(path, LARGEST_TOML)
     try:
@@ -266,14 +273,14 @@ def read_toml(path, kind, fix=""):
     return checked(path, values, kind, fix)
 
 
-def parse_toml(text):
+def parse_toml(text: str) -> dict[str, Any]:
     """The values in TOML text; raises ValueError or RecursionError, which `toml_problem` puts into words."""
     if MANY_DOTS.search(text):
         raise RecursionError
     return tomllib.loads(text)
 
 
-def toml_problem(error) -> str:
+def toml_problem(error: Exception) -> str:
     """What is wrong with TOML text, by what `parse_toml` has raised."""
     if isinstance(error, RecursionError):
         return "brackets or keys nested too deeply"
@@ -283,7 +290,7 @@ def toml_problem(error) -> str:
     return f"not TOML: {shown(error)}{twice}"
 
 
-def checked(where, content, kind, fix="", within=""):
+def checked(where: Any, content: Any, kind: Any, fix: str = "", within: str = "") -> Any:
     """JSON as bytes, or a value already read, as the type `kind`; raises BadInput that names `where` it is from, the
     place `within`, the key and the fix."""
     from pydantic import ValidationError
@@ -301,7 +308,7 @@ def checked(where, content, kind, fix="", within=""):
 
 
 @functools.cache
-def adapter(kind):
+def adapter(kind: Any) -> "TypeAdapter":
     """pydantic's TypeAdapter of a type, made once."""
     from pydantic import TypeAdapter  # takes a while, and --help needs none
 
@@ -321,7 +328,7 @@ def _problem(error, content):
     return f"{said}expected {expected(error)}"
 
 
-def expected(error):
+def expected(error: Mapping[str, Any]) -> str:
     """What one of pydantic's errors says was expected, in words."""
     if error["type"] not in EXPECTED:
         return escaped(error["msg"]).removeprefix("Input should be ")

@@ -1,6 +1,6 @@
 """The types that files which are read back are made of; a file's own kind is a `TypedDict` of them with `STRICT`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -17,7 +17,7 @@ Backend = Literal["keras", "jax"]
 Metrics = dict[str, Number | None]  # null: not finite
 
 
-def version(number):
+def version(number: int) -> Any:
     """The type of a `schema_version` that this project reads; true is none."""
     def same(found):
         if found != number:

@@ -10,9 +10,11 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.files.access import (
@@ -26,6 +28,10 @@ from twinscale.common.files.access import (
     shown,
     write_json,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
 
 EVERY = 10.0  # seconds between words on how far something is
 
@@ -42,7 +48,7 @@ class Kind:
 
 # ---- what is ours below a directory
 
-def ours(root, layout):
+def ours(root: Path, layout: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     """(path, its layout or None) of what is in a directory and in its layout, half-written files too."""
     for entry in list(root.iterdir()):
         half = HALF.fullmatch(entry.name)
@@ -52,7 +58,7 @@ def ours(root, layout):
             yield entry, None if half else found[0]
 
 
-def check_within(root, layout, links=False) -> None:
+def check_within(root: Path, layout: Mapping[str, Any], links: bool = False) -> None:
     """Raises BadInput where something of a layout is a link, or no directory though it should be one: what is written
     or removed there would be somebody else's. With `links` only what they point at counts as such."""
     for entry, inside in ours(root, layout) if local(root) and root.is_dir() else ():
@@ -66,7 +72,7 @@ def check_within(root, layout, links=False) -> None:
             check_within(entry, inside, links)
 
 
-def remove_ours(root, layout, last=None) -> None:
+def remove_ours(root: Path, layout: Mapping[str, Any], last: str | None = None) -> None:
     """Removes what is in a layout, links and not what they point at; the file `last` at the end. Other things stay."""
     for entry, inside in sorted(ours(root, layout), key=lambda found: found[0].name == last):
         if inside is None or is_link(entry):
@@ -77,7 +83,7 @@ def remove_ours(root, layout, last=None) -> None:
                 entry.rmdir()
 
 
-def sweep(root, layout) -> None:
+def sweep(root: Path, layout: Mapping[str, Any]) -> None:
     """Removes what a kill left of files of a layout that were being written."""
     for entry, inside in ours(root, layout) if local(root) else ():
         if HALF.fullmatch(entry.name):
@@ -88,13 +94,13 @@ def sweep(root, layout) -> None:
 
 # ---- a directory that a verb fills
 
-def begun(out, kind, identity):
+def begun(out: Path, kind: Kind, identity: Any) -> bool:
     """Whether a directory holds what the same verb has begun and not finished; `identity`, JSON, is what makes it the
     same."""
     return not (out / kind.finished).exists() and same(out, kind, identity)
 
 
-def same(out, kind, identity):
+def same(out: Path, kind: Kind, identity: Any) -> bool:
     """Whether a directory's marker holds this identity."""
     marker = out / kind.marker
     try:
@@ -103,13 +109,13 @@ def same(out, kind, identity):
         return False
 
 
-def names_in(out, kind) -> set:
+def names_in(out: Path, kind: Kind) -> set[str]:
     """The names of what a directory holds; a marker that a kill has cut short is nothing."""
     names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
     return {name for name in names if not ((half := HALF.fullmatch(name)) and half["name"] == kind.marker)}
 
 
-def check_ours(out, kind, overwrite, option="--out") -> None:
+def check_ours(out: Path, kind: Kind, overwrite: bool, option: str = "--out") -> None:
     """Raises BadInput, which names the `option`, where a directory holds anything but what a verb of this kind has
     made, or without `overwrite` anything at all."""
     if out.exists() and not out.is_dir():
@@ -123,7 +129,7 @@ def check_ours(out, kind, overwrite, option="--out") -> None:
     check_within(out, kind.holds, links=True)
 
 
-def check_verb(out, kind, verb, option="--out") -> None:
+def check_verb(out: Path, kind: Kind, verb: str, option: str = "--out") -> None:
     """Raises BadInput where a directory is marked as what another verb has made. Markers of earlier versions name
     none."""
     try:
@@ -135,7 +141,7 @@ def check_verb(out, kind, verb, option="--out") -> None:
                        "another directory")
 
 
-def clear(out, kind, identity, overwrite, option="--out") -> None:
+def clear(out: Path, kind: Kind, identity: Any, overwrite: bool, option: str = "--out") -> None:
     """Removes what a verb of this kind has made in a directory, and marks it as what `identity` is going to fill;
     raises BadInput where `check_ours` and `check_verb` do."""
     check_ours(out, kind, overwrite, option)
@@ -145,7 +151,7 @@ def clear(out, kind, identity, overwrite, option="--out") -> None:
     write_json(out / kind.marker, identity)
 
 
-def check_files(out, names, keys, overwrite, option="--out") -> None:
+def check_files(out: Path, names: Sequence[str], keys: Collection[str], overwrite: bool, option: str = "--out") -> None:
     """For a verb that leaves a few files in a directory that may be anybody's: raises BadInput where one of the files
     `names` is there, but for an earlier answer, which `overwrite` replaces. By the `keys` of the first, which is JSON,
     an answer is known."""
@@ -160,7 +166,7 @@ def check_files(out, names, keys, overwrite, option="--out") -> None:
         raise BadInput(f"{option} {out}: holds a {names[0]} already; choose another directory or pass --overwrite")
 
 
-def answered(file, keys):
+def answered(file: Path, keys: Collection[str]) -> bool:
     """Whether a file is a JSON object with these keys, and no link."""
     try:
         return not is_link(file) and set(keys) <= read_json(file, dict[str, Any]).keys()
@@ -168,7 +174,7 @@ def answered(file, keys):
         return False
 
 
-def digest(tensors) -> str:
+def digest(tensors: "Mapping[str, np.ndarray]") -> str:
     """SHA-256 (hex) of {name: NumPy array}: of which model a directory is."""
     found = hashlib.sha256()
     for name, x in sorted(tensors.items()):
@@ -177,7 +183,7 @@ def digest(tensors) -> str:
 
 
 @contextmanager
-def nothing_left(out):
+def nothing_left(out: Any) -> Iterator[None]:
     """Lets bad input, or what is missing, leave nothing in a directory that was empty or not there before; in a bucket,
     or with no directory at all, it does nothing."""
     if out is None or not local(out):
@@ -197,12 +203,12 @@ def nothing_left(out):
         raise
 
 
-def tell(who, what) -> None:
+def tell(who: str, what: Any) -> None:
     """Who is doing what, on stderr."""
     print(f"{time.strftime('%H:%M:%S')}  {who}  {escaped_lines(what)}", file=sys.stderr, flush=True)
 
 
-def answer(result, show, as_json=False) -> None:
+def answer(result: Any, show: Callable[[Any], None], as_json: bool = False) -> None:
     """Prints a verb's result on stdout: by `show(result)`, for people, or the same figures as JSON."""
     if as_json:
         print(json.dumps(plain(result), indent=2))
@@ -210,7 +216,7 @@ def answer(result, show, as_json=False) -> None:
         show(result)
 
 
-def safe_console(**options):
+def safe_console(**options: Any) -> "Console":
     """A console of the library `rich` on stdout that shows all text as it is, with control and bidirectional characters
     escaped: what it prints may be of others."""
     from rich.console import Console
@@ -222,7 +228,7 @@ def safe_console(**options):
     return Safe(**{"markup": False, "highlight": False, **options})
 
 
-def counted(items, total, what):
+def counted(items: Iterable[Any], total: int, what: Any) -> Generator[Any, None, None]:
     """The same items; a line on stderr now and then says how many of `total` there have been."""
     last = time.monotonic()
     for number, item in enumerate(items, 1):

@@ -5,7 +5,8 @@ has been left out is no key of it, and its attribute is None. Other keys are kep
 """
 
 import math
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator
 from pydantic_core import PydanticKnownError
@@ -18,24 +19,26 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    def keys(self):
+    def keys(self) -> list[str]:
         """The names of what has been given, in the order of the definition; other keys come last."""
         given = self.model_fields_set
         return [*(name for name in type(self).model_fields if name in given), *(self.model_extra or ())]
 
-    def __contains__(self, key):
+    def __contains__(self, key: object) -> bool:
+        """Whether a key has been given."""
         return key in self.model_fields_set
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
+        """The value of a key; raises KeyError where it has been left out."""
         if key not in self.model_fields_set:
             raise KeyError(key)
         return getattr(self, key)
 
-    def get(self, key, default=None):
+    def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or the default where it has been left out."""
         return getattr(self, key) if key in self.model_fields_set else default
 
-    def __or__(self, more):
+    def __or__(self, more: Mapping[str, Any]) -> Self:
         """The same with other values for some keys, checked again."""
         return type(self).model_validate({**self, **more})
 
@@ -53,9 +56,12 @@ Real = Annotated[float, WrapValidator(_number)]
 Figure = Annotated[float | None, WrapValidator(_number)]  # null: not finite
 
 
-def maybe(**options):
+def maybe(**options: Any) -> Any:
     """A field that may be left out, but is not null where its type does not say so."""
-    return Field(default=None, json_schema_extra=lambda said: said.pop("default", None), **options)
+    def without_default(said: dict[str, Any]) -> None:
+        said.pop("default", None)
+
+    return Field(default=None, json_schema_extra=without_default, **options)
 
 
 def write_result(path: Any, kind: Any, values: Any) -> Any:

@@ -5,6 +5,7 @@ RUN and STATE say the same as layouts, by which what is ours is told from what i
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from twinscale.common.files.access import exists, place
@@ -33,7 +34,7 @@ RUN[TRACE]["twin"] = RUN
 FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison")
 
 
-def is_filled(file) -> bool:
+def is_filled(file: Path) -> bool:
     """Whether a file lies in a directory that a verb has filled, or in a folder of it: a run, a state, an export, a
     comparison, of whoever it may be."""
     folder = file.absolute().parent
@@ -47,19 +48,23 @@ class StateFiles:
     path: Any
 
     @property
-    def index(self):
+    def index(self) -> Path:
+        """What the state is of."""
         return self.path / INDEX
 
     @property
-    def tensors(self):
+    def tensors(self) -> Path:
+        """Its tensors."""
         return self.path / WEIGHTS
 
     @property
-    def recipe(self):
+    def recipe(self) -> Path:
+        """The resolved recipe of its run."""
         return self.path / RECIPE
 
     @property
-    def metrics(self):
+    def metrics(self) -> Path:
+        """The lines of its run's metrics until then."""
         return self.path / METRICS
 
 
@@ -70,94 +75,97 @@ class RunFiles:
     path: Any
 
     @property
-    def info(self):
+    def info(self) -> Path:
         """run.json."""
         return self.path / INFO
 
     @property
-    def recipe(self):
+    def recipe(self) -> Path:
         """The resolved recipe."""
         return self.path / RECIPE
 
     @property
-    def metrics(self):
+    def metrics(self) -> Path:
         """A line for each step that was logged."""
         return self.path / METRICS
 
     @property
-    def lock(self):
+    def lock(self) -> Path:
+        """What the process that trains holds."""
         return self.path / LOCK
 
     @property
-    def hosts(self):
+    def hosts(self) -> Path:
         """The directory of the hosts' signs of life."""
         return self.path / HOSTS
 
-    def beat(self, host):
+    def beat(self, host: int) -> Path:
         """A host's last sign of life."""
         return self.hosts / f"{host}.json"
 
-    def stacks(self, host):
+    def stacks(self, host: int) -> Path:
         """Where a host that hangs leaves its stacks."""
         return self.hosts / f"{host}.stacks"
 
     @property
-    def checkpoints(self):
+    def checkpoints(self) -> Path:
+        """The directory of the backend's checkpoints."""
         return self.path / CHECKPOINTS
 
     @property
-    def manifests(self):
+    def manifests(self) -> Path:
         """The directory of what says that a checkpoint is whole."""
         return self.checkpoints / MANIFESTS
 
-    def manifest(self, step):
+    def manifest(self, step: int) -> Path:
         """What says so of one."""
         return self.manifests / f"step_{step}.json"
 
-    def listed(self):
+    def listed(self) -> list[int]:
         """The steps that have a manifest, in order."""
         found = (LISTED.fullmatch(file.name) for file in self.manifests.glob("step_*.json"))
         return sorted(int(name[1]) for name in found if name)
 
     @property
-    def trace(self):
+    def trace(self) -> Path:
+        """The directory of what a probe has asked for."""
         return self.path / TRACE
 
     @property
-    def contract(self):
+    def contract(self) -> Path:
         """The hashes of what is shared before the first step."""
         return self.trace / "contract.json"
 
     @property
-    def batches(self):
+    def batches(self) -> Path:
         """The hash of each batch."""
         return self.trace / "batches.json"
 
     @property
-    def final(self):
+    def final(self) -> Path:
         """The tensors, or their sketches, at the end."""
         return self.trace / "final.safetensors"
 
-    def step(self, number):
+    def step(self, number: int) -> Path:
         """The same before a step."""
         return self.trace / f"step_{number}.safetensors"
 
-    def steps(self):
+    def steps(self) -> dict[int, Path]:
         """{step: file} of those that were traced."""
         found = {TRACED.fullmatch(file.name): file for file in self.trace.iterdir()}
         return {int(name[1]): file for name, file in found.items() if name}
 
     @property
-    def twin(self):
+    def twin(self) -> Path:
         """The run of its twin."""
         return self.trace / "twin"
 
     @property
-    def state(self):
+    def state(self) -> StateFiles:
         """The state that was made of it where it is."""
         return StateFiles(self.path / "export" / "state")
 
 
-def run_files(path):
+def run_files(path: Path | str) -> RunFiles:
     """The RunFiles of a path as text, which may be in a bucket."""
     return RunFiles(place(path))

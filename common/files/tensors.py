@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
@@ -18,7 +21,7 @@ DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.fl
           "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 
 
-def difference(a, b, least=0.0):
+def difference(a: Any, b: Any, least: float = 0.0) -> float:
     """max |a - b| / max(max |b|, least) in float64: 0 of empty tensors; infinite where either is None or not finite, or
     the shapes differ."""
     if a is None or b is None:
@@ -29,7 +32,7 @@ def difference(a, b, least=0.0):
     return float(np.abs(a - b).max() / max(np.abs(b).max(), least, TINY["float64"])) if a.size else 0.0
 
 
-def save_tensors(path, tensors) -> None:
+def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Any]) -> None:
     """Writes {name: NumPy array}, sorted by name. bfloat16, which safetensors' NumPy side lacks, is written as the
     float32 of the same value; the file's metadata says so."""
     arrays = {name: np.asarray(tensors[name]) for name in sorted(tensors)}
@@ -38,13 +41,13 @@ def save_tensors(path, tensors) -> None:
                                         for name, x in arrays.items()}, widened or None))
 
 
-def load_tensors(path) -> dict:
+def load_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """{name: NumPy array} of a safetensors file; bfloat16, which NumPy lacks, comes as float32, which holds each of its
     values. Raises BadInput where the file is missing or torn, or has numbers of fewer bits than NumPy knows."""
     return {name: _array(path, name, entry) for name, entry in _read(path)[0]}
 
 
-def load_dtypes(path) -> dict:
+def load_dtypes(path: str | os.PathLike) -> dict[str, str]:
     """{name: dtype} of the tensors of a safetensors file as they were before they were saved, such as "bfloat16";
     raises BadInput where the file is missing or torn."""
     (entries, widened), names = _read(path), {kind: np.dtype(dtype).name for kind, dtype in DTYPES.items()}
@@ -85,7 +88,7 @@ def _array(path, name, entry):
         raise BadInput(f"{shown(path)}: tensor {shown(name)}: {shown(error)}; make the file again") from None
 
 
-def load_array(path):
+def load_array(path: str | os.PathLike) -> np.ndarray:
     """The array of a .npy file, memory-mapped; nothing is unpickled. Raises BadInput where it is none."""
     check_regular(path)
     try:
@@ -99,7 +102,7 @@ def load_array(path):
     return np.asarray(x)
 
 
-def check_tensors(tensors, wanted) -> None:
+def check_tensors(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises BadInput unless `tensors` have the names and shapes of `wanted`, {name: anything with a shape}."""
     missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or surplus:
@@ -111,6 +114,6 @@ def check_tensors(tensors, wanted) -> None:
             raise BadInput(f"tensor {name}: has shape {tuple(x.shape)}, but {tuple(wanted[name].shape)} is wanted")
 
 
-def named_arrays(groups) -> dict:
+def named_arrays(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """{"GROUP/NAME": NumPy array} of {group: {name: tensor}}."""
     return {f"{group}/{name}": np.asarray(x) for group, tensors in groups.items() for name, x in tensors.items()}

@@ -1,6 +1,6 @@
 """The stages of a compression in a recipe, with the mathematics that the backends share; TF-MOT is the reference."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -40,12 +40,12 @@ class Prune(Stage):
                                    description="patterns of canonical names of what is pruned")
 
     @property
-    def steady(self):
+    def steady(self) -> bool:
         """Whether all masks are of the final sparsity."""
         return one_of({"polynomial": False, "constant": True}, self.schedule, "prune: schedule")
 
     @property
-    def last(self):
+    def last(self) -> int:
         """The update that makes the final mask."""
         if self.steady:
             return self.begin or self.every
@@ -53,7 +53,8 @@ class Prune(Stage):
         return self.end or due
 
     @model_validator(mode="after")
-    def reaches(self):
+    def reaches(self) -> Self:
+        """Raises ValueError where the final sparsity is never reached."""
         last, span = self.last, self.last - self.begin
         if self.pattern == "2:4":  # made at the first update, whatever the schedule
             return self

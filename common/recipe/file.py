@@ -6,7 +6,9 @@ Every failure is a `BadInput` with one line a problem: place (the file, or "over
 import json
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -36,19 +38,19 @@ WORD = re.compile(r"(?!(true|false|inf|nan)$)[A-Za-z][A-Za-z-]*")
 NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})(?P<fraction>\.[0-9]{1,17})?")
 
 
-def load(path, overrides=()):
+def load(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     """The validated recipe of a TOML file under `key=value` overrides; raises BadInput, also for code that it names and
     the user has not: the file may lie in what somebody else has made."""
     return resolve(path, overrides)[0]
 
 
-def given(path, overrides=()):
+def given(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     """As `load`, of a file that the user has named, and overrides that he has written: the code that they name is
     trusted from now on. Not so what a file names that lies in a directory that a verb has filled."""
     return resolve(path, overrides, True)[0]
 
 
-def resolve(path, overrides=(), users=False):
+def resolve(path: Path | str, overrides: Iterable[str] = (), users: bool = False) -> tuple[Recipe, dict[str, str]]:
     """The recipe, and for each of its dotted keys the file it came from, "override" or "default". With `users` as
     `given`, else as `load`. Raises BadInput."""
     named = set()  # the plug-ins that the user names, as the recipe has them
@@ -80,14 +82,14 @@ def resolve(path, overrides=(), users=False):
     return recipe, {dotted(key): origins.get(key, "default") for key in flat(recipe.model_dump(mode="json"))}
 
 
-def file_of(name):
+def file_of(name: Path | str) -> Path:
     """The file of a recipe: a path, or the name of one that comes with Twinscale, as decoder-stdlib, where no file of
     the user's is called so."""
     path, ours = Path(name), RECIPES / f"{name}.toml"
     return ours if not path.suffix and not exists(path) and _is_file(ours) else path
 
 
-def of_values(values, label):
+def of_values(values: Any, label: str) -> Recipe:
     """The recipe in what a file holds as nested dicts; raises BadInput that names the `label`."""
     refuse(hostile(values, label))
     try:
@@ -96,11 +98,11 @@ def of_values(values, label):
         raise trust.Untrusted(f"{label}: {error}") from None
 
 
-def dumps(recipe, origins=None):
+def dumps(recipe: Recipe, origins: Mapping[str, str] | None = None) -> str:
     """The whole recipe as TOML text that loads to an equal hash; with origins, each line ends in the value's origin."""
-    tables = {(): {}}
-    for (*table, key), value in flat(recipe.model_dump(mode="json")).items():
-        tables.setdefault(tuple(table), {})[key] = value
+    tables: dict[tuple, dict[str, Any]] = {(): {}}
+    for (*within, key), value in flat(recipe.model_dump(mode="json")).items():
+        tables.setdefault(tuple(within), {})[key] = value
     blocks = []
     for table, entries in tables.items():
         lines = [f"{key} = {_toml(value)}" for key, value in entries.items()]
@@ -112,19 +114,19 @@ def dumps(recipe, origins=None):
     return "\n\n".join(blocks) + "\n"
 
 
-def as_override(key, value):
+def as_override(key: str, value: Any) -> str:
     """A value of Python as the text `key=value` that `load` takes."""
     return f"{key}={_toml(plain(value))}"
 
 
-def differences(old, new):
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line for each leaf in which two resolved recipes (plain nested dicts) differ."""
-    old, new = ({key: brief(value) for key, value in flat(values).items()} for values in (old, new))
-    return [f"{dotted(key)} is {old.get(key, 'absent')} there and {new.get(key, 'absent')} here"
-            for key in old | new if old.get(key) != new.get(key)]
+    was, now = ({key: brief(value) for key, value in flat(values).items()} for values in (old, new))
+    return [f"{dotted(key)} is {was.get(key, 'absent')} there and {now.get(key, 'absent')} here"
+            for key in was | now if was.get(key) != now.get(key)]
 
 
-def flat(values, place=()):
+def flat(values: Any, place: tuple = ()) -> dict[tuple, Any]:
     """The leaves of nested dicts by their tuple of keys; an empty table is a leaf."""
     if not isinstance(values, dict) or not (values or not place):
         return {place: values}

@@ -4,8 +4,10 @@ import json
 import re
 import typing
 import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import chain, islice
+from typing import Any
 
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.files.access import dotted, expected, shown
@@ -18,7 +20,7 @@ MOST_LINES = 20  # of one error
 NAME = "letters, digits, '.', '_' and '-', at most 64 of them, the first a letter or digit"
 
 
-def refuse(problems, count=None):
+def refuse(problems: Iterable[str], count: int | None = None) -> None:
     """Raises BadInput with one line a problem, if there is any. Where their `count` is known, those that are not shown
     are not made: each may take a while to put into words."""
     problems = iter(problems)
@@ -28,7 +30,7 @@ def refuse(problems, count=None):
         raise BadInput("\n".join(told + [f"... and {more:,} more"] * (more > 0)))
 
 
-def hostile(value, label, place=()):
+def hostile(value: Any, label: str, place: tuple = ()) -> Iterator[str]:
     """Lines for what no recipe may hold under any key: it would break a name, a file, a checkpoint or the terminal."""
     if len(place) > DEEPEST:
         yield f"{label}: {dotted(place[:3])}...: nested too deeply"
@@ -41,7 +43,7 @@ def hostile(value, label, place=()):
         yield f"{label}: {dotted(place)} = {brief(value)}: holds a control character or a broken one; take it out"
 
 
-def explained(error, values, origins, file):
+def explained(error: Mapping[str, Any], values: Mapping[str, Any], origins: Mapping[tuple, Any], file: str) -> str:
     """One line for one of pydantic's errors."""
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     place = error["loc"]
@@ -72,7 +74,7 @@ def explained(error, values, origins, file):
     return f"{label}: {dotted(place)} = {brief(value)}: expected {what}"
 
 
-def origin_of(place, origins):
+def origin_of(place: tuple, origins: Mapping[tuple, str]) -> str | None:
     """Where the value at `place`, or the list or table around or below it, came from."""
     above = (place[:n] for n in range(len(place), 0, -1))
     below = (key for key in origins if key[:len(place)] == place)
@@ -106,7 +108,7 @@ def _one_of(choices):
     return "one of " + ", ".join(f'"{c}"' for c in choices)
 
 
-def brief(value):
+def brief(value: Any) -> str:
     """A value as short TOML-like text that is safe on a terminal."""
     if isinstance(value, dict):
         return "a table"

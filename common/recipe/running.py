@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, field_validator
 
@@ -45,7 +46,8 @@ class Jax(Section):
 
     @field_validator("xla_options", mode="before")
     @classmethod
-    def are_options(cls, options):
+    def are_options(cls, options: Any) -> Any:
+        """A table as the options that it makes."""
         for name, value in options.items() if isinstance(options, dict) else ():
             if not re.fullmatch(r"[A-Za-z_]\w{0,127}", str(name), re.ASCII):
                 raise ValueError(f"jax.xla_options: {json.dumps(str(name)[:80])}: names are letters, digits and '_', "
@@ -54,7 +56,8 @@ class Jax(Section):
                 raise ValueError(f"jax.xla_options.{name}: a number, true, false or a text is wanted")
         return options
 
-    def kernel(self, precision, width, length, documents, platform, capability=None, sequence=1):
+    def kernel(self, precision: str, width: int, length: int, documents: bool, platform: str, capability: Any = None,
+               sequence: int = 1) -> str:
         """What computes attention: "einsum", "cudnn" or "splash".
 
         Args:
@@ -66,7 +69,7 @@ class Jax(Section):
         """
         number = capability if platform == "gpu" and re.fullmatch(r"\d+\.\d+", str(capability)) else None
         bfloat16 = precision == "bfloat16", "train.precision=bfloat16", precision
-        needs = {
+        needs: dict[str, list[tuple]] = {
             "cudnn": [(number is not None, "an NVIDIA GPU", platform), (float(number or 8) >= 8, "one of compute "
                       "capability 8.0 (Ampere) or later", number), bfloat16,
                       (width % 8 == 0 and width <= 128, "heads (model.width / model.heads) of a multiple of 8 up to "
@@ -82,7 +85,7 @@ class Jax(Section):
             raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
         return self.attention
 
-    def environment(self, given):
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """{variable: value} of what XLA reads when it opens a GPU, but for what the environment `given` says."""
         wanted = {} if self.preallocate else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         old = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of the same meaning; XLA refuses to have both

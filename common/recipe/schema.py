@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, model_validator
 
@@ -73,7 +73,8 @@ class Recipe(Section):
     compress: Compress = Compress()
 
     @model_validator(mode="after")
-    def fits(self):
+    def fits(self) -> Self:
+        """Raises ValueError where tables do not go together."""
         train, schedule = self.train, self.schedule
         if train.global_batch % train.accumulate:
             raise ValueError(f"train.accumulate={train.accumulate} does not divide "
@@ -103,7 +104,7 @@ class Recipe(Section):
         return self
 
     @property
-    def hash(self):
+    def hash(self) -> str:
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
         whatever the devices and the checkpoints."""
         saving, later = {"save_every", "save_minutes", "keep", "keep_best"}, self.later
@@ -111,7 +112,7 @@ class Recipe(Section):
         return digest(self.model_dump(mode="json", exclude=exclude))
 
     @property
-    def meaning(self):
+    def meaning(self) -> str:
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
         outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best", "metrics",
@@ -119,16 +120,16 @@ class Recipe(Section):
         return digest(self.model_dump(mode="json", exclude=self.later | outward))
 
     @property
-    def later(self):
+    def later(self) -> dict[str, Any]:
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {("data", "label"): "label", ("jax", "xla_options"): Options(), ("train", "metrics"): ()}
-        found = {"objective": True} if self.objective == ObjectiveOptions() else {}
+        found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key) == value:
                 found.setdefault(table, set()).add(key)
         return found
 
-    def with_values(self, **sections):
+    def with_values(self, **sections: Any) -> "Recipe":
         """A validated copy with some values replaced: `recipe.with_values(train={"steps": 5})`."""
         values = self.model_dump()
         for section, changes in sections.items():
@@ -142,7 +143,7 @@ class Recipe(Section):
 AXES = ("replica", "data", "fsdp", "tensor", "sequence")  # of the mesh, from the slowest network to the fastest
 
 
-def mesh_shape(recipe, framework, found, platform):
+def mesh_shape(recipe: Recipe, framework: str, found: int, platform: str) -> dict[str, int]:
     """{axis: size} of the mesh that a recipe trains on, of the `found` devices of all hosts.
 
     Raises MissingEnvironment where `framework` finds too few, BadInput where they do not divide what they share.
@@ -171,7 +172,7 @@ def mesh_shape(recipe, framework, found, platform):
     return shape
 
 
-def digest(values):
+def digest(values: Any) -> str:
     """SHA-256 (hex) of values as canonical JSON; a plug-in's file is known by its name and content, wherever it is."""
     return hashlib.sha256(json.dumps(_portable(values), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -183,17 +184,17 @@ def _portable(values):
     return portable(values) if isinstance(values, str) and "#sha256=" in values else values
 
 
-def micro_batch(recipe):
+def micro_batch(recipe: Recipe) -> int:
     """Rows of one micro-batch, over all devices."""
     return recipe.train.global_batch // recipe.train.accumulate
 
 
-def positions(recipe):
+def positions(recipe: Recipe) -> int:
     """Labels of one update: tokens of text, or images."""
     return recipe.train.global_batch * (recipe.data.sequence if reads_text(recipe.model) else 1)
 
 
-def in_float64(recipe):
+def in_float64(recipe: Recipe) -> Recipe:
     """The recipe in float64, by which programs are compared without rounding. Where that is another precision than its
     own, Keras runs it as TensorFlow's own kernels: they need no compiling, and share no compiler with JAX."""
     if recipe.train.precision == "float64":
@@ -201,6 +202,6 @@ def in_float64(recipe):
     return recipe.with_values(train={"precision": "float64"}, keras={"jit_compile": False})
 
 
-def master_dtype(recipe):
+def master_dtype(recipe: Recipe) -> str:
     """The dtype of weights and optimizer slots: float32 masters under bfloat16 compute."""
     return one_of(MASTERS, recipe.train.precision, "train.precision")
