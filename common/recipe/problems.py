@@ -53,7 +53,8 @@ def explained(error: Mapping[str, Any], values: Mapping[str, Any], origins: Mapp
         place = (*place[:at], *place[at + 1:])
     if kind == "value_error":  # about several keys: blame where the ones it names came from
         message = str(context["error"])
-        named = {origins.get(tuple(key.split("."))) for key in re.findall(r"\b[a-z]+\.[a-z_0-9]+", message)} - {None}
+        found = (origins.get(tuple(key.split("."))) for key in re.findall(r"\b[a-z]+\.[a-z_0-9]+", message))
+        named = {origin for origin in found if origin is not None}
         told = message if len(message) <= 600 else f"{message[:300]}...{message[-300:]}"  # its end says what is wrong
         return f"{', '.join(sorted(named)) or file}: {told}"
     if kind == "union_tag_not_found" or (kind == "missing" and place == ("model",)):

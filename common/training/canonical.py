@@ -13,9 +13,10 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NotRequired
+from typing import TYPE_CHECKING, Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -38,6 +39,11 @@ from twinscale.common.training.run import Data, read_run, what_differs
 from twinscale.common.training.run_metrics import read_metrics
 from twinscale.common.training.session import open_session
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from twinscale.common.data.kept import Kept
+
 SCHEMA_VERSION = 1
 KIND = Kind(STATE_MARKER, INDEX, STATE)
 
@@ -55,7 +61,7 @@ class Index(TypedDict):
     sha256: Sha256
 
 
-def write(path, recipe, run, step, tensors):
+def write(path: Path, recipe: Recipe, run: Any, step: int, tensors: "dict[str, np.ndarray]") -> None:
     """Writes the state of a run after `step` updates, {name: NumPy array}, the lines of metrics up to it, and what the
     run keeps of its data, into a directory."""
     path, kept = place(path), kept_in(run.path, run.info["data"])
@@ -74,12 +80,12 @@ def write(path, recipe, run, step, tensors):
         "tensors": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in sorted(tensors.items())}})
 
 
-def identity(run):
+def identity(run: Any) -> dict[str, Any]:
     """What the marker of a run's state says: a run that is copied or moved stays the same."""
     return {"run": run.info.get("id") or f"{run.info.get('started')} {run.info['recipe_hash']}"}
 
 
-def check_target(path, recipe, run):
+def check_target(path: Path, recipe: Recipe, run: Any) -> None:
     """Raises BadInput where a directory holds anything but an earlier state of the same run."""
     if path.exists() and not path.is_dir():
         raise BadInput(f"--to {shown(path)}: a file, but a directory is wanted")
@@ -89,7 +95,7 @@ def check_target(path, recipe, run):
     check_within(path, STATE)
 
 
-def unmarked(path, recipe, run):
+def unmarked(path: Path, recipe: Recipe, run: Any) -> bool:
     """Whether a directory holds a state as versions before the marker have left it, of a run like this one."""
     if (path / KIND.marker).exists() or not StateFiles(path).index.is_file():
         return False
@@ -100,7 +106,7 @@ def unmarked(path, recipe, run):
     return False
 
 
-def read(path, recipe):
+def read(path: Path, recipe: Recipe) -> dict[str, Any]:
     """{"step", "tensors", "origin", "metrics", "kept"} of such a directory, for a training of `recipe` to go on from.
 
     Raises BadInput where it is not whole, or of a training that computes something else.
@@ -126,7 +132,7 @@ def read(path, recipe):
             "metrics": read_bytes(metrics) if metrics.exists() else b""}
 
 
-def kept_of(path):
+def kept_of(path: Path) -> "Kept | None":
     """What a run, or such a directory, keeps of its data; None where it keeps nothing yet."""
     path = place(path)
     if StateFiles(path).index.exists():
@@ -134,13 +140,13 @@ def kept_of(path):
     return kept_in(path, read_run(path)["data"])
 
 
-def read_index(path):
+def read_index(path: Path) -> Any:
     """What the index.json of such a directory holds; raises BadInput where it does not say what it has to."""
     return read_json(StateFiles(path).index, Index, f"`twinscale convert RUN --to {shown(path)}` makes a whole state")
 
 
 @contextmanager
-def named(folder, path):
+def named(folder: Path, path: Path) -> Iterator[None]:
     """While open, what is wrong with a state that we have put into a folder of our own is said of the run that it is
     made of, by the path that was given: the folder is gone when it is read of. What the disk lacks stays said of the
     folder, where room is wanted."""
@@ -151,7 +157,7 @@ def named(folder, path):
 
 
 @contextmanager
-def state_of(path):
+def state_of(path: Path) -> Iterator[Path]:
     """The directory of such a state while open: `path` itself, or what a process makes of the run there, in a place of
     its own, as the run may be another's to write. What is wrong with it is said of `path`.
 
@@ -174,14 +180,14 @@ def state_of(path):
         yield state
 
 
-def model_of(path):
+def model_of(path: Path) -> "tuple[Recipe, dict[str, np.ndarray]]":
     """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds."""
     with state_of(path) as state:
         recipe = load(StateFiles(state).recipe, [])
         return recipe, shipped(recipe, load_tensors(StateFiles(state).tensors))
 
 
-def shipped(recipe, tensors):
+def shipped(recipe: Recipe, tensors: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
     """{canonical name: array} of the model alone in the tensors of a state: averaged weights where there are any, and
     of a compression's stage what it has left."""
     if recipe.compress.stages:
@@ -191,13 +197,13 @@ def shipped(recipe, tensors):
             if name.startswith("weights/")}
 
 
-def copy_metrics(begun, run):
+def copy_metrics(begun: Mapping[str, Any], run: Any) -> None:
     """Lets a run's metrics begin with those of the run that it goes on from."""
     if run.writes and not RunFiles(run.path).metrics.exists():
         write_bytes(RunFiles(run.path).metrics, begun["metrics"])
 
 
-def convert(room: Room, recipe: Recipe, run, path):
+def convert(room: Room, recipe: Recipe, run: Any, path: Path) -> int:
     """Writes the newest checkpoint of a run of this backend into a directory; returns its step.
 
     Raises BadInput where the run has none, or where `check_target` does.

@@ -14,10 +14,11 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path, PurePosixPath
-from typing import NotRequired
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -79,7 +80,7 @@ class Checkpoints:
     """The checkpoints of one run, seen from one of its hosts. Saves go on in the background; what goes wrong with one
     is raised by `poll` or the next save."""
 
-    def __init__(self, run, room: Room, recipe: Recipe, state, devices):
+    def __init__(self, run: Any, room: Room, recipe: Recipe, state: Any, devices: Any) -> None:
         self.run, self.room, self.recipe, self.devices = run, room, recipe, devices
         self.files = RunFiles(run.path.resolve() if local(run.path) else run.path)
         self.path = self.files.checkpoints
@@ -89,12 +90,13 @@ class Checkpoints:
         self.inner, self.held = inner(self.path)  # the store's name for its path
         self.store = room.Store(self.inner, state, devices)
         self.thread = ThreadPoolExecutor(1, "checkpoint")
-        self.writing, self.committing = None, None  # (step, what goes into the manifest, future)
+        self.writing: Any = None  # (step, what goes into the manifest, future)
+        self.committing: Any = None  # as well
         self.saved, self.failed = time.monotonic(), False
 
     # ---- going on
 
-    def restore(self, state):
+    def restore(self, state: Any) -> Any:
         """The state of the newest whole checkpoint that all hosts have, or the state as given where none was saved.
 
         Raises NoCheckpoint where some were saved and none is whole.
@@ -117,7 +119,7 @@ class Checkpoints:
                                f"{self.run.info.get('saved')}, and none is whole; pass --overwrite to start anew")
         return state
 
-    def loaded(self, step, state):
+    def loaded(self, step: int, state: Any) -> tuple[Any, str | None]:
         """(the state of a step, None), or (None, what is wrong with its files, though they are as they were saved).
         Several hosts read together, and end together."""
         try:
@@ -130,14 +132,14 @@ class Checkpoints:
             said = (str(error).strip().splitlines() or [""])[0]
             return None, shown(f"cannot be loaded ({type(error).__name__}: {said})")
 
-    def unlist_after(self, step):
+    def unlist_after(self, step: int) -> None:
         """Removes later checkpoints, which are not whole everywhere: they are going to be made again."""
         for later in [later for later in self.listed() if later > step] if self.run.writes else []:
             self.files.manifest(later).unlink()
             self.store.delete(later)
         self.room.agree(self.devices, [step])
 
-    def common(self, steps):
+    def common(self, steps: Iterable[int]) -> int:
         """The greatest step that every host has among its `steps`, or NONE."""
         mine = sorted(steps)[-MOST:]
         seen = self.room.agree(self.devices, [NONE] * (MOST - len(mine)) + mine)
@@ -147,11 +149,11 @@ class Checkpoints:
             self.say(f"not every host has the checkpoint of step {newest}")
         return max(both, default=NONE)
 
-    def listed(self):
+    def listed(self) -> list[int]:
         """The steps that have a manifest, in order."""
         return self.files.listed()
 
-    def problem(self, step):
+    def problem(self, step: int) -> str | None:
         """What is wrong with a checkpoint, or None. Of many hosts each hashes its share of the files."""
         try:
             manifest = read_json(self.files.manifest(step), Manifest)
@@ -178,7 +180,7 @@ class Checkpoints:
 
     # ---- saving
 
-    def save(self, step, state, held_out=None, kept=None):
+    def save(self, step: int, state: Any, held_out: float | None = None, kept: Any = None) -> None:
         """Begins to save a state under its step, once the save before is through. `kept` is what run.json is to say of
         the time until here, once it is committed."""
         self.settle()
@@ -191,17 +193,17 @@ class Checkpoints:
             raise self.cannot(step, error) from error
         self.writing = step, (held_out, kept), self.thread.submit(self.store.wait)
 
-    def overdue(self):
+    def overdue(self) -> bool:
         """Whether a checkpoint is to be saved by the clock; only the first host's counts."""
         minutes = self.recipe.train.save_minutes
         return self.devices.host == 0 and bool(minutes) and time.monotonic() - self.saved > 60 * minutes
 
     @property
-    def written(self):
+    def written(self) -> bool:
         """Whether this host's part of the last save is on disk, and not known to be on every host's."""
         return self.writing is not None and self.writing[2].done()
 
-    def poll(self, hosts_written):
+    def poll(self, hosts_written: int) -> None:
         """Raises what went wrong in the background, and commits once all hosts have written."""
         if self.written:
             self.finished(self.writing)
@@ -210,7 +212,7 @@ class Checkpoints:
         if self.committing and self.committing[2].done():
             self.noted()
 
-    def settle(self):
+    def settle(self) -> None:
         """Waits until what was begun is committed."""
         if self.writing:
             self.finished(self.writing)
@@ -218,14 +220,14 @@ class Checkpoints:
             self.commit()
         self.noted()
 
-    def commit(self):
+    def commit(self) -> None:
         """Begins to write the manifest, now that every host has written its part."""
         step, (held_out, kept), _ = self.writing
         self.writing = None
         if self.run.writes:
             self.committing = step, kept, self.thread.submit(self.write_manifest, step, held_out)
 
-    def write_manifest(self, step, held_out):
+    def write_manifest(self, step: int, held_out: float | None) -> None:
         """The commit itself, and then retention."""
         files = {}
         for file in self.store.files(step):
@@ -239,20 +241,20 @@ class Checkpoints:
             "count": len(files)})
         self.retain()
 
-    def retain(self):
+    def retain(self) -> None:
         """Removes the checkpoints that are not to be kept."""
         for old in self.expendable():
             self.files.manifest(old).unlink()  # from here on it is no checkpoint
             self.store.delete(old)
 
-    def noted(self):
+    def noted(self) -> None:
         """Waits for the commit, and says in run.json that it is there."""
         if self.committing:
             self.finished(self.committing)
             (step, kept, _), self.committing = self.committing, None
             self.run.update(saved=step, **({"kept": kept} if kept else {}))
 
-    def expendable(self):
+    def expendable(self) -> list[int]:
         """Listed steps that are neither among the newest nor among the best."""
         steps = self.listed()
         losses = {step: self.held_out(step) for step in steps}
@@ -260,7 +262,7 @@ class Checkpoints:
         kept = {*steps[-self.recipe.train.keep:], *measured[:self.recipe.train.keep_best]}
         return [step for step in steps if step not in kept]
 
-    def held_out(self, step):
+    def held_out(self, step: int) -> float:
         """The held-out loss of a checkpoint, NaN where none was measured."""
         try:
             measured = read_json(self.files.manifest(step), Manifest)["held_out"]
@@ -268,7 +270,7 @@ class Checkpoints:
             return math.nan
         return math.nan if measured is None else measured
 
-    def sweep(self):
+    def sweep(self) -> None:
         """Removes what a kill left of saves that were never committed, before the backend looks at its directory."""
         if self.run.writes and self.path.is_dir():
             known = set(self.listed())
@@ -277,14 +279,14 @@ class Checkpoints:
                 if step and int(next(filter(None, step.groups()))) not in known:
                     remove(entry)
 
-    def finished(self, begun):
+    def finished(self, begun: Any) -> Any:
         try:
             begun[2].result()
         except Exception as error:
             self.writing = self.committing = None
             raise self.cannot(begun[0], error) from error
 
-    def cannot(self, step, error):
+    def cannot(self, step: int, error: BaseException) -> Any:
         self.failed = True
         if self.devices.hosts > 1 and self.room.is_lost(error):  # which is no matter of saving
             return error
@@ -296,11 +298,11 @@ class Checkpoints:
         return CannotSave(f"{self.path}: the checkpoint of step {step} could not be saved ({why}); {before}: {helps}, "
                           "then run the same command again")
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         if self.devices.host == 0:
             print(f"twinscale: {escaped_lines(text)}", file=sys.stderr, flush=True)
 
-    def close(self):
+    def close(self) -> None:
         """Ends the threads; on one host what was begun is committed first. After an error several do not wait for each
         other: one may be gone."""
         if self.devices.hosts > 1 and self.writing:
@@ -319,7 +321,7 @@ class Checkpoints:
                 self.held = None
 
 
-def inner(path):
+def inner(path: Path) -> tuple[Path, int | None]:
     """(a name of a local directory that every library reads as itself, the descriptor that it lives by or None)."""
     if not is_odd(path):
         return path, None
@@ -333,7 +335,7 @@ def inner(path):
     return name, held
 
 
-def unlisted_in(files, root, manifest):
+def unlisted_in(files: Iterable[Path], root: Path, manifest: Mapping[str, Any]) -> str | None:
     """What a manifest leaves out of a checkpoint, in words, or None. Manifests of earlier versions have no count, and
     are held to what is there."""
     listed = manifest["files"].keys()
@@ -343,19 +345,19 @@ def unlisted_in(files, root, manifest):
     return next((name for file in files if (name := file.relative_to(root).as_posix()) not in listed), None)
 
 
-def is_below(name) -> bool:
+def is_below(name: str) -> bool:
     """Whether a path in a manifest can lead nowhere but below the manifest's directory."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
 
 
-def size(file):
+def size(file: Any) -> int:
     """Bytes of a file."""
     found = file.stat()
     return found.st_size if local(file) else found.length  # as etils.epath calls it
 
 
-def sha256(file) -> str:
+def sha256(file: Path) -> str:
     """SHA-256 (hex) of a file."""
     check_regular(file)
     digest = hashlib.sha256()
@@ -365,7 +367,7 @@ def sha256(file) -> str:
     return digest.hexdigest()
 
 
-def sync(file) -> None:
+def sync(file: Path) -> None:
     """Sees to it that a local file and its name outlive a power cut."""
     for path in (file, file.parent) if local(file) else ():
         opened = os.open(path, os.O_RDONLY)
@@ -375,6 +377,6 @@ def sync(file) -> None:
             os.close(opened)
 
 
-def has_link(file, root) -> bool:
+def has_link(file: Path, root: Path) -> bool:
     """Whether a file, or a directory on the way to it from `root`, is a symbolic link."""
     return any(is_link(part) for part in [file, *file.parents[:-len(root.parents) - 1]])

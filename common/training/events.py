@@ -4,6 +4,7 @@ traceback on a full disk, and then whoever has more to write waits for ever."""
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 FLUSH = 60.0  # seconds after which what was logged is on disk
 
@@ -12,7 +13,7 @@ class Events:
     """A file of events in the directory `path`. What an earlier one has from the step `start` on is not shown; 0 leaves
     it. Raises OSError, of this file by name, where it cannot be written."""
 
-    def __init__(self, path, start=0):
+    def __init__(self, path: Path | str, start: int = 0) -> None:
         from tensorboardX.event_file_writer import EventsWriter  # 0.3 s
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.summary import scalar
@@ -24,11 +25,12 @@ class Events:
             self._write(step=start, file_version="brain.Event:2")
             self._write(step=start, session_log=SessionLog(status=SessionLog.START))
 
-    def add(self, tag, value, step):
+    def add(self, tag: str, value: float, step: int) -> None:
         """A number under a tag and a step."""
         self._write(step=step, summary=self._scalar(tag, value))
 
-    def close(self):
+    def close(self) -> None:
+        """Writes out what is held, and ends the file."""
         with self._named():
             self._writer.close()
 

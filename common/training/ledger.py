@@ -3,8 +3,10 @@
 import math
 import os
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +14,14 @@ from twinscale.common import process
 from twinscale.common.machine.flops import measured_peak, peak_flops, train_flops
 from twinscale.common.recipe.schema import positions
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.pulse import Pulse
+    from twinscale.common.training.run_metrics import Logger
 
-def unit(dataset):
+
+def unit(dataset: "Dataset") -> str:
     """What a rate counts: tokens of text, else examples."""
     return "tokens/s" if dataset.kind == "text" else "examples/s"
 
@@ -40,7 +48,7 @@ class Heard:
 class BadLoss(Exception):
     """The loss of `step`, or its gradient, is not finite; the state has not moved since."""
 
-    def __init__(self, step):
+    def __init__(self, step: Any) -> None:
         super().__init__(step.number)
         self.step = step
 
@@ -51,7 +59,9 @@ class Ledger:
     `seconds` go on from those of the run's earlier starts; durations and digests are of this start alone.
     """
 
-    def __init__(self, recipe, dataset, devices, logger, report, every, pulse=None, seconds=None):
+    def __init__(self, recipe: "Recipe", dataset: "Dataset", devices: Any, logger: "Logger",
+                 report: Callable[..., None], every: int | None, pulse: "Pulse | None" = None,
+                 seconds: dict[str, float] | None = None) -> None:
         self.logger, self.report, self.every = logger, report, every or recipe.train.log_every
         rows = recipe.train.global_batch
         self.units, self.unit = positions(recipe), unit(dataset)
@@ -66,10 +76,13 @@ class Ledger:
         kinds = ("start", "compile", "train", "data_wait", "evaluate", "checkpoint", "trace", "lost")
         self.seconds = dict.fromkeys(kinds, 0.0) | (seconds or {})
         self.seconds["start"] += pulse.elapsed if pulse else 0.0
-        self.compiled, self.begun, self.in_flight, self.heard, self.waited = None, None, None, Heard(), 0.0
+        self.compiled: float | None = None
+        self.begun: float | None = None
+        self.in_flight: InFlight | None = None
+        self.heard, self.waited = Heard(), 0.0
         self.durations, self.digests, self.losses = [], [], []
 
-    def waiting(self, batches):
+    def waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches; the time spent waiting for them is counted."""
         while True:
             start = time.perf_counter()
@@ -79,7 +92,8 @@ class Ledger:
                 return
             yield item
 
-    def dispatch(self, step, state, number, batch, wishes=(0, 0, 0)):
+    def dispatch(self, step: Callable, state: Any, number: int, batch: Mapping[str, Any],
+                 wishes: Sequence[int] = (0, 0, 0)) -> Any:
         """Runs the step; `wishes` are what this host has to say of each field of Heard. The first call compiles; its
         time is kept apart."""
         self.allow(f"step {number}", patient=self.compiled is None)
@@ -93,7 +107,7 @@ class Ledger:
             self.begun = start
         return outcome
 
-    def lap(self, now):
+    def lap(self, now: float) -> None:
         """Ends the duration of the step dispatched last: from its dispatch to the next, or to its settling where
         nothing follows at once. So it is the loop's whole period, whether dispatch waits for the device or not."""
         if self.begun is not None:
@@ -103,13 +117,13 @@ class Ledger:
         self.seconds["data_wait"] += self.waited
         self.waited = 0.0
 
-    def take(self, step):
+    def take(self, step: Any) -> Any:
         """Settles the step before, and notes this one as in flight; returns what was heard last."""
         self.settle()
         self.in_flight = step
         return self.heard
 
-    def settle(self):
+    def settle(self) -> None:
         """Reads and logs the metrics of the step in flight; raises BadLoss where its loss is not finite."""
         if self.in_flight is None:
             return
@@ -130,13 +144,13 @@ class Ledger:
             metrics |= {self.unit.replace("/s", "_per_second"): rate} if rate else {}
             self.logger.log(step.number, {f"train/{name}": value for name, value in metrics.items()})
 
-    def finish(self):
+    def finish(self) -> None:
         """Settles the step in flight, with nothing to follow at once."""
         self.settle()
         self.lap(time.perf_counter())
 
     @contextmanager
-    def pause(self, kind):
+    def pause(self, kind: str) -> Iterator[None]:
         """Time that counts as `kind` and not as training; the step in flight is settled first."""
         self.finish()
         self.allow(f"to {kind}", patient=True)
@@ -144,18 +158,18 @@ class Ledger:
         yield
         self.seconds[kind] += time.perf_counter() - start
 
-    def evaluated(self, done, metrics):
+    def evaluated(self, done: int, metrics: Mapping[str, float]) -> None:
         """Logs the metrics of an evaluation after `done` steps under the last of them, as its training metrics are:
         a resumed run keeps all that is logged below its first step."""
         self.logger.log(done - 1, {f"held_out/{name}": value for name, value in metrics.items()})
 
-    def goodput(self):
+    def goodput(self) -> dict[str, Any]:
         """The share of all time so far, that of earlier starts too, in which steps were trained that are kept."""
         total = sum(self.seconds.values())
         return {"productive": self.seconds["train"], "total": total,
                 "fraction": self.seconds["train"] / total if total else 0.0}
 
-    def performance(self):
+    def performance(self) -> dict[str, Any]:
         """Steady state: the first two steps are left out, the others given in milliseconds with quartiles."""
         steady = np.array(self.durations[1:] or self.durations or [math.nan])
         low, median, high = (float(x) for x in np.percentile(steady, [25, 50, 75]))

@@ -2,8 +2,11 @@
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +29,13 @@ from twinscale.common.training.run import Run, follow_run, open_run, read_run
 from twinscale.common.training.run_metrics import Logger
 from twinscale.common.training.session import open_session
 from twinscale.common.training.trace import contract
+
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.data.kept import Kept
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.room import Room
+    from twinscale.common.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -50,18 +60,19 @@ class Probe:
 FIRST = 10  # steps that a trace holds one by one
 
 
-def twin_of(recipe):
+def twin_of(recipe: "Recipe") -> dict[str, Any]:
     """What sets a twin apart: rows permuted within each batch, and first weights dithered by half a unit in the last
     place. Rows alone would leave most roundings of a forward pass as they are, and bfloat16's altogether."""
     return {"permuted": True, "dither": DITHER[recipe.train.precision]}
 
 
-def traced_steps(recipe, every):
+def traced_steps(recipe: "Recipe", every: int) -> tuple[int, ...]:
     """The first steps, and each of `every`."""
     return tuple(step for step in range(recipe.train.steps) if step < FIRST or step % every == 0)
 
 
-def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress=True, begun=None):
+def run_training(room: "Room", recipe: "Recipe", run_dir: Path, *, overwrite: bool = False, probe: Probe | None = None,
+                 progress: bool = True, begun: Mapping[str, Any] | None = None) -> dict[str, float]:
     """Trains a recipe into a run directory, on from its last checkpoint if it has one, else from `begun`, a state as
     `common.training.canonical.read` gives it, and returns its final metrics. On several hosts, every one of them calls
     it.
@@ -90,7 +101,7 @@ def run_training(room, recipe, run_dir, *, overwrite=False, probe=None, progress
 
 
 @contextmanager
-def leaving_nothing(path):
+def leaving_nothing(path: Path) -> Iterator[None]:
     """Bad input and what is missing leave no directory of a run that nothing else has ever happened to: one whose only
     start ended in this very error."""
     try:
@@ -105,7 +116,8 @@ def leaving_nothing(path):
         raise
 
 
-def open_together(room, recipe, run_dir, devices, overwrite, probe):
+def open_together(room: "Room", recipe: "Recipe", run_dir: Path, devices: Any, overwrite: bool, probe: Probe
+                  ) -> Run:
     """The open run, on every host: the first one opens it while the others wait."""
     if devices.host == 0:
         try:
@@ -130,10 +142,10 @@ def open_together(room, recipe, run_dir, devices, overwrite, probe):
 class Training:
     """A training in an open run: what it is made of, and how far it is."""
 
-    room: object
-    recipe: object
+    room: Any
+    recipe: Any
     run: Run
-    session: object
+    session: Any
     probe: Probe
     pulse: Pulse
     checkpoints: Checkpoints
@@ -145,7 +157,8 @@ class Training:
     measured: dict = field(default_factory=dict)  # held-out losses by updates
 
 
-def train_run(room, recipe, run, session, probe, pulse, progress, begun):
+def train_run(room: "Room", recipe: "Recipe", run: Run, session: "Session", probe: Probe, pulse: Pulse, progress: bool,
+              begun: Mapping[str, Any] | None) -> dict[str, float]:
     """The training itself, in an open run; its state ends with it."""
     dataset, devices, steps = session.dataset, session.devices, probe.stop or recipe.train.steps
     checkpoints = Checkpoints(run, room, recipe, session.state, devices)
@@ -180,7 +193,8 @@ def train_run(room, recipe, run, session, probe, pulse, progress, begun):
     return final
 
 
-def first_state(room, recipe, run, session, checkpoints, begun):
+def first_state(room: "Room", recipe: "Recipe", run: Run, session: "Session", checkpoints: Checkpoints,
+                begun: Mapping[str, Any] | None) -> tuple[Any, bool]:
     """(the state to go on from, whether the run has no checkpoint of its own): that of the last checkpoint, else what
     `begun` holds, else the session's own."""
     state = checkpoints.restore(session.state)
@@ -196,7 +210,7 @@ def first_state(room, recipe, run, session, checkpoints, begun):
     return state, True
 
 
-def train_steps(training, batches):
+def train_steps(training: Training, batches: Iterator[Any]) -> None:
     """Trains on batches, with what is due between them, until there are no more or a host was asked to stop."""
     probe, recipe, ledger, checkpoints = training.probe, training.recipe, training.ledger, training.checkpoints
     for number, batch, digest in ledger.waiting(batches):
@@ -216,7 +230,7 @@ def train_steps(training, batches):
     ledger.finish()
 
 
-def settle(training, unsaved):
+def settle(training: Training, unsaved: bool) -> tuple[dict[str, float], bool]:
     """(the final metrics, whether it ended early) of a training whose steps have ended, evaluated and saved."""
     probe, done, steps = training.probe, training.done, training.steps
     stopping = done < steps or training.ledger.heard.stopping
@@ -228,7 +242,7 @@ def settle(training, unsaved):
     return final, stopping
 
 
-def evaluate(training):
+def evaluate(training: Training) -> dict[str, float]:
     """The metrics of the state on the held-out set, which are logged too."""
     session, recipe, ledger = training.session, training.recipe, training.ledger
     with ledger.pause("evaluate"):
@@ -242,7 +256,7 @@ def evaluate(training):
     return metrics
 
 
-def leave(training, path):
+def leave(training: Training, path: Path) -> None:
     """Leaves the state in a file, in the form that a probe's trace has."""
     with training.ledger.pause("trace"):
         sketched, state = training.probe.trace == "sketch", training.state
@@ -251,7 +265,7 @@ def leave(training, path):
             save_tensors(path, tensors)
 
 
-def save(training):
+def save(training: Training) -> None:
     """Saves a checkpoint of the state."""
     ledger, done = training.ledger, training.done
     with ledger.pause("checkpoint"):
@@ -261,7 +275,7 @@ def save(training):
     training.run.update(seconds=ledger.seconds)
 
 
-def note_end(training, final):
+def note_end(training: Training, final: Mapping[str, float]) -> None:
     """Writes into the run what a training that was not stopped has measured, and how it ends."""
     run, probe, steps = training.run, training.probe, training.steps
     if training.start < steps:  # else nothing was measured, and what an earlier start has measured stays
@@ -272,13 +286,13 @@ def note_end(training, final):
     run.update(final=final)
 
 
-def kept_by(run_dir):
+def kept_by(run_dir: Path) -> "Kept | None":
     """What an earlier start of a run keeps of its data; None where there was none."""
     path = place(run_dir)
     return kept_in(path, read_run(path)["data"]) if RunFiles(path).info.exists() else None
 
 
-def keep_data(run, dataset, step):
+def keep_data(run: Run, dataset: "Dataset", step: int) -> None:
     """Binds a run to its data. What it was bound to before goes under "data_before" of `run.json`, with the step until
     which it was read."""
     before = run.info["data"]
@@ -291,17 +305,17 @@ def keep_data(run, dataset, step):
     run.update(data=dataset.manifest)
 
 
-def same_everywhere(room, devices, losses):
+def same_everywhere(room: "Room", devices: Any, losses: Sequence[float]) -> bool | None:
     """Whether every host has seen the same losses, bit for bit; raises TwinscaleError if not. None on one host."""
     if devices.hosts == 1:
         return None
-    seen = hashlib.sha256(np.array(losses, np.float64)).digest()[:8]
+    seen = hashlib.sha256(np.array(losses, np.float64).tobytes()).digest()[:8]
     if len({row.tobytes() for row in room.agree(devices, np.frombuffer(seen, np.int64))}) > 1:
         raise TwinscaleError("the hosts have seen different losses: their weights have parted")
     return True
 
 
-def spent(run):
+def spent(run: Run) -> dict[str, float]:
     """Seconds by kind of the run's earlier starts. What came after their last checkpoint is lost, and done again."""
     kept = run.info.get("kept")
     if not run.resumed or not kept:
@@ -314,7 +328,7 @@ def spent(run):
     return seconds
 
 
-def train_twin(room, recipe, path, probe):
+def train_twin(room: "Room", recipe: "Recipe", path: Path, probe: Probe) -> None:
     """Trains the first steps of a run's twin into a run of its own: by it another run's distance is judged."""
     stop = min(probe.twin_steps, probe.stop or recipe.train.steps)
     traced = tuple(step for step in probe.traced if step < stop)
@@ -323,12 +337,13 @@ def train_twin(room, recipe, path, probe):
         saved=False))
 
 
-def due(done, every, steps):
+def due(done: int, every: int, steps: int) -> Any:
     """Whether something is to happen after `done` steps; the last step has its own evaluation and checkpoint."""
     return every and done % every == 0 and done < steps
 
 
-def held_out_sums(evaluate, state, dataset, recipe, pulse=None, most=None):
+def held_out_sums(evaluate: Callable, state: Any, dataset: "Dataset", recipe: "Recipe", pulse: Pulse | None = None,
+                  most: int | None = None) -> tuple[dict[str, float], int | None]:
     """(summed statistics, bytes of the labels or None where they are no text) over the whole held-out set, or over
     `most` batches of it: the remainder is padded with weight zero, never dropped."""
     label_bytes = None if dataset.token_bytes is None else 0
@@ -345,7 +360,7 @@ def held_out_sums(evaluate, state, dataset, recipe, pulse=None, most=None):
     return evaluate(state, counted()), label_bytes
 
 
-def explain(room, session, state, step):
+def explain(room: "Room", session: "Session", state: Any, step: Any) -> str:
     """One line: the step, the batch and the first bad tensor, looked for in the order of computation."""
     tensors = {name: x for name, x in room.state_tensors(state).items() if name.startswith("weights/")}
     tensors |= session.step_tensors(state, step.number, step.batch)

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PAUSE = 10  # seconds between plain lines, at least
@@ -10,7 +11,7 @@ NARROW = 80  # columns of a terminal under which the bar and the time left are l
 
 
 @contextmanager
-def training_progress(total, start, unit, enabled=True):
+def training_progress(total: int, start: int, unit: str, enabled: bool = True) -> Iterator[Callable[..., None]]:
     """Yields `report(step, loss=None, rate=None, mfu=None)`: `step` of `total` updates are done, `rate` is in `unit`
     ("tokens/s", "examples/s"), `mfu` a fraction. Values may stay unset; the last ones known are shown."""
     if not enabled:
@@ -22,7 +23,7 @@ def training_progress(total, start, unit, enabled=True):
 
 
 @contextmanager
-def counting(total, what):
+def counting(total: int, what: str) -> Iterator[Callable[[], None]]:
     """Yields `advance()`, to be called as each of `total` things is done."""
     console, terminal = _console()
     if terminal:
@@ -103,7 +104,7 @@ def _words(known, unit):
     return "  ".join(words)
 
 
-def duration(seconds) -> str:
+def duration(seconds: float) -> str:
     """Seconds as 1:02:03, or 2:03 below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -19,7 +19,8 @@ import stat
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Literal, NotRequired
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Self
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -43,6 +44,9 @@ from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import INFO, LOCK, RUN, RunFiles
 from twinscale.common.machine.doctor import versions
 from twinscale.common.recipe.file import differences, dumps
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
 SCHEMA_VERSION = 1
 
@@ -168,11 +172,11 @@ class Run:
     """An open run: `path`, `info` (what `run.json` holds), `resumed`, and `ending`, the state that work which went well
     ends in. As a context it records how the work ended. Of many hosts one holds the lock and writes."""
 
-    def __init__(self, path, info, resumed, lock, writes=True):
+    def __init__(self, path: Path, info: Any, resumed: bool, lock: Any, writes: bool = True) -> None:
         self.path, self.info, self.resumed, self._lock, self.writes = path, info, resumed, lock, writes
         self.ending = "finished"
 
-    def update(self, **values):
+    def update(self, **values: Any) -> None:
         """Writes values into `run.json`; dicts (seconds, final, data) are merged key by key. Raises pydantic's
         ValidationError where nobody could read it back."""
         for key, value in values.items():
@@ -181,12 +185,12 @@ class Run:
         if self.writes:
             write_result(RunFiles(self.path).info, OpenedRun, self.info)
 
-    def write_json(self, path, value):
+    def write_json(self, path: Path, value: Any) -> None:
         """`write_json` of a file in the run, on the host that writes."""
         if self.writes:
             write_json(path, value)
 
-    def close(self, state, **values):
+    def close(self, state: str, **values: Any) -> None:
         """Records the state ("finished" | "failed" | "interrupted" | "stopped") and lets other processes in."""
         try:
             self.update(state=state, ended=_now(), **values)
@@ -195,10 +199,10 @@ class Run:
                 os.close(self._lock)
                 self._lock = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, _):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         if kind is None:
             self.close(self.ending)
             return
@@ -211,7 +215,8 @@ class Run:
                 self.close("failed", error=f"{kind.__name__}: {error}".splitlines()[0])
 
 
-def open_run(path, recipe, backend, *, overwrite=False, resume=True, trace=None):
+def open_run(path: Path, recipe: "Recipe", backend: str, *, overwrite: bool = False, resume: bool = True,
+             trace: Any = None) -> Run:
     """Makes or resumes the Run in directory `path` and locks it; of many hosts only the first may. With `overwrite` the
     run that was there is removed first; `trace` is noted in `run.json` of a new one.
 
@@ -246,14 +251,14 @@ def open_run(path, recipe, backend, *, overwrite=False, resume=True, trace=None)
     return run
 
 
-def follow_run(path):
+def follow_run(path: Path | str) -> Run:
     """The Run that another host has opened and writes."""
     path = place(path)
     info = read_run(path)
     return Run(path, info, info["starts"] > 1, None, writes=False)
 
 
-def check_run(path, recipe, backend, *, overwrite=False, resume=True):
+def check_run(path: Path, recipe: "Recipe", backend: str, *, overwrite: bool = False, resume: bool = True) -> Any:
     """What `run.json` of an existing run holds, or None; writes nothing. Raises BadInput if the directory is no run,
     or, unless `overwrite`, holds a finished run, one of another recipe or backend, or one that `resume` forbids."""
     path = place(path)
@@ -286,7 +291,7 @@ def check_run(path, recipe, backend, *, overwrite=False, resume=True):
     return old
 
 
-def read_run(path, kind=OpenedRun):
+def read_run(path: Path, kind: Any = OpenedRun) -> Any:
     """What `run.json` holds; raises BadInput if the directory is no run, or its `run.json` not of a kind."""
     path = place(path)
     if not exists(RunFiles(path).info):
@@ -328,7 +333,7 @@ def _clear(path, old):
     remove_ours(path, {name: inside for name, inside in RUN.items() if name != re.escape(LOCK)}, last=INFO)
 
 
-def what_differs(path, recipe):
+def what_differs(path: Path, recipe: "Recipe") -> str:
     """Up to five differences of the recipe in a directory from this one, in words."""
     with suppress(BadInput):
         lines = differences(read_toml(RunFiles(path).recipe, dict), tomllib.loads(dumps(recipe)))

@@ -3,8 +3,10 @@
 import json
 import math
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator
 
@@ -28,7 +30,7 @@ def _checked_line(values):
 Line = Annotated[dict[str, Any], AfterValidator(_checked_line)]
 
 
-def read_metrics(path):
+def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """The dicts of a run's `metrics.jsonl`, in order; a last line that a crash cut short is left out."""
     file = run_files(path).metrics
     return read_json_lines(file, Line, "take the line out by hand") if file.exists() else []
@@ -38,8 +40,9 @@ class Logger:
     """Appends to `metrics.jsonl` and to TensorBoard's events under the same names. On resuming, `start` is the first
     step that will be logged anew: what either holds from there on is dropped, so nothing is there twice."""
 
-    def __init__(self, path, start=0, writes=True):
-        self._file, self._events = run_files(path).metrics, None
+    def __init__(self, path: Path | str, start: int = 0, writes: bool = True) -> None:
+        self._file = run_files(path).metrics
+        self._events: Any = None
         self._writes = writes
         if writes:
             self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
@@ -47,7 +50,7 @@ class Logger:
         if writes and local(place(path)):  # tensorboardX reaches no bucket without packages of its own
             self._events = Events(path, start)
 
-    def log(self, step, metrics):
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """One line: `log(7, {"train/loss": 2.5})` writes {"step": 7, "train/loss": 2.5}. The values are numbers."""
         if not self._writes:
             return
@@ -62,15 +65,15 @@ class Logger:
         for tag, value in metrics.items() if self._events else ():
             self._events.add(tag, math.nan if value is None else value, int(step))
 
-    def close(self):
+    def close(self) -> None:
         """Writes out what TensorBoard's writer still holds."""
         if self._events is not None:
             self._events.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: Any, *_: Any) -> None:
         with suppress(OSError) if kind else nullcontext():  # of a full disk: what went wrong first is what is said
             self.close()
 

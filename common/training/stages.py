@@ -2,6 +2,9 @@
 equal bits."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,15 +20,19 @@ from twinscale.common.training.loop import run_training
 from twinscale.common.training.room import Room
 from twinscale.common.training.session import open_session
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
 
-def make_start(room: Room, recipe: Recipe, left, path):
+
+def make_start(room: Room, recipe: Recipe, left: Path, path: Path) -> None:
     """Writes what a stage's recipe starts from to the safetensors file `path`; `left` is such a file of {canonical
     name: array}, the model that the stage before has left, or the teacher."""
     dataset, tensors = open_dataset(recipe), load_tensors(left)
     save_tensors(path, first_tensors(recipe, dataset, tensors, calibrated(room, recipe, dataset, tensors)))
 
 
-def calibrated(room: Room, recipe: Recipe, dataset, tensors):
+def calibrated(room: Room, recipe: Recipe, dataset: "Dataset", tensors: dict[str, np.ndarray]
+              ) -> dict[str, tuple[float, float]]:
     """{place: (min, max)} of what a quantised model's places compute over the first batches; empty where nothing is
     calibrated."""
     count = getattr(active(recipe), "calibrate", 0)
@@ -36,7 +43,8 @@ def calibrated(room: Room, recipe: Recipe, dataset, tensors):
         return room.extremes(recipe, dataset, room.open_devices(recipe), tensors, batches)
 
 
-def train_stage(room: Room, recipe: Recipe, run_dir, start, overwrite=False, probe=None, progress=True):
+def train_stage(room: Room, recipe: Recipe, run_dir: Path, start: Path, overwrite: bool = False, probe: Any = None,
+                progress: bool = True) -> dict[str, float]:
     """Trains a stage's recipe from the tensors in file `start` into a run; see `common.training.loop.run_training`."""
     tensors = load_tensors(start)
     if probe and probe.dither:
@@ -46,7 +54,7 @@ def train_stage(room: Room, recipe: Recipe, run_dir, start, overwrite=False, pro
                         begun=begun)
 
 
-def dithered(recipe, tensors, dither):
+def dithered(recipe: Recipe, tensors: dict[str, np.ndarray], dither: float) -> dict[str, np.ndarray]:
     """What a twin starts from: each weight v becomes v (1 + u), zeros stay.
 
     Without quantisation u is within `dither` sqrt(K), what a sum of K values rounds (Higham & Mary 2019), K being the
@@ -65,7 +73,7 @@ def dithered(recipe, tensors, dither):
     return {name: changed(name, x) for name, x in tensors.items()}
 
 
-def shadow(room: Room, recipe: Recipe, path, teacher, steps, loud):
+def shadow(room: Room, recipe: Recipe, path: Path, teacher: Path, steps: Sequence[int], loud: float) -> None:
     """Trains each of `steps` and the one after it from the very state that the run `teacher` had before it, and so do
     two twins: one as every twin, one `loud` times as dithered. So each step is a trial of its own, and what one has
     changed by chance is no part of the next.
@@ -96,12 +104,12 @@ def shadow(room: Room, recipe: Recipe, path, teacher, steps, loud):
     save_tensors(path, {"loss": losses, "weights": apart})
 
 
-def traced(recipe, run, step):
+def traced(recipe: Recipe, run: Path, step: int) -> Path:
     """The file of the state that a run had before a step, or at its end."""
     return RunFiles(run).final if step == recipe.train.steps else RunFiles(run).step(step)
 
 
-def typical(before, one, other):
+def typical(before: dict[str, np.ndarray], one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
     """How far two states lie apart after an update of the state `before`: of the trained tensor that is furthest, the
     median of |one - other| over the elements that have moved in either, by the tensor's largest element. A flip moves
     few elements far, a wrong update all of them."""
@@ -115,7 +123,7 @@ def typical(before, one, other):
     return worst
 
 
-def finish_stage(recipe, start, final, path):
+def finish_stage(recipe: Recipe, start: Path, final: Path, path: Path) -> dict[str, Any]:
     """Writes the model alone that a stage has left, of its state in file `final`, to the safetensors file `path`.
     Returns {"summary", "verified"} of it: see `common.compress.rules`."""
     dataset = open_dataset(recipe)
@@ -125,12 +133,12 @@ def finish_stage(recipe, start, final, path):
     return {"summary": summary(left), "verified": verified(recipe, tree, weights_in(start), left)}
 
 
-def weights_in(state):
+def weights_in(state: Path) -> dict[str, np.ndarray]:
     """{name: array} of a state's file, without the optimizer's slots."""
     return {name.removeprefix("weights/"): x for name, x in load_tensors(state).items() if name.startswith("weights/")}
 
 
-def stage_masks(room: Room, recipe: Recipe, path, teacher, update):
+def stage_masks(room: Room, recipe: Recipe, path: Path, teacher: Path, update: int) -> None:
     """Writes the masks that this backend makes at an update from the weights in the state file `teacher` to the
     safetensors file `path`."""
     tensors = weights_in(teacher)
@@ -138,7 +146,7 @@ def stage_masks(room: Room, recipe: Recipe, path, teacher, update):
         save_tensors(path, room.make_masks(active(recipe), update, tensors))
 
 
-def quanta(room: Room, recipe: Recipe, path, teacher):
+def quanta(room: Room, recipe: Recipe, path: Path, teacher: Path) -> None:
     """Writes what this backend's quantiser makes of values under ranges to the safetensors file `path`: for each
     X_range and P.range of the state file `teacher`, of X, and of values that fill P's range and exceed it by a
     tenth."""
@@ -151,13 +159,13 @@ def quanta(room: Room, recipe: Recipe, path, teacher):
     save_tensors(path, found)
 
 
-def spread(low, high, count=4096):
+def spread(low: Any, high: Any, count: int = 4096) -> np.ndarray:
     """Values (count,) float32 at even distances over a range and a tenth of it beyond."""
     margin = (high - low) / 10
     return np.linspace(low - margin, high + margin, count, dtype=np.float32)
 
 
-def held_out_losses(room: Room, recipe: Recipe, path, teacher):
+def held_out_losses(room: Room, recipe: Recipe, path: Path, teacher: Path) -> None:
     """Writes the held-out metrics of each held-out batch, of a stage's state in file `teacher`, to the safetensors file
     `path`: {"loss", "correct", "weight"}, float64 (batches,)."""
     with room.numerics(recipe):

@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,8 +21,12 @@ from twinscale.common.recipe.schema import Recipe, in_float64
 from twinscale.common.training.room import Room
 from twinscale.common.training.session import open_session
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.training.session import Session
 
-def contract(room: Room, recipe: Recipe, weights=True, dataset=None):
+
+def contract(room: Room, recipe: Recipe, weights: bool = True, dataset: "Dataset | None" = None) -> dict[str, Any]:
     """SHA-256 of everything that must be bitwise equal in both backends before the first step, by what it is, on an
     open `dataset` or on that of the recipe; first weights too large to copy may be left out."""
     dataset = dataset or open_dataset(recipe)
@@ -35,7 +40,8 @@ def contract(room: Room, recipe: Recipe, weights=True, dataset=None):
                for name, x in tensors.items()}}
 
 
-def first_step(room: Room, recipe: Recipe, path, permuted=False, dither=0.0, point="first"):
+def first_step(room: Room, recipe: Recipe, path: Path, permuted: bool = False, dither: float = 0.0,
+               point: str | Path = "first") -> None:
     """Writes what the first step computes before its update at a point of POINTS to the safetensors file `path`, rows
     in shared order."""
     with room.numerics(recipe):
@@ -49,7 +55,7 @@ def first_step(room: Room, recipe: Recipe, path, permuted=False, dither=0.0, poi
     save_tensors(path, tensors)
 
 
-def step_taps(room: Room, recipe: Recipe, path, number, teacher=None):
+def step_taps(room: Room, recipe: Recipe, path: Path, number: int, teacher: Path | None = None) -> None:
     """Writes what every place makes of step `number`'s batch under the first weights, forward and backward, to the
     safetensors file `path`; with `teacher`, such a file of another backend, what each makes of the other's numbers."""
     with room.numerics(recipe):
@@ -59,7 +65,8 @@ def step_taps(room: Room, recipe: Recipe, path, number, teacher=None):
         save_tensors(path, session.step_taps(session.state, number, batch, taught))
 
 
-def places_at(room: Room, recipe: Recipe, point, given, mine, theirs=None):
+def places_at(room: Room, recipe: Recipe, point: str | Path, given: Path, mine: Path, theirs: Path | None = None
+             ) -> dict[str, Any]:
     """What every place makes of given numbers in the recipe's precision and in float64, at a point of POINTS with
     generic weights, or at a later step.
 
@@ -93,7 +100,8 @@ def places_at(room: Room, recipe: Recipe, point, given, mine, theirs=None):
     return rows
 
 
-def taps_at(room: Room, recipe: Recipe, point, taught=None):
+def taps_at(room: Room, recipe: Recipe, point: str | Path, taught: dict[str, np.ndarray] | None = None
+           ) -> "tuple[dict[str, np.ndarray], Dataset]":
     """(what every place makes at a point, of a few rows of the batch or at a later step of all, fed with `taught` where
     there is any; the dataset)."""
     with room.numerics(recipe):
@@ -108,18 +116,19 @@ def taps_at(room: Room, recipe: Recipe, point, taught=None):
         return session.step_taps(state, step_of(point), batch, taught), session.dataset
 
 
-def step_of(point):
+def step_of(point: str | Path) -> int:
     """The step that a point is at: 0 for one of POINTS, N for the file step_N.safetensors of a state before a step."""
     return 0 if point in POINTS else int(Path(point).stem.removeprefix("step_"))
 
 
-def batch_at(recipe, session, point):
+def batch_at(recipe: Recipe, session: "Session", point: str | Path) -> dict[str, Any]:
     """The whole batch of the step that a point is at."""
     number = step_of(point)
     return next(training_batches(session.dataset, recipe, number, number + 1))[1]
 
 
-def at_point(room: Room, recipe: Recipe, session, batch, point, dither=0.0):
+def at_point(room: Room, recipe: Recipe, session: "Session", batch: dict[str, Any], point: str | Path,
+             dither: float = 0.0) -> tuple[Any, Any]:
     """(batch, state) at a point, of a session's first state and a batch; a twin's weights are dithered."""
     state = session.state
     if point not in POINTS:
@@ -133,7 +142,7 @@ def at_point(room: Room, recipe: Recipe, session, batch, point, dither=0.0):
     return batch, state
 
 
-def optimizer_steps(room: Room, recipe: Recipe, path, updates):
+def optimizer_steps(room: Room, recipe: Recipe, path: Path, updates: int) -> None:
     """Writes what `updates` updates by synthetic gradients leave to the safetensors file `path`: "clipped/NAME" of the
     first, and after each the state's tensors as "UPDATE/GROUP/NAME"."""
     with room.numerics(recipe):
@@ -147,6 +156,6 @@ def optimizer_steps(room: Room, recipe: Recipe, path, updates):
         save_tensors(path, found)
 
 
-def digest_of_manifest(manifest):
+def digest_of_manifest(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of a data manifest."""
     return hashlib.sha256(repr(sorted(manifest.items())).encode()).hexdigest()
