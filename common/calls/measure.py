@@ -30,7 +30,7 @@ class Bench:
     batch: dict
 
 
-def measure_start(room: Room, recipe: Recipe):
+def measure_start(room: Room, recipe: Recipe) -> None:
     """Compiles the step and makes it warm."""
     with room.numerics(recipe):
         session = open_session(room, recipe)
@@ -39,7 +39,7 @@ def measure_start(room: Room, recipe: Recipe):
         bare(recipe, bench, 2)
 
 
-def measure_steps(room: Room, recipe: Recipe, kind, count):
+def measure_steps(room: Room, recipe: Recipe, kind: str, count: int) -> float:
     """Seconds of a round of `count` steps, from before the first dispatch until the last is waited for: of "bare" steps
     over one resident batch or of the trainer's "loop". Both read metrics a step late, so that one step alone has no
     time of its own."""
@@ -47,7 +47,8 @@ def measure_steps(room: Room, recipe: Recipe, kind, count):
         return {"bare": bare, "loop": loop}[kind](recipe, BENCHES[recipe], count)
 
 
-def bare(recipe, bench, count):
+def bare(recipe: Recipe, bench: Any, count: int) -> float:
+    """Seconds of steps over one resident batch."""
     start, in_flight = time.perf_counter(), {}
     for _ in range(count):
         bench.state, metrics = bench.session.step(bench.state, bench.number, bench.batch)
@@ -58,12 +59,14 @@ def bare(recipe, bench, count):
     return time.perf_counter() - start
 
 
-def wait(metrics):
+def wait(metrics: Any) -> None:
+    """Reads a step's metrics, and so waits for it."""
     for value in metrics.values():
         np.asarray(value)
 
 
-def loop(recipe, bench, count):
+def loop(recipe: Recipe, bench: Any, count: int) -> float:
+    """Seconds of steps as the trainer takes them."""
     with tempfile.TemporaryDirectory() as folder, Logger(folder) as logger:
         ledger = Ledger(recipe, bench.session.dataset, bench.session.devices, logger, lambda *_, **__: None, None)
         batches = training_batches(bench.session.dataset, recipe, bench.number, bench.number + count)
@@ -79,7 +82,7 @@ def loop(recipe, bench, count):
     return taken
 
 
-def measure_data(room: Room, recipe: Recipe, count):
+def measure_data(room: Room, recipe: Recipe, count: int) -> float:
     """Seconds a batch of the data pipeline with nobody waiting for it."""
     dataset = BENCHES[recipe].session.dataset
     start = time.perf_counter()
@@ -88,14 +91,14 @@ def measure_data(room: Room, recipe: Recipe, count):
     return (time.perf_counter() - start) / count
 
 
-def measure_product(room: Room, recipe: Recipe, dtype):
+def measure_product(room: Room, recipe: Recipe, dtype: Any) -> float:
     """Operations a second of the best of this framework's own matrix products, for `common.machine.flops.best_rate`."""
     with room.numerics(recipe):
         (_, product), = BENCHES[recipe].session.devices.libraries
         return product_rate(product, dtype)
 
 
-def measure_device(room: Room, recipe: Recipe):
+def measure_device(room: Room, recipe: Recipe) -> dict[str, Any]:
     """What the steps run on: the devices' names and kind, and of the first, where the framework says so, platform,
     capability, and the most bytes that it has held at once of those that it may."""
     devices = BENCHES[recipe].session.devices

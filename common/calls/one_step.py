@@ -1,6 +1,10 @@
 """One update of a given state, taken apart: what each micro-batch weighs and gives by itself, what the step makes of
 them, what the optimizer makes of a given gradient, and what the step tells and leaves."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from twinscale.common.families.places import draws
@@ -11,7 +15,7 @@ from twinscale.common.training.session import open_session
 from twinscale.common.training.trace import at_point, batch_at, step_of
 
 
-def whole_step(room: Room, recipe: Recipe, path, point, teacher=None) -> None:
+def whole_step(room: Room, recipe: Recipe, path: Path, point: str, teacher: Path | None = None) -> None:
     """Takes the step of a point, one of POINTS or the file of the state before a step, apart into the safetensors file
     `path`:
 
@@ -56,7 +60,8 @@ def whole_step(room: Room, recipe: Recipe, path, point, teacher=None) -> None:
     save_tensors(path, found)
 
 
-def parts_of(recipe, session, begun, state, number, batch):
+def parts_of(recipe: Recipe, session: Any, begun: Callable, state: Any, number: int, batch: Mapping[str, Any]
+            ) -> tuple[dict[str, Any], Any]:
     """({"part I/...", "drawn N/..."} of `whole_step`, the state); `begun` puts what the step begins with into a
     state, but for what has moved."""
     count, found = recipe.train.accumulate, {}
@@ -81,14 +86,14 @@ def parts_of(recipe, session, begun, state, number, batch):
     return found, state
 
 
-def uneven_batch(batch, count):
+def uneven_batch(batch: dict[str, Any], count: int) -> dict[str, Any]:
     """A batch whose `count` micro-batches weigh shares of what they do, as a real one's may by chance hardly differ."""
     rows = len(batch["weights"]) // count
     shares = np.repeat([share(i) for i in range(count)], rows).astype(batch["weights"].dtype)
     return batch | {"weights": batch["weights"] * shares.reshape(-1, *[1] * (batch["weights"].ndim - 1))}
 
 
-def share(i) -> float:
+def share(i: int) -> float:
     """Of its weight that micro-batch `i` has in an uneven batch. A power of two: its gradient is that part of what it
     was, to the last bit, in every precision."""
     return 1.0 if i % 2 == 0 else 0.5

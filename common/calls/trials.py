@@ -1,6 +1,9 @@
 """Single steps as trials: from the states that one run had, so that what a step has changed by chance is no part of the
 next."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 
 from twinscale.common.data import training_batches
@@ -13,7 +16,7 @@ from twinscale.common.training.session import open_session
 from twinscale.common.training.stages import traced
 
 
-def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud) -> None:
+def step_trials(room: Room, recipe: Recipe, path: Path, teacher: Path, steps: Sequence[int], loud: float) -> None:
     """Takes each of `steps`, and the one after it, from the very state that the run `teacher` had before it, and so do
     two twins: one as every twin, one `loud` times as dithered.
 
@@ -45,17 +48,17 @@ def step_trials(room: Room, recipe: Recipe, path, teacher, steps, loud) -> None:
     save_tensors(path, {"loss": losses, "apart": apart} | kept)
 
 
-def gradients(tensors) -> dict:
+def gradients(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The gradients among a step's tensors."""
     return {name: np.array(x) for name, x in tensors.items() if name.startswith("gradients/")}
 
 
-def furthest(one, other):
+def furthest(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
     """The `difference` of the tensor that is furthest."""
     return max((difference(one[name], x) for name, x in other.items()), default=0.0)
 
 
-def dithered(recipe, tensors, dither) -> dict:
+def dithered(recipe: Recipe, tensors: Mapping[str, np.ndarray], dither: float) -> dict[str, np.ndarray]:
     """What a twin starts from: each trained weight v becomes v (1 + u), u within `dither`, as at the first step."""
     def moved(name, x):
         if not name.startswith("weights/") or not is_trained(name.removeprefix("weights/")):

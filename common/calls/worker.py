@@ -7,8 +7,10 @@ after another.
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from twinscale.common.calls.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
 from twinscale.common.calls.one_step import whole_step
@@ -29,7 +31,7 @@ CALLS = {function.__name__: function for function in (
     held_out_losses, step_trials)}
 
 
-def serve(room: Room, changes, own) -> None:
+def serve(room: Room, changes: Mapping[str, Any], own: Mapping[str, Callable]) -> None:
     """Answers {"call": NAME, "arguments": {}} with {"value": ...} or {"error": ..., "exit_code": ...} till stdin ends.
 
     The calls are those of CALLS on this room, the recipe and paths as JSON; "plant", which plants one of `changes` in
@@ -68,12 +70,13 @@ def serve(room: Room, changes, own) -> None:
     os._exit(0)  # nothing is left to be done, and a framework takes a second to end
 
 
-def answer(room: Room, own, call, arguments):
+def answer(room: Room, own: Mapping[str, Callable], call: str, arguments: dict[str, Any]) -> Any:
+    """What a call on a room gives, as Python has it."""
     if call in own:
         return own[call](**arguments)
     recipe = Recipe.model_validate(arguments.pop("recipe"))
     if "probe" in arguments:
         arguments["probe"] = Probe(**arguments["probe"])
     given = ("path", "run_dir", "teacher", "left", "start", "given", "mine", "theirs")
-    paths = {name: Path(arguments.pop(name)) for name in given if name in arguments}
+    paths: dict[str, Any] = {name: Path(arguments.pop(name)) for name in given if name in arguments}
     return CALLS[call](room, recipe, **paths, **arguments)

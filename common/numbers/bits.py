@@ -8,6 +8,7 @@ Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; JAX's
 
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 
 
-def threefry_2x32(key, hi, lo):
+def threefry_2x32(key: np.ndarray, hi: Any, lo: Any) -> tuple[np.ndarray, np.ndarray]:
     """Two uint32 arrays encrypted under `key` (uint32, shape (2,)) in 20 rounds; returns two uint32 arrays."""
     key = np.asarray(key, np.uint32)
     schedule = key[0], key[1], key[0] ^ key[1] ^ np.uint32(PARITY)
@@ -30,39 +31,39 @@ def threefry_2x32(key, hi, lo):
     return hi, lo
 
 
-def key(seed):
+def key(seed: int) -> np.ndarray:
     """The root key of a recipe's seed: uint32, shape (2,); equal to the data of `jax.random.key(seed)` below 2**32."""
     return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
 
 
-def fold_in(key, data):
+def fold_in(key: np.ndarray, data: Any) -> np.ndarray:
     """A key of its own for `data` (an unsigned 32-bit integer), as `jax.random.fold_in`."""
     hi, lo = threefry_2x32(key, np.zeros(1, np.uint32), np.array([data], np.uint32))
     return np.concatenate([hi, lo])
 
 
-def step_key(root, step):
+def step_key(root: np.ndarray, step: Any) -> np.ndarray:
     """The key of a step under a root key: nothing else folds a step in."""
     return fold_in(root, step)
 
 
-def name_word(name):
+def name_word(name: str) -> int:
     """The 32-bit word that a canonical name is folded in as."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")
 
 
-def draw(key, rows_B, size):
+def draw(key: np.ndarray, rows_B: np.ndarray, size: int) -> np.ndarray:
     """uint32 bits, shape (B, size), of the global rows `rows_B` (uint32)."""
     row, column = np.broadcast_arrays(np.asarray(rows_B, np.uint32)[:, None], np.arange(size, dtype=np.uint32))
     hi, lo = threefry_2x32(key, row, column)
     return hi ^ lo
 
 
-def uniform(bits):
+def uniform(bits: np.ndarray) -> np.ndarray:
     """float32 in [0, 1) from the upper 23 bits, as `jax.random.uniform`."""
     return ((bits >> np.uint32(9)) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
 
 
-def keep_below(rate):
+def keep_below(rate: float) -> int:
     """The integer t for which `bits >> 9 < t` keeps an element with probability 1 - rate, as `jax.random.bernoulli`."""
     return math.ceil(float(np.float32(1 - rate)) * 2**23)

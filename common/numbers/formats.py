@@ -21,6 +21,6 @@ RESOLVED = EPS | {"bfloat16": 0.5 * EPS["bfloat16"]}
 DITHER = {"float64": 0.5 * EPS["float64"], "float32": 0.5 * EPS["float32"], "bfloat16": 0.25 * EPS["bfloat16"]}
 
 
-def walk(n):
+def walk(n: int) -> float:
     """eps that a sum of n terms may be off, relative to the sum of the terms' magnitudes."""
     return min(n, 7 * math.sqrt(n)) / 2

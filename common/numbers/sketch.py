@@ -10,6 +10,7 @@ Sources: Achlioptas 2003 (signs); Sun, Guo, Tropp & Udell 2018 (products of sign
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ NORM, LARGEST, ROUNDING, FIRST = range(4)  # what the first numbers of a sketch 
 SIZE = FIRST + PROJECTIONS
 
 
-def sketch(xp, x):
+def sketch(xp: Any, x: Any) -> Any:
     """The sketch of a tensor of any shape, of SIZE numbers: its norm, its largest |element|, what the projections may
     have lost to rounding (relative to the norm), the projections.
 
@@ -44,14 +45,14 @@ def sketch(xp, x):
 
 
 @functools.cache
-def signs(role, count):
+def signs(role: str, count: int) -> np.ndarray:
     """Random signs, int8, (count, PROJECTIONS), the same wherever they are asked for."""
     key = bits.fold_in(bits.key(0), bits.name_word(f"sketch {role}"))
     drawn = bits.draw(key, np.arange(PROJECTIONS, dtype=np.uint32), count)
     return (1 - 2 * (drawn >> np.uint32(31)).astype(np.int8)).T
 
 
-def distance(a, b):
+def distance(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     """(|x - y|, what of it may be rounding of the sketches, |y|) of two tensors, estimated from their sketches, the
     first two relative to |y|; infinite where either is not finite."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -15,6 +15,7 @@ less than tiny / eps (of float32 under bfloat16), relative to which a flush coun
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from twinscale.common import registry
 from twinscale.common.numbers.formats import EPS, walk
@@ -66,15 +67,15 @@ class Operation:
     cases: Callable
     reference: Callable
     wide: float
-    narrow: float | None
+    narrow: Any
     why: str
 
-    def bound(self, f):
+    def bound(self, f: ref.Format) -> float:
         """The bound in eps of a format."""
         return self.narrow + self.wide * NARROWING if f.name == "bfloat16" else self.wide
 
 
-def catalogue():
+def catalogue() -> dict[str, Operation]:
     """{name: Operation}, the models' in forward order, then the loss and the optimizers."""
     return {operation.name: operation for operation in [
         *tables(), *norms(), *products(), *positions_and_attention(), *activations(), *tied_heads(), *images(),
@@ -85,7 +86,7 @@ def catalogue():
     ]}
 
 
-def tables():
+def tables() -> list[Operation]:
     """Embeddings, and the dropout after them."""
     dy = True
     return [
@@ -98,7 +99,7 @@ def tables():
     ]
 
 
-def norms():
+def norms() -> list[Operation]:
     """The decoder's norms; the convnet's is with what images take."""
     layer, x, dy = walk(WIDTH), (B, T, WIDTH), True
     return [
@@ -114,7 +115,7 @@ def norms():
     ]
 
 
-def products():
+def products() -> list[Operation]:
     """Dense layers."""
     dy = True
     return [
@@ -125,7 +126,7 @@ def products():
     ]
 
 
-def positions_and_attention():
+def positions_and_attention() -> list[Operation]:
     """What queries, keys and values go through."""
     softmax, dy = 2 * UNARY + walk(HEAD) + 1, True
     return [
@@ -145,7 +146,7 @@ def positions_and_attention():
     ]
 
 
-def activations():
+def activations() -> list[Operation]:
     """Functions of an element, gated ones among them."""
     act = elementwise
     return [
@@ -164,7 +165,7 @@ def activations():
     ]
 
 
-def tied_heads():
+def tied_heads() -> list[Operation]:
     """A head that shares the embedding's table."""
     dy = True
     return [
@@ -176,7 +177,7 @@ def tied_heads():
     ]
 
 
-def images():
+def images() -> list[Operation]:
     """Convolutions, batch norm and pooling."""
     image, channel, plane = 9 * CHANNELS[0], B * IMAGE[0] * IMAGE[1], math.prod(PLANE)
     batch, dy = walk(B * plane), True
@@ -196,7 +197,7 @@ def images():
     ]
 
 
-def losses():
+def losses() -> list[Operation]:
     """Cross-entropy, and the gradients of the loss with each of its terms."""
     position = 2 * UNARY + walk(CLASSES) + 4
     listed = [Operation("cross-entropy", loss_cases(), references_training.loss, position + walk(B * T), None,
@@ -208,7 +209,7 @@ def losses():
     return listed
 
 
-def optimizer_operation(name):
+def optimizer_operation(name: str) -> Operation:
     """The Operation that an optimizer is, by its name or reference."""
     found = registry.load(OPTIMIZERS, name)
     return Operation(name, optimizer_cases, references_training.optimizer(name), found.eps, None,

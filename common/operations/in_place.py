@@ -2,7 +2,9 @@
 the same, within the bounds of `common/operations/rounding.py`."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,19 +17,23 @@ from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.references import FORMATS
 from twinscale.common.operations.rounding import Bound, backward_bound, beside, error, forward_bound, together
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+
 WIDE = ("attention scores", "attention mask", "softmax")  # operations that bfloat16 leaves in float32
 PRODUCTS = {"linear", "convolution", "attention scores", "attention mix", "pooling"}
 LOWEST = -1e30  # scores below are masked
 ROWS, POSITIONS = 4, 1024  # of a batch that places are read on, at most: each keeps its tensors
 
 
-def few(batch, example_shape):
+def few(batch: Mapping[str, Any], example_shape: Sequence[int]) -> dict[str, Any]:
     """The first rows of a batch, as many as places are read on."""
     rows = max(1, min(ROWS, len(batch["row"]), POSITIONS // math.prod(example_shape)))
     return {name: x[:rows] for name, x in batch.items()}
 
 
-def rounded_taps(model, tensors, precision):
+def rounded_taps(model: Any, tensors: Mapping[str, np.ndarray], precision: str) -> dict[str, np.ndarray]:
     """Tensors of `common.training.trace.step_taps` in values of a precision; what is computed wide in bfloat16 is
     float32's."""
     wide = {name for name, place in places(model).items() if place.operation in WIDE}
@@ -40,7 +46,8 @@ def rounded_taps(model, tensors, precision):
         return {key: rounded(x, format_of(key)) for key, x in tensors.items()}
 
 
-def place_rows(recipe, dataset, tensors, precision, blocks=False):
+def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: str, blocks: bool = False
+              ) -> list[dict[str, Any]]:
     """What a backend makes at every place of given numbers, judged.
 
     Args:
@@ -90,7 +97,7 @@ def place_rows(recipe, dataset, tensors, precision, blocks=False):
     return rows
 
 
-def blockwise(bound, values=0):
+def blockwise(bound: Bound, values: int = 0) -> Bound:
     """A Bound where bfloat16 sums are of rounded blocks: one rounding more, and for a sum of `values` over positions,
     which TensorFlow adds up in bfloat16, a walk of them."""
     if not bound.narrow:
@@ -98,12 +105,12 @@ def blockwise(bound, values=0):
     return replace(bound, narrow=bound.narrow + (walk(values) if values and bound.least else 0.5))
 
 
-def readers_of(known, name):
+def readers_of(known: Mapping[str, Any], name: str) -> list[str]:
     """The places that read a place."""
     return [n for n, place in known.items() if name in place.reads]
 
 
-def loss_bounds(given, classes):
+def loss_bounds(given: Mapping[str, np.ndarray], classes: int) -> dict[str, Bound]:
     """{"loss/SUM": Bound}: weights and hits are counted, each position's loss is of logits that may cancel."""
     logits = given["forward/head"]
     positions = logits.size // classes
@@ -112,7 +119,7 @@ def loss_bounds(given, classes):
             "loss/loss": Bound(wide, 0.0, least=positions * largest(logits))}
 
 
-def gradient(key, known, given, wanted):
+def gradient(key: str, known: Mapping[str, Any], given: Mapping[str, np.ndarray], wanted: Any) -> tuple:
     """(place, way, key, Bound) of the gradient of a tensor, or of a running statistic."""
     way, tensor = key.split("/", 1)
     holder, leaf = tensor.rpartition(".")[::2]
@@ -129,19 +136,19 @@ def gradient(key, known, given, wanted):
     return holding[0], way, key, replace(together(kinds), of="largest", least=size)
 
 
-def unmasked(found, wanted):
+def unmasked(found: Any, wanted: Any) -> tuple:
     """Both with 0 for a masked score, of which each precision has its own; not finite where one alone is masked."""
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
     same = (found < LOWEST) == (wanted < LOWEST)
     return np.where(same, np.where(found < LOWEST, 0, found), np.nan), np.where(wanted < LOWEST, 0, wanted)
 
 
-def largest(x):
+def largest(x: Any) -> float:
     """The largest magnitude of an array."""
     return float(np.abs(np.asarray(x, np.float64)).max(initial=0))
 
 
-def kind_of(place, model, tree):
+def kind_of(place: Any, model: Any, tree: Mapping[str, Any]) -> str:
     """What `forward_bound` calls the kind of a place."""
     if place.operation == "norm":
         return "batch" if f"{place.holds}.mean" in tree else traits_of(model).norm
@@ -150,13 +157,13 @@ def kind_of(place, model, tree):
     return "biased" if f"{place.holds}.bias" in tree else ""
 
 
-def rounds_last(place):
+def rounds_last(place: Any) -> bool:
     """Whether a place's last operation is its only rounding. A kernel of products may round the sums of its blocks, as
     TensorFlow's own do on a CPU; and scores are scaled after it."""
     return place.operation in ("embedding", "sum", "residual", "gate", "norm", "activation", "rotary positions")
 
 
-def forward_terms(name, place, tree, given):
+def forward_terms(name: str, place: Any, tree: Any, given: Mapping[str, np.ndarray]) -> int:
     """The length of the sum behind a value at a place."""
     out, inputs = given[f"forward/{name}"], [given[f"forward/{read}"] for read in place.reads]
     kernel = tree.get(f"{place.holds}.kernel") or tree.get(f"{place.holds}.embedding")
@@ -176,7 +183,7 @@ def forward_terms(name, place, tree, given):
     return 1
 
 
-def backward_terms(name, place, tree, given):
+def backward_terms(name: str, place: Any, tree: Any, given: Mapping[str, np.ndarray]) -> int:
     """The length of the sum behind a cotangent that a place hands on."""
     out, inputs = given[f"forward/{name}"], [given[f"forward/{read}"] for read in place.reads]
     kernel = tree.get(f"{place.holds}.kernel") or tree.get(f"{place.holds}.embedding")

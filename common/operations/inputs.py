@@ -1,6 +1,8 @@
 """Inputs that try the operations of our models, each case in values of a dtype."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +20,11 @@ from twinscale.common.operations.references import (
     T,
 )
 
+if TYPE_CHECKING:
+    from twinscale.common.operations.references import Format
 
-def rounded(x, f):
+
+def rounded(x: Any, f: "Format") -> np.ndarray:
     """An array in values of a format: float64, or float32 that holds bfloat16's values; integers as they are."""
     x = np.asarray(x)
     if x.dtype.kind != "f":
@@ -31,7 +36,7 @@ def rounded(x, f):
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1))) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def sizes(f, rng, shape):
+def sizes(f: "Format", rng: np.random.Generator, shape: Sequence[int]) -> dict[str, Any]:
     """{case: array}: random signs of every size from the largest tried to subnormal."""
     normal = rng.standard_normal
     return {"normal": normal(shape), "large": normal(shape) * f.large, "tiny": normal(shape) / f.large,
@@ -39,7 +44,7 @@ def sizes(f, rng, shape):
             "all sizes": normal(shape) * 10.0 ** rng.uniform(-12, 12, shape)}
 
 
-def elementwise(others=(), shape=ELEMENTS):
+def elementwise(others: Any = (), shape: Any = ELEMENTS) -> Callable[..., dict[str, tuple]]:
     """Cases of a function of x, where it bends and where it is flat, and `others` normal arrays of the same shape."""
     def cases(f, rng):
         found = sizes(f, rng, shape) | {"bend": np.linspace(-12, 12, math.prod(shape)).reshape(shape),
@@ -49,7 +54,7 @@ def elementwise(others=(), shape=ELEMENTS):
     return cases
 
 
-def product(inputs, outputs, gradient=False, tied=False):
+def product(inputs: int, outputs: int, gradient: bool = False, tied: bool = False) -> Callable[..., dict[str, tuple]]:
     """Cases of x (B, T, inputs) @ w (inputs, outputs) + b, and for the gradient dy; `tied`: no b, and w transposed."""
     def cases(f, rng):
         normal = rng.standard_normal
@@ -67,7 +72,7 @@ def product(inputs, outputs, gradient=False, tied=False):
     return cases
 
 
-def attention(what, gradient=False):
+def attention(what: str, gradient: bool = False) -> Callable[..., dict[str, tuple]]:
     """Cases of q (2, T, HEADS, D), k and v (2, T, KV, D), segments; T = D, so that identities show what is between.
 
     scores: v = I, the output is the shares. softmax: k = I too, and q holds the logits times 8, so that scores are
@@ -99,7 +104,7 @@ def attention(what, gradient=False):
     return cases
 
 
-def rows(shape, tensors, gradient=False):
+def rows(shape: Any, tensors: int, gradient: bool = False) -> Callable[..., dict[str, tuple]]:
     """Cases of a norm of x: sizes, a mean that drowns the deviations, constant rows; then scale (and bias, and for
     batch norm the running mean and variance)."""
     def cases(f, rng):
@@ -112,13 +117,14 @@ def rows(shape, tensors, gradient=False):
     return cases
 
 
-def rotary_cases(f, rng):
+def rotary_cases(f: "Format", rng: np.random.Generator) -> dict[str, tuple]:
+    """Cases of values to rotate and their positions."""
     x = sizes(f, rng, (B, T, HEADS, HEAD))
     positions = np.stack([rng.permutation(T) for _ in range(B)]).astype(np.int32)
     return {case: (values, positions) for case, values in x.items()}
 
 
-def embedding_cases(gradient=False):
+def embedding_cases(gradient: bool = False) -> Callable[..., dict[str, tuple]]:
     """Cases of ids (B, T) and a table; for the gradient rows' gradients instead of sizes of the table."""
     def cases(f, rng):
         ids = {"all ids": rng.integers(0, CLASSES, (B, T)), "one id": np.full((B, T), 7),
@@ -136,7 +142,7 @@ def embedding_cases(gradient=False):
     return cases
 
 
-def conv_cases(stride, gradient=False):
+def conv_cases(stride: int, gradient: bool = False) -> Callable[..., dict[str, tuple]]:
     """Cases of x (B, 9, 8, C), kernel (3, 3, C, D)."""
     def cases(f, rng):
         inputs, outputs = CHANNELS[0], CHANNELS[stride - 1]
@@ -149,14 +155,15 @@ def conv_cases(stride, gradient=False):
     return cases
 
 
-def pool_cases(f, rng):
+def pool_cases(f: "Format", rng: np.random.Generator) -> dict[str, tuple]:
+    """Cases of x (B, H, W, C)."""
     x = sizes(f, rng, (B, *PLANE, CHANNELS[0]))
     x["one sign"] = np.abs(x["normal"])
     return {case: (v,) for case, v in x.items()} | {"cancellation": (1e3 * (-1.0) ** np.arange(PLANE[1])[:, None]
                                                                      + x["normal"],)}
 
 
-def loss_cases(gradient=False):
+def loss_cases(gradient: bool = False) -> Callable[..., dict[str, tuple]]:
     """Cases of logits (B, T, CLASSES), labels, weights: some rows weigh nothing."""
     def cases(f, rng):
         x = rng.standard_normal((B, T, CLASSES))
@@ -171,12 +178,13 @@ def loss_cases(gradient=False):
     return cases
 
 
-def dropout_cases(f, rng):
+def dropout_cases(f: "Format", rng: np.random.Generator) -> dict[str, tuple]:
+    """Cases of x (B, T, C), the number of its first row and a key."""
     key, row = np.array([0, 11], np.uint32), np.arange(B, dtype=np.uint32)
     return {case: (x, row, key) for case, x in sizes(f, rng, (B, T, WIDTH)).items()}
 
 
-def clip_cases(f, rng):
+def clip_cases(f: "Format", rng: np.random.Generator) -> dict[str, tuple]:
     """Two gradients under, at and far above the limit; `overflow`: the sum of their squares is."""
     kernel, bias = rng.standard_normal((16, 8)), rng.standard_normal(8)
     top = float(np.finfo(np.float64 if f.name == "float64" else np.float32).max)
@@ -185,7 +193,7 @@ def clip_cases(f, rng):
     return {case: (kernel * by, bias * by) for case, by in found.items()}
 
 
-def optimizer_cases(f, rng):
+def optimizer_cases(f: "Format", rng: np.random.Generator) -> dict[str, tuple]:
     """Rows: weight, gradient, first and second moment, average; then the updates done."""
     def tensors(size, moments):
         state = []

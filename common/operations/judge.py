@@ -8,6 +8,8 @@ float64, float64 goes unjudged. `common/operations/catalogue.py` says how bounds
 import functools
 import math
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,20 +20,23 @@ from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.known import excuses, known_deviations
 from twinscale.common.operations.references import DTYPES, FORMATS, Wide
 
+if TYPE_CHECKING:
+    from twinscale.common.operations.catalogue import Operation
 
-def expected(dtype, added=()):
+
+def expected(dtype: str, added: Iterable[str] = ()) -> list[str]:
     """Names of the operations that a room must offer in a dtype, and those of optimizers that a recipe has `added`."""
     return [name for name in (*OPERATIONS, *added) if dtype != "bfloat16" or operation_of(name).narrow is not None]
 
 
-def operation_of(name):
+def operation_of(name: str) -> "Operation":
     """The Operation that a name is judged as: one of ours, or an optimizer that a recipe has added."""
     name = STOCK.get(name, name)
     return OPERATIONS[name] if name in OPERATIONS else optimizer_operation(name)
 
 
 @functools.cache
-def inputs_of(name, dtype):
+def inputs_of(name: str, dtype: str) -> dict[str, tuple]:
     """{case: tuple of arrays} of an operation, in values of a dtype; the same in every process."""
     operation, f = operation_of(name), FORMATS[dtype]
     with np.errstate(over="ignore", under="ignore"):
@@ -39,7 +44,7 @@ def inputs_of(name, dtype):
                 for case, arrays in operation.cases(f, stream(0, "operations", registry.short(name))).items()}
 
 
-def wanted_of(name, dtype, arrays):
+def wanted_of(name: str, dtype: str, arrays: Sequence[np.ndarray]) -> list:
     """The reference's [(wanted, scale)] for an operation's inputs."""
     with np.errstate(all="ignore"):
         wide = [x.astype(Wide) if x.dtype.kind == "f" else x for x in arrays]
@@ -47,12 +52,12 @@ def wanted_of(name, dtype, arrays):
 
 
 @functools.cache
-def all_wanted(name, dtype):
+def all_wanted(name: str, dtype: str) -> dict[str, list]:
     """{case: what is wanted}: computed once for all ways to compile."""
     return {case: wanted_of(name, dtype, arrays) for case, arrays in inputs_of(name, dtype).items()}
 
 
-def error_of(wanted, found, dtype):
+def error_of(wanted: Any, found: Any, dtype: str) -> float:
     """The largest error of an operation's outputs, in eps of the dtype relative to their scales; infinite for a shape,
     a number of outputs or a NaN that is not the reference's."""
     f, worst = FORMATS[dtype], 0.0
@@ -66,7 +71,8 @@ def error_of(wanted, found, dtype):
     return worst
 
 
-def operation_rows(backend, operations, dtypes=DTYPES, how="compiled", device="cpu"):
+def operation_rows(backend: str, operations: Callable[[str], Mapping[str, Callable]], dtypes: Iterable[str] = DTYPES,
+                   how: str = "compiled", device: str = "cpu") -> list[dict[str, Any]]:
     """A backend's operations against their references.
 
     Args:

@@ -5,6 +5,9 @@ and a first batch rarely holds what later ones will. So there is a generic point
 and a stress batch.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from twinscale.common.families.parameters import dithering, stream
@@ -17,7 +20,7 @@ SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
 SIZE = 0.1  # of a tensor that is zero
 
 
-def generic_tensors(tensors, seed, dither=0.0):
+def generic_tensors(tensors: Mapping[str, np.ndarray], seed: int, dither: float = 0.0) -> dict[str, np.ndarray]:
     """Tensors of a state, as `Room.state_tensors` gives them, with its weights moved by seeded noise of their own size,
     and their averages with them. The values are bfloat16's, so that every precision has the same weights; with
     `dither` each is changed by as much of itself at most, as in `common.families.parameters.initial_values`."""
@@ -41,7 +44,7 @@ def generic_tensors(tensors, seed, dither=0.0):
     return found
 
 
-def stress_batch(batch, classes, seed, parts=1):
+def stress_batch(batch: dict[str, Any], classes: int, seed: int, parts: int = 1) -> dict[str, np.ndarray]:
     """A batch of the same names, shapes and dtypes with what real ones seldom hold.
 
     Text: documents from one token to the whole row, an id repeated, the lowest and the highest id by turns, a row that
@@ -64,7 +67,7 @@ def stress_batch(batch, classes, seed, parts=1):
     return {name: np.asarray(x, batch[name].dtype) for name, x in found.items()}
 
 
-def stress_text(batch, classes, drawn):
+def stress_text(batch: dict[str, Any], classes: int, drawn: np.random.Generator) -> dict[str, Any]:
     """Ids, labels, weights and documents of a stress batch of text, (B, T)."""
     shape = rows, length = batch["inputs"].shape
     tokens, document = drawn.integers(0, classes, (rows, length + 1)), np.zeros((rows, length + 1), np.int64)
@@ -86,7 +89,7 @@ def stress_text(batch, classes, drawn):
     return found | {"weights": weights}
 
 
-def stress_pictures(batch, classes, drawn):
+def stress_pictures(batch: dict[str, Any], classes: int, drawn: np.random.Generator) -> dict[str, Any]:
     """Values, labels and weights of a stress batch of pictures, (B, ...) in [0, 1], or of other features."""
     x = batch["inputs"].copy()
     low, high = x.min(), x.max()

@@ -9,7 +9,9 @@ a backward stable computation can hope for, |x| @ |w| for a product, and holds a
 is carried into the result (its condition).
 """
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,11 +45,11 @@ class Format:
     tiny: float
     large: float
 
-    def size(self, x):
+    def size(self, x: Any) -> Any:
         """|x|, but no less than what makes a flush to zero one eps of the dtype that computes."""
         return np.maximum(np.abs(x), self.tiny / min(self.eps, EPS["float32"]))
 
-    def norm(self, tensors):
+    def norm(self, tensors: Iterable[Any]) -> Any:
         """The root of the sum of squares in the format's range: infinite where the sum is above it, 0 below."""
         total = sum((x**2).sum() for x in tensors)
         top = np.finfo(np.float64 if self.name == "float64" else np.float32).max
@@ -64,27 +66,27 @@ CONVNET = Options(family="convnet", channels=CHANNELS, norm_epsilon=NORM_EPSILON
 MLP = Options(family="mlp", hidden=(HIDDEN,))
 
 
-def recipe_of(dtype, holding, **sections):
+def recipe_of(dtype: str, holding: Any, **sections: Any) -> Recipe:
     """The recipe of a model that holds operations; sections are laid over it."""
     data = {"source": "stdlib", "sequence": T} if load(FAMILIES, holding["family"]).text else {"source": "digits"}
-    values = {"name": "operations", "data": data, "model": dict(holding),
+    values: dict[str, Any] = {"name": "operations", "data": data, "model": dict(holding),
               "train": {"precision": dtype, "global_batch": B}, "jax": {"scan": False}}
     for section, changes in sections.items():
         values[section] = {**values.get(section, {}), **changes}
     return Recipe.model_validate(values)
 
 
-def shape_of(model, length=T):
+def shape_of(model: Mapping[str, Any], length: int = T) -> tuple:
     """The example shape of a model that holds operations, on `length` tokens or small images."""
     return (length,) if load(FAMILIES, model["family"]).text else (*IMAGE, CHANNELS[0])
 
 
-def trial_of(name):
+def trial_of(name: str) -> dict[str, Any]:
     """The section of a recipe that an optimizer is tried with."""
     return {"name": name, "learning_rate": 1e-2, "weight_decay": 0.1, "ema": 0.9, **load(OPTIMIZERS, name).tried}
 
 
-def moment_of(slot):
+def moment_of(slot: str) -> int:
     """Which of `common.operations.judge.optimizer_cases`' moments a slot is tried with: the second is never
     negative."""
     return int(slot.startswith("v"))
@@ -98,7 +100,7 @@ PI = Wide(4) * np.arctan(Wide(1))
 GELU_C, GELU_A = np.sqrt(2 / PI), Wide(0.044715)
 
 
-def erf(x):
+def erf(x: Any) -> Any:
     """2 / sqrt(pi) e^(-x^2) sum 2^n x^(2n+1) / (2n+1)!!, whose terms have one sign (Abramowitz & Stegun 7.1.6)."""
     a = np.minimum(np.abs(x), 7)  # 1 - erf(7) = 4e-23
     term = total = a
@@ -108,26 +110,30 @@ def erf(x):
     return np.sign(x) * 2 / np.sqrt(PI) * np.exp(-a * a) * total
 
 
-def logistic(x):
+def logistic(x: Any) -> Any:
+    """1 / (1 + e^-x), by e^-|x| alone, so that nothing overflows."""
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, small) / (1 + small)
 
 
-def gelu(f, x):
+def gelu(f: Format, x: Any) -> list:
+    """x Phi(x), by the error function."""
     return [(x * (1 + erf(x / np.sqrt(Wide(2)))) / 2, f.size(x))]
 
 
-def gelu_gradient(f, x, dy):
+def gelu_gradient(f: Format, x: Any, dy: Any) -> list:
+    """Its derivative, Phi(x) + x phi(x), times dy."""
     density = np.exp(-x * x / 2) / np.sqrt(2 * PI)
     value = (1 + erf(x / np.sqrt(Wide(2)))) / 2 + x * density
     return [(dy * value, np.abs(dy) * (1 + np.abs(x) * density * (1 + x * x)))]
 
 
-def gelu_tanh(f, x):
+def gelu_tanh(f: Format, x: Any) -> list:
+    """The same by the usual approximation with tanh."""
     return [(x * (1 + np.tanh(GELU_C * (x + GELU_A * x**3))) / 2, f.size(x))]
 
 
-def gelu_tanh_gradient(f, x, dy):
+def gelu_tanh_gradient(f: Format, x: Any, dy: Any) -> list:
     """1 - tanh^2 is no better than tanh, 1, until that is 1 in every dtype."""
     inner, slope = GELU_C * (x + GELU_A * x**3), GELU_C * (1 + 3 * GELU_A * x * x)
     bent = np.abs(inner) < 20
@@ -135,48 +141,55 @@ def gelu_tanh_gradient(f, x, dy):
     return [(dy * value, np.abs(dy) * (1 + np.where(bent, np.abs(x) * slope, 0)))]
 
 
-def swiglu(f, gate, up):
+def swiglu(f: Format, gate: Any, up: Any) -> list:
+    """gate logistic(gate) up."""
     return [(gate * logistic(gate) * up, f.size(gate) * f.size(up))]
 
 
-def swiglu_gradient(f, gate, up, dy):
+def swiglu_gradient(f: Format, gate: Any, up: Any, dy: Any) -> list:
+    """By the gate, and by what it is multiplied by."""
     share = logistic(gate)
     slope = share * (1 + gate * (1 - share))
     return [(dy * up * slope, np.abs(dy) * f.size(up) * (1 + np.minimum(np.abs(gate), 40))),
             (dy * gate * share, np.abs(dy) * f.size(gate))]
 
 
-def relu(f, x):
+def relu(f: Format, x: Any) -> list:
+    """x where it is above 0, else 0."""
     return [(np.maximum(x, 0), np.abs(x))]
 
 
-def relu_gradient(f, x, dy):
+def relu_gradient(f: Format, x: Any, dy: Any) -> list:
     """0 at 0; at a subnormal x, which may be flushed, either."""
     return [(np.where(x > 0, dy, 0), np.where((np.abs(x) < f.tiny) & (x != 0), np.inf, np.abs(dy)))]
 
 
 # ---- products and attention
 
-def dense(f, x, w, b=0):
+def dense(f: Format, x: Any, w: Any, b: Any = 0) -> list:
+    """x @ w + b."""
     return [(x @ w + b, f.size(x) @ np.abs(w) + np.abs(b))]
 
 
-def dense_gradient(f, x, w, b, dy):
+def dense_gradient(f: Format, x: Any, w: Any, b: Any, dy: Any) -> list:
+    """By x, w and b."""
     flat, back = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     return [(dy @ w.T, np.abs(dy) @ np.abs(w).T), (flat.T @ back, f.size(flat).T @ np.abs(back)),
             (back.sum(0), np.abs(back).sum(0))]
 
 
-def tied_head(f, x, table):
+def tied_head(f: Format, x: Any, table: Any) -> list:
+    """x @ w with the transposed table for w."""
     return dense(f, x, table.T)
 
 
-def tied_head_gradient(f, x, table, dy):
+def tied_head_gradient(f: Format, x: Any, table: Any, dy: Any) -> list:
+    """By x, and by the table."""
     (dx, dx_scale), (dw, dw_scale), _ = dense_gradient(f, x, table.T, 0, dy)
     return [(dx, dx_scale), (dw.T, dw_scale.T)]
 
 
-def shares_of(f, q, k, segments, exact):
+def shares_of(f: Format, q: Any, k: Any, segments: Any, exact: bool) -> tuple:
     """(shares, their scale) (B, H, T, T): a share errs by what its own logit and, weighed, all others do: |s - max| of
     the subtraction and, where scores are products of more than one term, their own scale |q| |k|."""
     k = np.repeat(k, HEADS // KV, 2)
@@ -192,7 +205,7 @@ def shares_of(f, q, k, segments, exact):
     return shares, shares * (1 + loose + (shares * loose).sum(-1, keepdims=True))
 
 
-def attend(exact):
+def attend(exact: bool) -> Callable[..., list]:
     """The output (B, T, H D) of attention."""
     def reference(f, q, k, v, segments):
         shares, scale = shares_of(f, q, k, segments, exact)
@@ -203,7 +216,7 @@ def attend(exact):
     return reference
 
 
-def attend_gradient(f, q, k, v, segments, dy):
+def attend_gradient(f: Format, q: Any, k: Any, v: Any, segments: Any, dy: Any) -> list:
     """Of q and v, for the exact scores of k = I: ds = p (dp - sum p dp), with dp = dy v^T."""
     shares, scale = shares_of(f, q, k, segments, True)
     dy = dy.reshape(*q.shape)
@@ -223,7 +236,7 @@ def attend_gradient(f, q, k, v, segments, dy):
 
 # ---- norms
 
-def normalized(f, x, axes, centred):
+def normalized(f: Format, x: Any, axes: Any, centred: bool) -> tuple:
     """(z, its scale, 1 / deviation, mean, variance, scale of the mean): where the mean is large against the deviation,
     z inherits the rounding of x - mean, or of x / deviation - mean / deviation."""
     mean = x.mean(axes, keepdims=True) if centred else Wide(0)
@@ -234,7 +247,8 @@ def normalized(f, x, axes, centred):
     return z, f.size(x - mean) * inverse + (around * inverse if centred else 0), inverse, mean, variance, around
 
 
-def norm(centred, axes=-1):
+def norm(centred: bool, axes: Any = -1) -> Callable[..., list]:
+    """A norm over some axes, `centred` on the mean or not."""
     def reference(f, x, scale, bias=0, moving_mean=None, moving_variance=None):
         z, z_scale, _, mean, variance, around = normalized(f, x, axes, centred)
         found = [(z * scale + bias, z_scale * np.abs(scale) + np.abs(bias))]
@@ -247,7 +261,7 @@ def norm(centred, axes=-1):
     return reference
 
 
-def norm_gradient(centred, axes=-1):
+def norm_gradient(centred: bool, axes: Any = -1) -> Callable[..., list]:
     """dx = (h - mean h - z mean(h z)) / deviation, h = scale dy (Ioffe & Szegedy 2015, section 3)."""
     def reference(f, x, scale, *rest):
         z, z_scale, inverse, *_ = normalized(f, x, axes, centred)
@@ -265,7 +279,7 @@ def norm_gradient(centred, axes=-1):
 
 # ---- positions, tables and images
 
-def rotary(f, x, positions):
+def rotary(f: Format, x: Any, positions: Any) -> list:
     """Angles of a float64 table are rounded themselves: cos and sin are off by two eps of the angle."""
     half = HEAD // 2
     angles = positions[..., None, None] * Wide(ROTARY_BASE) ** (-np.arange(half, dtype=Wide) / half)
@@ -274,11 +288,13 @@ def rotary(f, x, positions):
     return [(np.concatenate([a * cos - b * sin, b * cos + a * sin], -1), np.concatenate([size, size], -1))]
 
 
-def embedding(f, ids, table):
+def embedding(f: Format, ids: Any, table: Any) -> list:
+    """The rows of a table that ids name."""
     return [(table[ids], np.abs(table[ids]))]
 
 
-def embedding_gradient(f, ids, table, dy):
+def embedding_gradient(f: Format, ids: Any, table: Any, dy: Any) -> list:
+    """By the table: the sum of what each of its rows was given for."""
     def sums(values):
         total = np.zeros_like(table)
         np.add.at(total, ids, values)
@@ -287,20 +303,21 @@ def embedding_gradient(f, ids, table, dy):
     return [(sums(dy), sums(np.abs(dy)))]
 
 
-def padded(x, stride):
+def padded(x: Any, stride: int) -> tuple:
     """x with SAME padding for a kernel of 3: of an odd padding the greater half comes after."""
     pads = [max((-(-n // stride) - 1) * stride + 3 - n, 0) for n in x.shape[1:3]]
     return np.pad(x, ((0, 0), *((p // 2, p - p // 2) for p in pads), (0, 0))), [p // 2 for p in pads]
 
 
-def windows(height, width, stride):
+def windows(height: int, width: int, stride: int) -> Iterator[tuple]:
     """(i, j, the slices of a padded input that kernel element i, j meets)."""
     for i in range(3):
         for j in range(3):
             yield i, j, (slice(None), slice(i, i + height * stride, stride), slice(j, j + width * stride, stride))
 
 
-def conv(stride):
+def conv(stride: int) -> Callable[..., list]:
+    """A convolution of a stride with SAME padding."""
     def reference(f, x, kernel):
         height, width = (-(-n // stride) for n in x.shape[1:3])
 
@@ -313,7 +330,8 @@ def conv(stride):
     return reference
 
 
-def conv_gradient(stride):
+def conv_gradient(stride: int) -> Callable[..., list]:
+    """By x, and by the kernel."""
     def reference(f, x, kernel, dy):
         def back(x, kernel, dy):
             wide, (top, left) = padded(x, stride)
@@ -328,5 +346,6 @@ def conv_gradient(stride):
     return reference
 
 
-def pool(f, x):
+def pool(f: Format, x: Any) -> list:
+    """The mean over height and width."""
     return [(x.mean((1, 2)), f.size(x).mean((1, 2)))]

@@ -1,5 +1,8 @@
 """What the loss, dropout, clipping and the optimizers should give; see `common/operations/references.py`."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from twinscale.common.families.parameters import is_decayed
@@ -21,8 +24,11 @@ from twinscale.common.operations.references import (
 )
 from twinscale.common.optimizers import described
 
+if TYPE_CHECKING:
+    from twinscale.common.operations.references import Format
 
-def losses_of(f, logits, labels, smoothing, z_loss):
+
+def losses_of(f: "Format", logits: Any, labels: Any, smoothing: Any, z_loss: Any) -> tuple:
     """(losses, their scale, logsumexp, its scale, shares, their scale) of logits (..., V). A loss cannot be better
     than logits are: that of the label, and by their shares all others; smoothing and z-loss read logsumexp itself."""
     top = logits.max(-1, keepdims=True)
@@ -39,12 +45,13 @@ def losses_of(f, logits, labels, smoothing, z_loss):
             total, total_scale, shares, shares_scale)
 
 
-def loss(f, logits, labels, weights):
+def loss(f: "Format", logits: Any, labels: Any, weights: Any) -> list:
+    """The weighted sum of cross-entropies."""
     values, scale, *_ = losses_of(f, logits, labels, Wide(0), Wide(0))
     return [((weights * values).sum(), (weights * scale).sum())]
 
 
-def loss_gradient(smoothing=0.0, z_loss=0.0):
+def loss_gradient(smoothing: float = 0.0, z_loss: float = 0.0) -> Callable[..., list]:
     """By the logits, and by the weights, which is each position's loss."""
     def reference(f, logits, labels, weights, dy):
         s, z = Wide(smoothing), Wide(z_loss)
@@ -58,18 +65,20 @@ def loss_gradient(smoothing=0.0, z_loss=0.0):
     return reference
 
 
-def dropout(f, x, row, key):
+def dropout(f: "Format", x: Any, row: Any, key: Any) -> list:
+    """x with some elements 0, the others larger by 1 / (1 - RATE)."""
     bits = draw(fold_in(key, name_word(PLACE)), row, T * WIDTH).reshape(x.shape)
     return [(np.where(bits >> 9 < keep_below(RATE), x / (1 - Wide(RATE)), 0), np.abs(x) / (1 - RATE))]
 
 
-def clip(f, *gradients):
+def clip(f: "Format", *gradients: Any) -> list:
+    """Gradients whose norm together is at most the limit, and what it was."""
     total = f.norm(gradients)
     by = np.minimum(Wide(1), Wide(CLIP) / total) if total else Wide(1)
     return [(g * by, np.abs(g) * by) for g in gradients] + [(total, total)]
 
 
-def optimizer(name):
+def optimizer(name: str) -> Callable[..., list]:
     """One update as an Optimizer has it, the weights' average after it. Outputs, for the kernel and then the bias:
     weight, slots, average."""
     o = recipe_of("float64", MLP, optimizer=trial_of(name)).optimizer

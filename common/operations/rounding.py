@@ -10,7 +10,9 @@ all values are the nearest ones: a second rounding on the way leaves a third of 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +41,7 @@ class Bound:
     least: float = 0.0  # size of what was summed, where the sum may cancel
 
 
-def forward_bound(operation, terms, kind=""):
+def forward_bound(operation: str, terms: int, kind: str = "") -> Bound:
     """The Bound of what an operation gives; `terms` is the length of its sum, `kind` what the recipe calls a norm, an
     activation or ("biased") a product with a bias. Raises BadInput for a norm or an activation of another name."""
     centred = Bound(2 * walk(terms) + UNARY + 4, 0.5)
@@ -62,7 +64,7 @@ def forward_bound(operation, terms, kind=""):
     }[operation]
 
 
-def backward_bound(operation, terms, kind=""):
+def backward_bound(operation: str, terms: int, kind: str = "") -> Bound:
     """The Bound of the cotangent that an operation hands on to one of its inputs, and of the gradients of what it
     holds; `terms` is the length of the sum."""
     if operation == "activation":
@@ -83,7 +85,7 @@ def backward_bound(operation, terms, kind=""):
     }[operation]
 
 
-def together(bounds):
+def together(bounds: Sequence[Bound]) -> Bound:
     """The Bound of the sum of several contributions, each with its own: one rounding more for each addition, and as
     contributions may cancel in part, no more than half of them is taken to be left."""
     if len(bounds) == 1:
@@ -92,7 +94,8 @@ def together(bounds):
     return Bound(2 * (sum(b.wide for b in bounds) + adding), 2 * (sum(b.narrow for b in bounds) + adding))
 
 
-def error(found, wanted, bound, precision, source=None):
+def error(found: np.ndarray, wanted: np.ndarray, bound: Bound, precision: str, source: Any = None
+         ) -> tuple[float, float]:
     """(worst, bound) in eps of the precision: the error of the value that is nearest to its own bound, or furthest
     above it. Infinite where a shape differs or a value is not finite.
 
@@ -115,7 +118,7 @@ def error(found, wanted, bound, precision, source=None):
     return float((np.abs(found - wanted) / allowed).max(initial=0)) * nominal, nominal
 
 
-def scale(wanted, bound, source):
+def scale(wanted: np.ndarray, bound: Bound, source: Any) -> np.ndarray:
     """What the `wide` part of a bound is relative to, value by value."""
     size = np.abs(wanted)
     if bound.of == "share":  # exp's condition is its argument, the logarithm of the share
@@ -125,7 +128,7 @@ def scale(wanted, bound, source):
     return size if bound.of == "value" else np.full(wanted.shape, size.max(initial=bound.least))
 
 
-def beside(found, wanted, bound, source=None):
+def beside(found: np.ndarray, wanted: np.ndarray, bound: Bound, source: Any = None) -> tuple[float, float]:
     """(share, bound): the share of bfloat16 values that are not the nearest to float64's, and how large it may be.
 
     A value that was computed with an error of e and rounded once is not the nearest where a tie of the rounding lies
