@@ -1,5 +1,8 @@
 """What is refused of a compression before anything is trained: stages that cannot do what they say."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from twinscale.common.compress.recipes import model_after
 from twinscale.common.compress.rules import BLOCK, chosen, kernels
 from twinscale.common.errors import BadInput
@@ -7,8 +10,12 @@ from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import parameters
 from twinscale.common.registry import short
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
 
-def check_stages(recipe, dataset):
+
+def check_stages(recipe: "Recipe", dataset: "Dataset") -> None:
     """Raises BadInput, before anything is trained, for a stage that cannot do what it says."""
     for number, stage in enumerate(recipe.compress.stages):
         where = f"compress.stages[{number}] ({stage.kind})"
@@ -33,12 +40,12 @@ def check_stages(recipe, dataset):
             check_student(where, recipe, number)
 
 
-def has_float64(stage):
+def has_float64(stage: Any) -> bool:
     """Whether a stage can be trained in float64: TensorFlow's fake quantisation and TF-MOT's 2:4 masks cannot."""
     return stage.kind not in ("quantize", "post_training") and getattr(stage, "pattern", None) != "2:4"
 
 
-def check_pattern(where, stage, tree):
+def check_pattern(where: str, stage: Any, tree: Mapping[str, Any]) -> None:
     """Raises BadInput where a pattern of pruning does not fit a tensor."""
     for name in chosen(stage.names, tree):
         shape = tree[name].shape
@@ -54,9 +61,9 @@ def check_pattern(where, stage, tree):
                            "leave it out of names")
 
 
-def check_student(where, recipe, number):
+def check_student(where: str, recipe: "Recipe", number: int) -> None:
     """Raises BadInput where a student does not go with its model."""
-    stage = recipe.compress.stages[number]
+    stage: Any = recipe.compress.stages[number]
     student, before = model_after(recipe, number), model_after(recipe, number - 1)
     if (stage.hidden or stage.attention) and not traits_of(student).attention:
         raise BadInput(f"{where}: hidden and attention are of decoders, but the model is a "
@@ -67,7 +74,7 @@ def check_student(where, recipe, number):
         raise BadInput(f"{where}: labels, logits, hidden and attention are all 0: there is nothing to learn")
 
 
-def check_matched(where, stage, student, teacher):
+def check_matched(where: str, stage: Any, student: Any, teacher: Any) -> None:
     """Raises BadInput where hidden states or attention of two decoders cannot be compared."""
     if stage.hidden and student.width != teacher.width:
         raise BadInput(f"{where}: hidden={stage.hidden} needs a student of the teacher's width {teacher.width}, not "

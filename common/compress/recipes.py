@@ -1,20 +1,26 @@
 """The stages of a compression as recipes of their own, and the models that they train and learn from."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, reads_text
 from twinscale.common.registry import short
 from twinscale.common.schedules import OwnSchedule
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def dense_recipe(recipe):
+
+def dense_recipe(recipe: "Recipe") -> "Recipe":
     """The recipe of the model that is going to be compressed."""
     return recipe.with_values(compress={"stages": ()})
 
 
-def stage_recipe(recipe, number):
+def stage_recipe(recipe: "Recipe", number: int) -> "Recipe":
     """The recipe that stage `number` (from 0) trains: `compress.stages` ends with it, the model is what the stages
     until then have made of it, and the order of data is its own."""
-    stage = recipe.compress.stages[number]
+    stage: Any = recipe.compress.stages[number]
     trained = stage.kind != "post_training"
     stages = [dict(values) for values in recipe.model_dump()["compress"]["stages"][:number + 1]]
     if stage.kind == "distil" and not stage.teacher:
@@ -29,7 +35,7 @@ def stage_recipe(recipe, number):
     return recipe.with_values(**values)
 
 
-def model_after(recipe, number):
+def model_after(recipe: "Recipe", number: int) -> Any:
     """The model section that stage `number` trains: the last student's."""
     values = recipe.model.model_dump()
     for stage in recipe.compress.stages[:number + 1]:
@@ -38,19 +44,19 @@ def model_after(recipe, number):
     return type(recipe.model).model_validate(values)
 
 
-def alone_recipe(recipe):
+def alone_recipe(recipe: "Recipe") -> "Recipe":
     """A stage's recipe whose student learns from the labels alone: what its teacher has to be better than."""
     stages = [dict(values) for values in recipe.model_dump()["compress"]["stages"]]
     stages[-1] |= {"labels": 1.0, "logits": 0.0, "hidden": 0.0, "attention": 0.0}
     return recipe.with_values(compress={"stages": stages}, name=f"{recipe.name[:58]}-alone")
 
 
-def active(recipe):
+def active(recipe: "Recipe") -> Any:
     """The stage that a stage's recipe trains."""
     return recipe.compress.stages[-1]
 
 
-def resolved(recipe, model_of):
+def resolved(recipe: "Recipe", model_of: Callable) -> "tuple[Recipe, dict[int, Any]]":
     """The recipe with the models of its teachers' runs read, and {stage: {canonical name: array}} of those teachers.
 
     Args:
@@ -69,7 +75,7 @@ def resolved(recipe, model_of):
     return type(recipe).model_validate(values), teachers
 
 
-def check_teacher(where, recipe, taught):
+def check_teacher(where: str, recipe: "Recipe", taught: "Recipe") -> None:
     """Raises BadInput where a teacher's classes or tokens are not those of the recipe."""
     if family_of(taught.model) is not family_of(recipe.model):
         raise BadInput(f"{where} is a {short(taught.model.family)}, but the student a {short(recipe.model.family)}")
@@ -84,6 +90,6 @@ def check_teacher(where, recipe, taught):
                            "same data")
 
 
-def teacher_model(recipe):
+def teacher_model(recipe: "Recipe") -> Any:
     """The model section of the teacher of a stage's recipe that distils."""
     return active(recipe).teacher_model

@@ -15,6 +15,8 @@ tensors its state holds, under canonical names, for a kernel or table X and a pl
 
 import fnmatch
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,27 +27,31 @@ from twinscale.common.families.parameters import initial_values, parameters
 from twinscale.common.families.places import places
 from twinscale.common.recipe.schema import master_dtype
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+
 BLOCK = 4  # of the patterns 2:4 and 4x4
 
 
 # ---- what is compressed
 
-def chosen(names, tree):
+def chosen(names: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
     """The canonical names of `tree` that one of the patterns `names` matches."""
     return [name for name in tree if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)]
 
 
-def kernels(tree):
+def kernels(tree: Mapping[str, Any]) -> list[str]:
     """The canonical names of what quantisation takes: kernels and tables."""
     return [name for name in tree if name.endswith((".kernel", ".embedding"))]
 
 
-def per_channel(shape):
+def per_channel(shape: Sequence[int]) -> bool:
     """Whether a kernel has a range for each output channel: a convolution's."""
     return len(shape) == 4
 
 
-def quantised_places(model):
+def quantised_places(model: Any) -> dict[str, str]:
     """{place: "all" | "average"}: the places whose output is quantised, in forward order, and how their ranges move in
     training: to all extremes so far, or as a moving average.
 
@@ -74,24 +80,26 @@ def quantised_places(model):
     return found | {name: "average" for name, place in known.items() if taken(name, place)}
 
 
-def matched_blocks(student, teacher):
+def matched_blocks(student: int, teacher: int) -> list[tuple[int, int]]:
     """[(student's block, teacher's)] of two decoders: the teacher's are evenly spaced, its last with the last."""
     return [(i, (i + 1) * teacher // student - 1) for i in range(student)]
 
 
 # ---- the tensors of a stage
 
-def extra_tensors(recipe, dataset):
+def extra_tensors(recipe: "Recipe", dataset: "Dataset") -> dict[str, tuple]:
     """{canonical name: shape} of what a stage's state has besides the model's own tensors."""
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     return one_of(EXTRA, active(recipe).kind, "stage")(recipe, dataset, tree)
 
 
-def of_pruning(recipe, dataset, tree):
+def of_pruning(recipe: "Recipe", dataset: "Dataset", tree: Mapping[str, Any]) -> dict[str, tuple]:
+    """`extra_tensors` of a pruning stage."""
     return {f"{name}_mask": tree[name].shape for name in chosen(active(recipe).names, tree)}
 
 
-def of_clustering(recipe, dataset, tree):
+def of_clustering(recipe: "Recipe", dataset: "Dataset", tree: Mapping[str, Any]) -> dict[str, tuple]:
+    """`extra_tensors` of a clustering stage."""
     stage, pruned, extra = active(recipe), pruned_before(recipe, tree), {}
     for name in chosen(stage.names, tree):
         extra[f"{name}_centroids"] = (stage.clusters,)
@@ -100,8 +108,10 @@ def of_clustering(recipe, dataset, tree):
     return extra
 
 
-def of_quantising(recipe, dataset, tree):
-    pruned, clustered, extra = pruned_before(recipe, tree), clustered_before(recipe, tree), {}
+def of_quantising(recipe: "Recipe", dataset: "Dataset", tree: Mapping[str, Any]) -> dict[str, tuple]:
+    """`extra_tensors` of a stage that quantises."""
+    pruned, clustered = pruned_before(recipe, tree), clustered_before(recipe, tree)
+    extra: dict[str, tuple] = {}
     for name in kernels(tree):
         if name in clustered:
             extra[f"{name}_centroids"] = (clustered[name],)
@@ -112,7 +122,8 @@ def of_quantising(recipe, dataset, tree):
     return extra | {f"{place}.range": (2,) for place in quantised_places(recipe.model)}
 
 
-def of_distilling(recipe, dataset, tree):
+def of_distilling(recipe: "Recipe", dataset: "Dataset", tree: Mapping[str, Any]) -> dict[str, tuple]:
+    """`extra_tensors` of a stage that distils."""
     taught = parameters(teacher_model(recipe), dataset.classes, dataset.example_shape)
     return {f"teacher.{name}": p.shape for name, p in taught.items()}
 
@@ -121,14 +132,14 @@ EXTRA = {"prune": of_pruning, "cluster": of_clustering, "quantize": of_quantisin
          "distil": of_distilling}
 
 
-def pruned_before(recipe, tree):
+def pruned_before(recipe: "Recipe", tree: Mapping[str, Any]) -> list[str]:
     """The names whose zeros the last stage keeps: those that an earlier one has pruned since the last student."""
     if not getattr(active(recipe), "preserve", True):
         return []
     return [name for stage in since_student(recipe) if stage.kind == "prune" for name in chosen(stage.names, tree)]
 
 
-def clustered_before(recipe, tree):
+def clustered_before(recipe: "Recipe", tree: Mapping[str, Any]) -> dict[str, int]:
     """{name: clusters} whose centroids the last stage keeps."""
     if not getattr(active(recipe), "preserve", True):
         return {}
@@ -136,14 +147,15 @@ def clustered_before(recipe, tree):
             for name in chosen(stage.names, tree)}
 
 
-def since_student(recipe):
+def since_student(recipe: "Recipe") -> Sequence[Any]:
     """The stages before the last one that its tensors have gone through."""
     before = recipe.compress.stages[:-1]
     students = [number for number, stage in enumerate(before) if stage.kind == "distil"]
     return before[students[-1] + 1 if students else 0:]
 
 
-def first_tensors(recipe, dataset, left, extremes):
+def first_tensors(recipe: "Recipe", dataset: "Dataset", left: Mapping[str, np.ndarray], extremes: Mapping[str, Any]
+                 ) -> dict[str, np.ndarray]:
     """{"weights/NAME": array} of all that a stage starts from: equal in both backends, for they are given one file.
 
     Args:
@@ -178,14 +190,14 @@ def first_tensors(recipe, dataset, left, extremes):
     return {f"weights/{name}": x for name, x in tensors.items()}
 
 
-def symmetric_range(kernel):
+def symmetric_range(kernel: np.ndarray) -> tuple:
     """(min, max) of a kernel as its quantiser takes them: (), or (channels,) of a convolution."""
     axes = tuple(range(kernel.ndim - 1)) if per_channel(kernel.shape) else None
     low, high = kernel.min(axes), kernel.max(axes)
     return np.minimum(low, -high), np.maximum(high, -low)
 
 
-def linear_centroids(kernel, clusters):
+def linear_centroids(kernel: np.ndarray, clusters: int) -> np.ndarray:
     """Centroids (clusters,) from the smallest value to the largest at even distances; where the kernel has zeros from
     pruning, that nearest to zero is zero."""
     centroids = np.linspace(kernel.min(), kernel.max(), clusters, dtype=kernel.dtype)
@@ -194,7 +206,7 @@ def linear_centroids(kernel, clusters):
     return centroids
 
 
-def centroids_of(kernel, clusters):
+def centroids_of(kernel: np.ndarray, clusters: int) -> np.ndarray:
     """The distinct values of a clustered kernel, sorted, (clusters,); the last is repeated where there are fewer."""
     values = np.unique(kernel)
     if len(values) > clusters:
@@ -202,7 +214,7 @@ def centroids_of(kernel, clusters):
     return np.concatenate([values, np.repeat(values[-1:], clusters - len(values))])
 
 
-def stripped(recipe, tensors):
+def stripped(recipe: "Recipe", tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{canonical name: array} of the model alone that a stage has left in its state `tensors` ("weights/NAME"): masks
     applied, weights replaced by their centroids."""
     found = {name.removeprefix("weights/"): x for name, x in tensors.items() if name.startswith("weights/")}
@@ -220,13 +232,13 @@ def stripped(recipe, tensors):
     return left
 
 
-def nearest(x, centroids):
+def nearest(x: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """x with each value replaced by the nearest centroid, the first of equally near ones."""
     flat = x.reshape(-1)
     return centroids[np.abs(flat[:, None] - centroids).argmin(-1)].reshape(x.shape)
 
 
-def sparsity_at(stage, update):
+def sparsity_at(stage: Any, update: int) -> np.floating:
     """The share of zeros (float32) of the mask made at an update (from 1), computed as TF-MOT does."""
     if stage.steady:
         return np.float32(stage.sparsity)
@@ -236,7 +248,7 @@ def sparsity_at(stage, update):
             + np.float32(stage.sparsity)).astype(np.float32)
 
 
-def is_due(stage, update):
+def is_due(stage: Any, update: int) -> bool:
     """Whether masks are made at an update (from 1)."""
     if stage.pattern == "2:4":
         return update == 1
@@ -244,14 +256,14 @@ def is_due(stage, update):
     return within and (update - stage.begin) % stage.every == 0
 
 
-def mask_updates(stage):
+def mask_updates(stage: Any) -> list[int]:
     """The updates (from 1) of a pruning stage that make masks."""
     return [update for update in range(1, stage.steps + 1) if is_due(stage, update)]
 
 
 # ---- what a compressed model is
 
-def summary(left):
+def summary(left: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """{"parameters", "kept"}: values of a model's kernels and tables, and the share of them that is not zero."""
     sizes = {name: x for name, x in left.items() if name.endswith((".kernel", ".embedding"))}
     total = sum(x.size for x in sizes.values())
@@ -259,7 +271,8 @@ def summary(left):
             "kept": sum(int(np.count_nonzero(x)) for x in sizes.values()) / total}
 
 
-def verified(recipe, tree, before, after):
+def verified(recipe: "Recipe", tree: Mapping[str, Any], before: Mapping[str, np.ndarray],
+             after: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """One row a kernel of what a stage kept of what the stages before had made: {"name", "zeros_before", "zeros_after",
     "values_before", "values_after", "kept"}; `before` and `after` are {canonical name: array}."""
     rows = []

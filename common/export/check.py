@@ -12,7 +12,10 @@ Each is held to the trainer's program in the precision that it computes in, the 
 """
 
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,10 +29,15 @@ from twinscale.common.files.tensors import difference, load_tensors, save_tensor
 from twinscale.common.metrics import finish, statistics
 from twinscale.common.numbers.formats import EPS, RESOLVED
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.training.room import Room
+
 FEWEST, MOST, POSITIONS = 4, 256, 4096  # rows that are checked: so many positions, but no fewer and no more rows
 
 
-def check(room, exporter, about, dataset, model, eight, out, work):
+def check(room: "Room", exporter: Any, about: dict[str, Any], dataset: "Dataset", model: Any, eight: Any, out: Path,
+          work: Path) -> None:
     """Fills in "checked" of every row that was written."""
     rows = held_out_rows(dataset)
     save_tensors(work / "rows.safetensors", {"inputs": rows["inputs"]})
@@ -67,7 +75,7 @@ def check(room, exporter, about, dataset, model, eight, out, work):
              f"bound {said['bound']:.1e}"))
 
 
-def held_out_rows(dataset):
+def held_out_rows(dataset: "Dataset") -> dict[str, np.ndarray]:
     """{"inputs", "labels", "weights"} of the first held-out rows, each as one document."""
     length = dataset.example_shape[0] if dataset.kind == "text" else 1
     count = min(len(dataset.held_out), max(FEWEST, min(MOST, POSITIONS // length)))
@@ -75,14 +83,14 @@ def held_out_rows(dataset):
     return {name: batch[name] for name in ("inputs", "labels", "weights")}
 
 
-def one_document(inputs):
+def one_document(inputs: np.ndarray) -> dict[str, np.ndarray]:
     """A batch as the trainers read it, of rows of one document each."""
     length = inputs.shape[1]
     return {"inputs": inputs, "positions": np.broadcast_to(np.arange(length, dtype=np.int32), (len(inputs), length)),
             "segments": np.zeros((len(inputs), length), np.int32), "row": np.arange(len(inputs), dtype=np.uint32)}
 
 
-def outputs(room, exporter, model, eight, inputs):
+def outputs(room: "Room", exporter: Any, model: Any, eight: Any, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """{precision: logits} of the trainer's program: in the training's precision, float32 and float64, and where
     anything has 8 bits, "8 bits"."""
     def computed(what, recipe):
@@ -95,7 +103,8 @@ def outputs(room, exporter, model, eight, inputs):
     return known | ({"8 bits": computed(eight, eight.recipe)} if eight else {})
 
 
-def judged(name, model, eight, found, known, rows):
+def judged(name: str, model: Any, eight: Any, found: Any, known: Mapping[str, np.ndarray],
+           rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What "checked" says of a format whose logits are `found`, an array or the error that came instead."""
     own = model.recipe.train.precision
     precision = "8 bits" if name == "litert-int8" else "float32" if name.startswith("litert") else own
@@ -112,7 +121,7 @@ def judged(name, model, eight, found, known, rows):
                    "loss": measured(found, rows)["loss"], "trainer_loss": measured(known[own], rows)["loss"]}
 
 
-def bound_of(name, precision, model, eight, known):
+def bound_of(name: str, precision: str, model: Any, eight: Any, known: Mapping[str, np.ndarray]) -> tuple[float, str]:
     """(how far a format may be from the trainer's program in a precision, why)."""
     here = "the trainer's own program on these rows"
     if name in ("litert-dynamic", "litert-int8"):
@@ -132,20 +141,20 @@ def bound_of(name, precision, model, eight, known):
                (4 * math.sqrt(longest) * EPS[summed], f"4 sqrt({longest}) eps of {summed}"))
 
 
-def longest_forward(model):
+def longest_forward(model: Any) -> int:
     """Values that the longest sum of a forward pass adds up, those over positions and of a tied head among them."""
     recipe, shape = model.recipe, model.shape
     tree = parameters(recipe.model, shape.classes, shape.example_shape)
     return max(longest_sum(tree), *shape.example_shape[:1], getattr(recipe.model, "width", 0))
 
 
-def measured(logits, rows):
+def measured(logits: np.ndarray, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
     """{"loss", "accuracy"} of logits on the rows."""
     sums = statistics(np, logits.astype(np.float64), rows["labels"], rows["weights"].astype(np.float64))
     return finish({name: float(x) for name, x in sums.items()})
 
 
-def equal(found, wanted):
+def equal(found: Any, wanted: Mapping[str, np.ndarray]) -> bool:
     """Whether tensors are the same bit for bit, by name."""
     return found.keys() == wanted.keys() and all(
         found[name].dtype == x.dtype and found[name].shape == x.shape and found[name].tobytes() == x.tobytes()

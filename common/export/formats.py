@@ -1,8 +1,10 @@
 """The formats that a run's model is exported in, who writes and reads each, and what export.json says of them."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NotRequired
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
@@ -178,7 +180,7 @@ def _whole_export(about):
 EXPORT = Annotated[ExportInfo, AfterValidator(_whole_export)]  # export.json, whole
 
 
-def read_export(path, unchecked=False):
+def read_export(path: Path, unchecked: bool = False) -> Any:
     """What the export.json of a directory holds; raises BadInput where it is not what it should be, one whose check was
     cut short among them unless `unchecked`."""
     about = read_json(path / "export.json", EXPORT, "export it again")
@@ -187,7 +189,7 @@ def read_export(path, unchecked=False):
     return about
 
 
-def cut_short(out):
+def cut_short(out: Path) -> bool:
     """Whether a directory holds what `export` had begun when it was ended, which nobody needs."""
     try:
         if not same(out, KIND, IDENTITY):
@@ -215,14 +217,14 @@ class Model:
     tensors: dict
 
 
-def made_by(path):
+def made_by(path: Path) -> str:
     """The backend of a run, or of what `convert` has made of one."""
     if StateFiles(path).index.exists():
         return read_json(StateFiles(path).index, MadeBy, "convert the run again")["backend"]
     return read_run(path, RunInfo)["backend"]
 
 
-def check_request(backend, out, names, overwrite):
+def check_request(backend: str, out: Path, names: Sequence[str], overwrite: bool) -> list[str]:
     """The formats that are asked for, or all that a backend has; raises BadInput for others, and where a directory is
     not for an export."""
     if not local(out):
@@ -243,7 +245,7 @@ def check_request(backend, out, names, overwrite):
     return asked
 
 
-def lacking(name, backend):
+def lacking(name: str, backend: str) -> str | None:
     """The package that a format needs and that is not installed, or None."""
     modules = FORMATS[name].writers[backend], FORMATS[name].readers[backend]
     needs = [package for module in modules for package in NEEDS[module.split(".")[1]]]
@@ -252,7 +254,7 @@ def lacking(name, backend):
     return need.lacking(needs)
 
 
-def lines(about):
+def lines(about: Mapping[str, Any]) -> list[str]:
     """The rows of export.json as a table of text, for people."""
     table = [("format", "bytes", "deflated", "worst", "bound", "agrees", "int8 operators")]
     for row in about["formats"]:

@@ -4,6 +4,9 @@ Which there are a family says: `common/families/`; whatever has none keeps its c
 """
 
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import numpy as safetensors
@@ -13,19 +16,23 @@ from twinscale.common.files.access import write_bytes, write_json
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.registry import resolved, short
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
 
-def layouts_of(model):
+
+def layouts_of(model: Any) -> Any:
     """The Layouts of the family of a model section of the recipe, or None."""
     return resolved(family_of(model).layouts)
 
 
-def layout(model):
+def layout(model: Any) -> tuple[str | None, str]:
     """(a layout's name, "") of a model section of the recipe, or (None, why there is none)."""
     found = layouts_of(model)
     return found.layout(model) if found else (None, f"no layout is known for a {short(model.family)}")
 
 
-def to_layout(name, model, tensors):
+def to_layout(name: str, model: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{the layout's name: array} of {canonical name: array}."""
     found = {}
     for theirs, ours, transposed in layouts_of(model).pairs(name, model):
@@ -34,7 +41,7 @@ def to_layout(name, model, tensors):
     return found
 
 
-def from_layout(name, model, tensors):
+def from_layout(name: str, model: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{canonical name: array} of {the layout's name: array}."""
     found = {}
     for theirs, ours, transposed in layouts_of(model).pairs(name, model):
@@ -43,7 +50,8 @@ def from_layout(name, model, tensors):
     return found
 
 
-def write(recipe, dataset, tensors, path, tokenizer=None) -> dict:
+def write(recipe: "Recipe", dataset: "Dataset", tensors: Mapping[str, np.ndarray], path: Path,
+          tokenizer: Path | None = None) -> dict[str, Any]:
     """Writes a model as a directory of the library's: model.safetensors, and where there is a layout config.json; with
     the file `tokenizer`, a copy of it. Returns {"layout", "note"}: the layout's name, and why there is none."""
     name, note = layout(recipe.model)
@@ -60,7 +68,7 @@ def write(recipe, dataset, tensors, path, tokenizer=None) -> dict:
     return {"layout": name, "note": f"{name}'s layout" if name else f"canonical names: {note}"}
 
 
-def read(model, path):
+def read(model: Any, path: Path) -> dict[str, np.ndarray]:
     """{canonical name: array} of such a directory; raises BadInput where a file is torn."""
     name, tensors = layout(model)[0], load_tensors(path / "model.safetensors")
     return from_layout(name, model, tensors) if name else tensors

@@ -9,8 +9,10 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -43,24 +45,28 @@ class Opened:
 
     name: str
     path: Path
-    about: dict | None
+    about: Any
     root: Path
     trusted: bool = False
 
     @property
-    def shape(self):
+    def shape(self) -> Shape:
+        """What its model is of."""
         return Shape(self.about["classes"], tuple(self.about["example_shape"]))
 
     @property
-    def recipe(self):
+    def recipe(self) -> Any:
+        """The recipe beside it."""
         return load(self.root / RECIPE, [])
 
     @property
-    def text(self):
+    def text(self) -> bool:
+        """Whether it reads text."""
         return self.about["tokenizer"] is not None
 
 
-def predict(path, file, name=None, out=None, top=5, trust=False):
+def predict(path: Any, file: Any, name: str | None = None, out: Any = None, top: int = 5, trust: bool = False
+           ) -> Any:
     """Prints a JSON line for each text, image or row of a file: of text the likeliest next tokens, of images the
     likeliest classes, each with its probability.
 
@@ -102,7 +108,7 @@ def predict(path, file, name=None, out=None, top=5, trust=False):
         print(json.dumps(said(number, likeliest, chances, lengths, tokenizer or labels)))
 
 
-def is_answer(path):
+def is_answer(path: Path) -> bool:
     """Whether a file is one that `predict` has written: logits and nothing else."""
     try:
         with safe_open(path, "np") as found:
@@ -111,7 +117,7 @@ def is_answer(path):
         return False
 
 
-def said(number, likeliest, chances, lengths, names):
+def said(number: int, likeliest: Any, chances: Any, lengths: Any, names: Any) -> dict[str, Any]:
     """What is printed of one row; `names` are of its ids a tokenizer, of its classes a list, or None."""
     if lengths is None:
         return {"row": number, "classes": [
@@ -125,7 +131,7 @@ def said(number, likeliest, chances, lengths, names):
 
 # ---- the export
 
-def open_export(path, name=None, unchecked=False):
+def open_export(path: Path, name: str | None = None, unchecked: bool = False) -> Opened:
     """The Opened format of an export's directory, or of a file or directory in it; `unchecked` while it is made."""
     path = Path(path)
     if not path.exists():
@@ -148,7 +154,7 @@ def open_export(path, name=None, unchecked=False):
     return checked(Opened(known, path, None, path.parent), None, name)
 
 
-def of_directory(path, name, unchecked):
+def of_directory(path: Path, name: str | None, unchecked: bool) -> Opened:
     """The Opened format `name`, or the first that agrees, of an export's directory."""
     about = read_about(path, unchecked)
     rows = {row["format"]: row for row in about["formats"] if row["path"]}
@@ -162,7 +168,7 @@ def of_directory(path, name, unchecked):
     return checked(Opened(name, path / FORMATS[name].path, about, path), rows[name], name)
 
 
-def read_about(root, unchecked=False):
+def read_about(root: Path, unchecked: bool = False) -> Any:
     """What export.json holds, once the recipe beside it is the one that it is of."""
     about, file = read_export(root, unchecked), root / RECIPE
     recipe, tokenizer = load(file, []), about["tokenizer"]
@@ -176,7 +182,7 @@ def read_about(root, unchecked=False):
     return about
 
 
-def checked(opened, row, name):
+def checked(opened: Opened, row: Any, name: str | None) -> Opened:
     """The same, once it is what was asked for and what export.json says."""
     litert = opened.name.startswith("litert") and (name or "").startswith("litert") and row is None
     if name not in (None, opened.name) and not litert:
@@ -188,7 +194,7 @@ def checked(opened, row, name):
     return opened
 
 
-def function_of(opened):
+def function_of(opened: Opened) -> Callable[[Any], Any]:
     """The function from inputs to logits, NumPy arrays both; imports what the format needs and no more.
 
     Raises BadInput where the model cannot be loaded or, unless it is trusted, has operations that are no arithmetic.
@@ -212,7 +218,7 @@ def function_of(opened):
         raise BadInput(f'{opened.path}: cannot be loaded as "{opened.name}": {first_line(error)}') from None
 
 
-def tokenizer_of(opened):
+def tokenizer_of(opened: Opened) -> Any:
     """The tokenizer of an export of text."""
     known, file = opened.about["tokenizer"], opened.root / "tokenizer.json"
     if not one_of({"bytes": False, "bpe": True}, known["kind"], f"{shown(opened.root)}: tokenizer"):
@@ -229,7 +235,7 @@ def tokenizer_of(opened):
 
 # ---- the file
 
-def read_rows(file, opened):
+def read_rows(file: Path, opened: Opened) -> tuple[Any, Any]:
     """(inputs, the number of tokens of each row or None for images) of a file."""
     try:
         if not is_file(file, "give a file", "--input "):
@@ -249,7 +255,7 @@ def read_rows(file, opened):
     raise BadInput(f"--input {file}: this model reads {', '.join(kinds)}")
 
 
-def of_texts(file, opened):
+def of_texts(file: Path, opened: Opened) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the last tokens of each text that fit, and how many those are."""
     data, texts = opened.recipe.data, []
     if file.suffix == ".txt":
@@ -271,7 +277,7 @@ def of_texts(file, opened):
     return filled([row[-length:] for row in ids], length, tokenizer.end)
 
 
-def filled(rows, length, end):
+def filled(rows: Any, length: int, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of ids (N, length), filled up with `end`, which comes too late to be seen, and their lengths (N,)."""
     ids = np.full((len(rows), length), end, np.int32)
     for i, row in enumerate(rows):
@@ -279,7 +285,7 @@ def filled(rows, length, end):
     return ids, np.array([len(row) for row in rows])
 
 
-def array_of(file):
+def array_of(file: Path) -> np.ndarray:
     """The array `inputs`, or the only one, of a file; nothing is unpickled."""
     try:
         if file.suffix == ".npy":
@@ -294,7 +300,7 @@ def array_of(file):
         raise BadInput(f"--input {file}: no array can be read: {first_line(error)}") from None
 
 
-def named_inputs(file, found):
+def named_inputs(file: Path, found: Any) -> np.ndarray:
     """The array `inputs` of several, or the only one."""
     names = list(found.keys())
     if "inputs" not in names and len(names) != 1:
@@ -305,7 +311,7 @@ def named_inputs(file, found):
     return x
 
 
-def of_array(file, x, opened):
+def of_array(file: Path, x: np.ndarray, opened: Opened) -> tuple[np.ndarray, Any]:
     """An array as rows of inputs, once it has their shape and values."""
     if not opened.about:  # rows of ids have two axes, images four
         if x.ndim == 2 and (x.dtype.kind not in "iu" or not x.size or x.min() < 0):
@@ -328,7 +334,7 @@ def of_array(file, x, opened):
     return from_0_to_1(x, f"--input {file}"), None
 
 
-def image_of(file, wanted):
+def image_of(file: Path, wanted: Sequence[int]) -> np.ndarray:
     """One image (1, H, W, C) of a file, float32 from 0 to 1."""
     place = f"--input {shown(file)}"
     if wanted[-1] not in (1, 3):
@@ -342,7 +348,7 @@ def image_of(file, wanted):
 
 # ---- as a process
 
-def answer(root, rows, answers, *names):
+def answer(root: Any, rows: Path | str, answers: Path | str, *names: str) -> None:
     """Computes the logits of formats into a file; prints {format: what is wrong with it, or null}."""
     inputs, found, errors = load_tensors(rows)["inputs"], {}, {}
     for name in names:

@@ -3,6 +3,9 @@
 import os
 import time
 import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +21,7 @@ BATCHES = (1, 16)  # rows that a latency is measured with
 WARM, ROUNDS, LEAST = 3, 25, 0.002  # calls before; rounds over all files; seconds that a sample takes at least
 
 
-def ship(write, recipe, tensors, path, name, batch):
+def ship(write: Callable, recipe: Any, tensors: Path, path: Path, name: str, batch: int) -> dict[str, Any]:
     """Writes a model as a file of `batch` rows and returns {"bytes", "zipped_bytes", "operators"}.
 
     Args:
@@ -35,7 +38,7 @@ def ship(write, recipe, tensors, path, name, batch):
     return {"bytes": len(content), "zipped_bytes": len(zlib.compress(content, 9)), "operators": more["operators"]}
 
 
-def file_metrics(load, recipe, path, name, rows):
+def file_metrics(load: Callable, recipe: Recipe, path: Path, name: str, rows: int) -> dict[str, Any]:
     """{"rows" and metrics} of a file over the first held-out rows, each as one document."""
     described = Recipe.model_validate(recipe)
     dataset, call = open_dataset(described), load(name, place(path))
@@ -50,7 +53,7 @@ def file_metrics(load, recipe, path, name, rows):
     return {"rows": min(seen, len(dataset.held_out)), **finish(totals)}
 
 
-def latencies(load, files, recipe):
+def latencies(load: Callable, files: Sequence[Mapping[str, Any]], recipe: Recipe) -> list:
     """Milliseconds of a call, median and 95th percentile, of each file with one thread and with all, measured in turns
     so that a slow moment of the machine meets all of them: [{"batch", "threads", "median_ms", "p95_ms", "rounds_ms"},
     ...] a file, where the rounds of files are pairs.
@@ -83,7 +86,7 @@ def latencies(load, files, recipe):
     return found
 
 
-def warmed(call, inputs):
+def warmed(call: Callable, inputs: Any) -> int:
     """Calls a few times, and returns how many calls make a sample that a clock can tell."""
     for _ in range(WARM):
         start = time.perf_counter()

@@ -5,8 +5,9 @@ but for what it reads and what its models have. `docs/adding.md` adds two famili
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic_core import core_schema
 
@@ -39,11 +40,13 @@ class Traits:
     planted: tuple = ()  # words of `common.planted.planting.HAS` for changes to its own builders, where there are any
 
 
-def no_traits(options):
+def no_traits(options: Any) -> Traits:
+    """Of a family that says nothing of itself."""
     return Traits()
 
 
-def each_kernel_once(options, tree, classes, example_shape, convention):
+def each_kernel_once(options: Any, tree: Mapping[str, Any], classes: int, example_shape: Sequence[int], convention: str
+                    ) -> int:
     """Forward operations of one example where every kernel multiplies each token, or each image, once."""
     positions = example_shape[0] if len(example_shape) == 1 else 1
     return sum(2 * positions * math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
@@ -105,7 +108,8 @@ class Family:
             raise BadInput(f'family {self.name}: name: letters, digits and "_" are wanted')
 
     @property
-    def text(self):
+    def text(self) -> bool:
+        """Whether it reads text."""
         return self.reads == "text"
 
 
@@ -116,7 +120,7 @@ class OfFamily(ByName):
     def __get_pydantic_core_schema__(self, source, handler):
         return core_schema.no_info_wrap_validator_function(self.of_any, handler(source))
 
-    def of_any(self, values, own):
+    def of_any(self, values: Any, own: Any) -> Any:
         """The options that values make; `own` makes those of own families."""
         name = values.get(self.key) if isinstance(values, dict) else getattr(values, self.key, None)
         if not isinstance(name, str) or name in self.registry.builtin or not (
@@ -125,12 +129,12 @@ class OfFamily(ByName):
         return self.chosen(values)
 
 
-def family_of(model):
+def family_of(model: Any) -> Family:
     """The Family of a model section of the recipe. Raises as `common.registry.load` does."""
     return load(FAMILIES, model.family)
 
 
-def builder_of(model, backend, own):
+def builder_of(model: Any, backend: str, own: Any) -> Callable[..., Any]:
     """The function by which a backend builds the models of a family: of the `own` ones, {name: function}, or what the
     family has as `backend`. Raises BadInput where it has none."""
     family = family_of(model)
@@ -140,11 +144,11 @@ def builder_of(model, backend, own):
     return found
 
 
-def reads_text(model):
+def reads_text(model: Any) -> bool:
     """Whether the family of a model section reads text; else images."""
     return family_of(model).text
 
 
-def traits_of(model):
+def traits_of(model: Any) -> Traits:
     """The Traits of a model section."""
     return family_of(model).traits(model)

@@ -1,8 +1,9 @@
 """Residual networks on images."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -33,11 +34,12 @@ class Block:
     stride: int
 
     @property
-    def projects(self):
+    def projects(self) -> bool:
+        """Whether its shortcut has a kernel."""
         return self.stride != 1 or self.inputs != self.outputs
 
 
-def convnet_blocks(m):
+def convnet_blocks(m: ConvNet) -> list[Block]:
     """The residual blocks in forward order: every stage but the first opens with stride 2."""
     blocks, inputs = [], m.channels[0]
     for stage, outputs in enumerate(m.channels):
@@ -48,7 +50,7 @@ def convnet_blocks(m):
     return blocks
 
 
-def tree_of(m, classes, example_shape):
+def tree_of(m: ConvNet, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
     """Names of a residual network with batch norm; kernels start as in He et al. 2015."""
     tree = {}
 
@@ -77,7 +79,8 @@ def tree_of(m, classes, example_shape):
     return tree
 
 
-def places(m, place) -> None:
+def places(m: ConvNet, place: Callable) -> None:
+    """Describes a residual network in forward order by calls of `place`."""
     x = place("stem.relu", "activation", place("stem.norm", "norm", place("stem.conv", "convolution")))
     for block in convnet_blocks(m):
         name = block.name
@@ -93,7 +96,8 @@ def places(m, place) -> None:
     place("head", "linear", x)
 
 
-def flops(m, tree, classes, example_shape, convention):
+def flops(m: ConvNet, tree: Mapping[str, Any], classes: int, example_shape: Sequence[int], convention: str) -> int:
+    """Forward operations of one image."""
     height, width = example_shape[:2]
     total = 2 * height * width * math.prod(tree["stem.conv.kernel"].shape)
     for block in convnet_blocks(m):
@@ -103,11 +107,12 @@ def flops(m, tree, classes, example_shape, convention):
     return total + 2 * math.prod(tree["head.kernel"].shape)
 
 
-def traits(m):
+def traits(m: ConvNet) -> Traits:
+    """What others ask of such a network."""
     return Traits(activation="relu", norm="batch", planted=("convnet",))
 
 
-def drawn(one) -> dict:
+def drawn(one: Callable) -> dict[str, Any]:
     """Options of a small network at random."""
     return {"channels": one([4], [4, 8]), "blocks": one(1, 1, 2), "dropout": one(0.0, 0.1),
             "norm_momentum": one(0.9, 0.99)}

@@ -1,7 +1,8 @@
 """Multi-layer perceptrons on images."""
 
 import math
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -19,7 +20,7 @@ class MLP(Section):
     dropout: Fraction = 0.0
 
 
-def tree_of(m, classes, example_shape):
+def tree_of(m: MLP, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
     """Names of a multi-layer perceptron; kernels start as in He et al. 2015."""
     tree, inputs = {}, math.prod(example_shape)
     for i, outputs in enumerate(m.hidden):
@@ -31,8 +32,9 @@ def tree_of(m, classes, example_shape):
     return tree
 
 
-def places(m, place):
-    x = ()
+def places(m: MLP, place: Callable) -> None:
+    """Describes a perceptron in forward order by calls of `place`."""
+    x: tuple = ()
     for i in range(len(m.hidden)):
         x = place(f"layer_{i}.activation", "activation", place(f"layer_{i}", "linear", *x)),
         if m.dropout:
@@ -40,11 +42,12 @@ def places(m, place):
     place("head", "linear", *x)
 
 
-def traits(m):
+def traits(m: MLP) -> Traits:
+    """What others ask of such a perceptron."""
     return Traits(activation=m.activation, planted=("mlp",))
 
 
-def drawn(one) -> dict:
+def drawn(one: Callable) -> dict[str, Any]:
     """Options of a small perceptron at random."""
     return {"hidden": one([24], [24, 16]), "activation": one("relu", "relu", "gelu", "gelu_tanh"),
             "dropout": one(0.0, 0.1)}

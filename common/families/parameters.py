@@ -6,7 +6,9 @@ Kernels multiply from the right, (inputs, outputs); convolutions are HWIO.
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,7 @@ class Parameter:
     constant: float = 0.0  # its first value where deviation is 0
 
 
-def parameters(model, classes, example_shape):
+def parameters(model: Any, classes: int, example_shape: Sequence[int]) -> dict[str, Parameter]:
     """The canonical tree of a model section of the recipe.
 
     Args:
@@ -34,7 +36,7 @@ def parameters(model, classes, example_shape):
     return family_of(model).tree(model, classes, example_shape)
 
 
-def initial_values(tree, seed, dtype, dither=0.0) -> dict:
+def initial_values(tree: Mapping[str, Parameter], seed: int, dtype: Any, dither: float = 0.0) -> dict[str, Any]:
     """First values of a canonical tree: bitwise equal for every backend, mesh and order of creation.
 
     Each name has a counter-based stream of its own (Philox, keyed by the seed and the name's BLAKE2b), drawn in
@@ -43,7 +45,7 @@ def initial_values(tree, seed, dtype, dither=0.0) -> dict:
     return {name: initial_value(name, parameter, seed, dtype, dither) for name, parameter in tree.items()}
 
 
-def initial_value(name, parameter, seed, dtype, dither=0.0):
+def initial_value(name: str, parameter: Parameter, seed: int, dtype: Any, dither: float = 0.0) -> np.ndarray:
     """The first value of one tensor, an array of `parameter.shape` and `dtype`."""
     value = np.full(parameter.shape, parameter.constant)
     if parameter.deviation:
@@ -53,34 +55,34 @@ def initial_value(name, parameter, seed, dtype, dither=0.0):
     return value.astype(dtype)
 
 
-def dithering(seed, name, dither, shape):
+def dithering(seed: int, name: str, dither: float, shape: Sequence[int]) -> np.ndarray:
     """What a tensor is multiplied by to be dithered: 1 + u, u uniform in [-dither, dither], float64 of `shape`."""
     return 1 + stream(seed, name, "dither").uniform(-dither, dither, shape)
 
 
-def stream(*words):
+def stream(*words: Any) -> np.random.Generator:
     """A NumPy generator of its own for the words (a seed, names): counter-based, keyed by their BLAKE2b."""
     digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-def is_trained(name) -> bool:
+def is_trained(name: str) -> bool:
     """Whether the optimizer moves a tensor; running statistics, and what a stage of `common/compress/rules.py` has
     besides the weights, are moved by the forward pass, and a teacher never."""
     moved = (".mean", ".var", "_mask", "_clustered", "_range", ".range")
     return not name.endswith(moved) and not name.startswith("teacher.")
 
 
-def is_decayed(name) -> bool:
+def is_decayed(name: str) -> bool:
     """Whether weight decay applies to a tensor: kernels and tables, never biases and norms."""
     return name.endswith((".kernel", ".embedding"))
 
 
-def longest_sum(tree):
+def longest_sum(tree: Mapping[str, Parameter]) -> int:
     """Values that one output of the tree's largest kernel adds up."""
     return max(math.prod(p.shape[:-1]) for name, p in tree.items() if name.endswith(".kernel"))
 
 
-def trained_size(tree):
+def trained_size(tree: Mapping[str, Parameter]) -> int:
     """Number of trained values, N in the scaling laws (embeddings included)."""
     return sum(math.prod(p.shape) for name, p in tree.items() if is_trained(name))

@@ -5,6 +5,7 @@ A Keras layer's name is its place; Flax modules name theirs with `tap`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.families import family_of
@@ -23,7 +24,7 @@ class Place:
     holds: str = ""
 
 
-def places(model):
+def places(model: Any) -> dict[str, Place]:
     """{name: Place} of a model section of the recipe, in forward order; the last is "head", which gives the logits.
 
     Raises BadInput where a family describes what cannot be.
@@ -47,6 +48,6 @@ def places(model):
     return found
 
 
-def draws(model) -> bool:
+def draws(model: Any) -> bool:
     """Whether any place of a model section draws random bits in training."""
     return any(place.operation == "random bits" for place in places(model).values())

@@ -2,6 +2,7 @@
 its source. To add a chip, add its entry to `CHIPS`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 CLOUD = "Google Cloud, TPU documentation"
 COMPILER = "libtpu 0.0.45: what the compiler says is available"
@@ -41,27 +42,29 @@ class Chip:
     sources: dict = field(default_factory=dict, hash=False)  # {figure: where it is from}
 
     @property
-    def peak_flops(self):
+    def peak_flops(self) -> float:
         """bfloat16 operations a second of all its devices."""
         return self.devices * self.peak
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """A device's name."""
         return self.kinds[-1]
 
     @property
-    def flat(self):
+    def flat(self) -> bool:
         """Whether its slices have two axes."""
         return self.links == 4
 
 
-def sources(**others):
+def sources(**others: Any) -> dict[str, Any]:
+    """Where a chip's figures are from, but for the `others`."""
     return {"peak_flops": CLOUD, "hbm_bytes": COMPILER, "hbm_bandwidth": CLOUD, "link_bandwidth": CLOUD,
             "dcn_bandwidth": BOOK} | others
 
 
-def gib(count):
+def gib(count: float) -> int:
+    """Bytes of so many GiB."""
     return round(count * 2**30)
 
 
@@ -87,11 +90,11 @@ CHIPS = {chip.name: chip for chip in (
 )}
 
 
-def of_accelerator(name):
+def of_accelerator(name: str) -> Chip | None:
     """The Chip of an accelerator's name on GKE, None of another."""
     return next((chip for chip in CHIPS.values() if chip.accelerator == name), None)
 
 
-def of_kind(name):
+def of_kind(name: str) -> Chip | None:
     """The Chip of a device's name, None of another."""
     return next((chip for chip in CHIPS.values() if name in chip.kinds), None)

@@ -5,9 +5,11 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
+from typing import Any
 
 from twinscale.common import process
 from twinscale.common.errors import no_devices
@@ -57,7 +59,7 @@ def versions() -> dict:
     return {"python": platform.python_version(), **installed(("twinscale", *USES, "tensorflow-tpu"))}
 
 
-def installed(packages) -> dict[str, str]:
+def installed(packages: Iterable[str]) -> dict[str, str]:
     """{package: version} of those of some packages that are installed."""
     return {package: known for package in packages if (known := _version(package))}
 
@@ -78,7 +80,7 @@ def doctor() -> dict:
             "versions": have, "devices": devices, "backends": runs, "missing": missing}
 
 
-def show(report) -> None:
+def show(report: Any) -> None:
     """Prints the report as tables on stdout."""
     from rich import box
     from rich.table import Table

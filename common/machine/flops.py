@@ -9,6 +9,8 @@ import functools
 import math
 import re
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from twinscale.common.machine.chips import CHIPS
 from twinscale.common.numbers.formats import MASTERS
 
 
-def forward_flops(model, classes, example_shape, convention="causal"):
+def forward_flops(model: Any, classes: int, example_shape: Sequence[int], convention: str = "causal") -> Any:
     """Forward operations of one example (a row of T tokens, or an image). Backward costs twice as much."""
     tree, family = parameters(model, classes, example_shape), family_of(model)
     if convention == "6N":
@@ -27,7 +29,7 @@ def forward_flops(model, classes, example_shape, convention="causal"):
     return family.flops(model, tree, classes, example_shape, convention)
 
 
-def train_flops(model, classes, example_shape, convention="causal"):
+def train_flops(model: Any, classes: int, example_shape: Sequence[int], convention: str = "causal") -> Any:
     """Operations of one example's forward and backward pass."""
     return 3 * forward_flops(model, classes, example_shape, convention)
 
@@ -42,7 +44,7 @@ FLOAT16 = ("T4",)  # has no bfloat16: its float16 peak
 OTHERS = r"(?! (D|Ti|SUPER|Laptop|Max-Q))"  # of almost the same name, and slower or faster
 
 
-def peak_flops(kind, precision, count=1, measured=None):
+def peak_flops(kind: str, precision: str, count: int = 1, measured: Callable | None = None) -> tuple[float, str]:
     """(operations a second, where the figure is from) of `count` devices of a kind, as the framework names it.
 
     Accelerators: the maker's bfloat16 peak, whatever the recipe's precision. Anything else, however many devices are
@@ -59,25 +61,25 @@ def peak_flops(kind, precision, count=1, measured=None):
 
 
 @functools.cache
-def measured_peak(dtype, libraries=()):
+def measured_peak(dtype: str, libraries: Any = ()) -> tuple[float, str]:
     """`best_rate` of NumPy and of what this process has besides: ((name, product), ...)."""
     return best_rate({name: functools.partial(product_rate, product, dtype)
                       for name, product in (("NumPy", numpy_product), *libraries)})
 
 
-def best_rate(rates, turns=3):
+def best_rate(rates: Mapping[str, Callable[[], float]], turns: int = 3) -> tuple[float, str]:
     """(operations a second, whose): the most that any of {name: () -> operations a second} reaches when they take
     turns. One rate serves all whose MFU is compared: each against its own would say who multiplies badly."""
     best = dict.fromkeys(rates, 0.0)
     for _ in range(turns):
         for name, rate in rates.items():
             best[name] = max(best[name], rate())
-    first = max(best, key=best.get)
+    first = max(best, key=lambda name: best[name])
     *others, last = best
     return best[first], f"{', '.join(others)} and {last}, {first}'s," if others else last
 
 
-def product_rate(product, dtype, size=1024, calls=2):
+def product_rate(product: Callable, dtype: str, size: int = 1024, calls: int = 2) -> float:
     """Operations a second of the best of some products. `product` makes of a square array a function that multiplies
     it by itself and waits."""
     multiply, least = product(np.ones((size, size), dtype)), math.inf
@@ -89,5 +91,6 @@ def product_rate(product, dtype, size=1024, calls=2):
     return 2 * size**3 / least
 
 
-def numpy_product(array):
+def numpy_product(array: np.ndarray) -> Callable[[], Any]:
+    """What multiplies a square array by itself."""
     return lambda: array @ array
