@@ -49,7 +49,7 @@ ABORTED = []  # the pulse of the process that an abort ends
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
-def ABORT(_):
+def ABORT(_: int) -> None:
     ABORTED[0].leave(ABORTED[0].lost("the framework gave this process up"))
 
 
