@@ -22,8 +22,6 @@ SAID = "Keras and JAX do not agree: P2 (gradient) parts at the logits."
 class Silent:
     """A trainer that answers nothing."""
 
-    backend = None
-
     def ask(self, call, *of, **arguments):
         return None
 
@@ -49,12 +47,12 @@ def trained(monkeypatch):
     """Comparisons whose trainings take no time and part in the gradient; tests fill in what comes after."""
 
     @contextmanager
-    def workers(rooms=("keras", "jax")):
-        yield {backend: Silent() for backend in rooms}
+    def workers(*of):
+        yield {"keras": Silent(), "jax": Silent()}
 
     for name in ("collect", "collect_places"):
         monkeypatch.setattr(compare_collect, name, lambda *of, **more: None)
-    changes = {"require": lambda *of: None, "open_workers": workers, "room_for_another": lambda: False,
+    changes = {"require": lambda *of: None, "open_workers": workers,
                "judge": judged, "side_by_side": lambda recipe, dataset, workers, performance: performance}
     for name, function in changes.items():
         monkeypatch.setattr(comparison, name, function)
@@ -188,47 +186,3 @@ def test_a_report_asks_for_what_was_asked_for():
                      "--outcome", "SEEDS=3", "--out", "a b-again"]
     again = reproducible(Path("a b"), **made["arguments"] | {"swap": True})  # as bisect adds --place
     assert again["commands"][0].count("--swap") == 1 and again["arguments"]["overrides"] == ["train.steps=20"]
-
-
-class Leaving:
-    """A worker that notes what it is asked, and leaves nothing; what it fails at raises."""
-
-    def __init__(self, backend, asked, name, fails=None):
-        self.backend, self.asked, self.name, self.fails, self.process = backend, asked, name, fails, self
-
-    def ask(self, call, recipe, **arguments):
-        self.asked.append((self.name, call, recipe.train.precision))
-        if call == self.fails:
-            raise TwinscaleError(f"{self.name} fails")
-        return {"own": [], "float64": []}
-
-    def kill(self):
-        self.asked.append((self.name, "killed", None))
-
-
-def apart(asked, fails=None):
-    workers = {backend: Leaving(backend, asked, backend) for backend in ("keras", "jax")}
-    return workers, {"keras": Leaving("keras", asked, "beside", fails)}
-
-
-def test_a_worker_beside_does_what_is_in_float64_and_nothing_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_collect, "pace_of", lambda *of: None)
-    recipe, alone, asked, drawn = RECIPE.with_values(train={"precision": "float32"}), [], [], []
-    workers, beside = apart(asked)
-    compare_collect.collect_both(workers, beside, recipe, tmp_path, lambda: drawn.append(len(asked)))
-    compare_collect.collect_both(apart(alone)[0], {}, recipe, tmp_path, lambda: None)
-    assert {kind for name, _, kind in asked if name == "beside"} == {"float64"}
-    assert {kind for name, _, kind in asked if name == "keras"} == {"float32"}  # of which places are, too
-    assert sorted((name.replace("beside", "keras"), *what) for name, *what in asked) == sorted(alone)
-    trainings = [i for i, (_, call, _) in enumerate(asked) if call == "run_training"]
-    assert len(drawn) == 1 and drawn[0] > trainings[-1]
-
-
-def test_what_fails_of_a_worker_beside_ends_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_collect, "pace_of", lambda *of: None)
-    asked = []
-    workers, beside = apart(asked, fails="optimizer_steps")
-    with pytest.raises(TwinscaleError, match="beside fails"):
-        narrow = RECIPE.with_values(train={"precision": "float32"})
-        compare_collect.collect_both(workers, beside, narrow, tmp_path, list)
-    assert {name for name, call, _ in asked if call == "killed"} == {"keras", "jax", "beside"}
