@@ -9,8 +9,6 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
 # What has nothing to assert that is not asserted elsewhere, and where that is.
 EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
-    "common/compress/check.py": "tests/common/compress/test_rules.py",
-    "common/compress/recipes.py": "tests/common/compress/test_rules.py",
     "common/export/check.py": "tests/common/export/test_write.py",
     "common/export/formats.py": "tests/common/export/test_write.py",
     "common/export/process.py": "tests/common/export/test_write.py",
@@ -20,7 +18,6 @@ EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
     "common/operations/catalogue.py": "tests/common/operations/test_judge.py",
     "common/operations/inputs.py": "tests/common/operations/test_judge.py",
     "common/operations/known.py": "tests/common/operations/test_judge.py",
-    "common/recipe/compress.py": "tests/common/recipe/test_schema.py",
     "common/recipe/model.py": "tests/common/recipe/test_schema.py",
     "common/recipe/running.py": "tests/common/recipe/test_schema.py",
     "common/operations/references_training.py": "tests/common/operations/test_references.py",
