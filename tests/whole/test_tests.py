@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
 # What has nothing to assert that is not asserted elsewhere, and where that is.
 EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
-    "common/training/ledger.py": "tests/common/training/test_loop.py",
     "common/planted/reach.py": "tests/common/planted/test_mutants.py",
     "common/operations/catalogue.py": "tests/common/operations/test_judge.py",
     "common/operations/inputs.py": "tests/common/operations/test_judge.py",
@@ -17,7 +16,6 @@ EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
     "common/recipe/model.py": "tests/common/recipe/test_schema.py",
     "common/recipe/running.py": "tests/common/recipe/test_schema.py",
     "common/operations/references_training.py": "tests/common/operations/test_references.py",
-    "common/training/run_metrics.py": "tests/common/training/test_run.py",
     "benchmarks/compare_collect.py": "tests/benchmarks/test_compare.py",
     "benchmarks/compare_judge.py": "tests/benchmarks/test_compare.py",
     "benchmarks/compare_record.py": "tests/benchmarks/test_compare.py",
