@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
 # What has nothing to assert that is not asserted elsewhere, and where that is.
 EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
-    "common/planted/reach.py": "tests/common/planted/test_mutants.py",
     "common/operations/catalogue.py": "tests/common/operations/test_judge.py",
     "common/operations/inputs.py": "tests/common/operations/test_judge.py",
     "common/operations/known.py": "tests/common/operations/test_judge.py",
