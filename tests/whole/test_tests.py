@@ -9,8 +9,6 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
 # What has nothing to assert that is not asserted elsewhere, and where that is.
 EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
-    "common/recipe/model.py": "tests/common/recipe/test_schema.py",
-    "common/recipe/running.py": "tests/common/recipe/test_schema.py",
     "benchmarks/compare_collect.py": "tests/benchmarks/test_compare.py",
     "benchmarks/compare_judge.py": "tests/benchmarks/test_compare.py",
     "benchmarks/compare_record.py": "tests/benchmarks/test_compare.py",
