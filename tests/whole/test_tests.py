@@ -9,8 +9,6 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
 # What has nothing to assert that is not asserted elsewhere, and where that is.
 EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
-    "benchmarks/report/audit.py": "tests/benchmarks/report/test_page.py",
-    "benchmarks/report/values.py": "tests/benchmarks/report/test_page.py",
 }
 
 
