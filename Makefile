@@ -37,6 +37,7 @@ GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 .venv: $(VENV)/.stamp
 
 $(VENV)/.stamp: $(LOCK) pyproject.toml $(if $(filter-out $(VERSION),$(MADE)),anew)
+	@test ! -L $(VENV) || { echo "$(VENV): is a link to what others may use, and would be written to: remove it" >&2; exit 2; }
 	$(PYTHON) -m venv $(if $(filter-out $(VERSION),$(MADE)),--clear) $(VENV)
 	$(BIN)/pip install -q -r $(LOCK)
 	$(BIN)/pip install -q --no-deps -e .

@@ -137,3 +137,14 @@ def test_the_package_says_the_pythons_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
     assert said == list(LOCKS) and project["requires-python"] == ">=3.11"
+
+
+def test_an_environment_behind_a_link_is_not_written_to(place):
+    """It may be another checkout's; made anew for another Python, it would be emptied."""
+    put(place, "3.12")
+    other = place / "other"
+    (other / "bin").mkdir(parents=True)
+    (other / "theirs").touch()
+    (place / ".venv").symlink_to(other)
+    done = make(place, ".venv")
+    assert done.returncode == 2 and ".venv: is a link" in done.stderr and sorted(os.listdir(other)) == ["bin", "theirs"]
