@@ -7,9 +7,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
-# What has nothing to assert that is not asserted elsewhere, and where that is.
-EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
-}
 
 
 def has_code(file):
@@ -36,15 +33,13 @@ test_of.__test__ = False
 @pytest.mark.parametrize("module", modules())
 def test_each_module_has_a_file_of_tests_at_its_path(module):
     file = test_of(module)
-    assert file.is_file() != (module in EXCEPTIONS), f"{file.relative_to(ROOT)}: wanted for {module}"
-    if file.is_file():
-        tests = [node for node in ast.parse(file.read_text()).body
-                 if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
-        assert any(isinstance(node, ast.Assert) or "raises" in ast.dump(node) for test in tests
-                   for node in ast.walk(test)), f"{file.relative_to(ROOT)}: asserts nothing"
+    assert file.is_file(), f"{file.relative_to(ROOT)}: wanted for {module}"
+    tests = [node for node in ast.parse(file.read_text()).body
+             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    assert any(isinstance(node, ast.Assert) or "raises" in ast.dump(node) for test in tests
+               for node in ast.walk(test)), f"{file.relative_to(ROOT)}: asserts nothing"
 
 
 def test_no_file_of_tests_is_of_a_module_that_is_gone():
     known = {test_of(module) for module in modules()}
     assert not [file for room in ROOMS for file in (ROOT / "tests" / room).rglob("test_*.py") if file not in known]
-    assert EXCEPTIONS.keys() <= set(modules()) and all((ROOT / where).is_file() for where in EXCEPTIONS.values())
