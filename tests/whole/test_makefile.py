@@ -73,12 +73,6 @@ def test_a_python_that_cannot_make_an_environment_is_passed_over(place):
     assert python == str(place / ".pyenv/versions/3.12.9/bin/python3.12") and lock == LOCKS["3.12"]
 
 
-def test_the_newest_that_is_found_is_taken(place):
-    for version in LOCKS:
-        put(place, version)
-        assert taken(make(place, "-n", "test"))[:2] == (f"python{version}", LOCKS[version])
-
-
 @pytest.mark.parametrize("version", LOCKS)
 def test_an_environment_keeps_its_python_until_another_is_asked_for(place, version):
     for each in LOCKS:
