@@ -2,16 +2,13 @@
 are a line each, and what was cut short starts over."""
 
 import json
-import shlex
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event
 
 import pytest
 
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect
-from twinscale.benchmarks.compare_record import reproducible
 from twinscale.common.errors import TwinscaleError
 from twinscale.common.recipe.schema import Recipe
 
@@ -176,13 +173,3 @@ def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path, trai
     assert comparison.compare(RECIPE, tmp_path / "out") == 1
     verdict = read(tmp_path / "out")
     assert verdict["sentence"] == SAID and "forward/norm" in verdict["failed"]["second look"]
-
-
-def test_a_report_asks_for_what_was_asked_for():
-    made = reproducible(Path("a b"), ("r.toml", "train.steps=20"), plant="keras:adam_epsilon", operations=False,
-                        place=True, swap=False, meshes=True, outcome="SEEDS=3")
-    words = shlex.split(made["commands"][0])
-    assert words == ["twinscale", "compare", "a b/recipe.toml", "--plant", "keras:adam_epsilon", "--place", "--meshes",
-                     "--outcome", "SEEDS=3", "--out", "a b-again"]
-    again = reproducible(Path("a b"), **made["arguments"] | {"swap": True})  # as bisect adds --place
-    assert again["commands"][0].count("--swap") == 1 and again["arguments"]["overrides"] == ["train.steps=20"]
