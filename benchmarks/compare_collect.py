@@ -19,41 +19,28 @@ HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stan
 # one among them
 
 
-def collect_both(workers, beside, recipe, out, trained):
-    """Has both backends leave in `out` all that the ladder reads. What is in float64 a backend leaves to the worker
-    `beside` its own, where it has one. Once all have trained, `trained()` is done beside what they still look at; what
-    fails of it fails again where it counts."""
-    count, everybody = itertools.count(1), workers | {f"{backend} beside": one for backend, one in beside.items()}
-
-    def share(worker):
-        if worker.backend not in beside:
-            return precisions(recipe)
-        return [in_float64(recipe)] if worker in beside.values() else [recipe]
-
-    with ThreadPoolExecutor(1 + len(beside)) as pool:
+def collect_both(workers, recipe, out, trained):
+    """Has both backends leave in `out` all that the ladder reads. Once both have trained, `trained()` is done beside
+    what they still look at; what fails of it fails again where it counts."""
+    count = itertools.count(1)
+    with ThreadPoolExecutor(1) as pool:
 
         def before(worker):
-            collect(recipe, worker, out, share(worker))
-            if next(count) == len(everybody):
+            collect(recipe, worker, out)
+            if next(count) == len(workers):
                 pool.submit(trained)
 
-        tried = together(everybody, before)
-        others = [pool.submit(tried, worker) for worker in beside.values()]
-        collect_places(workers, recipe, out, tried)
-        for other in others:
-            other.result()
+        collect_places(workers, recipe, out, together(workers, before))
 
 
-def collect(recipe, worker, out, variants=None, quiet=False):
-    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs; of the
-    recipe in `precisions`, or in those of them that are the `variants`."""
-    say, variants = (lambda *_: None) if quiet else tell, variants or precisions(recipe)
-    if recipe in variants:
-        say(worker.backend, "contract and optimizer")
-        write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
-    for described in variants:
+def collect(recipe, worker, out, quiet=False):
+    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
+    say = (lambda *_: None) if quiet else tell
+    say(worker.backend, "contract and optimizer")
+    write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
+    for described in precisions(recipe):
         leave_optimizer(worker, described, out)
-    parts = [(described, run, twin) for described in variants for run, twin in pair(worker.backend)]
+    parts = [(described, run, twin) for described in precisions(recipe) for run, twin in pair(worker.backend)]
     pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
     for i, (described, run, twin) in enumerate(parts):
         steps, began = ahead[i][0], time.monotonic()
@@ -68,8 +55,7 @@ def collect(recipe, worker, out, variants=None, quiet=False):
         worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
         if not (twin or quiet):
             pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
-    if recipe in variants:
-        say(worker.backend, "every operation in its place" + words_left(pace, []))
+    say(worker.backend, "every operation in its place" + words_left(pace, []))
 
 
 def steps_of(recipe, described):

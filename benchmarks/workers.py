@@ -7,10 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Thread
-
-import psutil
 
 from twinscale.benchmarks.compiled import Programs
 from twinscale.common import limited, process
@@ -23,7 +20,6 @@ SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": 
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 STARTUP = process.STARTUP
-MEMORY, IDLE, NOTICED = 6 << 30, 1.5, 0.1  # bytes left, cores that do nothing, and how many seconds they are watched
 OWN = "twinscale: "  # what `common/process.py` says of a process that an error ends begins so
 
 
@@ -162,16 +158,6 @@ def one_behind(workers, keys, work, before=lambda worker: None):
 
     ways = {"jax": lead, "keras": follow}
     return each(workers, lambda worker: ways[worker.backend](worker))
-
-
-def room_for_another():
-    """Whether a further process of a backend, beside one of each, ends a comparison sooner: where there is a core for
-    it and memory, and no accelerator, which processes share badly."""
-    accelerators = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
-    cores = len(os.sched_getaffinity(0))
-    if accelerators or cores < 2 or psutil.virtual_memory().available < MEMORY:
-        return False
-    return psutil.cpu_percent(NOTICED) / 100 * psutil.cpu_count() < cores - IDLE
 
 
 @contextmanager

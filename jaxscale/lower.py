@@ -184,9 +184,11 @@ def exported(content):
         taken, given = ([ShapedArray(tuple(kind.shape), np.dtype(DTYPES[str(kind.element_type)]))
                          for kind in map(ir.RankedTensorType, side)] for side in (signature.inputs, signature.results))
         bytecode = mlir.module_to_bytecode(parsed)
+    known = jax.export.Exported.__dataclass_fields__  # jax 0.12 asks the shardings themselves whether they have names
+    named = {"_has_named_shardings": False} if "_has_named_shardings" in known else {}
     return jax.export.Exported(
         fun_name="step", in_tree=jax.tree.structure((tuple(taken), {})), in_avals=tuple(taken),
-        out_tree=jax.tree.structure(list(given)), out_avals=tuple(given), _has_named_shardings=False,
+        out_tree=jax.tree.structure(list(given)), out_avals=tuple(given), **named,
         _in_named_shardings=(None,) * len(taken), _out_named_shardings=(None,) * len(given),
         in_shardings_hlo=(None,) * len(taken), out_shardings_hlo=(None,) * len(given), nr_devices=1,
         platforms=("tpu",), ordered_effects=(), unordered_effects=(), disabled_safety_checks=(),

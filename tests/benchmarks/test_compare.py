@@ -2,16 +2,13 @@
 are a line each, and what was cut short starts over."""
 
 import json
-import shlex
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event
 
 import pytest
 
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect
-from twinscale.benchmarks.compare_record import reproducible
 from twinscale.common.errors import TwinscaleError
 from twinscale.common.recipe.schema import Recipe
 
@@ -21,8 +18,6 @@ SAID = "Keras and JAX do not agree: P2 (gradient) parts at the logits."
 
 class Silent:
     """A trainer that answers nothing."""
-
-    backend = None
 
     def ask(self, call, *of, **arguments):
         return None
@@ -49,12 +44,12 @@ def trained(monkeypatch):
     """Comparisons whose trainings take no time and part in the gradient; tests fill in what comes after."""
 
     @contextmanager
-    def workers(rooms=("keras", "jax")):
-        yield {backend: Silent() for backend in rooms}
+    def workers(*of):
+        yield {"keras": Silent(), "jax": Silent()}
 
     for name in ("collect", "collect_places"):
         monkeypatch.setattr(compare_collect, name, lambda *of, **more: None)
-    changes = {"require": lambda *of: None, "open_workers": workers, "room_for_another": lambda: False,
+    changes = {"require": lambda *of: None, "open_workers": workers,
                "judge": judged, "side_by_side": lambda recipe, dataset, workers, performance: performance}
     for name, function in changes.items():
         monkeypatch.setattr(comparison, name, function)
@@ -178,57 +173,3 @@ def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path, trai
     assert comparison.compare(RECIPE, tmp_path / "out") == 1
     verdict = read(tmp_path / "out")
     assert verdict["sentence"] == SAID and "forward/norm" in verdict["failed"]["second look"]
-
-
-def test_a_report_asks_for_what_was_asked_for():
-    made = reproducible(Path("a b"), ("r.toml", "train.steps=20"), plant="keras:adam_epsilon", operations=False,
-                        place=True, swap=False, meshes=True, outcome="SEEDS=3")
-    words = shlex.split(made["commands"][0])
-    assert words == ["twinscale", "compare", "a b/recipe.toml", "--plant", "keras:adam_epsilon", "--place", "--meshes",
-                     "--outcome", "SEEDS=3", "--out", "a b-again"]
-    again = reproducible(Path("a b"), **made["arguments"] | {"swap": True})  # as bisect adds --place
-    assert again["commands"][0].count("--swap") == 1 and again["arguments"]["overrides"] == ["train.steps=20"]
-
-
-class Leaving:
-    """A worker that notes what it is asked, and leaves nothing; what it fails at raises."""
-
-    def __init__(self, backend, asked, name, fails=None):
-        self.backend, self.asked, self.name, self.fails, self.process = backend, asked, name, fails, self
-
-    def ask(self, call, recipe, **arguments):
-        self.asked.append((self.name, call, recipe.train.precision))
-        if call == self.fails:
-            raise TwinscaleError(f"{self.name} fails")
-        return {"own": [], "float64": []}
-
-    def kill(self):
-        self.asked.append((self.name, "killed", None))
-
-
-def apart(asked, fails=None):
-    workers = {backend: Leaving(backend, asked, backend) for backend in ("keras", "jax")}
-    return workers, {"keras": Leaving("keras", asked, "beside", fails)}
-
-
-def test_a_worker_beside_does_what_is_in_float64_and_nothing_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_collect, "pace_of", lambda *of: None)
-    recipe, alone, asked, drawn = RECIPE.with_values(train={"precision": "float32"}), [], [], []
-    workers, beside = apart(asked)
-    compare_collect.collect_both(workers, beside, recipe, tmp_path, lambda: drawn.append(len(asked)))
-    compare_collect.collect_both(apart(alone)[0], {}, recipe, tmp_path, lambda: None)
-    assert {kind for name, _, kind in asked if name == "beside"} == {"float64"}
-    assert {kind for name, _, kind in asked if name == "keras"} == {"float32"}  # of which places are, too
-    assert sorted((name.replace("beside", "keras"), *what) for name, *what in asked) == sorted(alone)
-    trainings = [i for i, (_, call, _) in enumerate(asked) if call == "run_training"]
-    assert len(drawn) == 1 and drawn[0] > trainings[-1]
-
-
-def test_what_fails_of_a_worker_beside_ends_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_collect, "pace_of", lambda *of: None)
-    asked = []
-    workers, beside = apart(asked, fails="optimizer_steps")
-    with pytest.raises(TwinscaleError, match="beside fails"):
-        narrow = RECIPE.with_values(train={"precision": "float32"})
-        compare_collect.collect_both(workers, beside, narrow, tmp_path, list)
-    assert {name for name, call, _ in asked if call == "killed"} == {"keras", "jax", "beside"}

@@ -1,14 +1,13 @@
 """One device against meshes: which are trained, what their runs are held to, and what a report says of them."""
 
 import json
-from itertools import chain
 
 import numpy as np
 import pytest
 
-from twinscale.benchmarks import compare, meshes, meshes_fit
+from twinscale.benchmarks import compare, meshes
 from twinscale.benchmarks.meshes import judge, mesh_sentence, prepared, run_path, weights_apart
-from twinscale.benchmarks.meshes_fit import MESHES, Mesh, meshes_of, on_mesh
+from twinscale.benchmarks.meshes_fit import MESHES, Mesh, on_mesh
 from twinscale.benchmarks.report.page import write_report
 from twinscale.common.files.access import write_json, write_text
 from twinscale.common.files.tensors import load_tensors, save_tensors
@@ -27,46 +26,7 @@ def described(family="mlp", **sections):
                                   for key in values | sections})
 
 
-def fitting(recipe, backend):
-    return {mesh.name: why for mesh, why in meshes_of(recipe, backend)}
-
-
-# ---- the table
-
-
-@pytest.mark.parametrize("backend", MESHES)
-def test_the_table_holds_what_p6_asks_for(backend):
-    table = MESHES[backend]
-    assert {1, 2, 4, 8} == {mesh.size for mesh in table} and {1, 2} == {mesh.hosts for mesh in table}
-    assert {None, 2, 4} == {mesh.accumulate for mesh in table}
-    assert len({mesh.name for mesh in table}) == len(table)
-    axes = set(chain.from_iterable(mesh.axes for mesh in table))
-    assert axes == ({"data"} if backend == "keras" else {"data", "fsdp", "tensor", "sequence"})
-    assert all(mesh.size % mesh.hosts == 0 for mesh in table)
-
-
-def test_what_does_not_divide_is_left_out_with_its_reason():
-    found = fitting(prepared(described("mlp", train={"global_batch": 12}), None), "jax")
-    assert "do not divide the 12 rows" in found["data 8"] and found["data 2"] is None and found["fsdp 4"] is None
-    assert "train.accumulate=4 does not divide train.global_batch=6" in fitting(
-        prepared(described("mlp", train={"global_batch": 6}), None), "keras")["one device, accumulate 4"]
-
-
-def test_heads_are_shared_by_as_many_as_divide_them(tmp_path):
-    found = fitting(prepared(described("decoder", model={"heads": 6, "width": 24}), tmp_path), "jax")
-    assert "does not divide model.heads=6" in found["tensor 4"] and found["tensor 2"] is None
-
-
-def test_images_share_rows_and_weights_alone():
-    assert not any("tensor" in name or "sequence" in name for name in fitting(prepared(described(), None), "jax"))
-
-
-def test_batch_norm_is_compared_where_its_micro_batches_are_as_large():
-    recipe = prepared(described("convnet"), None)
-    assert "one device, accumulate 4" not in fitting(recipe, "jax")
-    bases = [base.name for base in meshes_fit.bases_of(recipe, "jax")]
-    assert sorted(bases) == ["one device", "one device, accumulate 2", "one device, accumulate 4"]
-    assert [base.name for base in meshes_fit.bases_of(prepared(described(), None), "jax")] == ["one device"]
+# ---- what is trained
 
 
 def test_what_jumps_is_trained_in_float64():
@@ -74,16 +34,6 @@ def test_what_jumps_is_trained_in_float64():
     assert prepared(described("convnet"), None).train.precision == "float64"
     assert prepared(described(model={"activation": "relu"}), None).train.precision == "float64"
     assert prepared(described(), None).train.precision == "float32"
-
-
-@pytest.mark.parametrize("backend", MESHES)
-def test_a_mesh_changes_no_batch_and_no_data(backend):
-    recipe = prepared(described(devices={"data": 4}), None)  # where the recipe itself would train
-    for mesh in MESHES[backend]:
-        found = on_mesh(recipe, backend, mesh)
-        assert found.train.global_batch == 32 and found.data == recipe.data and found.optimizer == recipe.optimizer
-        assert found.devices.data == mesh.axes.get("data", 1)
-        assert found.devices.virtual == (8 if mesh.hosts == 1 else mesh.size // 2 if backend == "jax" else 0)
 
 
 # ---- masks

@@ -212,7 +212,8 @@ from pathlib import Path
 from twinscale.common.data import held_out_batches, open_dataset, training_batches
 from twinscale.common.recipe.schema import Recipe, micro_batch
 from twinscale.tfscale.checkpoint import Store
-from twinscale.tfscale.devices import agree, is_lost, open_devices
+from twinscale.tfscale.devices import open_devices
+from twinscale.tfscale.devices_hosts import agree, is_lost
 from twinscale.tfscale.trace import make_step_tensors
 from twinscale.tfscale.train import make_evaluate, make_step, new_state, state_tensors, with_tensors
 

@@ -73,12 +73,6 @@ def test_a_python_that_cannot_make_an_environment_is_passed_over(place):
     assert python == str(place / ".pyenv/versions/3.12.9/bin/python3.12") and lock == LOCKS["3.12"]
 
 
-def test_the_newest_that_is_found_is_taken(place):
-    for version in LOCKS:
-        put(place, version)
-        assert taken(make(place, "-n", "test"))[:2] == (f"python{version}", LOCKS[version])
-
-
 @pytest.mark.parametrize("version", LOCKS)
 def test_an_environment_keeps_its_python_until_another_is_asked_for(place, version):
     for each in LOCKS:
@@ -137,3 +131,14 @@ def test_the_package_says_the_pythons_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
     assert said == list(LOCKS) and project["requires-python"] == ">=3.11"
+
+
+def test_an_environment_behind_a_link_is_not_written_to(place):
+    """It may be another checkout's; made anew for another Python, it would be emptied."""
+    put(place, "3.12")
+    other = place / "other"
+    (other / "bin").mkdir(parents=True)
+    (other / "theirs").touch()
+    (place / ".venv").symlink_to(other)
+    done = make(place, ".venv")
+    assert done.returncode == 2 and ".venv: is a link" in done.stderr and sorted(os.listdir(other)) == ["bin", "theirs"]

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.benchmarks.compression.test_report import fake_compression
-from tests.benchmarks.report.test_page import fake_audit, fake_verdict, of_two_runs, rung
+from tests.benchmarks.report.test_audit import fake_audit
+from tests.benchmarks.report.test_page import fake_verdict, of_two_runs, rung
 from twinscale.benchmarks.compression.report import write_compression
 from twinscale.benchmarks.preflight import report as preflight
 from twinscale.benchmarks.report.audit import write_audit

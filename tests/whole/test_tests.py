@@ -7,34 +7,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "benchmarks")
-# What has nothing to assert that is not asserted elsewhere, and where that is.
-EXCEPTIONS = {  # parts of what was one file, with whose tests theirs stand
-    "common/compress/check.py": "tests/common/compress/test_rules.py",
-    "common/compress/recipes.py": "tests/common/compress/test_rules.py",
-    "common/export/check.py": "tests/common/export/test_write.py",
-    "common/export/formats.py": "tests/common/export/test_write.py",
-    "common/export/process.py": "tests/common/export/test_write.py",
-    "common/launch/local.py": "tests/common/launch/test_plan.py",
-    "common/training/ledger.py": "tests/common/training/test_loop.py",
-    "common/planted/reach.py": "tests/common/planted/test_mutants.py",
-    "common/operations/catalogue.py": "tests/common/operations/test_judge.py",
-    "common/operations/inputs.py": "tests/common/operations/test_judge.py",
-    "common/operations/known.py": "tests/common/operations/test_judge.py",
-    "common/recipe/compress.py": "tests/common/recipe/test_schema.py",
-    "common/recipe/model.py": "tests/common/recipe/test_schema.py",
-    "common/recipe/running.py": "tests/common/recipe/test_schema.py",
-    "common/operations/references_training.py": "tests/common/operations/test_references.py",
-    "common/training/run_metrics.py": "tests/common/training/test_run.py",
-    "benchmarks/compare_collect.py": "tests/benchmarks/test_compare.py",
-    "benchmarks/compare_judge.py": "tests/benchmarks/test_compare.py",
-    "benchmarks/compare_record.py": "tests/benchmarks/test_compare.py",
-    "benchmarks/compression/parity.py": "tests/benchmarks/compression/test_compare.py",
-    "benchmarks/compression/stages.py": "tests/benchmarks/compression/test_compare.py",
-    "benchmarks/meshes_fit.py": "tests/benchmarks/test_meshes.py",
-    "benchmarks/planning/words.py": "tests/benchmarks/planning/test_plan.py",
-    "benchmarks/report/audit.py": "tests/benchmarks/report/test_page.py",
-    "benchmarks/report/values.py": "tests/benchmarks/report/test_page.py",
-}
 
 
 def has_code(file):
@@ -61,15 +33,13 @@ test_of.__test__ = False
 @pytest.mark.parametrize("module", modules())
 def test_each_module_has_a_file_of_tests_at_its_path(module):
     file = test_of(module)
-    assert file.is_file() != (module in EXCEPTIONS), f"{file.relative_to(ROOT)}: wanted for {module}"
-    if file.is_file():
-        tests = [node for node in ast.parse(file.read_text()).body
-                 if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
-        assert any(isinstance(node, ast.Assert) or "raises" in ast.dump(node) for test in tests
-                   for node in ast.walk(test)), f"{file.relative_to(ROOT)}: asserts nothing"
+    assert file.is_file(), f"{file.relative_to(ROOT)}: wanted for {module}"
+    tests = [node for node in ast.parse(file.read_text()).body
+             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    assert any(isinstance(node, ast.Assert) or "raises" in ast.dump(node) for test in tests
+               for node in ast.walk(test)), f"{file.relative_to(ROOT)}: asserts nothing"
 
 
 def test_no_file_of_tests_is_of_a_module_that_is_gone():
     known = {test_of(module) for module in modules()}
     assert not [file for room in ROOMS for file in (ROOT / "tests" / room).rglob("test_*.py") if file not in known]
-    assert EXCEPTIONS.keys() <= set(modules()) and all((ROOT / where).is_file() for where in EXCEPTIONS.values())

@@ -199,14 +199,6 @@ def test_a_file_that_is_none_of_its_kind_is_one_line(tmp_path, option, content):
     assert str(path) in str(caught.value) and str(caught.value).isprintable()
 
 
-def test_what_a_price_file_says_is_shown_escaped(tmp_path, capsys):
-    head = 'date = 2026-01-31\ncurrency = "\\u001b[2JEUR"\nsource = "a\\u202eb"\n[chips]\n'
-    path = prices(tmp_path, 'v5e = {price = 1.5, per = "chip"}', head)
-    plan(None, topologies=("v5e-256",), flops=1e21, prices=path)
-    said = capsys.readouterr().out
-    assert "\\x1b[2JEUR" in said and "a\\u202eb" in said and said.replace("\n", "").isprintable()
-
-
 @pytest.mark.parametrize("options, words", [
     ({}, "nothing to plan"), ({"tokens": 1e9}, "of which model"), ({"flops": 1e21, "topologies": ()}, "--topology"),
     ({"flops": 1e21, "mfu": "40"}, "a share from 0 to 1"), ({"flops": 1e21, "mfu": "high"}, "--mfu high"),

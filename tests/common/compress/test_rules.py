@@ -1,15 +1,12 @@
-"""What a compression is: its stages as recipes, what they start from and leave, and what is refused before training."""
+"""What a compression is: its schedules, what its stages start from and what they leave."""
 
 import numpy as np
 import pytest
 
-from twinscale.common.compress import check as compress_check
 from twinscale.common.compress import recipes as compress_recipes
 from twinscale.common.compress import rules as compress
 from twinscale.common.data import open_dataset
-from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import is_decayed, is_trained, parameters
-from twinscale.common.recipe.file import dumps, load
 from twinscale.common.recipe.schema import Recipe
 
 
@@ -51,71 +48,7 @@ def test_two_of_four_is_made_once_and_constant_at_every_turn():
     assert compress.mask_updates(constant.compress.stages[0]) == [4, 12, 20, 28]
 
 
-# The nearest that works is named.
-@pytest.mark.parametrize(("stage", "said"), [
-    ({"every": 7, "end": 90}, "never reached.*set end=84"),
-    ({"steps": 50, "end": 60}, "never reached.*due at update 60 and steps=50"),
-    ({"begin": 20, "end": 10}, "end=10 is not after begin=20"),
-    ({"sparsity": 0.5, "initial": 0.6}, "initial=0.6 is above")])
-def test_a_schedule_that_never_arrives_is_refused(stage, said):
-    with pytest.raises(ValueError, match=said):
-        described({"kind": "prune", **stage})
-
-
-# ---- refused before training
-
-@pytest.mark.parametrize(("stages", "sections", "said"), [
-    ([{"kind": "prune", "names": ["block_*"]}], {}, 'names "block_\\*" matches no parameter; there are layer_0.kernel'),
-    ([{"kind": "prune", "names": ["*.bias"]}], {}, "matches layer_0.bias, which cannot be pruned"),
-    ([{"kind": "cluster", "names": ["*"]}], {}, "matches layer_0.bias, which cannot be clustered"),
-    ([{"kind": "prune", "pattern": "2:4", "names": ["layer_1.kernel"]}], {"model": {"hidden": [18, 12]}},
-     "multiple of 4, but layer_1.kernel has 18"),
-    ([{"kind": "prune", "pattern": "4x4"}], {"family": "convnet"}, "kernels of two axes, but stem.conv.kernel"),
-    ([{"kind": "quantize"}], {"train": {"precision": "bfloat16"}}, 'set train.precision="float32"'),
-    ([{"kind": "prune", "pattern": "2:4", "names": ["layer_1.kernel"]}], {"train": {"precision": "float64"}},
-     'set train.precision="float32"'),
-    ([{"kind": "quantize"}, {"kind": "prune"}], {}, "make it the last stage"),
-    ([{"kind": "distil", "hidden": 1.0}], {}, "of decoders, but the model is a mlp"),
-    ([{"kind": "distil", "hidden": 1.0, "student": {"width": 8}}], {"family": "decoder"}, "the teacher's width 16"),
-    ([{"kind": "distil", "attention": 1.0, "student": {"heads": 4}}], {"family": "decoder"}, "the teacher's 2 heads"),
-    ([{"kind": "distil", "labels": 0.0, "logits": 0.0}], {}, "nothing to learn")])
-def test_what_cannot_be_done_is_refused_by_name(stages, sections, said):
-    recipe = described(*stages, **sections)
-    with pytest.raises(BadInput, match=said):
-        compress_check.check_stages(recipe, open_dataset(recipe))
-
-
-@pytest.mark.parametrize(("data", "said"), [
-    ({"tokenizer": "bpe"}, 'another vocabulary: data.tokenizer="bpe" there'),
-    ({"sequence": 32}, "another length of rows: data.sequence=32 there")])
-def test_a_teacher_with_another_vocabulary_is_refused(data, said):
-    recipe = described({"kind": "distil", "teacher": "runs/teacher"}, family="decoder")
-    taught = recipe.with_values(data=data, compress={"stages": ()})
-    with pytest.raises(BadInput, match=said.replace('"', "['\"]")):
-        compress_recipes.resolved(recipe, lambda path: (taught, {}))
-
-
-def test_a_teachers_model_becomes_part_of_the_recipe():
-    recipe = described({"kind": "distil", "teacher": "runs/teacher"}, family="decoder")
-    taught = recipe.with_values(model={"layers": 4}, compress={"stages": ()})
-    found, teachers = compress_recipes.resolved(recipe, lambda path: (taught, {"a": 1}))
-    assert found.compress.stages[0].teacher_model.layers == 4 and teachers == {0: {"a": 1}}
-    assert compress_recipes.teacher_model(compress_recipes.stage_recipe(found, 0)) == taught.model
-
-
 # ---- stages
-
-def test_a_stage_is_a_recipe_that_survives_a_file(tmp_path):
-    recipe = described({"kind": "distil", "student": {"hidden": (8,)}}, {"kind": "prune"}, {"kind": "post_training"})
-    for number in range(3):
-        stage = compress_recipes.stage_recipe(recipe, number)
-        (tmp_path / "stage.toml").write_text(dumps(stage))
-        assert load(tmp_path / "stage.toml", []) == stage and hash(stage)
-        assert stage.model.hidden == (8,) and len(stage.compress.stages) == number + 1
-    hashes = {recipe.hash, *(compress_recipes.stage_recipe(recipe, n).hash for n in range(3))}
-    seeds = {recipe.seed, *(compress_recipes.stage_recipe(recipe, n).seed for n in range(3))}
-    assert len(hashes) == len(seeds) == 4
-
 
 def test_what_is_kept_is_of_the_stages_since_the_last_student(digits):
     recipe = described({"kind": "prune"}, {"kind": "cluster", "names": ["layer_0.*kernel"]}, {"kind": "quantize"})

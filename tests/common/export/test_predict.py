@@ -228,3 +228,16 @@ def test_classes_are_told_by_the_names_that_the_run_kept():
     assert said(0, [1, 2], chances, None, ["ape", "bear", "cat"])["classes"] == [
         {"class": 1, "label": "bear", "probability": 0.7}, {"class": 2, "label": "cat", "probability": 0.2}]
     assert said(0, [1], chances, None, None)["classes"] == [{"class": 1, "probability": 0.7}]
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda a: a.update(classes=299), "classes or example_shape are not those"),
+    (lambda a: a.update(example_shape=[17]), "classes or example_shape are not those"),
+    (lambda a: a["tokenizer"].update(kind="words"), "tokenizer.kind"),
+    (lambda a: a.update(family="mlp", tokenizer=None, example_shape=[8, 8, 1]), "its family"),
+    (lambda a: a.update(recipe_hash="0" * 64), "not the recipe that export.json is of")])
+def test_an_export_json_that_its_recipe_contradicts_is_refused(exported, change, said):
+    root = exported()
+    changed(root, change)
+    with pytest.raises(BadInput, match=said):
+        predict.open_export(root)

@@ -1,0 +1,48 @@
+"""What both backends are had to leave: what is asked of each, in which order, and what becomes of the rest where one
+fails."""
+
+import pytest
+
+from tests.benchmarks.test_compare import RECIPE
+from twinscale.benchmarks import compare_collect
+from twinscale.common.errors import TwinscaleError
+
+
+class Leaving:
+    """A worker that notes what it is asked, and leaves nothing; what it fails at raises."""
+
+    def __init__(self, backend, asked, fails=None):
+        self.backend, self.asked, self.fails, self.process = backend, asked, fails, self
+
+    def ask(self, call, recipe, **arguments):
+        self.asked.append((self.backend, call, recipe.train.precision))
+        if call == self.fails:
+            raise TwinscaleError(f"{self.backend} fails")
+        return {"own": [], "float64": []}
+
+    def kill(self):
+        self.asked.append((self.backend, "killed", None))
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    monkeypatch.setattr(compare_collect, "pace_of", lambda *of: None)
+    return RECIPE.with_values(train={"precision": "float32"})
+
+
+def test_both_are_asked_alike_in_both_precisions_and_what_waits_for_both_begins_once(recipe, tmp_path):
+    asked, drawn = [], []
+    workers = {backend: Leaving(backend, asked) for backend in ("keras", "jax")}
+    compare_collect.collect_both(workers, recipe, tmp_path, lambda: drawn.append(len(asked)))
+    of = {backend: [what for who, *what in asked if who == backend] for backend in workers}
+    assert of["keras"] == of["jax"] and {precision for _, precision in of["jax"]} == {"float64", "float32"}
+    trainings = [i for i, (_, call, _) in enumerate(asked) if call == "run_training"]
+    assert len(trainings) == 8 and len(drawn) == 1 and drawn[0] > trainings[-1]
+
+
+def test_what_fails_of_one_ends_both(recipe, tmp_path):
+    asked = []
+    workers = {"keras": Leaving("keras", asked, fails="optimizer_steps"), "jax": Leaving("jax", asked)}
+    with pytest.raises(TwinscaleError, match="keras fails"):
+        compare_collect.collect_both(workers, recipe, tmp_path, list)
+    assert {who for who, call, _ in asked if call == "killed"} == {"keras", "jax"}
