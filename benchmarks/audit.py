@@ -8,7 +8,10 @@ few thousand weights: a semantic error shows at any size.
 import glob
 import re
 import time
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +27,7 @@ from twinscale.benchmarks.rungs.later import leave_step, load_sides, step_path
 from twinscale.benchmarks.rungs.operations import collect_own_places, leader, on_one_device
 from twinscale.benchmarks.rungs.placing import Looks, first_cause, optimizer_variants
 from twinscale.benchmarks.rungs.resuming import Resumed, resume_cause
-from twinscale.benchmarks.workers import ROOMS, each, one_behind, open_workers
+from twinscale.benchmarks.workers import ROOMS, Trainer, Worker, each, one_behind, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, TwinscaleError, error_of, known, show_traceback, unexpected
 from twinscale.common.files.access import plain, write_text
@@ -47,7 +50,7 @@ WARM = {"kind": "cosine", "warmup": 3}
 # Between them they use every operation, every slot of an optimizer and every way to scale a loss. A change is planted
 # in the cheapest that shows it: nearly all of an audit's time goes into compiling, and attention and shared bits are
 # what takes longest.
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "layer": {"data": TEXT, "model": DECODER, "optimizer": ADAM, "schedule": WARM,
               "train": {**TRAIN, "accumulate": 2, "label_smoothing": 0.1, "z_loss": 1e-3}},
     "rotary": {"data": TEXT, "model": {**DECODER, "layers": 2, "heads": 4, "kv_heads": 2, "norm": "rms",
@@ -86,13 +89,14 @@ KIND = Kind(".audit", "audit.json", {
         n: HOLDS[n] for n in (RUNS, TENSORS)}}})
 
 
-def audit(out, **options):
+def audit(out: Path, **options: Any) -> int:
     """`run_audit`, of which bad input and what is missing leave nothing in a directory that was empty before."""
     with nothing_left(out):
         return run_audit(out, **options)
 
 
-def run_audit(out, *, overwrite=False, only=None, own=None, asked=(), as_json=False):
+def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None = None, own: Recipe | None = None,
+              asked: Sequence[str] = (), as_json: bool = False) -> int:
     """Writes audit.json into `out` and returns the exit code: 0 where every mutant was caught and placed and no
     harmless change flagged, else 1.
 
@@ -115,11 +119,14 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=(), as_json=Fa
         planned, left = plan(each(workers, lambda worker: worker.ask("changes")), only, own)
         used = {name: recipe for name, recipe in recipes.items() if any(t["recipe"] == name for t in planned)}
         tell("both", f"{len(used)} recipe{'s' * (len(used) > 1)} with nothing planted")
+
+        def before(worker):
+            for name, recipe in used.items():
+                untouched(recipe, trainer(worker, name, out / "trials" / name), out / "trials" / name)
+
         one_behind(
             workers, used,
-            lambda worker, name: collect_own_places(worker, used[name], out / "trials" / name, leader(worker)),
-            lambda worker: [untouched(recipe, trainer(worker, name, out / "trials" / name), out / "trials" / name)
-                            for name, recipe in used.items()])
+            lambda worker, name: collect_own_places(worker, used[name], out / "trials" / name, leader(worker)), before)
         for name, recipe in used.items():
             verdict = compare_judge.judge(recipe, open_dataset(recipe), out / "trials" / name)
             if not verdict["agrees"]:
@@ -140,23 +147,23 @@ def run_audit(out, *, overwrite=False, only=None, own=None, asked=(), as_json=Fa
     return DID_IT if sound(found) else NO
 
 
-def sound(found):
+def sound(found: Mapping[str, Any]) -> bool:
     """Whether every mutant was caught and placed, no harmless change flagged, and every trial came to its end."""
     return found["caught"] == found["placed"] == found["mutants"] and not found["flagged"] and not found["failed"]
 
 
-def trainer(worker, name, out):
+def trainer(worker: Trainer, name: str, out: Path) -> Trainer:
     """The worker as a recipe of that name wants it: one whose trainings are stopped goes on from a checkpoint."""
     after = resumed_after(name)
     return Resumed(worker, out, after) if after else worker
 
 
-def resumed_after(name):
+def resumed_after(name: str) -> int:
     """Updates after which trainings of the recipe of a name are stopped and gone on with; 0: they are not."""
     return RESUMED.get(name.replace(OWN + "-", ""), 0)
 
 
-def make_recipes(out):
+def make_recipes(out: Path) -> dict[str, Recipe]:
     """{name: recipe}; those of text read documents that are written to `out`: short, so that they share rows."""
     source, made = corpus(out), {}
     for name, sections in RECIPES.items():
@@ -167,7 +174,7 @@ def make_recipes(out):
     return made
 
 
-def corpus(out):
+def corpus(out: Path) -> str:
     """The source of short documents, which it writes to out/corpus."""
     rng = np.random.default_rng(7)
     for i in range(26):
@@ -175,7 +182,7 @@ def corpus(out):
     return f"text:{glob.escape(str(out.absolute()))}/corpus/*.txt"
 
 
-def plan(listed, only, own=None):
+def plan(listed: Any, only: Sequence[str] | None, own: Recipe | None = None) -> tuple[list[Any], list[dict[str, Any]]]:
     """([the trials], [what does not apply to a recipe of one's own, {"name", "backend", "lacks"}]): what both backends
     share is planted in either by turns, what a backend has of its own in that one.
 
@@ -198,14 +205,14 @@ def plan(listed, only, own=None):
             trials.append(planned)
     if not trials and not left:
         names = ", ".join(sorted(listed["keras"].keys() | listed["jax"].keys()))
-        raise BadInput(f"--only {' '.join(only)}: no change has such a name; known here: {names}")
+        raise BadInput(f"--only {' '.join(only or ())}: no change has such a name; known here: {names}")
     if not trials:
-        lacks = "; ".join(f"{row['name']}: it has no {', no '.join(row['lacks'])}" for row in left[:3])
-        raise BadInput(f"--recipe: nothing applies to this recipe ({lacks}); change --only or the recipe")
+        said = "; ".join(f"{row['name']}: it has no {', no '.join(row['lacks'])}" for row in left[:3])
+        raise BadInput(f"--recipe: nothing applies to this recipe ({said}); change --only or the recipe")
     return trials, left
 
 
-def untouched(recipe, worker, out):
+def untouched(recipe: Recipe, worker: Trainer, out: Path) -> None:
     """All that one backend leaves with nothing planted, for trials of the other to be judged and placed against."""
     compare_collect.collect(recipe, worker, out, quiet=True)
     for number in range(recipe.train.steps):
@@ -216,7 +223,7 @@ def untouched(recipe, worker, out):
         leave_step(worker, on_one_device(recipe), out, point)
 
 
-def trial(planned, recipe, worker, out, advance):
+def trial(planned: Any, recipe: Recipe, worker: Worker, out: Path, advance: Callable[[], Any]) -> dict[str, Any]:
     """One row of the audit: what planting one change did to the verdict. What fails is said in the row, for what has
     been found in other trials is not to be lost; but for a worker that has died, with which all else fails."""
     began, row = time.perf_counter(), {**planned, "precision": recipe.train.precision, "caught": False, "placed": False,
@@ -236,7 +243,7 @@ def trial(planned, recipe, worker, out, advance):
     return row | {"seconds": time.perf_counter() - began}
 
 
-def judged(planned, recipe, worker, out):
+def judged(planned: Any, recipe: Recipe, worker: Trainer, out: Path) -> dict[str, Any]:
     """What a comparison says of a change that is planted in a worker."""
     backend = worker.backend
     base, path = out / "trials" / planned["recipe"], out / "trials" / f"{backend}-{planned['name']}"
@@ -276,12 +283,12 @@ def judged(planned, recipe, worker, out):
             "found": found, "placed": placed}
 
 
-def left_by(name):
+def left_by(name: str) -> str | None:
     """The backend that has left a file or a run of a trial: a word of its name. None of what neither has."""
     return next((backend for backend in ROOMS if backend in re.split("[-.]", name)), None)
 
 
-def summary(rows):
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The counts, by precision and by phase too; of each rung the smallest signal of what it caught, and which mutants
     it alone has seen; and the rows of mutants and of harmless changes."""
     mutants = [row for row in rows if row["operation"]]
@@ -296,12 +303,12 @@ def summary(rows):
             "rungs": rungs_of(mutants), "rows": [*mutants, *neutral]}
 
 
-def counts(mutants):
+def counts(mutants: Sequence[dict[str, Any]]) -> dict[str, int]:
     """{"mutants", "caught", "placed"} of rows."""
     return {"mutants": len(mutants), **{what: sum(row[what] for row in mutants) for what in ("caught", "placed")}}
 
 
-def rungs_of(mutants):
+def rungs_of(mutants: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """{rung: {"caught" (how many it has), "smallest" (the faintest of their signals), "faintest" (which that is),
     "alone" (the names of those that no other rung has seen)}}."""
     found = {}
@@ -313,12 +320,12 @@ def rungs_of(mutants):
     return found
 
 
-def called(row):
+def called(row: Mapping[str, Any]) -> str:
     """What a row is called where both backends have changes of one name."""
     return f"{row['name']} in {row['backend']}"
 
 
-def lines(found):
+def lines(found: Mapping[str, Any]) -> list[str]:
     """The audit as a table, what each rung has seen, and the counts in a sentence."""
     table = [f"{'planted':<30}{'in':<7}{'fails':<15}{'signal':>9}  found"]
     for row in found["rows"]:

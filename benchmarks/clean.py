@@ -10,7 +10,10 @@ done is kept, number by number, and added up: a run goes on where it ended, and 
 import math
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Event, Lock
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +27,7 @@ from twinscale.benchmarks.output import Kind, again, clear, made, tell
 from twinscale.benchmarks.results import Clean, Compared
 from twinscale.benchmarks.rungs.ladder import TINY
 from twinscale.benchmarks.rungs.operations import collect_own_places, leader
-from twinscale.benchmarks.workers import each, open_workers
+from twinscale.benchmarks.workers import Trainer, Worker, each, open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, TwinscaleError
 from twinscale.common.families import FAMILIES
@@ -52,7 +55,7 @@ OPTIMIZERS = ("adamw", "lion", "lamb", "sgd")
 DRAWN = ("decoder", "convnet", "decoder", "mlp", "decoder")  # families, by turns
 
 
-def clean(out, count, first=0, *, overwrite=False, as_json=False):
+def clean(out: Path, count: int, first: int = 0, *, overwrite: bool = False, as_json: bool = False) -> int:
     """Makes `count` clean comparisons from number `first` on, those that `out` has already left out, writes clean.json
     of all that are there, prints it in words or `as_json`, and returns the exit code: 0 where none is flagged, else 1.
 
@@ -87,10 +90,11 @@ def clean(out, count, first=0, *, overwrite=False, as_json=False):
 class Once:
     """A worker that does nothing twice: what it has left of the same recipe in a file or run of that name is linked."""
 
-    def __init__(self, worker):
+    def __init__(self, worker: Worker) -> None:
         self.worker, self.backend, self.values = worker, worker.backend, {}
 
-    def ask(self, call, recipe, **arguments):
+    def ask(self, call: str, recipe: Recipe, **arguments: Any) -> Any:
+        """The value of a call, which is kept for as long as this stands."""
         path = arguments.get("path", arguments.get("run_dir"))
         key = call, recipe.hash, path and path.name
         if key in self.values:
@@ -106,13 +110,13 @@ class Once:
 class Trials:
     """Comparisons that both backends go through, each at its own pace: whichever comes second has both judged."""
 
-    def __init__(self, out, version, total):
+    def __init__(self, out: Path, version: dict[str, Any], total: int) -> None:
         self.out, self.version, self.total, self.done = out, version, total, 0
         self.lock, self.half, self.later = Lock(), {}, []
         self.led = defaultdict(Event)  # by number: JAX has made up what places are fed with, or never will
         self.began = self.spoken = time.monotonic()
 
-    def run(self, once, recipes):
+    def run(self, once: Once, recipes: Mapping[int, Recipe]) -> None:
         """One backend's part of {number: recipe}, and the verdict wherever the other has done its own."""
         for number, recipe in recipes.items():
             began, error = time.monotonic(), None
@@ -136,13 +140,13 @@ class Trials:
                 else:
                     self.judge(number, recipe, mine[0] | other[0], mine[1] or other[1])
 
-    def collect_places(self, recipe, worker, number):
+    def collect_places(self, recipe: Recipe, worker: Trainer, number: int) -> None:
         """What the backend makes in every place: JAX leads, and Keras waits for it."""
         if worker.backend == "keras":
             self.led[number].wait()
         collect_own_places(worker, recipe, trial_path(self.out, number), leader(worker))
 
-    def judge(self, number, recipe, spent, error):
+    def judge(self, number: int, recipe: Recipe, spent: dict[str, float], error: str | None) -> None:
         """Has a comparison judged, or kept for a second look, which needs both backends at once."""
         verdict = None if error else compare_judge.judge(recipe, open_dataset(recipe), trial_path(self.out, number))
         if verdict and may_be_flips(recipe, verdict):
@@ -150,14 +154,15 @@ class Trials:
         else:
             self.keep(number, recipe, spent, error, verdict)
 
-    def look_again(self, workers):
+    def look_again(self, workers: Mapping[str, Worker]) -> None:
         """Judges from equal states what was kept for it."""
         for number, recipe, spent, verdict in self.later:
             looked = comparison.looked_twice(recipe, verdict, trial_path(self.out, number), workers)
             self.keep(number, recipe, spent, None, looked, twice=True)
         self.later = []
 
-    def keep(self, number, recipe, spent, error, verdict, twice=False):
+    def keep(self, number: int, recipe: Recipe, spent: dict[str, float], error: str | None, verdict: Any,
+             twice: bool = False) -> None:
         """Keeps what a comparison said."""
         row = row_of(number, recipe, error, verdict) | {"twice": twice, "seconds": spent, **self.version}
         if not row["agrees"]:
@@ -171,20 +176,22 @@ class Trials:
             tell("both", f"{self.done} of {self.total} comparisons, {math.ceil(seconds / 60)} min left")
 
 
-def trial_path(out, number):
+def trial_path(out: Path, number: int) -> Path:
+    """The directory of a comparison, which is removed once it is judged."""
     return out / "trials" / f"{number:04}"
 
 
-def row_path(out, number):
+def row_path(out: Path, number: int) -> Path:
+    """The file of what a comparison said."""
     return out / "rows" / f"{number:04}.json"
 
 
-def row_of(number, recipe, error, verdict):
+def row_of(number: int, recipe: Recipe, error: str | None, verdict: Any) -> dict[str, Any]:
     """What a comparison said: {"number", "optimizer", "precision", "family", "agrees", "said", "horizon", "ratios":
     {rung: {"ratio", "where", "worst", "bound", "bound_from"}}}."""
     about = recipe.optimizer.name, recipe.train.precision, recipe.model.family
-    row = {"number": number, "optimizer": about[0], "precision": about[1], "family": about[2], "agrees": False,
-           "said": error, "horizon": None, "ratios": {}}
+    row: dict[str, Any] = {"number": number, "optimizer": about[0], "precision": about[1], "family": about[2],
+                           "agrees": False, "said": error, "horizon": None, "ratios": {}}
     if error:
         return row
     for rung in verdict["rungs"]:
@@ -198,7 +205,7 @@ def row_of(number, recipe, error, verdict):
 # ---- what is compared
 
 
-def drawn(number, source):
+def drawn(number: int, source: str) -> Recipe:
     """The recipe of a comparison; `source` is that of a corpus of short documents."""
     rng = stream("clean", number // 3)
     precision, optimizer, family = PRECISIONS[number % 3], OPTIMIZERS[number // 3 % 4], DRAWN[number // 12 % 5]
@@ -231,7 +238,7 @@ def drawn(number, source):
 # ---- what is said of them
 
 
-def summary(rows):
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The counts of all rows, by precision, optimizer and family too, and the worst of each rung."""
     worst = {}
     for row in rows:
@@ -249,12 +256,12 @@ def summary(rows):
             "commits": sorted({str(row["commit"]) for row in rows}), "rows": rows}
 
 
-def ratio_of(found):
+def ratio_of(found: Mapping[str, Any]) -> float:
     """A ratio as JSON has it; null, which was not finite, is the worst."""
     return math.inf if found["ratio"] is None else found["ratio"]
 
 
-def lines(found, out):
+def lines(found: Mapping[str, Any], out: Path) -> list[str]:
     """The worst of each rung as a table, what is flagged with the command that repeats it, and the counts."""
     table = [f"{'rung':<6}{'observed/bound':>15}  where, and in which comparison"]
     for rung, worst in found["worst"].items():

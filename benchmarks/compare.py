@@ -1,6 +1,9 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 from twinscale.benchmarks.compare_collect import collect_both, leave_optimizer, leave_taps
 from twinscale.benchmarks.compare_judge import judge, sentence
@@ -19,9 +22,9 @@ from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, o
 from twinscale.benchmarks.rungs.placing import Looks, first_cause
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.timing.throughput import side_by_side
-from twinscale.benchmarks.verdict import Verdict, fenced, is_pending, read_verdict
-from twinscale.benchmarks.workers import ROOMS, each, open_workers
-from twinscale.common.data import open_dataset
+from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
+from twinscale.benchmarks.workers import ROOMS, Worker, each, open_workers
+from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
 from twinscale.common.files.access import is_odd, plain, shown, write_text
 from twinscale.common.files.output import answer, check_within
@@ -29,13 +32,14 @@ from twinscale.common.files.results import write_result
 from twinscale.common.need import BOTH
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.file import dumps, load
-from twinscale.common.recipe.schema import in_float64
+from twinscale.common.recipe.schema import Recipe, in_float64
 
 KIND = Kind(MARKER, VERDICT, HOLDS)
 
 
-def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
-            swap=False, meshes=False, asked=(), as_json=False):
+def compare(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
+            seeds: int | None = None, place: bool = False, swap: bool = False, meshes: bool = False,
+            asked: Sequence[Any] = (), as_json: bool = False) -> int:
     """`compared`, of which it shows the verdict or prints it `as_json`; returns the exit code: 0, 1, or 3 where the
     twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that was asked for
     besides leaves verdict and report, with a line about it, and makes it 1."""
@@ -45,13 +49,13 @@ def compare(recipe, out, *, overwrite=False, plant=None, operations=False, seeds
     return verdict.exit_code
 
 
-def compared(recipe, out, *, overwrite=False, plant=None, operations=False, seeds=None, place=False,
-             swap=False, meshes=False, asked=()):
+def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
+             seeds: int | None = None, place: bool = False, swap: bool = False, meshes: bool = False,
+             asked: Sequence[Any] = ()) -> Verdict:
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the Verdict.
 
     Args:
-      recipe: the validated recipe.
-      out: the directory.
+      recipe: the validated recipe. out: the directory.
       overwrite: remove what an earlier comparison left in `out`.
       plant: "BACKEND:MUTANT" plants a semantic error first, to show that it is caught.
       operations: measure every operation against wide references too (P1).
@@ -105,7 +109,7 @@ def compared(recipe, out, *, overwrite=False, plant=None, operations=False, seed
     return record(verdict, recipe, dataset, out, asked, options)
 
 
-def bisect(out, as_json=False):
+def bisect(out: Path, as_json: bool = False) -> int:
     """Looks for the first cause of the disagreement that a comparison found, adds it to its verdict and reports, and
     returns the exit code: 0 where it was found, or there is none, 3 where nothing was found.
 
@@ -139,10 +143,12 @@ def bisect(out, as_json=False):
     return DID_IT if verdict["cause"]["operation"] else INCONCLUSIVE
 
 
-def judged(recipe, dataset, out, workers, operations):
+def judged(recipe: Recipe, dataset: Dataset, out: Path, workers: Mapping[str, Worker], operations: bool
+           ) -> dict[str, Any]:
     """`judge`, of operations by themselves too, and where a flip may be all that failed, of steps from equal states;
     what fails of these is a line of the verdict."""
-    rows, failed = (), {}
+    rows: Sequence[dict[str, Any]] = ()
+    failed: dict[str, Any] = {}
     with fenced(failed, "operations"):
         rows = alone(recipe, workers, operations)
     verdict = judge(recipe, dataset, out, rows)
@@ -151,7 +157,7 @@ def judged(recipe, dataset, out, workers, operations):
     return verdict | failed
 
 
-def alone(recipe, workers, asked):
+def alone(recipe: Recipe, workers: Mapping[str, Worker], asked: bool) -> Sequence[dict[str, Any]]:
     """The rows of both backends' operations by themselves, in bfloat16 even where nobody asked for them."""
     if not (asked or recipe.train.precision == "bfloat16"):
         return ()
@@ -162,7 +168,8 @@ def alone(recipe, workers, asked):
     return [row for found in each(workers, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 
-def place_cause(recipe, dataset, out, verdict, workers, found=None):
+def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, Any], workers: Mapping[str, Worker],
+                found: dict[str, Any] | None = None) -> None:
     """Adds the first cause to a verdict, by its rungs or by those `found` anew; what fails is a line of the verdict."""
     tell("both", "looking for the first cause")
     with fenced(verdict, "placing"):
@@ -170,7 +177,8 @@ def place_cause(recipe, dataset, out, verdict, workers, found=None):
         tell("both", verdict["cause"]["sentence"])
 
 
-def find_cause(recipe, dataset, out, verdict, workers):
+def find_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, Any], workers: Mapping[str, Worker]
+               ) -> dict[str, Any]:
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.rungs.placing`."""
     semantic = in_float64(recipe)
     failed = [c for rung in verdict["rungs"] if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
@@ -199,7 +207,7 @@ def find_cause(recipe, dataset, out, verdict, workers):
     return found or {"operation": None, "sentence": "no operation, update or batch was found to differ by itself"}
 
 
-def add_outcome(verdict, recipe, workers, out, seeds):
+def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, Worker], out: Path, seeds: int) -> None:
     """Trains from more seeds and adds rung P7 to a verdict; the recipe's own seed was trained already."""
     rest = seeds_of(recipe, seeds)[1:]
     more = each(workers, lambda worker: collect_outcome(recipe, worker, out, rest))
@@ -213,7 +221,7 @@ def add_outcome(verdict, recipe, workers, out, seeds):
     verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
 
 
-def add_meshes(verdict, rung, meshes):
+def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> None:
     """Adds rung P6 to a verdict; where no mesh was trained, its answer is open."""
     verdict["meshes"] = meshes
     verdict["rungs"] = sorted([*verdict["rungs"], rung], key=lambda rung: rung["name"])
@@ -225,7 +233,7 @@ def add_meshes(verdict, rung, meshes):
     tell("both", mesh_sentence(rung, meshes))
 
 
-def planted(plant):
+def planted(plant: str | None) -> list[tuple[str, str]]:
     """[(backend, mutant)] of the hidden option; raises BadInput for anything but BACKEND:MUTANT."""
     if plant is None:
         return []
@@ -235,12 +243,12 @@ def planted(plant):
     return [(backend, name)]
 
 
-def require():
+def require() -> None:
     """Raises MissingEnvironment where one of the backends is not installed."""
     need(*BOTH, why="a comparison needs both backends")
 
 
-def prepare(out, recipe, overwrite, of=None):
+def prepare(out: Path, recipe: Recipe, overwrite: bool, of: dict[str, Any] | None = None) -> None:
     """An output directory with nothing of ours but a marker of the recipe, and of what else it is `of`; an unfinished
     comparison of the same starts over.
 
@@ -252,7 +260,7 @@ def prepare(out, recipe, overwrite, of=None):
     write_text(ComparisonFiles(out).recipe, dumps(recipe))
 
 
-def looked_twice(recipe, verdict, out, workers):
+def looked_twice(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Worker]) -> dict[str, Any]:
     """A verdict whose P2 and P5 are judged from equal states too, where a flip may be all that failed them."""
     if not may_be_flips(recipe, verdict):
         return verdict

@@ -2,16 +2,19 @@
 
 import itertools
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs.operations import collect_places
 from twinscale.benchmarks.timing.remaining import pace_of, words_left
-from twinscale.benchmarks.workers import together
+from twinscale.benchmarks.workers import Trainer, Worker, together
 from twinscale.common.files.access import write_json
 from twinscale.common.operations.points import POINTS
-from twinscale.common.recipe.schema import in_float64
+from twinscale.common.recipe.schema import Recipe, in_float64
 from twinscale.common.training.loop import twin_of
 
 UPDATES = 5  # of the optimizer's rung
@@ -19,7 +22,7 @@ HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stan
 # one among them
 
 
-def collect_both(workers, recipe, out, trained):
+def collect_both(workers: dict[str, Worker], recipe: Recipe, out: Path, trained: Callable[[], Any]) -> None:
     """Has both backends leave in `out` all that the ladder reads. Once both have trained, `trained()` is done beside
     what they still look at; what fails of it fails again where it counts."""
     count = itertools.count(1)
@@ -33,7 +36,7 @@ def collect_both(workers, recipe, out, trained):
         collect_places(workers, recipe, out, together(workers, before))
 
 
-def collect(recipe, worker, out, quiet=False):
+def collect(recipe: Recipe, worker: Trainer, out: Path, quiet: bool = False) -> None:
     """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
     say = (lambda *_: None) if quiet else tell
     say(worker.backend, "contract and optimizer")
@@ -58,47 +61,51 @@ def collect(recipe, worker, out, quiet=False):
     say(worker.backend, "every operation in its place" + words_left(pace, []))
 
 
-def steps_of(recipe, described):
+def steps_of(recipe: Recipe, described: Recipe) -> int:
     """Updates of a recipe's trajectory in the precision that is `described`."""
     return recipe.train.steps if described is recipe else float64_steps(recipe)
 
 
-def precisions(recipe):
+def precisions(recipe: Recipe) -> list[Recipe]:
     """The recipe in float64, and as it is where that is another precision."""
     semantic = in_float64(recipe)
     return [recipe] if recipe.train.precision == "float64" else [semantic, recipe]
 
 
-def float64_steps(recipe):
+def float64_steps(recipe: Recipe) -> int:
     """Updates of the float64 trajectory: all of a recipe in float64, else the first `compare.float64_steps`."""
     steps = recipe.train.steps
     return steps if recipe.train.precision == "float64" else min(steps, recipe.compare.float64_steps)
 
 
-def run_path(out, run, recipe):
+def run_path(out: Path, run: str, recipe: Recipe) -> Path:
+    """The directory of a trajectory, "keras", "jax" or either's "-twin"."""
     return ComparisonFiles(out).run(run, recipe.train.precision)
 
 
-def first_step_path(out, run, recipe, point="first"):
+def first_step_path(out: Path, run: str, recipe: Recipe, point: str = "first") -> Path:
+    """The file of what a run's first step makes at a point."""
     return ComparisonFiles(out).first_step(run, recipe.train.precision, point)
 
 
-def optimizer_path(out, backend, recipe):
+def optimizer_path(out: Path, backend: str, recipe: Recipe) -> Path:
+    """The file of what synthetic gradients left of a backend's optimizer."""
     return ComparisonFiles(out).optimizer(backend, recipe.hash[:12])
 
 
-def taps_path(out, backend, recipe, number):
+def taps_path(out: Path, backend: str, recipe: Recipe, number: int) -> Path:
+    """The file of what every place of a backend makes of a step."""
     return ComparisonFiles(out).taps(backend, recipe.train.precision, number)
 
 
-def leave_optimizer(worker, recipe, out):
+def leave_optimizer(worker: Trainer, recipe: Recipe, out: Path) -> Path:
     """Has a backend leave its optimizer's first updates in `out`; returns the file."""
     path = optimizer_path(out, worker.backend, recipe)
     worker.ask("optimizer_steps", recipe, path=path, updates=UPDATES)
     return path
 
 
-def leave_taps(worker, recipe, out, number, teacher=None):
+def leave_taps(worker: Trainer, recipe: Recipe, out: Path, number: int, teacher: Path | None = None) -> Path:
     """Has a backend leave what every place makes of a step, by the numbers in file `teacher` where there is one;
     returns the file."""
     path = taps_path(out, worker.backend, recipe, number)
@@ -106,6 +113,6 @@ def leave_taps(worker, recipe, out, number, teacher=None):
     return path
 
 
-def pair(backend):
+def pair(backend: str) -> list[tuple[str, bool]]:
     """A backend's run and its twin: [(name, is it the twin)]."""
     return [(backend, False), (f"{backend}-twin", True)]

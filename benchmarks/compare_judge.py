@@ -1,6 +1,9 @@
 """The verdict's findings, from the files that both backends have left: rungs P0 to P5, curves and final metrics."""
 
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,21 +14,25 @@ from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.operations import operations_rung, places_path, read_places
 from twinscale.benchmarks.rungs.swap import worst_tensor
-from twinscale.benchmarks.verdict import read_hashes
+from twinscale.benchmarks.verdict import Rung, read_hashes
 from twinscale.benchmarks.workers import ROOMS
 from twinscale.common.families.parameters import initial_value, parameters
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_dtypes, load_tensors
 from twinscale.common.operations.points import POINTS
-from twinscale.common.recipe.schema import in_float64, positions
+from twinscale.common.recipe.schema import Recipe, in_float64, positions
 from twinscale.common.schedules import learning_rates
 from twinscale.common.training.run import FinishedRun, read_run
 from twinscale.common.training.run_metrics import read_metrics
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+
 RUNS = ("keras", "keras-twin", "jax", "jax-twin")
 
 
-def judge(recipe, dataset, out, operations=(), placed=True):
+def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[dict[str, Any]] = (), placed: bool = True
+          ) -> dict[str, Any]:
     """The verdict's findings, from the files of both backends: rungs P0 to P5, curves and final metrics; `operations`
     are rows of operations by themselves, if they were measured. P1 is left out where no places are `placed` yet."""
     precision, semantic = recipe.train.precision, in_float64(recipe)
@@ -53,7 +60,7 @@ def judge(recipe, dataset, out, operations=(), placed=True):
     if precision != "float64":
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
         rungs.append(numerics)
-    own = {b: worst_tensor(*(first[p]["first"][b] for p in (precision, "float64")), null)
+    own = {b: worst_tensor(*(first[p]["first"][b] for p in (precision, "float64")), null=null)
            for b in ROOMS if precision != "float64"}
     finished = {b: read_run(run_path(out, b, recipe), FinishedRun) for b in ROOMS}
     return {"agrees": all(rung["agrees"] for rung in rungs), "open": False, "rungs": rungs,
@@ -67,7 +74,7 @@ def judge(recipe, dataset, out, operations=(), placed=True):
             "devices": {b: info["devices"] for b, info in finished.items()}}
 
 
-def worst_tensors(gradient, semantics, steps, most=24):
+def worst_tensors(gradient: Rung, semantics: Rung, steps: int, most: int = 24) -> list[dict[str, Any]]:
     """The tensors nearest to their bounds or furthest above: gradients of step 0, and weights after the last step."""
     found = [(0, "gradient", c) for c in gradient["checks"] if "gradients/" in c["where"]]
     found += [(steps, "weights", c) for c in semantics["checks"] if "weights/" in c["where"]]
@@ -77,7 +84,7 @@ def worst_tensors(gradient, semantics, steps, most=24):
     return sorted(rows, key=lambda row: row["ratio"], reverse=True)[:most]
 
 
-def trainings(recipe, dataset, out):
+def trainings(recipe: Recipe, dataset: "Dataset", out: Path) -> dict[str, Any]:
     """{run: {"loss", "norm" (of the gradient): float64 (steps,), "weights": {name: array}}} of both backends and their
     twins, "positions": the number that a loss is the mean of, and "metrics": `train.metrics`."""
     runs = {"positions": positions(recipe), "metrics": recipe.train.metrics}
@@ -92,13 +99,13 @@ def trainings(recipe, dataset, out):
     return runs
 
 
-def read_dtypes(out, backend, recipe):
+def read_dtypes(out: Path, backend: str, recipe: Recipe) -> dict[str, str]:
     """{"float32 gradients/NAME" and the like: dtype} of all that a backend's first step and training left."""
     left = first_step_path(out, backend, recipe), RunFiles(run_path(out, backend, recipe)).final
     return {f"{recipe.train.precision} {name}": dtype for path in left for name, dtype in load_dtypes(path).items()}
 
 
-def sentence(rungs, precision, curves):
+def sentence(rungs: Sequence[Rung], precision: str, curves: Mapping[str, Any]) -> str:
     """The verdict in one sentence."""
     failed = [rung for rung in rungs if not rung["agrees"]]
     if failed:

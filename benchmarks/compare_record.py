@@ -1,17 +1,26 @@
 """A verdict with its circumstances, as it is written and drawn: what was compared, what was asked for, and limits."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
-from twinscale.benchmarks.verdict import PARTS, Verdict
+from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
 from twinscale.common.files.results import write_result
 from twinscale.common.recipe.file import dumps
+
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
 
 SCHEMA_VERSION = 1
 
 
-def record(verdict, recipe, dataset, out, asked, options, pending=None):
+def record(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Path, asked: Sequence[Any],
+           options: dict[str, Any], pending: str | None = None) -> Verdict:
     """Writes a verdict with its circumstances, and the report, into `out`; returns the Verdict. `pending` says what is
     still to come."""
     tell("both", "report")
@@ -23,7 +32,8 @@ def record(verdict, recipe, dataset, out, asked, options, pending=None):
     return written
 
 
-def told(verdict, recipe, dataset, out, asked, options):
+def told(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Path, asked: Sequence[Any],
+         options: dict[str, Any]) -> dict[str, Any]:
     """A verdict with its circumstances, as it is written and drawn."""
     whole = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
     whole |= reproducible(out, asked, **options)
@@ -33,7 +43,8 @@ def told(verdict, recipe, dataset, out, asked, options):
     return whole
 
 
-def reproducible(out, asked=(), recipe=None, overrides=(), **options):
+def reproducible(out: Path, asked: Sequence[Any] = (), recipe: str | None = None, overrides: Sequence[str] = (),
+                 **options: Any) -> dict[str, Any]:
     """What a comparison was asked for, and the command that asks for it again, from the resolved recipe in `out`.
 
     Args:
@@ -48,7 +59,8 @@ def reproducible(out, asked=(), recipe=None, overrides=(), **options):
             "made": made(), "commands": again(*words, out=out)}
 
 
-def circumstances(recipe, dataset, rungs, devices):
+def circumstances(recipe: "Recipe", dataset: "Dataset", rungs: Sequence[Rung], devices: Mapping[str, Sequence[str]]
+                  ) -> dict[str, Any]:
     """What a verdict says beside its findings."""
     precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
     count = len(devices["keras"])

@@ -12,6 +12,7 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Programs:
     them in a folder, `share` takes into that what others have compiled, and gives what this process has. Where the
     cache cannot be written, or its file system has no links, nothing is kept."""
 
-    def __init__(self, backend, given):
+    def __init__(self, backend: str, given: Mapping[str, str]) -> None:
         self.environment, self.own, self.known = {}, None, set()
         with suppress(OSError, MissingEnvironment):
             self.store = cache_dir() / "compiled" / f"{backend.replace(' ', '-')}-{machine(given)}"
@@ -41,7 +42,7 @@ class Programs:
             self.environment = stored_in(self.own, given)
             self.share()
 
-    def share(self):
+    def share(self) -> None:
         """Takes and gives; call it while the process is at nothing, as JAX writes where it reads."""
         if not self.own:
             return
@@ -56,18 +57,18 @@ class Programs:
                     with suppress(FileExistsError):  # another has compiled the same meanwhile
                         os.link(path, self.store / f"{sha256(path)}.{path.name}")
 
-    def close(self):
+    def close(self) -> None:
         """Takes the process' own folder away."""
         if self.own:
             shutil.rmtree(self.own, ignore_errors=True)
 
 
-def files(folder) -> list:
+def files(folder: Path) -> list[Path]:
     """The files of a folder, but for hidden ones."""
     return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
 
 
-def taken(path, digest, to) -> bool:
+def taken(path: Path, digest: str, to: Path) -> bool:
     """Whether a stored program, now under its own name, has the content that it was stored with; else it is thrown
     away."""
     if sha256(path) != digest:
@@ -77,7 +78,7 @@ def taken(path, digest, to) -> bool:
     return True
 
 
-def tidy(store) -> None:
+def tidy(store: Path) -> None:
     """Takes away what is oldest of too much, and what killed processes have left."""
     left = MOST
     for path in sorted(files(store), key=lambda path: path.stat().st_mtime, reverse=True):
@@ -89,7 +90,7 @@ def tidy(store) -> None:
             shutil.rmtree(own, ignore_errors=True)
 
 
-def machine(given):
+def machine(given: Mapping[str, str]) -> str:
     """16 hexadecimal digits of all that a compiled program is good for besides what it computes: this processor's
     features, the packages, the flags of XLA in an environment."""
     try:
@@ -100,7 +101,7 @@ def machine(given):
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
-def stored_in(folder, given):
+def stored_in(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
     """What to add to the environment `given` so that either framework stores its programs in a folder, and finds them
     there. What the user has set of it stands."""
     flags, found = given.get("TF_XLA_FLAGS", ""), {}

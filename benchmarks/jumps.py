@@ -12,23 +12,30 @@ A loud twin of these nets parts by its noise too, LOUD times a twin's, whose med
 step has one; only what is more than that has flipped.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.meshes import jumps
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.flips import LOUD, flip_checks, shadowed, until_jump
-from twinscale.benchmarks.workers import ROOMS, each
+from twinscale.benchmarks.workers import ROOMS, Worker, each
 from twinscale.common.calls.trials import furthest
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.numbers.formats import RESOLVED
-from twinscale.common.recipe.schema import positions
+from twinscale.common.recipe.schema import Recipe, positions
+
+if TYPE_CHECKING:
+    from twinscale.benchmarks.verdict import Check, Rung
 
 TRIALS = 16  # steps that are judged from equal states
 OF = ("P2", "P5")  # rungs that a flip can fail
 
 
-def may_be_flips(recipe, verdict):
+def may_be_flips(recipe: Recipe, verdict: dict[str, Any]) -> bool:
     """Whether all that fails is what a flip can do: gradients and losses of a network of ReLUs, in less than
     float64."""
     precision = recipe.train.precision
@@ -37,7 +44,7 @@ def may_be_flips(recipe, verdict):
         flips_can(name, check, precision) for name, check in failed)
 
 
-def flips_can(name, check, precision):
+def flips_can(name: str, check: "Check", precision: str) -> bool:
     """Whether a flip can fail a rung's check: gradients at once, losses later, and what an evaluation at the end finds,
     but for counts that are to be equal to the bit."""
     if name == "P2":
@@ -46,7 +53,7 @@ def flips_can(name, check, precision):
     return name == "P5" and (check["what"] == f"{precision} loss" or evaluated and check["bound"] > 0)
 
 
-def second_look(recipe, verdict, out, workers):
+def second_look(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Worker]) -> "list[Rung]":
     """The rungs of a verdict, with P2 and P5 judged from equal states where they had failed.
 
     Args:
@@ -69,7 +76,7 @@ def second_look(recipe, verdict, out, workers):
     return rungs
 
 
-def free_checks(precision, curve, checks):
+def free_checks(precision: str, curve: dict[str, Any], checks: "Sequence[Check]") -> "list[Check]":
     """P5's own checks up to where the free runs jump apart: a drift stays judged. What an evaluation after a jump finds
     is P7's, as past a horizon; without one it stays judged."""
     found = until_jump(curve)
@@ -82,7 +89,7 @@ def free_checks(precision, curve, checks):
     return [*others, check | {"where": f"step {check['where'].split()[1]}, before a flip at {found['jump']}"}]
 
 
-def trials_of(recipe, steps, out, workers) -> dict:
+def trials_of(recipe: Recipe, steps: list[int], out: Path, workers: Mapping[str, Worker]) -> dict[str, Any]:
     """{backend: what `common.calls.trials.step_trials` has left} from the states of Keras' run."""
     precision = recipe.train.precision
     teacher = ComparisonFiles(out).traced("keras", precision)
@@ -95,7 +102,7 @@ def trials_of(recipe, steps, out, workers) -> dict:
     return {b: load_tensors(path) | {"positions": positions(recipe)} for b, path in paths.items()}
 
 
-def trial_checks(precision, trials, steps):
+def trial_checks(precision: str, trials: Mapping[str, Any], steps: list[int]) -> "tuple[Check, list[Check]]":
     """(the check of the losses at the steps, by their noise; checks of the gradients and of the losses an update later,
     which flips may part)."""
     keras, jax = (trials[b] for b in ROOMS)

@@ -9,18 +9,21 @@ import glob
 import json
 import math
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles, MeshFiles
-from twinscale.benchmarks.meshes_fit import VIRTUAL, base_of, bases_of, meshes_of, on_mesh
+from twinscale.benchmarks.meshes_fit import VIRTUAL, Mesh, base_of, bases_of, meshes_of, on_mesh
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.runs import full, state_checks
-from twinscale.benchmarks.verdict import read_digests
-from twinscale.benchmarks.workers import ROOMS, each, open_workers
+from twinscale.benchmarks.verdict import Check, Rung, read_digests
+from twinscale.benchmarks.workers import ROOMS, Worker, each, open_workers
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.families import reads_text, traits_of
@@ -30,7 +33,7 @@ from twinscale.common.files.tensors import load_tensors
 from twinscale.common.launch.local import free_ports, run_local
 from twinscale.common.launch.plan import GRACE, plan
 from twinscale.common.recipe.file import dumps
-from twinscale.common.recipe.schema import AXES, positions
+from twinscale.common.recipe.schema import AXES, Recipe, positions
 from twinscale.common.training.loop import twin_of
 from twinscale.common.training.run import RunInfo, read_run
 from twinscale.common.training.run_metrics import read_metrics
@@ -43,7 +46,7 @@ ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1",
 PATIENCE = 600.0  # seconds for a first step, after which hosts that have not met give up
 
 
-def check_meshes(recipe, out, planted=()):
+def check_meshes(recipe: Recipe, out: Path, planted: Sequence[tuple[str, str]] = ()) -> tuple[Rung, dict[str, Any]]:
     """Trains a recipe on meshes, in out/meshes, and returns (rung P6, what a verdict's "meshes" holds).
 
     Args:
@@ -66,7 +69,7 @@ def check_meshes(recipe, out, planted=()):
 
 # ---- what is trained
 
-def prepared(recipe, out, virtual=VIRTUAL):
+def prepared(recipe: Recipe, out: Path, virtual: int = VIRTUAL) -> Recipe:
     """The recipe whose first steps every mesh trains. Text is that of short documents, left in `out`: their ends mask
     a row here and another there, so that rows differ in weight, as they would not in long ones. What jumps is trained
     in float64."""
@@ -82,7 +85,7 @@ def prepared(recipe, out, virtual=VIRTUAL):
     return recipe.with_values(train=quiet, devices=alone)
 
 
-def short_documents(recipe):
+def short_documents(recipe: Recipe) -> list[str]:
     """Texts of a letter up to some rows, as many as the steps need, half of them shorter than 8 letters."""
     rng, longest = np.random.default_rng(recipe.seed), 8 * recipe.data.sequence
     wanted, letters, texts = 2 * steps_of(recipe) * positions(recipe), 0, []
@@ -93,21 +96,23 @@ def short_documents(recipe):
     return ["".join(rng.choice(list("etaoinsr \n"), longest)) for _ in range(8)] + texts
 
 
-def steps_of(recipe):
+def steps_of(recipe: Recipe) -> int:
+    """Updates that every mesh trains."""
     return min(STEPS, recipe.train.steps)
 
 
-def jumps(recipe):
+def jumps(recipe: Recipe) -> bool:
     """Whether rounding can turn a unit on or off, and a gradient with it: no twin measures by how much, as it may turn
     others. In float64 hardly any input of a ReLU is that close to zero."""
     return traits_of(recipe.model).activation == "relu"
 
 
-def run_path(out, backend, mesh, twin=False):
+def run_path(out: Path, backend: str, mesh: Mesh, twin: bool = False) -> Path:
+    """The directory of the run on a mesh."""
     return MeshFiles(out).run(backend, mesh.name, twin)
 
 
-def train_devices(recipe, worker, out):
+def train_devices(recipe: Recipe, worker: Worker, out: Path) -> dict[str, str]:
     """Has a backend's process train on one device, its twin, and on every mesh of one host; returns {name of a mesh:
     what the environment lacks for it}."""
     def train(mesh, twin=False):
@@ -135,7 +140,7 @@ def train_devices(recipe, worker, out):
     return missing
 
 
-def train_hosts(recipe, backend, out, planted=None):
+def train_hosts(recipe: Recipe, backend: str, out: Path, planted: str | None = None) -> dict[str, str]:
     """Trains on every mesh of several hosts, each a process of its own that talks to the others over loopback; returns
     {name of a mesh: why it was not trained}. Call it from the main thread, which hears signals."""
     missing = {}
@@ -169,7 +174,7 @@ def train_hosts(recipe, backend, out, planted=None):
 
 # ---- how it is judged
 
-def judge(recipe, out, missing):
+def judge(recipe: Recipe, out: Path, missing: Mapping[str, Mapping[str, str]]) -> tuple[Rung, dict[str, Any]]:
     """(rung P6, {"steps", "precision", "jumps", "made", "uneven_steps", "rows"}) from what the trainings left in `out`:
     whether the precision is float64 since the model `jumps`, whether the text was made for this, and in how many steps
     rows differ in weight.
@@ -185,7 +190,7 @@ def judge(recipe, out, missing):
         bases = {base.name: [read(recipe, run_path(out, backend, base, twin)) for twin in (False, True)]
                  for base in bases_of(recipe, backend)}
         for mesh, why in meshes_of(recipe, backend):
-            row = {"backend": backend, "mesh": mesh.name, "hosts": mesh.hosts, "devices": mesh.size,
+            row: dict[str, Any] = {"backend": backend, "mesh": mesh.name, "hosts": mesh.hosts, "devices": mesh.size,
                    "accumulate": mesh.accumulate or recipe.train.accumulate, "agrees": None,
                    "run": run_path(out, backend, mesh).name}
             why = why or missing[backend].get(mesh.name)
@@ -206,7 +211,8 @@ def judge(recipe, out, missing):
                   "uneven_steps": uneven, "made": reads_text(recipe.model), "rows": rows}
 
 
-def judge_mesh(recipe, pair, path, mesh):
+def judge_mesh(recipe: Recipe, pair: Sequence[Mapping[str, Any]], path: Path, mesh: Mesh
+               ) -> tuple[list[Check], dict[str, Any]]:
     """(checks of a mesh's run against a pair of a run and its twin on one device, what a row says of them)."""
     base, twin = pair
     try:
@@ -245,7 +251,7 @@ def judge_mesh(recipe, pair, path, mesh):
     return [loss, *states, *exact], row | ({"why": wrong} if wrong else {})
 
 
-def read(recipe, path):
+def read(recipe: Recipe, path: Path) -> dict[str, Any]:
     """What a training left: {"info", "loss": float64 (steps,), "states": {updates done: file}, "batches"}.
 
     Raises: BadInput, KeyError or OSError where it has not come to its end.
@@ -259,7 +265,7 @@ def read(recipe, path):
             "batches": read_digests(path)}
 
 
-def mesh_sentence(rung, meshes):
+def mesh_sentence(rung: Rung, meshes: Mapping[str, Any]) -> str:
     """What a verdict says of its meshes in a sentence."""
     trained = [row for row in meshes["rows"] if row["agrees"] is not None]
     skipped = len(meshes["rows"]) - len(trained)
@@ -278,13 +284,13 @@ def mesh_sentence(rung, meshes):
 
 # ---- masks
 
-def row_weights(recipe):
+def row_weights(recipe: Recipe) -> np.ndarray:
     """The weight of each row of the steps' batches: float64 (steps, rows)."""
     batches = training_batches(open_dataset(recipe), recipe, 0, steps_of(recipe))
     return np.stack([batch["weights"].reshape(len(batch["row"]), -1).sum(1, np.float64) for _, batch, _ in batches])
 
 
-def weights_apart(weights, mesh, accumulate):
+def weights_apart(weights: np.ndarray, mesh: Mesh, accumulate: int) -> float | None:
     """The largest relative difference in weight between two shares of an update, a share being what one device, or
     those that share rows, holds of one micro-batch. None where there is one share."""
     shares = math.prod(mesh.axes.get(axis, 1) for axis in SHARES)

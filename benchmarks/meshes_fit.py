@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.families import reads_text, traits_of
-from twinscale.common.recipe.schema import mesh_shape
+from twinscale.common.recipe.schema import Recipe, mesh_shape
 
 VIRTUAL = 8  # devices of a process
 FRAMEWORKS = {"keras": "TensorFlow", "jax": "JAX"}
@@ -21,11 +21,13 @@ class Mesh(NamedTuple):
     strategy: str = "auto"  # Keras alone
 
     @property
-    def size(self):
+    def size(self) -> int:
+        """How many devices it has."""
         return math.prod(self.axes.values())
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """It in words, as runs and rows are called."""
         words = [" x ".join(f"{axis} {size}" for axis, size in self.axes.items()) or "one device"]
         words += [f"accumulate {self.accumulate}"] * bool(self.accumulate) + [f"{self.hosts} hosts"] * (self.hosts > 1)
         return ", ".join(words)
@@ -63,32 +65,33 @@ MESHES = {
 TEXT_ALONE = {"tensor", "sequence"}  # axes that share what decoders have
 
 
-def normed(recipe):
+def normed(recipe: Recipe) -> bool:
     """Whether statistics of a micro-batch enter the model, so that another number of them is another training."""
     return traits_of(recipe.model).norm == "batch"
 
 
-def base_of(recipe, mesh):
+def base_of(recipe: Recipe, mesh: Mesh) -> Mesh:
     """The mesh of one device that another is judged against."""
     return Mesh({}, accumulate=mesh.accumulate if normed(recipe) else None)
 
 
-def meshes_of(recipe, backend):
+def meshes_of(recipe: Recipe, backend: str) -> list[tuple[Mesh, str | None]]:
     """[(mesh, why it does not fit the recipe, or None)] of a backend, bases left out."""
-    found = []
+    found: list[tuple[Mesh, str | None]] = []
     for mesh in MESHES[backend]:
         if mesh.name == base_of(recipe, mesh).name or (
                 not reads_text(recipe.model) and TEXT_ALONE & mesh.axes.keys()):
             continue
         if recipe.train.global_batch % (mesh.accumulate or 1):
-            why = f"train.accumulate={mesh.accumulate} does not divide train.global_batch={recipe.train.global_batch}"
+            why: str | None = (f"train.accumulate={mesh.accumulate} does not divide "
+                               f"train.global_batch={recipe.train.global_batch}")
         else:
             why = misfit(recipe, backend, mesh)
         found.append((mesh, why))
     return found
 
 
-def misfit(recipe, backend, mesh):
+def misfit(recipe: Recipe, backend: str, mesh: Mesh) -> str | None:
     """Why a mesh cannot train a recipe, or None."""
     found = recipe.devices.virtual if mesh.hosts == 1 else mesh.size
     try:
@@ -98,13 +101,13 @@ def misfit(recipe, backend, mesh):
     return None
 
 
-def bases_of(recipe, backend):
+def bases_of(recipe: Recipe, backend: str) -> list[Mesh]:
     """The meshes of one device that a backend's are judged against."""
     bases = {base_of(recipe, mesh).name: base_of(recipe, mesh) for mesh, why in meshes_of(recipe, backend) if not why}
     return list(bases.values())
 
 
-def on_mesh(recipe, backend, mesh):
+def on_mesh(recipe: Recipe, backend: str, mesh: Mesh) -> Recipe:
     """The recipe on a mesh."""
     virtual = recipe.devices.virtual if mesh.hosts == 1 else mesh.size // mesh.hosts if backend == "jax" else 0
     return recipe.with_values(

@@ -25,12 +25,12 @@ def made() -> dict:
             "versions": have}
 
 
-def again(*words, out) -> list:
+def again(*words: str, out: Path) -> list[str]:
     """The command that makes a result once more, beside the first one, as a list of one."""
     return [shlex.join(["twinscale", *words, "--out", f"{str(out).rstrip('/')}-again"])]
 
 
-def commit(folder=None):
+def commit(folder: Path | None = None) -> str | None:
     """The commit of a checkout in twelve digits, and whether files of it were edited; None where there is none."""
     folder = folder or Path(__file__).parents[1]
     if not (folder / ".git").exists():

@@ -5,6 +5,7 @@ one of 95 %, or of as much as so few rounds can give.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy
@@ -12,7 +13,7 @@ import scipy
 CONFIDENCE = 0.95
 
 
-def median_interval(values):
+def median_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     """(low, median, high): a round is above the true median as often as below, so that the interval's ends are two of
     the values by rank, whatever their distribution; below 6 values the least and the greatest."""
     ordered = np.sort(np.asarray(values, np.float64))
@@ -20,7 +21,8 @@ def median_interval(values):
     return float(ordered[rank - 1]), float(np.median(ordered)), float(ordered[-rank])
 
 
-def ratio_interval(first, second):
+def ratio_interval(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray
+                   ) -> tuple[float, float, float] | None:
     """(low, ratio, high) of the geometric mean of `first` / `second`, round by round; None where the rounds are not
     pairs. Of one round alone the interval is all there is."""
     if not first or not second or len(first) != len(second):
@@ -36,7 +38,7 @@ def ratio_interval(first, second):
     return float(np.exp(logs.mean() - half)), middle, float(np.exp(logs.mean() + half))
 
 
-def holds(interval, value=1.0):
+def holds(interval: tuple[float, float, float], value: float = 1.0) -> bool:
     """Whether an interval, the middle in between, holds a value, so that no side of it is claimed."""
     low, _, high = interval
     return low <= value <= high

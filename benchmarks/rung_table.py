@@ -1,7 +1,9 @@
 """The rungs of the ladder, each described once: what it is called, what it usually means that it fails, and why it may
 not have been climbed. What a rung computes stands in a module of its own; `compare` and `runs` climb it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def is_placed(name: str | None) -> bool:
     return name not in RUNGS or RUNGS[name].placed
 
 
-def not_climbed(rungs: list[dict], between_runs: bool = False) -> list[dict[str, str]]:
+def not_climbed(rungs: Sequence[Any], between_runs: bool = False) -> list[dict[str, str]]:
     """A row {"name", "why"} of each rung that `rungs` lacks, of a comparison or of one `between_runs`."""
     whys = {name: kind.between_runs if between_runs else kind.left_out for name, kind in RUNGS.items()}
     climbed = {rung["name"] for rung in rungs}

@@ -6,6 +6,9 @@ Nothing is trained and no framework is loaded, so that the runs may come from ot
 import math
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +21,7 @@ from twinscale.benchmarks.report.terminal import show
 from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.rungs import ladder
-from twinscale.benchmarks.verdict import Verdict, read_digests, read_hashes
+from twinscale.benchmarks.verdict import Check, Rung, Verdict, read_digests, read_hashes
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import plain, shown
 from twinscale.common.files.output import answer
@@ -38,7 +41,7 @@ SIDES = ("a", "b")
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 
 
-def compare_runs(a, b, out, *, overwrite=False, as_json=False):
+def compare_runs(a: Path, b: Path, out: Path, *, overwrite: bool = False, as_json: bool = False) -> int:
     """`compared`, of which it shows the verdict or prints it `as_json`; returns the exit code: 0 they agree, 1 they do
     not, 3 where the twins part at once."""
     verdict = compared(a, b, out, overwrite=overwrite)
@@ -46,7 +49,7 @@ def compare_runs(a, b, out, *, overwrite=False, as_json=False):
     return verdict.exit_code
 
 
-def compared(a, b, out, *, overwrite=False):
+def compared(a: Path, b: Path, out: Path, *, overwrite: bool = False) -> Verdict:
     """Writes verdict.json, report.html and report.md of two run directories into `out`; returns the Verdict.
 
     Raises: BadInput where a directory holds no finished run with a trace, or neither has a twin.
@@ -65,7 +68,7 @@ def compared(a, b, out, *, overwrite=False):
 # ---- what a run left
 
 
-def read_side(path):
+def read_side(path: Path) -> dict[str, Any]:
     """A run and its twin, if it has one: {"path", "info", "recipe", "loss": {step: loss}, "states": {updates done:
     file}, "form", "contract", "twin"}."""
     run = read_trace(path)
@@ -77,7 +80,7 @@ def read_side(path):
                   "twin": read_trace(twin) if os.path.lexists(RunFiles(twin).info) else None}
 
 
-def read_trace(path):
+def read_trace(path: Path) -> dict[str, Any]:
     """A finished run and where its states lie; raises BadInput where there are none."""
     info = read_run(path)
     if info["state"] != "finished":
@@ -97,7 +100,7 @@ def read_trace(path):
             "batches": batches if len(batches) == len(loss) else [], "form": info["trace"]}
 
 
-def label(run, other):
+def label(run: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """A run in a few words, for headings."""
     count = len(run["info"]["devices"])
     name = run["path"] if run["path"].name == other["path"].name else run["path"].name
@@ -107,7 +110,7 @@ def label(run, other):
 # ---- the verdict
 
 
-def judge(runs, out):
+def judge(runs: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
     """The verdict of two runs, with the keys of a comparison's."""
     a, b = (runs[side] for side in SIDES)
     recipe, labels = a["recipe"], {"a": label(a, b), "b": label(b, a)}
@@ -154,7 +157,7 @@ def judge(runs, out):
             "commands": again("compare-runs", str(a["path"]), str(b["path"]), out=out)}
 
 
-def contract_rung(a, b):
+def contract_rung(a: dict[str, Any], b: dict[str, Any]) -> Rung:
     """P0, of what both runs know: a sketching one leaves no hashes of its weights. Recipes are hashed here and now, so
     that a version's new defaults are the same for both."""
     one, other = (run["contract"] | {"recipe": run["recipe"].meaning} for run in (a, b))
@@ -168,7 +171,7 @@ def contract_rung(a, b):
     return rung | {"proves": f"bitwise equal: {', '.join(kinds)}"}
 
 
-def kind(a, b, precision):
+def kind(a: dict[str, Any], b: dict[str, Any], precision: str) -> tuple[str, str, str]:
     """(name, title, what it proves) of the rung that the trajectories are judged on."""
     counts = [len(run["info"]["devices"]) for run in (a, b)]
     if a["info"]["backend"] == b["info"]["backend"] and counts[0] != counts[1]:
@@ -178,7 +181,7 @@ def kind(a, b, precision):
     return "P5", "numerics", f"no more rounding than {precision} costs each run itself"
 
 
-def read_states(trained, step):
+def read_states(trained: Mapping[str, Any], step: int) -> tuple[dict[str, Any], Callable[..., Any]]:
     """({run: {"GROUP/NAME": tensor or sketch}} after `step` updates, how two of them compare): sketches, where one of
     the runs left no more. See `full` and `distance`."""
     found = {name: load_tensors(run["states"][step]) for name, run in trained.items()}
@@ -190,12 +193,13 @@ def read_states(trained, step):
     return found, distance
 
 
-def full(x, y):
+def full(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """`common.numbers.sketch.distance` of whole tensors, by their largest elements."""
     return difference(x, y), 0.0, float(np.abs(y).max()) if np.isfinite(y).all() else math.inf
 
 
-def state_checks(step, precision, states, differ):
+def state_checks(step: int, precision: str, states: Mapping[str, Any], differ: Callable[..., Any]
+                 ) -> tuple[list[Check], set[str]]:
     """(checks of the states after `step` updates, canonical names of null directions among them).
 
     Each tensor is judged by a few twins' noise, that of the noisiest tensor of its group: 4 of it as P2 has it for one
@@ -229,15 +233,17 @@ def state_checks(step, precision, states, differ):
     return checks, {ladder.bare(name) for name in null}
 
 
-def updates(count):
+def updates(count: int) -> str:
+    """So many updates, in words."""
     return f"{count} update" + "s" * (count != 1)
 
 
-def group(name):
+def group(name: str) -> str:
+    """What a tensor's name says that it is: weights, a slot or the average."""
     return name.split("/", 1)[0]
 
 
-def first_parting(states):
+def first_parting(states: Mapping[int, Sequence[Check]]) -> dict[str, Any] | None:
     """Where the runs part: the first traced step at which a tensor is off, and the one furthest off then."""
     for step, checks in states.items():
         failed = [check for check in checks if not check["agrees"]]
@@ -253,7 +259,8 @@ def first_parting(states):
 # ---- in words
 
 
-def sentence(labels, rungs, curve, span):
+def sentence(labels: Mapping[str, str], rungs: Sequence[Rung], curve: dict[str, Any], span: int) -> str:
+    """The verdict of two runs in one sentence."""
     one, other = labels.values()
     failed = next((rung for rung in rungs if not rung["agrees"]), None)
     if failed:
@@ -267,7 +274,7 @@ def sentence(labels, rungs, curve, span):
     return f"{one} and {other} train the same: {rungs[-1]['name']} ({rungs[-1]['title']}) holds over {reach}."
 
 
-def what_differs(a, b):
+def what_differs(a: dict[str, Any], b: dict[str, Any]) -> list[list[str]]:
     """Rows of what is not the same in both runs: recipe, backend, devices and versions."""
     old, new = (flat(run["recipe"].model_dump(mode="json")) for run in (a, b))
     rows = [[dotted(key), str(old.get(key, "–")), str(new.get(key, "–"))] for key in old | new
@@ -281,7 +288,8 @@ def what_differs(a, b):
     return rows + [row for row in versions if row[1] != row[2]]
 
 
-def limits(runs, labels, span):
+def limits(runs: Mapping[str, dict[str, Any]], labels: Mapping[str, str], span: int) -> list[str]:
+    """What the verdict of two runs does not say."""
     found = [f"judged over the first {span} steps, as far as the twins go; later ones show in the held-out metrics"]
     found += [f"{labels[side]} has no twin of its own" for side, run in runs.items() if not run["twin"]]
     if "sketch" in {run["form"] for run in runs.values()}:

@@ -1,7 +1,9 @@
 """What a comparison says: the verdict, its rungs and their checks, as they are made, written and read back; and what is
 read of its other files."""
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -173,7 +175,7 @@ class Verdict(Result):
         return verdict_html(self)
 
 
-def told(verdict):
+def told(verdict: Verdict) -> Iterator[str]:
     """A verdict in lines: its sentence, the checks that failed, the place, and what of it failed."""
     yield shown(verdict.sentence)
     if verdict.answer == "open":
@@ -184,7 +186,7 @@ def told(verdict):
     yield from (f"{shown(what)} failed: {shown(said)}" for what, said in (verdict.failed or {}).items())
 
 
-def failures(rungs):
+def failures(rungs: Sequence[Rung]) -> Iterator[str]:
     """A line for each check that failed, of a rung no more than SAID."""
     for rung in rungs:
         failed = [check for check in rung.checks if not check.agrees]
@@ -195,12 +197,12 @@ def failures(rungs):
             yield f"{rung.name} ({rung.title}): {len(failed) - SAID} more of its checks"
 
 
-def read_verdict(out):
+def read_verdict(out: Path) -> Verdict:
     """What verdict.json in a comparison's directory holds; raises BadInput where it is none that can be reported."""
     return read_json(ComparisonFiles(out).verdict, Verdict, AGAIN)
 
 
-def is_pending(out) -> bool:
+def is_pending(out: Path) -> bool:
     """Whether the verdict in a directory says that its comparison has not ended."""
     with suppress(BadInput):
         return bool(read_verdict(out).get("pending"))
@@ -208,7 +210,7 @@ def is_pending(out) -> bool:
 
 
 @contextmanager
-def fenced(verdict, what):
+def fenced(verdict: Any, what: str) -> Iterator[None]:
     """Lets what fails inside take nothing along that is known already: it becomes a line under "failed" of the verdict,
     and one on stderr."""
     try:
@@ -220,7 +222,7 @@ def fenced(verdict, what):
         tell("both", f"{what} failed: {said}")
 
 
-def read_hashes(path):
+def read_hashes(path: Path) -> dict[str, str]:
     """{what: SHA-256} of a contract.json, which has the recipe's and the data's at least."""
     found = read_json(path, dict[str, str], AGAIN)
     if missing := [key for key in ("recipe", "data") if key not in found]:
@@ -228,6 +230,6 @@ def read_hashes(path):
     return found
 
 
-def read_digests(run):
+def read_digests(run: Path) -> list[str]:
     """The SHA-256 of each batch of a traced run."""
     return read_json(RunFiles(run).batches, list[str], AGAIN)

@@ -5,14 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Thread
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twinscale.benchmarks.compiled import Programs
 from twinscale.common import limited, process
-from twinscale.common.errors import error_of
+from twinscale.common.errors import TwinscaleError, error_of
 from twinscale.common.files.access import escaped_lines
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
 ROOMS = {"keras": "twinscale.tfscale", "jax": "twinscale.jaxscale"}
 SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": "twinscale.swap.flax_on_tensorflow"}
@@ -23,13 +28,23 @@ STARTUP = process.STARTUP
 OWN = "twinscale: "  # what `common/process.py` says of a process that an error ends begins so
 
 
+class Trainer(Protocol):
+    """What answers the calls of one backend: a Worker, or what stands before one."""
+
+    backend: str
+
+    def ask(self, call: str, recipe: Any, **arguments: Any) -> Any:
+        """The value of a call of a recipe; raises the TwinscaleError that the trainer raised."""
+
+
 class Worker:
     """One backend's process: its name, and the module that runs. It compiles all that it runs `anew`, or finds what
     earlier ones have compiled."""
 
     last = None  # what it said last where that has ended it, which is shown once, as the error
 
-    def __init__(self, backend, environment=None, module=None, anew=True):
+    def __init__(self, backend: str, environment: Mapping[str, str] | None = None, module: str | None = None,
+                 anew: bool = True) -> None:
         given = {**os.environ, **ENVIRONMENT, **(environment or {})}
         self.backend, self.programs = backend, None if anew else Programs(backend, given)
         self.process = process.start(process.helper(module or ROOMS[backend]), text=True, encoding="utf-8",
@@ -39,7 +54,7 @@ class Worker:
         self.messages = Thread(target=self.forward, daemon=True)
         self.messages.start()
 
-    def forward(self):
+    def forward(self) -> None:
         """What the process says, on our stderr under its name; not what TensorFlow's start-up always says."""
         for line in self.process.stderr:
             if not line.strip() or line.startswith(STARTUP) or limited.is_last_word(line.encode()):
@@ -50,11 +65,12 @@ class Worker:
         if self.process.wait() == 0:
             self.say(self.last)
 
-    def say(self, line):
+    def say(self, line: str | None) -> None:
+        """Prints a line of the process, if there is one, and none once all is ending."""
         if line and not process.ENDING.is_set():
             print(f"{self.backend:>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
 
-    def ask(self, call, recipe=None, **arguments):
+    def ask(self, call: str, recipe: "Recipe | None" = None, **arguments: Any) -> Any:
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
         if recipe is not None:
             arguments["recipe"] = recipe.model_dump(mode="json")
@@ -73,7 +89,7 @@ class Worker:
             raise error_of(reply["exit_code"], f"{self.backend}: {reply['error']}")
         return reply["value"]
 
-    def died(self, call):
+    def died(self, call: str) -> TwinscaleError:
         """The error of a process that has ended without an answer."""
         code = self.process.wait()
         self.messages.join(1)  # its last words come first
@@ -86,13 +102,13 @@ class Worker:
         return error_of(code, f"the {self.backend} trainer died during {call} ({how}{why}); its messages are above; "
                               "`twinscale doctor` says what this machine offers")
 
-    def dismiss(self):
+    def dismiss(self) -> None:
         """Tells the process to end."""
         for end in (self.process.stdin, self.process.stdout):
             with suppress(OSError):  # of one that is gone
                 end.close()
 
-    def close(self):
+    def close(self) -> None:
         """Ends the process."""
         self.dismiss()
         try:
@@ -105,13 +121,13 @@ class Worker:
             self.programs.close()
 
 
-def each(workers, function):
+def each(workers: Mapping[str, Any], function: Callable[[Any], Any]) -> dict[str, Any]:
     """{backend: function(worker)} of every worker, side by side."""
     with ThreadPoolExecutor(len(workers)) as pool:
         return dict(zip(workers, pool.map(function, workers.values()), strict=True))
 
 
-def together(workers, function):
+def together(workers: Mapping[str, Worker], function: Callable[[Worker], Any]) -> Callable[[Worker], Any]:
     """`function(worker)` for `each`, of something that nobody goes on without: where it fails for one worker all are
     ended at once, and what failed first is what is raised."""
     failed = []
@@ -128,7 +144,8 @@ def together(workers, function):
     return tried
 
 
-def one_behind(workers, keys, work, before=lambda worker: None):
+def one_behind(workers: Mapping[str, Worker], keys: Iterable[Any], work: Callable[[Worker, Any], Any],
+               before: Callable[[Worker], Any] = lambda worker: None) -> dict[str, dict[Any, Any]]:
     """{backend: {key: work(worker, key)}} of both backends, side by side: JAX, which compiles the faster, leads through
     the keys, and Keras does none before JAX has done it. Each does `before(worker)` first, whatever the other is at.
 
@@ -161,7 +178,8 @@ def one_behind(workers, keys, work, before=lambda worker: None):
 
 
 @contextmanager
-def open_workers(environment=None, rooms=ROOMS, anew=False):
+def open_workers(environment: Mapping[str, str] | None = None, rooms: Mapping[str, str] = ROOMS, anew: bool = False
+                 ) -> Iterator[dict[str, Worker]]:
     """{backend: Worker} of both backends, or of other `rooms` by name, with more of an environment where it is given;
     the frameworks are imported side by side. They compile `anew` what earlier ones have compiled, or find it."""
     workers = {backend: Worker(backend, environment, module, anew) for backend, module in rooms.items()}

@@ -3,6 +3,8 @@ are whole."""
 
 import logging
 import re
+from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as orbax
@@ -18,7 +20,7 @@ class Store:
 
     NAMES = STEPS["jax"]
 
-    def __init__(self, path, state, devices):
+    def __init__(self, path: Path, state: Any, devices: Any) -> None:
         # Directories made in the background would hang the process where the disk refuses them.
         background = orbax.AsyncOptions(create_directories_asynchronously=False)
         # It keeps all: retention is not its affair.
@@ -26,7 +28,7 @@ class Store:
         self.path, self.hosts = path, devices.hosts
         self.manager = orbax.CheckpointManager(self.path, options=options)
 
-    def write(self, step, state):
+    def write(self, step: int, state: Any) -> None:
         """Begins to save a state under its step; returns when the arrays are copied, and writes on in the
         background."""
         if self.hosts > 1:
@@ -34,28 +36,28 @@ class Store:
         if not self.manager.save(step, args=orbax.args.StandardSave(state), force=True):
             raise OSError(f"Orbax does not save step {step}")
 
-    def wait(self):
+    def wait(self) -> None:
         """Until what was begun is on disk; raises what went wrong with it."""
         self.manager.wait_until_finished()
 
-    def read(self, step, state):
+    def read(self, step: int, state: Any) -> Any:
         """The state saved under a step, lying as `state` does, wherever it lay."""
         like = jax.tree.map(orbax.utils.to_shape_dtype_struct, state)
         return self.manager.restore(step, args=orbax.args.StandardRestore(like))
 
-    def files(self, step):
+    def files(self, step: int) -> list[Path]:
         """The files that hold a step."""
         path = self.path / f"step_{step}"
         return sorted(files_below(path)) if path.is_dir() else []
 
-    def delete(self, step):
+    def delete(self, step: int) -> None:
         """Removes a step, whole or half written."""
         for path in self.path.glob(f"step_{step}*"):
             if step_of(path) == step:
                 remove(path)
         self.manager.reload()
 
-    def close(self):
+    def close(self) -> None:
         """Ends what writes in the background."""
         self.manager.close()
 

@@ -3,6 +3,7 @@ lie on it. One device is the smallest mesh."""
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import BadInput, MissingEnvironment, no_devices
 from twinscale.common.machine.topology import check_libtpu, libtpu_version
-from twinscale.common.recipe.schema import AXES, mesh_shape
+from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 from twinscale.jaxscale.devices_hosts import join_hosts
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
@@ -52,16 +53,17 @@ class Devices:
     hosts: int = 1
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
+        """Of the devices of all hosts."""
         return [str(device) for device in self.mesh.devices.flat]
 
     @property
-    def libraries(self):
+    def libraries(self) -> tuple[tuple[str, Callable], ...]:
         """What multiplies matrices here besides NumPy, by name."""
         return (("JAX", product),)
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """The maker's name of the devices, for their peak rate."""
         return self.mesh.devices.flat[0].device_kind
 
@@ -74,12 +76,12 @@ class Devices:
         return held
 
     @property
-    def reader(self):
+    def reader(self) -> int:
         """The number among `readers` of the hosts that read this one's rows."""
         return sorted(set(self.held.values()), key=min).index(self.held[self.host])
 
     @property
-    def readers(self):
+    def readers(self) -> int:
         """How many parts of a batch the hosts read: those whose devices share nothing but rows each read their own."""
         return len(set(self.held.values()))
 
@@ -127,7 +129,7 @@ class Devices:
         return int(np.prod([self.mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes)]))
 
 
-def open_devices(recipe):
+def open_devices(recipe: Recipe) -> Devices:
     """The devices that a recipe trains on: JAX's first ones, whatever their platform, in the mesh that the recipe
     shapes; with `devices.hosts`, those of all hosts.
 

@@ -1,12 +1,17 @@
 """Several hosts that train together: how they find each other, and what they say to each other."""
 
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from twinscale.common.errors import MissingEnvironment
+
+if TYPE_CHECKING:
+    from twinscale.jaxscale.devices import Devices
 
 
 def join_hosts(recipe):
@@ -35,7 +40,7 @@ def join_hosts(recipe):
                                  "or set devices.hosts=0")
 
 
-def agree(devices, values):
+def agree(devices: "Devices", values: Sequence[int] | np.ndarray) -> np.ndarray:
     """The values (n,) of every host, int64 (hosts, n) NumPy; each host waits here for the others."""
     if devices.hosts == 1:
         return np.array(values, np.int64)[None]
@@ -43,7 +48,7 @@ def agree(devices, values):
     return np.asarray(multihost_utils.process_allgather(halves)).reshape(devices.hosts, -1).view(np.int64)
 
 
-def is_lost(error):
+def is_lost(error: BaseException) -> bool:
     """Whether an exception says that another host is gone."""
     return isinstance(error, jax.errors.JaxRuntimeError | ValueError) and any(
         word in str(error) for word in ("Gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination service"))

@@ -1,6 +1,9 @@
 """What this backend gives to `common/training/loop.py` and its like."""
 
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -12,9 +15,12 @@ from twinscale.jaxscale import train as trainer
 from twinscale.jaxscale.compress import prune, quantize
 from twinscale.jaxscale.compress import train as stage
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
 
 @contextmanager
-def numerics(recipe):
+def numerics(recipe: "Recipe") -> Iterator[None]:
     """JAX has float64 only where it is switched on, and on accelerators rounds the factors of float32 products unless
     told otherwise."""
     precision = one_of({"bfloat16": "default", "float32": "highest", "float64": "highest"}, recipe.train.precision,
@@ -41,11 +47,13 @@ class Backend:
     make_masks = staticmethod(prune.make_masks)
     fake_quantise = staticmethod(quantize.fake_quantise)
 
-    def numerics(self, recipe):
+    def numerics(self, recipe: "Recipe") -> AbstractContextManager:
+        """`numerics`, of a recipe's precision."""
         return numerics(recipe)
 
     @property
     def compressing(self) -> Room:
+        """The Room of a compression's stages."""
         return COMPRESSING
 
 
@@ -73,6 +81,6 @@ ROOM: Room = Training()
 COMPRESSING: Room = Compressing()
 
 
-def train(recipe, run_dir, **options):
+def train(recipe: "Recipe", run_dir: Path, **options: Any) -> dict[str, Any]:
     """Trains a recipe into a run directory; see `common.training.loop.run_training`."""
     return run_training(ROOM, recipe, run_dir, **options)

@@ -2,6 +2,8 @@
 gradients."""
 
 import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +14,21 @@ from twinscale.common.families.places import places
 from twinscale.common.files.tensors import named_arrays
 from twinscale.common.numbers import bits as shared_bits
 from twinscale.common.numbers.sketch import sketch
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.jaxscale import bits, optimizer, train
 from twinscale.jaxscale.devices_arrays import laid_out, place
 from twinscale.jaxscale.devices_compile import jit_once
 from twinscale.jaxscale.models import build, by_path, canonical_variables, merge
 from twinscale.jaxscale.taps import tapped
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.training.room import Batch, StepTaps, Tensors
+    from twinscale.jaxscale.devices import Devices
 
-def make_step_tensors(recipe, state, devices, jit=jit_once):
+
+def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices", jit: Callable[..., Any] = jit_once
+                      ) -> "Callable[[train.State, int, Batch], Tensors]":
     """What one step computes before its update: (state, number, batch) to {"logits", "loss", "gradients/NAME": array}.
 
     NumPy arrays, in the order of computation. The gradients are of the mean loss, not clipped. `jit` compiles it.
@@ -53,7 +61,8 @@ def named_tensors(logits, sums, gradients):
             **{f"gradients/{name}": np.asarray(g) / weight.astype(g.dtype) for name, g in gradients.items()}}
 
 
-def make_step_taps(recipe, dataset, state, devices, jit=jit_once):
+def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devices: "Devices",
+                   jit: Callable[..., Any] = jit_once) -> "StepTaps":
     """One step place by place: (state, number, batch, teacher) to {"forward/PLACE", "backward/PLACE", "loss/SUM",
     "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
 
@@ -124,7 +133,7 @@ def taps_of(objective, known):
     return compute
 
 
-def make_sketch(recipe, state, devices):
+def make_sketch(recipe: Recipe, state: train.State, devices: "Devices") -> "Callable[[train.State], Tensors]":
     """What stands for a state where it is too large to copy: (state) to {"GROUP/NAME": NumPy array}, as
     `common.numbers.sketch.sketch` has it of each of `state_arrays`."""
 
@@ -151,7 +160,7 @@ follow.defvjp(lambda x, zero, forward, backward: (forward, backward),
               lambda backward, arriving: (backward, arriving, jnp.zeros_like(arriving), jnp.zeros_like(arriving)))
 
 
-def shared_tensors(recipe):
+def shared_tensors(recipe: Recipe) -> "Tensors":
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
     @jit_once
     def compute():
@@ -163,14 +172,15 @@ def shared_tensors(recipe):
     return {"learning rates": np.asarray(table, master_dtype(recipe)), "random bits": np.asarray(drawn)}
 
 
-def clip_gradients(recipe, gradients, jit=jit_once):
+def clip_gradients(recipe: Recipe, gradients: "Tensors", jit: Callable[..., Any] = jit_once) -> "Tensors":
     """{canonical name: NumPy array} of float64 gradients as the trainer clips them."""
     compiled = jit(lambda gradients: optimizer.clip(gradients, recipe.optimizer.clip_norm)[0])
     clipped = compiled({name: jnp.asarray(g, master_dtype(recipe)) for name, g in gradients.items()})
     return {name: np.asarray(g) for name, g in clipped.items()}
 
 
-def apply_gradients(recipe, state, devices, updates, jit=jit_once):
+def apply_gradients(recipe: Recipe, state: train.State, devices: "Devices", updates: "Iterable[Tensors]",
+                    jit: Callable[..., Any] = jit_once) -> Iterator[train.State]:
     """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`."""
 
     @jit

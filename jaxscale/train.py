@@ -1,7 +1,8 @@
 """Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,13 @@ import optax
 from flax import nnx, struct
 from jax.experimental import multihost_utils
 
-from twinscale.common.data import input_specs
+from twinscale.common.data import Dataset, input_specs
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import statistics, statistics_of
 from twinscale.common.objectives import described
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals
@@ -32,6 +33,10 @@ from twinscale.jaxscale.optimizer import (
     slots,
     with_slots,
 )
+
+if TYPE_CHECKING:
+    from twinscale.common.training.room import Batch, Step, Tensors
+    from twinscale.jaxscale.devices import Devices
 
 
 @struct.dataclass
@@ -49,7 +54,8 @@ class State:
     begin: Callable = struct.field(pytree_node=False, default=None)  # weights to the rest of a first state
 
 
-def new_state(recipe, dataset, devices, dither=0.0, old=None, extra=()):
+def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: float = 0.0, old: State | None = None,
+              extra: Any = ()) -> State:
     """The state before the first step: canonical first values, born where they lie on the mesh, and zeros for what it
     has besides, {canonical name: shape} of `extra`.
 
@@ -92,7 +98,8 @@ def state_shardings(state, devices):
     return jax.tree_util.tree_map_with_path(lying, state)
 
 
-def make_step(recipe, state, devices, begin=None, add_up=None, move=None):
+def make_step(recipe: Recipe, state: State, devices: "Devices", begin: Callable[..., Any] | None = None,
+              add_up: Callable[..., Any] | None = None, move: Callable[..., Any] | None = None) -> "Step":
     """The step: (state, number, batch, signals) to (state, metrics). An update that is not finite changes nothing.
     `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics.
 
@@ -214,7 +221,8 @@ def evaluated(state):
     return state.averages or state.weights
 
 
-def make_evaluate(recipe, state, devices, compute_logits=None):
+def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logits: Callable[..., Any] | None = None
+                  ) -> "Callable[[State, Iterable[Batch]], dict[str, float]]":
     """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any.
     `compute_logits` is in place of `forward`."""
 
@@ -247,7 +255,7 @@ def state_arrays(state):
             for name, x in canonical_variables(tensors).items()}
 
 
-def state_tensors(state):
+def state_tensors(state: State) -> "Tensors":
     """`state_arrays` as NumPy arrays, on every host all of them."""
     return {name: whole(x) for name, x in state_arrays(state).items()}
 
@@ -258,7 +266,7 @@ def whole(x):
     return np.asarray(multihost_utils.process_allgather(x, tiled=True) if parted else x)
 
 
-def with_tensors(recipe, state, devices, tensors, step):
+def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tensors", step: int) -> State:
     """A state with all of `state_tensors` in place and `step` updates done: another backend's training goes on here.
 
     Raises BadInput where names or shapes are others.

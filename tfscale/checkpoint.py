@@ -1,6 +1,8 @@
 """Checkpoints of a run in TensorFlow's own format, through tf.train.CheckpointManager."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,7 +17,7 @@ class Store:
 
     NAMES = STEPS["keras"]
 
-    def __init__(self, path, state, devices):
+    def __init__(self, path: Path, state: Any, devices: Any) -> None:
         objects = {"optimizer": list(state.optimizer.variables), "averages": list(state.averages)}
         objects["weights"] = list(state.variables.values())
         values = {group: [v.value if isinstance(v, keras.Variable) else v for v in variables]
@@ -23,7 +25,7 @@ class Store:
         self.checkpoint = tf.train.Checkpoint(**values)
         self.path, self.writes = place(path), devices.host == 0
 
-    def write(self, step, state):
+    def write(self, step: int, state: Any) -> None:
         """Writes the state under `step`, and returns when it is on disk; hosts but the first return at once. Raises
         OSError where it cannot be written."""
         if not self.writes:
@@ -33,10 +35,10 @@ class Store:
         except tf.errors.OpError as error:
             raise OSError(f"{self.path}: step {step} cannot be written: {error.message}") from None
 
-    def wait(self):
+    def wait(self) -> None:
         """Nothing is pending: writes are synchronous."""
 
-    def read(self, step, state):
+    def read(self, step: int, state: Any) -> Any:
         """The state of `step`. Raises OSError where it is missing or torn, BadInput where it is of another recipe."""
         prefix = str(self.path / f"step-{step}")
         try:
@@ -47,11 +49,11 @@ class Store:
             raise BadInput(f"{prefix}: holds another state than the recipe's: {str(error).splitlines()[0]}") from None
         return state
 
-    def files(self, step):
+    def files(self, step: int) -> list[Path]:
         """The files that hold `step`, in order: none where it is missing."""
         return [path for path in self.of(step) if re.search(r"\.(index|data-\d+-of-\d+)$", path.name)]
 
-    def delete(self, step):
+    def delete(self, step: int) -> None:
         """Removes `step`, and what a kill has left of its writing; what is missing is missing."""
         if not self.writes:
             return
@@ -59,7 +61,7 @@ class Store:
             remove(path)
         self.relist()
 
-    def close(self):
+    def close(self) -> None:
         """Nothing is pending."""
 
     def of(self, step):

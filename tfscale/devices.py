@@ -4,12 +4,13 @@ import functools
 import os
 import textwrap
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
-from twinscale.common.recipe.schema import AXES, mesh_shape
+from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 from twinscale.tfscale.devices_hosts import await_hosts, hosts_strategy, knock, read_cluster, split_address
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
@@ -30,12 +31,12 @@ class Devices:
     hosts: int = 1
 
     @property
-    def libraries(self):
+    def libraries(self) -> tuple[tuple[str, Callable], ...]:
         """What multiplies matrices here besides NumPy, by name."""
         return (("TensorFlow", product),)
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """The maker's name of the devices, for their peak rate."""
         if isinstance(self.strategy, tf.distribute.TPUStrategy):
             return os.environ.get("TPU_ACCELERATOR_TYPE", "TPU")
@@ -43,25 +44,27 @@ class Devices:
         return tf.config.experimental.get_device_details(physical[0]).get("device_name", physical[0].device_type)
 
     @property
-    def replicas(self):
+    def replicas(self) -> int:
+        """Of all hosts: each computes a share of every micro-batch."""
         return self.strategy.num_replicas_in_sync
 
     @property
-    def local(self):
+    def local(self) -> int:
         """Replicas of this host."""
         return self.replicas // self.hosts
 
     @property
-    def reader(self):
+    def reader(self) -> int:
         """Which of the `readers`, that share each batch's rows, this host is."""
         return self.host
 
     @property
-    def readers(self):
+    def readers(self) -> int:
+        """How many hosts share each batch's rows: all."""
         return self.hosts
 
 
-def open_devices(recipe):
+def open_devices(recipe: Recipe) -> Devices:
     """The devices that a recipe trains on, and the strategy over them that `devices.strategy` names. "auto" is
     MultiWorkerMirroredStrategy over several hosts, TPUStrategy where a TPU is named or attached, else TensorFlow's
     first `devices.data` GPUs, or CPUs where there are none: one alone, several mirrored. Several devices mirror the

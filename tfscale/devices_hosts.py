@@ -8,6 +8,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +18,9 @@ from typing_extensions import TypedDict
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.files.access import checked
 from twinscale.common.files.kinds import STRICT
+
+if TYPE_CHECKING:
+    from twinscale.tfscale.devices import Devices
 
 TALK_AFTER = 10.0  # seconds of waiting for other hosts until a line says so
 GONE = "stopped sending heartbeats|CoordinationService|Socket closed|failed to connect|Connection reset"
@@ -128,12 +133,12 @@ def knock(address, seconds):
     return True
 
 
-def agree(devices, values):
+def agree(devices: "Devices", values: Sequence[int] | np.ndarray) -> np.ndarray:
     """Every host's integers (n,), int64: (hosts, n). It waits for all hosts."""
     return gather(devices, np.asarray(values, np.int64))
 
 
-def is_lost(error):
+def is_lost(error: BaseException) -> bool:
     """Whether an exception of a step, an evaluation or `agree` says that another host is gone."""
     return isinstance(error, tf.errors.UnavailableError | tf.errors.DeadlineExceededError) or (
         isinstance(error, tf.errors.OpError) and re.search(GONE, str(error)) is not None)

@@ -1,7 +1,10 @@
 """What this backend gives to `common/training/loop.py` and its like."""
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twinscale.common.errors import MissingEnvironment
 from twinscale.common.need import missing
@@ -10,13 +13,16 @@ from twinscale.common.training.room import Room
 from twinscale.tfscale import checkpoint, devices, devices_hosts, trace
 from twinscale.tfscale import train as trainer
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def numerics(recipe):
+
+def numerics(recipe: "Recipe") -> AbstractContextManager:
     """Keras' dtypes are set a layer at a time: there is nothing to switch."""
     return nullcontext()
 
 
-def later(name):
+def later(name: str) -> Callable[..., Any]:
     """A function of `tfscale.compress`, "FILE.FUNCTION", imported when it is called: a TPU has no TF-MOT."""
     file, function = name.split(".")
 
@@ -50,11 +56,13 @@ class Backend:
     make_masks = staticmethod(later("prune.make_masks"))
     fake_quantise = staticmethod(later("quantize.fake_quantise"))
 
-    def numerics(self, recipe):
+    def numerics(self, recipe: "Recipe") -> AbstractContextManager:
+        """`numerics`, of every recipe."""
         return numerics(recipe)
 
     @property
     def compressing(self) -> Room:
+        """The Room of a compression's stages."""
         return COMPRESSING
 
 
@@ -82,6 +90,6 @@ ROOM: Room = Training()
 COMPRESSING: Room = Compressing()
 
 
-def train(recipe, run_dir, **options):
+def train(recipe: "Recipe", run_dir: Path, **options: Any) -> dict[str, Any]:
     """Trains a recipe into a run directory; see `common.training.loop.run_training`."""
     return run_training(ROOM, recipe, run_dir, **options)

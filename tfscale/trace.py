@@ -1,6 +1,9 @@
 """What a comparison asks of this backend alone: tensors of one step, shared tensors, the optimizer under given
 gradients."""
 
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,13 +13,19 @@ from twinscale.common.families.places import places
 from twinscale.common.files.tensors import named_arrays
 from twinscale.common.numbers import bits as shared_bits
 from twinscale.common.numbers.sketch import sketch
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.tfscale import bits, optimizer, train
 from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
 from twinscale.tfscale.taps import tapped
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.training.room import Batch, StepTaps, Tensors
+    from twinscale.tfscale.devices import Devices
 
-def make_step_tensors(recipe, state, devices):
+
+def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices"
+                      ) -> "Callable[[train.State, int, Batch], Tensors]":
     """What one step computes before its update: (state, number, batch) to {"logits", "loss", "gradients/NAME": array}.
 
     NumPy arrays, in the order of computation. The gradients are of the mean loss, not clipped.
@@ -44,7 +53,7 @@ def make_step_tensors(recipe, state, devices):
     return step_tensors
 
 
-def make_step_taps(recipe, dataset, state, devices):
+def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devices: "Devices") -> "StepTaps":
     """One step place by place: (state, number, batch, teacher) to {"forward/PLACE", "backward/PLACE", "loss/SUM",
     "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
 
@@ -99,7 +108,7 @@ def make_step_taps(recipe, dataset, state, devices):
     return step_taps
 
 
-def make_sketch(recipe, state, devices):
+def make_sketch(recipe: Recipe, state: train.State, devices: "Devices") -> "Callable[[train.State], Tensors]":
     """What stands for a state where it is too large to copy: (state) to {"GROUP/NAME": NumPy array}, as
     `common.numbers.sketch.sketch` has it of each of `state_arrays`."""
 
@@ -125,7 +134,7 @@ def follow(x, zero, forward, backward):
     return tf.identity(forward), lambda arriving: (backward, arriving, None, None)
 
 
-def shared_tensors(recipe):
+def shared_tensors(recipe: Recipe) -> "Tensors":
     """{what: NumPy array} of what this backend draws and looks up by itself and must share bit for bit."""
     key = bits.fold_in(bits.step_key(recipe.seed, 1), shared_bits.name_word("contract"))
     drawn = bits.draw(key, tf.cast(tf.range(recipe.train.global_batch), tf.uint32), 1000)
@@ -133,14 +142,15 @@ def shared_tensors(recipe):
     return {"learning rates": table.numpy().astype(master_dtype(recipe)), "random bits": drawn.numpy()}
 
 
-def clip_gradients(recipe, gradients):
+def clip_gradients(recipe: Recipe, gradients: "Tensors") -> "Tensors":
     """{canonical name: NumPy array} of float64 gradients as the trainer clips them."""
     clipped, _ = optimizer.clip([tf.constant(np.asarray(g, master_dtype(recipe))) for g in gradients.values()],
                                 recipe.optimizer.clip_norm)
     return {name: g.numpy() for name, g in zip(gradients, clipped, strict=True)}
 
 
-def apply_gradients(recipe, state, devices, updates):
+def apply_gradients(recipe: Recipe, state: train.State, devices: "Devices", updates: "Iterable[Tensors]"
+                    ) -> Iterator[train.State]:
     """Iterator of the state after one update for each {canonical name: float64 NumPy array} of `updates`.
 
     Where XLA does not compile, one operation after another: tracing them would take longer than a few updates.

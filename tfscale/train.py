@@ -1,23 +1,29 @@
 """Trains a recipe with Keras 3: a custom loop over `strategy.run`, one compiled step."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from twinscale.common.data import input_specs
+from twinscale.common.data import Dataset, input_specs
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import statistics, statistics_of
 from twinscale.common.objectives import described
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.tfscale import bits
 from twinscale.tfscale.devices_arrays import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.optimizer import average, clip, make_optimizer, reset, slots
+
+if TYPE_CHECKING:
+    from twinscale.common.training.room import Batch, Step, Tensors
+    from twinscale.tfscale.devices import Devices
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class State:
         return int(self.optimizer.iterations.numpy())
 
 
-def new_state(recipe, dataset, devices, dither=0.0, old=None):
+def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: float = 0.0, old: State | None = None
+              ) -> State:
     """The state before the first step: canonical first values in variables of the strategy.
 
     With `old`, a state of the same recipe, its variables are used again, so that steps compiled over them go on.
@@ -72,7 +79,8 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
     return State(model, optimizer, averages)
 
 
-def make_step(recipe, state, devices, gradients_of=None, move=None, stay=None):
+def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Callable[..., Any] | None = None,
+              move: Callable[..., Any] | None = None, stay: Callable[..., Any] | None = None) -> "Step":
     """The step: (state, number, batch, signals) to (state, metrics), of this host's rows of the batch. An update that
     is not finite changes nothing.
 
@@ -215,7 +223,8 @@ def evaluated(state):
     return [averages.get(v.path, v) for v in state.model.trainable_variables]
 
 
-def make_evaluate(recipe, state, devices, compute_logits=None):
+def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logits: Callable[..., Any] | None = None
+                  ) -> "Callable[[State, Iterable[Batch]], dict[str, float]]":
     """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any. Every host
     passes whole batches, and computes its rows of them. `compute_logits`
     of the model's inputs may be given."""
@@ -253,12 +262,12 @@ def state_arrays(state):
     return arrays
 
 
-def state_tensors(state):
+def state_tensors(state: State) -> "Tensors":
     """`state_arrays` as NumPy arrays."""
     return {name: v.numpy() for name, v in state_arrays(state).items()}
 
 
-def with_tensors(recipe, state, devices, tensors, step):
+def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tensors", step: int) -> State:
     """The state with the arrays of `tensors`, named as `state_tensors` has them, in place and `step` updates done.
 
     Raises BadInput, with nothing moved, where names or shapes are others.

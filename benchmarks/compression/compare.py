@@ -5,8 +5,11 @@ Each stage of a comparison starts, in both backends, from what Keras has left of
 differs is this stage's own doing, and masks can be asked for bit by bit.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.compare import KIND, prepare
 from twinscale.benchmarks.comparison_files import COMPRESSION, ComparisonFiles
@@ -35,7 +38,7 @@ from twinscale.benchmarks.workers import ROOMS, each, open_workers, together
 from twinscale.common.compress.check import check_stages, has_float64
 from twinscale.common.compress.recipes import active, dense_recipe, resolved
 from twinscale.common.compress.rules import stripped
-from twinscale.common.data import open_dataset
+from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.data.kept import check_same
 from twinscale.common.errors import BadInput, need
 from twinscale.common.export.write import EIGHT_BITS
@@ -50,6 +53,9 @@ from twinscale.common.recipe.file import dumps
 from twinscale.common.training.canonical import kept_of, model_of
 from twinscale.common.training.run import read_run, what_differs
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
 SCHEMA_VERSION = 1
 LIMITS = ["one seed",
           "latencies are of LiteRT on this machine's CPU, measured in turns: compare them with each other, not with a "
@@ -58,7 +64,8 @@ LIMITS = ["one seed",
           "in a comparison every stage starts, in both backends, from what Keras has left of the stage before"]
 
 
-def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False, as_json=False):
+def compress(recipe: "Recipe", run: Path, out: Path, backend: str, *, overwrite: bool = False,
+             accept_data: bool = False, as_json: bool = False) -> int:
     """Compresses the model of a run stage by stage with one backend; writes compression.json and a report into `out`
     and returns the exit code. A compression of the same recipe that was cut short goes on.
 
@@ -103,13 +110,13 @@ def compress(recipe, run, out, backend, *, overwrite=False, accept_data=False, a
         *(["--accept-data"] if accept_data else []), out=out)}), as_json)
 
 
-def compare_compression(recipe, out, *, overwrite=False, as_json=False):
+def compare_compression(recipe: "Recipe", out: Path, *, overwrite: bool = False, as_json: bool = False) -> int:
     """`compared_stages`, which it shows or prints `as_json`; returns the exit code: 0 the backends agree on every mask,
     quantum and trajectory, 1 they do not, 3 it stays open."""
     return shown(compared_stages(recipe, out, overwrite=overwrite), as_json)
 
 
-def compared_stages(recipe, out, *, overwrite=False):
+def compared_stages(recipe: "Recipe", out: Path, *, overwrite: bool = False) -> Compression:
     """Trains a recipe and its stages with both backends; writes compression.json and a report into `out` and returns
     the Compression.
 
@@ -147,7 +154,7 @@ def compared_stages(recipe, out, *, overwrite=False):
                                         "commands": again("compare", str(ComparisonFiles(out).recipe), out=out)})
 
 
-def ready(recipe, modules):
+def ready(recipe: "Recipe", modules: Sequence[str]) -> "tuple[Recipe, Dataset, dict[int, Any]]":
     """(the recipe with its teachers' models read, its dataset, its teachers by stage). Raises BadInput where a stage
     cannot do what it says, MissingEnvironment where a package is missing."""
     if not recipe.compress.stages:
@@ -159,7 +166,8 @@ def ready(recipe, modules):
     return recipe, dataset, teachers
 
 
-def prepare_stages(out, recipe, overwrite, teachers, of=None):
+def prepare_stages(out: Path, recipe: "Recipe", overwrite: bool, teachers: Mapping[int, Any],
+                   of: Mapping[str, Any] | None = None) -> None:
     """An output directory of this recipe and what else it is `of`, where what an earlier start has finished stays; with
     the teachers in it. Raises BadInput where it is of something else."""
     of = {"verb": "compare-stages", "recipe": recipe.hash, **(of or {}),
@@ -172,7 +180,7 @@ def prepare_stages(out, recipe, overwrite, teachers, of=None):
         save_tensors(teacher_path(out, label_of(recipe, number)), tensors)
 
 
-def ended(recipe, dataset, out, found):
+def ended(recipe: "Recipe", dataset: Dataset, out: Path, found: dict[str, Any]) -> Compression:
     """Measures the files that ship, writes compression.json and the report, and returns the Compression."""
     add_files(recipe, out, found["rows"], lambda row: model_of_row(recipe, out, row))
     name = "loss" if reads_text(recipe.model) else "accuracy"
@@ -189,22 +197,23 @@ def ended(recipe, dataset, out, found):
     return written
 
 
-def shown(found, as_json):
+def shown(found: Compression, as_json: bool) -> int:
     """Shows a Compression, or prints it `as_json`, and returns its exit code."""
     answer(plain(found), show, as_json)
     return found.exit_code
 
 
-def backends(found):
+def backends(found: Mapping[str, Any]) -> list[str]:
+    """The backends of the rows, in order."""
     return list(dict.fromkeys(row["backend"] for row in found["rows"]))
 
 
-def run_of(out, backend, found):
+def run_of(out: Path, backend: str, found: Mapping[str, Any]) -> Path:
     """The run of a backend's last stage."""
     return run_path(out, backend, found["stages"][-1])
 
 
-def model_of_row(recipe, out, row):
+def model_of_row(recipe: "Recipe", out: Path, row: Mapping[str, Any]) -> "tuple[Recipe, Path]":
     """(the recipe of a row's model, the file of its tensors): of a stage that quantises its whole state."""
     for _, described, label in stages(recipe):
         if label == row["stage"] and active(described).kind in EIGHT_BITS:
@@ -214,7 +223,7 @@ def model_of_row(recipe, out, row):
     return dense_recipe(recipe), left_path(out, row["backend"], "dense")
 
 
-def sentence(found):
+def sentence(found: Mapping[str, Any]) -> str:
     """The result in words."""
     if found["agrees"] is None:
         first, last = found["rows"][0], found["rows"][-1]
@@ -237,7 +246,7 @@ def sentence(found):
     return f"Keras and JAX compress alike in {len(found['stages'])} stages: {told}."
 
 
-def students(found):
+def students(found: Mapping[str, Any]) -> list[str]:
     """What a teacher was worth to each student, in words."""
     at, told = {(row["backend"], row["stage"]): row for row in found["rows"]}, []
     for (backend, stage), row in at.items():

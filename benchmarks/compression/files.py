@@ -1,5 +1,9 @@
 """The files that compressed models ship as: LiteRT of every row of a compression, measured side by side."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.workers import ROOMS, open_workers
@@ -8,10 +12,14 @@ from twinscale.common.export.shipping import BATCHES
 from twinscale.common.export.write import EIGHT_BITS as KINDS
 from twinscale.common.need import EIGHT_BITS, lacking
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
 ROWS = 256  # held-out rows that a file's own metrics are of, at most
 
 
-def add_files(recipe, out, rows, described):
+def add_files(recipe: "Recipe", out: Path, rows: Sequence[dict[str, Any]],
+              described: "Callable[[dict[str, Any]], tuple[Recipe, Path]]") -> None:
     """Converts the model of every row to LiteRT, in floating point, and what was quantised in 8 bits, measures the
     files, and enters them into the rows, with the row's own "bytes", "latency_ms", "metric" and "metric_name".
 
@@ -33,7 +41,7 @@ def add_files(recipe, out, rows, described):
             eight = stage.compress.stages and active(stage).kind in KINDS
             name = "litert-int8" if eight else "litert-float"
             tell("files", f"{row['backend']} {row['stage']}: {name}")
-            file = {"format": name, "reason": None, "paths": {}}
+            file: Any = {"format": name, "reason": None, "paths": {}}
             for batch in BATCHES:
                 path = ComparisonFiles(out).shipped(row["backend"], row["stage"], name, batch)
                 made = worker.ask("ship", recipe=stage, tensors=tensors, path=path, name=name, batch=batch)

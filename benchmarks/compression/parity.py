@@ -1,5 +1,9 @@
 """Whether both backends have trained a stage alike: contract, masks, quanta, losses and the final metric, as rungs."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
@@ -7,23 +11,26 @@ from twinscale.benchmarks.compression.stages import make_start, run_path, start_
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.flips import LOUD, flip_checks, shadowed, until_jump
 from twinscale.benchmarks.rungs.outcome import equivalence
-from twinscale.benchmarks.workers import ROOMS, each
+from twinscale.benchmarks.workers import ROOMS, Worker, each
 from twinscale.common.compress.recipes import active
 from twinscale.common.compress.rules import mask_updates
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.numbers.formats import EPS, TINY
-from twinscale.common.recipe.schema import positions
+from twinscale.common.recipe.schema import Recipe, positions
 from twinscale.common.training.loop import twin_of
 from twinscale.common.training.run_metrics import read_metrics
 
+if TYPE_CHECKING:
+    from twinscale.benchmarks.verdict import Rung
 
-def judge_stage(recipe, out, label, workers):
+
+def judge_stage(recipe: Recipe, out: Path, label: str, workers: Mapping[str, Worker]) -> dict[str, Any]:
     """{"rungs", "columns"} of a stage that both backends have trained."""
     stage = active(recipe)
     states = {b: load_tensors(RunFiles(run_path(out, b, label)).final) for b in ROOMS}
     rungs = [contract_rung(label, states)]
-    columns = {}
+    columns: dict[str, Any] = {}
     if stage.kind == "prune":
         rung, columns["mask_agreement"] = masks_rung(recipe, out, label, states, workers)
         rungs.append(rung)
@@ -37,7 +44,7 @@ def judge_stage(recipe, out, label, workers):
     return {"rungs": [*rungs, rung], "columns": columns}
 
 
-def contract_rung(label, states):
+def contract_rung(label: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> "Rung":
     """Equal names and shapes of everything that both states hold."""
     one, other = ({name: x.shape for name, x in states[b].items()} for b in ROOMS)
     differing = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
@@ -46,7 +53,8 @@ def contract_rung(label, states):
     return ladder.rung(f"{label} contract", "contract", "the same is pruned, quantised, clustered and trained", [check])
 
 
-def masks_rung(recipe, out, label, states, workers):
+def masks_rung(recipe: Recipe, out: Path, label: str, states: Mapping[str, Mapping[str, np.ndarray]],
+               workers: Mapping[str, Worker]) -> "tuple[Rung, float]":
     """Every mask of either run, against what the other backend makes of the same weights: bit for bit. Returns the rung
     and the share of entries that are equal in the two runs' own masks at the end."""
     checks = []
@@ -60,7 +68,7 @@ def masks_rung(recipe, out, label, states, workers):
             made = load_tensors(path)
             after = load_tensors(RunFiles(run).step(later - 1) if later else RunFiles(run).final)
             wrong = {name: int((after[f"weights/{name}_mask"] != mask).sum()) for name, mask in made.items()}
-            worst = max(wrong, key=wrong.get)
+            worst = max(wrong, key=wrong.__getitem__)
             total = sum(mask.size for mask in made.values())
             checks.append(ladder.check(f"{len(made)} masks of {owner}'s run, made by {other} from its weights",
                                        sum(wrong.values()), 0, f"{worst} at update {update}, {total:,} entries",
@@ -71,7 +79,7 @@ def masks_rung(recipe, out, label, states, workers):
             equal / sum(states["keras"][name].size for name in names))
 
 
-def quanta_rung(recipe, out, label, workers):
+def quanta_rung(recipe: Recipe, out: Path, label: str, workers: Mapping[str, Worker]) -> "tuple[Rung, dict[str, Any]]":
     """Both backends' quantisers on Keras' final weights and ranges: no value more than one quantum apart. Returns the
     rung, and {"differing", "total", "worst"}."""
     state = RunFiles(run_path(out, "keras", label)).final
@@ -94,7 +102,7 @@ def quanta_rung(recipe, out, label, workers):
     return rung, {"differing": differing, "total": total, "worst": rung["worst"]}
 
 
-def trajectory_rung(recipe, out, label, workers):
+def trajectory_rung(recipe: Recipe, out: Path, label: str, workers: Mapping[str, Worker]) -> "Rung":
     """The stage's losses, step by step, against the twins' envelope: as P5 of the ladder. Of a quantised model, every
     step is judged from Keras' state too, and the free runs up to where they jump apart: see
     `benchmarks.rungs.flips`."""
@@ -112,7 +120,7 @@ def trajectory_rung(recipe, out, label, workers):
     return rung | {"name": f"{label} P5", "horizon": curve["horizon"]}
 
 
-def shadows(recipe, out, label, workers):
+def shadows(recipe: Recipe, out: Path, label: str, workers: Mapping[str, Worker]) -> tuple[dict[str, Any], list[int]]:
     """({what: distances step by step}, the steps) of both backends' trials from Keras' states: see `flip_checks`."""
     steps, teacher = shadowed(recipe.train.steps), run_path(out, "keras", label)
     paths = {b: ComparisonFiles(out).shadow(label, b) for b in ROOMS}
@@ -133,7 +141,7 @@ def shadows(recipe, out, label, workers):
     return series, steps
 
 
-def semantics(recipe, out, label, left, workers):
+def semantics(recipe: Recipe, out: Path, label: str, left: Path, workers: Mapping[str, Worker]) -> "Rung":
     """Trains a stage's first steps in float64 too: as P4 of the ladder, of the losses."""
     wide, label = recipe.with_values(train={"precision": "float64"}), f"{label}-float64"
     made = mask_updates(active(recipe))[:2] if active(recipe).kind == "prune" else []
@@ -158,7 +166,7 @@ def semantics(recipe, out, label, left, workers):
     return ladder.rung(f"{label} P4", "semantics", "equal losses and masks step by step in float64", checks)
 
 
-def losses_of(recipe, out, label):
+def losses_of(recipe: Recipe, out: Path, label: str) -> dict[str, Any]:
     """{run: {"loss": float64 (steps,)}} of both backends and their twins, and "positions", which a loss is the mean
     of."""
     runs = {"positions": positions(recipe)}
@@ -170,7 +178,7 @@ def losses_of(recipe, out, label):
     return runs
 
 
-def paired_rung(recipe, out, label, workers):
+def paired_rung(recipe: Recipe, out: Path, label: str, workers: Mapping[str, Worker]) -> "tuple[Rung, dict[str, Any]]":
     """The backends' final models on the same held-out batches: the differences of their losses, tested for equivalence
     within the recipe's margin. Returns the rung and the test."""
     paths = {b: ComparisonFiles(out).held_out(label, b) for b in ROOMS}

@@ -3,17 +3,22 @@
 import math
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from twinscale.benchmarks.numbers import as_float, floats, size
 from twinscale.benchmarks.report.plots import BACKENDS, INK, MARKS, MUTED, WIDE, blank, decades_of, literal, positive
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 UNKNOWN = (MUTED, "s")
 LETTER = 4.1  # points that a letter of a small text takes, nearly
 
 
-def pareto(width, points, metric):
+def pareto(width: float, points: Sequence[Mapping[str, Any]], metric: str) -> "Figure":
     """A metric over the bytes of each file, smaller files to the left, with the front that no other file beats.
 
     Args:
@@ -107,7 +112,7 @@ def _place(members, wide, high, taken, across, up):
     return best[1:]
 
 
-def latencies(width, rows):
+def latencies(width: float, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """The median of each file's latency, a bar from it to the 95th percentile; a line for each stage and file.
 
     Args:

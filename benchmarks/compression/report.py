@@ -2,6 +2,7 @@
 self-contained HTML file and its Markdown twin, from the same figures and words."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from twinscale.benchmarks.compression import plots, words
@@ -206,7 +207,7 @@ def _difference(test):
 # ---- the figures
 
 
-def front(points):
+def front(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Which of the points (cost, gain) no other beats: none costs at most as much and gains at least as much, and is
     better in one of the two."""
     best, found = -math.inf, [False] * len(points)

@@ -5,6 +5,8 @@ Text between backticks is code, in HTML as in Markdown.
 """
 
 import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from twinscale.benchmarks.numbers import as_float, floats, sig, size
 from twinscale.benchmarks.report.words import TERMS as SHARED
@@ -64,7 +66,7 @@ ZEROS = ("The program that runs the file multiplies by a zero as by any other nu
 
 # ---- what the page leads with
 
-def headline(found):
+def headline(found: Mapping[str, Any]) -> tuple[bool | None, str, str]:
     """(tone: True, False or None, subject, answer) of the verdict strip."""
     failed = [rung for rung in found.get("rungs") or [] if not rung.get("agrees")]
     if found.get("agrees") is None:
@@ -75,7 +77,8 @@ def headline(found):
     return found["agrees"], "The backends", "compress alike" if found["agrees"] else "do not compress alike"
 
 
-def facts(found, lines, metric, main):
+def facts(found: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], metric: str, main: Any
+          ) -> list[tuple[str, str]]:
     """The compression in numbers: name and value."""
     rungs = found.get("rungs") or []
     told = [("recipe", (found.get("recipe") or {}).get("name", "–")),
@@ -98,7 +101,7 @@ def facts(found, lines, metric, main):
     return told
 
 
-def against(change) -> str:
+def against(change: float) -> str:
     """A change against the dense model, as the end of a phrase."""
     if change is None:
         return ""
@@ -109,7 +112,7 @@ def against(change) -> str:
 
 # ---- files and their figures
 
-def pareto_words(points, metric, lower, absent) -> str:
+def pareto_words(points: Sequence[Mapping[str, Any]], metric: str, lower: bool, absent: Collection[str]) -> str:
     """Which files are on the front, by bytes on disk, and which would be by zipped bytes."""
     front = sorted((p for p in points if p["front"]), key=lambda p: (p["bytes"], p["name"]))
     words = (f"{_count(len(front), 'file')} of {number(len(points))} {_be(front)} on the front: no other file is both "
@@ -125,7 +128,7 @@ def pareto_words(points, metric, lower, absent) -> str:
                     "numbers. The thin line ends where the zipped file is.")
 
 
-def latency_words(lines, main) -> str:
+def latency_words(lines: Sequence[Mapping[str, Any]], main: Any) -> str:
     """The fastest and the slowest file in one setting, how they compare with the same backend's dense file, and which
     others the rounds do not tell from the fastest."""
     timed = [line for line in lines if math.isfinite(median_of(line, main))]
@@ -158,7 +161,7 @@ def _speedup(line, main):
     return f", {times(speed[1])} as fast as its dense file ({_around(speed)})"
 
 
-def compared(line, other, main):
+def compared(line: Mapping[str, Any], other: Mapping[str, Any], main: Any) -> tuple[float, float, float] | None:
     """(low, ratio, high) of a file's latency to another's, of the rounds that both were called in; None where these
     were not kept, and nothing is claimed."""
     ours, theirs = (floats(each["latency"].get(main, (None, None, ()))[2]).tolist() for each in (line, other))
@@ -174,7 +177,7 @@ def _around(ratio):
     return f"95 %: {interval((ratio[0], ratio[2]))}"
 
 
-def zeros(lines, main):
+def zeros(lines: Sequence[Mapping[str, Any]], main: Any) -> dict[str, Any] | None:
     """What zeros buy, from the figures of each backend's sparse files and those they were pruned from: None where
     nothing is sparse, else {"faster": {file: bool, None where the rounds do not tell}, "lead": a sentence, "facts": a
     sentence for each file, "why": a sentence}."""
@@ -256,7 +259,7 @@ def _in_rounds(ratio):
     return f", {sig(middle, 3)} times as long ({_around(ratio)}{within})"
 
 
-def kept_words(row):
+def kept_words(row: Mapping[str, Any]) -> tuple[bool, str]:
     """(whether a stage kept all that the stages before had made, the words)."""
     verified = row["verified"]
     lost = [v for v in verified if not v.get("kept")]
@@ -270,7 +273,7 @@ def kept_words(row):
     return True, words + (f" (zeros: {span})." if max(ends) > 0 else ".")
 
 
-def lost_words(row) -> str:
+def lost_words(row: Mapping[str, Any]) -> str:
     """What a kernel lost, as far as the counts tell."""
     before, after = (as_float(row.get(f"zeros_{when}")) for when in ("before", "after"))
     more = as_float(row.get("values_after")) > as_float(row.get("values_before"))
@@ -280,14 +283,14 @@ def lost_words(row) -> str:
 
 # ---- parity
 
-def paired_words(test):
+def paired_words(test: Mapping[str, Any]) -> tuple[str, str]:
     """The paired test's answer with its mark, and where the interval lies."""
-    answer = test.get("answer")
+    answer: Any = test.get("answer")
     sign = {"equivalent": "✓", "different": "✕"}.get(answer, "?")
     return f"{sign} {answer}", f"{WHERE[answer]} ±{as_float(test.get('margin')):g}" if answer in WHERE else ""
 
 
-def quanta_words(quanta):
+def quanta_words(quanta: Mapping[str, Any]) -> tuple[str, str]:
     """How many quantised values differ of how many, and by how many quanta at most."""
     if quanta.get("differing") is None:
         return "–", ""
@@ -298,32 +301,34 @@ def quanta_words(quanta):
 
 # ---- values in words
 
-def backend_name(backend):
+def backend_name(backend: Any) -> str:
+    """A backend as people name it."""
     return {"keras": "Keras", "jax": "JAX"}.get(backend, str(backend))
 
 
-def format_name(kind) -> str:
+def format_name(kind: Any) -> str:
     """A file's format in words: litert-int8 is LiteRT int8."""
     return str(kind or "").replace("litert-", "LiteRT ")
 
 
-def name_of(line) -> str:
+def name_of(line: Mapping[str, Any]) -> str:
     """A file's name in sentences."""
     kind = format_name(line["format"])
     return f"{backend_name(line['backend'])} {line['stage']}{f' {kind}' if kind else ''}"
 
 
-def setting(key) -> str:
+def setting(key: tuple[Any, Any]) -> str:
     """A latency's setting in words."""
     batch, threads = key
     return f"batch {number(batch)}, {_count(threads, 'thread')}"
 
 
-def median_of(line, main):
+def median_of(line: Mapping[str, Any], main: Any) -> float:
+    """The median of a file's latency in a setting, NaN where there is none."""
     return as_float(line["latency"].get(main, (None, None))[0])
 
 
-def share(value) -> str:
+def share(value: Any) -> str:
     """A share of 1 in percent; what is less than all never reads 100 %, and what is more than nothing never 0 %."""
     value = as_float(value)
     if not math.isfinite(value):
@@ -333,7 +338,8 @@ def share(value) -> str:
     return f"{100 * value:.{min(digits, 9)}f} %"
 
 
-def times(ratio) -> str:
+def times(ratio: float) -> str:
+    """How many times, as text."""
     return f"{sig(ratio, 3 if ratio >= 100 else 2)} times"
 
 

@@ -31,16 +31,16 @@ class Law:
     alpha: float
     beta: float
 
-    def loss(self, size, tokens):
+    def loss(self, size: float, tokens: float) -> float:
         """Nats a token of `size` values trained on `tokens`."""
         return self.e + self.a / size**self.alpha + self.b / tokens**self.beta
 
-    def tokens_for(self, size):
+    def tokens_for(self, size: float) -> float:
         """The tokens D at which no other size of the same 6 N D would have a lower loss: there the derivatives along
         N D = constant cancel, alpha A N^-alpha = beta B D^-beta."""
         return (self.beta * self.b / (self.alpha * self.a) * size**self.alpha) ** (1 / self.beta)
 
-    def best(self, flops):
+    def best(self, flops: float) -> tuple[float, float]:
         """(N, D) of the lowest loss for 6 N D = `flops` (Hoffmann et al. 2022, equation 4)."""
         both = self.alpha + self.beta
         share = (self.alpha * self.a / (self.beta * self.b)) ** (1 / both)
@@ -54,7 +54,7 @@ LAWS = {
 }
 
 
-def read_law(name):
+def read_law(name: str) -> Law:
     """The Law of a name, or of a TOML file with its five numbers. Raises BadInput where there is none."""
     if name in LAWS:
         return LAWS[name]

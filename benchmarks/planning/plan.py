@@ -7,16 +7,17 @@ ceiling, the roofline of a preflight or else the chip's peak; inside it what was
 """
 
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.benchmarks.output import check_files
-from twinscale.benchmarks.planning.laws import read_law
+from twinscale.benchmarks.planning.laws import Law, read_law
 from twinscale.benchmarks.planning.words import show
 from twinscale.benchmarks.results import Plan
 from twinscale.common.data.shapes import data_shape
@@ -28,9 +29,9 @@ from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.chips import CHIPS
 from twinscale.common.machine.flops import train_flops
-from twinscale.common.machine.topology import SLICES, parse
+from twinscale.common.machine.topology import SLICES, Topology, parse
 from twinscale.common.recipe.file import of_values
-from twinscale.common.recipe.schema import positions
+from twinscale.common.recipe.schema import Recipe, positions
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
@@ -108,8 +109,10 @@ class Preflight(TypedDict):
     results: list[Compiled]
 
 
-def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu=None, measured=None, ceiling=None,
-         prices=None, days=None, out=None, as_json=False):
+def plan(recipe: Recipe | None, *, topologies: Sequence[str], slices: int = 1, flops: float | None = None,
+         tokens: float | None = None, law: str | None = None, mfu: str | None = None,
+         measured: str | Path | None = None, ceiling: str | Path | None = None, prices: str | Path | None = None,
+         days: float | None = None, out: Path | None = None, as_json: bool = False) -> int:
     """Prints a table for slices, and with `out` writes plan.json there; returns the exit code 0.
 
     Args:
@@ -154,7 +157,7 @@ def plan(recipe, *, topologies, slices=1, flops=None, tokens=None, law=None, mfu
 
 
 @contextmanager
-def finite(law):
+def finite(law: str | None) -> Iterator[None]:
     """Raises BadInput where a law's numbers lead to what cannot be computed."""
     try:
         yield
@@ -165,7 +168,8 @@ def finite(law):
 
 # ---- what there is to do
 
-def work_of(recipe, flops, tokens, law, days):
+def work_of(recipe: Recipe | None, flops: float | None, tokens: float | None, law: Law | None, days: float | None
+            ) -> dict[str, Any]:
     """{"flops", "parameters", "tokens", "convention", "flops_per_token", "from"}: of a training; flops and tokens are
     None where a deadline alone is given. Images count as tokens."""
     if recipe is None:
@@ -195,7 +199,7 @@ def work_of(recipe, flops, tokens, law, days):
 
 # ---- how fast
 
-def stated_mfu(text):
+def stated_mfu(text: str | None) -> tuple[float, float] | None:
     """(low, high) of "0.4" or "0.3:0.5", None of nothing."""
     if text is None:
         return None
@@ -208,7 +212,8 @@ def stated_mfu(text):
     return found[0], found[-1]
 
 
-def efficiency(topology, convention, recipe, stated, measured, ceiling):
+def efficiency(topology: Topology, convention: str, recipe: Recipe | None, stated: tuple[float, float] | None,
+               measured: str | Path | None, ceiling: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """({"ceiling", "ceiling_from"}, {"inside": [low, high] or None, "inside_from"}) of MFUs by a convention."""
     top, said = (1.0, f"the peak of {topology.chip.kind}") if ceiling is None else roofline(
         ceiling, topology, convention)
@@ -220,7 +225,7 @@ def efficiency(topology, convention, recipe, stated, measured, ceiling):
     return {"ceiling": top, "ceiling_from": said}, {"inside": inside and list(inside), "inside_from": inside_from}
 
 
-def roofline(path, topology, convention):
+def roofline(path: str | Path, topology: Topology, convention: str) -> tuple[float, str]:
     """(the highest MFU that any backend's step leaves room for, where that is from)."""
     path = Path(path) / "preflight.json" if Path(path).is_dir() else Path(path)
     found = read("--ceiling", read_json, path, Preflight)
@@ -235,7 +240,7 @@ def roofline(path, topology, convention):
             f"roofline of {described.name} in {best['backend']}")
 
 
-def measured_mfu(path, topology, convention):
+def measured_mfu(path: Path, topology: Topology, convention: str) -> tuple[tuple[float, float], str]:
     """((low, high), where they are from) of a run.json or a bench.json of the same chip."""
     found = read("--measured", read_json, path, Measured)
     if "sides" in found:
@@ -257,13 +262,13 @@ def measured_mfu(path, topology, convention):
     return (min(here), max(here)), f"measured, {path}"
 
 
-def converted(share, recipe, convention):
+def converted(share: float, recipe: Recipe, convention: str) -> float:
     """An MFU by causal FLOPs as one by another convention."""
-    shape = data_shape(recipe)
-    return share * train_flops(recipe.model, *shape, convention) / train_flops(recipe.model, *shape, "causal")
+    classes, shape = data_shape(recipe)
+    return share * train_flops(recipe.model, classes, shape, convention) / train_flops(recipe.model, classes, shape)
 
 
-def read(option, reader, path, kind, fix=""):
+def read(option: str, reader: Callable[..., Any], path: Any, kind: Any, fix: str = "") -> Any:
     """What `reader` of common/files/access.py makes of a file; raises BadInput that names the option too."""
     try:
         return reader(path, kind, fix)
@@ -273,7 +278,7 @@ def read(option, reader, path, kind, fix=""):
 
 # ---- how dear
 
-def read_prices(path):
+def read_prices(path: str | Path | None) -> dict[str, Any] | None:
     """{"path", "date", "currency", "source", "chips": {chip: {"price", "per"}}} of a price file, None of none."""
     if path is None:
         return None
@@ -287,7 +292,8 @@ def read_prices(path):
 
 # ---- all together
 
-def row(topology, work, recipe, law, days, prices, top, inside):
+def row(topology: Topology, work: Mapping[str, Any], recipe: Recipe | None, law: Law | None, days: float | None,
+        prices: Mapping[str, Any] | None, top: dict[str, Any], inside: dict[str, Any]) -> dict[str, Any]:
     """A slice's figures: each {"ceiling": where the MFU is at its ceiling, "inside": [fewest, most] or None}."""
     rate = topology.chips * topology.chip.peak_flops
     cores = topology.chip.cores
@@ -320,6 +326,7 @@ def row(topology, work, recipe, law, days, prices, top, inside):
     return found
 
 
-def scaled(interval, factor):
+def scaled(interval: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """A figure in another unit."""
     return {"ceiling": interval["ceiling"] * factor,
             "inside": interval["inside"] and [value * factor for value in interval["inside"]]}

@@ -1,6 +1,8 @@
 """A plan as a table for people: what each slice would take and cost, and what that rests on."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
+from typing import Any
 
 from twinscale.common.files.output import safe_console
 from twinscale.common.machine.topology import titled
@@ -8,7 +10,7 @@ from twinscale.common.machine.topology import titled
 OLD = 90  # days from which the date of prices is pointed at
 
 
-def show(result):
+def show(result: Mapping[str, Any]) -> None:
     """Prints a table of the rows on stdout, with what it rests on."""
     from rich import box
     from rich.table import Table
@@ -39,20 +41,20 @@ def show(result):
                       + (f". {age} days old: look them up again." if age > OLD else ""))
 
 
-def short(value):
+def short(value: float) -> str:
     """A count as a person says it: 1.2B, 24B, 350M."""
     unit, name = next((pair for pair in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= pair[0]), (1, ""))
     return f"{value / unit:.3g}{name}"
 
 
-def interval(values, written):
+def interval(values: Mapping[str, Any], written: Callable[[float], str]) -> tuple[str, str]:
     """("X", "; Y to Z") of a figure: the ceiling's, and what lies inside."""
     ends = values["inside"]
     between = "" if not ends else f"; {written(ends[0])}" + (f" to {written(ends[1])}" if ends[0] != ends[1] else "")
     return written(values["ceiling"]), between
 
 
-def least(key, written):
+def least(key: str, written: Callable[[float], str]) -> Callable[..., str]:
     """A cell of what can only grow where the MFU is below its ceiling."""
     def cell(found, _):
         if key not in found:
@@ -62,7 +64,7 @@ def least(key, written):
     return cell
 
 
-def most(key, written):
+def most(key: str, written: Callable[[float], str]) -> Callable[..., str]:
     """A cell of what can only shrink there."""
     def cell(found, _):
         values = found.get("deadline", {}).get(key)
@@ -73,19 +75,22 @@ def most(key, written):
     return cell
 
 
-def cost(found, prices):
+def cost(found: Mapping[str, Any], prices: Any) -> str:
+    """A cell of what a row costs, nothing where no price is known."""
     if "cost" not in found:
         return ""
     bound, between = interval(found["cost"], lambda value: f"{value:,.0f}")
     return f"{prices['currency']} at least {bound}{between}"
 
 
-def price(found, prices):
+def price(found: Mapping[str, Any], prices: Any) -> str:
+    """A cell of the price of a row's chip."""
     told = found.get("price")
     return f"{prices['currency']} {told['price']:g} a {told['per']} and hour" if told else ""
 
 
-def efficiencies(found, _):
+def efficiencies(found: Mapping[str, Any], _: Any) -> str:
+    """A cell of the MFUs that a row's figures follow from."""
     mfu = found["mfu"]
     top, between = interval(mfu, "{:.1%}".format)
     told = f" ({mfu['inside_from']})" if between else ""

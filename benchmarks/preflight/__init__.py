@@ -9,7 +9,9 @@ ceiling and no prediction: it takes for granted that everything runs beside ever
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.output import again, check_files, made
 from twinscale.benchmarks.preflight.compare import (
@@ -32,8 +34,11 @@ from twinscale.common.files.access import plain, write_json
 from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
-from twinscale.common.machine.topology import library_version, parse
-from twinscale.common.recipe.schema import AXES, mesh_shape
+from twinscale.common.machine.topology import Topology, library_version, parse
+from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
+
+if TYPE_CHECKING:
+    from twinscale.common.machine.chips import Chip
 
 BACKENDS = ("jax", "keras")
 KEYS = ("schema_version", "results")
@@ -53,8 +58,9 @@ ASSUMPTIONS = {
                "the pairs that a causal mask lets through."}
 
 
-def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, write_golden=None,
-              as_json=False, overwrite=False, words=()):
+def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slices: int = 1,
+              backends: Sequence[str] = (), check: str | Path | None = None, write_golden: str | Path | None = None,
+              as_json: bool = False, overwrite: bool = False, words: Sequence[str] = ()) -> int:
     """Compiles, prints a table, writes `out`/preflight.json and a report; returns the exit code: 0 all compile and fit,
     or with `check` are no worse than before, else 1.
 
@@ -101,12 +107,12 @@ def preflight(recipe, out, *, topologies=(), slices=1, backends=(), check=None, 
 
 # ---- what is asked for
 
-def uncompressed(recipe):
+def uncompressed(recipe: Recipe) -> Recipe:
     """The recipe without stages of compression, whose dense training is what is asked for."""
     return recipe.with_values(compress={"stages": ()}) if recipe.compress.stages else recipe
 
 
-def wanted(topologies, slices, golden):
+def wanted(topologies: Sequence[str], slices: int, golden: Mapping[str, Any] | None) -> list[Topology]:
     """The Topologies of names, or those that a golden holds."""
     if topologies:
         return list(dict.fromkeys(parse(name, slices) for name in topologies))
@@ -115,7 +121,7 @@ def wanted(topologies, slices, golden):
     raise BadInput("--topology: which slice? such as --topology v5e:4x4, or --topology v5p-128")
 
 
-def placed(recipe, topology, backend):
+def placed(recipe: Recipe, topology: Topology, backend: str) -> Recipe:
     """The recipe with a mesh over all devices of a topology; in Keras they share the batch alone, whatever the recipe
     says. Raises BadInput where that cannot be."""
     devices, count, chip = recipe.devices, topology.devices, topology.chip
@@ -140,7 +146,7 @@ def placed(recipe, topology, backend):
     return recipe
 
 
-def chip_figures(chip) -> dict:
+def chip_figures(chip: "Chip") -> dict[str, Any]:
     """What the report says of a chip; rates of one device where it has several."""
     kind = chip.kind if chip.devices == 1 else f"{chip.kind}, each of its {chip.devices} devices"
     return {"kind": kind, "peak_flops": chip.peak_flops / chip.devices, "hbm_bytes": chip.hbm_bytes,

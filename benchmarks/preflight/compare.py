@@ -1,6 +1,8 @@
 """Rows of preflight.json against each other: one backend beside the other, and both against an earlier answer."""
 
-from typing import Annotated, NotRequired
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
 
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
@@ -59,7 +61,7 @@ class Golden(TypedDict):
 
 # ---- side by side
 
-def parity(results):
+def parity(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The backends side by side on each topology where both compile, with the differences above APART by operation."""
     found = []
     for keras in results:
@@ -76,7 +78,7 @@ def parity(results):
     return found
 
 
-def operations(found) -> dict:
+def operations(found: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     """{(figure, operation): value} of a row; each figure's total comes first."""
     memory = {part: found["memory"][part] for part in ("arguments", "temporaries", "code")}
     flops = found["flops_by_place"] | ({"attention kernels": found["kernel_flops_per_device"]}
@@ -93,14 +95,14 @@ def operations(found) -> dict:
     return {(figure, operation): value for figure, values in named.items() for operation, value in values.items()}
 
 
-def apart(a, b):
+def apart(a: float, b: float) -> float:
     """|a - b| as a share of the larger."""
     return abs(a - b) / max(abs(a), abs(b)) if a or b else 0.0
 
 
 # ---- against an earlier one
 
-def reduced(result) -> dict:
+def reduced(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a golden keeps of a preflight.json."""
     rows = [{key: found[key] for key in ("backend", "topology", "slices", "compiles", "fits")} | {
         "collectives": [{"kind": kind, "network": network, "count": count, "bytes": size}
@@ -111,7 +113,7 @@ def reduced(result) -> dict:
             "results": rows}
 
 
-def read_golden(path):
+def read_golden(path: str | Path) -> dict[str, Any]:
     """A golden; raises BadInput where the file is none."""
     try:
         golden = read_json(path, Golden, f"neither a {FILE} of schema_version {SCHEMA_VERSION} nor what "
@@ -126,13 +128,13 @@ def read_golden(path):
     return golden
 
 
-def other_versions(golden, here) -> dict:
+def other_versions(golden: Mapping[str, Any], here: Mapping[str, str | None]) -> dict[str, list[str | None]]:
     """{name: [the golden's, this one's]} of what decides an answer and is not what it was."""
     return {name: [version, here.get(name)] for name, version in (golden.get("versions") or {}).items()
             if name in VERSIONS and version != here.get(name)}
 
 
-def compare_golden(golden, results):
+def compare_golden(golden: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines that say what is worse than in a golden. Raises BadInput where it has nothing to compare with."""
     earlier = {(found["backend"], found["topology"], found["slices"]): found for found in golden["results"]}
     worse = []

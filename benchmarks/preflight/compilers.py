@@ -4,10 +4,12 @@ import importlib.util
 import re
 import resource
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.preflight.rows import row, title
@@ -16,9 +18,9 @@ from twinscale.common import process
 from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import MissingEnvironment, TwinscaleError, need
 from twinscale.common.files.access import escaped_lines
-from twinscale.common.machine.topology import LIBTPU, library_version, numbers, too_old
+from twinscale.common.machine.topology import LIBTPU, Topology, library_version, numbers, too_old
 from twinscale.common.need import BACKENDS
-from twinscale.common.recipe.schema import AXES
+from twinscale.common.recipe.schema import AXES, Recipe
 
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
 ROOMS = {"keras": "twinscale.tfscale.lower", "jax": "twinscale.jaxscale.lower"}  # what lowers; JAX compiles for both
@@ -30,7 +32,7 @@ ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPL
 
 # ---- what must be installed
 
-def find_libtpu(environment):
+def find_libtpu(environment: Mapping[str, str]) -> Path:
     """The path of libtpu.so: that of TPU_LIBRARY_PATH, of the package, or of one that is kept `beside` the packages.
     Raises MissingEnvironment where there is none."""
     if given := environment.get("TPU_LIBRARY_PATH"):
@@ -46,7 +48,7 @@ def find_libtpu(environment):
                              f"--target {beside()} '{libtpu_of_jax()}'")
 
 
-def check_libtpu(topologies, library) -> None:
+def check_libtpu(topologies: Iterable[Topology], library: Path) -> None:
     """Raises MissingEnvironment where a libtpu is too old for a chip: of a large step its compiler was not seen
     to end."""
     there = library_version(library)
@@ -58,7 +60,7 @@ def check_libtpu(topologies, library) -> None:
                                      "preflight` does")
 
 
-def beside():
+def beside() -> Path:
     """Where a libtpu is kept that is not among the packages, for where JAX finds it, it looks for a TPU and
     complains."""
     return Path(sys.prefix) / "libtpu"
@@ -75,7 +77,7 @@ def libtpu_of_jax() -> str:
     return f"libtpu=={max([*named, *LIBTPU.values()], key=numbers)}"
 
 
-def check_packages(backends) -> None:
+def check_packages(backends: Iterable[str]) -> None:
     """Raises MissingEnvironment where a backend is not installed; JAX asks the compiler for both."""
     for backend in dict.fromkeys(["jax", *backends]):
         need(*BACKENDS[backend])
@@ -92,10 +94,11 @@ class Side:
       data: (classes, example_shape).
     """
 
-    def __init__(self, backend, library, folder, data):
+    def __init__(self, backend: str, library: Path, folder: Path, data: tuple[int, tuple[int, ...]]) -> None:
         self.backend, self.library, self.folder, self.data = backend, library, folder, data
-        self.lowers = self.compiles = None
-        self.lowered = None  # (hash of the recipe that was lowered last, what the lowering said)
+        self.lowers: Worker | None = None
+        self.compiles: Compiler | None = None
+        self.lowered: tuple[str, Any] | None = None  # (hash of the recipe, what the lowering said) of the last
 
     def __enter__(self):
         return self
@@ -106,7 +109,7 @@ class Side:
                 worker.close()
         self.lowers = self.compiles = None
 
-    def row(self, recipe, topology):
+    def row(self, recipe: Recipe, topology: Topology) -> dict[str, Any]:
         """The figures of a step on a topology; see `benchmarks.preflight.rows.row`. The recipe is a `placed` one."""
         classes, example_shape = self.data
         shape = {"classes": classes, "example_shape": example_shape, "batch": batch_shapes(recipe, example_shape)}
@@ -128,7 +131,7 @@ class Side:
         text = module.read_text() if report["compiles"] else None
         return row(recipe, classes, example_shape, self.backend, topology, report, text)
 
-    def lower(self, recipe, shape, lowered):
+    def lower(self, recipe: Recipe, shape: Mapping[str, Any], lowered: Path) -> dict[str, Any]:
         """What TensorFlow says of a step that it lowered; a step of another mesh is the same to it."""
         if self.lowered is None or self.lowered[0] != recipe.hash:
             self.lowers = self.lowers or Worker("keras", None, ROOMS["keras"])
@@ -137,7 +140,8 @@ class Side:
         return self.lowered[1]
 
 
-def compile_all(jobs, library, folder, data) -> list:
+def compile_all(jobs: Sequence[tuple[str, Topology, Recipe]], library: Path, folder: Path,
+                data: tuple[int, tuple[int, ...]]) -> list[dict[str, Any]]:
     """A row for each job (backend, topology, placed recipe) in order, the backends side by side."""
     def side(backend):
         mine = folder / backend
@@ -156,7 +160,7 @@ def compile_all(jobs, library, folder, data) -> list:
     return [next(rows[backend]) for backend, _, _ in jobs]
 
 
-def open_compiler(backend, library):
+def open_compiler(backend: str, library: Path) -> "Compiler":
     """A process that compiles a backend's steps with a libtpu."""
     return Compiler(backend, {**ENVIRONMENT, "TPU_LIBRARY_PATH": str(library)}, ROOMS["jax"])
 
@@ -164,7 +168,8 @@ def open_compiler(backend, library):
 class Compiler(Worker):
     """A process that compiles. Of a crash's stack it hands on no line but the first."""
 
-    def forward(self):
+    def forward(self) -> None:
+        """What the process says, on our stderr under its name."""
         for line in self.process.stderr:
             if line.strip() and not line.startswith(STARTUP) and not re.match(STACK, line) and (
                     not process.ENDING.is_set()):
@@ -172,7 +177,7 @@ class Compiler(Worker):
 
 
 @contextmanager
-def deep_stack():
+def deep_stack() -> Iterator[None]:
     """While open, processes start with as deep a stack as this one may give: the compiler recurses, and for a small
     convnet on v6e runs out of the usual 8 MiB."""
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
@@ -183,7 +188,7 @@ def deep_stack():
         resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
-def died(recipe, code) -> dict:
+def died(recipe: Recipe, code: int | None) -> dict[str, Any]:
     """The report of a compiler that crashed."""
     mesh = {axis: getattr(recipe.devices, axis) for axis in AXES}
     return {"compiles": False, "error": f"the compiler died with exit code {code}", "over_bytes": None,

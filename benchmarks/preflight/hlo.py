@@ -15,7 +15,9 @@ bodies count as often as they run, and of a condition's branches the one that co
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from twinscale.benchmarks.preflight.hlo_costs import (
     COLLECTIVES,
@@ -26,7 +28,7 @@ from twinscale.benchmarks.preflight.hlo_costs import (
     passes,
     trips_of,
 )
-from twinscale.benchmarks.preflight.hlo_text import chain_of, leaves, parse, starts
+from twinscale.benchmarks.preflight.hlo_text import Computation, Instruction, Module, chain_of, leaves, parse, starts
 
 SENT = {"all-reduce": 2.0, "collective-permute": None, "collective-broadcast": None}  # rounds of a ring; None: at once
 DCN = {"ONE_TO_ONE": "collective-permute"}  # XLA's names of what goes between slices, where they are others
@@ -47,7 +49,8 @@ class Account:
     kernels: Counter = field(default_factory=Counter)  # custom calls of Pallas
     loops: list = field(default_factory=list)  # trips, None where they are not known
 
-    def add(self, other, times=1):
+    def add(self, other: "Account", times: int = 1) -> None:
+        """Adds what another computation does, so many times."""
         for name in ("flops", "collectives", "fusions", "kernels"):
             for key, value in getattr(other, name).items():
                 getattr(self, name)[key] += times * value
@@ -56,13 +59,14 @@ class Account:
         self.loops += other.loops
 
     @property
-    def weight(self):
+    def weight(self) -> tuple[float, int]:
+        """What tells the larger of two accounts: operations, then bytes."""
         return sum(self.flops.values()), self.moved
 
 
 # ---- the account
 
-def account(text, slices=1) -> dict:
+def account(text: str, slices: int = 1) -> dict[str, Any]:
     """What an optimised module does on each device, as a dict of plain values.
 
     Args:
@@ -88,7 +92,7 @@ def account(text, slices=1) -> dict:
         "unknown_loops": done.loops.count(None), "unread_collectives": unread(module)}
 
 
-def unread(module) -> list:
+def unread(module: Module) -> list[str]:
     """Names of the collectives that an account, once made, has not come to: what starts them is a new opcode, as
     `custom-call-start` was with libtpu 0.0.52."""
     return [i.name for name, computation in module.computations.items()
@@ -96,7 +100,7 @@ def unread(module) -> list:
             for i in computation.instructions.values() if i.opcode.removesuffix("-start") in COLLECTIVES]
 
 
-def by_kind(collectives) -> dict:
+def by_kind(collectives: Mapping[Any, Any]) -> dict[Any, dict[str, Any]]:
     """{(kind, network, group): {"count", "bytes", "bytes_sent"}} of counted collectives."""
     found = {}
     for (kind, network, group, size), times in collectives.items():
@@ -107,7 +111,7 @@ def by_kind(collectives) -> dict:
     return {key: figures | {"bytes_sent": round(figures["bytes_sent"])} for key, figures in found.items()}
 
 
-def sent(kind, size, group):
+def sent(kind: str, size: float, group: int) -> float:
     """Bytes that each of a group must send for a collective into which it puts `size`."""
     if kind == "all-gather":
         return size * (group - 1)
@@ -115,7 +119,7 @@ def sent(kind, size, group):
     return size if rounds is None else rounds * size * (group - 1) / group
 
 
-def executed(module, name):
+def executed(module: Module, name: str) -> Account:
     """The Account of a computation that runs as such, and is not fused into one instruction."""
     if name in module.accounts:
         return module.accounts[name]
@@ -147,7 +151,7 @@ def executed(module, name):
     return done
 
 
-def fused(module, name):
+def fused(module: Module, name: str) -> Account:
     """The Account of a fusion's computation: what it computes; what it moves is its caller's to say."""
     if ("fused", name) in module.accounts:
         return module.accounts["fused", name]
@@ -164,7 +168,7 @@ def fused(module, name):
     return done
 
 
-def count_one(done, module, computation, i) -> None:
+def count_one(done: Account, module: Module, computation: Computation, i: Instruction) -> None:
     """Adds what one instruction computes and communicates to an Account."""
     kind = i.opcode.removesuffix("-start")
     if i.opcode in ("convolution", "dot"):
@@ -190,7 +194,7 @@ def count_one(done, module, computation, i) -> None:
         done.collectives[DCN.get(found[1], found[1].lower().replace("_", "-")), "dcn", module.slices, size] += 1
 
 
-def is_scattered(computation, i) -> bool:
+def is_scattered(computation: Computation, i: Instruction) -> bool:
     """Whether each device keeps a part alone of what an all-reduce gives: a reduce-scatter, as XLA writes it on TPUs in
     a fusion of both."""
     users = computation.users.get(i.name, [])
@@ -198,24 +202,24 @@ def is_scattered(computation, i) -> bool:
                                and is_scattered(computation, user) for user in users)
 
 
-def place_of(i):
+def place_of(i: Instruction) -> tuple[str, str]:
     """(the part of the model, "forward" or "backward") that a product's metadata name."""
-    name = re.search(r'op_name="([^"]*)"', i.rest)
-    name = name[1] if name else ""
+    found = re.search(r'op_name="([^"]*)"', i.rest)
+    name = found[1] if found else ""
     part = re.search(PLACES, name)
     again = re.search(r"rematted_computation|checkpoint/remat", name)
     backward = re.search(r"transpose\(|gradient_tape", name)
     return part[0] if part else "rest", "forward" if again or not backward else "backward"
 
 
-def branches_of(i):
+def branches_of(i: Instruction) -> list[Any]:
     """Names of a conditional's branches."""
     if listed := i.braces("branch_computations"):
         return re.findall(r"%?([\w.\-]+)", listed)
     return [i.called("true_computation"), i.called("false_computation")]
 
 
-def callees(i):
+def callees(i: Instruction) -> list[str]:
     """Names of the computations that a call runs, here or on a thread beside the core; what a custom call starts may
     have none."""
     if listed := i.braces("called_computations"):

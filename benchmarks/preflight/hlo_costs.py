@@ -2,10 +2,11 @@
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 
-from twinscale.benchmarks.preflight.hlo_text import leaves
+from twinscale.benchmarks.preflight.hlo_text import Computation, Instruction, Module, leaves
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute",
                "collective-broadcast")
@@ -20,16 +21,19 @@ MOST_TRIPS = 1 << 20
 
 # ---- operations
 
-def dot_flops(computation, i):
+def dot_flops(computation: Computation, i: Instruction) -> int:
+    """Twice the multiply-adds of a matrix product."""
     shape = computation.shape(i.operands[0])
     axes = [int(d) for d in i.braces("lhs_contracting_dims").split(",") if d]
     return 2 * math.prod(i.type.dims) * math.prod(shape.dims[axis] for axis in axes)
 
 
-def convolution_flops(computation, i):
+def convolution_flops(computation: Computation, i: Instruction) -> int:
     """Twice the multiply-adds of a convolution: output features x input features of a group x rows x the pairs of a
     position and a window's element that are neither padding nor a hole."""
-    inputs, kernel, outputs = re.match(r"(.*)_(.*)->(.*)", i.attribute("dim_labels")).groups()
+    labels: Any = i.attribute("dim_labels")
+    found: Any = re.match(r"(.*)_(.*)->(.*)", labels)
+    inputs, kernel, outputs = found.groups()
     lhs, out = computation.shape(i.operands[0]).dims, i.type.dims
     window = dict(re.findall(r"(\w+)=(\S+)", i.braces("window")))
     spatial = sum(label.isdigit() for label in outputs)
@@ -46,7 +50,7 @@ def convolution_flops(computation, i):
             * pairs)
 
 
-def valid_pairs(size, window, positions, pad, stride, base, dilation):
+def valid_pairs(size: int, window: int, positions: int, pad: int, stride: int, base: int, dilation: int) -> int:
     """Pairs of an output position and a window's element that meet an element of the input, along one axis."""
     if window == 1 and base == 1 and not pad:
         return min(positions, -(-size // stride))
@@ -54,7 +58,7 @@ def valid_pairs(size, window, positions, pad, stride, base, dilation):
     return int(np.count_nonzero((at >= 0) & (at % base == 0) & (at < size * base)))
 
 
-def passes(computation, i):
+def passes(computation: Computation, i: Instruction) -> int:
     """bfloat16 passes of the matrix unit that a product takes: several where factors of float32 are to be kept."""
     if any(shape.bits <= 16 for name in i.operands for shape in leaves(computation.shape(name))):
         return 1
@@ -63,7 +67,7 @@ def passes(computation, i):
 
 # ---- bytes
 
-def moved(module, computation, i):
+def moved(module: Module, computation: Computation, i: Instruction) -> int:
     """Bytes that an instruction outside fusions moves over HBM's wires."""
     if i.opcode in FREE or i.attribute("custom_call_target") == '"AllocateBuffer"':
         return 0
@@ -86,7 +90,8 @@ def moved(module, computation, i):
     return sum(shape.moved for kind in [*taken, i.type] for shape in leaves(kind))
 
 
-def fusion_moved(module, computation, i):
+def fusion_moved(module: Module, computation: Computation, i: Instruction) -> int:
+    """Bytes that a fusion moves over HBM's wires."""
     callee = module.computations[i.called()]
     # What is passed through in place, as by the parts of an overlapped collective, is not moved.
     through = re.findall(r"\{([\d,\s]*)\}: \((\d+)", i.braces("output_to_operand_aliasing"))
@@ -104,7 +109,7 @@ def fusion_moved(module, computation, i):
     return total
 
 
-def touched(module, computation, name):
+def touched(module: Module, computation: Computation, name: str) -> int:
     """Bytes that a fusion reads of one of its values: all, or what slices take of it."""
     shape, total = leaves(computation.shape(name))[0], 0
     for user in computation.users.get(name, []):
@@ -123,7 +128,7 @@ def touched(module, computation, name):
     return min(total, shape.held)
 
 
-def written(module, computation, name, index=0):
+def written(module: Module, computation: Computation, name: str, index: int = 0) -> int:
     """Bytes that a fusion writes of its result, or of the result's part of an index: all, or what an update puts."""
     i = computation.instructions[name]
     if i.opcode == "tuple":
@@ -142,7 +147,7 @@ def written(module, computation, name, index=0):
 
 # ---- devices of a collective
 
-def groups_of(module, i):
+def groups_of(module: Module, i: Instruction) -> np.ndarray:
     """The groups of devices that a collective goes over: NumPy (groups, devices of each)."""
     if pairs := i.braces("source_target_pairs"):
         return np.array([[int(d) for d in pair.split(",")] for pair in re.findall(r"\{([\d,]+)\}", pairs)])
@@ -150,14 +155,15 @@ def groups_of(module, i):
     if listed:
         return np.array([[int(d) for d in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", f"{listed}")])
     if found := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", i.rest):
-        shape, dims, order = (tuple(map(int, part.split(","))) if part else None for part in found.groups())
+        parts: Any = (tuple(map(int, part.split(","))) if part else None for part in found.groups())
+        shape, dims, order = parts
         return np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(shape)
     if found := re.search(r"replica_groups=(@?mesh\S*)\[([^\]]*)\][^{]*\{([^}]*)\}", i.rest):
         return mesh_groups(found[2], found[3], i.rest)
     return np.arange(module.partitions)[None]
 
 
-def mesh_groups(sizes, axes, rest):
+def mesh_groups(sizes: str, axes: str, rest: str) -> np.ndarray:
     """Groups of a mesh whose axes are written 'NAME'=SIZE, along axes, or parts of such, 'NAME':(BEFORE)SIZE."""
     names = {name: int(size) for name, size in re.findall(r"'([^']*)'=(\d+)", sizes)}
     wanted = re.findall(r"'([^']*)'(?::\((\d+)\)(\d+))?", axes)
@@ -181,7 +187,7 @@ def mesh_groups(sizes, axes, rest):
 
 # ---- loops
 
-def trips_of(module, computation, loop):
+def trips_of(module: Module, computation: Computation, loop: Instruction) -> int | None:
     """How often a loop's body runs: as the text says, or found by running what the condition reads; None: unknown."""
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest):
         return int(known[1])
@@ -206,7 +212,8 @@ def trips_of(module, computation, loop):
     return None
 
 
-def through_copies(computation, i):
+def through_copies(computation: Computation, i: Instruction) -> Instruction:
+    """The instruction whose value this one copies."""
     while i.opcode in ("copy", "opt-barrier", "bitcast", "copy-done", "copy-start"):
         i = computation.instructions[i.operands[0]]
     return i
@@ -219,7 +226,7 @@ SCALARS = {"add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "multiply"
 SAME = {"copy", "bitcast", "convert", "reshape", "copy-start", "copy-done", "opt-barrier"}
 
 
-def value(module, computation, name, arguments):
+def value(module: Module, computation: Computation, name: str, arguments: Any) -> int | None:
     """The whole number that an instruction gives, or None where it takes more than constants and `arguments`, which by
     number are numbers, or {index: number} of a tuple."""
     i = computation.instructions[name]
@@ -242,8 +249,8 @@ def value(module, computation, name, arguments):
         callee = module.computations[i.called() or i.called("to_apply")]
         taken = {n: value(module, computation, operand, arguments) for n, operand in enumerate(i.operands)}
         return None if callee.root == "" else value(module, callee, callee.root, taken)
-    function = COMPARE.get(i.attribute("direction")) if i.opcode == "compare" else SCALARS.get(i.opcode)
+    function: Any = COMPARE.get(i.attribute("direction")) if i.opcode == "compare" else SCALARS.get(i.opcode)
     if function is None:
         return None
-    taken = [value(module, computation, operand, arguments) for operand in i.operands]
-    return None if None in taken else int(function(*taken))
+    values = [value(module, computation, operand, arguments) for operand in i.operands]
+    return None if None in values else int(function(*values))

@@ -2,8 +2,11 @@
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from re import Match
+from typing import Any
 
 BITS = {"pred": 8, "token": 0, "opaque": 0, "c64": 64, "c128": 128}  # of an element; else the digits of its type's name
 HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
@@ -24,16 +27,17 @@ class Shape:
     space: int = 0
 
     @property
-    def bits(self):
+    def bits(self) -> int:
+        """Of an element."""
         return BITS.get(self.dtype, int((re.findall(r"\d+", self.dtype) or ["8"])[0]))
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """Without padding."""
         return math.ceil(math.prod(self.dims) * self.bits / 8)
 
     @property
-    def held(self):
+    def held(self) -> int:
         """Bytes as it lies, each dimension that is tiled a multiple of its tile."""
         lying = [self.dims[axis] for axis in reversed(self.order)] or list(self.dims)
         for i in range(1, min(len(self.tile), len(lying)) + 1):
@@ -41,7 +45,7 @@ class Shape:
         return math.ceil(math.prod(lying) * self.bits / 8)
 
     @property
-    def moved(self):
+    def moved(self) -> int:
         """Bytes that go over HBM's wires when all of it is read or written."""
         return 0 if self.space else self.held
 
@@ -51,27 +55,28 @@ class Instruction:
     """One line of a computation."""
 
     name: str
-    type: object  # a Shape, or a list of such for a tuple
+    type: Any  # a Shape, or a list of such for a tuple
     opcode: str
     operands: tuple  # names
     literal: str  # what stands between the parentheses
     rest: str  # attributes, as text
 
     @cached_property
-    def shapes(self):
+    def shapes(self) -> list[Shape]:
+        """The Shapes of its result, in order."""
         return leaves(self.type)
 
-    def called(self, key="calls"):
+    def called(self, key: str = "calls") -> str | None:
         """The name of a computation among the attributes, or None."""
         found = re.search(rf"\b{key}=%?([\w.\-]+)", self.rest)
         return found and found[1]
 
-    def attribute(self, key, value=r"[^,\s]+"):
+    def attribute(self, key: str, value: str = r"[^,\s]+") -> str | None:
         """The text of an attribute, or None."""
         found = re.search(rf"\b{key}=({value})", self.rest)
         return found and found[1]
 
-    def braces(self, key):
+    def braces(self, key: str) -> str:
         """The text between an attribute's outer braces, or ""."""
         begin = self.rest.find(f"{key}={{")
         if begin < 0:
@@ -93,12 +98,12 @@ class Computation:
     root: str = ""
 
     @cached_property
-    def parameters(self):
+    def parameters(self) -> dict[int, str]:
         """{number: name}."""
         return {int(i.literal): i.name for i in self.instructions.values() if i.opcode == "parameter"}
 
     @cached_property
-    def users(self):
+    def users(self) -> dict[str, list[Instruction]]:
         """{name: instructions that take it}."""
         found = {}
         for instruction in self.instructions.values():
@@ -106,7 +111,8 @@ class Computation:
                 found.setdefault(name, []).append(instruction)
         return found
 
-    def shape(self, name):
+    def shape(self, name: str) -> Any:
+        """The type of an instruction, by its name."""
         return self.instructions[name].type
 
 
@@ -121,7 +127,7 @@ class Module:
     accounts: dict = field(default_factory=dict)
 
     @cached_property
-    def started(self):
+    def started(self) -> set[Any]:
         """Chains of overlapped collectives whose start the text shows."""
         return {chain_of(i) for computation in self.computations.values() for i in computation.instructions.values()
                 if "chain_id" in i.rest and starts(computation, i)}
@@ -129,7 +135,7 @@ class Module:
 
 # ---- text to structure
 
-def parse(text):
+def parse(text: str) -> Module:
     """The Module of an HLO module's text. Raises ValueError where it has no entry."""
     computations, entry, current = {}, None, None
     for line in whole_lines(text):
@@ -149,7 +155,7 @@ def parse(text):
     return Module(computations, entry, int(partitions[1]) if partitions else 1)
 
 
-def whole_lines(text):
+def whole_lines(text: str) -> Iterator[str]:
     """The text's lines, with those that the strings of attributes break put together again."""
     held = None
     for line in text.splitlines():
@@ -163,7 +169,8 @@ def whole_lines(text):
         yield held
 
 
-def read_instruction(name, line, position):
+def read_instruction(name: str, line: str, position: int) -> Instruction:
+    """The Instruction of a line, whose type begins at a position."""
     kind, position = read_type(line, position)
     end = line.index("(", position)
     opcode, depth, close = line[position:end].strip(), 0, end
@@ -176,10 +183,10 @@ def read_instruction(name, line, position):
     return Instruction(name, kind, opcode, operands, inside, line[close + 1:])
 
 
-def read_type(line, position):
+def read_type(line: str, position: int) -> tuple[Any, int]:
     """(Shape or list of types, where it ends)."""
     if line[position] != "(":
-        found = SHAPE.match(line, position)
+        found: Any = SHAPE.match(line, position)
         return read_shape(found), found.end()
     elements, position = [], position + 1
     while line[position] != ")":
@@ -191,7 +198,8 @@ def read_type(line, position):
     return elements, position + 1
 
 
-def read_shape(found):
+def read_shape(found: Match[str]) -> Shape:
+    """The Shape of a match of its text."""
     dtype, dims, layout = found.groups()
     order, _, rest = (layout or "").partition(":")
     tile, space = re.match(r"T\(([\d,*]+)\)", rest), re.search(r"S\((\d+)\)", rest)
@@ -201,17 +209,18 @@ def read_shape(found):
                  int(space[1]) if space else 0)
 
 
-def leaves(kind) -> list:
+def leaves(kind: Any) -> list[Shape]:
     """The Shapes of a type, in order."""
     return [kind] if isinstance(kind, Shape) else [shape for element in kind for shape in leaves(element)]
 
 
-def chain_of(i):
+def chain_of(i: Instruction) -> tuple[str | None, str]:
     """What the parts of one overlapped collective have in common."""
-    return i.attribute("channel_id"), re.search(r'chain_id="?([^",}]*)', i.rest)[1]
+    found: Any = re.search(r'chain_id="?([^",}]*)', i.rest)
+    return i.attribute("channel_id"), found[1]
 
 
-def starts(computation, i) -> bool:
+def starts(computation: Computation, i: Instruction) -> bool:
     """Whether a part of an overlapped collective is its start."""
     return any(user.attribute("custom_call_target") == '"AsyncCollectiveStart"'
                for user in computation.users.get(i.name, []))

@@ -2,10 +2,15 @@
 
 import textwrap
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from twinscale.benchmarks.report.plots import BAD, MARKS, MUTED, WIDE, blank, literal, stacked
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEMORY = {"arguments": ("", 1.0), "temporaries": ("", 0.5), "results beyond them": ("xxxx", 0.3), "code": ("////", 0.2),
           "no figure of its parts": ("....", 0.35)}
@@ -13,7 +18,7 @@ KINDS = {"all-reduce": ("", 1.0), "reduce-scatter": ("", 0.55), "all-gather": ("
          "all-to-all": ("xxxx", 0.3), "collective-permute": ("\\\\\\\\", 0.2)}
 
 
-def memory(width, bars):
+def memory(width: float, bars: Sequence[Mapping[str, Any]]) -> "Figure":
     """Of each row the parts of a chip's memory in GiB, with its capacity.
 
     Args:
@@ -26,7 +31,7 @@ def memory(width, bars):
     return figure
 
 
-def traffic(width, bars, network):
+def traffic(width: float, bars: Sequence[Mapping[str, Any]], network: str) -> "Figure":
     """Of each row the bytes that a step's collectives add up, gather or move, in MiB of a chip's, by kind."""
     figure, axes = _stacks(width, bars, KINDS)
     _across(axes, width, f"MiB of a chip and step {network}")
@@ -50,7 +55,7 @@ def _across(axes, width, text):
     axes.set_xlabel(textwrap.fill(text, 90 if width == WIDE else 36))
 
 
-def roofline(width, chips, points):
+def roofline(width: float, chips: Mapping[str, tuple[float, float]], points: Sequence[Mapping[str, Any]]) -> "Figure":
     """The roofs of chips, and under them what each row's step could reach at best (Williams et al. 2009).
 
     Args:

@@ -1,6 +1,10 @@
 """The report of a preflight: what fits, what is communicated, how fast it could be; a self-contained HTML file and its
 Markdown twin, from the same figures."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight import plots
 from twinscale.benchmarks.preflight.rows import totals
@@ -26,12 +30,12 @@ TERMS = [
 ]
 
 
-def write_report(found, out) -> None:
+def write_report(found: dict[str, Any], out: Path) -> None:
     """Writes report.html and report.md into `out` from what preflight.json says; equal input gives equal bytes."""
     write("report", view(ordered(found)), out, "preflight")
 
 
-def view(found) -> dict:
+def view(found: dict[str, Any]) -> dict[str, Any]:
     """Everything both templates need."""
     rows, check = found["results"], found.get("check")
     good = all(row["fits"] for row in rows) if check is None else not check["worse"]
@@ -59,7 +63,7 @@ def view(found) -> dict:
     }
 
 
-def facts(found, compiled) -> list:
+def facts(found: dict[str, Any], compiled: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Name and value of what is known of all rows."""
     recipe = found["recipe"]
     longest = max((row["compile_seconds"] for row in compiled), default=None)
@@ -69,7 +73,7 @@ def facts(found, compiled) -> list:
             *([("longest compile", f"{longest:.1f} s")] if compiled else [])]
 
 
-def memory(rows):
+def memory(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The figure of a chip's memory, None where no row has a figure of it."""
     bars = []
     for row in rows:
@@ -88,7 +92,7 @@ def memory(rows):
     return drawn("memory", f"Memory of one chip. {words}.", plots.memory, bars)
 
 
-def traffic(compiled, network):
+def traffic(compiled: Sequence[Mapping[str, Any]], network: str) -> dict[str, Any] | None:
     """The figure of what collectives carry over a network, None where nothing goes over it."""
     bars = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"],
              "parts": {kind: size / MIB for (kind, over), (_, size) in sorted(totals(row).items()) if over == network}}
@@ -100,7 +104,7 @@ def traffic(compiled, network):
                  plots.traffic, bars, NETWORKS[network])
 
 
-def roofline(found, compiled):
+def roofline(found: dict[str, Any], compiled: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The figure of the rows under their chips' roofs, None where none computes."""
     points = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"], "bound": row["bound"],
                "intensity": row["matrix_flops_per_device"] / row["bytes_moved_per_device"],

@@ -1,10 +1,16 @@
 """A row of preflight.json: what the compiler says of one backend's step on one topology, and what we count in it."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from twinscale.benchmarks.preflight.hlo import account
 from twinscale.common.families import reads_text, traits_of
 from twinscale.common.machine.flops import train_flops
-from twinscale.common.machine.topology import titled
-from twinscale.common.recipe.schema import micro_batch, positions
+from twinscale.common.machine.topology import Topology, titled
+from twinscale.common.recipe.schema import Recipe, micro_batch, positions
+
+if TYPE_CHECKING:
+    from twinscale.common.machine.chips import Chip
 
 APART = 0.05  # from which a difference between the backends is named
 CONVENTION = "causal"  # FLOPs of `common/machine/flops.py` that the ceiling of MFU is of
@@ -13,7 +19,8 @@ CONVENTION = "causal"  # FLOPs of `common/machine/flops.py` that the ceiling of 
 KERNELS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
 
 
-def row(recipe, classes, example_shape, backend, topology, report, text):
+def row(recipe: Recipe, classes: int, example_shape: tuple[int, ...], backend: str, topology: Topology,
+        report: Mapping[str, Any], text: Any) -> dict[str, Any]:
     """A backend's figures on a topology, of the compiler's report and the text of the module that it made."""
     chip = topology.chip
     capacity = report["capacity_bytes"] or chip.hbm_bytes
@@ -44,7 +51,7 @@ def row(recipe, classes, example_shape, backend, topology, report, text):
             counted["collectives"])
 
 
-def attention(recipe, backend):
+def attention(recipe: Recipe, backend: str) -> str | None:
     """What computes attention on TPUs: "einsum" or a kernel; None where there is none."""
     attention = traits_of(recipe.model).attention
     if not attention:
@@ -54,7 +61,7 @@ def attention(recipe, backend):
         sequence=recipe.devices.sequence)
 
 
-def kernel_flops(recipe, kernels):
+def kernel_flops(recipe: Recipe, kernels: Mapping[str, int]) -> tuple[int, list[str]]:
     """(operations that a device's calls of kernels compute, [names of kernels that are not known])."""
     total, unknown, attention = 0, [], traits_of(recipe.model).attention
     for name, calls in kernels.items():
@@ -70,14 +77,15 @@ def kernel_flops(recipe, kernels):
     return total, unknown
 
 
-def roofline(recipe, classes, example_shape, topology, flops, moved, collectives):
+def roofline(recipe: Recipe, classes: int, example_shape: tuple[int, ...], topology: Topology, flops: float,
+             moved: float, collectives: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The least seconds of a step by what it computes, moves and sends, the one that binds, and what that leaves."""
     chip = topology.chip
     sent = sent_over(collectives, chip)
     seconds = {"compute": flops * chip.devices / chip.peak_flops, "hbm": moved * chip.devices / chip.hbm_bandwidth,
                "interconnect": sent["ici"] / (chip.link_bandwidth * max(1, topology.links)),
                "dcn": sent["dcn"] / chip.dcn_bandwidth}
-    bound = max(seconds, key=seconds.get)
+    bound = max(seconds, key=seconds.__getitem__)
     model = recipe.train.global_batch * train_flops(recipe.model, classes, example_shape, CONVENTION)
     # A first layer's gradient by its inputs is counted by the convention, and not computed.
     ceiling = min(1.0, model / (seconds[bound] * topology.chips * chip.peak_flops))
@@ -87,7 +95,7 @@ def roofline(recipe, classes, example_shape, topology, flops, moved, collectives
             "unit": "tokens/s" if reads_text(recipe.model) else "images/s"}
 
 
-def sent_over(collectives, chip) -> dict:
+def sent_over(collectives: Sequence[Mapping[str, Any]], chip: "Chip") -> dict[str, float]:
     """{"ici", "dcn": bytes that a chip must send over the network}: of a chip of several devices what one of them
     sends, for a ring leaves the chip once, and nothing of what its own devices may exchange within it. What goes to
     other slices goes for each device."""
@@ -97,7 +105,7 @@ def sent_over(collectives, chip) -> dict:
     return {"ici": ici, "dcn": dcn * chip.devices}
 
 
-def totals(found):
+def totals(found: Mapping[str, Any]) -> dict[tuple[str, str], tuple[int, int]]:
     """{(kind, network): (count, bytes)} of a row's collectives, over groups of all sizes."""
     added = {}
     for each in found.get("collectives") or ():
@@ -106,6 +114,6 @@ def totals(found):
     return added
 
 
-def title(topology):
+def title(topology: Topology) -> str:
     """A topology as people name it."""
     return titled(topology.name, topology.slices)

@@ -14,10 +14,12 @@ import math
 import os
 import queue
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NotRequired
+from queue import SimpleQueue
+from typing import Any, NotRequired
 
 import psutil
 from typing_extensions import TypedDict
@@ -37,10 +39,10 @@ from twinscale.common.files.kinds import STRICT, Backend, Count, Number
 from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
-from twinscale.common.machine.topology import library_version, parse
+from twinscale.common.machine.topology import Topology, library_version, parse
 from twinscale.common.optimizers import described
 from twinscale.common.recipe.file import did_you_mean
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.training.progress import counting
 
 SCHEMA_VERSION = 1
@@ -55,8 +57,10 @@ SHOWN = ("global_batch", "hbm_bytes_per_device", "hbm_capacity_bytes", "error") 
 ROOMS = ("common", "jaxscale", "tfscale", "benchmarks/preflight")  # whose sources decide what a compile says
 
 
-def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, accumulations=None, fsdp=None, tensor=None,
-           jobs=None, as_json=False, overwrite=False):
+def search(recipe: Recipe, out: Path, *, topologies: Sequence[str], slices: int = 1, backend: str = "jax",
+           remats: Sequence[str] | None = None, accumulations: Sequence[int] | None = None,
+           fsdp: Sequence[int] | None = None, tensor: Sequence[int] | None = None, jobs: int | None = None,
+           as_json: bool = False, overwrite: bool = False) -> int:
     """Compiles, prints a ranked table and writes `out`/search.json and patch.toml; returns the exit code: 0 something
     fits, else 1. Equal input gives equal answers, whatever `jobs`.
 
@@ -102,7 +106,9 @@ def search(recipe, out, *, topologies, slices=1, backend="jax", remats=None, acc
 
 # ---- what is tried
 
-def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
+def candidates(recipe: Recipe, topology: Topology, backend: str, remats: Sequence[str] | None,
+               accumulations: Sequence[int] | None, fsdp: Sequence[int] | None, tensor: Sequence[int] | None
+               ) -> list[Recipe]:
     """Recipes, each with the smallest batch that its mesh can share. Raises BadInput where nothing can be laid out."""
     known = (*REMATS, "offload")
     for policy in remats or ():
@@ -130,7 +136,7 @@ def candidates(recipe, topology, backend, remats, accumulations, fsdp, tensor):
     return found
 
 
-def at_once():
+def at_once() -> int:
     """Processes for which there are cores and memory."""
     return max(1, min(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // PROCESS))
 
@@ -140,22 +146,26 @@ def at_once():
 class Candidate:
     """A recipe whose batch is sought: `rows` of a share of a micro-batch, at most or, before it is settled, about."""
 
-    def __init__(self, smallest):
+    def __init__(self, smallest: Recipe) -> None:
         self.smallest, self.step = smallest, smallest.train.global_batch
-        self.tried, self.rows, self.settled, self.why = {}, None, False, None
+        self.tried: dict[int, Any] = {}
+        self.rows: Any = None  # until it is estimated
+        self.why: str | None = None
+        self.settled = False
 
     @property
-    def global_batch(self):
+    def global_batch(self) -> int:
+        """Rows of the whole batch."""
         return self.rows * self.step
 
-    def measure(self, rows, topology, facts, side):
+    def measure(self, rows: int, topology: Topology, facts: Mapping[str, Any], side: Side) -> Mapping[str, Any]:
         """The row of so many rows, which is compiled where it is not known."""
         if rows not in self.tried:
             recipe = self.smallest.with_values(train={"global_batch": rows * self.step})
             self.tried[rows] = kept(recipe, topology, facts, lambda: side.row(recipe, topology))
         return self.tried[rows]
 
-    def said(self):
+    def said(self) -> dict[str, Any]:
         """What search.json says of it."""
         devices, over = self.smallest.devices, self.tried.get(self.rows + 1)
         return {"mesh": {axis: getattr(devices, axis) for axis in ("data", "fsdp", "tensor")},
@@ -165,7 +175,7 @@ class Candidate:
                     "global_batch": self.global_batch + self.step}, "compiles": len(self.tried), "why": self.why}
 
 
-def explore(tried, each) -> None:
+def explore(tried: Sequence[Candidate], each: Callable[..., None]) -> None:
     """Estimates all candidates, then settles the most promising, TOP at once, until none that is left could be
     better: `each(work, candidates, what)` does the work of some candidates side by side."""
     each(estimate, tried, "estimates")
@@ -177,7 +187,9 @@ def explore(tried, each) -> None:
         each(settle, left[:TOP], "settles")
 
 
-def spread(work, some, what, topology, data, facts, sides, pool) -> None:
+def spread(work: Callable[..., None], some: Sequence[Candidate], what: str, topology: Topology,
+           data: tuple[int, tuple[int, ...]], facts: Mapping[str, Any], sides: SimpleQueue, pool: ThreadPoolExecutor
+           ) -> None:
     """Does the work of some candidates, each with a side of its own."""
     with counting(len(some), what) as advance:
 
@@ -192,7 +204,8 @@ def spread(work, some, what, topology, data, facts, sides, pool) -> None:
         list(pool.map(one, some))
 
 
-def estimate(found, measure, capacity, data) -> None:
+def estimate(found: Candidate, measure: Callable[[int], Mapping[str, Any]], capacity: int,
+             data: tuple[int, tuple[int, ...]]) -> None:
     """Sets a candidate's rows to about what fits, from what is too large; settles what cannot fit at all."""
     floor = least_bytes(found.smallest, data)
     if floor > capacity:
@@ -204,7 +217,7 @@ def estimate(found, measure, capacity, data) -> None:
     found.rows = MOST if rows == MOST and measure(rows)["fits"] else full(rows, measure)
 
 
-def full(over, measure):
+def full(over: int, measure: Callable[[int], Mapping[str, Any]]) -> int:
     """The rows at which the chip is full on the line through `over` rows, too many, and half of them; 0 where not
     even one fits."""
     half = over // 2
@@ -219,13 +232,14 @@ def full(over, measure):
     return 0 if rows == 1 and not measure(1)["fits"] else rows
 
 
-def settle(found, measure, capacity, data) -> None:
+def settle(found: Candidate, measure: Callable[[int], Mapping[str, Any]], capacity: int,
+           data: tuple[int, tuple[int, ...]]) -> None:
     """Finds a candidate's largest rows: they fit and one more does not, both compiled, but for 0 and MOST."""
     found.rows, found.settled = largest(measure, found.tried, found.rows), True
     found.why = "no more was tried" if found.rows == MOST else None
 
 
-def largest(measure, tried, guess):
+def largest(measure: Callable[[int], Mapping[str, Any]], tried: Mapping[int, Mapping[str, Any]], guess: int) -> int:
     """The largest number of rows up to MOST that fits, 0 where none does, with what was `tried` and a guess."""
     while True:
         fits = max((rows for rows, found in tried.items() if found["fits"]), default=0)
@@ -235,7 +249,7 @@ def largest(measure, tried, guess):
         measure(next(rows for rows in (guess + 1, guess, (fits + over) // 2) if fits < rows < over))
 
 
-def least_bytes(recipe, data):
+def least_bytes(recipe: Recipe, data: tuple[int, tuple[int, ...]]) -> int:
     """Bytes of a chip that weights and slots take if each is split as far as the mesh could."""
     width = 8 if master_dtype(recipe) == "float64" else 4
     o = recipe.optimizer
@@ -244,7 +258,7 @@ def least_bytes(recipe, data):
     return width * copies * trained_size(parameters(recipe.model, *data)) // shares
 
 
-def rank(found):
+def rank(found: Candidate) -> tuple[Any, ...]:
     """What sorts candidates: the largest batch first, then the highest ceiling, then the fewest cuts."""
     row, devices = found.tried.get(found.rows), found.smallest.devices
     ceiling = row["throughput_ceiling"] if row and row["compiles"] else 0
@@ -252,7 +266,7 @@ def rank(found):
             devices.fsdp, (*REMATS, "offload").index(found.smallest.jax.remat))
 
 
-def patch(found) -> str:
+def patch(found: Mapping[str, Any]) -> str:
     """What a candidate changes in a recipe, as TOML."""
     lines = ["[train]", f"global_batch = {found['global_batch']}", f"accumulate = {found['accumulate']}"]
     if found["row"]["backend"] == "jax":
@@ -278,7 +292,8 @@ class Found(TypedDict):
     throughput_ceiling: NotRequired[Number | None]
 
 
-def kept(recipe, topology, facts, compiled):
+def kept(recipe: Recipe, topology: Topology, facts: Mapping[str, Any], compiled: Callable[[], Mapping[str, Any]]
+         ) -> Mapping[str, Any]:
     """The row of an earlier search for an equal recipe by equal code, else `compiled()`, which is kept."""
     described = recipe.model_dump(mode="json", exclude={"name"})
     path = cache_dir() / "preflight" / f"{key(described, sources(), facts)}.json"
@@ -291,7 +306,7 @@ def kept(recipe, topology, facts, compiled):
 
 
 @functools.cache
-def sources():
+def sources() -> str:
     """SHA-256 (hex) of the project's own code that lowers, compiles and counts."""
     root, digest = Path(__file__).parents[2], hashlib.sha256()
     for path in sorted(path for room in ROOMS for path in (root / room).rglob("*.py")):

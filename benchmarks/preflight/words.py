@@ -1,6 +1,8 @@
 """What preflight says to people on a terminal."""
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight.rows import APART, totals
@@ -10,7 +12,7 @@ from twinscale.common.machine.topology import titled
 PIPED = 160  # letters of a line that is not for a terminal
 
 
-def gib(size) -> str:
+def gib(size: float | None) -> str:
     """A size in bytes as text."""
     if size is None:
         return "–"
@@ -18,7 +20,7 @@ def gib(size) -> str:
     return f"{size / unit:.4g} {name}"
 
 
-def show(result) -> None:
+def show(result: Mapping[str, Any]) -> None:
     """Prints the rows as a table on stdout, then what parts the backends, and what is worse than before."""
     from rich import box
     from rich.table import Table
@@ -53,12 +55,12 @@ def show(result) -> None:
         console.print(f"worse: {text}")
 
 
-def times(a, b) -> str:
+def times(a: float, b: float) -> str:
     """How many times `a` is in `b`, as text."""
     return f"{sig(b / a, 3)} ×" if a else "–"
 
 
-def lines_of(rows):
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
     """(name, [a row's cell]) of the table that a terminal and the report show, without lines that say nothing."""
     for name, cell in CELLS.items():
         cells = [cell(row) if row["compiles"] or name in ALWAYS else "–" for row in rows]
@@ -66,7 +68,7 @@ def lines_of(rows):
             yield name, cells
 
 
-def assumed(result) -> list:
+def assumed(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what about, what is taken for granted) of the rows there are."""
     rows = result["results"]
     kernels = any(row.get("kernels") for row in rows)
@@ -75,7 +77,7 @@ def assumed(result) -> list:
         [*(row["backend"] for row in rows), "roofline", *["devices"] * several, *["kernels"] * kernels])]
 
 
-def show_search(result) -> None:
+def show_search(result: Mapping[str, Any]) -> None:
     """Prints the candidates of a search as a table on stdout, the best first, and what to paste into the recipe."""
     from rich import box
     from rich.table import Table
@@ -107,28 +109,31 @@ def show_search(result) -> None:
     console.print(result["patch"], end="")
 
 
-def fitting(found) -> bool:
+def fitting(found: Mapping[str, Any]) -> bool:
     """Whether a candidate's own batch was compiled and fits."""
     return bool(found["row"] and found["row"]["fits"])
 
 
-def mesh(found) -> str:
+def mesh(found: Mapping[str, Any]) -> str:
+    """The axes of a candidate's mesh, in words."""
     return " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1) or "one chip"
 
 
-def named(found):
+def named(found: Mapping[str, Any]) -> str:
     """A row's topology as people name it."""
     return titled(found["topology"], found["slices"])
 
 
-def fits(found) -> str:
+def fits(found: Mapping[str, Any]) -> str:
+    """Whether a row fits into the chip's memory, and by how much."""
     if not found["compiles"] and found["fits"] is None:
         return "does not compile"
     spare = found["headroom_bytes"]
     return f"yes, {gib(spare)} spare" if found["fits"] else f"no, {gib(-spare)} too much"
 
 
-def communicates(found) -> str:
+def communicates(found: Mapping[str, Any]) -> str:
+    """What a row's collectives move, a line for each kind."""
     lines = [f"{kind} x {count}, {gib(size)}" + (" (between slices)" if network == "dcn" else "")
              for (kind, network), (count, size) in sorted(totals(found).items())]
     if found.get("unread_collectives"):
@@ -136,11 +141,13 @@ def communicates(found) -> str:
     return "\n".join(lines) or "nothing"
 
 
-def flags(found) -> str:
+def flags(found: Mapping[str, Any]) -> str:
+    """The flags of XLA that a row was compiled with."""
     return " ".join(f"{name}={value}".lower() for name, value in found["xla_flags"].items())
 
 
-def seconds(found) -> str:
+def seconds(found: Mapping[str, Any]) -> str:
+    """The least seconds of a row's step by what binds it."""
     names = {"compute": "compute", "hbm": "HBM", "interconnect": "interconnect", "dcn": "data-centre network"}
     taken = {name: found["seconds_at_least"][key] for key, name in names.items()}
     return "\n".join(f"{name} {sig(1e3 * value, 3)} ms" for name, value in taken.items() if value)

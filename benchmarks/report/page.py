@@ -5,7 +5,9 @@ import functools
 import hashlib
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
@@ -31,6 +33,9 @@ from twinscale.benchmarks.report.words import interval, margin, number, severity
 from twinscale.benchmarks.rung_table import RUNGS, is_placed, title_of
 from twinscale.common.files.access import plain, write_text
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 WORST_TENSORS, CHECKS = 24, 100  # rows, rows a rung
 PRECISIONS = ("float64", "float32", "bfloat16")
 METRICS = ("loss", "perplexity", "bits_per_byte", "accuracy")
@@ -52,7 +57,7 @@ def draw(verdict: dict) -> None:
     _view(ordered(verdict))
 
 
-def write(name, view, out, template=""):
+def write(name: str, view: dict[str, Any], out: Path, template: str = "") -> None:
     """Writes `name`.html and `name`.md into `out`; their templates are called alike, or `template`."""
     script = (Path(__file__).parent / "templates" / "page.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()  # the one script that may run
@@ -72,12 +77,12 @@ def _contents(kind, text):
     return "Contents: " + " · ".join(f"[{title}](#{heading(title)})" for title in titles)
 
 
-def heading(title):
+def heading(title: str) -> str:
     """The name that a Markdown heading has as a link's target."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def ordered(value):
+def ordered(value: Any) -> Any:
     """What the JSON of a value says, its keys in one order."""
     return json.loads(json.dumps(plain(value), sort_keys=True))
 
@@ -138,15 +143,15 @@ def _view(verdict):
     }
 
 
-def climbed(rungs, skipped=()):
+def climbed(rungs: Sequence[Mapping[str, Any]], skipped: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """What ladder.html.j2 and ladder.md.j2 show of the rungs."""
-    words = report_words.ladder_words(rungs, skipped) if rungs else None
+    words = report_words.ladder_words(rungs, skipped) if rungs else ""
     return {"rungs": [_rung(i, rung) for i, rung in enumerate(rungs)],
             "not_run": [{"title": title_of(rung.get("name"))} | rung for rung in skipped],
             "ladder": drawn("ladder", words, plots.ladder, rungs) if rungs else None}
 
 
-def lead(rungs, cause=None):
+def lead(rungs: Sequence[Mapping[str, Any]], cause: Mapping[str, Any] | None = None) -> dict[str, str] | None:
     """What stands first on a page where something failed: the cause if it was found, else the first rung that fails,
     and the place of either in the page."""
     if cause:
@@ -162,7 +167,7 @@ def lead(rungs, cause=None):
     return None
 
 
-def reproduced(result, found, sides):
+def reproduced(result: str, found: Mapping[str, Any], sides: Mapping[str, str]) -> dict[str, Any]:
     """What reproduce.html.j2 and reproduce.md.j2 show of `found`, the content of RESULT.json.
 
     Its versions and devices have the keys of `sides`, {key: label}.
@@ -192,7 +197,7 @@ def _quotient(sides):
     return " / ".join(sides.values()) if short else "first / second"
 
 
-def drawn(name, words, draw, *args):
+def drawn(name: str, words: str, draw: "Callable[..., Figure]", *args: Any) -> dict[str, Any]:
     """A figure of `plots` and what it shows in words, as templates take it."""
     wide, narrow = plots.svg(name, draw, *args)
     return {"words": words, "wide": Markup(wide), "narrow": Markup(narrow)}

@@ -6,11 +6,16 @@ import math
 import re
 import textwrap
 import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio
 from twinscale.common.files.access import escaped_lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BACKENDS = {"keras": "Keras", "jax": "JAX"}  # the sides of a verdict that names none
 WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size
@@ -38,7 +43,7 @@ STYLE = {
 }
 
 
-def svg(name, draw, *args) -> list:
+def svg(name: str, draw: "Callable[..., Figure]", *args: Any) -> list[str]:
     """The drawing, wide and narrow, as inline SVG; `name` keeps its ids apart from those of other figures."""
     wide = BESIDE if draw is ladder else WIDE
     return [_once(f"{name}-{size}", draw, width, args) for size, width in (("wide", wide), ("narrow", NARROW))]
@@ -80,7 +85,7 @@ def _render(name, draw, width, args):
     return re.sub("|".join(VARIABLES), lambda colour: VARIABLES[colour.group()], text)
 
 
-def blank(width, height):
+def blank(width: float, height: float) -> "Figure":
     """A figure with nothing on it, of so many inches. Matplotlib is imported when the first is drawn, as whoever
     compares has long begun by then."""
     from matplotlib.figure import Figure
@@ -92,7 +97,7 @@ def _rounded(found):
     return f"{float(found[0]):.2f}"
 
 
-def ladder(width, rungs):
+def ladder(width: float, rungs: Sequence[Mapping[str, Any]]) -> "Figure":
     """One dot per rung: its margin on a log axis, what is within its bound at the left of the line."""
     ratios = [ratio(r.get("worst"), r.get("bound")) for r in rungs]
     decades = [math.log10(r) for r in ratios if 0 < r < math.inf]
@@ -123,7 +128,7 @@ def ladder(width, rungs):
     return figure
 
 
-def checks(width, rows):
+def checks(width: float, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """The checks of a rung, the worst first: what each observed, and a bar at its own bound, on a log axis."""
     rows, wide = rows[:TENSORS], width == WIDE
     observed, bounds = (floats([r.get(key) for r in rows]) for key in ("worst", "bound"))
@@ -161,14 +166,14 @@ def _check_names(rows, most):
     return [literal(n if len(n) <= most else f"{n[:most // 3]}…{n[-2 * most // 3 + 1:]}") for n in names]
 
 
-def convergence(width, curve, sides):
+def convergence(width: float, curve: Mapping[str, Any], sides: Mapping[str, str]) -> "Figure":
     """Both losses, and under them their absolute difference against the twin envelope and the bound."""
     keys = ("steps", *sides, "difference", "envelope", "bound")
     data = thinned({key: floats(curve.get(key)) for key in keys})
     steps, difference = data["steps"], data["difference"]
     figure = blank(width, 4.3 if width == WIDE else 4.1)
     top, under = figure.subplots(2, sharex=True, height_ratios=(1, 1.15))
-    looks = ({"color": FIRST, "linewidth": 3, "alpha": 0.55}, {"color": SECOND, "linestyle": (0, (3, 1.5))})
+    looks: Any = ({"color": FIRST, "linewidth": 3, "alpha": 0.55}, {"color": SECOND, "linestyle": (0, (3, 1.5))})
     for (side, label), look in zip(sides.items(), looks, strict=True):
         top.plot(steps, _finite(data[side]), label=literal(textwrap.shorten(label, 36, placeholder="…")), **look)
     short = sum(map(len, sides.values())) < (60 if width == WIDE else 16)
@@ -229,7 +234,7 @@ def _dashes(axes, x, y, half, colour, label=None):
         axes.plot([], [], "|", color=colour, label=label, markersize=5)
 
 
-def step_times(width, performance, sides):
+def step_times(width: float, performance: Mapping[str, Any], sides: Mapping[str, str]) -> "Figure":
     """A histogram of step times per side over common bins, with the median and its interval."""
     times = {side: positive(performance[side].get("step_ms")) for side in sides if side in performance}
     times = {side: t for side, t in times.items() if t.size}
@@ -255,7 +260,7 @@ def step_times(width, performance, sides):
     return figure
 
 
-def where_time_goes(width, performance, sides):
+def where_time_goes(width: float, performance: Mapping[str, Any], sides: Mapping[str, str]) -> "Figure":
     """One stacked bar per side: compile, train, evaluate, wait for data."""
     spent = {side: performance[side]["seconds"] for side in sides if performance.get(side, {}).get("seconds")}
     figure = blank(width, 0.85 + 0.36 * len(spent))
@@ -267,7 +272,8 @@ def where_time_goes(width, performance, sides):
     return figure
 
 
-def stacked(axes, labels, bars, colours, looks, columns=4) -> None:
+def stacked(axes: Any, labels: Sequence[str], bars: Sequence[Mapping[str, float]], colours: Sequence[str],
+            looks: Mapping[str, tuple[str, float]], columns: int = 4) -> None:
     """Lying bars of stacked parts, with a key above.
 
     Args:
@@ -302,12 +308,12 @@ def _looks(sides):
     return dict(zip(sides, ((FIRST, "-"), (SECOND, "--")), strict=True))
 
 
-def parts(seconds):
+def parts(seconds: Collection[str]) -> list[str]:
     """The names of the parts of the wall time, the known ones first and in their order."""
     return [p for p in PARTS if p in seconds] + sorted(p for p in seconds if p not in PARTS)
 
 
-def thinned(data):
+def thinned(data: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """At most KEPT points of each series, each the one with the largest difference of its neighbourhood."""
     length = min(v.size for v in data.values() if v.size)
     data = {key: v[:length] if v.size else np.full(length, np.nan) for key, v in data.items()}
@@ -318,7 +324,8 @@ def thinned(data):
     return {key: v[kept] for key, v in data.items()}
 
 
-def positive(values):
+def positive(values: Any) -> np.ndarray:
+    """The values above zero that are finite, of a list out of the verdict."""
     values = floats(values)
     return values[np.isfinite(values) & (values > 0)]
 
@@ -327,7 +334,7 @@ def _finite(values):
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def decades_of(values, zero):
+def decades_of(values: np.ndarray, zero: float) -> np.ndarray:
     """Powers of ten, an exact zero at `zero`, what is not finite as a gap."""
     good = np.isfinite(values) & (values > 0)
     return np.where(good, np.log10(np.where(good, values, 1)), np.where(values == 0, zero, np.nan))
@@ -340,7 +347,7 @@ def _decades(values):
     return low, max(high, low + 1)
 
 
-def literal(text):
+def literal(text: str) -> str:
     """Text that matplotlib takes for no formula."""
     return text.replace("$", r"\$")
 

@@ -1,6 +1,8 @@
 """A verdict on a terminal: the ladder as a table, the first cause and the sentence, on stdout."""
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report.page import lead
@@ -15,7 +17,7 @@ SIGNS, STYLES = {"agrees": "✓", "fails": "✕", "open": "?"}, {"agrees": "gree
 PLAIN = str.maketrans({"✓": "", "✕": "", "×": "x", "–": "-", "−": "-", "→": "->"})  # for what has no such signs
 
 
-def show(verdict) -> None:
+def show(verdict: Mapping[str, Any]) -> None:
     """Prints a verdict's rungs, those too that were not climbed, then what stands first in its report, then its
     sentence; on stdout, which is data. Colours are left to `rich`, which follows NO_COLOR and what stdout is."""
     from rich import box
@@ -51,7 +53,7 @@ def show(verdict) -> None:
     console.print(safe(verdict["sentence"]))
 
 
-def row(rung, narrow) -> list:
+def row(rung: Mapping[str, Any], narrow: bool) -> list[str]:
     """The cells of a rung."""
     title = "" if str(rung["name"]).endswith(f" {rung['title']}") else f" {rung['title']}"
     said = answer(rung)
@@ -60,13 +62,14 @@ def row(rung, narrow) -> list:
     return [*cells, *figures, margin(rung), *([] if narrow else [rung["where"]])]
 
 
-def answer(rung) -> str:
+def answer(rung: Any) -> str:
+    """"agrees", "fails" or "open"."""
     if rung["agrees"]:
         return "agrees"
     return "open" if rung.get("conclusive") is False or rung.get("open") else "fails"
 
 
-def fit(text, encoding):
+def fit(text: str, encoding: str) -> str:
     """Text that stdout can carry: its signs, or where the encoding has none, plain letters."""
     try:
         text.encode(encoding)

@@ -4,6 +4,8 @@ Text between backticks is code, in HTML as in Markdown.
 """
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +71,8 @@ AUDIT_TERMS = [
 
 # ---- the figures in words
 
-def ladder_words(rungs, skipped) -> str:
+def ladder_words(rungs: Sequence[Mapping[str, Any]], skipped: Sequence[Mapping[str, Any]]) -> str:
+    """What the figure of the ladder shows, and which rungs were not climbed."""
     within = [r for r in rungs if r.get("agrees")]
     words = f"{len(within)} of {len(rungs)} rungs are within their bound"
     exact = [r["name"] for r in within if ratio(r.get("worst"), r.get("bound")) == 0]
@@ -85,7 +88,7 @@ def ladder_words(rungs, skipped) -> str:
     return words + (f"Not run: {', '.join(s['name'] for s in skipped)}." if skipped else "")
 
 
-def checks_words(rung, checks) -> str:
+def checks_words(rung: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> str:
     """What the figure of a rung's checks shows; `checks` has the worst first."""
     failed = [c for c in checks if not c.get("agrees")]
     shown = min(len(checks), plots.TENSORS)
@@ -98,7 +101,8 @@ def checks_words(rung, checks) -> str:
     return words + "Bar: the check's own bound."
 
 
-def curve_words(precision, curve, sides) -> str:
+def curve_words(precision: str, curve: Mapping[str, Any], sides: Mapping[str, str]) -> str:
+    """What the figure of two losses shows: where they go, how far they are apart, and what is not judged."""
     steps, difference, bound = (floats(curve.get(k)) for k in ("steps", "difference", "bound"))
     losses = {label: floats(curve.get(side)) for side, label in sides.items()}
     words = f"{precision}, steps {number(steps[0])} to {number(steps[-1])}: the loss goes "
@@ -127,14 +131,15 @@ def curve_words(precision, curve, sides) -> str:
     return words + (f" (they differ by at most {sig(beyond.max())})." if beyond.size else ".")
 
 
-def tensor_words(tensors) -> str:
+def tensor_words(tensors: Sequence[Mapping[str, Any]]) -> str:
+    """Which of the worst tensors are above their bounds."""
     worst, above = tensors[0], sum(as_float(t.get("ratio")) > 1 for t in tensors)
     words = (f"The worst of {number(len(tensors))} is {worst.get('tensor')} ({worst.get('kind')}) at step"
              f" {number(worst.get('step'))}: {sig(worst.get('difference'))}, margin {tensor_margin(worst)}. ")
     return words + (f"Above the bound: {number(above)}." if above else "None is above its bound.")
 
 
-def own_words(verdict, sides) -> str:
+def own_words(verdict: Mapping[str, Any], sides: Mapping[str, str]) -> str:
     """How far each side's working precision is from its own float64: the further one rounds more."""
     own = verdict["own_float64"]
     parts = [f"{label} {sig(own[side].get('worst'))} (`{own[side].get('tensor')}`)" for side, label in sides.items()
@@ -143,7 +148,7 @@ def own_words(verdict, sides) -> str:
             f" {', '.join(parts)}.")
 
 
-def mesh_words(meshes, rows):
+def mesh_words(meshes: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """How many meshes train as one device does, in which precision, and which of them is furthest off."""
     trained = [row for row in rows if row.get("agrees") is not None]
     failed = [row for row in trained if not row["agrees"]]
@@ -160,7 +165,7 @@ def mesh_words(meshes, rows):
                     f"{sig(worst.get(f'{what}_bound'))}.")
 
 
-def mask_words(meshes, rows) -> str:
+def mask_words(meshes: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Whether rows differ in weight: where they do not, a mean of the devices' means passes unseen."""
     shared = [row for row in rows if row.get("weights_apart") is not None]
     if not shared:
@@ -178,7 +183,7 @@ def mask_words(meshes, rows) -> str:
             "of means would show.")
 
 
-def mesh_bounds(rows) -> str:
+def mesh_bounds(rows: Sequence[Mapping[str, Any]]) -> str:
     """Where the bounds come from."""
     named = [f"of {what}, such as {row[key]}" for what, key in (("losses", "loss_bound_from"),
                                                                 ("states", "state_bound_from"))
@@ -193,7 +198,8 @@ def _share(row, what):
     return math.inf if math.isnan(value) else value
 
 
-def step_words(performance, sides) -> str:
+def step_words(performance: Mapping[str, Any], sides: Mapping[str, str]) -> str:
+    """What the histogram of step times shows, and how the sides compare."""
     words = []
     for side, measured in performance.items():
         times = floats(measured.get("step_ms"))
@@ -218,7 +224,7 @@ def step_words(performance, sides) -> str:
                                ". Line: median; bar: half of all; the last bin holds all slower steps.")
 
 
-def paired(performance, sides, key):
+def paired(performance: Mapping[str, Any], sides: Mapping[str, str], key: str) -> tuple[float, float, float] | None:
     """(low, ratio, high) of the first side's rounds to the second's, where both were timed in the same rounds."""
     told = [performance.get(side) or {} for side in sides]
     if len(told) != 2 or not all(side.get("round_steps") for side in told):
@@ -226,12 +232,13 @@ def paired(performance, sides, key):
     return ratio_interval(*(floats(side.get(key)).tolist() for side in told))
 
 
-def between(ratio) -> str:
+def between(ratio: tuple[float, float, float] | None) -> str:
     """A ratio with its interval."""
     return f"{sig(ratio[1], 3)} ({interval((ratio[0], ratio[2]))})" if ratio else ""
 
 
-def time_words(performance, sides) -> str:
+def time_words(performance: Mapping[str, Any], sides: Mapping[str, str]) -> str:
+    """What the figure of the wall time shows: the parts of each side."""
     words = []
     for side, measured in performance.items():
         spent = {p: as_float(measured["seconds"][p]) for p in plots.parts(measured.get("seconds") or {})}
@@ -243,7 +250,7 @@ def time_words(performance, sides) -> str:
     return "; ".join(words) + "."
 
 
-def made_words(made) -> str:
+def made_words(made: Mapping[str, Any]) -> str:
     """When, where and with what a result was made."""
     parts = [str(made["date"]).replace("T", " ").replace("Z", " UTC")] if made.get("date") else []
     parts += [f"on {made['host']}"] if made.get("host") else []
@@ -257,7 +264,7 @@ def made_words(made) -> str:
     return f"Made {', '.join(parts)}." if parts else ""
 
 
-def asked_words(found) -> str:
+def asked_words(found: Mapping[str, Any]) -> str:
     """What a result was asked for with, where its command starts from the resolved recipe."""
     asked = found.get("arguments") or {}
     if not asked.get("recipe"):
@@ -269,7 +276,7 @@ def asked_words(found) -> str:
 
 # ---- values in words
 
-def number(value):
+def number(value: Any) -> str:
     """An integer with its thousands, anything else at two digits."""
     if value is None:
         return "–"
@@ -277,23 +284,24 @@ def number(value):
     return f"{value:,.0f}" if value.is_integer() else sig(value)
 
 
-def interval(value) -> str:
+def interval(value: Iterable[Any]) -> str:
+    """Two ends as a person reads them."""
     return " – ".join(sig(v, 3) for v in value)
 
 
-def severity(row):
+def severity(row: Any) -> float:
     """How much of its bound a check or rung uses; what is not a number is worst."""
     value = ratio(row.get("worst"), row.get("bound"))
     return math.inf if math.isnan(value) else value
 
 
-def margin(row):
+def margin(row: Any) -> str:
     """How far what a check or rung observed is from its bound, as all that shows a margin says it: "8.6 ×" within,
     "2.9e14 × too far" above, "exact" with no difference at all, "not exact" where a bound of zero is missed."""
     return margin_of(ratio(row.get("worst"), row.get("bound")))
 
 
-def tensor_margin(row):
+def tensor_margin(row: Mapping[str, Any]) -> str:
     """`margin` of a row of the worst tensors, which has its ratio alone."""
     return margin_of(as_float(row.get("ratio")) if row.get("bound") != 0 else ratio(row.get("difference"), 0))
 

@@ -13,11 +13,16 @@ times the largest far more seldom.
 """
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
 
 from twinscale.benchmarks.rungs import ladder
+
+if TYPE_CHECKING:
+    from twinscale.benchmarks.verdict import Check
 
 LOUD = 256  # times a twin's dither; flips a value of most steps of a small model, and none of its digits above 2^-16
 FACTOR = 4  # of P5: the noise of a pair against that of a twin
@@ -26,12 +31,12 @@ MOST = 32  # steps that are judged from equal states
 RECENT = 5  # steps before a parting that tell a jump from a drift
 
 
-def shadowed(steps, most=MOST):
+def shadowed(steps: int, most: int = MOST) -> list[int]:
     """The steps that are judged, evenly spread, the first and the last among them."""
     return sorted({int(step) for step in np.linspace(0, steps - 1, min(steps, most)).round()})
 
 
-def flip_checks(precision, series, steps):
+def flip_checks(precision: str, series: Mapping[str, Mapping[str, np.ndarray]], steps: list[int]) -> "list[Check]":
     """Checks of trials from equal states.
 
     Args:
@@ -67,7 +72,7 @@ def flip_checks(precision, series, steps):
     return checks
 
 
-def until_jump(curve):
+def until_jump(curve: dict[str, Any]) -> dict[str, Any]:
     """The curve of two free runs, to be judged up to its first parting where that is a jump: before it the difference
     lay within the envelope, as its last RECENT steps' median says. A drift climbs through the band, and stays judged.
     Where it jumps is "jump"; None: nowhere."""

@@ -6,6 +6,8 @@ of tensors is max |a - b| / max |b|, of losses |a - b|.
 """
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
@@ -21,36 +23,41 @@ from twinscale.common.operations.synthetic import synthetic_gradients
 from twinscale.common.optimizers import described
 from twinscale.common.registry import short
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]
 BACKENDS = {"keras": "Keras", "jax": "JAX"}
 SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
 
-def summed_positions(recipe, dataset):
+def summed_positions(recipe: "Recipe", dataset: "Dataset") -> int:
     """Rows of a batch times the positions, or pixels, within each: the length of the longest sum of a step."""
     return recipe.train.global_batch * math.prod(dataset.example_shape[:2 if dataset.kind != "text" else 1])
 
 
-def check(what, worst, bound, where, bound_from):
+def check(what: str, worst: float, bound: float, where: str, bound_from: str) -> Check:
     """One comparison; a difference or a bound that is not finite fails."""
     return Check(what=what, agrees=bool(worst <= bound < math.inf), worst=float(worst), bound=float(bound), where=where,
                  bound_from=bound_from)
 
 
-def rung(name, title, proves, checks):
+def rung(name: str, title: str, proves: str, checks: list[Check]) -> Rung:
     """A level of the ladder: its checks, and for the headline the one nearest to its bound or furthest above it."""
     def severity(c):
         return math.inf if not math.isfinite(c.worst) else c.worst / max(c.bound, TINY)
 
-    head = max(checks, key=severity)
+    head: Any = max(checks, key=severity)
     return Rung(name=name, title=title, proves=proves, agrees=all(c.agrees for c in checks), worst=head.worst,
                 bound=head.bound, bound_from=head.bound_from, where=f"{head.what}: {head.where}",
                 smallest_tolerance=head.worst, margin=head.bound / head.worst if head.worst else None,
                 checks=sorted(checks, key=severity, reverse=True))
 
 
-def contract_rung(contracts, sides=SIDES, dtypes=None):
+def contract_rung(contracts: Mapping[str, Mapping[str, str]], sides: Sequence[str] = SIDES,
+                  dtypes: Mapping[str, Mapping[str, str]] | None = None) -> Rung:
     """P0: everything that both sides share before the first step, by its hash, and the dtypes of what they compute,
     {side: {what: dtype}}, where these are known."""
     shared = {"hashes": contracts} | ({"dtypes": dtypes} if dtypes else {})
@@ -59,7 +66,7 @@ def contract_rung(contracts, sides=SIDES, dtypes=None):
                 + ", and what is computed in equal dtypes" * bool(dtypes), checks)
 
 
-def equal_check(kind, values, sides):
+def equal_check(kind: str, values: Mapping[str, Mapping[str, str]], sides: Sequence[str]) -> Check:
     """How many of {side: {what: text}} differ, which are to be equal; "differing" of the check names them."""
     one, other = (values[side] for side in sides)
     names = sorted(one.keys() | other.keys())
@@ -73,7 +80,7 @@ def equal_check(kind, values, sides):
         "differing": differing}
 
 
-def gradient_rung(tensors, precision, positions):
+def gradient_rung(tensors: Mapping[Any, Any], precision: str, positions: int) -> tuple[Rung, set[str]]:
     """P2: logits, loss and every gradient of the first step, and of the same step at weights and on a batch that
     nothing favours.
 
@@ -99,7 +106,8 @@ def gradient_rung(tensors, precision, positions):
     return rung("P2", "gradient", proves, checks), null["first"]
 
 
-def first_step_checks(precision, runs, null, floor, floor_from, wide=None):
+def first_step_checks(precision: str, runs: Mapping[str, Any], null: set[str], floor: float, floor_from: str,
+                      wide: Mapping[str, Any] | None = None) -> list[Check]:
     """Checks of one precision: every tensor against 4 twins' noise, or against `floor` where that is more.
 
     The noise is that of the noisiest tensor but null directions, and no bound is less than 4 times what rounding costs
@@ -122,7 +130,7 @@ def first_step_checks(precision, runs, null, floor, floor_from, wide=None):
     return checks
 
 
-def twin_check(backend, runs, null):
+def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
@@ -130,7 +138,7 @@ def twin_check(backend, runs, null):
                  "half of float64's digits")
 
 
-def null_directions(runs):
+def null_directions(runs: Mapping[str, Any]) -> set[str]:
     """Names whose gradient is zero but for rounding: in float64 their twin shares no three digits with them, and they
     are below 1e-9 of the largest gradient."""
     gradients = {name: x for name, x in runs["keras"].items() if name.startswith("gradients/") and name in runs["jax"]}
@@ -143,7 +151,7 @@ def null_directions(runs):
     return null
 
 
-def optimizer_rung(states, optimizer=None):
+def optimizer_rung(states: Mapping[Any, Any], optimizer: Any = None) -> Rung:
     """P3: what the same synthetic gradients left of both optimizers after each update, in float64 and in the masters'
     dtype of the recipe's precision, which under bfloat16 is float32.
 
@@ -171,12 +179,12 @@ def optimizer_rung(states, optimizer=None):
     return rung("P3", "optimizer", "one update: equal weights and slots after identical gradients", checks)
 
 
-def shares_rounded(optimizer):
+def shares_rounded(optimizer: Any) -> float:
     """Eps by which two sides' 1 - beta may part where each beta is rounded, added up over an optimizer's betas."""
     return sum(1 / (1 - beta) for beta in described(optimizer).betas(optimizer))
 
 
-def unsure_signs(side, optimizer):
+def unsure_signs(side: Mapping[str, np.ndarray], optimizer: Any) -> dict[tuple[str, str], np.ndarray]:
     """{(UPDATE, NAME): bool array} of the weights in which an optimizer has strode, at an update or before it, by the
     sign of a sum that float32 does not resolve: 16 eps of what it adds up."""
     kind = described(optimizer)
@@ -196,7 +204,8 @@ def unsure_signs(side, optimizer):
     return found
 
 
-def semantics_rung(runs, starts, optimizer, rates):
+def semantics_rung(runs: Mapping[str, Any], starts: Mapping[str, np.ndarray], optimizer: Any, rates: np.ndarray
+                   ) -> tuple[Rung, dict[str, Any]]:
     """P4: the float64 trajectory: every loss up to the twins' horizon, the weights at the end, and what an evaluation
     of them found.
 
@@ -210,14 +219,14 @@ def semantics_rung(runs, starts, optimizer, rates):
     return rung("P4", "semantics", "one training: equal losses and weights step by step in float64", checks), curve
 
 
-def numerics_rung(runs, precision):
+def numerics_rung(runs: Mapping[str, Any], precision: str) -> tuple[Rung, dict[str, Any]]:
     """P5: the trajectory in the recipe's precision, up to the horizon, and what an evaluation at its end found."""
     curve = loss_curve(runs, precision, factor=4)
     return rung("P5", "numerics", f"no more rounding than {precision} costs each backend itself",
                 [loss_check(precision, curve), *held_out_checks(precision, runs, curve)]), curve
 
 
-def loss_curve(runs, precision, factor, sides=SIDES) -> dict:
+def loss_curve(runs: Mapping[str, Any], precision: str, factor: float, sides: Sequence[str] = SIDES) -> dict[str, Any]:
     """Both losses, their difference, the twins' envelope and the bound, step by step.
 
     The envelope is the largest difference of either side from its own twin so far. Below it stands what the mean of
@@ -235,13 +244,13 @@ def loss_curve(runs, precision, factor, sides=SIDES) -> dict:
             "horizon": int(parted[0]) if len(parted) else None}
 
 
-def resolved(precision, size, count):
+def resolved(precision: str, size: Any, count: float) -> Any:
     """What a mean of `count` values of a size cannot resolve: see `loss_curve`."""
     walk, summed = math.sqrt(count), EPS[MASTERS[precision]]
     return size * max(walk * summed, RESOLVED[precision] / walk)
 
 
-def loss_check(precision, curve):
+def loss_check(precision: str, curve: dict[str, Any]) -> Check:
     """The step whose difference is nearest to its bound, or furthest above it, before the horizon."""
     end = len(curve["steps"]) if curve["horizon"] is None else max(1, curve["horizon"])
     ratio = curve["difference"][:end] / np.maximum(curve["bound"][:end], TINY)
@@ -251,7 +260,7 @@ def loss_check(precision, curve):
                  f"step {step} of {end}" + " (the horizon)" * (curve["horizon"] is not None), source)
 
 
-def held_out_checks(precision, runs, curve):
+def held_out_checks(precision: str, runs: Mapping[str, Any], curve: dict[str, Any]) -> list[Check]:
     """Every metric of the evaluation at a trajectory's end: how much was evaluated, whether each side's metrics are
     those of its own sums, and, but past the horizon, where they are P7's, both sides' metrics. Nothing where a side was
     not evaluated.
@@ -279,7 +288,8 @@ def held_out_checks(precision, runs, curve):
     return checks
 
 
-def own_checks(precision, label, metrics, sums, added=()) -> list:
+def own_checks(precision: str, label: str, metrics: Mapping[str, Any], sums: Mapping[str, Any],
+               added: Sequence[str] = ()) -> list[Check]:
     """Whether the metrics that a side has told are what its sums give, but for the rounding of float64. `added`: those
     of `train.metrics`."""
     wanted, bound = finish(sums, sums.get("label_bytes")) | finished(added, sums), 4 * EPS["float64"]
@@ -288,7 +298,7 @@ def own_checks(precision, label, metrics, sums, added=()) -> list:
             for name in dict.fromkeys([*wanted, *metrics])]
 
 
-def held_out_bounds(precision, runs, curve) -> dict:
+def held_out_bounds(precision: str, runs: Mapping[str, Any], curve: dict[str, Any]) -> dict[str, tuple[float, str]]:
     """{metric of `common.metrics.finish`: (bound, where it is from)}.
 
     The loss may differ as those of the steps do: by the envelope at the last step, or by what a twin's evaluation
@@ -317,7 +327,7 @@ def held_out_bounds(precision, runs, curve) -> dict:
         **added_bounds(precision, runs, curve["factor"], loss)}
 
 
-def added_bounds(precision, runs, factor, loss):
+def added_bounds(precision: str, runs: Mapping[str, Any], factor: float, loss: float) -> dict[str, tuple[float, str]]:
     """{metric of `train.metrics`: (bound, where it is from)}: its own, by that of the loss, and else `factor` times
     what a twin's evaluation differs by, no less than the mean of its positions resolves."""
     found = {}
@@ -337,17 +347,18 @@ def added_bounds(precision, runs, factor, loss):
     return found
 
 
-def apart(x, y):
+def apart(x: float | None, y: float | None) -> float:
     """|x - y|, infinite where either is None."""
     return math.inf if x is None or y is None else abs(x - y)
 
 
-def largest(metrics, name):
+def largest(metrics: Iterable[Mapping[str, Any]], name: str) -> float:
     """The largest size of a metric on any side; 0 where none has it."""
     return max((abs(found[name]) for found in metrics if found.get(name) is not None), default=0.0)
 
 
-def weight_checks(runs, starts, optimizer, rates):
+def weight_checks(runs: Mapping[str, Any], starts: Mapping[str, np.ndarray], optimizer: Any, rates: np.ndarray
+                  ) -> list[Check]:
     """The weights at the end of the float64 trajectory: 8 twins' noise, the noisiest tensor's. Null directions are
     moved by rounding alone: absolutely, no further apart than two walks of noise under this optimizer."""
     weights = {run: runs[run]["weights"] for run in ("keras", "jax", "keras-twin", "jax-twin")}
@@ -362,7 +373,7 @@ def weight_checks(runs, starts, optimizer, rates):
                      if bare(name) in starts and is_trained(name)]
 
 
-def null_check(runs, name, start, optimizer, rates):
+def null_check(runs: Mapping[str, Any], name: str, start: np.ndarray, optimizer: Any, rates: np.ndarray) -> Check:
     """A null direction at the end of the float64 trajectory: as far as `benchmarks.rungs.walks` lets two walks part by
     noise of its size, or 8 twins' noise in it where that is more; and never further than by noise of any size. Where
     nothing is known of the optimizer's strides, 8 twins' noise alone."""
@@ -372,16 +383,17 @@ def null_check(runs, name, start, optimizer, rates):
     noise = noise_of(optimizer, norms, 16 * math.sqrt(runs["positions"]) * EPS["float64"])
     walks = f"two walks of rounding noise under {short(optimizer.name)}"
     noisy = 8 * float(twins), "8 x the float64 twin's noise in it"
-    some, any_size = (parting(optimizer, rates, g, bare(name), start) for g in (noise, np.full(len(rates), ANY)))
+    parted: Any = (parting(optimizer, rates, g, bare(name), start) for g in (noise, np.full(len(rates), ANY)))
+    some, any_size = parted
     bound, source = noisy if some is None else min(max((some, walks), noisy), (any_size, walks))
     return check("float64 weights, null direction", np.abs(keras - jax).max(), bound, name, source)
 
 
-def both(runs):
+def both(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The names of Keras' tensors and of JAX', in order; what one of them lacks differs by infinity."""
     return list(dict.fromkeys([*runs["keras"], *runs["jax"]]))
 
 
-def bare(name):
+def bare(name: str) -> str:
     """A tensor's canonical name without its group."""
     return name.split("/", 1)[-1]

@@ -7,7 +7,9 @@ optimizer makes of a gradient is asked of both, with the same state and the same
 """
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,23 +18,26 @@ from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.rungs.cause import cause
 from twinscale.benchmarks.rungs.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
 from twinscale.common.calls.one_step import share
-from twinscale.common.data import training_batches
+from twinscale.common.data import Dataset, training_batches
 from twinscale.common.families.places import places
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import difference, load_tensors
 from twinscale.common.operations.points import POINTS
 from twinscale.common.operations.rounding import RARE
 from twinscale.common.optimizers import described
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.schedules import learning_rates
 from twinscale.common.training.trace import step_of
+
+if TYPE_CHECKING:
+    from twinscale.benchmarks.workers import Trainer
 
 LOOKED = 6  # steps that are taken apart where no loss says which
 NEARER = 16  # times that a loss is nearer to what other random bits give than to what its own do
 PART = 0.01  # of a difference that may be left where it is called a multiple of something: a name's, not a gate's
 
 
-def suspects(curve):
+def suspects(curve: dict[str, Any]) -> list[int]:
     """The steps to take apart: that before the first loss which parts, whose update may have made it part, and that
     itself; where none parts, a few of all, the last among them."""
     over = np.flatnonzero(~(np.asarray(curve["difference"], float) <= np.asarray(curve["bound"], float)))
@@ -41,7 +46,7 @@ def suspects(curve):
     return sorted({int(step) for step in np.linspace(0, len(curve["steps"]) - 1, LOOKED).round()})
 
 
-def leave_states(worker, recipe, out, steps) -> dict:
+def leave_states(worker: "Trainer", recipe: Recipe, out: Path, steps: Iterable[int]) -> dict[int, Path]:
     """Has a backend train once more and leave the states before `steps`; returns {step: file}."""
     run = ComparisonFiles(out).traced(worker.backend, recipe.train.precision)
     probe = {"trace": "full", "traced": tuple(steps), "log_every": 1, "stop": max(steps) + 1, "evaluated": False,
@@ -50,18 +55,19 @@ def leave_states(worker, recipe, out, steps) -> dict:
     return {step: RunFiles(run).step(step) for step in steps}
 
 
-def leave_step(worker, recipe, out, point, teacher=None):
+def leave_step(worker: "Trainer", recipe: Recipe, out: Path, point: str | Path, teacher: Path | None = None) -> Path:
     """Has a backend take the step of a point apart; returns the file."""
     path = step_path(out, worker.backend, recipe, point)
     worker.ask("whole_step", recipe, path=path, point=point, **({"teacher": teacher} if teacher else {}))
     return path
 
 
-def step_path(out, backend, recipe, point):
+def step_path(out: Path, backend: str, recipe: Recipe, point: str | Path) -> Path:
+    """The file of what a backend makes of the step of a point."""
     return ComparisonFiles(out).step(backend, recipe.train.precision, Path(point).stem)
 
 
-def first_uneven(recipe, dataset):
+def first_uneven(recipe: Recipe, dataset: Dataset) -> int | None:
     """The first step whose micro-batches weigh unlike; None where all weigh alike."""
     parts = recipe.train.accumulate
     for step, batch, _ in training_batches(dataset, recipe, 0, recipe.train.steps):
@@ -70,7 +76,8 @@ def first_uneven(recipe, dataset):
     return None
 
 
-def taken_apart(recipe, positions, point, sides, uneven=lambda: None):
+def taken_apart(recipe: Recipe, positions: int, point: str | Path, sides: Mapping[str, Mapping[str, np.ndarray]],
+                uneven: Callable[[], int | None] = lambda: None) -> dict[str, Any] | None:
     """What differs in one step taken apart, or None: what micro-batches weigh, how they are added up, random bits,
     running statistics, rate, clipping, moments, update, average.
 
@@ -88,7 +95,7 @@ def taken_apart(recipe, positions, point, sides, uneven=lambda: None):
     return found or (None if point in POINTS else update_cause(recipe, step, sides))
 
 
-def weight_cause(step, sides):
+def weight_cause(step: int, sides: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
     """A micro-batch that does not weigh the same on both sides."""
     (one, mine), (other, theirs) = sides.items()
     for i in range(parts(mine)):
@@ -100,7 +107,8 @@ def weight_cause(step, sides):
     return None
 
 
-def sum_cause(recipe, point, sides, uneven):
+def sum_cause(recipe: Recipe, point: str | Path, sides: Mapping[str, Mapping[str, np.ndarray]],
+              uneven: Callable[[], int | None]) -> dict[str, Any] | None:
     """A backend that does not add up what its micro-batches give, each counted once: as they weigh, or where they weigh
     unlike, which shows means of means in a precision that the batch's own weights may be too near for."""
     when = f"at the {point} point" if point in POINTS else f"at step {step_of(point)}"
@@ -126,7 +134,8 @@ def sum_cause(recipe, point, sides, uneven):
     return None
 
 
-def counted(tensors, half, kind="total", drawn=None):
+def counted(tensors: Mapping[str, np.ndarray], half: float, kind: str = "total",
+            drawn: str | None = None) -> tuple[np.ndarray, np.ndarray, float]:
     """(how often a step's gradient has each micro-batch's in it, the standard error of that, what is left over, as a
     part of the gradient), by least squares over all elements of all tensors, each by its largest one, and none by less
     than a part `half` of the largest of all: null directions are rounding alone.
@@ -153,13 +162,14 @@ def counted(tensors, half, kind="total", drawn=None):
             math.sqrt(left / whole) if whole else 0.0)
 
 
-def weights_of(tensors, kind):
+def weights_of(tensors: Mapping[str, np.ndarray], kind: str) -> np.ndarray:
     """What each micro-batch weighs in the "total" of a step or where it is "uneven"."""
     return np.array([value(tensors, f"part {i}/weight") * (share(i) if kind == "uneven" else 1.0)
                      for i in range(parts(tensors))])
 
 
-def drawn_cause(recipe, positions, step, backend, tensors):
+def drawn_cause(recipe: Recipe, positions: int, step: int, backend: str, tensors: Mapping[str, np.ndarray]
+                ) -> dict[str, Any] | None:
     """A backend whose gradient or loss is not that of its step's random bits, but that of another step's.
 
     A mean loss hardly depends on the bits, and is no finer than its precision; a gradient is another one altogether.
@@ -185,12 +195,14 @@ def drawn_cause(recipe, positions, step, backend, tensors):
     return None
 
 
-def drawn_from(other, step, backend, apart, bound, what):
+def drawn_from(other: str, step: int, backend: str, apart: float, bound: float, what: str) -> dict[str, Any]:
+    """The cause that is a backend whose `what` is that of another step's random bits."""
     found = cause("random bits", "step key", "forward", step, apart, bound, what)
     return found | {"sentence": f"step {step}: {BACKENDS[backend]} draws the random bits of step {other}"}
 
 
-def running_cause(recipe, bound, step, backend, tensors):
+def running_cause(recipe: Recipe, bound: float, step: int, backend: str, tensors: Mapping[str, np.ndarray]
+                  ) -> dict[str, Any] | None:
     """Running statistics that a step does not carry on from one micro-batch to the next as its passes move them."""
     last = f"part {parts(tensors) - 1}/running/"
     for key in (key for key in tensors if key.startswith(last)):
@@ -206,7 +218,7 @@ def running_cause(recipe, bound, step, backend, tensors):
     return None
 
 
-def rate_cause(recipe, step, sides):
+def rate_cause(recipe: Recipe, step: int, sides: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
     """A backend whose step tells another rate than the recipe's schedule has for it."""
     rates = learning_rates(recipe)
     for backend, tensors in sides.items():
@@ -222,7 +234,7 @@ def rate_cause(recipe, step, sides):
     return None
 
 
-def update_cause(recipe, step, sides):
+def update_cause(recipe: Recipe, step: int, sides: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
     """The part of an update that differs, from one state and one gradient: clipping, a moment, the rate or the decay,
     the update itself, the average."""
     (_, mine), (other, theirs) = sides.items()
@@ -239,14 +251,14 @@ def update_cause(recipe, step, sides):
     for group, operation in (("clipped", "clip"), *slots, ("weights", None), ("ema", "average")):
         failed = {name: apart for name, apart in off.items() if name.startswith(f"{group}/")}
         if failed:
-            worst = max(failed, key=failed.get)
+            worst = max(failed, key=failed.__getitem__)
             operation, said = (operation, "") if operation else stride_cause(BACKENDS[other], mine, theirs, failed)
             found = cause(operation, bare(worst), "update", step, failed[worst], bound, worst)
             return found | {"sentence": f"{found['sentence']}{said}"}
     return None
 
 
-def stride_cause(student, mine, theirs, failed):
+def stride_cause(student: str, mine: Any, theirs: Any, failed: Any) -> tuple[str, str]:
     """(operation, how) of weights that one update has moved elsewhere: all by the same multiple, by a share of what
     they were, or otherwise."""
     def stacked(function):
@@ -264,7 +276,7 @@ def stride_cause(student, mine, theirs, failed):
     return "update", ""
 
 
-def unsure_signs(recipe, name, side, dtype):
+def unsure_signs(recipe: Recipe, name: str, side: Mapping[str, np.ndarray], dtype: str) -> np.ndarray | None:
     """Where Lion's stride is of a sign that the masters' rounding decides, as `benchmarks.rungs.ladder.unsure_signs`
     has it; None where nothing is unsure of a tensor."""
     kind = described(recipe.optimizer)
@@ -278,16 +290,16 @@ def unsure_signs(recipe, name, side, dtype):
     return total <= 16 * EPS[dtype] * size
 
 
-def value(tensors, key) -> float:
+def value(tensors: Mapping[str, np.ndarray], key: str) -> float:
     """A scalar, which comes out of a file as one value."""
     return float(np.ravel(tensors[key])[0])
 
 
-def parts(tensors):
+def parts(tensors: Mapping[str, np.ndarray]) -> int:
     """The number of micro-batches of a step taken apart."""
     return sum(name.startswith("part ") and name.endswith("/weight") for name in tensors)
 
 
-def load_sides(paths) -> dict:
+def load_sides(paths: Mapping[str, Path]) -> dict[str, Mapping[str, np.ndarray]]:
     """{backend: what `whole_step` has written} of {backend: file}."""
     return {backend: load_tensors(path) for backend, path in paths.items()}

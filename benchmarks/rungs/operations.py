@@ -2,18 +2,23 @@
 references, as `common/operations/in_place.py` and `common/operations/judge.py` have them."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NotRequired
+from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import TINY, check, rung
-from twinscale.benchmarks.workers import one_behind
+from twinscale.benchmarks.workers import Trainer, Worker, one_behind
 from twinscale.common.files.access import read_json, write_json
 from twinscale.common.files.kinds import STRICT, Number
 from twinscale.common.operations.known import stale_deviations
 from twinscale.common.operations.points import POINTS
+
+if TYPE_CHECKING:
+    from twinscale.benchmarks.verdict import Check, Rung
+    from twinscale.common.recipe.schema import Recipe
 
 AGAIN = "make it again with --overwrite"
 WAYS = {"forward": "forward", "backward": "cotangent", "gradients": "gradient", "running": "running statistics",
@@ -45,12 +50,13 @@ class PlaceRows(TypedDict):
     dtypes: NotRequired[dict[str, str]]
 
 
-def read_places(path):
+def read_places(path: Path) -> dict[str, PlaceRows]:
     """{point: PlaceRows} of what a backend has found at its places."""
     return read_json(path, dict[Literal[*POINTS], PlaceRows], AGAIN)
 
 
-def leave_places(worker, recipe, out, point, theirs=None):
+def leave_places(worker: Trainer, recipe: "Recipe", out: Path, point: str | Path, theirs: str | None = None
+                 ) -> dict[str, Any]:
     """Has a backend feed its places with shared numbers at a point, one of POINTS or the file of a state before a step,
     and returns its PlaceRows. Who comes first makes the numbers up; `theirs` is the other backend, whose float64 is
     already there."""
@@ -61,7 +67,8 @@ def leave_places(worker, recipe, out, point, theirs=None):
     return worker.ask("places_at", recipe, point=point, given=path("given"), mine=path(worker.backend), **other)
 
 
-def collect_places(workers, recipe, out, before=lambda worker: None):
+def collect_places(workers: Mapping[str, Worker], recipe: "Recipe", out: Path,
+                   before: Callable[[Worker], Any] = lambda worker: None) -> None:
     """Has both backends leave PlaceRows of every point in `out`, and none of the numbers: JAX leads, and Keras
     follows a point behind. Each goes on to its places when `before(worker)` is done."""
     looked = on_one_device(recipe)
@@ -75,29 +82,30 @@ def collect_places(workers, recipe, out, before=lambda worker: None):
         path.unlink()
 
 
-def leader(worker):
+def leader(worker: Trainer) -> str | None:
     """The backend whose float64 a worker's places are judged beside; None of the one that leads."""
     return "jax" if worker.backend == "keras" else None
 
 
-def collect_own_places(worker, recipe, out, theirs=None):
+def collect_own_places(worker: Trainer, recipe: "Recipe", out: Path, theirs: str | None = None) -> None:
     """Has one backend leave its PlaceRows in `out`, and the numbers with them: beside those of `theirs`, if given."""
     looked = on_one_device(recipe)
     rows = {point: leave_places(worker, looked, out, point, theirs) for point in POINTS[1:]}
     write_json(places_path(out, worker.backend), rows)
 
 
-def places_path(out, backend):
+def places_path(out: Path, backend: str) -> Path:
+    """The file of what a backend has found at its places."""
     return ComparisonFiles(out).places(backend)
 
 
-def on_one_device(recipe):
+def on_one_device(recipe: "Recipe") -> "Recipe":
     """The recipe on one device, where places are read."""
     axes = ("hosts", "replica", "data", "fsdp", "tensor", "sequence")
     return recipe.with_values(devices=dict.fromkeys(axes, 1))
 
 
-def place_checks(found, precision):
+def place_checks(found: Mapping[str, Mapping[str, PlaceRows]], precision: str) -> "list[Check]":
     """The checks of what both backends found at their places, {backend: {point: PlaceRows}}."""
     checks = []
     for backend, points in found.items():
@@ -106,7 +114,7 @@ def place_checks(found, precision):
                 checks.append(place_check(f"{precision}, {backend}", row, point, f"eps of {precision}: derived"))
                 if row["beside"] is not None:
                     where = f"{row['place']}, rounded twice at the {point} point"
-                    checks.append(check(f"{precision}, {backend}", row["beside"], row["rare"], where,
+                    checks.append(check(f"{precision}, {backend}", row["beside"], row["rare"] or 0.0, where,
                                         "share of values that are not the nearest ones"))
             for row in rows["float64"]:
                 checks.append(place_check("float64, one backend beside the other", row, point,
@@ -114,14 +122,14 @@ def place_checks(found, precision):
     return checks
 
 
-def place_check(what, row, point, source):
+def place_check(what: str, row: PlaceRow, point: str, source: str) -> "Check":
     """The check of one row."""
     worst = math.inf if row["error"] is None else row["error"]
     name = row["place"] if row["way"] in ("forward", "backward") else row["tensor"].partition("/")[2]
     return check(what, worst, row["bound"], f"{name}, {WAYS[row['way']]} at the {point} point", source)
 
 
-def place_table(found):
+def place_table(found: Mapping[str, Mapping[str, PlaceRows]]) -> list[dict[str, Any]]:
     """[{"place", "operation", and for each backend and for "float64" the worst of all that it makes there, as a part of
     its bound, or None}], in forward order."""
     table = {}
@@ -135,13 +143,14 @@ def place_table(found):
     return list(table.values())
 
 
-def part(row):
+def part(row: PlaceRow) -> float:
     """How much of its bound a row has used."""
     used = math.inf if row["error"] is None else row["error"] / max(row["bound"], TINY)
-    return used if row["beside"] is None else max(used, row["beside"] / max(row["rare"], TINY))
+    return used if row["beside"] is None else max(used, row["beside"] / max(row["rare"] or 0.0, TINY))
 
 
-def operations_rung(rows, found=None, precision="float64"):
+def operations_rung(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, PlaceRows]] | None = None,
+                    precision: str = "float64") -> "Rung":
     """P1, from the rows of both backends' `operation_rows`, if measured, and what both found at their places,
     {backend: {point: PlaceRows}}, in the recipe's precision.
 

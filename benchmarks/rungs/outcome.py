@@ -9,6 +9,9 @@ largest difference that does not matter. That the differences are not told apart
 import math
 import re
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
@@ -16,6 +19,11 @@ import scipy
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import check, rung
 from twinscale.common.errors import BadInput
+
+if TYPE_CHECKING:
+    from twinscale.benchmarks.verdict import Rung
+    from twinscale.benchmarks.workers import Trainer
+    from twinscale.common.recipe.schema import Recipe
 
 ALPHA, TARGET, MOST = 0.05, 0.8, 10**6  # level of each one-sided test, power to plan for, seeds to plan with at most
 WHERE = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}
@@ -25,7 +33,7 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 # ---- runs
 
-def parse_seeds(text) -> int:
+def parse_seeds(text: str) -> int:
     """The count in "SEEDS=4"; raises BadInput for anything else, or for fewer than two seeds."""
     found = re.fullmatch(r"SEEDS=([0-9]{1,4})", text)
     if not found or int(found[1]) < 2:
@@ -33,17 +41,17 @@ def parse_seeds(text) -> int:
     return int(found[1])
 
 
-def seeds_of(recipe, count) -> list:
+def seeds_of(recipe: "Recipe", count: int) -> list[int]:
     """The recipe's own seed and those that follow it; past the largest come 0, 1, ..."""
     return [(recipe.seed + i) % (1 << 63) for i in range(count)]
 
 
-def outcome_path(out, backend, seed):
+def outcome_path(out: Path, backend: str, seed: int) -> Path:
     """The run directory of a backend's training from a seed."""
     return ComparisonFiles(out).seed(backend, seed)
 
 
-def collect_outcome(recipe, worker, out, seeds) -> dict:
+def collect_outcome(recipe: "Recipe", worker: "Trainer", out: Path, seeds: Iterable[int]) -> dict[int, dict[str, Any]]:
     """{seed: final held-out metrics} of one backend, which trains the whole recipe from each seed, untraced."""
     return {seed: worker.ask("run_training", recipe.with_values(seed=seed),
                              run_dir=outcome_path(out, worker.backend, seed)) for seed in seeds}
@@ -51,7 +59,8 @@ def collect_outcome(recipe, worker, out, seeds) -> dict:
 
 # ---- verdict
 
-def outcome_rung(metrics, margins):
+def outcome_rung(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]], margins: Mapping[str, float]
+                 ) -> "Rung":
     """P7: every metric that has a margin is equivalent; each test is at level ALPHA, and so is their conjunction
     (intersection-union: Berger & Hsu 1996, Statistical Science 11, 283).
 
@@ -82,12 +91,13 @@ def outcome_rung(metrics, margins):
         "conclusive": "different" in answers or answers == {"equivalent"}}
 
 
-def outcome_lines(rung) -> list:
+def outcome_lines(rung: "Rung") -> list[str]:
     """A sentence for each metric of the rung."""
     return [sentence(metric, test) for metric, test in rung["outcome"].items()]
 
 
-def sentence(metric, test):
+def sentence(metric: str, test: Mapping[str, Any]) -> str:
+    """What the test of a metric says, for a person."""
     if not math.isfinite(test["mean"]):
         return f"{metric}: not finite in every one of {test['seeds']} pairs of runs: different"
     (low, high), needed, seeds = test["interval"], test["seeds_needed"], test["seeds"]
@@ -111,19 +121,20 @@ def sentence(metric, test):
             f"{100 * test['target']:g} % if there is no difference")
 
 
-def bounded(p) -> str:
+def bounded(p: float) -> str:
     """A chance in words: it is never nothing."""
     return f"= {p:.2g}" if p >= 1e-16 else "< 1e-16"
 
 
-def percent(power) -> str:
+def percent(power: float) -> str:
     """A power in words: from a few seeds it is never certain."""
     return "> 99.9 %" if power > 0.999 else f"{100 * power:.0f} %" if power >= 0.001 else "< 0.1 %"
 
 
 # ---- statistics
 
-def equivalence(differences, margin, alpha=ALPHA, target=TARGET):
+def equivalence(differences: Sequence[float] | np.ndarray, margin: float, alpha: float = ALPHA, target: float = TARGET
+               ) -> dict[str, Any]:
     """The paired TOST of differences d_i ~ N(delta, sigma^2) against |delta| >= margin.
 
     Args:
@@ -171,7 +182,7 @@ def equivalence(differences, margin, alpha=ALPHA, target=TARGET):
         "seeds_needed": seeds_needed(deviation, margin, alpha, target)}
 
 
-def permuted(differences, margin):
+def permuted(differences: Sequence[float] | np.ndarray, margin: float) -> dict[str, Any]:
     """What `equivalence` says, with a permutation test beside it, for differences that are not normal.
 
     "normal": whether Shapiro and Wilk's test at level ALPHA lets them be (fewer than three, and equal ones, always);
@@ -190,7 +201,7 @@ def permuted(differences, margin):
     return found | {"normal": normal, "p_permutation": p, "answer": found["answer"] if sure else "inconclusive"}
 
 
-def tost_power(deviation, seeds, margin, *, shift=0.0, alpha=ALPHA):
+def tost_power(deviation: float, seeds: int, margin: float, *, shift: float = 0.0, alpha: float = ALPHA) -> float:
     """Chance that the paired TOST says "equivalent": exact (Phillips 1990, J. Pharmacokin. Biopharm. 18, 137).
 
     With e = sigma / sqrt(n), nu = n - 1 and t the upper alpha point of Student's t, the test says so where
@@ -225,7 +236,7 @@ def tost_power(deviation, seeds, margin, *, shift=0.0, alpha=ALPHA):
     return min(1.0, float((high - low) / 2 * WEIGHTS @ (accepted * density)))
 
 
-def seeds_needed(deviation, margin, alpha=ALPHA, target=TARGET):
+def seeds_needed(deviation: float, margin: float, alpha: float = ALPHA, target: float = TARGET) -> int | None:
     """The fewest seeds whose power at a true difference of 0 reaches the target; None above MOST.
 
     A bisection: power falls with more seeds only where it is below alpha, so a target above alpha, once reached, stays.

@@ -7,8 +7,9 @@ All of it in float64, where rounding hides nothing; in the recipe's precision wh
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,14 +19,14 @@ from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.cause import cause
 from twinscale.benchmarks.rungs.later import suspects, taken_apart
 from twinscale.benchmarks.rungs.operations import part, places_path, read_places
-from twinscale.benchmarks.verdict import read_digests, read_hashes
+from twinscale.benchmarks.verdict import Check, Rung, read_digests, read_hashes
 from twinscale.common.families import traits_of
-from twinscale.common.families.places import places
+from twinscale.common.families.places import Place, places
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import RESOLVED
 from twinscale.common.operations.points import POINTS
 from twinscale.common.optimizers import described
-from twinscale.common.recipe.schema import AXES
+from twinscale.common.recipe.schema import AXES, Recipe
 from twinscale.common.schedules import OwnSchedule
 from twinscale.common.schedules import described as schedule_of
 from twinscale.common.training.run_metrics import read_metrics
@@ -42,12 +43,13 @@ class Looks(NamedTuple):
     taps: Callable  # (number) -> {backend: tensors of `common.training.trace.step_taps`}
     optimizer: Callable  # (recipe) -> {backend: tensors of `common.training.trace.optimizer_steps`}
     states: Callable  # (steps) -> {step: file of the teacher's state before it}
-    places: Callable  # (point) -> {backend: PlaceRows}
+    places: Any  # (point) -> {backend: PlaceRows}
     step: Callable  # (point) -> {backend: tensors of `common.calls.one_step.whole_step`}
     uneven: Callable  # () -> the first step whose micro-batches weigh unlike, or None
 
 
-def first_cause(recipe, positions, out, verdict, looks):
+def first_cause(recipe: Recipe, positions: int, out: Path, verdict: dict[str, Any], looks: Looks
+                ) -> dict[str, Any] | None:
     """The first cause of a disagreement, as `cause` has it, or None where nothing was found.
 
     Args:
@@ -68,7 +70,7 @@ def first_cause(recipe, positions, out, verdict, looks):
             or evaluation_cause(rungs, recipe))
 
 
-def contract_cause(recipe, out, rung):
+def contract_cause(recipe: Recipe, out: Path, rung: Rung) -> dict[str, Any] | None:
     """What P0 found: something shared that is not; a weight that one side lacks; or a dtype."""
     sides = {b: read_hashes(ComparisonFiles(out).contract(b)) for b in ladder.SIDES}
     keras, jax = sides.values()
@@ -91,7 +93,8 @@ def contract_cause(recipe, out, rung):
     return found | {"sentence": f"{found['sentence']}: {parted['where']}"}
 
 
-def lacking(known, where, phase, step, name, sides):
+def lacking(known: Mapping[str, Place], where: str, phase: str, step: int, name: str,
+            sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """The cause where one of `sides`, {backend: tensors}, has no `name` and another has: what it lacks is the place
     `where`, or that which holds the tensor so called. None where both have it."""
     without = next((backend for backend, tensors in sides.items() if name not in tensors), None)
@@ -104,7 +107,7 @@ def lacking(known, where, phase, step, name, sides):
                                 f"{ladder.BACKENDS[without]} has no `{where}`"}
 
 
-def batches_cause(recipe, out):
+def batches_cause(recipe: Recipe, out: Path) -> dict[str, Any] | None:
     """The first step whose batches differ."""
     runs = (ComparisonFiles(out).run(b, recipe.train.precision) for b in ("keras", "jax"))
     keras, jax = map(read_digests, runs)
@@ -112,7 +115,7 @@ def batches_cause(recipe, out):
     return None if step is None else cause("data", "batch", "input", step)
 
 
-def in_place_cause(recipe, found):
+def in_place_cause(recipe: Recipe, found: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any] | None:
     """The first operation that P1 has found to be off in its place, of the recipe's precision: in the order of
     `blamed`. None where there is none, or one side lacks a place: `operation_cause` says so.
 
@@ -138,7 +141,7 @@ def in_place_cause(recipe, found):
     return None
 
 
-def blamed(known, off):
+def blamed(known: dict[str, Place], off: Collection[str]) -> tuple[str, str, str, str] | None:
     """(operation, place, phase, tensor) of the first of the tensors `off` of a step, forward, then the loss, then what
     the forward pass keeps, then backward; None where there is none."""
     for name, place in known.items():
@@ -161,7 +164,8 @@ def blamed(known, off):
     return None
 
 
-def operation_cause(recipe, positions, sides, step):
+def operation_cause(recipe: Recipe, positions: int, sides: Mapping[str, Mapping[str, np.ndarray]], step: int
+                    ) -> dict[str, Any] | None:
     """The first operation of a step that makes other numbers of the teacher's, or that one side lacks: forward, then
     the loss, then what the forward pass keeps, then backward. `sides` are as `taps` of `first_cause` returns them."""
     teacher, student = sides.values()
@@ -189,7 +193,7 @@ def operation_cause(recipe, positions, sides, step):
     return cause(operation, place, phase, step, off[tensor], bound, ladder.bare(tensor))
 
 
-def shares_cause(recipe, positions, rung):
+def shares_cause(recipe: Recipe, positions: int, rung: Rung) -> dict[str, Any] | None:
     """What several devices make otherwise than one, whose every operation is right. Where logits are others: an
     operation that reads what other devices have, a batch norm's statistics or bits by the row's number, else the rows
     that devices are given. Where gradients alone are: their sum. Twins' rows lie on other devices, so that the noise of
@@ -210,7 +214,8 @@ def shares_cause(recipe, positions, rung):
     return cause(operation, where, "several devices", 0, worst["worst"], bound, ladder.bare(worst["where"]))
 
 
-def gradient_cause(recipe, rung, apart_at=lambda point: None):
+def gradient_cause(recipe: Recipe, rung: Rung, apart_at: Callable[[str], dict[str, Any] | None] = lambda point: None
+                   ) -> dict[str, Any] | None:
     """Gradients that differ though every operation's own are right, at the point where they do most: those of some
     tensors, or the sum of all. Of that `apart_at(point)` has the cause, where the point's step taken apart shows it."""
     total = [c for c in rung["checks"] if c["where"].startswith("gradients/") and "twin" not in c["what"]]
@@ -230,12 +235,13 @@ def gradient_cause(recipe, rung, apart_at=lambda point: None):
     return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
 
 
-def point_of(check):
+def point_of(check: Check) -> str:
     """The point of POINTS that a check of P2 is at."""
     return next((point for point in POINTS[1:] if check["where"].endswith(f"at the {point} point")), POINTS[0])
 
 
-def optimizer_cause(recipe, rung, optimizer):
+def optimizer_cause(recipe: Recipe, rung: Rung, optimizer: Callable[[Recipe], Mapping[str, Mapping[str, np.ndarray]]]
+                    ) -> dict[str, Any] | None:
     """The part of an update that differs: clipping; decay or schedule, where without them nothing does; a moment; the
     average; or the update itself."""
     failed = [c for c in rung["checks"] if not c["agrees"]]
@@ -260,7 +266,7 @@ def optimizer_cause(recipe, rung, optimizer):
     return blame("average", "ema/") if groups == {"ema"} else blame("update", "weights/")
 
 
-def optimizer_variants(recipe):
+def optimizer_variants(recipe: Recipe) -> dict[str, Recipe]:
     """{class of operation: the recipe without it}, of what an optimizer can do without."""
     variants = {}
     if recipe.optimizer.weight_decay:
@@ -270,7 +276,7 @@ def optimizer_variants(recipe):
     return variants
 
 
-def later_cause(recipe, positions, curve, looks):
+def later_cause(recipe: Recipe, positions: int, curve: dict[str, Any], looks: Looks) -> dict[str, Any] | None:
     """What differs at a later step, from the state that the teacher's training had before it: an operation in its
     place, or what `taken_apart` finds. Where no states were left, an operation under the first weights."""
     states = looks.states(suspects(curve))
@@ -286,7 +292,7 @@ def later_cause(recipe, positions, curve, looks):
     return None
 
 
-def step_cause(recipe, positions, out, rungs):
+def step_cause(recipe: Recipe, positions: int, out: Path, rungs: Mapping[str, Rung]) -> dict[str, Any] | None:
     """What a whole step does otherwise than its parts: gradients and updates agree by themselves, and yet the first
     step's gradient has another norm before it is clipped, or leads elsewhere."""
     losses = [c for c in rungs["P4"]["checks"] if c["what"] == "float64 loss" and not c["agrees"]]
@@ -300,7 +306,7 @@ def step_cause(recipe, positions, out, rungs):
     return cause("clip or update", "gradients", "the whole step", 0, losses[0]["worst"], losses[0]["bound"], "the loss")
 
 
-def evaluation_cause(rungs, recipe):
+def evaluation_cause(rungs: Mapping[str, Rung], recipe: Recipe) -> dict[str, Any] | None:
     """The evaluation, where nothing but its results differ."""
     failed = [c for name in ("P4", "P5") for c in rungs.get(name, {"checks": ()})["checks"] if not c["agrees"]]
     if failed and all("held-out" in c["what"] for c in failed):
@@ -309,7 +315,7 @@ def evaluation_cause(rungs, recipe):
     return None
 
 
-def apart(a, b, scale=0.0):
+def apart(a: np.ndarray | float, b: np.ndarray | float, scale: float = 0.0) -> float:
     """max |a - b| of the largest |b| or of `scale`; infinite where one is masked and the other not, or not finite."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:

@@ -9,6 +9,9 @@ beside them, on both runtimes, and is never blamed.
 
 import itertools
 import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +19,14 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.rungs.ladder import bare, null_directions, summed_positions
 from twinscale.benchmarks.rungs.placing import apart
-from twinscale.benchmarks.workers import SWAPPED, each, open_workers
+from twinscale.benchmarks.workers import SWAPPED, Worker, each, open_workers
 from twinscale.common.families.places import places
 from twinscale.common.files.tensors import difference, load_tensors
 from twinscale.common.numbers.formats import DITHER, EPS
-from twinscale.common.recipe.schema import in_float64
+from twinscale.common.recipe.schema import Recipe, in_float64
+
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
 
 CELLS = {("keras", "tensorflow"): "keras", ("keras", "jax"): "keras on jax",
          ("flax", "tensorflow"): "flax on tensorflow", ("flax", "jax"): "jax"}  # and the worker of each
@@ -30,7 +36,8 @@ TWINS = {("keras", "tensorflow"): "keras", ("flax", "jax"): "jax"}  # as `ladder
 CLEAR = 4  # times what its groups differ within themselves, that a partition of the cells must differ across
 
 
-def swap_table(recipe, dataset, out, workers, planted=()):
+def swap_table(recipe: Recipe, dataset: "Dataset", out: Path, workers: dict[str, Worker],
+               planted: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """The cells of a recipe, and what their differences are laid on.
 
     The Keras worker has to compile anew what it is asked for afterwards.
@@ -51,7 +58,7 @@ def swap_table(recipe, dataset, out, workers, planted=()):
         return swap_cells(recipe, dataset, out, workers | swapped)
 
 
-def swap_cells(recipe, dataset, out, workers):
+def swap_cells(recipe: Recipe, dataset: "Dataset", out: Path, workers: dict[str, Worker]) -> dict[str, Any]:
     """`swap_table` of the four workers that CELLS names."""
     positions, narrow = summed_positions(recipe, dataset), recipe.train.precision
     bound, bound_from = 16 * math.sqrt(positions) * EPS["float64"], f"16 sqrt({positions:,}) eps of float64"
@@ -73,19 +80,19 @@ def swap_cells(recipe, dataset, out, workers):
                       "gradient": gradient, "tensor": tensor, "noise": noise, "noise_tensor": noise_tensor,
                       "leaks": leaks})
     distances = {frozenset(pair): max(loss_apart(*(wide[cell] for cell in pair)),
-                                      worst_gradient(*(wide[cell] for cell in pair), null)[1])
+                                      worst_gradient(*(wide[cell] for cell in pair), null=null)[1])
                  for pair in itertools.combinations(CELLS, 2)}
     found = blame(distances, bound)
     return {"cells": cells, "bound": bound, "bound_from": bound_from, "blame": found["blame"],
             "cell": found["cell"], "sentence": sentence(found, cells, bound)}
 
 
-def cell_path(out, cell, what):
+def cell_path(out: Path, cell: tuple[str, str], what: str) -> Path:
     """The file of what a cell has left: "float64" and the like, its "twin" or its "taps"."""
     return ComparisonFiles(out).swapped(cell, what)
 
 
-def leave_cells(recipe, out, workers):
+def leave_cells(recipe: Recipe, out: Path, workers: Mapping[str, Worker]) -> dict[tuple[str, str], dict[str, str]]:
     """Has the workers leave in `out` what their cells make of the first step; {cell: {place: its implementation}}."""
     semantic = in_float64(recipe)
 
@@ -126,12 +133,13 @@ def leave_cells(recipe, out, workers):
     return {cell: names for found in each(workers, finish).values() for cell, names in found.items()}
 
 
-def loss_apart(a, b):
+def loss_apart(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
     """How far the losses of two first steps are apart, relative to the second."""
     return difference(a["loss"], b["loss"])
 
 
-def worst_gradient(a, b, null):
+def worst_gradient(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], null: Collection[str]
+                   ) -> tuple[str, float]:
     """(name, relative difference) of the gradient in which two first steps are furthest apart; null directions are
     judged by the largest gradient of all."""
     names = [name for name in b if name.startswith("gradients/")]
@@ -141,19 +149,20 @@ def worst_gradient(a, b, null):
     return max(found.items(), key=lambda item: item[1])
 
 
-def finite(x):
+def finite(x: float) -> float:
     """A number, infinite where it is none."""
     return float(x) if np.isfinite(x) else math.inf
 
 
-def worst_tensor(a, b, null):
+def worst_tensor(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], null: Collection[str]) -> tuple[str, float]:
     """(name, relative difference) of the tensor in which two first steps are furthest apart, without null
     directions."""
     found = {bare(name): difference(a[name], b[name]) for name in b if bare(name) not in null}
     return max(found.items(), key=lambda item: item[1])
 
 
-def leaks_of(model, teacher, student, bound, implementations):
+def leaks_of(model: Any, teacher: Mapping[str, np.ndarray], student: Mapping[str, np.ndarray], bound: float,
+             implementations: Mapping[str, str]) -> list[dict[str, Any]]:
     """Where a program makes other numbers of the teacher's than the teacher did: a list of {"operation": its class,
     "implementation": what computes it, "places": how many, "where": the worst, "worst": its relative difference}, the
     worst first.
@@ -199,7 +208,7 @@ def leaks_of(model, teacher, student, bound, implementations):
     return sorted(rows.values(), key=lambda row: row["worst"], reverse=True)
 
 
-def blame(distances, bound):
+def blame(distances: Mapping[frozenset, float], bound: float) -> dict[str, Any]:
     """What the differences of the four cells follow: the partition of the cells that they cross the furthest.
 
     Args:
@@ -230,7 +239,7 @@ def blame(distances, bound):
     return {"blame": kind, "cell": cell, "across": across, "within": within}
 
 
-def sentence(found, cells, bound):
+def sentence(found: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], bound: float) -> str:
     """The blame in a sentence for a person."""
     across, within = sig(found["across"]), sig(found["within"])
     rounding = f"{sig(bound)} is rounding"
@@ -253,13 +262,13 @@ def sentence(found, cells, bound):
             f"others by {CLEAR} times" + (f" ({'; '.join(off)})." if off else "."))
 
 
-def title(row):
+def title(row: Mapping[str, Any]) -> str:
     """A cell by its name."""
     runtime = {"tensorflow": "TensorFlow", "jax": "JAX"}[row["runtime"]]
     return f"{row['program'].capitalize()} on {runtime}"
 
 
-def leaking(leaks):
+def leaking(leaks: Sequence[Mapping[str, Any]]) -> str:
     """": LayerNormalization leaks at 5 places" of a cell's leaks."""
     return "".join(f"{': ' if not i else ', '}{leak['implementation']} leaks at {leak['places']} "
                    f"place{'s' * (leak['places'] > 1)}" for i, leak in enumerate(leaks[:3]))

@@ -13,6 +13,8 @@ gradient, N being the longest sum of a step (Higham & Mary 2019); here of the la
 gradient late in a training does not cancel in its rounding.
 """
 
+from typing import Any
+
 import numpy as np
 
 from twinscale.common.families.parameters import is_decayed
@@ -22,7 +24,7 @@ from twinscale.common.optimizers import described
 ANY = 1e200  # noise of any size: of what bounds an update without it, the bound is the same
 
 
-def parting(optimizer, rates, noise, name, first):
+def parting(optimizer: Any, rates: np.ndarray, noise: np.ndarray, name: str, first: np.ndarray) -> float | None:
     """The furthest that two walks of rounding noise from the same start may part, element by element.
 
     Args:
@@ -46,7 +48,7 @@ def parting(optimizer, rates, noise, name, first):
     return apart + 8 * len(rates) * EPS["float64"] * reach  # and each update's own rounding, as P3 has it
 
 
-def noise_of(optimizer, norms, relative):
+def noise_of(optimizer: Any, norms: np.ndarray, relative: float) -> np.ndarray:
     """The largest |g| of a null direction at each update, after clipping.
 
     Args:

@@ -6,8 +6,10 @@
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +19,8 @@ from twinscale.benchmarks.report.words import interval
 from twinscale.benchmarks.results import Bench
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
 from twinscale.benchmarks.timing.throughput import KINDS, common_peak, take_turns
-from twinscale.benchmarks.workers import ROOMS, each, open_workers
-from twinscale.common.data import open_dataset
+from twinscale.benchmarks.workers import ROOMS, Trainer, each, open_workers
+from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, need
 from twinscale.common.families import traits_of
 from twinscale.common.files.output import answer, safe_console
@@ -26,7 +28,7 @@ from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
 from twinscale.common.machine.flops import peak_flops, train_flops
 from twinscale.common.need import BACKENDS
-from twinscale.common.recipe.schema import positions
+from twinscale.common.recipe.schema import Recipe, positions
 from twinscale.common.training.ledger import unit
 from twinscale.common.training.run import read_run
 
@@ -40,8 +42,8 @@ ENOUGH = 6  # rounds that a median needs for an interval of 95 %
 OVERHEAD = 0.05  # seconds that asking for steps may take besides the steps
 
 
-def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False,
-          as_json=False):
+def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), steps: int = 10, rounds: int = 6,
+          overwrite: bool = False, as_json: bool = False) -> int:
     """Measures, prints a table and writes `out`/bench.json; returns the exit code: 0, or 3 where a figure is refused.
 
     Args:
@@ -78,7 +80,7 @@ def bench(recipe, out, *, backends=("jax",), steps=10, rounds=6, overwrite=False
     return INCONCLUSIVE if any(measured["refused"] for measured in sides.values()) else DID_IT
 
 
-def environment(recipe, backends, given):
+def environment(recipe: Recipe, backends: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """The processes' environment: one alone has its memory as the recipe and `given` say, two leave each other room."""
     if backends != ("jax",):
         return {}
@@ -86,7 +88,7 @@ def environment(recipe, backends, given):
     return {name: given.get(name, "true")} | recipe.jax.environment(given)
 
 
-def compile_seconds(recipe, worker):
+def compile_seconds(recipe: Recipe, worker: Trainer) -> float:
     """Seconds of the first step of a training, which is thrown away; what it compiled stays with the worker."""
     tell(worker.backend, "compiles")
     with tempfile.TemporaryDirectory() as folder:
@@ -95,14 +97,14 @@ def compile_seconds(recipe, worker):
         return read_run(Path(folder) / "run")["performance"]["compile_seconds"]
 
 
-def a_step(steps, taken):
+def a_step(steps: int, taken: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(seconds, walls) a step of those that a round takes; of a wall, what asking takes is left out."""
     seconds, walls = taken
     return ({kind: [x / steps for x in rounds] for kind, rounds in seconds.items()},
             {kind: [max(0.0, x - OVERHEAD) / steps for x in rounds] for kind, rounds in walls.items()})
 
 
-def between(sides):
+def between(sides: Mapping[str, Any]) -> dict[str, Any] | None:
     """{kind: how many times as long a step of the first backend takes as one of the second}, or None of one alone."""
     if len(sides) < 2:
         return None
@@ -111,7 +113,8 @@ def between(sides):
                                   for kind in KINDS}
 
 
-def side(recipe, dataset, backend, device, peak, seconds, walls):
+def side(recipe: Recipe, dataset: Dataset, backend: str, device: Mapping[str, Any], peak: Any,
+         seconds: Mapping[str, Any], walls: Mapping[str, Any]) -> dict[str, Any]:
     """A backend's figures. Throughput and MFU follow the median round of the trainer's loop; what cannot be is refused,
     which leaves None and, in "refused", the reason.
 
@@ -136,19 +139,19 @@ def side(recipe, dataset, backend, device, peak, seconds, walls):
             "limit_bytes": device["limit_bytes"]}
 
 
-def in_milliseconds(rounds):
+def in_milliseconds(rounds: Sequence[float]) -> dict[str, Any]:
     """Milliseconds a step in each round, of seconds, their median, and its interval."""
     low, median, high = (1e3 * x for x in median_interval(rounds))
     return {"median": median, "interval": [low, high], "rounds": [1e3 * x for x in rounds]}
 
 
-def spread(first, second):
+def spread(first: Sequence[float], second: Sequence[float]) -> dict[str, Any] | None:
     """{"ratio", "interval"} of paired rounds: their geometric mean; of one round alone there is no interval."""
     low, ratio, high = ratio_interval(first, second)
     return {"ratio": ratio, "interval": [low, high] if len(first) > 1 else None}
 
 
-def not_waited(seconds, walls):
+def not_waited(seconds: Mapping[str, Any], walls: Mapping[str, Any]) -> str | None:
     """Why step times are no time that a device took, or None.
 
     A call that has ended has waited for its steps. So rounds of bare steps take about the time of their calls, and a
@@ -164,7 +167,7 @@ def not_waited(seconds, walls):
     return None
 
 
-def mfu_refusal(mfu, kind, peak_from):
+def mfu_refusal(mfu: float, kind: str, peak_from: str) -> str | None:
     """Why an MFU is none, or None."""
     measured = "matrix product" in peak_from
     if measured and kind.lower() != "cpu":
@@ -176,7 +179,7 @@ def mfu_refusal(mfu, kind, peak_from):
     return f"an MFU of {100 * mfu:.3g} % is above 100 %: {why}"
 
 
-def maker(peak_from):
+def maker(peak_from: str) -> str:
     """Where a peak was printed."""
     if "matrix product" in peak_from:
         return ""
@@ -185,7 +188,7 @@ def maker(peak_from):
     return ", NVIDIA's white paper" if "RTX" in peak_from else ", NVIDIA's data sheet"
 
 
-def attention(recipe, backend, device):
+def attention(recipe: Recipe, backend: str, device: Mapping[str, Any]) -> str | None:
     """What computed attention: "einsum" or a fused kernel; None where there is none."""
     attention = traits_of(recipe.model).attention
     if not attention:
@@ -195,13 +198,14 @@ def attention(recipe, backend, device):
         device["platform"], device["capability"], recipe.devices.sequence)
 
 
-def machine():
+def machine() -> dict[str, Any]:
     """Versions, and of NVIDIA's GPUs and libraries what they say of themselves."""
     return {"versions": versions(), "libraries": {name: first_version(names) for name, names in LIBRARIES.items()},
             "gpus": gpus()}
 
 
-def first_version(names):
+def first_version(names: Sequence[str]) -> str | None:
+    """The version of the first of these packages that is there."""
     for name in names:
         try:
             return version(name)
@@ -210,7 +214,7 @@ def first_version(names):
     return None
 
 
-def gpus():
+def gpus() -> list[dict[str, str]]:
     """[{"name", "driver", "memory", "power_limit", "clock"}] as nvidia-smi has them."""
     fields = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
     try:
@@ -222,7 +226,7 @@ def gpus():
     return [dict(zip(keys, map(str.strip, line.split(",")), strict=True)) for line in said.splitlines() if line.strip()]
 
 
-def show(result):
+def show(result: Mapping[str, Any]) -> None:
     """Prints the figures as a table on stdout, and what was refused below it."""
     from rich import box
     from rich.table import Table
@@ -251,7 +255,7 @@ def show(result):
             console.print(f"{measured['backend']}: refused: {reason}")
 
 
-def legend(result):
+def legend(result: Mapping[str, Any]) -> str:
     """What the brackets are, and, of two backends, how they compare in the same rounds."""
     rounds = f"[ ]: 95 % intervals over {result['rounds']} rounds of {result['steps']} steps, each timed as a whole"
     if result["rounds"] < ENOUGH:
@@ -267,7 +271,7 @@ def legend(result):
     return f"{rounds}. A step of {first} takes {sig(ratio, 3)} [{interval(span)}] times one of {second}{same}."
 
 
-def cell(measured, key):
+def cell(measured: Mapping[str, Any], key: str) -> str:
     """A figure as text."""
     value = measured[key]
     if key == "loop_over_bare":

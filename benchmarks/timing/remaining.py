@@ -1,7 +1,9 @@
 """How long a comparison still takes, by the pace of the trainings that are done."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from twinscale.common.training.progress import duration
 from twinscale.common.training.run import FinishedRun, read_run
@@ -18,7 +20,7 @@ class Pace:
     step: float
 
 
-def pace_of(run_dir, seconds, steps, own=True):
+def pace_of(run_dir: Path, seconds: float, steps: int, own: bool = True) -> Pace:
     """The Pace of a training that took so many seconds in all, compilation included, for so many steps: if it is not
     the recipe's `own` but its float64, steps ahead take half as long, for they move half as many bytes."""
     step = read_run(run_dir, FinishedRun)["performance"]["step_ms_median"] / 1e3
@@ -26,7 +28,7 @@ def pace_of(run_dir, seconds, steps, own=True):
     return Pace(max(0.0, seconds - steps * step), step if own else step / 2)
 
 
-def words_left(pace, ahead) -> str:
+def words_left(pace: Pace | None, ahead: Sequence[tuple[int, bool]]) -> str:
     """", about 1:20 left" of a comparison, in which a backend has trainings `ahead`, [(steps, whether a program is
     compiled for it)]; nothing where no Pace is known yet."""
     if pace is None:

@@ -2,13 +2,18 @@
 
 import functools
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
-from twinscale.benchmarks.workers import each
+from twinscale.benchmarks.workers import Worker, each
 from twinscale.common.machine.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
-from twinscale.common.recipe.schema import positions
+from twinscale.common.recipe.schema import Recipe, positions
+
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
 
 KINDS = ("bare", "loop")  # steps over one resident batch, and those of the trainer's loop
 STEPS, ROUND = (4, 64), 0.1  # fewest and most steps of a round, and about how many seconds it should take
@@ -16,7 +21,8 @@ ROUNDS, SECONDS = (6, 24), 2.0  # fewest and most rounds, and about how long tho
 FEW = 6  # rounds of what is cheap or stands for itself: data
 
 
-def side_by_side(recipe, dataset, workers, performance):
+def side_by_side(recipe: Recipe, dataset: "Dataset", workers: Mapping[str, Worker], performance: dict[str, Any]
+                 ) -> dict[str, Any]:
     """Each backend's performance, with step times that were taken while the other waited.
 
     Rounds alternate between backends, and between the trainer's loop and bare steps over one resident batch, which of
@@ -40,7 +46,8 @@ def side_by_side(recipe, dataset, workers, performance):
     return sides
 
 
-def take_turns(recipe, workers, steps, rounds, say=lambda turn: None):
+def take_turns(recipe: Recipe, workers: Mapping[str, Worker], steps: int, rounds: int,
+               say: Callable[[int], Any] = lambda turn: None) -> dict[str, Any]:
     """{backend: (seconds, walls)}: seconds of each round of `steps` by kind, and as it looked from here. Who goes
     first, and with what, changes each round; a first one warms up, and is left out. `say` is told each."""
     taken = {backend: ({kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}) for backend in workers}
@@ -57,7 +64,7 @@ def take_turns(recipe, workers, steps, rounds, say=lambda turn: None):
     return taken
 
 
-def common_peak(recipe, workers):
+def common_peak(recipe: Recipe, workers: Mapping[str, Worker]) -> Callable[[str], Any]:
     """What `peak_flops` asks for a rate that is measured: the best product that NumPy or any of the workers' frameworks
     reaches, asked in turns while the others wait, once for all backends."""
     @functools.cache
@@ -70,7 +77,8 @@ def common_peak(recipe, workers):
     return measured
 
 
-def utilisation(recipe, device, flops, seconds, measured) -> dict:
+def utilisation(recipe: Recipe, device: Mapping[str, Any], flops: float, seconds: float,
+                measured: Callable[[str], Any]) -> dict[str, Any]:
     """{"mfu", "mfu_convention"} of steps of so many seconds, None where nobody knows the device's peak."""
     peak, peak_from = peak_flops(device["kind"], recipe.train.precision, len(device["names"]), measured)
     known = device["kind"].lower() == "cpu" or "matrix product" not in peak_from
@@ -78,7 +86,7 @@ def utilisation(recipe, device, flops, seconds, measured) -> dict:
             "mfu_convention": f"causal FLOPs / {peak_from}" if known else None}
 
 
-def summary(steps, bare, loop, data) -> dict:
+def summary(steps: int, bare: Sequence[float], loop: Sequence[float], data: Sequence[float]) -> dict[str, Any]:
     """What the rounds say: seconds of each round of `steps`, bare and of the loop, and of one batch of data in each of
     some rounds. Every ratio is of pairs and has its interval."""
     bares, loops = (np.asarray(rounds) / steps for rounds in (bare, loop))
@@ -91,7 +99,8 @@ def summary(steps, bare, loop, data) -> dict:
             **named("loop_overhead_percent", overhead, lambda x: 100 * (x - 1)), **named("data_ratio", ahead)}
 
 
-def named(key, interval, change=lambda x: x) -> dict:
+def named(key: str, interval: Any, change: Callable[[float], float] = lambda x: x
+          ) -> dict[str, Any]:
     """A figure under its key and its interval under another."""
     low, middle, high = map(change, interval)
     return {key: middle, f"{key}_interval": [low, high]}

@@ -1,5 +1,7 @@
 """Magnitude pruning; its masks are those of TF-MOT, bit for bit, on any mesh."""
 
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,11 @@ from twinscale.common.compress.rules import BLOCK, chosen, is_due, kernels, spar
 from twinscale.common.errors import one_of
 from twinscale.jaxscale.compress.quantize import quotient
 
+if TYPE_CHECKING:
+    from twinscale.common.training.room import Tensors
 
-def make_masks(stage, update, tensors):
+
+def make_masks(stage: Any, update: int, tensors: "Tensors") -> "Tensors":
     """{name: mask}, NumPy arrays of 0 and 1, that a pruning stage makes at an update (from 1) of the kernels that it
     chooses of {canonical name: NumPy array}."""
     weights = {name: tensors[name] for name in chosen(stage.names, kernels(tensors))}

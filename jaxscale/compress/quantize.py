@@ -1,6 +1,8 @@
 """Fake quantisation in 8 bits by the formula of TensorFlow's kernels, bit for bit, and where it stands in a model."""
 
 import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +15,25 @@ from twinscale.jaxscale.devices_arrays import born, laid_out, place
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.taps import tapped
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.room import Batch, Tensors
+    from twinscale.jaxscale.devices import Devices
+
 LAST = 255.0  # the largest of 8 bits
 MOVED = 1 - 0.999  # how far a moving average goes to what is new
 
 
-def fake_quantise(x, low, high, narrow):
+def fake_quantise(x: Any, low: Any, high: Any, narrow: bool) -> np.ndarray:
     """The NumPy array x rounded to the grid of 8 bits from `low` to `high`, float32; each is () or, of channels along
     x's last axis, (channels,). `narrow` leaves the grid's first point out."""
     x, low, high = (jnp.asarray(value, jnp.float32) for value in (x, low, high))
     return np.asarray(jax.jit(on_grid, static_argnums=3)(x, low, high, narrow))
 
 
-def extremes(recipe, dataset, devices, tensors, batches):
+def extremes(recipe: "Recipe", dataset: "Dataset", devices: "Devices", tensors: "Tensors", batches: "Iterable[Batch]"
+             ) -> dict[str, tuple[float, float]]:
     """{place: (min, max)}, zero included, of what each of the quantised places of a stage's recipe computes over the
     batches, by a model that is not quantised yet, in evaluation.
 

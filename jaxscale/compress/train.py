@@ -4,6 +4,9 @@ Semantics are TF-MOT's: masks, centroids and ranges are read and moved as `commo
 `common/recipe/compress.py` say.
 """
 
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,28 +24,37 @@ from twinscale.jaxscale.models import build
 from twinscale.jaxscale.taps import tapped
 from twinscale.jaxscale.trace import named_tensors
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.room import Batch, Step, Tensors
+    from twinscale.jaxscale.devices import Devices
 
-def new_state(recipe, dataset, devices, dither=0.0, old=None):
+
+def new_state(recipe: "Recipe", dataset: "Dataset", devices: "Devices", dither: float = 0.0,
+              old: train.State | None = None) -> train.State:
     """The state of a stage's recipe where each tensor lies, for `with_tensors` to fill: the model's first values, and
     zeros for what a stage has besides."""
-    state = train.new_state(recipe, dataset, devices, dither, old, extra_tensors(recipe, dataset))
+    state: Any = train.new_state(recipe, dataset, devices, dither, old, extra_tensors(recipe, dataset))
     if active(recipe).kind != "distil":
         return state
     graph = old.teacher if old else build(teacher_recipe(recipe), dataset.classes, dataset.example_shape)[0]
     return state.replace(teacher=graph)
 
 
-def make_step(recipe, state, devices):
+def make_step(recipe: "Recipe", state: train.State, devices: "Devices") -> "Step":
     """As `jaxscale.train.make_step`, of a stage's recipe."""
     return train.make_step(recipe, state, devices, begin, gradients_of, move)
 
 
-def make_evaluate(recipe, state, devices):
+def make_evaluate(recipe: "Recipe", state: train.State, devices: "Devices"
+                  ) -> "Callable[[train.State, Iterable[Batch]], dict[str, float]]":
     """As `jaxscale.train.make_evaluate`, of a stage's recipe: the model as the stage would leave it."""
     return train.make_evaluate(recipe, state, devices, logits_of)
 
 
-def with_tensors(recipe, state, devices, tensors, step):
+def with_tensors(recipe: "Recipe", state: Any, devices: "Devices", tensors: "Tensors", step: int
+                 ) -> train.State:
     """As `jaxscale.train.with_tensors`; where `tensors` has no slots of the optimizer, they are as before the first
     update."""
     first = {slot: where.first for slot, where in described(recipe.optimizer).slots(recipe.optimizer).items()}
@@ -52,7 +64,8 @@ def with_tensors(recipe, state, devices, tensors, step):
     return train.with_tensors(recipe, state, devices, tensors if begun else slots | tensors, step)
 
 
-def make_step_tensors(recipe, state, devices):
+def make_step_tensors(recipe: "Recipe", state: train.State, devices: "Devices"
+                      ) -> "Callable[[train.State, int, Batch], Tensors]":
     """As `jaxscale.trace.make_step_tensors`, of a stage's recipe."""
 
     def compute(state, number, batch):

@@ -1,5 +1,7 @@
 """Magnitude pruning by TF-MOT; the semantics is written at `common.recipe.schema.Prune`."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_schedule, pruning_wrapper
@@ -7,8 +9,11 @@ from tensorflow_model_optimization.python.core.sparsity.keras import pruning_imp
 from twinscale.common.compress.rules import BLOCK, chosen, kernels, sparsity_at
 from twinscale.common.errors import one_of
 
+if TYPE_CHECKING:
+    from twinscale.common.training.room import Tensors
 
-def make_masks(stage, update, tensors):
+
+def make_masks(stage: Any, update: int, tensors: "Tensors") -> "Tensors":
     """{name: mask} that a pruning stage makes at an update (from 1) of the kernels and tables it names among {canonical
     name: array}; NumPy arrays of their shapes and dtypes."""
     names = chosen(stage.names, kernels(tensors))

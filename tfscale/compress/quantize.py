@@ -4,6 +4,9 @@ Where TF-MOT finds zeros and centroids in the weights that a layer is built with
 come later. What is computed of them is TF-MOT's.
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -29,10 +32,16 @@ from twinscale.tfscale import train
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.taps import tapped
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.room import Batch, Tensors
+    from twinscale.tfscale.devices import Devices
+
 BITS = {"num_bits": 8, "per_axis": False, "symmetric": False, "narrow_range": False}
 
 
-def fake_quantise(x, low, high, narrow):
+def fake_quantise(x: Any, low: Any, high: Any, narrow: bool) -> np.ndarray:
     """Values as 8 bits have them under a range: a NumPy array of x's shape, float32.
 
     Args:
@@ -45,7 +54,8 @@ def fake_quantise(x, low, high, narrow):
     return quantise(tf.constant(x), tf.constant(low), tf.constant(high), num_bits=8, narrow_range=narrow).numpy()
 
 
-def extremes(recipe, dataset, devices, tensors, batches):
+def extremes(recipe: "Recipe", dataset: "Dataset", devices: "Devices", tensors: "Tensors", batches: "Iterable[Batch]"
+             ) -> dict[str, tuple[float, float]]:
     """{place: (min, max)} with zero in between of what the quantised places of a stage's model compute in evaluation,
     before any quantisation, of weights {canonical name: array} over the batches; each host reads all of them."""
     model, wanted = build(recipe, dataset.classes, dataset.example_shape, keras), quantised_places(recipe.model)

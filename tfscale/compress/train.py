@@ -1,8 +1,9 @@
 """Trains a stage of a compression: `tfscale/train.py` over a model that TF-MOT has wrapped, or with a teacher."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from twinscale.common.compress.recipes import active
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.tfscale import bits, train
 from twinscale.tfscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.tfscale.compress.model import adopted, twin_variables, wrapped_model
@@ -19,6 +20,11 @@ from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.optimizer import make_optimizer, reset
 from twinscale.tfscale.train import state_arrays
+
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.training.room import Batch, Step, Tensors
+    from twinscale.tfscale.devices import Devices
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class State(train.State):
         return super().running if self.teacher else list(self.named.values())
 
 
-def new_state(recipe, dataset, devices, dither=0.0, old=None):
+def new_state(recipe: Recipe, dataset: "Dataset", devices: "Devices", dither: float = 0.0, old: State | None = None
+              ) -> State:
     """The state before a stage is given what it starts from: canonical first values, masks of ones, zeros.
 
     With `old`, a state of the same recipe, its variables are used again, so that steps compiled over them go on.
@@ -73,7 +80,7 @@ def with_teacher(recipe, dataset):
     return State(model, optimizer, [], variables | taught, teacher)
 
 
-def make_step(recipe, state, devices):
+def make_step(recipe: Recipe, state: State, devices: "Devices") -> "Step":
     """As `tfscale.train.make_step`."""
     if state.teacher:
         return train.make_step(recipe, state, devices, partial(train.sum_gradients, objective=distil_objective))
@@ -116,7 +123,8 @@ def put_back(state, before):
         variable.assign(value)
 
 
-def make_evaluate(recipe, state, devices):
+def make_evaluate(recipe: Recipe, state: State, devices: "Devices"
+                  ) -> "Callable[[State, Iterable[Batch]], dict[str, float]]":
     """As `tfscale.train.make_evaluate`."""
     if state.teacher:
         return train.make_evaluate(recipe, state, devices)
@@ -134,7 +142,7 @@ def make_evaluate(recipe, state, devices):
     return unmoved
 
 
-def with_tensors(recipe, state, devices, tensors, step):
+def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tensors", step: int) -> train.State:
     """As `tfscale.train.with_tensors`; where slots are not given, they are as before the first update."""
     if all(name.startswith("weights/") for name in tensors):
         tensors = tensors | {name: np.full(v.shape, state.optimizer.held[name.partition("/")[0]].first)
@@ -142,7 +150,7 @@ def with_tensors(recipe, state, devices, tensors, step):
     return train.with_tensors(recipe, state, devices, tensors, step)
 
 
-def make_step_tensors(recipe, state, devices):
+def make_step_tensors(recipe: Recipe, state: State, devices: "Devices") -> "Callable[[State, int, Batch], Tensors]":
     """As `tfscale.trace.make_step_tensors`."""
     objective = distil_objective if state.teacher else wrapped_objective
 

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from twinscale.benchmarks.rungs.operations import collect_places, places_path
+from twinscale.benchmarks.rungs.operations import collect_places, part, place_checks, places_path
 from twinscale.common.errors import TwinscaleError
 from twinscale.common.operations.points import POINTS
 from twinscale.common.recipe.schema import Recipe
@@ -59,3 +59,12 @@ def test_keras_does_not_wait_for_a_jax_that_failed(tmp_path, when):
         collect_places({b: Asked(b, asked, fails) for b in ("keras", "jax")}, RECIPE, tmp_path,
                        lambda worker: fails(worker.backend, "before"))
     assert not [point for backend, point in asked if backend == "keras" and point == POINTS[-1]]
+
+
+def test_of_an_unknown_number_of_roundings_none_is_allowed():
+    """A file may have null for it, which is what was not finite."""
+    row = {"place": "dense_0", "operation": "dense", "way": "forward", "tensor": "forward/dense_0", "error": 0.5,
+           "bound": 1.0, "beside": 0.25, "rare": None}
+    assert part(row) > 1 and part(row | {"beside": 0.0}) == 0.5
+    checks = place_checks({"jax": {"first": {"own": [row], "float64": []}}}, "bfloat16")
+    assert [(c.agrees, c.bound) for c in checks] == [(True, 1.0), (False, 0.0)]

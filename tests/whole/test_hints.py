@@ -1,0 +1,73 @@
+"""What a public function takes and gives stands in its signature, and what it does in its docstring."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).parents[2]
+LEFT: dict[str, int] = {}  # of a package of benchmarks/: functions that lack one or the other; this table only shrinks
+OFFERED = {  # by a room: what stands in either backend's own file, with hints alike
+    "room.py": ("numerics", "train"), "devices.py": ("open_devices",), "devices_hosts.py": ("agree", "is_lost"),
+    "train.py": ("new_state", "make_step", "make_evaluate", "state_tensors", "with_tensors"),
+    "trace.py": ("make_step_tensors", "make_step_taps", "make_sketch", "shared_tensors", "clip_gradients",
+                 "apply_gradients"),
+    "checkpoint.py": ("Store.write", "Store.wait", "Store.read", "Store.files", "Store.delete", "Store.close"),
+    "compress/prune.py": ("make_masks",), "compress/quantize.py": ("extremes", "fake_quantise"),
+    "compress/train.py": ("new_state", "make_step", "make_evaluate", "make_step_tensors", "with_tensors")}
+
+
+def public(text):
+    """{name: node} of a file's public functions and methods; those within functions are nobody else's."""
+    found = {}
+
+    def look(body, owner):
+        for node in body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                look(node.body, f"{owner}{node.name}.")
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
+                    node.name == "__init__" or not node.name.startswith("_")):
+                found[owner + node.name] = node
+
+    look(ast.parse(text).body, "")
+    return found
+
+
+def lacking(name, node):
+    """What a function has no hint of: its parameters by name, "return", and "docstring" where it has none."""
+    given = node.args
+    named = [*given.posonlyargs, *given.args]
+    if "." in name and not any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list):
+        named = named[1:]  # self
+    named += [*given.kwonlyargs, *(arg for arg in (given.vararg, given.kwarg) if arg)]
+    return [*(arg.arg for arg in named if arg.annotation is None), *["return"] * (node.returns is None),
+            *["docstring"] * (ast.get_docstring(node) is None and node.name != "__init__")]
+
+
+def left_of(folder):
+    """{package: public functions that lack something} of a folder; a file beside the packages is one."""
+    paths = sorted(folder.rglob("*.py"))
+    assert paths
+    return Counter(path.relative_to(folder).parts[0] for path in paths
+                   for name, node in public(path.read_text()).items() if lacking(name, node))
+
+
+def test_public_functions_of_benchmarks_say_what_they_take_and_give():
+    assert sum(len(public(path.read_text())) for path in (HERE / "benchmarks").rglob("*.py")) > 500
+    assert left_of(HERE / "benchmarks") == LEFT
+
+
+def test_what_a_room_offers_says_what_it_takes_and_gives():
+    wanted = {f"{room}/{file}: {name}": name for room in ("tfscale", "jaxscale")
+              for file, names in OFFERED.items() for name in names}
+    found = {f"{room}/{file}: {name}": node for room in ("tfscale", "jaxscale") for file in OFFERED
+             for name, node in public((HERE / room / file).read_text()).items()}
+    assert wanted.keys() <= found.keys()
+    assert {place: lacking(name, found[place]) for place, name in wanted.items() if lacking(name, found[place])} == {}
+
+
+def test_a_function_lacks_what_is_not_in_its_signature():
+    text = ("def f(a: int, b, *c, d: str = '', **e) -> int:\n    'Adds.'\n    def inner(x):\n        pass\n"
+            "class A:\n    def __init__(self, a: int) -> None:\n        pass\n    @staticmethod\n    def g(a): 'Is.'\n"
+            "    def _h(self, a):\n        pass\ndef g() -> None:\n    pass\n")
+    assert {name: lacking(name, node) for name, node in public(text).items()} == {
+        "f": ["b", "c", "e"], "A.__init__": [], "A.g": ["a", "return"], "g": ["docstring"]}
