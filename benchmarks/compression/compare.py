@@ -135,13 +135,13 @@ def compared_stages(recipe: "Recipe", out: Path, *, overwrite: bool = False) -> 
             save_tensors(left_path(out, backend, "dense"), left)
             rows.append(row_of(backend, "dense", left, finals[backend]))
         for number, described, label in stages(recipe):
-            left = left_path(out, "keras", before(recipe, number))
-            make_start(workers["keras"], described, out, label, left)
+            begun = left_path(out, "keras", before(recipe, number))
+            make_start(workers["keras"], described, out, label, begun)
             finals = each(workers, lambda worker: train(worker, described, out, label, twins=True))  # noqa: B023
             made = {b: finished(described, out, b, label, finals[b]) for b in ROOMS}
             found = judge_stage(described, out, label, workers)
             if has_float64(active(described)) and described.train.precision != "float64":
-                found["rungs"].append(semantics(described, out, label, left, workers))
+                found["rungs"].append(semantics(described, out, label, begun, workers))
             rows += [made[backend] | found["columns"] for backend in ROOMS]
             if active(described).kind == "distil":
                 alone = each(workers, lambda worker: student_alone(worker, described, out, label))  # noqa: B023

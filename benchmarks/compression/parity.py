@@ -169,7 +169,7 @@ def semantics(recipe: Recipe, out: Path, label: str, left: Path, workers: Mappin
 def losses_of(recipe: Recipe, out: Path, label: str) -> dict[str, Any]:
     """{run: {"loss": float64 (steps,)}} of both backends and their twins, and "positions", which a loss is the mean
     of."""
-    runs = {"positions": positions(recipe)}
+    runs: dict[str, Any] = {"positions": positions(recipe)}
     for backend in ROOMS:
         for twin in (False, True):
             lines = read_metrics(run_path(out, backend, label, twin))

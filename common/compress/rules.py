@@ -36,7 +36,7 @@ BLOCK = 4  # of the patterns 2:4 and 4x4
 
 # ---- what is compressed
 
-def chosen(names: Iterable[str], tree: Mapping[str, Any]) -> list[str]:
+def chosen(names: Iterable[str], tree: Iterable[str]) -> list[str]:
     """The canonical names of `tree` that one of the patterns `names` matches."""
     return [name for name in tree if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)]
 
