@@ -62,9 +62,11 @@ def test_metrics_are_tried_where_a_recipe_is_read(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from twinscale.common.metrics import Metric\n"
         "LOSS = Metric('mine', lambda xp, logits, labels, weights: {}, lambda sums: {'loss': 0.0})\n"
-        "FLAT = Metric('flat', lambda xp, logits, labels, weights: {'hits': xp.sum(logits[labels])}, dict)\n")
+        "FLAT = Metric('flat', lambda xp, logits, labels, weights: {'hits': xp.sum(logits[labels])}, dict)\n"
+        "WORDS = Metric('words', lambda *of: {}, lambda sums: {'grade': 'good'})\n")
     for name, said in ((f"{tmp_path}/mine.py:LOSS", "mine: loss is what another"),
                        ("classification", "classification: .* is what another"),
+                       (f"{tmp_path}/mine.py:WORDS", "words: breaks on logits .*could not convert string to float"),
                        (f"{tmp_path}/mine.py:FLAT", "flat: breaks on logits of shape .2, 3, 5.: IndexError")):
         with pytest.raises(BadInput, match=said):
             load("mlp-digits", [f'train.metrics=["{name}"]'])
