@@ -58,10 +58,13 @@ def asked_for(room, file):
     for path in (HERE / room).rglob("*.py"):
         if path.name.startswith(("mutants", "patches")) or path == HERE / room / file:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        called = {alias.asname or own for node in nodes if isinstance(node, ast.ImportFrom) and node.module == parent
+                  for alias in node.names if alias.name == own}
+        for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.module == module:
                 names |= {alias.name for alias in node.names}
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == own:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in called:
                 names.add(node.attr)
     return names
 
@@ -95,9 +98,12 @@ def test_no_two_files_import_each_other():
 
 
 def imported(path, known):
-    """The modules of ours, `known`, that a file imports anywhere in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The modules of ours, `known`, that a file imports anywhere in it, but for what hints alone name, which no run
+    imports."""
+    names, tree = set(), ast.parse(path.read_text())
+    tree.body = [node for node in tree.body
+                 if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
