@@ -80,11 +80,12 @@ def refused_option(said, options):
     return max(about, key=len, default=None)
 
 
-# What halves the time that XLA takes for a CPU's program, and lets it run the longer: kernels are emitted by the older
-# way, which knows no MLIR, all in one piece, and LLVM leaves its dearer passes out. The XLA of jax 0.12 has lost the
-# older way; a flag of that name would end the process.
-HASTE: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
-HASTE |= {"xla_cpu_parallel_codegen_split_count": 1}
+def haste() -> dict[str, bool | int]:
+    """XLA's options that halve the time it takes for a CPU's program, and let it run the longer: kernels are emitted by
+    the older way, which knows no MLIR, and all in one piece. The XLA of jax 0.12 has lost the older way; a flag of that
+    name would end the process."""
+    older: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
+    return {**older, "xla_cpu_parallel_codegen_split_count": 1}
 
 
 def jit(function, options, own, **how):
@@ -92,7 +93,7 @@ def jit(function, options, own, **how):
     compiles first; see `compiling`."""
     made = []
     if jax.config.read("jax_disable_most_optimizations") and jax.default_backend() == "cpu":
-        options = HASTE | options
+        options = haste() | options
 
     def call(*arguments):
         if made:
@@ -113,7 +114,7 @@ def jit(function, options, own, **how):
 def jit_once(function, **how):
     """`jax.jit` of a function that computes less than it compiles: on a CPU in haste. Last places may round otherwise
     than in a step that is compiled in full: both are float arithmetic of the same program."""
-    hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, **HASTE}
+    hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, **haste()}
     return jax.jit(function, compiler_options=hasty if jax.default_backend() == "cpu" else None, **how)
 
 
@@ -121,5 +122,5 @@ def hasten():
     """Compiles as little as can be, for the life of the process: for programs that compile more than they compute. Call
     it before anything is compiled, as XLA reads its flags once."""
     jax.config.update("jax_disable_most_optimizations", True)
-    flags = [f"--{name}={str(value).lower()}" for name, value in HASTE.items()]
+    flags = [f"--{name}={str(value).lower()}" for name, value in haste().items()]
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()  # what comes last holds

@@ -259,7 +259,7 @@ def test_an_option_that_the_compiler_refuses_is_left_out_with_one_line(capsys):
 
 def test_what_is_compiled_in_haste_asks_only_for_options_that_xla_knows():
     """Unlike a step's, they are not left out where it refuses them; as flags they would end the process."""
-    assert devices_compile.HASTE and devices_compile.jit_once(lambda x: x + 1)(1) == 2
+    assert devices_compile.haste() and devices_compile.jit_once(lambda x: x + 1)(1) == 2
 
 
 def test_a_recipes_own_option_is_passed_on_or_named_before_anything_runs(recipe_of):
