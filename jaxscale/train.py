@@ -54,7 +54,7 @@ class State:
     begin: Callable = struct.field(pytree_node=False, default=None)  # weights to the rest of a first state
 
 
-def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: float = 0.0, old: State | None = None,
+def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: float = 0.0, old: "State | None" = None,
               extra: Any = ()) -> State:
     """The state before the first step: canonical first values, born where they lie on the mesh, and zeros for what it
     has besides, {canonical name: shape} of `extra`.

@@ -53,7 +53,7 @@ class State:
         return int(self.optimizer.iterations.numpy())
 
 
-def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: float = 0.0, old: State | None = None
+def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: float = 0.0, old: "State | None" = None
               ) -> State:
     """The state before the first step: canonical first values in variables of the strategy.
 

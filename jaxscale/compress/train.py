@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def new_state(recipe: "Recipe", dataset: "Dataset", devices: "Devices", dither: float = 0.0,
-              old: train.State | None = None) -> train.State:
+              old: "train.State | None" = None) -> train.State:
     """The state of a stage's recipe where each tensor lies, for `with_tensors` to fill: the model's first values, and
     zeros for what a stage has besides."""
     state: Any = train.new_state(recipe, dataset, devices, dither, old, extra_tensors(recipe, dataset))

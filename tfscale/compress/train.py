@@ -44,7 +44,7 @@ class State(train.State):
         return super().running if self.teacher else list(self.named.values())
 
 
-def new_state(recipe: Recipe, dataset: "Dataset", devices: "Devices", dither: float = 0.0, old: State | None = None
+def new_state(recipe: Recipe, dataset: "Dataset", devices: "Devices", dither: float = 0.0, old: "State | None" = None
               ) -> State:
     """The state before a stage is given what it starts from: canonical first values, masks of ones, zeros.
 
