@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from twinscale.common.machine import doctor
+
 RECIPE = 'name = "x"\n[model]\nfamily = "decoder"\n'
 
 
@@ -46,3 +48,19 @@ def lines(capsys):
         assert "Traceback" not in err
         return out, err.splitlines()
     return read
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Frameworks that answer without being loaded."""
+    monkeypatch.setattr(doctor, "ASK", {name: "print('hello'); print('[{\"name\": \"d:0\", \"kind\": \"CPU\"}]')"
+                                        for name in doctor.ASK})
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    def take(*names):
+        real = doctor._version
+        monkeypatch.setattr(doctor, "_version", lambda name: None if name in names else real(name))
+        monkeypatch.setattr(doctor.sys, "prefix", "/nowhere")  # beside which libtpu may lie
+    return take

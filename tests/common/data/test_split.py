@@ -1,23 +1,9 @@
 """Which side a document is on."""
 
 import numpy as np
-import pytest
 
+from tests.common.data.test_dataset import WORDS, refused
 from twinscale.common.data import open_dataset
-from twinscale.common.errors import BadInput
-
-WORDS = ["alpha beta gamma " * 9 + str(i) for i in range(40)]
-
-
-def refused(recipe, *parts):
-    """The one line that refuses `recipe`, which has all of `parts`."""
-    with pytest.raises(BadInput) as caught:
-        open_dataset(recipe)
-    line = str(caught.value)
-    assert "\n" not in line
-    for part in parts:
-        assert part in line
-    return line
 
 
 def test_no_document_is_on_both_sides(recipe, corpus):

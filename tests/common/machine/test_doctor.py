@@ -6,22 +6,6 @@ import pytest
 from twinscale.common.machine import doctor
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Frameworks that answer without being loaded."""
-    monkeypatch.setattr(doctor, "ASK", {name: "print('hello'); print('[{\"name\": \"d:0\", \"kind\": \"CPU\"}]')"
-                                        for name in doctor.ASK})
-
-
-@pytest.fixture
-def absent(monkeypatch):
-    def take(*names):
-        real = doctor._version
-        monkeypatch.setattr(doctor, "_version", lambda name: None if name in names else real(name))
-        monkeypatch.setattr(doctor.sys, "prefix", "/nowhere")  # beside which libtpu may lie
-    return take
-
-
 def test_the_report_holds_the_machine_and_what_each_framework_sees(quick, capsys):
     report = doctor.doctor()
     assert report["schema_version"] == 1 and report["cores"] >= 1 and report["memory_bytes"] > 2**20

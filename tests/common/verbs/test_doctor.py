@@ -2,26 +2,7 @@
 
 import json
 
-import pytest
-
 from twinscale.common import cli
-from twinscale.common.machine import doctor
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Frameworks that answer without being loaded."""
-    monkeypatch.setattr(doctor, "ASK", {name: "print('hello'); print('[{\"name\": \"d:0\", \"kind\": \"CPU\"}]')"
-                                        for name in doctor.ASK})
-
-
-@pytest.fixture
-def absent(monkeypatch):
-    def take(*names):
-        real = doctor._version
-        monkeypatch.setattr(doctor, "_version", lambda name: None if name in names else real(name))
-        monkeypatch.setattr(doctor.sys, "prefix", "/nowhere")  # beside which libtpu may lie
-    return take
 
 
 def test_the_verb_prints_or_writes_the_same_as_json_and_exits_4_when_nothing_can_run(quick, absent, tmp_path, capsys):
