@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.numbers import margin_of, ratio, sig
+from twinscale.benchmarks.report import terminal
 from twinscale.common.files.access import escaped_lines
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def verdict_html(verdict: "Verdict") -> str:
 
 def answer(rung: "Rung") -> str:
     """Whether a rung agrees, fails or is open, with its sign."""
-    said = "agrees" if rung.agrees else "open" if rung.conclusive is False or rung.open else "fails"
+    said = terminal.answer(rung)
     return f"{SIGNS[said][0]} {said}"
 
 
