@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Disagreement,
         LoadedRun,
         TwinscaleError,
+        check,
         compare,
         compare_runs,
         load_run,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         train,
     )
 
-__all__ = ["Disagreement", "LoadedRun", "TwinscaleError", "compare", "compare_runs", "load_run", "load_verdict",
+__all__ = ["Disagreement", "LoadedRun", "TwinscaleError", "check", "compare", "compare_runs", "load_run", "load_verdict",
            "open_dataset", "recipe", "train"]
 
 # In a checkout the rooms lie beside this folder; in an installed package they lie in it.

@@ -1,0 +1,283 @@
+"""Whether two programs are one function: outputs and every gradient at weights that are nowhere zero, one or equal,
+held to what the programs' own roundings move; and where they first part.
+
+A bound is four times what a twin is apart, the same program with weights and inputs changed within half a unit of
+their last place, as on the ladder's rung P2, or the walk of the longest sum's roundings (Higham and Mary 2019) where
+that is more.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from twinscale.common.errors import BadInput, Disagreement
+from twinscale.common.families.parameters import dithering, stream
+from twinscale.common.files.tensors import difference
+from twinscale.common.numbers.formats import DITHER, EPS, walk
+from twinscale.common.pairs.causes import cause, is_activated
+from twinscale.common.pairs.layouts import layouts, turned
+from twinscale.common.pairs.match import Match, carried
+from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen
+from twinscale.common.pairs.tensors import Tensor
+
+SPREAD, SIZE = 0.3, 0.1  # of the noise that moves a tensor: of its own size; of one that is all zeros
+TWINS = 4  # a bound is so many times a twin's noise
+NULL = 1e-2  # a gradient that its twin shares no more digits with is zero but for rounding
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor that was compared: the largest difference, relative to the largest value, and its bound."""
+
+    what: str
+    difference: float
+    bound: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is within its bound."""
+        return self.difference <= self.bound
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """Whether two programs are one function. True where they are."""
+
+    rows: tuple[Row, ...]
+    match: Match
+    place: str = ""  # where they first part, in words
+    cause: str = ""  # what was measured there
+    coverage: str = ""  # how many modules of a were seen with their partners
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every row does."""
+        return bool(self.rows) and all(row.agrees for row in self.rows)
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+    @property
+    def sentence(self) -> str:
+        """The answer in a sentence or two."""
+        worst = max(self.rows, key=lambda row: row.difference / max(row.bound, 1e-300))
+        if self.agrees:
+            return (f"One function: {len(self.rows)} outputs and gradients agree; the nearest to its bound is "
+                    f"{worst.what}, {worst.difference:.1e} of {worst.bound:.1e}.")
+        apart = sum(not row.agrees for row in self.rows)
+        parts = [f"Not one function: {apart} of {len(self.rows)} outputs and gradients differ; the furthest "
+                 f"is {worst.what}, {worst.difference:.1e} where {worst.bound:.1e} is rounding."]
+        return " ".join(filter(None, [*parts, self.place and f"They first part {self.place}.", self.cause]))
+
+    def raise_if_not(self) -> None:
+        """Raises Disagreement, with the sentence, where they are not one function."""
+        if not self.agrees:
+            raise Disagreement(self.sentence)
+
+    def __str__(self) -> str:
+        worst = sorted(self.rows, key=lambda row: -row.difference / max(row.bound, 1e-300))[:12]
+        lines = [f"{'ok ' if row.agrees else 'NO '} {row.difference:8.1e} of {row.bound:8.1e}  {row.what}"
+                 for row in worst]
+        return "\n".join([self.sentence, *lines, *self.notes])
+
+
+def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, seed: int = 0) -> PairVerdict:
+    """The verdict on two programs of float32 under a match, each with its own form of the same inputs."""
+    values = generic(a, seed)
+    runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER["float32"])]
+    rows = _rows(runs, a)
+    verdict = PairVerdict(rows, match)
+    if verdict.agrees:
+        return verdict
+    place, why, coverage = parting(a, b, inputs, match, values)
+    return PairVerdict(rows, match, place, why, coverage)
+
+
+def generic(program: Program, seed: int) -> Arrays:
+    """Values of a program's tensors that are nowhere zero, one or equal: its first ones, each tensor moved by noise of
+    its own size; running variances stay above zero. float32."""
+    found = {}
+    for tensor in program.tensors:
+        value = np.asarray(program.start[tensor.path], np.float64)
+        noise = stream(seed, tensor.path, "generic").standard_normal(value.shape)
+        if tensor.role == "var":
+            found[tensor.path] = np.exp(SPREAD * noise)
+        else:
+            found[tensor.path] = value + noise * (SPREAD * math.sqrt(np.mean(value**2)) if value.any() else SIZE)
+    return {name: np.asarray(x, np.float32) for name, x in found.items()}
+
+
+def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) -> Callable[[Match], float]:
+    """What `common.pairs.search.find` asks: the difference of outputs under a match, root mean square, relative."""
+    values = generic(a, 0)
+    wanted, _ = a.call(values, inputs[0])
+    wanted = {name: np.asarray(x) for name, x in wanted.items()}
+
+    def judge(match: Match) -> float:
+        try:
+            found, _ = b.call(carried(match, values), inputs[1])
+        except BadInput:
+            return math.inf
+        pairs = [(wanted[name], np.asarray(found[there])) for name, there in _names(wanted, found).items()]
+        apart = [np.linalg.norm(x.astype(np.float64) - y) / max(np.linalg.norm(x), 1e-300) for x, y in pairs]
+        return float(max(apart)) if np.isfinite(apart).all() else math.inf
+
+    return judge
+
+
+# ---- one run of both sides
+
+def _run(a, b, inputs, match, values, seed, dither):
+    """{side: {"output NAME" or "gradient of NAME": array}} in a's layout, of dithered weights and inputs."""
+    moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
+    there = carried(match, moved)
+    outputs, _ = a.call(moved, given[0])
+    others, _ = b.call(there, given[1])
+    names = _names({name: x for name, x in outputs.items() if "float" in str(x.dtype)}, others)
+    signs = {name: stream(seed, name, "signs").choice([-1.0, 1.0], np.shape(outputs[name])).astype(np.float32)
+             for name in names}
+    gradients, outputs = a.gradients(moved, given[0], signs)
+    sides = {"a": (gradients, {name: outputs[name] for name in names})}
+    gradients, outputs = b.gradients(there, given[1], {names[name]: x for name, x in signs.items()})
+    sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {name: outputs[names[name]] for name in names}
+    return {side: {f"output {name}": np.asarray(x) for name, x in outputs.items()}
+            | {f"gradient of {name}": x for name, x in gradients.items()} for side, (gradients, outputs) in sides.items()}
+
+
+def _names(one, other):
+    """{name of an output of a: that of b's}: those of one name, or in order where there are equally many. Raises
+    BadInput where they do not fit."""
+    names = {name: name for name in one if name in other}
+    if not names and len(one) != len(other):
+        raise BadInput(f"outputs: one side makes {', '.join(one)}, the other {', '.join(other)}: say which are meant "
+                       "by outputs=(NAME, NAME)")
+    names = names or dict(zip(one, other, strict=True))
+    for name, there in names.items():
+        if tuple(one[name].shape) != tuple(other[there].shape):
+            raise BadInput(f"outputs: {name} is {tuple(one[name].shape)} on one side and "
+                           f"{tuple(other[there].shape)} on the other")
+    return names
+
+
+def _dithered(inputs, dither):
+    """Inputs, or tensors, with floats changed within half a unit of their last place."""
+    if isinstance(inputs, Mapping):
+        return {name: _dithered(x, dither) for name, x in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(_dithered(x, dither) for x in inputs)
+    x = np.asarray(inputs)
+    if not dither or x.dtype.kind != "f":
+        return x
+    return np.asarray(x * dithering(1, "inputs", dither, x.shape), x.dtype)
+
+
+def carried_back(match: Match, a: Sequence[Tensor], b: Sequence[Tensor], gradients: Mapping[str, np.ndarray]) -> Arrays:
+    """Gradients with respect to a's tensors of those with respect to b's: the adjoint of `carried`, which moves
+    elements; of a tensor that b has in several places they add up."""
+    ends, places = 1, {}
+    for tensor in a:
+        size = math.prod(tensor.shape)
+        places[tensor.path] = np.arange(ends, ends + size).reshape(tensor.shape)  # 0: of padding
+        ends += size
+    total = np.zeros(ends)
+    for name, index in carried(match, places).items():
+        if name in gradients:
+            np.add.at(total, index.ravel(), np.asarray(gradients[name], np.float64).ravel())
+    return {tensor.path: total[places[tensor.path]] for tensor in a if tensor.trained}
+
+
+def _rows(runs, a):
+    plain, twin = runs
+    names = [name for name in plain["a"] if name in plain["b"]]
+    gradients = [name for name in names if name.startswith("gradient")]
+    largest = max((float(np.abs(plain["a"][name]).max(initial=0)) for name in gradients), default=0.0)
+    apart = {name: max(difference(plain[side][name], twin[side][name]) for side in plain) for name in names}
+    null = {name for name in gradients if apart[name] > NULL}
+    noise = {kind: max((difference(plain[side][name], twin[side][name], largest if name in null else 0.0)
+                        for name in names if name.startswith(kind) for side in plain), default=0.0)
+             for kind in ("output", "gradient")}
+    return tuple(Row(name + " (zero but for rounding)" * (name in null),
+                     difference(plain["a"][name], plain["b"][name], largest if name in null else 0.0),
+                     max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
+
+
+def _floor(program):
+    """The walk of the roundings of the longest sum, relative."""
+    longest = max((math.prod(tensor.shape[:-1]) for tensor in program.tensors if len(tensor.shape) > 1), default=1)
+    return walk(longest) * EPS["float32"]
+
+
+# ---- where they part
+
+def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, values: Arrays
+            ) -> tuple[str, str, str]:
+    """(where two programs first part, what was measured there, how much was seen), in words; "" where nothing is
+    known. Modules that hold matched tensors are compared in the order in which a calls them, each to within what twins
+    of both programs are apart."""
+    seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER["float32"]))
+    bound = TWINS * max((difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
+                         for x, y in zip(_arrays(one), _arrays(other), strict=True)), default=0.0)
+    bound = max(bound, _floor(a))
+    partners, calls, pairs = _partners(match), {}, []
+    for one in seen[1]:
+        calls.setdefault(one.module, []).append(one)
+    for one in seen[0]:
+        there = next((calls[name] for name in partners.get(one.module, ()) if calls.get(name)), None)
+        if there:
+            pairs.append((one, there.pop(0)))
+    coverage = f"{len(pairs)} of {len(seen[0])} calls of modules that hold tensors have their partner"
+    if not pairs:
+        return "", "", coverage
+    before: tuple[Seen, Seen] | None = None
+    for one, other in pairs:
+        if not _alike(one.inputs[:1], other.inputs[:1], bound):
+            last = before[0].module if before else "the inputs"
+            return (f"between {last} and {one.module}, whose inputs differ", cause(before, (one, other), None, None),
+                    coverage)
+        if not _alike(one.outputs[:1], other.outputs[:1], bound) and not is_activated(one, other):
+            of_it = [tensor for tensor in a.tensors if tensor.module == one.module]
+            tensors = {tensor.role: values[tensor.path] for tensor in of_it}
+            return (f"at {one.module}, whose inputs agree and whose outputs do not",
+                    cause(None, (one, other), tensors, set(tensors)), coverage)
+        before = one, other
+    return f"after {pairs[-1][0].module}, the last module that holds tensors", "", coverage
+
+
+def _seen(a, b, inputs, match, values, dither):
+    """([Seen of a], [Seen of b]), of dithered weights and inputs."""
+    seen: tuple[list[Seen], list[Seen]] = ([], [])
+    moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
+    a.call(moved, given[0], False, seen[0])
+    b.call(carried(match, moved), given[1], False, seen[1])
+    return seen
+
+
+def _arrays(one):
+    return [np.asarray(x) for x in (*one.inputs, *one.outputs)]
+
+
+def _partners(match):
+    """{module of a: modules of b that hold what is made of its tensors}."""
+    found: dict[str, list[str]] = {}
+    for line in match.lines:
+        for name in line.a:
+            module = line.b.rpartition("/")[0]
+            if module not in found.setdefault(name.rpartition("/")[0], []):
+                found[name.rpartition("/")[0]].append(module)
+    return found
+
+
+def _alike(one: Iterable[Any], other: Iterable[Any], bound: float) -> bool:
+    """Whether arrays agree to within a bound, in some order of axes."""
+    for x, y in zip(one, other, strict=False):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        if x.size != y.size:
+            return True  # of another kind, such as heads beside each other: nothing can be said
+        ways = layouts(x.shape, y.shape) if x.size <= 1 << 16 else [()] * (x.shape == y.shape)
+        if not any(difference(turned(steps, [x]), y) <= bound for steps in ways):
+            return False
+    return True

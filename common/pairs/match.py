@@ -1,0 +1,195 @@
+"""A match: which tensors of side a make each tensor of side b, and how they lie there; as a file, match.toml, to read,
+edit and keep.
+
+    [tensors]
+    "Dense_0/kernel" = "dense/kernel"
+    "head/weight" = "logits/kernel | transpose 1 0"
+    "attn/c_attn/kernel" = "query/kernel, key/kernel, value/kernel | reshape 16 -1 | join 1"
+    "layer/{i}/fc/kernel" = "block_{i}/mlp/kernel"          # of every block
+
+A line says of a tensor of b what it is made of; one with {i} of the tensors of all blocks.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from twinscale.common.errors import BadInput, did_you_mean
+from twinscale.common.files.access import read_text, shown, write_text
+from twinscale.common.pairs.layouts import Steps, shape_after, steps_of, text_of, turned
+from twinscale.common.pairs.tensors import Tensor
+
+HEAD = """# Which tensors of {a} make each tensor of {b}, and how they lie there. Written by `twinscale match`; a line may
+# be changed by hand. Steps, from left to right: transpose AXES, reshape SHAPE, slice AXIS START STOP, pad AXIS N,
+# join AXIS. A name with {{i}} stands for all blocks, from 0.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one tensor of b is made of: tensors of a, by steps."""
+
+    b: str
+    a: tuple[str, ...]
+    steps: Steps = ()
+    sure: str = ""  # what is known of it: a comment in the file
+
+    @property
+    def text(self) -> str:
+        """As match.toml has it."""
+        return " | ".join(filter(None, (", ".join(self.a), text_of(self.steps))))
+
+
+@dataclass(frozen=True)
+class Match:
+    """A Line for each tensor of b, and the tensors of either side that nothing was found for."""
+
+    lines: tuple[Line, ...]
+    unmatched_a: tuple[str, ...] = ()
+    unmatched_b: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+def carried(match: Match, tensors: Mapping[str, Any], xp: Any = np) -> dict[str, Any]:
+    """The tensors of b, {path: array}, that a match makes of those of a; arrays of the library `xp` (numpy, jax.numpy
+    or keras.ops). Raises BadInput, which names the line, where a step does not fit."""
+    found = {}
+    for line in match.lines:
+        try:
+            found[line.b] = turned(line.steps, [tensors[name] for name in line.a], xp)
+        except KeyError as error:
+            raise BadInput(f"{line.b}: there is no {error.args[0]}{did_you_mean(error.args[0], tensors)}") from None
+        except BadInput as error:
+            raise BadInput(f"{line.b}: {error}") from None
+    return found
+
+
+def checked(match: Match, a: Sequence[Tensor], b: Sequence[Tensor]) -> None:
+    """Raises BadInput where a match does not fit two programs: a tensor of b without a line, a name that nobody has,
+    steps that do not fit, a tensor of a that is used nowhere."""
+    of_a, of_b = ({tensor.path: tensor for tensor in side} for side in (a, b))
+    lines = {line.b: line for line in match.lines}
+    for name in lines:
+        if name not in of_b:
+            raise BadInput(f"{shown(name)}: b has no such tensor{did_you_mean(name, of_b)}")
+    for line in match.lines:
+        for name in line.a:
+            if name not in of_a:
+                raise BadInput(f"{shown(line.b)}: a has no tensor {shown(name)}{did_you_mean(name, of_a)}")
+        try:
+            shape = shape_after(line.steps, [of_a[name].shape for name in line.a])
+        except BadInput as error:
+            raise BadInput(f"{shown(line.b)} = {shown(line.text)}: {error}") from None
+        if shape != of_b[line.b].shape:
+            raise BadInput(f"{shown(line.b)} = {shown(line.text)}: makes {shape}, but {of_b[line.b].shape} is wanted")
+    for name in of_b:
+        if name not in lines:
+            raise BadInput(f"{shown(name)}: nothing is said of this tensor of b{did_you_mean(name, of_a)}")
+    used = {name for line in match.lines for name in line.a}
+    for name in of_a:
+        if name not in used:
+            raise BadInput(f"{shown(name)}: this tensor of a goes nowhere{did_you_mean(name, of_b)}")
+
+
+# ---- the file
+
+def write_match(path: Any, match: Match, a: str = "a", b: str = "b") -> None:
+    """Writes match.toml: a line a tensor, or one for the tensors of all blocks, with what is known of it."""
+    lines = [HEAD.format(a=a, b=b), *(f"# {note}\n" for note in match.notes), "[tensors]\n"]
+    for name, text, sure in _compressed(match.lines):
+        lines.append(f'{_quoted(name)} = {_quoted(text)}' + (f"  # {sure}" if sure else "") + "\n")
+    for side, names in (("a", match.unmatched_a), ("b", match.unmatched_b)):
+        lines += [f"# of {side}, without a partner: {name}\n" for name in names]
+    write_text(path, "".join(lines))
+
+
+def read_match(path: Any, b: Sequence[Tensor]) -> Match:
+    """The Match of a file, for a program with the tensors b, whose blocks tell {i} apart. Raises BadInput with the file
+    and the line."""
+    text = read_text(path)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{shown(path)}: is no TOML: {error}") from None
+    if tables.keys() - {"tensors"} or not isinstance(tables.get("tensors"), dict):
+        raise BadInput(f"{shown(path)}: a table [tensors] is wanted, and no other: it has {', '.join(tables) or 'none'}")
+    lines = []
+    for name, value in tables["tensors"].items():
+        at = f"{shown(path)}:{_line_of(text, name)}: {shown(name)}"
+        if not isinstance(value, str):
+            raise BadInput(f'{at}: a text is wanted, such as "dense/kernel | transpose 1 0"')
+        sources, _, steps = value.partition("|")
+        try:
+            line = Line(name, tuple(source.strip() for source in sources.split(",")), steps_of(steps))
+        except BadInput as error:
+            raise BadInput(f"{at}: {error}") from None
+        if "{i}" not in name:
+            lines.append(line)
+            continue
+        blocks = _blocks(name, [tensor.path for tensor in b])
+        if not blocks:
+            raise BadInput(f"{at}: no tensor of b is called so")
+        lines += [Line(name.replace("{i}", i), tuple(one.replace("{i}", i) for one in line.a), line.steps)
+                  for i in blocks]
+    order = {tensor.path: i for i, tensor in enumerate(b)}
+    return Match(tuple(sorted(lines, key=lambda line: order.get(line.b, len(order)))))
+
+
+def _compressed(lines):
+    """(name, text, sure) of lines, those of all blocks in one where they differ by the block's number alone."""
+    written, done = [], set()
+    by_name = {line.b: line for line in lines}
+    for line in lines:
+        if line.b in done:
+            continue
+        rule = _rule(line, by_name)
+        written.append((*rule[:2], line.sure) if rule else (line.b, line.text, line.sure))
+        done |= set(rule[2]) if rule else {line.b}
+    return written
+
+
+def _rule(line, by_name):
+    """(name, text, names) of a line with {i}, which two tensors or more are covered by, and all that its name means."""
+    for found in re.finditer(r"\d+", line.b):
+        name, number = line.b[:found.start()] + "{i}" + line.b[found.end():], found[0]
+        sources = [_numbered(one, number) for one in line.a]
+        if not all(sources):
+            continue
+        for texts in _choices(sources):
+            text = Line(name, texts, line.steps).text
+            blocks = _blocks(name, by_name)
+            if len(blocks) > 1 and all(by_name[name.replace("{i}", i)].text == text.replace("{i}", i)
+                                       and by_name[name.replace("{i}", i)].sure == line.sure for i in blocks):
+                return name, text, [name.replace("{i}", i) for i in blocks]
+    return None
+
+
+def _numbered(name, number):
+    """Ways to write {i} for one occurrence of a number in a name."""
+    return [name[:m.start()] + "{i}" + name[m.end():] for m in re.finditer(r"\d+", name) if m[0] == number]
+
+
+def _choices(sources):
+    return [tuple(one[min(k, len(one) - 1)] for one in sources) for k in range(max(map(len, sources)))]
+
+
+def _blocks(name, names):
+    """The numbers that {i} stands for in a name, as texts."""
+    pattern = re.compile(re.escape(name).replace(re.escape("{i}"), r"(\d+)", 1).replace(re.escape("{i}"), r"\1"))
+    return [found[1] for found in map(pattern.fullmatch, names) if found]
+
+
+def _quoted(text):
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _line_of(text, name):
+    """The number of the line that begins with a name."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip().strip("\"'").startswith(name):
+            return number
+    return 1

@@ -1,0 +1,62 @@
+"""A program that somebody else wrote, as both rooms offer it: its tensors, and a call that takes them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from twinscale.common.errors import BadInput, did_you_mean
+from twinscale.common.pairs.tensors import Tensor
+
+Arrays = dict[str, Any]
+Inputs = Any  # one array, a tuple of several in order, or {name: array}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a module that holds tensors was given and made, in a call: float arrays."""
+
+    module: str
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program without the values of its tensors.
+
+    call: (tensors {path: array}, inputs, training, seen) to (outputs {name: array}, {path: running statistic after
+      it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a Seen of
+      each module that holds tensors, in the order in which they are called.
+    gradients: (tensors, inputs, signs {output: array}) to ({path: array}, {output: array}), NumPy's, of the sum of all
+      outputs times `signs`, at training=False.
+    """
+
+    kind: str  # in words: "a functional Keras model"
+    tensors: tuple[Tensor, ...]
+    start: Mapping[str, np.ndarray]  # their first values
+    call: Callable[..., tuple[Arrays, Arrays]]
+    gradients: Callable[..., tuple[Arrays, Arrays]]
+
+
+def named_outputs(made: Any) -> Arrays:
+    """{name: array} of what a model returns: one array is "output", several go by their names or their numbers."""
+    if hasattr(made, "to_tuple") and hasattr(made, "items"):  # of the transformers library
+        made = dict(made.items())
+    if hasattr(made, "_asdict"):
+        made = made._asdict()
+    if isinstance(made, Mapping):
+        return {str(name): value for name, value in made.items() if hasattr(value, "dtype")}
+    if isinstance(made, tuple | list):
+        return {str(number): value for number, value in enumerate(made) if hasattr(value, "dtype")}
+    return {"output": made}
+
+
+def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
+    """All outputs, or the one of a name, as "output". Raises BadInput with the names that there are."""
+    if name is None:
+        return outputs
+    if name not in outputs:
+        raise BadInput(f"outputs: {side} has no output {name}: it has {', '.join(outputs)}{did_you_mean(name, outputs)}")
+    return {"output": outputs[name]}

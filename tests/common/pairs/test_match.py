@@ -1,0 +1,60 @@
+"""A match as a file: what is written is read, blocks are one line, and what does not fit names its line."""
+
+import numpy as np
+import pytest
+
+from twinscale.common.errors import BadInput
+from twinscale.common.pairs.match import Line, Match, carried, checked, read_match, write_match
+from twinscale.common.pairs.tensors import Tensor
+
+A = [Tensor("tok/embeddings", (9, 4)), *(Tensor(f"block_{i}/{name}/kernel", (4, 4)) for i in range(3)
+                                         for name in ("q", "k", "v"))]
+B = [Tensor("wte", (9, 4)), *(Tensor(f"h/{i}/qkv/w", (12, 4)) for i in range(3)), Tensor("head", (4, 9))]
+STEPS = (("join", 1), ("transpose", 1, 0))
+MATCH = Match((Line("wte", ("tok/embeddings",)),
+               *(Line(f"h/{i}/qkv/w", tuple(f"block_{i}/{name}/kernel" for name in ("q", "k", "v")), STEPS)
+                 for i in range(3)), Line("head", ("tok/embeddings",), (("transpose", 1, 0),))))
+
+
+def test_what_is_written_is_read_and_blocks_are_one_line(tmp_path):
+    file = tmp_path / "match.toml"
+    write_match(file, MATCH)
+    assert read_match(file, B) == MATCH
+    lines = [line for line in file.read_text().splitlines() if "=" in line]
+    assert lines == ['"wte" = "tok/embeddings"', '"h/{i}/qkv/w" = "block_{i}/q/kernel, block_{i}/k/kernel, '
+                     'block_{i}/v/kernel | join 1 | transpose 1 0"', '"head" = "tok/embeddings | transpose 1 0"']
+
+
+def test_a_block_that_lies_otherwise_stays_a_line_of_its_own(tmp_path):
+    odd = Match((*MATCH.lines[:3], Line("h/2/qkv/w", MATCH.lines[3].a[::-1], STEPS), MATCH.lines[4]))
+    write_match(tmp_path / "m.toml", odd)
+    assert read_match(tmp_path / "m.toml", B) == odd
+
+
+def test_tensors_are_carried_as_it_says():
+    rng = np.random.default_rng(0)
+    values = {tensor.path: rng.normal(size=tensor.shape) for tensor in A}
+    checked(MATCH, A, B)
+    made = carried(MATCH, values)
+    assert {name: x.shape for name, x in made.items()} == {tensor.path: tensor.shape for tensor in B}
+    assert (made["h/1/qkv/w"][4:8] == values["block_1/k/kernel"].T).all()
+    assert (made["head"] == values["tok/embeddings"].T).all()
+
+
+@pytest.mark.parametrize("lines, said", [
+    (MATCH.lines[1:], "wte: nothing is said"), ((*MATCH.lines, Line("wtf", ("tok/embeddings",))), "wtf: .*no such"),
+    ((Line("wte", ("token",)), *MATCH.lines[1:]), "a has no tensor token"),
+    ((Line("wte", ("block_0/q/kernel",)), *MATCH.lines[1:]), r"makes \(4, 4\), but \(9, 4\)"),
+    ((*MATCH.lines[:1], Line("h/0/qkv/w", ("block_0/q/kernel",) * 3, STEPS), *MATCH.lines[2:]), "goes nowhere")])
+def test_a_match_that_does_not_fit_names_the_tensor(lines, said):
+    with pytest.raises(BadInput, match=said):
+        checked(Match(tuple(lines)), A, B)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("[tensors]\n'wte' = 3", "m.toml:2: wte: a text"), ("[tensors]\n'wte' = 'a | turn 1'", "m.toml:2: wte: turn 1: no"),
+    ("[other]", "a table .tensors. is wanted"), ("[tensors", "no TOML"), ("[tensors]\n'x/{i}' = 'y'", "no tensor of b")])
+def test_a_file_that_is_none_names_the_line(tmp_path, text, said):
+    (tmp_path / "m.toml").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        read_match(tmp_path / "m.toml", B)

@@ -1,0 +1,145 @@
+"""Programs of different hands, a Keras model and its port: one function, or the place where they part and why."""
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from flax import linen, nnx
+
+import twinscale
+from twinscale.common.errors import BadInput, Disagreement
+
+pytestmark = pytest.mark.usefixtures("hurried")
+
+RNG = np.random.default_rng(0)
+ROWS, IMAGES = (RNG.normal(size=shape).astype(np.float32) for shape in ((4, 12), (3, 4, 4, 3)))
+IDS = RNG.integers(0, 11, (3, 5)).astype(np.int32)
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    keras.utils.set_random_seed(0)
+
+
+def tower():
+    inputs = keras.Input((12,))
+    x = keras.layers.Dense(8, activation="gelu", name="hidden")(inputs)
+    x = keras.layers.LayerNormalization(name="norm")(x)
+    return keras.Model(inputs, keras.layers.Dense(5, name="logits")(keras.layers.Dense(8, name="middle")(x)))
+
+
+class Tower(nnx.Module):
+    def __init__(self, epsilon=1e-3, approximate=False, bias=True):
+        rngs = nnx.Rngs(0)
+        self.fc1, self.ln = nnx.Linear(12, 8, rngs=rngs), nnx.LayerNorm(8, epsilon=epsilon, rngs=rngs)
+        self.fc2, self.out = nnx.Linear(8, 8, rngs=rngs), nnx.Linear(8, 5, rngs=rngs)
+        self.approximate, self.bias = approximate, bias
+
+    def __call__(self, x):
+        x = self.ln(nnx.gelu(self.fc1(x), approximate=self.approximate))
+        return self.out(self.fc2(x))
+
+
+def test_a_port_is_one_function_and_is_left_as_it_was():
+    model, port = tower(), Tower()
+    before = [v.numpy().copy() for v in model.weights], jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(port)))
+    verdict = twinscale.check(model, port, ROWS)
+    assert verdict and len(verdict.rows) == 9 and "One function: 9 outputs and gradients" in verdict.sentence
+    verdict.raise_if_not()
+    after = [v.numpy() for v in model.weights], jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(port)))
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, after))
+
+
+@pytest.mark.parametrize("wrong, place, cause", [
+    ({"epsilon": 1e-6}, "at norm", "root of the variance and 0.001, b by one with 1e-06"),
+    ({"approximate": True}, "between hidden and norm", "a applies the exact GELU, b the tanh GELU")])
+def test_a_port_that_errs_is_told_where_and_why(wrong, place, cause):
+    verdict = twinscale.check(tower(), Tower(**wrong), ROWS)
+    assert not verdict and place in verdict.place and cause in verdict.cause
+    assert verdict.coverage.startswith("4 of 4")
+    with pytest.raises(Disagreement, match="first part"):
+        verdict.raise_if_not()
+
+
+def pictures():
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", name="conv")(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="bn")(x))
+    return keras.Model(inputs, keras.layers.Dense(2, name="head")(keras.layers.Flatten()(x)))
+
+
+class Pictures(linen.Module):
+    @linen.compact
+    def __call__(self, x, train=False):
+        x = linen.BatchNorm(use_running_average=not train, epsilon=1e-3)(linen.Conv(6, (3, 3))(x))
+        return linen.Dense(2)(linen.relu(x).reshape(x.shape[0], -1))
+
+
+def init(key, x):
+    norm = {"g": jnp.ones(6), "b": jnp.zeros(6), "running_mean": jnp.zeros(6), "running_var": jnp.ones(6)}
+    return {"c": {"w": jnp.zeros((6, 3, 3, 3)), "b": jnp.zeros(6)}, "bn": norm,
+            "fc": {"w": jnp.zeros((2, 96)), "b": jnp.zeros(2)}}
+
+
+def apply(p, x):
+    """As PyTorch has it: channels first, kernels turned, so that the flattened image has another order."""
+    def wide(v):
+        return v[:, None, None]
+
+    x = jax.lax.conv_general_dilated(jnp.transpose(x, (0, 3, 1, 2)), p["c"]["w"], (1, 1), "SAME",
+                                     dimension_numbers=("NCHW", "OIHW", "NCHW")) + wide(p["c"]["b"])
+    n = p["bn"]
+    x = (x - wide(n["running_mean"])) / jnp.sqrt(wide(n["running_var"]) + 1e-3) * wide(n["g"]) + wide(n["b"])
+    return jax.nn.relu(x).reshape(x.shape[0], -1) @ p["fc"]["w"].T + p["fc"]["b"]
+
+
+@pytest.mark.parametrize("port", [Pictures(), (init, apply)], ids=["linen", "channels first"])
+def test_running_statistics_and_other_orders_of_axes_are_carried(port):
+    verdict = twinscale.check(pictures(), port, IMAGES)
+    assert verdict, verdict
+    head = next(line for line in verdict.match.lines if line.a == ("head/kernel",))
+    assert ("reshape" in head.text) == isinstance(port, tuple)
+
+
+def attending():
+    inputs = keras.Input((5,), dtype="int32")
+    x = keras.layers.Embedding(11, 8, name="tok")(inputs)
+    x = keras.layers.Add()([x, keras.layers.MultiHeadAttention(2, 4, name="attention")(x, x)])
+    return keras.Model(inputs, keras.layers.Dense(11, name="head")(x))
+
+
+def init_fused(key, ids):
+    return {"wte": jnp.zeros((11, 8)), "attn": {"qkv": {"w": jnp.zeros((24, 8)), "b": jnp.zeros(24)},
+                                                "proj": {"w": jnp.zeros((8, 8)), "b": jnp.zeros(8)}},
+            "head": {"w": jnp.zeros((8, 11)), "b": jnp.zeros(11)}}
+
+
+def apply_fused(p, ids, scale=0.5):
+    """Queries, keys and values in one kernel, turned, with those of a head beside each other."""
+    x, a = p["wte"][ids], p["attn"]
+    parts = jnp.split((x @ a["qkv"]["w"].T + a["qkv"]["b"]).reshape(*ids.shape, 2, 12), 3, -1)
+    q, k, v = (part.transpose(0, 2, 1, 3) for part in parts)
+    mixed = jax.nn.softmax(q @ k.swapaxes(-1, -2) * scale) @ v
+    x = x + mixed.transpose(0, 2, 1, 3).reshape(x.shape) @ a["proj"]["w"] + a["proj"]["b"]
+    return x @ p["head"]["w"] + p["head"]["b"]
+
+
+def test_heads_in_one_turned_kernel_are_found_and_a_wrong_scale_is_no_match(tmp_path):
+    verdict = twinscale.check(attending(), (init_fused, apply_fused), IDS)
+    assert verdict, verdict
+    wrong = twinscale.check(attending(), (init_fused, lambda p, ids: apply_fused(p, ids, 0.25)), IDS,
+                            match=verdict.match)
+    assert not wrong and max(row.difference for row in wrong.rows) > 1e-3
+
+
+def test_what_has_no_partner_is_named_before_anything_is_compared():
+    with pytest.raises(BadInput, match=r"without a partner: Keras: .*middle/kernel \(8, 8\)"):
+        twinscale.check(tower(), (lambda key, x: {"fc": {"w": jnp.zeros((12, 8)), "b": jnp.zeros(8)}},
+                                  lambda p, x: x @ p["fc"]["w"] + p["fc"]["b"]), ROWS)
+    with pytest.raises(BadInput, match="keras: str: a keras.Model"):
+        twinscale.check("model", Tower(), ROWS)
+    with pytest.raises(BadInput, match="flax: dict: an nnx.Module"):
+        twinscale.check(tower(), {}, ROWS)
+    with pytest.raises(BadInput, match="the program breaks on the given inputs: .*12"):
+        twinscale.check(tower(), (init, apply), ROWS)

@@ -1,0 +1,68 @@
+"""`twinscale.check`: whether a Keras model and its port to JAX are one function, in this process, in a test of one's own."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from twinscale.common.errors import BadInput
+from twinscale.common.files.access import exists
+from twinscale.common.pairs.judge import PairVerdict, judged, outputs_difference
+from twinscale.common.pairs.match import Match, checked, read_match
+from twinscale.common.pairs.program import Inputs
+from twinscale.common.pairs.search import find
+
+
+def check(keras_model: Any, flax_program: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[str] | None" = None,
+          names: Mapping[str, tuple[str, str]] | None = None, outputs: tuple[str, str] | None = None, seed: int = 0
+          ) -> PairVerdict:
+    """Whether two programs are one function: their outputs and every gradient at equal weights, held to bounds that are
+    measured on their own roundings; and where they first part.
+
+    Weights are carried from the Keras model to the other program, moved away from zero and one first; neither program
+    is changed. Nothing random is drawn: both are asked as in evaluation.
+
+    Args:
+      keras_model: a keras.Model, or a model of tf_keras.
+      flax_program: an nnx.Module, a linen.Module (or a pair of it and its variables), a model of the transformers
+        library, or (init, apply), two pure functions.
+      inputs: a small batch for both: an array, a tuple of arrays in order, or {name: array}.
+      match: which tensor is which: a match.toml, or what an earlier verdict has as `match`; None: it is found.
+      names: {name in `inputs`: (Keras' name, the other's)}, where these differ.
+      outputs: (Keras' output, the other's), where there are several and not all of both are meant.
+      seed: of the weights.
+    Returns: a PairVerdict, which is true where they are one; `verdict.raise_if_not()` raises Disagreement with the
+    place. Raises BadInput where a program breaks, or a tensor has no partner: with what was found.
+    """
+    from twinscale.jaxscale import programs as jax_programs
+    from twinscale.tfscale import programs as keras_programs
+
+    given = tuple(_named(inputs, names, side) for side in range(2))
+    wanted = outputs or (None, None)
+    a = keras_programs.open_program(keras_model, given[0], wanted[0])
+    b = jax_programs.open_program(flax_program, given[1], wanted[1])
+    if match is None:
+        match = found(a, b, given)
+    elif not isinstance(match, Match):
+        if not exists(match):
+            raise BadInput(f"{match}: no such file: leave match out, and it is looked for")
+        match = read_match(match, b.tensors)
+    checked(match, a.tensors, b.tensors)
+    return judged(a, b, given, match, seed)
+
+
+def found(a, b, inputs):
+    """The match that is found for two programs. Raises BadInput, which names what has no partner."""
+    result, _, _ = find(a.tensors, b.tensors, outputs_difference(a, b, inputs))
+    if result.unmatched_a or result.unmatched_b:
+        shapes = {tensor.path: tensor.shape for tensor in (*a.tensors, *b.tensors)}
+        left = [f"{side}: " + ", ".join(f"{name} {shapes[name]}" for name in names[:6]) for side, names in (
+            ("Keras", result.unmatched_a), ("JAX", result.unmatched_b)) if names]
+        raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: give match=..., a file that says what "
+                       "they are made of")
+    return result
+
+
+def _named(inputs, names, side):
+    if not isinstance(inputs, Mapping):
+        return inputs
+    return {(names or {}).get(name, (name, name))[side]: x for name, x in inputs.items()}
