@@ -32,14 +32,17 @@ class Decoder(Section):
 
     @property
     def head_width(self) -> int:
+        """Of queries, keys and values."""
         return self.width // self.heads
 
     @property
     def kv(self) -> int:
+        """Heads of keys and values."""
         return self.kv_heads or self.heads
 
     @property
     def feedforward(self) -> int:
+        """Width inside a feed-forward layer."""
         return self.hidden or 4 * self.width
 
     @property
@@ -54,6 +57,7 @@ class Decoder(Section):
 
     @model_validator(mode="after")
     def divides(self) -> Self:
+        """The options, whose sizes divide each other; raises ValueError where they do not."""
         if self.width % self.heads:
             raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
         if self.heads % self.kv:
@@ -101,6 +105,7 @@ def tree_of(m: Decoder, classes: int, example_shape: Sequence[int]) -> dict[str,
 
 
 def places(m: Decoder, place: Callable) -> None:
+    """Describes a decoder in forward order by calls of `place`."""
     def rotated(name):
         return place(f"{name}.rotary", "rotary positions", name) if m.rotates else name
 
@@ -136,6 +141,8 @@ def places(m: Decoder, place: Callable) -> None:
 
 def flops(m: Decoder, tree: Mapping[str, Parameter], classes: int, example_shape: Sequence[int],
           convention: str) -> int:
+    """Forward operations of one example: kernels at every position, and attention over the pairs that
+    `convention` counts."""
     length = example_shape[0]
     kernels = sum(math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
     head = m.width * classes if m.tied else 0
@@ -145,6 +152,7 @@ def flops(m: Decoder, tree: Mapping[str, Parameter], classes: int, example_shape
 
 
 def traits(m: Decoder) -> Traits:
+    """What others go by."""
     shared = {"model.heads": (m.heads, "tensor"), "model.hidden": (m.feedforward, "tensor"),
               "model.width": (m.width, "fsdp")}
     return Traits(activation=m.activation, norm=m.norm, blocks=m.layers,

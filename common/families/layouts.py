@@ -29,6 +29,7 @@ def pairs(name: str, model: Decoder) -> list[tuple[str, list[str], bool]]:
 
 
 def gpt2_pairs(m: Decoder) -> list[tuple[str, list[str], bool]]:
+    """`pairs` of GPT-2, whose kernels, but for the head's, lie as ours do."""
     parts = {"ln_1": "norm_1", "ln_2": "norm_2", "attn.c_attn": "attention.query attention.key attention.value",
              "attn.c_proj": "attention.output", "mlp.c_fc": "feedforward.up", "mlp.c_proj": "feedforward.down"}
     found = [("transformer.wte.weight", ["embedding.embedding"], False),
@@ -44,6 +45,7 @@ def gpt2_pairs(m: Decoder) -> list[tuple[str, list[str], bool]]:
 
 
 def llama_pairs(m: Decoder) -> list[tuple[str, list[str], bool]]:
+    """`pairs` of Llama, whose kernels are transposed."""
     parts = {"self_attn.q_proj": "attention.query", "self_attn.k_proj": "attention.key",
              "self_attn.v_proj": "attention.value", "self_attn.o_proj": "attention.output",
              "mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.up",

@@ -32,6 +32,7 @@ class Topology:
 
     @property
     def name(self) -> str:
+        """As JAX calls it, such as v5e:4x4."""
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
     @property

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def reference(o: OwnOptions, f: "Format", t: int, d: float, w: np.ndarray, g: np.ndarray,
               held: Mapping[str, np.ndarray]) -> Moved:
+    """One update in np.longdouble, as `Optimizer.reference` says."""
     beta1, beta2, epsilon = (np.longdouble(value) for value in (o.beta1, o.beta2, o.epsilon))
     m, m_scale = mixed(held["m"], beta1, g)
     v, v_scale = mixed(held["v"], beta2, g**2)
@@ -41,10 +42,12 @@ def strides(o: OwnOptions, rates: np.ndarray, noise: np.ndarray, first: np.ndarr
 
 
 def slots(o: OwnOptions) -> dict:
+    """Both moments."""
     return {"m": Slot("_momentums", "mu"), "v": Slot("_velocities", "nu")}
 
 
 def betas(o: OwnOptions) -> tuple[float, float]:
+    """Of both moments."""
     return o.beta1, o.beta2
 
 

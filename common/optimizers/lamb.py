@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def reference(o: OwnOptions, f: "Format", t: int, d: float, w: np.ndarray, g: np.ndarray,
               held: Mapping[str, np.ndarray]) -> Moved:
+    """adamw's update, times the trust ratio; as `Optimizer.reference` says."""
     u, u_scale, moved = adamw.reference(o, f, t, d, w, g, held)
     w_norm, u_norm = f.norm([w]), f.norm([u])
     if w_norm > 0 and u_norm > 0:

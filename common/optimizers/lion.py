@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def reference(o: OwnOptions, f: "Format", t: int, d: float, w: np.ndarray, g: np.ndarray,
               held: Mapping[str, np.ndarray]) -> Moved:
+    """One update in np.longdouble, as `Optimizer.reference` says; the scale of a sign that rounding
+    decides is infinite."""
     beta1, beta2, m = np.longdouble(o.beta1), np.longdouble(o.beta2), held["m"]
     c, c_scale = beta1 * m + (1 - beta1) * g, beta1 * f.size(m) + (1 - beta1) * f.size(g)
     u, unsure = np.sign(c) + d * w, (np.abs(c) <= 4 * f.eps * c_scale) & ((m != 0) | (g != 0))

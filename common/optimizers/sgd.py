@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def reference(o: OwnOptions, f: "Format", t: int, d: float, w: np.ndarray, g: np.ndarray,
               held: Mapping[str, np.ndarray]) -> Moved:
+    """One update in np.longdouble, as `Optimizer.reference` says."""
     momentum = np.longdouble(o.momentum)
     m, m_scale = momentum * held["m"] + g, momentum * np.abs(held["m"]) + np.abs(g)
     u, u_scale = (g + momentum * m, np.abs(g) + momentum * m_scale) if o.nesterov else (m, m_scale)
@@ -29,6 +30,7 @@ def strides(o: OwnOptions, rates: np.ndarray, noise: np.ndarray, first: np.ndarr
 
 
 def traits(o: OwnOptions) -> list:
+    """Whether it has momentum, and whether that is Nesterov's."""
     return [*["momentum"] * (o.momentum > 0), *["Nesterov"] * o.nesterov]
 
 

@@ -14,6 +14,7 @@ class Targets(TyperGroup):
     """The group of targets: what stands in the place of one and is none is said to be none."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """As click has it; raises BadInput where the first word is no target."""
         if args[0] not in self.commands and not args[0].startswith("-"):
             raise BadInput(f"launch {args[0][:80]}: no such target; there are {', '.join(self.commands)}, which come "
                            f"before the recipe: twinscale launch {next(iter(self.commands))} RECIPE")

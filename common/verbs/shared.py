@@ -40,10 +40,12 @@ def room(name: str) -> ModuleType:
 
 
 def is_installed(backend: str) -> bool:
+    """Whether what a backend runs on is there."""
     return lacking(BACKENDS[backend]) is None
 
 
 def first_installed() -> str:
+    """The first backend that can run here, "jax" where none can."""
     return next((backend for backend in ("jax", "keras") if is_installed(backend)), "jax")
 
 
@@ -87,12 +89,14 @@ def counts(name: str, text: str | None) -> list[int] | None:
 # ---- what is said
 
 def print_json(value: Any) -> None:
+    """Prints a value as JSON on stdout."""
     import json
 
     print(json.dumps(value, indent=2))
 
 
 def say(text: str) -> None:
+    """Says a text on stderr, foreign control characters escaped."""
     from twinscale.common.files.access import escaped_lines
 
     print(f"twinscale: {escaped_lines(text)}", file=sys.stderr)
@@ -108,6 +112,7 @@ def suggest(*words: str | None) -> None:
 
 
 def hint(text: str) -> None:
+    """Says what could be next, unless another process of ours reads it."""
     sys.stdout.flush()  # what cannot be written has no next command
     if not os.environ.get(process.CHILD):  # nobody would read it
         say(f"next: {text}")

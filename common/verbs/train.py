@@ -85,6 +85,7 @@ def probe_of(recipe: "Recipe", trace: Literal["sketch", "full"] | None, trace_ev
 
 
 def supervised(run: str, restarts: int, overwrite: bool) -> int:
+    """The exit code of the same command, started again whenever it dies. Raises BadInput with --overwrite."""
     from twinscale.common.training.supervise import supervise
 
     arguments = [word for word in sys.argv[1:] if word != "--supervise"]

@@ -71,6 +71,7 @@ def without(code: Iterable[str]) -> Callable[[Mapping[str, str]], dict[str, str]
 
 
 def show(trusted: Mapping[str, str], as_json: bool) -> None:
+    """Prints {key: where}, in lines for people or as JSON."""
     from twinscale.common.files.access import shown
 
     if as_json:
