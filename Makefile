@@ -1,12 +1,8 @@
-# The locks that were tested: 3.12's serves 3.13 too, where it was tested as well. 3.11 comes first: jax 0.12, which the
-# others have, compiles for twice as long, and the tests with it take 14 minutes on 2 cores.
-PYTHONS = 3.11 3.12 3.13
-LOCK_3.11 = requirements.lock
-LOCK_3.12 = requirements-3.12.lock
-LOCK_3.13 = requirements-3.12.lock
-TPU_LOCK_3.11 = requirements-tpu.lock
-TPU_LOCK_3.12 = requirements-tpu-newest.lock
-TPU_LOCK_3.13 = requirements-tpu-newest.lock
+# The lock that was tested, with each of these Pythons; the newest that is found is taken. From 3.12 on newer packages can
+# be had, jax 0.12 among them, with which `make test-newest` runs: its compiler takes twice as long, and so do the tests.
+PYTHONS = 3.13 3.12 3.11
+LOCK = $(if $(filter $(VERSION),$(PYTHONS)),requirements.lock,no-lock)
+TPU_LOCK = $(if $(filter $(VERSION),$(PYTHONS)),requirements-tpu.lock,no-lock)
 
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -22,18 +18,16 @@ version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>
 # and an environment with another Python is made anew.
 MADE := $(call version,$(BIN)/python)
 ifndef PYTHON
-PYTHON := $(or $(if $(LOCK_$(MADE)),$(BIN)/python),$(firstword $(foreach v,$(PYTHONS),$(call found,$(v)))),python3)
+PYTHON := $(or $(if $(filter $(MADE),$(PYTHONS)),$(BIN)/python),$(firstword $(foreach v,$(PYTHONS),$(call found,$(v)))),python3)
 endif
 VERSION := $(call version,$(PYTHON))
-LOCK = $(or $(LOCK_$(VERSION)),no-lock)
-TPU_LOCK = $(or $(TPU_LOCK_$(VERSION)),no-lock)
 PYTHON312 ?= $(or $(call found,3.12),python3.12)
 NEWEST = .venv312/bin
 ROOMS = common tfscale jaxscale benchmarks swap
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo test test-python test-slow drill hostile pages preflight preflight-newest lint docs \
-	notebook clean
+.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill hostile pages preflight preflight-newest \
+	lint docs notebook clean
 
 .venv: $(VENV)/.stamp
 
@@ -70,6 +64,11 @@ test-python:
 		echo "Python $(v): $$(grep -E '(passed|failed|error|skipped).* in [0-9.]+s' $$log || tail -n 1 $$log)"; there=1;)) \
 	test "$$there" || { echo "Python: none of $(PYTHONS) was found; install one, with its venv" >&2; exit 2; }; \
 	exit $$failed
+
+# The same with the newest packages that were tested, which want Python 3.12 or newer.
+test-newest:
+	$(MAKE) test VENV=.venv-newest PYTHON=$(or $(call found,3.13),$(call found,3.12),python3.12) \
+		LOCK=requirements-newest.lock TPU_LOCK=requirements-tpu-newest.lock
 
 test-slow: .venv $(VENV)/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m slow

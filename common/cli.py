@@ -43,6 +43,7 @@ def main(arguments=None):
         return _ran(arguments)
     process.open_standard()  # this process is ours alone
     process.keep_out_here()
+    process.collect_rarely()
     process.quieten_failures(os.environ.get("TWINSCALE_TRACEBACK"))
     from twinscale.common import limited
 

@@ -82,9 +82,9 @@ def refused_option(said, options):
 
 def haste() -> dict[str, bool | int]:
     """XLA's options that halve the time it takes for a CPU's program, and let it run the longer: kernels are emitted by
-    the older way, which knows no MLIR, and all in one piece. The XLA of jax 0.12 has lost the older way; a flag of that
-    name would end the process."""
-    older: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}
+    the older way, which knows no MLIR, and all in one piece. Since jax 0.11.1 XLA has lost the older way, and a flag of
+    that name would end the process."""
+    older: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11, 1) else {}
     return {**older, "xla_cpu_parallel_codegen_split_count": 1}
 
 

@@ -11,6 +11,8 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")  # of which a recipe takes one
 import pytest
 from hypothesis import settings
 
+gc.set_threshold(50_000, 20, 100)  # as `common.process.collect_rarely`, before anything is imported
+
 # Read from here the rooms would be found by their folders' names too, a second time under the names of others.
 sys.modules |= dict.fromkeys(("common", "tfscale", "jaxscale", "benchmarks", "swap"))
 

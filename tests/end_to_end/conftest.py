@@ -46,6 +46,17 @@ def cache(kept):
         yield
 
 
+@pytest.fixture(scope="module")
+def hurried():
+    """JAX compiles as little as can be, here and in children, for a module that is not about what is compiled."""
+    import jax  # which reads what is set once, when it is imported
+
+    with pytest.MonkeyPatch.context() as patch, quick("jaxscale", True):
+        assert jax.config.read("jax_disable_most_optimizations")
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        yield
+
+
 @pytest.fixture(params=ROOMS)
 def name(request):
     """The name of one room."""
@@ -152,11 +163,12 @@ def quick(name, on):
     else:
         import jax
 
+        before = jax.config.read("jax_disable_most_optimizations")
         jax.config.update("jax_disable_most_optimizations", True)
         try:
             yield
         finally:
-            jax.config.update("jax_disable_most_optimizations", False)
+            jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from twinscale.jaxscale import devices as jax_devices
 from twinscale.jaxscale import devices_arrays, devices_compile
 from twinscale.jaxscale.models import layers
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 
 def on_mesh(**shape):
     sizes = [shape.get(axis, 1) for axis in AXES]

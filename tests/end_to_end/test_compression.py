@@ -12,6 +12,8 @@ from twinscale.common.compress.recipes import stage_recipe
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.recipe.file import load
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 STAGES = ('[{kind="prune", steps=12, every=4, end=8, learning_rate=1e-3}, '
           '{kind="quantize", steps=6, learning_rate=1e-3}]')
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from twinscale.common import cli
 from twinscale.common.files.tensors import load_tensors
@@ -12,6 +13,8 @@ from twinscale.common.recipe.file import load
 from twinscale.common.training.loop import run_training
 from twinscale.common.training.run import read_run
 from twinscale.common.training.run_metrics import read_metrics
+
+pytestmark = pytest.mark.usefixtures("hurried")
 
 RECIPE = """
 name = "hosts"

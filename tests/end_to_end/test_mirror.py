@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 HERE = Path(__file__).parents[2]
 ROOMS = ("tfscale", "jaxscale")
 FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for path in (HERE / room).rglob("*.py")})

@@ -12,6 +12,8 @@ from twinscale.common.training.loop import Probe, run_training
 from twinscale.common.training.run import follow_run, read_run
 from twinscale.common.training.run_metrics import read_metrics
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 EPS = 2.0**-52
 BOUND = 12 * 256 * EPS  # 12 updates, each apart by at most what one pass differs by: test_rooms_models.py
 

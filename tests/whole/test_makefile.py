@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("sh", "cp", "chmod", "grep", "mkdir", "rm", "tail", "touch")
-LOCKS = {"3.11": "requirements.lock", "3.12": "requirements-3.12.lock", "3.13": "requirements-3.12.lock"}
+PYTHONS = ("3.11", "3.12", "3.13")
+LOCK = ("requirements.lock", "requirements-tpu.lock")
+NEWEST = ("requirements-newest.lock", "requirements-tpu-newest.lock")
 # Asked whether it makes environments, what its version is, to make one, and to run the tests.
 PYTHON = r"""#!/bin/sh
 for last; do :; done
@@ -55,37 +57,47 @@ def taken(done):
             re.search(r"grep '\^libtpu==' (\S+)\)", done.stdout)[1])
 
 
-@pytest.mark.parametrize("version, lock", LOCKS.items())
-def test_each_python_gets_the_lock_that_was_tested_with_it(place, version, lock):
+@pytest.mark.parametrize("version", PYTHONS)
+def test_each_python_gets_the_lock_that_was_tested_with_it(place, version):
     put(place, version)
-    tpu = "requirements-tpu.lock" if version == "3.11" else "requirements-tpu-newest.lock"
-    assert taken(make(place, "-n", "test")) == (f"python{version}", lock, tpu)
+    assert taken(make(place, "-n", "test")) == (f"python{version}", *LOCK)
     put(place, version, "elsewhere")
-    assert taken(make(place, "-n", "test", "PYTHON=./elsewhere")) == ("./elsewhere", lock, tpu)
+    assert taken(make(place, "-n", "test", "PYTHON=./elsewhere")) == ("./elsewhere", *LOCK)
+
+
+def test_the_newest_python_that_there_is_is_taken(place):
+    for version in PYTHONS:
+        put(place, version)
+        assert taken(make(place, "-n", "test")) == (f"python{version}", *LOCK)
+
+
+def test_the_newest_packages_are_tested_in_an_environment_of_their_own(place):
+    put(place, "3.11")
+    put(place, "3.12")
+    done = make(place, "-n", "test-newest")
+    assert taken(done) == ("python3.12", *NEWEST) and re.search(r"-m venv +\.venv-newest$", done.stdout, re.M)
 
 
 def test_a_python_that_cannot_make_an_environment_is_passed_over(place):
     """Such as a shim of pyenv's, whose Python lies where it keeps them."""
-    for version in LOCKS:
+    for version in PYTHONS:
         put(place, version, works="exit 127")
     put(place, "3.12", ".pyenv/versions/3.12.9/bin/python3.12")
-    python, lock, _ = taken(make(place, "-n", "test"))
-    assert python == str(place / ".pyenv/versions/3.12.9/bin/python3.12") and lock == LOCKS["3.12"]
+    assert taken(make(place, "-n", "test")) == (str(place / ".pyenv/versions/3.12.9/bin/python3.12"), *LOCK)
 
 
-@pytest.mark.parametrize("version", LOCKS)
+@pytest.mark.parametrize("version", PYTHONS)
 def test_an_environment_keeps_its_python_until_another_is_asked_for(place, version):
-    for each in LOCKS:
+    for each in PYTHONS:
         put(place, each)
     assert make(place, f"PYTHON=python{version}", ".venv").returncode == 0
     assert "-m venv" not in make(place, "-n", ".venv").stdout
     for path in place.glob("*.lock"):
         os.utime(path)
-    python, lock, _ = taken(make(place, "-n", "test"))
-    assert (python, lock) == (".venv/bin/python", LOCKS[version])
-    other = next(each for each in LOCKS if each != version)
+    assert taken(make(place, "-n", "test")) == (".venv/bin/python", *LOCK)
+    other = next(each for each in PYTHONS if each != version)
     done = make(place, "-n", "test", f"PYTHON=python{other}")
-    assert taken(done)[:2] == (f"python{other}", LOCKS[other]) and "-m venv --clear .venv" in done.stdout
+    assert taken(done) == (f"python{other}", *LOCK) and "-m venv --clear .venv" in done.stdout
 
 
 @pytest.mark.parametrize("words, said", [
@@ -119,9 +131,9 @@ def pins(path):
 
 
 def test_the_locks_hold_the_same_packages_and_are_plain_lines():
-    """Else a test would ask one Python more than another. From 3.12 on environments come without setuptools."""
-    old, new = (pins(ROOT / name) for name in ("requirements.lock", "requirements-3.12.lock"))
-    assert new.keys() - old.keys() == {"setuptools", "wheel"} and old.keys() <= new.keys()
+    """Else a test would ask more of one than of another."""
+    old, new = (pins(ROOT / name) for name in ("requirements.lock", "requirements-newest.lock"))
+    assert new.keys() == old.keys()
     newest = pins(ROOT / "requirements-tpu-newest.lock")
     differ = {name for name in newest.keys() & new.keys() if newest[name] != new[name]}
     assert differ == {"absl-py"}  # held back by tensorflow-model-optimization
@@ -130,7 +142,7 @@ def test_the_locks_hold_the_same_packages_and_are_plain_lines():
 def test_the_package_says_the_pythons_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
-    assert said == list(LOCKS) and project["requires-python"] == ">=3.11"
+    assert said == list(PYTHONS) and project["requires-python"] == ">=3.11"
 
 
 def test_an_environment_behind_a_link_is_not_written_to(place):
