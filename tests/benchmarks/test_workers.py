@@ -83,7 +83,8 @@ SERVING = """
 import os, sys, time
 from twinscale.common.calls.worker import serve
 known = []
-serve("room", {}, {"note": lambda what: known.append(what), "noted": lambda: [os.getpid(), known], "end": lambda: os._exit(9)})
+serve("room", {}, {"note": lambda what: known.append(what), "noted": lambda: [os.getpid(), known],
+                   "end": lambda: os._exit(9)})
 """
 
 
