@@ -1,6 +1,6 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
 
         with nothing_left(out), copies(aside) as beside:
             prepare(out, recipe, overwrite)
-            for backend, name in mutant:
-                for worker in (workers[backend], *(one for of, one in beside.items() if of == backend)):
-                    worker.ask("plant", change=name)
+            plant_in([*workers.values(), *beside.values()], mutant)
             collect_both(workers, beside, recipe, out, draw_ahead)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
@@ -112,6 +110,14 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     return record(verdict, recipe, dataset, out, asked, options)
 
 
+def plant_in(workers: Iterable[Any], mutants: Iterable[tuple[str, str]]) -> None:
+    """Plants each of [(backend, change)] in all workers of its backend."""
+    for backend, name in mutants:
+        for worker in workers:
+            if worker.backend == backend:
+                worker.ask("plant", change=name)
+
+
 def bisect(out: Path, as_json: bool = False) -> int:
     """Looks for the first cause of the disagreement that a comparison found, adds it to its verdict and reports, and
     returns the exit code: 0 where it was found, or there is none, 3 where nothing was found.
@@ -133,8 +139,7 @@ def bisect(out: Path, as_json: bool = False) -> int:
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
     with open_workers() as workers:
-        for backend, name in planted(verdict.get("plant")):
-            workers[backend].ask("plant", change=name)
+        plant_in(workers.values(), planted(verdict.get("plant")))
         place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})

@@ -245,7 +245,7 @@ def give_up_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def end_with(parent, kind="helper") -> None:
+def end_with(parent: int | str, kind: str = "helper") -> None:
     """Has Linux end this process when `parent`, the process that has made it, is gone, as children of a kind are."""
     import ctypes
 
