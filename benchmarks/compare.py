@@ -1,11 +1,11 @@
 """Trains a recipe with both backends and their twins, climbs the parity ladder, writes the verdict and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from twinscale.benchmarks.compare_collect import collect_both, leave_optimizer, leave_taps
+from twinscale.benchmarks.compare_collect import collect_both, leave_optimizer, leave_taps, precisions
 from twinscale.benchmarks.compare_judge import judge, sentence
 from twinscale.benchmarks.compare_record import record, reproducible, told
 from twinscale.benchmarks.comparison_files import HOLDS, MARKER, VERDICT, ComparisonFiles
@@ -23,7 +23,7 @@ from twinscale.benchmarks.rungs.placing import Looks, first_cause
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
-from twinscale.benchmarks.workers import ROOMS, Worker, each, open_workers
+from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
 from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
 from twinscale.common.files.access import is_odd, plain, shown, write_text
@@ -74,17 +74,18 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
     with ExitStack() as stack:
+        split = len(precisions(recipe)) > 1 and room_for_another()
         workers = stack.enter_context(open_workers())  # which import their frameworks meanwhile
+        aside = {"keras": workers["keras"]} if split else {}
         dataset = open_dataset(recipe)
 
         def draw_ahead():  # most figures show what is known before P1
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
 
-        with nothing_left(out):
+        with nothing_left(out), copies(aside) as beside:
             prepare(out, recipe, overwrite)
-            for backend, name in mutant:
-                workers[backend].ask("plant", change=name)
-            collect_both(workers, recipe, out, draw_ahead)
+            plant_in([*workers.values(), *beside.values()], mutant)
+            collect_both(workers, beside, recipe, out, draw_ahead)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
@@ -109,6 +110,14 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     return record(verdict, recipe, dataset, out, asked, options)
 
 
+def plant_in(workers: Iterable[Any], mutants: Iterable[tuple[str, str]]) -> None:
+    """Plants each of [(backend, change)] in all workers of its backend."""
+    for backend, name in mutants:
+        for worker in workers:
+            if worker.backend == backend:
+                worker.ask("plant", change=name)
+
+
 def bisect(out: Path, as_json: bool = False) -> int:
     """Looks for the first cause of the disagreement that a comparison found, adds it to its verdict and reports, and
     returns the exit code: 0 where it was found, or there is none, 3 where nothing was found.
@@ -130,8 +139,7 @@ def bisect(out: Path, as_json: bool = False) -> int:
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
     with open_workers() as workers:
-        for backend, name in planted(verdict.get("plant")):
-            workers[backend].ask("plant", change=name)
+        plant_in(workers.values(), planted(verdict.get("plant")))
         place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})

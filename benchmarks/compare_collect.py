@@ -11,7 +11,7 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs.operations import collect_places
 from twinscale.benchmarks.timing.remaining import pace_of, words_left
-from twinscale.benchmarks.workers import Trainer, Worker, together
+from twinscale.benchmarks.workers import Copy, Trainer, Worker, together
 from twinscale.common.files.access import write_json
 from twinscale.common.operations.points import POINTS
 from twinscale.common.recipe.schema import Recipe, in_float64
@@ -22,28 +22,40 @@ HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stan
 # one among them
 
 
-def collect_both(workers: dict[str, Worker], recipe: Recipe, out: Path, trained: Callable[[], Any]) -> None:
-    """Has both backends leave in `out` all that the ladder reads. Once both have trained, `trained()` is done beside
-    what they still look at; what fails of it fails again where it counts."""
+def collect_both(workers: dict[str, Worker], beside: dict[str, Copy], recipe: Recipe, out: Path,
+                 trained: Callable[[], Any]) -> None:
+    """Has both backends leave in `out` all that the ladder reads. To the copy `beside` its worker, where it has one, a
+    backend leaves what is in float64 and its places. Once all have trained, `trained()` is done beside what they still
+    look at; what fails of it fails again where it counts."""
     count = itertools.count(1)
+    everybody: dict[str, Worker | Copy] = workers | {f"{backend} beside": one for backend, one in beside.items()}
+
+    def share(worker):
+        if worker.backend not in beside:
+            return precisions(recipe)
+        return [in_float64(recipe)] if worker in beside.values() else [recipe]
+
     with ThreadPoolExecutor(1) as pool:
 
         def before(worker):
-            collect(recipe, worker, out)
-            if next(count) == len(workers):
+            collect(recipe, worker, out, share(worker))
+            if next(count) == len(everybody):
                 pool.submit(trained)
 
-        collect_places(workers, recipe, out, together(workers, before))
+        collect_places(everybody, recipe, out, together(everybody, before))
 
 
-def collect(recipe: Recipe, worker: Trainer, out: Path, quiet: bool = False) -> None:
-    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs."""
-    say = (lambda *_: None) if quiet else tell
-    say(worker.backend, "contract and optimizer")
-    write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
-    for described in precisions(recipe):
+def collect(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe] | None = None, quiet: bool = False
+            ) -> None:
+    """Has one backend leave in `out` all that the ladder reads: its contract, first steps, optimizer and runs; of the
+    recipe in `precisions`, or in those of them that are the `variants`."""
+    say, variants = (lambda *_: None) if quiet else tell, variants or precisions(recipe)
+    if recipe in variants:
+        say(worker.backend, "contract and optimizer")
+        write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
+    for described in variants:
         leave_optimizer(worker, described, out)
-    parts = [(described, run, twin) for described in precisions(recipe) for run, twin in pair(worker.backend)]
+    parts = [(described, run, twin) for described in variants for run, twin in pair(worker.backend)]
     pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
     for i, (described, run, twin) in enumerate(parts):
         steps, began = ahead[i][0], time.monotonic()
@@ -58,7 +70,8 @@ def collect(recipe: Recipe, worker: Trainer, out: Path, quiet: bool = False) -> 
         worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
         if not (twin or quiet):
             pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
-    say(worker.backend, "every operation in its place" + words_left(pace, []))
+    if in_float64(recipe) in variants:
+        say(worker.backend, "every operation in its place" + words_left(pace, []))
 
 
 def steps_of(recipe: Recipe, described: Recipe) -> int:

@@ -3,13 +3,18 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
+
+import psutil
 
 from twinscale.benchmarks.compiled import Programs
 from twinscale.common import limited, process
@@ -25,6 +30,8 @@ SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": 
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 STARTUP = process.STARTUP
+MEMORY, IDLE, NOTICED = 4 << 30, 1.5, 0.1  # bytes left, cores that do nothing, and how many seconds they are watched
+COMES = 60.0  # seconds within which a copy of a process is there
 OWN = "twinscale: "  # what `common/process.py` says of a process that an error ends begins so
 
 
@@ -72,22 +79,12 @@ class Worker:
 
     def ask(self, call: str, recipe: "Recipe | None" = None, **arguments: Any) -> Any:
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
-        if recipe is not None:
-            arguments["recipe"] = recipe.model_dump(mode="json")
-        try:
-            self.process.stdin.write(json.dumps({"call": call, "arguments": arguments}, default=str) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except OSError:  # it has closed its ends
-            line = ""
-        if not line.endswith("\n"):
+        line = asked(self.process.stdin, self.process.stdout, call, recipe, arguments)
+        if not line:
             raise self.died(call)
         if self.programs:
             self.programs.share()
-        reply = json.loads(line)
-        if "error" in reply:
-            raise error_of(reply["exit_code"], f"{self.backend}: {reply['error']}")
-        return reply["value"]
+        return value_of(line, self.backend)
 
     def died(self, call: str) -> TwinscaleError:
         """The error of a process that has ended without an answer."""
@@ -121,13 +118,91 @@ class Worker:
             self.programs.close()
 
 
+class Copy:
+    """A copy of a worker's process, made once that has imported its framework and before it has computed anything: it
+    answers the same calls beside it, and takes no time to start. It ends with the worker."""
+
+    def __init__(self, worker: Worker, path: Path) -> None:
+        self.backend, self.process = worker.backend, worker.process
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(path))
+            door.listen(1)
+            worker.ask("fork", path=path)
+            door.settimeout(COMES)
+            end, _ = door.accept()
+        with end:
+            end.settimeout(None)
+            self.requests, self.replies = end.makefile("w", encoding="utf-8"), end.makefile("r", encoding="utf-8")
+
+    def ask(self, call: str, recipe: "Recipe | None" = None, **arguments: Any) -> Any:
+        """As Worker's."""
+        if line := asked(self.requests, self.replies, call, recipe, arguments):
+            return value_of(line, self.backend)
+        raise TwinscaleError(f"the {self.backend} trainer's second process died during {call}; its messages are above; "
+                             "`twinscale doctor` says what this machine offers")
+
+    def close(self) -> None:
+        """Ends the process."""
+        for end in (self.requests, self.replies):
+            with suppress(OSError):
+                end.close()
+
+
+def asked(requests: Any, replies: Any, call: str, recipe: "Recipe | None", arguments: dict[str, Any]) -> str:
+    """The line that answers a call, whole; "" where whoever answers is gone."""
+    if recipe is not None:
+        arguments["recipe"] = recipe.model_dump(mode="json")
+    try:
+        requests.write(json.dumps({"call": call, "arguments": arguments}, default=str) + "\n")
+        requests.flush()
+        line = replies.readline()
+    except OSError:  # it has closed its ends
+        return ""
+    return line if line.endswith("\n") else ""
+
+
+def value_of(line: str, backend: str) -> Any:
+    """The value that a line answers with; raises the TwinscaleError that it says."""
+    reply = json.loads(line)
+    if "error" in reply:
+        raise error_of(reply["exit_code"], f"{backend}: {reply['error']}")
+    return reply["value"]
+
+
+@contextmanager
+def copies(workers: Mapping[str, Worker]) -> Iterator[dict[str, Copy]]:
+    """{backend: a Copy of its worker} of workers that were asked for nothing yet; without those that cannot be made,
+    as where a folder for temporary files has too long a path for a socket: they save time alone."""
+    made: dict[str, Copy] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="twinscale-") as folder:
+            for backend, worker in workers.items():
+                with suppress(OSError):
+                    made[backend] = Copy(worker, Path(folder) / backend)
+        yield made
+    finally:
+        for copy in made.values():
+            copy.close()
+
+
+def room_for_another() -> bool:
+    """Whether a further process of a backend, beside one of each, ends a comparison sooner: where there is a core for
+    it and memory, and no accelerator, which processes share badly."""
+    accelerators = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
+    cores = len(os.sched_getaffinity(0))
+    if accelerators or cores < 2 or psutil.virtual_memory().available < MEMORY:
+        return False
+    busy = min(psutil.cpu_percent(NOTICED) for _ in range(2))  # what we have just done may still be counted
+    return busy / 100 * (psutil.cpu_count() or 1) < cores - IDLE
+
+
 def each(workers: Mapping[str, Any], function: Callable[[Any], Any]) -> dict[str, Any]:
     """{backend: function(worker)} of every worker, side by side."""
     with ThreadPoolExecutor(len(workers)) as pool:
         return dict(zip(workers, pool.map(function, workers.values()), strict=True))
 
 
-def together(workers: Mapping[str, Worker], function: Callable[[Worker], Any]) -> Callable[[Worker], Any]:
+def together(workers: Mapping[str, Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """`function(worker)` for `each`, of something that nobody goes on without: where it fails for one worker all are
     ended at once, and what failed first is what is raised."""
     failed = []
@@ -144,10 +219,10 @@ def together(workers: Mapping[str, Worker], function: Callable[[Worker], Any]) -
     return tried
 
 
-def one_behind(workers: Mapping[str, Worker], keys: Iterable[Any], work: Callable[[Worker, Any], Any],
-               before: Callable[[Worker], Any] = lambda worker: None) -> dict[str, dict[Any, Any]]:
-    """{backend: {key: work(worker, key)}} of both backends, side by side: JAX, which compiles the faster, leads through
-    the keys, and Keras does none before JAX has done it. Each does `before(worker)` first, whatever the other is at.
+def one_behind(workers: Mapping[str, Any], keys: Iterable[Any], work: Callable[[Any, Any], Any],
+               before: Callable[[Any], Any] = lambda worker: None) -> dict[str, dict[Any, Any]]:
+    """{name: {key: work(worker, key)}} of workers, side by side: JAX, which compiles the faster, leads through the
+    keys, and Keras does none before JAX has done it. Each does `before(worker)` first, whatever the other is at.
 
     Raises what either raises; Keras does not wait for a JAX that has failed.
     """
@@ -173,8 +248,7 @@ def one_behind(workers: Mapping[str, Worker], keys: Iterable[Any], work: Callabl
             found[key] = work(worker, key)
         return found
 
-    ways = {"jax": lead, "keras": follow}
-    return each(workers, lambda worker: ways[worker.backend](worker))
+    return each(workers, lambda worker: lead(worker) if worker.backend == "jax" else follow(worker))
 
 
 @contextmanager

@@ -245,14 +245,20 @@ def give_up_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _begin(kind, parent):
-    """What a child does first."""
+def end_with(parent: int | str, kind: str = "helper") -> None:
+    """Has Linux end this process when `parent`, the process that has made it, is gone, as children of a kind are."""
     import ctypes
-    import importlib.util
 
     ctypes.CDLL(None).prctl(1, KINDS[kind])  # PR_SET_PDEATHSIG
     if os.getppid() != int(parent):  # gone before we could ask to be told
         os._exit(128 + KINDS[kind])
+
+
+def _begin(kind, parent):
+    """What a child does first."""
+    import importlib.util
+
+    end_with(parent, kind)
     if kind == "helper":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ[CHILD] = "1"

@@ -303,9 +303,10 @@ def row(topology: Topology, work: Mapping[str, Any], recipe: Recipe | None, law:
         between = inside["inside"] and sorted(figure(share) for share in inside["inside"])
         return {"ceiling": figure(top["ceiling"]), "inside": between}
 
-    found = {"topology": topology.name, "slices": topology.slices, "chips": topology.chips,
-             "cores": topology.chips * cores, "peak_flops": rate, "mfu": top | inside, "mfu_convention":
-             f"{work['convention']} FLOPs / bfloat16 peak of {topology.chips} x {topology.chip.kind}"}
+    found: dict[str, Any] = {
+        "topology": topology.name, "slices": topology.slices, "chips": topology.chips, "cores": topology.chips * cores,
+        "peak_flops": rate, "mfu": top | inside, "mfu_convention":
+        f"{work['convention']} FLOPs / bfloat16 peak of {topology.chips} x {topology.chip.kind}"}
     if work["flops"]:
         hours = over(lambda share: work["flops"] / (share * rate) / 3600)
         found["days"] = scaled(hours, 1 / 24)

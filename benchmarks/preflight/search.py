@@ -95,8 +95,9 @@ def search(recipe: Recipe, out: Path, *, topologies: Sequence[str], slices: int 
         explore(tried, lambda work, some, what: spread(work, some, what, topology, data, facts, sides, pool))
     ranked = [found.said() for found in sorted(tried, key=rank)]
     best = ranked[0] if ranked[0]["settled"] and ranked[0]["global_batch"] else None
-    result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash, **facts,
-              "versions": versions(), "candidates": ranked, "patch": patch(best) if best else None}
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash, **facts,
+        "versions": versions(), "candidates": ranked, "patch": patch(best) if best else None}
     write_result(out / FILE, Search, result)
     if best:
         write_text(out / PATCH, result["patch"])

@@ -10,11 +10,12 @@ from typing_extensions import TypedDict
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import TINY, check, rung
-from twinscale.benchmarks.workers import Trainer, Worker, one_behind
+from twinscale.benchmarks.workers import Trainer, one_behind
 from twinscale.common.files.access import read_json, write_json
 from twinscale.common.files.kinds import STRICT, Number
 from twinscale.common.operations.known import stale_deviations
 from twinscale.common.operations.points import POINTS
+from twinscale.common.recipe.schema import in_float64
 
 if TYPE_CHECKING:
     from twinscale.benchmarks.verdict import Check, Rung
@@ -55,29 +56,43 @@ def read_places(path: Path) -> dict[str, PlaceRows]:
     return read_json(path, dict[Literal[*POINTS], PlaceRows], AGAIN)
 
 
-def leave_places(worker: Trainer, recipe: "Recipe", out: Path, point: str | Path, theirs: str | None = None
-                 ) -> dict[str, Any]:
+def leave_places(worker: Trainer, recipe: "Recipe", out: Path, point: str | Path, theirs: str | None = None,
+                 shared: bool = False) -> dict[str, Any]:
     """Has a backend feed its places with shared numbers at a point, one of POINTS or the file of a state before a step,
     and returns its PlaceRows. Who comes first makes the numbers up; `theirs` is the other backend, whose float64 is
-    already there."""
+    already there. Of work that is `shared` with a copy, this worker's is the recipe's own precision."""
     def path(what):
         return ComparisonFiles(out).numbers(Path(point).stem, what)
 
-    other = {"theirs": path(theirs)} if theirs else {}
-    return worker.ask("places_at", recipe, point=point, given=path("given"), mine=path(worker.backend), **other)
+    others = {"theirs": path(theirs)} if theirs else {}
+    mine = worker.backend
+    if shared:
+        others["beside"], mine = path(mine), f"{mine}-own"
+    return worker.ask("places_at", recipe, point=point, given=path("given"), mine=path(mine), **others)
 
 
-def collect_places(workers: Mapping[str, Worker], recipe: "Recipe", out: Path,
-                   before: Callable[[Worker], Any] = lambda worker: None) -> None:
+def collect_places(workers: Mapping[str, Trainer], recipe: "Recipe", out: Path,
+                   before: Callable[[Any], Any] = lambda worker: None) -> None:
     """Has both backends leave PlaceRows of every point in `out`, and none of the numbers: JAX leads, and Keras
-    follows a point behind. Each goes on to its places when `before(worker)` is done."""
+    follows a point behind. Each goes on to its places when `before(worker)` is done. Where a backend has a copy beside
+    its worker, under another name than its own, the copy does what is in float64."""
     looked = on_one_device(recipe)
+    shared = {worker.backend for name, worker in workers.items() if name != worker.backend}
 
     def look(worker, point):
-        return leave_places(worker, looked, out, point, leader(worker))
+        if worker.backend not in shared:
+            return leave_places(worker, looked, out, point, leader(worker))
+        if worker is workers[worker.backend]:
+            return leave_places(worker, looked, out, point, shared=True)
+        return leave_places(worker, in_float64(looked), out, point, leader(worker))
 
-    for backend, rows in one_behind(workers, POINTS[1:], look, before).items():
-        write_json(places_path(out, backend), rows)
+    found = one_behind(workers, POINTS[1:], look, before)
+    for name, worker in workers.items():
+        if name != worker.backend:
+            for point, rows in found[name].items():
+                found[worker.backend][point]["float64"] = rows["float64"]
+    for backend in {worker.backend for worker in workers.values()}:
+        write_json(places_path(out, backend), found[backend])
     for path in ComparisonFiles(out).all_numbers():
         path.unlink()
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from twinscale.common.data import Dataset
 
 KINDS = ("bare", "loop")  # steps over one resident batch, and those of the trainer's loop
-STEPS, ROUND = (4, 64), 0.1  # fewest and most steps of a round, and about how many seconds it should take
-ROUNDS, SECONDS = (6, 24), 2.0  # fewest and most rounds, and about how long those of a backend may take
+STEPS, ROUND = (2, 64), 0.06  # fewest and most steps of a round, and about how many seconds it should take
+ROUNDS, SECONDS = (6, 24), 0.8  # fewest and most rounds, and about how long those of a backend may take
 FEW = 6  # rounds of what is cheap or stands for itself: data
 
 

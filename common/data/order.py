@@ -7,13 +7,14 @@ position in the data is one integer: the step.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from twinscale.common.numbers.bits import name_word
 
 ROUNDS = 6
 
 
-def mixed(x, key):
+def mixed(x: np.ndarray, key: np.uint64) -> np.ndarray:
     """SplitMix64's finaliser of x + key: uint64 in, uint64 out."""
     x = x + key
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -21,7 +22,7 @@ def mixed(x, key):
     return x ^ (x >> np.uint64(31))
 
 
-def permutation(i, n, *seed):
+def permutation(i: ArrayLike, n: int, *seed: int) -> np.ndarray:
     """Where the permutation of [0, n) that the integers `seed` choose sends each `i`: int64 of i's shape."""
     half = np.uint64((max(2, (n - 1).bit_length()) + 1) // 2)
     mask = np.uint64((1 << int(half)) - 1)
@@ -37,7 +38,7 @@ def permutation(i, n, *seed):
     return x.astype(np.int64)
 
 
-def rows(step, global_batch, seed, host=0, hosts=1, shuffled=0):
+def rows(step: int, global_batch: int, seed: int, host: int = 0, hosts: int = 1, shuffled: int = 0) -> np.ndarray:
     """This host's row numbers of the global batch: uint32, every hosts-th from `host`.
 
     `shuffled` (the twin) is the number of micro-batches within each of which the rows come in an order shuffled by seed
@@ -50,7 +51,7 @@ def rows(step, global_batch, seed, host=0, hosts=1, shuffled=0):
     return row[host::hosts].astype(np.uint32)
 
 
-def examples(row, step, global_batch, n, seed):
+def examples(row: ArrayLike, step: ArrayLike, global_batch: int, n: int, seed: int) -> np.ndarray:
     """The example (int64, below n) in each `row` of the batch of `step`: every epoch is a permutation of its own.
 
     `row` and `step` broadcast: rows (K, B) of steps (K, 1) give the examples of K steps at once, at the price of one.
@@ -62,6 +63,6 @@ def examples(row, step, global_batch, n, seed):
     return example
 
 
-def indices(step, global_batch, n, seed, host=0, hosts=1):
+def indices(step: int, global_batch: int, n: int, seed: int, host: int = 0, hosts: int = 1) -> np.ndarray:
     """The examples (int64) that `host` reads at `step`."""
     return examples(rows(step, global_batch, seed, host, hosts), step, global_batch, n, seed)

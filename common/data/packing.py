@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from twinscale.common.data.shards import Tokens
 
@@ -21,11 +22,11 @@ class Packed:
     cross_documents: bool
     partial: bool = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         spare = self.sequence - 1 if self.partial else 0
         return (len(self.tokens) - 1 + spare) // self.sequence
 
-    def take(self, indices):
+    def take(self, indices: ArrayLike) -> dict[str, np.ndarray]:
         """The examples `indices` (integers, shape (B,)) as arrays of shape (B, T).
 
         inputs int32, labels int32, weights float32 and positions int32 (from 0 in each row). Unless `cross_documents`
@@ -45,7 +46,7 @@ class Packed:
         return {name: np.ascontiguousarray(value) for name, value in whole.items()}
 
 
-def documents_within(ended) -> dict:
+def documents_within(ended: np.ndarray) -> dict[str, np.ndarray]:
     """segments and positions (int32, BxT) of rows where `ended` (bool, BxT) marks each document's last token."""
     begins = np.zeros_like(ended)
     begins[:, 1:] = ended[:, :-1]

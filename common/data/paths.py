@@ -4,12 +4,14 @@ import fnmatch
 import os
 import stat
 from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
 
 
-def matching(pattern):
+def matching(pattern: str) -> list[str]:
     """The sorted paths (text) of the files that match; links are followed, and a file that several reach is taken once,
     by a path without a link where there is one.
 
@@ -29,7 +31,7 @@ def matching(pattern):
     return sorted(once.values())
 
 
-def expand(base, parts):
+def expand(base: str, parts: Sequence[str]) -> Iterator[str]:
     """Iterator of the paths below the folder `base` that match the `parts` of a pattern."""
     if not parts:
         yield base
@@ -51,7 +53,7 @@ def expand(base, parts):
                 yield from expand(os.path.join(base, name), rest)
 
 
-def folders_below(base):
+def folders_below(base: str) -> Iterator[str]:
     """`base` and the folders in it at any depth, hidden ones apart: each real folder once, those that no link leads to
     before the others."""
     seen, waiting, links = set(), deque([base]), deque()
@@ -68,12 +70,12 @@ def folders_below(base):
                 (links if entry.is_symlink() else waiting).append(path)
 
 
-def names(folder) -> list:
+def names(folder: str) -> list[str]:
     """The sorted names in a folder; none where it is no folder."""
     return [entry.name for entry in entries(folder)]
 
 
-def entries(folder):
+def entries(folder: str) -> list[os.DirEntry[str]]:
     """What os.scandir gives of a folder, by name; nothing where it is no folder."""
     try:
         with os.scandir(folder or ".") as found:
@@ -84,7 +86,7 @@ def entries(folder):
         raise BadInput(f"{shown(folder)}: cannot be read ({error.strerror}): narrow the pattern") from None
 
 
-def is_file(path, fix="remove it, or narrow data.source", option=""):
+def is_file(path: str | Path, fix: str = "remove it, or narrow data.source", option: str = "") -> bool:
     """Whether a path is a file, and no folder; BadInput with the `fix` where it is neither."""
     try:
         mode = os.stat(path).st_mode
@@ -95,7 +97,7 @@ def is_file(path, fix="remove it, or narrow data.source", option=""):
     return stat.S_ISREG(mode)
 
 
-def read_utf8(path):
+def read_utf8(path: Path) -> str:
     """The text of a file (a pathlib path) in UTF-8, without a byte order mark."""
     try:
         return path.read_bytes().decode().removeprefix("\ufeff")

@@ -1,8 +1,10 @@
 """Pictures with labels that lie in files: `folder:DIR`, a class a folder, and what `csv:FILE` names."""
 
 import os
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +14,16 @@ from twinscale.common.data.pixels import PICTURES, read_pixels, with_channels
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
 from twinscale.common.files.output import counted
-from twinscale.common.sources import Source
+from twinscale.common.sources import Data, Source
 
 LITTER = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 MOST_BYTES = 1 << 36
 MOST_CLASSES = 1 << 16
 
+Picture = tuple[str, Path, str]  # its place in words, its path and its label
 
-def in_folders(data, argument) -> list:
+
+def in_folders(data: Data, argument: str) -> list[Picture]:
     """The pictures of each class's folder; in order the first of each class, the second of each, and so on."""
     root = os.path.expanduser(argument)
     start = f'data.source="{data.source}"'
@@ -46,7 +50,7 @@ def in_folders(data, argument) -> list:
     return [one for one in chain(*zip_longest(*classes)) if one]
 
 
-def read(data, found):
+def read(data: Data, found: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, int, list[str]]:
     """(uint8 NxHxWxC, labels N, classes, their names) of pictures [(place, path, label)], which are all to be of one
     size; C is 1 where all of them are gray."""
     start = f'data.source="{data.source}"'
@@ -73,7 +77,7 @@ def read(data, found):
     return images, np.array([number[label] for _, _, label in found]), len(order), order
 
 
-def stamped(data, found):
+def stamped(data: Data, found: Iterable[Picture]) -> tuple[str, str, list[list[Any]]]:
     """What tells whether pictures [(place, path, label)] have changed."""
     return data.field, data.label, stamp(path for _, path, _ in found)
 

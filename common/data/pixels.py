@@ -14,11 +14,16 @@ import io
 import struct
 import warnings
 import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.files.access import read_bytes, shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Opened
 
 MOST_PIXELS = 1 << 26
 # (x, y) of the first pixel of each pass of an interlaced PNG, and the steps from one to the next.
@@ -26,7 +31,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
-def read_pixels(path, place=None):
+def read_pixels(path: str | Path, place: str | None = None) -> np.ndarray:
     """uint8 (H, W, 1) of a gray PNG or JPEG file, (H, W, 3) of one in colours; BadInput names the `place`."""
     from PIL import Image
 
@@ -37,8 +42,8 @@ def read_pixels(path, place=None):
             with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise BadInput(f"{place}: is {image.height} x {image.width} pixels: make it smaller")
-                if getattr(image, "n_frames", 1) > 1:
-                    raise BadInput(f"{place}: holds {image.n_frames} pictures: save them one by one")
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    raise BadInput(f"{place}: holds {frames} pictures: save them one by one")
                 image.load()
                 if image.format == "PNG" and (lost := missing_bytes(content)):
                     raise BadInput(f"{place}: {lost:,} bytes of its pixels are missing: save it again")
@@ -49,7 +54,7 @@ def read_pixels(path, place=None):
         raise BadInput(f"{place}: no image can be read: {shown(first_line(error))}: save it as PNG or JPEG") from None
 
 
-def missing_bytes(content):
+def missing_bytes(content: bytes) -> int:
     """Bytes of pixels that a PNG file (its content) says it has and has not, which a decoder leaves black. Source: PNG
     specification, third edition: 7.2 scanlines, 8 interlacing, 11.2.1 the header."""
     at, packed = 8, []
@@ -66,7 +71,7 @@ def missing_bytes(content):
     return wanted - len(zlib.decompressobj().decompress(b"".join(packed), wanted))
 
 
-def in_8_bits(image, place):
+def in_8_bits(image: "Opened", place: str) -> np.ndarray:
     """The pixels of an opened PIL image, by the rule above."""
     mode, clear = image.mode, "transparency" in image.info
     if mode in ("I;16", "I;16B", "I;16L", "I;16N", "I") and not clear:
@@ -86,7 +91,7 @@ def in_8_bits(image, place):
     raise BadInput(f"{place}: its pixels are {mode}{' with a transparent value' * clear}: save it as gray or RGB")
 
 
-def with_channels(pixels, channels, place):
+def with_channels(pixels: np.ndarray, channels: int, place: str) -> np.ndarray:
     """The same picture (H, W, C) with 1 or 3 channels; BadInput where colours would be lost."""
     if pixels.shape[-1] == channels:
         return pixels
@@ -97,7 +102,7 @@ def with_channels(pixels, channels, place):
     return pixels[..., :1]
 
 
-def from_0_to_1(values, place):
+def from_0_to_1(values: np.ndarray, place: str) -> np.ndarray:
     """Values of images as floating point, float64 or float32; uint8 is divided by 255, and others are to be within 0
     and 1 already: BadInput where they are not."""
     if values.dtype == np.uint8:

@@ -1,15 +1,17 @@
 """What a step takes, known from the recipe alone: shapes and dtypes of a batch, without reading its data."""
 
 import math
+from collections.abc import Sequence
 
 from twinscale.common.data.batches import input_specs
 from twinscale.common.data.dataset import open_dataset
 from twinscale.common.errors import one_of
 from twinscale.common.families import reads_text
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.sources import opened
 
 
-def data_shape(recipe):
+def data_shape(recipe: Recipe) -> tuple[int, tuple[int, ...]]:
     """(classes, example_shape) of a recipe's data; images are opened for it where their source does not say."""
     data = recipe.data
     if reads_text(recipe.model):
@@ -21,7 +23,7 @@ def data_shape(recipe):
     return dataset.classes, tuple(dataset.example_shape)
 
 
-def batch_shapes(recipe, example_shape):
+def batch_shapes(recipe: Recipe, example_shape: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
     """{name: (shape (B, ...), dtype)} of a global batch as `training_batches` makes it."""
     rows, text = recipe.train.global_batch, reads_text(recipe.model)
     specs = input_specs(recipe, example_shape)
@@ -33,7 +35,7 @@ def batch_shapes(recipe, example_shape):
                      "row": ((rows,), "uint32")}
 
 
-def batch_bytes(recipe, example_shape):
+def batch_bytes(recipe: Recipe, example_shape: Sequence[int]) -> int:
     """Bytes of a global batch."""
     sizes = {"int32": 4, "uint32": 4, "float32": 4}
     return sum(math.prod(shape) * sizes[dtype] for shape, dtype in batch_shapes(recipe, example_shape).values())

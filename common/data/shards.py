@@ -6,8 +6,11 @@ A stream is the documents of the split in the source's order, each followed by t
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -15,14 +18,14 @@ from typing_extensions import TypedDict
 from twinscale.common.data.cache import cache_dir, cached, key, opened
 from twinscale.common.data.sources import documents, file_of, fingerprint
 from twinscale.common.data.split import SPLITS, check_sides, side
-from twinscale.common.data.tokenizers import kept_bpe, open_tokenizer
+from twinscale.common.data.tokenizers import Tokenizer, kept_bpe, open_tokenizer
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import read_json, shown
 from twinscale.common.files.kinds import STRICT, Count, Sha256
 from twinscale.common.files.output import counted
 from twinscale.common.files.tensors import load_array
 from twinscale.common.registry import portable
-from twinscale.common.sources import as_written, own_values
+from twinscale.common.sources import Data, as_written, own_values
 
 __all__ = ["Tokens", "cache_dir", "open_shards"]
 
@@ -63,12 +66,12 @@ class Manifest(TypedDict):
 class Tokens:
     """The stream of one split; every shard but the last has the first one's length."""
 
-    shards: tuple  # of uint16 or uint32 arrays, shape (tokens,)
+    shards: tuple[np.ndarray, ...]  # of uint16 or uint32 arrays, shape (tokens,)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(map(len, self.shards))
 
-    def gather(self, offsets):
+    def gather(self, offsets: np.ndarray) -> np.ndarray:
         """The tokens at `offsets` (int64, any shape, each below len), in the shards' dtype."""
         if len(self.shards) == 1:
             return self.shards[0][offsets]
@@ -79,7 +82,7 @@ class Tokens:
         return tokens
 
 
-def open_shards(data, kept=None):
+def open_shards(data: Data, kept: bytes | None = None) -> tuple[dict[str, Any], Tokenizer, dict[str, Tokens], Path]:
     """(manifest, tokenizer, {split: Tokens}, the file of its files' digests) of a text source, tokenised now unless the
     cache has it; by the tokenizer whose file's content is `kept` (bytes), else by one trained on the source.
 
@@ -95,18 +98,18 @@ def open_shards(data, kept=None):
     return manifest, tokenizer_of(data, manifest, kept), tokens, files
 
 
-def named(parts, by, seen) -> str:
+def named(parts: tuple, by: str | None, seen: Any) -> str:
     """The cache's folder of what a tokenizer, `by` its library or its file's SHA-256, has made of a source."""
     return f"tokens-{key(2, parts, by, seen)}"
 
 
-def tokenizer_in(folder):
+def tokenizer_in(folder: Path) -> str | None:
     """The SHA-256 of the tokenizer that made a folder of the cache, None where it is not whole."""
     found, wrong = opened(folder, read_folder)
     return None if wrong else found[0]["tokenizer"]["sha256"]
 
 
-def read_folder(folder):
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tokens], Path]:
     """(manifest, {split: Tokens}, path of the files' digests) of a folder that `build` has filled; ValueError or
     BadInput where it is none."""
     manifest = read_json(folder / "manifest.json", Manifest)
@@ -114,7 +117,7 @@ def read_folder(folder):
                                           for shard in manifest[split]["shards"])) for split in SPLITS}, folder / FILES
 
 
-def read_shard(folder, shard, dtype):
+def read_shard(folder: Path, shard: Shard, dtype: str) -> np.ndarray:
     """The ids of a shard, memory-mapped, once they are as many as the manifest says."""
     name = shard["file"]
     if name != os.path.basename(name):
@@ -125,17 +128,17 @@ def read_shard(folder, shard, dtype):
     return ids
 
 
-def tokenizer_of(data, manifest, kept=None):
+def tokenizer_of(data: Data, manifest: Mapping[str, Any], kept: bytes | None = None) -> Tokenizer:
     return kept_bpe(kept, data.vocabulary) if kept else open_tokenizer(
         data, manifest["train"]["sha256"], lambda: texts(data, "train"))
 
 
-def texts(data, split):
+def texts(data: Data, split: str) -> Iterator[str]:
     """The texts of one split."""
     return (text for _, text in documents(data) if side(text.encode(), data.held_out) == split)
 
 
-def build(data, folder, kept=None) -> None:
+def build(data: Data, folder: Path, kept: bytes | None = None) -> None:
     """Writes the shards of both splits, `manifest.json` and the digests of the source's files into `folder`."""
     manifest, files = survey(data)
     tokenizer = tokenizer_of(data, manifest, kept)
@@ -151,7 +154,7 @@ def build(data, folder, kept=None) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
-def survey(data):
+def survey(data: Data) -> tuple[dict[str, Any], "dict[str, hashlib._Hash]"]:
     """Counts and hashes of the documents, SHA-256 over a line `name sha256` for each, of all and of each split; and
     {name: the same of the documents in it} of each file."""
     whole, hashes = hashlib.sha256(), {split: hashlib.sha256() for split in SPLITS}
@@ -173,7 +176,7 @@ def survey(data):
         split: counts[split] | {"sha256": hashes[split].hexdigest()} for split in SPLITS}, files
 
 
-def write(folder, split, encoded, end, dtype) -> dict:
+def write(folder: Path, split: str, encoded: Iterable[np.ndarray], end: int, dtype: np.dtype) -> dict[str, Any]:
     """Writes the stream of `encoded` documents (arrays of ids) as shards; returns their entries of the manifest."""
     buffer, filled, longest, shards = np.empty(SHARD_BYTES // dtype.itemsize, dtype), 0, 0, []
 

@@ -2,23 +2,27 @@
 
 import itertools
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from twinscale.common.data.cache import cached, key
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.files.access import read_json
 from twinscale.common.files.tensors import load_array
 from twinscale.common.registry import portable, short
-from twinscale.common.sources import as_written, opened, own_values
+from twinscale.common.sources import Data, as_written, opened, own_values
 
 
-def kind(data):
+def kind(data: Data) -> str:
     """"text", "images" or "either": what `data.source` holds."""
     return opened(data)[0].holds
 
 
-def documents(data):
+def documents(data: Data) -> Iterator[tuple[str, str]]:
     """Iterator of (name, text) over the documents of a text source, in a fixed order; empty ones are left out.
 
     Raises BadInput where a file is missing, is no UTF-8, or has a line that is no JSON object with the field.
@@ -30,18 +34,18 @@ def documents(data):
     return itertools.islice(((name, text) for name, text in found if text), data.max_documents or None)
 
 
-def file_of(data, name):
+def file_of(data: Data, name: str) -> str:
     """The file that a document of that name came from; of a source that is no files, the document itself."""
     return opened(data)[0].file_of(name)
 
 
-def fingerprint(data):
+def fingerprint(data: Data) -> Any:
     """What tells, in milliseconds, whether a source has changed since it was last read (JSON-able)."""
     source, argument = opened(data)
     return source.fingerprint(data, argument)
 
 
-def images(data):
+def images(data: Data) -> tuple[np.ndarray, np.ndarray, int, list[str] | None]:
     """(images uint8 NxHxWxC, labels int32 N, classes int, their names or None) of an image source, memory-mapped from
     the cache.
 
@@ -70,7 +74,7 @@ def images(data):
     return pixels[some], labels[some], classes, names
 
 
-def read_images(folder):
+def read_images(folder: Path) -> tuple[np.ndarray, np.ndarray, int, list[str] | None]:
     """What `images` gives, of a folder that it has filled; ValueError where it is none."""
     pixels, labels, classes = (load_array(folder / f"{name}.npy") for name in ("images", "labels", "classes"))
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1] or classes.ndim:
@@ -82,7 +86,7 @@ def read_images(folder):
     return pixels, labels, int(classes), names
 
 
-def checked(labels, classes, source):
+def checked(labels: ArrayLike, classes: int | np.ndarray, source: str | Path) -> np.ndarray:
     """`labels` as int32, after a check that each is an integer in [0, classes)."""
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":

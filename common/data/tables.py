@@ -4,19 +4,20 @@ import csv
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from twinscale.common.data.cache import stamp
 from twinscale.common.data.paths import is_file, read_utf8
-from twinscale.common.data.pictures import read, stamped
+from twinscale.common.data.pictures import Picture, read, stamped
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
-from twinscale.common.sources import Source
+from twinscale.common.sources import Data, Source
 
 csv.field_size_limit(sys.maxsize)  # a document is as long as it is
 
 
-def path_of(argument):
+def path_of(argument: str) -> Path:
     """The table's path; BadInput where it is no file."""
     path = Path(os.path.expanduser(argument))
     if not is_file(path, "give the path of a file"):
@@ -24,7 +25,7 @@ def path_of(argument):
     return path
 
 
-def rows(path, *columns):
+def rows(path: Path, *columns: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Iterator of (place, the texts of `columns`) of each row; `place` names file and line.
 
     Raises BadInput where a column is missing or there twice, and where a row is broken or has more or fewer fields.
@@ -55,14 +56,14 @@ def rows(path, *columns):
         raise BadInput(f"{shown(path)}:{line}: is no CSV: {error}") from None
 
 
-def documents(argument, field):
+def documents(argument: str, field: str) -> Iterator[tuple[str, str]]:
     """Iterator of (name, text) of the column `field`."""
     path = path_of(argument)
     for place, (text,) in rows(path, field):
         yield f"{path.name}:{place.rpartition(':')[2]}", text
 
 
-def labelled(data, argument):
+def labelled(data: Data, argument: str) -> list[Picture]:
     """[(place, path, label)] of the pictures that a table names, their paths relative to it."""
     path = path_of(argument)
     column = "path" if data.field == "text" else data.field

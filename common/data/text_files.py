@@ -6,19 +6,23 @@ import itertools
 import json
 import os
 import sysconfig
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from twinscale.common.data.cache import stamp
 from twinscale.common.data.paths import matching, read_utf8
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
-from twinscale.common.sources import Source
+from twinscale.common.sources import Data, Source
 
 NEAR = 10_000  # names that a missing one is compared with
 NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 
+Documents = Iterator[tuple[str, str]]  # (name, text)
 
-def matched(data, pattern, ending):
+
+def matched(data: Data, pattern: str, ending: str) -> list[Path]:
     """The sorted paths of the files that a pattern means; BadInput where there is none."""
     pattern = os.path.expanduser(pattern)
     if os.path.isdir(pattern):
@@ -30,7 +34,7 @@ def matched(data, pattern, ending):
     return paths
 
 
-def near(pattern) -> str:
+def near(pattern: str) -> str:
     """What one may have meant by a pattern that matches nothing."""
     folder, name = os.path.split(pattern)
     while folder and not os.path.isdir(folder) and not any(c in folder for c in "*?["):
@@ -45,14 +49,14 @@ def near(pattern) -> str:
     return "give the path, or a glob, of files that exist"
 
 
-def python_files(root):
+def python_files(root: str) -> Iterator[Path]:
     """The standard library's own modules: no tests, no installed packages."""
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in NO_SOURCE]
         yield from (Path(folder, name) for name in names if name.endswith(".py"))
 
 
-def read_files(read, paths, field):
+def read_files(read: Callable[[Path, str, str], Documents], paths: Sequence[Path], field: str) -> Documents:
     """The documents that `read` finds in each path, named relative to the folder that all of them share."""
     root = os.path.commonpath([path.parent for path in paths])
     for path in paths:
@@ -62,23 +66,23 @@ def read_files(read, paths, field):
             raise BadInput(f"{shown(path)} cannot be read ({error.strerror}): narrow data.source") from None
 
 
-def read_stdlib(path, name, _):
+def read_stdlib(path: Path, name: str, _: str) -> Documents:
     with contextlib.suppress(UnicodeDecodeError):
         yield name, path.read_bytes().decode()
 
 
-def read_text(path, name, _):
+def read_text(path: Path, name: str, _: str) -> Documents:
     yield name, read_utf8(path)
 
 
-def read_jsonl(path, name, field):
+def read_jsonl(path: Path, name: str, field: str) -> Documents:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield f"{name}:{number}", text_of(line, field, f"{shown(path)}:{number}")
 
 
-def text_of(line, field, place):
+def text_of(line: bytes, field: str, place: str) -> str:
     """The text under `field` of one line of JSON; BadInput names the `place`."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
@@ -99,12 +103,13 @@ def text_of(line, field, place):
     return record[field]
 
 
-def kind_of(value):
+def kind_of(value: Any) -> str:
     """The type of a value of JSON."""
     return "null" if value is None else type(value).__name__
 
 
-def source(read, paths, **more):
+def source(read: Callable[[Path, str, str], Documents], paths: Callable[[Data, str], Sequence[Path]],
+           **more: Any) -> Source:
     """The Source of text that `read` finds in the files that `paths` gives."""
     return Source("text", lambda data, argument: stamp(paths(data, argument)),
                   lambda data, argument: read_files(read, paths(data, argument), data.field), **more)

@@ -6,6 +6,8 @@ Records are read one by one because a batched read casts scalars to float64 and 
 import difflib
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,18 +22,18 @@ VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
 PREPARE = "import tensorflow_datasets as tfds; tfds.builder('{}', file_format='array_record').download_and_prepare()"
 
 
-def data_dir():
+def data_dir() -> Path:
     """Where TFDS keeps its datasets: the variable TFDS_DATA_DIR, or ~/tensorflow_datasets. Raises MissingEnvironment
     where nobody has a home."""
     return at_home(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
 
 
-def prepare(name) -> str:
+def prepare(name: str) -> str:
     """The command that prepares a dataset of TFDS; `tfds build` needs apache_beam and importlib_resources."""
     return f'python -c "{PREPARE.format(name)}"'
 
 
-def folder_of(name):
+def folder_of(name: str) -> Path:
     """The folder of a dataset `NAME`, `NAME/CONFIG` or `NAME/CONFIG:1.2.3`, of its newest version where none is given.
     BadInput where the name is another, such as one of a namespace, or it is not there."""
     said = NAME.fullmatch(name)
@@ -58,24 +60,24 @@ def folder_of(name):
     return folder
 
 
-def folders(root):
+def folders(root: Path) -> list[Path]:
     """The folders in `root`, sorted, but for hidden ones; none where there is no `root`."""
     return sorted(path for path in root.glob("[!.]*") if path.is_dir())
 
 
-def versions(root):
+def versions(root: Path) -> dict[str, Path]:
     """{version: folder}, the newest first, of what is prepared in `root`."""
     found = {path.name: path for path in folders(root)
              if VERSION.fullmatch(path.name) and (path / "dataset_info.json").is_file()}
     return dict(sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")], reverse=True))
 
 
-def files(name):
+def files(name: str) -> list[Path]:
     """The sorted files of a dataset."""
     return sorted(path for path in folder_of(name).rglob("*") if path.is_file())
 
 
-def check_folder(name, folder) -> None:
+def check_folder(name: str, folder: Path) -> None:
     """Raises BadInput where what describes a dataset would have TFDS import what is not its own, or read elsewhere."""
     import tensorflow_datasets as tfds
 
@@ -91,7 +93,7 @@ def check_folder(name, folder) -> None:
                 raise BadInput(f"{start}: {shown(file)}: {key} {shown(value)} leads to another folder")
 
 
-def pairs(value):
+def pairs(value: Mapping[str, Any] | Iterable[Any]) -> Iterator[tuple[str, str]]:
     """(key, text) of all texts in nested JSON, and in JSON that is such a text under the key "json"."""
     for key, item in value.items() if isinstance(value, dict) else (("", item) for item in value):
         if isinstance(item, str):
@@ -102,7 +104,7 @@ def pairs(value):
             yield from pairs(item)
 
 
-def open_source(name):
+def open_source(name: str) -> Any:
     """The random-access data source of `name`: its train split, or all of it. BadInput where it is not prepared, or not
     in array_record with TFDS' own features alone. No code is looked up by its name, and nothing asked of a network."""
     folder = folder_of(name)
@@ -118,12 +120,12 @@ def open_source(name):
                        f"({shown(brief(error))}): run {prepare(name)}") from None
 
 
-def brief(error):
+def brief(error: Exception) -> str:
     """The first line of an error's text."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def records(name, source):
+def records(name: str, source: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Iterator of (number, record), BadInput where one cannot be decoded."""
     for number in range(len(source)):
         try:
@@ -133,12 +135,12 @@ def records(name, source):
                            "prepare the dataset again") from None
 
 
-def kind_of(feature):
+def kind_of(feature: Any) -> str:
     """The feature's class, by name: "Text", "Image", "ClassLabel", ..."""
     return type(feature).__name__
 
 
-def documents(name, field):
+def documents(name: str, field: str) -> Iterator[tuple[str, str]]:
     """Iterator of (record's number, text) of the Text feature `field`; BadInput where it is none or no UTF-8."""
     source = open_source(name)
     kinds = source.dataset_info.features
@@ -153,7 +155,7 @@ def documents(name, field):
                            "repair the dataset") from None
 
 
-def images(name):
+def images(name: str) -> tuple[np.ndarray, np.ndarray, int]:
     """(uint8 NxHxWxC, labels N, classes) of the first Image feature and the ClassLabel, or the feature "label"."""
     source = open_source(name)
     kinds = source.dataset_info.features

@@ -5,7 +5,7 @@ Every tokenizer has one id that no text encodes to, `end`, which follows each do
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 from twinscale.common.data.cache import cached, key
 from twinscale.common.errors import one_of
 from twinscale.common.files.output import tell
+from twinscale.common.sources import Data
 
 # What byte-level BPE merges within: letters, digits, spaces or other characters in a row. Merging costs the square of
 # their number, and a line of megabytes without a space may be one piece: longer ones are cut before it.
@@ -28,20 +29,20 @@ LARGE = 1 << 18  # characters whose learning takes long enough to be told of
 class Tokenizer(NamedTuple):
     vocabulary: int  # ids, `end` included
     end: int  # the end-of-document id
-    encode: Callable  # str -> int32 ids, shape (tokens,)
-    decode: Callable  # ids -> str; ends are dropped, broken UTF-8 becomes U+FFFD
+    encode: Callable[[str], np.ndarray]  # str -> int32 ids, shape (tokens,)
+    decode: Callable[[Iterable[int]], str]  # ids -> str; ends are dropped, broken UTF-8 becomes U+FFFD
     token_bytes: np.ndarray  # int32 (vocabulary,): bytes of text that each id stands for; 0 for `end` and unused ids
     hash: str
     file: Path | None = None  # what describes it, in the format of the library `tokenizers`; None: bytes
 
 
-def open_tokenizer(data, content, texts):
+def open_tokenizer(data: Data, content: str, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """The tokenizer `data` asks for. `content`: hash of the train split; `texts()`: an iterator over its texts."""
     made = {"bytes": byte_tokenizer, "bpe": lambda: bpe_tokenizer(data.vocabulary, content, texts)}
     return one_of(made, data.tokenizer, "data.tokenizer")()
 
 
-def byte_tokenizer():
+def byte_tokenizer() -> Tokenizer:
     """UTF-8 bytes are ids 0..255 and the end is 256."""
     return Tokenizer(
         vocabulary=257,
@@ -53,7 +54,7 @@ def byte_tokenizer():
     )
 
 
-def bpe_tokenizer(vocabulary, content, texts):
+def bpe_tokenizer(vocabulary: int, content: str, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), trained once for each train split and cached.
 
     The end is `vocabulary - 1` and no token of the library's, so that no text can spell it. Where the text is too
@@ -75,7 +76,7 @@ def bpe_tokenizer(vocabulary, content, texts):
                   lambda folder: read_bpe(folder / "tokenizer.json", vocabulary))
 
 
-def told(texts, vocabulary):
+def told(texts: Iterable[str], vocabulary: int) -> Iterator[str]:
     """The pieces of `texts`; once they are all read, a line on stderr says of what is large what follows."""
     count = 0
     for text in texts:
@@ -85,7 +86,7 @@ def told(texts, vocabulary):
         tell("data", f"learning a vocabulary of {vocabulary} from {count:,} characters")
 
 
-def pieces(text) -> list:
+def pieces(text: str) -> list[str]:
     """`text` in order, cut inside of what is longer than LONGEST in a row and nowhere else."""
     if len(text) <= LONGEST or (max(map(len, text.split()), default=0) <= LONGEST and not SPACES.search(text)):
         return [text]
@@ -93,14 +94,14 @@ def pieces(text) -> list:
     return [text[i:j] for i, j in pairwise([0, *cuts, len(text)])]
 
 
-def kept_bpe(content, vocabulary):
+def kept_bpe(content: bytes, vocabulary: int) -> Tokenizer:
     """The byte-level BPE of a file's content (bytes) that a run has kept."""
     return cached(f"bpe-{hashlib.sha256(content).hexdigest()}",
                   lambda folder: (folder / "tokenizer.json").write_bytes(content),
                   lambda folder: read_bpe(folder / "tokenizer.json", vocabulary))
 
 
-def read_bpe(path, vocabulary):
+def read_bpe(path: Path, vocabulary: int) -> Tokenizer:
     """The byte-level BPE of a file that `bpe_tokenizer` has written."""
     import tokenizers
 

@@ -1,7 +1,8 @@
 """Transformers on text."""
 
 import math
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -30,29 +31,33 @@ class Decoder(Section):
     dropout: Fraction = 0.0
 
     @property
-    def head_width(self):
+    def head_width(self) -> int:
+        """Of queries, keys and values."""
         return self.width // self.heads
 
     @property
-    def kv(self):
+    def kv(self) -> int:
+        """Heads of keys and values."""
         return self.kv_heads or self.heads
 
     @property
-    def feedforward(self):
+    def feedforward(self) -> int:
+        """Width inside a feed-forward layer."""
         return self.hidden or 4 * self.width
 
     @property
-    def gated(self):
+    def gated(self) -> bool:
         """Whether the feed-forward layer multiplies by a gate, which has a kernel of its own."""
         return one_of({"gelu": False, "gelu_tanh": False, "swiglu": True}, self.activation, "model.activation")
 
     @property
-    def rotates(self):
+    def rotates(self) -> bool:
         """Whether positions rotate queries and keys; else a table of positions is learned."""
         return one_of({"learned": False, "rotary": True}, self.positions, "model.positions")
 
     @model_validator(mode="after")
-    def divides(self):
+    def divides(self) -> Self:
+        """The options, whose sizes divide each other; raises ValueError where they do not."""
         if self.width % self.heads:
             raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
         if self.heads % self.kv:
@@ -63,7 +68,7 @@ class Decoder(Section):
         return self
 
 
-def tree_of(m, classes, example_shape):
+def tree_of(m: Decoder, classes: int, example_shape: Sequence[int]) -> dict[str, Parameter]:
     """Names of a decoder; residual outputs start smaller by sqrt(2 x layers) (Radford et al. 2019, section 2.3)."""
     d, tree = m.width, {}
 
@@ -99,8 +104,9 @@ def tree_of(m, classes, example_shape):
     return tree
 
 
-def places(m, place):
-    def rotated(name) -> None:
+def places(m: Decoder, place: Callable) -> None:
+    """Describes a decoder in forward order by calls of `place`."""
+    def rotated(name):
         return place(f"{name}.rotary", "rotary positions", name) if m.rotates else name
 
     def dropped(name, x):
@@ -133,7 +139,10 @@ def places(m, place):
     place("head", "linear", place("norm", "norm", x), holds="embedding" if m.tied else "head")
 
 
-def flops(m, tree, classes, example_shape, convention):
+def flops(m: Decoder, tree: Mapping[str, Parameter], classes: int, example_shape: Sequence[int],
+          convention: str) -> int:
+    """Forward operations of one example: kernels at every position, and attention over the pairs that
+    `convention` counts."""
     length = example_shape[0]
     kernels = sum(math.prod(p.shape) for name, p in tree.items() if name.endswith(".kernel"))
     head = m.width * classes if m.tied else 0
@@ -142,14 +151,15 @@ def flops(m, tree, classes, example_shape, convention):
     return 2 * length * (kernels + head) + 4 * m.layers * m.heads * m.head_width * pairs
 
 
-def traits(m):
+def traits(m: Decoder) -> Traits:
+    """What others go by."""
     shared = {"model.heads": (m.heads, "tensor"), "model.hidden": (m.feedforward, "tensor"),
               "model.width": (m.width, "fsdp")}
     return Traits(activation=m.activation, norm=m.norm, blocks=m.layers,
                   attention=Attention(m.heads, m.kv, m.head_width), shared=shared, planted=("decoder",))
 
 
-def drawn(one) -> dict:
+def drawn(one: Callable) -> dict:
     """Options of a small decoder at random."""
     heads = one(2, 4)
     return {"layers": one(1, 1, 2), "width": 16, "heads": heads, "kv_heads": one(0, 0, heads // 2),

@@ -1,16 +1,19 @@
 """A decoder's tensors as the Hugging Face library has them: GPT-2 (Radford et al. 2019) where positions are learned,
 Llama (Touvron et al. 2023) where they are rotary; whatever has neither shape has no layout."""
 
+from typing import Any
+
 from twinscale.common.errors import BadInput
 from twinscale.common.families import Layouts
+from twinscale.common.families.decoder import Decoder
 
-WANTED = {
+WANTED: dict[str, dict[str, Any]] = {
     "gpt2": {"positions": ("learned",), "norm": ("layer",), "activation": ("gelu", "gelu_tanh"), "bias": (True,)},
     "llama": {"positions": ("rotary",), "norm": ("rms",), "activation": ("swiglu",)}}
 GELUS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}  # as the library calls them
 
 
-def layout(model):
+def layout(model: Decoder) -> tuple[str | None, str]:
     """("gpt2" or "llama", "") of a model section of the recipe, or (None, why there is none)."""
     lacking = {name: [f'model.{key}={getattr(model, key)!r}' for key, values in wanted.items()
                       if getattr(model, key) not in values] for name, wanted in WANTED.items()}
@@ -20,12 +23,13 @@ def layout(model):
     return (None, f"{name}, the nearest layout, has no {', '.join(lacking[name])}") if lacking[name] else (name, "")
 
 
-def pairs(name, model):
+def pairs(name: str, model: Decoder) -> list[tuple[str, list[str], bool]]:
     """[(the layout's name, canonical names that lie beside each other in it, whether it is transposed)]."""
     return {"gpt2": gpt2_pairs, "llama": llama_pairs}[name](model)
 
 
-def gpt2_pairs(m):
+def gpt2_pairs(m: Decoder) -> list[tuple[str, list[str], bool]]:
+    """`pairs` of GPT-2, whose kernels, but for the head's, lie as ours do."""
     parts = {"ln_1": "norm_1", "ln_2": "norm_2", "attn.c_attn": "attention.query attention.key attention.value",
              "attn.c_proj": "attention.output", "mlp.c_fc": "feedforward.up", "mlp.c_proj": "feedforward.down"}
     found = [("transformer.wte.weight", ["embedding.embedding"], False),
@@ -40,7 +44,8 @@ def gpt2_pairs(m):
     return found + ([] if m.tied else [("lm_head.weight", ["head.kernel"], True)])
 
 
-def llama_pairs(m):
+def llama_pairs(m: Decoder) -> list[tuple[str, list[str], bool]]:
+    """`pairs` of Llama, whose kernels are transposed."""
     parts = {"self_attn.q_proj": "attention.query", "self_attn.k_proj": "attention.key",
              "self_attn.v_proj": "attention.value", "self_attn.o_proj": "attention.output",
              "mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.up",
@@ -57,7 +62,7 @@ def llama_pairs(m):
     return found + ([] if m.tied else [("lm_head.weight", ["head.kernel"], True)])
 
 
-def config(name, model, vocabulary, length, dtype):
+def config(name: str, model: Decoder, vocabulary: int, length: int, dtype: str) -> dict[str, Any]:
     """What config.json says: sizes, and whatever the library would otherwise take from its own defaults."""
     end = vocabulary - 1
     shared = {"model_type": name, "vocab_size": vocabulary, "tie_word_embeddings": model.tied, "torch_dtype": dtype,

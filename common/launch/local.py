@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ MEANINGS = {RESUMABLE: "stopped early, saved", HUNG: "its watchdog fired", LOST:
             CANNOT_SAVE: "it could not save"}
 
 
-def free_ports(count):
+def free_ports(count: int) -> list[int]:
     """`count` ports of the loopback interface that nothing listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -40,7 +41,8 @@ class Host:
     code: int | None = None
 
 
-def run_local(commands, environments, grace, say):
+def run_local(commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]], grace: float,
+              say: Callable[[str], None]) -> int:
     """Runs commands (lists of words) side by side, each with its dict of further environment, until all have ended.
 
     `say(line)` gets each line of their output behind the host's number, and what happens to them. SIGINT, SIGTERM and

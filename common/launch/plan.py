@@ -10,9 +10,10 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twinscale.common.errors import DID_IT, RESUMABLE, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.files.access import escaped_lines, place
@@ -64,7 +65,8 @@ class Plan(NamedTuple):
     piped: bool = False
 
 
-def launch(recipe, overrides=(), *, backend, run, target, hosts, options=None, go=False):
+def launch(recipe: str, overrides: Sequence[str] = (), *, backend: str, run: str, target: str, hosts: int,
+           options: Mapping[str, Any] | None = None, go: bool = False) -> int:
     """Prints what would train a recipe on `hosts` hosts or, with `go`, runs it; returns an exit code.
 
     `options` are the target's own, by name. Raises BadInput before anything has run, MissingEnvironment where a
@@ -81,7 +83,9 @@ def launch(recipe, overrides=(), *, backend, run, target, hosts, options=None, g
     return _hand_over(made, target)
 
 
-def plan(recipe, overrides=(), *, backend, run, target, hosts, options=None, ports=None, python=sys.executable):
+def plan(recipe: str, overrides: Sequence[str] = (), *, backend: str, run: str, target: str, hosts: int,
+         options: Mapping[str, Any] | None = None, ports: Sequence[int] | None = None,
+         python: str = sys.executable) -> Plan:
     """The Plan of a launch; runs nothing. Raises BadInput."""
     overrides, options = list(overrides), dict(options or {})
     _check_options(target, options)
@@ -179,7 +183,7 @@ def _gke(words, hosts, options):
     return Plan(manifest, [["kubectl", "apply", "-f", "-"]], [{}], piped=True)
 
 
-def slice_hosts(accelerator, topology):
+def slice_hosts(accelerator: str, topology: str) -> dict[int, int]:
     """{hosts: chips a host} of a TPU slice on GKE, such as {4: 4} of a v6e slice of 4x4; few shapes allow two numbers.
 
     Raises BadInput where there is no such accelerator or shape.
@@ -202,7 +206,7 @@ def slice_hosts(accelerator, topology):
     return {chips // 4: 4}
 
 
-def as_options(options):
+def as_options(options: Mapping[str, Any]) -> list[str]:
     """The words of a command line that mean `options`."""
     words = []
     for option, value in options.items():

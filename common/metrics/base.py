@@ -1,7 +1,8 @@
 """What is known of a metric; docs/adding.md says how to add one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,13 @@ class Metric:
     bound: Callable | None = None
 
 
-def statistics_of(names, xp, logits, labels, weights) -> dict:
+def statistics_of(names: Iterable[str], xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
     """The sums of added metrics, {"TITLE.SUM": scalar}; arguments as at `classification.statistics`."""
     return {f"{metric.title}.{key}": value for metric in added(names)
             for key, value in metric.statistics(xp, logits, labels, weights).items()}
 
 
-def finished(names, sums):
+def finished(names: Iterable[str], sums: Mapping[str, float]) -> dict[str, float]:
     """What a person reads from the sums of added metrics, {name: value}. Raises BadInput where two have a name."""
     found = {}
     for metric in added(names):
@@ -46,7 +47,7 @@ def finished(names, sums):
     return found
 
 
-def tried(names):
+def tried(names: Sequence[str]) -> Sequence[str]:
     """The names, after metrics by them have measured a few drawn logits in NumPy: two of one name and one that breaks
     are found before anything is compiled. Raises BadInput."""
     drawn, where = np.random.default_rng(0), (2, 3)
@@ -66,12 +67,12 @@ def tried(names):
     return names
 
 
-def own_sums(metric, sums):
+def own_sums(metric: Metric, sums: Mapping[str, float]) -> dict[str, float]:
     """The sums that one metric has made, by its own names, and the weight of all positions."""
     own = {key.partition(".")[2]: value for key, value in sums.items() if key.startswith(f"{metric.title}.")}
     return {"weight": sums["weight"]} | own
 
 
-def added(names) -> list:
+def added(names: Iterable[str]) -> list:
     """The Metrics of `train.metrics`. Raises as `registry.load` does."""
     return [load(METRICS, name) for name in names]

@@ -1,12 +1,14 @@
 """Loss and accuracy of predicted classes or tokens."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from twinscale.common.metrics.base import Metric
 
 NEAR = 0.25  # nats
 
-def statistics(xp, logits, labels, weights) -> dict:
+def statistics(xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
     """Sums over every position, written over an array namespace (numpy, jax.numpy, keras.ops).
 
     Args:
@@ -32,7 +34,7 @@ def statistics(xp, logits, labels, weights) -> dict:
     }
 
 
-def finish(sums, label_bytes=None):
+def finish(sums: Mapping[str, float], label_bytes: int | None = None) -> dict[str, float]:
     """What a person reads: loss in nats, accuracy, and for text perplexity and bits per byte.
 
     Args:

@@ -1,13 +1,20 @@
 """AdamW (Loshchilov & Hutter 2019, "Decoupled weight decay regularization")."""
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twinscale.common.optimizers.base import Optimizer, OwnOptions, Slot, bias_correction, mixed
+from twinscale.common.optimizers.base import Moved, Optimizer, OwnOptions, Slot, bias_correction, mixed
+
+if TYPE_CHECKING:
+    from twinscale.common.operations.references import Format
 
 
-def reference(o, f, t, d, w, g, held):
+def reference(o: OwnOptions, f: "Format", t: int, d: float, w: np.ndarray, g: np.ndarray,
+              held: Mapping[str, np.ndarray]) -> Moved:
+    """One update in np.longdouble, as `Optimizer.reference` says."""
     beta1, beta2, epsilon = (np.longdouble(value) for value in (o.beta1, o.beta2, o.epsilon))
     m, m_scale = mixed(held["m"], beta1, g)
     v, v_scale = mixed(held["v"], beta2, g**2)
@@ -17,7 +24,7 @@ def reference(o, f, t, d, w, g, held):
     return u, u_scale, {"m": (m, m_scale), "v": (v, v_scale)}
 
 
-def strides(o, rates, noise, first):
+def strides(o: OwnOptions, rates: np.ndarray, noise: np.ndarray, first: np.ndarray) -> np.ndarray:
     """|u| <= (1 - b1) / (1 - b1^t) sqrt((1 - b2^t) / (1 - b2) sum_{k<t} (b1^2 / b2)^k): Cauchy and Schwarz on
     m = (1 - b1) sum b1^(t-i) g_i and v = (1 - b2) sum b2^(t-i) g_i^2, and gradients that reach it exist; 1 at the first
     update. (Kingma & Ba 2015, section 2.1, bound it by max(1, (1 - b1) / sqrt(1 - b2)), which is this sum's first term,
@@ -34,11 +41,13 @@ def strides(o, rates, noise, first):
     return np.minimum(found, np.maximum.accumulate(noise) / o.epsilon)
 
 
-def slots(o) -> dict:
+def slots(o: OwnOptions) -> dict:
+    """Both moments."""
     return {"m": Slot("_momentums", "mu"), "v": Slot("_velocities", "nu")}
 
 
-def betas(o):
+def betas(o: OwnOptions) -> tuple[float, float]:
+    """Of both moments."""
     return o.beta1, o.beta2
 
 

@@ -7,6 +7,7 @@ become and what the update u is, decay included; the weight moves by w <- w - lr
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -17,6 +18,9 @@ from twinscale.common.section import Fraction, NonNegative, Positive, Section, a
 OPTIMIZERS = Registry("optimizers", "optimizer.name", {
     name: f"twinscale.common.optimizers.{name}:{name.upper()}" for name in ("adamw", "sgd", "lion", "lamb")},
     "twinscale.common.optimizers.base:Optimizer")
+
+# (u, its scale, {slot: (array, its scale)}) of one update of a tensor
+Moved = tuple[np.ndarray, np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
 class Options(Section):
@@ -35,7 +39,7 @@ class Options(Section):
     ema: Fraction = Field(0.0, description="decay of the average of the weights that evaluation uses; 0 keeps none")
 
 
-def with_semantics(schema) -> None:
+def with_semantics(schema: dict[str, Any]) -> None:
     """Puts the written semantics of our own optimizers into their options' description."""
     names = list(OPTIMIZERS.builtin)
     lines = [f"  {name:6} {load(OPTIMIZERS, name).semantics}".replace("\n", "\n  ") for name in names]
@@ -107,18 +111,18 @@ class Optimizer:
     choices: dict = field(default_factory=dict)  # {key: values} of what a random recipe sets by chance
 
 
-def described(options):
+def described(options: Options) -> Optimizer:
     """The Optimizer that a recipe's section names."""
     return load(OPTIMIZERS, options.name)
 
 
 # ---- for references
 
-def mixed(old, beta, new):
+def mixed(old: np.ndarray, beta: float | np.longdouble, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(beta old + (1 - beta) new, its scale)."""
     return beta * old + (1 - beta) * new, np.abs(old) + (1 - beta) * np.abs(new)
 
 
-def bias_correction(beta, t):
+def bias_correction(beta: float | np.longdouble, t: int) -> tuple[float | np.longdouble, float | np.longdouble]:
     """1 - beta^t and its condition: beta itself is rounded, and raised to a power."""
     return 1 - beta**t, (1 + t / 8) * beta**t / (1 - beta**t)

@@ -1,15 +1,22 @@
 """LAMB (You et al. 2020, "Large batch optimization for deep learning", algorithm 2)."""
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from twinscale.common.numbers.formats import walk
 from twinscale.common.optimizers import adamw
-from twinscale.common.optimizers.base import Optimizer, OwnOptions
+from twinscale.common.optimizers.base import Moved, Optimizer, OwnOptions
+
+if TYPE_CHECKING:
+    from twinscale.common.operations.references import Format
 
 
-def reference(o, f, t, d, w, g, held):
+def reference(o: OwnOptions, f: "Format", t: int, d: float, w: np.ndarray, g: np.ndarray,
+              held: Mapping[str, np.ndarray]) -> Moved:
+    """adamw's update, times the trust ratio; as `Optimizer.reference` says."""
     u, u_scale, moved = adamw.reference(o, f, t, d, w, g, held)
     w_norm, u_norm = f.norm([w]), f.norm([u])
     if w_norm > 0 and u_norm > 0:
@@ -18,7 +25,7 @@ def reference(o, f, t, d, w, g, held):
     return u, u_scale, moved
 
 
-def strides(o, rates, noise, first):
+def strides(o: OwnOptions, rates: np.ndarray, noise: np.ndarray, first: np.ndarray) -> np.ndarray:
     """|u| <= |w|, the tensor's norm, by the trust ratio, decay included; adamw's where |w| is 0. So |w| grows by a
     factor of 1 + lr at most, or was 0 and is lr sqrt(n) of adamw's at most, n elements."""
     found, norm = [], float(np.linalg.norm(first))

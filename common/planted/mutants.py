@@ -5,6 +5,7 @@ Each is one patch point, held open while it is planted. Here stand those of what
 `mutants.py` adds its own.
 """
 
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import numpy as np
@@ -28,7 +29,7 @@ CHANGES, change = registry()
 
 
 @change("layer", "data", needs="an epoch that ends")
-def shuffled_epoch():
+def shuffled_epoch() -> Iterator[None]:
     """Every epoch repeats the order of the first."""
     examples = order.examples
 
@@ -43,7 +44,7 @@ def shuffled_epoch():
 
 
 @change("layer", "data")
-def repeated_rows():
+def repeated_rows() -> Iterator[None]:
     """Half of a batch's rows are the other half once more, as if two hosts read the same rows."""
     rows = batches.rows
 
@@ -56,14 +57,14 @@ def repeated_rows():
 
 
 @change("layer", "data", needs="text")
-def shifted_labels():
+def shifted_labels() -> Iterator[None]:
     """Labels are a token late: a position learns to repeat itself."""
     with changed_batches(lambda batch: batch | {"labels": batch["inputs"].astype(batch["labels"].dtype)}):
         yield
 
 
 @change("image", "data", needs="augmented pictures")
-def other_augmentation():
+def other_augmentation() -> Iterator[None]:
     """Images are shifted by bits of the next step."""
     augment = batches.augment
     with patch.object(batches, "augment", lambda x, kinds, seed, step, row: augment(x, kinds, seed, step + 1, row)):
@@ -71,28 +72,28 @@ def other_augmentation():
 
 
 @change("dense", "schedule")
-def late_schedule():
+def late_schedule() -> Iterator[None]:
     """The learning rate is that of the update before."""
     with changed_rates(lambda table: np.concatenate([table[:1], table[:-1]])):
         yield
 
 
 @change("dense", "schedule")
-def early_schedule():
+def early_schedule() -> Iterator[None]:
     """The learning rate is that of the update after."""
     with changed_rates(lambda table: np.concatenate([table[1:], table[-1:]])):
         yield
 
 
 @change("dense", "schedule")
-def warm_up_from_zero():
+def warm_up_from_zero() -> Iterator[None]:
     """Warm-up starts at zero in place of its first fraction."""
     with changed_rates(lambda table: np.concatenate([[0.0], table[:-1]])):
         yield
 
 
 @change("layer", "initial value", "*.attention.output.kernel", needs="decoder")
-def missing_residual_scale():
+def missing_residual_scale() -> Iterator[None]:
     """Residual outputs do not start smaller by sqrt(2 x layers)."""
     def larger(name, parameter, *rest):
         value = parameters_initial(name, parameter, *rest)
@@ -104,14 +105,14 @@ def missing_residual_scale():
 
 
 @change("dense", "decay", needs="biases")
-def decayed_biases():
+def decayed_biases() -> Iterator[None]:
     """Weight decay applies to every tensor."""
     with everywhere("is_decayed", parameters.is_decayed, lambda name: True):
         yield
 
 
 @change("dense", "random bits")
-def other_dropout():
+def other_dropout() -> Iterator[None]:
     """Dropout keeps an element with a probability that is off by one in a thousand."""
     keep_below = bits.keep_below
     with everywhere("keep_below", keep_below, lambda rate: keep_below(rate) - 8389):
@@ -119,7 +120,7 @@ def other_dropout():
 
 
 @change("layer", "evaluation")
-def dropped_remainder():
+def dropped_remainder() -> Iterator[None]:
     """Evaluation leaves out the last batch."""
     held_out_batches = batches.held_out_batches
     with patch.object(loop, "held_out_batches", lambda *of: list(held_out_batches(*of))[:-1]):
@@ -127,21 +128,21 @@ def dropped_remainder():
 
 
 @change("layer", "evaluation", needs="text")
-def perplexity_of_batches():
+def perplexity_of_batches() -> Iterator[None]:
     """Perplexity is the mean of the batches' perplexities."""
     with mean_of_batches("perplexity"):
         yield
 
 
 @change("layer", "data", needs="text, documents kept apart")
-def merged_documents():
+def merged_documents() -> Iterator[None]:
     """A row is one document, whatever ends in it."""
     with changed_batches(lambda batch: {"segments": np.zeros_like(batch["segments"])}):
         yield
 
 
 @change("layer", "data", needs="text")
-def late_positions():
+def late_positions() -> Iterator[None]:
     """Positions are counted from one."""
     with changed_batches(lambda batch: {"positions": np.minimum(batch["positions"] + 1, batch["positions"].shape[1] - 1)
                                         .astype(batch["positions"].dtype)}):
@@ -149,7 +150,7 @@ def late_positions():
 
 
 @change("dense", "data")
-def late_batches():
+def late_batches() -> Iterator[None]:
     """Every batch is that of the step after."""
     examples = batches.examples
     with patch.object(batches, "examples", lambda row, step, *rest: examples(row, step + 1, *rest)):
@@ -157,7 +158,7 @@ def late_batches():
 
 
 @change("dense", "data")
-def unshuffled():
+def unshuffled() -> Iterator[None]:
     """Examples come in the order of their files."""
     with patch.object(batches, "examples", lambda row, step, global_batch, n, seed: (
             np.asarray(step, np.int64) * global_batch + np.asarray(row, np.int64)) % n):
@@ -165,28 +166,28 @@ def unshuffled():
 
 
 @change("dense", "data", needs="pictures")
-def darker_pictures():
+def darker_pictures() -> Iterator[None]:
     """Pixels are divided by 256 in place of 255."""
     with changed_batches(lambda batch: {"inputs": (batch["inputs"] * np.float32(255 / 256)).astype(np.float32)}):
         yield
 
 
 @change("image", "data", needs="pictures")
-def turned_pictures():
+def turned_pictures() -> Iterator[None]:
     """Rows and columns of a picture change places."""
     with changed_batches(lambda batch: {"inputs": batch["inputs"].swapaxes(1, 2).copy()}):
         yield
 
 
 @change("image", "data", needs="augmented pictures")
-def unaugmented():
+def unaugmented() -> Iterator[None]:
     """Images are taken as they are."""
     with patch.object(batches, "augment", lambda x, *_: x):
         yield
 
 
 @change("dense", "schedule", needs="a cosine, warm-up")
-def decay_from_the_start():
+def decay_from_the_start() -> Iterator[None]:
     """The cosine is counted from the first update and not from the warm-up's end."""
     def counted(recipe):
         t, peak, final = np.arange(recipe.train.steps), recipe.optimizer.learning_rate, recipe.schedule.final
@@ -198,7 +199,7 @@ def decay_from_the_start():
 
 
 @change("dense", "schedule", needs="micro-batches")
-def schedule_each_micro_batch():
+def schedule_each_micro_batch() -> Iterator[None]:
     """The schedule moves on with every micro-batch, as Keras' own accumulation has it."""
     rates = schedules.learning_rates
 
@@ -211,14 +212,14 @@ def schedule_each_micro_batch():
 
 
 @change("lion", "schedule")
-def float32_rates():
+def float32_rates() -> Iterator[None]:
     """Learning rates are rounded to float32, as Keras keeps them."""
     with changed_rates(lambda table: table.astype(np.float32).astype(np.float64)):
         yield
 
 
 @change("lamb", "initial value", needs="biases")
-def biased_start():
+def biased_start() -> Iterator[None]:
     """Biases start at a hundredth."""
     first = parameters.initial_value
     with everywhere("initial_value", first, lambda name, *rest: first(name, *rest) + 0.01 * name.endswith(".bias")):
@@ -226,7 +227,7 @@ def biased_start():
 
 
 @change("dense", "initial value")
-def other_seed():
+def other_seed() -> Iterator[None]:
     """First weights are drawn from the seed after the recipe's."""
     first = parameters.initial_value
     with everywhere("initial_value", first, lambda name, parameter, seed, *more: first(
@@ -235,28 +236,28 @@ def other_seed():
 
 
 @change("layer", "evaluation", needs="text")
-def evaluated_padding():
+def evaluated_padding() -> Iterator[None]:
     """Evaluation counts every position, those that weigh nothing too."""
     with changed_held_out(lambda batch: {"weights": np.ones_like(batch["weights"])}):
         yield
 
 
 @change("layer", "evaluation", needs="text")
-def loss_of_batches():
+def loss_of_batches() -> Iterator[None]:
     """The held-out loss is the mean of the batches' means."""
     with mean_of_batches("loss"):
         yield
 
 
 @change("layer", "evaluation", needs="text")
-def accuracy_of_batches():
+def accuracy_of_batches() -> Iterator[None]:
     """The held-out accuracy is the mean of the batches' accuracies."""
     with mean_of_batches("accuracy"):
         yield
 
 
 @change("rotary", "evaluation", needs="text")
-def nats_per_byte():
+def nats_per_byte() -> Iterator[None]:
     """Bits a byte are told in nats."""
     finish = loop.finish
 
@@ -269,7 +270,7 @@ def nats_per_byte():
 
 
 @change("dense", "evaluation")
-def last_batch_twice():
+def last_batch_twice() -> Iterator[None]:
     """Evaluation counts the last batch twice."""
     held_out_batches = batches.held_out_batches
 
@@ -282,35 +283,35 @@ def last_batch_twice():
 
 
 @change("resumed", "checkpoint")
-def lost_moments():
+def lost_moments() -> Iterator[None]:
     """A run that goes on starts its first moments anew."""
     with changed_checkpoints(lambda name, x, tensors: np.zeros_like(x) if name.startswith("m/") else x):
         yield
 
 
 @change("resumed", "checkpoint", needs="AdamW")
-def lost_second_moments():
+def lost_second_moments() -> Iterator[None]:
     """A run that goes on starts its second moments anew."""
     with changed_checkpoints(lambda name, x, tensors: np.zeros_like(x) if name.startswith("v/") else x):
         yield
 
 
 @change("resumed", "checkpoint", needs="an average")
-def lost_average():
+def lost_average() -> Iterator[None]:
     """A run that goes on starts the average anew, from the weights that it has."""
     with changed_checkpoints(lambda name, x, tensors: tensors[name.replace("ema/", "weights/")]):
         yield
 
 
 @change("resumed", "checkpoint", needs="an average")
-def average_for_weights():
+def average_for_weights() -> Iterator[None]:
     """A run goes on from the average, which is the checkpoint that one would keep."""
     with changed_checkpoints(lambda name, x, tensors: tensors.get(name.replace("weights/", "ema/"), x)):
         yield
 
 
 @change("resumed", "checkpoint")
-def coarse_checkpoint():
+def coarse_checkpoint() -> Iterator[None]:
     """Checkpoints keep half of a number's digits: float32 of float64, bfloat16 of float32."""
     def coarse(name, x, tensors):
         if x.dtype == np.float64:
@@ -322,7 +323,7 @@ def coarse_checkpoint():
 
 
 @change("resumed", "checkpoint", needs="biases")
-def forgotten_biases():
+def forgotten_biases() -> Iterator[None]:
     """A run that goes on has no biases: they were not saved."""
     with changed_checkpoints(lambda name, x, tensors: np.zeros_like(x) if name.startswith(
             "weights/") and name.endswith(".bias") else x):
@@ -330,7 +331,7 @@ def forgotten_biases():
 
 
 @change("resumed", "data", needs="more than three updates", phase="checkpoint")
-def data_from_the_start():
+def data_from_the_start() -> Iterator[None]:
     """A run that goes on reads its data from the beginning again."""
     training_batches = batches.training_batches
 
@@ -344,7 +345,7 @@ def data_from_the_start():
 
 
 @change("dense")
-def reversed_rows():
+def reversed_rows() -> Iterator[None]:
     """The rows of each micro-batch come in the reverse order."""
     training_batches = batches.training_batches
 
@@ -359,7 +360,7 @@ def reversed_rows():
 
 
 @change("dense")
-def reversed_micro_batches():
+def reversed_micro_batches() -> Iterator[None]:
     """The rows of a whole batch come in the reverse order, and so in other micro-batches."""
     training_batches = batches.training_batches
 
@@ -372,14 +373,14 @@ def reversed_micro_batches():
 
 
 @change("image")
-def one_batch_ahead():
+def one_batch_ahead() -> Iterator[None]:
     """Batches are made one at a time."""
     with patch.object(batches, "AHEAD", 1), patch.object(batches, "PLANNED", 1):
         yield
 
 
 @change("dense")
-def larger_evaluation():
+def larger_evaluation() -> Iterator[None]:
     """Evaluation takes twice as many rows at once."""
     rows = loop.micro_batch
     with patch.object(loop, "micro_batch", lambda recipe: 2 * rows(recipe)):
@@ -387,7 +388,7 @@ def larger_evaluation():
 
 
 @change("resumed", needs="more than three updates")
-def rewritten_checkpoint():
+def rewritten_checkpoint() -> Iterator[None]:
     """What a checkpoint gives back is taken apart and put together again."""
     with changed_checkpoints(lambda name, x, tensors: x.copy()):
         yield

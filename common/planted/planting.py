@@ -1,17 +1,19 @@
 """What can be planted, as data: a patch point, where it shows, what a comparison is to say of it and what it needs."""
 
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from twinscale.common.data import open_dataset
 from twinscale.common.families import reads_text, traits_of
 from twinscale.common.families.places import draws, places
-from twinscale.common.optimizers import described
+from twinscale.common.optimizers import Options, described
 from twinscale.common.schedules import described as schedule_of
 
+Planted = Callable[[], Iterator[None]]  # what is planted as long as it is open: a generator function
 
-def traits(options) -> list:
+
+def traits(options: Options) -> list[str]:
     """What there is of an optimizer that a change may need, by a recipe's section."""
     kind = described(options)
     return [kind.title, *kind.traits(options)]
@@ -64,7 +66,7 @@ PHASES = {"data": "data", "initial value": "start", "loss": "loss", "accumulatio
 class Change:
     """One thing to plant: a context manager, and for a mutant what a comparison is to say of it."""
 
-    plant: Callable
+    plant: Callable[[], AbstractContextManager[None]]
     recipe: str  # of `benchmarks.audit.RECIPES`, the one that it shows in
     operation: str = ""  # the class of operation to be named; "" for a change that is harmless
     where: str = "*"  # pattern of the place to be named
@@ -72,23 +74,23 @@ class Change:
     when: str = ""  # the phase of training, where it is not the operation's
 
     @property
-    def meaning(self):
+    def meaning(self) -> str:
         """What it changes, in words."""
-        return " ".join(self.plant.__doc__.split())
+        return " ".join((self.plant.__doc__ or "").split())
 
     @property
-    def needs(self):
+    def needs(self) -> tuple[str, ...]:
         """What a recipe is to have, so that it shows: words of HAS."""
         own = NEEDS.get(self.operation) if self.when != "devices" else "several devices"
         return tuple(dict.fromkeys([*filter(None, [own]), *filter(None, map(str.strip, self.more.split(",")))]))
 
     @property
-    def phase(self):
+    def phase(self) -> str:
         """The phase of training that it changes; "" for a change that is harmless."""
         return self.when or (PHASES.get(self.operation, "forward") if self.operation else "")
 
 
-def registry():
+def registry() -> tuple[dict[str, Change], Callable[..., Callable[[Planted], Planted]]]:
     """(changes by name, a decorator that adds a generator function to them)."""
     changes = {}
 

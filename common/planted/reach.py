@@ -1,6 +1,8 @@
 """How planted changes reach what both backends share: batches, evaluations, checkpoints and learning rates."""
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -8,10 +10,13 @@ import numpy as np
 from twinscale.common import schedules
 from twinscale.common.data import batches
 from twinscale.common.training import checkpoints, loop
+from twinscale.common.training.room import Tensors
+
+Batch = dict[str, np.ndarray]  # NumPy arrays (rows, ...), by name
 
 
 @contextmanager
-def changed_batches(function):
+def changed_batches(function: Callable[[Batch], Batch]) -> Iterator[None]:
     """Batches as a function of the batch makes them, before they are hashed."""
     digest = batches.digest
 
@@ -24,7 +29,7 @@ def changed_batches(function):
 
 
 @contextmanager
-def changed_held_out(function):
+def changed_held_out(function: Callable[[Batch], Batch]) -> Iterator[None]:
     """Held-out batches with what a function of each makes."""
     held_out_batches = batches.held_out_batches
     with patch.object(loop, "held_out_batches", lambda *of: (batch | function(batch) for batch in held_out_batches(
@@ -33,7 +38,7 @@ def changed_held_out(function):
 
 
 @contextmanager
-def mean_of_batches(metric):
+def mean_of_batches(metric: str) -> Iterator[None]:
     """One of an evaluation's metrics as the mean of those of its batches."""
     sums_of, finish, seen = loop.held_out_sums, loop.finish, []
 
@@ -53,7 +58,7 @@ def mean_of_batches(metric):
 
 
 @contextmanager
-def changed_checkpoints(function):
+def changed_checkpoints(function: Callable[[str, np.ndarray, Tensors], np.ndarray]) -> Iterator[None]:
     """What a checkpoint gives back as a function of each tensor's name, the tensor and all of them makes it."""
     loaded = checkpoints.Checkpoints.loaded
 
@@ -70,7 +75,7 @@ def changed_checkpoints(function):
 
 
 @contextmanager
-def changed_rates(function):
+def changed_rates(function: Callable[[np.ndarray], np.ndarray]) -> Iterator[None]:
     """Learning rates as a function of their table makes them."""
     rates = schedules.learning_rates
     with everywhere("learning_rates", rates, lambda recipe: function(rates(recipe))):
@@ -78,7 +83,7 @@ def changed_rates(function):
 
 
 @contextmanager
-def everywhere(name, old, new):
+def everywhere(name: str, old: Callable[..., Any], new: Callable[..., Any]) -> Iterator[None]:
     """`new` in place of `old` in every module of the project that has taken it under its name."""
     import sys
 

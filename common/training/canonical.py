@@ -157,7 +157,7 @@ def named(folder: Path, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def state_of(path: Path) -> Iterator[Path]:
+def state_of(path: Path | str) -> Iterator[Path]:
     """The directory of such a state while open: `path` itself, or what a process makes of the run there, in a place of
     its own, as the run may be another's to write. What is wrong with it is said of `path`.
 

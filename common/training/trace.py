@@ -65,8 +65,8 @@ def step_taps(room: Room, recipe: Recipe, path: Path, number: int, teacher: Path
         save_tensors(path, session.step_taps(session.state, number, batch, taught))
 
 
-def places_at(room: Room, recipe: Recipe, point: str | Path, given: Path, mine: Path, theirs: Path | None = None
-             ) -> dict[str, Any]:
+def places_at(room: Room, recipe: Recipe, point: str | Path, given: Path, mine: Path, theirs: Path | None = None,
+              beside: Path | None = None) -> dict[str, Any]:
     """What every place makes of given numbers in the recipe's precision and in float64, at a point of POINTS with
     generic weights, or at a later step.
 
@@ -76,7 +76,8 @@ def places_at(room: Room, recipe: Recipe, point: str | Path, given: Path, mine: 
       given: the safetensors file of the numbers. Who finds none makes them up: its own float64's, rounded to the
         precision.
       mine: the file in which this backend leaves what its float64 makes of them; theirs: that of the other, if it is
-        to be judged beside it.
+        to be judged beside it; beside: that of a copy of this process which is at the same, to be read where it is
+        there by then.
     Returns: {"own": `common.operations.in_place.place_rows` beside this backend's float64, none where that is the
     precision;
       "float64": those of this backend's float64 beside the other's; "dtypes": {tensor: dtype} of what it made in the
@@ -87,11 +88,12 @@ def places_at(room: Room, recipe: Recipe, point: str | Path, given: Path, mine: 
         save_tensors(given, rounded_taps(recipe.model, taps_at(room, semantic, point)[0], precision))
     rows: dict[str, Any] = {"own": [], "float64": []}
     taught = load_tensors(given)
-    wide, dataset = taps_at(room, semantic, point, taught)
-    found = wide
-    if precision != "float64":
+    narrow = taps_at(room, recipe, point, taught) if precision != "float64" else None
+    wide, dataset = (load_tensors(beside), narrow[1]) if narrow and beside and beside.exists() else (
+        taps_at(room, semantic, point, taught))
+    found = narrow[0] if narrow else wide
+    if narrow:
         blocks = room.backend == "keras" and not recipe.keras.jit_compile
-        found = taps_at(room, recipe, point, taught)[0]
         rows["own"] = place_rows(recipe, dataset, (taught, found, wide), precision, blocks)
     if theirs:
         rows["float64"] = place_rows(recipe, dataset, (taught, wide, load_tensors(theirs)), "float64")

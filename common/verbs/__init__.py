@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -49,13 +50,13 @@ class Door(TyperGroup):
         super().__init__(**given)
         self.commands = Commands()
 
-    def format_commands(self, ctx, formatter):
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list of verbs, for which none is imported."""
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
 
-def command(verb):
+def command(verb: str) -> Any:
     """What typer makes of a verb's module: of the group `app` in it, or of the function that is called as the verb."""
     name = verb.replace("-", "_")
     module = import_module(f"{__name__}.{name}")

@@ -20,7 +20,7 @@ def audit(
     clean: Annotated[int, typer.Option(metavar="N", min=0, help="Plant nothing: make N comparisons of recipes that are "
                                                                 "drawn by number, none to be flagged.")] = 0,
     first: Annotated[int, typer.Option("--from", metavar="K", min=0, help="Of --clean: the first number.")] = 0,
-):
+) -> None:
     """Audit the gate itself: plant semantic errors, each to be caught and placed, and harmless changes, none to be.
 
     They are planted in small recipes made for it, or with --recipe in your own, with its overrides: what does not apply

@@ -19,7 +19,7 @@ def bench(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bench.json there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print bench.json in place of the table.")] = False,
     precision: shared.Precision = None,
-):
+) -> None:
     """Measure a recipe's step time, throughput and MFU on this machine's devices, and write bench.json.
 
     Rounds of the trainer's loop and of bare steps over one resident batch take turns, after one to warm up. The MFU is

@@ -13,7 +13,7 @@ def bisect(
     out: Annotated[str, typer.Argument(metavar="DIR", help="The directory of a comparison that disagrees.")],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
-):
+) -> None:
     """Look for the first cause of a disagreement: the step, then the operation, forward, backward or in the update.
 
     Every operation is given the other backend's numbers, so that none is blamed for another's.

@@ -23,7 +23,7 @@ def compare(
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
     plant: Annotated[str | None, typer.Option(metavar="BACKEND:MUTANT", hidden=True)] = None,
-):
+) -> None:
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
 
     \b
@@ -60,7 +60,7 @@ def compare(
     raise typer.Exit(code or DID_IT)
 
 
-def only_stages(**options):
+def only_stages(**options: bool | str | None) -> None:
     """Raises BadInput for options that a comparison of compressions does not have."""
     for name, value in options.items():
         if value:

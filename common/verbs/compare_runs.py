@@ -16,7 +16,7 @@ def compare_runs(
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the verdict and the report go.")],
     overwrite: shared.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
-):
+) -> None:
     """Say whether two finished runs agree as far as their traces allow, and if not, where they part.
 
     Both are read, not trained again: each run's trace holds a twin, by which differences are judged.

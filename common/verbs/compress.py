@@ -19,7 +19,7 @@ def compress(
     overwrite: shared.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print compression.json in place of the table.")] = False,
     accept_data: shared.AcceptData = False,
-):
+) -> None:
     """Compress the model of a finished run, stage by stage, as a recipe's [compress] says: prune, quantise-aware
     training, clustering, distillation, or 8 bits without training. Ends with what ships: metric against bytes against
     latency. Cut short, the same command goes on.

@@ -11,7 +11,7 @@ def convert(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run with a checkpoint.")],
     *,
     to: Annotated[str, typer.Option(metavar="DIR", help="Where the state goes.")],
-):
+) -> None:
     """Write the state of a run's newest checkpoint in neither backend's format: safetensors by canonical name, weights
     and optimizer slots, with an index. Either backend goes on from it with `train --from`.
 

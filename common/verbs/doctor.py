@@ -12,7 +12,7 @@ def doctor(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON in place of the tables.")] = False,
     out: Annotated[str | None, typer.Option(metavar="PATH", help="Write the same JSON there.")] = None,
-):
+) -> None:
     """Say what this machine offers: versions, devices, and what is missing for what.
 
     \b

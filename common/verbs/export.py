@@ -16,7 +16,7 @@ def export(
     overwrite: shared.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print export.json in place of the table.")] = False,
     accept_data: shared.AcceptData = False,
-):
+) -> None:
     """Write a run's model in formats that other programs load. Each is loaded again in a process of its own, and what
     it computes on held-out rows is held to the trainer, within a bound that export.json states.
 

@@ -1,7 +1,7 @@
 """`twinscale launch TARGET`: what trains a recipe on several hosts. Each target has the options that it takes, which
 `common/launch/plan.py` checks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -13,7 +13,8 @@ from twinscale.common.verbs import shared
 class Targets(TyperGroup):
     """The group of targets: what stands in the place of one and is none is said to be none."""
 
-    def resolve_command(self, ctx, args):
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """As click has it; raises BadInput where the first word is no target."""
         if args[0] not in self.commands and not args[0].startswith("-"):
             raise BadInput(f"launch {args[0][:80]}: no such target; there are {', '.join(self.commands)}, which come "
                            f"before the recipe: twinscale launch {next(iter(self.commands))} RECIPE")
@@ -41,7 +42,7 @@ def local(
     hosts: Hosts,
     go: Go = False,
     grace: Grace = None,
-):
+) -> None:
     """Print the commands of processes of this machine that train together over loopback. With --go, run them.
 
     \b
@@ -69,7 +70,7 @@ def tpu(
     go: Go = False,
     env: Env = None,
     shared_disk: Annotated[bool | None, typer.Option("--shared", help="All hosts mount the run's directory.")] = None,
-):
+) -> None:
     """Print the command that reaches all hosts of a Cloud TPU slice over ssh, and the one that stops them. With --go,
     run the first.
 
@@ -103,7 +104,7 @@ def slurm(
     grace: Grace = None,
     workdir: Annotated[str | None, typer.Option(metavar="DIR", help="The checkout there.")] = None,
     env: Env = None,
-):
+) -> None:
     """Print the script of a SLURM job, a task a node. With --go, hand it to sbatch.
 
     \b
@@ -134,7 +135,7 @@ def gke(
     service_account: Annotated[str | None, typer.Option(metavar="NAME", help="May write the run.")] = None,
     max_restarts: Annotated[int | None, typer.Option(metavar="N", help="After failures.")] = None,
     grace: Grace = None,
-):
+) -> None:
     """Print the manifest of a JobSet, whose jobs are TPU slices. With --go, hand it to kubectl.
 
     \b
@@ -148,7 +149,7 @@ def gke(
     raise typer.Exit(launched("gke", **locals()))
 
 
-def launched(target, recipe, overrides, **given):
+def launched(target: str, recipe: str, overrides: list[str] | None, **given: Any) -> int:
     """Prints or runs a launch; returns the exit code. `given`: backend, run, hosts, go and the target's own options, of
     which None is none."""
     from twinscale.common.launch.plan import as_options, launch

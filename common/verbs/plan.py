@@ -25,7 +25,7 @@ def plan(
     days: Annotated[float | None, typer.Option(metavar="N", min=0, help="A deadline: how much fits into it?")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Where plan.json goes.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print plan.json in place of the table.")] = False,
-):
+) -> None:
     """Say how long a training takes on a slice and what it costs, as an interval of the MFU: at its end a roofline,
     inside it what you state or have measured; and with a deadline how many tokens it allows.
 

@@ -13,7 +13,7 @@ def predict(
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Write all logits there, as safetensors.")] = None,
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many to print of each.")] = 5,
     trust: Annotated[bool, typer.Option("--trust", help="Run it whatever its operations may do.")] = False,
-):
+) -> None:
     """Run an export on text, images or arrays: a JSON line for each, with the likeliest next tokens, or classes.
 
     A model is a program: a SavedModel, LiteRT or StableHLO file may have operations that read and write files. One with

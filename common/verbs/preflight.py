@@ -1,11 +1,15 @@
 """`twinscale preflight`: what the TPU's compiler says of a recipe."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from twinscale.common.errors import DID_IT
 from twinscale.common.verbs import shared
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe as Described
 
 Topology = Annotated[list[str] | None, typer.Option(metavar="T", help="A slice, such as v5e:4x4, v5e-16, v5p:2x2x2; "
                                                     "several are compiled for one after another.")]
@@ -36,7 +40,7 @@ def preflight(
     json: Annotated[bool, typer.Option("--json", help="Print preflight.json in place of the table.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the preflight.json there.")] = False,
     precision: shared.Precision = None,
-):
+) -> None:
     """Compile a recipe's whole train step with the TPU's own compiler, without a TPU, and say whether it fits, what it
     computes, moves and communicates, and how fast it could be at best. Write preflight.json and report.html; with
     --search, search.json and patch.toml.
@@ -59,7 +63,7 @@ def preflight(
 
     asked = shared.with_precision(overrides, precision)
     described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
-    backends = {None: (), "both": ("jax", "keras")}.get(backend, (backend,))
+    backends = ("jax", "keras") if backend == "both" else (backend,) if backend else ()
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,
                                    "backend both": backend == "both" or None})
@@ -78,13 +82,17 @@ def preflight(
     raise typer.Exit(code or DID_IT)
 
 
-def to_try(remat, accumulate, fsdp, tensor):
+def to_try(
+    remat: str | None, accumulate: str | None, fsdp: str | None, tensor: str | None,
+) -> dict[str, Any]:
     """What a search is to try, of the options' lists."""
-    return {"remats": remat and remat.split(","), "accumulations": shared.counts("accumulate", accumulate),
+    return {"remats": remat.split(",") if remat else None, "accumulations": shared.counts("accumulate", accumulate),
             "fsdp": shared.counts("fsdp", fsdp), "tensor": shared.counts("tensor", tensor)}
 
 
-def what_next(code, recipe, backends, named, out):
+def what_next(
+    code: int, recipe: "Described", backends: Sequence[str], named: Sequence[str], out: str,
+) -> tuple[str, list[str], list[str]]:
     """(verb, overrides, options) of the command to suggest: the training, or a preflight of smaller micro-batches."""
     if code == DID_IT:
         return "train", [], ["--backend", (*backends, "jax")[0], "--run", "runs/tpu"]

@@ -15,7 +15,7 @@ def show(
     overrides: shared.Overrides = None,
     *,
     json: Annotated[bool, typer.Option("--json", help="As JSON, with the recipe's hash.")] = False,
-):
+) -> None:
     """Print the whole recipe, and for each value the file it came from, "override" or "default".
 
     \b
@@ -37,7 +37,7 @@ def show(
 
 
 @app.command("schema", short_help="Print the JSON schema of recipes.")
-def schema():
+def schema() -> None:
     """Print the JSON schema of recipes: every key, its type, bounds, default and meaning.
 
     \b

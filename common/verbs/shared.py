@@ -4,9 +4,12 @@ import importlib
 import os
 import shlex
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from twinscale.common import process
 from twinscale.common.errors import BAD_INPUT, INTERRUPTED, NO, BadInput, known, show_traceback, unexpected
@@ -26,7 +29,7 @@ AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though th
 
 # ---- rooms
 
-def room(name):
+def room(name: str) -> ModuleType:
     """A module of a room, imported now; what TensorFlow says at its start is held back."""
     process.keep_memory()
     if name == "tfscale.room":
@@ -36,44 +39,46 @@ def room(name):
     return importlib.import_module(f"twinscale.{name}")
 
 
-def is_installed(backend):
+def is_installed(backend: str) -> bool:
+    """Whether what a backend runs on is there."""
     return lacking(BACKENDS[backend]) is None
 
 
-def first_installed():
+def first_installed() -> str:
+    """The first backend that can run here, "jax" where none can."""
     return next((backend for backend in ("jax", "keras") if is_installed(backend)), "jax")
 
 
 # ---- options
 
-def group(words, cls=None):
+def group(words: str, cls: type[TyperGroup] | None = None) -> typer.Typer:
     """The typer of verbs below a verb."""
     return typer.Typer(cls=cls, rich_markup_mode=None, add_completion=False, context_settings=NO_CONVERSION, help=words)
 
 
-def with_precision(overrides, precision):
+def with_precision(overrides: Sequence[str] | None, precision: str | None) -> list[str]:
     """Overrides of a recipe, with what --precision says."""
     return [*(overrides or []), *([f"train.precision={precision}"] if precision is not None else [])]
 
 
-def precision_words(precision):
+def precision_words(precision: str | None) -> list[str]:
     """--precision as words."""
     return ["--precision", precision] if precision is not None else []
 
 
-def given(name, value, default=None):
+def given(name: str, value: object, default: object = None) -> list[str]:
     """An option as words, none where it has its default."""
     return [] if value == default else [f"--{name}", str(value)]
 
 
-def only(what, **options):
+def only(what: str, **options: object) -> None:
     """Raises BadInput for options that `what` does not have."""
     for name, value in options.items():
         if value is not None:
             raise BadInput(f"--{name}: not for {what}")
 
 
-def counts(name, text):
+def counts(name: str, text: str | None) -> list[int] | None:
     """[4, 8] of "4,8", None of nothing."""
     parts = text.split(",") if text is not None else []
     if not all(part.strip().isdecimal() and int(part) for part in parts):
@@ -83,33 +88,37 @@ def counts(name, text):
 
 # ---- what is said
 
-def print_json(value):
+def print_json(value: Any) -> None:
+    """Prints a value as JSON on stdout."""
     import json
 
     print(json.dumps(value, indent=2))
 
 
-def say(text):
+def say(text: str) -> None:
+    """Says a text on stderr, foreign control characters escaped."""
     from twinscale.common.files.access import escaped_lines
 
     print(f"twinscale: {escaped_lines(text)}", file=sys.stderr)
 
 
-def suggest(*words):
+def suggest(*words: str | None) -> None:
     """Suggests a command, unless a backend that it needs is not installed, or a word of it is None."""
-    named = words[words.index("--backend") + 1:][:1] if "--backend" in words else ()
-    needs = ROOMS if words[0] in ("compare", "bisect", "audit") or "both" in named else named
-    if None not in words and all(map(is_installed, needs)):
-        hint("twinscale " + shlex.join(words))
+    there = [word for word in words if word is not None]
+    named = there[there.index("--backend") + 1:][:1] if "--backend" in there else []
+    needs = list(ROOMS) if there[0] in ("compare", "bisect", "audit") or "both" in named else named
+    if len(there) == len(words) and all(map(is_installed, needs)):
+        hint("twinscale " + shlex.join(there))
 
 
-def hint(text):
+def hint(text: str) -> None:
+    """Says what could be next, unless another process of ours reads it."""
     sys.stdout.flush()  # what cannot be written has no next command
     if not os.environ.get(process.CHILD):  # nobody would read it
         say(f"next: {text}")
 
 
-def shipped():
+def shipped() -> str | None:
     """The path of a recipe that came with this project, None where none did."""
     from twinscale.common.recipe.file import RECIPES
 
@@ -119,7 +128,7 @@ def shipped():
     return os.path.relpath(path) if os.getcwd() == str(RECIPES.parent) else str(path)
 
 
-def failed(error):
+def failed(error: BaseException) -> int:
     """Says in one line what went wrong, and returns the exit code."""
     process.give_up_output()
     if isinstance(error, BrokenPipeError):  # the reader of our output left

@@ -3,12 +3,17 @@
 import contextlib
 import os
 import sys
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from twinscale.common.errors import NO, BadInput
 from twinscale.common.verbs import shared
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.loop import Probe
 
 
 def train(
@@ -28,7 +33,7 @@ def train(
     accept_data: shared.AcceptData = False,
     supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
     restarts: Annotated[int, typer.Option(metavar="N", min=0, help="At most, without a new checkpoint.")] = 5,
-):
+) -> None:
     """Train a recipe with one backend and leave a run directory.
 
     \b
@@ -69,7 +74,8 @@ def train(
                        f"build/{described.name}")
 
 
-def probe_of(recipe, trace, trace_every, twin_steps, stop, accept_data):
+def probe_of(recipe: "Recipe", trace: Literal["sketch", "full"] | None, trace_every: int, twin_steps: int,
+             stop: int | None, accept_data: bool) -> "Probe":
     """What a training is to leave behind, and when it is to end, by the options."""
     from twinscale.common.training.loop import Probe, traced_steps
 
@@ -78,7 +84,8 @@ def probe_of(recipe, trace, trace_every, twin_steps, stop, accept_data):
                  stop=stop, accept_data=accept_data, resumable=stop is not None and stop < recipe.train.steps)
 
 
-def supervised(run, restarts, overwrite):
+def supervised(run: str, restarts: int, overwrite: bool) -> int:
+    """The exit code of the same command, started again whenever it dies. Raises BadInput with --overwrite."""
     from twinscale.common.training.supervise import supervise
 
     arguments = [word for word in sys.argv[1:] if word != "--supervise"]
@@ -87,7 +94,7 @@ def supervised(run, restarts, overwrite):
     return supervise(arguments, run, restarts)
 
 
-def begun_from(path, recipe):
+def begun_from(path: str, recipe: "Recipe") -> dict[str, Any]:
     """The state to go on from: of what --from names, or of what is made of the run there."""
     from dataclasses import replace
 
@@ -104,7 +111,7 @@ def begun_from(path, recipe):
 
 
 @contextlib.contextmanager
-def leaving_at_once(several):
+def leaving_at_once(several: bool) -> Iterator[None]:
     """Of several hosts that end in an error, each leaves without waiting for the others, which may be gone."""
     try:
         yield

@@ -1,5 +1,6 @@
 """`twinscale trust`: which code that recipes name is run on this machine."""
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ def trust(
     listed: Annotated[bool, typer.Option("--list", help="Print what is trusted, and where it was then.")] = False,
     forget: Annotated[bool, typer.Option("--forget", help="Trust it no longer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
-):
+) -> None:
     """Say that code may run which recipes of others name: a file by its content, a module by its name.
 
     What you name yourself, in a recipe that you give to a command or in an override, needs none of this. A file that
@@ -45,7 +46,7 @@ def trust(
         show(kept.kept(), json)
 
 
-def keys_of(name):
+def keys_of(name: str) -> dict[str, str]:
     """By what `common.trust` knows what is named, {key: where}: a FILE's content, or a module. Raises BadInput where it
     is neither, or cannot be read."""
     from twinscale.common import registry
@@ -59,7 +60,7 @@ def keys_of(name):
     return registry.keys_of(found)
 
 
-def without(code):
+def without(code: Iterable[str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
     """What takes out of {key: where} all that is named: also what a file's content was, and a file that is gone."""
     from twinscale.common import registry
 
@@ -69,7 +70,8 @@ def without(code):
     return lambda old: {key: where for key, where in old.items() if key not in keys and where not in files}
 
 
-def show(trusted, as_json):
+def show(trusted: Mapping[str, str], as_json: bool) -> None:
+    """Prints {key: where}, in lines for people or as JSON."""
     from twinscale.common.files.access import shown
 
     if as_json:

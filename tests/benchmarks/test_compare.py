@@ -19,6 +19,8 @@ SAID = "Keras and JAX do not agree: P2 (gradient) parts at the logits."
 class Silent:
     """A trainer that answers nothing."""
 
+    backend = None
+
     def ask(self, call, *of, **arguments):
         return None
 
@@ -49,7 +51,7 @@ def trained(monkeypatch):
 
     for name in ("collect", "collect_places"):
         monkeypatch.setattr(compare_collect, name, lambda *of, **more: None)
-    changes = {"require": lambda *of: None, "open_workers": workers,
+    changes = {"require": lambda *of: None, "open_workers": workers, "room_for_another": lambda: False,
                "judge": judged, "side_by_side": lambda recipe, dataset, workers, performance: performance}
     for name, function in changes.items():
         monkeypatch.setattr(comparison, name, function)

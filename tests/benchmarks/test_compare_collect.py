@@ -11,17 +11,18 @@ from twinscale.common.errors import TwinscaleError
 class Leaving:
     """A worker that notes what it is asked, and leaves nothing; what it fails at raises."""
 
-    def __init__(self, backend, asked, fails=None):
+    def __init__(self, backend, asked, fails=None, name=None):
         self.backend, self.asked, self.fails, self.process = backend, asked, fails, self
+        self.name = name or backend
 
     def ask(self, call, recipe, **arguments):
-        self.asked.append((self.backend, call, recipe.train.precision))
+        self.asked.append((self.name, call, recipe.train.precision))
         if call == self.fails:
-            raise TwinscaleError(f"{self.backend} fails")
+            raise TwinscaleError(f"{self.name} fails")
         return {"own": [], "float64": []}
 
     def kill(self):
-        self.asked.append((self.backend, "killed", None))
+        self.asked.append((self.name, "killed", None))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def recipe(monkeypatch):
 def test_both_are_asked_alike_in_both_precisions_and_what_waits_for_both_begins_once(recipe, tmp_path):
     asked, drawn = [], []
     workers = {backend: Leaving(backend, asked) for backend in ("keras", "jax")}
-    compare_collect.collect_both(workers, recipe, tmp_path, lambda: drawn.append(len(asked)))
+    compare_collect.collect_both(workers, {}, recipe, tmp_path, lambda: drawn.append(len(asked)))
     of = {backend: [what for who, *what in asked if who == backend] for backend in workers}
     assert of["keras"] == of["jax"] and {precision for _, precision in of["jax"]} == {"float64", "float32"}
     trainings = [i for i, (_, call, _) in enumerate(asked) if call == "run_training"]
@@ -44,5 +45,31 @@ def test_what_fails_of_one_ends_both(recipe, tmp_path):
     asked = []
     workers = {"keras": Leaving("keras", asked, fails="optimizer_steps"), "jax": Leaving("jax", asked)}
     with pytest.raises(TwinscaleError, match="keras fails"):
-        compare_collect.collect_both(workers, recipe, tmp_path, list)
+        compare_collect.collect_both(workers, {}, recipe, tmp_path, list)
     assert {who for who, call, _ in asked if call == "killed"} == {"keras", "jax"}
+
+
+def apart(asked, fails=None):
+    workers = {backend: Leaving(backend, asked) for backend in ("keras", "jax")}
+    return workers, {"keras": Leaving("keras", asked, fails, name="beside")}
+
+
+def test_a_copy_beside_does_what_is_in_float64_and_nothing_is_done_twice(recipe, tmp_path):
+    alone, asked, drawn = [], [], []
+    workers, beside = apart(asked)
+    compare_collect.collect_both(workers, beside, recipe, tmp_path, lambda: drawn.append(len(asked)))
+    compare_collect.collect_both(apart(alone)[0], {}, recipe, tmp_path, lambda: None)
+    assert {kind for name, _, kind in asked if name == "beside"} == {"float64"}
+    assert {kind for name, _, kind in asked if name == "keras"} == {"float32"}
+    shared = [what for what in asked if what[:2] != ("beside", "places_at")]  # of which each does its own precision
+    assert sorted((name.replace("beside", "keras"), *what) for name, *what in shared) == sorted(alone)
+    trainings = [i for i, (_, call, _) in enumerate(asked) if call == "run_training"]
+    assert len(drawn) == 1 and drawn[0] > trainings[-1]
+
+
+def test_what_fails_of_a_copy_ends_all(recipe, tmp_path):
+    asked = []
+    workers, beside = apart(asked, fails="optimizer_steps")
+    with pytest.raises(TwinscaleError, match="beside fails"):
+        compare_collect.collect_both(workers, beside, recipe, tmp_path, list)
+    assert {name for name, call, _ in asked if call == "killed"} == {"keras", "jax", "beside"}

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -75,3 +77,66 @@ def test_a_worker_that_cannot_begin_says_why_in_one_line(tmp_path, monkeypatch, 
     shown = capsys.readouterr().err.splitlines()
     assert shown == (["  jax  twinscale: aside", "  jax  last"] if "aside" in body else [])
     assert type(caught.value) is kind
+
+
+SERVING = """
+import os, sys, time
+from twinscale.common.calls.worker import serve
+known = []
+serve("room", {}, {"note": lambda what: known.append(what), "noted": lambda: [os.getpid(), known],
+                   "end": lambda: os._exit(9)})
+"""
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """A worker that notes what it is told, and no framework."""
+    monkeypatch.setattr(process, "helper", lambda module, _=process.helper: _("-c", SERVING))
+    with workers.open_workers(rooms={"keras": "any"}) as opened:
+        yield opened["keras"]
+
+
+def test_a_copy_answers_beside_its_worker_and_ends_when_it_is_let_go(worker):
+    worker.ask("note", what="before")
+    with workers.copies({"keras": worker}) as made:
+        copy = made["keras"]
+        copy.ask("note", what="copy"), worker.ask("note", what="own")
+        (mine, own), (other, copied) = worker.ask("noted"), copy.ask("noted")
+        assert (own, copied) == (["before", "own"], ["before", "copy"]) and mine == worker.process.pid != other
+        with pytest.raises(errors.TwinscaleError, match="keras: "):
+            copy.ask("note", nothing="such")
+    ended(other)
+    assert worker.ask("noted")[0] == mine
+
+
+def test_a_copy_that_dies_is_one_line_and_one_whose_worker_dies_goes_with_it(worker):
+    died = pytest.raises(errors.TwinscaleError, match="keras trainer's second process died during end")
+    with workers.copies({"keras": worker}) as made, died:
+        made["keras"].ask("end")
+    with workers.copies({"keras": worker}) as made:
+        pid, _ = made["keras"].ask("noted")
+        worker.process.kill()
+        ended(pid)
+
+
+def ended(pid):
+    """Waits until a process is gone, or a zombie that its parent has not asked for."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            state = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state == "Z":
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{pid} is still there")
+
+
+def test_no_copy_is_made_where_a_socket_cannot_lie(worker, monkeypatch, tmp_path):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with workers.copies({"keras": worker}) as made:
+        assert made == {}
+    assert worker.ask("noted")[1] == []

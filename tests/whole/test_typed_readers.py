@@ -23,8 +23,8 @@ ALLOWED = {  # (file, function): why it may
     ("common/export/predict.py", "is_answer"): "asks for the names alone, and whether there are any",
     ("common/export/predict.py", "array_of"): "a .npy or .npz of anybody, any error of which becomes one line there",
     ("common/data/text_files.py", "text_of"): "a line of a corpus, of which one field is wanted; its type is looked at",
-    ("common/calls/worker.py", "serve"): "a pipe between processes of ours",
-    ("benchmarks/workers.py", "ask"): "a pipe between processes of ours",
+    ("common/calls/worker.py", "answered"): "a pipe between processes of ours",
+    ("benchmarks/workers.py", "value_of"): "a pipe between processes of ours",
     ("common/export/process.py", "ask"): "a pipe between processes of ours",
     ("common/machine/doctor.py", "_devices"): "a pipe between processes of ours, any error of which becomes one line "
                                               "there",

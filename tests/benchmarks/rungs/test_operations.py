@@ -25,6 +25,7 @@ class Asked:
     def ask(self, call, recipe, point, **paths):
         self.do(self.backend, point)
         self.asked.append((self.backend, point))
+        self.paths, self.precision = {name: path.name for name, path in paths.items()}, recipe.train.precision
         return ROWS
 
 
@@ -45,6 +46,27 @@ def test_jax_looks_at_its_places_while_keras_still_trains(tmp_path):
     assert all(asked.index(("jax", point)) < asked.index(("keras", point)) for point in POINTS[1:])
     for backend in ("keras", "jax"):
         assert json.loads(places_path(tmp_path, backend).read_text()) == dict.fromkeys(POINTS[1:], ROWS)
+
+
+class Made(Asked):
+    """A worker whose rows say who made them, and where."""
+
+    def ask(self, call, recipe, point, **paths):
+        super().ask(call, recipe, point, **paths)
+        return {"own": [f"own of {self.precision}"], "float64": [f"beside {self.paths.get('theirs')}"]}
+
+
+def test_of_a_backend_with_a_copy_each_looks_in_its_own_precision(tmp_path):
+    """The copy beside the other backend's float64, and the worker beside what the copy has left."""
+    (tmp_path / "tensors").mkdir()
+    workers = {"keras": Made("keras", []), "jax": Made("jax", []), "keras beside": Made("keras", [])}
+    collect_places(workers, RECIPE, tmp_path)
+    assert [workers[name].precision for name in workers] == ["float32", "float32", "float64"]
+    own, copy = workers["keras"].paths, workers["keras beside"].paths
+    assert own["beside"] == copy["mine"] and own["mine"] != copy["mine"] and "theirs" not in own
+    rows = json.loads(places_path(tmp_path, "keras").read_text())
+    theirs = workers["jax"].paths["mine"]
+    assert rows[POINTS[-1]] == {"own": ["own of float32"], "float64": [f"beside {theirs}"]}
 
 
 @pytest.mark.parametrize("when", ["before", *POINTS[1:]])
