@@ -1,5 +1,5 @@
-"""A JAX program that somebody else wrote: an NNX or a Linen module, a model of the transformers library, or (init, apply),
-two pure functions, as of Haiku, Equinox and plain JAX."""
+"""A JAX program that somebody else wrote: an NNX or a Linen module, a model of the transformers library, or (init,
+apply), two pure functions, as of Haiku, Equinox and plain JAX."""
 
 import inspect
 from collections.abc import Mapping

@@ -36,7 +36,8 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None) -> Progr
                        f"{first_line(error, 300)}") from error
     variables = _variables(built, is_keras)
     trained = {id(variable) for variable in built.trainable_variables}
-    tensors = tuple(Tensor(path, tuple(variable.shape), id(variable) in trained) for path, variable in variables.items())
+    tensors = tuple(Tensor(path, tuple(variable.shape), id(variable) in trained)
+                    for path, variable in variables.items())
     names = _names(built, variables)
 
     def call(tensors, inputs, training=False, seen=None):
@@ -96,8 +97,8 @@ def _names(built, variables):
     paths = {id(variable): path for path, variable in variables.items()}
     names = {}
     for layer in built._flatten_layers() if hasattr(built, "_flatten_layers") else []:
-        own = [paths[id(v)] for v in getattr(layer, "_trainable_variables", []) or getattr(layer, "_trainable_weights", [])
-               if id(v) in paths]
+        held = getattr(layer, "_trainable_variables", []) or getattr(layer, "_trainable_weights", [])
+        own = [paths[id(variable)] for variable in held if id(variable) in paths]
         if own:
             names[id(layer)] = own[0].rpartition("/")[0]
     return names
@@ -112,7 +113,8 @@ def _given(model, inputs, training):
             return model(**inputs, **more)
         return model(dict(inputs) if len(inputs) > 1 or _takes_names(model) else next(iter(inputs.values())), **more)
     if isinstance(inputs, tuple):
-        positional = [p for p in known.values() if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in ("training", "mask")]
+        positional = [one for one in known.values()
+                      if one.kind == one.POSITIONAL_OR_KEYWORD and one.name not in ("training", "mask")]
         return model(*inputs, **more) if len(positional) >= len(inputs) > 1 else model(
             list(inputs) if len(inputs) > 1 else inputs[0], **more)
     return model(inputs, **more)
@@ -154,4 +156,5 @@ def _seen_of_keras(kind, names, seen):
 
 
 def _floats(tree):
-    return tuple(x for x in tf.nest.flatten(tree) if hasattr(x, "dtype") and "float" in str(getattr(x.dtype, "name", x.dtype)))
+    return tuple(x for x in tf.nest.flatten(tree)
+                 if hasattr(x, "dtype") and "float" in str(getattr(x.dtype, "name", x.dtype)))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from twinscale.common.pairs.judge import PairVerdict
     from twinscale.common.recipe.schema import Recipe
 
-__all__ = ["Disagreement", "LoadedRun", "TwinscaleError", "check", "compare", "compare_runs", "load_run", "load_verdict",
-           "open_dataset", "recipe", "train"]
+__all__ = ["Disagreement", "LoadedRun", "TwinscaleError", "check", "compare", "compare_runs", "load_run",
+           "load_verdict", "open_dataset", "recipe", "train"]
 
 Where = str | os.PathLike[str]
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -43,7 +43,7 @@ OWN = "twinscale: "  # so begins what a command says last, where an error ends i
 # ---- programs of one's own
 
 def check(keras_model: Any, flax_program: Any, inputs: Any, **options: Any) -> "PairVerdict":
-    """Whether a Keras model and its port to JAX are one function; see `twinscale.pairs.check`, whose options it takes."""
+    """Whether a Keras model and its port to JAX are one function; `twinscale.pairs.check`, whose options it takes."""
     from twinscale import pairs
 
     return pairs.check(keras_model, flax_program, inputs, **options)

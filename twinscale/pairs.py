@@ -1,4 +1,4 @@
-"""`twinscale.check`: whether a Keras model and its port to JAX are one function, in this process, in a test of one's own."""
+"""`twinscale.check`: whether a Keras model and its port to JAX are one function, in this process."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists
 from twinscale.common.pairs.judge import PairVerdict, judged, outputs_difference
 from twinscale.common.pairs.match import Match, checked, read_match
-from twinscale.common.pairs.program import Inputs
+from twinscale.common.pairs.program import Inputs, Program
 from twinscale.common.pairs.search import find
 
 
@@ -36,22 +36,25 @@ def check(keras_model: Any, flax_program: Any, inputs: Inputs, *, match: "Match 
     from twinscale.jaxscale import programs as jax_programs
     from twinscale.tfscale import programs as keras_programs
 
-    given = tuple(_named(inputs, names, side) for side in range(2))
+    given = _named(inputs, names, 0), _named(inputs, names, 1)
     wanted = outputs or (None, None)
     a = keras_programs.open_program(keras_model, given[0], wanted[0])
     b = jax_programs.open_program(flax_program, given[1], wanted[1])
-    if match is None:
-        match = found(a, b, given)
-    elif not isinstance(match, Match):
-        if not exists(match):
-            raise BadInput(f"{match}: no such file: leave match out, and it is looked for")
-        match = read_match(match, b.tensors)
-    checked(match, a.tensors, b.tensors)
-    return judged(a, b, given, match, seed)
+    known = match_of(match, a, b, given)
+    checked(known, a.tensors, b.tensors)
+    return judged(a, b, given, known, seed)
 
 
-def found(a, b, inputs):
-    """The match that is found for two programs. Raises BadInput, which names what has no partner."""
+def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Program, inputs: tuple[Inputs, Inputs]
+             ) -> Match:
+    """A match as it is given, of a file, or the one that is found for two programs. Raises BadInput, which names the
+    file's line, or what has no partner."""
+    if isinstance(given, Match):
+        return given
+    if given is not None:
+        if not exists(given):
+            raise BadInput(f"{given}: no such file: leave match out, and it is looked for")
+        return read_match(given, b.tensors)
     result, _, _ = find(a.tensors, b.tensors, outputs_difference(a, b, inputs))
     if result.unmatched_a or result.unmatched_b:
         shapes = {tensor.path: tensor.shape for tensor in (*a.tensors, *b.tensors)}

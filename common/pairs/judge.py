@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from twinscale.common.errors import BadInput, Disagreement
+from twinscale.common.errors import DID_IT, NO, BadInput, Disagreement
 from twinscale.common.families.parameters import dithering, stream
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import DITHER, EPS, walk
@@ -58,6 +58,11 @@ class PairVerdict:
         """Whether every row does."""
         return bool(self.rows) and all(row.agrees for row in self.rows)
 
+    @property
+    def exit_code(self) -> int:
+        """Of a command that ends with it."""
+        return DID_IT if self.agrees else NO
+
     def __bool__(self) -> bool:
         return self.agrees
 
@@ -76,7 +81,7 @@ class PairVerdict:
     def raise_if_not(self) -> None:
         """Raises Disagreement, with the sentence, where they are not one function."""
         if not self.agrees:
-            raise Disagreement(self.sentence)
+            raise Disagreement(self.sentence, self)
 
     def __str__(self) -> str:
         worst = sorted(self.rows, key=lambda row: -row.difference / max(row.bound, 1e-300))[:12]
@@ -123,7 +128,8 @@ def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) ->
         except BadInput:
             return math.inf
         pairs = [(wanted[name], np.asarray(found[there])) for name, there in _names(wanted, found).items()]
-        apart = [np.linalg.norm(x.astype(np.float64) - y) / max(np.linalg.norm(x), 1e-300) for x, y in pairs]
+        apart = [float(np.linalg.norm(x.astype(np.float64) - y)) / max(float(np.linalg.norm(x)), 1e-300)
+                 for x, y in pairs]
         return float(max(apart)) if np.isfinite(apart).all() else math.inf
 
     return judge
@@ -144,8 +150,8 @@ def _run(a, b, inputs, match, values, seed, dither):
     sides = {"a": (gradients, {name: outputs[name] for name in names})}
     gradients, outputs = b.gradients(there, given[1], {names[name]: x for name, x in signs.items()})
     sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {name: outputs[names[name]] for name in names}
-    return {side: {f"output {name}": np.asarray(x) for name, x in outputs.items()}
-            | {f"gradient of {name}": x for name, x in gradients.items()} for side, (gradients, outputs) in sides.items()}
+    return {side: {f"output {name}": np.asarray(x) for name, x in outputs.items()} | {
+        f"gradient of {name}": x for name, x in gradients.items()} for side, (gradients, outputs) in sides.items()}
 
 
 def _names(one, other):
@@ -219,9 +225,9 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
     known. Modules that hold matched tensors are compared in the order in which a calls them, each to within what twins
     of both programs are apart."""
     seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER["float32"]))
-    bound = TWINS * max((difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
-                         for x, y in zip(_arrays(one), _arrays(other), strict=True)), default=0.0)
-    bound = max(bound, _floor(a))
+    noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
+             for x, y in zip(_arrays(one), _arrays(other), strict=True)]
+    bound = max(TWINS * max(noise, default=0.0), _floor(a))
     partners, calls, pairs = _partners(match), {}, []
     for one in seen[1]:
         calls.setdefault(one.module, []).append(one)

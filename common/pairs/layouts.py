@@ -85,15 +85,16 @@ def shape_after(steps: Steps, shapes: Sequence[tuple[int, ...]]) -> tuple[int, .
 def layouts(a: tuple[int, ...], b: tuple[int, ...]) -> list[Steps]:
     """Ways in which a tensor of shape a may lie as one of shape b, the likeliest first; none where it cannot.
 
-    As it is; another shape of the same elements in their order; all axes turned; then every order of axes, before and
-    after a change of shape. Of a vocabulary that one side has padded: the rows that both have.
+    As it is; another shape of the same elements in their order; the axes of a convolution in the other order, or all
+    turned; then every order of axes, before and after a change of shape. Of a vocabulary that one
+    side has padded: the rows that both have.
     """
     if math.prod(a) != math.prod(b):
         return _padded(a, b)
-    reverse = tuple(range(len(a)))[::-1]
+    usual = [(3, 2, 0, 1), (2, 3, 1, 0), tuple(range(len(a)))[::-1]]  # a convolution's axes, then all turned
     found: list[Steps] = [_reshaped(a, b)] if _is_aligned(a, b) else []
     found += [(("transpose", *order), *_reshaped(tuple(a[i] for i in order), b))
-              for order in sorted(itertools.permutations(range(len(a))), key=lambda order: order != reverse)
+              for order in sorted(itertools.permutations(range(len(a))), key=lambda order: order not in usual)
               if _is_aligned(tuple(a[i] for i in order), b)]
     for order in itertools.permutations(range(len(b))):
         before = tuple(b[order.index(i)] for i in range(len(b)))
@@ -178,7 +179,8 @@ def fused(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...], heads: Seque
             yield 0, (*flat, ("join", 1), *steps)
             for count in counts:
                 if sizes[0] // inputs % count == 0:
-                    yield count, (*flat, ("reshape", inputs, count, -1), ("join", 2), ("reshape", inputs, total), *steps)
+                    by_head = ("reshape", inputs, count, -1), ("join", 2), ("reshape", inputs, total)
+                    yield count, (*flat, *by_head, *steps)
 
 
 def _matrices(shape):
@@ -207,12 +209,14 @@ def cut(whole: tuple[int, ...], parts: Sequence[tuple[int, ...]], heads: Sequenc
         widths = [size // inputs for size in sizes]
         ways = [layouts((inputs, width), shape) for width, shape in zip(widths, parts, strict=True)]
         for chosen in zip(*ways, strict=False):
-            yield 0, tuple((*flat, ("slice", 1, *span), *steps) for span, steps in zip(_spans(widths), chosen, strict=True))
+            yield 0, tuple((*flat, ("slice", 1, *span), *steps)
+                           for span, steps in zip(_spans(widths), chosen, strict=True))
             for count in counts:
                 if widths[0] % count == 0:
-                    yield count, tuple(
-                        (*flat, ("reshape", inputs, count, -1), ("slice", 2, *span), ("reshape", inputs, widths[0]), *steps)
-                        for span, steps in zip(_spans([width // count for width in widths]), chosen, strict=True))
+                    by_head = (*flat, ("reshape", inputs, count, -1))
+                    yield count, tuple((*by_head, ("slice", 2, *span), ("reshape", inputs, widths[0]), *steps)
+                                       for span, steps in zip(_spans([width // count for width in widths]), chosen,
+                                                              strict=True))
 
 
 def _spans(sizes):

@@ -4,29 +4,38 @@ edit and keep.
     [tensors]
     "Dense_0/kernel" = "dense/kernel"
     "head/weight" = "logits/kernel | transpose 1 0"
-    "attn/c_attn/kernel" = "query/kernel, key/kernel, value/kernel | reshape 16 -1 | join 1"
+    "attn/qkv/kernel" = "query/kernel, key/kernel, value/kernel | join 1"
     "layer/{i}/fc/kernel" = "block_{i}/mlp/kernel"          # of every block
 
 A line says of a tensor of b what it is made of; one with {i} of the tensors of all blocks.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput, did_you_mean
-from twinscale.common.files.access import read_text, shown, write_text
+from twinscale.common.files.access import read_text, read_toml, shown, write_text
+from twinscale.common.files.kinds import STRICT
 from twinscale.common.pairs.layouts import Steps, shape_after, steps_of, text_of, turned
 from twinscale.common.pairs.tensors import Tensor
 
-HEAD = """# Which tensors of {a} make each tensor of {b}, and how they lie there. Written by `twinscale match`; a line may
-# be changed by hand. Steps, from left to right: transpose AXES, reshape SHAPE, slice AXIS START STOP, pad AXIS N,
-# join AXIS. A name with {{i}} stands for all blocks, from 0.
+HEAD = """# Which tensors of {a} make each tensor of {b}, and how they lie, for `twinscale.check(..., match=FILE)`.
+# A line may be changed by hand. Steps, from left to right: transpose AXES, reshape SHAPE, slice AXIS START STOP,
+# pad AXIS N, join AXIS. A name with {{i}} stands for all blocks.
 """
+
+
+class MatchFile(TypedDict):
+    """What match.toml holds: {tensor of b: what it is made of}."""
+
+    __pydantic_config__ = STRICT
+
+    tensors: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -110,18 +119,9 @@ def write_match(path: Any, match: Match, a: str = "a", b: str = "b") -> None:
 def read_match(path: Any, b: Sequence[Tensor]) -> Match:
     """The Match of a file, for a program with the tensors b, whose blocks tell {i} apart. Raises BadInput with the file
     and the line."""
-    text = read_text(path)
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{shown(path)}: is no TOML: {error}") from None
-    if tables.keys() - {"tensors"} or not isinstance(tables.get("tensors"), dict):
-        raise BadInput(f"{shown(path)}: a table [tensors] is wanted, and no other: it has {', '.join(tables) or 'none'}")
-    lines = []
-    for name, value in tables["tensors"].items():
+    text, lines = read_text(path), []
+    for name, value in read_toml(path, MatchFile, "write it by hand, or leave it out")["tensors"].items():
         at = f"{shown(path)}:{_line_of(text, name)}: {shown(name)}"
-        if not isinstance(value, str):
-            raise BadInput(f'{at}: a text is wanted, such as "dense/kernel | transpose 1 0"')
         sources, _, steps = value.partition("|")
         try:
             line = Line(name, tuple(source.strip() for source in sources.split(",")), steps_of(steps))

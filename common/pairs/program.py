@@ -58,5 +58,6 @@ def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
     if name is None:
         return outputs
     if name not in outputs:
-        raise BadInput(f"outputs: {side} has no output {name}: it has {', '.join(outputs)}{did_you_mean(name, outputs)}")
+        raise BadInput(f"outputs: {side} has no output {name}: it has {', '.join(outputs)}"
+                       f"{did_you_mean(name, outputs)}")
     return {"output": outputs[name]}

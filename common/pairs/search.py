@@ -1,10 +1,11 @@
-"""Finds which tensors of two programs are one another's, without rules: by the sizes of modules, the likeness of names,
-blocks by their rank, and then by trial: two programs whose outputs agree on one batch, at weights that are nowhere zero,
-one or equal, have their tensors matched.
+"""Finds which tensors of two programs are one another's, without rules: by the sizes of modules, the likeness of
+names, blocks by their rank, and then by trial: two programs whose outputs agree on one batch, at weights that are
+nowhere zero, one or equal, have their tensors matched.
 
 A first match is made of names alone. Where the outputs differ, one decision after the other is tried otherwise: how the
-tensors of a class lie (a class has the same tensor of all blocks), and which of two modules of equal sizes is which. A
-change is kept where it brings the outputs to agree, or much nearer; programs that truly differ keep the names' match.
+tensors of a class lie (a class has the same tensor of all blocks), and which of two modules of equal sizes is which.
+The best of a round is kept. In the end it has to have brought the outputs to agree, or much nearer: programs that truly
+differ keep the names' match.
 """
 
 import itertools
@@ -195,8 +196,9 @@ def _arranged(roles, is_cut, heads) -> tuple[tuple[Line, ...], ...]:
         shapes, names = [tensor.shape for tensor in several], tuple(tensor.path for tensor in several)
         ways = cut(one.shape, shapes, heads) if is_cut else fused(shapes, one.shape, heads)
         for way, steps in ways:
-            made = tuple(Line(name, (one.path,), each) for name, each in zip(names, steps, strict=True)) if is_cut else (
-                Line(one.path, names, steps),)
+            made: tuple[Line, ...] = (Line(one.path, names, steps),)
+            if is_cut:
+                made = tuple(Line(name, (one.path,), each) for name, each in zip(names, steps, strict=True))
             by_way.setdefault(way, {}).setdefault(role, []).append(made)
     found = []
     for lines in by_way.values():
@@ -212,8 +214,11 @@ def _groups(several, whole: Module, name: str) -> Iterator[list[str]]:
     for other, module in several.items():
         if module.keys() == whole.keys():
             by_parent[other.rpartition("/")[0]].append(other)
-    for parent in sorted(by_parent, key=lambda parent: (-_rank_alike(parent, name, by_parent), -likeness(parent, name))):
-        members = sorted(by_parent[parent], key=lambda other: _qkv(other))
+    def order(parent):
+        return -_rank_alike(parent, name, by_parent), -likeness(parent, name)
+
+    for parent in sorted(by_parent, key=order):
+        members = sorted(by_parent[parent], key=_qkv)
         for count in (3, 2):
             for start in range(len(members) - count + 1):
                 group = members[start:start + count]

@@ -16,14 +16,15 @@ RANK_ROLES = {0: "scale", 1: "bias"}  # where the name says nothing
 # Words that mean one thing in different hands.
 SYNONYMS = {
     "q": "query", "k": "key", "v": "value", "o": "output", "out": "output", "proj": "output", "projection": "output",
-    "wte": "token embedding", "wpe": "position embedding", "tok": "token", "pos": "position", "ln": "norm",
-    "layernorm": "norm", "rmsnorm": "norm", "normalization": "norm", "bn": "norm",
-    "batchnorm": "norm", "fc": "dense", "linear": "dense", "lin": "dense", "mlp": "feedforward", "ffn": "feedforward",
-    "ff": "feedforward", "attn": "attention", "sa": "attention", "mha": "attention", "up": "intermediate",
-    "fc1": "intermediate", "fc2": "output", "down": "output", "pooled": "pooler", "reverse": "head", "logits": "head", "classifier": "head", "cls": "class", "conv2d": "conv", "convolution": "conv", "emb": "embedding",
-    "embed": "embedding", "embeddings": "embedding", "word": "token", "wq": "query", "wk": "key", "wv": "value",
-    "wo": "output", "c": "", "lm": "", "before": "attention",
-    "after": "feedforward", "post": "feedforward", "input": "attention"}
+    "wq": "query", "wk": "key", "wv": "value", "wo": "output", "wte": "token embedding", "wpe": "position embedding",
+    "tok": "token", "word": "token", "pos": "position", "emb": "embedding", "embed": "embedding",
+    "embeddings": "embedding", "ln": "norm", "layernorm": "norm", "rmsnorm": "norm", "normalization": "norm",
+    "bn": "norm", "batchnorm": "norm", "fc": "dense", "linear": "dense", "lin": "dense", "mlp": "feedforward",
+    "ffn": "feedforward", "ff": "feedforward", "up": "intermediate", "fc1": "intermediate", "fc2": "output",
+    "down": "output", "attn": "attention", "sa": "attention", "mha": "attention", "pooled": "pooler",
+    "reverse": "head", "logits": "head", "classifier": "head", "cls": "class", "conv2d": "conv",
+    "convolution": "conv", "c": "", "lm": "", "before": "attention", "input": "attention", "after": "feedforward",
+    "post": "feedforward"}
 SEPARATED = re.compile(r"[/._\-\s]+")
 
 

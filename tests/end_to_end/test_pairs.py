@@ -141,5 +141,5 @@ def test_what_has_no_partner_is_named_before_anything_is_compared():
         twinscale.check("model", Tower(), ROWS)
     with pytest.raises(BadInput, match="flax: dict: an nnx.Module"):
         twinscale.check(tower(), {}, ROWS)
-    with pytest.raises(BadInput, match="the program breaks on the given inputs: .*12"):
-        twinscale.check(tower(), (init, apply), ROWS)
+    with pytest.raises(BadInput, match="flax: the program breaks on the given inputs: "):
+        twinscale.check(tower(), Pictures(), ROWS)

@@ -62,7 +62,8 @@ def test_modules_whose_names_mislead_are_found_by_trial():
     """Names and order say that the first is the first; the program has them the other way round."""
     lines, difference, _ = found(lambda w: layers(w, NAMES), lambda w: layers(w, [NAMES[i] for i in (1, 0, 2, 3)]),
                                  DENSE, DENSE)
-    assert difference < 1e-12 and lines["dense_0/kernel"] == "dense_1/kernel" and lines["dense_0/bias"] == "dense_1/bias"
+    assert difference < 1e-12
+    assert (lines["dense_0/kernel"], lines["dense_0/bias"]) == ("dense_1/kernel", "dense_1/bias")
 
 
 @pytest.mark.parametrize("by_head", [False, True])
