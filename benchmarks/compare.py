@@ -82,10 +82,11 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
         def draw_ahead():  # most figures show what is known before P1
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
 
-        with nothing_left(out), copies(aside) as beside:
+        with nothing_left(out):
             prepare(out, recipe, overwrite)
-            plant_in([*workers.values(), *beside.values()], mutant)
-            collect_both(workers, beside, recipe, out, draw_ahead)
+            with copies(aside) as beside:
+                plant_in([*workers.values(), *beside.values()], mutant)
+                collect_both(workers, beside, recipe, out, draw_ahead)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it

@@ -95,7 +95,6 @@ def _opened(built, inputs):
 
 
 def _of_nnx(module):
-    module.eval()
     graph, params, statistics, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
     trees = {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(statistics)}
 

@@ -50,14 +50,11 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None) -> Progr
 
     def gradients(tensors, inputs, signs):
         wanted = [tensor.path for tensor in known if tensor.trained]
-        values = {name: tf.convert_to_tensor(x) for name, x in tensors.items()}
-        if not is_keras:
-            for path, value in values.items():
-                variables[path].assign(value)
-        with tf.GradientTape(persistent=False) as tape:
+        values = {name: tf.convert_to_tensor(x) for name, x in tensors.items()} if is_keras else {}
+        with _filled(is_keras, variables, {} if is_keras else tensors), tf.GradientTape() as tape:
             sources = [values[name] if is_keras else variables[name] for name in wanted]
             tape.watch(sources)
-            outputs, _ = call(values if is_keras else {}, inputs)
+            outputs, _ = call(values, inputs)
             total = tf.add_n([tf.reduce_sum(outputs[name] * tf.cast(signs[name], outputs[name].dtype))
                               for name in signs])
         found = tape.gradient(total, sources)
@@ -73,8 +70,7 @@ def _kind(built, is_keras):
         return "a model of tf_keras"
     if isinstance(built, keras.Sequential):
         return "a sequential Keras model"
-    return "a functional Keras model" if isinstance(built, keras.src.models.functional.Functional) else (
-        "a Keras model of its own class")
+    return "a functional Keras model" if type(built).__name__ == "Functional" else "a Keras model of its own class"
 
 
 def _variables(built, is_keras):
@@ -126,15 +122,20 @@ def _takes_names(model):
 
 @contextmanager
 def _filled(is_keras, variables, tensors):
-    """While open, variables have other values: in Keras for this call alone, in tf_keras they are set."""
-    if not is_keras:
+    """While open, variables have other values: in Keras for these calls alone; in tf_keras they are set, and set
+    back."""
+    if is_keras:
+        with keras.StatelessScope([(variables[path], value) for path, value in tensors.items()]) as scope:
+            yield lambda path: scope.get_current_value(variables[path])
+        return
+    before = {path: variables[path].numpy() for path in tensors}
+    try:
         for path, value in tensors.items():
             variables[path].assign(value)
         yield lambda path: variables[path].numpy()
-        return
-    scope = keras.StatelessScope(state_mapping=[(variables[path], value) for path, value in tensors.items()])
-    with scope:
-        yield lambda path: scope.get_current_value(variables[path])
+    finally:
+        for path, value in before.items():
+            variables[path].assign(value)
 
 
 @contextmanager

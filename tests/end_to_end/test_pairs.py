@@ -43,11 +43,14 @@ class Tower(nnx.Module):
 
 def test_a_port_is_one_function_and_is_left_as_it_was():
     model, port = tower(), Tower()
-    before = [v.numpy().copy() for v in model.weights], jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(port)))
+    port.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(1))
+    before = [v.numpy().copy() for v in model.weights], jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(
+        port, nnx.Param)))
     verdict = twinscale.check(model, port, ROWS)
     assert verdict and len(verdict.rows) == 9 and "One function: 9 outputs and gradients" in verdict.sentence
     verdict.raise_if_not()
-    after = [v.numpy() for v in model.weights], jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(port)))
+    after = [v.numpy() for v in model.weights], jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(port, nnx.Param)))
+    assert not port.dropout.deterministic
     assert jax.tree.all(jax.tree.map(np.array_equal, before, after))
 
 
@@ -60,6 +63,25 @@ def test_a_port_that_errs_is_told_where_and_why(wrong, place, cause):
     assert verdict.coverage.startswith("4 of 4")
     with pytest.raises(Disagreement, match="first part"):
         verdict.raise_if_not()
+
+
+def test_a_model_of_tf_keras_is_checked_and_set_back():
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.layers.Dense(8, activation="relu", input_shape=(12,), name="hidden"),
+                                 tf_keras.layers.Dense(5, name="logits")])
+    before = [np.array(v) for v in model.weights]
+
+    def begin(key, x):
+        return [{"w": jnp.zeros((8, 12)), "b": jnp.zeros(8)}, {"w": jnp.zeros((5, 8)), "b": jnp.zeros(5)}]
+
+    def run(p, x, slope=0.0):
+        x = x @ p[0]["w"].T + p[0]["b"]
+        return jnp.where(x > 0, x, slope * x) @ p[1]["w"].T + p[1]["b"]
+
+    assert twinscale.check(model, (begin, run), ROWS)
+    assert not twinscale.check(model, (begin, lambda p, x: run(p, x, 1e-3)), ROWS)
+    assert all(np.array_equal(v, x) for v, x in zip(model.weights, before, strict=True))
 
 
 def pictures():
