@@ -165,3 +165,60 @@ def test_what_has_no_partner_is_named_before_anything_is_compared():
         twinscale.check(tower(), {}, ROWS)
     with pytest.raises(BadInput, match="flax: the program breaks on the given inputs: "):
         twinscale.check(tower(), Pictures(), ROWS)
+
+
+class TwoInputs(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.table, self.dense = keras.layers.Embedding(9, 8), keras.layers.Dense(8, activation="relu")
+        self.head = keras.layers.Dense(3)
+
+    def call(self, token_ids, mask, training=False):
+        return self.head(self.dense(self.table(token_ids)) * keras.ops.expand_dims(mask, -1))
+
+
+class PortOfTwo(linen.Module):
+    @linen.compact
+    def __call__(self, input_ids, attention_mask):
+        x = linen.relu(linen.Dense(8)(linen.Embed(9, 8)(input_ids)))
+        return linen.Dense(3)(x * attention_mask[..., None])
+
+
+def test_two_inputs_go_by_their_names_on_either_side():
+    mask = np.ones((3, 5), np.float32)
+    mask[:, 3:] = 0
+    names = {"ids": ("token_ids", "input_ids"), "mask": ("mask", "attention_mask")}
+    assert twinscale.check(TwoInputs(), PortOfTwo(), {"ids": IDS % 9, "mask": mask}, names=names)
+
+
+def test_stock_attention_of_both_frameworks_is_one_function_and_one_output_of_several_is_meant():
+    inputs = keras.Input((5, 8))
+    model = keras.Model(inputs, {"last": keras.layers.MultiHeadAttention(2, 4)(inputs, inputs), "twice": inputs * 2})
+
+    class Port(nnx.Module):
+        def __init__(self):
+            self.mix = nnx.MultiHeadAttention(2, 8, rngs=nnx.Rngs(0), decode=False)
+
+        def __call__(self, x):
+            return self.mix(x)
+
+    x = RNG.normal(size=(3, 5, 8)).astype(np.float32)
+    assert twinscale.check(model, Port(), x, outputs=("last", None))
+    with pytest.raises(BadInput, match='keras has no output lst: it has last, twice; did you mean "last"'):
+        twinscale.check(model, Port(), x, outputs=("lst", None))
+
+
+def test_a_sequential_model_with_dropout_is_asked_as_in_evaluation():
+    layers = keras.layers.Dense(6, activation="tanh"), keras.layers.Dropout(0.5), keras.layers.Dense(2)
+    model = keras.Sequential(layers)
+
+    class Port(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            self.one, self.two = nnx.Linear(12, 6, rngs=rngs), nnx.Linear(6, 2, rngs=rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x):
+            return self.two(self.drop(jnp.tanh(self.one(x))))
+
+    assert twinscale.check(model, Port(), ROWS)
