@@ -20,6 +20,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Table(dict):
+    """A table of free keys, hashed by its items, as all of a recipe can be."""
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
+
+
 def an_entry(registry):
     """In an annotation of a text: the name of an entry of a registry, or a reference, whose FILE is then `pinned`."""
     def found(name):

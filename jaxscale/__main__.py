@@ -2,9 +2,25 @@
 
 from twinscale.common.calls.worker import serve
 from twinscale.jaxscale.devices_compile import hasten
+from twinscale.jaxscale.models import pair
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
 from twinscale.jaxscale.operations import measured
 from twinscale.jaxscale.room import ROOM
 
+def leave_program(**arguments):
+    """See `common.pairs.matching.leave_program`."""
+    from twinscale.common.pairs import matching
+
+    return matching.leave_program(ROOM, pair.opened, **arguments)
+
+
+def match_program(**arguments):
+    """See `common.pairs.matching.match_program`."""
+    from twinscale.common.pairs import matching
+
+    return matching.match_program(ROOM, pair.opened, **arguments)
+
+
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten})
+    serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "leave_program": leave_program,
+                                     "match_program": match_program})

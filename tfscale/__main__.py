@@ -3,6 +3,7 @@
 from twinscale.common.calls.worker import serve
 from twinscale.common.export import shipping
 from twinscale.tfscale.devices_compile import hasten
+from twinscale.tfscale.models import pair
 from twinscale.tfscale.mutants import MUTANTS, NEUTRAL
 from twinscale.tfscale.operations import implementations, measured, use_stock
 from twinscale.tfscale.room import ROOM
@@ -29,7 +30,22 @@ def latencies(**arguments):
     return shipping.latencies(load, **arguments)
 
 
+def leave_program(**arguments):
+    """See `common.pairs.matching.leave_program`."""
+    from twinscale.common.pairs import matching
+
+    return matching.leave_program(ROOM, pair.opened, **arguments)
+
+
+def match_program(**arguments):
+    """See `common.pairs.matching.match_program`."""
+    from twinscale.common.pairs import matching
+
+    return matching.match_program(ROOM, pair.opened, **arguments)
+
+
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "stock": use_stock,
+    serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "leave_program": leave_program,
+                                     "match_program": match_program, "stock": use_stock,
                                      "implementations": implementations, "ship": ship, "file_metrics": file_metrics,
                                      "latencies": latencies})

@@ -6,7 +6,7 @@ but for what it reads and what its models have. `docs/adding.md` adds two famili
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import core_schema
@@ -16,7 +16,7 @@ from twinscale.common.registry import Registry, is_reference, load, names, resol
 from twinscale.common.section import ByName, Section
 
 FAMILIES = Registry("families", "model.family", {name: f"twinscale.common.families.{name}:FAMILY" for name in (
-    "decoder", "convnet", "mlp")}, "twinscale.common.families:Family")
+    "decoder", "convnet", "mlp", "pair")}, "twinscale.common.families:Family")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Family:
 
     options: a Section with `family: str`, and whatever the [model] of a recipe may say besides.
     reads: "text" (inputs and positions int32 (B, T), and where documents are kept apart segments; logits (B, T, V)) or
-      "images" (inputs (B, H, W, C) from 0 to 1; logits (B, classes)).
+      "images" (inputs (B, H, W, C) from 0 to 1; logits (B, classes)); or a function of the options that says which.
     tree: (options, classes, example_shape) to {canonical name: common.families.parameters.Parameter} in forward order.
     places: (options, place), which calls place(name, operation, *places read, holds=name) for every operation in
       forward order, the last "head"; see `common/families/places.py`.
@@ -88,7 +88,7 @@ class Family:
 
     name: str
     options: type
-    reads: str
+    reads: str | Callable
     tree: Callable
     places: Callable
     keras: Callable | str | None = None
@@ -99,7 +99,7 @@ class Family:
     drawn: Callable | None = None
 
     def __post_init__(self):
-        if self.reads not in ("text", "images"):
+        if not callable(self.reads) and self.reads not in ("text", "images"):
             raise BadInput(f'family {self.name}: reads "{self.reads}": "text" or "images" is wanted')
         if not (isinstance(self.options, type) and issubclass(self.options, Section)
                 and "family" in self.options.model_fields):
@@ -131,7 +131,8 @@ class OfFamily(ByName):
 
 def family_of(model: Any) -> Family:
     """The Family of a model section of the recipe. Raises as `common.registry.load` does."""
-    return load(FAMILIES, model.family)
+    family = load(FAMILIES, model.family)
+    return replace(family, reads=family.reads(model)) if callable(family.reads) else family
 
 
 def builder_of(model: Any, backend: str, own: Any) -> Callable[..., Any]:

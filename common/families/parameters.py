@@ -6,7 +6,7 @@ Kernels multiply from the right, (inputs, outputs); convolutions are HWIO.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ class Parameter:
     shape: tuple
     deviation: float = 0.0  # of the normal distribution its first value is drawn from
     constant: float = 0.0  # its first value where deviation is 0
+    start: Callable[[], np.ndarray] | None = None  # gives its first value, in place of both
 
 
 def parameters(model: Any, classes: int, example_shape: Sequence[int]) -> dict[str, Parameter]:
@@ -48,7 +49,9 @@ def initial_values(tree: Mapping[str, Parameter], seed: int, dtype: Any, dither:
 def initial_value(name: str, parameter: Parameter, seed: int, dtype: Any, dither: float = 0.0) -> np.ndarray:
     """The first value of one tensor, an array of `parameter.shape` and `dtype`."""
     value = np.full(parameter.shape, parameter.constant)
-    if parameter.deviation:
+    if parameter.start:
+        value = np.asarray(parameter.start(), np.float64)
+    elif parameter.deviation:
         value = stream(seed, name).standard_normal(parameter.shape) * parameter.deviation
     if dither:
         value = value * dithering(seed, name, dither, parameter.shape)

@@ -13,6 +13,7 @@ from twinscale.common.families import family_of
 # What an operation may be: `common/operations/rounding.py` knows how far each may round.
 OPERATIONS = ("embedding", "sum", "residual", "gate", "linear", "convolution", "pooling", "norm", "activation",
               "rotary positions", "attention scores", "attention mask", "softmax", "attention mix", "random bits")
+WHOLE = "program"  # a model whose operations are not known: what it may round to is measured, not derived
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def places(model: Any) -> dict[str, Place]:
 
     def place(name, operation, *reads, holds=None):
         where = f"family {family.name}: place {name}"
-        if operation not in OPERATIONS:
+        if operation not in (*OPERATIONS, WHOLE):
             raise BadInput(f'{where}: operation "{operation}": known are {", ".join(OPERATIONS)}'
                            + did_you_mean(operation, OPERATIONS))
         if name in found or not found.keys() >= set(reads):

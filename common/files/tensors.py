@@ -32,13 +32,14 @@ def difference(a: Any, b: Any, least: float = 0.0) -> float:
     return float(np.abs(a - b).max() / max(np.abs(b).max(), least, TINY["float64"])) if a.size else 0.0
 
 
-def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Any]) -> None:
-    """Writes {name: NumPy array}, sorted by name. bfloat16, which safetensors' NumPy side lacks, is written as the
-    float32 of the same value; the file's metadata says so."""
+def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+                 ) -> None:
+    """Writes {name: NumPy array}, sorted by name, and texts of `metadata`. bfloat16, which safetensors' NumPy side
+    lacks, is written as the float32 of the same value; the file's metadata says so."""
     arrays = {name: np.asarray(tensors[name]) for name in sorted(tensors)}
     widened = {name: BFLOAT16 for name, x in arrays.items() if x.dtype.name == BFLOAT16}
     write_bytes(path, safetensors.save({name: np.ascontiguousarray(x, np.float32 if name in widened else None)
-                                        for name, x in arrays.items()}, widened or None))
+                                        for name, x in arrays.items()}, {**widened, **(metadata or {})} or None))
 
 
 def load_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -53,6 +54,11 @@ def load_dtypes(path: str | os.PathLike) -> dict[str, str]:
     (entries, widened), names = _read(path), {kind: np.dtype(dtype).name for kind, dtype in DTYPES.items()}
     return {name: widened.get(name) or (names | {"BF16": BFLOAT16}).get(entry["dtype"], entry["dtype"])
             for name, entry in entries}
+
+
+def load_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The texts that a safetensors file has besides its tensors; raises BadInput where it is missing or torn."""
+    return {name: value for name, value in _read(path)[1].items() if isinstance(value, str)}
 
 
 def _read(path):

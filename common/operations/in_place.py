@@ -10,7 +10,7 @@ import numpy as np
 
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import parameters
-from twinscale.common.families.places import places
+from twinscale.common.families.places import WHOLE, places
 from twinscale.common.numbers.formats import walk
 from twinscale.common.operations.catalogue import UNARY
 from twinscale.common.operations.inputs import rounded
@@ -61,6 +61,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
     """
     given, found, wanted = tensors
     known = places(recipe.model)
+    derived = {name: place for name, place in known.items() if place.operation != WHOLE}
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
     rows = []
 
@@ -81,7 +82,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
             row["beside"], row["rare"] = beside(x, y, bound, source) if np.isfinite(worst) else (1.0, 0.0)
         rows.append(row)
 
-    for name, place in known.items():
+    for name, place in derived.items():
         source = given[f"forward/{place.reads[0]}"] if place.reads else None
         add(name, "forward", f"forward/{name}", forward_bound(place.operation, forward_terms(name, place, tree, given),
                                                               kind_of(place, recipe.model, tree)), source=source)
@@ -90,7 +91,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
         bounds = [backward_bound(known[n].operation, backward_terms(n, known[n], tree, given),
                                  kind_of(known[n], recipe.model, tree)) for n in readers]
         add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", dataset.classes)]))
-    for key in (key for key in found if key.startswith(("gradients/", "running/"))):
+    for key in (key for key in found if derived and key.startswith(("gradients/", "running/"))):
         add(*gradient(key, known, given, wanted))
     for key, bound in loss_bounds(given, dataset.classes).items():
         add("loss", "loss", key, bound)

@@ -10,6 +10,7 @@ edit and keep.
 A line says of a tensor of b what it is made of; one with {i} of the tensors of all blocks.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,31 @@ def carried(match: Match, tensors: Mapping[str, Any], xp: Any = np) -> dict[str,
         except BadInput as error:
             raise BadInput(f"{line.b}: {error}") from None
     return found
+
+
+def returned(match: Match, a: Sequence[Tensor], b: Sequence[Tensor], tensors: Mapping[str, Any], xp: Any = np
+             ) -> dict[str, Any]:
+    """The tensors of a, {path: array}, that those of b are made of: what `carried` does, taken back. Of a's, those that
+    are wholly in `tensors`; where an element is in several places, from the last of them.
+
+    Args:
+      a, b: the tensors of both programs.
+      tensors: {path: array} of some of b, of the library `xp`.
+    """
+    ends, places = 0, {}
+    for tensor in a:
+        size = math.prod(tensor.shape)
+        places[tensor.path] = np.arange(ends + 1, ends + size + 1).reshape(tensor.shape)  # 0: of padding
+        ends += size
+    lies, parts, start = np.full(ends + 1, -1), [], 0
+    for name, index in carried(match, places).items():
+        if name in tensors:
+            lies[index.ravel()] = np.arange(start, start + index.size)
+            parts.append(xp.reshape(tensors[name], (-1,)))
+            start += index.size
+    flat = xp.concatenate(parts) if parts else None
+    wanted = {tensor.path: lies[places[tensor.path]] for tensor in a}
+    return {name: flat[index] for name, index in wanted.items() if index.size and (index >= 0).all()}
 
 
 def checked(match: Match, a: Sequence[Tensor], b: Sequence[Tensor]) -> None:

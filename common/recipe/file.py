@@ -25,7 +25,7 @@ from twinscale.common.files.access import (
     toml_problem,
 )
 from twinscale.common.files.run_files import is_filled
-from twinscale.common.recipe.problems import DEEPEST, NAMED, brief, explained, hostile, origin_of, refuse
+from twinscale.common.recipe.problems import BESIDE, DEEPEST, NAMED, brief, explained, hostile, origin_of, refuse
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import anchored, is_reference, keys_of
 from twinscale.common.sources import is_added
@@ -166,7 +166,11 @@ def _layers(path, within, done, named):
 
 
 def _anchor(values, folder):
-    """Makes the FILE of each plug-in that a recipe's file names mean the one that lies beside the recipe."""
+    """Makes each FILE that a recipe's file names, of a plug-in or by itself, mean the one that lies beside the recipe."""
+    for table, key in BESIDE:
+        found = values.get(table)
+        if isinstance(found, dict) and isinstance(found.get(key), str):
+            found[key] = str((folder / found[key]).absolute())
     for table, key in NAMED:
         found = values.get(table)
         named = found.get(key) if isinstance(found, dict) else None

@@ -8,6 +8,7 @@ from twinscale.common.families import FAMILIES, OfFamily
 from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.mlp import MLP
+from twinscale.common.families.pair import Pair
 
-AnyModel = Annotated[SerializeAsAny[Annotated[Decoder | ConvNet | MLP, Field(discriminator="family")]],
+AnyModel = Annotated[SerializeAsAny[Annotated[Decoder | ConvNet | MLP | Pair, Field(discriminator="family")]],
                      OfFamily(FAMILIES, "family")]

@@ -9,20 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PositiveInt, field_validator
 
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.section import Count, NonNegative, Section
+from twinscale.common.section import Count, NonNegative, Section, Table
 
 
 class Keras(Section):
     """How `tfscale` runs; never changes what is computed."""
 
     jit_compile: bool = True
-
-
-class Options(dict):
-    """A table of free keys, hashed by its items, as all of a recipe can be."""
-
-    def __hash__(self):
-        return hash(frozenset(self.items()))
 
 
 class Jax(Section):
@@ -40,8 +33,8 @@ class Jax(Section):
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
-    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Options)] = Field(
-        Options(), description="further options of XLA's for the train step, by name; they win over ours, and one that "
+    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Table)] = Field(
+        Table(), description="further options of XLA's for the train step, by name; they win over ours, and one that "
                                "the compiler does not know is refused")
 
     @field_validator("xla_options", mode="before")

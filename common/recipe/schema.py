@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, model_v
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import reads_text, traits_of
+from twinscale.common.files.pins import MARK, unpinned
 from twinscale.common.metrics import METRICS, tried
 from twinscale.common.numbers.formats import MASTERS
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
@@ -18,12 +19,12 @@ from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
-from twinscale.common.recipe.running import Devices, Jax, Keras, Options
-from twinscale.common.registry import load, portable, short
+from twinscale.common.recipe.running import Devices, Jax, Keras
+from twinscale.common.registry import is_reference, load, portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
-from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section, an_entry
+from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section, Table, an_entry
 from twinscale.common.sources import SOURCES, Data, OfSource, source_of
 
 
@@ -122,7 +123,7 @@ class Recipe(Section):
     @property
     def later(self) -> dict[str, Any]:
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
-        first = {("data", "label"): "label", ("jax", "xla_options"): Options(), ("train", "metrics"): ()}
+        first = {("data", "label"): "label", ("jax", "xla_options"): Table(), ("train", "metrics"): ()}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key) == value:
@@ -181,7 +182,9 @@ def _portable(values):
     if isinstance(values, dict | list):
         return ({key: _portable(value) for key, value in values.items()} if isinstance(values, dict) else
                 [_portable(value) for value in values])
-    return portable(values) if isinstance(values, str) and "#sha256=" in values else values
+    if not isinstance(values, str) or MARK not in values:
+        return values
+    return portable(values) if is_reference(values) else f"{unpinned(values).name}{MARK}{values.rpartition(MARK)[2]}"
 
 
 def micro_batch(recipe: Recipe) -> int:

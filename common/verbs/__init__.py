@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it does
     "train": "Train a recipe with one backend.",
+    "match": "Find which tensors of a pair are one another's.",
     "compare": "Train it with both and say whether they agree.",
     "launch": "Train a recipe on several hosts.",
     "convert": "Write a run's state for the other backend.",

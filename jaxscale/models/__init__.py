@@ -6,9 +6,9 @@ from flax import nnx
 
 from twinscale.common.errors import one_of
 from twinscale.common.families import builder_of, traits_of
-from twinscale.jaxscale.models import convnet, decoder, mlp
+from twinscale.jaxscale.models import convnet, decoder, mlp, pair
 
-OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build)}
+OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build, pair.build)}
 POLICIES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 

@@ -3,9 +3,9 @@
 from twinscale.common.data import input_specs
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import builder_of, family_of
-from twinscale.tfscale.models import convnet, decoder, mlp
+from twinscale.tfscale.models import convnet, decoder, mlp, pair
 
-OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build)}
+OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build, pair.build)}
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
 LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
 
@@ -47,6 +47,9 @@ def canonical_variables(model):
     """
     named = {}
     for layer in model.layers:
+        if hasattr(layer, "canonical_weights"):  # of a model that is the user's own
+            named |= layer.canonical_weights
+            continue
         for variable in layer.weights:
             *above, leaf = (getattr(variable, "path", None) or variable.name).split(":")[0].split("/")
             inside = above[above.index(layer.name) + 1:] if layer.name in above else above

@@ -1,0 +1,62 @@
+"""`twinscale match`: asks both rooms which tensors of a pair's programs are one another's."""
+
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twinscale.benchmarks.workers import Worker
+from twinscale.common.data import open_dataset
+from twinscale.common.errors import DID_IT, NO, BadInput
+from twinscale.common.files.access import exists, shown
+from twinscale.common.files.pins import unpinned
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
+
+def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
+    """Finds the match of a pair, and writes it and the first weights where the recipe has them.
+
+    Returns: {"match", "weights": their files, "keras", "flax": what was found of each side, "exit_code": 0 where outputs
+    agree under the match, 1 where they do not}. Raises BadInput where the model is no pair, a file is there already, or
+    a tensor has no partner.
+    """
+    if not hasattr(recipe.model, "match"):
+        raise BadInput(f'model.family = "{recipe.model.family}": its tensors have one name in both backends; a pair is '
+                       'matched, model.family = "pair"')
+    files = unpinned(recipe.model.match), unpinned(recipe.model.weights)
+    there = [path for path in files if exists(path)]
+    if there and not overwrite:
+        raise BadInput(f"{shown(there[0])}: is there already: --overwrite replaces it, or read it with `twinscale compare`")
+    loose = recipe.with_values(train={"precision": "float32"}, model={
+        "match": str(files[0]), "weights": str(files[1])})
+    open_dataset(loose)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as aside:
+        first, outputs = Path(folder) / "first.safetensors", Path(folder) / "outputs.safetensors"
+        starting = aside.submit(Worker, "jax")
+        with closing(Worker("keras")) as keras, closing(starting.result()) as jax:
+            asked = {"recipe": loose, "first": first, "outputs": outputs}
+            found = {"keras": keras.ask("leave_program", **asked)}
+            found["flax"] = jax.ask("match_program", **asked, out=files[0])
+        first.replace(files[1]) if first.stat().st_dev == files[1].parent.stat().st_dev else files[1].write_bytes(
+            first.read_bytes())
+    return {"match": str(files[0]), "weights": str(files[1]), **found,
+            "exit_code": DID_IT if found["flax"]["agrees"] else NO}
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """What was found, for a person."""
+    of = found["flax"]
+    how = f"{of['lines']} tensors matched in {of['tried']} trials and {of['seconds']:.1f} s"
+    if of["agrees"]:
+        return f"{how}: outputs differ by {of['difference']:.1e}."
+    return (f"{how}, but outputs still differ by {of['difference']:.1e}: the programs are not one function, or the match "
+            "of their names is not theirs. Look at it; `twinscale compare` says where they part.")
+
+
+def said(found: dict[str, Any]) -> None:
+    """Says it on stderr."""
+    print(f"twinscale: {sentence(found)}", file=sys.stderr)

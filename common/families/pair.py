@@ -1,0 +1,80 @@
+"""A pair: a Keras model and its port, both the user's own, whose tensors a match says to be one another's.
+
+The tensors of the Keras model are the canonical ones; the other program is called with what the match makes of them.
+What happens inside either is not known here, so the model is one place.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from twinscale.common.families import Family
+from twinscale.common.families.parameters import Parameter
+from twinscale.common.files.pins import pinned_file, unpinned
+from twinscale.common.pairs.first import first_shapes, first_value
+from twinscale.common.registry import is_reference, pinned
+from twinscale.common.section import Section, Table
+
+READS = ("inputs", "positions", "segments")  # what a batch of ours has that a program may ask for
+
+
+def a_reference(name: str) -> str:
+    """A reference whose FILE is pinned; it is loaded only by the process that runs it."""
+    if not is_reference(name):
+        raise ValueError(f'"{name}" names no program: write FILE.py:OBJECT or MODULE:OBJECT')
+    return pinned(name)
+
+
+def free(values: dict[str, Any]) -> Table:
+    """A table of options as it is kept: with tuples for lists."""
+    return Table({key: tuple(x) if isinstance(x, list) else x for key, x in values.items()})
+
+
+class Sides(Section):
+    """What the two programs call one input or output; "" where there is only one."""
+
+    keras: str = ""
+    flax: str = ""
+
+
+class Pair(Section):
+    """Two programs of the user's: each is a function that builds and returns one."""
+
+    family: Literal["pair"]
+    keras: Annotated[str, AfterValidator(a_reference)] = Field(description="FILE.py:OBJECT or MODULE:OBJECT")
+    flax: Annotated[str, AfterValidator(a_reference)] = Field(description="FILE.py:OBJECT or MODULE:OBJECT")
+    options: Annotated[dict[str, bool | int | float | str | list[int | float | str] | tuple[int | float | str, ...]],
+                       AfterValidator(free)] = Field(
+        Table(), description="keyword arguments of both")
+    reads: Literal["text", "images"] = Field(description="what a batch is of")
+    inputs: Annotated[dict[Literal[READS], Sides], AfterValidator(Table)] = Field(  # type: ignore[valid-type]
+        Table(), description="what is asked for of a batch, where that is not its one array, and by which names")
+    outputs: Sides = Field(Sides(), description="the outputs that are the logits, where there are several")
+    match: Annotated[str, AfterValidator(pinned_file)] = Field(
+        description="which tensor is which: a file that `twinscale match` writes")
+    weights: Annotated[str, AfterValidator(pinned_file)] = Field(
+        description="first weights by the Keras model's names; unless said, those that are written beside the match")
+
+    @model_validator(mode="before")
+    @classmethod
+    def beside(cls, values: Any) -> Any:
+        """First weights lie beside the match."""
+        if isinstance(values, dict) and isinstance(match := values.get("match"), str) and "weights" not in values:
+            return values | {"weights": str(unpinned(match).with_suffix(".safetensors"))}
+        return values
+
+
+def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
+    """The tensors of the Keras model, as the file of first weights has them."""
+    return {name: Parameter(shape, start=partial(first_value, m.weights, name))
+            for name, shape in first_shapes(m.weights).items()}
+
+
+def places(m: Pair, place: Callable) -> None:
+    """The model as a whole."""
+    place("head", "program", holds="")
+
+
+FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places)

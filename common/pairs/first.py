@@ -1,0 +1,79 @@
+"""The file of a pair's first weights: the tensors of the Keras model under their own paths, in the order in which it has
+them, and what they are called in a recipe's canonical tree."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from twinscale.common.errors import BadInput
+from twinscale.common.files.access import exists, shown
+from twinscale.common.files.pins import check_pin, unpinned
+from twinscale.common.files.tensors import load_metadata, load_tensors, save_tensors
+from twinscale.common.pairs.tensors import ROLE_OF, Tensor
+
+ORDER = "tensors"  # of the metadata: a list of [path, whether it is trained]
+FIX = "`twinscale match RECIPE` makes it"
+
+
+def canonical_names(tensors: Sequence[Tensor]) -> dict[str, str]:
+    """{path: canonical name} of a program's tensors: dots for slashes, and at the end what the tensor is, by which
+    weight decay and optimizers go: kernel, embedding, bias or scale, and of what is not trained mean or var."""
+    found: dict[str, str] = {}
+    for tensor in tensors:
+        *above, leaf = tensor.path.replace(".", "/").split("/")
+        role = tensor.role if tensor.trained == (tensor.role not in ("mean", "var")) else (
+            "scale" if tensor.trained else "mean")
+        name = ".".join([*above, *([] if ROLE_OF.get(leaf.lower()) == role else [leaf]), role])
+        while name in found.values():
+            name = f"{name.rpartition('.')[0]}+.{role}"
+        found[tensor.path] = name
+    return found
+
+
+def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray]) -> None:
+    """Writes {path: array} of a program's tensors to a safetensors file."""
+    order = json.dumps([[tensor.path, tensor.trained] for tensor in tensors])
+    save_tensors(path, {tensor.path: values[tensor.path] for tensor in tensors}, {ORDER: order})
+
+
+def read_first(weights: str) -> tuple[tuple[Tensor, ...], dict[str, np.ndarray]]:
+    """(the tensors, {path: array}) of a file of first weights, which may be pinned. Raises BadInput where it is not
+    there, is another than was meant, or is none."""
+    path = unpinned(weights)
+    if not exists(path):
+        raise BadInput(f"model.weights: {shown(path)}: no such file: {FIX}")
+    check_pin(weights)
+    values = load_tensors(path)
+    try:
+        order = TypeAdapter(list[tuple[str, bool]]).validate_json(load_metadata(path).get(ORDER, ""))
+    except ValidationError:
+        order = []
+    if sorted(name for name, _ in order) != sorted(values):
+        raise BadInput(f"model.weights: {shown(path)}: does not say in which order its tensors lie: {FIX}")
+    return tuple(Tensor(name, values[name].shape, trained) for name, trained in order), values
+
+
+@lru_cache(2)
+def _first(weights: str):
+    tensors, values = read_first(weights)
+    names = canonical_names(tensors)
+    return tensors, {names[tensor.path]: values[tensor.path] for tensor in tensors}
+
+
+def first_tensors(weights: str) -> tuple[Tensor, ...]:
+    """The Tensors of a file of first weights."""
+    return _first(weights)[0]
+
+
+def first_shapes(weights: str) -> dict[str, tuple[int, ...]]:
+    """{canonical name: shape} of a file of first weights."""
+    return {name: x.shape for name, x in _first(weights)[1].items()}
+
+
+def first_value(weights: str, name: str) -> np.ndarray:
+    """The first value of a tensor by its canonical name."""
+    return _first(weights)[1][name]

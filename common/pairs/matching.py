@@ -1,0 +1,91 @@
+"""How a pair comes to its match: each side in its own process, what they have to know of each other in files.
+
+The process of the Keras side leaves its tensors and what it makes of one batch at generic weights; the process of the
+other side finds the match by trying what it makes of the same, and writes it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from twinscale.common.data import input_specs, open_dataset, training_batches
+from twinscale.common.errors import BadInput
+from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.operations.in_place import few
+from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.judge import generic
+from twinscale.common.pairs.match import Match, carried, checked, write_match
+from twinscale.common.pairs.program import Program
+from twinscale.common.pairs.search import AGREES, find
+from twinscale.common.pairs.sides import asked, specs_of
+from twinscale.common.recipe.schema import Recipe
+from twinscale.common.registry import short
+from twinscale.common.training.room import Room
+
+Opened = Callable[..., Program]  # (model section, specs, dtype policy, classes)
+
+
+def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str) -> dict[str, Any]:
+    """Writes the tensors of the Keras side with their first values to `first`, and to `outputs` what it makes of a few
+    rows of the first batch at generic weights. Returns what there is to say of it."""
+    read = Recipe.model_validate(recipe)
+    with room.numerics(read):
+        program, batch = _program(opened, read)
+        write_first(first, program.tensors, program.start)
+        made, _ = program.call(generic(program, read.seed), asked(read.model, "keras", batch))
+    save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
+    return {"kind": program.kind, "tensors": len(program.tensors),
+            "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
+
+
+def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str, out: str
+                  ) -> dict[str, Any]:
+    """Finds which tensors of the Keras side make those of the other, and writes it to `out`. Returns {"kind", "tensors",
+    "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a tensor has no
+    partner."""
+    read, began = Recipe.model_validate(recipe), time.monotonic()
+    tensors, start = read_first(first)
+    values = generic(Program("", tensors, start, lambda: None, lambda: None), read.seed)
+    wanted, = load_tensors(outputs).values()
+    with room.numerics(read):
+        program, batch = _program(opened, read)
+        inputs = asked(read.model, "flax", batch)
+
+        def judge(match: Match) -> float:
+            try:
+                found, = program.call(carried(match, values), inputs)[0].values()
+            except BadInput:
+                return math.inf
+            apart = np.linalg.norm(np.asarray(found, np.float64) - wanted) / max(np.linalg.norm(wanted), 1e-300)
+            return float(apart) if np.isfinite(apart) else math.inf
+
+        match, apart, tried = find(tensors, program.tensors, judge, tell=lambda said: print(said, flush=True))
+    refuse_unmatched(match, tensors, program.tensors)
+    checked(match, tensors, program.tensors)
+    write_match(out, match, short(read.model.keras), short(read.model.flax))
+    return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
+            "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
+            "notes": list(match.notes)}
+
+
+def refuse_unmatched(match: Match, a: Any, b: Any) -> None:
+    """Raises BadInput with the tensors that have no partner, and their shapes."""
+    shapes = {tensor.path: tensor.shape for tensor in (*a, *b)}
+    left = [f"{side}: " + ", ".join(f"{name} {shapes[name]}" for name in names[:6]) for side, names in (
+        ("Keras", match.unmatched_a), ("JAX", match.unmatched_b)) if names]
+    if left:
+        raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: write a match.toml that says what they are "
+                       "made of, and name it by model.match")
+
+
+def _program(opened, recipe):
+    """(the Program of a recipe's pair in this room, a few rows of its first batch)."""
+    dataset = open_dataset(recipe)
+    specs = specs_of(input_specs(recipe, dataset.example_shape))
+    program = opened(recipe.model, specs, "float32", dataset.classes)
+    _, batch, _ = next(training_batches(dataset, recipe, 0, 1))
+    read = few(batch, dataset.example_shape)
+    return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs}

@@ -1,0 +1,95 @@
+"""A side of a pair in its own process: the user's function is called there, and what it builds is given batches."""
+
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twinscale.common import registry
+from twinscale.common.errors import BadInput, first_line
+from twinscale.common.files.access import exists, shown
+from twinscale.common.files.pins import check_pin, unpinned
+from twinscale.common.pairs.first import first_tensors
+from twinscale.common.pairs.match import Match, checked, read_match
+from twinscale.common.pairs.program import Inputs
+from twinscale.common.pairs.tensors import Tensor
+
+if TYPE_CHECKING:
+    from twinscale.common.families.pair import Pair
+
+PROGRAMS = {side: registry.Registry("programs", f"model.{side}", {}) for side in ("keras", "flax")}
+ROWS = 2  # of the batch that a program is first called with
+SHOWN = 6  # lines of a user's own traceback
+
+
+def built(m: "Pair", side: str) -> Any:
+    """What the user's function of a side builds, with the options of the pair. Raises BadInput where the function is
+    none, wants other arguments or breaks: with the place in the user's code."""
+    name = {"keras": m.keras, "flax": m.flax}[side]
+    function = registry.load(PROGRAMS[side], name)
+    where = f"model.{side} = {registry.short(name)}"
+    if not callable(function):
+        raise BadInput(f"{where}: {type(function).__name__}: a function that builds the program is wanted")
+    given = {key: list(x) if isinstance(x, tuple) else x for key, x in m.options.items()}
+    try:
+        return function(**given)
+    except Exception as error:
+        lines = [line for line in traceback.format_exception(error) if "/twinscale/" not in line][-SHOWN:]
+        said = f"{type(error).__name__}: {first_line(error, 300)}"
+        raise BadInput(f"{where}: breaks when it is called with options {dict(given)}: {said}\n" + "".join(lines)
+                       ) from error
+
+
+def asked(m: "Pair", side: str, batch: Mapping[str, Any]) -> Inputs:
+    """What a program takes of a batch: its one array, or what `model.inputs` asks for by the program's names."""
+    if not m.inputs:
+        return batch["inputs"]
+    absent = [name for name in m.inputs if name not in batch]
+    if absent:
+        raise BadInput(f"model.inputs.{absent[0]}: a batch has no {absent[0]}: it has {', '.join(batch)}")
+    named = {getattr(sides, side) or name: batch[name] for name, sides in m.inputs.items()}
+    return next(iter(named.values())) if len(named) == 1 and not any(
+        getattr(sides, side) for sides in m.inputs.values()) else named
+
+
+def specs_of(inputs: Mapping[str, tuple]) -> tuple[tuple[str, tuple, str], ...]:
+    """((name, shape, dtype), ...) of {name: (shape, dtype)}, as `common.data.input_specs` has it."""
+    return tuple((name, tuple(shape), str(dtype)) for name, (shape, dtype) in inputs.items())
+
+
+def example(shapes: Mapping[str, Sequence[int | None]], dtypes: Mapping[str, str], most: int) -> dict[str, np.ndarray]:
+    """A batch of a few rows that nobody's data made, by which programs are built: ids below `most`, else values from
+    0 to 1."""
+    drawn = np.random.default_rng(0)
+
+    def of(name):
+        shape = (ROWS, *shapes[name][1:])
+        if not dtypes[name].startswith("float"):
+            return drawn.integers(0, most if name == "inputs" else 1, shape).astype(dtypes[name])
+        return drawn.random(shape).astype(dtypes[name])
+
+    return {name: of(name) for name in shapes}
+
+
+def match_of(m: "Pair", b: Sequence[Tensor]) -> Match:
+    """The match of a pair, held to the tensors of both sides. Raises BadInput, which says how to make it."""
+    path = unpinned(m.match)
+    if not exists(path):
+        raise BadInput(f"model.match: {shown(path)}: no such file: `twinscale match RECIPE` makes it")
+    check_pin(m.match)
+    match = read_match(path, b)
+    checked(match, first_tensors(m.weights), b)
+    return match
+
+
+def check_logits(side: str, made: Mapping[str, Any], wanted: Sequence[int]) -> str:
+    """The name of the one output that is the logits. Raises BadInput where there are several, or of another shape."""
+    if len(made) != 1:
+        raise BadInput(f"model.{side}: the program gives {', '.join(made)}: say by model.outputs.{side} which of them "
+                       "are the logits")
+    (name, logits), = made.items()
+    if tuple(logits.shape[1:]) != tuple(wanted[1:]):
+        raise BadInput(f"model.{side}: the program gives {tuple(logits.shape)}, but logits {tuple(wanted)} are wanted: "
+                       "a row for each of the data's, and a number for each class")
+    return name

@@ -1,0 +1,39 @@
+"""`twinscale match`: which tensor of a pair is which."""
+
+from typing import Annotated
+
+import typer
+
+from twinscale.common.verbs import shared
+
+
+def match(
+    recipe: shared.Recipe,
+    overrides: shared.Overrides = None,
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the match and the weights there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Find which tensors of a Keras model and of its port are one another's, and write it down.
+
+    Of a recipe whose model is a pair, into the file that it names as model.match: a line a tensor, to be read and
+    changed by hand; beside it the Keras model's first weights. Names, sizes and blocks give a first match, and trials
+    on one batch correct it, until outputs agree.
+
+    \b
+    Exit code: 0 outputs agree under the match, 1 they do not, and the match is that of the names.
+    \b
+    Examples:
+      twinscale match pair.toml
+      twinscale match pair.toml model.match=mine.toml --overwrite
+    """
+    from twinscale.common.recipe.file import given
+
+    room = shared.room("benchmarks.matching")
+    found = room.match(given(recipe, overrides or ()), overwrite)
+    if json:
+        shared.print_json(found)
+    else:
+        room.said(found)
+    shared.suggest("compare", recipe, *(overrides or []), "--out", "build/pair")
+    raise typer.Exit(found["exit_code"])

@@ -1,0 +1,84 @@
+"""A JAX program that the user has written, as a model of a recipe: the canonical tensors are those of the Keras model, and
+the program is called with what the match makes of them."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from twinscale.common.data import input_specs
+from twinscale.common.pairs.first import canonical_names, first_tensors
+from twinscale.common.pairs.match import carried, returned
+from twinscale.common.pairs.sides import asked, built, check_logits, example, match_of, specs_of
+from twinscale.jaxscale.programs import open_program
+from twinscale.jaxscale.taps import tap
+
+
+def build(recipe, classes, example_shape, kinds):
+    """A module from a dict of inputs to logits (B, T, V) or (B, classes), by the user's own program."""
+    specs = specs_of(input_specs(recipe, example_shape))
+    return Pair(recipe.model, specs, classes, kinds)
+
+
+@lru_cache(2)
+def opened(m, specs, policy, classes):
+    """The Program of a pair's JAX side, called once. Raises BadInput where it breaks or gives no logits."""
+    with jax.core.eval_context():  # a model of a recipe is built under a trace, of which a user's program knows nothing
+        program_built = built(m, "flax")
+        batch = example({name: shape for name, shape, _ in specs}, {name: dtype for name, _, dtype in specs}, classes)
+        program = open_program(program_built, asked(m, "flax", batch), m.outputs.flax or None)
+        made, _ = program.call(program.start, asked(m, "flax", batch))
+    check_logits("flax", made, (*batch["inputs"].shape[:2 if m.reads == "text" else 1], classes))
+    return program
+
+
+@lru_cache(2)
+def matched(m, tensors):
+    """The Match of a pair whose JAX side has some tensors."""
+    return match_of(m, tensors)
+
+
+class Pair(nnx.Module):
+    """Holds the canonical tensors and calls the user's program with what they make of its own."""
+
+    def __init__(self, m, specs, classes, kinds):
+        self.m, self.specs, self.classes, self.kinds = m, specs, classes, tuple(sorted(kinds.items()))
+        matched(m, opened(m, specs, "", classes).tensors)
+        tensors = first_tensors(m.weights)
+        for path, name in canonical_names(tensors).items():
+            tensor = next(tensor for tensor in tensors if tensor.path == path)
+            *above, leaf = name.split(".")
+            holder = self
+            for part in above:
+                if not hasattr(holder, part):
+                    setattr(holder, part, Holder())
+                holder = getattr(holder, part)
+            kind = nnx.Param if tensor.trained else nnx.BatchStat
+            setattr(holder, leaf, kind(jnp.zeros(tensor.shape, kinds["param_dtype"])))
+
+    def __call__(self, batch, training=False):
+        kinds, tensors = dict(self.kinds), first_tensors(self.m.weights)
+        program = opened(self.m, self.specs, "", self.classes)
+        match = matched(self.m, program.tensors)
+        held = {path: self.held(name) for path, name in canonical_names(tensors).items()}
+        trained = {tensor.path for tensor in tensors if tensor.trained}
+        values = {path: x[...].astype(kinds["dtype"]) if path in trained else x[...] for path, x in held.items()}
+        given = {name: x.astype(kinds["dtype"]) if jnp.issubdtype(x.dtype, jnp.floating) else x
+                 for name, x in batch.items()}
+        made, moved = program.call(carried(match, values, jnp), asked(self.m, "flax", given), training)
+        for path, value in returned(match, tensors, program.tensors, moved, jnp).items():
+            held[path][...] = value.astype(held[path].dtype)
+        (logits,) = made.values()
+        return tap("head", logits).astype(kinds["param_dtype"])
+
+    def held(self, name):
+        """The Variable of a canonical name."""
+        found = self
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+
+class Holder(nnx.Module):
+    """A part of a canonical name."""
