@@ -38,7 +38,7 @@ def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], metadata: 
     lacks, is written as the float32 of the same value; the file's metadata says so."""
     arrays = {name: np.asarray(tensors[name]) for name in sorted(tensors)}
     widened = {name: BFLOAT16 for name, x in arrays.items() if x.dtype.name == BFLOAT16}
-    write_bytes(path, safetensors.save({name: np.ascontiguousarray(x, np.float32 if name in widened else None)
+    write_bytes(path, safetensors.save({name: np.asarray(x, np.float32 if name in widened else None, order="C")
                                         for name, x in arrays.items()}, {**widened, **(metadata or {})} or None))
 
 

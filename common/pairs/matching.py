@@ -47,7 +47,7 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a tensor has no
     partner."""
     read, began = Recipe.model_validate(recipe), time.monotonic()
-    tensors, start = read_first(first)
+    tensors, start = read_first(str(first))
     values = generic(Program("", tensors, start, lambda: None, lambda: None), read.seed)
     wanted, = load_tensors(outputs).values()
     with room.numerics(read):

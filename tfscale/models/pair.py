@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import config
 from tensorflow.python.ops import math_ops
 
 from twinscale.common.errors import BadInput
@@ -19,6 +20,8 @@ def build(m, classes, inputs, policy, keras):
     if not hasattr(keras, "ops"):
         raise BadInput("model.family = pair: TF-MOT's compression wraps layers of its own Keras, which a model of the "
                        "user's is not made of")
+    if not tf.config.list_logical_devices("GPU"):  # XLA knows no gradient of max pooling where determinism is asked for
+        config.disable_op_determinism()
     shape = (*inputs["inputs"].shape[:2 if m.reads == "text" else 1], classes)
     program = opened(m, tuple((name, tuple(x.shape), x.dtype) for name, x in inputs.items()), policy, classes)
     logits = Held(m, program, shape, policy)(inputs)

@@ -1,0 +1,89 @@
+"""The family of pairs: what is asked of it without either program."""
+
+import numpy as np
+import pytest
+
+from twinscale.common.errors import BadInput
+from twinscale.common.families import family_of, reads_text
+from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.families.places import WHOLE, places
+from twinscale.common.pairs.first import write_first
+from twinscale.common.pairs.tensors import Tensor
+from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.file import given as load
+
+TENSORS = (Tensor("dense/kernel", (4, 3)), Tensor("bn/moving_mean", (3,), False))
+TEXT = """name = "pair"
+[data]
+source = "digits"
+[model]
+family = "pair"
+reads = "images"
+keras = "mine.py:build"
+flax = "mine.py:port"
+match = "match.toml"
+[model.options]
+width = 3
+sizes = [1, 2]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """The recipe's file, beside a file of the programs, which nobody here runs."""
+    (tmp_path / "mine.py").write_text("raise SystemExit\n")
+    (tmp_path / "pair.toml").write_text(TEXT)
+    return tmp_path / "pair.toml"
+
+
+def left(folder, value=1.0):
+    write_first(folder / "match.safetensors", TENSORS, {tensor.path: np.full(tensor.shape, value, np.float32)
+                                                        for tensor in TENSORS})
+    (folder / "match.toml").write_text('[tensors]\n"w" = "dense/kernel"\n')
+
+
+def test_the_tree_is_that_of_the_file_of_first_weights(recipe):
+    left(recipe.parent, 0.1)
+    model = load(recipe).model
+    tree = parameters(model, 10, (8, 8, 1))
+    assert {name: p.shape for name, p in tree.items()} == {"dense.kernel": (4, 3), "bn.mean": (3,)}
+    first = initial_values(tree, 0, "float32")
+    assert np.array_equal(first["dense.kernel"], np.full((4, 3), 0.1, np.float32))
+    twin = initial_values(tree, 0, "float32", 2.0**-10)["dense.kernel"]
+    assert 0 < np.abs(twin - first["dense.kernel"]).max() <= 0.1 * 2.0**-10 * 1.01
+    assert [place.operation for place in places(model).values()] == [WHOLE] and not reads_text(model)
+    assert family_of(model).reads == "images"
+
+
+def test_no_program_is_run_by_who_only_reads_the_recipe_and_what_its_files_hold_is_its_meaning(recipe, tmp_path):
+    before = load(recipe)
+    left(recipe.parent)
+    matched = load(recipe)
+    left(recipe.parent, 2.0)
+    other = load(recipe)
+    assert len({before.meaning, matched.meaning, other.meaning}) == 3
+    written = tmp_path / "elsewhere.toml"
+    written.write_text(dumps(other))
+    assert load(written).hash == other.hash
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in ("mine.py", "pair.toml", "match.toml", "match.safetensors"):
+        (moved / file).write_bytes((recipe.parent / file).read_bytes())
+    assert load(moved / "pair.toml").hash == other.hash
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('"mine.py:build"', '"mine.py"', '"mine.py" names no program: write FILE.py:OBJECT'),
+    ('"mine.py:port"', '"other.py:port"', r"other\.py"),
+    ('reads = "images"\n', "", "model.reads: missing"),
+    ("width = 3", "width = {}", "model.options.width"),
+    ('match = "match.toml"\n', "", "model.match: missing")])
+def test_what_does_not_fit_is_refused_with_the_key(recipe, old, new, said):
+    recipe.write_text(TEXT.replace(old, new))
+    with pytest.raises(BadInput, match=said):
+        load(recipe)
+
+
+def test_a_pair_that_was_not_matched_yet_is_told_the_verb(recipe):
+    with pytest.raises(BadInput, match=r"match.safetensors: no such file: `twinscale match RECIPE` makes it"):
+        parameters(load(recipe).model, 10, (8, 8, 1))

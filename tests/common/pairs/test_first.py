@@ -1,0 +1,48 @@
+"""The file of a pair's first weights, and the canonical names of somebody else's tensors."""
+
+import numpy as np
+import pytest
+
+from twinscale.common.errors import BadInput
+from twinscale.common.families.parameters import is_decayed, is_trained
+from twinscale.common.files.tensors import save_tensors
+from twinscale.common.pairs.first import canonical_names, first_shapes, first_tensors, first_value, read_first, write_first
+from twinscale.common.pairs.tensors import Tensor
+
+TENSORS = (Tensor("b/kernel", (2, 3)), Tensor("a/norm/gamma", (3,)), Tensor("a/norm/moving_variance", (3,), False),
+           Tensor("a/attention.query/w_q", (3, 3)), Tensor("a/count", (), False))
+
+
+def test_canonical_names_end_in_what_a_tensor_is():
+    names = canonical_names(TENSORS)
+    assert list(names.values()) == ["b.kernel", "a.norm.scale", "a.norm.var", "a.attention.query.w_q.kernel",
+                                    "a.count.mean"]
+    assert [is_trained(name) for name in names.values()] == [tensor.trained for tensor in TENSORS]
+    assert [is_decayed(name) for name in names.values()] == [True, False, False, True, False]
+
+
+def test_two_tensors_never_have_one_name():
+    names = canonical_names([Tensor("a/kernel", (2, 2)), Tensor("a.kernel", (2, 2)), Tensor("a/w", (2, 2))])
+    assert len(set(names.values())) == 3 and all(name.endswith(".kernel") for name in names.values())
+
+
+def test_first_weights_come_back_in_their_order_and_bit_for_bit(tmp_path):
+    values = {tensor.path: np.random.default_rng(0).normal(size=tensor.shape).astype(np.float32) for tensor in TENSORS}
+    file = tmp_path / "first.safetensors"
+    write_first(file, TENSORS, values)
+    tensors, found = read_first(str(file))
+    assert tensors == TENSORS == first_tensors(str(file))
+    assert all(np.array_equal(found[name], values[name]) for name in values)
+    assert first_shapes(str(file))["a.norm.var"] == (3,)
+    assert np.array_equal(first_value(str(file), "b.kernel"), values["b/kernel"])
+
+
+def test_a_file_that_is_missing_or_of_something_else_is_refused_with_what_makes_it(tmp_path):
+    with pytest.raises(BadInput, match=r"model.weights: .*no such file: `twinscale match RECIPE` makes it"):
+        read_first(str(tmp_path / "none.safetensors"))
+    save_tensors(tmp_path / "other.safetensors", {"x": np.ones(2)})
+    with pytest.raises(BadInput, match="does not say in which order"):
+        read_first(str(tmp_path / "other.safetensors"))
+    save_tensors(tmp_path / "other.safetensors", {"x": np.ones(2)}, {"tensors": '[["y", true]]'})
+    with pytest.raises(BadInput, match="does not say in which order"):
+        read_first(str(tmp_path / "other.safetensors"))

@@ -1,0 +1,73 @@
+"""A side of a pair: the user's function is called, and given what it asks for."""
+
+import numpy as np
+import pytest
+
+from twinscale.common.errors import BadInput
+from twinscale.common.families.pair import Pair
+from twinscale.common.pairs.sides import asked, built, check_logits, example, match_of, specs_of
+from twinscale.common.pairs.tensors import Tensor
+
+pytestmark = pytest.mark.usefixtures("trusting")
+BATCH = {"inputs": np.zeros((2, 5), np.int32), "positions": np.ones((2, 5), np.int32)}
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """pair(text, **values): the section of a pair whose functions stand in one file."""
+    def of(text, **values):
+        (tmp_path / "mine.py").write_text(text)
+        named = {"keras": f"{tmp_path}/mine.py:build", "flax": f"{tmp_path}/mine.py:build"}
+        return Pair.model_validate({"family": "pair", "reads": "text", "match": str(tmp_path / "match.toml"), **named,
+                                    **values})
+
+    return of
+
+
+def test_a_program_is_built_with_the_options_of_the_pair(pair):
+    m = pair("def build(width, sizes):\n    return width, sizes\n", options={"width": 3, "sizes": [1, 2]})
+    assert built(m, "keras") == built(m, "flax") == (3, [1, 2])
+    assert hash(m) == hash(m.model_copy())
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("def build():\n    raise OSError('no weights')\n", r"breaks when it is called with options {}: OSError: no weights"),
+    ("def build(width):\n    pass\n", r"TypeError: build\(\) missing 1 required positional argument: 'width'"),
+    ("build = 3\n", "int: a function that builds the program is wanted"),
+    ("def make():\n    pass\n", "has no build")])
+def test_a_builder_that_does_not_build_is_refused_with_the_place(pair, text, said):
+    with pytest.raises(BadInput, match=said) as error:
+        built(pair(text), "keras")
+    assert "mine.py" in str(error.value)
+
+
+def test_a_program_takes_its_one_array_or_what_it_asks_for_by_its_own_names(pair):
+    text = "def build():\n    pass\n"
+    assert asked(pair(text), "keras", BATCH) is BATCH["inputs"]
+    m = pair(text, inputs={"inputs": {"keras": "token_ids", "flax": "input_ids"}, "positions": {"flax": "position_ids"}})
+    assert list(asked(m, "keras", BATCH)) == ["token_ids", "positions"]
+    assert list(asked(m, "flax", BATCH)) == ["input_ids", "position_ids"]
+    with pytest.raises(BadInput, match="model.inputs.segments: a batch has no segments: it has inputs, positions"):
+        asked(pair(text, inputs={"segments": {}}), "keras", BATCH)
+
+
+def test_an_example_has_ids_that_there_are_and_a_specs_dtypes():
+    specs = specs_of({"inputs": ((None, 7), "int32"), "positions": ((None, 7), "int32")})
+    batch = example({name: shape for name, shape, _ in specs}, {name: dtype for name, _, dtype in specs}, 11)
+    assert batch["inputs"].shape == (2, 7) and 0 <= batch["inputs"].min() <= batch["inputs"].max() < 11
+    assert not batch["positions"].any()
+    image = example({"inputs": (None, 4, 4, 1)}, {"inputs": "float64"}, 10)["inputs"]
+    assert image.dtype == np.float64 and 0 <= image.min() <= image.max() <= 1
+
+
+def test_logits_are_one_output_of_the_wanted_shape():
+    assert check_logits("flax", {"output": np.zeros((2, 5, 11))}, (3, 5, 11)) == "output"
+    with pytest.raises(BadInput, match="say by model.outputs.flax which of them"):
+        check_logits("flax", {"a": np.zeros(2), "b": np.zeros(2)}, (2,))
+    with pytest.raises(BadInput, match=r"gives \(2, 5, 8\), but logits \(2, 5, 11\) are wanted"):
+        check_logits("keras", {"output": np.zeros((2, 5, 8))}, (2, 5, 11))
+
+
+def test_a_match_that_is_not_there_yet_is_said_to_be_made_by_a_verb(pair):
+    with pytest.raises(BadInput, match=r"match.toml: no such file: `twinscale match RECIPE` makes it"):
+        match_of(pair("def build():\n    pass\n"), [Tensor("a/kernel", (2, 2))])

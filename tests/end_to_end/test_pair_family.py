@@ -1,0 +1,172 @@
+"""Two programs of a user's as the model of a recipe: matched, and trained by both rooms from equal weights."""
+
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinscale.benchmarks.compare import compared
+from twinscale.benchmarks.matching import match, sentence
+from twinscale.common.errors import BadInput
+from twinscale.common.pairs import matching
+from twinscale.common.recipe.file import given
+
+PAIR = Path(__file__).parents[2] / "docs" / "pair"
+EPS = 2.0**-52
+# A chain of 12 contractions of at most 128 terms, each off by sqrt(128) eps of its scale, some of whose results cancel
+# to a tenth; a single rounding to float32 on the way would cost 2^29 eps.
+BOUND = 12 * 12 * 10 * EPS
+KERAS = """
+import keras
+from keras import layers
+
+def build(width=8):
+    ids = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(257, width, name="tok")(ids)
+    h = layers.RMSNormalization(name="norm")(x)
+    x = layers.Dropout(0.3)(x + layers.MultiHeadAttention(2, width // 2, name="attention")(h, h, use_causal_mask=True))
+    return keras.Model({"token_ids": ids}, {"logits": layers.Dense(257, name="head")(x), "hidden": x})
+"""
+FLAX = """
+import jax
+import jax.numpy as jnp
+
+def build(width=8):
+    def init(key, input_ids):
+        def dense(rows, columns):
+            return {"w": jnp.zeros((columns, rows)), "b": jnp.zeros(columns)}
+
+        return {"wte": jnp.zeros((257, width)), "g": jnp.ones(width), "qkv": dense(width, 3 * width),
+                "proj": dense(width, width), "head": dense(width, 257)}
+
+    def apply(p, input_ids):
+        def dense(of, x):
+            return x @ of["w"].T + of["b"]
+
+        x, (B, T) = p["wte"][input_ids], input_ids.shape
+        h = x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * p["g"]
+        q, k, v = (y.reshape(B, T, 2, -1).swapaxes(1, 2) for y in jnp.split(dense(p["qkv"], h), 3, -1))
+        scores = jnp.where(jnp.tril(jnp.ones((T, T), bool)), q @ k.swapaxes(2, 3) * (width // 2) ** -0.5, -jnp.inf)
+        x = x + dense(p["proj"], (jax.nn.softmax(scores) @ v).swapaxes(1, 2).reshape(x.shape))
+        return dense(p["head"], x)
+
+    return init, apply
+"""
+TEXT = """name = "text"
+[data]
+source = "CORPUS"
+sequence = 16
+held_out = 0.2
+[model]
+family = "pair"
+reads = "text"
+keras = "mine.py:build"
+flax = "theirs.py:build"
+match = "match.toml"
+inputs = { inputs = { keras = "token_ids", flax = "input_ids" } }
+outputs = { keras = "logits" }
+[train]
+global_batch = 8
+"""
+
+
+@pytest.fixture(scope="module", params=["images", "text"])
+def file(request, corpus, tmp_path_factory):
+    """The recipe of a pair beside its programs, outside of the checkout."""
+    folder = tmp_path_factory.mktemp("pair")
+    if request.param == "images":
+        shutil.copytree(PAIR, folder, dirs_exist_ok=True)
+        text = (folder / "pair.toml").read_text().replace("digits_flax.py:build", "digits_flax.py:mended")
+        (folder / "pair.toml").write_text(text)
+    else:
+        (folder / "mine.py").write_text(KERAS)
+        (folder / "theirs.py").write_text(FLAX)
+        (folder / "pair.toml").write_text(TEXT.replace("CORPUS", corpus))
+    return folder / "pair.toml"
+
+
+@pytest.fixture(scope="module")
+def matched(file, room_of, quickly):
+    """(the recipe of the matched pair in float64, what the rooms said of the match)."""
+    loose = given(file, ["train.precision=float32", "keras.jit_compile=false"])
+    outputs, said = file.with_name("outputs.safetensors"), []
+    for room, call, more in (("tfscale", matching.leave_program, {}),
+                             ("jaxscale", matching.match_program, {"out": file.with_name("match.toml")})):
+        opened = import_module(f"twinscale.{room}.models.pair").opened
+        with quickly(room):
+            said.append(call(room_of(room), opened, loose.model_dump(mode="json"),
+                             file.with_name("match.safetensors"), outputs, **more))
+    return given(file, ["train.precision=float64", "keras.jit_compile=false", "train.steps=3"]), said
+
+
+def test_the_match_is_found_without_a_rule(matched, file):
+    recipe, (keras, flax) = matched
+    assert flax["agrees"] and flax["difference"] < 1e-5 and keras["tensors"] >= 9
+    text = file.with_name("match.toml").read_text()
+    assert ("reshape 4 4 8 16 | transpose 2 0 1 3" if recipe.model.reads == "images" else "join") in text
+
+
+def test_both_rooms_take_the_same_step_from_the_same_weights(matched, open_room):
+    recipe, found = matched[0], {}
+    for room in ("tfscale", "jaxscale"):
+        with open_room(room, recipe) as opened:
+            first, tensors, state = opened.weights(), opened.tensors(), opened.state
+            step = opened.room.make_step(recipe, state, opened.devices)
+            for number in range(3):
+                state, metrics = step(state, number, opened.batch(number))
+            found[room] = first, tensors, opened.room.state_tensors(state), float(metrics["loss"])
+    (first, ours, after, loss), (others, theirs, then, lost) = found.values()
+    assert all(first[name].tobytes() == others[name].tobytes() for name in first | others)
+    assert set(ours) == set(theirs) and set(after) == set(then)
+    largest = max(float(np.abs(x).max()) for name, x in ours.items() if name.startswith("gradients/"))
+    for name, x in ours.items():  # a key's bias moves no loss
+        size = largest if name.endswith("key.bias") else np.abs(theirs[name]).max()
+        assert np.abs(x - theirs[name]).max() <= BOUND * size, name
+    assert abs(loss - lost) < 1e-9
+    assert any(not np.array_equal(after[f"weights/{name}"], first[name]) for name in first if name.endswith(".var")) or (
+        recipe.model.reads == "text")
+    for name in (name for name in then if name.startswith("weights/") and not name.endswith("key.bias")):
+        assert np.abs(after[name] - then[name]).max() <= 1e-9 * max(np.abs(then[name]).max(), 1e-3), name
+
+
+def test_a_port_that_errs_takes_another_step(matched, file, open_room):
+    if matched[0].model.reads == "text":
+        pytest.skip("the port of text has no other version")
+    gradients = {}
+    for name in ("mended", "build"):
+        recipe = given(file, ["train.precision=float64", f"model.flax={file.parent}/digits_flax.py:{name}"])
+        with open_room("jaxscale", recipe) as opened:
+            gradients[name] = opened.tensors()["gradients/hidden.kernel"]
+    assert np.abs(gradients["mended"] - gradients["build"]).max() > 1e-4 * np.abs(gradients["mended"]).max()
+
+
+def test_what_a_pair_cannot_be_trained_with_is_said_before_anything_compiles(matched, file, open_room):
+    weights = file.with_name("match.safetensors")
+    text = file.with_name("match.toml").read_text()
+    other = file.with_name("other.toml")
+    other.write_text("".join(line for line in text.splitlines(keepends=True) if "head" not in line and "fc2" not in line))
+    recipe = given(file, ["train.precision=float64", f"model.match={other}", f"model.weights={weights}"])
+    with pytest.raises(BadInput, match="nothing is said of this tensor of b"), open_room("jaxscale", recipe):
+        pass
+    missing = given(file, ["train.precision=float64", f"model.weights={file.parent}/none.safetensors"])
+    with pytest.raises(BadInput, match="`twinscale match RECIPE` makes it"), open_room("tfscale", missing):
+        pass
+    with pytest.raises(BadInput, match="is there already: --overwrite replaces it"):
+        match(given(file))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+def test_the_whole_ladder_holds_on_a_pair_and_an_error_of_the_port_is_caught(tmp_path, precision):
+    shutil.copytree(PAIR, tmp_path / "pair")
+    file, mended = tmp_path / "pair" / "pair.toml", "model.flax=digits_flax.py:mended"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)
+        found = match(given(file, [mended]))
+        assert found["exit_code"] == 0 and "9 tensors matched" in sentence(found)
+        same = compared(given(file, [mended, f"train.precision={precision}"]), tmp_path / "same")
+        other = compared(given(file, [f"train.precision={precision}"]), tmp_path / "other")
+    assert same.agrees and not [(rung.name, rung.where) for rung in same.rungs if not rung.agrees]
+    assert not other.agrees and next(rung for rung in other.rungs if not rung.agrees).name == "P2"
