@@ -29,8 +29,9 @@ class Program:
     call: (tensors {path: array}, inputs, training, seen) to (outputs {name: array}, {path: running statistic after
       it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a Seen of
       each module that holds tensors, in the order in which they are called.
-    gradients: (tensors, inputs, signs {output: array}) to ({path: array}, {output: array}), NumPy's, of the sum of all
-      outputs times `signs`, at training=False.
+    gradients: (tensors, inputs, signs {output: array}, training) to ({path: array}, {output: array}), NumPy's, of the
+      sum of all outputs times `signs`.
+    At training=True dropout is off, and normalization takes the batch's own statistics.
     """
 
     kind: str  # in words: "a functional Keras model"
@@ -38,6 +39,8 @@ class Program:
     start: Mapping[str, np.ndarray]  # their first values
     call: Callable[..., tuple[Arrays, Arrays]]
     gradients: Callable[..., tuple[Arrays, Arrays]]
+    precision: str = "float32"  # what weights and inputs are made, and modules that can be told are asked to compute in
+    lower: str = ""  # where it first computes in less than that all the same, in words
 
 
 def named_outputs(made: Any) -> Arrays:
