@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-LOWER = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat16", "float16"), "bfloat16": ()}
+from twinscale.common.pairs.program import LOWER, is_plain
 
 
 @contextmanager
@@ -51,12 +50,12 @@ def is_float32(dtype: Any) -> bool:
 
 def _lower(jaxpr, constants, lower, within):
     for variable, value in zip(jaxpr.constvars, constants, strict=False):
-        if str(variable.aval.dtype) in lower and not _is_plain(value):
+        if str(variable.aval.dtype) in lower and not is_plain(value):
             return f"{within or 'a constant of its own'} ({variable.aval.dtype})"
     for equation in jaxpr.eqns:
         place = "/".join(filter(None, (within, str(equation.source_info.name_stack))))
         for one in equation.invars:
-            if hasattr(one, "val") and str(one.aval.dtype) in lower and not _is_plain(one.val):
+            if hasattr(one, "val") and str(one.aval.dtype) in lower and not is_plain(one.val):
                 return f"{place or equation.primitive.name} ({one.aval.dtype})"
         inner = [value for value in equation.params.values() if hasattr(value, "eqns") or hasattr(value, "jaxpr")]
         for one in inner:
@@ -78,9 +77,3 @@ def _only_moves(equation):
         return True
     return equation.primitive.name == "convert_element_type" and not jnp.issubdtype(
         equation.invars[0].aval.dtype, jnp.floating)
-
-
-def _is_plain(value):
-    value = np.asarray(value, np.float64)
-    with np.errstate(over="ignore"):
-        return bool(np.all((value == value.astype(np.float16)) | (value == np.rint(value)) | ~np.isfinite(value)))

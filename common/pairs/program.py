@@ -10,6 +10,8 @@ from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.pairs.tensors import Tensor
 
 Arrays = dict[str, Any]
+# Formats below each.
+LOWER = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat16", "float16"), "bfloat16": ()}
 Inputs = Any  # one array, a tuple of several in order, or {name: array}
 
 
@@ -64,3 +66,10 @@ def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
         raise BadInput(f"outputs: {side} has no output {name}: it has {', '.join(outputs)}"
                        f"{did_you_mean(name, outputs)}")
     return {"output": outputs[name]}
+
+
+def is_plain(value: Any) -> bool:
+    """Whether numbers are such as a mask or a half has, which no format rounds: whole, or as float16 holds them."""
+    value = np.asarray(value, np.float64)
+    with np.errstate(over="ignore"):
+        return bool(np.all((value == value.astype(np.float16)) | (value == np.rint(value)) | ~np.isfinite(value)))
