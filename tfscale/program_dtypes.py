@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import keras
 import tensorflow as tf
+from tensorflow.python.ops import math_ops
 
 from twinscale.common.pairs.program import LOWER, is_plain
 
@@ -27,7 +28,12 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
         return
     layers = [one for layer in modules for one in (layer, getattr(layer, "_functional", None)) if one is not None]
     policy, floatx = keras.dtype_policies.DTypePolicy(precision), keras.backend.floatx()
-    exact = tf.cast
+    plain = tf.cast
+
+    def exact(x, dtype, name=None):
+        """tf.cast, which rounds a Python number to float32 on its way to float64: in a GELU, in an attention."""
+        return tf.constant(x, dtype) if isinstance(x, float) else plain(x, dtype, name)
+
     with ExitStack() as stack:
         for layer in layers:
             if getattr(layer.dtype_policy, "name", "") == "float32":
@@ -37,9 +43,8 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
                     stack.enter_context(patch.object(one, "_dtype", precision))
         stack.callback(keras.backend.set_floatx, floatx)
         keras.backend.set_floatx(precision)
-        # A Python number on its way to float64 is not rounded to float32 first.
-        stack.enter_context(patch.object(tf, "cast", lambda x, dtype, name=None: tf.constant(x, dtype) if isinstance(
-            x, float) else exact(x, dtype, name)))
+        for room in (tf, math_ops):
+            stack.enter_context(patch.object(room, "cast", exact))
         yield
 
 

@@ -1,7 +1,7 @@
 """A program that somebody else wrote, as both rooms offer it: its tensors, and a call that takes them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,15 @@ class Program:
     gradients: Callable[..., tuple[Arrays, Arrays]]
     precision: str = "float32"  # what weights and inputs are made, and modules that can be told are asked to compute in
     lower: str = ""  # where it first computes in less than that all the same, in words
+
+
+def in_training(program: Program) -> Program:
+    """The same program, asked as in training: its statistics move, and its gradients go through the batch's own."""
+    def call(tensors, inputs, training=True, seen=None):
+        return program.call(tensors, inputs, training, seen)
+
+    return replace(program, call=call, gradients=lambda tensors, inputs, signs, training=True: program.gradients(
+        tensors, inputs, signs, training))
 
 
 def named_outputs(made: Any) -> Arrays:
