@@ -53,7 +53,8 @@ def _lower(jaxpr, constants, lower, within):
         if str(variable.aval.dtype) in lower and not is_plain(value):
             return f"{within or 'a constant of its own'} ({variable.aval.dtype})"
     for equation in jaxpr.eqns:
-        place = "/".join(filter(None, (within, str(equation.source_info.name_stack))))
+        words = [within, *str(equation.source_info.name_stack).split("/")]
+        place = "/".join(word for word in words if word and "(" not in word)  # without jvp(), vmap()
         for one in equation.invars:
             if hasattr(one, "val") and str(one.aval.dtype) in lower and not is_plain(one.val):
                 return f"{place or equation.primitive.name} ({one.aval.dtype})"

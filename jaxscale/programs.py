@@ -157,7 +157,7 @@ def _of_nnx(module, precision):
         for one in modules:
             if hasattr(one, "deterministic"):  # of dropout alone
                 one.deterministic = True
-        with computing(modules, precision), _seen_of_nnx(merged, seen):
+        with computing(modules, precision), _seen_of_nnx(merged, seen, precision != "float32"):
             made = _given(merged, inputs, **_modes(type(merged).__call__, training))
         return made, {"batch_stats": nnx.to_pure_dict(nnx.split(merged, nnx.Param, nnx.BatchStat, ...)[2])}
 
@@ -297,16 +297,18 @@ def _without_dropout(training):
 
 
 @contextmanager
-def _seen_of_nnx(module, seen):
-    if seen is None:
+def _seen_of_nnx(module, seen, named=False):
+    """While open, modules fill `seen`, and operations have their modules' names, as Linen's have."""
+    if seen is None and not named:
         yield
         return
     names = {id(one): "/".join(map(str, path)) for path, one in nnx.iter_modules(module)}
 
     def watched(function):
         def __call__(self, *given, **named):
-            made = function(self, *given, **named)
-            if id(self) in names:
+            with jax.named_scope(names.get(id(self), "").rpartition("/")[2] or type(self).__name__):
+                made = function(self, *given, **named)
+            if seen is not None and id(self) in names:
                 seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
             return made
 

@@ -38,6 +38,8 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
         for layer in layers:
             if getattr(layer.dtype_policy, "name", "") == "float32":
                 stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
+            if layer.__dict__.get("_dtype") == "float32":  # of what a model is given
+                stack.enter_context(patch.dict(layer.__dict__, _dtype=precision))
             for one in (*layer._trainable_variables, *layer._non_trainable_variables, *getattr(layer, "_inputs", [])):
                 if one.dtype == "float32":
                     stack.enter_context(patch.object(one, "_dtype", precision))

@@ -220,9 +220,9 @@ def _filled(is_keras, variables, tensors):
 def _without_dropout(training):
     """While open, dropout passes on what it is given."""
     with ExitStack() as stack:
-        for room, name in ((tf.nn.experimental, "stateless_dropout"), (tf.nn.experimental, "general_dropout"),
-                           (tf.nn, "dropout")):
-            if training:
+        for nn in (tf.nn, tf.compat.v2.nn) if training else ():  # Keras' and tf_keras'
+            for room, name in ((nn.experimental, "stateless_dropout"), (nn.experimental, "general_dropout"),
+                               (nn, "dropout")):
                 stack.enter_context(patch.object(room, name, lambda x, *_, **__: x))
         yield
 
