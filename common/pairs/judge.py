@@ -3,7 +3,7 @@ held to what the programs' own roundings move; and where they first part.
 
 A bound is four times what a twin is apart, the same program with weights and inputs changed within half a unit of
 their last place, as on the ladder's rung P2, or the walk of the longest sum's roundings (Higham and Mary 2019) where
-that is more.
+that is more; in float64 it is sixteen times that.
 """
 
 import math
@@ -25,6 +25,8 @@ from twinscale.common.pairs.tensors import Tensor
 
 SPREAD, SIZE = 0.3, 0.1  # of the noise that moves a tensor: of its own size; of one that is all zeros
 TWINS = 4  # a bound is so many times a twin's noise
+# Bounds are so much wider: one twin of few numbers may see little noise; what is no rounding is millions of float64's.
+WIDER = {"float64": 16, "float32": 1, "bfloat16": 1}
 # A gradient that its twin shares no more digits with is zero but for rounding.
 NULL = {"float64": 1e-2, "float32": 1e-2, "bfloat16": 0.5}
 
@@ -216,7 +218,7 @@ def _rows(runs, a):
              for kind in ("output", "gradient", "statistic")}
     return tuple(Row(name + " (zero but for rounding)" * (name in null),
                      difference(plain["a"][name], plain["b"][name], largest if name in null else 0.0),
-                     max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
+                     WIDER[a.precision] * max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
 
 
 def _floor(program):
@@ -235,7 +237,7 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
     seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER[a.precision]))
     noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
-    bound = max(TWINS * max(noise, default=0.0), _floor(a))
+    bound = WIDER[a.precision] * max(TWINS * max(noise, default=0.0), _floor(a))
     partners, calls, pairs = _partners(match), {}, []
     for one in seen[1]:
         calls.setdefault(one.module, []).append(one)
