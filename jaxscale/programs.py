@@ -1,9 +1,10 @@
 """A JAX program that somebody else wrote: an NNX or a Linen module, a model of the transformers library, or (init,
 apply), two pure functions, as of Haiku, Equinox and plain JAX."""
 
+import copy
 import inspect
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ from flax import linen, nnx
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.pairs.program import Inputs, Program, Seen, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
+from twinscale.jaxscale.program_dtypes import computing, first_lower, is_float32
 
 STATISTICS = ("batch_stats",)  # collections of Linen that the forward pass moves
 # How modules are told that they do not train, by the name of the parameter.
@@ -22,95 +24,148 @@ EVALUATES = {"train": False, "training": False, "is_training": False, "determini
              "use_running_average": True}
 
 
-def open_program(built: Any, inputs: Inputs, output: str | None = None) -> Program:
+def open_program(built: Any, inputs: Inputs, output: str | None = None, precision: str = "float32") -> Program:
     """The Program of what a user has built.
 
     Args:
-      built: an nnx.Module; a linen.Module, or (a linen.Module, its variables); a model of the transformers library; or
-        (init, apply), init(key, *inputs) to a tree of arrays and apply(tree, *inputs) to outputs.
+      built: an nnx.Module; a linen.Module, or (a linen.Module, its variables); a model of the transformers library;
+        (init, apply), init(key, *inputs) or init(key) to a tree of arrays and apply(tree, *inputs) to outputs, or with
+        a state, init to (tree, state) and apply(tree, state, *inputs) to (outputs, state); or a callable pytree.
       inputs: a batch to call it with: an array, a tuple, or {name: array}.
       output: the name of the one that counts; None: all.
+      precision: float64, float32 or bfloat16: what weights and inputs are in, and modules whose dtype can be chosen.
     Raises BadInput where it is none of these, or breaks.
     """
     try:
-        kind, trees, run = _opened(built, inputs)
+        with jax.enable_x64(precision == "float64"):
+            kind, trees, run = _opened(built, inputs, precision)
+            paths, start = _tensors_of(trees)
+            forward, backward = _compiled(trees, run, paths, output, precision)
+            traced = forward.trace(_as(start, precision), _as(inputs, precision), False)
+            lower = first_lower(traced, precision) if precision != "float32" else ""
     except BadInput:
         raise
     except Exception as error:
         raise BadInput(f"flax: the program breaks on the given inputs: {type(error).__name__}: "
                        f"{first_line(error, 300)}") from error
-    paths = {}  # {(tree, key path): path}
-    for name, tree in trees.items():
-        for keys, _ in jax.tree_util.tree_leaves_with_path(tree):
-            path = "/".join(map(_word, keys))
-            paths[name, keys] = path if path not in paths.values() else f"{name}/{path}"
-    start = {paths[name, keys]: np.asarray(x) for name, tree in trees.items()
-             for keys, x in jax.tree_util.tree_leaves_with_path(tree)}
-    tensors = tuple(Tensor(paths[name, keys], np.shape(x), name == "params") for name, tree in trees.items()
-                    for keys, x in jax.tree_util.tree_leaves_with_path(tree))
+    tensors = tuple(Tensor(path, np.shape(start[path]), name == "params") for (name, _), path in paths.items())
 
     def call(tensors, inputs, training=False, seen=None):
-        filled = {name: jax.tree_util.tree_map_with_path(
-            lambda keys, x, name=name: jnp.asarray(tensors[paths[name, keys]]), tree) for name, tree in trees.items()}
-        made, statistics = run(filled, inputs, training, seen)
-        moved = {paths[name, keys]: x for name, tree in statistics.items()
-                 for keys, x in jax.tree_util.tree_leaves_with_path(tree)}
-        return chosen(named_outputs(made), output, "flax"), moved
+        with jax.enable_x64(precision == "float64"):
+            given = _as(dict(tensors), precision), _as(inputs, precision)
+            if seen is None:
+                return forward(*given, training)
+            made, statistics = run(_filled(trees, paths, given[0]), given[1], training, seen)
+            return chosen(named_outputs(made), output, "flax"), _flat(statistics, paths)
 
     trained = [tensor.path for tensor in tensors if tensor.trained]
 
-    def gradients(tensors, inputs, signs):
+    def gradients(tensors, inputs, signs, training=False):
+        with jax.enable_x64(precision == "float64"):
+            given = _as(dict(tensors), precision)
+            moved = {path: given.pop(path) for path in trained}
+            found, outputs = backward(moved, given, _as(inputs, precision), dict(signs), training)
+        return ({name: _plain(x) for name, x in found.items()}, {name: _plain(x) for name, x in outputs.items()})
+
+    return Program(kind, tensors, start, call, gradients, precision, lower)
+
+
+def _compiled(trees, run, paths, output, precision):
+    """(the forward pass of (tensors, inputs, training), the gradients of (tensors that are trained, others, inputs,
+    signs, training)), each compiled once for each shape."""
+    def forward(tensors, inputs, training):
+        made, statistics = run(_filled(trees, paths, tensors), inputs, training, None)
+        return chosen(named_outputs(made), output, "flax"), _flat(statistics, paths)
+
+    def backward(moved, others, inputs, signs, training):
         def total(moved):
-            outputs, _ = call(tensors | moved, inputs)
-            return sum((outputs[name] * signs[name]).sum() for name in signs), outputs
+            outputs, _ = forward(others | moved, inputs, training)
+            return sum((outputs[name] * jnp.asarray(signs[name], outputs[name].dtype)).sum() for name in signs), outputs
 
-        found, outputs = jax.jit(jax.grad(total, has_aux=True))({name: jnp.asarray(tensors[name]) for name in trained})
-        return {name: np.asarray(x) for name, x in found.items()}, {name: np.asarray(x) for name, x in outputs.items()}
+        return jax.grad(total, has_aux=True)(moved)
 
-    return Program(kind, tensors, start, call, gradients)
+    return jax.jit(forward, static_argnums=2), jax.jit(backward, static_argnums=4)
 
 
-def _opened(built, inputs):
+def _tensors_of(trees):
+    """({(tree, key path): path}, {path: first value}) of what is an array of floats; other leaves are left alone."""
+    paths, start = {}, {}
+    for name, tree in trees.items():
+        for keys, x in jax.tree_util.tree_leaves_with_path(tree):
+            if isinstance(x, jax.Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.floating):
+                path = "/".join(map(_word, keys)) or name
+                paths[name, keys] = path if path not in start else f"{name}/{path}"
+                start[paths[name, keys]] = np.asarray(x)
+    return paths, start
+
+
+def _filled(trees, paths, tensors):
+    return {name: jax.tree_util.tree_map_with_path(
+        lambda keys, x, name=name: tensors[paths[name, keys]] if (name, keys) in paths else x, tree)
+        for name, tree in trees.items()}
+
+
+def _flat(trees, paths):
+    return {paths[name, keys]: x for name, tree in trees.items()
+            for keys, x in jax.tree_util.tree_leaves_with_path(tree) if (name, keys) in paths}
+
+
+def _as(tree, precision):
+    """A tree with its floats in a format."""
+    return jax.tree.map(lambda x: jnp.asarray(x, precision) if jnp.issubdtype(jnp.result_type(x), jnp.floating)
+                        else jnp.asarray(x), tree)
+
+
+def _plain(x):
+    x = np.asarray(x)
+    return x if x.dtype.kind == "f" else np.asarray(x, np.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def _opened(built, inputs, precision):
     """(its kind, {"params": tree, "batch_stats": tree}, a function of such trees, inputs, training and seen)."""
     if isinstance(built, nnx.Module):
-        return _of_nnx(built)
+        return _of_nnx(built, precision)
     if isinstance(built, linen.Module):
-        return _of_linen(built, None, inputs)
+        return _of_linen(built, None, inputs, precision)
     if isinstance(built, tuple) and len(built) == 2:
         first, second = built
         if isinstance(first, linen.Module) and isinstance(second, Mapping):
-            return _of_linen(first, second, inputs)
+            return _of_linen(first, second, inputs, precision)
         if callable(first) and callable(second):
-            tree = _given(first, inputs, jax.random.key(0))
-            return ("two pure functions", {"params": tree},
-                    lambda trees, inputs, training, seen: (_given(second, inputs, trees["params"]), {}))
+            return _of_functions(first, second, inputs)
     if hasattr(built, "params") and isinstance(getattr(built, "module", None), linen.Module):
-        def run(trees, inputs, training, seen):
-            with _seen_of_linen(seen):
-                return _given(built, inputs, params=trees["params"], train=False), {}
-
-        return "a model of the transformers library", {"params": built.params}, run
+        return _of_wrapped(built, precision)
+    if callable(built) and not jax.tree_util.all_leaves([built]):
+        return "a callable pytree", {"params": built}, lambda trees, inputs, training, seen: (
+            _given(trees["params"], inputs, **_modes(type(built).__call__, training)), {})
     raise BadInput(f"flax: {type(built).__name__}: an nnx.Module, a linen.Module, (a linen.Module, its variables), "
                    "a model of the transformers library or (init, apply) is wanted")
 
 
-def _of_nnx(module):
+def _of_nnx(module, precision):
     graph, params, statistics, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
     trees = {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(statistics)}
 
     def run(trees, inputs, training, seen):
+        filled = []
         for state, tree in ((params, trees["params"]), (statistics, trees["batch_stats"])):
-            nnx.replace_by_pure_dict(state, tree)
-        merged = nnx.merge(graph, params, statistics, rest)
+            filled.append(jax.tree.map(lambda x: x, state))
+            nnx.replace_by_pure_dict(filled[-1], tree)
+        merged = nnx.merge(graph, *filled, rest)
         merged.train() if training else merged.eval()
-        with _seen_of_nnx(merged, seen):
+        modules = [one for _, one in nnx.iter_modules(merged)]
+        for one in modules:
+            if hasattr(one, "deterministic"):  # of dropout alone
+                one.deterministic = True
+        with computing(modules, precision), _seen_of_nnx(merged, seen, precision != "float32"):
             made = _given(merged, inputs, **_modes(type(merged).__call__, training))
         return made, {"batch_stats": nnx.to_pure_dict(nnx.split(merged, nnx.Param, nnx.BatchStat, ...)[2])}
 
     return "a Flax NNX module", trees, run
 
 
-def _of_linen(module, variables, inputs):
+def _of_linen(module, variables, inputs, precision):
+    module = _in_format(module, precision)
     modes = _modes(type(module).__call__, False)
     if variables is None:
         variables = _given(module.init, inputs, {"params": jax.random.key(0), "dropout": jax.random.key(1)}, **modes)
@@ -118,17 +173,72 @@ def _of_linen(module, variables, inputs):
     rest = {name: tree for name, tree in variables.items() if name not in known}
 
     def run(trees, inputs, training, seen):
-        with _seen_of_linen(seen):
-            made = _given(module.apply, inputs, {**trees, **rest}, **_modes(type(module).__call__, training),
-                          mutable=list(STATISTICS) if training else False)
+        more = {"mutable": list(STATISTICS), "rngs": {"dropout": jax.random.key(0)}} if training else {}
+        with _seen_of_linen(seen), _without_dropout(training):
+            made = _given(module.apply, inputs, {**trees, **rest}, **_modes(type(module).__call__, training), **more)
         return made if training else (made, {})
 
     return "a Flax Linen module", known, run
 
 
+def _of_wrapped(built, precision):
+    """A model of the transformers library; one with running statistics has {"params": ..., "batch_stats": ...}."""
+    built = copy.copy(built)
+    with suppress(AttributeError):  # a property there, whose value has another name
+        setattr(built, "_module" if hasattr(built, "_module") else "module", _in_format(built.module, precision))
+    whole = isinstance(built.params, Mapping) and "params" in built.params
+    known = inspect.signature(type(built).__call__).parameters
+
+    def run(trees, inputs, training, seen):
+        more = {"dropout_rng": jax.random.key(0)} if training and "dropout_rng" in known else {}
+        with _seen_of_linen(seen), _without_dropout(training):
+            made = _given(built, inputs, params=trees if whole else trees["params"], train=training, **more)
+        return made if training and whole and len(trees) > 1 else (made, {})
+
+    trees = dict(built.params) if whole else {"params": built.params}
+    return "a model of the transformers library", trees, run
+
+
+def _of_functions(init, apply, inputs):
+    key = jax.random.key(0)
+    tree = init(key) if len(_required(init) or ()) == 1 else _given(init, inputs, key, **_modes(init, False))
+    names = [name for name in _required(apply) or () if name not in EVALUATES]
+    draws = {name: key for name in names[1:3] if name in ("rng", "key")}
+    number = len(inputs) if isinstance(inputs, tuple | Mapping) else 1
+    stateful = isinstance(tree, tuple) and len(tree) == 2 and (
+        names[1:2] == ["state"] or len(names) - len(draws) >= number + 2)
+    trees = {"params": tree[0], "state": tree[1]} if stateful else {"params": tree}
+
+    def run(trees, inputs, training, seen):
+        made = _given(apply, inputs, *trees.values(), *draws.values(), **_modes(apply, training))
+        return (made[0], {"state": made[1]} if training else {}) if stateful else (made, {})
+
+    return "two pure functions", trees, run
+
+
+def _required(function):
+    """Names of what must be given in order; None where a signature does not say."""
+    try:
+        known = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    if any(one.kind == one.VAR_POSITIONAL for one in known):
+        return None
+    return [one.name for one in known if one.default is one.empty and one.kind != one.VAR_KEYWORD]
+
+
+def _in_format(module, precision):
+    """A Linen module whose own dtype can be chosen, in a format."""
+    fixed = precision == "float32" or not is_float32(getattr(module, "dtype", None))
+    return module if fixed else module.clone(dtype=jnp.dtype(precision))
+
+
 def _modes(function, training):
     """What a function's parameters want to hear of training."""
-    known = inspect.signature(function).parameters
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
     return {name: value != training for name, value in EVALUATES.items() if name in known}
 
 
@@ -169,16 +279,36 @@ def _seen_of_linen(seen):
 
 
 @contextmanager
-def _seen_of_nnx(module, seen):
-    if seen is None:
+def _without_dropout(training):
+    """While open, Linen's dropout passes on what it is given, and attention draws nothing."""
+    if not training:
+        yield
+        return
+
+    def intercept(function, given, named, context):
+        if context.method_name == "__call__" and isinstance(context.module, linen.Dropout):
+            return given[0] if given else named["inputs"]
+        if hasattr(context.module, "dropout_rate") and getattr(context.module, "deterministic", "") is None:
+            named = {**named, "deterministic": True}
+        return function(*given, **named)
+
+    with linen.intercept_methods(intercept):
+        yield
+
+
+@contextmanager
+def _seen_of_nnx(module, seen, named=False):
+    """While open, modules fill `seen`, and operations have their modules' names, as Linen's have."""
+    if seen is None and not named:
         yield
         return
     names = {id(one): "/".join(map(str, path)) for path, one in nnx.iter_modules(module)}
 
     def watched(function):
         def __call__(self, *given, **named):
-            made = function(self, *given, **named)
-            if id(self) in names:
+            with jax.named_scope(names.get(id(self), "").rpartition("/")[2] or type(self).__name__):
+                made = function(self, *given, **named)
+            if seen is not None and id(self) in names:
                 seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
             return made
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -13,15 +13,17 @@ import tensorflow as tf
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.pairs.program import Inputs, Program, Seen, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
+from twinscale.tfscale.program_dtypes import computing, first_lower
 
 
-def open_program(built: Any, inputs: Inputs, output: str | None = None) -> Program:
+def open_program(built: Any, inputs: Inputs, output: str | None = None, precision: str = "float32") -> Program:
     """The Program of what a user has built.
 
     Args:
       built: a keras.Model or another Keras layer, or a model of tf_keras.
       inputs: a batch to call it with: an array, a tuple, or {name: array}.
       output: the name of the one that counts; None: all.
+      precision: float64, float32 or bfloat16: what weights and inputs are in, and what layers of float32 compute in.
     Raises BadInput where it is none of these, or breaks.
     """
     is_keras = isinstance(built, keras.layers.Layer)
@@ -31,38 +33,94 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None) -> Progr
         raise BadInput(f"keras: it runs on {keras.backend.backend()}: set KERAS_BACKEND=tensorflow")
     try:
         _given(built, inputs, False)  # builds it
+        tensors, start = _tensors_of(built, is_keras)
+        asked = built if is_keras or precision == "float32" else _again(built, inputs, precision)
+        call, variables = _caller(asked, is_keras, output, precision)
+        lower = ""
+        if precision != "float32":
+            traced = tf.function(lambda tensors, inputs: call(tensors, inputs)[0], autograph=False)
+            lower = first_lower(traced.get_concrete_function(_as(start, precision) if is_keras else {},
+                                                             _as(inputs, precision)), precision)
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(f"keras: the model breaks on the given inputs: {type(error).__name__}: "
                        f"{first_line(error, 300)}") from error
-    variables = _variables(built, is_keras)
-    trained = {id(variable) for variable in built.trainable_variables}
-    tensors = tuple(Tensor(path, tuple(variable.shape), id(variable) in trained)
-                    for path, variable in variables.items())
-    names = _names(built, variables)
+    wanted = [tensor.path for tensor in tensors if tensor.trained]
 
-    def call(tensors, inputs, training=False, seen=None):
-        with _seen_of_keras(type(built), names, seen), _filled(is_keras, variables, tensors) as moved:
-            made = _given(built, inputs, training)
-            statistics = {tensor.path: moved(tensor.path) for tensor in known if not tensor.trained} if training else {}
-        return chosen(named_outputs(made), output, "keras"), statistics
-
-    known = tensors
-
-    def gradients(tensors, inputs, signs):
-        wanted = [tensor.path for tensor in known if tensor.trained]
-        values = {name: tf.convert_to_tensor(x) for name, x in tensors.items()} if is_keras else {}
-        with _filled(is_keras, variables, {} if is_keras else tensors), tf.GradientTape() as tape:
-            sources = [values[name] if is_keras else variables[name] for name in wanted]
+    def gradients(tensors, inputs, signs, training=False):
+        values = _as(dict(tensors), precision)
+        with nullcontext() if is_keras else _filled(False, variables, values), tf.GradientTape() as tape:
+            sources = {name: values[name] if is_keras else variables[name] for name in wanted}
             tape.watch(sources)
-            outputs, _ = call(values, inputs)
+            outputs, _ = call(values if is_keras else {}, inputs, training)
             total = tf.add_n([tf.reduce_sum(outputs[name] * tf.cast(signs[name], outputs[name].dtype))
                               for name in signs])
         found = tape.gradient(total, sources)
-        return {name: np.zeros(variables[name].shape) if x is None else tf.convert_to_tensor(x).numpy()
-                for name, x in zip(wanted, found, strict=True)}, {name: x.numpy() for name, x in outputs.items()}
+        return ({name: np.zeros(values[name].shape) if x is None else _plain(tf.convert_to_tensor(x))
+                 for name, x in found.items()}, {name: _plain(x) for name, x in outputs.items()})
 
-    return Program(_kind(built, is_keras), tensors, {path: np.asarray(v) for path, v in variables.items()}, call,
-                   gradients)
+    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower)
+
+
+def _caller(built, is_keras, output, precision):
+    """(`Program.call` of a model, {path: its variable})."""
+    variables, layers = _variables(built, is_keras), _layers(built)
+    names = _names(layers, variables)
+
+    def call(tensors, inputs, training=False, seen=None):
+        values = _as(dict(tensors), precision)
+        with computing(layers if is_keras else (), precision), _seen_of_keras(type(built), names, seen), \
+                _without_dropout(training), _filled(is_keras, variables, values) as moved:
+            made = _given(built, _as(inputs, precision), training)
+            statistics = moved() if training else {}
+        return chosen(named_outputs(made), output, "keras"), statistics
+
+    return call, variables
+
+
+def _again(built, inputs, precision):
+    """A model of tf_keras made anew from its description, in another format. Raises BadInput where it has none."""
+    import tf_keras
+
+    def moved(tree):
+        if isinstance(tree, dict):
+            return {name: precision if name == "dtype" and x == "float32" else moved(x) for name, x in tree.items()}
+        return [moved(x) for x in tree] if isinstance(tree, list | tuple) else tree
+
+    before = tf_keras.backend.floatx()
+    tf_keras.backend.set_floatx(precision)
+    try:
+        model = type(built).from_config(moved(built.get_config()))
+        _given(model, _as(inputs, precision), False)
+        return model
+    except Exception as error:
+        raise BadInput(f"keras: a {type(built).__name__} of tf_keras cannot be made anew in {precision}: "
+                       f"{type(error).__name__}: {first_line(error, 200)}") from error
+    finally:
+        tf_keras.backend.set_floatx(before)
+
+
+def _tensors_of(built, is_keras):
+    """(tensors, {path: first value})."""
+    variables, trained = _variables(built, is_keras), {id(variable) for variable in built.trainable_variables}
+    return (tuple(Tensor(path, tuple(variable.shape), id(variable) in trained) for path, variable in variables.items()),
+            {path: np.asarray(variable) for path, variable in variables.items()})
+
+
+def _as(tree, precision):
+    """A tree with its floats in a format, as tensors; what is whole stays as it is."""
+    def moved(x):
+        x = x if tf.is_tensor(x) else np.asarray(x)
+        is_float = "float" in getattr(x.dtype, "name", str(x.dtype))
+        return tf.cast(x, precision) if is_float else x
+
+    return tf.nest.map_structure(moved, tree)
+
+
+def _plain(x):
+    x = x.numpy()
+    return x if x.dtype.kind in "fiub" else np.asarray(x, np.float32)
 
 
 def _kind(built, is_keras):
@@ -73,28 +131,44 @@ def _kind(built, is_keras):
     return "a functional Keras model" if type(built).__name__ == "Functional" else "a Keras model of its own class"
 
 
+def _layers(built):
+    return built._flatten_layers() if hasattr(built, "_flatten_layers") else []
+
+
+def _held(layer):
+    """A layer's own variables, those of layers within it not."""
+    for kind in ("variables", "weights"):
+        held = [*getattr(layer, f"_trainable_{kind}", []), *getattr(layer, f"_non_trainable_{kind}", [])]
+        if held:
+            return held
+    return []
+
+
 def _variables(built, is_keras):
-    """{path: variable}, without what draws random bits; a path that two have is told apart by its place."""
-    found = {}
+    """{path: variable of floats}. Two layers of one path are told apart by a number, and two of one layer's."""
+    owners = {id(variable): id(layer) for layer in _layers(built) for variable in _held(layer)}
+    found, modules = {}, {}
     for variable in built.variables if is_keras else built.weights:
-        path = variable.path if is_keras else variable.name.partition(":")[0]
-        if "seed_generator" in path:
+        if "float" not in getattr(variable.dtype, "name", str(variable.dtype)):
             continue
+        path = variable.path if is_keras else variable.name.partition(":")[0]
         head, _, rest = path.partition("/")
-        path = rest if head == built.name and rest else path
+        module, slash, leaf = (rest if head == built.name and rest else path).rpartition("/")
+        number, owner = 1, owners.get(id(variable))
+        while modules.setdefault(f"{module}_{number}" if number > 1 else module, owner) != owner:
+            number += 1
+        path = f"{module}_{number}{slash}{leaf}" if number > 1 and module else f"{module}{slash}{leaf}"
         while path in found:
             path += "+"
         found[path] = variable
     return found
 
 
-def _names(built, variables):
+def _names(layers, variables):
     """{id of a layer: the module of its own tensors}."""
-    paths = {id(variable): path for path, variable in variables.items()}
-    names = {}
-    for layer in built._flatten_layers() if hasattr(built, "_flatten_layers") else []:
-        held = getattr(layer, "_trainable_variables", []) or getattr(layer, "_trainable_weights", [])
-        own = [paths[id(variable)] for variable in held if id(variable) in paths]
+    paths, names = {id(variable): path for path, variable in variables.items()}, {}
+    for layer in layers:
+        own = [paths[id(variable)] for variable in _held(layer) if id(variable) in paths]
         if own:
             names[id(layer)] = own[0].rpartition("/")[0]
     return names
@@ -123,19 +197,34 @@ def _takes_names(model):
 @contextmanager
 def _filled(is_keras, variables, tensors):
     """While open, variables have other values: in Keras for these calls alone; in tf_keras they are set, and set
-    back."""
+    back. Opens as a function to {path: what the forward pass has moved}."""
     if is_keras:
         with keras.StatelessScope([(variables[path], value) for path, value in tensors.items()]) as scope:
-            yield lambda path: scope.get_current_value(variables[path])
+            first = dict(scope.state_mapping)
+            yield lambda: {path: now for path in tensors if (now := scope.get_current_value(variables[path]))
+                           is not first[id(variables[path])]}
         return
     before = {path: variables[path].numpy() for path in tensors}
     try:
         for path, value in tensors.items():
             variables[path].assign(value)
-        yield lambda path: variables[path].numpy()
+        first = {path: variables[path].numpy() for path in tensors}
+        yield lambda: {path: variables[path].numpy() for path in tensors
+                       if not np.array_equal(variables[path], first[path])}
     finally:
         for path, value in before.items():
             variables[path].assign(value)
+
+
+@contextmanager
+def _without_dropout(training):
+    """While open, dropout passes on what it is given."""
+    with ExitStack() as stack:
+        for nn in (tf.nn, tf.compat.v2.nn) if training else ():  # Keras' and tf_keras'
+            for room, name in ((nn.experimental, "stateless_dropout"), (nn.experimental, "general_dropout"),
+                               (nn, "dropout")):
+                stack.enter_context(patch.object(room, name, lambda x, *_, **__: x))
+        yield
 
 
 @contextmanager

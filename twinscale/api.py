@@ -42,11 +42,12 @@ OWN = "twinscale: "  # so begins what a command says last, where an error ends i
 
 # ---- programs of one's own
 
-def check(keras_model: Any, flax_program: Any, inputs: Any, **options: Any) -> "PairVerdict":
-    """Whether a Keras model and its port to JAX are one function; `twinscale.pairs.check`, whose options it takes."""
+def check(a: Any, b: Any, inputs: Any, **options: Any) -> "PairVerdict":
+    """Whether two programs, such as a Keras model and its port to JAX, are one function; `twinscale.pairs.check`, whose
+    options it takes."""
     from twinscale import pairs
 
-    return pairs.check(keras_model, flax_program, inputs, **options)
+    return pairs.check(a, b, inputs, **options)
 
 
 # ---- what is trained

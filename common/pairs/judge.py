@@ -3,7 +3,7 @@ held to what the programs' own roundings move; and where they first part.
 
 A bound is four times what a twin is apart, the same program with weights and inputs changed within half a unit of
 their last place, as on the ladder's rung P2, or the walk of the longest sum's roundings (Higham and Mary 2019) where
-that is more.
+that is more; in float64 it is sixteen times that.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from twinscale.common.errors import DID_IT, NO, BadInput, Disagreement
 from twinscale.common.families.parameters import dithering, stream
 from twinscale.common.files.tensors import difference
-from twinscale.common.numbers.formats import DITHER, EPS, walk
+from twinscale.common.numbers.formats import DITHER, EPS, MASTERS, RESOLVED, walk
 from twinscale.common.pairs.causes import cause, is_activated
 from twinscale.common.pairs.layouts import layouts, turned
 from twinscale.common.pairs.match import Match, carried
@@ -25,7 +25,10 @@ from twinscale.common.pairs.tensors import Tensor
 
 SPREAD, SIZE = 0.3, 0.1  # of the noise that moves a tensor: of its own size; of one that is all zeros
 TWINS = 4  # a bound is so many times a twin's noise
-NULL = 1e-2  # a gradient that its twin shares no more digits with is zero but for rounding
+# Bounds are so much wider: one twin of few numbers may see little noise; what is no rounding is millions of float64's.
+WIDER = {"float64": 16, "float32": 1, "bfloat16": 1}
+# A gradient that its twin shares no more digits with is zero but for rounding.
+NULL = {"float64": 1e-2, "float32": 1e-2, "bfloat16": 0.5}
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,9 @@ class PairVerdict:
 
 
 def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, seed: int = 0) -> PairVerdict:
-    """The verdict on two programs of float32 under a match, each with its own form of the same inputs."""
+    """The verdict on two programs of one precision under a match, each with its own form of the same inputs."""
     values = generic(a, seed)
-    runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER["float32"])]
+    runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER[a.precision])]
     rows = _rows(runs, a)
     verdict = PairVerdict(rows, match)
     if verdict.agrees:
@@ -104,7 +107,7 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
 
 def generic(program: Program, seed: int) -> Arrays:
     """Values of a program's tensors that are nowhere zero, one or equal: its first ones, each tensor moved by noise of
-    its own size; running variances stay above zero. float32."""
+    its own size; running variances stay above zero. float64 where the program is, else float32."""
     found = {}
     for tensor in program.tensors:
         value = np.asarray(program.start[tensor.path], np.float64)
@@ -113,7 +116,7 @@ def generic(program: Program, seed: int) -> Arrays:
             found[tensor.path] = np.exp(SPREAD * noise)
         else:
             found[tensor.path] = value + noise * (SPREAD * math.sqrt(np.mean(value**2)) if value.any() else SIZE)
-    return {name: np.asarray(x, np.float32) for name, x in found.items()}
+    return {name: np.asarray(x, MASTERS[program.precision]) for name, x in found.items()}
 
 
 def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) -> Callable[[Match], float]:
@@ -138,11 +141,12 @@ def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) ->
 # ---- one run of both sides
 
 def _run(a, b, inputs, match, values, seed, dither):
-    """{side: {"output NAME" or "gradient of NAME": array}} in a's layout, of dithered weights and inputs."""
+    """{side: {"output NAME", "gradient of NAME" or "statistic NAME": array}} in a's layout (of a statistic in b's), of
+    dithered weights and inputs."""
     moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
     there = carried(match, moved)
-    outputs, _ = a.call(moved, given[0])
-    others, _ = b.call(there, given[1])
+    outputs, after = a.call(moved, given[0])
+    others, after_there = b.call(there, given[1])
     names = _names({name: x for name, x in outputs.items() if "float" in str(x.dtype)}, others)
     signs = {name: stream(seed, name, "signs").choice([-1.0, 1.0], np.shape(outputs[name])).astype(np.float32)
              for name in names}
@@ -150,8 +154,12 @@ def _run(a, b, inputs, match, values, seed, dither):
     sides = {"a": (gradients, {name: outputs[name] for name in names})}
     gradients, outputs = b.gradients(there, given[1], {names[name]: x for name, x in signs.items()})
     sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {name: outputs[names[name]] for name in names}
+    statistics = {"a": carried(match, moved | after), "b": there | after_there}
+    lines = [line for line in match.lines if line.b in after_there or not after.keys().isdisjoint(line.a)]
     return {side: {f"output {name}": np.asarray(x) for name, x in outputs.items()} | {
-        f"gradient of {name}": x for name, x in gradients.items()} for side, (gradients, outputs) in sides.items()}
+        f"gradient of {name}": x for name, x in gradients.items()} | {
+        f"statistic {line.a[0]}": np.asarray(statistics[side][line.b]) for line in lines}
+        for side, (gradients, outputs) in sides.items()}
 
 
 def _names(one, other):
@@ -183,17 +191,19 @@ def _dithered(inputs, dither):
 
 def carried_back(match: Match, a: Sequence[Tensor], b: Sequence[Tensor], gradients: Mapping[str, np.ndarray]) -> Arrays:
     """Gradients with respect to a's tensors of those with respect to b's: the adjoint of `carried`, which moves
-    elements; of a tensor that b has in several places they add up."""
+    elements; of a tensor that b has in several places they add up. One that b does not train has none."""
     ends, places = 1, {}
     for tensor in a:
         size = math.prod(tensor.shape)
         places[tensor.path] = np.arange(ends, ends + size).reshape(tensor.shape)  # 0: of padding
         ends += size
-    total = np.zeros(ends)
+    total, trained = np.zeros(ends), np.zeros(ends, bool)
     for name, index in carried(match, places).items():
         if name in gradients:
+            trained[index] = True
             np.add.at(total, index.ravel(), np.asarray(gradients[name], np.float64).ravel())
-    return {tensor.path: total[places[tensor.path]] for tensor in a if tensor.trained}
+    return {tensor.path: total[places[tensor.path]] for tensor in a
+            if tensor.trained and trained[places[tensor.path]].any()}
 
 
 def _rows(runs, a):
@@ -202,19 +212,19 @@ def _rows(runs, a):
     gradients = [name for name in names if name.startswith("gradient")]
     largest = max((float(np.abs(plain["a"][name]).max(initial=0)) for name in gradients), default=0.0)
     apart = {name: max(difference(plain[side][name], twin[side][name]) for side in plain) for name in names}
-    null = {name for name in gradients if apart[name] > NULL}
+    null = {name for name in gradients if apart[name] > NULL[a.precision]}
     noise = {kind: max((difference(plain[side][name], twin[side][name], largest if name in null else 0.0)
                         for name in names if name.startswith(kind) for side in plain), default=0.0)
-             for kind in ("output", "gradient")}
+             for kind in ("output", "gradient", "statistic")}
     return tuple(Row(name + " (zero but for rounding)" * (name in null),
                      difference(plain["a"][name], plain["b"][name], largest if name in null else 0.0),
-                     max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
+                     WIDER[a.precision] * max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
 
 
 def _floor(program):
     """The walk of the roundings of the longest sum, relative."""
     longest = max((math.prod(tensor.shape[:-1]) for tensor in program.tensors if len(tensor.shape) > 1), default=1)
-    return walk(longest) * EPS["float32"]
+    return max(walk(longest) * EPS[MASTERS[program.precision]], RESOLVED[program.precision])
 
 
 # ---- where they part
@@ -224,10 +234,10 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
     """(where two programs first part, what was measured there, how much was seen), in words; "" where nothing is
     known. Modules that hold matched tensors are compared in the order in which a calls them, each to within what twins
     of both programs are apart."""
-    seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER["float32"]))
+    seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER[a.precision]))
     noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
-    bound = max(TWINS * max(noise, default=0.0), _floor(a))
+    bound = WIDER[a.precision] * max(TWINS * max(noise, default=0.0), _floor(a))
     partners, calls, pairs = _partners(match), {}, []
     for one in seen[1]:
         calls.setdefault(one.module, []).append(one)
@@ -257,8 +267,8 @@ def _seen(a, b, inputs, match, values, dither):
     """([Seen of a], [Seen of b]), of dithered weights and inputs."""
     seen: tuple[list[Seen], list[Seen]] = ([], [])
     moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
-    a.call(moved, given[0], False, seen[0])
-    b.call(carried(match, moved), given[1], False, seen[1])
+    a.call(moved, given[0], seen=seen[0])
+    b.call(carried(match, moved), given[1], seen=seen[1])
     return seen
 
 

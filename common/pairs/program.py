@@ -1,7 +1,7 @@
 """A program that somebody else wrote, as both rooms offer it: its tensors, and a call that takes them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.pairs.tensors import Tensor
 
 Arrays = dict[str, Any]
+# Formats below each.
+LOWER = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat16", "float16"), "bfloat16": ()}
 Inputs = Any  # one array, a tuple of several in order, or {name: array}
 
 
@@ -29,8 +31,9 @@ class Program:
     call: (tensors {path: array}, inputs, training, seen) to (outputs {name: array}, {path: running statistic after
       it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a Seen of
       each module that holds tensors, in the order in which they are called.
-    gradients: (tensors, inputs, signs {output: array}) to ({path: array}, {output: array}), NumPy's, of the sum of all
-      outputs times `signs`, at training=False.
+    gradients: (tensors, inputs, signs {output: array}, training) to ({path: array}, {output: array}), NumPy's, of the
+      sum of all outputs times `signs`.
+    At training=True dropout is off, and normalization takes the batch's own statistics.
     """
 
     kind: str  # in words: "a functional Keras model"
@@ -38,6 +41,17 @@ class Program:
     start: Mapping[str, np.ndarray]  # their first values
     call: Callable[..., tuple[Arrays, Arrays]]
     gradients: Callable[..., tuple[Arrays, Arrays]]
+    precision: str = "float32"  # what weights and inputs are made, and modules that can be told are asked to compute in
+    lower: str = ""  # where it first computes in less than that all the same, in words
+
+
+def in_training(program: Program) -> Program:
+    """The same program, asked as in training: its statistics move, and its gradients go through the batch's own."""
+    def call(tensors, inputs, training=True, seen=None):
+        return program.call(tensors, inputs, training, seen)
+
+    return replace(program, call=call, gradients=lambda tensors, inputs, signs, training=True: program.gradients(
+        tensors, inputs, signs, training))
 
 
 def named_outputs(made: Any) -> Arrays:
@@ -61,3 +75,10 @@ def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
         raise BadInput(f"outputs: {side} has no output {name}: it has {', '.join(outputs)}"
                        f"{did_you_mean(name, outputs)}")
     return {"output": outputs[name]}
+
+
+def is_plain(value: Any) -> bool:
+    """Whether numbers are such as a mask or a half has, which no format rounds: whole, or as float16 holds them."""
+    value = np.asarray(value, np.float64)
+    with np.errstate(over="ignore"):
+        return bool(np.all((value == value.astype(np.float16)) | (value == np.rint(value)) | ~np.isfinite(value)))

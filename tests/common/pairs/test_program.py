@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.pairs.program import chosen, named_outputs
+from twinscale.common.pairs.program import Program, chosen, in_training, is_plain, named_outputs
 
 X, Y = np.zeros(2), np.ones(3)
 
@@ -30,3 +30,20 @@ def test_one_output_is_chosen_and_a_name_that_none_has_is_said():
     assert chosen({"a": X, "b": Y}, "b", "keras")["output"] is Y
     with pytest.raises(BadInput, match="keras has no output logit: it has a, logits.*mean"):
         chosen({"a": X, "logits": Y}, "logit", "keras")
+
+
+def test_a_program_is_asked_as_in_training():
+    def call(tensors, inputs, training=False, seen=None):
+        return {"output": training}, {"seen": seen}
+
+    program = Program("kind", (), {}, call, lambda tensors, inputs, signs, training=False: (signs, training), "float64")
+    asked = in_training(program)
+    assert asked.precision == "float64" and not program.call({}, X)[0]["output"]
+    assert asked.call({}, X, seen=[1]) == ({"output": True}, {"seen": [1]})
+    assert asked.gradients({}, X, 3) == (3, True) and program.gradients({}, X, 3) == (3, False)
+
+
+@pytest.mark.parametrize("value, plain", [
+    ([0.0, 1.0, -np.inf], True), (0.5, True), (-1e9, True), (0.1, False), (np.float32(2**-0.5), False), ([True], True)])
+def test_numbers_that_no_format_rounds_are_plain(value, plain):
+    assert is_plain(value) == plain

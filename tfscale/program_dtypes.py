@@ -1,0 +1,84 @@
+"""In what a program computes: its modules asked for another format, and where it falls below what came in."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import keras
+import tensorflow as tf
+from tensorflow.python.ops import math_ops
+
+from twinscale.common.pairs.program import LOWER, is_plain
+
+MOVES = {"Identity", "Reshape", "Fill", "ExpandDims", "Squeeze", "Pack", "Unpack", "ConcatV2", "StridedSlice", "Tile",
+         "Select", "SelectV2", "BroadcastTo", "Transpose", "ZerosLike", "OnesLike", "Placeholder", "NoOp", "Slice"}
+
+
+@contextmanager
+def computing(modules: Iterable[Any], precision: str) -> Any:
+    """While open, Keras has the format, and layers of float32 compute in it, their variables too; they are set back.
+
+    Args:
+      modules: Keras layers.
+      precision: float64, float32 or bfloat16.
+    """
+    if precision == "float32":
+        yield
+        return
+    layers = [one for layer in modules for one in (layer, getattr(layer, "_functional", None)) if one is not None]
+    policy, floatx = keras.dtype_policies.DTypePolicy(precision), keras.backend.floatx()
+    plain = tf.cast
+
+    def exact(x, dtype, name=None):
+        """tf.cast, which rounds a Python number to float32 on its way to float64: in a GELU, in an attention."""
+        return tf.constant(x, dtype) if isinstance(x, float) else plain(x, dtype, name)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            if getattr(layer.dtype_policy, "name", "") == "float32":
+                stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
+            if layer.__dict__.get("_dtype") == "float32":  # of what a model is given
+                stack.enter_context(patch.dict(layer.__dict__, _dtype=precision))
+            for one in (*layer._trainable_variables, *layer._non_trainable_variables, *getattr(layer, "_inputs", [])):
+                if one.dtype == "float32":
+                    stack.enter_context(patch.object(one, "_dtype", precision))
+        stack.callback(keras.backend.set_floatx, floatx)
+        keras.backend.set_floatx(precision)
+        for room in (tf, math_ops):
+            stack.enter_context(patch.object(room, "cast", exact))
+        yield
+
+
+def first_lower(traced: Any, precision: str) -> str:
+    """Where a program first computes in less than a format, in words; "" where it does not. Masks and other numbers
+    that float16 holds too are no computation.
+
+    Args:
+      traced: a concrete function.
+      precision: what came in.
+    """
+    lower = LOWER[precision]
+    for held in traced.captured_inputs:
+        if held.dtype.name in lower and not (hasattr(held, "numpy") and is_plain(held.numpy())):
+            return f"a constant of its own ({held.dtype.name})"
+    graph = traced.graph.as_graph_def()
+    for node in (*graph.node, *(node for one in graph.library.function for node in one.node_def)):
+        if node.op in MOVES:
+            continue
+        types = {name: tf.dtypes.as_dtype(value.type) for name, value in node.attr.items()
+                 if value.WhichOneof("value") == "type"}
+        if node.op == "Cast":
+            types = {"to": types["DstT"]} if types["SrcT"].is_floating else {}
+        found = next((x.name for x in types.values() if x.name in lower), None)
+        if found is None:
+            continue
+        if node.op == "Const" and is_plain(tf.make_ndarray(node.attr["value"].tensor)):
+            continue
+        return f"{node.name.rpartition('/')[0] or node.name} ({found})"
+    return ""
+
+
+def is_float32(dtype: Any) -> bool:
+    """Whether a module's dtype is float32, as a type or in words."""
+    return getattr(dtype, "name", dtype) == "float32"
