@@ -12,7 +12,7 @@ from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
 from twinscale.common.pairs.first import first_tensors
 from twinscale.common.pairs.match import Match, checked, read_match
-from twinscale.common.pairs.program import Inputs
+from twinscale.common.pairs.program import Inputs, Program
 from twinscale.common.pairs.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -58,18 +58,17 @@ def specs_of(inputs: Mapping[str, tuple]) -> tuple[tuple[str, tuple, str], ...]:
     return tuple((name, tuple(shape), str(dtype)) for name, (shape, dtype) in inputs.items())
 
 
-def example(shapes: Mapping[str, Sequence[int | None]], dtypes: Mapping[str, str], most: int) -> dict[str, np.ndarray]:
+def example(specs: Sequence[tuple[str, tuple, str]], most: int) -> dict[str, np.ndarray]:
     """A batch of a few rows that nobody's data made, by which programs are built: ids below `most`, else values from
     0 to 1."""
     drawn = np.random.default_rng(0)
 
-    def of(name):
-        shape = (ROWS, *shapes[name][1:])
-        if not dtypes[name].startswith("float"):
-            return drawn.integers(0, most if name == "inputs" else 1, shape).astype(dtypes[name])
-        return drawn.random(shape).astype(dtypes[name])
+    def of(name, shape, dtype):
+        if not dtype.startswith("float"):
+            return drawn.integers(0, most if name == "inputs" else 1, (ROWS, *shape[1:])).astype(dtype)
+        return drawn.random((ROWS, *shape[1:])).astype(dtype)
 
-    return {name: of(name) for name in shapes}
+    return {name: of(name, shape, dtype) for name, shape, dtype in specs}
 
 
 def match_of(m: "Pair", b: Sequence[Tensor]) -> Match:
@@ -83,13 +82,19 @@ def match_of(m: "Pair", b: Sequence[Tensor]) -> Match:
     return match
 
 
-def check_logits(side: str, made: Mapping[str, Any], wanted: Sequence[int]) -> str:
-    """The name of the one output that is the logits. Raises BadInput where there are several, or of another shape."""
+def check_program(m: "Pair", side: str, program: Program, batch: Mapping[str, Any], classes: int) -> None:
+    """Calls a side's program once. Raises BadInput where it computes in less than it is asked for whatever comes in, or
+    gives no logits, one output (B, T, classes) of text or (B, classes) of images."""
+    if program.lower:
+        raise BadInput(f"model.{side}: computes in less than {program.precision} whatever comes in, first at "
+                       f"{program.lower}: let it compute in what comes in, for the rungs in {program.precision}; "
+                       "`twinscale.check` holds such a one to the bounds of float32")
+    made, _ = program.call(program.start, asked(m, side, batch))
     if len(made) != 1:
         raise BadInput(f"model.{side}: the program gives {', '.join(made)}: say by model.outputs.{side} which of them "
                        "are the logits")
-    (name, logits), = made.items()
-    if tuple(logits.shape[1:]) != tuple(wanted[1:]):
-        raise BadInput(f"model.{side}: the program gives {tuple(logits.shape)}, but logits {tuple(wanted)} are wanted: "
-                       "a row for each of the data's, and a number for each class")
-    return name
+    wanted = *batch["inputs"].shape[:2 if m.reads == "text" else 1], classes
+    (logits,) = made.values()
+    if tuple(logits.shape) != wanted:
+        raise BadInput(f"model.{side}: the program gives {tuple(logits.shape)}, but logits {wanted} are wanted: a row "
+                       "for each of the data's, and a number for each class")

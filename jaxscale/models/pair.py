@@ -10,7 +10,7 @@ from flax import nnx
 from twinscale.common.data import input_specs
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.match import carried, returned
-from twinscale.common.pairs.sides import asked, built, check_logits, example, match_of, specs_of
+from twinscale.common.pairs.sides import asked, built, check_program, example, match_of, specs_of
 from twinscale.jaxscale.programs import open_program
 from twinscale.jaxscale.taps import tap
 
@@ -21,15 +21,14 @@ def build(recipe, classes, example_shape, kinds):
     return Pair(recipe.model, specs, classes, kinds)
 
 
-@lru_cache(2)
-def opened(m, specs, policy, classes):
-    """The Program of a pair's JAX side, called once. Raises BadInput where it breaks or gives no logits."""
+@lru_cache(4)
+def opened(m, specs, precision, classes):
+    """The Program of a pair's JAX side in a precision, called once. Raises BadInput where it breaks, computes in less
+    whatever comes in, or gives no logits."""
     with jax.core.eval_context():  # a model of a recipe is built under a trace, of which a user's program knows nothing
-        program_built = built(m, "flax")
-        batch = example({name: shape for name, shape, _ in specs}, {name: dtype for name, _, dtype in specs}, classes)
-        program = open_program(program_built, asked(m, "flax", batch), m.outputs.flax or None)
-        made, _ = program.call(program.start, asked(m, "flax", batch))
-    check_logits("flax", made, (*batch["inputs"].shape[:2 if m.reads == "text" else 1], classes))
+        batch = example(specs, classes)
+        program = open_program(built(m, "flax"), asked(m, "flax", batch), m.outputs.flax or None, precision)
+        check_program(m, "flax", program, batch, classes)
     return program
 
 
@@ -44,7 +43,7 @@ class Pair(nnx.Module):
 
     def __init__(self, m, specs, classes, kinds):
         self.m, self.specs, self.classes, self.kinds = m, specs, classes, tuple(sorted(kinds.items()))
-        matched(m, opened(m, specs, "", classes).tensors)
+        matched(m, self.program().tensors)
         tensors = first_tensors(m.weights)
         for path, name in canonical_names(tensors).items():
             tensor = next(tensor for tensor in tensors if tensor.path == path)
@@ -59,18 +58,19 @@ class Pair(nnx.Module):
 
     def __call__(self, batch, training=False):
         kinds, tensors = dict(self.kinds), first_tensors(self.m.weights)
-        program = opened(self.m, self.specs, "", self.classes)
+        program = self.program()
         match = matched(self.m, program.tensors)
         held = {path: self.held(name) for path, name in canonical_names(tensors).items()}
-        trained = {tensor.path for tensor in tensors if tensor.trained}
-        values = {path: x[...].astype(kinds["dtype"]) if path in trained else x[...] for path, x in held.items()}
-        given = {name: x.astype(kinds["dtype"]) if jnp.issubdtype(x.dtype, jnp.floating) else x
-                 for name, x in batch.items()}
-        made, moved = program.call(carried(match, values, jnp), asked(self.m, "flax", given), training)
+        values = {path: x[...] for path, x in held.items()}
+        made, moved = program.call(carried(match, values, jnp), asked(self.m, "flax", batch), training)
         for path, value in returned(match, tensors, program.tensors, moved, jnp).items():
             held[path][...] = value.astype(held[path].dtype)
         (logits,) = made.values()
         return tap("head", logits).astype(kinds["param_dtype"])
+
+    def program(self):
+        """The user's program in the dtype that the recipe computes in."""
+        return opened(self.m, self.specs, jnp.dtype(dict(self.kinds)["dtype"]).name, self.classes)
 
     def held(self, name):
         """The Variable of a canonical name."""

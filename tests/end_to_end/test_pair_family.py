@@ -23,7 +23,7 @@ import keras
 from keras import layers
 
 def build(width=8):
-    ids = keras.Input((None,), dtype="int32")
+    ids = keras.Input((None,), dtype="int32", name="token_ids")
     x = layers.Embedding(257, width, name="tok")(ids)
     h = layers.RMSNormalization(name="norm")(x)
     x = layers.Dropout(0.3)(x + layers.MultiHeadAttention(2, width // 2, name="attention")(h, h, use_causal_mask=True))

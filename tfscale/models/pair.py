@@ -1,17 +1,14 @@
 """A Keras model that the user has built, as a model of a recipe: its tensors are the canonical ones."""
 
-from contextlib import contextmanager, nullcontext
 from functools import lru_cache
-from unittest.mock import patch
 
 import keras
 import tensorflow as tf
 from tensorflow.python.framework import config
-from tensorflow.python.ops import math_ops
 
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import canonical_names, first_tensors
-from twinscale.common.pairs.sides import asked, built, check_logits, example
+from twinscale.common.pairs.sides import asked, built, check_program, example, specs_of
 from twinscale.tfscale.programs import open_program
 
 
@@ -23,39 +20,20 @@ def build(m, classes, inputs, policy, keras):
     if not tf.config.list_logical_devices("GPU"):  # XLA knows no gradient of max pooling where determinism is asked for
         config.disable_op_determinism()
     shape = (*inputs["inputs"].shape[:2 if m.reads == "text" else 1], classes)
-    program = opened(m, tuple((name, tuple(x.shape), x.dtype) for name, x in inputs.items()), policy, classes)
+    specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
+    program = opened(m, specs, policy.removeprefix("mixed_"), classes)
     logits = Held(m, program, shape, policy)(inputs)
     return keras.layers.Activation("linear", dtype="float64" if policy == "float64" else "float32", name="logits")(logits)
 
 
-@lru_cache(2)
-def opened(m, specs, policy, classes):
-    """The Program of a pair's Keras model, built under a dtype policy and called once. Raises BadInput where it breaks,
-    has other tensors than the file of first weights, or gives no logits."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = built(m, "keras")
-        batch = example({name: shape for name, shape, _ in specs}, {name: dtype for name, _, dtype in specs}, classes)
-        program = open_program(model, asked(m, "keras", batch), m.outputs.keras or None)
-    finally:
-        keras.config.set_dtype_policy(before)
-    made, _ = program.call(program.start, asked(m, "keras", batch))
-    check_logits("keras", made, (*batch["inputs"].shape[:2 if m.reads == "text" else 1], classes))
+@lru_cache(4)
+def opened(m, specs, precision, classes):
+    """The Program of a pair's Keras model in a precision, called once. Raises BadInput where it breaks, computes in less
+    whatever comes in, or gives no logits."""
+    batch = example(specs, classes)
+    program = open_program(built(m, "keras"), asked(m, "keras", batch), m.outputs.keras or None, precision)
+    check_program(m, "keras", program, batch, classes)
     return program
-
-
-@contextmanager
-def exact_constants():
-    """While open, `tf.cast` of a Python float keeps all of its digits: by itself it goes by way of float32, so that the
-    GELU of TensorFlow (and by it of Keras) is 5e-9 off in float64."""
-    cast = math_ops.cast
-
-    def exact(x, dtype, name=None):
-        return tf.constant(x, dtype, name=name) if isinstance(x, float) else cast(x, dtype, name)
-
-    with patch.object(math_ops, "cast", exact), patch.object(tf, "cast", exact):
-        yield
 
 
 class Held(keras.layers.Layer):
@@ -83,8 +61,7 @@ class Held(keras.layers.Layer):
     def call(self, batch, training=False):
         held = {path: self.canonical_weights[name] for path, name in self.names.items()}
         tensors = {path: variable.value for path, variable in held.items()}
-        with exact_constants() if self.wide == "float64" else nullcontext():
-            made, moved = self.program.call(tensors, asked(self.m, "keras", batch), bool(training))
+        made, moved = self.program.call(tensors, asked(self.m, "keras", batch), bool(training))
         for path, value in moved.items():
             if not held[path].trainable:
                 held[path].assign(value)

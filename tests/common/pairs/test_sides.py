@@ -5,7 +5,8 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import Pair
-from twinscale.common.pairs.sides import asked, built, check_logits, example, match_of, specs_of
+from twinscale.common.pairs.program import Program
+from twinscale.common.pairs.sides import asked, built, check_program, example, match_of, specs_of
 from twinscale.common.pairs.tensors import Tensor
 
 pytestmark = pytest.mark.usefixtures("trusting")
@@ -53,19 +54,28 @@ def test_a_program_takes_its_one_array_or_what_it_asks_for_by_its_own_names(pair
 
 def test_an_example_has_ids_that_there_are_and_a_specs_dtypes():
     specs = specs_of({"inputs": ((None, 7), "int32"), "positions": ((None, 7), "int32")})
-    batch = example({name: shape for name, shape, _ in specs}, {name: dtype for name, _, dtype in specs}, 11)
+    batch = example(specs, 11)
     assert batch["inputs"].shape == (2, 7) and 0 <= batch["inputs"].min() <= batch["inputs"].max() < 11
     assert not batch["positions"].any()
-    image = example({"inputs": (None, 4, 4, 1)}, {"inputs": "float64"}, 10)["inputs"]
+    image = example(specs_of({"inputs": ((None, 4, 4, 1), "float64")}), 10)["inputs"]
     assert image.dtype == np.float64 and 0 <= image.min() <= image.max() <= 1
 
 
-def test_logits_are_one_output_of_the_wanted_shape():
-    assert check_logits("flax", {"output": np.zeros((2, 5, 11))}, (3, 5, 11)) == "output"
+def test_a_program_gives_one_output_of_logits_in_the_precision_that_it_is_asked_for(pair):
+    m = pair("def build():\n    pass\n")
+
+    def check(lower="", **outputs):
+        made = {name: np.zeros(shape) for name, shape in outputs.items()}
+        check_program(m, "flax", Program("", (), {}, lambda *_: (made, {}), lambda *_: ({}, {}), "float64", lower), BATCH,
+                      11)
+
+    check(output=(2, 5, 11))
     with pytest.raises(BadInput, match="say by model.outputs.flax which of them"):
-        check_logits("flax", {"a": np.zeros(2), "b": np.zeros(2)}, (2,))
+        check(a=(2, 5, 11), b=(2,))
     with pytest.raises(BadInput, match=r"gives \(2, 5, 8\), but logits \(2, 5, 11\) are wanted"):
-        check_logits("keras", {"output": np.zeros((2, 5, 8))}, (2, 5, 11))
+        check(output=(2, 5, 8))
+    with pytest.raises(BadInput, match=r"computes in less than float64 whatever comes in, first at Dense_0 \(float32\)"):
+        check("Dense_0 (float32)", output=(2, 5, 11))
 
 
 def test_a_match_that_is_not_there_yet_is_said_to_be_made_by_a_verb(pair):
