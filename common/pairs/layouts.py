@@ -108,11 +108,25 @@ def _layouts(a, b):
         if before != a and _is_aligned(a, before):
             found.append((*_reshaped(a, before), ("transpose", *order)))
     size = math.prod(a)
-    picks = np.arange(size) if size <= SAMPLE else np.random.default_rng(0).integers(0, size, SAMPLE)
     distinct: dict = {}
     for steps in found:  # what moves elements alike is one
-        distinct.setdefault(_origins(steps, a, picks).tobytes(), steps)
+        distinct.setdefault(_origins(steps, a, _picks(size)).tobytes(), steps)
     return list(distinct.values())
+
+
+def turned_among(ways: Sequence[Steps], a: tuple[int, ...], b: tuple[int, ...]) -> int | None:
+    """Which of some ways turns a matrix of shape a or b, of which one may have heads as axes; None where none does."""
+    if 2 not in (len(a), len(b)) or len(a) + len(b) > 5 or math.prod(a) != math.prod(b):
+        return None
+    turn: Steps = (*_reshaped(a, b[::-1]), ("transpose", 1, 0)) if len(b) == 2 else (("transpose", 1, 0), *_reshaped(
+        a[::-1], b))
+    wanted = _origins(turn, a, _picks(math.prod(a)))
+    return next((k for k, steps in enumerate(ways) if all(step[0] in ("transpose", "reshape") for step in steps)
+                 and (_origins(steps, a, _picks(math.prod(a))) == wanted).all()), None)
+
+
+def _picks(size):
+    return np.arange(size) if size <= SAMPLE else np.random.default_rng(0).integers(0, size, SAMPLE)
 
 
 def _origins(steps, shape, places):

@@ -2,16 +2,16 @@
 of modules, or of two modules, is which.
 """
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from twinscale.common.pairs.layouts import Steps
 from twinscale.common.pairs.match import Line
 from twinscale.common.pairs.names import Part, Sizes, blocks_of, part_of
 
-TURNED: Steps = (("transpose", 1, 0),)
+MOST_KINDS, MOST_ORDERS = 5, 5000  # of equal sizes, whose every order is made; of all of them together
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def pattern_of(members: Class) -> str:
 def kinds_moves(state: State, classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[Move]:
     """Decisions on kinds, the likeliest first: all kernels turned; two kinds in each other's place, in all blocks;
     another layout of one kind; another image that dense layers make."""
-    turns = {part.kind: k for part in state.parts for k, option in enumerate(part.options)
-             if [line.steps for line in option] == [TURNED] and not state.choice.get(part.kind, 0)}
+    turns = {part.kind: part.turned for part in state.parts if part.turned and not state.choice.get(part.kind, 0)}
     if turns:
         yield Move("turned", (), lambda now: State(now.parts, {**turns, **{
             kind: k for kind, k in now.choice.items() if k}}))
@@ -84,31 +83,48 @@ def swaps(classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[Move]:
         for other in names[i + 1:]:
             if classes[one] == classes[other]:
                 yield Move("swap", (pattern_of(one), pattern_of(other)),
-                           _swapping(list(zip(one, other, strict=True)), sizes))
+                           _placing(dict(zip(one + other, other + one, strict=True)), sizes))
+
+
+def orders(classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[Move]:
+    """Every order of kinds of equal sizes, those that move few kinds first."""
+    groups: dict = defaultdict(list)
+    for members, shared in classes.items():
+        groups[shared].append(members)
+    several = [group[:MOST_KINDS] for group in groups.values() if len(group) > 1]
+    found = itertools.islice(itertools.product(*(itertools.permutations(group) for group in several)), MOST_ORDERS)
+    pairs = [[(one, other) for group, order in zip(several, chosen, strict=True)
+              for one, other in zip(group, order, strict=True) if one != other] for chosen in found]
+    for moved in sorted(pairs, key=len)[1:]:
+        sources = {x: y for one, other in moved for x, y in zip(one, other, strict=True)}
+        yield Move("order", tuple(pattern_of(one) for one, _ in moved), _placing(sources, sizes))
 
 
 def modules_moves(members: Class, sizes: Sizes) -> Iterator[Move]:
     """Two modules of one kind in each other's place, neighbours first."""
     for apart in range(1, len(members)):
         for one, other in zip(members, members[apart:], strict=False):
-            yield Move("swap", (one, other), _swapping([(one, other)], sizes))
+            yield Move("swap", (one, other), _placing({one: other, other: one}, sizes))
 
 
 def _lying(new):
     return lambda now: State(now.parts, {**now.choice, **new})
 
 
-def _swapping(pairs: Sequence[tuple[str, str]], sizes: Sizes):
+def _placing(sources: Mapping[str, str], sizes: Sizes) -> Callable[[State], State | None]:
+    """{module of b: the one whose tensors of a it gets}. What was turned stays turned."""
     def made(now: State) -> State | None:
         modules = {y: parts for (_, y), parts in _modules(now).items()}
-        new: dict = {}
-        for one, other in pairs:
+        new, choice = {}, dict(now.choice)
+        for one, other in sources.items():
             for p, q in zip(modules[one], modules[other], strict=True):
-                new[p.b] = part_of(q.one[0], p.one[1], sizes, (q.modules[0], p.modules[1]))
-                new[q.b] = part_of(p.one[0], q.one[1], sizes, (p.modules[0], q.modules[1]))
+                part = part_of(q.one[0], p.one[1], sizes, (q.modules[0], p.modules[1]))
+                if part.turned and now.choice.get(p.kind, 0) == p.turned:
+                    choice.setdefault(part.kind, part.turned)
+                new[p.b] = part
         if not all(part.options for part in new.values()):
             return None
-        return State(tuple(new.get(part.b, part) for part in now.parts), now.choice)
+        return State(tuple(new.get(part.b, part) for part in now.parts), choice)
 
     return made
 

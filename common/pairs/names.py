@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from twinscale.common.pairs.layouts import cut, flattened, fused, imaged, layouts
+from twinscale.common.pairs.layouts import cut, flattened, fused, imaged, layouts, turned_among
 from twinscale.common.pairs.match import Line
 from twinscale.common.pairs.tensors import Tensor, alike, block_of, likeness, words
 
@@ -36,6 +36,7 @@ class Part:
     one: tuple[Tensor, Tensor] | None = None  # of a and of b, where it is of one tensor each
     images: tuple = ()  # of each option, the image that columns make (`layouts.imaged`), or None
     modules: tuple[str, str] = ("", "")  # of a and of b, where it is of one tensor each
+    turned: int | None = None  # the option in which a kernel is turned
 
     @property
     def b(self) -> tuple[str, ...]:
@@ -106,7 +107,8 @@ def part_of(x: Tensor, y: Tensor, sizes: Sizes, modules: tuple[str, str] = ("", 
         if x.shape[-1] in sizes.outputs and (len(x.shape) == 1 or x.role == "kernel"):
             ways |= {steps: image for image, steps in imaged(x.shape, y.shape, sizes.channels) if steps not in ways}
     return Part(tuple((Line(y.path, (x.path,), steps),) for steps in ways),
-                (block_of(y.path)[0], x.shape, y.shape), (x, y), tuple(ways.values()), modules)
+                (block_of(y.path)[0], x.shape, y.shape), (x, y), tuple(ways.values()), modules,
+                turned_among(list(ways), x.shape, y.shape) if x.role == "kernel" else None)
 
 
 # ---- modules

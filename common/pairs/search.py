@@ -17,7 +17,7 @@ from typing import Any
 
 from twinscale.common.pairs.evidence import Tried, notes_of, said_of, tried_otherwise, with_sure
 from twinscale.common.pairs.match import Match
-from twinscale.common.pairs.moves import Class, Move, State, classes_of, kinds_moves, modules_moves
+from twinscale.common.pairs.moves import Class, Move, State, classes_of, kinds_moves, modules_moves, orders
 from twinscale.common.pairs.names import Sizes, matched_by_names, sizes_of
 from twinscale.common.pairs.tensors import Tensor
 
@@ -25,6 +25,7 @@ AGREES = 1e-4  # of outputs, relative: far above float32's rounding of a small p
 MUCH_NEARER = 0.3  # what is left of a difference that a change has to have been worth
 NEARER = 0.98  # what is left where a change is worth going on with
 PLAUSIBLE = 3.0  # a change that takes outputs further apart than so many times was no change for the better
+FAR = 0.1  # outputs that differ by more say little of how many decisions are wrong
 MOST = 200  # trials of two decisions at once, and as many of single modules
 PATIENCE = 3  # modules of a kind that are tried, none of which was plausible
 CONFIRMED = 16  # matches of equal outputs that a second judge is asked for
@@ -115,6 +116,8 @@ def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
         if not moved and not trial.over:
             pairs = sorted(itertools.combinations(plausible, 2), key=lambda two: two[0][0] * two[1][0])
             moved, _ = _round(trial, [_both(x, y) for (_, x), (_, y) in pairs[:MOST]])
+        if not moved and trial.best > FAR and not trial.over:
+            moved, _ = _round(trial, _orders(trial, classes, sizes))
         if not moved and not trial.over:
             moved = _modules(trial, classes, sizes)
     if trial.best > AGREES and not trial.best <= MUCH_NEARER * apart:
@@ -149,6 +152,15 @@ def _both(one: Move, other: Move) -> Move:
         return between and other.made(between)
 
     return Move("both", (*one.of, *other.of), made)
+
+
+def _orders(trial: Trial, classes, sizes: Sizes) -> Iterator[Move]:
+    """Every order of kinds of equal sizes, as kernels lie and all turned."""
+    turned = next((move for move in kinds_moves(trial.state, classes, sizes) if move.what == "turned"), None)
+    for move in itertools.islice(orders(classes, sizes), MOST):
+        yield move
+        if turned:
+            yield _both(turned, move)
 
 
 def _modules(trial: Trial, classes: Iterable[Class], sizes: Sizes) -> bool:
