@@ -37,10 +37,10 @@ def _otherwise(state, classes, sizes) -> Iterator[Move]:
         move = next(modules_moves(members, sizes), None)
         if move:
             yield replace(move, what="blocks", of=(pattern_of(members),))
-    known = set()
+    kernels = {part.kind[0] for part in state.parts if not part.one or part.one[0].role == "kernel"}
     for move in kinds_moves(state, {}, sizes):
-        if move.what == "lie" and move.of not in known:
-            known.add(move.of)
+        if move.what == "lie" and kernels.intersection(move.of):
+            kernels.difference_update(move.of)
             yield move
 
 

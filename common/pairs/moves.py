@@ -66,7 +66,8 @@ def kinds_moves(state: State, classes: Mapping[Class, tuple], sizes: Sizes) -> I
         yield Move("turned", (), lambda now: State(now.parts, {**turns, **{
             kind: k for kind, k in now.choice.items() if k}}))
     yield from swaps(classes, sizes)
-    kinds = {part.kind: part for part in state.parts}
+    kinds = {part.kind: part for part in sorted(state.parts, key=lambda part: bool(
+        part.one) and part.one[0].role != "kernel")}
     for k in range(1, max((len(part.options) for part in kinds.values()), default=1)):
         for kind, part in kinds.items():
             if k < len(part.options) and not (part.images and part.images[k]):
