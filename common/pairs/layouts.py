@@ -223,7 +223,11 @@ def fused(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...], heads: Seque
         yield from ((count, (("reshape", count, -1), ("join", 1), ("reshape", *whole)))
                     for count in counts if sizes[0] % count == 0)
         return
-    for inputs, flat in _matrices(parts[0]):
+    axes = _axes_of_parts(parts, whole)
+    for axis, count, rest in axes:
+        for steps in layouts(parts[0], rest):
+            yield count, (*steps, ("reshape", *rest[:axis], 1, *rest[axis:]), ("join", axis))
+    for inputs, flat in _matrices(parts[0]) if not axes else ():
         if any(size % inputs for size in sizes):
             continue
         total = sum(sizes) // inputs
@@ -233,6 +237,20 @@ def fused(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...], heads: Seque
                 if sizes[0] // inputs % count == 0:
                     by_head = ("reshape", inputs, count, -1), ("join", 2), ("reshape", inputs, total)
                     yield count, (*flat, *by_head, *steps)
+
+
+def _axes_of_parts(parts, whole):
+    """(axis, heads, shape of one part) for each axis of a tensor of three dimensions and more that may number equal
+    parts: before heads that is side by side, behind them by head."""
+    if len(whole) < 3 or len(set(parts)) > 1:
+        return []
+    found = []
+    for axis, size in enumerate(whole):
+        if size == len(parts):
+            before = math.prod(whole[:axis])
+            inputs = next((n for n in (parts[0][0], parts[0][-1]) if before % n == 0), 1)
+            found.append((axis, before // inputs if before > inputs else 0, whole[:axis] + whole[axis + 1:]))
+    return found
 
 
 def _matrices(shape):
@@ -260,7 +278,11 @@ def cut(whole: tuple[int, ...], parts: Sequence[tuple[int, ...]], heads: Sequenc
                                   zip(_spans([size // count for size in sizes]), parts, strict=True)))
                     for count in counts if sizes[0] % count == 0)
         return
-    for inputs, flat in _matrices(whole):
+    axes = _axes_of_parts(parts, whole)
+    for axis, count, rest in axes:
+        for steps in layouts(rest, parts[0]):
+            yield count, tuple((("slice", axis, i, i + 1), ("reshape", *rest), *steps) for i in range(len(parts)))
+    for inputs, flat in _matrices(whole) if not axes else ():
         if any(size % inputs for size in sizes):
             continue
         widths = [size // inputs for size in sizes]
