@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from twinscale.common.pairs.evidence import Tried, notes_of, said_of, tried_otherwise, with_sure
@@ -117,7 +118,7 @@ def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
             pairs = sorted(itertools.combinations(plausible, 2), key=lambda two: two[0][0] * two[1][0])
             moved, _ = _round(trial, [_both(x, y) for (_, x), (_, y) in pairs[:MOST]])
         if not moved and trial.best > FAR and not trial.over:
-            moved, _ = _round(trial, _orders(trial, classes, sizes))
+            moved, _ = _round(trial, _orders(first, classes_of(first), sizes))
         if not moved and not trial.over:
             moved = _modules(trial, classes, sizes)
     if trial.best > AGREES and not trial.best <= MUCH_NEARER * apart:
@@ -154,13 +155,12 @@ def _both(one: Move, other: Move) -> Move:
     return Move("both", (*one.of, *other.of), made)
 
 
-def _orders(trial: Trial, classes, sizes: Sizes) -> Iterator[Move]:
-    """Every order of kinds of equal sizes, as kernels lie and all turned."""
-    turned = next((move for move in kinds_moves(trial.state, classes, sizes) if move.what == "turned"), None)
+def _orders(first: State, classes, sizes: Sizes) -> Iterator[Move]:
+    """Every order of kinds of equal sizes, of the names' match, as kernels lie and all turned."""
+    turned = next((move.made(first) for move in kinds_moves(first, classes, sizes) if move.what == "turned"), None)
     for move in itertools.islice(orders(classes, sizes), MOST):
-        yield move
-        if turned:
-            yield _both(turned, move)
+        for start in filter(None, (first, turned)):
+            yield replace(move, made=partial(lambda move, start, now: move.made(start), move, start))
 
 
 def _modules(trial: Trial, classes: Iterable[Class], sizes: Sizes) -> bool:
