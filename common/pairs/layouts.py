@@ -9,6 +9,7 @@ EinsumDense and MultiHeadAttention, Flax' DenseGeneral, and PyTorch's Linear and
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ Step = tuple  # (name, *integers)
 Steps = tuple[Step, ...]
 SIZES = {"transpose": None, "reshape": None, "slice": 3, "pad": 2, "join": 1}  # integers that a step takes
 MOST_PADDING = 1024  # rows by which a vocabulary may be longer on one side
+SAMPLE = 1024  # elements that are followed through steps, to see whether two ways are one
 
 
 def text_of(steps: Steps) -> str:
@@ -89,6 +91,11 @@ def layouts(a: tuple[int, ...], b: tuple[int, ...]) -> list[Steps]:
     turned; then every order of axes, before and after a change of shape. Of a vocabulary that one
     side has padded: the rows that both have.
     """
+    return list(_layouts(tuple(a), tuple(b)))
+
+
+@lru_cache(4096)
+def _layouts(a, b):
     if math.prod(a) != math.prod(b):
         return _padded(a, b)
     usual = [(3, 2, 0, 1), (2, 3, 1, 0), tuple(range(len(a)))[::-1]]  # a convolution's axes, then all turned
@@ -100,14 +107,39 @@ def layouts(a: tuple[int, ...], b: tuple[int, ...]) -> list[Steps]:
         before = tuple(b[order.index(i)] for i in range(len(b)))
         if before != a and _is_aligned(a, before):
             found.append((*_reshaped(a, before), ("transpose", *order)))
-    known, distinct = set(), []
+    size = math.prod(a)
+    distinct: dict = {}
     for steps in found:  # what moves elements alike is one
-        moved = turned(steps, [np.arange(math.prod(a)).reshape(a)]) if math.prod(a) <= 1 << 16 else None
-        key = moved.tobytes() if moved is not None else steps
-        if key not in known:
-            known.add(key)
-            distinct.append(steps)
-    return distinct
+        distinct.setdefault(_origins(steps, a, _picks(size)).tobytes(), steps)
+    return list(distinct.values())
+
+
+def turned_among(ways: Sequence[Steps], a: tuple[int, ...], b: tuple[int, ...]) -> int | None:
+    """Which of some ways turns a matrix of shape a or b, of which one may have heads as axes; None where none does."""
+    if 2 not in (len(a), len(b)) or len(a) + len(b) > 5 or math.prod(a) != math.prod(b):
+        return None
+    turn: Steps = (*_reshaped(a, b[::-1]), ("transpose", 1, 0)) if len(b) == 2 else (("transpose", 1, 0), *_reshaped(
+        a[::-1], b))
+    wanted = _origins(turn, a, _picks(math.prod(a)))
+    return next((k for k, steps in enumerate(ways) if all(step[0] in ("transpose", "reshape") for step in steps)
+                 and (_origins(steps, a, _picks(math.prod(a))) == wanted).all()), None)
+
+
+def _picks(size):
+    return np.arange(size) if size <= SAMPLE else np.random.default_rng(0).integers(0, size, SAMPLE)
+
+
+def _origins(steps, shape, places):
+    """Where elements at some places of what steps make, a transpose or a reshape each, come from: both counted row by
+    row. It takes no time of the tensor's size."""
+    shapes = [shape]
+    for name, *numbers in steps:
+        shapes.append(tuple(shapes[-1][i] for i in numbers) if name == "transpose" else tuple(numbers))
+    for (name, *numbers), before, after in zip(steps[::-1], shapes[-2::-1], shapes[:0:-1], strict=True):
+        if name == "transpose":
+            found = np.unravel_index(places, after)
+            places = np.ravel_multi_index([found[numbers.index(i)] for i in range(len(before))], before)
+    return np.asarray(places)
 
 
 def _reshaped(a, b):
@@ -136,13 +168,31 @@ def flattened(a: tuple[int, ...], b: tuple[int, ...], channels: Sequence[int]) -
     each number of channels that there may be."""
     for turn in ([()] if a == b else []) + ([(("transpose", 1, 0),)] if a[::-1] == b else []):
         rows, outputs = a
-        for c in channels:
-            if c < 2 or rows % c or rows == c:
-                continue
-            for h in _sides(rows // c):
-                w = rows // c // h
-                yield (("reshape", h, w, c, outputs), ("transpose", 2, 0, 1, 3), ("reshape", rows, outputs), *turn)
-                yield (("reshape", c, h, w, outputs), ("transpose", 1, 2, 0, 3), ("reshape", rows, outputs), *turn)
+        for split, order in images(rows, channels):
+            yield (("reshape", *split, outputs), ("transpose", *order, 3), ("reshape", rows, outputs), *turn)
+
+
+def imaged(a: tuple[int, ...], b: tuple[int, ...], channels: Sequence[int]) -> Iterator[tuple[tuple, Steps]]:
+    """(image, steps) of a dense kernel that makes an image, or of a vector beside it: columns are (H, W, C) on one side
+    and (C, H, W) on the other. Tensors of one image lie alike: an image is what `images` has."""
+    for split, order in images(a[-1], channels):
+        if len(a) == 1:
+            yield (split, order), (("reshape", *split), ("transpose", *order), ("reshape", *b))
+            continue
+        turns = [(("reshape", *a),)] if a == b else []
+        turns += [(("reshape", *a), ("transpose", 1, 0))] if a[::-1] == b else []
+        for turn in turns:
+            yield (split, order), (("reshape", a[0], *split), ("transpose", 0, *(1 + i for i in order)), *turn)
+
+
+def images(size: int, channels: Sequence[int]) -> Iterator[tuple[tuple[int, int, int], tuple[int, int, int]]]:
+    """(shape of an image of so many values, order of its axes on the other side): channels last, then first."""
+    for c in channels:
+        if c < 2 or size % c or size == c:
+            continue
+        for h in _sides(size // c):
+            yield (h, size // c // h, c), (2, 0, 1)
+            yield (c, h, size // c // h), (1, 2, 0)
 
 
 def _sides(area):
@@ -153,7 +203,8 @@ def _sides(area):
 Arranged = tuple[int, Any]  # how several tensors lie in one: 0 side by side, else by so many heads; and the steps
 
 
-def fused(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...], heads: Sequence[int]) -> Iterator[Arranged]:
+def fused(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...], heads: Sequence[int], vectors: bool = False
+          ) -> Iterator[Arranged]:
     """Ways in which several tensors, such as the kernels of queries, keys and values, may lie in one: side by side, or
     by head, turned or not, each with its Steps.
 
@@ -161,17 +212,22 @@ def fused(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...], heads: Seque
       parts: their shapes, in the order in which they lie.
       whole: the shape of the one.
       heads: numbers of heads to try.
+      vectors: they are biases, however many dimensions they have.
     """
     sizes = [math.prod(shape) for shape in parts]
     if sum(sizes) != math.prod(whole):
         return
     counts = [count for count in heads if len(set(parts)) == 1]
-    if len(whole) == 1 or max(map(len, parts)) == 1:
+    if vectors or len(whole) == 1 or max(map(len, parts)) == 1:
         yield 0, (("reshape", -1), ("join", 0), *_reshaped((sum(sizes),), whole))
         yield from ((count, (("reshape", count, -1), ("join", 1), ("reshape", *whole)))
                     for count in counts if sizes[0] % count == 0)
         return
-    for inputs, flat in _matrices(parts[0]):
+    axes = _axes_of_parts(parts, whole)
+    for axis, count, rest in axes:
+        for steps in layouts(parts[0], rest):
+            yield count, (*steps, ("reshape", *rest[:axis], 1, *rest[axis:]), ("join", axis))
+    for inputs, flat in _matrices(parts[0]) if not axes else ():
         if any(size % inputs for size in sizes):
             continue
         total = sum(sizes) // inputs
@@ -183,27 +239,50 @@ def fused(parts: Sequence[tuple[int, ...]], whole: tuple[int, ...], heads: Seque
                     yield count, (*flat, *by_head, *steps)
 
 
+def _axes_of_parts(parts, whole):
+    """(axis, heads, shape of one part) for each axis of a tensor of three dimensions and more that may number equal
+    parts: before heads that is side by side, behind them by head."""
+    if len(whole) < 3 or len(set(parts)) > 1:
+        return []
+    found = []
+    for axis, size in enumerate(whole):
+        if size == len(parts):
+            before = math.prod(whole[:axis])
+            inputs = next((n for n in (parts[0][0], parts[0][-1]) if before % n == 0), 1)
+            found.append((axis, before // inputs if before > inputs else 0, whole[:axis] + whole[axis + 1:]))
+    return found
+
+
 def _matrices(shape):
-    """(inputs, steps to a matrix (inputs, outputs)) of a kernel whose inputs come first, or last."""
+    """(inputs, steps to a matrix (inputs, outputs)) of a kernel whose inputs come first, last, or between."""
     yield shape[0], (("reshape", shape[0], -1),)
-    yield shape[-1], (("reshape", -1, shape[-1]), ("transpose", 1, 0))
+    if len(shape) > 1:
+        yield shape[-1], (("reshape", -1, shape[-1]), ("transpose", 1, 0))
+    for axis in range(1, len(shape) - 1):
+        order = axis, *(i for i in range(len(shape)) if i != axis)
+        yield shape[axis], (("transpose", *order), ("reshape", shape[axis], -1))
 
 
-def cut(whole: tuple[int, ...], parts: Sequence[tuple[int, ...]], heads: Sequence[int]) -> Iterator[Arranged]:
+def cut(whole: tuple[int, ...], parts: Sequence[tuple[int, ...]], heads: Sequence[int], vectors: bool = False
+        ) -> Iterator[Arranged]:
     """Ways in which one tensor may be cut into several, `fused` the other way round, each with the Steps of every
     part."""
     sizes = [math.prod(shape) for shape in parts]
     if sum(sizes) != math.prod(whole):
         return
     counts = [count for count in heads if len(set(parts)) == 1]
-    if len(whole) == 1 or max(map(len, parts)) == 1:
+    if vectors or len(whole) == 1 or max(map(len, parts)) == 1:
         yield 0, tuple((("reshape", -1), ("slice", 0, *span), *_reshaped((span[1] - span[0],), shape))
                        for span, shape in zip(_spans(sizes), parts, strict=True))
         yield from ((count, tuple((("reshape", count, -1), ("slice", 1, *span), ("reshape", *shape)) for span, shape in
                                   zip(_spans([size // count for size in sizes]), parts, strict=True)))
                     for count in counts if sizes[0] % count == 0)
         return
-    for inputs, flat in _matrices(whole):
+    axes = _axes_of_parts(parts, whole)
+    for axis, count, rest in axes:
+        for steps in layouts(rest, parts[0]):
+            yield count, tuple((("slice", axis, i, i + 1), ("reshape", *rest), *steps) for i in range(len(parts)))
+    for inputs, flat in _matrices(whole) if not axes else ():
         if any(size % inputs for size in sizes):
             continue
         widths = [size // inputs for size in sizes]

@@ -46,7 +46,7 @@ class Line:
     b: str
     a: tuple[str, ...]
     steps: Steps = ()
-    sure: str = ""  # what is known of it: a comment in the file
+    sure: str = field(default="", compare=False)  # what is known of it: a comment in the file
 
     @property
     def text(self) -> str:

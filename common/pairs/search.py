@@ -1,62 +1,74 @@
-"""Finds which tensors of two programs are one another's, without rules: by the sizes of modules, the likeness of
-names, blocks by their rank, and then by trial: two programs whose outputs agree on one batch, at weights that are
-nowhere zero, one or equal, have their tensors matched.
+"""Finds which tensors of two programs are one another's, without rules: by names (`common.pairs.names`), and then by
+trial: two programs whose outputs agree on one batch, at weights that are nowhere zero, one or equal, have their tensors
+matched.
 
-A first match is made of names alone. Where the outputs differ, one decision after the other is tried otherwise: how the
-tensors of a class lie (a class has the same tensor of all blocks), and which of two modules of equal sizes is which.
-The best of a round is kept. In the end it has to have brought the outputs to agree, or much nearer: programs that truly
-differ keep the names' match.
+Where the outputs differ under the names' match, one decision after the other is made otherwise. A decision is of a
+kind, all blocks at once: how its tensors lie, and which of two kinds of equal sizes is which; then two decisions at
+once; then which of two single modules is which. In the end it has to have brought the outputs to agree, or much nearer:
+programs that truly differ keep the names' match.
 """
 
 import itertools
 import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
-
-from twinscale.common.pairs.layouts import cut, flattened, fused, layouts
-from twinscale.common.pairs.match import Line, Match
-from twinscale.common.pairs.tensors import Tensor, block_of, likeness
+from twinscale.common.pairs.evidence import Tried, notes_of, said_of, tried_otherwise, with_sure
+from twinscale.common.pairs.match import Match
+from twinscale.common.pairs.moves import Class, Move, State, classes_of, kinds_moves, modules_moves, orders
+from twinscale.common.pairs.names import Sizes, matched_by_names, sizes_of
+from twinscale.common.pairs.tensors import Tensor
 
 AGREES = 1e-4  # of outputs, relative: far above float32's rounding of a small program, far below any wrong tensor
 MUCH_NEARER = 0.3  # what is left of a difference that a change has to have been worth
-SAME_RANK, SAME_ORDER = 1.0, 0.5  # what it counts, beside likeness from 0 to 2, that blocks and places correspond
-WRONG = 1e3  # the cost of a pair that cannot be
+NEARER = 0.98  # what is left where a change is worth going on with
+PLAUSIBLE = 3.0  # a change that takes outputs further apart than so many times was no change for the better
+FAR = 0.1  # outputs that differ by more say little of how many decisions are wrong
+MOST = 200  # trials of two decisions at once, and as many of single modules
+PATIENCE = 3  # modules of a kind that are tried, none of which was plausible
+CONFIRMED = 16  # matches of equal outputs that a second judge is asked for
 Judge = Callable[[Match], float]  # the difference of outputs under a match, relative
 
 
-@dataclass(frozen=True)
-class Part:
-    """Tensors that are decided together: the ways in which those of b may be made, the lines of each."""
+@dataclass
+class Trial:
+    """How far a search is."""
 
-    options: tuple[tuple[Line, ...], ...]
-    kind: tuple  # of its class: what the tensors of all blocks share
+    judge: Callable[[State], float]
+    ends: float  # time.monotonic() after which nothing more is tried
+    tell: Callable[[str], None]
+    state: State = State(())
+    best: float = math.inf
+    tried: int = 0
+    seen: dict[Any, float] = field(default_factory=dict)
 
     @property
-    def b(self) -> tuple[str, ...]:
-        """Those of b."""
-        return tuple(line.b for line in self.options[0])
+    def over(self) -> bool:
+        """Whether outputs agree, or time is."""
+        return self.best <= AGREES or time.monotonic() > self.ends
 
-    @property
-    def a(self) -> tuple[str, ...]:
-        """Those of a."""
-        return tuple(dict.fromkeys(name for line in self.options[0] for name in line.a))
+    def difference(self, state: State) -> float:
+        """What the judge says; each match is judged once."""
+        lines = frozenset((line.b, line.text) for line in state.lines)
+        if lines not in self.seen:
+            self.tried += 1
+            self.seen[lines] = self.judge(state)
+        return self.seen[lines]
 
-    def of(self, a: tuple[str, ...]) -> "Part":
-        """The same of other tensors of a, of a part that has one line."""
-        return replace(self, options=tuple((replace(line, a=a),) for (line,) in self.options))
-
-
-Module = Mapping[str, Tensor]  # by what a tensor is in its module: a role, or a name where two have one role
+    def take(self, state: State, found: float) -> None:
+        """Goes on from another match."""
+        self.state, self.best = state, found
+        self.tell(f"trial {self.tried}: outputs differ by {found:.1e}")
 
 
 def find(a: Sequence[Tensor], b: Sequence[Tensor], judge: Judge, seconds: float = 60.0,
-         tell: Callable[[str], None] = lambda said: None) -> tuple[Match, float, int]:
-    """(the match, the outputs' difference under it, how many were tried).
+         tell: Callable[[str], None] = lambda said: None, confirm: Callable[[Match], Any] | None = None
+         ) -> tuple[Match, float, int]:
+    """(the match, the outputs' difference under it, how many were tried until it was found). Each line says how sure it
+    is, and the match's notes what is ambiguous.
 
     Args:
       a: the tensors of the program whose layout is kept.
@@ -64,265 +76,140 @@ def find(a: Sequence[Tensor], b: Sequence[Tensor], judge: Judge, seconds: float 
       judge: runs both programs once; infinite where the match does not fit.
       seconds: after which no further one is tried.
       tell: takes a line on how far it is.
+      confirm: a second judge, true where programs are one under a match by gradients too. It is asked of what was
+        found; where it says no though outputs agree, other matches of equal outputs are tried.
     """
     parts, left_a, left_b = matched_by_names(a, b)
-    match = Match((), tuple(left_a), tuple(left_b))
+    match, first = Match((), tuple(left_a), tuple(left_b)), State(tuple(parts))
     if left_a or left_b or not parts:
-        return replace(match, lines=_lines(parts, Counter())), math.inf, 0
-    return _by_trial(parts, match, judge, seconds, tell)
+        return replace(match, lines=with_sure(first.lines, first.lines, a, b, {"": "not tried"})), math.inf, 0
+    sizes = sizes_of(a, b)
+    trial = Trial(lambda state: judge(replace(match, lines=state.lines)), time.monotonic() + seconds, tell)
+    _search(trial, first, a, b, sizes)
+    tried, classes = trial.tried, classes_of(trial.state)
+    said, notes = {"": f"outputs differ by {trial.best:.1e} under it"}, ()
+    if trial.best <= AGREES:
+        otherwise = tried_otherwise(trial.state, classes, sizes, trial.difference)
+        said, notes = said_of(trial.state, classes, otherwise, AGREES), notes_of(otherwise, AGREES)
+        if confirm:
+            notes += _confirmed(trial, lambda state: confirm(replace(match, lines=state.lines)),
+                                _equals(trial, otherwise, classes, sizes))
+    lines = with_sure(trial.state.lines, first.lines, a, b, said)
+    return replace(match, lines=lines, notes=notes), trial.best, tried
 
 
-# ---- by names
+# ---- the search
 
-def matched_by_names(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[list[Part], list[str], list[str]]:
-    """(parts, paths of a that are left, paths of b that are left): modules of equal sizes, then several in one and one
-    in several, then single tensors, and tables that one side has twice."""
-    heads = _heads([*a, *b])
-    channels = sorted({size for tensor in [*a, *b] if len(tensor.shape) == 4 for size in tensor.shape}, reverse=True)
-    of_a, of_b = _modules(a), _modules(b)
-    parts = []
-    pairs = list(_assigned(of_a, of_b))
-    for x, y in pairs:
-        parts += [_part(of_a[x][role], of_b[y][role], channels) for role in of_b[y]]
-        del of_a[x], of_b[y]
-    parts += _fused(of_a, of_b, heads)
-    left_a, left_b = ([tensor for module in of.values() for tensor in module.values()] for of in (of_a, of_b))
-    parts += _singles(left_a, left_b, channels)
-    used_a, used_b = {name for part in parts for name in part.a}, {name for part in parts for name in part.b}
-    for tensor in [tensor for tensor in left_b if tensor.path not in used_b]:  # a table that a shares and b has twice
-        twins = [one for one in a if one.role == "embedding" and layouts(one.shape, tensor.shape)]
-        if len(twins) == 1 and tensor.role in ("kernel", "embedding"):
-            parts.append(_part(twins[0], tensor, channels))
-            used_b.add(tensor.path)
-    return (parts, [tensor.path for tensor in a if tensor.path not in used_a],
-            [tensor.path for tensor in b if tensor.path not in used_b])
-
-
-def _modules(tensors) -> dict[str, dict[str, Tensor]]:
-    """{module: {role: Tensor}}; roles that a module has twice are told apart by their sizes and order."""
-    found: dict = defaultdict(dict)
-    for tensor in tensors:
-        role, module = tensor.role, found[tensor.module]
-        alike = sum(one.role == role for one in module.values())
-        module[f"{role} {alike}" if alike else role] = tensor
-    # A module with several kernels and as many vectors is none: functions keep all tensors of a program in one.
-    return {name if len(module) <= 6 else f"{name}/{role}": module if len(module) <= 6 else {role: tensor}
-            for name, module in found.items() for role, tensor in module.items()}
-
-
-def _signature(module: Module) -> tuple:
-    return tuple(sorted((role, math.prod(tensor.shape)) for role, tensor in module.items()))
-
-
-def _assigned(of_a, of_b) -> Iterator[tuple[str, str]]:
-    """Modules of equal signature, paired by likeness, blocks and order."""
-    by_signature: dict = defaultdict(lambda: ([], []))
-    for side, modules in enumerate((of_a, of_b)):
-        for name, module in modules.items():
-            by_signature[_signature(module)][side].append(name)
-    ranks = [_ranks(list(modules)) for modules in (of_a, of_b)]
-    for one, other in by_signature.values():
-        if one and other:
-            costs = np.array([[-_likeness(x, y, ranks) for y in other] for x in one])
-            yield from ((one[i], other[j]) for i, j in zip(*linear_sum_assignment(costs), strict=True))
-
-
-def _ranks(names):
-    """{name: (the rank of its block among those of its pattern, how many there are, its place from 0 to 1)}."""
-    numbers: dict = defaultdict(set)
-    for name in names:
-        pattern, number = block_of(name)
-        numbers[pattern].add(number)
-    found = {}
-    for place, name in enumerate(names):
-        pattern, number = block_of(name)
-        found[name] = (sorted(numbers[pattern]).index(number), len(numbers[pattern]), place / max(len(names) - 1, 1))
-    return found
-
-
-def _likeness(x, y, ranks):
-    one, other = ranks[0][x], ranks[1][y]
-    same = one[:2] == other[:2]
-    return likeness(x, y) + SAME_RANK * same + SAME_ORDER * (1 - abs(one[2] - other[2]))
-
-
-def _part(x: Tensor, y: Tensor, channels) -> Part:
-    ways = layouts(x.shape, y.shape)
-    if x.role == "kernel" and len(x.shape) == len(y.shape) == 2 and math.prod(x.shape) == math.prod(y.shape):
-        ways = [*ways, *(steps for steps in flattened(x.shape, y.shape, channels) if steps not in ways)]
-    return Part(tuple((Line(y.path, (x.path,), steps),) for steps in ways), (block_of(y.path)[0], x.shape, y.shape))
-
-
-def _singles(left_a, left_b, channels) -> list[Part]:
-    """Tensors that are left, by their sizes and their likeness; of a padded vocabulary by one axis that differs."""
-    if not left_a or not left_b:
-        return []
-    ranks = [_ranks([tensor.path for tensor in left]) for left in (left_a, left_b)]
-    costs = np.array([[-_likeness(x.path, y.path, ranks) if _can_be(x, y) else WRONG for y in left_b] for x in left_a])
-    return [_part(left_a[i], left_b[j], channels) for i, j in zip(*linear_sum_assignment(costs), strict=True)
-            if costs[i, j] < WRONG]
-
-
-def _can_be(x, y):
-    return x.trained == y.trained and (x.role == y.role or {x.role, y.role} <= {"kernel", "embedding"}) and bool(
-        layouts(x.shape, y.shape))
-
-
-def _fused(of_a, of_b, heads) -> list[Part]:
-    """Modules that are several on one side and one on the other; what is matched is taken out of both."""
-    parts = []
-    for several, one, is_cut in ((of_a, of_b, False), (of_b, of_a, True)):
-        for whole in list(one):
-            group = next(_groups(several, one[whole], whole), None)
-            if group is None:
-                continue
-            options = _arranged({role: ([several[name][role] for name in group], tensor)
-                                 for role, tensor in one[whole].items()}, is_cut, heads)
-            if not options:
-                continue
-            shapes = tuple(several[name][role].shape for name in group for role in one[whole])
-            parts.append(Part(options, (block_of(whole)[0], shapes)))
-            for name in group:
-                del several[name]
-            del one[whole]
-    return parts
-
-
-def _arranged(roles, is_cut, heads) -> tuple[tuple[Line, ...], ...]:
-    """Lines of all of a module's tensors, {role: (several, one)}, for each way in which all of them lie: biases lie as
-    kernels do."""
-    by_way: dict = {}
-    for role, (several, one) in roles.items():
-        shapes, names = [tensor.shape for tensor in several], tuple(tensor.path for tensor in several)
-        ways = cut(one.shape, shapes, heads) if is_cut else fused(shapes, one.shape, heads)
-        for way, steps in ways:
-            made: tuple[Line, ...] = (Line(one.path, names, steps),)
-            if is_cut:
-                made = tuple(Line(name, (one.path,), each) for name, each in zip(names, steps, strict=True))
-            by_way.setdefault(way, {}).setdefault(role, []).append(made)
-    found = []
-    for lines in by_way.values():
-        if lines.keys() == roles.keys():
-            found += [sum(chosen, ()) for chosen in itertools.islice(itertools.product(*lines.values()), 12)]
-    return tuple(found)
-
-
-def _groups(several, whole: Module, name: str) -> Iterator[list[str]]:
-    """Modules of one parent whose sizes add up to those of `whole`, queries, keys and values in this order; the
-    likest parent first."""
-    by_parent: dict = defaultdict(list)
-    for other, module in several.items():
-        if module.keys() == whole.keys():
-            by_parent[other.rpartition("/")[0]].append(other)
-    def order(parent):
-        return -_rank_alike(parent, name, by_parent), -likeness(parent, name)
-
-    for parent in sorted(by_parent, key=order):
-        members = sorted(by_parent[parent], key=_qkv)
-        for count in (3, 2):
-            for start in range(len(members) - count + 1):
-                group = members[start:start + count]
-                if all(sum(math.prod(several[one][role].shape) for one in group) == math.prod(tensor.shape)
-                       for role, tensor in whole.items()):
-                    yield group
-
-
-def _rank_alike(parent, name, parents):
-    """Whether two names have the same number of a block, counted from the first of a side."""
-    first = min(block_of(other)[1] for other in parents)
-    return block_of(parent)[1] - first == 0 or block_of(parent)[1] == block_of(name)[1]
-
-
-def _qkv(name):
-    """The place of queries, keys and values, by a module's last words; 3 of any other."""
-    alike = [likeness(name.rpartition("/")[2], word) for word in ("query", "key", "value")]
-    return alike.index(max(alike)) if max(alike) > 1.4 else 3
-
-
-def _heads(tensors):
-    """Numbers of heads to try: axes of three-dimensional kernels, then small powers of two and three."""
-    seen = [size for tensor in tensors if len(tensor.shape) == 3 for size in tensor.shape if size <= 64]
-    return list(dict.fromkeys([*seen, 2, 4, 8, 3, 6, 12, 16, 1]))
-
-
-# ---- by trial
-
-def _lines(parts, choice) -> tuple[Line, ...]:
-    return tuple(line for part in parts for line in part.options[min(choice[part.kind], len(part.options) - 1)])
-
-
-def _by_trial(parts, match, judge, seconds, tell):
-    ends, tried, choice = time.monotonic() + seconds, 0, Counter()
-
-    def difference(parts, choice):
-        nonlocal tried
-        tried += 1
-        return judge(replace(match, lines=_lines(parts, choice)))
-
-    first = best = difference(parts, choice)
-    tell(f"by names: outputs differ by {best:.1e}")
-    names = parts, dict(choice)
+def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
+    """Leaves the best match in a trial."""
+    apart = trial.difference(first)
+    trial.take(first, apart)
+    if not trial.over:
+        parts, left_a, left_b = matched_by_names(a, b, by_order=True)
+        ordered = State(tuple(parts))
+        if not left_a and not left_b and trial.difference(ordered) < MUCH_NEARER * trial.best:
+            trial.take(ordered, trial.difference(ordered))
+    classes = classes_of(trial.state)
     moved = True
-    while moved and not best <= AGREES and time.monotonic() < ends:
-        nearest = best, parts, choice
-        for new in _moves(parts, choice):
-            found = difference(*new)
-            if found < nearest[0]:
-                nearest = found, *new
-            if found <= AGREES or time.monotonic() > ends:
-                break
-        moved = nearest[0] < 0.98 * best
-        if moved:
-            best, parts, choice = nearest
-            tell(f"trial {tried}: outputs differ by {best:.1e}")
-    if best > AGREES and not best <= MUCH_NEARER * first:
-        parts, choice, best = names[0], Counter(names[1]), first
-    return replace(match, lines=_lines(parts, choice)), best, tried
+    while moved and not trial.over:
+        moves = list(kinds_moves(trial.state, classes, sizes))
+        moved, plausible = _round(trial, moves)
+        if not moved and not trial.over:
+            pairs = sorted(itertools.combinations(plausible, 2), key=lambda two: two[0][0] * two[1][0])
+            moved, _ = _round(trial, [_both(x, y) for (_, x), (_, y) in pairs[:MOST]])
+        if not moved and trial.best > FAR and not trial.over:
+            moved, _ = _round(trial, _orders(first, classes_of(first), sizes))
+        if not moved and not trial.over:
+            moved = _modules(trial, classes, sizes)
+    if trial.best > AGREES and not trial.best <= MUCH_NEARER * apart:
+        trial.state, trial.best = first, apart
 
 
-def _moves(parts, choice):
-    """(parts, choice) one decision away, the likeliest first: all kernels turned; another layout of one class; two
-    modules of one signature in each other's place."""
-    turned = Counter(choice)
-    for part in parts:
-        for k, option in enumerate(part.options):
-            if [[step[0] for step in line.steps] for line in option] == [["transpose"]] and not choice[part.kind]:
-                turned[part.kind] = k
-                break
-    if turned != choice:
-        yield parts, turned
-    options = {part.kind: len(part.options) for part in parts}
-    for k in range(1, max(options.values(), default=1)):
-        for kind, count in options.items():
-            if k < count:
-                changed = Counter(choice)
-                changed[kind] = (choice[kind] + k) % count
-                yield parts, changed
-    yield from ((swapped, choice) for swapped in _swaps(parts))
+def _round(trial: Trial, moves: Iterable[Move]) -> tuple[bool, list[tuple[float, Move]]]:
+    """(whether a trial went on, by the first move that is much nearer or the best of all; the moves that are plausible,
+    each with its difference)."""
+    start, nearest, plausible = trial.best, (NEARER * trial.best, None), []
+    for move in moves:
+        new = move.made(trial.state)
+        if new is None:
+            continue
+        found = trial.difference(new)
+        if found < nearest[0]:
+            nearest = found, new
+        if found <= max(AGREES, MUCH_NEARER * start):
+            break
+        if found <= PLAUSIBLE * start:
+            plausible.append((found, move))
+        if time.monotonic() > trial.ends:
+            break
+    if nearest[1] is not None:
+        trial.take(nearest[1], nearest[0])
+    return nearest[1] is not None, plausible
 
 
-def _swaps(parts):
-    """Parts in which the tensors of a of two classes, in all blocks, or of two modules, are in each other's place."""
-    modules: dict = defaultdict(list)
-    for part in parts:
-        if len(part.options[0]) == 1 and len(part.a) == 1:
-            modules[part.b[0].rpartition("/")[0]].append(part)
-    by_class: dict = defaultdict(list)
-    for name, members in modules.items():
-        by_class[block_of(name)[0], tuple(part.kind[1:] for part in members)].append(members)
-    kinds = list(by_class.items())
-    for i, ((_, one), members) in enumerate(kinds):
-        for (_, other), others in kinds[i + 1:]:
-            if one == other and len(members) == len(others):
-                yield _exchanged(parts, list(zip(members, others, strict=True)))
-        for j in range(len(members)):
-            for k in range(j + 1, len(members)):
-                yield _exchanged(parts, [(members[j], members[k])])
+def _both(one: Move, other: Move) -> Move:
+    def made(state):
+        between = one.made(state)
+        return between and other.made(between)
+
+    return Move("both", (*one.of, *other.of), made)
 
 
-def _exchanged(parts, pairs):
-    new = {}
-    for one, other in pairs:
-        for x, y in zip(one, other, strict=True):
-            new[x.b], new[y.b] = x.of(y.a), y.of(x.a)
-    return [new.get(part.b, part) for part in parts]
+def _orders(first: State, classes, sizes: Sizes) -> Iterator[Move]:
+    """Every order of kinds of equal sizes, of the names' match, as kernels lie and all turned."""
+    turned = next((move.made(first) for move in kinds_moves(first, classes, sizes) if move.what == "turned"), None)
+    for move in itertools.islice(orders(classes, sizes), MOST):
+        for start in filter(None, (first, turned)):
+            yield replace(move, made=partial(lambda move, start, now: move.made(start), move, start))
+
+
+def _modules(trial: Trial, classes: Iterable[Class], sizes: Sizes) -> bool:
+    """Whether a trial went on by two single modules in each other's place."""
+    moved, left = False, MOST
+    for members in classes:
+        moves = list(modules_moves(members, sizes))[:left]
+        some, plausible = _round(trial, moves[:PATIENCE])
+        if not trial.over and plausible and not some:
+            some, _ = _round(trial, moves[PATIENCE:])
+        moved, left = moved or some, left - len(moves)
+        if trial.over or left <= 0:
+            break
+    return moved
+
+
+# ---- a second judge
+
+def _equals(trial: Trial, tried: Sequence[Tried], classes: Iterable[Class], sizes: Sizes) -> Iterator[State]:
+    """Other matches whose outputs agree: one decision otherwise, then two."""
+    start, moves = trial.state, []
+    singles = (modules_moves(members, sizes) for members in classes)
+    later = itertools.chain(kinds_moves(start, classes, sizes), *singles)
+    for move in itertools.chain((move for move, _ in tried), itertools.islice(later, MOST)):
+        if time.monotonic() > trial.ends:
+            return
+        new = move.made(start)
+        if new is not None and new.lines != start.lines and trial.difference(new) <= AGREES:
+            moves.append(move)
+            yield new
+    for one, other in itertools.combinations(moves, 2):
+        new = _both(one, other).made(start)
+        if new is not None and new.lines != start.lines and trial.difference(new) <= AGREES:
+            yield new
+
+
+def _confirmed(trial: Trial, confirm: Callable[[State], Any], others: Iterable[State]) -> tuple[str, ...]:
+    """Leaves in a trial the match that a second judge confirms, where there is one; and says how it was."""
+    if confirm(trial.state):
+        return ("confirmed by the second judge",)
+    asked = {frozenset((line.b, line.text) for line in trial.state.lines)}
+    for state in others:
+        lines = frozenset((line.b, line.text) for line in state.lines)
+        if lines in asked:
+            continue
+        asked.add(lines)
+        if confirm(state):
+            trial.state, trial.best = state, trial.difference(state)
+            return (f"confirmed by the second judge, at match {len(asked)} of equal outputs",)
+        if len(asked) >= CONFIRMED:
+            break
+    return (f"outputs agree, but the second judge does not: {len(asked)} matches of equal outputs were asked",)

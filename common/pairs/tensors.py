@@ -12,6 +12,8 @@ ROLES = {
     "scale": ("scale", "gamma", "g"), "mean": ("mean", "moving_mean", "running_mean"),
     "var": ("var", "moving_variance", "running_var", "variance")}
 ROLE_OF = {word: role for role, words in ROLES.items() for word in words}
+TABLES = ("kernel", "embedding", None)  # roles of tensors that have two dimensions or more
+HEADS = {"q", "k", "v", "query", "key", "value", "qkv", "kv"}
 RANK_ROLES = {0: "scale", 1: "bias"}  # where the name says nothing
 # Words that mean one thing in different hands.
 SYNONYMS = {
@@ -43,18 +45,41 @@ class Tensor:
         return self.path.rpartition("/")[0]
 
     @property
+    def home(self) -> str:
+        """The module, and what else the last part says where its words carry the role: "attn/qkv" of attn/qkv_w."""
+        rest, _ = _parted(self.path, len(self.shape))
+        return "/".join(filter(None, (self.module, rest)))
+
+    @property
     def role(self) -> str:
         """kernel, embedding, bias, scale, mean or var, by its name; where that says nothing, by its rank."""
-        leaf = self.path.rpartition("/")[2].lower()
-        if leaf == "weight":
+        _, word = _parted(self.path, len(self.shape))
+        if word == "weight":
             return "kernel" if len(self.shape) > 1 else "scale"
-        return ROLE_OF.get(leaf) or RANK_ROLES.get(len(self.shape), "kernel")
+        return ROLE_OF.get(word) or RANK_ROLES.get(len(self.shape), "kernel")
+
+
+@lru_cache(65536)
+def _parted(path, rank):
+    """(what else the last part of a path says, the word of it that tells the role); "" where there is none."""
+    leaf = path.rpartition("/")[2]
+    if leaf.lower() == "weight" or leaf.lower() in ROLE_OF:
+        return "", leaf.lower()
+    for found in (re.fullmatch(r"(?P<rest>.+?)[_.](?P<word>(?:[a-z]+(?=_mean|_var|_kernel)_)?[a-zA-Z]+)", leaf),
+                  re.fullmatch(r"(?P<word>[a-zA-Z]+)[_.]?(?P<rest>\d+)", leaf),
+                  re.fullmatch(r"(?P<word>[a-zA-Z]+)[_.](?P<rest>.+)", leaf)):
+        word = found["word"].lower() if found else ""
+        # A table of biases, of positions, is none; one of queries, keys and values by head is.
+        of_heads = rank < 2 or word == "b" or HEADS & set(leaf.lower().split("_")) or ROLE_OF.get(word) in TABLES
+        if (word == "weight" or word in ROLE_OF) and of_heads:
+            return found["rest"], word
+    return "", ""
 
 
 def block_of(path: str) -> tuple[str, int]:
     """(the path with "#" for its first number, the number); the path and 0 where there is none. "dense_1/kernel" is of
     block 1 as well as "layers/1/kernel"."""
-    found = re.search(r"(?<![a-zA-Z0-9])\d+(?![a-zA-Z0-9])|(?<=[a-zA-Z])\d+(?=/|$)", path)
+    found = re.search(r"(?<![a-zA-Z0-9])\d+(?![a-zA-Z0-9])|(?<=[a-zA-Z])\d+(?=[/_]|$)", path)
     return (path[:found.start()] + "#" + path[found.end():], int(found[0])) if found else (path, 0)
 
 
@@ -72,7 +97,12 @@ def words(path: str) -> tuple[str, ...]:
 @lru_cache(65536)
 def likeness(a: str, b: str) -> float:
     """How alike the words of two paths are, from 0 to 2: the best partner of each, both ways."""
-    one, other = words(a), words(b)
+    return alike(words(a), words(b))
+
+
+@lru_cache(65536)
+def alike(one: tuple[str, ...], other: tuple[str, ...]) -> float:
+    """How alike words are, from 0 to 2."""
     return _near(one, other) + _near(other, one) if one and other else 0.0
 
 

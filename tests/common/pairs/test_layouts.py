@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinscale.common.errors import BadInput
-from twinscale.common.pairs.layouts import cut, flattened, fused, layouts, shape_after, steps_of, text_of, turned
+from twinscale.common.pairs.layouts import (
+    cut,
+    flattened,
+    fused,
+    imaged,
+    layouts,
+    shape_after,
+    steps_of,
+    text_of,
+    turned,
+    turned_among,
+)
 
 shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 
@@ -48,6 +59,44 @@ def test_rows_of_a_flattened_image_are_put_in_the_other_order_of_axes():
     assert any((one == wanted).all() for one in made)
     back = [turned(steps, [wanted.T.T]) for steps in flattened((12, 5), (5, 12), [3])]
     assert any((one == kernel.T).all() for one in back)
+
+
+def test_columns_and_a_bias_that_make_an_image_are_put_in_the_other_order_together():
+    kernel, bias = numbered((5, 2 * 2 * 3)), numbered((12,), 100)
+    wanted = kernel.reshape(5, 2, 2, 3).transpose(0, 3, 1, 2).reshape(5, 12)
+    ways = dict(imaged((5, 12), (5, 12), [3]))
+    image = next(image for image, steps in ways.items() if (turned(steps, [kernel]) == wanted).all())
+    assert (turned(dict(imaged((5, 12), (12, 5), [3]))[image], [kernel]) == wanted.T).all()
+    made = turned(dict(imaged((12,), (12,), [3]))[image], [bias])
+    assert (made == bias.reshape(2, 2, 3).transpose(2, 0, 1).ravel()).all()
+    back = [turned(steps, [wanted]) for _, steps in imaged((5, 12), (5, 12), [3])]
+    assert any((one == kernel).all() for one in back)
+
+
+@pytest.mark.parametrize("a, b", [((6, 6), (6, 6)), ((6, 2, 3), (6, 6)), ((2, 3, 6), (6, 6)), ((6, 6), (6, 2, 3))])
+def test_which_way_turns_a_matrix_is_known_also_where_heads_are_axes(a, b):
+    x, ways = numbered(a), layouts(a, b)
+    made = turned(ways[turned_among(ways, a, b)], [x])
+    flat = x.reshape(6, 6) if len(b) == 2 else x
+    assert (made == flat.T.reshape(b)).all()
+    assert turned_among(layouts((3,), (3,)), (3,), (3,)) is None
+
+
+def test_ways_of_a_large_tensor_are_told_apart_by_some_of_its_elements():
+    ways = layouts((3, 3, 512, 512), (512, 512, 3, 3))
+    assert len(ways) == len(layouts((3, 3, 4, 4), (4, 4, 3, 3))) and len(set(ways)) == len(ways) > 3
+
+
+@pytest.mark.parametrize("shape, order", [((3, 4, 2, 3), (1, 0, 2, 3)), ((4, 3, 2, 3), (0, 1, 2, 3)),
+                                          ((4, 2, 3, 3), (0, 2, 1, 3))])
+def test_three_kernels_by_an_axis_of_their_own(shape, order):
+    """`order` puts the axes of `whole` as (inputs, three, heads, size)."""
+    parts = [numbered((4, 2, 3), 100 * i) for i in range(3)]
+    whole = np.stack(parts, 1).transpose(np.argsort(order))
+    assert whole.shape == shape
+    assert any((turned(steps, parts) == whole).all() for _, steps in fused([(4, 2, 3)] * 3, shape, [2]))
+    assert any(all((turned(steps, [whole]) == x).all() for steps, x in zip(ways, parts, strict=True))
+               for _, ways in cut(shape, [(4, 2, 3)] * 3, [2]))
 
 
 @pytest.mark.parametrize("lie", ["in a row", "in columns", "by head", "heads in three dimensions"])

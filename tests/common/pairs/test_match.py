@@ -25,6 +25,15 @@ def test_what_is_written_is_read_and_blocks_are_one_line(tmp_path):
                      'block_{i}/v/kernel | join 1 | transpose 1 0"', '"head" = "tok/embeddings | transpose 1 0"']
 
 
+def test_how_sure_a_line_is_and_what_is_ambiguous_stand_in_the_file_and_are_no_part_of_the_match(tmp_path):
+    sure = Match(tuple(Line(line.b, line.a, line.steps, "by name") for line in MATCH.lines),
+                 notes=("ambiguous: a and b",))
+    write_match(tmp_path / "m.toml", sure)
+    text = (tmp_path / "m.toml").read_text()
+    assert "# ambiguous: a and b\n" in text and text.count("  # by name\n") == 3
+    assert read_match(tmp_path / "m.toml", B) == MATCH == sure
+
+
 def test_a_block_that_lies_otherwise_stays_a_line_of_its_own(tmp_path):
     odd = Match((*MATCH.lines[:3], Line("h/2/qkv/w", MATCH.lines[3].a[::-1], STEPS), MATCH.lines[4]))
     write_match(tmp_path / "m.toml", odd)

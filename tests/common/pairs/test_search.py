@@ -1,6 +1,7 @@
 """Matches that are found, of programs in NumPy written by different hands: names, blocks, layouts, and trial."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -147,3 +148,197 @@ def test_what_has_no_partner_is_named():
     assert (left_a, left_b) == ([], ["gate/kernel"]) and len(parts) == len(DENSE)
     parts, left_a, left_b = matched_by_names(tensors_of({**DENSE, "gate/kernel": (7, 6)}), tensors_of(DENSE))
     assert (left_a, left_b) == (["gate/kernel"], [])
+
+
+SIZES_OF_QKV = {"three first": ("dchk->cdhk", (3, 6, 2, 3)), "three between": ("dchk->dchk", (6, 3, 2, 3)),
+                "heads first": ("dchk->dhck", (6, 2, 3, 3)), "in a row": ("dchk->dchk", (6, 18))}
+
+
+@pytest.mark.parametrize("lie", SIZES_OF_QKV)
+def test_queries_keys_and_values_of_flat_names_in_one_tensor_of_four_dimensions(lie):
+    order, whole = SIZES_OF_QKV[lie]
+    shapes_a = {f"blocks/{i}/attn_{name}_{leaf}": shape for i in range(2) for name in ("k", "o", "q", "v")
+                for leaf, shape in (("w", (6, 6)), ("b", (6,)))}
+    vector = {"heads first": (2, 3, 3), "in a row": (18,)}.get(lie, (3, 2, 3))
+    shapes_b = {f"blk_{i}_{name}_{leaf}": shape for i in range(2) for name, shapes in (
+        ("attn_qkv", (whole, vector)), ("attn_proj", ((6, 6), (6,)))) for leaf, shape in zip("wb", shapes, strict=True)}
+
+    def attend(q, k, v):
+        scores = np.einsum("thd,shd->hts", q, k)
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        return np.einsum("hts,shd->thd", shares / shares.sum(-1, keepdims=True), v).reshape(-1, 6)
+
+    def one(w, x=X):
+        for i in range(2):
+            q, k, v = ((x @ w[f"blocks/{i}/attn_{name}_w"] + w[f"blocks/{i}/attn_{name}_b"]).reshape(-1, 2, 3)
+                       for name in "qkv")
+            x = x + attend(q, k, v) @ w[f"blocks/{i}/attn_o_w"] + w[f"blocks/{i}/attn_o_b"]
+        return x
+
+    def other(w, x=X):
+        for i in range(2):
+            kernel = w[f"blk_{i}_attn_qkv_w"]
+            kernel = kernel.reshape(6, 3, 2, 3) if kernel.ndim == 2 else np.einsum(f"{order[6:]}->{order[:4]}", kernel)
+            bias = w[f"blk_{i}_attn_qkv_b"]
+            bias = bias.swapaxes(0, 1) if lie == "heads first" else bias.reshape(3, 2, 3)
+            q, k, v = np.einsum("td,dchk->cthk", x, kernel) + bias[:, None]
+            x = x + attend(q, k, v) @ w[f"blk_{i}_attn_proj_w"] + w[f"blk_{i}_attn_proj_b"]
+        return x
+
+    lines, difference, tried = found(one, other, shapes_a, shapes_b)
+    assert difference < 1e-12 and tried <= 2
+    assert lines["blk_1_attn_qkv_w"].startswith("blocks/1/attn_q_w, blocks/1/attn_k_w, blocks/1/attn_v_w | ")
+    _, apart, tried = found(other, one, shapes_b, shapes_a)
+    assert apart < 1e-12 and tried <= 2
+
+
+def norm(x, scale, bias):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * scale + bias
+
+
+def bert(w, names, kernel, bias, norms, turned=False):
+    """Twelve blocks of a BERT of width 6 with 2 heads; `names` are the query's, key's, value's, output's, the first
+    norm's, the two dense layers' and the second norm's, with {} for the block."""
+    def dense(x, name):
+        k = w[name + kernel].T if turned else w[name + kernel]
+        return x @ k.reshape(x.shape[-1], -1) + w[name + bias].ravel()
+
+    x = X
+    for i in range(12):
+        q, k, v, o, first, up, down, second = (name.format(i) for name in names)
+        heads = [dense(x, name).reshape(-1, 2, 3) for name in (q, k, v)]
+        scores = np.einsum("thd,shd->hts", *heads[:2])
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        y = np.einsum("hts,shd->thd", shares / shares.sum(-1, keepdims=True), heads[2]).reshape(-1, 6)
+        x = norm(x + dense(y, o), *(w[first + leaf] for leaf in norms))
+        x = norm(x + dense(np.tanh(dense(x, up)), down), *(w[second + leaf] for leaf in norms))
+    return x
+
+
+def shapes_of_bert(names, kernel, bias, norms, turned=False, heads=False):
+    found = {}
+    for i in range(12):
+        q, k, v, o, first, up, down, second = (name.format(i) for name in names)
+        for name in (q, k, v, o, up, down):
+            shape = {up: (6, 24), down: (24, 6)}.get(name, (6, 6))
+            if heads and name in (q, k, v, o):
+                shape = (2, 3, 6) if name == o else (6, 2, 3)
+            found[name + kernel] = shape[::-1] if turned else shape
+            found[name + bias] = (2, 3) if heads and name in (q, k, v) else {up: (24,)}.get(name, (6,))
+        found |= {name + leaf: (6,) for name in (first, second) for leaf in norms}
+    return found
+
+
+HUB = [f"transformer_layer_{{}}/{name}" for name in (
+    "self_attention/query", "self_attention/key", "self_attention/value", "self_attention/attention_output",
+    "self_attention_layer_norm", "feedforward_intermediate_dense", "feedforward_output_dense",
+    "feedforward_layer_norm")], "/kernel", "/bias", ("/gamma", "/beta")
+LAYER = [f"encoder/layer/{{}}/{name}" for name in (
+    "attention/self/query", "attention/self/key", "attention/self/value", "attention/output/dense",
+    "attention/output/LayerNorm", "intermediate/dense", "output/dense", "output/LayerNorm")], "/kernel", "/bias", (
+        "/scale", "/bias")
+SHORT = [f"h/{{}}/{name}" for name in ("att/wq", "att/wk", "att/wv", "att/wo", "ln1", "ff1", "ff2", "ln2")], (
+    "/w"), "/b", ("/g", "/b")
+FLAT = [f"l{{}}_{name}" for name in ("attn_q", "attn_k", "attn_v", "attn_o", "ln_1", "fc1", "fc2", "ln_2")], (
+    "_w"), "_b", ("_g", "_b")
+BLANK = [f"blk{{}}/{name}" for name in ("m0", "m1", "m2", "m3", "n0", "m4", "m5", "n1")], "/w", "/b", ("/g", "/b")
+
+
+@pytest.mark.parametrize("hand, turned", [(LAYER, False), (SHORT, True), (FLAT, False), (BLANK, True)],
+                         ids=["layer", "short", "flat", "blank"])
+@pytest.mark.parametrize("listed", ["as they are made", "sorted as text"])
+def test_a_bert_of_another_hand_is_matched_by_kinds_after_a_trial_or_two(hand, turned, listed):
+    shapes_a, shapes_b = shapes_of_bert(*HUB, heads=True), shapes_of_bert(*hand, turned=turned)
+    shapes_b = dict(sorted(shapes_b.items())) if listed == "sorted as text" and hand is not BLANK else shapes_b
+    lines, difference, tried = found(lambda w: bert(w, *HUB), lambda w: bert(w, *hand, turned=turned), shapes_a,
+                                     shapes_b)
+    assert difference < 1e-9 and tried <= 4
+    assert lines[hand[0][1].format(11) + hand[1]].startswith("transformer_layer_11/self_attention/key/kernel")
+
+
+def test_names_that_mislead_are_put_right_in_all_blocks_at_once():
+    """Those of queries and values, and of the two norms, are exchanged."""
+    q, k, v, o, first, up, down, second = SHORT[0]
+    wrong = [v, k, q, o, second, up, down, first], *SHORT[1:]
+    _, difference, tried = found(lambda w: bert(w, *HUB), lambda w: bert(w, *wrong), shapes_of_bert(*HUB, heads=True),
+                                 shapes_of_bert(*wrong))
+    assert difference < 1e-9 and tried < 100
+
+
+def test_a_dense_layer_that_makes_an_image_goes_channels_first_with_its_bias_and_its_norm():
+    shapes_a = {"dense/kernel": (4, 12), "dense/bias": (12,), "bn/gamma": (12,), "bn/beta": (12,),
+                "conv/kernel": (1, 1, 3, 5)}
+    shapes_b = {"fc/weight": (12, 4), "fc/bias": (12,), "norm/g": (12,), "norm/b": (12,), "c/weight": (5, 3, 1, 1)}
+    x = X[:, :4]
+
+    def one(w):
+        y = np.tanh(x @ w["dense/kernel"] + w["dense/bias"]) * w["bn/gamma"] + w["bn/beta"]
+        return np.einsum("nhwc,co->nohw", y.reshape(-1, 2, 2, 3), w["conv/kernel"][0, 0])
+
+    def other(w):
+        y = np.tanh(x @ w["fc/weight"].T + w["fc/bias"]) * w["norm/g"] + w["norm/b"]
+        return np.einsum("nchw,oc->nohw", y.reshape(-1, 3, 2, 2), w["c/weight"][..., 0, 0])
+
+    lines, difference, tried = found(one, other, shapes_a, shapes_b)
+    assert difference < 1e-12 and tried < 40
+    assert lines["fc/bias"] == "dense/bias | reshape 2 2 3 | transpose 2 0 1 | reshape 12"
+
+
+TWO = {"one/bias": (6,), "two/bias": (6,), "out/kernel": (6, 3)}
+
+
+def test_what_outputs_cannot_tell_is_ambiguous_and_each_line_says_how_sure_it_is():
+    def both(w):
+        return np.tanh(X + w["one/bias"] + w["two/bias"]) @ w["out/kernel"]
+
+    match, difference, _ = find(tensors_of(TWO), tensors_of(TWO), judge_of(both, both, TWO))
+    assert difference < 1e-12
+    assert [note.partition(" (")[0] for note in match.notes] == [
+        "ambiguous: one and two: these two in each other's place leave outputs equal"]
+    assert [line.sure for line in match.lines] == [
+        "by name; a swap with two leaves outputs equal: ambiguous",
+        "by name; a swap with one leaves outputs equal: ambiguous", "the only one of its size; outputs agree"]
+
+
+def test_a_line_says_how_far_outputs_are_apart_when_it_is_swapped():
+    match, _, _ = find(tensors_of(DENSE), tensors_of(DENSE), judge_of(
+        lambda w: layers(w, NAMES), lambda w: layers(w, NAMES), DENSE))
+    assert not match.notes and all(line.sure.startswith("by name; a swap of two blocks makes outputs differ by 1") or
+                                   line.sure.startswith("by name; ") for line in match.lines)
+    differ, _, _ = find(tensors_of(DENSE), tensors_of(DENSE), lambda match: 0.2)
+    assert {line.sure for line in differ.lines} == {"by name; outputs differ by 2.0e-01 under it"}
+
+
+def test_a_second_judge_tells_what_outputs_cannot():
+    """Of two biases that are added, the second has no gradient: only the second judge sees which."""
+    def both(w):
+        return np.tanh(X + w["one/bias"] + w["two/bias"]) @ w["out/kernel"]
+
+    shapes = {name.replace("one", "three").replace("two", "one").replace("three", "two"): shape
+              for name, shape in TWO.items()}
+    asked = []
+
+    def gradients(match):
+        asked.append(match)
+        return {line.b: line.a for line in match.lines}["two/bias"] == ("one/bias",)
+
+    match, difference, tried = find(tensors_of(TWO), tensors_of(shapes), judge_of(both, both, TWO), confirm=gradients)
+    assert difference < 1e-12 and tried == 1 and len(asked) == 2
+    assert {line.b: line.text for line in match.lines}["one/bias"] == "two/bias"
+    assert match.notes[-1] == "confirmed by the second judge, at match 2 of equal outputs"
+    match, _, _ = find(tensors_of(TWO), tensors_of(TWO), judge_of(both, both, TWO), confirm=lambda match: False)
+    assert match.notes[-1].startswith("outputs agree, but the second judge does not: 2 matches")
+    assert all(line.a == (line.b,) for line in match.lines)
+    match, _, _ = find(tensors_of(TWO), tensors_of(TWO), judge_of(both, both, TWO), confirm=lambda match: True)
+    assert match.notes[-1] == "confirmed by the second judge"
+
+
+def test_two_hundred_tensors_of_real_size_take_no_time_of_their_sizes():
+    def large(shapes):
+        return [Tensor(name, tuple({6: 768, 24: 3072, 2: 12, 3: 64}[size] for size in shape))
+                for name, shape in shapes.items()]
+
+    a, b = large(shapes_of_bert(*HUB, heads=True)), large(shapes_of_bert(*SHORT, turned=True))
+    begun = time.monotonic()
+    _, _, tried = find(a, b, lambda match: 0.5)
+    assert len(a) == len(b) == 192 and tried > 20 and time.monotonic() - begun < 5

@@ -1,0 +1,140 @@
+"""Decisions that a match is made of, and how each is made otherwise: how the tensors of a kind lie, which of two kinds
+of modules, or of two modules, is which.
+"""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from twinscale.common.pairs.match import Line
+from twinscale.common.pairs.names import Part, Sizes, blocks_of, part_of
+
+MOST_KINDS, MOST_ORDERS = 5, 5000  # of equal sizes, whose every order is made; of all of them together
+
+
+@dataclass(frozen=True)
+class State:
+    """A match in the making: parts, and which option of each kind is chosen; the first, where nothing is said."""
+
+    parts: tuple[Part, ...]
+    choice: Mapping[tuple, int] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Those of the chosen options."""
+        return tuple(line for part in self.parts
+                     for line in part.options[min(self.choice.get(part.kind, 0), len(part.options) - 1)])
+
+
+@dataclass(frozen=True)
+class Move:
+    """One decision made otherwise. `made` gives None where it cannot be."""
+
+    what: str  # "swap", "lie" or "turned"
+    of: tuple[str, ...]  # the kinds that are concerned, patterns of b's names
+    made: Callable[[State], State | None]
+
+
+Class = tuple[str, ...]  # modules of b, the same one in all blocks
+
+
+def classes_of(state: State) -> dict[Class, tuple]:
+    """{the modules of b that are one kind on both sides, in the order of their blocks: what those share that may change
+    places with them}."""
+    modules = _modules(state)
+    blocks = [blocks_of([names[side] for names in modules]) for side in range(2)]
+    found: dict = defaultdict(list)
+    for (x, y), parts in modules.items():
+        sizes = tuple((part.one[0].role, math.prod(part.one[0].shape), part.one[0].trained) for part in parts)
+        found[blocks[0][x][0], blocks[1][y][0], sizes].append((blocks[1][y][1], y))
+    return {tuple(name for _, name in sorted(members)): (sizes, len(members))
+            for (_, _, sizes), members in found.items()}
+
+
+def pattern_of(members: Class) -> str:
+    """The name of a class: # for the number of the block."""
+    return next(iter(blocks_of(members).values()))[0] if len(members) > 1 else members[0]
+
+
+def kinds_moves(state: State, classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[Move]:
+    """Decisions on kinds, the likeliest first: all kernels turned; two kinds in each other's place, in all blocks;
+    another layout of one kind; another image that dense layers make."""
+    turns = {part.kind: part.turned for part in state.parts if part.turned and not state.choice.get(part.kind, 0)}
+    if turns:
+        yield Move("turned", (), lambda now: State(now.parts, {**turns, **{
+            kind: k for kind, k in now.choice.items() if k}}))
+    yield from swaps(classes, sizes)
+    kinds = {part.kind: part for part in sorted(state.parts, key=lambda part: bool(
+        part.one) and part.one[0].role != "kernel")}
+    for k in range(1, max((len(part.options) for part in kinds.values()), default=1)):
+        for kind, part in kinds.items():
+            if k < len(part.options) and not (part.images and part.images[k]):
+                yield Move("lie", (kind[0],), _lying({kind: (state.choice.get(kind, 0) + k) % len(part.options)}))
+    for image in dict.fromkeys(image for part in kinds.values() for image in part.images if image):
+        yield Move("lie", (), _lying({kind: part.images.index(image) for kind, part in kinds.items()
+                                      if image in part.images}))
+
+
+def swaps(classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[Move]:
+    """Two kinds in each other's place, in all blocks."""
+    names = list(classes)
+    for i, one in enumerate(names):
+        for other in names[i + 1:]:
+            if classes[one] == classes[other]:
+                yield Move("swap", (pattern_of(one), pattern_of(other)),
+                           _placing(dict(zip(one + other, other + one, strict=True)), sizes))
+
+
+def orders(classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[Move]:
+    """Every order of kinds of equal sizes, those that move few kinds first."""
+    groups: dict = defaultdict(list)
+    for members, shared in classes.items():
+        groups[shared].append(members)
+    several = [group[:MOST_KINDS] for group in groups.values() if len(group) > 1]
+    found = itertools.islice(itertools.product(*(itertools.permutations(group) for group in several)), MOST_ORDERS)
+    pairs = [[(one, other) for group, order in zip(several, chosen, strict=True)
+              for one, other in zip(group, order, strict=True) if one != other] for chosen in found]
+    for moved in sorted(pairs, key=len)[1:]:
+        sources = {x: y for one, other in moved for x, y in zip(one, other, strict=True)}
+        yield Move("order", tuple(pattern_of(one) for one, _ in moved), _placing(sources, sizes))
+
+
+def modules_moves(members: Class, sizes: Sizes) -> Iterator[Move]:
+    """Two modules of one kind in each other's place, neighbours first."""
+    for apart in range(1, len(members)):
+        for one, other in zip(members, members[apart:], strict=False):
+            yield Move("swap", (one, other), _placing({one: other, other: one}, sizes))
+
+
+def _lying(new):
+    return lambda now: State(now.parts, {**now.choice, **new})
+
+
+def _placing(sources: Mapping[str, str], sizes: Sizes) -> Callable[[State], State | None]:
+    """{module of b: the one whose tensors of a it gets}. What was turned stays turned."""
+    def made(now: State) -> State | None:
+        modules = {y: parts for (_, y), parts in _modules(now).items()}
+        new, choice = {}, dict(now.choice)
+        for one, other in sources.items():
+            for p, q in zip(modules[one], modules[other], strict=True):
+                part = part_of(q.one[0], p.one[1], sizes, (q.modules[0], p.modules[1]))
+                if part.turned and now.choice.get(p.kind, 0) == p.turned:
+                    choice.setdefault(part.kind, part.turned)
+                new[p.b] = part
+        if not all(part.options for part in new.values()):
+            return None
+        return State(tuple(new.get(part.b, part) for part in now.parts), choice)
+
+    return made
+
+
+def _modules(state) -> dict[tuple[str, str], list[Part]]:
+    """{(module of a, of b): its parts, by their roles}, of parts that are of one tensor each."""
+    found: dict = defaultdict(list)
+    for part in state.parts:
+        if part.one:
+            found[part.modules].append(part)
+    return {names: sorted(parts, key=lambda part: (part.one[0].role, math.prod(part.one[0].shape)))
+            for names, parts in found.items()}
