@@ -17,7 +17,7 @@ from twinscale.common.errors import DID_IT, NO, BadInput, Disagreement
 from twinscale.common.families.parameters import dithering, stream
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import DITHER, EPS, walk
-from twinscale.common.pairs.causes import cause, is_activated
+from twinscale.common.pairs.causes import cause, is_activated, masked
 from twinscale.common.pairs.layouts import layouts, turned
 from twinscale.common.pairs.match import Match, carried
 from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen
@@ -25,6 +25,7 @@ from twinscale.common.pairs.tensors import Tensor
 
 SPREAD, SIZE = 0.3, 0.1  # of the noise that moves a tensor: of its own size; of one that is all zeros
 TWINS = 4  # a bound is so many times a twin's noise
+SAME_MOMENTUM = 1e-4  # of running statistics: far above float32's rounding, far below what anybody means
 NULL = 1e-2  # a gradient that its twin shares no more digits with is zero but for rounding
 
 
@@ -94,12 +95,15 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
     """The verdict on two programs of float32 under a match, each with its own form of the same inputs."""
     values = generic(a, seed)
     runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER["float32"])]
-    rows = _rows(runs, a)
-    verdict = PairVerdict(rows, match)
+    rows, kept = _rows(runs, a), _momenta(a, b, inputs, match, values)
+    verdict = PairVerdict((*rows, *(row for row, _, _ in kept)), match)
     if verdict.agrees:
         return verdict
+    if all(row.agrees for row in rows):
+        module, why = next((module, why) for row, module, why in kept if not row.agrees)
+        return PairVerdict(verdict.rows, match, f"at {module}, in training alone", why)
     place, why, coverage = parting(a, b, inputs, match, values)
-    return PairVerdict(rows, match, place, why, coverage)
+    return PairVerdict(verdict.rows, match, place, why, coverage)
 
 
 def generic(program: Program, seed: int) -> Arrays:
@@ -217,6 +221,35 @@ def _floor(program):
     return walk(longest) * EPS["float32"]
 
 
+# ---- running statistics
+
+def _momenta(a, b, inputs, match, values):
+    """[(Row, module of a, a sentence)] of the running statistics that both programs move in training."""
+    of_a = momenta(a, inputs[0], values)
+    of_b = momenta(b, inputs[1], carried(match, values)) if of_a else {}
+    return [(Row(f"momentum of {line.a[0]}", abs(of_a[line.a[0]] - of_b[line.b]), SAME_MOMENTUM),
+             line.a[0].rpartition("/")[0], f"a keeps {of_a[line.a[0]]:.4g} of a running statistic in each step of a "
+             f"training, b {of_b[line.b]:.4g}.")
+            for line in match.lines if line.a[0] in of_a and line.b in of_b]
+
+
+def momenta(program: Program, inputs: Inputs, values: Arrays) -> dict[str, float]:
+    """{path: how much of a running statistic a step of training keeps}: by how much the new one moves with the old one
+    on one batch. Without those that do not move, or of which nothing can be said, such as behind random bits."""
+    known = [tensor.path for tensor in program.tensors if not tensor.trained and tensor.role in ("mean", "var")]
+    if not known:
+        return {}
+    try:
+        found = [program.call(values | {path: (values[path] + shift).astype(np.float32) for path in known}, inputs,
+                              True)[1] for shift in (0.0, 1.0)]
+    except Exception:  # of the user's own code: there may be no way in which it is trained
+        return {}
+    moved = {path: np.asarray(found[1][path], np.float64) - np.asarray(found[0][path]) for path in known
+             if all(path in one for one in found)}
+    return {path: float(np.median(x)) for path, x in moved.items()
+            if x.size and np.ptp(x) < SAME_MOMENTUM and not np.allclose(x, 1.0, rtol=0, atol=1e-6)}
+
+
 # ---- where they part
 
 def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, values: Arrays
@@ -224,42 +257,72 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
     """(where two programs first part, what was measured there, how much was seen), in words; "" where nothing is
     known. Modules that hold matched tensors are compared in the order in which a calls them, each to within what twins
     of both programs are apart."""
-    seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER["float32"]))
+    (seen, made), (twins, _) = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER["float32"]))
     noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
     bound = max(TWINS * max(noise, default=0.0), _floor(a))
-    partners, calls, pairs = _partners(match), {}, []
-    for one in seen[1]:
-        calls.setdefault(one.module, []).append(one)
-    for one in seen[0]:
-        there = next((calls[name] for name in partners.get(one.module, ()) if calls.get(name)), None)
-        if there:
-            pairs.append((one, there.pop(0)))
-    coverage = f"{len(pairs)} of {len(seen[0])} calls of modules that hold tensors have their partner"
+    pairs, coverage = _paired(*seen, _partners(match))
     if not pairs:
         return "", "", coverage
     before: tuple[Seen, Seen] | None = None
     for one, other in pairs:
         if not _alike(one.inputs[:1], other.inputs[:1], bound):
             last = before[0].module if before else "the inputs"
-            return (f"between {last} and {one.module}, whose inputs differ", cause(before, (one, other), None, None),
+            return (f"between {last} and {one.module}, whose inputs differ",
+                    cause(before, (one, other), None, None) or masked(one.inputs[0], other.inputs[0], inputs[0]),
                     coverage)
         if not _alike(one.outputs[:1], other.outputs[:1], bound) and not is_activated(one, other):
             of_it = [tensor for tensor in a.tensors if tensor.module == one.module]
             tensors = {tensor.role: values[tensor.path] for tensor in of_it}
             return (f"at {one.module}, whose inputs agree and whose outputs do not",
-                    cause(None, (one, other), tensors, set(tensors)), coverage)
+                    cause(None, (one, other), tensors, set(tensors))
+                    or masked(one.outputs[0], other.outputs[0], inputs[0]), coverage)
         before = one, other
-    return f"after {pairs[-1][0].module}, the last module that holds tensors", "", coverage
+    ends = [(Seen("", (made[0][name],), ()), Seen("", (made[1][there],), ())) for name, there in _names(*made).items()
+            if difference(np.asarray(made[0][name]), np.asarray(made[1][there])) > bound]
+    said = [cause(before, end, None, None) or masked(end[0].inputs[0], end[1].inputs[0], inputs[0]) for end in ends]
+    return (f"after {pairs[-1][0].module}, the last module that holds tensors", next(filter(None, said), ""), coverage)
 
 
 def _seen(a, b, inputs, match, values, dither):
-    """([Seen of a], [Seen of b]), of dithered weights and inputs."""
+    """(([Seen of a], [Seen of b]), (outputs of a, of b)), of dithered weights and inputs."""
     seen: tuple[list[Seen], list[Seen]] = ([], [])
     moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
-    a.call(moved, given[0], False, seen[0])
-    b.call(carried(match, moved), given[1], False, seen[1])
-    return seen
+    made, _ = a.call(moved, given[0], False, seen[0])
+    others, _ = b.call(carried(match, moved), given[1], False, seen[1])
+    return seen, ({name: x for name, x in made.items() if "float" in str(x.dtype)}, others)
+
+
+def _paired(seen, others, partners):
+    """([(Seen of a, of its partner in b)] in a's order, how many of a's calls have one, in words). A module that a
+    calls at each step of a sequence and b once, for all steps, is one pair."""
+    calls: dict[str, list[Seen]] = {}
+    of_a: dict[str, list[Seen]] = {}
+    for found, all_of in ((of_a, seen), (calls, others)):
+        for one in all_of:
+            found.setdefault(one.module, []).append(one)
+    pairs, count = [], 0
+    for one in seen:
+        there = next((calls[name] for name in partners.get(one.module, ()) if calls.get(name)), None)
+        if there:
+            is_first = len(there) == 1 and of_a[one.module][0] is one
+            whole = _stacked(of_a[one.module], there[0]) if is_first else None
+            pairs.append((whole or one, there.pop(0)))
+            count += len(of_a[one.module]) if whole else 1
+    return pairs, f"{count} of {len(seen)} calls of modules that hold tensors have their partner"
+
+
+def _stacked(steps, whole):
+    """Calls at the steps of a sequence as one, whose time is axis 1, where `whole` has the size of all; else None.
+    Keras calls a cell once more, before the first."""
+    if not all(one.inputs and one.outputs for one in (whole, *steps)):
+        return None
+    count, rest = divmod(math.prod(whole.inputs[0].shape), max(math.prod(steps[0].inputs[0].shape), 1))
+    steps = steps[-count:] if count else []
+    if rest or not 1 < count == len(steps) or len({(x.inputs[0].shape, x.outputs[0].shape) for x in steps}) > 1:
+        return None
+    return Seen(steps[0].module, *((np.stack([np.asarray(getattr(one, side)[0]) for one in steps], 1),)
+                                   for side in ("inputs", "outputs")))
 
 
 def _arrays(one):

@@ -1,5 +1,5 @@
-"""A decoder as GPT-2: a subclass of Keras whose table is its head too, against two pure functions with queries, keys and
-values in one kernel beside each other.
+"""A decoder as GPT-2: a subclass of Keras whose table is its head too, against two pure functions with queries, keys
+and values in one kernel beside each other.
 
 The error: a position sees all before it, but not itself."""
 

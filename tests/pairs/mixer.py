@@ -53,9 +53,9 @@ class Mixer(linen.Module):
 
     @linen.compact
     def __call__(self, x):
-        y = linen.gelu(Left(5, name="up")(Norm(self.axes, name="ln_before")(x)), approximate=False)
+        y = linen.gelu(Left(5, name="up")(Norm(self.axes, name="ln_1")(x)), approximate=False)
         x = x + Left(TOKENS, name="down")(y)
-        y = linen.gelu(linen.Dense(9, name="fc1")(Norm(self.axes, name="ln_after")(x)), approximate=False)
+        y = linen.gelu(linen.Dense(9, name="fc1")(Norm(self.axes, name="ln_2")(x)), approximate=False)
         return x + linen.Dense(WIDTH, name="fc2")(y)
 
 

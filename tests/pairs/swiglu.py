@@ -1,5 +1,5 @@
-"""A decoder with RMS norms, rotary positions, fewer keys than queries and SwiGLU: a subclass of Keras with layers of its
-own against NNX, whose gate and up projections are one kernel.
+"""A decoder with RMS norms, rotary positions, fewer keys than queries and SwiGLU: a subclass of Keras with layers of
+its own against NNX, whose gate and up projections are one kernel.
 
 The error: rotary positions turn neighbours instead of halves."""
 
