@@ -92,7 +92,7 @@ def _as(x, y):
 
 
 def _softmax_axis(x, y):
-    return next((axis for axis in range(1, x.ndim) if difference(scipy.special.softmax(x, axis), y) < CLOSE), None)
+    return next((axis for axis in range(x.ndim)[::-1] if difference(scipy.special.softmax(x, axis), y) < CLOSE), None)
 
 
 def _constant(x, y):
