@@ -71,11 +71,13 @@ class PairVerdict:
     def sentence(self) -> str:
         """The answer in a sentence or two."""
         worst = max(self.rows, key=lambda row: row.difference / max(row.bound, 1e-300))
+        kept = any(row.what.startswith("momentum") for row in self.rows)
+        kinds = "outputs, gradients and momenta" if kept else "outputs and gradients"
         if self.agrees:
-            return (f"One function: {len(self.rows)} outputs and gradients agree; the nearest to its bound is "
+            return (f"One function: {len(self.rows)} {kinds} agree; the nearest to its bound is "
                     f"{worst.what}, {worst.difference:.1e} of {worst.bound:.1e}.")
         apart = sum(not row.agrees for row in self.rows)
-        parts = [f"Not one function: {apart} of {len(self.rows)} outputs and gradients differ; the furthest "
+        parts = [f"Not one function: {apart} of {len(self.rows)} {kinds} differ; the furthest "
                  f"is {worst.what}, {worst.difference:.1e} where {worst.bound:.1e} is rounding."]
         return " ".join(filter(None, [*parts, self.place and f"They first part {self.place}.", self.cause]))
 
@@ -102,8 +104,9 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
     if all(row.agrees for row in rows):
         module, why = next((module, why) for row, module, why in kept if not row.agrees)
         return PairVerdict(verdict.rows, match, f"at {module}, in training alone", why)
-    place, why, coverage = parting(a, b, inputs, match, values)
-    return PairVerdict(verdict.rows, match, place, why, coverage)
+    notes = tuple(f"{row.what}: the program's own roundings move it by {NULL / TWINS:.1%} and more: other inputs would "
+                  "tell more" for row in rows if row.bound >= NULL)[:1]
+    return PairVerdict(verdict.rows, match, *parting(a, b, inputs, match, values), notes)
 
 
 def generic(program: Program, seed: int) -> Arrays:
@@ -148,14 +151,18 @@ def _run(a, b, inputs, match, values, seed, dither):
     outputs, _ = a.call(moved, given[0])
     others, _ = b.call(there, given[1])
     names = _names({name: x for name, x in outputs.items() if "float" in str(x.dtype)}, others)
-    signs = {name: stream(seed, name, "signs").choice([-1.0, 1.0], np.shape(outputs[name])).astype(np.float32)
-             for name in names}
+    signs = {name: _signs(stream(seed, name, "signs"), np.shape(outputs[name])) for name in names}
     gradients, outputs = a.gradients(moved, given[0], signs)
     sides = {"a": (gradients, {name: outputs[name] for name in names})}
     gradients, outputs = b.gradients(there, given[1], {names[name]: x for name, x in signs.items()})
     sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {name: outputs[names[name]] for name in names}
     return {side: {f"output {name}": np.asarray(x) for name, x in outputs.items()} | {
         f"gradient of {name}": x for name, x in gradients.items()} for side, (gradients, outputs) in sides.items()}
+
+
+def _signs(rng, shape):
+    """Random numbers of both signs, float32, whose sums are not zero: those of +1 and -1 over a few rows may be."""
+    return (rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape)).astype(np.float32)
 
 
 def _names(one, other):
@@ -180,7 +187,7 @@ def _dithered(inputs, dither):
     if isinstance(inputs, tuple):
         return tuple(_dithered(x, dither) for x in inputs)
     x = np.asarray(inputs)
-    if not dither or x.dtype.kind != "f":
+    if not dither or x.dtype.kind != "f" or (np.trunc(x) == x).all():  # such as a mask, which no rounding has touched
         return x
     return np.asarray(x * dithering(1, "inputs", dither, x.shape), x.dtype)
 
@@ -212,7 +219,7 @@ def _rows(runs, a):
              for kind in ("output", "gradient")}
     return tuple(Row(name + " (zero but for rounding)" * (name in null),
                      difference(plain["a"][name], plain["b"][name], largest if name in null else 0.0),
-                     max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
+                     min(max(TWINS * noise[name.split()[0]], _floor(a)), NULL)) for name in names)
 
 
 def _floor(program):
@@ -269,8 +276,8 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
         if not _alike(one.inputs[:1], other.inputs[:1], bound):
             last = before[0].module if before else "the inputs"
             return (f"between {last} and {one.module}, whose inputs differ",
-                    cause(before, (one, other), None, None) or masked(one.inputs[0], other.inputs[0], inputs[0]),
-                    coverage)
+                    cause(before, (one, other), None, None) or masked(one.inputs[0], other.inputs[0], inputs[0])
+                    or _elsewhere(one, other, pairs, bound), coverage)
         if not _alike(one.outputs[:1], other.outputs[:1], bound) and not is_activated(one, other):
             of_it = [tensor for tensor in a.tensors if tensor.module == one.module]
             tensors = {tensor.role: values[tensor.path] for tensor in of_it}
@@ -291,6 +298,19 @@ def _seen(a, b, inputs, match, values, dither):
     made, _ = a.call(moved, given[0], False, seen[0])
     others, _ = b.call(carried(match, moved), given[1], False, seen[1])
     return seen, ({name: x for name, x in made.items() if "float" in str(x.dtype)}, others)
+
+
+def _elsewhere(one, other, pairs, bound):
+    """Whether one side alone calls a module whose outputs go straight into another before that one, as of norms."""
+    place = next(i for i, (x, _) in enumerate(pairs) if x is one)
+    for number, (x, y) in enumerate(pairs[place + 1:], place + 1):
+        if number == place + 1 and x.inputs and _alike(one.outputs[:1], x.inputs[:1], bound) and (
+                not y.inputs or not _alike(other.outputs[:1], y.inputs[:1], bound)):
+            return f"a calls {one.module} right before {x.module}, b does not."
+        if y.outputs and np.size(y.outputs[0]) == np.size(other.inputs[0]) and _alike(
+                y.outputs[:1], other.inputs[:1], bound):
+            return f"b calls {x.module} right before {one.module}, a does not."
+    return ""
 
 
 def _paired(seen, others, partners):

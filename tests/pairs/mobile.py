@@ -16,7 +16,7 @@ def keras_model():
         model.add(keras.layers.Conv2D(width, 1, use_bias=False, name=f"pw_{i}"))
         model.add(keras.layers.BatchNormalization(name=f"pw_bn_{i}"))
         model.add(keras.layers.ReLU(6.0))
-    model.add(keras.layers.GlobalMaxPooling2D())
+    model.add(keras.layers.GlobalAveragePooling2D())
     model.add(keras.layers.Dense(3, name="preds"))
     return model
 
@@ -43,7 +43,7 @@ class MobileNet(linen.Module):
     def __call__(self, x, train=False):
         for i, width in enumerate([6, 8]):
             x = Separable(width, 1 + i, self.error)(x, train)
-        return linen.Dense(3)(x.max((1, 2)))
+        return linen.Dense(3)(x.mean((1, 2)))
 
 
 def port(error=False):
@@ -51,4 +51,4 @@ def port(error=False):
 
 
 def inputs():
-    return 12 * np.random.default_rng(5).normal(size=(2, 6, 6, 4)).astype(np.float32)
+    return 4 * np.random.default_rng(5).normal(size=(2, 6, 6, 4)).astype(np.float32)

@@ -29,7 +29,8 @@ def keras_model():
                     for name in ("key", "value"))
     x = Queries(name="pool")(keys, values, present)
     x = keras.layers.EinsumDense("bshd,hdo->bso", (None, WIDTH), bias_axes="o", name="merge")(x)
-    return keras.Model([elements, present], keras.layers.Dense(2, name="score")(keras.layers.Reshape((SEEDS * WIDTH,))(x)))
+    x = keras.layers.Reshape((SEEDS * WIDTH,))(x)
+    return keras.Model([elements, present], keras.layers.Dense(2, name="score")(x))
 
 
 class Port(linen.Module):
