@@ -350,14 +350,21 @@ def _arrays(one):
 
 
 def _partners(match):
-    """{module of a: modules of b that hold what is made of its tensors}."""
+    """{module of a: modules of b that hold what is made of its tensors}, without those of b that have others within
+    them where that of a has none: what they are called with is not that one's."""
     found: dict[str, list[str]] = {}
     for line in match.lines:
         for name in line.a:
             module = line.b.rpartition("/")[0]
             if module not in found.setdefault(name.rpartition("/")[0], []):
                 found[name.rpartition("/")[0]].append(module)
-    return found
+    wholes, others = ({one for one in modules if any(_is_within(other, one) for other in modules)}
+                      for modules in (found, set().union(*found.values())))
+    return {name: [other for other in there if name in wholes or other not in others] for name, there in found.items()}
+
+
+def _is_within(module, other):
+    return module != other and (not other or module.startswith(f"{other}/"))
 
 
 def _alike(one: Iterable[Any], other: Iterable[Any], bound: float) -> bool:
