@@ -20,12 +20,12 @@ from twinscale.common.numbers.formats import DITHER, EPS, walk
 from twinscale.common.pairs.causes import cause, is_activated, masked
 from twinscale.common.pairs.layouts import layouts, turned
 from twinscale.common.pairs.match import Match, carried
+from twinscale.common.pairs.momenta import SAME, momenta_apart
 from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen
 from twinscale.common.pairs.tensors import Tensor
 
 SPREAD, SIZE = 0.3, 0.1  # of the noise that moves a tensor: of its own size; of one that is all zeros
 TWINS = 4  # a bound is so many times a twin's noise
-SAME_MOMENTUM = 1e-4  # of running statistics: far above float32's rounding, far below what anybody means
 NULL = 1e-2  # a gradient that its twin shares no more digits with is zero but for rounding
 
 
@@ -97,13 +97,15 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
     """The verdict on two programs of float32 under a match, each with its own form of the same inputs."""
     values = generic(a, seed)
     runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER["float32"])]
-    rows, kept = _rows(runs, a), _momenta(a, b, inputs, match, values)
-    verdict = PairVerdict((*rows, *(row for row, _, _ in kept)), match)
+    rows, kept = _rows(runs, a), momenta_apart(a, b, inputs, match, values)
+    momenta = tuple(Row(f"momentum of {name}", abs(one - other), SAME) for name, one, other in kept)
+    verdict = PairVerdict((*rows, *momenta), match)
     if verdict.agrees:
         return verdict
     if all(row.agrees for row in rows):
-        module, why = next((module, why) for row, module, why in kept if not row.agrees)
-        return PairVerdict(verdict.rows, match, f"at {module}, in training alone", why)
+        name, one, other = next(of for row, of in zip(momenta, kept, strict=True) if not row.agrees)
+        return PairVerdict(verdict.rows, match, f"at {name.rpartition('/')[0]}, in training alone",
+                           f"a keeps {one:.4g} of a running statistic in each step of a training, b {other:.4g}.")
     notes = tuple(f"{row.what}: the program's own roundings move it by {NULL / TWINS:.1%} and more: other inputs would "
                   "tell more" for row in rows if row.bound >= NULL)[:1]
     return PairVerdict(verdict.rows, match, *parting(a, b, inputs, match, values), notes)
@@ -226,35 +228,6 @@ def _floor(program):
     """The walk of the roundings of the longest sum, relative."""
     longest = max((math.prod(tensor.shape[:-1]) for tensor in program.tensors if len(tensor.shape) > 1), default=1)
     return walk(longest) * EPS["float32"]
-
-
-# ---- running statistics
-
-def _momenta(a, b, inputs, match, values):
-    """[(Row, module of a, a sentence)] of the running statistics that both programs move in training."""
-    of_a = momenta(a, inputs[0], values)
-    of_b = momenta(b, inputs[1], carried(match, values)) if of_a else {}
-    return [(Row(f"momentum of {line.a[0]}", abs(of_a[line.a[0]] - of_b[line.b]), SAME_MOMENTUM),
-             line.a[0].rpartition("/")[0], f"a keeps {of_a[line.a[0]]:.4g} of a running statistic in each step of a "
-             f"training, b {of_b[line.b]:.4g}.")
-            for line in match.lines if line.a[0] in of_a and line.b in of_b]
-
-
-def momenta(program: Program, inputs: Inputs, values: Arrays) -> dict[str, float]:
-    """{path: how much of a running statistic a step of training keeps}: by how much the new one moves with the old one
-    on one batch. Without those that do not move, or of which nothing can be said, such as behind random bits."""
-    known = [tensor.path for tensor in program.tensors if not tensor.trained and tensor.role in ("mean", "var")]
-    if not known:
-        return {}
-    try:
-        found = [program.call(values | {path: (values[path] + shift).astype(np.float32) for path in known}, inputs,
-                              True)[1] for shift in (0.0, 1.0)]
-    except Exception:  # of the user's own code: there may be no way in which it is trained
-        return {}
-    moved = {path: np.asarray(found[1][path], np.float64) - np.asarray(found[0][path]) for path in known
-             if all(path in one for one in found)}
-    return {path: float(np.median(x)) for path, x in moved.items()
-            if x.size and np.ptp(x) < SAME_MOMENTUM and not np.allclose(x, 1.0, rtol=0, atol=1e-6)}
 
 
 # ---- where they part
