@@ -268,8 +268,8 @@ def _seen(a, b, inputs, match, values, dither):
     """(([Seen of a], [Seen of b]), (outputs of a, of b)), of dithered weights and inputs."""
     seen: tuple[list[Seen], list[Seen]] = ([], [])
     moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
-    made, _ = a.call(moved, given[0], False, seen[0])
-    others, _ = b.call(carried(match, moved), given[1], False, seen[1])
+    made, _ = a.call(moved, given[0], seen=seen[0])
+    others, _ = b.call(carried(match, moved), given[1], seen=seen[1])
     return seen, ({name: x for name, x in made.items() if "float" in str(x.dtype)}, others)
 
 
