@@ -1,7 +1,7 @@
 """A program that somebody else wrote, as both rooms offer it: its tensors, and a call that takes them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,3 +61,22 @@ def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
         raise BadInput(f"outputs: {side} has no output {name}: it has {', '.join(outputs)}"
                        f"{did_you_mean(name, outputs)}")
     return {"output": outputs[name]}
+
+
+def without(program: Program, names: Iterable[str]) -> Program:
+    """The program less some of its tensors, which keep their first values: for those that no output depends on."""
+    kept = {name: program.start[name] for name in names}
+    if not kept:
+        return program
+
+    def call(tensors, *given, **named):
+        outputs, statistics = program.call(kept | tensors, *given, **named)
+        return outputs, {name: x for name, x in statistics.items() if name not in kept}
+
+    def gradients(tensors, inputs, signs):
+        found, outputs = program.gradients(kept | tensors, inputs, signs)
+        return {name: x for name, x in found.items() if name not in kept}, outputs
+
+    return replace(program, tensors=tuple(tensor for tensor in program.tensors if tensor.path not in kept),
+                   start={name: x for name, x in program.start.items() if name not in kept}, call=call,
+                   gradients=gradients)

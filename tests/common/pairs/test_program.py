@@ -1,4 +1,4 @@
-"""What a model returns, by name."""
+"""What a model returns, by name, and a program less some of its tensors."""
 
 from collections import namedtuple
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.pairs.program import chosen, named_outputs
+from twinscale.common.pairs.program import Program, chosen, named_outputs, without
+from twinscale.common.pairs.tensors import Tensor
 
 X, Y = np.zeros(2), np.ones(3)
 
@@ -30,3 +31,15 @@ def test_one_output_is_chosen_and_a_name_that_none_has_is_said():
     assert chosen({"a": X, "b": Y}, "b", "keras")["output"] is Y
     with pytest.raises(BadInput, match="keras has no output logit: it has a, logits.*mean"):
         chosen({"a": X, "logits": Y}, "logit", "keras")
+
+
+def test_a_program_less_a_tensor_keeps_its_first_value():
+    tensors, start = (Tensor("w", (2,)), Tensor("idle", (3,)), Tensor("mean", (3,), False)), {
+        "w": X, "idle": Y, "mean": 2 * Y}
+    program = Program("of NumPy", tensors, start, lambda tensors, inputs, training=False, seen=None: (
+        dict(tensors), {"mean": inputs}), lambda tensors, inputs, signs: (dict(tensors), signs))
+    less = without(program, ["idle", "mean"])
+    assert [tensor.path for tensor in less.tensors] == list(less.start) == ["w"]
+    outputs, statistics = less.call({"w": X + 5}, Y, training=True)
+    assert outputs["idle"] is Y and (outputs["w"] == 5).all() and statistics == {}
+    assert less.gradients({"w": X}, Y, {})[0].keys() == {"w"} and without(program, []) is program
