@@ -82,7 +82,6 @@ def line(name, *cells):
 def full():
     """Matches BERT-base, says how long it took, and returns the exit code: 1 above a minute or 8 GiB."""
     from tests.pairs_real.programs import NAMES, base, texts
-    from twinscale import pairs
     from twinscale.common.pairs.judge import outputs_difference
     from twinscale.common.pairs.search import find
     from twinscale.jaxscale import programs as jax_programs
@@ -96,8 +95,9 @@ def full():
     seconds = time.monotonic() - began
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     weights = sum(x.size for x in a.start.values())
-    print(f"BERT-base: {len(match.lines)} tensors of {weights / 1e6:.0f} million weights matched in {seconds:.1f} s on "
-          f"{len(os.sched_getaffinity(0))} cores, at trial {tried}; outputs {apart:.1e} apart; {gigabytes:.1f} GiB at most")
+    print(f"BERT-base: {len(match.lines)} tensors, {weights / 1e6:.0f} million weights, matched at trial {tried} in "
+          f"{seconds:.1f} s on {len(os.sched_getaffinity(0))} cores; outputs {apart:.1e} apart; "
+          f"{gigabytes:.1f} GiB of memory at most")
     return int(not (apart <= 1e-4 and seconds < 60 and gigabytes < 8))
 
 
