@@ -11,7 +11,7 @@ from unittest.mock import patch
 os.environ |= {"KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "cpu", "USE_TORCH": "0", "USE_TF": "0",
                "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TF_CPP_MIN_LOG_LEVEL": "3"}
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-WIDTHS = (27, 9, 13, 7, 8)
+WIDTHS = (26, 12, 12, 6, 7)
 
 
 def main():
@@ -26,7 +26,7 @@ def small(only):
     """The exit code of all pairs: 1 where one is not as expected."""
     from tests.pairs_real.programs import PAIRS
 
-    print(line("pair", "expected", "answer", "trials", "seconds", "what was said"), flush=True)
+    print(line("pair", "expected", "answer", "trials", "seconds", "place and cause, or how near"), flush=True)
     wrong = 0
     for name, pair in PAIRS.items():
         if only.lower() in name.lower():
