@@ -73,8 +73,8 @@ def without(program: Program, names: Iterable[str]) -> Program:
         outputs, statistics = program.call(kept | tensors, *given, **named)
         return outputs, {name: x for name, x in statistics.items() if name not in kept}
 
-    def gradients(tensors, inputs, signs):
-        found, outputs = program.gradients(kept | tensors, inputs, signs)
+    def gradients(tensors, *given, **named):
+        found, outputs = program.gradients(kept | tensors, *given, **named)
         return {name: x for name, x in found.items() if name not in kept}, outputs
 
     return replace(program, tensors=tuple(tensor for tensor in program.tensors if tensor.path not in kept),
