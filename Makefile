@@ -26,8 +26,8 @@ NEWEST = .venv312/bin
 ROOMS = common tfscale jaxscale benchmarks swap
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill hostile pages preflight preflight-newest \
-	lint docs notebook clean
+.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill hostile pairs pages preflight \
+	preflight-newest lint docs notebook clean
 
 .venv: $(VENV)/.stamp
 
@@ -88,6 +88,16 @@ drill: .venv
 
 hostile: .venv
 	$(BIN)/python -m tests.hostile --out build/hostile $(if $(ONLY),--only '$(ONLY)')
+
+# Well-known models of others, which want older packages than the rest; `make pairs SIZE=full` has one at its full size.
+pairs: .venv-pairs/.stamp
+	.venv-pairs/bin/python -m tests.pairs_real $(if $(SIZE),--size $(SIZE))
+
+.venv-pairs/.stamp: requirements-pairs.lock pyproject.toml
+	$(PYTHON) -m venv --clear .venv-pairs
+	.venv-pairs/bin/pip install -q -r requirements-pairs.lock
+	.venv-pairs/bin/pip install -q --no-deps -e .
+	touch $@
 
 preflight: $(GOLDENS:.json=.checked)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens

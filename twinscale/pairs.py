@@ -7,11 +7,13 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists
-from twinscale.common.pairs.judge import PairVerdict, judged, outputs_difference
+from twinscale.common.pairs.judge import PairVerdict, generic, judged, outputs_difference
 from twinscale.common.pairs.match import Match, checked, read_match
-from twinscale.common.pairs.program import Inputs, Program, in_training
+from twinscale.common.pairs.program import Inputs, Program, in_training, without
 from twinscale.common.pairs.search import find
 
 Precision = Literal["auto", "float64", "float32", "bfloat16"]
@@ -50,10 +52,14 @@ def check(a: Any, b: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[s
     sides = _labels(a, b)
     programs, notes = _opened((a, b), given, outputs or (None, None), precision, sides)
     known = match_of(match, *programs, given, sides)
-    checked(known, *(program.tensors for program in programs))
-    one, other = map(in_training, programs) if training else programs
+    used = {name for line in known.lines for name in line.a}, {line.b for line in known.lines}
+    fewer = [_without_idle(*of) for of in zip(programs, used, given, strict=True)]
+    checked(known, *(program.tensors for program in fewer))
+    one, other = map(in_training, fewer) if training else fewer
     verdict = judged(one, other, given, known, seed)
-    return replace(verdict, notes=(*verdict.notes, *notes))
+    idle = [f"{side}: no output depends on {name}, which is left out" for side, program, left in zip(
+        sides, programs, fewer, strict=True) for name in program.start if name not in left.start]
+    return replace(verdict, notes=(*verdict.notes, *notes, *idle))
 
 
 def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Program, inputs: tuple[Inputs, Inputs],
@@ -67,6 +73,11 @@ def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Prog
             raise BadInput(f"{given}: no such file: leave match out, and it is looked for")
         return read_match(given, b.tensors)
     result, _, _ = find(a.tensors, b.tensors, outputs_difference(a, b, inputs))
+    if result.unmatched_a or result.unmatched_b:  # some of them may be what this output has no use for
+        paths = [{tensor.path for tensor in program.tensors} for program in (a, b)]
+        a = _without_idle(a, paths[0].difference(result.unmatched_a), inputs[0])
+        b = _without_idle(b, paths[1].difference(result.unmatched_b), inputs[1])
+        result, _, _ = find(a.tensors, b.tensors, outputs_difference(a, b, inputs))
     if result.unmatched_a or result.unmatched_b:
         shapes = {tensor.path: tensor.shape for tensor in (*a.tensors, *b.tensors)}
         left = [f"{side}: " + ", ".join(f"{name} {shapes[name]}" for name in names[:6]) for side, names in (
@@ -74,6 +85,19 @@ def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Prog
         raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: give match=..., a file that says what "
                        "they are made of")
     return result
+
+
+def _without_idle(program, used, inputs):
+    """A program less those of its tensors that are not in `used` and that no output depends on, such as a pooler where
+    another output is meant: their gradients are zero to the bit."""
+    rest = [tensor.path for tensor in program.tensors if tensor.trained and tensor.path not in used]
+    if not rest:
+        return program
+    values = generic(program, 0)
+    outputs, _ = program.call(values, inputs)
+    signs = {name: np.ones(x.shape, np.float32) for name, x in outputs.items() if "float" in str(x.dtype)}
+    gradients, _ = program.gradients(values, inputs, signs)
+    return without(program, [name for name in rest if not np.any(gradients[name])])
 
 
 def _named(inputs, names, side):

@@ -16,13 +16,8 @@ import numpy as np
 from twinscale.common.errors import DID_IT, NO, BadInput, Disagreement
 from twinscale.common.families.parameters import dithering, stream
 from twinscale.common.files.tensors import difference
-<<<<<<< HEAD
 from twinscale.common.numbers.formats import DITHER, EPS, MASTERS, RESOLVED, walk
-from twinscale.common.pairs.causes import cause, is_activated
-=======
-from twinscale.common.numbers.formats import DITHER, EPS, walk
 from twinscale.common.pairs.causes import cause, is_activated, masked
->>>>>>> pairs
 from twinscale.common.pairs.layouts import layouts, turned
 from twinscale.common.pairs.match import Match, carried
 from twinscale.common.pairs.momenta import SAME, momenta_apart
@@ -104,24 +99,18 @@ class PairVerdict:
 def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, seed: int = 0) -> PairVerdict:
     """The verdict on two programs of one precision under a match, each with its own form of the same inputs."""
     values = generic(a, seed)
-<<<<<<< HEAD
     runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER[a.precision])]
-    rows = _rows(runs, a)
-    verdict = PairVerdict(rows, match)
-=======
-    runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER["float32"])]
     rows, kept = _rows(runs, a), momenta_apart(a, b, inputs, match, values)
     momenta = tuple(Row(f"momentum of {name}", abs(one - other), SAME) for name, one, other in kept)
     verdict = PairVerdict((*rows, *momenta), match)
->>>>>>> pairs
     if verdict.agrees:
         return verdict
     if all(row.agrees for row in rows):
         name, one, other = next(of for row, of in zip(momenta, kept, strict=True) if not row.agrees)
         return PairVerdict(verdict.rows, match, f"at {name.rpartition('/')[0]}, in training alone",
                            f"a keeps {one:.4g} of a running statistic in each step of a training, b {other:.4g}.")
-    notes = tuple(f"{row.what}: the program's own roundings move it by {NULL / TWINS:.1%} and more: other inputs would "
-                  "tell more" for row in rows if row.bound >= NULL)[:1]
+    notes = tuple(f"{row.what}: the program's own roundings move it by {NULL[a.precision] / TWINS:.1%} and more: "
+                  "other inputs would tell more" for row in rows if row.bound >= NULL[a.precision])[:1]
     return PairVerdict(verdict.rows, match, *parting(a, b, inputs, match, values), notes)
 
 
@@ -242,11 +231,8 @@ def _rows(runs, a):
              for kind in ("output", "gradient", "statistic")}
     return tuple(Row(name + " (zero but for rounding)" * (name in null),
                      difference(plain["a"][name], plain["b"][name], largest if name in null else 0.0),
-<<<<<<< HEAD
-                     WIDER[a.precision] * max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
-=======
-                     min(max(TWINS * noise[name.split()[0]], _floor(a)), NULL)) for name in names)
->>>>>>> pairs
+                     min(WIDER[a.precision] * max(TWINS * noise[name.split()[0]], _floor(a)), NULL[a.precision]))
+                 for name in names)
 
 
 def _floor(program):
@@ -262,26 +248,11 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
     """(where two programs first part, what was measured there, how much was seen), in words; "" where nothing is
     known. Modules that hold matched tensors are compared in the order in which a calls them, each to within what twins
     of both programs are apart."""
-<<<<<<< HEAD
-    seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER[a.precision]))
+    (seen, made), (twins, _) = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER[a.precision]))
     noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
     bound = WIDER[a.precision] * max(TWINS * max(noise, default=0.0), _floor(a))
-    partners, calls, pairs = _partners(match), {}, []
-    for one in seen[1]:
-        calls.setdefault(one.module, []).append(one)
-    for one in seen[0]:
-        there = next((calls[name] for name in partners.get(one.module, ()) if calls.get(name)), None)
-        if there:
-            pairs.append((one, there.pop(0)))
-    coverage = f"{len(pairs)} of {len(seen[0])} calls of modules that hold tensors have their partner"
-=======
-    (seen, made), (twins, _) = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER["float32"]))
-    noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
-             for x, y in zip(_arrays(one), _arrays(other), strict=True)]
-    bound = max(TWINS * max(noise, default=0.0), _floor(a))
     pairs, coverage = _paired(*seen, _partners(match))
->>>>>>> pairs
     if not pairs:
         return "", "", coverage
     before: tuple[Seen, Seen] | None = None
@@ -308,11 +279,6 @@ def _seen(a, b, inputs, match, values, dither):
     """(([Seen of a], [Seen of b]), (outputs of a, of b)), of dithered weights and inputs."""
     seen: tuple[list[Seen], list[Seen]] = ([], [])
     moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
-<<<<<<< HEAD
-    a.call(moved, given[0], seen=seen[0])
-    b.call(carried(match, moved), given[1], seen=seen[1])
-    return seen
-=======
     made, _ = a.call(moved, given[0], seen=seen[0])
     others, _ = b.call(carried(match, moved), given[1], seen=seen[1])
     return seen, ({name: x for name, x in made.items() if "float" in str(x.dtype)}, others)
@@ -361,7 +327,6 @@ def _stacked(steps, whole):
         return None
     return Seen(steps[0].module, *((np.stack([np.asarray(getattr(one, side)[0]) for one in steps], 1),)
                                    for side in ("inputs", "outputs")))
->>>>>>> pairs
 
 
 def _arrays(one):

@@ -1,6 +1,6 @@
 """A program that somebody else wrote, as both rooms offer it: its tensors, and a call that takes them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,3 +82,22 @@ def is_plain(value: Any) -> bool:
     value = np.asarray(value, np.float64)
     with np.errstate(over="ignore"):
         return bool(np.all((value == value.astype(np.float16)) | (value == np.rint(value)) | ~np.isfinite(value)))
+
+
+def without(program: Program, names: Iterable[str]) -> Program:
+    """The program less some of its tensors, which keep their first values: for those that no output depends on."""
+    kept = {name: program.start[name] for name in names}
+    if not kept:
+        return program
+
+    def call(tensors, *given, **named):
+        outputs, statistics = program.call(kept | tensors, *given, **named)
+        return outputs, {name: x for name, x in statistics.items() if name not in kept}
+
+    def gradients(tensors, *given, **named):
+        found, outputs = program.gradients(kept | tensors, *given, **named)
+        return {name: x for name, x in found.items() if name not in kept}, outputs
+
+    return replace(program, tensors=tuple(tensor for tensor in program.tensors if tensor.path not in kept),
+                   start={name: x for name, x in program.start.items() if name not in kept}, call=call,
+                   gradients=gradients)

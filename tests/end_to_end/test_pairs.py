@@ -222,3 +222,24 @@ def test_a_sequential_model_with_dropout_is_asked_as_in_evaluation():
             return self.two(self.drop(jnp.tanh(self.one(x))))
 
     assert twinscale.check(model, Port(), ROWS)
+
+
+def test_tensors_that_no_output_depends_on_need_no_partner():
+    """Such as the head of a model of which another output is meant; those of one that does are still named."""
+    inputs = keras.Input((12,))
+    x = keras.layers.Dense(8, activation="tanh", name="body")(inputs)
+    model = keras.Model(inputs, {"last": x, "logits": keras.layers.Dense(3, name="head")(x)})
+
+    def begin(key, x):
+        return {"fc": {"w": jnp.zeros((12, 8)), "b": jnp.zeros(8)}, "scale": jnp.ones(5)}
+
+    def run(p, x):
+        return jnp.tanh(x @ p["fc"]["w"] + p["fc"]["b"])
+
+    verdict = twinscale.check(model, (begin, run), ROWS, outputs=("last", None))
+    assert verdict and [row.what for row in verdict.rows[1:]] == ["gradient of body/kernel", "gradient of body/bias"]
+    assert verdict.notes == tuple(f"{side}: no output depends on {name}, which is left out" for side, name in (
+        ("Keras", "head/kernel"), ("Keras", "head/bias"), ("JAX", "scale")))
+    assert twinscale.check(model, (begin, run), ROWS, outputs=("last", None), match=verdict.match)
+    with pytest.raises(BadInput, match=r"without a partner: JAX: scale \(5,\)"):
+        twinscale.check(model, (begin, lambda p, x: run(p, x) * p["scale"].sum()), ROWS, outputs=("last", None))

@@ -139,6 +139,20 @@ def test_the_locks_hold_the_same_packages_and_are_plain_lines():
     assert differ == {"absl-py"}  # held back by tensorflow-model-optimization
 
 
+def test_the_lock_of_the_pairs_is_the_tested_one_with_three_packages_more_and_what_they_hold_back():
+    old, pairs = pins(ROOT / "requirements.lock"), pins(ROOT / "requirements-pairs.lock")
+    assert {pairs[name] for name in ("keras-hub", "transformers", "flaxmodels")} == {"0.32.0", "4.57.6", "0.1.3"}
+    assert old.keys() < pairs.keys()
+    assert {name for name in old if old[name] != pairs[name]} == {"huggingface-hub", "tokenizers"}
+
+
+def test_pairs_of_others_have_an_environment_of_their_own(place):
+    put(place, "3.13")
+    done = make(place, "-n", "pairs", "SIZE=full")
+    assert re.search(r"^python3.13 -m venv --clear .venv-pairs$", done.stdout, re.M), done.stderr
+    assert done.stdout.splitlines()[-1] == ".venv-pairs/bin/python -m tests.pairs_real --size full"
+
+
 def test_the_package_says_the_pythons_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]

@@ -1,4 +1,4 @@
-"""What a model returns, by name."""
+"""What a model returns, by name, and a program less some of its tensors."""
 
 from collections import namedtuple
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.pairs.program import Program, chosen, in_training, is_plain, named_outputs
+from twinscale.common.pairs.program import Program, chosen, in_training, is_plain, named_outputs, without
+from twinscale.common.pairs.tensors import Tensor
 
 X, Y = np.zeros(2), np.ones(3)
 
@@ -47,3 +48,15 @@ def test_a_program_is_asked_as_in_training():
     ([0.0, 1.0, -np.inf], True), (0.5, True), (-1e9, True), (0.1, False), (np.float32(2**-0.5), False), ([True], True)])
 def test_numbers_that_no_format_rounds_are_plain(value, plain):
     assert is_plain(value) == plain
+
+
+def test_a_program_less_a_tensor_keeps_its_first_value():
+    tensors, start = (Tensor("w", (2,)), Tensor("idle", (3,)), Tensor("mean", (3,), False)), {
+        "w": X, "idle": Y, "mean": 2 * Y}
+    program = Program("of NumPy", tensors, start, lambda tensors, inputs, training=False, seen=None: (
+        dict(tensors), {"mean": inputs}), lambda tensors, inputs, signs: (dict(tensors), signs))
+    less = without(program, ["idle", "mean"])
+    assert [tensor.path for tensor in less.tensors] == list(less.start) == ["w"]
+    outputs, statistics = less.call({"w": X + 5}, Y, training=True)
+    assert outputs["idle"] is Y and (outputs["w"] == 5).all() and statistics == {}
+    assert less.gradients({"w": X}, Y, {})[0].keys() == {"w"} and without(program, []) is program
