@@ -34,7 +34,13 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
         """tf.cast, which rounds a Python number to float32 on its way to float64: in a GELU, in an attention."""
         return tf.constant(x, dtype) if isinstance(x, float) else plain(x, dtype, name)
 
+    def leaky(features, alpha=0.2, name=None):
+        """tf.nn.leaky_relu, whose slope is float32 in every format."""
+        x = tf.convert_to_tensor(features)
+        return tf.where(x > 0, x, tf.constant(alpha, x.dtype) * x)
+
     with ExitStack() as stack:
+        stack.enter_context(patch.object(tf.nn, "leaky_relu", leaky))
         for layer in layers:
             if getattr(layer.dtype_policy, "name", "") == "float32":
                 stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
@@ -71,6 +77,9 @@ def first_lower(traced: Any, precision: str) -> str:
         if node.op == "Cast":
             types = {"to": types["DstT"]} if types["SrcT"].is_floating else {}
         found = next((x.name for x in types.values() if x.name in lower), None)
+        if found is None and "float32" in lower and not all(
+                is_plain(value.f) for value in node.attr.values() if value.WhichOneof("value") == "f"):
+            found = "float32"  # such as an operation's slope
         if found is None:
             continue
         if node.op == "Const" and is_plain(tf.make_ndarray(node.attr["value"].tensor)):

@@ -239,7 +239,7 @@ def test_tensors_that_no_output_depends_on_need_no_partner():
     verdict = twinscale.check(model, (begin, run), ROWS, outputs=("last", None))
     assert verdict and [row.what for row in verdict.rows[1:]] == ["gradient of body/kernel", "gradient of body/bias"]
     assert verdict.notes == tuple(f"{side}: no output depends on {name}, which is left out" for side, name in (
-        ("Keras", "head/kernel"), ("Keras", "head/bias"), ("JAX", "scale")))
+        ("a (Keras)", "head/kernel"), ("a (Keras)", "head/bias"), ("b (JAX)", "scale")))
     assert twinscale.check(model, (begin, run), ROWS, outputs=("last", None), match=verdict.match)
-    with pytest.raises(BadInput, match=r"without a partner: JAX: scale \(5,\)"):
+    with pytest.raises(BadInput, match=r"without a partner: b \(JAX\): scale \(5,\)"):
         twinscale.check(model, (begin, lambda p, x: run(p, x) * p["scale"].sum()), ROWS, outputs=("last", None))

@@ -121,7 +121,7 @@ def test_batch_normalization_of_both_frameworks_is_one_in_training():
 
     assert twinscale.check(model, Port(0.99), ROWS, training=True)
     wrong = twinscale.check(model, Port(0.9), ROWS, training=True)
-    assert {row.what.split()[0] for row in wrong.rows if not row.agrees} == {"statistic"}
+    assert {row.what.split()[0] for row in wrong.rows if not row.agrees} == {"statistic", "momentum"}
 
 
 def test_attention_of_linen_draws_nothing_in_training():
@@ -395,3 +395,19 @@ def test_two_of_flax_are_checked_and_sides_are_named():
     with pytest.raises(BadInput, match="^b: keras: the model breaks on the given inputs: "):
         twinscale.check(two_layers(), keras.Sequential([keras.Input((9,)), keras.layers.Dense(2)]), ROWS)
     assert tf.executing_eagerly()
+
+
+def test_constants_of_tensorflows_own_operations_keep_their_digits_in_float64():
+    """A leaky ReLU has its slope as an attribute of float32, and a GELU its root of 2."""
+    model = keras.Sequential([keras.layers.Dense(6), keras.layers.LeakyReLU(0.2), keras.layers.Dense(5),
+                              keras.layers.Activation("gelu"), keras.layers.Dense(2)])
+
+    def init(key, x):
+        return [{"w": jnp.zeros(shape), "b": jnp.zeros(shape[1])} for shape in ((4, 6), (6, 5), (5, 2))]
+
+    def apply(p, x):
+        one, two, three = (lambda x, of=of: x @ of["w"] + of["b"] for of in p)
+        return three(jax.nn.gelu(two(jax.nn.leaky_relu(one(x), 0.2)), approximate=False))
+
+    verdict = twinscale.check(model, (init, apply), ROWS, precision="float64")
+    assert verdict and max(row.difference for row in verdict.rows) < 1e-13
