@@ -1,10 +1,13 @@
 """The usual causes of a parting, found by measuring: what stands between two modules, or within one.
 
-Of a function between two modules, each side's values are held to a list of activations; of a norm, the epsilon is
-solved for that its outputs were made with; of any module, a bias that one side leaves out.
+Of a function between two modules, each side's values are held to a list of activations, to each other by a factor, and
+by the order of channels; of a norm, axes and epsilon are solved for that its outputs were made with; of a convolution
+the padding is found by trial; of any module, a bias that one side leaves out.
 """
 
+import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,16 +16,17 @@ import scipy
 from twinscale.common.files.tensors import difference
 from twinscale.common.pairs.program import Seen
 
+MOST = 1 << 16  # elements of an array whose axes are tried in other orders
 CLOSE = 2e-5  # of values in float32 that one function made
 ACTIVATIONS = {
+    "no activation": lambda x: x,
     "the exact GELU": lambda x: 0.5 * x * (1 + scipy.special.erf(x / math.sqrt(2))),
     "the tanh GELU": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "the sigmoid GELU": lambda x: x * scipy.special.expit(1.702 * x),
     "ReLU": lambda x: np.maximum(x, 0), "SiLU": lambda x: x * scipy.special.expit(x), "tanh": np.tanh,
     "sigmoid": scipy.special.expit, "ReLU6": lambda x: np.clip(x, 0, 6), "softplus": lambda x: np.logaddexp(x, 0),
     "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-    **{f"leaky ReLU of {slope}": lambda x, slope=slope: np.where(x > 0, x, slope * x) for slope in (0.01, 0.2, 0.3)},
-    "no activation": lambda x: x}
+    **{f"leaky ReLU of {slope}": lambda x, slope=slope: np.where(x > 0, x, slope * x) for slope in (0.01, 0.2, 0.3)}}
 
 
 def cause(before: tuple[Seen, Seen] | None, here: tuple[Seen, Seen] | None, tensors: Any, roles: Any) -> str:
@@ -42,8 +46,21 @@ def cause(before: tuple[Seen, Seen] | None, here: tuple[Seen, Seen] | None, tens
 
 def is_activated(one: Seen, other: Seen) -> bool:
     """Whether what one module makes is an activation of what the other makes: a layer may have it within it."""
-    x, y = (np.asarray(of.outputs[0], np.float64) for of in (one, other))
+    x, y = np.asarray(one.outputs[0], np.float64), _aligned(one, other)
     return x.shape == y.shape and bool(_activation(x, y) or _activation(y, x))
+
+
+def _aligned(one, other):
+    """What the other module makes, its axes in the order in which one has them, by their inputs: an image may have its
+    channels first. float64."""
+    made = np.asarray(other.outputs[0], np.float64)
+    if not one.inputs or not other.inputs:
+        return made
+    x, given = (np.asarray(of.inputs[0], np.float64) for of in (one, other))
+    if not x.ndim == given.ndim == made.ndim or x.shape == given.shape or x.size > MOST:
+        return made
+    orders = [order for order in itertools.permutations(range(x.ndim)) if given.transpose(order).shape == x.shape]
+    return made.transpose(min(orders, key=lambda order: difference(x, given.transpose(order)), default=range(x.ndim)))
 
 
 def _activation(x, y):
@@ -54,36 +71,86 @@ def _activation(x, y):
 def _between(before, here):
     outputs = [np.asarray(of.outputs[0], np.float64) for of in before]
     inputs = [np.asarray(of.inputs[0], np.float64) for of in here]
+    outputs[1], inputs[1] = _as(*outputs), _as(*inputs)
     if len({x.shape for x in (*outputs, *inputs)}) == 1:
         bare = outputs[1] if _activation(outputs[1], outputs[0]) else outputs[0]  # a layer may have it within it
         names = [_activation(bare, x) for x in inputs]
         if all(names) and names[0] != names[1]:
             return f"a applies {names[0]}, b {names[1]}."
-    x, y = (np.asarray(of.inputs[0], np.float64) for of in here)
-    if x.shape == y.shape:
-        return _constant(x, y)
-    return ""
+        axes = [_softmax_axis(bare, x) for x in inputs]
+        if None not in axes and axes[0] != axes[1]:
+            return f"a takes a softmax over axis {axes[0]}, b over axis {axes[1]}."
+    return _constant(*inputs) or _order(*inputs)
+
+
+def _as(x, y):
+    """y with its axes in the order of x, of which it is nearest."""
+    if x.shape == y.shape or x.size != y.size or x.ndim != y.ndim or x.size > MOST:
+        return y
+    orders = [order for order in itertools.permutations(range(y.ndim)) if y.transpose(order).shape == x.shape]
+    return min((y.transpose(order) for order in orders), key=lambda z: difference(x, z), default=y)
+
+
+def _softmax_axis(x, y):
+    return next((axis for axis in range(x.ndim)[::-1] if difference(scipy.special.softmax(x, axis), y) < CLOSE), None)
 
 
 def _constant(x, y):
     """Whether y is x times a number, or x and a number."""
+    if x.shape != y.shape:
+        return ""
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
     if difference(factor * x, y) < CLOSE:
         return f"What b passes on is {factor:.6g} times what a does."
     shift = float((y - x).mean())
     if difference(x + shift, y) < CLOSE:
         return f"What b passes on is what a does and {shift:.6g}."
+    rows = tuple(range(1, x.ndim))
+    if rows:
+        factors = (x * y).sum(rows, keepdims=True) / np.maximum((x * x).sum(rows, keepdims=True), 1e-300)
+        if difference(factors * x, y) < CLOSE:
+            said = ", ".join(f"{factor:.4g}" for factor in factors.ravel()[:6])
+            return f"What b passes on is {said} times what a does, by row."
+    return ""
+
+
+def _order(x, y):
+    """Whether y has x's values of the last axis in parts that lie in another order, as of tensors that are joined."""
+    if x.shape != y.shape:
+        return ""
+    for shift in range(1, x.shape[-1]):
+        if difference(np.roll(x, -shift, -1), y) < CLOSE:
+            return f"b has the first {shift} of a's {x.shape[-1]} channels last."
+    return ""
+
+
+def masked(one: Any, other: Any, inputs: Any) -> str:
+    """A sentence where two arrays part in just those rows in which an input has zeros beside ones: a mask; or "".
+
+    Args:
+      one, other: what the programs have at one place, their first axis that of the batch.
+      inputs: an array, a tuple, or {name: array}.
+    """
+    x, y = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    given = dict(enumerate(inputs if isinstance(inputs, tuple) else [inputs]))
+    given = inputs if isinstance(inputs, Mapping) else given
+    for name, mask in given.items():
+        mask = np.asarray(mask)
+        if mask.ndim < 2 or x.shape != y.shape or x.shape[:1] != mask.shape[:1] or not np.isin(mask, (0, 1)).all():
+            continue
+        covered = (mask == 0).any(tuple(range(1, mask.ndim)))
+        apart = np.array([difference(u, v) > CLOSE for u, v in zip(x, y, strict=True)])
+        if covered.any() and not covered.all() and (covered == apart).all():
+            return f"They differ in just those rows of the batch that {name} masks in part: how the mask is applied."
     return ""
 
 
 def _within(here, tensors, roles):
-    x, (one, other) = np.asarray(here[0].inputs[0], np.float64), (np.asarray(of.outputs[0], np.float64) for of in here)
+    x, one, other = *(np.asarray(of[0], np.float64) for of in (here[0].inputs, here[0].outputs)), _aligned(*here)
     if one.shape != other.shape:
         return ""
     if "scale" in roles and "kernel" not in roles:
-        found = [_epsilon(x, y, tensors) for y in (one, other)]
-        if all(value is not None for value in found) and not math.isclose(*found, rel_tol=0.2):
-            return f"a divides by a root of the variance and {found[0]:.1g}, b by one with {found[1]:.1g}."
+        return _norms(x, one, other, tensors) or _constant(one, other)
     if "bias" in tensors and tensors["bias"].shape == one.shape[-1:]:
         for left, right, who in ((one, other, "b"), (other, one, "a")):
             if difference(left - tensors["bias"], right) < CLOSE:
@@ -92,30 +159,96 @@ def _within(here, tensors, roles):
         for left, right, who in ((one, other, "b"), (other, one, "a")):
             if name != "no activation" and difference(f(left), right) < CLOSE:
                 return f"{who} applies {name} within it, the other does not."
-    borders = _borders(one, other)
-    return borders or _constant(one, other)
+    pads = [padding(x, y, tensors) for y in (one, other)] if "kernel" in tensors else [None]
+    if None not in pads and pads[0] != pads[1]:
+        return "Of zeros before each axis of the image a pads {}, b {}.".format(
+            *(" and ".join(map(str, dict.fromkeys(pad))) for pad in pads))
+    return _borders(one, other) or _constant(one, other)
 
 
-def _epsilon(x, y, tensors):
-    """The epsilon of a norm over the last axis, or over all others with running statistics, by least squares of the
-    variances that its outputs want; None where it is no such norm."""
+def padding(x: np.ndarray, y: np.ndarray, tensors: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
+    """Zeros that a convolution puts before each axis of its images, or sequences, found by trial; None where its
+    outputs are none of x.
+
+    Args:
+      x, y: (rows, *places, channels), float64: inputs and outputs, before or after an activation.
+      tensors: the kernel, (*window, inputs, outputs) or depthwise (*window, inputs, multiplier), and maybe a bias.
+    """
+    kernel = np.asarray(tensors["kernel"], np.float64)
+    axes = kernel.ndim - 2
+    if axes not in (1, 2) or x.ndim != axes + 2 or y.ndim != x.ndim or kernel.shape[axes] != x.shape[-1]:
+        return None
+    window, strides = kernel.shape[:axes], [round(n / m) for n, m in zip(x.shape[1:-1], y.shape[1:-1], strict=True)]
+    if x.size * math.prod(window) > 1 << 22 or not all(strides):
+        return None
+    depthwise = y.shape[-1] != kernel.shape[-1]
+    for before in itertools.product(*map(range, window)):
+        wide = np.pad(x, [(0, 0), *((n, m + stride) for n, m, stride in zip(before, window, strides, strict=True)),
+                          (0, 0)])
+        seen = np.lib.stride_tricks.sliding_window_view(wide, window, tuple(range(1, axes + 1)))
+        seen = seen[(slice(None), *(slice(None, stride * m, stride) for stride, m in
+                                    zip(strides, y.shape[1:-1], strict=True)))]
+        letters = "hw"[:axes]
+        if seen.shape[1:axes + 1] != y.shape[1:-1]:
+            continue
+        made = np.einsum(f"...i{letters},{letters}io->...{'io' if depthwise else 'o'}", seen, kernel).reshape(
+            *seen.shape[:axes + 1], -1)
+        if made.shape == y.shape and _activation(made + np.asarray(tensors.get("bias", 0.0), np.float64), y):
+            return before
+    return None
+
+
+def _norms(x, one, other, tensors):
+    """What two norms over x do otherwise: the axes, or the epsilon."""
+    found = [_norm(x, y, tensors) for y in (one, other)]
+    if None in found:
+        return ""
+    (axes, centred, epsilon), (others, shifted, small) = found
+    if axes != others:
+        said = [" and ".join(map(str, these)) for these in (axes, others)]
+        return f"a takes a norm over axes {said[0]}, b over axes {said[1]}."
+    if centred != shifted:
+        return f"{'a' if centred else 'b'} takes the mean off before it divides, the other does not."
+    if abs(epsilon - small) > max(0.2 * max(epsilon, small), 1e-6 * float((x**2).mean())):
+        return f"a divides by a root of the variance and {epsilon:.1g}, b by one with {small:.1g}."
+    return ""
+
+
+def _norm(x, y, tensors):
+    """(axes, whether the mean is taken off, epsilon) of a norm that makes y of x; None where none does. The last axis
+    is tried first; with running statistics there are no axes."""
+    if "var" in tensors:
+        found = _epsilon(x, y, tensors, ())
+        return None if found is None else ((), True, found)
+    several = (itertools.combinations(range(1, x.ndim), count) for count in range(1, x.ndim))
+    axes = [(x.ndim - 1,), *itertools.chain(*several), (0,), tuple(range(x.ndim - 1))]
+    for centred in (True, False) if "bias" in tensors else (False, True):
+        for one in axes:
+            found = _epsilon(x - x.mean(one, keepdims=True) if centred else x, y, tensors, one)
+            if found is not None:
+                return one, centred, found
+    return None
+
+
+def _epsilon(x, y, tensors, axes):
+    """The epsilon of a norm of x over some axes, or with running statistics, by least squares of the variances that
+    its outputs want; None where it is no such norm."""
     scale, bias = np.asarray(tensors["scale"], np.float64), np.asarray(tensors.get("bias", 0.0), np.float64)
     even = (y - bias) / scale
     if "var" in tensors:
         x, variance = x - tensors["mean"], np.broadcast_to(np.asarray(tensors["var"], np.float64), x.shape)
-    elif "bias" in tensors:
-        x, variance = x - x.mean(-1, keepdims=True), np.broadcast_to(x.var(-1, keepdims=True), x.shape)
     else:
-        variance = np.broadcast_to((x**2).mean(-1, keepdims=True), x.shape)
+        variance = np.broadcast_to((x**2).mean(axes, keepdims=True), x.shape)
     large = np.abs(x) > np.abs(x).max() / 4
-    wanted = (x[large] / even[large]) ** 2 - variance[large]
-    found = float(np.median(wanted))
+    if not large.any() or not even[large].all():
+        return None
+    found = float(np.median((x[large] / even[large]) ** 2 - variance[large]))
     made = x / np.sqrt(np.maximum(variance + found, 1e-300))
-    return found if difference(made, even) < 1e-3 and found > 0 else None
+    return max(found, 0.0) if difference(made, even) < 1e-3 and found > -1e-4 * variance.mean() else None
 
 
 def _borders(one, other):
-    """Whether images agree but at one side, as where padding is added before or after."""
+    """Whether images agree but at one side, as where padding is of other values."""
     if one.ndim != 4 or min(one.shape[1:3]) < 3:
         return ""
     apart = np.abs(one - other).max((0, 3)) > CLOSE * np.abs(one).max()

@@ -17,9 +17,10 @@ from twinscale.common.errors import DID_IT, NO, BadInput, Disagreement
 from twinscale.common.families.parameters import dithering, stream
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import DITHER, EPS, MASTERS, RESOLVED, walk
-from twinscale.common.pairs.causes import cause, is_activated
+from twinscale.common.pairs.causes import cause, is_activated, masked
 from twinscale.common.pairs.layouts import layouts, turned
 from twinscale.common.pairs.match import Match, carried
+from twinscale.common.pairs.momenta import SAME, momenta_apart
 from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen
 from twinscale.common.pairs.tensors import Tensor
 
@@ -73,11 +74,13 @@ class PairVerdict:
     def sentence(self) -> str:
         """The answer in a sentence or two."""
         worst = max(self.rows, key=lambda row: row.difference / max(row.bound, 1e-300))
+        kept = any(row.what.startswith("momentum") for row in self.rows)
+        kinds = "outputs, gradients and momenta" if kept else "outputs and gradients"
         if self.agrees:
-            return (f"One function: {len(self.rows)} outputs and gradients agree; the nearest to its bound is "
+            return (f"One function: {len(self.rows)} {kinds} agree; the nearest to its bound is "
                     f"{worst.what}, {worst.difference:.1e} of {worst.bound:.1e}.")
         apart = sum(not row.agrees for row in self.rows)
-        parts = [f"Not one function: {apart} of {len(self.rows)} outputs and gradients differ; the furthest "
+        parts = [f"Not one function: {apart} of {len(self.rows)} {kinds} differ; the furthest "
                  f"is {worst.what}, {worst.difference:.1e} where {worst.bound:.1e} is rounding."]
         return " ".join(filter(None, [*parts, self.place and f"They first part {self.place}.", self.cause]))
 
@@ -97,12 +100,19 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
     """The verdict on two programs of one precision under a match, each with its own form of the same inputs."""
     values = generic(a, seed)
     runs = [_run(a, b, inputs, match, values, seed, dither) for dither in (0.0, DITHER[a.precision])]
-    rows = _rows(runs, a)
-    verdict = PairVerdict(rows, match)
+    rows, kept = _rows(runs, a), momenta_apart(a, b, inputs, match, values)
+    momenta = tuple(Row(f"momentum of {name}", abs(one - other), SAME) for name, one, other in kept)
+    verdict = PairVerdict((*rows, *momenta), match)
     if verdict.agrees:
         return verdict
-    place, why, coverage = parting(a, b, inputs, match, values)
-    return PairVerdict(rows, match, place, why, coverage)
+    if all(row.agrees for row in rows):
+        name, one, other = next(of for row, of in zip(momenta, kept, strict=True) if not row.agrees)
+        return PairVerdict(verdict.rows, match, f"at {name.rpartition('/')[0]}, in training alone",
+                           f"a keeps {one:.4g} of a running statistic in each step of a training, b {other:.4g}.")
+    null = NULL[a.precision]
+    notes = tuple(f"{row.what}: the program's own roundings move it by {null / TWINS:.1%} and more: other inputs would "
+                  "tell more" for row in rows if row.bound >= null)[:1]
+    return PairVerdict(verdict.rows, match, *parting(a, b, inputs, match, values), notes)
 
 
 def generic(program: Program, seed: int) -> Arrays:
@@ -148,8 +158,7 @@ def _run(a, b, inputs, match, values, seed, dither):
     outputs, after = a.call(moved, given[0])
     others, after_there = b.call(there, given[1])
     names = _names({name: x for name, x in outputs.items() if "float" in str(x.dtype)}, others)
-    signs = {name: stream(seed, name, "signs").choice([-1.0, 1.0], np.shape(outputs[name])).astype(np.float32)
-             for name in names}
+    signs = {name: _signs(stream(seed, name, "signs"), np.shape(outputs[name])) for name in names}
     gradients, outputs = a.gradients(moved, given[0], signs)
     sides = {"a": (gradients, {name: outputs[name] for name in names})}
     gradients, outputs = b.gradients(there, given[1], {names[name]: x for name, x in signs.items()})
@@ -160,6 +169,11 @@ def _run(a, b, inputs, match, values, seed, dither):
         f"gradient of {name}": x for name, x in gradients.items()} | {
         f"statistic {line.a[0]}": np.asarray(statistics[side][line.b]) for line in lines}
         for side, (gradients, outputs) in sides.items()}
+
+
+def _signs(rng, shape):
+    """Random numbers of both signs, float32, whose sums are not zero: those of +1 and -1 over a few rows may be."""
+    return (rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape)).astype(np.float32)
 
 
 def _names(one, other):
@@ -184,7 +198,7 @@ def _dithered(inputs, dither):
     if isinstance(inputs, tuple):
         return tuple(_dithered(x, dither) for x in inputs)
     x = np.asarray(inputs)
-    if not dither or x.dtype.kind != "f":
+    if not dither or x.dtype.kind != "f" or (np.trunc(x) == x).all():  # such as a mask, which no rounding has touched
         return x
     return np.asarray(x * dithering(1, "inputs", dither, x.shape), x.dtype)
 
@@ -218,7 +232,12 @@ def _rows(runs, a):
              for kind in ("output", "gradient", "statistic")}
     return tuple(Row(name + " (zero but for rounding)" * (name in null),
                      difference(plain["a"][name], plain["b"][name], largest if name in null else 0.0),
-                     WIDER[a.precision] * max(TWINS * noise[name.split()[0]], _floor(a))) for name in names)
+                     _bound(a, noise[name.split()[0]])) for name in names)
+
+
+def _bound(program, noise):
+    """What a twin's noise allows."""
+    return min(WIDER[program.precision] * max(TWINS * noise, _floor(program)), NULL[program.precision])
 
 
 def _floor(program):
@@ -234,42 +253,85 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
     """(where two programs first part, what was measured there, how much was seen), in words; "" where nothing is
     known. Modules that hold matched tensors are compared in the order in which a calls them, each to within what twins
     of both programs are apart."""
-    seen, twins = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER[a.precision]))
+    (seen, made), (twins, _) = (_seen(a, b, inputs, match, values, dither) for dither in (0.0, DITHER[a.precision]))
     noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
     bound = WIDER[a.precision] * max(TWINS * max(noise, default=0.0), _floor(a))
-    partners, calls, pairs = _partners(match), {}, []
-    for one in seen[1]:
-        calls.setdefault(one.module, []).append(one)
-    for one in seen[0]:
-        there = next((calls[name] for name in partners.get(one.module, ()) if calls.get(name)), None)
-        if there:
-            pairs.append((one, there.pop(0)))
-    coverage = f"{len(pairs)} of {len(seen[0])} calls of modules that hold tensors have their partner"
+    pairs, coverage = _paired(*seen, _partners(match))
     if not pairs:
         return "", "", coverage
     before: tuple[Seen, Seen] | None = None
     for one, other in pairs:
         if not _alike(one.inputs[:1], other.inputs[:1], bound):
             last = before[0].module if before else "the inputs"
-            return (f"between {last} and {one.module}, whose inputs differ", cause(before, (one, other), None, None),
-                    coverage)
+            return (f"between {last} and {one.module}, whose inputs differ",
+                    cause(before, (one, other), None, None) or masked(one.inputs[0], other.inputs[0], inputs[0])
+                    or _elsewhere(one, other, pairs, bound), coverage)
         if not _alike(one.outputs[:1], other.outputs[:1], bound) and not is_activated(one, other):
             of_it = [tensor for tensor in a.tensors if tensor.module == one.module]
             tensors = {tensor.role: values[tensor.path] for tensor in of_it}
             return (f"at {one.module}, whose inputs agree and whose outputs do not",
-                    cause(None, (one, other), tensors, set(tensors)), coverage)
+                    cause(None, (one, other), tensors, set(tensors))
+                    or masked(one.outputs[0], other.outputs[0], inputs[0]), coverage)
         before = one, other
-    return f"after {pairs[-1][0].module}, the last module that holds tensors", "", coverage
+    ends = [(Seen("", (made[0][name],), ()), Seen("", (made[1][there],), ())) for name, there in _names(*made).items()
+            if difference(np.asarray(made[0][name]), np.asarray(made[1][there])) > bound]
+    said = [cause(before, end, None, None) or masked(end[0].inputs[0], end[1].inputs[0], inputs[0]) for end in ends]
+    return (f"after {pairs[-1][0].module}, the last module that holds tensors", next(filter(None, said), ""), coverage)
 
 
 def _seen(a, b, inputs, match, values, dither):
-    """([Seen of a], [Seen of b]), of dithered weights and inputs."""
+    """(([Seen of a], [Seen of b]), (outputs of a, of b)), of dithered weights and inputs."""
     seen: tuple[list[Seen], list[Seen]] = ([], [])
     moved, given = _dithered(values, dither), [_dithered(one, dither) for one in inputs]
-    a.call(moved, given[0], seen=seen[0])
-    b.call(carried(match, moved), given[1], seen=seen[1])
-    return seen
+    made, _ = a.call(moved, given[0], seen=seen[0])
+    others, _ = b.call(carried(match, moved), given[1], seen=seen[1])
+    return seen, ({name: x for name, x in made.items() if "float" in str(x.dtype)}, others)
+
+
+def _elsewhere(one, other, pairs, bound):
+    """Whether one side alone calls a module whose outputs go straight into another before that one, as of norms."""
+    place = next(i for i, (x, _) in enumerate(pairs) if x is one)
+    for number, (x, y) in enumerate(pairs[place + 1:], place + 1):
+        if number == place + 1 and x.inputs and _alike(one.outputs[:1], x.inputs[:1], bound) and (
+                not y.inputs or not _alike(other.outputs[:1], y.inputs[:1], bound)):
+            return f"a calls {one.module} right before {x.module}, b does not."
+        if y.outputs and np.size(y.outputs[0]) == np.size(other.inputs[0]) and _alike(
+                y.outputs[:1], other.inputs[:1], bound):
+            return f"b calls {x.module} right before {one.module}, a does not."
+    return ""
+
+
+def _paired(seen, others, partners):
+    """([(Seen of a, of its partner in b)] in a's order, how many of a's calls have one, in words). A module that a
+    calls at each step of a sequence and b once, for all steps, is one pair."""
+    calls: dict[str, list[Seen]] = {}
+    of_a: dict[str, list[Seen]] = {}
+    for found, all_of in ((of_a, seen), (calls, others)):
+        for one in all_of:
+            found.setdefault(one.module, []).append(one)
+    pairs, count = [], 0
+    for one in seen:
+        there = next((calls[name] for name in partners.get(one.module, ()) if calls.get(name)), None)
+        if there:
+            is_first = len(there) == 1 and of_a[one.module][0] is one
+            whole = _stacked(of_a[one.module], there[0]) if is_first else None
+            pairs.append((whole or one, there.pop(0)))
+            count += len(of_a[one.module]) if whole else 1
+    return pairs, f"{count} of {len(seen)} calls of modules that hold tensors have their partner"
+
+
+def _stacked(steps, whole):
+    """Calls at the steps of a sequence as one, whose time is axis 1, where `whole` has the size of all; else None.
+    Keras calls a cell once more, before the first."""
+    if not all(one.inputs and one.outputs for one in (whole, *steps)):
+        return None
+    count, rest = divmod(math.prod(whole.inputs[0].shape), max(math.prod(steps[0].inputs[0].shape), 1))
+    steps = steps[-count:] if count else []
+    if rest or not 1 < count == len(steps) or len({(x.inputs[0].shape, x.outputs[0].shape) for x in steps}) > 1:
+        return None
+    return Seen(steps[0].module, *((np.stack([np.asarray(getattr(one, side)[0]) for one in steps], 1),)
+                                   for side in ("inputs", "outputs")))
 
 
 def _arrays(one):
@@ -277,14 +339,21 @@ def _arrays(one):
 
 
 def _partners(match):
-    """{module of a: modules of b that hold what is made of its tensors}."""
+    """{module of a: modules of b that hold what is made of its tensors}, without those of b that have others within
+    them where that of a has none: what they are called with is not that one's."""
     found: dict[str, list[str]] = {}
     for line in match.lines:
         for name in line.a:
             module = line.b.rpartition("/")[0]
             if module not in found.setdefault(name.rpartition("/")[0], []):
                 found[name.rpartition("/")[0]].append(module)
-    return found
+    wholes, others = ({one for one in modules if any(_is_within(other, one) for other in modules)}
+                      for modules in (found, set().union(*found.values())))
+    return {name: [other for other in there if name in wholes or other not in others] for name, there in found.items()}
+
+
+def _is_within(module, other):
+    return module != other and (not other or module.startswith(f"{other}/"))
 
 
 def _alike(one: Iterable[Any], other: Iterable[Any], bound: float) -> bool:

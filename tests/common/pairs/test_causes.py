@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinscale.common.pairs.causes import ACTIVATIONS, cause, is_activated
+from twinscale.common.pairs.causes import ACTIVATIONS, cause, is_activated, masked, padding
 from twinscale.common.pairs.program import Seen
 
 RNG = np.random.default_rng(0)
@@ -70,3 +70,66 @@ def test_a_bias_that_is_left_out_and_padding_are_said():
     other = image.copy()
     other[:, 0] += 1
     assert "the padding" in within(image, other, x=image, kernel=kernel)
+
+
+def conv(x, kernel, before, stride, depthwise=False):
+    """Of places written out, so many zeros before each axis."""
+    size, places = len(kernel), x.shape[1] // stride
+    x = np.pad(x, ((0, 0), (before, size + stride), (before, size + stride), (0, 0)))
+    windows = [[x[:, i * stride:i * stride + size, j * stride:j * stride + size] for j in range(places)]
+               for i in range(places)]
+    made = [[np.einsum("bhwi,hwio->bio" if depthwise else "bhwi,hwio->bo", one, kernel) for one in row]
+            for row in windows]
+    return np.stack([np.stack(row, 1) for row in made], 1).reshape(len(x), places, places, -1)
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_zeros_before_an_image_are_found_by_trial(stride, depthwise):
+    x, kernel = RNG.normal(size=(2, 6, 6, 3)), RNG.normal(size=(3, 3, 3, 1 if depthwise else 4))
+    made = {before: conv(x, kernel, before, stride, depthwise) for before in (0, 1)}
+    assert [padding(x, np.maximum(y, 0), {"kernel": kernel}) for y in made.values()] == [(0, 0), (1, 1)]
+    assert within(made[0], made[1], x=x, kernel=kernel) == "Of zeros before each axis of the image a pads 0, b 1."
+    assert padding(x, made[0][..., ::-1] ** 2, {"kernel": kernel}) is None
+
+
+def test_channels_that_come_first_are_turned_before_anything_is_measured():
+    x, kernel = RNG.normal(size=(2, 6, 6, 3)), RNG.normal(size=(3, 3, 3, 4))
+    one, other = conv(x, kernel, 0, 1), conv(x, kernel, 1, 1).transpose(0, 3, 1, 2)
+    here = seen(x, one), seen(x.transpose(0, 3, 1, 2), other)
+    assert "a pads 0, b 1" in cause(None, here, {"kernel": kernel}, {"kernel"})
+    assert is_activated(seen(x, one), seen(x.transpose(0, 3, 1, 2), np.maximum(one, 0).transpose(0, 3, 1, 2)))
+
+
+def test_axes_of_norms_and_of_a_softmax_are_told_apart():
+    x = RNG.normal(size=(3, 5, 16))
+    whole = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-6) * SCALE + BIAS
+    said = within(layer_norm(x, 1e-6), whole, x=x, scale=SCALE, bias=BIAS)
+    assert said == "a takes a norm over axes 2, b over axes 1 and 2."
+    centred = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * SCALE
+    assert within(rms_norm(x, 1e-6), centred, x=x, scale=SCALE).startswith("b takes the mean off")
+    shares = [np.exp(x) / np.exp(x).sum(axis, keepdims=True) for axis in (0, 2)]
+    said = cause((seen(x, x), seen(x, x)), (seen(shares[1]), seen(shares[0])), None, None)
+    assert said == "a takes a softmax over axis 2, b over axis 0."
+
+
+def test_an_epsilon_that_is_next_to_nothing_is_one():
+    x = X.repeat(8, 0)
+    said = within(layer_norm(x, 1e-12), layer_norm(x, 1e-3), x=x, scale=SCALE, bias=BIAS)
+    assert said.startswith("a divides by a root of the variance and ") and said.endswith("b by one with 0.001.")
+
+
+def test_factors_by_row_and_channels_in_another_order_are_said():
+    y = RNG.normal(size=(3, 5, 6))
+    rows = np.array([1.0, 0.5, 0.25])[:, None, None]
+    assert between(y, rows * y) == "What b passes on is 1, 0.5, 0.25 times what a does, by row."
+    assert between(y, np.roll(y, -2, -1)) == "b has the first 2 of a's 6 channels last."
+
+
+def test_rows_that_a_mask_covers_in_part_are_told():
+    mask = np.ones((3, 4))
+    mask[1, 2:] = 0
+    x = RNG.normal(size=(3, 4, 2))
+    other = x + (np.arange(3) == 1)[:, None, None]
+    assert "rows of the batch that valid masks in part" in masked(x, other, {"ids": x, "valid": mask})
+    assert masked(x, x + 1, {"valid": mask}) == "" and masked(x, other, (x, 1 - mask)) == ""

@@ -1,0 +1,36 @@
+"""The pairs of this folder, each a module with keras_model(), port(error) and inputs(): {name: (what the place of its
+planted error says, what its cause says)}; "" where nothing is to be known."""
+
+PAIRS = {
+    "autoencoder": ("after up_2", "a applies sigmoid, b no activation."),
+    "bert": ("between block_0_intermediate and block_0_output", "a applies the exact GELU, b the tanh GELU."),
+    "causal_conv": ("at conv_1, whose inputs agree", "Of zeros before each axis of the image a pads 2, b 1."),
+    "channels_first": ("at conv2d_1, whose inputs agree", "Of zeros before each axis of the image a pads 0, b 1."),
+    "experts": ("between gate and mixer", "a takes a softmax over axis 2, b over axis 0."),
+    "gpt": ("", ""),  # pure functions have no modules
+    "gru": ("", ""),
+    "highway": ("", ""),
+    "lstm": ("at rnn/lstm_cell, whose inputs agree", ""),
+    "masked_mean": ("between dense and dense_1", "What b passes on is 1, 0.6, 0.2 times what a does, by row."),
+    "mixer": ("at mixer_0_norm_1, whose inputs agree", "a takes a norm over axes 2, b over axes 1 and 2."),
+    "mobile": ("between dw_bn_0 and pw_0", "a applies ReLU6, b ReLU."),
+    "old_batch_norm": ("at bn, in training alone", "a keeps 0.99 of a running statistic in each step"),
+    "padded_vocabulary": ("between shared and mix", "What b passes on is 0.353553 times what a does."),
+    "pooled_attention": ("and merge, whose inputs differ", "that present masks in part: how the mask is applied."),
+    "resnet": ("at stem_bn, whose inputs agree", "a divides by a root of the variance and 0.001, b by one with 1e-05."),
+    "sequential_mlp": ("at dense_2, whose inputs agree", "b leaves out the bias."),
+    "swiglu": ("between block_0/v and block_0/o", ""),
+    "two_towers": ("after user_tower, the last", "What b passes on is 0.07 times what a does."),
+    "unet": ("between mid and dec", "b has the first 4 of a's 8 channels last."),
+    "vision": ("and encoder_0_norm2, whose inputs differ", "a calls encoder_0_norm2 right before encoder_0_mlp1"),
+}
+
+# What is not found, and why: of a port that is right.
+UNMATCHED = {
+    "gpt": "names that count through all blocks: two modules of one block alone are not tried in each other's place",
+    "gru": "of three modules of one size any two may lie in the one kernel of the port: groups are not tried otherwise",
+}
+# Of a port that errs: it is caught, but no match brings the outputs to agree, and that of the names is a wrong one.
+MISLED = {
+    "pooled_attention": "keys and values by head or beside each other: outputs that differ anyway do not say",
+}
