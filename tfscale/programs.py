@@ -113,7 +113,7 @@ def _as(tree, precision):
     def moved(x):
         x = x if tf.is_tensor(x) else np.asarray(x)
         is_float = "float" in getattr(x.dtype, "name", str(x.dtype))
-        return tf.cast(x, precision) if is_float else x
+        return tf.cast(x, precision) if is_float else tf.convert_to_tensor(x)
 
     return tf.nest.map_structure(moved, tree)
 

@@ -15,6 +15,7 @@ from twinscale.common.pairs.program import Inputs, Program, in_training
 from twinscale.common.pairs.search import find
 
 Precision = Literal["auto", "float64", "float32", "bfloat16"]
+FLOAT32 = 1e-6  # differences below it may be of a number that one side has rounded to float32
 KERAS = ("keras", "tf_keras", "tensorflow")  # of whose classes a Keras program's is one
 
 
@@ -37,7 +38,7 @@ def check(a: Any, b: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[s
       outputs: (a's output, b's), where there are several and not all of both are meant.
       seed: of the weights.
       precision: what both compute in; "auto": float64 where both can, else float32, and a note says which cannot and
-        where.
+        where, or that they differ in float64 by less than float32 can show.
       training: compare them as in training: normalization by the batch's own statistics, and the running ones after
         it; dropout is off on both sides.
     Returns: a PairVerdict, which is true where they are one; `verdict.raise_if_not()` raises Disagreement with the
@@ -51,8 +52,13 @@ def check(a: Any, b: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[s
     programs, notes = _opened((a, b), given, outputs or (None, None), precision, sides)
     known = match_of(match, *programs, given, sides)
     checked(known, *(program.tensors for program in programs))
-    one, other = map(in_training, programs) if training else programs
-    verdict = judged(one, other, given, known, seed)
+    verdict = _judged(programs, given, known, seed, training)
+    if precision == "auto" and not verdict and all(row.difference < FLOAT32 for row in verdict.rows):
+        programs, _ = _opened((a, b), given, outputs or (None, None), "float32", sides)
+        blunter = _judged(programs, given, known, seed, training)
+        if blunter:
+            notes = (f"in float64 they differ, by less than float32 can show: {verdict.sentence}",)
+            verdict = blunter
     return replace(verdict, notes=(*verdict.notes, *notes))
 
 
@@ -74,6 +80,11 @@ def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Prog
         raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: give match=..., a file that says what "
                        "they are made of")
     return result
+
+
+def _judged(programs, inputs, match, seed, training):
+    one, other = map(in_training, programs) if training else programs
+    return judged(one, other, inputs, match, seed)
 
 
 def _named(inputs, names, side):
