@@ -96,21 +96,21 @@ def _softmax_axis(x, y):
 
 
 def _constant(x, y):
-    """Whether y is x times a number, or x and a number."""
+    """Whether y is x times a number, or x and a number, or each row times a number of its own."""
     if x.shape != y.shape:
         return ""
+    near = min(CLOSE, difference(x, y) / 4)  # what is left, where that is what differs
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
-    if difference(factor * x, y) < CLOSE:
+    if difference(factor * x, y) < near:
         return f"What b passes on is {factor:.6g} times what a does."
     shift = float((y - x).mean())
-    if difference(x + shift, y) < CLOSE:
+    if difference(x + shift, y) < near:
         return f"What b passes on is what a does and {shift:.6g}."
     rows = tuple(range(1, x.ndim))
-    if rows:
-        factors = (x * y).sum(rows, keepdims=True) / np.maximum((x * x).sum(rows, keepdims=True), 1e-300)
-        if difference(factors * x, y) < CLOSE:
-            said = ", ".join(f"{factor:.4g}" for factor in factors.ravel()[:6])
-            return f"What b passes on is {said} times what a does, by row."
+    factors = (x * y).sum(rows, keepdims=True) / np.maximum((x * x).sum(rows, keepdims=True), 1e-300)
+    if rows and difference(factors * x, y) < near:
+        said = ", ".join(f"{factor:.4g}" for factor in factors.ravel()[:6])
+        return f"What b passes on is {said} times what a does, by row."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Convolutions over time that look back alone, with dilation: Keras' causal padding against NNX, which has it too.
+"""Convolutions over time that look back alone: Keras' causal padding against NNX, which has it too.
 
 The error: the second looks as far ahead as back."""
 
@@ -12,7 +12,7 @@ def keras_model():
     x = rows
     for i in range(3):
         x = keras.layers.Conv1D(5, 3, padding="causal", name=f"conv_{i}")(x)
-        x = keras.layers.LeakyReLU(0.2)(x)
+        x = keras.layers.LeakyReLU(0.25)(x)
     return keras.Model(rows, keras.layers.Dense(2, name="last_step")(x[:, -1]))
 
 
@@ -25,7 +25,7 @@ class Tcn(nnx.Module):
 
     def __call__(self, x):
         for conv in self.convs:
-            x = nnx.leaky_relu(conv(x), 0.2)
+            x = nnx.leaky_relu(conv(x), 0.25)
         return self.readout(x[:, -1, :])
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from flax import nnx
 
-NAMES = {"ids": ("token_ids", "tokens"), "mask": ("mask", "valid")}
+NAMES = {"ids": ("token_ids", "tokens"), "mask": ("real", "valid")}
 
 
 class Classifier(keras.Model):
@@ -17,8 +17,8 @@ class Classifier(keras.Model):
         self.hidden = keras.layers.Dense(6, activation="elu")
         self.classes = keras.layers.Dense(3)
 
-    def call(self, token_ids, mask):
-        weights = keras.ops.expand_dims(mask, -1)
+    def call(self, token_ids, real):
+        weights = keras.ops.expand_dims(real, -1)
         x = self.hidden(self.embedding(token_ids)) * weights
         return self.classes(keras.ops.sum(x, 1) / keras.ops.sum(weights, 1))
 

@@ -34,3 +34,5 @@ UNMATCHED = {
 MISLED = {
     "pooled_attention": "keys and values by head or beside each other: outputs that differ anyway do not say",
 }
+# What compiles for more than a few seconds.
+SLOW = ("autoencoder", "gpt", "gru", "mixer", "mobile", "swiglu", "vision")

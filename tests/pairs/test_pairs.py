@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import twinscale
-from tests.pairs.table import MISLED, PAIRS, UNMATCHED
+from tests.pairs.table import MISLED, PAIRS, SLOW, UNMATCHED
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
@@ -21,8 +21,14 @@ def verdict_of(name, error, match=None):
 
 
 def known(names, failures):
-    return [pytest.param(name, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=failures[name]))
-            if name in failures else name for name in names]
+    """Names as parameters, with the marks of those that take long, and of those that are known to fail."""
+    found = []
+    for name in names:
+        marks = [pytest.mark.slow] * (name in SLOW)
+        if name in failures:
+            marks.append(pytest.mark.xfail(strict=True, raises=AssertionError, reason=failures[name]))
+        found.append(pytest.param(name, marks=marks))
+    return found
 
 
 def is_placed(verdict, name):

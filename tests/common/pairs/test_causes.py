@@ -40,6 +40,7 @@ def test_a_factor_and_a_shift_are_measured():
     assert between(y, 0.125 * y) == "What b passes on is 0.125 times what a does."
     assert between(y, y + 2) == "What b passes on is what a does and 2."
     assert between(y, RNG.normal(size=X.shape)) == ""
+    assert between(y, y * (1 + 1e-6 * np.sign(y))) == ""  # nearer than that is not what stands there
 
 
 def layer_norm(x, epsilon):

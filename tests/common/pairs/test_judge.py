@@ -83,14 +83,14 @@ def test_outputs_of_other_names_or_shapes_are_said():
         judged(program(False), program(True), (X, X[:2]), MATCH)
 
 
-def watched(seen, made=X):
+def watched(calls, made=X):
     """A program without gradients that is seen to call modules, {name: (inputs, outputs)}, in this order."""
-    def call(tensors, x, training=False, found=None):
-        if found is not None:
-            found += [Seen(name, (np.asarray(one),), (np.asarray(other),)) for name, one, other in seen]
+    def call(tensors, x, training=False, seen=None):
+        if seen is not None:
+            seen += [Seen(name, (np.asarray(one),), (np.asarray(other),)) for name, one, other in calls]
         return {"output": np.asarray(made)}, {}
 
-    return Program("numpy", tuple(Tensor(f"{name}/kernel", (4, 4)) for name in dict.fromkeys(n for n, _, _ in seen)),
+    return Program("numpy", tuple(Tensor(f"{name}/kernel", (4, 4)) for name in dict.fromkeys(n for n, _, _ in calls)),
                    {}, call, lambda *given: ({}, {}))
 
 
