@@ -69,13 +69,19 @@ def first_lower(traced: Any, precision: str) -> str:
         if held.dtype.name in lower and not (hasattr(held, "numpy") and is_plain(held.numpy())):
             return f"a constant of its own ({held.dtype.name})"
     graph = traced.graph.as_graph_def()
+    nodes = {node.name: node for node in graph.node}
     for node in (*graph.node, *(node for one in graph.library.function for node in one.node_def)):
+        if any(value.WhichOneof("value") == "f" and not is_plain(value.f) for value in node.attr.values()):
+            return f"{node.name} (a number of float32)"  # such as a slope, which TensorFlow keeps so
         if node.op in MOVES:
             continue
         types = {name: tf.dtypes.as_dtype(value.type) for name, value in node.attr.items()
                  if value.WhichOneof("value") == "type"}
-        if node.op == "Cast":
-            types = {"to": types["DstT"]} if types["SrcT"].is_floating else {}
+        if node.op == "Cast":  # of a resized image, which is float32 whatever came in, as to one
+            source = nodes.get(node.input[0].partition(":")[0])
+            is_made = source is not None and source.op not in (*MOVES, "Const", "Cast")
+            types = {name: types[name] for name, is_it in (("DstT", True), ("SrcT", is_made)) if is_it} if types[
+                "SrcT"].is_floating else {}
         found = next((x.name for x in types.values() if x.name in lower), None)
         if found is None and "float32" in lower and not all(
                 is_plain(value.f) for value in node.attr.values() if value.WhichOneof("value") == "f"):

@@ -17,6 +17,7 @@ from twinscale.common.pairs.program import Inputs, Program, in_training, without
 from twinscale.common.pairs.search import find
 
 Precision = Literal["auto", "float64", "float32", "bfloat16"]
+FLOAT32 = 1e-6  # differences below it may be of a number that one side has rounded to float32
 KERAS = ("keras", "tf_keras", "tensorflow")  # of whose classes a Keras program's is one
 
 
@@ -39,7 +40,7 @@ def check(a: Any, b: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[s
       outputs: (a's output, b's), where there are several and not all of both are meant.
       seed: of the weights.
       precision: what both compute in; "auto": float64 where both can, else float32, and a note says which cannot and
-        where.
+        where, or that they differ in float64 by less than float32 can show.
       training: compare them as in training: normalization by the batch's own statistics, and the running ones after
         it; dropout is off on both sides.
     Returns: a PairVerdict, which is true where they are one; `verdict.raise_if_not()` raises Disagreement with the
@@ -53,10 +54,19 @@ def check(a: Any, b: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[s
     programs, notes = _opened((a, b), given, outputs or (None, None), precision, sides)
     known = match_of(match, *programs, given, sides)
     used = {name for line in known.lines for name in line.a}, {line.b for line in known.lines}
-    fewer = [_without_idle(*of) for of in zip(programs, used, given, strict=True)]
+
+    def needed(programs):
+        return [_without_idle(*of) for of in zip(programs, used, given, strict=True)]
+
+    fewer = needed(programs)
     checked(known, *(program.tensors for program in fewer))
-    one, other = map(in_training, fewer) if training else fewer
-    verdict = judged(one, other, given, known, seed)
+    verdict = _judged(fewer, given, known, seed, training)
+    if precision == "auto" and not verdict and all(row.difference < FLOAT32 for row in verdict.rows):
+        plain, _ = _opened((a, b), given, outputs or (None, None), "float32", sides)
+        blunter = _judged(needed(plain), given, known, seed, training)
+        if blunter:
+            notes = (f"in float64 they differ, by less than float32 can show: {verdict.sentence}",)
+            verdict = blunter
     idle = [f"{side}: no output depends on {name}, which is left out" for side, program, left in zip(
         sides, programs, fewer, strict=True) for name in program.start if name not in left.start]
     return replace(verdict, notes=(*verdict.notes, *notes, *idle))
@@ -98,6 +108,11 @@ def _without_idle(program, used, inputs):
     signs = {name: np.ones(x.shape, np.float32) for name, x in outputs.items() if "float" in str(x.dtype)}
     gradients, _ = program.gradients(values, inputs, signs)
     return without(program, [name for name in rest if not np.any(gradients[name])])
+
+
+def _judged(programs, inputs, match, seed, training):
+    one, other = map(in_training, programs) if training else programs
+    return judged(one, other, inputs, match, seed)
 
 
 def _named(inputs, names, side):

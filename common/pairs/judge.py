@@ -109,8 +109,9 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
         name, one, other = next(of for row, of in zip(momenta, kept, strict=True) if not row.agrees)
         return PairVerdict(verdict.rows, match, f"at {name.rpartition('/')[0]}, in training alone",
                            f"a keeps {one:.4g} of a running statistic in each step of a training, b {other:.4g}.")
-    notes = tuple(f"{row.what}: the program's own roundings move it by {NULL[a.precision] / TWINS:.1%} and more: "
-                  "other inputs would tell more" for row in rows if row.bound >= NULL[a.precision])[:1]
+    null = NULL[a.precision]
+    notes = tuple(f"{row.what}: the program's own roundings move it by {null / TWINS:.1%} and more: other inputs would "
+                  "tell more" for row in rows if row.bound >= null)[:1]
     return PairVerdict(verdict.rows, match, *parting(a, b, inputs, match, values), notes)
 
 
@@ -231,8 +232,12 @@ def _rows(runs, a):
              for kind in ("output", "gradient", "statistic")}
     return tuple(Row(name + " (zero but for rounding)" * (name in null),
                      difference(plain["a"][name], plain["b"][name], largest if name in null else 0.0),
-                     min(WIDER[a.precision] * max(TWINS * noise[name.split()[0]], _floor(a)), NULL[a.precision]))
-                 for name in names)
+                     _bound(a, noise[name.split()[0]])) for name in names)
+
+
+def _bound(program, noise):
+    """What a twin's noise allows."""
+    return min(WIDER[program.precision] * max(TWINS * noise, _floor(program)), NULL[program.precision])
 
 
 def _floor(program):

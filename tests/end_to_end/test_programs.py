@@ -355,6 +355,35 @@ def test_what_computes_in_float32_whatever_comes_in_is_said_with_its_place(a, b,
         twinscale.check(a(), b(), ROWS, precision="half")
 
 
+def slanted(slope):
+    model = keras.Sequential([keras.layers.Dense(4), keras.layers.LeakyReLU(0.3)])
+
+    class Port(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.leaky_relu(linen.Dense(4)(x), slope)
+
+    return model, Port()
+
+
+def test_a_number_that_tensorflow_keeps_in_float32_is_seen():
+    verdict = twinscale.check(*slanted(0.3), ROWS)
+    assert verdict and re.search(r"first at .*LeakyRelu \(a number of float32\)", verdict.notes[0]), verdict
+
+
+def test_what_differs_by_less_than_float32_can_show_is_a_note_and_an_error_where_float64_is_asked_for():
+    def port(factor):
+        return lambda key: weights(), lambda p, x: dense(p, x) * factor
+
+    model = keras.Sequential([keras.layers.Dense(2)])
+    for factor in (1.0, 1 + 1e-9):
+        verdict = twinscale.check(model, port(factor), ROWS)
+        assert verdict and len(verdict.notes) == (factor > 1), verdict
+    assert verdict.notes[0].startswith("in float64 they differ, by less than float32 can show: Not one function: 3 of")
+    assert not twinscale.check(model, port(factor), ROWS, precision="float64")
+    assert not twinscale.check(model, port(1 + 1e-5), ROWS)
+
+
 def test_a_model_of_tf_keras_is_made_anew_in_float64_and_one_that_cannot_is_said():
     import tf_keras
 
