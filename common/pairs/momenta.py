@@ -25,7 +25,7 @@ def momenta(program: Program, inputs: Inputs, values: Arrays) -> dict[str, float
     if not known:
         return {}
     try:
-        found = [program.call(values | {path: (values[path] + shift).astype(np.float32) for path in known}, inputs,
+        found = [program.call(values | {path: np.asarray(values[path] + shift, values[path].dtype) for path in known}, inputs,
                               True)[1] for shift in (0.0, 1.0)]
     except Exception:  # of the user's own code: there may be no way in which it is trained
         return {}
