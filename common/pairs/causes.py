@@ -132,9 +132,9 @@ def masked(one: Any, other: Any, inputs: Any) -> str:
       inputs: an array, a tuple, or {name: array}.
     """
     x, y = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    given = dict(enumerate(inputs if isinstance(inputs, tuple) else [inputs]))
-    given = inputs if isinstance(inputs, Mapping) else given
-    for name, mask in given.items():
+    given = inputs.items() if isinstance(inputs, Mapping) else enumerate(
+        inputs if isinstance(inputs, tuple) else [inputs])
+    for name, mask in given:
         mask = np.asarray(mask)
         if mask.ndim < 2 or x.shape != y.shape or x.shape[:1] != mask.shape[:1] or not np.isin(mask, (0, 1)).all():
             continue

@@ -257,7 +257,7 @@ def parting(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match,
     noise = [difference(x, y) for side in range(2) for one, other in zip(seen[side], twins[side], strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
     bound = WIDER[a.precision] * max(TWINS * max(noise, default=0.0), _floor(a))
-    pairs, coverage = _paired(*seen, _partners(match))
+    pairs, coverage = _paired(seen, _partners(match))
     if not pairs:
         return "", "", coverage
     before: tuple[Seen, Seen] | None = None
@@ -302,10 +302,10 @@ def _elsewhere(one, other, pairs, bound):
     return ""
 
 
-def _paired(seen, others, partners):
+def _paired(both, partners):
     """([(Seen of a, of its partner in b)] in a's order, how many of a's calls have one, in words). A module that a
     calls at each step of a sequence and b once, for all steps, is one pair."""
-    calls: dict[str, list[Seen]] = {}
+    (seen, others), calls = both, {}  # of b, by module
     of_a: dict[str, list[Seen]] = {}
     for found, all_of in ((of_a, seen), (calls, others)):
         for one in all_of:

@@ -25,11 +25,11 @@ def momenta(program: Program, inputs: Inputs, values: Arrays) -> dict[str, float
     if not known:
         return {}
     try:
-        found = [program.call(values | {path: (values[path] + shift).astype(np.float32) for path in known}, inputs,
-                              True)[1] for shift in (0.0, 1.0)]
+        moved = values | {path: np.asarray(values[path] + 1.0, values[path].dtype) for path in known}
+        found = [program.call(given, inputs, True)[1] for given in (values, moved)]
     except Exception:  # of the user's own code: there may be no way in which it is trained
         return {}
-    moved = {path: np.asarray(found[1][path], np.float64) - np.asarray(found[0][path]) for path in known
+    apart = {path: np.asarray(found[1][path], np.float64) - np.asarray(found[0][path]) for path in known
              if all(path in one for one in found)}
-    return {path: float(np.median(x)) for path, x in moved.items()
+    return {path: float(np.median(x)) for path, x in apart.items()
             if x.size and np.ptp(x) < SAME and not np.allclose(x, 1.0, rtol=0, atol=1e-6)}
