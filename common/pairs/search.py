@@ -18,13 +18,12 @@ from typing import Any
 
 from twinscale.common.pairs.evidence import Tried, notes_of, said_of, tried_otherwise, with_sure
 from twinscale.common.pairs.match import Match
-from twinscale.common.pairs.moves import Class, Move, State, classes_of, kinds_moves, modules_moves, orders
+from twinscale.common.pairs.moves import UNLIKELY, Class, Move, State, classes_of, kinds_moves, modules_moves, orders
 from twinscale.common.pairs.names import Sizes, matched_by_names, sizes_of
 from twinscale.common.pairs.tensors import Tensor
 
 AGREES = 1e-4  # of outputs, relative: far above float32's rounding of a small program, far below any wrong tensor
-MUCH_NEARER = 0.3  # what is left of a difference that a change has to have been worth
-ALL_TURNED = 0.7  # the same of all kernels turned, which is likely
+MUCH_NEARER = 0.3  # what is left of a difference where a change is taken at once
 NEARER = 0.98  # what is left where a change is worth going on with
 PLAUSIBLE = 3.0  # a change that takes outputs further apart than so many times was no change for the better
 FAR = 0.1  # outputs that differ by more say little of how many decisions are wrong
@@ -60,7 +59,7 @@ class Trial:
             self.seen[lines] = self.judge(state)
         return self.seen[lines]
 
-    def take(self, state: State, found: float, worth: float = MUCH_NEARER) -> None:
+    def take(self, state: State, found: float, worth: float = UNLIKELY) -> None:
         """Goes on from another match, which is worth its change where it leaves no more of a difference than that."""
         self.state, self.best = state, found
         self.way.append((state, found, worth))
@@ -138,14 +137,14 @@ def _worth_it(trial: Trial) -> None:
 def _round(trial: Trial, moves: Iterable[Move]) -> tuple[bool, list[tuple[float, Move]]]:
     """(whether a trial went on, by the first move that is much nearer or the best of all; the moves that are plausible,
     each with its difference)."""
-    start, nearest, plausible = trial.best, (NEARER * trial.best, None, MUCH_NEARER), []
+    start, nearest, plausible = trial.best, (NEARER * trial.best, None, UNLIKELY), []
     for move in moves:
         new = move.made(trial.state)
         if new is None:
             continue
         found = trial.difference(new)
         if found < nearest[0]:
-            nearest = found, new, ALL_TURNED if move.what == "turned" else MUCH_NEARER
+            nearest = found, new, move.worth
         if found <= max(AGREES, MUCH_NEARER * start):
             break
         if found <= PLAUSIBLE * start:
@@ -162,7 +161,7 @@ def _both(one: Move, other: Move) -> Move:
         between = one.made(state)
         return between and other.made(between)
 
-    return Move("both", (*one.of, *other.of), made)
+    return Move("both", (*one.of, *other.of), made, min(one.worth, other.worth))
 
 
 def _orders(first: State, classes, sizes: Sizes) -> Iterator[Move]:
