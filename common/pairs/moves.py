@@ -13,7 +13,7 @@ from twinscale.common.pairs.names import Part, Sizes, blocks_of, part_of
 
 # Changes of names' match that programs which truly differ are believed: all kernels turned, a layout that names say
 # nothing of, and against what names say.
-LIKELY, OPEN, UNLIKELY = 0.7, 0.3, 0.1
+LIKELY, OPEN, UNLIKELY = 0.5, 0.3, 0.1
 MOST_KINDS, MOST_ORDERS = 5, 5000  # of equal sizes, whose every order is made; of all of them together
 
 

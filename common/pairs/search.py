@@ -105,11 +105,15 @@ def find(a: Sequence[Tensor], b: Sequence[Tensor], judge: Judge, seconds: float 
 def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
     """Leaves the best match in a trial."""
     trial.take(first, trial.difference(first))
-    if not trial.over:
-        parts, left_a, left_b = matched_by_names(a, b, by_order=True)
-        ordered = State(tuple(parts))
-        if not left_a and not left_b and trial.difference(ordered) < MUCH_NEARER * trial.best:
-            trial.take(ordered, trial.difference(ordered))
+    parts, left_a, left_b = matched_by_names(a, b, by_order=True)
+    starts = [first] if left_a or left_b else [first, State(tuple(parts))]
+    for state in starts:  # as kernels lie, and all turned: agreement, or else much nearer than by names
+        for new in filter(None, (state, *_turned(state, sizes))):
+            if trial.over:
+                break
+            found = trial.difference(new)
+            if found <= AGREES or (state is not first and found < UNLIKELY * trial.best):
+                trial.take(new, found)
     classes = classes_of(trial.state)
     moved = True
     while moved and not trial.over:
@@ -164,11 +168,15 @@ def _both(one: Move, other: Move) -> Move:
     return Move("both", (*one.of, *other.of), made, min(one.worth, other.worth))
 
 
+def _turned(state: State, sizes: Sizes) -> list[State | None]:
+    """A match with all kernels turned, where any can be."""
+    return [move.made(state) for move in itertools.islice(kinds_moves(state, {}, sizes), 1) if move.what == "turned"]
+
+
 def _orders(first: State, classes, sizes: Sizes) -> Iterator[Move]:
     """Every order of kinds of equal sizes, of the names' match, as kernels lie and all turned."""
-    turned = next((move.made(first) for move in kinds_moves(first, classes, sizes) if move.what == "turned"), None)
     for move in itertools.islice(orders(classes, sizes), MOST):
-        for start in filter(None, (first, turned)):
+        for start in filter(None, (first, *_turned(first, sizes))):
             yield replace(move, made=partial(lambda move, start, now: move.made(start), move, start))
 
 
