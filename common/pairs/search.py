@@ -126,6 +126,9 @@ def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
             moved, _ = _round(trial, _orders(first, classes_of(first), sizes))
         if not moved and not trial.over:
             moved = _modules(trial, classes, sizes)
+    if not trial.over and trial.state is not first:  # what strayed may have passed by one swap of names
+        trial.take(first, trial.difference(first))
+        _modules(trial, classes_of(first), sizes)
     if trial.best > AGREES:
         _worth_it(trial)
 
