@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from twinscale.common.pairs.match import Line
 from twinscale.common.pairs.names import Part, Sizes, blocks_of, part_of
 
+# Changes of names' match that programs which truly differ are believed: all kernels turned, a layout that names say
+# nothing of, and against what names say.
+LIKELY, OPEN, UNLIKELY = 0.5, 0.3, 0.1
 MOST_KINDS, MOST_ORDERS = 5, 5000  # of equal sizes, whose every order is made; of all of them together
 
 
@@ -35,6 +38,7 @@ class Move:
     what: str  # "swap", "lie" or "turned"
     of: tuple[str, ...]  # the kinds that are concerned, patterns of b's names
     made: Callable[[State], State | None]
+    worth: float = UNLIKELY  # what it has to leave of a difference, where outputs do not come to agree
 
 
 Class = tuple[str, ...]  # modules of b, the same one in all blocks
@@ -64,17 +68,18 @@ def kinds_moves(state: State, classes: Mapping[Class, tuple], sizes: Sizes) -> I
     turns = {part.kind: part.turned for part in state.parts if part.turned and not state.choice.get(part.kind, 0)}
     if turns:
         yield Move("turned", (), lambda now: State(now.parts, {**turns, **{
-            kind: k for kind, k in now.choice.items() if k}}))
+            kind: k for kind, k in now.choice.items() if k}}), LIKELY)
     yield from swaps(classes, sizes)
     kinds = {part.kind: part for part in sorted(state.parts, key=lambda part: bool(
         part.one) and part.one[0].role != "kernel")}
     for k in range(1, max((len(part.options) for part in kinds.values()), default=1)):
         for kind, part in kinds.items():
             if k < len(part.options) and not (part.images and part.images[k]):
-                yield Move("lie", (kind[0],), _lying({kind: (state.choice.get(kind, 0) + k) % len(part.options)}))
+                yield Move("lie", (kind[0],), _lying({kind: (state.choice.get(kind, 0) + k) % len(part.options)}),
+                           UNLIKELY if part.one and (part.turned or not _is_matrix(part)) else OPEN)
     for image in dict.fromkeys(image for part in kinds.values() for image in part.images if image):
         yield Move("lie", (), _lying({kind: part.images.index(image) for kind, part in kinds.items()
-                                      if image in part.images}))
+                                      if image in part.images}), OPEN)
 
 
 def swaps(classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[Move]:
@@ -106,6 +111,10 @@ def modules_moves(members: Class, sizes: Sizes) -> Iterator[Move]:
     for apart in range(1, len(members)):
         for one, other in zip(members, members[apart:], strict=False):
             yield Move("swap", (one, other), _placing({one: other, other: one}, sizes))
+
+
+def _is_matrix(part):
+    return all(len(tensor.shape) == 2 for tensor in part.one)
 
 
 def _lying(new):

@@ -18,16 +18,16 @@ from typing import Any
 
 from twinscale.common.pairs.evidence import Tried, notes_of, said_of, tried_otherwise, with_sure
 from twinscale.common.pairs.match import Match
-from twinscale.common.pairs.moves import Class, Move, State, classes_of, kinds_moves, modules_moves, orders
+from twinscale.common.pairs.moves import UNLIKELY, Class, Move, State, classes_of, kinds_moves, modules_moves, orders
 from twinscale.common.pairs.names import Sizes, matched_by_names, sizes_of
 from twinscale.common.pairs.tensors import Tensor
 
 AGREES = 1e-4  # of outputs, relative: far above float32's rounding of a small program, far below any wrong tensor
-MUCH_NEARER = 0.3  # what is left of a difference that a change has to have been worth
+MUCH_NEARER = 0.3  # what is left of a difference where a change is taken at once
 NEARER = 0.98  # what is left where a change is worth going on with
 PLAUSIBLE = 3.0  # a change that takes outputs further apart than so many times was no change for the better
 FAR = 0.1  # outputs that differ by more say little of how many decisions are wrong
-MOST = 200  # trials of two decisions at once, and as many of single modules
+MOST = 100  # trials of two decisions at once, and as many of single modules
 PATIENCE = 3  # modules of a kind that are tried, none of which was plausible
 CONFIRMED = 16  # matches of equal outputs that a second judge is asked for
 Judge = Callable[[Match], float]  # the difference of outputs under a match, relative
@@ -44,6 +44,7 @@ class Trial:
     best: float = math.inf
     tried: int = 0
     seen: dict[Any, float] = field(default_factory=dict)
+    way: list[tuple[State, float, float]] = field(default_factory=list)  # what was taken, and how near it had to be
 
     @property
     def over(self) -> bool:
@@ -58,9 +59,10 @@ class Trial:
             self.seen[lines] = self.judge(state)
         return self.seen[lines]
 
-    def take(self, state: State, found: float) -> None:
-        """Goes on from another match."""
+    def take(self, state: State, found: float, worth: float = UNLIKELY) -> None:
+        """Goes on from another match, which is worth its change where it leaves no more of a difference than that."""
         self.state, self.best = state, found
+        self.way.append((state, found, worth))
         self.tell(f"trial {self.tried}: outputs differ by {found:.1e}")
 
 
@@ -102,13 +104,16 @@ def find(a: Sequence[Tensor], b: Sequence[Tensor], judge: Judge, seconds: float 
 
 def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
     """Leaves the best match in a trial."""
-    apart = trial.difference(first)
-    trial.take(first, apart)
-    if not trial.over:
-        parts, left_a, left_b = matched_by_names(a, b, by_order=True)
-        ordered = State(tuple(parts))
-        if not left_a and not left_b and trial.difference(ordered) < MUCH_NEARER * trial.best:
-            trial.take(ordered, trial.difference(ordered))
+    trial.take(first, trial.difference(first))
+    parts, left_a, left_b = matched_by_names(a, b, by_order=True)
+    starts = [first] if left_a or left_b else [first, State(tuple(parts))]
+    for state in starts:  # as kernels lie, and all turned: agreement, or else much nearer than by names
+        for new in filter(None, (state, *_turned(state, sizes))):
+            if trial.over:
+                break
+            found = trial.difference(new)
+            if found <= AGREES or (state is not first and found < UNLIKELY * trial.best):
+                trial.take(new, found)
     classes = classes_of(trial.state)
     moved = True
     while moved and not trial.over:
@@ -121,21 +126,32 @@ def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
             moved, _ = _round(trial, _orders(first, classes_of(first), sizes))
         if not moved and not trial.over:
             moved = _modules(trial, classes, sizes)
-    if trial.best > AGREES and not trial.best <= MUCH_NEARER * apart:
-        trial.state, trial.best = first, apart
+    if not trial.over and trial.state is not first:  # what strayed may have passed by one swap of names
+        trial.take(first, trial.difference(first))
+        _modules(trial, classes_of(first), sizes)
+    if trial.best > AGREES:
+        _worth_it(trial)
+
+
+def _worth_it(trial: Trial) -> None:
+    """Leaves in a trial whose outputs do not agree the last match that was worth its change."""
+    trial.state, trial.best, _ = trial.way[0]
+    for state, found, worth in trial.way[1:]:
+        if found <= worth * trial.best:
+            trial.state, trial.best = state, found
 
 
 def _round(trial: Trial, moves: Iterable[Move]) -> tuple[bool, list[tuple[float, Move]]]:
     """(whether a trial went on, by the first move that is much nearer or the best of all; the moves that are plausible,
     each with its difference)."""
-    start, nearest, plausible = trial.best, (NEARER * trial.best, None), []
+    start, nearest, plausible = trial.best, (NEARER * trial.best, None, UNLIKELY), []
     for move in moves:
         new = move.made(trial.state)
         if new is None:
             continue
         found = trial.difference(new)
         if found < nearest[0]:
-            nearest = found, new
+            nearest = found, new, move.worth
         if found <= max(AGREES, MUCH_NEARER * start):
             break
         if found <= PLAUSIBLE * start:
@@ -143,7 +159,7 @@ def _round(trial: Trial, moves: Iterable[Move]) -> tuple[bool, list[tuple[float,
         if time.monotonic() > trial.ends:
             break
     if nearest[1] is not None:
-        trial.take(nearest[1], nearest[0])
+        trial.take(nearest[1], nearest[0], nearest[2])
     return nearest[1] is not None, plausible
 
 
@@ -152,14 +168,18 @@ def _both(one: Move, other: Move) -> Move:
         between = one.made(state)
         return between and other.made(between)
 
-    return Move("both", (*one.of, *other.of), made)
+    return Move("both", (*one.of, *other.of), made, min(one.worth, other.worth))
+
+
+def _turned(state: State, sizes: Sizes) -> list[State | None]:
+    """A match with all kernels turned, where any can be."""
+    return [move.made(state) for move in itertools.islice(kinds_moves(state, {}, sizes), 1) if move.what == "turned"]
 
 
 def _orders(first: State, classes, sizes: Sizes) -> Iterator[Move]:
     """Every order of kinds of equal sizes, of the names' match, as kernels lie and all turned."""
-    turned = next((move.made(first) for move in kinds_moves(first, classes, sizes) if move.what == "turned"), None)
     for move in itertools.islice(orders(classes, sizes), MOST):
-        for start in filter(None, (first, turned)):
+        for start in filter(None, (first, *_turned(first, sizes))):
             yield replace(move, made=partial(lambda move, start, now: move.made(start), move, start))
 
 
