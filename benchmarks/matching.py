@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
     """Finds the match of a pair, and writes it and the first weights where the recipe has them.
 
-    Returns: {"match", "weights": their files, "keras", "flax": what was found of each side, "exit_code": 0 where outputs
-    agree under the match, 1 where they do not}. Raises BadInput where the model is no pair, a file is there already, or
-    a tensor has no partner.
+    Returns: {"match", "weights": their files, "keras", "flax": what was found of each side, "exit_code": 0 where
+    outputs agree under the match, 1 where they do not}. Raises BadInput where the model is no pair, a file is there
+    already, or a tensor has no partner.
     """
     if not hasattr(recipe.model, "match"):
         raise BadInput(f'model.family = "{recipe.model.family}": its tensors have one name in both backends; a pair is '
@@ -30,7 +30,8 @@ def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
     files = unpinned(recipe.model.match), unpinned(recipe.model.weights)
     there = [path for path in files if exists(path)]
     if there and not overwrite:
-        raise BadInput(f"{shown(there[0])}: is there already: --overwrite replaces it, or read it with `twinscale compare`")
+        raise BadInput(f"{shown(there[0])}: is there already: `twinscale compare` reads it, and --overwrite "
+                       "replaces it")
     loose = recipe.with_values(train={"precision": "float32"}, model={
         "match": str(files[0]), "weights": str(files[1])})
     open_dataset(loose)
@@ -53,8 +54,8 @@ def sentence(found: dict[str, Any]) -> str:
     how = f"{of['lines']} tensors matched in {of['tried']} trials and {of['seconds']:.1f} s"
     if of["agrees"]:
         return f"{how}: outputs differ by {of['difference']:.1e}."
-    return (f"{how}, but outputs still differ by {of['difference']:.1e}: the programs are not one function, or the match "
-            "of their names is not theirs. Look at it; `twinscale compare` says where they part.")
+    return (f"{how}, but outputs still differ by {of['difference']:.1e}: the programs are not one function, or the "
+            "match of their names is not theirs. Look at it; `twinscale compare` says where they part.")
 
 
 def said(found: dict[str, Any]) -> None:

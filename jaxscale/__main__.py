@@ -7,6 +7,7 @@ from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
 from twinscale.jaxscale.operations import measured
 from twinscale.jaxscale.room import ROOM
 
+
 def leave_program(**arguments):
     """See `common.pairs.matching.leave_program`."""
     from twinscale.common.pairs import matching

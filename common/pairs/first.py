@@ -1,5 +1,5 @@
-"""The file of a pair's first weights: the tensors of the Keras model under their own paths, in the order in which it has
-them, and what they are called in a recipe's canonical tree."""
+"""The file of a pair's first weights: the tensors of the Keras model under their own paths, in the order in which it
+has them, and what they are called in a recipe's canonical tree."""
 
 import json
 from collections.abc import Mapping, Sequence

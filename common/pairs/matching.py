@@ -43,9 +43,9 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
 
 def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str, out: str
                   ) -> dict[str, Any]:
-    """Finds which tensors of the Keras side make those of the other, and writes it to `out`. Returns {"kind", "tensors",
-    "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a tensor has no
-    partner."""
+    """Finds which tensors of the Keras side make those of the other, and writes it to `out`. Returns {"kind",
+    "tensors", "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a
+    tensor has no partner."""
     read, began = Recipe.model_validate(recipe), time.monotonic()
     tensors, start = read_first(str(first))
     values = generic(Program("", tensors, start, lambda: None, lambda: None), read.seed)
@@ -77,8 +77,8 @@ def refuse_unmatched(match: Match, a: Any, b: Any) -> None:
     left = [f"{side}: " + ", ".join(f"{name} {shapes[name]}" for name in names[:6]) for side, names in (
         ("Keras", match.unmatched_a), ("JAX", match.unmatched_b)) if names]
     if left:
-        raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: write a match.toml that says what they are "
-                       "made of, and name it by model.match")
+        raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: write a match.toml that says what they "
+                       "are made of, and name it by model.match")
 
 
 def _program(opened, recipe):

@@ -166,7 +166,7 @@ def _layers(path, within, done, named):
 
 
 def _anchor(values, folder):
-    """Makes each FILE that a recipe's file names, of a plug-in or by itself, mean the one that lies beside the recipe."""
+    """Makes each FILE that a recipe's file names, of a plug-in or by itself, mean the one that lies beside it."""
     for table, key in BESIDE:
         found = values.get(table)
         if isinstance(found, dict) and isinstance(found.get(key), str):

@@ -1,5 +1,5 @@
-"""A JAX program that the user has written, as a model of a recipe: the canonical tensors are those of the Keras model, and
-the program is called with what the match makes of them."""
+"""A JAX program that the user has written, as a model of a recipe: the canonical tensors are those of the Keras model,
+and the program is called with what the match makes of them."""
 
 from functools import lru_cache
 

@@ -22,14 +22,14 @@ def build(m, classes, inputs, policy, keras):
     shape = (*inputs["inputs"].shape[:2 if m.reads == "text" else 1], classes)
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
-    logits = Held(m, program, shape, policy)(inputs)
-    return keras.layers.Activation("linear", dtype="float64" if policy == "float64" else "float32", name="logits")(logits)
+    logits, wide = Held(m, program, shape, policy)(inputs), "float64" if policy == "float64" else "float32"
+    return keras.layers.Activation("linear", dtype=wide, name="logits")(logits)
 
 
 @lru_cache(4)
 def opened(m, specs, precision, classes):
-    """The Program of a pair's Keras model in a precision, called once. Raises BadInput where it breaks, computes in less
-    whatever comes in, or gives no logits."""
+    """The Program of a pair's Keras model in a precision, called once. Raises BadInput where it breaks, computes in
+    less whatever comes in, or gives no logits."""
     batch = example(specs, classes)
     program = open_program(built(m, "keras"), asked(m, "keras", batch), m.outputs.keras or None, precision)
     check_program(m, "keras", program, batch, classes)

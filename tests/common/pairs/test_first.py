@@ -6,7 +6,14 @@ import pytest
 from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import is_decayed, is_trained
 from twinscale.common.files.tensors import save_tensors
-from twinscale.common.pairs.first import canonical_names, first_shapes, first_tensors, first_value, read_first, write_first
+from twinscale.common.pairs.first import (
+    canonical_names,
+    first_shapes,
+    first_tensors,
+    first_value,
+    read_first,
+    write_first,
+)
 from twinscale.common.pairs.tensors import Tensor
 
 TENSORS = (Tensor("b/kernel", (2, 3)), Tensor("a/norm/gamma", (3,)), Tensor("a/norm/moving_variance", (3,), False),

@@ -72,11 +72,13 @@ def test_a_file_that_is_none_names_the_line(tmp_path, text, said):
 def test_what_was_carried_comes_back_where_all_of_it_is_there():
     a = [Tensor("q", (2, 3)), Tensor("k", (2, 3)), Tensor("table", (5, 2)), Tensor("mean", (4,), False)]
     b = [Tensor("qk", (6, 2)), Tensor("wte", (7, 2)), Tensor("running", (2, 2), False)]
-    match = Match((Line("qk", ("q", "k"), (("join", 1), ("transpose", 1, 0))), Line("wte", ("table",), (("pad", 0, 2),)),
+    match = Match((Line("qk", ("q", "k"), (("join", 1), ("transpose", 1, 0))),
+                   Line("wte", ("table",), (("pad", 0, 2),)),
                    Line("running", ("mean",), (("reshape", 2, 2),))))
     values = {tensor.path: np.random.default_rng(1).normal(size=tensor.shape) for tensor in a}
     there = carried(match, values)
     back = returned(match, a, b, there)
-    assert list(back) == [tensor.path for tensor in a] and all(np.array_equal(back[name], values[name]) for name in back)
+    assert list(back) == [tensor.path for tensor in a]
+    assert all(np.array_equal(back[name], values[name]) for name in back)
     assert list(returned(match, a, b, {"running": there["running"]})) == ["mean"]
     assert returned(match, a, b, {}) == {}
