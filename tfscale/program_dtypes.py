@@ -83,9 +83,6 @@ def first_lower(traced: Any, precision: str) -> str:
             types = {name: types[name] for name, is_it in (("DstT", True), ("SrcT", is_made)) if is_it} if types[
                 "SrcT"].is_floating else {}
         found = next((x.name for x in types.values() if x.name in lower), None)
-        if found is None and "float32" in lower and not all(
-                is_plain(value.f) for value in node.attr.values() if value.WhichOneof("value") == "f"):
-            found = "float32"  # such as an operation's slope
         if found is None:
             continue
         if node.op == "Const" and is_plain(tf.make_ndarray(node.attr["value"].tensor)):

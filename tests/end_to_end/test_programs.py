@@ -355,8 +355,13 @@ def test_what_computes_in_float32_whatever_comes_in_is_said_with_its_place(a, b,
         twinscale.check(a(), b(), ROWS, precision="half")
 
 
+class Slanted(keras.layers.Layer):
+    def call(self, x):
+        return tf.raw_ops.LeakyRelu(features=x, alpha=0.3)
+
+
 def slanted(slope):
-    model = keras.Sequential([keras.layers.Dense(4), keras.layers.LeakyReLU(0.3)])
+    model = keras.Sequential([keras.layers.Dense(4), Slanted()])
 
     class Port(linen.Module):
         @linen.compact
