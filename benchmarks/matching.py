@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twinscale.benchmarks.workers import Worker
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput
+from twinscale.common.families.pair import Pair
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import unpinned
 
@@ -24,7 +25,7 @@ def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
     outputs agree under the match, 1 where they do not}. Raises BadInput where the model is no pair, a file is there
     already, or a tensor has no partner.
     """
-    if not hasattr(recipe.model, "match"):
+    if not isinstance(recipe.model, Pair):
         raise BadInput(f'model.family = "{recipe.model.family}": its tensors have one name in both backends; a pair is '
                        'matched, model.family = "pair"')
     files = unpinned(recipe.model.match), unpinned(recipe.model.weights)
@@ -39,9 +40,8 @@ def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
         first, outputs = Path(folder) / "first.safetensors", Path(folder) / "outputs.safetensors"
         starting = aside.submit(Worker, "jax")
         with closing(Worker("keras")) as keras, closing(starting.result()) as jax:
-            asked = {"recipe": loose, "first": first, "outputs": outputs}
-            found = {"keras": keras.ask("leave_program", **asked)}
-            found["flax"] = jax.ask("match_program", **asked, out=files[0])
+            found = {"keras": keras.ask("leave_program", loose, first=first, outputs=outputs)}
+            found["flax"] = jax.ask("match_program", loose, first=first, outputs=outputs, out=files[0])
         first.replace(files[1]) if first.stat().st_dev == files[1].parent.stat().st_dev else files[1].write_bytes(
             first.read_bytes())
     return {"match": str(files[0]), "weights": str(files[1]), **found,

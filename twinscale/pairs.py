@@ -52,7 +52,7 @@ def check(a: Any, b: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[s
     given = _named(inputs, names, 0), _named(inputs, names, 1)
     sides = _labels(a, b)
     programs, notes = _opened((a, b), given, outputs or (None, None), precision, sides)
-    known = match_of(match, *programs, given, sides)
+    known = match_of(match, programs[0], programs[1], given, sides)
     used = {name for line in known.lines for name in line.a}, {line.b for line in known.lines}
 
     def needed(programs):

@@ -179,7 +179,7 @@ def imaged(a: tuple[int, ...], b: tuple[int, ...], channels: Sequence[int]) -> I
         if len(a) == 1:
             yield (split, order), (("reshape", *split), ("transpose", *order), ("reshape", *b))
             continue
-        turns = [(("reshape", *a),)] if a == b else []
+        turns: list[Steps] = [(("reshape", *a),)] if a == b else []
         turns += [(("reshape", *a), ("transpose", 1, 0))] if a[::-1] == b else []
         for turn in turns:
             yield (split, order), (("reshape", a[0], *split), ("transpose", 0, *(1 + i for i in order)), *turn)

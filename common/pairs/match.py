@@ -98,7 +98,9 @@ def returned(match: Match, a: Sequence[Tensor], b: Sequence[Tensor], tensors: Ma
             lies[index.ravel()] = np.arange(start, start + index.size)
             parts.append(xp.reshape(tensors[name], (-1,)))
             start += index.size
-    flat = xp.concatenate(parts) if parts else None
+    if not parts:
+        return {}
+    flat = xp.concatenate(parts)
     wanted = {tensor.path: lies[places[tensor.path]] for tensor in a}
     return {name: flat[index] for name, index in wanted.items() if index.size and (index >= 0).all()}
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from twinscale.common.data import input_specs, open_dataset, training_batches
 from twinscale.common.errors import BadInput
+from twinscale.common.families.pair import Pair
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
 from twinscale.common.pairs.first import read_first, write_first
@@ -31,11 +32,11 @@ Opened = Callable[..., Program]  # (model section, specs, dtype policy, classes)
 def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str) -> dict[str, Any]:
     """Writes the tensors of the Keras side with their first values to `first`, and to `outputs` what it makes of a few
     rows of the first batch at generic weights. Returns what there is to say of it."""
-    read = Recipe.model_validate(recipe)
+    read, pair = _read(recipe)
     with room.numerics(read):
         program, batch = _program(opened, read)
         write_first(first, program.tensors, program.start)
-        made, _ = program.call(generic(program, read.seed), asked(read.model, "keras", batch))
+        made, _ = program.call(generic(program, read.seed), asked(pair, "keras", batch))
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
     return {"kind": program.kind, "tensors": len(program.tensors),
             "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
@@ -46,26 +47,26 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     """Finds which tensors of the Keras side make those of the other, and writes it to `out`. Returns {"kind",
     "tensors", "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a
     tensor has no partner."""
-    read, began = Recipe.model_validate(recipe), time.monotonic()
+    (read, pair), began = _read(recipe), time.monotonic()
     tensors, start = read_first(str(first))
-    values = generic(Program("", tensors, start, lambda: None, lambda: None), read.seed)
+    values = generic(Program("", tensors, start, _nothing, _nothing), read.seed)
     wanted, = load_tensors(outputs).values()
     with room.numerics(read):
         program, batch = _program(opened, read)
-        inputs = asked(read.model, "flax", batch)
+        inputs = asked(pair, "flax", batch)
 
         def judge(match: Match) -> float:
             try:
                 found, = program.call(carried(match, values), inputs)[0].values()
             except BadInput:
                 return math.inf
-            apart = np.linalg.norm(np.asarray(found, np.float64) - wanted) / max(np.linalg.norm(wanted), 1e-300)
-            return float(apart) if np.isfinite(apart) else math.inf
+            apart = float(np.linalg.norm(np.asarray(found, np.float64) - wanted))
+            return apart / max(float(np.linalg.norm(wanted)), 1e-300) if math.isfinite(apart) else math.inf
 
         match, apart, tried = find(tensors, program.tensors, judge, tell=lambda said: print(said, flush=True))
     refuse_unmatched(match, tensors, program.tensors)
     checked(match, tensors, program.tensors)
-    write_match(out, match, short(read.model.keras), short(read.model.flax))
+    write_match(out, match, short(pair.keras), short(pair.flax))
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
             "notes": list(match.notes)}
@@ -79,6 +80,17 @@ def refuse_unmatched(match: Match, a: Any, b: Any) -> None:
     if left:
         raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: write a match.toml that says what they "
                        "are made of, and name it by model.match")
+
+
+def _read(recipe: Mapping[str, Any]) -> tuple[Recipe, Pair]:
+    """(the Recipe of a dict, its model section)."""
+    read = Recipe.model_validate(recipe)
+    assert isinstance(read.model, Pair)  # whoever asks has looked
+    return read, read.model
+
+
+def _nothing(*given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {}, {}
 
 
 def _program(opened, recipe):

@@ -33,7 +33,7 @@ class Part:
 
     options: tuple[tuple[Line, ...], ...]
     kind: tuple  # of its class, whose tensors lie alike: what the tensors of all blocks share
-    one: tuple[Tensor, Tensor] | None = None  # of a and of b, where it is of one tensor each
+    one: tuple[Tensor, ...] = ()  # of a and of b, where it is of one tensor each
     images: tuple = ()  # of each option, the image that columns make (`layouts.imaged`), or None
     modules: tuple[str, str] = ("", "")  # of a and of b, where it is of one tensor each
     turned: int | None = None  # the option in which a kernel is turned
@@ -262,9 +262,9 @@ def _fused(of_a, of_b, heads, ranks, named) -> list[Part]:
                 continue
             rank = ranks[0 if is_cut else 1][whole]
             group = next(_groups(several, one[whole], whole, rank, parents, named), None)
-            options = group and _arranged({role: ([several[name][role] for name in group], tensor)
+            options = group is not None and _arranged({role: ([several[name][role] for name in group], tensor)
                                            for role, tensor in one[whole].items()}, is_cut, heads)
-            if not options:
+            if group is None or not options:
                 continue
             shapes = tuple(several[name][role].shape for name in group for role in one[whole])
             parts.append(Part(options, (block_of(whole)[0], shapes)))
@@ -288,8 +288,8 @@ def _arranged(roles, is_cut, heads) -> tuple[tuple[Line, ...], ...]:
             parts = [several[i] for i in order]
             shapes, paths = [tensor.shape for tensor in parts], tuple(tensor.path for tensor in parts)
             vectors = role.startswith("bias")
-            for way, steps in (cut if is_cut else fused)(*(
-                    (one.shape, shapes) if is_cut else (shapes, one.shape)), heads, vectors):
+            ways = cut(one.shape, shapes, heads, vectors) if is_cut else fused(shapes, one.shape, heads, vectors)
+            for way, steps in ways:
                 made: tuple[Line, ...] = (Line(one.path, paths, steps),)
                 if is_cut:
                     made = tuple(Line(name, (one.path,), each) for name, each in zip(paths, steps, strict=True))

@@ -11,7 +11,7 @@ programs that truly differ keep the names' match.
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -89,7 +89,7 @@ def find(a: Sequence[Tensor], b: Sequence[Tensor], judge: Judge, seconds: float 
     trial = Trial(lambda state: judge(replace(match, lines=state.lines)), time.monotonic() + seconds, tell)
     _search(trial, first, a, b, sizes)
     tried, classes = trial.tried, classes_of(trial.state)
-    said, notes = {"": f"outputs differ by {trial.best:.1e} under it"}, ()
+    said, notes = {"": f"outputs differ by {trial.best:.1e} under it"}, tuple[str, ...]()
     if trial.best <= AGREES:
         otherwise = tried_otherwise(trial.state, classes, sizes, trial.difference)
         said, notes = said_of(trial.state, classes, otherwise, AGREES), notes_of(otherwise, AGREES)
@@ -144,7 +144,8 @@ def _worth_it(trial: Trial) -> None:
 def _round(trial: Trial, moves: Iterable[Move]) -> tuple[bool, list[tuple[float, Move]]]:
     """(whether a trial went on, by the first move that is much nearer or the best of all; the moves that are plausible,
     each with its difference)."""
-    start, nearest, plausible = trial.best, (NEARER * trial.best, None, UNLIKELY), []
+    start, plausible = trial.best, []
+    nearest: tuple[float, State | None, float] = NEARER * trial.best, None, UNLIKELY
     for move in moves:
         new = move.made(trial.state)
         if new is None:
@@ -199,7 +200,7 @@ def _modules(trial: Trial, classes: Iterable[Class], sizes: Sizes) -> bool:
 
 # ---- a second judge
 
-def _equals(trial: Trial, tried: Sequence[Tried], classes: Iterable[Class], sizes: Sizes) -> Iterator[State]:
+def _equals(trial: Trial, tried: Sequence[Tried], classes: Mapping[Class, tuple], sizes: Sizes) -> Iterator[State]:
     """Other matches whose outputs agree: one decision otherwise, then two."""
     start, moves = trial.state, []
     singles = (modules_moves(members, sizes) for members in classes)
