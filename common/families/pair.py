@@ -47,10 +47,10 @@ class Pair(Section):
     flax: Annotated[str, AfterValidator(a_reference)] = Field(description="FILE.py:OBJECT or MODULE:OBJECT")
     options: Annotated[dict[str, bool | int | float | str | list[int | float | str] | tuple[int | float | str, ...]],
                        AfterValidator(free)] = Field(
-        Table(), description="keyword arguments of both")
+        default_factory=Table, description="keyword arguments of both")
     reads: Literal["text", "images"] = Field(description="what a batch is of")
     inputs: Annotated[dict[Literal[READS], Sides], AfterValidator(Table)] = Field(  # type: ignore[valid-type]
-        Table(), description="what is asked for of a batch, where that is not its one array, and by which names")
+        default_factory=Table, description="what is asked for of a batch, where that is not its one array, and by which names")
     outputs: Sides = Field(Sides(), description="the outputs that are the logits, where there are several")
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")

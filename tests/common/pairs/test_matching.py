@@ -1,0 +1,75 @@
+"""How a pair comes to its match: what one room leaves, the other finds, with programs of NumPy in both rooms' places."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from twinscale.common.errors import BadInput
+from twinscale.common.pairs.first import first_shapes
+from twinscale.common.pairs.match import Match, read_match
+from twinscale.common.pairs.matching import leave_program, match_program, refuse_unmatched
+from twinscale.common.pairs.program import Program
+from twinscale.common.pairs.tensors import Tensor
+from twinscale.common.recipe.file import given
+
+ROOM = SimpleNamespace(numerics=lambda recipe: nullcontext())
+A = (Tensor("hidden/kernel", (64, 6)), Tensor("hidden/bias", (6,)), Tensor("logits/kernel", (6, 10)))
+B = (Tensor("fc/w", (6, 64)), Tensor("fc/b", (6,)), Tensor("out/w", (10, 6)))
+
+
+def program(tensors, run):
+    start = {tensor.path: np.random.default_rng(1).normal(size=tensor.shape).astype(np.float32) for tensor in tensors}
+    return lambda *given: Program("of NumPy", tensors, start, lambda t, x, *_: ({"output": run(t, x)}, {}),
+                                  lambda *_: ({}, {}))
+
+
+def original(t, x):
+    return np.tanh(x.reshape(len(x), -1) @ t["hidden/kernel"] + t["hidden/bias"]) @ t["logits/kernel"]
+
+
+def port(t, x, factor=1.0):
+    return factor * np.tanh(x.reshape(len(x), -1) @ t["fc/w"].T + t["fc/b"]) @ t["out/w"].T
+
+
+@pytest.fixture
+def matched(tmp_path):
+    """matched(run): what is found of a port, (the answer, the folder)."""
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "pair.toml").write_text(
+        'name = "pair"\n[data]\nsource = "digits"\n[model]\nfamily = "pair"\nreads = "images"\n'
+        'keras = "mine.py:build"\nflax = "mine.py:port"\nmatch = "match.toml"\n[train]\nglobal_batch = 4\n')
+    recipe = given(tmp_path / "pair.toml").model_dump(mode="json")
+    files = {"first": str(tmp_path / "first.safetensors"), "outputs": str(tmp_path / "outputs.safetensors")}
+
+    def find(run, tensors=B):
+        left = leave_program(ROOM, program(A, original), recipe, **files)
+        assert left == {"kind": "of NumPy", "tensors": 3, "values": 64 * 6 + 6 + 60}
+        return match_program(ROOM, program(tensors, run), recipe, **files, out=str(tmp_path / "match.toml")), tmp_path
+
+    return find
+
+
+def test_turned_kernels_under_other_names_are_found_by_what_the_other_room_left(matched):
+    found, folder = matched(port)
+    assert found["agrees"] and found["difference"] < 1e-6 and found["lines"] == 3
+    lines = {line.b: line.text for line in read_match(folder / "match.toml", B).lines}
+    assert lines == {"fc/w": "hidden/kernel | transpose 1 0", "fc/b": "hidden/bias",
+                     "out/w": "logits/kernel | transpose 1 0"}
+    assert "mine.py:build" in (folder / "match.toml").read_text()
+    assert first_shapes(str(folder / "first.safetensors")) == {
+        "hidden.kernel": (64, 6), "hidden.bias": (6,), "logits.kernel": (6, 10)}
+
+
+def test_programs_that_are_not_one_keep_the_match_and_are_said_to_differ(matched):
+    found, folder = matched(lambda t, x: port(t, x, 1.5))
+    assert not found["agrees"] and found["difference"] == pytest.approx(0.5, rel=1e-3)
+    assert (folder / "match.toml").exists()
+
+
+def test_a_tensor_without_a_partner_is_named_and_nothing_is_written(matched, tmp_path):
+    with pytest.raises(BadInput, match=r"without a partner: JAX: scale \(7,\)"):
+        matched(port, (*B, Tensor("scale", (7,))))
+    assert not (tmp_path / "match.toml").exists()
+    refuse_unmatched(Match(()), A, B)
