@@ -50,7 +50,8 @@ class Pair(Section):
         default_factory=Table, description="keyword arguments of both")
     reads: Literal["text", "images"] = Field(description="what a batch is of")
     inputs: Annotated[dict[Literal[READS], Sides], AfterValidator(Table)] = Field(  # type: ignore[valid-type]
-        default_factory=Table, description="what is asked for of a batch, where that is not its one array, and by which names")
+        default_factory=Table, description="what is asked for of a batch, where that is not its one array, and by "
+                                           "which names")
     outputs: Sides = Field(Sides(), description="the outputs that are the logits, where there are several")
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")

@@ -34,8 +34,8 @@ class Jax(Section):
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
     xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Table)] = Field(
-        Table(), description="further options of XLA's for the train step, by name; they win over ours, and one that "
-                               "the compiler does not know is refused")
+        default_factory=Table, description="further options of XLA's for the train step, by name; they win over ours, "
+                                           "and one that the compiler does not know is refused")
 
     @field_validator("xla_options", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""How a pair comes to its match: what one room leaves, the other finds, with programs of NumPy in both rooms' places."""
+"""How a pair comes to its match: what one room leaves, the other finds; here with programs of NumPy in both."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
