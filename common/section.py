@@ -20,7 +20,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Table(dict):
+class FreeTable(dict):
     """A table of free keys, hashed by its items, as all of a recipe can be."""
 
     def __hash__(self):

@@ -15,7 +15,7 @@ from twinscale.common.families.parameters import Parameter
 from twinscale.common.files.pins import pinned_file, unpinned
 from twinscale.common.pairs.first import first_shapes, first_value
 from twinscale.common.registry import is_reference, pinned
-from twinscale.common.section import Section, Table
+from twinscale.common.section import FreeTable, Section
 
 READS = ("inputs", "positions", "segments")  # what a batch of ours has that a program may ask for
 
@@ -27,9 +27,9 @@ def a_reference(name: str) -> str:
     return pinned(name)
 
 
-def free(values: dict[str, Any]) -> Table:
+def free(values: dict[str, Any]) -> FreeTable:
     """A table of options as it is kept: with tuples for lists."""
-    return Table({key: tuple(x) if isinstance(x, list) else x for key, x in values.items()})
+    return FreeTable({key: tuple(x) if isinstance(x, list) else x for key, x in values.items()})
 
 
 class Sides(Section):
@@ -47,10 +47,10 @@ class Pair(Section):
     flax: Annotated[str, AfterValidator(a_reference)] = Field(description="FILE.py:OBJECT or MODULE:OBJECT")
     options: Annotated[dict[str, bool | int | float | str | list[int | float | str] | tuple[int | float | str, ...]],
                        AfterValidator(free)] = Field(
-        default_factory=Table, description="keyword arguments of both")
+        default_factory=FreeTable, description="keyword arguments of both")
     reads: Literal["text", "images"] = Field(description="what a batch is of")
-    inputs: Annotated[dict[Literal[READS], Sides], AfterValidator(Table)] = Field(  # type: ignore[valid-type]
-        default_factory=Table, description="what is asked for of a batch, where that is not its one array, and by "
+    inputs: Annotated[dict[Literal[READS], Sides], AfterValidator(FreeTable)] = Field(  # type: ignore[valid-type]
+        default_factory=FreeTable, description="what is asked for of a batch, where that is not its one array, and by "
                                            "which names")
     outputs: Sides = Field(Sides(), description="the outputs that are the logits, where there are several")
     match: Annotated[str, AfterValidator(pinned_file)] = Field(

@@ -20,7 +20,7 @@ from twinscale.common.numbers.formats import EPS, TINY
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import load
-from twinscale.common.section import Table
+from twinscale.common.section import FreeTable
 
 Wide = np.longdouble
 
@@ -60,10 +60,10 @@ FORMATS = {name: Format(name, EPS[name], TINY[name], 1e100 if name == "float64" 
 DTYPES = tuple(FORMATS)
 
 # Models that hold the operations, as small as they can be.
-DECODER = Table(family="decoder", layers=1, width=WIDTH, hidden=HIDDEN, heads=HEADS, kv_heads=KV, dropout=RATE,
-                norm_epsilon=NORM_EPSILON, rotary_base=ROTARY_BASE)
-CONVNET = Table(family="convnet", channels=CHANNELS, norm_epsilon=NORM_EPSILON, norm_momentum=NORM_MOMENTUM)
-MLP = Table(family="mlp", hidden=(HIDDEN,))
+DECODER = FreeTable(family="decoder", layers=1, width=WIDTH, hidden=HIDDEN, heads=HEADS, kv_heads=KV, dropout=RATE,
+                    norm_epsilon=NORM_EPSILON, rotary_base=ROTARY_BASE)
+CONVNET = FreeTable(family="convnet", channels=CHANNELS, norm_epsilon=NORM_EPSILON, norm_momentum=NORM_MOMENTUM)
+MLP = FreeTable(family="mlp", hidden=(HIDDEN,))
 
 
 def recipe_of(dtype: str, holding: Any, **sections: Any) -> Recipe:

@@ -5,6 +5,7 @@ other side finds the match by trying what it makes of the same, and writes it.
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -63,7 +64,10 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
             apart = float(np.linalg.norm(np.asarray(found, np.float64) - wanted))
             return apart / max(float(np.linalg.norm(wanted)), 1e-300) if math.isfinite(apart) else math.inf
 
-        match, apart, tried = find(tensors, program.tensors, judge, tell=lambda said: print(said, flush=True))
+        def tell(said: str) -> None:
+            print(said, file=sys.stderr, flush=True)
+
+        match, apart, tried = find(tensors, program.tensors, judge, tell=tell)
     refuse_unmatched(match, tensors, program.tensors)
     checked(match, tensors, program.tensors)
     write_match(out, match, short(pair.keras), short(pair.flax))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PositiveInt, field_validator
 
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.section import Count, NonNegative, Section, Table
+from twinscale.common.section import Count, FreeTable, NonNegative, Section
 
 
 class Keras(Section):
@@ -33,9 +33,9 @@ class Jax(Section):
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
-    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(Table)] = Field(
-        default_factory=Table, description="further options of XLA's for the train step, by name; they win over ours, "
-                                           "and one that the compiler does not know is refused")
+    xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(FreeTable)] = Field(
+        default_factory=FreeTable, description="further options of XLA's for the train step, by name; they win over "
+                                               "ours, and one that the compiler does not know is refused")
 
     @field_validator("xla_options", mode="before")
     @classmethod

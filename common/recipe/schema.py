@@ -24,7 +24,7 @@ from twinscale.common.registry import is_reference, load, portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
-from twinscale.common.section import ByName, Count, Fraction, NonNegative, Positive, Section, Table, an_entry
+from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
 from twinscale.common.sources import SOURCES, Data, OfSource, source_of
 
 
@@ -123,7 +123,7 @@ class Recipe(Section):
     @property
     def later(self) -> dict[str, Any]:
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
-        first = {("data", "label"): "label", ("jax", "xla_options"): Table(), ("train", "metrics"): ()}
+        first = {("data", "label"): "label", ("jax", "xla_options"): FreeTable(), ("train", "metrics"): ()}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key) == value:

@@ -13,6 +13,7 @@ from twinscale.common.compress.recipes import stage_recipe
 from twinscale.common.compress.rules import extra_tensors
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
+from twinscale.common.families.pair import Pair
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.section import ByName
 
@@ -68,8 +69,10 @@ def test_a_name_that_only_the_schema_knows_trains_nothing(open_room, recipe_of, 
     section, *keys = key.split(".")
     text = section == "Decoder" or key in ("data.tokenizer", "jax.attention", "jax.remat")
     family = "convnet" if section == "ConvNet" else "decoder" if text else "mlp"
-    section = section if section.islower() else "model"
-    recipe = unheard(recipe_of(family, train={"steps": 2}), [section, *keys])
+    recipe = recipe_of(family, train={"steps": 2})
+    if section == "Pair":
+        recipe = recipe.model_copy(update={"model": Pair.model_construct(family="pair", reads="images")})
+    recipe = unheard(recipe, [section if section.islower() else "model", *keys])
     with pytest.raises(BadInput, match=UNHEARD), open_room(name, recipe) as opened:
         opened.tensors()
 
