@@ -1,6 +1,6 @@
 """All cases."""
 
-from tests.hostile import code, corpora, exports, places, plans, recipes, runs, tables
+from tests.hostile import code, corpora, exports, models, places, plans, recipes, runs, tables
 
 
 def cases():
@@ -9,7 +9,7 @@ def cases():
         recipes.recipes, recipes.recipes_odd, corpora.corpora, corpora.corpora_odd, tables.tables, tables.tables_odd,
         corpora.caches, corpora.caches_odd,
         runs.runs, runs.runs_odd, runs.states, runs.checkpoints, runs.checkpoints_odd, exports.exports,
-        exports.inputs, exports.images, exports.models, exports.odd, plans.plans, plans.plans_odd, plans.goldens,
+        exports.inputs, exports.images, models.models, exports.odd, plans.plans, plans.plans_odd, plans.goldens,
         plans.verdicts, plans.verdicts_odd, recipes.arguments, recipes.arguments_odd, places.directories,
         places.directories_odd, places.working, code.written, code.read_back, code.named) for case in make()]
     names = [(case.kind, case.name, case.benign) for case in made]
