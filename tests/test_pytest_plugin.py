@@ -29,7 +29,7 @@ def test_an_installed_twinscale_has_the_fixture_and_collecting_loads_no_framewor
     (tmp_path / "test_it.py").write_text(TESTS.replace("{HEAVY}", str(set(HEAVY))))
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", points["twinscale"], "-p", "no:cacheprovider",
                            "--rootdir", str(tmp_path), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path,
-                          env=os.environ | {"PYTHONPATH": str(process.ROOT)})
+                          env=os.environ | {"PYTHONPATH": str(process.ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
 
 
