@@ -109,6 +109,15 @@ def test_the_match_is_found_without_a_rule(matched, file):
     assert ("reshape 4 4 8 16 | transpose 2 0 1 3" if recipe.model.reads == "images" else "join") in text
 
 
+def test_a_pair_that_is_matched_again_has_the_same_first_weights(matched, file, room_of, quickly):
+    opened, again = import_module("twinscale.tfscale.models.pair").opened, file.with_name("again.safetensors")
+    opened.cache_clear()
+    loose = given(file, ["train.precision=float32", "keras.jit_compile=false"]).model_dump(mode="json")
+    with quickly("tfscale"):
+        matching.leave_program(room_of("tfscale"), opened, loose, again, file.with_name("outputs.safetensors"))
+    assert again.read_bytes() == file.with_name("match.safetensors").read_bytes()
+
+
 def test_both_rooms_take_the_same_step_from_the_same_weights(matched, open_room):
     recipe, found = matched[0], {}
     for room in ("tfscale", "jaxscale"):
