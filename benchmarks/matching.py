@@ -11,7 +11,7 @@ from twinscale.benchmarks.workers import Worker
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.families.pair import Pair
-from twinscale.common.files.access import exists, shown
+from twinscale.common.files.access import exists, read_bytes, shown, write_bytes
 from twinscale.common.files.pins import unpinned
 
 if TYPE_CHECKING:
@@ -37,13 +37,14 @@ def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
         "match": str(files[0]), "weights": str(files[1])})
     open_dataset(loose)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as aside:
-        first, outputs = Path(folder) / "first.safetensors", Path(folder) / "outputs.safetensors"
+        first, outputs, out = (Path(folder) / name for name in (
+            "first.safetensors", "outputs.safetensors", "match.toml"))
         starting = aside.submit(Worker, "jax")
         with closing(Worker("keras")) as keras, closing(starting.result()) as jax:
             found = {"keras": keras.ask("leave_program", loose, first=first, outputs=outputs)}
-            found["flax"] = jax.ask("match_program", loose, first=first, outputs=outputs, out=files[0])
-        first.replace(files[1]) if first.stat().st_dev == files[1].parent.stat().st_dev else files[1].write_bytes(
-            first.read_bytes())
+            found["flax"] = jax.ask("match_program", loose, first=first, outputs=outputs, out=out)
+        for made, path in zip((out, first), files, strict=True):
+            write_bytes(path, read_bytes(made, most=None))
     return {"match": str(files[0]), "weights": str(files[1]), **found,
             "exit_code": DID_IT if found["flax"]["agrees"] else NO}
 

@@ -12,7 +12,7 @@ import numpy as np
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists
 from twinscale.common.pairs.judge import PairVerdict, generic, judged, outputs_difference
-from twinscale.common.pairs.match import Match, checked, read_match
+from twinscale.common.pairs.match import Match, checked, read_match, without_partner
 from twinscale.common.pairs.program import Inputs, Program, in_training, without
 from twinscale.common.pairs.search import find
 
@@ -88,12 +88,9 @@ def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Prog
         a = _without_idle(a, paths[0].difference(result.unmatched_a), inputs[0])
         b = _without_idle(b, paths[1].difference(result.unmatched_b), inputs[1])
         result, _, _ = find(a.tensors, b.tensors, outputs_difference(a, b, inputs))
-    if result.unmatched_a or result.unmatched_b:
-        shapes = {tensor.path: tensor.shape for tensor in (*a.tensors, *b.tensors)}
-        left = [f"{side}: " + ", ".join(f"{name} {shapes[name]}" for name in names[:6]) for side, names in (
-            (sides[0], result.unmatched_a), (sides[1], result.unmatched_b)) if names]
-        raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: give match=..., a file that says what "
-                       "they are made of")
+    if left := without_partner(result, a.tensors, b.tensors, sides):
+        raise BadInput(f"match: tensors without a partner: {left}: give match=..., a file that says what they are made "
+                       "of")
     return result
 
 

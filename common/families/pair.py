@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from twinscale.common.families import Family
 from twinscale.common.families.parameters import Parameter
+from twinscale.common.families.places import WHOLE
 from twinscale.common.files.pins import pinned_file, unpinned
 from twinscale.common.pairs.first import first_shapes, first_value
 from twinscale.common.registry import is_reference, pinned
@@ -75,7 +76,7 @@ def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, An
 
 def places(m: Pair, place: Callable) -> None:
     """The model as a whole."""
-    place("head", "program", holds="")
+    place("head", WHOLE, holds="")
 
 
 FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places)

@@ -14,6 +14,9 @@ import numpy as np
 
 from twinscale.common.families import family_of
 
+SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
+SIZE = 0.1  # of a tensor that is zero
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -61,6 +64,14 @@ def initial_value(name: str, parameter: Parameter, seed: int, dtype: Any, dither
 def dithering(seed: int, name: str, dither: float, shape: Sequence[int]) -> np.ndarray:
     """What a tensor is multiplied by to be dithered: 1 + u, u uniform in [-dither, dither], float64 of `shape`."""
     return 1 + stream(seed, name, "dither").uniform(-dither, dither, shape)
+
+
+def generic_value(value: np.ndarray, noise: np.ndarray, positive: bool) -> np.ndarray:
+    """A tensor at a generic point, nowhere zero, one or equal: moved by `noise`, standard normal of its shape, in its
+    own size; one that has to stay `positive`, a variance, is near 1."""
+    if positive:
+        return np.exp(SPREAD * noise)
+    return value + noise * (SPREAD * np.sqrt(np.mean(value**2)) or SIZE)
 
 
 def stream(*words: Any) -> np.random.Generator:

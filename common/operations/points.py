@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from twinscale.common.families.parameters import dithering, stream
+from twinscale.common.families.parameters import dithering, generic_value, stream
 from twinscale.common.numbers.formats import DITHER
 from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.references import FORMATS
 
 POINTS = ("first", "generic", "stress")  # first weights and batch; generic weights; generic weights, stress batch
-SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
-SIZE = 0.1  # of a tensor that is zero
 
 
 def generic_tensors(tensors: Mapping[str, np.ndarray], seed: int, dither: float = 0.0) -> dict[str, np.ndarray]:
@@ -29,16 +27,13 @@ def generic_tensors(tensors: Mapping[str, np.ndarray], seed: int, dither: float 
         # By way of float32, for float64's first values may lie on the other side of a tie.
         bare, value = name.removeprefix("weights/"), tensors[name].astype(np.float32).astype(np.float64)
         noise = stream(seed, bare, "generic").standard_normal(value.shape)
-        if bare.endswith(".var"):
-            moved = np.exp(SPREAD * noise)
-        else:
-            moved = value + noise * (SPREAD * np.sqrt(np.mean(value**2)) or SIZE)
+        there = generic_value(value, noise, bare.endswith(".var"))
         factor = dithering(seed, bare, dither, value.shape)
         if dither < DITHER["bfloat16"]:
-            moved = rounded(moved, FORMATS["bfloat16"]) * factor
+            there = rounded(there, FORMATS["bfloat16"]) * factor
         else:  # what bfloat16 would round away again moves the values before they are rounded
-            moved = rounded(moved * factor, FORMATS["bfloat16"])
-        found[name] = moved.astype(tensors[name].dtype)
+            there = rounded(there * factor, FORMATS["bfloat16"])
+        found[name] = there.astype(tensors[name].dtype)
         if f"ema/{bare}" in tensors:
             found[f"ema/{bare}"] = found[name]
     return found

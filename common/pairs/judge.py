@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from twinscale.common.errors import DID_IT, NO, BadInput, Disagreement
-from twinscale.common.families.parameters import dithering, stream
+from twinscale.common.families.parameters import dithering, generic_value, stream
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import DITHER, EPS, MASTERS, RESOLVED, walk
 from twinscale.common.pairs.causes import cause, is_activated, masked
@@ -24,7 +24,6 @@ from twinscale.common.pairs.momenta import SAME, momenta_apart
 from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen
 from twinscale.common.pairs.tensors import Tensor
 
-SPREAD, SIZE = 0.3, 0.1  # of the noise that moves a tensor: of its own size; of one that is all zeros
 TWINS = 4  # a bound is so many times a twin's noise
 # Bounds are so much wider: one twin of few numbers may see little noise; what is no rounding is millions of float64's.
 WIDER = {"float64": 16, "float32": 1, "bfloat16": 1}
@@ -122,10 +121,7 @@ def generic(program: Program, seed: int) -> Arrays:
     for tensor in program.tensors:
         value = np.asarray(program.start[tensor.path], np.float64)
         noise = stream(seed, tensor.path, "generic").standard_normal(value.shape)
-        if tensor.role == "var":
-            found[tensor.path] = np.exp(SPREAD * noise)
-        else:
-            found[tensor.path] = value + noise * (SPREAD * math.sqrt(np.mean(value**2)) if value.any() else SIZE)
+        found[tensor.path] = generic_value(value, noise, tensor.role == "var")
     return {name: np.asarray(x, MASTERS[program.precision]) for name, x in found.items()}
 
 

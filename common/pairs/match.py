@@ -132,6 +132,14 @@ def checked(match: Match, a: Sequence[Tensor], b: Sequence[Tensor]) -> None:
             raise BadInput(f"{shown(name)}: this tensor of a goes nowhere{did_you_mean(name, of_b)}")
 
 
+def without_partner(match: Match, a: Sequence[Tensor], b: Sequence[Tensor], sides: tuple[str, str]) -> str:
+    """The tensors of either side that a match has found nothing for, with their shapes, six of a side at most; "" where
+    there are none."""
+    shapes = {tensor.path: tensor.shape for tensor in (*a, *b)}
+    return "; ".join(f"{side}: " + ", ".join(f"{name} {shapes[name]}" for name in names[:6])
+                     for side, names in zip(sides, (match.unmatched_a, match.unmatched_b), strict=True) if names)
+
+
 # ---- the file
 
 def write_match(path: Any, match: Match, a: str = "a", b: str = "b") -> None:

@@ -18,8 +18,8 @@ from twinscale.common.families.pair import Pair
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
 from twinscale.common.pairs.first import read_first, write_first
-from twinscale.common.pairs.judge import generic
-from twinscale.common.pairs.match import Match, carried, checked, write_match
+from twinscale.common.pairs.judge import generic, outputs_difference
+from twinscale.common.pairs.match import checked, without_partner, write_match
 from twinscale.common.pairs.program import Program
 from twinscale.common.pairs.search import AGREES, find
 from twinscale.common.pairs.sides import asked, specs_of
@@ -37,7 +37,7 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     with room.numerics(read):
         program, batch = _program(opened, read)
         write_first(first, program.tensors, program.start)
-        made, _ = program.call(generic(program, read.seed), asked(pair, "keras", batch))
+        made, _ = program.call(generic(program, 0), asked(pair, "keras", batch))
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
     return {"kind": program.kind, "tensors": len(program.tensors),
             "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
@@ -50,25 +50,20 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     tensor has no partner."""
     (read, pair), began = _read(recipe), time.monotonic()
     tensors, start = read_first(str(first))
-    values = generic(Program("", tensors, start, _nothing, _nothing), read.seed)
-    wanted, = load_tensors(outputs).values()
+    made = load_tensors(outputs)
+    original = Program("", tensors, start, lambda *given: (made, {}), lambda *given: ({}, {}))
     with room.numerics(read):
         program, batch = _program(opened, read)
         inputs = asked(pair, "flax", batch)
-
-        def judge(match: Match) -> float:
-            try:
-                found, = program.call(carried(match, values), inputs)[0].values()
-            except BadInput:
-                return math.inf
-            apart = float(np.linalg.norm(np.asarray(found, np.float64) - wanted))
-            return apart / max(float(np.linalg.norm(wanted)), 1e-300) if math.isfinite(apart) else math.inf
+        judge = outputs_difference(original, program, (inputs, inputs))
 
         def tell(said: str) -> None:
             print(said, file=sys.stderr, flush=True)
 
         match, apart, tried = find(tensors, program.tensors, judge, tell=tell)
-    refuse_unmatched(match, tensors, program.tensors)
+    if left := without_partner(match, tensors, program.tensors, ("Keras", "JAX")):
+        raise BadInput(f"match: tensors without a partner: {left}: write a match.toml that says what they are made of, "
+                       "and name it by model.match")
     checked(match, tensors, program.tensors)
     write_match(out, match, short(pair.keras), short(pair.flax))
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
@@ -76,25 +71,11 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
             "notes": list(match.notes)}
 
 
-def refuse_unmatched(match: Match, a: Any, b: Any) -> None:
-    """Raises BadInput with the tensors that have no partner, and their shapes."""
-    shapes = {tensor.path: tensor.shape for tensor in (*a, *b)}
-    left = [f"{side}: " + ", ".join(f"{name} {shapes[name]}" for name in names[:6]) for side, names in (
-        ("Keras", match.unmatched_a), ("JAX", match.unmatched_b)) if names]
-    if left:
-        raise BadInput(f"match: tensors without a partner: {'; '.join(left)}: write a match.toml that says what they "
-                       "are made of, and name it by model.match")
-
-
 def _read(recipe: Mapping[str, Any]) -> tuple[Recipe, Pair]:
     """(the Recipe of a dict, its model section)."""
     read = Recipe.model_validate(recipe)
     assert isinstance(read.model, Pair)  # whoever asks has looked
     return read, read.model
-
-
-def _nothing(*given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {}, {}
 
 
 def _program(opened, recipe):

@@ -45,9 +45,9 @@ class Pair(nnx.Module):
         self.m, self.specs, self.classes, self.kinds = m, specs, classes, tuple(sorted(kinds.items()))
         matched(m, self.program().tensors)
         tensors = first_tensors(m.weights)
-        for path, name in canonical_names(tensors).items():
-            tensor = next(tensor for tensor in tensors if tensor.path == path)
-            *above, leaf = name.split(".")
+        names = canonical_names(tensors)
+        for tensor in tensors:
+            *above, leaf = names[tensor.path].split(".")
             holder = self
             for part in above:
                 if not hasattr(holder, part):

@@ -8,8 +8,8 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import first_shapes
-from twinscale.common.pairs.match import Match, read_match
-from twinscale.common.pairs.matching import leave_program, match_program, refuse_unmatched
+from twinscale.common.pairs.match import Match, read_match, without_partner
+from twinscale.common.pairs.matching import leave_program, match_program
 from twinscale.common.pairs.program import Program
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.file import given
@@ -72,4 +72,4 @@ def test_a_tensor_without_a_partner_is_named_and_nothing_is_written(matched, tmp
     with pytest.raises(BadInput, match=r"without a partner: JAX: scale \(7,\)"):
         matched(port, (*B, Tensor("scale", (7,))))
     assert not (tmp_path / "match.toml").exists()
-    refuse_unmatched(Match(()), A, B)
+    assert without_partner(Match(()), A, B, ("Keras", "JAX")) == ""
