@@ -77,6 +77,21 @@ def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
     return {"output": outputs[name]}
 
 
+def outputs_paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:
+    """{name of an output of a: that of b's}: those of one name, or in order where there are equally many. Raises
+    BadInput where they do not fit."""
+    names = {name: name for name in one if name in other}
+    if not names and len(one) != len(other):
+        raise BadInput(f"outputs: one side makes {', '.join(one)}, the other {', '.join(other)}: say which are meant "
+                       "by outputs=(NAME, NAME)")
+    names = names or dict(zip(one, other, strict=True))
+    for name, there in names.items():
+        if tuple(one[name].shape) != tuple(other[there].shape):
+            raise BadInput(f"outputs: {name} is {tuple(one[name].shape)} on one side and "
+                           f"{tuple(other[there].shape)} on the other")
+    return names
+
+
 def is_plain(value: Any) -> bool:
     """Whether numbers are such as a mask or a half has, which no format rounds: whole, or as float16 holds them."""
     value = np.asarray(value, np.float64)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput, Disagreement
-from twinscale.common.pairs.judge import _dithered, carried_back, generic, judged, outputs_difference, parting
+from twinscale.common.pairs.judge import carried_back, generic, judged, outputs_difference
 from twinscale.common.pairs.match import Line, Match, carried
 from twinscale.common.pairs.program import Program, Seen
 from twinscale.common.pairs.tensors import Tensor
@@ -81,62 +81,6 @@ def test_outputs_of_other_names_or_shapes_are_said():
         judged(program(False), program(True, names=("a", "b")), (X, X), MATCH)
     with pytest.raises(BadInput, match=r"outputs: output is \(5, 4\) on one side and \(2, 4\) on the other"):
         judged(program(False), program(True), (X, X[:2]), MATCH)
-
-
-def watched(calls, made=X):
-    """A program without gradients that is seen to call modules, {name: (inputs, outputs)}, in this order."""
-    def call(tensors, x, training=False, seen=None):
-        if seen is not None:
-            seen += [Seen(name, (np.asarray(one),), (np.asarray(other),)) for name, one, other in calls]
-        return {"output": np.asarray(made)}, {}
-
-    return Program("numpy", tuple(Tensor(f"{name}/kernel", (4, 4)) for name in dict.fromkeys(n for n, _, _ in calls)),
-                   {}, call, lambda *given: ({}, {}))
-
-
-def parted(a, b, lines=None):
-    match = Match(tuple(Line(f"{there}/kernel".lstrip("/"), (f"{name}/kernel",)) for name, there in lines or [
-        (tensor.module, tensor.module) for tensor in a.tensors]))
-    return parting(a, b, (X, X), match, {tensor.path: np.ones((4, 4), np.float32) for tensor in a.tensors})
-
-
-def test_what_follows_the_last_module_is_measured():
-    place, why, _ = parted(watched([("head", X, 2 * X)], 2 * X), watched([("head", X, 2 * X)], np.tanh(2 * X)))
-    assert place == "after head, the last module that holds tensors" and why == "a applies no activation, b tanh."
-
-
-def test_a_cell_that_is_called_at_each_step_is_one_call_of_a_scan():
-    steps = np.stack([X, 2 * X, 3 * X])
-    one = [("cell", x, 2 * x) for x in (steps[0], *steps)]  # Keras asks once before
-    place, _, coverage = parted(watched(one), watched([("scan", steps.swapaxes(0, 1), steps.swapaxes(0, 1))]),
-                                [("cell", "scan")])
-    assert place.startswith("at cell, whose inputs agree") and coverage.startswith("4 of 4 calls")
-
-
-def test_a_module_that_holds_others_is_no_partner_of_one_that_does_not():
-    one = watched([("table", X, X), ("dense", X, 2 * X)])
-    other = watched([("", 5 * X, 7 * X), ("fc", X, 3 * X)])
-    place, why, coverage = parted(one, other, [("table", ""), ("dense", "fc")])
-    assert (place, why) == ("at dense, whose inputs agree and whose outputs do not",
-                            "What b passes on is 1.5 times what a does.") and coverage.startswith("1 of 2")
-
-
-def test_a_norm_that_stands_elsewhere_is_said():
-    def normed(x):
-        return np.sign(x) * np.sqrt(np.abs(x))
-
-    before = [("norm", X, normed(X)), ("fc", normed(X), 3 * normed(X)), ("out", X + 3 * normed(X), X)]
-    after = [("fc", X, 3 * X), ("norm", 4 * X**3, normed(4 * X**3)), ("out", normed(4 * X**3), X)]
-    _, why, _ = parted(watched(before), watched(after))
-    assert why == "a calls norm right before fc, b does not."
-    _, why, _ = parted(watched(after), watched(before))
-    assert why == "b calls norm right before fc, a does not."
-
-
-def test_a_mask_of_zeros_and_ones_is_as_exact_as_it_is_given():
-    """With a factor of 1e9 a rounding of it would be as much as all logits, and hide whatever is wrong."""
-    assert (_dithered({"mask": np.ones(9, np.float32)}, 1e-3)["mask"] == 1).all()
-    assert (_dithered((X,), 1e-3)[0] != X).any() and (_dithered(X, 0.0) == X).all()
 
 
 def test_a_bound_is_no_more_than_what_still_says_something():

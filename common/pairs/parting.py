@@ -1,0 +1,213 @@
+"""Where two programs first part: what their modules that hold matched tensors are given and make, side by side in the
+order in which the first calls them, each to within what twins of both programs are apart."""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from twinscale.common.files.tensors import difference
+from twinscale.common.numbers.formats import DITHER
+from twinscale.common.pairs.bounds import allowed, dithered
+from twinscale.common.pairs.causes import cause, is_activated, masked
+from twinscale.common.pairs.layouts import layouts, turned
+from twinscale.common.pairs.match import Match
+from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen, outputs_paired
+from twinscale.common.pairs.tensors import Tensor
+
+
+class Sight(NamedTuple):
+    """What was seen of one program: calls of its modules, its outputs of floats, and how far a twin's are from them."""
+
+    seen: tuple[Seen, ...]
+    outputs: Arrays
+    noise: float
+
+
+class Known(NamedTuple):
+    """What is known of both programs: the match, the first one's tensors and their values, its inputs, the format."""
+
+    match: Match
+    tensors: Sequence[Tensor]
+    values: Arrays
+    inputs: Inputs
+    precision: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Two modules, one of each program, and how far apart is what they are given and what they make, relative; None
+    where they are past the first parting, or nothing can be said, as of heads that lie otherwise."""
+
+    a: str
+    b: str
+    inputs: float | None = None
+    outputs: float | None = None
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Where two programs first part, what was measured there and how much was seen, in words, "" where nothing is
+    known; and their modules side by side, up to `bound` apart by rounding alone."""
+
+    place: str = ""
+    cause: str = ""
+    coverage: str = ""
+    modules: tuple[Beside, ...] = ()
+    bound: float = 0.0
+
+
+def look(program: Program, values: Arrays, inputs: Inputs) -> Sight:
+    """What is seen of a program at values of its tensors, which cost two forward passes."""
+    runs = []
+    for dither in (0.0, DITHER[program.precision]):
+        seen: list[Seen] = []
+        made, _ = program.call(dithered(values, dither), dithered(inputs, dither), seen=seen)
+        runs.append((seen, {name: x for name, x in made.items() if "float" in str(x.dtype)}))
+    (seen, made), (twin, _) = runs
+    noise = [difference(x, y) for one, other in zip(seen, twin, strict=True)
+             for x, y in zip(_arrays(one), _arrays(other), strict=True)]
+    return Sight(tuple(seen), made, max(noise, default=0.0))
+
+
+def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
+    """Where two programs first part in their forward pass; its place is "" where they do not."""
+    bound = allowed(known.tensors, known.precision, max(sight.noise for sight in sights))
+    pairs, coverage = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
+    modules: list[Beside] = []
+
+    def found(place: str, why: str) -> Parting:
+        rest = tuple(Beside(one.module, other.module) for one, other in pairs[len(modules):])
+        return Parting(place, why, coverage, (*modules, *rest), bound)
+
+    before: tuple[Seen, Seen] | None = None
+    for one, other in pairs:
+        apart = [_apart(x[:1], y[:1], bound) for x, y in ((one.inputs, other.inputs), (one.outputs, other.outputs))]
+        modules.append(Beside(one.module, other.module, *apart))
+        if (apart[0] or 0.0) > bound:
+            last = before[0].module if before else "the inputs"
+            return found(f"between {last} and {one.module}, whose inputs differ",
+                         cause(before, (one, other), None, None)
+                         or masked(one.inputs[0], other.inputs[0], known.inputs)
+                         or _elsewhere(one, other, pairs, bound))
+        if (apart[1] or 0.0) > bound and not is_activated(one, other):
+            of_it = [tensor for tensor in known.tensors if tensor.module == one.module]
+            tensors = {tensor.role: known.values[tensor.path] for tensor in of_it}
+            return found(f"at {one.module}, whose inputs agree and whose outputs do not",
+                         cause(None, (one, other), tensors, set(tensors))
+                         or masked(one.outputs[0], other.outputs[0], known.inputs))
+        before = one, other
+    made = sights[0].outputs, sights[1].outputs
+    ends = [(Seen("", (made[0][name],), ()), Seen("", (made[1][there],), ()))
+            for name, there in outputs_paired(*made).items()
+            if difference(np.asarray(made[0][name]), np.asarray(made[1][there])) > bound]
+    if not ends:
+        return found("", "")
+    said = [cause(before, end, None, None) or masked(end[0].inputs[0], end[1].inputs[0], known.inputs) for end in ends]
+    where = f"after {before[0].module}, the last module that holds tensors" if before else ""
+    return found(where, next(filter(None, said), ""))
+
+
+def backward_parting(order: Sequence[str], off: Collection[str]) -> str:
+    """Where gradients part though all that is made forward agrees, in words.
+
+    Args:
+      order: modules in the order in which they are called. off: those of them whose gradients differ.
+    """
+    last = next((number for number in reversed(range(len(order))) if order[number] in off), None)
+    if last is None:
+        return ""
+    after = next((module for module in order[last + 1:] if module != order[last]), "the outputs")
+    return (f"backward, at {order[last]} or between it and {after}: forward they agree, and so do the gradients that "
+            "come before it")
+
+
+def _elsewhere(one, other, pairs, bound):
+    """Whether one side alone calls a module whose outputs go straight into another before that one, as of norms."""
+    place = next(i for i, (x, _) in enumerate(pairs) if x is one)
+    for number, (x, y) in enumerate(pairs[place + 1:], place + 1):
+        if number == place + 1 and x.inputs and _alike(one.outputs[:1], x.inputs[:1], bound) and (
+                not y.inputs or not _alike(other.outputs[:1], y.inputs[:1], bound)):
+            return f"a calls {one.module} right before {x.module}, b does not."
+        if y.outputs and np.size(y.outputs[0]) == np.size(other.inputs[0]) and _alike(
+                y.outputs[:1], other.inputs[:1], bound):
+            return f"b calls {x.module} right before {one.module}, a does not."
+    return ""
+
+
+def _paired(both, partners):
+    """([(Seen of a, of its partner in b)] in a's order, how many of a's calls have one, in words). A module that a
+    calls at each step of a sequence and b once, for all steps, is one pair."""
+    (seen, others), calls = both, {}  # of b, by module
+    of_a: dict[str, list[Seen]] = {}
+    for found, all_of in ((of_a, seen), (calls, others)):
+        for one in all_of:
+            found.setdefault(one.module, []).append(one)
+    pairs, count = [], 0
+    for one in seen:
+        there = next((calls[name] for name in partners.get(one.module, ()) if calls.get(name)), None)
+        if there:
+            is_first = len(there) == 1 and of_a[one.module][0] is one
+            whole = _stacked(of_a[one.module], there[0]) if is_first else None
+            pairs.append((whole or one, there.pop(0)))
+            count += len(of_a[one.module]) if whole else 1
+    return pairs, f"{count} of {len(seen)} calls of modules that hold tensors have their partner"
+
+
+def _stacked(steps, whole):
+    """Calls at the steps of a sequence as one, whose time is axis 1, where `whole` has the size of all; else None.
+    Keras calls a cell once more, before the first."""
+    if not all(one.inputs and one.outputs for one in (whole, *steps)):
+        return None
+    count, rest = divmod(math.prod(whole.inputs[0].shape), max(math.prod(steps[0].inputs[0].shape), 1))
+    steps = steps[-count:] if count else []
+    if rest or not 1 < count == len(steps) or len({(x.inputs[0].shape, x.outputs[0].shape) for x in steps}) > 1:
+        return None
+    return Seen(steps[0].module, *((np.stack([np.asarray(getattr(one, side)[0]) for one in steps], 1),)
+                                   for side in ("inputs", "outputs")))
+
+
+def _arrays(one):
+    return [np.asarray(x) for x in (*one.inputs, *one.outputs)]
+
+
+def _partners(match):
+    """{module of a: modules of b that hold what is made of its tensors}, without those of b that have others within
+    them where that of a has none: what they are called with is not that one's."""
+    found: dict[str, list[str]] = {}
+    for line in match.lines:
+        for name in line.a:
+            module = line.b.rpartition("/")[0]
+            if module not in found.setdefault(name.rpartition("/")[0], []):
+                found[name.rpartition("/")[0]].append(module)
+    wholes, others = ({one for one in modules if any(_is_within(other, one) for other in modules)}
+                      for modules in (found, set().union(*found.values())))
+    return {name: [other for other in there if name in wholes or other not in others] for name, there in found.items()}
+
+
+def _is_within(module, other):
+    return module != other and (not other or module.startswith(f"{other}/"))
+
+
+def _alike(one: Iterable[Any], other: Iterable[Any], bound: float) -> bool:
+    """Whether arrays agree to within a bound, in some order of axes, as far as can be said."""
+    return (_apart(one, other, bound) or 0.0) <= bound
+
+
+def _apart(one: Iterable[Any], other: Iterable[Any], bound: float) -> float | None:
+    """How far arrays are apart in the first order of axes in which they are within a bound, else in the best one. None
+    where they are of other kinds, such as heads beside each other: nothing can be said."""
+    most = None
+    for x, y in zip(one, other, strict=False):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        if x.size != y.size:
+            return None
+        best = math.inf
+        for steps in layouts(x.shape, y.shape) if x.size <= 1 << 16 else [()] * (x.shape == y.shape):
+            best = min(best, difference(turned(steps, [x]), y))
+            if best <= bound:
+                break
+        most = max(best, most or 0.0)
+    return most
