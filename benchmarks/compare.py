@@ -16,6 +16,7 @@ from twinscale.benchmarks.report.page import draw, write_report
 from twinscale.benchmarks.report.terminal import show
 from twinscale.benchmarks.rung_table import is_placed
 from twinscale.benchmarks.rungs import ladder
+from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside
 from twinscale.benchmarks.rungs.later import first_uneven, leave_states, leave_step, load_sides
 from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
 from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
@@ -163,6 +164,8 @@ def judged(recipe: Recipe, dataset: Dataset, out: Path, workers: Mapping[str, Wo
     verdict = judge(recipe, dataset, out, rows)
     with fenced(failed, "second look"):
         verdict = looked_twice(recipe, verdict, out, workers)
+    with fenced(failed, "inside"):
+        verdict = looked_inside(recipe, verdict, out, workers)
     return verdict | failed
 
 
@@ -182,7 +185,8 @@ def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, 
     """Adds the first cause to a verdict, by its rungs or by those `found` anew; what fails is a line of the verdict."""
     tell("both", "looking for the first cause")
     with fenced(verdict, "placing"):
-        verdict["cause"] = find_cause(recipe, dataset, out, found or verdict, workers)
+        verdict["cause"] = cause_inside(verdict) or find_cause(
+            recipe, dataset, out, found or verdict, workers)
         tell("both", verdict["cause"]["sentence"])
 
 

@@ -16,7 +16,7 @@ PAGE, MARKDOWN = "report.html", "report.md"
 RUNS, TENSORS, OUTCOME, MESHES = "runs", "tensors", "outcome", "meshes"
 HOLDS = {
     r"(verdict|compression)\.json|recipe\.toml": None, REPORT: None,
-    TENSORS: {r"(contract|first-step|optimizer|taps|places|step|trials)-.*|"
+    TENSORS: {r"(contract|first-step|optimizer|taps|places|sight|step|trials)-.*|"
               r"\d+-.*-(start|teacher|masks|quanta|shadow|held-out).*": None},
     RUNS: {r"(keras|jax)-.*": RUN}, OUTCOME: {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
     MESHES: {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
@@ -92,6 +92,10 @@ class ComparisonFiles:
     def all_numbers(self) -> Iterator[Path]:
         """Those of all points."""
         return self.tensors.glob("places-*.safetensors")
+
+    def sight(self, backend: str, precision: str) -> Path:
+        """What is seen of a program that nobody has described."""
+        return self.tensors / f"sight-{backend}-{precision}.safetensors"
 
     def trials(self, backend: str, precision: str) -> Path:
         """Steps from equal states."""

@@ -106,6 +106,28 @@ class Made(Result):
     versions: dict[str, str | None]
 
 
+class Modules(Result):
+    """Two modules, one of each program, and how far apart is what they are given and what they make, relative; null
+    where they are past the first parting, or nothing can be said, as where one has an activation within it."""
+
+    a: str
+    b: str
+    inputs: Figure
+    outputs: Figure
+    parts: bool = Field(description="Whether the programs first part here.")
+
+
+class Inside(Result):
+    """What both programs of a pair do inside, side by side in the order in which the first calls its modules."""
+
+    training: bool = Field(description="Whether they were looked at as they train, or as they are evaluated.")
+    place: str = Field(description='Where they first part, in words; "" where they do not.')
+    cause: str = Field(description='What was measured there; "" where nothing is known.')
+    coverage: str
+    bound: Figure
+    modules: list[Modules]
+
+
 Row = Annotated[list[str], Field(min_length=3, max_length=3)]
 
 
@@ -127,6 +149,8 @@ class Verdict(Result):
     devices: dict[str, list[str]] = maybe()
     failed: dict[str, str] = maybe(description="Parts that were asked for besides and failed, with the reason.")
     cause: dict[str, Any] | None = maybe(description="The first operation, update or batch that differs by itself.")
+    inside: dict[str, Inside] = maybe(description="By precision, what the modules of two programs do, where the model "
+                                                  "is a pair.")
     swap: dict[str, Any] = maybe(description="Each program under the other's runtime.")
     meshes: dict[str, Any] = maybe(description="One device against several.")
     schema_version: version(SCHEMA_VERSION)

@@ -191,7 +191,10 @@ def _check_trusted(key, name, what, done):
 
 
 def _executed(file, content, called):
-    """The module that a FILE's content makes."""
+    """The module that a FILE's content makes; what lies beside it can be imported, where nothing installed has its
+    name."""
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(called, None, origin=str(file)))
     module.__file__ = str(file)
     sys.modules[called] = module  # where dataclasses and pydantic look for what annotations name

@@ -22,6 +22,13 @@ def match_program(**arguments):
     return matching.match_program(ROOM, pair.opened, **arguments)
 
 
+def leave_sight(**arguments):
+    """See `common.pairs.sight.leave_sight`."""
+    from twinscale.common.pairs import sight
+
+    return sight.leave_sight(ROOM, pair.opened, "flax", **arguments)
+
+
 if __name__ == "__main__":
     serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "leave_program": leave_program,
-                                     "match_program": match_program})
+                                     "match_program": match_program, "leave_sight": leave_sight})

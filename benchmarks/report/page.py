@@ -129,6 +129,7 @@ def _view(verdict):
         "bisect": bool(rungs) and not (verdict.get("agrees") or verdict.get("sides") or _all_beyond(rungs)),
         "tensors_words": report_words.tensor_words(tensors) if tensors else None,
         "own_words": report_words.own_words(verdict, sides) if verdict.get("own_float64") else None,
+        "inside": _inside(verdict.get("inside") or {}),
         "swap": _swap(verdict.get("swap") or {}),
         "mfu": " and ".join(sorted({s["mfu_convention"] for s in performance.values() if s.get("mfu_convention")})),
         "performance_rows": _performance_rows(performance, sides),
@@ -248,6 +249,13 @@ def _meshes(meshes):
             "skipped": [row for row in rows if row.get("agrees") is None],
             "words": report_words.mesh_words(meshes, rows), "masks": report_words.mask_words(meshes, rows),
             "bounds": report_words.mesh_bounds(rows)}
+
+
+def _inside(inside):
+    """The precision in which two programs part first, or the first one, and its Inside; None where nobody looked."""
+    ordered = sorted(inside, key=lambda precision: rank(PRECISIONS, precision))
+    precision = next((one for one in ordered if inside[one].get("place")), next(iter(ordered), None))
+    return precision and {"precision": precision, "found": inside[precision]}
 
 
 def _swap(swap):

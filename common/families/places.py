@@ -52,3 +52,8 @@ def places(model: Any) -> dict[str, Place]:
 def draws(model: Any) -> bool:
     """Whether any place of a model section draws random bits in training."""
     return any(place.operation == "random bits" for place in places(model).values())
+
+
+def is_whole(model: Any) -> bool:
+    """Whether a model section's operations are not known, so that its modules are looked at while it runs."""
+    return any(place.operation == WHOLE for place in places(model).values())

@@ -44,10 +44,16 @@ def cause(before: tuple[Seen, Seen] | None, here: tuple[Seen, Seen] | None, tens
     return ""
 
 
-def is_activated(one: Seen, other: Seen) -> bool:
-    """Whether what one module makes is an activation of what the other makes: a layer may have it within it."""
-    x, y = np.asarray(one.outputs[0], np.float64), _aligned(one, other)
-    return x.shape == y.shape and bool(_activation(x, y) or _activation(y, x))
+def is_activated(one: Seen, other: Seen, bound: float = 0.0) -> bool:
+    """Whether what one module makes is an activation of what the other makes, to within what rounding may do: a layer
+    may have it within it."""
+    x, y, close = np.asarray(one.outputs[0], np.float64), _aligned(one, other), max(CLOSE, bound)
+    return x.shape == y.shape and bool(_activation(x, y, close) or _activation(y, x, close))
+
+
+def activates(x: Any, y: Any) -> bool:
+    """Whether an array is an activation of another of its shape."""
+    return np.shape(x) == np.shape(y) and bool(_activation(np.asarray(x, np.float64), np.asarray(y, np.float64)))
 
 
 def _aligned(one, other):
@@ -63,9 +69,9 @@ def _aligned(one, other):
     return made.transpose(min(orders, key=lambda order: difference(x, given.transpose(order)), default=range(x.ndim)))
 
 
-def _activation(x, y):
+def _activation(x, y, close=CLOSE):
     """The name of the activation that makes y of x; "" where none does."""
-    return next((name for name, f in ACTIVATIONS.items() if difference(f(x), y) < CLOSE), "")
+    return next((name for name, f in ACTIVATIONS.items() if difference(f(x), y) < close), "")
 
 
 def _between(before, here):

@@ -115,14 +115,19 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
 
 
 def generic(program: Program, seed: int) -> Arrays:
-    """Values of a program's tensors that are nowhere zero, one or equal: its first ones, each tensor moved by noise of
-    its own size; running variances stay above zero. float64 where the program is, else float32."""
+    """`generic_values` of a program's tensors and their first values, in its precision."""
+    return generic_values(program.tensors, program.start, program.precision, seed)
+
+
+def generic_values(tensors: Sequence[Tensor], start: Mapping[str, np.ndarray], precision: str, seed: int) -> Arrays:
+    """Values of tensors that are nowhere zero, one or equal: their first ones, each tensor moved by noise of its own
+    size; running variances stay above zero. float64 where the precision is, else float32."""
     found = {}
-    for tensor in program.tensors:
-        value = np.asarray(program.start[tensor.path], np.float64)
+    for tensor in tensors:
+        value = np.asarray(start[tensor.path], np.float64)
         noise = stream(seed, tensor.path, "generic").standard_normal(value.shape)
         found[tensor.path] = generic_value(value, noise, tensor.role == "var")
-    return {name: np.asarray(x, MASTERS[program.precision]) for name, x in found.items()}
+    return {name: np.asarray(x, MASTERS[precision]) for name, x in found.items()}
 
 
 def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) -> Callable[[Match], float]:

@@ -33,9 +33,9 @@ Opened = Callable[..., Program]  # (model section, specs, dtype policy, classes)
 def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str) -> dict[str, Any]:
     """Writes the tensors of the Keras side with their first values to `first`, and to `outputs` what it makes of a few
     rows of the first batch at generic weights. Returns what there is to say of it."""
-    read, pair = _read(recipe)
+    read, pair = read_pair(recipe)
     with room.numerics(read):
-        program, batch = _program(opened, read)
+        program, batch = program_of(opened, read)
         write_first(first, program.tensors, program.start)
         made, _ = program.call(generic(program, 0), asked(pair, "keras", batch))
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
@@ -48,12 +48,12 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     """Finds which tensors of the Keras side make those of the other, and writes it to `out`. Returns {"kind",
     "tensors", "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a
     tensor has no partner."""
-    (read, pair), began = _read(recipe), time.monotonic()
+    (read, pair), began = read_pair(recipe), time.monotonic()
     tensors, start = read_first(str(first))
     made = load_tensors(outputs)
     original = Program("", tensors, start, lambda *given: (made, {}), lambda *given: ({}, {}))
     with room.numerics(read):
-        program, batch = _program(opened, read)
+        program, batch = program_of(opened, read)
         inputs = asked(pair, "flax", batch)
         judge = outputs_difference(original, program, (inputs, inputs))
 
@@ -71,18 +71,18 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
             "notes": list(match.notes)}
 
 
-def _read(recipe: Mapping[str, Any]) -> tuple[Recipe, Pair]:
+def read_pair(recipe: Mapping[str, Any]) -> tuple[Recipe, Pair]:
     """(the Recipe of a dict, its model section)."""
     read = Recipe.model_validate(recipe)
     assert isinstance(read.model, Pair)  # whoever asks has looked
     return read, read.model
 
 
-def _program(opened, recipe):
-    """(the Program of a recipe's pair in this room, a few rows of its first batch)."""
+def program_of(opened: Opened, recipe: Recipe) -> tuple[Program, dict[str, np.ndarray]]:
+    """(the Program of a recipe's pair in this room, in the recipe's precision; a few rows of its first batch)."""
     dataset = open_dataset(recipe)
     specs = specs_of(input_specs(recipe, dataset.example_shape))
-    program = opened(recipe.model, specs, "float32", dataset.classes)
+    program = opened(recipe.model, specs, recipe.train.precision, dataset.classes)
     _, batch, _ = next(training_batches(dataset, recipe, 0, 1))
     read = few(batch, dataset.example_shape)
     return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs}

@@ -3,7 +3,7 @@ order in which the first calls them, each to within what twins of both programs 
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import DITHER
 from twinscale.common.pairs.bounds import allowed, dithered
-from twinscale.common.pairs.causes import cause, is_activated, masked
+from twinscale.common.pairs.causes import activates, cause, is_activated, masked
 from twinscale.common.pairs.layouts import layouts, turned
 from twinscale.common.pairs.match import Match
 from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen, outputs_paired
@@ -39,12 +39,14 @@ class Known(NamedTuple):
 @dataclass(frozen=True)
 class Beside:
     """Two modules, one of each program, and how far apart is what they are given and what they make, relative; None
-    where they are past the first parting, or nothing can be said, as of heads that lie otherwise."""
+    where they are past the first parting, or nothing can be said, as of heads that lie otherwise, or where one has an
+    activation within it. `parts`: whether they are where the programs first part."""
 
     a: str
     b: str
     inputs: float | None = None
     outputs: float | None = None
+    parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,27 @@ class Parting:
 
 
 def look(program: Program, values: Arrays, inputs: Inputs) -> Sight:
-    """What is seen of a program at values of its tensors, which cost two forward passes."""
+    """What is seen of a program at values of its tensors, as NumPy's arrays; it costs two forward passes."""
     runs = []
     for dither in (0.0, DITHER[program.precision]):
-        seen: list[Seen] = []
-        made, _ = program.call(dithered(values, dither), dithered(inputs, dither), seen=seen)
-        runs.append((seen, {name: x for name, x in made.items() if "float" in str(x.dtype)}))
+        calls: list[Seen] = []
+        made, _ = program.call(dithered(values, dither), dithered(inputs, dither), seen=calls)
+        plain: dict[int, np.ndarray] = {}  # one array that several modules have stays one
+        seen = [Seen(one.module, *(tuple(_plain(x, plain) for x in of) for of in (one.inputs, one.outputs)))
+                for one in calls]
+        runs.append((seen, {name: _plain(x, plain) for name, x in made.items() if "float" in str(x.dtype)}))
     (seen, made), (twin, _) = runs
     noise = [difference(x, y) for one, other in zip(seen, twin, strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
     return Sight(tuple(seen), made, max(noise, default=0.0))
+
+
+def _plain(x, known):
+    """An array as NumPy has it, what NumPy has no format for in float32; `known` by the id of what is still there."""
+    if id(x) not in known:
+        array = np.asarray(x)
+        known[id(x)] = array if array.dtype in (np.float64, np.float32) else array.astype(np.float32)
+    return known[id(x)]
 
 
 def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
@@ -78,26 +91,30 @@ def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
     pairs, coverage = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
     modules: list[Beside] = []
 
-    def found(place: str, why: str) -> Parting:
+    def found(place: str, why: str, at: Beside | None = None) -> Parting:
+        modules.extend([at] if at else [])
         rest = tuple(Beside(one.module, other.module) for one, other in pairs[len(modules):])
         return Parting(place, why, coverage, (*modules, *rest), bound)
 
     before: tuple[Seen, Seen] | None = None
     for one, other in pairs:
-        apart = [_apart(x[:1], y[:1], bound) for x, y in ((one.inputs, other.inputs), (one.outputs, other.outputs))]
-        modules.append(Beside(one.module, other.module, *apart))
+        one = _in_order(one, other, known, bound)
+        apart = [_apart(one.inputs[:1], other.inputs[:1], bound), _apart(one.outputs[:1], other.outputs[:1], bound)]
+        here = Beside(one.module, other.module, *apart, parts=True)
         if (apart[0] or 0.0) > bound:
             last = before[0].module if before else "the inputs"
             return found(f"between {last} and {one.module}, whose inputs differ",
                          cause(before, (one, other), None, None)
                          or masked(one.inputs[0], other.inputs[0], known.inputs)
-                         or _elsewhere(one, other, pairs, bound))
-        if (apart[1] or 0.0) > bound and not is_activated(one, other):
+                         or _elsewhere(one, other, pairs, bound), here)
+        is_apart = (apart[1] or 0.0) > bound
+        if is_apart and not is_activated(one, other, bound):
             of_it = [tensor for tensor in known.tensors if tensor.module == one.module]
             tensors = {tensor.role: known.values[tensor.path] for tensor in of_it}
             return found(f"at {one.module}, whose inputs agree and whose outputs do not",
                          cause(None, (one, other), tensors, set(tensors))
-                         or masked(one.outputs[0], other.outputs[0], known.inputs))
+                         or masked(one.outputs[0], other.outputs[0], known.inputs), here)
+        modules.append(replace(here, outputs=None if is_apart else apart[1], parts=False))
         before = one, other
     made = sights[0].outputs, sights[1].outputs
     ends = [(Seen("", (made[0][name],), ()), Seen("", (made[1][there],), ()))
@@ -124,12 +141,33 @@ def backward_parting(order: Sequence[str], off: Collection[str]) -> str:
             "come before it")
 
 
+def _in_order(one, other, known, bound):
+    """A call with the features that it is given in the order of the other's, as its kernel's rows are matched: behind
+    images that are flattened with their channels first or last. As it is where that is no nearer, or rows are not
+    known."""
+    if _alike(one.inputs[:1], other.inputs[:1], bound):
+        return one
+    x, y = np.asarray(one.inputs[0]), np.asarray(other.inputs[0])
+    held = {tensor.path: tensor.shape for tensor in known.tensors if tensor.module == one.module}
+    for line in known.match.lines:
+        shape = held.get(line.a[0], ())
+        if line.b.rpartition("/")[0] != other.module or len(line.a) != 1 or len(shape) != 2:
+            continue
+        rows = turned(line.steps, [np.arange(math.prod(shape)).reshape(shape) // shape[1]])
+        for order in (rows, rows.T) if rows.ndim == 2 else ():
+            if (order == order[:, :1]).all() and x.shape[-1] == shape[0]:
+                turned_x = x[..., order[:, 0]]
+                return replace(one, inputs=(turned_x,)) if difference(turned_x, y) < difference(x, y) else one
+    return one
+
+
 def _elsewhere(one, other, pairs, bound):
     """Whether one side alone calls a module whose outputs go straight into another before that one, as of norms."""
-    place = next(i for i, (x, _) in enumerate(pairs) if x is one)
+    place = next(i for i, (_, y) in enumerate(pairs) if y is other)
     for number, (x, y) in enumerate(pairs[place + 1:], place + 1):
         if number == place + 1 and x.inputs and _alike(one.outputs[:1], x.inputs[:1], bound) and (
-                not y.inputs or not _alike(other.outputs[:1], y.inputs[:1], bound)):
+                not y.inputs or not _alike(other.outputs[:1], y.inputs[:1], bound)) and not (
+                y.inputs and activates(other.outputs[0], y.inputs[0])):
             return f"a calls {one.module} right before {x.module}, b does not."
         if y.outputs and np.size(y.outputs[0]) == np.size(other.inputs[0]) and _alike(
                 y.outputs[:1], other.inputs[:1], bound):
