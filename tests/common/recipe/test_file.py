@@ -162,8 +162,8 @@ def test_differences_name_the_keys(recipe):
     ("jax.xla_options.xla_a=inf", "jax.xla_options.xla_a: a number, true, false or a text is wanted"),
     ("jax.xla_options=3", "override: jax.xla_options = 3: expected a table"),
     ("extends=[]", 'override: key "extends": unknown key'),
-    ('compress.stages=[{kind="prun"}]', 'override: compress.stages[0].kind = "prun": expected one of "prune", "quantize", '
-                                        '"post_training", "cluster", "distil"; did you mean "prune"?'),
+    ('compress.stages=[{kind="prun"}]', 'override: compress.stages[0].kind = "prun": expected one of "prune", '
+                                        '"quantize", "post_training", "cluster", "distil"; did you mean "prune"?'),
     ("compress.stages=[{every=7}]", "compress.stages[0].kind: missing; expected one of"),
     ('compress.stages=[{kind="prune", evry=7}]', 'did you mean "compress.stages[0].every"'),
     ('compress.stages=[{kind="distil", student={widht=3}}]', 'did you mean "compress.stages[0].student.width"'),
