@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -79,6 +79,21 @@ def run(start: Start, journal: Connection, output: Connection):
     os._exit(code)
 
 
+def around(owner, name, before=None, after=None):
+    """Has what is given called with a method's arguments before and after it."""
+    function = getattr(owner, name)
+
+    def watched(*arguments, **options):
+        if before:
+            before(*arguments, **options)
+        returned = function(*arguments, **options)
+        if after:
+            after(*arguments, **options)
+        return returned
+
+    setattr(owner, name, watched)
+
+
 class Child:
     """What runs in a child, and what is to be done to it."""
 
@@ -105,12 +120,6 @@ class Child:
 
     def instrument(self):
         """Puts the moments into the training's code, and lets it leave its whole last state."""
-        from dataclasses import replace
-
-        from twinscale.common.training import checkpoints, loop
-        from twinscale.common.training import ledger as loop_ledger
-        from twinscale.common.training.run import Run
-
         store = importlib.import_module(f"{ROOMS[self.start.backend]}.checkpoint").Store
         if self.start.backend == "jax" and self.start.cache:
             import jax
@@ -118,6 +127,15 @@ class Child:
             jax.config.update("jax_compilation_cache_dir", str(self.start.cache))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        self.watch_loop()
+        self.watch_saves(store)
+        self.watch_files()
+
+    def watch_loop(self):
+        """The loop's batches, compilations and evaluations become moments, and its whole last state is traced."""
+        from twinscale.common.training import ledger as loop_ledger
+        from twinscale.common.training import loop
+
         probe, batches, evaluate = loop.Probe, loop.training_batches, loop.held_out_sums
         dispatch = loop_ledger.Ledger.dispatch
 
@@ -143,20 +161,12 @@ class Child:
         loop.training_batches, loop.held_out_sums = watched_batches, watched_evaluate
         loop_ledger.Ledger.dispatch = watched_dispatch
 
+    def watch_saves(self, store):
+        """What is saved and read by a backend's `Store`, and what run.json says of it, become moments."""
+        from twinscale.common.training.checkpoints import Checkpoints
+        from twinscale.common.training.run import Run
+
         known = {}  # of a Store, the step that it writes
-
-        def around(owner, name, before=None, after=None):
-            function = getattr(owner, name)
-
-            def watched(*arguments, **options):
-                if before:
-                    before(*arguments, **options)
-                returned = function(*arguments, **options)
-                if after:
-                    after(*arguments, **options)
-                return returned
-
-            setattr(owner, name, watched)
 
         def save(checkpoints, step, *_):
             self.note("save", step=step)
@@ -184,13 +194,12 @@ class Child:
                 self.note("saved", step=values["saved"])
                 self.at(f"saved {values['saved']}")
 
-        around(checkpoints.Checkpoints, "save", before=save)
-        around(checkpoints.Checkpoints, "write_manifest", before=commit)
+        around(Checkpoints, "save", before=save)
+        around(Checkpoints, "write_manifest", before=commit)
         around(store, "write", before=write, after=begun)
         around(store, "wait", before=wait)
         around(store, "read", before=read)
         around(Run, "update", after=updated)
-        self.watch_files()
 
     def watch_files(self):
         """Python's writes under the watched directory become moments."""

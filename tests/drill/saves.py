@@ -142,38 +142,59 @@ def no_saving(stage):
 # ---- 4, 5: what was saved is spoilt
 
 
-def spoilt(stage):
+def from_before(stage, run, hosts, name):
+    """The file is named, the checkpoint before is taken, and of the spoilt one nothing is read."""
+    told = reference(stage, hosts=hosts)
+    job = stage.start(run, hosts=hosts)
+    demand_codes(job, [0] * hosts)
+    demand(any(name in process.said() for process in job.hosts), f"{name} is not named: {job.last_words()}")
+    for process in job.hosts:
+        read = [entry["step"] for entry in process.entries("read")]
+        demand(read == [BASE - EVERY], f"read were the checkpoints of steps {read}")
+    demand_steps(job, BASE - EVERY, told)
+    demand_ended(run, told)
+    return f"named; from step {BASE - EVERY} on to the same end"
+
+
+def spoilt_weights(stage):
     def damaged(stage, how, part="", hosts=1, number=0):
         run = stage.place(base(stage, hosts))
         file, name = largest(run, BASE, part)
         DAMAGES[how](file, stage.random(how, part, number))
-        outcome = before(stage, run, hosts, name)
+        outcome = from_before(stage, run, hosts, name)
         return f"{name.rsplit('/')[-1]}: {outcome}"
 
-    def before(stage, run, hosts, name):
-        """The file is named, the checkpoint before is taken, and of the spoilt one nothing is read."""
-        told = reference(stage, hosts=hosts)
-        job = stage.start(run, hosts=hosts)
-        demand_codes(job, [0] * hosts)
-        demand(any(name in process.said() for process in job.hosts), f"{name} is not named: {job.last_words()}")
-        for process in job.hosts:
-            read = [entry["step"] for entry in process.entries("read")]
-            demand(read == [BASE - EVERY], f"read were the checkpoints of steps {read}")
-        demand_steps(job, BASE - EVERY, told)
-        demand_ended(run, told)
-        return f"named; from step {BASE - EVERY} on to the same end"
+    small = {"jax": "_METADATA", "keras": ".index"}[stage.backend]
+    for how in DAMAGES:
+        yield Fault(4, f"{how}, of the largest", partial(damaged, how=how))
+    for n in range(3):
+        yield Fault(4, f"a bit flipped, of the largest ({n + 2})", partial(damaged, how="a bit flipped", number=n + 2))
+    yield Fault(4, "a bit flipped, of the description", partial(damaged, how="a bit flipped", part=small))
+    for host in range(2) if stage.backend == "jax" else (0,):
+        part = f"ocdbt.process_{host}/d" if stage.backend == "jax" else ""
+        yield Fault(4, f"a bit flipped, of worker {host}'s part", partial(
+            damaged, how="a bit flipped", part=part, hosts=2), 2)
 
+
+def spoilt_manifest(stage):
     def manifest(stage, how):
         run = stage.place(base(stage))
         file = run / "checkpoints" / "manifests" / f"step_{BASE}.json"
         file.write_text(JSON[how](file.read_text()))
-        return before(stage, run, 1, file.name)
+        return from_before(stage, run, 1, file.name)
 
     def unlisted(stage):
         run = stage.place(base(stage))
         (run / "checkpoints" / "manifests" / f"step_{BASE}.json").unlink()
         return resume(stage, run, start=BASE - EVERY)
 
+    for how in JSON:
+        yield Fault(4, f"a manifest {how}", partial(manifest, how=how))
+    yield Fault(4, "a manifest deleted", unlisted)
+
+
+def spoilt_run(stage):
+    """What lies beside the checkpoints."""
     def refused(stage, name, how):
         """Not to be gone on from: it is said which file, nothing is touched, and once it is mended all is well."""
         run = stage.place(base(stage))
@@ -190,23 +211,16 @@ def spoilt(stage):
             file.write('{"step": 16, "tra')
         return resume(stage, run, start=BASE)
 
-    small = {"jax": "_METADATA", "keras": ".index"}[stage.backend]
-    for how in DAMAGES:
-        yield Fault(4, f"{how}, of the largest", partial(damaged, how=how))
-    for n in range(3):
-        yield Fault(4, f"a bit flipped, of the largest ({n + 2})", partial(damaged, how="a bit flipped", number=n + 2))
-    yield Fault(4, "a bit flipped, of the description", partial(damaged, how="a bit flipped", part=small))
-    for host in range(2) if stage.backend == "jax" else (0,):
-        part = f"ocdbt.process_{host}/d" if stage.backend == "jax" else ""
-        yield Fault(4, f"a bit flipped, of worker {host}'s part", partial(
-            damaged, how="a bit flipped", part=part, hosts=2), 2)
-    for how in JSON:
-        yield Fault(4, f"a manifest {how}", partial(manifest, how=how))
-    yield Fault(4, "a manifest deleted", unlisted)
     for how in ("torn", "empty"):
         yield Fault(4, f"run.json {how}", partial(refused, name="run.json", how=how))
     yield Fault(4, "a line of metrics.jsonl torn", partial(refused, name="metrics.jsonl", how="torn"))
     yield Fault(4, "the last line of metrics.jsonl cut short", cut_line)
+
+
+def spoilt(stage):
+    yield from spoilt_weights(stage)
+    yield from spoilt_manifest(stage)
+    yield from spoilt_run(stage)
 
 
 def all_spoilt(stage):

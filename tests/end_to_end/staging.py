@@ -5,10 +5,37 @@ from typing import Any
 
 import numpy as np
 
-from twinscale.common.compress.recipes import active
+from twinscale.common.compress.recipes import active, stage_recipe
 from twinscale.common.compress.rules import chosen, first_tensors, kernels, linear_centroids, nearest, stripped
+from twinscale.common.data import input_specs
 from twinscale.common.families.parameters import initial_values, parameters
 from twinscale.common.recipe.schema import master_dtype
+
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+PRUNE = {"kind": "prune", "sparsity": 0.75, "begin": 1, "end": 3, "every": 2, "steps": 4, "learning_rate": 0.01,
+         "decay": "constant"}
+CLUSTER = {"kind": "cluster", "clusters": 8, "steps": 3, "learning_rate": 0.01}
+QUANTIZE = {"kind": "quantize", "calibrate": 0, "steps": 3, "learning_rate": 0.01}
+POST = {"kind": "post_training", "calibrate": 1}
+DISTIL = {"kind": "distil", "steps": 2}
+STEADY = {"decay": "constant"}
+TABLES = {"names": ["*.kernel", "*.embedding"]}
+SMALL = {"decoder": {"layers": 1}, "convnet": {"channels": [4]}}
+
+
+def staged_of(recipe_of, small=None):
+    """make("mlp", stage, ...): the recipe of the last of the stages, float32 unless it says more.
+
+    Args:
+      recipe_of: the fixture. small: {family: what its model has unless a test says more}.
+    """
+    def make(family, *stages, **sections):
+        sections |= {"train": {"precision": "float32"} | sections.get("train", {}),
+                     "model": (small or {}).get(family, {}) | sections.get("model", {})}
+        recipe = recipe_of(family, compress={"stages": list(stages)}, **sections)
+        return stage_recipe(recipe, len(stages) - 1)
+
+    return make
 
 
 @dataclass
@@ -72,3 +99,11 @@ def gone_over(recipe, left):
             pruned = x * (np.abs(x) > np.median(np.abs(x)))
             left[name] = pruned if stage.kind == "prune" else nearest(x, linear_centroids(x, stage.clusters))
     return left
+
+
+def model_inputs(opened, batch):
+    """What a model in Keras reads of a batch, as tensors."""
+    import tensorflow as tf
+
+    specs = input_specs(opened.recipe, opened.dataset.example_shape)
+    return {name: tf.cast((batch | {"key": np.zeros(2, np.uint32)})[name], kind) for name, (_, kind) in specs.items()}

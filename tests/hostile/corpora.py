@@ -1,21 +1,18 @@
-"""Hostile and odd corpora, and what may have happened to what the cache holds of them."""
+"""Hostile and odd corpora."""
 
 import io
 import json
 import os
 import pickle
-import shutil
-import struct
-import sys
 
 import numpy as np
 
-from tests.hostile.damage import CONTROL, json_shapes, with_value
-from tests.hostile.stage import MARK, ROOT, Case
+from tests.hostile.damage import CONTROL
+from tests.hostile.stage import MARK, Case
 
 READ = ("read-data", "text.toml", "data.tokenizer=bytes")
-CACHED = (("TWINSCALE_CACHE", "HERE/cache"),)
-AGAIN = r"(?i)cache"  # what is said where something broken is built again
+NEEDS = ("text.toml", "texts", "lines.jsonl")
+LINES = "".join(json.dumps({"text": f"{n} the loss of a step " * 4}) + "\n" for n in range(20))
 
 
 def corpus(name, content):
@@ -55,10 +52,8 @@ def bomb(here):
 
 
 def corpora():
-    needs = ("text.toml", "texts", "lines.jsonl")
-
     def case(name, source, make=None, codes=(2,), check=None, more=(), environment=()):
-        return Case("corpora", name, read(source, *more), make, needs, codes, check=check, environment=environment)
+        return Case("corpora", name, read(source, *more), make, NEEDS, codes, check=check, environment=environment)
 
     for name, source in (("matches nothing", "text:none/*.txt"), ("an unknown kind", "book:texts/*.txt"),
                          ("an empty pattern", "text:"), ("the name of no file", "text:texts/99.txt"),
@@ -125,12 +120,13 @@ def planted(module):
     return make
 
 
-def corpora_odd():
-    needs = ("text.toml", "texts", "lines.jsonl")
+def as_is(name, source, make=None, check=None, more=()):
+    """A case of an odd corpus that is to be taken."""
+    return Case("corpora", name, read(source, *more), make, NEEDS, (0,), check=check, benign=True)
 
-    def case(name, source, make=None, check=None, more=()):
-        return Case("corpora", name, read(source, *more), make, needs, (0,), check=check, benign=True)
 
+def files_odd():
+    """What is found: by links and under odd names."""
     def loops(here, _):
         (here / "texts" / "again").symlink_to(".")
 
@@ -148,6 +144,18 @@ def corpora_odd():
                 file.rename(here / "odd" / name.replace("N", f"{number:02}"))
         return make
 
+    yield as_is("a link to its own folder under **", "text:texts/**/*.txt", loops, documents(24))
+    yield as_is("links that lead into each other under **", "text:texts/**/*.txt", two_loops, documents(24))
+    yield as_is("files of which one is linked", "text:texts/*.txt",
+                lambda here, _: (here / "texts" / "zz.txt").symlink_to("00.txt"), documents(24))
+    for name in ("with space N.txt", "步N.txt", "N'\".txt", "#N.txt", os.fsdecode(b"h\xffN.txt")):
+        yield as_is(f"files named {ascii(name)}", "text:odd/*.txt", named(name), documents(24))
+    yield as_is("files named with brackets", "text:odd/*].txt", named("a[N].txt"), documents(24))
+    yield as_is("lines in a file named with brackets", "jsonl:odd/a[1].jsonl", corpus("odd/a[1].jsonl", LINES),
+                documents(20))
+
+
+def texts_odd():
     def marked(here, _):
         for file in (here / "texts").iterdir():
             file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
@@ -155,212 +163,36 @@ def corpora_odd():
     def unmarked(_, out):
         return "the byte order mark is in the tokens" if 239 in json.loads(out)["held"] else None
 
+    def beside(name, content, wanted=25):
+        return as_is(name, "text:texts/*.txt", corpus("texts/98.txt", content), documents(wanted))
+
+    yield as_is("byte order marks", "text:texts/*.txt", marked, unmarked)
+    yield beside("an empty file among others", "", 24)
+    yield beside("Windows' line ends", "a\r\nb\r\n" * 40)
+    yield beside("a NUL in a text", "a\x00b " * 40)
+    yield beside("emoji and joined letters", "🦉👩‍🚀 é " * 40)
+
+
+def lines_odd():
+    def lines(name, content, wanted=20, more=()):
+        return as_is(name, "jsonl:odd.jsonl", corpus("odd.jsonl", content), documents(wanted), more)
+
     def long_line(here, chance):
         (here / "texts" / "99.txt").write_text("".join(chance.choice("abcdefgh") for _ in range(3_000_000)))
 
-    def lines(content):
-        return corpus("odd.jsonl", content)
-
-    good = "".join(json.dumps({"text": f"{n} the loss of a step " * 4}) + "\n" for n in range(20))
-    yield case("a link to its own folder under **", "text:texts/**/*.txt", loops, documents(24))
-    yield case("links that lead into each other under **", "text:texts/**/*.txt", two_loops, documents(24))
-    yield case("files of which one is linked", "text:texts/*.txt",
-               lambda here, _: (here / "texts" / "zz.txt").symlink_to("00.txt"), documents(24))
-    for name in ("with space N.txt", "步N.txt", "N'\".txt", "#N.txt", os.fsdecode(b"h\xffN.txt")):
-        yield case(f"files named {ascii(name)}", "text:odd/*.txt", named(name), documents(24))
-    yield case("files named with brackets", "text:odd/*].txt", named("a[N].txt"), documents(24))
-    yield case("lines in a file named with brackets", "jsonl:odd/a[1].jsonl", corpus("odd/a[1].jsonl", good),
-               documents(20))
-    yield case("byte order marks", "text:texts/*.txt", marked, unmarked)
-    yield case("an empty file among others", "text:texts/*.txt", corpus("texts/98.txt", ""), documents(24))
-    yield case("Windows' line ends", "text:texts/*.txt", corpus("texts/98.txt", "a\r\nb\r\n" * 40), documents(25))
-    yield case("a NUL in a text", "text:texts/*.txt", corpus("texts/98.txt", "a\x00b " * 40), documents(25))
-    yield case("emoji and joined letters", "text:texts/*.txt", corpus("texts/98.txt", "🦉👩‍🚀 é " * 40), documents(25))
-    yield case("documents shorter than a row, packed", "jsonl:odd.jsonl",
-               lines("".join(json.dumps({"text": f"w{n}"}) + "\n" for n in range(400))), documents(400),
-               ("data.cross_documents=true",))
-    yield case("lines with blanks between", "jsonl:odd.jsonl", lines(good.replace("\n", "\n\n \n")), documents(20))
-    yield case("lines with Windows' ends", "jsonl:odd.jsonl", lines(good.replace("\n", "\r\n")), documents(20))
-    yield case("lines without an end", "jsonl:odd.jsonl", lines(good.rstrip()), documents(20))
-    yield case("lines with a byte order mark", "jsonl:odd.jsonl", lines("\ufeff" + good), documents(20))
-    yield case("lines with other keys", "jsonl:odd.jsonl", lines(good.replace("{", '{"id": 7, "x": null, ')),
-               documents(20))
-    yield case("another field", "jsonl:odd.jsonl", lines(good.replace('"text"', '"my field"')), documents(20),
-               ("data.field=my field",))
-    yield Case("corpora", "a line of 3 MB for the pieces of words", ("read-data", "text.toml"), long_line, needs, (0,),
+    yield lines("documents shorter than a row, packed",
+                "".join(json.dumps({"text": f"w{n}"}) + "\n" for n in range(400)), 400, ("data.cross_documents=true",))
+    yield lines("lines with blanks between", LINES.replace("\n", "\n\n \n"))
+    yield lines("lines with Windows' ends", LINES.replace("\n", "\r\n"))
+    yield lines("lines without an end", LINES.rstrip())
+    yield lines("lines with a byte order mark", "\ufeff" + LINES)
+    yield lines("lines with other keys", LINES.replace("{", '{"id": 7, "x": null, '))
+    yield lines("another field", LINES.replace('"text"', '"my field"'), more=("data.field=my field",))
+    yield Case("corpora", "a line of 3 MB for the pieces of words", ("read-data", "text.toml"), long_line, NEEDS, (0,),
                check=documents(25), benign=True)
 
 
-# ---- the cache
-
-def warmed(damage):
-    """Fills a cache of the case's own, notes the answer, then damages what is there."""
-    def make(here, chance):
-        environment = {**os.environ, "TWINSCALE_CACHE": str(here / "cache"), "PYTHONPATH": str(ROOT)}
-        answer = fresh(environment, here, here / "answer.json")
-        if answer:
-            raise RuntimeError(answer)
-        damage(here / "cache", chance)
-    return make
-
-
-def fresh(environment, here, target):
-    """The answer of a healthy reading, by a fork of this process; what went wrong with it, or nothing."""
-    process = os.fork()
-    if not process:
-        try:
-            os.environ.update(environment)
-            os.chdir(here)
-            with target.open("w") as file:
-                os.dup2(file.fileno(), 1)
-                sys.stdout = os.fdopen(1, "w", closefd=False)
-                from tests.hostile import verbs
-                code = verbs.main(["read-data", "text.toml" if (here / "text.toml").exists() else "mlp.toml"])
-                sys.stdout.flush()
-        except BaseException:
-            code = 1
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    return f"the healthy reading ended with {code}" if code else ""
-
-
-def as_before(here, out):
-    """The answer must be that of the healthy reading."""
-    wanted = json.loads((here / "answer.json").read_text())
-    return None if json.loads(out) == wanted else "other data than before the damage"
-
-
-def folder_of(cache, start):
-    return next(path for path in cache.iterdir() if path.name.startswith(start))
-
-
-def flipped(start, name, where=0.5):
-    def damage(cache, chance):
-        path = folder_of(cache, start) / name
-        content = bytearray(path.read_bytes())
-        place = int(where * (len(content) - 1))
-        content[place] ^= 1 << chance.randrange(8)
-        path.write_bytes(content)
-    return damage
-
-
-def replaced(start, name, change):
-    def damage(cache, chance):
-        path = folder_of(cache, start) / name
-        content = change(path.read_bytes())
-        path.unlink()
-        path.write_bytes(content)
-        sealed(path.parent)
-    return damage
-
-
-def sealed(folder):
-    """The seal agrees with the sizes again, as it would after a careful hand."""
-    seal = folder / "files.json"
-    try:
-        said = json.loads(seal.read_text())
-    except ValueError:
-        return
-    if isinstance(said, dict):
-        for file in folder.iterdir():
-            if file.name in said and isinstance(said[file.name], int):
-                said[file.name] = file.stat().st_size
-        seal.write_text(json.dumps(said))
-
-
-def caches():
-    text, images = ("text.toml", "texts"), ("mlp.toml",)
-
-    def case(name, damage, needs=text, codes=(0,), says=AGAIN):
-        words = ("read-data", needs[0])
-        return Case("caches", name, words, warmed(damage), needs, codes, says=says if codes == (0,) else "",
-                    check=as_before, writes=("out", "cache"), environment=CACHED)
-
-    for split in ("train", "held_out"):
-        for where in (0.2, 0.5, 0.99):
-            yield case(f"a bit of the {split} ids flipped, at {where:.0%}",
-                       flipped("tokens", f"{split}-00000.npy", where))
-        yield case(f"the {split} ids cut short", replaced("tokens", f"{split}-00000.npy", lambda c: c[:-20]))
-        yield case(f"the {split} ids zeroed", replaced(
-            "tokens", f"{split}-00000.npy", lambda c: c[:128] + bytes(len(c) - 128)))
-        yield case(f"the {split} ids reversed", replaced(
-            "tokens", f"{split}-00000.npy", lambda c: c[:128] + np.frombuffer(c[128:], "<u2")[::-1].tobytes()))
-
-    def swapped(cache, _):
-        folder = folder_of(cache, "tokens")
-        a, b = folder / "train-00000.npy", folder / "held_out-00000.npy"
-        one, other = a.read_bytes(), b.read_bytes()
-        a.write_bytes(other)
-        b.write_bytes(one)
-        sealed(folder)
-
-    yield case("the splits swapped", swapped)
-    yield case("ids that are a pickle", lambda cache, _: (
-        folder_of(cache, "tokens") / "train-00000.npy").write_bytes(bomb(cache.parent)))
-    yield case("ids of a length that is not there", replaced(
-        "tokens", "train-00000.npy", lambda c: c.replace(b"'shape': (", b"'shape': (9")[:len(c)]))
-    yield case("ids that are gone", lambda cache, _: (folder_of(cache, "tokens") / "train-00000.npy").unlink())
-
-    def linked(cache, _):
-        path = folder_of(cache, "tokens") / "train-00000.npy"
-        shutil.move(path, cache / "elsewhere.npy")
-        path.symlink_to("/dev/zero")
-
-    def piped(cache, _):
-        path = folder_of(cache, "tokens") / "manifest.json"
-        path.unlink()
-        os.mkfifo(path)
-
-    yield case("ids that are a device", linked)
-    yield case("a manifest that is a FIFO", piped)
-    for name, content in json_shapes():
-        yield case(f"a manifest of {name}", replaced("tokens", "manifest.json", lambda _, content=content: content))
-    for place, value in ((("train", "shards", 0, "file"), '"../../../mine/letter.txt"'),
-                        (("train", "shards", 0, "file"), '"/etc/passwd"'), (("train", "shards", 0, "file"), "7"),
-                        (("train", "shards"), "[]"), (("train", "longest"), "-1"), (("train", "longest"), "1e999"),
-                        (("train", "sha256"), '"\\u001b[31m"'), (("train", "documents"), '"many"')):
-        yield case(f"a manifest whose {'.'.join(map(str, place))} is {value}", replaced(
-            "tokens", "manifest.json", lambda c, place=place, value=value: with_value(c, place, value)))
-    for name, content in json_shapes():
-        yield case(f"a seal of {name}", lambda cache, _, content=content: (
-            folder_of(cache, "tokens") / "files.json").write_bytes(content))
-    yield case("a tokenizer with a bit flipped", flipped("bpe", "tokenizer.json", 0.9))
-    yield case("a tokenizer cut in half", replaced("bpe", "tokenizer.json", lambda c: c[:len(c) // 2]))
-    yield case("a tokenizer of other merges",
-               replaced("bpe", "tokenizer.json", lambda c: c.replace(b'"t",', b'"u",', 1)))
-    yield case("a tokenizer emptied", replaced("bpe", "tokenizer.json", lambda c: b"{}"))
-
-    for name in ("images", "labels"):
-        yield case(f"{name} with a bit flipped", flipped("images", f"{name}.npy"), images)
-        yield case(f"{name} cut short", replaced("images", f"{name}.npy", lambda c: c[:-9]), images)
-    yield case("labels past the classes", replaced(
-        "images", "labels.npy", lambda c: c[:-4] + struct.pack("<i", 99)), images)
-    yield case("classes that are a pickle", lambda cache, _: (
-        folder_of(cache, "images") / "classes.npy").write_bytes(bomb(cache.parent)), images)
-    yield case("classes that are none", replaced("images", "classes.npy", lambda c: c[:-8] + bytes(8)), images)
-
-    def file_in_place(here, _):
-        (here / "cache").write_text("a letter")
-
-    yield Case("caches", "a file in the place of the cache", ("read-data", "text.toml"), file_in_place, text,
-               (2, 4, 74),
-               environment=CACHED, writes=("out",))
-
-
-def caches_odd():
-    def half(here, _):
-        (here / "cache" / ".building-x" / "tokens").mkdir(parents=True)
-        (here / "cache" / "tokens-0").mkdir()
-
-    yield Case("caches", "what a kill has left of a building", ("read-data", "text.toml"), half, ("text.toml", "texts"),
-               (0,), benign=True, environment=CACHED, writes=("cache",))
-    yield Case("caches", "as it is", ("read-data", "text.toml"), warmed(lambda *_: None), ("text.toml", "texts"), (0,),
-               check=as_before, benign=True, environment=CACHED, writes=("cache",))
-
-    def older(cache, _):
-        for folder in cache.iterdir():
-            for file in folder.iterdir():
-                os.utime(file, (0, 0))
-
-    yield Case("caches", "copied with other times", ("read-data", "text.toml"), warmed(older), ("text.toml", "texts"),
-               (0,), check=as_before, benign=True, environment=CACHED, writes=("cache",))
+def corpora_odd():
+    yield from files_odd()
+    yield from texts_odd()
+    yield from lines_odd()

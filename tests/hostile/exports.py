@@ -120,27 +120,30 @@ def agree(root):
     (root / "export.json").write_bytes(with_value(content, ("formats", 0, "sha256"), f'"{digest}"'))
 
 
-def inputs():
-    def case(name, file, content, needs=WORDS):
-        make = content if callable(content) else given(file, content)
-        return Case("inputs", name, ("predict", needs, "--input", file), make, (needs,))
+def fed(name, file, content):
+    """A case of the model of text and a file of these bytes, or of what `content(here, chance)` makes."""
+    make = content if callable(content) else given(file, content)
+    return Case("inputs", name, ("predict", WORDS, "--input", file), make, (WORDS,))
 
+
+def text_inputs():
+    """Files of text and lines, files that are none, and files whose names say nothing of what they hold."""
     for name, content in (("nothing", b""), ("a high byte", b"the \xff loss"),
                           ("as UTF-16", "the loss".encode("utf-16")),
                           ("half a character", "naïve".encode()[:3])):
-        yield case(f"a text of {name}", "p.txt", content)
+        yield fed(f"a text of {name}", "p.txt", content)
     for kind, make in (("a FIFO", lambda here, _: os.mkfifo(here / "p.txt")),
                        ("a directory", lambda here, _: (here / "p.txt").mkdir()),
                        ("a device", lambda here, _: (here / "p.txt").symlink_to("/dev/zero")),
                        ("a link to itself", lambda here, _: (here / "p.txt").symlink_to("p.txt")),
                        ("not there", lambda here, _: None)):
-        yield case(f"a text that is {kind}", "p.txt", make)
+        yield fed(f"a text that is {kind}", "p.txt", make)
     for suffix in (".jsonl", ".npy", ".npz", ".safetensors"):
-        yield case(f"a FIFO named *{suffix}", f"p{suffix}", lambda here, _,
-                   suffix=suffix: os.mkfifo(here / f"p{suffix}"))
-        yield case(f"a device named *{suffix}", f"p{suffix}", lambda here, _, suffix=suffix: (
+        yield fed(f"a FIFO named *{suffix}", f"p{suffix}", lambda here, _, suffix=suffix: os.mkfifo(
+            here / f"p{suffix}"))
+        yield fed(f"a device named *{suffix}", f"p{suffix}", lambda here, _, suffix=suffix: (
             here / f"p{suffix}").symlink_to("/dev/zero"))
-        yield case(f"nothing in *{suffix}", f"p{suffix}", b"")
+        yield fed(f"nothing in *{suffix}", f"p{suffix}", b"")
     for name in ("p", "p.pdf", "p.TXT.exe", f"{CONTROL}.txt", "p.png"):
         yield Case("inputs", f"a file named {ascii(name)}", ("predict", WORDS, "--input", name),
                    given(name, "the loss") if "\x1b" not in name else None, (WORDS,))
@@ -148,8 +151,11 @@ def inputs():
                        ("null under the key", b'{"text": null}'), ("an empty text", b'{"text": ""}'),
                        ("half a surrogate pair", b'{"text": "\\ud800"}'), ("a high byte", b'{"text": "\xff"}'),
                        ("100,000 brackets", b"[" * 100_000), ("10,000 digits", b'{"text": ' + b"1" * 10_000 + b"}")):
-        yield case(f"a line of {name}", "p.jsonl", b'{"text": "the loss"}\n' + line + b"\n")
+        yield fed(f"a line of {name}", "p.jsonl", b'{"text": "the loss"}\n' + line + b"\n")
 
+
+def array_inputs():
+    """Arrays that are no ids, and files of arrays that hold something else."""
     ids = np.arange(16, dtype=np.int32)[None]
     arrays = {"floats": ids.astype(np.float32), "negative ids": ids - 1, "ids past the vocabulary": ids + 290,
               "no rows": ids[:0], "three axes": ids[None], "truth values": ids > 3, "complex numbers": ids.astype("c8"),
@@ -157,7 +163,7 @@ def inputs():
               "text": np.array([["the", "loss"]]), "times": ids.astype("M8[s]"), "one number": np.int32(3),
               "huge ids": np.full((1, 4), 2**63, np.uint64)}
     for name, x in arrays.items():
-        yield case(f"an array of {name}", "x.npy", npy(x))
+        yield fed(f"an array of {name}", "x.npy", npy(x))
     for name, content in (("a pickle", None), ("of 2^60 rows", header("<i4", (1 << 60, 16))),
                           ("of 10 million rows that are not there", header("<i4", (10_000_000, 16))),
                           ("of a negative shape", header("<i4", (-1, 16))),
@@ -171,7 +177,7 @@ def inputs():
             def make(here, _, content=content, suffix=suffix):
                 content = bomb(here) if content is None else content
                 (here / f"x.{suffix}").write_bytes(zipped({"inputs.npy": content}) if suffix == "npz" else content)
-            yield case(f"an array {name}, in .{suffix}", f"x.{suffix}", make)
+            yield fed(f"an array {name}, in .{suffix}", f"x.{suffix}", make)
     for name, content in (("no array of that name", zipped({"a.npy": npy(ids), "b.npy": npy(ids)})),
                           ("no arrays", zipped({})),
                           ("a name that leads out", zipped({"../../inputs.npy": npy(ids[:0])})),
@@ -180,12 +186,17 @@ def inputs():
                           ("names of control characters", zipped({f"{CONTROL}.npy": npy(ids), "b.npy": npy(ids)})),
                           ("a gigabyte of zeros", None)):
         content = content or zipped({"inputs.npy": header("<i4", (16 << 20, 16), bytes(1 << 28))}, compresslevel=1)
-        yield case(f"a .npz of {name}", "x.npz", content)
+        yield fed(f"a .npz of {name}", "x.npz", content)
     for dtype in ("F8_E4M3", "F8_E5M2", "BF16", "F3", "BOOL", "F64"):
-        yield case(f"a safetensors file of {dtype}", "x.safetensors", safetensors({"inputs": (dtype, (1, 16), None)}))
-    yield case("a safetensors file of control characters", "x.safetensors", safetensors(
+        yield fed(f"a safetensors file of {dtype}", "x.safetensors", safetensors({"inputs": (dtype, (1, 16), None)}))
+    yield fed("a safetensors file of control characters", "x.safetensors", safetensors(
         {CONTROL: ("I32", (1, 16), None), "b": ("I32", (1, 16), None)}))
-    yield case("a safetensors file cut short", "x.safetensors", safetensors({"inputs": ("I32", (1, 16), None)})[:-4])
+    yield fed("a safetensors file cut short", "x.safetensors", safetensors({"inputs": ("I32", (1, 16), None)})[:-4])
+
+
+def inputs():
+    yield from text_inputs()
+    yield from array_inputs()
 
 
 # ---- images

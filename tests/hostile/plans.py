@@ -9,6 +9,7 @@ from tests.hostile.stage import ROOT, Case
 PLAN = ("plan", "--flops", "1e21", "--topology", "v5e-256")
 NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e400", "true", "", "1e", "0x10", "１e21x", CONTROL)
 LAW = {"e": "1.69", "a": "406.4", "b": "410.7", "alpha": "0.34", "beta": "0.28"}
+HOFFMANN = "".join(f"{key} = {value}\n" for key, value in LAW.items())
 PRICES = 'date = 2026-01-31\ncurrency = "EUR"\nsource = "a contract"\n[chips]\nv5e = {price = 1.5, per = "chip"}\n'
 GOLDEN = (ROOT / "recipes" / "goldens" / "mlp-digits.json").read_bytes()
 
@@ -52,7 +53,8 @@ BENCH = json.dumps({"schema_version": 1, "sides": {"jax": {
     "mfu_convention": "causal FLOPs / bfloat16 peak of TPU v5e"}}}).encode()
 
 
-def plans():
+def figures():
+    """Of the command line."""
     for option in ("--flops", "--tokens", "--days"):
         for value in NUMBERS:
             words = ["plan", "--topology", "v5e-256", f"{option}={value}"]
@@ -69,9 +71,10 @@ def plans():
     for value in ("0", "-1", str(10**30)):
         yield Case("plan files", f"--slices {value[:6]}", (*PLAN, f"--slices={value}"))
 
-    law = "".join(f"{key} = {value}\n" for key, value in LAW.items())
+
+def laws():
     words = (*PLAN, "--law", "law.toml")
-    for name, content in bytes_damaged(law.encode()):
+    for name, content in bytes_damaged(HOFFMANN.encode()):
         if name != "cut in half":
             yield Case("plan files", f"a law {name}", words, file("law.toml", content))
     for key in LAW:
@@ -81,13 +84,19 @@ def plans():
             yield Case("plan files", f"a law whose {key} is {value[:8] or 'missing'}", words, file("law.toml", text),
                        codes=codes, check=finite_plan)
     yield Case("plan files", "a law of no such name", (*PLAN, "--law", CONTROL))
+
+
+def specials():
+    """In each file's place what is no file."""
     for kind in SPECIALS:
-        yield Case("plan files", f"a law: {kind}", words, special("law.toml", kind))
+        yield Case("plan files", f"a law: {kind}", (*PLAN, "--law", "law.toml"), special("law.toml", kind))
         yield Case("plan files", f"prices: {kind}", (*PLAN, "--prices", "p.toml"), special("p.toml", kind))
         yield Case("plan files", f"--measured: {kind}", (*PLAN, "--measured", "m.json"), special("m.json", kind))
         if kind != "a directory":
             yield Case("plan files", f"--ceiling: {kind}", (*PLAN, "--ceiling", "c.json"), special("c.json", kind))
 
+
+def prices():
     words = (*PLAN, "--mfu=0.4", "--prices", "p.toml")
     for name, content in bytes_damaged(PRICES.encode()):
         yield Case("plan files", f"prices {name}", words, file("p.toml", content))
@@ -107,6 +116,8 @@ def plans():
             yield Case("plan files", f"prices whose {old!r} has {name} characters", words,
                        file("p.toml", PRICES.replace(old, new)), codes=(0, 2))
 
+
+def measured():
     for what, content, places in (
             ("a run.json", RUN, [("performance",), ("performance", "mfu"), ("performance", "mfu_convention")]),
             ("a bench.json", BENCH, [("sides",), ("sides", "jax"), ("sides", "jax", "mfu"),
@@ -120,6 +131,9 @@ def plans():
                        file("m.json", with_value(content, place, value)))
     for name, damaged in [*json_shapes(), *bytes_damaged(RUN)]:
         yield Case("plan files", f"--measured {name}", (*PLAN, "--measured", "m.json"), file("m.json", damaged))
+
+
+def ceilings():
     plain = ceiling()
     places = [("recipe",), ("results",), ("results", 0, "topology"), ("results", 0, "slices"),
               ("results", 0, "compiles"), ("results", 0, "mfu_ceiling")]
@@ -136,6 +150,11 @@ def plans():
                    file("c.json", with_value(plain, place, text)))
     for name, damaged in json_shapes():
         yield Case("plan files", f"--ceiling {name}", words, file("c.json", damaged))
+
+
+def plans():
+    for part in (figures, laws, specials, prices, measured, ceilings):
+        yield from part()
     yield Case("plan files", "a plan.json of another's", (*PLAN, "--out", "mine"), file("mine/plan.json", "a letter"),
                writes=())
 
@@ -149,7 +168,6 @@ def plans_odd():
     def says(*words):
         return lambda _, out: next((f"{word!r} is not said" for word in words if word not in out), None)
 
-    law = "".join(f"{key} = {value}\n" for key, value in LAW.items())
     yield Case("plan files", "a bench.json as bench writes it", (*PLAN, "--measured", "m.json"), file("m.json", BENCH),
                benign=True, codes=(0,), check=says("30.0%"))
     yield Case("plan files", "a run.json", ("plan", "text.toml", "--tokens", "1e9", "--topology", "v5e-256",
@@ -158,7 +176,7 @@ def plans_odd():
     yield Case("plan files", "a ceiling", (*PLAN, "--ceiling", "c.json"), file("c.json", ceiling()), benign=True,
                codes=(0,), check=says("roofline of decoder-stdlib"))
     yield Case("plan files", "a law with a byte order mark", (*PLAN, "--law", "law.toml"),
-               file("law.toml", b"\xef\xbb\xbf" + law.encode()), benign=True, codes=(0,), check=says("parameters"))
+               file("law.toml", b"\xef\xbb\xbf" + HOFFMANN.encode()), benign=True, codes=(0,), check=says("parameters"))
     yield Case("plan files", "a law of whole numbers and other keys", (*PLAN, "--law", "law.toml"),
                file("law.toml", "e = 2\na = 400\nb = 400\nalpha = 0.3\nbeta = 0.3\nsource = \"me\"\n"), benign=True,
                codes=(0,), check=says("parameters"))

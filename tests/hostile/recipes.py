@@ -72,7 +72,8 @@ def with_value(key, value, text=MLP):
     return "\n".join(kept) + "\n"
 
 
-def recipes():
+def contents():
+    """Files that are no TOML or no recipe."""
     plain = MLP.encode()
     for name, content in bytes_damaged(plain):
         if name == "cut in half":
@@ -91,21 +92,16 @@ def recipes():
         "a key of 100,000 characters": MLP + f"\n[{'k' * 100_000}]\nx = 1\n",
         "a value of control characters": with_value("data.source", '"text:\\u001b]0;owned\\u0007"'),
         "two megabytes": MLP + "#" * (2 << 20),
-        "a carriage return inside": MLP.replace("steps = 4", "steps\r = 4"),
-        "extends itself": 'extends = ["r.toml"]\n' + MLP,
-        "extends a number": "extends = 7\n" + MLP,
-        "extends a list of numbers": "extends = [7]\n" + MLP,
-        "extends what is not there": 'extends = ["none.toml"]\n' + MLP,
-        "extends a directory": 'extends = ["mine"]\n' + MLP,
-        "extends a device": 'extends = ["/dev/zero"]\n' + MLP,
-        "extends a name of control characters": 'extends = ["\\u001b[31m.toml"]\n' + MLP,
-        "extends a name of 5,000 characters": f'extends = ["{"n" * 5000}"]\n' + MLP}
+        "a carriage return inside": MLP.replace("steps = 4", "steps\r = 4")}
     for name, text in more.items():
         yield Case("recipes", name, SHOW, written(text))
     yield Case("recipes", "bidirectional characters in a value", SHOW, written(
         with_value("data.source", '"text:\\u202etxt.exe"').replace('"mlp"', '"decoder"').replace("hidden = [8]", "")),
         codes=(0, 2))
 
+
+def extending():
+    """Files that extend what they cannot, or too much."""
     def chain(here, _):
         for number in range(3000):
             (here / f"{number}.toml").write_text(f'extends = ["{number + 1}.toml"]\n')
@@ -115,12 +111,30 @@ def recipes():
         (here / "r.toml").write_text('extends = ["b.toml"]\n' + MLP)
         (here / "b.toml").write_text('extends = ["r.toml"]\n')
 
-    def fifo(here, _):
-        os.mkfifo(here / "r.toml")
-
     def fifo_below(here, _):
         os.mkfifo(here / "base.toml")
         (here / "r.toml").write_text('extends = ["base.toml"]\n' + MLP)
+
+    texts = {
+        "extends itself": 'extends = ["r.toml"]\n' + MLP,
+        "extends a number": "extends = 7\n" + MLP,
+        "extends a list of numbers": "extends = [7]\n" + MLP,
+        "extends what is not there": 'extends = ["none.toml"]\n' + MLP,
+        "extends a directory": 'extends = ["mine"]\n' + MLP,
+        "extends a device": 'extends = ["/dev/zero"]\n' + MLP,
+        "extends a name of control characters": 'extends = ["\\u001b[31m.toml"]\n' + MLP,
+        "extends a name of 5,000 characters": f'extends = ["{"n" * 5000}"]\n' + MLP}
+    for name, text in texts.items():
+        yield Case("recipes", name, SHOW, written(text))
+    yield Case("recipes", "a chain of 3,000 files", ("recipe", "show", "0.toml"), chain)
+    yield Case("recipes", "two that extend each other", SHOW, round_trip)
+    yield Case("recipes", "a FIFO that is extended", SHOW, fifo_below)
+
+
+def special():
+    """What is no file, and names of none."""
+    def fifo(here, _):
+        os.mkfifo(here / "r.toml")
 
     def linked(target):
         return lambda here, _: (here / "r.toml").symlink_to(target)
@@ -130,10 +144,7 @@ def recipes():
         with socket.socket(socket.AF_UNIX) as opened:
             opened.bind("r.toml")
 
-    yield Case("recipes", "a chain of 3,000 files", ("recipe", "show", "0.toml"), chain)
-    yield Case("recipes", "two that extend each other", SHOW, round_trip)
     yield Case("recipes", "a FIFO", SHOW, fifo)
-    yield Case("recipes", "a FIFO that is extended", SHOW, fifo_below)
     yield Case("recipes", "a link to itself", SHOW, linked("r.toml"))
     yield Case("recipes", "a link to /dev/zero", SHOW, linked("/dev/zero"))
     yield Case("recipes", "a link to nowhere", SHOW, linked("nowhere"))
@@ -143,6 +154,11 @@ def recipes():
     yield Case("recipes", "a name of 4,000 characters", ("recipe", "show", "n" * 4000))
     yield Case("recipes", "a name of control characters", ("recipe", "show", CONTROL))
     yield Case("recipes", "an empty name", ("recipe", "show", ""))
+
+
+def recipes():
+    for part in (contents, extending, special):
+        yield from part()
     for text in OVERRIDES:
         yield Case("recipes", f"override {ascii(text)[1:33]}", (*SHOW, text), written(MLP))
 

@@ -59,31 +59,37 @@ RUN = {"schema_version": int, "backend": str, "recipe_hash": str, "state": str, 
        "final": dict, "performance": dict, "versions": dict, "data": dict}
 
 
-def runs():
-    def case(name, make, codes=(2,), needs=BOTH, words=SIDES, check=None):
-        return Case("run directories", name, words, make, needs, codes, check=check)
+def pair(name, make, codes=(2,), needs=BOTH, words=SIDES):
+    """A case of two runs, the first of which something was done to."""
+    return Case("run directories", name, words, make, needs, codes)
 
+
+def run_json():
     for name, content in json_shapes():
-        yield case(f"run.json of {name}", edit("jax/run.json", content))
+        yield pair(f"run.json of {name}", edit("jax/run.json", content))
     for name, change in (("emptied", b""), ("cut in half", lambda c: c[:len(c) // 2]),
                          ("zeroed", lambda c: bytes(len(c))),
                          ("with a high byte", lambda c: c.replace(b"tiny", b"ti\xffy", 1)),
                          ("with a NUL", lambda c: c[:99] + b"\x00" + c[99:]),
                          ("followed by garbage", lambda c: c + b"}")):
-        yield case(f"run.json {name}", edit("jax/run.json", change))
-        yield case(f"export of a run.json {name}", edit("jax/run.json", change), needs=("jax",),
+        yield pair(f"run.json {name}", edit("jax/run.json", change))
+        yield pair(f"export of a run.json {name}", edit("jax/run.json", change), needs=("jax",),
                    words=("export", "jax", "--to", "out"))
     for key, kind in RUN.items():
         # A run that was killed after its last checkpoint, and then gone on with, has measured nothing.
-        yield case(f"run.json without {key}", missing("jax/run.json", (key,)), (0, 2) if key == "performance" else (2,))
+        yield pair(f"run.json without {key}", missing("jax/run.json", (key,)), (0, 2) if key == "performance" else (2,))
         for text in WRONG[kind]:
             if (key, text) != ("final", "null"):
-                yield case(f"run.json whose {key} is {text}", value_of("jax/run.json", (key,), text))
+                yield pair(f"run.json whose {key} is {text}", value_of("jax/run.json", (key,), text))
     for place, text in ((("schema_version",), "2"), (("state",), '"running"'), (("state",), '"\\u001b[31m"'),
                         (("backend",), '"torch"'), (("backend",), '"\\u001b[31m\\u202e"'), (("devices",), "[7]"),
                         (("devices",), "[]"), (("trace",), "null"), (("trace",), '"whole"'), (("trace",), "7"),
                         (("starts",), "1" + "0" * 400)):
-        yield case(f"run.json whose {place[0]} is {text[:20]}", value_of("jax/run.json", place, text))
+        yield pair(f"run.json whose {place[0]} is {text[:20]}", value_of("jax/run.json", place, text))
+
+
+def run_json_of_verbs():
+    """What is no run.json, before each verb that goes on from a run."""
     for verb in (("convert", "jax", "--to", "out"), ("export", "jax", "--to", "out"),
                  ("train", "mlp.toml", "--backend", "jax", "--run", "jax"),
                  ("compress", "jax", "--recipe", "mlp.toml", "--backend", "jax", "--out", "out")):
@@ -92,8 +98,10 @@ def runs():
                            ("a device", in_place("jax/run.json", "a link to /dev/zero")),
                            ("of control characters", value_of("jax/run.json", ("backend",), '"\\u001b[31m"')),
                            ("nested deep", edit("jax/run.json", b"[" * 100_000))):
-            yield case(f"{verb[0]}: run.json is {name}", make, needs=("jax", "mlp.toml"), words=verb)
+            yield pair(f"{verb[0]}: run.json is {name}", make, needs=("jax", "mlp.toml"), words=verb)
 
+
+def metrics():
     def line(text):
         def change(content):
             lines = content.split(b"\n")
@@ -116,36 +124,43 @@ def runs():
                        ("100,000 brackets", b"[" * 100_000),
                        ("a loss of a list", b'{"step": 1, "train/loss": [2.5]}'),
                        ("JSON cut short", b'{"step": 1, "tr')):
-        yield case(f"metrics.jsonl with a line of {name}", line(text))
-    yield case("metrics.jsonl emptied", edit("jax/metrics.jsonl", b""))
-    yield case("metrics.jsonl gone", gone("jax/metrics.jsonl"))
-    yield case("metrics.jsonl zeroed", edit("jax/metrics.jsonl", lambda c: bytes(len(c)) + b"\n"))
+        yield pair(f"metrics.jsonl with a line of {name}", line(text))
+    yield pair("metrics.jsonl emptied", edit("jax/metrics.jsonl", b""))
+    yield pair("metrics.jsonl gone", gone("jax/metrics.jsonl"))
+    yield pair("metrics.jsonl zeroed", edit("jax/metrics.jsonl", lambda c: bytes(len(c)) + b"\n"))
 
+
+def files_of_a_run():
+    """Its recipe, and in each file's place what is no file, or nothing."""
     for name, content in (("emptied", b""), ("a picture", b"\x89PNG\xff"), ("an unknown key", MLP.encode() + b"[x]\n"),
                           ("of control characters", b"\x1b[31m"), ("100,000 brackets", b"x = " + b"[" * 100_000)):
-        yield case(f"recipe.toml {name}", edit("jax/recipe.toml", content))
+        yield pair(f"recipe.toml {name}", edit("jax/recipe.toml", content))
     for name in ("run.json", "metrics.jsonl", "recipe.toml", "trace/contract.json", "trace/batches.json",
                  "trace/final.safetensors", "trace/step_1.safetensors", "trace/twin/run.json"):
         for kind in SPECIALS:
-            yield case(f"{name}: {kind}", in_place(f"jax/{name}", kind))
+            yield pair(f"{name}: {kind}", in_place(f"jax/{name}", kind))
     for name in ("trace/contract.json", "trace/batches.json", "trace/final.safetensors"):
-        yield case(f"{name} is gone", gone(f"jax/{name}"))
+        yield pair(f"{name} is gone", gone(f"jax/{name}"))
+
+
+def traces():
+    """What a trace says of the run, and its states."""
     for name in ("contract", "batches"):
         for what, content in json_shapes():
             wanted = name == "batches" and what == "only a list"
-            yield case(f"{name}.json of {what}", edit(f"jax/trace/{name}.json", content),
+            yield pair(f"{name}.json of {what}", edit(f"jax/trace/{name}.json", content),
                        (2,) if not wanted else (0, 1, 2))
-    yield case("contract.json of numbers", edit("jax/trace/contract.json", b'{"recipe": 7, "data": []}'))
-    yield case("batches.json of numbers", edit("jax/trace/batches.json", b"[1, 2, 3, 4]"))
+    yield pair("contract.json of numbers", edit("jax/trace/contract.json", b'{"recipe": 7, "data": []}'))
+    yield pair("batches.json of numbers", edit("jax/trace/batches.json", b"[1, 2, 3, 4]"))
 
     original = safetensors({"weights/dense_0.kernel": ("F32", (19,), None)})
     for name, content in safetensors_damaged(original):
         codes = (1, 2) if name in ("a name with control characters", "no tensors") else (2,)  # 1: that they differ
-        yield case(f"a traced state: {name}", edit("jax/trace/final.safetensors", content), codes)
+        yield pair(f"a traced state: {name}", edit("jax/trace/final.safetensors", content), codes)
     for dtype in ("F8_E4M3", "F8_E5M2", "BF16", "I64", "BOOL"):
-        yield case(f"a traced state of {dtype}", edit("jax/trace/final.safetensors", safetensors(
+        yield pair(f"a traced state of {dtype}", edit("jax/trace/final.safetensors", safetensors(
             {"weights/dense_0.kernel": (dtype, (19,), None)})), (2,) if dtype.startswith("F8") else (1, 2))
-    yield case("a traced state of another shape", edit("jax/trace/final.safetensors", safetensors(
+    yield pair("a traced state of another shape", edit("jax/trace/final.safetensors", safetensors(
         {"weights/dense_0.kernel": ("F64", (3,), None)})), (1, 2))
 
     def not_finite(content):
@@ -154,9 +169,14 @@ def runs():
         found = library.load(content)
         return library.save({key: np.full_like(x, np.nan) for key, x in found.items()})
 
-    yield case("a traced state of NaN alone", edit("jax/trace/final.safetensors", not_finite), (1, 2))
-    yield case("a traced state named as no step", lambda here, _: shutil.copy(
+    yield pair("a traced state of NaN alone", edit("jax/trace/final.safetensors", not_finite), (1, 2))
+    yield pair("a traced state named as no step", lambda here, _: shutil.copy(
         here / "jax/trace/step_1.safetensors", here / "jax/trace/step_one.safetensors"), (0, 2))
+
+
+def runs():
+    for part in (run_json, run_json_of_verbs, metrics, files_of_a_run, traces):
+        yield from part()
     for name, path in (("a file", "mine/letter.txt"), ("not there", "none"), ("of something else", "mine"),
                        ("of control characters", CONTROL), ("a device", "/dev/null"), ("nothing", "")):
         yield Case("run directories", f"a directory that is {name}", ("compare-runs", path, "keras", "--out", "out"),
