@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
+import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
@@ -18,6 +19,9 @@ from twinscale.common.files.output import Kind, begun, check_ours, same
 from twinscale.common.files.run_files import StateFiles
 from twinscale.common.recipe.file import did_you_mean
 from twinscale.common.training.run import RunInfo, read_run
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
 SCHEMA_VERSION = 1
 MARKER = ".export"
@@ -212,9 +216,9 @@ class Shape:
 class Model:
     """A recipe, the shape of its data and {canonical name: array}: what a format is written of."""
 
-    recipe: object
+    recipe: "Recipe"
     shape: Shape
-    tensors: dict
+    tensors: dict[str, np.ndarray]
 
 
 def made_by(path: Path) -> str:
