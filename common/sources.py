@@ -23,6 +23,9 @@ SOURCES = Registry("sources", "data.source", {
 
 
 class Data(Section):
+    """What a training reads: rows of `sequence` tokens, or images in the shape that the source has; a source's own
+    options derive from this."""
+
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
                                               "csv:FILE | tfds:NAME")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
@@ -38,6 +41,7 @@ class Data(Section):
 
 
 def nothing_more(data: Data, argument: str) -> tuple[()]:
+    """`Source.more` of a source whose text and images have the same fingerprint."""
     return ()
 
 

@@ -84,6 +84,9 @@ class MadeBy(TypedDict):
 
 
 class TokenizerInfo(TypedDict):
+    """What an export's inputs are ids of: `vocabulary` ids, the end's among them; `sha256` (hex) is the Tokenizer's
+    hash, for "bpe" that of tokenizer.json."""
+
     __pydantic_config__ = STRICT
 
     kind: Literal["bytes", "bpe"]
@@ -92,6 +95,9 @@ class TokenizerInfo(TypedDict):
 
 
 class Checked(TypedDict):
+    """A format held to what is `against`, on `rows` held-out rows: `worst` and `bound` are max |a - b| / max |b| of the
+    logits, losses are nats; `bitwise` is whether the weights are read back the same, `error` what came instead."""
+
     __pydantic_config__ = STRICT
 
     agrees: bool
@@ -108,6 +114,9 @@ class Checked(TypedDict):
 
 
 class OperatorsInfo(TypedDict):
+    """How many operators of a LiteRT file compute with what, as `tfscale.export.operators` counts them: `hybrid` read
+    8 bits and give floating point; `products` are the matrix products and convolutions among them."""
+
     __pydantic_config__ = STRICT
 
     int8: Count

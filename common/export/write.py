@@ -64,8 +64,8 @@ EIGHT_BITS = ("quantize", "post_training")
 LITERT = {"litert-float": False, "litert-dynamic": True, "litert-int8": True}  # whether kernels have 8 bits
 
 
-def export(room: "Room", exporter: ModuleType, path: Path, out: Path, formats: Sequence[str] = (), overwrite: bool = False,
-           accept_data: bool = False) -> int:
+def export(room: "Room", exporter: ModuleType, path: Path, out: Path, formats: Sequence[str] = (),
+           overwrite: bool = False, accept_data: bool = False) -> int:
     """Writes the model of a run, or of what `convert` has made of one, into a directory and checks it; returns the exit
     code: 0 all agree, 1 one does not or cannot be written, 4 one needs a package that is not installed.
 
