@@ -217,6 +217,8 @@ def moving(norm_of: Callable[..., nnx.BatchNorm]) -> Callable[..., list[jax.Arra
 
 
 def objective_of(recipe: "Recipe", logits: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+    """What the trainer minimises, a scalar: the sum over positions of logits (..., classes), by labels and weights
+    (...). Alone, so that `gradient` can be taken of it."""
     return loss_sums(recipe, logits, {"labels": labels, "weights": weights})[0]
 
 

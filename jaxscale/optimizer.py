@@ -31,18 +31,23 @@ def make_optimizer(recipe: "Recipe") -> optax.GradientTransformation:
 
 
 def adamw(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """Loshchilov & Hutter 2019, as `common/optimizers/adamw.py` writes it: transforms in the order of their use, where
+    `decay` adds the decoupled decay and the rate comes last (`make_optimizer`)."""
     return optax.scale_by_adam(o.beta1, o.beta2, o.epsilon), decay
 
 
 def sgd(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """As `common/optimizers/sgd.py` writes it; a momentum of 0, Nesterov's too, is none and has no slot."""
     return optax.trace(o.momentum, o.nesterov) if o.momentum else optax.identity(), decay
 
 
 def lion(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """Chen et al. 2023, as `common/optimizers/lion.py` writes it."""
     return optax.scale_by_lion(o.beta1, o.beta2), decay
 
 
 def lamb(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """You et al. 2020, algorithm 2, as `common/optimizers/lamb.py` writes it: the decay is within the trust ratio."""
     return *adamw(o, decay), trust_ratio()
 
 

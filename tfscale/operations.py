@@ -221,6 +221,8 @@ def attention_of(dtype: str) -> Callable[..., tf.Tensor]:
 
 
 def built(layer: keras.layers.Layer, shape: tuple[int | None, ...]) -> keras.layers.Layer:
+    """The layer with its weights, for inputs of `shape` (None: any number): `called` asks for them before there is an
+    input."""
     layer.build(shape)
     return layer
 
@@ -250,6 +252,8 @@ def moving(layer: keras.layers.Layer) -> Callable[..., list[tf.Tensor]]:
 
 
 def objective_of(recipe: Recipe, logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """What the trainer minimises, a scalar: the sum over positions of logits (..., classes), by labels and weights
+    (...). Alone, so that `gradient` can be taken of it."""
     return loss_sums(recipe, logits, {"labels": labels, "weights": weights})[0]
 
 
@@ -278,10 +282,12 @@ def updated(dtype: str, name: str) -> Callable[..., list[tf.Tensor]]:
 
 
 def narrow(x: tf.Tensor, dtype: str) -> tf.Tensor:
+    """x in the dtype that is computed in, to which a layer casts what it is given, and a bare function does not."""
     return tf.cast(x, dtype)
 
 
 def flat(values: Any) -> list[tf.Tensor]:
+    """The tensors of what a function gives, one or nested, in order: what is judged is a list."""
     return tf.nest.flatten(values)
 
 

@@ -43,18 +43,24 @@ def make_optimizer(recipe: "Recipe", variables: Mapping[str, keras.Variable]) ->
 
 
 def adamw(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """Loshchilov & Hutter 2019, as `common/optimizers/adamw.py` writes it. `shared` holds what every optimizer takes,
+    rate and decay; `number` makes a constant that stays float64 where the training is."""
     return AdamW(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2), epsilon=number(o.epsilon))
 
 
 def sgd(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """As `common/optimizers/sgd.py` writes it; Keras makes no slot where the momentum is 0. `number` is not needed:
+    `SGD` casts the momentum itself."""
     return SGD(**shared, momentum=float(o.momentum), nesterov=o.nesterov)
 
 
 def lion(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """Chen et al. 2023, as `common/optimizers/lion.py` writes it; arguments as of `adamw`."""
     return Lion(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2))
 
 
 def lamb(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """You et al. 2020, algorithm 2, as `common/optimizers/lamb.py` writes it; arguments as of `adamw`."""
     return Lamb(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2), epsilon=number(o.epsilon))
 
 
