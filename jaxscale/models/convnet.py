@@ -1,5 +1,8 @@
 """A small residual network with batch norm in Flax NNX; a module's path is its canonical name."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import jax.numpy as jnp
 from flax import nnx
 
@@ -8,8 +11,12 @@ from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.models.layers import Linear, dropout
 from twinscale.jaxscale.taps import scope, tap
 
+if TYPE_CHECKING:
+    from twinscale.common.families import convnet
+    from twinscale.common.recipe.schema import Recipe
 
-def build(recipe, classes, example_shape, kinds):
+
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "ConvNet":
     """A module from a dict of inputs (`inputs` (B, H, W, C), and where used `row` and `key`) to logits (B, classes)."""
     return ConvNet(recipe.model, classes, example_shape[-1], kinds)
 
@@ -69,11 +76,11 @@ class Block(nnx.Module):
         return tap("relu_2", nnx.relu(tap("residual", x + y)))
 
 
-def conv(inputs, outputs, size, stride, kinds, rngs):
+def conv(inputs: int, outputs: int, size: int, stride: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Conv:
     return nnx.Conv(inputs, outputs, (size, size), (stride, stride), use_bias=False, **kinds, rngs=rngs)
 
 
-def norm(m, channels, kinds, rngs):
+def norm(m: "convnet.ConvNet", channels: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.BatchNorm:
     """Batch norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
     return nnx.BatchNorm(channels, momentum=m.norm_momentum, epsilon=m.norm_epsilon, use_fast_variance=False,
                          **kinds, rngs=rngs)

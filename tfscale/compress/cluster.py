@@ -1,5 +1,7 @@
 """Weight clustering by TF-MOT; the semantics is written at `common.recipe.schema.Cluster`."""
 
+from typing import Any
+
 import tensorflow as tf
 from tensorflow_model_optimization.python.core.clustering.keras import cluster_config, cluster_wrapper
 
@@ -13,7 +15,7 @@ class Clustered(cluster_wrapper.ClusterWeights):
                          dtype=layer.dtype_policy)  # else it would cast float64 to float32
         self.masked = masked
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         if self.masked:
             self.preserve_sparsity = True
