@@ -57,4 +57,5 @@ def dropout(x: jax.Array, key: jax.Array, rows_B: jax.Array, rate: float, place:
 
 
 def word(value: int) -> jax.Array:
+    """An integer from 0 to 2^32 - 1 as a uint32 scalar: sums and shifts are modulo 2^32, in JAX's 64-bit mode too."""
     return jnp.uint32(value)

@@ -115,6 +115,8 @@ def on_grid(x: jax.Array, low: jax.Array, high: jax.Array, narrow: bool) -> jax.
 
 def on_grid_forward(x: jax.Array, low: jax.Array, high: jax.Array, narrow: bool
                     ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """`on_grid`, and what its gradient needs: where x is within the grid, which all of it is while the range is empty
+    (0 to 0)."""
     _, _, first, last = grid(low, high, narrow)
     within = (first <= x) & (x <= last) | (low == 0) & (high == 0)
     return on_grid(x, low, high, narrow), (within, low, high)
@@ -122,6 +124,8 @@ def on_grid_forward(x: jax.Array, low: jax.Array, high: jax.Array, narrow: bool
 
 def on_grid_backward(narrow: bool, saved: tuple[jax.Array, ...], dy: jax.Array
                      ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """To (x, low, high), x straight through (Bengio et al. 2013): a range moves by what is seen, never by a gradient.
+    `narrow` comes first, as `custom_vjp` hands over what is not differentiated."""
     within, low, high = saved
     return jnp.where(within, dy, 0), jnp.zeros_like(low), jnp.zeros_like(high)
 

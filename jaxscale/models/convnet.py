@@ -77,6 +77,8 @@ class Block(nnx.Module):
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Conv:
+    """(B, H, W, inputs) to (B, H / stride, W / stride, outputs), rounded up, with zeros around the edges. It has no
+    bias, which the batch norm that follows would take out."""
     return nnx.Conv(inputs, outputs, (size, size), (stride, stride), use_bias=False, **kinds, rngs=rngs)
 
 

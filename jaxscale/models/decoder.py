@@ -145,6 +145,7 @@ class FeedForward(nnx.Module):
 
 
 def dense(m: "decoder.Decoder", inputs: int, outputs: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> Linear:
+    """(..., inputs) to (..., outputs), with a bias where `model.bias` says so; `kinds`: Flax's arguments of dtypes."""
     return Linear(inputs, outputs, use_bias=m.bias, kinds=kinds, rngs=rngs)
 
 

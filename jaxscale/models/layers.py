@@ -25,6 +25,7 @@ def kept(x: jax.Array) -> jax.Array:
 
 
 def transposed(x: jax.Array) -> jax.Array:
+    """(..., N, K) to (..., K, N), on a CPU in memory and not folded into the product that reads it; see `kept`."""
     return kept(jnp.swapaxes(x, -1, -2))
 
 
@@ -35,6 +36,7 @@ def matmul(x_NxK: jax.Array, w_KxM: jax.Array) -> jax.Array:
 
 
 def matmul_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(dx (N, K), dw (K, M)) of dy (N, M) and the forward pass' (x, w)."""
     (x, w), dy = saved, kept(dy)
     return dy @ w.T, x.T @ dy
 
@@ -49,6 +51,7 @@ def batched_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def batched_matmul_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(da (..., N, K), db (..., K, M)) of dy (..., N, M): db is a^T dy, or (dy^T a)^T where dy is no larger than a."""
     (a, b), dy = saved, kept(dy)
     db = transposed(a) @ dy if a.size < dy.size else transposed(kept(transposed(dy) @ a))
     return dy @ transposed(b), db

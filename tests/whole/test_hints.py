@@ -4,7 +4,10 @@ import ast
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parents[2]
+SHIPPED = ("common", "benchmarks", "tfscale", "jaxscale", "swap", "twinscale")
 LEFT: dict[str, int] = {}  # of a package of benchmarks/: functions that lack one or the other; this table only shrinks
 OFFERED = {  # by a room: what stands in either backend's own file, with hints alike
     "room.py": ("numerics", "train"), "devices.py": ("open_devices",), "devices_hosts.py": ("agree", "is_lost"),
@@ -48,6 +51,13 @@ def lacking(name, node):
             *["docstring"] * (ast.get_docstring(node) is None and node.name != "__init__")]
 
 
+def silent(text):
+    """Names of a file's public functions and classes that have no docstring, the file's own and no method."""
+    return [node.name for node in ast.parse(text).body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and not node.name.startswith("_") and ast.get_docstring(node) is None]
+
+
 def left_of(folder):
     """{package: public functions that lack something} of a folder; a file beside the packages is one."""
     paths = sorted(folder.rglob("*.py"))
@@ -59,6 +69,19 @@ def left_of(folder):
 def test_public_functions_of_benchmarks_say_what_they_take_and_give():
     assert sum(len(public(path.read_text())) for path in (HERE / "benchmarks").rglob("*.py")) > 500
     assert left_of(HERE / "benchmarks") == LEFT
+
+
+@pytest.mark.parametrize("room", SHIPPED)
+def test_every_public_function_and_class_has_a_docstring(room):
+    paths = sorted((HERE / room).rglob("*.py"))
+    assert paths
+    assert {path.relative_to(HERE).as_posix(): names for path in paths if (names := silent(path.read_text()))} == {}
+
+
+def test_a_function_or_class_without_a_docstring_is_found():
+    text = ("def f():\n    'Is.'\n    def inner(): ...\nasync def g(): ...\n@cached\ndef h():\n    return f'Is {f}.'\n"
+            "def _i(): ...\nclass A:\n    def method(self): ...\nclass B:\n    'Is.'\nclass _C: ...\n")
+    assert silent(text) == ["g", "h", "A"]
 
 
 def test_what_a_room_offers_says_what_it_takes_and_gives():
@@ -74,6 +97,12 @@ def unhinted(text):
     """Names of a file's public functions and methods whose parameters or result have no hint."""
     return [name for name, node in public(text).items()
             if node.name != "__init__" and set(lacking(name, node)) - {"docstring"}]
+
+
+def test_signatures_of_common_have_hints():
+    texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in (HERE / "common").rglob("*.py")}
+    assert sum(len(public(text)) for text in texts.values()) > 900
+    assert {name: found for name, text in texts.items() if (found := unhinted(text))} == {}
 
 
 def test_signatures_of_the_rooms_have_hints_or_are_counted_here():

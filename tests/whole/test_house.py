@@ -36,33 +36,3 @@ def test_a_functions_lines_are_all_counted():
     inner = "    def inner():\n        return x\n"
     text = f"@cached\ndef outer(\n    x,\n):\n    '''\n    words\n    '''\n{inner}    return inner\n"
     assert functions(text) == [("outer", 9), ("inner", 2)]
-
-
-def unhinted(text):
-    """Names of a file's public functions and methods whose parameters or result have no hint."""
-    def of(body, within):
-        for node in body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                yield from of(node.body, True)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-                bound = within and not any(getattr(by, "id", "") == "staticmethod" for by in node.decorator_list)
-                given = node.args
-                taken = [*given.posonlyargs, *given.args][bound:] + given.kwonlyargs
-                taken += [one for one in (given.vararg, given.kwarg) if one]
-                if node.returns is None or not all(one.annotation for one in taken):
-                    yield node.name
-
-    return list(of(ast.parse(text).body, False))
-
-
-def test_public_functions_of_common_have_hints():
-    texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in FILES
-             if path.is_relative_to(HERE / "common")}
-    assert texts
-    assert {name: found for name, text in texts.items() if (found := unhinted(text))} == {}
-
-
-def test_a_function_without_a_hint_is_found():
-    text = ("def a(x: int) -> int: ...\ndef b(x) -> int: ...\ndef c(x: int): ...\ndef _d(x): ...\n"
-            "class E:\n    def f(self, *x: int) -> int: ...\n    def g(self, **x) -> int: ...\n")
-    assert unhinted(text) == ["b", "c", "g"]
