@@ -1,7 +1,7 @@
 """A pre-norm transformer decoder in Flax NNX; a module's path is its canonical name."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -152,6 +152,6 @@ def dense(m: "decoder.Decoder", inputs: int, outputs: int, kinds: Mapping[str, A
 def norm(m: "decoder.Decoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.RMSNorm | nnx.LayerNorm:
     """Layer or RMS norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
     shared = {"epsilon": m.norm_epsilon, "use_fast_variance": False, **kinds, "rngs": rngs}
-    make = one_of({"rms": nnx.RMSNorm, "layer": functools.partial(nnx.LayerNorm, use_bias=m.bias)}, m.norm,
-                  "model.norm")
-    return make(m.width, **shared)
+    makes: dict[str, Callable[..., Any]] = {
+        "rms": nnx.RMSNorm, "layer": functools.partial(nnx.LayerNorm, use_bias=m.bias)}
+    return one_of(makes, m.norm, "model.norm")(m.width, **shared)

@@ -231,6 +231,8 @@ def dropout(x: jax.Array, batch: Mapping[str, jax.Array], rate: float, place: ja
 
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """The function of a recipe's activation; bfloat16 is widened, and rounded once."""
-    function = one_of({"gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
-                       "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}, name, "model.activation")
+    functions: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
+        "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}
+    function = one_of(functions, name, "model.activation")
     return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)
