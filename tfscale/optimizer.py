@@ -127,7 +127,7 @@ class Summed:
 class AdamW(Summed, keras.optimizers.AdamW):
     """Keras folds bias correction into the rate, so its epsilon must shrink by sqrt(1 - beta2^t) to mean the same."""
 
-    def __init__(self, *, epsilon, **kwargs):
+    def __init__(self, *, epsilon: float, **kwargs: Any) -> None:
         super().__init__(epsilon=epsilon, **kwargs)
         self.epsilon_hat = epsilon
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "ConvNet":
     """A module from a dict of inputs (`inputs` (B, H, W, C), and where used `row` and `key`) to logits (B, classes)."""
-    return ConvNet(recipe.model, classes, example_shape[-1], kinds)
+    return ConvNet(recipe.model, classes, example_shape[-1], kinds)  # type: ignore[arg-type]  # whose family it is
 
 
 class Part(nnx.Module):
@@ -28,12 +28,12 @@ class Part(nnx.Module):
 class ConvNet(nnx.Module):
     """A stem, residual blocks, the mean over positions and a linear head."""
 
-    def __init__(self, m, classes, channels, kinds):
+    def __init__(self, m: "convnet.ConvNet", classes: int, channels: int, kinds: Mapping[str, Any]) -> None:
         rngs = nnx.Rngs(0)
         self.m = m
-        self.stem = Part()
-        self.stem.conv = conv(channels, m.channels[0], 3, 1, kinds, rngs)
-        self.stem.norm = norm(m, m.channels[0], kinds, rngs)
+        self.stem = Part()  # which has what it is given
+        self.stem.conv = conv(channels, m.channels[0], 3, 1, kinds, rngs)  # type: ignore[attr-defined]
+        self.stem.norm = norm(m, m.channels[0], kinds, rngs)  # type: ignore[attr-defined]
         for block in convnet_blocks(m):
             stage, name = block.name.split(".")
             if not hasattr(self, stage):
@@ -59,7 +59,7 @@ class ConvNet(nnx.Module):
 class Block(nnx.Module):
     """relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))."""
 
-    def __init__(self, m, block, kinds, rngs):
+    def __init__(self, m: "convnet.ConvNet", block: "convnet.Block", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
         self.conv_1 = conv(block.inputs, block.outputs, 3, block.stride, kinds, rngs)
         self.norm_1 = norm(m, block.outputs, kinds, rngs)
         self.conv_2 = conv(block.outputs, block.outputs, 3, 1, kinds, rngs)

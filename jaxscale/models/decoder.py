@@ -16,6 +16,7 @@ from twinscale.jaxscale.taps import scope, tap
 
 if TYPE_CHECKING:
     from twinscale.common.families import decoder
+    from twinscale.common.recipe.running import Jax
     from twinscale.common.recipe.schema import Recipe
 
 DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
@@ -25,13 +26,15 @@ REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "fu
 
 def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "Decoder":
     """A module from a dict of inputs (`inputs`, `positions`, and where used `segments`, `row`, `key`) to logits."""
-    return Decoder(recipe.model, recipe.jax, classes, example_shape[0], kinds)
+    # Whose family it is.
+    return Decoder(recipe.model, recipe.jax, classes, example_shape[0], kinds)  # type: ignore[arg-type]
 
 
 class Decoder(nnx.Module):
     """Embedding, blocks (stacked under one scan where the recipe says so), norm and head."""
 
-    def __init__(self, m, execution, classes, length, kinds):
+    def __init__(self, m: "decoder.Decoder", execution: "Jax", classes: int, length: int, kinds: Mapping[str, Any]
+                 ) -> None:
         rngs = nnx.Rngs(0)
         self.m, self.execution, self.kinds = m, execution, kinds
         self.embedding = embedding(classes, m.width, kinds, rngs)
@@ -79,7 +82,8 @@ class Decoder(nnx.Module):
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + feedforward(norm(x)), each with dropout on its output."""
 
-    def __init__(self, m, execution, length, kinds, rngs):
+    def __init__(self, m: "decoder.Decoder", execution: "Jax", length: int, kinds: Mapping[str, Any], rngs: nnx.Rngs
+                 ) -> None:
         self.rate = m.dropout
         self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
         self.attention = Attention(m, execution, length, kinds, rngs)
@@ -95,7 +99,8 @@ class Block(nnx.Module):
 class Attention(nnx.Module):
     """Causal attention with grouped queries and, where the recipe says so, rotary positions."""
 
-    def __init__(self, m, execution, length, kinds, rngs):
+    def __init__(self, m: "decoder.Decoder", execution: "Jax", length: int, kinds: Mapping[str, Any], rngs: nnx.Rngs
+                 ) -> None:
         self.m, self.execution, self.length = m, execution, length
         self.query = dense(m, m.width, m.heads * m.head_width, kinds, rngs)
         self.key = dense(m, m.width, m.kv * m.head_width, kinds, rngs)
@@ -127,7 +132,7 @@ class Attention(nnx.Module):
 class FeedForward(nnx.Module):
     """down(activation(up(x))), or with SwiGLU (Shazeer 2020) down(silu(gate(x)) up(x))."""
 
-    def __init__(self, m, kinds, rngs):
+    def __init__(self, m: "decoder.Decoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
         self.activation, self.gated = m.activation, m.gated
         if self.gated:
             self.gate = dense(m, m.width, m.feedforward, kinds, rngs)

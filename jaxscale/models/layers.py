@@ -70,12 +70,14 @@ class Linear(nnx.Linear):
     """`nnx.Linear` as one flat matrix product. The bias is added in float32 or wider and the sum rounded once: Flax
     would sum a bfloat16 bias' gradient over all rows in bfloat16."""
 
-    def __init__(self, inputs, outputs, *, kinds, rngs, use_bias=True):
+    def __init__(self, inputs: int, outputs: int, *, kinds: Mapping[str, Any], rngs: nnx.Rngs, use_bias: bool = True
+                 ) -> None:
         def promote(values, dtype):
             x, kernel, bias = (None if v is None else v.astype(dtype) for v in values)
             return x, kernel, None if bias is None else bias.astype(jnp.promote_types(dtype, jnp.float32))
 
-        super().__init__(inputs, outputs, use_bias=use_bias, **kinds, dot_general=dot_general, promote_dtype=promote,
+        own: Any = promote  # of three values alone
+        super().__init__(inputs, outputs, use_bias=use_bias, **kinds, dot_general=dot_general, promote_dtype=own,
                          rngs=rngs)
 
     def __call__(self, x):

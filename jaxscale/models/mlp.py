@@ -12,18 +12,19 @@ from twinscale.jaxscale.models.layers import Linear, activation, dropout
 from twinscale.jaxscale.taps import tap
 
 if TYPE_CHECKING:
+    from twinscale.common.families import mlp
     from twinscale.common.recipe.schema import Recipe
 
 
 def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "MLP":
     """A module from a dict of inputs (`inputs` (B, ...), and where used `row` and `key`) to logits (B, classes)."""
-    return MLP(recipe.model, classes, math.prod(example_shape), kinds)
+    return MLP(recipe.model, classes, math.prod(example_shape), kinds)  # type: ignore[arg-type]  # whose family it is
 
 
 class MLP(nnx.Module):
     """Hidden layers, each with its activation and dropout, and a linear head."""
 
-    def __init__(self, m, classes, inputs, kinds):
+    def __init__(self, m: "mlp.MLP", classes: int, inputs: int, kinds: Mapping[str, Any]) -> None:
         rngs = nnx.Rngs(0)
         self.m = m
         for i, width in enumerate(m.hidden):

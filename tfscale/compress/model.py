@@ -2,7 +2,7 @@
 made."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -61,7 +61,7 @@ class Wrapping:
     """What `tfscale.models.build` takes for a keras module: tf_keras, each layer of which comes wrapped as the stage
     wants it."""
 
-    def __init__(self, recipe, dataset, batch=None):
+    def __init__(self, recipe: "Recipe", dataset: "Dataset | Shape", batch: int | None = None) -> None:
         self.recipe, self.batch, self.inputs = recipe, batch, {}
         self.tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
         stage = active(recipe)
@@ -103,7 +103,7 @@ class Wrapping:
 class Wrapped:
     """A namespace of layer classes, called to make wrapped layers."""
 
-    def __init__(self, namespace, wrap):
+    def __init__(self, namespace: Any, wrap: Callable[[Any], Any]) -> None:
         self.namespace, self.wrap = namespace, wrap
 
     def __getattr__(self, name):
@@ -183,7 +183,7 @@ def layer_variables(layer: tf_keras.layers.Layer) -> dict[str, Any]:
 class Range(tf.Module):
     """The two variables of a range as one: [min, max]."""
 
-    def __init__(self, min_var, max_var):
+    def __init__(self, min_var: tf.Variable, max_var: tf.Variable) -> None:
         super().__init__("range")
         self.low, self.high = min_var, max_var
 
@@ -209,7 +209,7 @@ class Range(tf.Module):
 class Adopted(keras.Variable):
     """A Keras 3 variable whose value is a variable of tf_keras: what Keras 3's optimizers take."""
 
-    def __init__(self, variable, name):
+    def __init__(self, variable: tf.Variable, name: str) -> None:
         super().__init__(lambda *_, **__: variable, variable.shape, variable.dtype, name=name)
 
     def _initialize_with_initializer(self, initializer):

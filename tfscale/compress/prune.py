@@ -49,7 +49,7 @@ class Tabled(pruning_schedule.PolynomialDecay):
     """TF-MOT's schedule with its sparsity looked up: TensorFlow's graphs turn 1 - (a + b) into (1 - b) - a, which may
     round to another number of weights kept than the same schedule gives outside a graph."""
 
-    def __init__(self, stage):
+    def __init__(self, stage: Any) -> None:
         super().__init__(stage.initial, stage.sparsity, stage.begin, stage.last, stage.power, stage.every)
         self.table = np.array([sparsity_at(stage, update) for update in range(stage.steps + 1)])
 

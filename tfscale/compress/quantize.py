@@ -116,7 +116,7 @@ class KeptClusters(cluster_preserve.ClusterPreserveDefaultWeightsQuantizer):
     """Of a clustered kernel or table, which may have been pruned before. The layer's own variable holds the clustered
     weights; what is trained are variables beside it."""
 
-    def __init__(self, per_axis, clusters, masked):
+    def __init__(self, per_axis: bool, clusters: int, masked: bool) -> None:
         super().__init__(8, per_axis, True, True, masked)
         self.clusters = clusters
 
