@@ -68,7 +68,7 @@ class NoCheckpoint(TwinscaleError):
 class Disagreement(TwinscaleError, AssertionError):
     """A verdict that says no, or nothing: `verdict.raise_if_not()` in a test."""
 
-    def __init__(self, message, verdict):
+    def __init__(self, message: str, verdict: Any) -> None:
         super().__init__(message)
         self.verdict, self.exit_code = verdict, verdict.exit_code
 
