@@ -54,7 +54,7 @@ class Worker:
                  anew: bool = True) -> None:
         given = {**os.environ, **ENVIRONMENT, **(environment or {})}
         self.backend, self.programs = backend, None if anew else Programs(backend, given)
-        self.process = process.start(process.helper(module or ROOMS[backend]), text=True, encoding="utf-8",
+        self.process: Any = process.start(process.helper(module or ROOMS[backend]), text=True, encoding="utf-8",
                                      errors="replace", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE,
                                      env=given | (self.programs.environment if self.programs else {}))

@@ -5,6 +5,7 @@ What the verbs are is in `common/verbs`; here is what holds of all of them: exit
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -23,7 +24,9 @@ app = typer.Typer(name="twinscale", cls=Door, rich_markup_mode=None, pretty_exce
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-):
+) -> None:
+    """What holds before there is a verb: `--version`, and the help where none is named. The app's own help, which is
+    shown, goes before this text. Raises typer.Exit after the version."""
     if version:
         from importlib.metadata import PackageNotFoundError
         from importlib.metadata import version as installed
@@ -37,7 +40,7 @@ def root(
         print(context.get_help())
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line (`sys.argv` by default) and returns its exit code; talks on stderr, one line a failure."""
     if arguments is not None:
         return _ran(arguments)

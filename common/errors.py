@@ -2,10 +2,13 @@
 
 import errno
 import os
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any, TypeVar
 
 from twinscale.common.need import lacking, missing
 
+Entry = TypeVar("Entry")
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # where our packages lie
 
 DID_IT, NO, BAD_INPUT, INCONCLUSIVE, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -65,18 +68,18 @@ class NoCheckpoint(TwinscaleError):
 class Disagreement(TwinscaleError, AssertionError):
     """A verdict that says no, or nothing: `verdict.raise_if_not()` in a test."""
 
-    def __init__(self, message, verdict):
+    def __init__(self, message: str, verdict: Any) -> None:
         super().__init__(message)
         self.verdict, self.exit_code = verdict, verdict.exit_code
 
 
-def error_of(code, message):
+def error_of(code: int, message: str) -> TwinscaleError:
     """The error that another process of ours ended with, by its exit code."""
     kinds = (BadInput, MissingEnvironment, Stopped, Hung, HostLost, CannotSave)
     return next((kind for kind in kinds if kind.exit_code == code), TwinscaleError)(message)
 
 
-def one_of(known, name, key):
+def one_of(known: Mapping[Any, Entry], name: object, key: str) -> Entry:
     """What the dict `known` has for a name that the recipe's `key`, or an argument, may have. A name that is only in
     the schema must not do what another one does, which both backends would agree on.
 
@@ -87,7 +90,7 @@ def one_of(known, name, key):
     return known[name]
 
 
-def did_you_mean(word, choices) -> str:
+def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """The end of an error line that offers the nearest of `choices`, or nothing."""
     near = get_close_matches(str(word)[:80], list(choices), 1)
     return f'; did you mean "{near[0]}"?' if near else ""
@@ -105,13 +108,13 @@ NO_DEVICE = ("Unable to initialize backend", "Unknown backend")  # of JAX
 NO_TEMPORARY = "No usable temporary directory"  # of Python's tempfile, which tries TMPDIR, /tmp and others
 
 
-def need(*modules, why=None) -> None:
+def need(*modules: str, why: str | None = None) -> None:
     """Raises MissingEnvironment where one of some modules is not installed; `why` says what for."""
     if module := lacking(modules):
         raise MissingEnvironment(missing(module, why))
 
 
-def known(error):
+def known(error: BaseException) -> TwinscaleError | None:
     """The TwinscaleError that an exception of Python or of a library amounts to, None where nobody expected it."""
     said, unwritten = first_line(error, 300), no_writing(error)
     if isinstance(error, TwinscaleError):
@@ -137,39 +140,40 @@ def known(error):
     return None
 
 
-def no_devices(said=""):
+def no_devices(said: str = "") -> str:
     """One line on a JAX that finds no devices, and what helps, by what it said, which may be nothing: where the
     platform that JAX_PLATFORMS names is not there, it is but an AssertionError without a word."""
     named = os.environ.get("JAX_PLATFORMS")
-    why = ": ".join(filter(None, (named and f"JAX_PLATFORMS={named}", said or not named and "without a word")))
+    words = named and f"JAX_PLATFORMS={named}", said or not named and "without a word"
+    why = ": ".join(part for part in words if part)
     asked = named or any(sign in said for sign in NO_DEVICE)
     return f"JAX gives no devices ({why}): " + ("unset JAX_PLATFORMS, or set JAX_PLATFORMS=cpu" if asked else
                                                 "run `twinscale doctor`")
 
 
-def is_memory(error) -> bool:
+def is_memory(error: BaseException) -> bool:
     """Whether an exception says that there is no memory left."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 
-def no_writing(error):
+def no_writing(error: BaseException) -> tuple[str, str] | None:
     """(Why a file could not be written, what helps), by an OSError or what a library says of one; else None."""
     return next(((os.strerror(code), helps) for code, helps in NO_WRITING.items()
                  if getattr(error, "errno", None) == code or os.strerror(code) in str(error)), None)
 
 
-def of_machine(error):
+def of_machine(error: BaseException) -> TwinscaleError | None:
     """The TwinscaleError of an exception that is no matter of what was tried but of the machine: its memory or its disk
     has ended. Else None."""
     return known(error) if is_memory(error) or no_writing(error) else None
 
 
-def first_line(error, most=None):
+def first_line(error: BaseException, most: int | None = None) -> str:
     """The first line of what an exception says, of at most `most` characters, or its type's name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 
-def unexpected(error) -> str:
+def unexpected(error: BaseException) -> str:
     """One line on an exception that nobody expected: what it is, and where it came from."""
     frames, trace = [], error.__traceback__
     while trace:
@@ -181,7 +185,7 @@ def unexpected(error) -> str:
             "it came to it")
 
 
-def show_traceback(error) -> None:
+def show_traceback(error: BaseException) -> None:
     """Prints an exception's whole way where TWINSCALE_TRACEBACK asks for it."""
     if os.environ.get("TWINSCALE_TRACEBACK"):
         import traceback

@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import sys
+from collections.abc import Callable, Iterable
 
 from twinscale.common.errors import MISSING, MissingEnvironment
 
@@ -21,30 +22,31 @@ LAST_WORDS = re.compile(rb"F\d{4} |\*\*\* |PC: @|\s+@ +0x|\[failure_signal|termi
 ENDED = re.compile(rb"OpenBLAS error: Memory|bad_alloc|LLVM ERROR: out of memory")  # whatever the exit code
 
 
-def limit():
+def limit() -> int | None:
     """Bytes of addresses that this process may have, None where nothing limits them."""
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-def lack(code, words):
+def lack(code: int, words: Iterable[bytes]) -> MissingEnvironment | None:
     """The MissingEnvironment that a child's exit code and its last words, lines of bytes, amount to where memory is
     limited; None where they say nothing of it."""
     found = next(filter(None, map(ENDED.search, words)), None)
     if limit() is None or not (-code in FATAL or code and found):
         return None
-    return _ended(signal.Signals(-code).name if code < 0 else found[0].decode())
+    return _ended(found[0].decode() if found and code > 0 else signal.Signals(-code).name)
 
 
-def is_last_word(line) -> bool:
+def is_last_word(line: bytes) -> bool:
     """Whether a line of a child is a library's about its own end, where memory is limited."""
     return limit() is not None and bool(LAST_WORDS.match(line))
 
 
-def guarded(run):
+def guarded(run: Callable[[], int]) -> int:
     """The exit code of `run()`, which runs in a child: what ends it for want of memory is one line on stderr, and the
     code of what is missing."""
-    if limit() < LEAST:
+    most = limit()
+    if most is not None and most < LEAST:
         print(f"twinscale: {_ended('too little for Python and NumPy')}", file=sys.stderr)
         return MISSING
     sys.stdout.flush()

@@ -3,6 +3,7 @@ that pyproject.toml is the only list of extras."""
 
 import importlib.util
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 BACKENDS = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}  # modules without which a backend does not run
@@ -13,30 +14,30 @@ COMPRESSING = {"keras": (*BACKENDS["keras"], *EIGHT_BITS[1:]), "jax": BACKENDS["
 PACKAGES = {"orbax": "orbax-checkpoint", "sklearn": "scikit-learn", "jaxlib": "jax"}
 
 
-def lacking(modules):
+def lacking(modules: Iterable[str]) -> str | None:
     """The first of some modules that is not installed, or None."""
     return next((module for module in modules if importlib.util.find_spec(module) is None), None)
 
 
-def missing(module, why=None) -> str:
+def missing(module: str, why: str | None = None) -> str:
     """One line on a module that is not installed, and what installs it."""
     return f"{module} is not installed{f', and {why}' if why else ''}; {install(module)}"
 
 
-def install(name) -> str:
+def install(name: str) -> str:
     """The command that installs a module or a package: the first extra that asks for it, or all of Twinscale."""
     extra = extra_of(name)
     return f"pip install 'twinscale{f'[{extra}]' if extra else ''}'"
 
 
-def extra_of(name):
+def extra_of(name: str) -> str:
     """The first extra of Twinscale that asks for a module or a package, "" where none does, or all do."""
     top = name.partition(".")[0]
     wanted = normal(PACKAGES.get(top, top))
     return next((extra for package, extra in requirements() if package == wanted), "")
 
 
-def requirements():
+def requirements() -> list[tuple[str, str]]:
     """[(package, the extra that asks for it or "")], in the order of pyproject.toml."""
     from importlib.metadata import PackageNotFoundError, requires
 
@@ -49,9 +50,10 @@ def requirements():
         project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
         found = [(line, extra) for extra, lines in (("", project["dependencies"]),
                                                     *project["optional-dependencies"].items()) for line in lines]
-    return [(normal(re.match(r"[\w.-]+", line)[0]), extra) for line, extra in found]
+    names = [(re.match(r"[\w.-]+", line), extra) for line, extra in found]
+    return [(normal(name[0]), extra) for name, extra in names if name]
 
 
-def normal(package):
+def normal(package: str) -> str:
     """A package's name as registries compare it."""
     return re.sub(r"[-_.]+", "-", package).lower()

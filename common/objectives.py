@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 
 from twinscale.common.registry import Registry, load
 from twinscale.common.section import Section, any_of
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
 OBJECTIVES = Registry("objectives", "objective.name", {
     "cross-entropy": "twinscale.common.objectives:CROSS_ENTROPY"}, "twinscale.common.objectives:Objective")
 
 
-def with_names(schema) -> None:
+def with_names(schema: dict[str, Any]) -> None:
     """Says in a JSON schema which objectives are our own."""
     schema["properties"]["name"] |= any_of(OBJECTIVES)
     del schema["properties"]["name"]["type"]
@@ -38,7 +42,7 @@ class Objective:
     terms: tuple = ()  # keys of [train] that it reads and others do not
 
 
-def described(recipe):
+def described(recipe: "Recipe") -> Objective:
     """The Objective that a recipe names."""
     return load(OBJECTIVES, recipe.objective.name)
 

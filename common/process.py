@@ -14,8 +14,10 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ROOMS = Path(__file__).resolve().parents[1]  # the folder of our rooms: a checkout, or the installed package
 ROOT = ROOMS if (ROOMS / "twinscale").is_dir() else ROOMS.parent  # where `twinscale` lies
@@ -34,7 +36,7 @@ CHILDREN, ENDING, LOCK = weakref.WeakSet(), threading.Event(), threading.RLock()
 
 # ---- children
 
-def helper(module, *words):
+def helper(module: str, *words: object) -> list[str]:
     """The command of a child that works for us alone, a module or, after "-c", a program: it hears no Ctrl-C, and is
     killed when we are gone.
 
@@ -43,17 +45,17 @@ def helper(module, *words):
     return _command("helper", module, words)
 
 
-def training(*words):
+def training(*words: object) -> list[str]:
     """The command of a `twinscale` that is told to save and leave when we are gone."""
     return _command("training", "twinscale.common.cli", words)
 
 
-def printed(python, module, *words):
+def printed(python: str, module: str, *words: object) -> tuple[list[str], dict[str, str]]:
     """The command of a module for people to paste: (words, the environment that it needs)."""
     return [python, "-P", "-m", module, *map(str, words)], {} if _installed() else {"PYTHONPATH": str(ROOT)}
 
 
-def start(command, **options):
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """The Popen of a child that an interrupt ends. Raises KeyboardInterrupt once there was one."""
     with LOCK:
         if ENDING.is_set():
@@ -63,7 +65,7 @@ def start(command, **options):
     return child
 
 
-def run(command, timeout=None, **options):
+def run(command: Sequence[str], timeout: float | None = None, **options: Any) -> subprocess.CompletedProcess:
     """As subprocess.run, of a child that an interrupt ends."""
     with start(command, **options) as child:
         try:
@@ -75,7 +77,7 @@ def run(command, timeout=None, **options):
 
 
 @contextmanager
-def interruptible():
+def interruptible() -> Iterator[None]:
     """While open, SIGINT ends the children first, for which threads of ours wait, and then raises KeyboardInterrupt."""
     ENDING.clear()
     mine = threading.current_thread() is threading.main_thread()
@@ -114,7 +116,7 @@ def _installed():
 
 # ---- what a process begins with
 
-def keep_out_here(root=ROOT) -> None:
+def keep_out_here(root: Path | str = ROOT) -> None:
     """Drops the working directory from where modules are looked for, in this process and those that it starts, unless
     it is where our packages lie or PYTHONPATH names it in full."""
     parts = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -127,7 +129,7 @@ def keep_out_here(root=ROOT) -> None:
     os.environ |= {"PYTHONSAFEPATH": "1", **({"PYTHONPATH": os.pathsep.join(parts)} if parts else {})}
 
 
-def open_standard():
+def open_standard() -> None:
     """Standard streams that can be written, whatever the shell has left of them.
 
     One that is closed leads nowhere, or the next file opened would have its number and what is said would end up
@@ -144,7 +146,7 @@ def open_standard():
                 os.close(nowhere)
             os.set_inheritable(number, True)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
-    sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # one of a terminal or a file can
     sys.stderr = io.TextIOWrapper(Talk(), sys.stderr.encoding, "backslashreplace", line_buffering=True,
                                   write_through=True)
 
@@ -152,18 +154,18 @@ def open_standard():
 class Talk(io.RawIOBase):
     """stderr, whose failures are nobody's but its reader's."""
 
-    def write(self, said):
+    def write(self, said: Any) -> int:
         with suppress(OSError):
             os.write(2, said)
         return len(said)
 
-    def writable(self):
+    def writable(self) -> bool:
         return True
 
-    def fileno(self):
+    def fileno(self) -> int:
         return 2
 
-    def isatty(self):
+    def isatty(self) -> bool:
         return os.isatty(2)
 
 
@@ -174,7 +176,7 @@ def quieten() -> None:
 
 
 @contextmanager
-def hushed():
+def hushed() -> Iterator[None]:
     """While open, a library's start-up lines on stderr (what it says of absent GPUs, even with its messages off) are
     held back, and only what is none of them is said afterwards."""
     import tempfile
@@ -218,7 +220,7 @@ def collect_rarely() -> None:
     gc.set_threshold(MADE_BETWEEN, 20, 100)
 
 
-def quieten_failures(asked) -> None:
+def quieten_failures(asked: str | None) -> None:
     """Lets what a library's thread, task or finaliser raises on a full disk or the like print no traceback: whoever
     waits for it says so in one line. What nobody expected is one line at once; the whole way where TWINSCALE_TRACEBACK
     is `asked`."""

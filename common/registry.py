@@ -22,6 +22,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError, did_you_mean, first_line
 from twinscale.common.files.access import exists, quoted, read_bytes, shown
@@ -43,7 +44,7 @@ class Registry:
     wanted: str = ""  # "MODULE:CLASS" that each has to be an instance of; "": anything
 
 
-def load(registry, name, folder="."):
+def load(registry: Registry, name: str, folder: Path | str = ".") -> Any:
     """The object that a name or a reference stands for; a FILE that is not absolute lies in `folder`.
 
     Raises BadInput for a name that nobody has and for code that is not there or breaks, Untrusted for a reference that
@@ -61,41 +62,41 @@ def load(registry, name, folder="."):
     return found
 
 
-def names(registry):
+def names(registry: Registry) -> list[str]:
     """All names that a registry has, its own first, then those of installed packages."""
     return list(dict.fromkeys([*registry.builtin, *sorted(point.name for point in _points(registry.kind))]))
 
 
-def is_reference(name) -> bool:
+def is_reference(name: str) -> bool:
     """Whether a text is FILE.py:OBJECT or MODULE:OBJECT."""
     return bool(REFERENCE.fullmatch(name))
 
 
-def file_of(name, folder="."):
+def file_of(name: str, folder: Path | str = ".") -> Path | None:
     """The absolute path of the FILE that a reference names; None where it names none."""
     file = _parts(name)["file"]
     return (Path(folder) / file).absolute() if file else None
 
 
-def anchored(name, folder):
+def anchored(name: str, folder: Path | str) -> str:
     """A reference whose FILE is absolute, so that it means the same in another folder; any other text as it is."""
     file = file_of(name, folder)
     return f"{file}:{name.rpartition(':')[2]}" if file else name
 
 
-def portable(name):
+def portable(name: str) -> str:
     """A reference whose FILE is without its folder, so that it is the same on another machine; any other text as it
     is."""
     file = file_of(name)
     return f"{file.name}:{name.rpartition(':')[2]}" if file else name
 
 
-def short(name):
+def short(name: str) -> str:
     """A reference as a person needs it in a table or a sentence: without folder and hash."""
     return portable(name).partition("#")[0]
 
 
-def pinned(name, folder="."):
+def pinned(name: str, folder: Path | str = ".") -> str:
     """A reference whose FILE is absolute and has the SHA-256 of its content, which no other is loaded for; any other
     text as it is. Raises BadInput where the FILE cannot be read."""
     file = file_of(name, folder)
@@ -103,12 +104,12 @@ def pinned(name, folder="."):
         anchored(name, folder))
 
 
-def sha256_of(file) -> str:
+def sha256_of(file: Path) -> str:
     """The SHA-256 (hex) of a FILE's content; raises BadInput where it cannot be read."""
     return hashlib.sha256(read_bytes(file, LARGEST)).hexdigest()
 
 
-def keys_of(name, folder=".") -> dict:
+def keys_of(name: str, folder: Path | str = ".") -> dict[str, str]:
     """By what `common.trust` knows the code of a reference, as {key: where it is}; {} for any other text, and for a
     FILE that cannot be read."""
     if file := file_of(name, folder):
@@ -120,7 +121,7 @@ def keys_of(name, folder=".") -> dict:
     return {f"module={module}": module} if module else {}
 
 
-def resolved(given):
+def resolved(given: Any) -> Any:
     """What a description has in the place of a function: the function, or "MODULE:OBJECT" of one that is loaded only
     where it is needed. Raises as `load` does."""
     return _of_module(*given.split(":")) if isinstance(given, str) else given

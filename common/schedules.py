@@ -3,12 +3,16 @@ one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ConfigDict, Field
 
 from twinscale.common.registry import Registry, load
 from twinscale.common.section import Count, Fraction, Section, any_of
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
 OWN = ("constant", "cosine", "linear", "wsd")
 SCHEDULES = Registry("schedules", "schedule.kind", {name: f"twinscale.common.schedules:{name.upper()}" for name in OWN},
@@ -24,7 +28,7 @@ class ScheduleOptions(Section):
     final: Fraction = Field(0.0, description="fraction of the peak at the last update")
 
 
-def with_names(schema) -> None:
+def with_names(schema: dict[str, Any]) -> None:
     """Says in a JSON schema which schedules are our own."""
     schema["properties"]["kind"] |= any_of(SCHEDULES)
     del schema["properties"]["kind"]["type"]
@@ -52,12 +56,12 @@ class Schedule:
     tried: dict = field(default_factory=dict)  # what a trial of it sets
 
 
-def described(options):
+def described(options: ScheduleOptions) -> Schedule:
     """The Schedule that a recipe's section names."""
     return load(SCHEDULES, options.kind)
 
 
-def learning_rates(recipe):
+def learning_rates(recipe: "Recipe") -> np.ndarray:
     """The learning rate of every update: float64, shape (train.steps,).
 
     Update t (from 0) of a warm-up of w has (t + 1) / w of the peak. The decay starts at the peak right after the
@@ -72,7 +76,7 @@ def learning_rates(recipe):
     return recipe.optimizer.learning_rate * factor * warm
 
 
-def progress(start, steps, last=0):
+def progress(start: int, steps: int, last: int = 0) -> np.ndarray:
     """How far each of `steps` updates is from `start` (0) to the last (1), within 0 and 1: float64 (steps,). `last`: 1
     where the update before `start` is the 0."""
     t = np.arange(steps, dtype=np.float64)

@@ -1,7 +1,8 @@
 """What the tables of a recipe are made of."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Union
+from typing import Annotated, Any, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticKnownError, core_schema
@@ -27,7 +28,7 @@ class FreeTable(dict):
         return hash(frozenset(self.items()))
 
 
-def an_entry(registry):
+def an_entry(registry: Registry) -> AfterValidator:
     """In an annotation of a text: the name of an entry of a registry, or a reference, whose FILE is then `pinned`."""
     def found(name):
         if name not in registry.builtin and not is_reference(name) and name not in (known := names(registry)):
@@ -38,7 +39,7 @@ def an_entry(registry):
     return AfterValidator(found)
 
 
-def any_of(registry) -> dict:
+def any_of(registry: Registry) -> dict[str, Any]:
     """What a JSON schema says of a key that names an entry of a registry."""
     return {"anyOf": [{"enum": list(registry.builtin)}, {"type": "string"}]}
 
@@ -57,7 +58,7 @@ class ByName:
         return core_schema.no_info_before_validator_function(
             self.chosen, handler(source), json_schema_input_schema=handler.generate_schema(Union[*own]))
 
-    def chosen(self, values):
+    def chosen(self, values: Any) -> Any:
         """The table that a dict of values makes. Raises as pydantic has it, or as `registry.load` does."""
         if not isinstance(values, dict):
             return values
@@ -70,7 +71,7 @@ class ByName:
                 raise self._problem("literal_error", name, expected=" or ".join(f"'{name}'" for name in known))
         return self.options(values).model_validate(values | {self.key: pinned(name)})
 
-    def options(self, values):
+    def options(self, values: Mapping[str, Any]) -> type[Section]:
         """The options of the entry that a table names. Raises as `registry.load` does."""
         return load(self.registry, values.get(self.key, self.default)).options
 

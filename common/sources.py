@@ -3,9 +3,9 @@
 import difflib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import Field
 from pydantic_core import core_schema
@@ -23,6 +23,9 @@ SOURCES = Registry("sources", "data.source", {
 
 
 class Data(Section):
+    """What a training reads: rows of `sequence` tokens, or images in the shape that the source has; a source's own
+    options derive from this."""
+
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
                                               "csv:FILE | tfds:NAME")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
@@ -37,7 +40,8 @@ class Data(Section):
     augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
 
 
-def nothing_more(data, argument):
+def nothing_more(data: Data, argument: str) -> tuple[()]:
+    """`Source.more` of a source whose text and images have the same fingerprint."""
     return ()
 
 
@@ -81,7 +85,7 @@ class OfSource(ByName):
     def __get_pydantic_core_schema__(self, source, handler):
         return core_schema.no_info_wrap_validator_function(self.of_any, handler(source))
 
-    def of_any(self, values, own):
+    def of_any(self, values: Any, own: Callable[[Any], Data]) -> Data:
         """The options that values make; `own` makes those of own sources."""
         if not isinstance(values, dict) or not is_added(values.get(self.key)):
             return own(values)
@@ -89,12 +93,12 @@ class OfSource(ByName):
         kind = self.options(values)
         return own(values) if kind is Data else kind.model_validate(values)
 
-    def options(self, values):
+    def options(self, values: Mapping[str, Any]) -> type[Data]:
         source = values.get(self.key)
         return is_added(source) and load(self.registry, source).options or Data
 
 
-def is_added(source) -> bool:
+def is_added(source: object) -> TypeGuard[str]:
     """Whether a `data.source` is somebody else's: FILE.py:OBJECT, MODULE:OBJECT or the name of an installed one."""
     own = {name.partition(":")[0] for name in SOURCES.builtin}
     if not isinstance(source, str) or source.partition(":")[0] in own:
@@ -108,7 +112,7 @@ def is_added(source) -> bool:
     return spec is not None and spec.origin is not None  # else it is a source's name that is misspelt
 
 
-def source_of(source):
+def source_of(source: str) -> tuple[str | None, str | None]:
     """(how a `data.source` is written, of SOURCES, or None; else what is wrong with it and what was meant)."""
     scheme, colon, argument = source.partition(":")
     own = {name.partition(":")[0]: name for name in SOURCES.builtin}
@@ -122,20 +126,20 @@ def source_of(source):
     return None, f'data.source="{source}" is unknown: {meant}'
 
 
-def opened(data):
+def opened(data: Data) -> tuple[Source, str]:
     """(the Source of a [data], what follows the colon); BadInput where it is unknown."""
     name, unknown = source_of(data.source)
-    if unknown:
+    if name is None:
         raise BadInput(unknown)
     return load(SOURCES, name), data.source.partition(":")[2] if name in SOURCES.builtin else ""
 
 
-def own_values(data):
+def own_values(data: Data) -> tuple[dict[str, Any], ...]:
     """The values of a [data] that only its source knows, as a tuple for a cache's key; () where there are none."""
     values = data.model_dump(mode="json", exclude=set(Data.model_fields))
     return (values,) if values else ()
 
 
-def as_written(data) -> str:
+def as_written(data: Data) -> str:
     """`data.source="..."`, as messages begin."""
     return f'data.source="{short(data.source)}"'

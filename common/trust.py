@@ -13,7 +13,9 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -44,7 +46,7 @@ class Kept(TypedDict):
     trusted: dict[Key, str]  # {key: where it was when it was named}
 
 
-def is_trusted(key) -> bool:
+def is_trusted(key: str) -> bool:
     """Whether the user has named what a key stands for; processes that are started from now on know it then, too."""
     if key in os.environ.get(HANDED, "").split():
         return True
@@ -54,7 +56,7 @@ def is_trusted(key) -> bool:
     return True
 
 
-def remember(found) -> None:
+def remember(found: Mapping[str, str]) -> None:
     """Trusts {key: where it is}, in this process, in those that it starts, and where the user's file can be written in
     later commands."""
     if new := {key: where for key, where in found.items() if not is_trusted(key)}:
@@ -67,7 +69,7 @@ def remember(found) -> None:
             _ignore(error)
 
 
-def kept():
+def kept() -> dict[str, str]:
     """{key: where it was} of the user's file; {} where there is none, or one that is not to be believed, which is said
     once."""
     try:
@@ -79,7 +81,7 @@ def kept():
         return {}
 
 
-def change(made) -> None:
+def change(made: Callable[[dict[str, str]], dict[str, str]]) -> None:
     """Replaces what the user's file has by what `made` makes of it, in one step.
 
     Raises BadInput where the file is not to be believed, MissingEnvironment without a home, OSError where it cannot be
@@ -95,7 +97,7 @@ def change(made) -> None:
             write_bytes(file, f"{text}\n".encode(), 0o600)
 
 
-def place():
+def place() -> Path:
     """The user's file. Raises MissingEnvironment where nobody has a home."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     folder = os.path.join(base if os.path.isabs(base) else "~/.config", "twinscale")

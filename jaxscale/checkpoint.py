@@ -62,7 +62,7 @@ class Store:
         self.manager.close()
 
 
-def step_of(path):
+def step_of(path: Path) -> int | None:
     """The step that a path belongs to, None where to none."""
     found = re.fullmatch(Store.NAMES, path.name)
     return int(found[1]) if found else None

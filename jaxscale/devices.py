@@ -3,9 +3,10 @@ lie on it. One device is the smallest mesh."""
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,10 +69,11 @@ class Devices:
         return self.mesh.devices.flat[0].device_kind
 
     @cached_property
-    def held(self):
+    def held(self) -> dict[int, frozenset[int]]:
         """{host: the shares of a batch that its devices hold}."""
         shares, held = self.size(ROWS), {}
-        for device, (index,) in self.rows.devices_indices_map((shares,)).items():
+        where: Mapping[Any, Any] = self.rows.devices_indices_map((shares,))  # whose hints are not whole
+        for device, (index,) in where.items():
             held[device.process_index] = held.get(device.process_index, frozenset()) | {index.start or 0}
         return held
 
@@ -85,30 +87,30 @@ class Devices:
         """How many parts of a batch the hosts read: those whose devices share nothing but rows each read their own."""
         return len(set(self.held.values()))
 
-    def sharding(self, *spec):
+    def sharding(self, *spec: str | tuple[str, ...] | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
     @property
-    def whole(self):
+    def whole(self) -> NamedSharding:
         """On every device."""
         return self.sharding()
 
     @property
-    def rows(self):
+    def rows(self) -> NamedSharding:
         """Split along a first axis, of rows."""
         return self.sharding(ROWS)
 
     @property
-    def each(self):
+    def each(self) -> NamedSharding:
         """Split along a first axis, a part for every device."""
         return self.sharding(AXES)
 
     @property
-    def micro_batches(self):
+    def micro_batches(self) -> NamedSharding:
         """Micro-batches along a first axis, each split along its rows."""
         return self.sharding(None, ROWS)
 
-    def weights(self, path, shape):
+    def weights(self, path: str, shape: Sequence[int]) -> NamedSharding:
         """The sharding of the tensor at a path. Stacked blocks lie as each of them does; so do a teacher's tensors, and
         masks and clustered weights, which have their weight's shape."""
         stacked = path.startswith("blocks.")
@@ -116,16 +118,17 @@ class Devices:
         spec = self.spec(WEIGHTS, named, shape[stacked:])
         return self.sharding(*([None] * stacked), *spec)
 
-    def activations(self, place, shape):
+    def activations(self, place: str, shape: Sequence[int]) -> NamedSharding:
         """The sharding of what a place computes."""
         return self.sharding(*self.spec(ACTIVATIONS, place, shape))
 
-    def spec(self, rules, name, shape):
+    def spec(self, rules: Iterable[tuple[str, tuple[Any, ...]]], name: str, shape: Sequence[int]
+             ) -> list[str | tuple[str, ...] | None]:
         """A mesh axis, several or None for each dimension, by the first of `rules` that knows the name."""
         axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
         return [axis if axis and size % self.size(axis) == 0 else None for axis, size in zip(axes, shape, strict=False)]
 
-    def size(self, axes):
+    def size(self, axes: str | Iterable[str]) -> int:
         return int(np.prod([self.mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes)]))
 
 
@@ -161,7 +164,7 @@ def open_devices(recipe: Recipe) -> Devices:
     return devices
 
 
-def arranged(shape, devices):
+def arranged(shape: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
     """The devices in an array of the mesh's shape: across slices only along `replica`, and within one so that
     neighbours on the mesh are neighbours in the network."""
     sizes = tuple(shape.values())
@@ -180,7 +183,7 @@ def arranged(shape, devices):
         return laid(allow_split_physical_axes=True)
 
 
-def product(array):
+def product(array: np.ndarray) -> Callable[[], jax.Array]:
     """A function that multiplies a square array by itself, waits, and is measured; see `common/machine/flops.py`."""
     square = jnp.asarray(array)
     return lambda: jnp.matmul(square, square).block_until_ready()

@@ -1,12 +1,18 @@
 """Arrays on the devices of all hosts: batches, weights where they are made, and what a traced function lays out."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+if TYPE_CHECKING:
+    from twinscale.common.training.room import Batch
+    from twinscale.jaxscale.devices import Devices
 
-def place(devices, batch, micro_batches=1):
+
+def place(devices: "Devices", batch: "Batch", micro_batches: int = 1) -> dict[str, jax.Array]:
     """This host's rows of a batch, NumPy arrays, as their part of global arrays: a dict, split along the rows, with
     several micro-batches along a first axis."""
     sharding = devices.rows
@@ -20,7 +26,7 @@ def place(devices, batch, micro_batches=1):
     return {name: jax.make_array_from_process_local_data(sharding, x, shapes[name]) for name, x in batch.items()}
 
 
-def place_signals(devices, signals):
+def place_signals(devices: "Devices", signals: Sequence[int]) -> jax.Array:
     """A few numbers of this host, said by the first of its devices: float32 (devices, numbers)."""
     said = np.zeros((devices.mesh.size // devices.hosts, len(signals)), np.float32)
     said[0] = signals
@@ -33,7 +39,7 @@ LAID_OUT = []  # devices of the functions that are being traced
 
 
 @contextmanager
-def laid_out(devices):
+def laid_out(devices: "Devices") -> Iterator[None]:
     """While open, what is traced lies on the devices as the rules say."""
     LAID_OUT.append(devices)
     try:
@@ -42,7 +48,7 @@ def laid_out(devices):
         LAID_OUT.pop()
 
 
-def lay(place, x):
+def lay(place: str, x: jax.Array) -> jax.Array:
     """x, lying as the rule of its place says."""
     devices = LAID_OUT[-1] if LAID_OUT else None
     if devices is None or devices.mesh.size == 1:
@@ -50,7 +56,7 @@ def lay(place, x):
     return jax.lax.with_sharding_constraint(x, devices.activations(place, x.shape))
 
 
-def lay_weights(tensors):
+def lay_weights(tensors: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Tensors by path, such as gradients, lying as their weights do."""
     devices = LAID_OUT[-1] if LAID_OUT else None
     if devices is None or devices.mesh.size == 1:
@@ -58,12 +64,13 @@ def lay_weights(tensors):
     return {path: jax.lax.with_sharding_constraint(x, devices.weights(path, x.shape)) for path, x in tensors.items()}
 
 
-def sequence_shared():
+def sequence_shared() -> bool:
     """Whether several devices share each row's positions."""
     return bool(LAID_OUT) and LAID_OUT[-1].mesh.shape["sequence"] > 1
 
 
-def born(path, shape, dtype, devices, canonical, layers):
+def born(path: str, shape: tuple[int, ...], dtype: jax.typing.DTypeLike, devices: "Devices",
+         canonical: Callable[[str], np.ndarray], layers: int) -> jax.Array:
     """The array of a path where it lies, whole nowhere: this host makes one canonical tensor at a time and keeps what
     its own devices hold.
 
@@ -72,7 +79,7 @@ def born(path, shape, dtype, devices, canonical, layers):
       layers: blocks that a path of `blocks` stacks.
     """
     sharding = devices.weights(path, shape)
-    where = sharding.addressable_devices_indices_map(shape)
+    where: Mapping[jax.Device, Any] = sharding.addressable_devices_indices_map(shape)  # none is None
     parts = {bounds(index, shape): index for index in where.values()}
     if path.startswith("blocks."):
         held = {key: np.empty((layers, *[stop - start for start, stop in key[1:]]), dtype) for key in parts}
@@ -87,6 +94,6 @@ def born(path, shape, dtype, devices, canonical, layers):
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
-def bounds(index, shape):
+def bounds(index: Sequence[slice], shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """An index of slices into a shape as a key: ((start, stop), ...)."""
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))

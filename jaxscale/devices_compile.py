@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from collections.abc import Callable, Collection, Container, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,6 +13,10 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families import traits_of
 from twinscale.common.machine.chips import CHIPS
 from twinscale.common.machine.topology import libtpu_version, numbers
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.jaxscale.devices import Devices
 
 # What lets collectives run beside computation: XLA's options, by platform.
 OVERLAP = {
@@ -28,7 +34,7 @@ MOST_GENERAL = 3  # underscores of a name that others may refine: `xla_tpu` is n
 DETERMINISTIC = {"gpu": {"xla_gpu_deterministic_ops": True}}
 
 
-def compiler_options(recipe, devices):
+def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
     """XLA's options for a step. Raises BadInput where the recipe's kernel of attention cannot run on the devices, or
     the compiler refuses one of the recipe's own options."""
     device, execution = devices.mesh.devices.flat[0], recipe.jax
@@ -46,14 +52,14 @@ def compiler_options(recipe, devices):
     return options | execution.xla_options
 
 
-def is_refused(name, kind):
+def is_refused(name: str, kind: str) -> bool:
     """Whether an option is known to be refused by the libtpu that is there, for a kind of devices."""
     since, but = REFUSED.get(name, (None, ()))
     there = libtpu_version(os.environ)
     return since is not None and kind not in but and there is not None and numbers(there) >= since
 
 
-def compiling(attempt, options, own):
+def compiling(attempt: Callable[[dict[str, Any]], Any], options: Mapping[str, Any], own: Container[str]) -> Any:
     """What `attempt(options)` returns, which compiles. Options that the compiler refuses are left out and said to be,
     a line each on stderr. Raises BadInput for one of the user's `own`, which are not left out in silence."""
     left = dict(options)
@@ -72,7 +78,7 @@ def compiling(attempt, options, own):
                   flush=True)
 
 
-def refused_option(said, options):
+def refused_option(said: str, options: Collection[str]) -> str | None:
     """The option that a compiler's words are about, or None: one that they name, or rather one that refines what they
     name, for libtpu says to switch `..._fusion` off where `..._fusion_fuse_all_gather` is what it will not have."""
     named = [word for word in re.findall(r"\w+", said) if word in options or word.count("_") >= MOST_GENERAL]
@@ -88,7 +94,7 @@ def haste() -> dict[str, bool | int]:
     return {**older, "xla_cpu_parallel_codegen_split_count": 1}
 
 
-def jit(function, options, own, **how):
+def jit(function: Callable[..., Any], options: dict[str, Any], own: Container[str], **how: Any) -> Any:
     """`jax.jit` of a function with XLA's options, of which it leaves out those that the compiler refuses when it
     compiles first; see `compiling`."""
     made = []
@@ -107,18 +113,19 @@ def jit(function, options, own, **how):
 
         return compiling(attempt, options, own)
 
-    call.lower = jax.jit(function, **how).lower  # without options, which are for the compiler
+    # Without options, which are for the compiler.
+    call.lower = jax.jit(function, **how).lower  # type: ignore[attr-defined]  # as `jax.jit` gives it
     return call
 
 
-def jit_once(function, **how):
+def jit_once(function: Callable[..., Any], **how: Any) -> jax.stages.Wrapped:
     """`jax.jit` of a function that computes less than it compiles: on a CPU in haste. Last places may round otherwise
     than in a step that is compiled in full: both are float arithmetic of the same program."""
     hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, **haste()}
     return jax.jit(function, compiler_options=hasty if jax.default_backend() == "cpu" else None, **how)
 
 
-def hasten():
+def hasten() -> None:
     """Compiles as little as can be, for the life of the process: for programs that compile more than they compute. Call
     it before anything is compiled, as XLA reads its flags once."""
     jax.config.update("jax_disable_most_optimizations", True)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,10 +11,11 @@ from jax.experimental import multihost_utils
 from twinscale.common.errors import MissingEnvironment
 
 if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
     from twinscale.jaxscale.devices import Devices
 
 
-def join_hosts(recipe):
+def join_hosts(recipe: "Recipe") -> None:
     """Joins the other hosts: those that JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say, else those
     of the cluster that JAX itself recognises (Cloud TPU, SLURM, GKE, Open MPI)."""
     known = {name: os.environ.get(f"JAX_{name.upper()}") for name in ("num_processes", "process_id")}
@@ -28,7 +29,8 @@ def join_hosts(recipe):
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
-        jax.distributed.initialize(**{name: int(value) for name, value in known.items() if value is not None},
+        numbers: dict[str, Any] = {name: int(value) for name, value in known.items() if value is not None}
+        jax.distributed.initialize(**numbers,
                                    # Later than our own watchdog, which says more.
                                    heartbeat_timeout_seconds=max(100, round(2 * recipe.devices.watchdog)))
     except (RuntimeError, ValueError) as error:

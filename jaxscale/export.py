@@ -1,7 +1,12 @@
 """Writes a model in JAX's format: StableHLO, through jax.export. `common/export/write.py` has the outline."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from twinscale.common.compress.recipes import active
 from twinscale.common.errors import BadInput
@@ -13,10 +18,14 @@ from twinscale.common.recipe.schema import master_dtype
 from twinscale.jaxscale.models import build, by_path, merge
 from twinscale.jaxscale.train import model_inputs
 
+if TYPE_CHECKING:
+    from twinscale.common.export.formats import Shape
+    from twinscale.common.recipe.schema import Recipe
+
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def logits(recipe, shape, tensors, inputs):
+def logits(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
     """Logits (NumPy) that the trainer's own program computes in evaluation of rows of one document each.
 
     Args:
@@ -34,7 +43,8 @@ def logits(recipe, shape, tensors, inputs):
     return jax.device_get(jax.jit(filled(recipe, shape, tensors))(given))
 
 
-def filled(recipe, shape, tensors):
+def filled(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray]
+           ) -> Callable[[Mapping[str, jax.Array]], jax.Array]:
     """The model with the values of {canonical name: array}: a function from what it reads of a batch to logits."""
     graph, variables = build(recipe, shape.classes, shape.example_shape)
     values = {path: v.replace(jnp.asarray(by_path(path, tensors.get, recipe.model), v.dtype))
@@ -42,7 +52,7 @@ def filled(recipe, shape, tensors):
     return lambda given: merge(graph, values)(given)
 
 
-def serving(recipe, shape, tensors):
+def serving(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray]) -> Callable[[jax.Array], jax.Array]:
     """A function from `inputs` alone to logits."""
     recipe = served(recipe)
     model = filled(recipe, shape, tensors)
@@ -56,7 +66,7 @@ def serving(recipe, shape, tensors):
     return call
 
 
-def write(name, recipe, shape, tensors, path):
+def write(name: str, recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
     """Writes the format `name` to `path`; returns what export.json says of it besides."""
     if name != "stablehlo":
         raise BadInput(f"format {name}: nothing here writes it")

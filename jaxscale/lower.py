@@ -6,7 +6,9 @@ As a process (`python -m twinscale.jaxscale.lower`) it answers the calls of `ben
 import os
 import re
 import time
+from collections.abc import Collection, Container, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
@@ -39,31 +41,34 @@ OVER = (r"(?:HLO temporaries|program) \((?P<used>[\d.]+)(?P<unit>[KMGT]?)\) exce
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def open_topology(recipe, options):
+def open_topology(recipe: Recipe, options: Mapping[str, Any]) -> Devices:
     """The Devices of a slice that is not there: the mesh that a recipe shapes over all of its chips.
 
     Args:
       options: what `jax.experimental.topologies.get_topology_desc` takes besides the platform.
     Raises BadInput where the mesh does not divide what it shares.
     """
-    found = topologies.get_topology_desc(platform="tpu", **{
-        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}).devices
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    found = topologies.get_topology_desc(platform="tpu", **given).devices
     shape = mesh_shape(recipe, "the topology", len(found), "TPU")
     return Devices(Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES)))
 
 
-def new_shapes(recipe, classes, example_shape):
+def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int]) -> State:
     """The state before the first step as `jaxscale.train.new_state` makes it, of ShapeDtypeStructs."""
     graph, variables = build(recipe, classes, example_shape)
     first = {path: jax.ShapeDtypeStruct(variable.shape, master_dtype(recipe)) for path, variable in variables.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
-    return State(jax.ShapeDtypeStruct((), jnp.int32), weights, running,
+    done: Any = jax.ShapeDtypeStruct((), jnp.int32)  # where a state that has values has an array
+    return State(done, weights, running,
                  jax.eval_shape(make_optimizer(recipe).init, weights), weights if recipe.optimizer.ema else {}, graph,
                  fields(recipe))
 
 
-def lower_step(recipe, classes, example_shape, batch, devices):
+def lower_step(recipe: Recipe, classes: int, example_shape: Sequence[int],
+               batch: Mapping[str, tuple[tuple[int, ...], str]], devices: Devices) -> jax.stages.Lowered:
     """The step of `jaxscale.train.compiled_step`, lowered for the devices: a `jax.stages.Lowered`.
 
     Args:
@@ -77,7 +82,9 @@ def lower_step(recipe, classes, example_shape, batch, devices):
                         jax.ShapeDtypeStruct((devices.mesh.size, 3), jnp.float32))
 
 
-def compile_step(recipe, classes, example_shape, batch, options, module):
+def compile_step(recipe: Any, classes: int, example_shape: Sequence[int],
+                 batch: Mapping[str, tuple[tuple[int, ...], str]], options: Mapping[str, Any], module: str
+                 ) -> dict[str, Any]:
     """Compiles the step of a recipe for a slice; see `compiled_as`."""
     recipe, example_shape = Recipe.model_validate(recipe), tuple(example_shape)
     with numerics(recipe):
@@ -87,7 +94,8 @@ def compile_step(recipe, classes, example_shape, batch, options, module):
         return compiled_as(lowered, devices, options, time.perf_counter() - start, module, own)
 
 
-def compile_module(recipe, lowered, rows, options, module):
+def compile_module(recipe: Any, lowered: str, rows: Collection[int], options: Mapping[str, Any], module: str
+                   ) -> dict[str, Any]:
     """Compiles a step that another framework has lowered for one device and the global batch, for a slice: the rows
     split over all chips, all else whole on each, its results in the memory of what they replace.
 
@@ -116,7 +124,8 @@ def compile_module(recipe, lowered, rows, options, module):
         return compiled_as(made, devices, {}, time.perf_counter() - start, module)
 
 
-def compiled_as(lowered, devices, flags, seconds, module, own=()):
+def compiled_as(lowered: jax.stages.Lowered, devices: Devices, flags: Mapping[str, Any], seconds: float, module: str,
+                own: Container[str] = ()) -> dict[str, Any]:
     """What the compiler says of a lowered step; its optimised module is written as text to the path `module`.
 
     Args:
@@ -149,11 +158,11 @@ def compiled_as(lowered, devices, flags, seconds, module, own=()):
                      "compile_seconds": time.perf_counter() - start}
 
 
-def text_of(compiled):
+def text_of(compiled: jax.stages.Compiled) -> str:
     """The optimised module. Raises MissingEnvironment where jaxlib cannot read what a libtpu much newer than it has
     made, which is so of a TPU7x's decoder: jaxlib 0.10.2 reads what 0.0.45 makes, and not what 0.0.46.3 does."""
     try:
-        return compiled.as_text()
+        return compiled.as_text()  # type: ignore[return-value]  # which a TPU's always has
     except jax.errors.JaxRuntimeError as error:
         said = next(line.strip() for line in str(error).splitlines() if line.strip())
         raise MissingEnvironment(f"libtpu {libtpu_version(os.environ)}: jaxlib {jax.lib.__version__} cannot read the "
@@ -161,7 +170,7 @@ def text_of(compiled):
                                  f"requirements-tpu.lock has it, or a newer JAX") from None
 
 
-def refusal(said):
+def refusal(said: str) -> dict[str, Any]:
     """{"error", "over_bytes", "capacity_bytes"} of the compiler's words; the figures are None but for want of HBM."""
     found = next(filter(None, (re.search(pattern, said) for pattern in OVER)), None)
     over = found and round(float(found["used"]) * UNITS[found["unit"]])
@@ -169,18 +178,19 @@ def refusal(said):
             "capacity_bytes": found and round(float(found["of"]) * 2**30)}
 
 
-def exported(content):
+def exported(content: bytes) -> jax.export.Exported:
     """A serialized HLO module as a `jax.export.Exported`, which other jitted functions may call."""
     with mlir.make_ir_context():
         parsed = ir.Module.parse(xla_client._xla.mlir.hlo_to_stablehlo(content))
         copies = []
-        parsed.operation.walk(lambda op: copies.append(op) or ir.WalkResult.ADVANCE if op.name == "mhlo.copy"
-                              else ir.WalkResult.ADVANCE)
+        parsed.operation.walk(
+            lambda op: copies.append(op)  # type: ignore[func-returns-value]  # that it is None is what `or` goes by
+            or ir.WalkResult.ADVANCE if op.name == "mhlo.copy" else ir.WalkResult.ADVANCE)
         for copy in copies:  # the TPU's compiler takes none, and makes its own
             copy.results[0].replace_all_uses_with(copy.operands[0])
             copy.erase()
         main = next(op for op in parsed.body.operations if str(op.attributes["sym_name"]).strip('"') == "main")
-        signature = main.attributes["function_type"].value
+        signature = main.attributes["function_type"].value  # type: ignore[attr-defined]  # a TypeAttr
         taken, given = ([ShapedArray(tuple(kind.shape), np.dtype(DTYPES[str(kind.element_type)]))
                          for kind in map(ir.RankedTensorType, side)] for side in (signature.inputs, signature.results))
         bytecode = mlir.module_to_bytecode(parsed)
@@ -196,7 +206,7 @@ def exported(content):
         uses_global_constants=False, _get_vjp=None)
 
 
-def aliases(text):
+def aliases(text: str) -> dict[int, int]:
     """{index of a result: number of the argument whose memory it takes} of a module's header."""
     header = text[:text.find("\n\n")]
     return {int(out or 0): int(number) for out, number in re.findall(r"\{(\d*)\}: \((\d+), \{\}", header)}

@@ -1,5 +1,6 @@
 """Semantic errors and harmless changes to plant in this backend; see `common/planted/mutants.py`."""
 
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import jax
@@ -26,21 +27,21 @@ OWN, change = registry()
 
 
 @change("layer", "norm", "*norm*", needs="a norm")
-def norm_epsilon():
+def norm_epsilon() -> Iterator[None]:
     """The norms keep Flax's default epsilon, 1e-6."""
     with changed_model(norm_epsilon=1e-6):
         yield
 
 
 @change("dense", "activation", "*.activation", needs="GELU")
-def tanh_gelu():
+def tanh_gelu() -> Iterator[None]:
     """GELU in its tanh form, Flax's default, in place of the exact one."""
     with changed_model(activation="gelu_tanh"):
         yield
 
 
 @change("layer", "attention mask", "*.mask")
-def future_mask():
+def future_mask() -> Iterator[None]:
     """The causal mask is off by one: a position sees the next."""
     causal_mask = layers.causal_mask
 
@@ -55,7 +56,7 @@ def future_mask():
 
 
 @change("layer", "attention mask", "*.mask")
-def crossed_documents():
+def crossed_documents() -> Iterator[None]:
     """Attention crosses the ends of documents."""
     causal_mask = layers.causal_mask
     with patch.object(layers, "causal_mask", lambda length, segments: causal_mask(length, None)):
@@ -63,21 +64,21 @@ def crossed_documents():
 
 
 @change("layer", "attention scores", "*.scores")
-def head_scale():
+def head_scale() -> Iterator[None]:
     """Scores are divided by the root of the model's width in place of the head's."""
     with changed_attention(lambda q, k, v: (q * q.shape[2] ** -0.5, k, v)):
         yield
 
 
 @change("layer", "attention scores", "*.scores", needs="key heads of their own")
-def swapped_query_key():
+def swapped_query_key() -> Iterator[None]:
     """Queries and keys change places."""
     with changed_attention(lambda q, k, v: (k, q, v)):
         yield
 
 
 @change("rotary", "attention scores", "*.scores", needs="key heads that share")
-def grouped_in_turns():
+def grouped_in_turns() -> Iterator[None]:
     """Query heads read key heads in turns in place of in groups."""
 
     def in_turns(q, k, v):
@@ -89,14 +90,14 @@ def grouped_in_turns():
 
 
 @change("rotary", "rotary positions", "*.rotary")
-def rotary_base():
+def rotary_base() -> Iterator[None]:
     """Rotary positions turn by base 500,000."""
     with changed_model(rotary_base=5e5):
         yield
 
 
 @change("rotary", "activation", "*.activation", needs="SwiGLU")
-def gelu_gate():
+def gelu_gate() -> Iterator[None]:
     """The gate goes through GELU in place of SiLU."""
     activation = decoder.activation
     with patch.object(decoder, "activation", lambda name: activation("gelu" if name == "swiglu" else name)):
@@ -104,7 +105,7 @@ def gelu_gate():
 
 
 @change("layer", "embedding or linear", "embedding", needs="a tied head", phase="backward")
-def head_not_tied():
+def head_not_tied() -> Iterator[None]:
     """The head reads the embedding's table, but its gradient does not reach it."""
     stopped = lambda table, x: layers.dot_general(x, jax.lax.stop_gradient(table.embedding[...]).T, None)  # noqa: E731
     with patch.object(decoder, "attend", stopped):
@@ -112,7 +113,7 @@ def head_not_tied():
 
 
 @change("layer", "loss", needs="text")
-def unweighted_loss():
+def unweighted_loss() -> Iterator[None]:
     """Padding counts: the loss is the mean over all positions."""
     loss_sums = train.loss_sums
 
@@ -124,14 +125,14 @@ def unweighted_loss():
 
 
 @change("dense", "loss", needs="z-loss")
-def lost_z_loss():
+def lost_z_loss() -> Iterator[None]:
     """The z-loss is left out."""
     with changed_train(z_loss=0.0):
         yield
 
 
 @change("layer", "accumulation", needs="text")
-def mean_of_means():
+def mean_of_means() -> Iterator[None]:
     """Micro-batches count alike, however many tokens each holds."""
     sum_gradients = train.sum_gradients
 
@@ -151,7 +152,7 @@ def mean_of_means():
 
 
 @change("dense", "clip")
-def clip_each_tensor():
+def clip_each_tensor() -> Iterator[None]:
     """Each tensor's gradient is clipped by its own norm."""
     def alone(gradients, limit):
         clipped = {path: clip({path: g}, limit)[0][path] for path, g in gradients.items()}
@@ -163,7 +164,7 @@ def clip_each_tensor():
 
 
 @change("dense", "moment", needs="AdamW")
-def bfloat16_moments():
+def bfloat16_moments() -> Iterator[None]:
     """Adam's first moment is kept in bfloat16."""
     adam = optax.scale_by_adam
 
@@ -181,7 +182,7 @@ def bfloat16_moments():
 
 
 @change("dense", "update", needs="AdamW")
-def adam_epsilon():
+def adam_epsilon() -> Iterator[None]:
     """Adam keeps Keras' default epsilon, 1e-7."""
     adam = optax.scale_by_adam
     with patch.object(optax, "scale_by_adam", lambda b1, b2, eps: adam(b1, b2, 1e-7)):
@@ -189,14 +190,14 @@ def adam_epsilon():
 
 
 @change("dense", "evaluation", needs="an average")
-def no_average_in_evaluation():
+def no_average_in_evaluation() -> Iterator[None]:
     """Evaluation takes the weights, and not their average."""
     with patch.object(train, "evaluated", lambda state: state.weights):
         yield
 
 
 @change("dense", "average")
-def debiased_average():
+def debiased_average() -> Iterator[None]:
     """The average of the weights starts at the first update, as Keras has it."""
     average = optimizer.average
     with patch.object(train, "average", lambda a, w, decay: average(w, w, decay)):
@@ -204,14 +205,14 @@ def debiased_average():
 
 
 @change("image", "activation", "*relu*", needs="convnet")
-def leaky_relu():
+def leaky_relu() -> Iterator[None]:
     """ReLUs let a hundredth of what is below zero through."""
     with patch.object(nnx, "relu", lambda x: nnx.leaky_relu(x, 0.01)):
         yield
 
 
 @change("image", "update", needs="Nesterov")
-def no_nesterov():
+def no_nesterov() -> Iterator[None]:
     """Momentum without Nesterov's look ahead."""
     trace = optax.trace
     with patch.object(optax, "trace", lambda decay, nesterov: trace(decay, False)):
@@ -219,21 +220,21 @@ def no_nesterov():
 
 
 @change("rotary", "update", needs="LAMB, several blocks, a scan")
-def trust_of_all_blocks():
+def trust_of_all_blocks() -> Iterator[None]:
     """LAMB takes the blocks stacked under a scan for one tensor."""
     with patch.object(optimizer, "trust_ratio", optax.scale_by_trust_ratio):
         yield
 
 
 @change("image", "norm", "*norm*", needs="convnet")
-def norm_momentum():
+def norm_momentum() -> Iterator[None]:
     """Running statistics keep 0.99 in place of 0.9 each step."""
     with changed_model(norm_momentum=0.99):
         yield
 
 
 @change("image", "convolution", "stage_1.*")
-def padded_alike():
+def padded_alike() -> Iterator[None]:
     """A strided convolution pads alike on both sides, as PyTorch does."""
     conv = convnet.conv
 
@@ -247,7 +248,7 @@ def padded_alike():
 
 
 @change("dense", "random bits", "*.dropout")
-def same_dropout_each_step():
+def same_dropout_each_step() -> Iterator[None]:
     """Dropout draws the same bits at every step."""
     fold_in = bits.fold_in
     is_step = lambda data: getattr(data, "dtype", None) == jnp.int32  # noqa: E731

@@ -1,7 +1,9 @@
 """Errors that several devices alone show. A program over a mesh is written as for one device; here its rows are taken
 as each device has them, as a program that is written for one of many would. See `common/planted/mutants.py`."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import jax
@@ -12,18 +14,21 @@ from flax import nnx
 from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import bits, devices_arrays, optimizer, trace, train
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
 CHANGES, change = registry()
 
 
 @change("spread", "accumulation", phase="devices")
-def missing_gradient_sum():
+def missing_gradient_sum() -> Iterator[None]:
     """Every device goes by its own gradients."""
     with changed_shares(lambda recipe, shares, weights: shares[0]):
         yield
 
 
 @change("spread", "accumulation", needs="text", phase="devices")
-def mean_of_replicas():
+def mean_of_replicas() -> Iterator[None]:
     """Devices count alike, however many tokens each holds."""
     def alike(recipe, shares, weights):
         total = sum(weights)
@@ -36,7 +41,7 @@ def mean_of_replicas():
 
 
 @change("spread", "accumulation", needs="clipping", phase="devices")
-def clip_each_replica():
+def clip_each_replica() -> Iterator[None]:
     """Every device clips its gradients before they are added up."""
     def clipped(recipe, shares, weights):
         return added([jax.tree.map(lambda g, w=w: g * w, optimizer.clip(
@@ -48,7 +53,7 @@ def clip_each_replica():
 
 
 @change("spread", "data", phase="devices", needs="text")
-def repeated_shard():
+def repeated_shard() -> Iterator[None]:
     """All devices read the rows of the first, as hosts do that do not know their number."""
     def share_of_the_first(where, batch, *rest):
         count = where.mesh.size
@@ -60,7 +65,7 @@ def repeated_shard():
 
 
 @change("spread-bits", "random bits", needs="dropout", phase="devices")
-def same_bits_on_replicas():
+def same_bits_on_replicas() -> Iterator[None]:
     """All devices drop the same elements: each numbers its rows from zero."""
     dropout = bits.dropout
 
@@ -73,7 +78,7 @@ def same_bits_on_replicas():
 
 
 @change("spread-norm", "norm", needs="convnet", phase="devices")
-def unsynchronised_norm():
+def unsynchronised_norm() -> Iterator[None]:
     """Batch norm goes by each device's own rows."""
     call = nnx.BatchNorm.__call__
 
@@ -85,18 +90,18 @@ def unsynchronised_norm():
         yield
 
 
-def several():
+def several() -> int:
     """The devices that what is traced is laid out on."""
     return devices_arrays.LAID_OUT[-1].mesh.size if devices_arrays.LAID_OUT else 1
 
 
-def added(trees):
+def added(trees: Sequence[Any]) -> Any:
     """The sum of trees of arrays."""
     return jax.tree.map(lambda *xs: sum(xs), *trees)
 
 
 @contextmanager
-def changed_shares(function):
+def changed_shares(function: "Callable[[Recipe, Sequence[Any], Sequence[jax.Array]], Any]") -> Iterator[None]:
     """The gradients as a function of the recipe, of each device's own and of their weights makes them, where there are
     several."""
     sum_gradients = train.sum_gradients

@@ -1,5 +1,6 @@
 """Errors of the model's operations. See `common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import jax
@@ -15,7 +16,7 @@ CHANGES, change = registry()
 
 
 @change("layer", "attention mix", "*.mix")
-def interleaved_heads():
+def interleaved_heads() -> Iterator[None]:
     """Heads' outputs are laid beside each other element by element."""
     mix = layers.flat_mix
 
@@ -28,7 +29,7 @@ def interleaved_heads():
 
 
 @change("layer", "embedding", needs="decoder")
-def scaled_embedding():
+def scaled_embedding() -> Iterator[None]:
     """Embeddings are multiplied by the root of the width, as in the first transformers."""
     call = nnx.Embed.__call__
     with patch.object(nnx.Embed, "__call__", lambda self, x: call(self, x) * self.features ** 0.5):
@@ -36,14 +37,14 @@ def scaled_embedding():
 
 
 @change("image", "norm", "*norm*", needs="convnet")
-def batch_norm_epsilon():
+def batch_norm_epsilon() -> Iterator[None]:
     """Batch norm keeps Keras' default epsilon, 1e-3."""
     with changed_model(norm_epsilon=1e-3):
         yield
 
 
 @change("image", "norm", "*norm*", needs="convnet")
-def frozen_statistics():
+def frozen_statistics() -> Iterator[None]:
     """Batch norm trains by its running statistics, as a module does that is not told that it is trained."""
     call = nnx.BatchNorm.__call__
     with patch.object(nnx.BatchNorm, "__call__", lambda self, x, use_running_average=None: call(
@@ -52,7 +53,7 @@ def frozen_statistics():
 
 
 @change("image", "convolution")
-def flipped_kernel():
+def flipped_kernel() -> Iterator[None]:
     """Convolutions turn their kernels around, as mathematicians have it."""
     conv = convnet.conv
 
@@ -67,7 +68,7 @@ def flipped_kernel():
 
 
 @change("lion", "linear", needs="biases")
-def bias_twice():
+def bias_twice() -> Iterator[None]:
     """A linear layer adds its bias twice, which first weights do not show."""
     call = layers.Linear.__call__
 
@@ -80,7 +81,7 @@ def bias_twice():
 
 
 @change("lion", "linear")
-def float32_products():
+def float32_products() -> Iterator[None]:
     """Products are of float32, in float64 too."""
     matmul = layers.matmul
     with patch.object(layers, "matmul", lambda x, w: matmul(x.astype(jnp.float32), w.astype(jnp.float32)).astype(
@@ -89,14 +90,14 @@ def float32_products():
 
 
 @change("lamb", "activation", "*.activation", needs="mlp, GELU")
-def silu_for_gelu():
+def silu_for_gelu() -> Iterator[None]:
     """GELU is replaced by SiLU."""
     with patch.object(mlp, "activation", lambda name: nnx.silu):
         yield
 
 
 @change("dense", "random bits", "*.dropout")
-def same_bits_everywhere():
+def same_bits_everywhere() -> Iterator[None]:
     """All places draw the same bits."""
     with patch.object(mlp, "name_word", lambda name: 0), patch.object(decoder, "name_word", lambda name: 0):
         yield
@@ -106,7 +107,7 @@ def same_bits_everywhere():
 
 
 @change("layer", "norm", "*norm*", needs="layer norm", phase="backward")
-def stopped_statistics():
+def stopped_statistics() -> Iterator[None]:
     """No gradient goes through a layer norm's mean and variance."""
     def call(self, x):
         mean = jax.lax.stop_gradient(jnp.mean(x, -1, keepdims=True))
@@ -119,7 +120,7 @@ def stopped_statistics():
 
 
 @change("dense", "random bits", "*.dropout", phase="backward")
-def unmasked_gradient():
+def unmasked_gradient() -> Iterator[None]:
     """Dropout's gradient goes through what is dropped too."""
     dropout = bits.dropout
 
@@ -132,7 +133,7 @@ def unmasked_gradient():
 
 
 @change("image", "activation", "*relu*", needs="convnet", phase="backward")
-def straight_through():
+def straight_through() -> Iterator[None]:
     """A ReLU's gradient goes through where it is zero too."""
     relu = nnx.relu
     with patch.object(nnx, "relu", lambda x: x + jax.lax.stop_gradient(relu(x) - x)):
@@ -140,7 +141,7 @@ def straight_through():
 
 
 @change("layer", "attention mix", phase="backward")
-def half_values():
+def half_values() -> Iterator[None]:
     """Half of the gradient reaches attention's values."""
     mix = layers.flat_mix
     with patch.object(layers, "flat_mix", lambda shares, v: mix(shares, (v + jax.lax.stop_gradient(v)) / 2)):

@@ -1,5 +1,6 @@
 """Errors that less than float64 alone shows: what is rounded that is not to be. See `common/planted/mutants.py`."""
 
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import jax
@@ -16,7 +17,7 @@ CHANGES, change = registry()
 
 
 @change("narrow", "softmax", "*.shares", needs="bfloat16")
-def narrow_softmax():
+def narrow_softmax() -> Iterator[None]:
     """Softmax goes by scores in bfloat16."""
     softmax = jax.nn.softmax
     with patch.object(jax.nn, "softmax", lambda x: softmax(in_bfloat16(jnp.maximum(x, -1e38)))):
@@ -24,7 +25,7 @@ def narrow_softmax():
 
 
 @change("narrow", "norm", "*norm*", needs="RMS norm, bfloat16")
-def scale_after_cast():
+def scale_after_cast() -> Iterator[None]:
     """RMS norm multiplies by its scale after the rounding to bfloat16."""
     def call(self, x):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -36,7 +37,7 @@ def scale_after_cast():
 
 
 @change("narrow", "activation", "*.activation", needs="decoder, bfloat16")
-def steep_activation():
+def steep_activation() -> Iterator[None]:
     """The activation is a tenth too large, in bfloat16."""
     activation = decoder.activation
 
@@ -49,7 +50,7 @@ def steep_activation():
 
 
 @change("narrow", "norm", "*norm*", needs="RMS norm, bfloat16")
-def narrow_statistics():
+def narrow_statistics() -> Iterator[None]:
     """RMS norm divides by a root in bfloat16."""
     def call(self, x):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -61,7 +62,7 @@ def narrow_statistics():
 
 
 @change("single", "linear", needs="mlp, float32")
-def coarse_products():
+def coarse_products() -> Iterator[None]:
     """Products read their inputs with bfloat16's digits, as a TPU does where nobody forbids it."""
     matmul = layers.matmul
     with patch.object(layers, "matmul", lambda x, w: matmul(in_bfloat16(x), w)):
@@ -69,7 +70,7 @@ def coarse_products():
 
 
 @change("single", "activation", "*.activation", needs="mlp, GELU, float32")
-def coarse_activation():
+def coarse_activation() -> Iterator[None]:
     """GELU multiplies by a probability in bfloat16."""
     gelu = lambda x: x * in_bfloat16(0.5 * (1 + jax.scipy.special.erf(x / jnp.sqrt(2).astype(x.dtype))))  # noqa: E731
     with patch.object(mlp, "activation", lambda name: gelu):
@@ -77,28 +78,28 @@ def coarse_activation():
 
 
 @change("single", "accumulation", needs="float32")
-def coarse_sums():
+def coarse_sums() -> Iterator[None]:
     """Gradients are added up in bfloat16."""
     with changed_sums(in_bfloat16):
         yield
 
 
 @change("half", "moment", needs="AdamW, less than float64")
-def rounded_moments():
+def rounded_moments() -> Iterator[None]:
     """Adam's first moment is rounded to bfloat16."""
     with changed_adam(lambda state: state._replace(mu=jax.tree.map(in_bfloat16, state.mu))):
         yield
 
 
 @change("single", "moment", needs="AdamW, less than float64")
-def rounded_second_moments():
+def rounded_second_moments() -> Iterator[None]:
     """Adam's second moment is rounded to bfloat16."""
     with changed_adam(lambda state: state._replace(nu=jax.tree.map(in_bfloat16, state.nu))):
         yield
 
 
 @change("half", "update", needs="less than float64")
-def rounded_weights():
+def rounded_weights() -> Iterator[None]:
     """Weights are rounded to bfloat16 after every update, as without masters."""
     update = train.update
 
@@ -111,7 +112,7 @@ def rounded_weights():
 
 
 @change("half", "average", needs="less than float64")
-def rounded_average():
+def rounded_average() -> Iterator[None]:
     """The average of the weights is kept in bfloat16."""
     average = train.average
     with patch.object(train, "average", lambda *of: jax.tree.map(in_bfloat16, average(*of))):
@@ -119,7 +120,7 @@ def rounded_average():
 
 
 @change("half", "loss", needs="less than float64")
-def rounded_losses():
+def rounded_losses() -> Iterator[None]:
     """Each position's loss is rounded to bfloat16."""
     loss = optax.softmax_cross_entropy_with_integer_labels
     with patch.object(optax, "softmax_cross_entropy_with_integer_labels", lambda *of: in_bfloat16(loss(*of))):

@@ -1,6 +1,7 @@
 """Errors of a step beside the model: loss, sums, clipping, optimizers, averages, evaluation. See
 `common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -16,7 +17,7 @@ CHANGES, change = registry()
 
 
 @change("dense", "loss")
-def softmax_twice():
+def softmax_twice() -> Iterator[None]:
     """Cross-entropy takes probabilities for logits."""
     loss = optax.softmax_cross_entropy_with_integer_labels
     with patch.object(optax, "softmax_cross_entropy_with_integer_labels",
@@ -25,14 +26,14 @@ def softmax_twice():
 
 
 @change("dense", "loss", needs="label smoothing")
-def lost_smoothing():
+def lost_smoothing() -> Iterator[None]:
     """Labels are not smoothed."""
     with changed_train(label_smoothing=0.0):
         yield
 
 
 @change("dense", "accumulation")
-def first_micro_batch_lost():
+def first_micro_batch_lost() -> Iterator[None]:
     """The gradients of the first micro-batch are lost."""
     sum_gradients = train.sum_gradients
 
@@ -49,14 +50,14 @@ def first_micro_batch_lost():
 
 
 @change("dense", "accumulation")
-def float32_sums():
+def float32_sums() -> Iterator[None]:
     """Gradients are added up in float32."""
     with changed_sums(lambda g: g.astype(jnp.float32).astype(g.dtype)):
         yield
 
 
 @change("dense", "accumulation", needs="dropout")
-def rows_numbered_anew():
+def rows_numbered_anew() -> Iterator[None]:
     """Each micro-batch numbers its rows from zero, and drops what the first one does."""
     sum_gradients = train.sum_gradients
 
@@ -69,7 +70,7 @@ def rows_numbered_anew():
 
 
 @change("dense", "clip")
-def clip_epsilon():
+def clip_epsilon() -> Iterator[None]:
     """The norm that gradients are clipped by is a millionth larger, as PyTorch has it."""
     def clipped(gradients, limit):
         scale = jnp.minimum(1.0, limit / (optax.tree.norm(gradients) + 1e-6))
@@ -80,7 +81,7 @@ def clip_epsilon():
 
 
 @change("dense", "clip", needs="biases")
-def clip_by_kernels():
+def clip_by_kernels() -> Iterator[None]:
     """The norm that gradients are clipped by leaves out biases and norms."""
     def clipped(gradients, limit):
         norm = optax.tree.norm({path: g for path, g in gradients.items() if not path.endswith((".bias", ".scale"))})
@@ -91,7 +92,7 @@ def clip_by_kernels():
 
 
 @change("dense", "update", needs="AdamW")
-def epsilon_inside_root():
+def epsilon_inside_root() -> Iterator[None]:
     """Adam's epsilon stands under the root too."""
     adam = optax.scale_by_adam
     with patch.object(optax, "scale_by_adam", lambda b1, b2, eps: adam(b1, b2, eps, eps_root=eps)):
@@ -99,7 +100,7 @@ def epsilon_inside_root():
 
 
 @change("dense", "update", needs="AdamW")
-def nesterov_adam():
+def nesterov_adam() -> Iterator[None]:
     """Adam looks ahead, as NAdam does."""
     adam = optax.scale_by_adam
     with patch.object(optax, "scale_by_adam", lambda b1, b2, eps: adam(b1, b2, eps, nesterov=True)):
@@ -107,7 +108,7 @@ def nesterov_adam():
 
 
 @change("dense", "moment", needs="AdamW")
-def swapped_betas():
+def swapped_betas() -> Iterator[None]:
     """Adam's betas change places."""
     adam = optax.scale_by_adam
     with patch.object(optax, "scale_by_adam", lambda b1, b2, eps: adam(b2, b1, eps)):
@@ -115,7 +116,7 @@ def swapped_betas():
 
 
 @change("image", "decay", needs="momentum")
-def decay_in_momentum():
+def decay_in_momentum() -> Iterator[None]:
     """Weight decay goes through the momentum, as SGD with L2 has it."""
     trace, kept = optax.trace, {}
 
@@ -138,7 +139,7 @@ def decay_in_momentum():
 
 
 @change("lion", "moment", needs="Lion")
-def single_beta():
+def single_beta() -> Iterator[None]:
     """Lion moves its moment by the share that it strides by."""
     lion = optax.scale_by_lion
     with patch.object(optax, "scale_by_lion", lambda b1, b2: lion(b1, b1)):
@@ -146,7 +147,7 @@ def single_beta():
 
 
 @change("lamb", "update", needs="LAMB")
-def trust_epsilon():
+def trust_epsilon() -> Iterator[None]:
     """LAMB divides by an update's norm and a millionth more, as some have it."""
     def ratio(update, weight):
         w, u = jnp.linalg.norm(weight.ravel()), jnp.linalg.norm(update.ravel())
@@ -158,7 +159,7 @@ def trust_epsilon():
 
 
 @change("dense", "average")
-def late_average():
+def late_average() -> Iterator[None]:
     """The average moves by the weights before the update."""
     update = train.update
 
@@ -171,7 +172,7 @@ def late_average():
 
 
 @change("dense", "average", needs="biases")
-def average_of_kernels():
+def average_of_kernels() -> Iterator[None]:
     """Biases and norms are not averaged: evaluation takes the newest."""
     average = train.average
 
@@ -184,21 +185,21 @@ def average_of_kernels():
 
 
 @change("dense", "evaluation", needs="dropout")
-def dropout_in_evaluation():
+def dropout_in_evaluation() -> Iterator[None]:
     """Evaluation drops elements as training does."""
     with trained_in_evaluation():
         yield
 
 
 @change("image", "evaluation", needs="convnet")
-def batch_statistics_in_evaluation():
+def batch_statistics_in_evaluation() -> Iterator[None]:
     """Evaluation norms by its batch's own statistics."""
     with trained_in_evaluation():
         yield
 
 
 @contextmanager
-def trained_in_evaluation():
+def trained_in_evaluation() -> Iterator[None]:
     """A model that is evaluated as it is trained."""
     forward = train.forward
     with patch.object(train, "forward", lambda *of, training=False: forward(*of, training=True)):

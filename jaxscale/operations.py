@@ -1,6 +1,8 @@
 """The operations of this backend's models and trainer, one by one, for `common/operations/judge.py` to judge."""
 
 import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +37,17 @@ from twinscale.common.operations.references import (
     trial_of,
 )
 from twinscale.common.recipe.schema import master_dtype
+from twinscale.common.section import FreeTable
 from twinscale.jaxscale.models import POLICIES, build, merge
 from twinscale.jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
 from twinscale.jaxscale.optimizer import clip, fields, make_optimizer, slots, with_slots
 from twinscale.jaxscale.train import State, loss_sums, update
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def operations(dtype, added=()):
+
+def operations(dtype: str, added: Iterable[str] = ()) -> dict[str, Callable[..., list[np.ndarray]]]:
     """{name: function of NumPy arrays to a list of them} of the operations of `common/operations/judge.py`, run by the
     very modules and functions that the models and the trainer use, jitted as the trainer jits. Weights come as masters,
     all else as the compute dtype; what stands in a model's own lines alone (`mean`, the product of SwiGLU) stands here
@@ -100,7 +106,7 @@ def operations(dtype, added=()):
                     dtype)
 
 
-def stock(dtype):
+def stock(dtype: str) -> dict[str, Callable[..., list[np.ndarray]]]:
     """The same of what the framework would do in the place of ours; "stock NAME" is judged as the operation NAME."""
     policy = POLICIES[dtype]
     kinds = {"dtype": policy, "param_dtype": jnp.dtype(master_dtype(recipe_of(dtype, MLP)))}
@@ -130,14 +136,15 @@ def stock(dtype):
     return compiled(found, dtype)
 
 
-def measured(dtypes=DTYPES, jit_compile=None, added=()):
+def measured(dtypes: Iterable[str] = DTYPES, jit_compile: bool | None = None, added: Iterable[str] = ()
+             ) -> list[dict[str, Any]]:
     """`operation_rows` of this backend, and the framework's own; it has one way to compile, whatever `jit_compile`. Of
     optimizers that a recipe has `added` too."""
     device, ours = jax.default_backend(), functools.partial(operations, added=added)
     return [row for functions in (ours, stock) for row in operation_rows("jax", functions, dtypes, "jit", device)]
 
 
-def compiled(functions, dtype):
+def compiled(functions: Mapping[str, Callable[..., Any]], dtype: str) -> dict[str, Callable[..., list[np.ndarray]]]:
     """Each function under jit, from and to NumPy arrays; one that several names share is compiled once."""
     @functools.cache
     def one(function):
@@ -152,7 +159,7 @@ def compiled(functions, dtype):
     return {name: one(function) for name, function in functions.items()}
 
 
-def gradient(function, by=(0,)):
+def gradient(function: Callable[..., jax.Array], by: Sequence[int] = (0,)) -> Callable[..., tuple[jax.Array, ...]]:
     """The function's gradient by some of its inputs, given those and then that of its output."""
     def backward(*inputs):
         *inputs, dy = inputs
@@ -169,21 +176,23 @@ def gradient(function, by=(0,)):
 
 
 @functools.cache
-def model_of(dtype, model, **changes):
+def model_of(dtype: str, model: FreeTable, **changes: Any) -> nnx.Module:
     """The model of the operations' recipe, on T tokens or small images; its weights are shapes alone."""
     with jax.enable_x64(dtype == "float64"):
         return merge(*build(recipe_of(dtype, model, model=changes), CLASSES, shape_of(model)))
 
 
-def part(dtype, model, path, *weights, whole=False, **changes):
+def part(dtype: str, model: FreeTable, path: str, *weights: str, whole: bool = False, **changes: Any
+         ) -> Callable[..., Any]:
     """A module of that model as a function; see `called`."""
     return called(functools.reduce(getattr, path.split("."), model_of(dtype, model, **changes)), *weights, whole=whole)
 
 
-def called(module, *names, whole=False):
+def called(module: nnx.Module, *names: str, whole: bool = False) -> Callable[..., Any]:
     """A module as a function of its input and its weights, by their names; `whole`: of the weights to a module."""
     graph, state = nnx.split(module)
-    kinds = {".".join(path): type(variable) for path, variable in nnx.to_flat_state(state)}
+    kinds = {".".join(path): type(variable)  # type: ignore[arg-type]  # of modules, whose paths are texts
+             for path, variable in nnx.to_flat_state(state)}
 
     def of(*weights):
         return merge(graph, {name: kinds[name](x) for name, x in zip(names, weights, strict=True)})
@@ -191,12 +200,13 @@ def called(module, *names, whole=False):
     return of if whole else lambda x, *weights: of(*weights)(x)
 
 
-def takes(policy, function, places=(0,)):
+def takes(policy: jax.typing.DTypeLike, function: Callable[..., Any], places: Sequence[int] = (0,)
+          ) -> Callable[..., Any]:
     """The function, given some of its inputs in the compute dtype."""
     return lambda *inputs: function(*(x.astype(policy) if i in places else x for i, x in enumerate(inputs)))
 
 
-def moving(norm_of):
+def moving(norm_of: Callable[..., nnx.BatchNorm]) -> Callable[..., list[jax.Array]]:
     """A batch norm as a function of input, scale, bias and running statistics to its output and those after it."""
     def call(x, *weights):
         norm = norm_of(*weights)
@@ -206,11 +216,13 @@ def moving(norm_of):
     return call
 
 
-def objective_of(recipe, logits, labels, weights):
+def objective_of(recipe: "Recipe", logits: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+    """What the trainer minimises, a scalar: the sum over positions of logits (..., classes), by labels and weights
+    (...). Alone, so that `gradient` can be taken of it."""
     return loss_sums(recipe, logits, {"labels": labels, "weights": weights})[0]
 
 
-def updated(dtype, name):
+def updated(dtype: str, name: str) -> Callable[..., list[jax.Array]]:
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.judge.optimizer_cases` has
     them."""
     recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
@@ -226,6 +238,6 @@ def updated(dtype, name):
     return step
 
 
-def widened(x):
+def widened(x: jax.Array) -> np.ndarray:
     """An array as a NumPy array; bfloat16 as float32."""
     return np.asarray(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)

@@ -3,6 +3,9 @@
 Own code stands only where optax's semantics cannot be set, and says why.
 """
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,8 +17,12 @@ from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
 
+if TYPE_CHECKING:
+    from twinscale.common.optimizers import OwnOptions
+    from twinscale.common.recipe.schema import Recipe
 
-def make_optimizer(recipe):
+
+def make_optimizer(recipe: "Recipe") -> optax.GradientTransformation:
     """An optax transform over {path: array}; the gradients it is given are already clipped."""
     o = recipe.optimizer
     decay = optax.add_decayed_weights(o.weight_decay, mask=lambda weights: {path: is_decayed(path) for path in weights})
@@ -23,28 +30,33 @@ def make_optimizer(recipe):
     return optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)))
 
 
-def adamw(o, decay):
+def adamw(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """Loshchilov & Hutter 2019, as `common/optimizers/adamw.py` writes it: transforms in the order of their use, where
+    `decay` adds the decoupled decay and the rate comes last (`make_optimizer`)."""
     return optax.scale_by_adam(o.beta1, o.beta2, o.epsilon), decay
 
 
-def sgd(o, decay):
+def sgd(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """As `common/optimizers/sgd.py` writes it; a momentum of 0, Nesterov's too, is none and has no slot."""
     return optax.trace(o.momentum, o.nesterov) if o.momentum else optax.identity(), decay
 
 
-def lion(o, decay):
+def lion(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """Chen et al. 2023, as `common/optimizers/lion.py` writes it."""
     return optax.scale_by_lion(o.beta1, o.beta2), decay
 
 
-def lamb(o, decay):
+def lamb(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """You et al. 2020, algorithm 2, as `common/optimizers/lamb.py` writes it: the decay is within the trust ratio."""
     return *adamw(o, decay), trust_ratio()
 
 
-def fields(recipe):
+def fields(recipe: "Recipe") -> tuple[tuple[str, str], ...]:
     """((slot, the field of the optax state that it is), ...) of a recipe's optimizer."""
     return tuple((slot, where.optax) for slot, where in described(recipe.optimizer).slots(recipe.optimizer).items())
 
 
-def check_slots(optimizer_state, held):
+def check_slots(optimizer_state: optax.OptState, held: tuple[tuple[str, str], ...]) -> None:
     """Raises BadInput unless the slots that `held`, as `fields` has it, names, are all tensors by path in a state, and
     nothing else is in it but counts of updates."""
     def of(slot, path, x):
@@ -62,7 +74,8 @@ def check_slots(optimizer_state, held):
         raise BadInput(f"optimizer.name: the optax state has no {lacks[0]}, which the description has for a slot")
 
 
-def with_slots(optimizer_state, held, of, count=lambda x: x):
+def with_slots(optimizer_state: optax.OptState, held: tuple[tuple[str, str], ...], of: Callable[[str, str, Any], Any],
+               count: Callable[[Any], Any] = lambda x: x) -> optax.OptState:
     """An optax state with `of(slot, path, x)` in place of each tensor x by path, and `count(x)` of what is by none.
     Raises BadInput for one by path that is in no slot of `held`, as `fields` has it."""
     def value(where, x):
@@ -76,20 +89,20 @@ def with_slots(optimizer_state, held, of, count=lambda x: x):
     return jax.tree_util.tree_map_with_path(value, optimizer_state)
 
 
-def rates(recipe):
+def rates(recipe: "Recipe") -> Callable[[jax.typing.ArrayLike], jax.Array]:
     """The shared table of learning rates as a schedule: updates done (an integer) to the rate of the next."""
     table = learning_rates(recipe)
     return lambda count: jnp.asarray(table, master_dtype(recipe))[count]
 
 
-def slots(optimizer_state, held):
+def slots(optimizer_state: optax.OptState, held: tuple[tuple[str, str], ...]) -> dict[str, dict[str, Any]]:
     """{slot: {path: array}} of `held`, as `fields` has it; the names are those of the canonical semantics."""
     found = {slot: {} for slot, _ in held}
     with_slots(optimizer_state, held, lambda slot, path, x: found[slot].setdefault(path, x))
     return found
 
 
-def clip(gradients, limit):
+def clip(gradients: Any, limit: float) -> tuple[Any, jax.Array]:
     """Gradients within a global norm of `limit` (0: unclipped), and the norm before. As the semantics has it: optax's
     own differs by the order of its rounding."""
     norm = optax.tree.norm(gradients)
@@ -99,12 +112,12 @@ def clip(gradients, limit):
     return gradients, norm
 
 
-def average(averages, weights, decay):
+def average(averages: Mapping[str, jax.Array], weights: Mapping[str, jax.Array], decay: float) -> dict[str, jax.Array]:
     """One step of the weights' moving average, from the first weights and without debiasing."""
     return optax.incremental_update(weights, averages, 1 - decay)
 
 
-def trust_ratio():
+def trust_ratio() -> optax.GradientTransformation:
     """LAMB's |w| / |u| for each canonical tensor: optax would take blocks stacked under a scan for one tensor."""
 
     def ratio(path, update, weight):

@@ -1,6 +1,8 @@
 """What this backend's changes have in common: patch points with a function of what stands there."""
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import jax
@@ -10,21 +12,24 @@ import optax
 from twinscale.jaxscale import models, optimizer, train
 from twinscale.jaxscale.models import decoder
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def in_bfloat16(x):
+
+def in_bfloat16(x: jax.Array) -> jax.Array:
     """float32 in bfloat16's values: XLA takes a cast there and back for none. Others as they are."""
     return jax.lax.reduce_precision(x, 8, 7) if x.dtype == jnp.float32 else x
 
 
 @contextmanager
-def changed_model(**values):
+def changed_model(**values: Any) -> Iterator[None]:
     """Builds every model from a section with some values changed."""
     with changed_builders(lambda recipe: recipe.model_copy(update={"model": recipe.model.model_copy(update=values)})):
         yield
 
 
 @contextmanager
-def changed_execution(**values):
+def changed_execution(**values: Any) -> Iterator[None]:
     """Builds every model that scans to run in another way; one whose places are read has its blocks in plain sight."""
     def changed(recipe):
         return recipe.model_copy(update={"jax": recipe.jax.model_copy(update=values)}) if recipe.jax.scan else recipe
@@ -34,7 +39,7 @@ def changed_execution(**values):
 
 
 @contextmanager
-def changed_builders(function):
+def changed_builders(function: "Callable[[Recipe], Recipe]") -> Iterator[None]:
     """Builds every model from a recipe as the function makes it."""
     builder = models.builder
 
@@ -46,7 +51,7 @@ def changed_builders(function):
 
 
 @contextmanager
-def changed_attention(function):
+def changed_attention(function: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]) -> Iterator[None]:
     """Attention of other queries, keys and values."""
     attention = decoder.causal_attention
 
@@ -58,7 +63,7 @@ def changed_attention(function):
 
 
 @contextmanager
-def changed_train(**values):
+def changed_train(**values: Any) -> Iterator[None]:
     """The loss of a recipe with some values of its train section changed."""
     loss_sums = train.loss_sums
     changed = lambda recipe, *rest: loss_sums(recipe.with_values(train=values), *rest)  # noqa: E731
@@ -67,7 +72,7 @@ def changed_train(**values):
 
 
 @contextmanager
-def changed_sums(function):
+def changed_sums(function: Callable[[jax.Array], jax.Array]) -> Iterator[None]:
     """The gradients of an update as a function of each makes them."""
     sum_gradients = train.sum_gradients
 
@@ -80,7 +85,7 @@ def changed_sums(function):
 
 
 @contextmanager
-def changed_clip(function):
+def changed_clip(function: Callable[[Any, float], Any]) -> Iterator[None]:
     """Gradients as a function of them and of the limit clips them; their norm stays as it is told."""
     clip = optimizer.clip
 
@@ -92,7 +97,7 @@ def changed_clip(function):
 
 
 @contextmanager
-def changed_adam(function):
+def changed_adam(function: Callable[[optax.OptState], optax.OptState]) -> Iterator[None]:
     """Adam's state after every update as a function of it makes it."""
     adam = optax.scale_by_adam
 

@@ -5,6 +5,8 @@ A process that answers calls, see `common/calls/worker.py`.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +22,7 @@ from twinscale.jaxscale.train import new_state, state_tensors
 from twinscale.swap.room import PartialRoom
 
 
-def on_tensorflow(function, **shardings):
+def on_tensorflow(function: Callable[..., Any], **shardings: Any) -> Callable[..., Any]:
     """In the place of `jax.jit`, for a pure function of trees of arrays: the same function, from and to NumPy arrays.
 
     Shardings are not kept: it runs on TensorFlow's first device.

@@ -6,6 +6,11 @@ A process: `python -m twinscale.swap.flax_to_litert [FORMAT MODEL PATH]...`, of 
 `common.export.write.Model`.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 from jax.experimental import jax2tf
 
 from twinscale.common.export.process import answer
@@ -13,8 +18,12 @@ from twinscale.jaxscale.export import serving
 from twinscale.jaxscale.room import numerics
 from twinscale.tfscale import export
 
+if TYPE_CHECKING:
+    from twinscale.common.export.formats import Shape
+    from twinscale.common.recipe.schema import Recipe
 
-def write(name, recipe, shape, tensors, path):
+
+def write(name: str, recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
     """Writes the format `name` to `path`; returns what export.json says of it besides."""
     if name == "litert-int8":
         return export.write(name, recipe, shape, tensors, path)

@@ -3,7 +3,9 @@
 A process that answers calls, see `common/calls/worker.py`; it has to start with KERAS_BACKEND=jax.
 """
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +29,17 @@ from twinscale.tfscale.mutants import MUTANTS
 from twinscale.tfscale.operations import implementations, use_stock
 from twinscale.tfscale.taps import tapped
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.room import Batch, StepTaps, Tensors
+
 # Changes of the room that are not written in TensorFlow and touch nothing that only its TensorFlow step has.
 PORTABLE = ("norm_epsilon", "tanh_gelu", "halved_residual", "smoothed_others")
 
 
-def new_state(recipe, dataset, devices, dither=0.0, old=None):
+def new_state(recipe: "Recipe", dataset: "Dataset", devices: Any, dither: float = 0.0, old: keras.Model | None = None
+              ) -> keras.Model:
     """The model with its first values; with `old`, a model of the same recipe, that one."""
     model = old or build(recipe, dataset.classes, dataset.example_shape, keras)
     tree, variables = parameters(recipe.model, dataset.classes, dataset.example_shape), canonical_variables(model)
@@ -40,19 +48,20 @@ def new_state(recipe, dataset, devices, dither=0.0, old=None):
     return model
 
 
-def state_tensors(model):
+def state_tensors(model: keras.Model) -> "Tensors":
     """{"weights/NAME": NumPy array}."""
     return {f"weights/{name}": np.asarray(v.value) for name, v in canonical_variables(model).items()}
 
 
-def values_of(model):
+def values_of(model: keras.Model) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """(weights, running statistics): {canonical name: array} each."""
     values = {name: v.value for name, v in canonical_variables(model).items()}
     weights = {name: x for name, x in values.items() if is_trained(name)}
     return weights, {name: x for name, x in values.items() if name not in weights}
 
 
-def objective_of(recipe, model):
+def objective_of(recipe: "Recipe", model: keras.Model
+                 ) -> Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]]]:
     """(weights, running, number, batch, hook) to (the summed loss, (its statistics, running statistics after, logits));
     weights and running statistics by canonical name, the hook as in `tfscale.taps.tapped`."""
     variables = canonical_variables(model)
@@ -68,7 +77,8 @@ def objective_of(recipe, model):
     return objective
 
 
-def make_step_tensors(recipe, model, devices):
+def make_step_tensors(recipe: "Recipe", model: keras.Model, devices: Any
+                      ) -> "Callable[[keras.Model, int, Batch], Tensors]":
     """As `tfscale.trace.make_step_tensors`."""
     objective = objective_of(recipe, model)
 
@@ -92,7 +102,7 @@ def make_step_tensors(recipe, model, devices):
     return step_tensors
 
 
-def make_step_taps(recipe, dataset, model, devices):
+def make_step_taps(recipe: "Recipe", dataset: "Dataset", model: keras.Model, devices: Any) -> "StepTaps":
     """As `tfscale.trace.make_step_taps`."""
     objective = objective_of(recipe, model)
 

@@ -1,5 +1,8 @@
 """A room that has only some of what a backend gives."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from twinscale.common.errors import BadInput
 
 
@@ -7,7 +10,7 @@ class PartialRoom:
     """What is `able` of a `common.training.room.Room`, enough for `calls` of `common.calls.worker.CALLS`; all else of
     it raises BadInput when it is used."""
 
-    def __init__(self, backend, calls, **able):
+    def __init__(self, backend: str, calls: Sequence[str], **able: Any) -> None:
         self.backend, self.calls = backend, calls
         vars(self).update(able)
 

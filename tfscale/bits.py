@@ -1,6 +1,7 @@
 """The shared random bits of `common/numbers/bits.py`, drawn on Keras' runtime: Threefry-2x32, bit for bit."""
 
 import math
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -8,8 +9,10 @@ from keras import ops
 from twinscale.common.numbers.bits import PARITY, ROTATIONS, keep_below
 from twinscale.common.numbers.bits import key as root_key
 
+Tensor = Any  # of Keras' runtime, whichever that is
 
-def threefry_2x32(key, hi, lo):
+
+def threefry_2x32(key: Tensor, hi: Tensor, lo: Tensor) -> tuple[Tensor, Tensor]:
     """Two uint32 tensors encrypted under `key` (uint32, shape (2,)); returns two uint32 tensors."""
     schedule = key[0], key[1], ops.bitwise_xor(ops.bitwise_xor(key[0], key[1]), word(PARITY))
     hi, lo = hi + schedule[0], lo + schedule[1]
@@ -23,26 +26,26 @@ def threefry_2x32(key, hi, lo):
     return hi, lo
 
 
-def fold_in(key, data):
+def fold_in(key: Tensor, data: Tensor | int) -> Tensor:
     """A key of its own for `data` (a uint32 scalar, or an integer): uint32, shape (2,)."""
     data = word(data) if isinstance(data, int) else ops.cast(data, "uint32")
     return ops.stack(threefry_2x32(key, ops.zeros((), "uint32"), data))
 
 
-def step_key(seed, number):
+def step_key(seed: int, number: Tensor | int) -> Tensor:
     """The key that whatever step `number` (a uint32 scalar, or an integer) draws is folded from. Nothing else folds a
     step into a recipe's seed."""
     return fold_in(ops.convert_to_tensor(root_key(seed)), number)
 
 
-def draw(key, rows_B, size):
+def draw(key: Tensor, rows_B: Tensor, size: int) -> Tensor:
     """uint32 bits, shape (B, size), of the global rows `rows_B` (uint32)."""
     column = ops.cast(ops.arange(size), "uint32")[None]
     hi, lo = threefry_2x32(key, rows_B[:, None] + ops.zeros_like(column), ops.zeros_like(rows_B)[:, None] + column)
     return ops.bitwise_xor(hi, lo)
 
 
-def dropout(x, key, rows_B, rate, place):
+def dropout(x: Tensor, key: Tensor, rows_B: Tensor, rate: float, place: int) -> Tensor:
     """x with elements kept with probability 1 - rate and scaled by 1 / (1 - rate).
 
     Args:
@@ -54,6 +57,6 @@ def dropout(x, key, rows_B, rate, place):
     return ops.where(ops.reshape(keep, ops.shape(x)), x / (1 - rate), ops.zeros_like(x))
 
 
-def word(value):
+def word(value: int) -> Tensor:
     """An integer as a uint32 constant: TensorFlow would take a Python integer for an int32."""
     return ops.convert_to_tensor(np.uint32(value))

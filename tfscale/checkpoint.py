@@ -64,16 +64,16 @@ class Store:
     def close(self) -> None:
         """Nothing is pending."""
 
-    def of(self, step):
+    def of(self, step: int) -> list[Path]:
         """All paths of `step`, the unfinished ones too."""
         return sorted(path for path in self.path.glob(f"step-{step}*") if step_of(path) == step)
 
-    def manager(self):
+    def manager(self) -> tf.train.CheckpointManager:
         """TensorFlow's manager, which deletes nothing, over what the directory holds now."""
         self.relist()
         return tf.train.CheckpointManager(self.checkpoint, str(self.path), None, checkpoint_name="step")
 
-    def relist(self):
+    def relist(self) -> None:
         """Writes TensorFlow's list of checkpoints, which its other tools read, anew: it may be torn, and then the
         manager would not start."""
         steps = sorted(int(path.stem.removeprefix("step-")) for path in self.path.glob("step-*.index"))
@@ -85,7 +85,7 @@ class Store:
             (self.path / NEWEST).unlink(missing_ok=True)
 
 
-def step_of(path):
+def step_of(path: Path) -> int | None:
     """The step that a path belongs to, None where to none."""
     found = re.fullmatch(Store.NAMES, path.name)
     return int(found[1]) if found else None

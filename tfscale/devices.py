@@ -4,14 +4,19 @@ import functools
 import os
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 from twinscale.tfscale.devices_hosts import await_hosts, hosts_strategy, knock, read_cluster, split_address
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe import running
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
 TPU_ANSWERS = 30.0  # seconds for a TPU's name to be looked up, and for its hosts to take a connection
@@ -103,12 +108,12 @@ def open_devices(recipe: Recipe) -> Devices:
     return local_devices(recipe, tf.distribute.MirroredStrategy(names, reduction), False)
 
 
-def local_devices(recipe, strategy, jit_compile):
+def local_devices(recipe: Recipe, strategy: tf.distribute.Strategy, jit_compile: bool) -> Devices:
     """The Devices of a strategy that one process drives."""
     return Devices(strategy, list(strategy.extended.worker_devices), jit_compile, recipe.train.accumulate)
 
 
-def strategy_of(devices):
+def strategy_of(devices: "running.Devices") -> str:
     """The strategy that a recipe's section asks for: "multiworker", "tpu", "one", "mirrored", or "auto" for either of
     the last two. Raises BadInput where it contradicts the section's other values."""
     for axis in AXES:
@@ -133,7 +138,7 @@ def strategy_of(devices):
     return strategy
 
 
-def open_hosts(recipe, host, tasks):
+def open_hosts(recipe: Recipe, host: int, tasks: Mapping[tuple[str, int], tuple[str, int]]) -> Devices:
     """The devices of several hosts, all of which call this: it waits for them."""
     if recipe.devices.virtual > 1:
         raise BadInput(f"devices.virtual={recipe.devices.virtual}: TensorFlow's MultiWorkerMirroredStrategy takes one "
@@ -153,7 +158,7 @@ def open_hosts(recipe, host, tasks):
     return Devices(strategy, names, False, recipe.train.accumulate, host, hosts)
 
 
-def split_cpu(count):
+def split_cpu(count: int) -> None:
     """Makes `count` devices of the CPU; raises MissingEnvironment where TensorFlow runs already with another number."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
@@ -164,7 +169,7 @@ def split_cpu(count):
                                      f"{len(tf.config.list_logical_devices('CPU'))}: start another process") from None
 
 
-def product(array):
+def product(array: np.ndarray) -> Callable[[], np.ndarray]:
     """A function that multiplies a square array by itself, waits, and is measured; see `common/machine/flops.py`."""
     square = tf.constant(array)
     return lambda: tf.linalg.matmul(square, square).numpy()
@@ -172,7 +177,7 @@ def product(array):
 
 # ---- TPUs
 
-def open_tpu(recipe):
+def open_tpu(recipe: Recipe) -> Devices:
     """The cores of the TPU that `devices.tpu` names; "local" is the one attached to this machine."""
     name = recipe.devices.tpu
     resolver, topology = connect_tpu(name)
@@ -184,7 +189,7 @@ def open_tpu(recipe):
 
 
 @functools.cache  # Initialising a TPU again would lose what lies on it.
-def connect_tpu(name):
+def connect_tpu(name: str) -> tuple[tf.distribute.cluster_resolver.TPUClusterResolver, tf.tpu.experimental.Topology]:
     """The resolver and topology of a TPU, initialised. Raises MissingEnvironment where there is none, within
     a minute."""
     asked = f'TPUClusterResolver(tpu="{name}")'
@@ -206,7 +211,7 @@ def connect_tpu(name):
         raise MissingEnvironment(f"no TPU: {asked} ({known}) finds none ({said}): {fix}") from None
 
 
-def within(seconds, function):
+def within(seconds: float, function: Callable[[], Any]) -> Any:
     """What `function` returns; raises TimeoutError after `seconds`."""
     outcome = []
 

@@ -3,6 +3,6 @@
 import tensorflow as tf
 
 
-def hasten():
+def hasten() -> None:
     """Compiles as little as can be, for the life of the process: for programs that compile more than they compute."""
     tf.config.run_functions_eagerly(True)

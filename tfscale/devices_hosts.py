@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +44,7 @@ class Cluster(TypedDict):
     task: Task
 
 
-def read_cluster(hosts):
+def read_cluster(hosts: int) -> tuple[int, dict[tuple[str, int], tuple[str, int]]]:
     """This host's number, and {(job, task): address} of every host in order, of TF_CONFIG.
 
     Raises MissingEnvironment where it is missing or torn, or names other than `hosts` hosts (0: any number).
@@ -70,7 +70,7 @@ def read_cluster(hosts):
     return list(tasks).index(own), tasks
 
 
-def split_address(address):
+def split_address(address: str) -> tuple[str, int]:
     """(host, port) of "HOST:PORT"; raises ValueError."""
     host, _, port = address.rpartition(":")
     if not host:
@@ -79,7 +79,7 @@ def split_address(address):
 
 
 @functools.cache  # A process joins its cluster once.
-def hosts_strategy(gpus):
+def hosts_strategy(gpus: int) -> tf.distribute.MultiWorkerMirroredStrategy:
     """The strategy over the hosts of TF_CONFIG, each with its first `gpus` GPUs, or its CPU."""
     kind = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(implementation=kind.AUTO if gpus else kind.RING)
@@ -97,7 +97,7 @@ def hosts_strategy(gpus):
                                  "that a process does with TensorFlow, so start another process") from None
 
 
-def await_hosts(host, addresses, deadline):
+def await_hosts(host: int, addresses: Sequence[tuple[str, int]], deadline: float) -> None:
     """Waits until every host of `addresses` takes connections, this one by a stand-in for TensorFlow's server. For that
     waits where no signal, no thread and no timeout reaches it.
 
@@ -124,7 +124,7 @@ def await_hosts(host, addresses, deadline):
             time.sleep(0.1 if waiting else 0)
 
 
-def knock(address, seconds):
+def knock(address: tuple[str, int], seconds: float) -> bool:
     """Whether something takes connections at (host, port)."""
     try:
         socket.create_connection(address, seconds).close()
@@ -144,7 +144,7 @@ def is_lost(error: BaseException) -> bool:
         isinstance(error, tf.errors.OpError) and re.search(GONE, str(error)) is not None)
 
 
-def gather(devices, x):
+def gather(devices: "Devices", x: np.ndarray) -> np.ndarray:
     """An array of every host, stacked: NumPy (hosts, ...). It waits for all hosts."""
     if devices.hosts == 1:
         return np.asarray(x)[None]
@@ -152,7 +152,7 @@ def gather(devices, x):
 
 
 @functools.cache
-def gathering(strategy):
+def gathering(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     """The compiled function behind `gather`: a tensor to those of all replicas, stacked."""
 
     def replica(x):

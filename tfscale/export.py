@@ -2,7 +2,10 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -24,12 +27,18 @@ from twinscale.tfscale.models import POLICIES, build, builder, canonical_variabl
 from twinscale.tfscale.models.layers import GELUS
 from twinscale.tfscale.train import model_inputs
 
+if TYPE_CHECKING:
+    import tf_keras
+
+    from twinscale.common.export.formats import Shape
+    from twinscale.common.recipe.schema import Recipe
+
 LITERT_BATCH = 1  # of any batch, Dense layers of rank 3 would stay in floating point without a word
 PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
-def logits(recipe, shape, tensors, inputs):
+def logits(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
     """Logits (NumPy) that the trainer's own program computes in evaluation of rows of one document each.
 
     Args:
@@ -47,14 +56,14 @@ def logits(recipe, shape, tensors, inputs):
     return tf.function(lambda: model(given, training=False), jit_compile=recipe.keras.jit_compile)().numpy()
 
 
-def filled(model, tensors):
+def filled(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> keras.Model:
     """The model with the values of {canonical name: array}."""
     for name, variable in canonical_variables(model).items():
         variable.assign(tensors[name])
     return model
 
 
-def serving(recipe, shape, tensors):
+def serving(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray]) -> keras.Model:
     """A Keras model from `inputs` alone to logits."""
     recipe = served(recipe)
     family = family_of(recipe.model)
@@ -70,7 +79,8 @@ def serving(recipe, shape, tensors):
     return model
 
 
-def write(name, recipe, shape, tensors, path, batch=LITERT_BATCH):
+def write(name: str, recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray], path: Path,
+          batch: int = LITERT_BATCH) -> dict[str, Any]:
     """Writes the format `name` to `path`, a LiteRT file for `batch` rows; returns what export.json says of it besides.
     The other arguments are those of `logits`."""
     if name == "litert-int8":
@@ -95,7 +105,7 @@ def write(name, recipe, shape, tensors, path, batch=LITERT_BATCH):
     return {"note": "signature serving_default"}
 
 
-def write_keras(model, path):
+def write_keras(model: keras.Model, path: Path) -> dict[str, str]:
     """Writes a model in Keras' own format, activations by names that no stock one has: those round otherwise."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.Activation) and layer.activation.__name__ in GELUS:
@@ -106,7 +116,8 @@ def write_keras(model, path):
     return {"note": "custom_objects: twinscale.tfscale.predict.custom_objects()"}
 
 
-def quantised(recipe, shape, tensors, batch):
+def quantised(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray], batch: int
+              ) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function from `inputs` to logits of a stage that quantises, with TensorFlow's fake quantisation in it, for
     LiteRT to make integers of."""
     from twinscale.tfscale.compress.model import twin
@@ -119,7 +130,7 @@ def quantised(recipe, shape, tensors, batch):
     return lambda x: model({"inputs": x, "positions": tf.zeros_like(x) + positions})
 
 
-def rewritten(model, recipe, tensors):
+def rewritten(model: "tf_keras.Model", recipe: "Recipe", tensors: Mapping[str, np.ndarray]) -> "tf_keras.Model":
     """The same model of a stage that quantises, with what LiteRT would make something else of written otherwise.
 
     Shares of attention are no softmax, whose output would have 8 bits, and their product with the values integers:
@@ -149,7 +160,7 @@ def rewritten(model, recipe, tensors):
     return model
 
 
-def layer_norm(layer, x):
+def layer_norm(layer: "tf_keras.layers.LayerNormalization", x: tf.Tensor) -> tf.Tensor:
     """What a LayerNormalization of tf_keras computes."""
     def mean(x):
         return tf.reduce_sum(x, -1, keepdims=True) * (1 / x.shape[-1])
@@ -159,25 +170,26 @@ def layer_norm(layer, x):
     return y if layer.beta is None else y + layer.beta
 
 
-def left(recipe, tensors):
+def left(recipe: "Recipe", tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{canonical name: array} of the model alone, of a stage's tensors."""
     return stripped(recipe, {f"weights/{name}": x for name, x in tensors.items()})
 
 
-def fake_quantised(x, extremes):
+def fake_quantised(x: np.ndarray, extremes: Iterable[float]) -> tf.Tensor:
     """A kernel or table in 8 bits of one range."""
     low, high = map(float, extremes)
     return tf.quantization.fake_quant_with_min_max_vars(tf.constant(x), low, high, narrow_range=True)
 
 
-def broadcast(layer):
+def broadcast(layer: keras.layers.Layer) -> None:
     """Lets a batch norm broadcast its values, which converters fold into the convolution before; written out to the
     shape of an image, as the trainer's is for its gradients, they would be constants of that size."""
     if hasattr(layer, "spread"):
         layer.spread = lambda channels, like: channels
 
 
-def write_litert(function, shape, name, path, batch):
+def write_litert(function: Callable[[tf.Tensor], tf.Tensor], shape: "Shape", name: str, path: Path, batch: int
+                 ) -> dict[str, Any]:
     """Writes a function from `inputs` to logits as a LiteRT file of a fixed batch."""
     kind = tf.int32 if len(shape.example_shape) == 1 else tf.float32
     signature = tf.TensorSpec((batch, *shape.example_shape), kind, name="inputs")
@@ -194,7 +206,7 @@ def write_litert(function, shape, name, path, batch):
     return {"batch": batch, "operators": operators(content)}
 
 
-def operators(content):
+def operators(content: bytes) -> dict[str, Any]:
     """{"total", "int8", "hybrid", "float", "other", "products", "by_name"} of a LiteRT file: operators that give int8,
     that read int8 and give floating point, that know floating point alone, and the rest (ids, shapes, quantisation
     itself). The products among them, {"int8", "hybrid", "float"}, are what the time goes into; by_name counts each
@@ -216,7 +228,7 @@ def operators(content):
             "products": {kind: products[kind] for kind in ("int8", "hybrid", "float")}, "by_name": dict(names)}
 
 
-def kind_of(name, reads, gives):
+def kind_of(name: str, reads: Collection[int], gives: Collection[int]) -> str:
     """What an operator computes with, by the types of its tensors."""
     if name in ("QUANTIZE", "DEQUANTIZE"):
         return "other"

@@ -5,7 +5,9 @@ As a process (`python -m twinscale.tfscale.lower`) it answers the calls of `benc
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +24,7 @@ from twinscale.tfscale.train import State, compiled_step
 
 ALIGNED = 64  # bytes that TensorFlow wants an array of others to begin at a multiple of
 
-def new_shapes(recipe, classes, example_shape, devices):
+def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int], devices: Devices) -> State:
     """The state before the first step as `tfscale.train.new_state` makes it, but for its values: TensorFlow lowers no
     variable without one, so each has zeros that take no memory."""
 
@@ -42,7 +44,7 @@ def new_shapes(recipe, classes, example_shape, devices):
     return State(model, optimizer, averages)
 
 
-def untouched(shape, dtype):
+def untouched(shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
     """A tensor of zeros whose pages the system hands out only when somebody reads or writes them."""
     kind = dtype.as_numpy_dtype
     spare = ALIGNED // np.dtype(kind).itemsize
@@ -51,7 +53,8 @@ def untouched(shape, dtype):
     return tf.reshape(tf.experimental.dlpack.from_dlpack(flat[start:len(flat) - spare + start].__dlpack__()), shape)
 
 
-def lower_step(recipe, classes, example_shape, batch, devices):
+def lower_step(recipe: Recipe, classes: int, example_shape: Sequence[int],
+               batch: Mapping[str, tuple[tuple[int, ...], str]], devices: Devices) -> bytes:
     """The step of `tfscale.train.compiled_step` as a serialized HLO module of one device. Its arguments are the step's
     number, the batch's arrays in order, what hosts say (B, 3), then every variable.
 
@@ -71,7 +74,8 @@ def lower_step(recipe, classes, example_shape, batch, devices):
     return written(stage="hlo_serialized")
 
 
-def lower(recipe, classes, example_shape, batch, lowered):
+def lower(recipe: Any, classes: int, example_shape: Sequence[int], batch: Mapping[str, tuple[tuple[int, ...], str]],
+          lowered: str) -> dict[str, Any]:
     """Writes the lowered step of a recipe to the path `lowered`: {"rows": numbers of the arguments that are a batch's,
     "seconds"}."""
     recipe, start = Recipe.model_validate(recipe), time.perf_counter()

@@ -1,5 +1,6 @@
 """Semantic errors and harmless changes to plant in this backend; see `common/planted/mutants.py`."""
 
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import keras
@@ -27,28 +28,28 @@ LAYERS = layers(keras)
 
 
 @change("layer", "norm", "*norm*", needs="a norm")
-def norm_epsilon():
+def norm_epsilon() -> Iterator[None]:
     """The norms keep Keras' default epsilon, 1e-3."""
     with changed_model(norm_epsilon=1e-3):
         yield
 
 
 @change("dense", "activation", "*.activation", needs="GELU")
-def tanh_gelu():
+def tanh_gelu() -> Iterator[None]:
     """GELU in its tanh form in place of the exact one."""
     with changed_model(activation="gelu_tanh"):
         yield
 
 
 @change("layer", "activation", "*.activation", needs="GELU, decoder")
-def float32_constant():
+def float32_constant() -> Iterator[None]:
     """GELU divides by a square root of 2 that went through float32, as tf.nn.gelu has it."""
     with patch.object(decoder, "activation", lambda name: lambda x: tf.nn.gelu(x)):
         yield
 
 
 @change("layer", "residual", "*.residual_2")
-def halved_residual():
+def halved_residual() -> Iterator[None]:
     """A block's second residual adds half of its branch."""
     residual = keras.layers.Add
 
@@ -61,7 +62,7 @@ def halved_residual():
 
 
 @change("rotary", "rotary positions", "*.rotary")
-def rotary_pairs():
+def rotary_pairs() -> Iterator[None]:
     """Rotary positions turn neighbours in place of halves."""
 
     def pairs(self, x, positions):
@@ -76,7 +77,7 @@ def rotary_pairs():
 
 
 @change("layer", "softmax", "*.shares")
-def unsafe_softmax():
+def unsafe_softmax() -> Iterator[None]:
     """Shares add up to a little less than one: a millionth is added to what they are divided by."""
 
     def call(self, inputs, mask=None):
@@ -88,7 +89,7 @@ def unsafe_softmax():
 
 
 @change("dense", "random bits", "*.dropout")
-def unscaled_dropout():
+def unscaled_dropout() -> Iterator[None]:
     """Kept elements are not scaled up."""
     dropout = bits.dropout
     with patch.object(bits, "dropout", lambda x, key, rows, rate, place: dropout(x, key, rows, rate, place)
@@ -97,7 +98,7 @@ def unscaled_dropout():
 
 
 @change("dense", "loss")
-def clipped_probabilities():
+def clipped_probabilities() -> Iterator[None]:
     """Cross-entropy of probabilities that are kept 1e-7 above zero, in place of logits."""
     def from_probabilities(labels, logits):
         return -tf.math.log(tf.gather(tf.nn.softmax(logits), labels, batch_dims=len(labels.shape)) + 1e-7)
@@ -107,7 +108,7 @@ def clipped_probabilities():
 
 
 @change("dense", "loss", needs="label smoothing")
-def smoothed_others():
+def smoothed_others() -> Iterator[None]:
     """Label smoothing spreads over the other classes alone."""
     loss_sums = train.loss_sums
 
@@ -121,14 +122,14 @@ def smoothed_others():
 
 
 @change("layer", "linear", "block_0.attention.query", needs="decoder", phase="backward")
-def frozen_kernel():
+def frozen_kernel() -> Iterator[None]:
     """One kernel gets no gradient."""
     with changed_gradients("block_0.attention.query.kernel", lambda g: tf.zeros_like(g)):
         yield
 
 
 @change("dense", "accumulation")
-def last_micro_batch():
+def last_micro_batch() -> Iterator[None]:
     """The gradients of the last micro-batch are counted twice."""
     sum_gradients = train.sum_gradients
 
@@ -144,7 +145,7 @@ def last_micro_batch():
 
 
 @change("dense", "clip")
-def clip_by_value():
+def clip_by_value() -> Iterator[None]:
     """Gradients are clipped element by element."""
     clip = optimizer.clip
 
@@ -156,7 +157,7 @@ def clip_by_value():
 
 
 @change("dense", "moment", needs="AdamW")
-def bfloat16_moments():
+def bfloat16_moments() -> Iterator[None]:
     """Adam's first moment is kept in bfloat16."""
     update_step = optimizer.AdamW.update_step
 
@@ -170,14 +171,14 @@ def bfloat16_moments():
 
 
 @change("dense", "update", needs="AdamW")
-def adam_epsilon():
+def adam_epsilon() -> Iterator[None]:
     """Epsilon is added beside the folded bias correction, as Keras has it, and not beside the corrected root."""
     with patch.object(optimizer.AdamW, "update_step", keras.optimizers.AdamW.update_step):
         yield
 
 
 @change("dense", "decay", needs="AdamW")
-def coupled_decay():
+def coupled_decay() -> Iterator[None]:
     """Weight decay is added to the gradient, as in Adam with L2."""
     update_step = optimizer.AdamW.update_step
 
@@ -191,7 +192,7 @@ def coupled_decay():
 
 
 @change("lamb", "decay", needs="LAMB")
-def decay_outside_trust():
+def decay_outside_trust() -> Iterator[None]:
     """LAMB decays outside the trust ratio, as Keras has it."""
     update_step, use = optimizer.Lamb.update_step, optimizer.Lamb._use_weight_decay
 
@@ -208,7 +209,7 @@ def decay_outside_trust():
 
 
 @change("lamb", "moment", needs="LAMB")
-def other_beta():
+def other_beta() -> Iterator[None]:
     """The second moment keeps 0.99 in place of the recipe's share."""
     update_step = optimizer.Lamb.update_step
 
@@ -221,21 +222,21 @@ def other_beta():
 
 
 @change("image", "moment", needs="momentum, a schedule")
-def rate_in_momentum():
+def rate_in_momentum() -> Iterator[None]:
     """The learning rate is inside the momentum, as Keras has it."""
     with patch.object(optimizer.SGD, "update_step", keras.optimizers.SGD.update_step):
         yield
 
 
 @change("dense", "evaluation", needs="an average")
-def no_average_in_evaluation():
+def no_average_in_evaluation() -> Iterator[None]:
     """Evaluation takes the weights, and not their average."""
     with patch.object(train, "evaluated", lambda state: list(state.model.trainable_variables)):
         yield
 
 
 @change("dense", "average")
-def average_each_micro_batch():
+def average_each_micro_batch() -> Iterator[None]:
     """The average of the weights moves once for each micro-batch."""
     average = train.average
 
@@ -248,7 +249,7 @@ def average_each_micro_batch():
 
 
 @change("image", "norm", "*norm*", needs="convnet")
-def unbiased_variance():
+def unbiased_variance() -> Iterator[None]:
     """Running variances are of n - 1, as PyTorch has them."""
     call = LAYERS.BatchNormalization.call
 
@@ -266,7 +267,7 @@ def unbiased_variance():
 
 
 @change("image", "activation", "*relu*", needs="convnet")
-def leaky_relu():
+def leaky_relu() -> Iterator[None]:
     """ReLUs let a hundredth of what is below zero through."""
     call = keras.layers.Activation.call
 
@@ -278,7 +279,7 @@ def leaky_relu():
 
 
 @change("image", "pooling", "pool")
-def maximum_pool():
+def maximum_pool() -> Iterator[None]:
     """The largest position in place of their mean."""
     with patch.object(keras.layers.GlobalAveragePooling2D, "call", lambda self, x: tf.reduce_max(x, (1, 2))):
         yield

@@ -1,6 +1,8 @@
 """Errors that several devices alone show. See `common/planted/mutants.py`."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import tensorflow as tf
@@ -9,11 +11,14 @@ from twinscale.common.planted.planting import registry
 from twinscale.tfscale import bits, devices_arrays, optimizer, trace, train
 from twinscale.tfscale.models import layers
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
 CHANGES, change = registry()
 
 
 @change("spread", "accumulation", phase="devices")
-def missing_gradient_sum():
+def missing_gradient_sum() -> Iterator[None]:
     """Every replica goes by its own gradients."""
     add_up = train.add_up
     own = lambda values: values if isinstance(values, list) else add_up(values)  # noqa: E731
@@ -22,7 +27,7 @@ def missing_gradient_sum():
 
 
 @change("spread", "accumulation", needs="text", phase="devices")
-def mean_of_replicas():
+def mean_of_replicas() -> Iterator[None]:
     """Replicas count alike, however many tokens each holds."""
     def alike(recipe, gradients, weight):
         context = tf.distribute.get_replica_context()
@@ -34,7 +39,7 @@ def mean_of_replicas():
 
 
 @change("spread", "accumulation", needs="clipping", phase="devices")
-def clip_each_replica():
+def clip_each_replica() -> Iterator[None]:
     """Every replica clips its gradients before they are added up, as Keras has it."""
     def clipped(recipe, gradients, weight):
         own = [g / tf.cast(weight, g.dtype) for g in gradients]
@@ -45,7 +50,7 @@ def clip_each_replica():
 
 
 @change("spread", "data", phase="devices", needs="text")
-def repeated_shard():
+def repeated_shard() -> Iterator[None]:
     """All replicas read the rows of the first, as hosts do that do not know their number."""
     def share_of_the_first(where, batch):
         if where.replicas == 1:
@@ -59,7 +64,7 @@ def repeated_shard():
 
 
 @change("spread-bits", "random bits", needs="dropout", phase="devices")
-def same_bits_on_replicas():
+def same_bits_on_replicas() -> Iterator[None]:
     """All replicas drop the same elements: each numbers its rows from zero."""
     dropout = bits.dropout
 
@@ -71,14 +76,15 @@ def same_bits_on_replicas():
 
 
 @change("spread-norm", "norm", needs="convnet", phase="devices")
-def unsynchronised_norm():
+def unsynchronised_norm() -> Iterator[None]:
     """Batch norm goes by each replica's own rows, as Keras has it by default."""
     with patch.object(layers, "over_replicas", lambda values: values):
         yield
 
 
 @contextmanager
-def changed_shares(function):
+def changed_shares(function: "Callable[[Recipe, Sequence[tf.Tensor], tf.Tensor], Sequence[tf.Tensor]]"
+                   ) -> Iterator[None]:
     """Each replica's gradients as a function of the recipe, of them and of their weight makes them, where there are
     several."""
     sum_gradients = train.sum_gradients

@@ -1,5 +1,6 @@
 """Other ways to compute the same, which no comparison is to flag. See `common/planted/mutants.py`."""
 
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import keras
@@ -16,7 +17,7 @@ LAYERS = layers(keras)
 
 
 @change("layer", needs="decoder")
-def attention_by_product():
+def attention_by_product() -> Iterator[None]:
     """Scores as a batched matrix product in place of an einsum."""
 
     def call(self, q, k):
@@ -30,7 +31,7 @@ def attention_by_product():
 
 
 @change("layer", needs="layer norm")
-def norm_unfused():
+def norm_unfused() -> Iterator[None]:
     """Layer norm written out."""
 
     def call(self, x):
@@ -43,7 +44,7 @@ def norm_unfused():
 
 
 @change("layer", needs="decoder, GELU")
-def gelu_by_complement():
+def gelu_by_complement() -> Iterator[None]:
     """GELU by the complementary error function."""
     half = lambda x: tf.constant(0.5, x.dtype) * x  # noqa: E731
     root = np.sqrt(2)
@@ -53,7 +54,7 @@ def gelu_by_complement():
 
 
 @change("layer")
-def compiled_by_xla():
+def compiled_by_xla() -> Iterator[None]:
     """XLA compiles the step."""
     function, eagerly = tf.function, tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(False)
@@ -63,7 +64,7 @@ def compiled_by_xla():
 
 
 @change("image", needs="convnet")
-def moments_at_once():
+def moments_at_once() -> Iterator[None]:
     """Batch norm adds up all axes at once."""
     at_once = lambda self, x: tf.reduce_mean(x, tuple(range(len(x.shape) - 1)))  # noqa: E731
     with patch.object(LAYERS.BatchNormalization, "mean", at_once):
@@ -71,7 +72,7 @@ def moments_at_once():
 
 
 @change("layer", needs="decoder")
-def shallow_mask():
+def shallow_mask() -> Iterator[None]:
     """Masked scores are -1e35, and not the lowest number."""
     call = LAYERS.CausalMask.call
     shallow = lambda self, *given, **more: tf.maximum(call(self, *given, **more), -1e35)  # noqa: E731
@@ -80,7 +81,7 @@ def shallow_mask():
 
 
 @change("single", needs="mlp")
-def dense_by_einsum():
+def dense_by_einsum() -> Iterator[None]:
     """A linear layer as an einsum."""
 
     def call(self, x, training=None):
@@ -91,7 +92,7 @@ def dense_by_einsum():
 
 
 @change("dense", needs="AdamW")
-def adam_unfolded():
+def adam_unfolded() -> Iterator[None]:
     """Adam corrects each moment by itself, as the paper has it."""
 
     def update_step(self, gradient, variable, rate):
@@ -108,7 +109,7 @@ def adam_unfolded():
 
 
 @change("image", needs="convnet")
-def pool_by_sums():
+def pool_by_sums() -> Iterator[None]:
     """The mean over positions as two sums and a quotient."""
 
     def call(self, x):
@@ -119,7 +120,7 @@ def pool_by_sums():
 
 
 @change("dense")
-def loss_by_log_softmax():
+def loss_by_log_softmax() -> Iterator[None]:
     """Cross-entropy as the label's part of a log-softmax."""
 
     def loss(labels, logits):
@@ -130,7 +131,7 @@ def loss_by_log_softmax():
 
 
 @change("spread", needs="several devices", phase="")
-def summed_one_by_one():
+def summed_one_by_one() -> Iterator[None]:
     """Replicas add up one tensor after another."""
     add_up = train.add_up
     apart = lambda values: tf.nest.map_structure(add_up, values)  # noqa: E731

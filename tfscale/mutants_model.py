@@ -1,5 +1,6 @@
 """Errors of the model's operations. See `common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import keras
@@ -16,7 +17,7 @@ LAYERS = layers(keras)
 
 
 @change("layer", "attention mix", "*.mix")
-def interleaved_heads():
+def interleaved_heads() -> Iterator[None]:
     """Heads' outputs are laid beside each other element by element."""
     call = LAYERS.AttentionMix.call
 
@@ -31,7 +32,7 @@ def interleaved_heads():
 
 
 @change("layer", "embedding", "embedding", needs="decoder, a tied head")
-def scaled_embedding():
+def scaled_embedding() -> Iterator[None]:
     """Embeddings are multiplied by the root of the width, as in the first transformers."""
     call = LAYERS.TiedEmbedding.call
 
@@ -44,7 +45,7 @@ def scaled_embedding():
 
 
 @change("rotary", "rotary positions", "*.rotary")
-def float32_angles():
+def float32_angles() -> Iterator[None]:
     """The angles of rotary positions are rounded to float32."""
     def call(self, x, positions):
         half = x.shape[-1] // 2
@@ -58,7 +59,7 @@ def float32_angles():
 
 
 @change("rotary", "norm", "*norm*", needs="RMS norm")
-def centred_rms():
+def centred_rms() -> Iterator[None]:
     """RMS norm takes the mean away first."""
     call = LAYERS.RMSNormalization.call
     with patch.object(LAYERS.RMSNormalization, "call",
@@ -67,21 +68,21 @@ def centred_rms():
 
 
 @change("rotary", "gate", "*.gated", needs="SwiGLU")
-def gate_alone():
+def gate_alone() -> Iterator[None]:
     """The gate is squared in place of gating."""
     with patch.object(keras.layers.Multiply, "call", lambda self, inputs: inputs[0] * inputs[0]):
         yield
 
 
 @change("image", "norm", "*norm*", needs="convnet")
-def batch_norm_epsilon():
+def batch_norm_epsilon() -> Iterator[None]:
     """Batch norm keeps Keras' default epsilon, 1e-3."""
     with changed_model(norm_epsilon=1e-3):
         yield
 
 
 @change("image", "norm", "*norm*", needs="convnet")
-def frozen_statistics():
+def frozen_statistics() -> Iterator[None]:
     """Batch norm trains by its running statistics, as a layer does that is not told that it is trained."""
     call = LAYERS.BatchNormalization.call
     with patch.object(LAYERS.BatchNormalization, "call", lambda self, x, training=None, mask=None: call(self, x)):
@@ -89,7 +90,7 @@ def frozen_statistics():
 
 
 @change("image", "convolution")
-def flipped_kernel():
+def flipped_kernel() -> Iterator[None]:
     """Convolutions turn their kernels around, as mathematicians have it."""
     convolve = keras.layers.Conv2D.convolution_op
     with patch.object(keras.layers.Conv2D, "convolution_op", lambda self, x, kernel: convolve(
@@ -98,7 +99,7 @@ def flipped_kernel():
 
 
 @change("image", "activation", "*relu*", needs="convnet")
-def capped_relu():
+def capped_relu() -> Iterator[None]:
     """ReLUs end at one."""
     call = keras.layers.Activation.call
     capped = lambda self, x: tf.minimum(call(self, x), 1) if "relu" in self.name else call(self, x)  # noqa: E731
@@ -107,7 +108,7 @@ def capped_relu():
 
 
 @change("lion", "linear", needs="mlp")
-def float32_products():
+def float32_products() -> Iterator[None]:
     """Products are of float32, in float64 too."""
     def call(self, x, training=None):
         narrow = tf.matmul(tf.cast(x, tf.float32), tf.cast(self.kernel, tf.float32))
@@ -118,7 +119,7 @@ def float32_products():
 
 
 @change("lamb", "activation", "*.activation", needs="mlp, GELU")
-def sigmoid_gelu():
+def sigmoid_gelu() -> Iterator[None]:
     """GELU as x sigmoid(1.702 x)."""
     from twinscale.tfscale.models import mlp
 
@@ -127,7 +128,7 @@ def sigmoid_gelu():
 
 
 @change("dense", "random bits", "*.dropout")
-def same_bits_everywhere():
+def same_bits_everywhere() -> Iterator[None]:
     """All places draw the same bits."""
     with patch.object(own, "name_word", lambda name: 0):
         yield
@@ -137,7 +138,7 @@ def same_bits_everywhere():
 
 
 @change("layer", "norm", "*norm*", needs="layer norm", phase="backward")
-def stopped_statistics():
+def stopped_statistics() -> Iterator[None]:
     """No gradient goes through a layer norm's mean and variance."""
     def call(self, x):
         mean = tf.stop_gradient(tf.reduce_mean(x, -1, keepdims=True))
@@ -149,7 +150,7 @@ def stopped_statistics():
 
 
 @change("layer", "residual", "*.residual_1", phase="backward")
-def cut_branch():
+def cut_branch() -> Iterator[None]:
     """No gradient goes into attention."""
     add = keras.layers.Add
 
@@ -163,14 +164,14 @@ def cut_branch():
 
 
 @change("layer", "embedding", "position", needs="decoder, learned positions", phase="backward")
-def frozen_positions():
+def frozen_positions() -> Iterator[None]:
     """The table of positions gets no gradient."""
     with changed_gradients("position.embedding", lambda g: tf.zeros_like(g)):
         yield
 
 
 @change("image", "activation", "*relu*", needs="convnet", phase="backward")
-def straight_through():
+def straight_through() -> Iterator[None]:
     """A ReLU's gradient goes through where it is zero too."""
     call = keras.layers.Activation.call
 

@@ -1,5 +1,8 @@
 """Errors that less than float64 alone shows: what is rounded that is not to be. See `common/planted/mutants.py`."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 from unittest.mock import patch
 
 import keras
@@ -16,7 +19,7 @@ LAYERS = layers(keras)
 
 
 @change("narrow", "softmax", "*.shares", needs="bfloat16")
-def narrow_softmax():
+def narrow_softmax() -> Iterator[None]:
     """Softmax goes by scores in bfloat16."""
     call = keras.layers.Softmax.call
     narrow = lambda self, x, mask=None: call(self, in_bfloat16(tf.maximum(x, -1e38)), mask)  # noqa: E731
@@ -25,7 +28,7 @@ def narrow_softmax():
 
 
 @change("narrow", "norm", "*norm*", needs="RMS norm, bfloat16")
-def scale_after_cast():
+def scale_after_cast() -> Iterator[None]:
     """RMS norm multiplies by its scale after the rounding to bfloat16."""
     def call(self, x):
         wide = tf.cast(x, self.scale.dtype)
@@ -38,7 +41,7 @@ def scale_after_cast():
 
 
 @change("narrow", "activation", "*.activation", needs="decoder, bfloat16")
-def steep_activation():
+def steep_activation() -> Iterator[None]:
     """The activation is a tenth too large, in bfloat16."""
     activation = decoder.activation
 
@@ -51,7 +54,7 @@ def steep_activation():
 
 
 @change("narrow", "rotary positions", "*.rotary", needs="bfloat16")
-def narrow_rotary():
+def narrow_rotary() -> Iterator[None]:
     """Rotary positions turn by cosines and sines in bfloat16."""
     import numpy as np
 
@@ -69,7 +72,7 @@ def narrow_rotary():
 
 
 @change("single", "linear", needs="mlp, float32")
-def coarse_products():
+def coarse_products() -> Iterator[None]:
     """Products read their inputs with bfloat16's digits, as a GPU may where nobody forbids it."""
     call = keras.layers.Dense.call
     with patch.object(keras.layers.Dense, "call", lambda self, x, training=None: call(self, in_bfloat16(x))):
@@ -77,7 +80,7 @@ def coarse_products():
 
 
 @change("single", "activation", "*.activation", needs="mlp, GELU, float32")
-def coarse_activation():
+def coarse_activation() -> Iterator[None]:
     """GELU multiplies by a probability in bfloat16."""
     gelu = lambda x: x * in_bfloat16(0.5 * (1 + tf.math.erf(x / tf.constant(2, x.dtype) ** 0.5)))  # noqa: E731
     with patch.object(mlp, "activation", lambda name: gelu):
@@ -85,28 +88,28 @@ def coarse_activation():
 
 
 @change("single", "accumulation", needs="float32")
-def coarse_sums():
+def coarse_sums() -> Iterator[None]:
     """Gradients are added up in bfloat16."""
     with changed_sums(in_bfloat16):
         yield
 
 
 @change("half", "moment", needs="AdamW, less than float64")
-def rounded_moments():
+def rounded_moments() -> Iterator[None]:
     """Adam's first moment is rounded to bfloat16."""
     with rounded_slot("_momentums"):
         yield
 
 
 @change("single", "moment", needs="AdamW, less than float64")
-def rounded_second_moments():
+def rounded_second_moments() -> Iterator[None]:
     """Adam's second moment is rounded to bfloat16."""
     with rounded_slot("_velocities"):
         yield
 
 
 @change("half", "update", needs="less than float64")
-def rounded_weights():
+def rounded_weights() -> Iterator[None]:
     """Weights are rounded to bfloat16 after every update, as without masters."""
     update = train.update
 
@@ -120,7 +123,7 @@ def rounded_weights():
 
 
 @change("half", "average", needs="less than float64")
-def rounded_average():
+def rounded_average() -> Iterator[None]:
     """The average of the weights is kept in bfloat16."""
     average = train.average
 
@@ -134,7 +137,7 @@ def rounded_average():
 
 
 @change("half", "loss", needs="less than float64")
-def rounded_losses():
+def rounded_losses() -> Iterator[None]:
     """Each position's loss is rounded to bfloat16."""
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits
     with patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits",
@@ -142,7 +145,7 @@ def rounded_losses():
         yield
 
 
-def rounded_slot(slot):
+def rounded_slot(slot: str) -> AbstractContextManager[Any]:
     """Rounds a slot of AdamW to bfloat16 after every update."""
     update_step = optimizer.AdamW.update_step
 

@@ -1,6 +1,9 @@
 """Errors of a step beside the model: loss, sums, clipping, optimizers, averages, evaluation. See
 `common/planted/mutants.py`; more of them stand in `mutants.py`."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 from unittest.mock import patch
 
 import keras
@@ -15,7 +18,7 @@ CHANGES, change = registry()
 
 
 @change("dense", "loss")
-def softmax_twice():
+def softmax_twice() -> Iterator[None]:
     """Cross-entropy takes probabilities for logits."""
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits
     with patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits",
@@ -24,7 +27,7 @@ def softmax_twice():
 
 
 @change("dense", "loss", needs="z-loss")
-def z_loss_unsquared():
+def z_loss_unsquared() -> Iterator[None]:
     """The z-loss is of logsumexp and not of its square."""
     loss_sums = train.loss_sums
 
@@ -39,7 +42,7 @@ def z_loss_unsquared():
 
 
 @change("layer", "loss", needs="text")
-def mean_over_rows():
+def mean_over_rows() -> Iterator[None]:
     """The loss is a mean of rows, and not of the positions that count."""
     loss_sums = train.loss_sums
 
@@ -52,7 +55,7 @@ def mean_over_rows():
 
 
 @change("layer", "accumulation", needs="text")
-def mean_of_means():
+def mean_of_means() -> Iterator[None]:
     """Micro-batches count alike, however many tokens each holds."""
     sum_gradients = train.sum_gradients
 
@@ -72,14 +75,14 @@ def mean_of_means():
 
 
 @change("dense", "accumulation")
-def float32_sums():
+def float32_sums() -> Iterator[None]:
     """Gradients are added up in float32."""
     with changed_sums(lambda g: tf.cast(tf.cast(g, tf.float32), g.dtype)):
         yield
 
 
 @change("dense", "clip")
-def clip_epsilon():
+def clip_epsilon() -> Iterator[None]:
     """The norm that gradients are clipped by is a millionth larger, as PyTorch has it."""
     def clipped(gradients, limit):
         scale = tf.minimum(tf.ones((), gradients[0].dtype), limit / (tf.linalg.global_norm(gradients) + 1e-6))
@@ -90,7 +93,7 @@ def clip_epsilon():
 
 
 @change("dense", "clip")
-def clip_by_largest():
+def clip_by_largest() -> Iterator[None]:
     """Gradients are clipped by their largest element."""
     def clipped(gradients, limit):
         largest = tf.reduce_max(tf.stack([tf.reduce_max(tf.abs(g)) for g in gradients]))
@@ -101,7 +104,7 @@ def clip_by_largest():
 
 
 @change("dense", "clip or update", needs="clipping", phase="clip")
-def clipped_sums():
+def clipped_sums() -> Iterator[None]:
     """Sums of gradients are clipped, and divided by their weight after it."""
     clip, rows = train.clip, 4
     with patch.object(train, "clip", lambda gradients, limit: (
@@ -110,7 +113,7 @@ def clipped_sums():
 
 
 @change("dense", "update", needs="AdamW")
-def uncorrected():
+def uncorrected() -> Iterator[None]:
     """Adam does not correct its moments for their start."""
     def update_step(self, gradient, variable, rate):
         i, kind = self._get_variable_index(variable), variable.dtype
@@ -124,7 +127,7 @@ def uncorrected():
 
 
 @change("dense", "decay", needs="AdamW")
-def decay_without_rate():
+def decay_without_rate() -> Iterator[None]:
     """Weights decay by their whole share, whatever the learning rate is."""
     def decay(self, variables):
         for variable in (v for v in variables if self._use_weight_decay(v)):
@@ -135,7 +138,7 @@ def decay_without_rate():
 
 
 @change("dense", "decay", needs="AdamW")
-def decay_after_update():
+def decay_after_update() -> Iterator[None]:
     """Weights decay after the update, and it with them."""
     update_step = optimizer.AdamW.update_step
 
@@ -151,7 +154,7 @@ def decay_after_update():
 
 
 @change("image", "moment", needs="momentum")
-def dampened_momentum():
+def dampened_momentum() -> Iterator[None]:
     """Momentum takes a share of the gradient and not all of it."""
     update_step = optimizer.SGD.update_step
 
@@ -163,7 +166,7 @@ def dampened_momentum():
 
 
 @change("lion", "update", needs="Lion")
-def sign_of_moment():
+def sign_of_moment() -> Iterator[None]:
     """Lion strides by the sign of the moment that it has just moved."""
     def update_step(self, gradient, variable, rate):
         kind, m = variable.dtype, self._momentums[self._get_variable_index(variable)]
@@ -176,7 +179,7 @@ def sign_of_moment():
 
 
 @change("lamb", "update", needs="LAMB, biases")
-def trust_of_kernels():
+def trust_of_kernels() -> Iterator[None]:
     """LAMB trusts kernels alone: biases go by the plain rate."""
     update_step = optimizer.Lamb.update_step
 
@@ -191,7 +194,7 @@ def trust_of_kernels():
 
 
 @change("dense", "average")
-def late_average():
+def late_average() -> Iterator[None]:
     """The average moves by the weights before the update."""
     def update(recipe, state, gradients):
         trained = list(state.trained.values())
@@ -204,7 +207,7 @@ def late_average():
 
 
 @change("dense", "average")
-def swapped_average():
+def swapped_average() -> Iterator[None]:
     """The average keeps what it is to take, and takes what it is to keep."""
     average = train.average
     with patch.object(train, "average", lambda averages, variables, decay: average(averages, variables, 1 - decay)):
@@ -212,20 +215,20 @@ def swapped_average():
 
 
 @change("dense", "evaluation", needs="dropout")
-def dropout_in_evaluation():
+def dropout_in_evaluation() -> Iterator[None]:
     """Evaluation drops elements as training does."""
     with trained_in_evaluation():
         yield
 
 
 @change("image", "evaluation", needs="convnet")
-def batch_statistics_in_evaluation():
+def batch_statistics_in_evaluation() -> Iterator[None]:
     """Evaluation norms by its batch's own statistics."""
     with trained_in_evaluation():
         yield
 
 
-def trained_in_evaluation():
+def trained_in_evaluation() -> AbstractContextManager[Any]:
     """A model that is evaluated as it is trained."""
     call = keras.Model.stateless_call
     return patch.object(keras.Model, "stateless_call", lambda self, *given, training=None, **more: call(

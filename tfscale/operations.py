@@ -2,7 +2,9 @@
 
 import functools
 import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import keras
@@ -37,6 +39,7 @@ from twinscale.common.operations.references import (
     trial_of,
 )
 from twinscale.common.recipe.schema import Recipe, master_dtype
+from twinscale.common.section import FreeTable
 from twinscale.common.training import session
 from twinscale.tfscale import models
 from twinscale.tfscale.models import POLICIES, build
@@ -47,7 +50,8 @@ from twinscale.tfscale.train import loss_sums, update
 STOCK = ExitStack()  # what `use_stock` holds open
 
 
-def operations(dtype, jit_compile=True, added=()):
+def operations(dtype: str, jit_compile: bool = True, added: Iterable[str] = ()
+               ) -> dict[str, Callable[..., list[np.ndarray]]]:
     """{name: function of NumPy arrays to a list of them} of the operations of `common/operations/judge.py`, run by the
     very layers and functions that the models and the trainer use, compiled as the trainer compiles. Weights come as
     masters; what layers compute in bfloat16 they cast themselves."""
@@ -104,7 +108,7 @@ def operations(dtype, jit_compile=True, added=()):
                     jit_compile)
 
 
-def stock(dtype, jit_compile=True):
+def stock(dtype: str, jit_compile: bool = True) -> dict[str, Callable[..., list[np.ndarray]]]:
     """The same of what the framework would do in the place of ours; "stock NAME" is judged as the operation NAME."""
     policy = POLICIES[dtype]
     settings = {"epsilon": NORM_EPSILON, "momentum": NORM_MOMENTUM, "dtype": policy}
@@ -120,7 +124,7 @@ def stock(dtype, jit_compile=True):
 
 
 @contextmanager
-def stock_operations():
+def stock_operations() -> Iterator[None]:
     """While open, models are built with what Keras would do in the place of ours: its GELU and its batch norm."""
     def activation_of(name):
         if name not in ("gelu", "gelu_tanh"):
@@ -133,7 +137,7 @@ def stock_operations():
         yield
 
 
-def use_stock(on):
+def use_stock(on: bool) -> None:
     """Whether this process builds its models with `stock_operations`; those that it has are forgotten."""
     STOCK.close()
     session.SESSIONS.clear()
@@ -141,7 +145,7 @@ def use_stock(on):
         STOCK.enter_context(stock_operations())
 
 
-def implementations(recipe):
+def implementations(recipe: Any) -> dict[str, str]:
     """{place: what computes it} of the model of a recipe (a dict): a layer's class, or an activation's function and the
     runtime's own that Keras' stands for."""
     recipe = Recipe.model_validate(recipe).with_values(train={"precision": "float32"})
@@ -159,7 +163,8 @@ def implementations(recipe):
     return {layer.name: named(layer) for layer in model.layers}
 
 
-def measured(dtypes=DTYPES, jit_compile=None, added=()):
+def measured(dtypes: Iterable[str] = DTYPES, jit_compile: bool | None = None, added: Iterable[str] = ()
+             ) -> list[dict[str, Any]]:
     """`operation_rows` of this backend, and the framework's own: with XLA and as a plain graph, or as `jit_compile`
     says; of optimizers that a recipe has `added` too."""
     device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
@@ -171,7 +176,8 @@ def measured(dtypes=DTYPES, jit_compile=None, added=()):
     return rows
 
 
-def compiled(functions, jit_compile):
+def compiled(functions: Mapping[str, Callable[..., Any]], jit_compile: bool
+             ) -> dict[str, Callable[..., list[np.ndarray]]]:
     """Each function under tf.function, from and to NumPy arrays; one that several names share is compiled once."""
     @functools.cache
     def one(function):
@@ -181,7 +187,7 @@ def compiled(functions, jit_compile):
     return {name: one(function) for name, function in functions.items()}
 
 
-def gradient(function, by=(0,)):
+def gradient(function: Callable[..., tf.Tensor], by: Sequence[int] = (0,)) -> Callable[..., list[tf.Tensor]]:
     """The function's gradient by some of its inputs, given those and then that of its output."""
     def backward(*inputs):
         *inputs, dy = inputs
@@ -195,17 +201,17 @@ def gradient(function, by=(0,)):
 
 
 @functools.cache
-def model_of(dtype, model, length=T, **changes):
+def model_of(dtype: str, model: FreeTable, length: int = T, **changes: Any) -> keras.Model:
     """The model of the operations' recipe, on `length` tokens or small images."""
     return build(recipe_of(dtype, model, model=changes), CLASSES, shape_of(model, length), keras)
 
 
-def part(dtype, model, name, **changes):
+def part(dtype: str, model: FreeTable, name: str, **changes: Any) -> keras.layers.Layer:
     """A layer of that model."""
     return model_of(dtype, model, **changes).get_layer(name)
 
 
-def attention_of(dtype):
+def attention_of(dtype: str) -> Callable[..., tf.Tensor]:
     """The model's attention as a function of queries, keys, values and segments: whatever stands between them and the
     mix."""
     whole = model_of(dtype, DECODER, length=HEAD, width=HEAD * HEADS)
@@ -214,12 +220,15 @@ def attention_of(dtype):
     return lambda *inputs: inner(inputs)
 
 
-def built(layer, shape):
+def built(layer: keras.layers.Layer, shape: tuple[int | None, ...]) -> keras.layers.Layer:
+    """The layer with its weights, for inputs of `shape` (None: any number): `called` asks for them before there is an
+    input."""
     layer.build(shape)
     return layer
 
 
-def called(layer, weights, state, x, **options):
+def called(layer: keras.layers.Layer, weights: Iterable[tf.Tensor], state: Iterable[tf.Tensor], x: tf.Tensor,
+           **options: Any) -> tuple[Any, list[tf.Tensor]]:
     """(output, state after it) of a layer that is called as a model calls it, which casts input and weights to what it
     computes in: its own `stateless_call` leaves that out, and would compute bfloat16 in float32."""
     variables = [*layer.trainable_variables, *layer.non_trainable_variables]
@@ -228,12 +237,12 @@ def called(layer, weights, state, x, **options):
         return y, [scope.get_current_value(v) for v in layer.non_trainable_variables]
 
 
-def weighted(layer):
+def weighted(layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
     """A layer as a function of its input and its weights."""
     return lambda x, *weights, **options: called(layer, weights, [], x, **options)[0]
 
 
-def moving(layer):
+def moving(layer: keras.layers.Layer) -> Callable[..., list[tf.Tensor]]:
     """A batch norm as a function of input, scale, bias and running statistics to its output and those after it."""
     def call(x, scale, bias, mean, variance):
         y, after = called(layer, [scale, bias], [mean, variance], x, training=True)
@@ -242,11 +251,13 @@ def moving(layer):
     return call
 
 
-def objective_of(recipe, logits, labels, weights):
+def objective_of(recipe: Recipe, logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """What the trainer minimises, a scalar: the sum over positions of logits (..., classes), by labels and weights
+    (...). Alone, so that `gradient` can be taken of it."""
     return loss_sums(recipe, logits, {"labels": labels, "weights": weights})[0]
 
 
-def updated(dtype, name):
+def updated(dtype: str, name: str) -> Callable[..., list[tf.Tensor]]:
     """The trainer's update of a kernel and a bias by an optimizer, as `common.operations.judge.optimizer_cases` has
     them."""
     recipe = recipe_of(dtype, MLP, optimizer=trial_of(name))
@@ -270,14 +281,16 @@ def updated(dtype, name):
     return step
 
 
-def narrow(x, dtype):
+def narrow(x: tf.Tensor, dtype: str) -> tf.Tensor:
+    """x in the dtype that is computed in, to which a layer casts what it is given, and a bare function does not."""
     return tf.cast(x, dtype)
 
 
-def flat(values):
+def flat(values: Any) -> list[tf.Tensor]:
+    """The tensors of what a function gives, one or nested, in order: what is judged is a list."""
     return tf.nest.flatten(values)
 
 
-def widened(x):
+def widened(x: tf.Tensor) -> np.ndarray:
     """A tensor as a NumPy array; bfloat16 as float32."""
     return (tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x).numpy()

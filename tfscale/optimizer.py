@@ -3,6 +3,9 @@
 Own code stands only where Keras' semantics cannot be set, and says why.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,8 +16,12 @@ from twinscale.common.optimizers import described
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
 
+if TYPE_CHECKING:
+    from twinscale.common.optimizers import OwnOptions
+    from twinscale.common.recipe.schema import Recipe
 
-def make_optimizer(recipe, variables):
+
+def make_optimizer(recipe: "Recipe", variables: Mapping[str, keras.Variable]) -> keras.optimizers.Optimizer:
     """An optimizer, built on its variables.
 
     Args:
@@ -35,23 +42,29 @@ def make_optimizer(recipe, variables):
     return optimizer
 
 
-def adamw(o, shared, number):
+def adamw(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """Loshchilov & Hutter 2019, as `common/optimizers/adamw.py` writes it. `shared` holds what every optimizer takes,
+    rate and decay; `number` makes a constant that stays float64 where the training is."""
     return AdamW(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2), epsilon=number(o.epsilon))
 
 
-def sgd(o, shared, number):
+def sgd(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """As `common/optimizers/sgd.py` writes it; Keras makes no slot where the momentum is 0. `number` is not needed:
+    `SGD` casts the momentum itself."""
     return SGD(**shared, momentum=float(o.momentum), nesterov=o.nesterov)
 
 
-def lion(o, shared, number):
+def lion(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """Chen et al. 2023, as `common/optimizers/lion.py` writes it; arguments as of `adamw`."""
     return Lion(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2))
 
 
-def lamb(o, shared, number):
+def lamb(o: "OwnOptions", shared: Mapping[str, Any], number: Callable[[float], Any]) -> keras.optimizers.Optimizer:
+    """You et al. 2020, algorithm 2, as `common/optimizers/lamb.py` writes it; arguments as of `adamw`."""
     return Lamb(**shared, beta_1=number(o.beta1), beta_2=number(o.beta2), epsilon=number(o.epsilon))
 
 
-def check_slots(optimizer, count):
+def check_slots(optimizer: keras.optimizers.Optimizer, count: int) -> None:
     """Raises BadInput unless an optimizer's slots, a variable for each of `count` weights, are all that it keeps."""
     for slot, where in optimizer.held.items():
         if len(getattr(optimizer, where.keras, None) or ()) != count:
@@ -62,7 +75,7 @@ def check_slots(optimizer, count):
         raise BadInput(f"optimizer.name: {type(optimizer).__name__} of Keras keeps {others[0]}, which is in no slot")
 
 
-def reset(optimizer):
+def reset(optimizer: keras.optimizers.Optimizer) -> None:
     """Puts the values before the first update into an optimizer's slots."""
     for slot, variables in slots(optimizer).items():
         for variable in variables:
@@ -70,7 +83,7 @@ def reset(optimizer):
     optimizer.iterations.assign(0)
 
 
-def rates(recipe):
+def rates(recipe: "Recipe") -> keras.optimizers.schedules.LearningRateSchedule:
     """The shared table of learning rates as a schedule: updates done (an integer) to the rate of the next."""
     table = learning_rates(recipe)
 
@@ -83,12 +96,12 @@ def rates(recipe):
     return Rates()
 
 
-def slots(optimizer):
+def slots(optimizer: keras.optimizers.Optimizer) -> dict[str, list[keras.Variable]]:
     """{slot: variables in the order of the optimizer's variables}; the names are those of the canonical semantics."""
     return {slot: getattr(optimizer, where.keras) for slot, where in optimizer.held.items()}
 
 
-def clip(gradients, limit):
+def clip(gradients: Sequence[tf.Tensor], limit: float) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
     """Gradients within a global norm of `limit` (0: unclipped), and the norm before. As the semantics has it:
     TensorFlow's own rounds a gradient that needs no clipping, and makes all NaN where the norm overflows."""
     norm = tf.linalg.global_norm(gradients)
@@ -98,7 +111,7 @@ def clip(gradients, limit):
     return gradients, norm
 
 
-def average(averages, variables, decay):
+def average(averages: Iterable[tf.Variable], variables: Iterable[keras.Variable], decay: float) -> None:
     """One step of the weights' moving average. Keras' own starts over at the first update."""
     for a, w in zip(averages, variables, strict=True):
         a.assign(a * tf.constant(decay, a.dtype) + w * tf.constant(1 - decay, w.dtype))
@@ -114,11 +127,11 @@ class Summed:
 class AdamW(Summed, keras.optimizers.AdamW):
     """Keras folds bias correction into the rate, so its epsilon must shrink by sqrt(1 - beta2^t) to mean the same."""
 
-    def __init__(self, *, epsilon, **kwargs):
+    def __init__(self, *, epsilon: float, **kwargs: Any) -> None:
         super().__init__(epsilon=epsilon, **kwargs)
         self.epsilon_hat = epsilon
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         t = tf.cast(self.iterations + 1, variable.dtype)
         self.epsilon = self.epsilon_hat * tf.sqrt(1 - tf.cast(self.beta_2, variable.dtype) ** t)
         super().update_step(gradient, variable, learning_rate)
@@ -127,7 +140,7 @@ class AdamW(Summed, keras.optimizers.AdamW):
 class SGD(Summed, keras.optimizers.SGD):
     """Keras keeps the rate inside the momentum, which differs as soon as the rate moves."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         trace = self.momentums[self._get_variable_index(variable)] if self.momentum else None
         momentum = tf.constant(self.momentum, variable.dtype)
         step = gradient
@@ -149,7 +162,7 @@ class Lamb(Summed, keras.optimizers.Lamb):
     def _apply_weight_decay(self, variables):
         pass
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         i, kind = self._get_variable_index(variable), variable.dtype
         m, v, t = self._momentums[i], self._velocities[i], tf.cast(self.iterations + 1, kind)
         beta1, beta2 = tf.cast(self.beta_1, kind), tf.cast(self.beta_2, kind)

@@ -1,6 +1,8 @@
 """What this backend's changes have in common: patch points with a function of what stands there."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import tensorflow as tf
@@ -8,7 +10,7 @@ import tensorflow as tf
 from twinscale.tfscale import models, optimizer, train
 
 
-def in_bfloat16(x):
+def in_bfloat16(x: tf.Tensor) -> tf.Tensor:
     """float32 in bfloat16's values, by its bits: XLA takes a cast there and back for none. Others as they are."""
     if x.dtype != tf.float32:
         return x
@@ -20,7 +22,7 @@ def in_bfloat16(x):
 
 
 @contextmanager
-def changed_model(**values):
+def changed_model(**values: Any) -> Iterator[None]:
     """Builds every model from a section with some values changed."""
     builder = models.builder
 
@@ -32,7 +34,7 @@ def changed_model(**values):
 
 
 @contextmanager
-def changed_gradients(name, function):
+def changed_gradients(name: str, function: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
     """One tensor's gradient as the function makes it."""
     sum_gradients = train.sum_gradients
 
@@ -46,7 +48,7 @@ def changed_gradients(name, function):
 
 
 @contextmanager
-def changed_sums(function):
+def changed_sums(function: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
     """The gradients of an update as a function of each makes them."""
     sum_gradients = train.sum_gradients
 
@@ -59,7 +61,7 @@ def changed_sums(function):
 
 
 @contextmanager
-def changed_clip(function):
+def changed_clip(function: Callable[[Sequence[tf.Tensor], float], Sequence[tf.Tensor]]) -> Iterator[None]:
     """Gradients as a function of them and of the limit clips them; their norm stays as it is told."""
     clip = optimizer.clip
 

@@ -1,6 +1,9 @@
 """Loads exports that TensorFlow or Keras reads, for a process that may know no more than the file."""
 
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -8,6 +11,10 @@ import tensorflow as tf
 from twinscale.common.errors import one_of
 from twinscale.common.export import hugging_face
 from twinscale.common.export.write import LITERT
+
+if TYPE_CHECKING:
+    from twinscale.common.export.formats import Shape
+    from twinscale.common.recipe.schema import Recipe
 
 # What a SavedModel may call, by TensorFlow's names: arithmetic, shapes, and its own variables. What our exports have
 # and what networks are made of; files, prints, Python, datasets, tables and operations of plug-ins are not among it.
@@ -27,7 +34,7 @@ TensorScatterUpdate Tile TopKV2 Transpose Unpack VarHandleOp VarIsInitializedOp 
 """.split())  # noqa: SIM905
 
 
-def strange(name, path):
+def strange(name: str, path: Path) -> list[str]:
     """The operations of a format's file or directory that could do more than compute, sorted; it is not loaded for
     that. Of `.keras` Keras itself refuses what could, and safetensors hold no operations."""
     looks = dict.fromkeys(LITERT, strange_litert) | {"savedmodel": strange_saved} | dict.fromkeys(
@@ -35,7 +42,7 @@ def strange(name, path):
     return one_of(looks, name, "format")(path)
 
 
-def strange_saved(path):
+def strange_saved(path: Path) -> list[str]:
     """As `strange`, of a SavedModel: of all functions that can be called once it is loaded, and those that they call.
     What writes and reads its variables is called by no other, and TensorFlow reads them without it."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -62,7 +69,7 @@ def strange_saved(path):
     return sorted(found - ARITHMETIC)
 
 
-def strange_litert(path):
+def strange_litert(path: Path) -> list[str]:
     """As `strange`, of a LiteRT file: those that it does not know itself, TensorFlow's own among them."""
     from tensorflow.lite.python import schema_py_generated as schema
 
@@ -71,7 +78,8 @@ def strange_litert(path):
                    if max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.CUSTOM})
 
 
-def load(name, path, recipe=None, shape=None, threads=None):
+def load(name: str, path: Path, recipe: "Recipe | None" = None, shape: "Shape | None" = None, threads: int | None = None
+         ) -> Callable[[np.ndarray], np.ndarray]:
     """A function from inputs to logits, NumPy arrays both, of a format's file or directory.
 
     Args:
@@ -91,12 +99,13 @@ def load(name, path, recipe=None, shape=None, threads=None):
     if name == "safetensors":
         from twinscale.tfscale.export import logits
 
-        tensors = hugging_face.read(recipe.model, path)
-        return lambda inputs: logits(recipe, shape, tensors, inputs)
+        # Whoever asks for safetensors gives both.
+        tensors = hugging_face.read(recipe.model, path)  # type: ignore[union-attr]
+        return lambda inputs: logits(recipe, shape, tensors, inputs)  # type: ignore[arg-type]
     return one_of(dict.fromkeys(LITERT, load_litert), name, "format")(path, threads)
 
 
-def custom_objects():
+def custom_objects() -> dict[str, Any]:
     """What `keras.saving.load_model` has to know of the layers and activations that are our own."""
     import keras
 
@@ -106,7 +115,7 @@ def custom_objects():
     return vars(layers(keras)) | {ours: activation(name) for ours, name in names.items()}
 
 
-def load_litert(path, threads):
+def load_litert(path: Path, threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
     """As `load`, of a LiteRT file: so many rows at a time as it takes, the last ones filled up."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is going to move to a package of its own

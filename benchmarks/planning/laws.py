@@ -12,6 +12,8 @@ from twinscale.common.recipe.file import did_you_mean
 
 
 class LawFile(TypedDict):
+    """A TOML file of `--law`: E, A, B and both exponents of the module's equation, in nats a token."""
+
     __pydantic_config__ = STRICT
 
     e: Positive

@@ -66,6 +66,7 @@ def sealed(folder: Path) -> dict[str, dict[str, int | str]]:
 
 
 def sha256(path: Path) -> str:
+    """In hex, of a file's bytes, which are read in pieces: a shard may be larger than memory. Raises OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

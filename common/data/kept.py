@@ -122,4 +122,5 @@ def files_of(path: Path | None) -> dict[str, str]:
 
 
 def labels(manifest: Mapping[str, Any]) -> str:
+    """The names of a manifest's classes for a line of an error: escaped, and 80 characters of them at most."""
     return shown(manifest.get("labels"), 80)

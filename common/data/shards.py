@@ -34,6 +34,8 @@ FILES = "files.txt"
 
 
 class Shard(TypedDict):
+    """`file` lies beside the manifest; `sha256` (hex) is of the ids' bytes, which the file has after its header."""
+
     __pydantic_config__ = STRICT
     file: str
     tokens: Count
@@ -41,6 +43,9 @@ class Shard(TypedDict):
 
 
 class Split(TypedDict):
+    """`longest`: tokens of its longest document, without the end; `sha256` (hex): of its documents, whatever tokenizer
+    has read them."""
+
     __pydantic_config__ = STRICT
     longest: Count
     sha256: Sha256
@@ -48,6 +53,8 @@ class Split(TypedDict):
 
 
 class Made(TypedDict):
+    """The tokenizer: its `Tokenizer.hash`, which a changed vocabulary or merge changes."""
+
     __pydantic_config__ = STRICT
     sha256: Sha256
 
@@ -129,6 +136,8 @@ def read_shard(folder: Path, shard: Shard, dtype: str) -> np.ndarray:
 
 
 def tokenizer_of(data: Data, manifest: Mapping[str, Any], kept: bytes | None = None) -> Tokenizer:
+    """The one whose file's content is `kept`, else the recipe's own, which is learnt from the train split alone, unless
+    the cache has one of that split's hash."""
     return kept_bpe(kept, data.vocabulary) if kept else open_tokenizer(
         data, manifest["train"]["sha256"], lambda: texts(data, "train"))
 

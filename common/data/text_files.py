@@ -67,15 +67,19 @@ def read_files(read: Callable[[Path, str, str], Documents], paths: Sequence[Path
 
 
 def read_stdlib(path: Path, name: str, _: str) -> Documents:
+    """A module as one document; one that is no UTF-8 (Python allows other encodings) is left out in silence."""
     with contextlib.suppress(UnicodeDecodeError):
         yield name, path.read_bytes().decode()
 
 
 def read_text(path: Path, name: str, _: str) -> Documents:
+    """A file as one document. Raises BadInput where it is no UTF-8."""
     yield name, read_utf8(path)
 
 
 def read_jsonl(path: Path, name: str, field: str) -> Documents:
+    """A document for each line that is not blank, the text under `field`, named "NAME:LINE", the first line 1. Raises
+    BadInput for a line without it."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():

@@ -27,6 +27,9 @@ LARGE = 1 << 18  # characters whose learning takes long enough to be told of
 
 
 class Tokenizer(NamedTuple):
+    """Ids are 0 to `vocabulary` - 1. `encode` never gives `end`, whatever a text spells. `hash` is a SHA-256 (hex), of
+    the `file` where there is one."""
+
     vocabulary: int  # ids, `end` included
     end: int  # the end-of-document id
     encode: Callable[[str], np.ndarray]  # str -> int32 ids, shape (tokens,)

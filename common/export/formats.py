@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
+import numpy as np
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
@@ -18,6 +19,9 @@ from twinscale.common.files.output import Kind, begun, check_ours, same
 from twinscale.common.files.run_files import StateFiles
 from twinscale.common.recipe.file import did_you_mean
 from twinscale.common.training.run import RunInfo, read_run
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
 SCHEMA_VERSION = 1
 MARKER = ".export"
@@ -80,6 +84,9 @@ class MadeBy(TypedDict):
 
 
 class TokenizerInfo(TypedDict):
+    """What an export's inputs are ids of: `vocabulary` ids, the end's among them; `sha256` (hex) is the Tokenizer's
+    hash, for "bpe" that of tokenizer.json."""
+
     __pydantic_config__ = STRICT
 
     kind: Literal["bytes", "bpe"]
@@ -88,6 +95,9 @@ class TokenizerInfo(TypedDict):
 
 
 class Checked(TypedDict):
+    """A format held to what is `against`, on `rows` held-out rows: `worst` and `bound` are max |a - b| / max |b| of the
+    logits, losses are nats; `bitwise` is whether the weights are read back the same, `error` what came instead."""
+
     __pydantic_config__ = STRICT
 
     agrees: bool
@@ -104,6 +114,9 @@ class Checked(TypedDict):
 
 
 class OperatorsInfo(TypedDict):
+    """How many operators of a LiteRT file compute with what, as `tfscale.export.operators` counts them: `hybrid` read
+    8 bits and give floating point; `products` are the matrix products and convolutions among them."""
+
     __pydantic_config__ = STRICT
 
     int8: Count
@@ -212,9 +225,9 @@ class Shape:
 class Model:
     """A recipe, the shape of its data and {canonical name: array}: what a format is written of."""
 
-    recipe: object
+    recipe: "Recipe"
     shape: Shape
-    tensors: dict
+    tensors: dict[str, np.ndarray]
 
 
 def made_by(path: Path) -> str:

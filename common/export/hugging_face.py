@@ -18,6 +18,7 @@ from twinscale.common.registry import resolved, short
 
 if TYPE_CHECKING:
     from twinscale.common.data import Dataset
+    from twinscale.common.export.formats import Shape
     from twinscale.common.recipe.schema import Recipe
 
 
@@ -50,7 +51,7 @@ def from_layout(name: str, model: Any, tensors: Mapping[str, np.ndarray]) -> dic
     return found
 
 
-def write(recipe: "Recipe", dataset: "Dataset", tensors: Mapping[str, np.ndarray], path: Path,
+def write(recipe: "Recipe", dataset: "Dataset | Shape", tensors: Mapping[str, np.ndarray], path: Path,
           tokenizer: Path | None = None) -> dict[str, Any]:
     """Writes a model as a directory of the library's: model.safetensors, and where there is a layout config.json; with
     the file `tokenizer`, a copy of it. Returns {"layout", "note"}: the layout's name, and why there is none."""

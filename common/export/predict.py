@@ -350,7 +350,8 @@ def image_of(file: Path, wanted: Sequence[int]) -> np.ndarray:
 
 def answer(root: Any, rows: Path | str, answers: Path | str, *names: str) -> None:
     """Computes the logits of formats into a file; prints {format: what is wrong with it, or null}."""
-    inputs, found, errors = load_tensors(rows)["inputs"], {}, {}
+    inputs, found = load_tensors(rows)["inputs"], {}
+    errors: dict[str, str | None] = {}
     for name in names:
         try:
             found[name] = function_of(open_export(root, name, unchecked=True))(inputs)

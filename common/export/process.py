@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twinscale.common import process
 from twinscale.common.errors import TwinscaleError, error_of, of_machine
@@ -16,21 +18,21 @@ from twinscale.common.limited import lack
 from twinscale.common.recipe.file import dumps, load
 
 
-def write_model(path, model):
+def write_model(path: Path, model: Model) -> None:
     """Writes a Model into a directory, for a process to read."""
     save_tensors(path / "tensors.safetensors", model.tensors)
     write_text(path / RECIPE, dumps(model.recipe))
     write_json(path / "shape.json", vars(model.shape))
 
 
-def read_model(path):
+def read_model(path: Path) -> Model:
     """The Model that `write_model` has written."""
     shape = read_json(path / "shape.json", ShapeInfo)
     return Model(load(path / RECIPE, []), Shape(shape["classes"], tuple(shape["example_shape"])),
                  load_tensors(path / "tensors.safetensors"))
 
 
-def ask(module, *words):
+def ask(module: str, *words: object) -> dict[str, Any]:
     """What a module prints, as JSON, run as a process; raises the error that its exit code is of, with what it said."""
     done = process.run(process.helper(module, *words), encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
@@ -41,14 +43,14 @@ def ask(module, *words):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def failed(said):
+def failed(said: dict[str, Any]) -> ImportError | TwinscaleError:
     """The error that a writer's process says instead of an answer; one of the machine is raised."""
     if fault := of_machine(RuntimeError(said["error"])):
         raise fault
     return ImportError(said["error"], name=said["missing"]) if said.get("missing") else TwinscaleError(said["error"])
 
 
-def answer(write):
+def answer(write: Callable[..., dict[str, Any]]) -> None:
     """The process of a writer, `python -m MODULE [FORMAT MODEL PATH]...`: prints {format: what `write` says of it, or
     {"error"}}."""
     found, words = {}, sys.argv[1:]

@@ -15,8 +15,13 @@ import os
 import shutil
 import tempfile
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from twinscale.common import registry
 from twinscale.common.compress.recipes import active, dense_recipe, stage_recipe
@@ -49,12 +54,18 @@ from twinscale.common.training.checkpoints import sha256
 from twinscale.common.training.run import follow_run
 from twinscale.common.training.stages import calibrated
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.room import Room
+
 CALIBRATED = 16  # training batches whose extremes are the ranges of a run that was not trained in 8 bits
 EIGHT_BITS = ("quantize", "post_training")
 LITERT = {"litert-float": False, "litert-dynamic": True, "litert-int8": True}  # whether kernels have 8 bits
 
 
-def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=False):
+def export(room: "Room", exporter: ModuleType, path: Path, out: Path, formats: Sequence[str] = (),
+           overwrite: bool = False, accept_data: bool = False) -> int:
     """Writes the model of a run, or of what `convert` has made of one, into a directory and checks it; returns the exit
     code: 0 all agree, 1 one does not or cannot be written, 4 one needs a package that is not installed.
 
@@ -89,8 +100,9 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
                       shipped(recipe, taken["tensors"]))
         lacks = {name: lacking(name, room.backend) for name in formats}
         if all(lacks.values()):
-            raise MissingEnvironment(f"{', '.join(sorted(set(lacks.values())))}: not installed, and needed by "
-                                     f"{', '.join(formats)}; `twinscale doctor` says what brings it")
+            packages = sorted({lack for lack in lacks.values() if lack})
+            raise MissingEnvironment(f"{', '.join(packages)}: not installed, and needed by {', '.join(formats)}; "
+                                     "`twinscale doctor` says what brings it")
         stack.enter_context(nothing_left(out))
         clear(out, KIND, IDENTITY, overwrite or cut_short(out), "--to")
         write_text(out / RECIPE, dumps(recipe))
@@ -109,7 +121,7 @@ def export(room, exporter, path, out, formats=(), overwrite=False, accept_data=F
     return MISSING if any(not row["path"] for row in about["formats"]) else DID_IT
 
 
-def described(room, recipe, dataset, step, out):
+def described(room: "Room", recipe: "Recipe", dataset: "Dataset", step: int, out: Path) -> dict[str, Any]:
     """export.json before anything is written."""
     text = dataset.kind == "text"
     tokenizer = None
@@ -128,13 +140,14 @@ def described(room, recipe, dataset, step, out):
 
 # ---- what is exported
 
-def served(recipe):
+def served(recipe: "Recipe") -> "Recipe":
     """The recipe of a model that takes `inputs` alone: one document a row, no dropout, nothing fused."""
     return recipe.with_values(model={"dropout": 0.0}, data={"cross_documents": True},
                               jax={"remat": "none", "attention": "einsum"})
 
 
-def in_eight_bits(room, recipe, dataset, tensors, model):
+def in_eight_bits(room: "Room", recipe: "Recipe", dataset: "Dataset", tensors: Mapping[str, np.ndarray], model: Model
+                  ) -> Model:
     """The Model of the stage that quantises: the run's own, or where it is none, 8 bits after training with the ranges
     of a few training batches."""
     shape = model.shape
@@ -148,18 +161,21 @@ def in_eight_bits(room, recipe, dataset, tensors, model):
     return Model(staged, shape, bare(first_tensors(staged, dataset, model.tensors, ranges)))
 
 
-def bare(tensors):
+def bare(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{canonical name: array} of a state's tensors, without the optimizer's slots; canonical names stay."""
     named = {name: x for name, x in tensors.items() if name.startswith("weights/")} or tensors
     return {name.removeprefix("weights/"): x for name, x in named.items()}
 
 
-def write_all(room, exporter, formats, model, eight, out, work):
+def write_all(room: "Room", exporter: ModuleType, formats: Iterable[str], model: Model, eight: Model | None, out: Path,
+              work: Path) -> dict[str, Any]:
     """Writes formats aside; {format: what its writer says of it, or the error that came instead}: what one converter
     cannot, others may."""
-    found, elsewhere = {}, {}
+    found: dict[str, Any] = {}
+    elsewhere: dict[str, list[tuple[str, Path, Path]]] = {}
     for name in formats:
-        what, module = eight if name == "litert-int8" else model, FORMATS[name].writers[room.backend]
+        module = FORMATS[name].writers[room.backend]
+        what: Any = eight if name == "litert-int8" else model  # `eight` is there where it is asked for
         try:
             if name == "safetensors":
                 tokenizer = out / "tokenizer.json"
@@ -189,12 +205,12 @@ def write_all(room, exporter, formats, model, eight, out, work):
     return found
 
 
-def aside(out, name):
+def aside(out: Path, name: str) -> Path:
     """Where a format is written, before it is moved to where it belongs."""
     return out / f".{FORMATS[name].path}.tmp"
 
 
-def row_of(name, lacks, found, out):
+def row_of(name: str, lacks: str | None, found: Any, out: Path) -> dict[str, Any]:
     """The row of export.json of a format, which is moved to where it belongs; not yet checked."""
     path = FORMATS[name].path
     reason = f"{lacks} is not installed; `twinscale doctor` says what brings it" if lacks else None
@@ -216,7 +232,7 @@ def row_of(name, lacks, found, out):
     return row
 
 
-def content(path):
+def content(path: Path) -> str:
     """SHA-256 (hex) of a file, or of a directory's names and contents."""
     if not path.is_dir():
         return sha256(path)

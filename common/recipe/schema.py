@@ -29,6 +29,9 @@ from twinscale.common.sources import SOURCES, Data, OfSource, source_of
 
 
 class Train(Section):
+    """How long and on how much is trained, and what is kept of it. An update is of `global_batch` rows, however many
+    micro-batches and devices share them."""
+
     steps: PositiveInt = Field(100, description="optimizer updates")
     global_batch: PositiveInt = Field(8, description="rows of an update, over all devices and micro-batches")
     accumulate: PositiveInt = Field(1, description="micro-batches an update")
@@ -53,11 +56,17 @@ class Margin(Section):
 
 
 class Compare(Section):
+    """What a comparison of both backends asks for besides its rungs' own bounds, which are measured or derived and not
+    set here; never changes what is trained."""
+
     float64_steps: PositiveInt = Field(30, description="steps of the float64 trajectory (P4) under a lower precision")
     margin: Margin = Margin()
 
 
 class Recipe(Section):
+    """A training, the same for both backends: what it reads, the model, how it is trained and compressed, and where it
+    runs."""
+
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     data: Annotated[SerializeAsAny[Data], OfSource(SOURCES, "source", "stdlib")] = Data()

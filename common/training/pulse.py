@@ -50,6 +50,8 @@ ABORTED = []  # the pulse of the process that an abort ends
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def ABORT(_: int) -> None:
+    """The handler of SIGABRT as C calls it, with the signal's number. It stays referenced here: C would call a callback
+    that Python has freed. It does not return, for the process would be aborted then."""
     ABORTED[0].leave(ABORTED[0].lost("the framework gave this process up"))
 
 

@@ -47,9 +47,9 @@ class Commands(Mapping):
 class Door(TyperGroup):
     """The group of all verbs."""
 
-    def __init__(self, **given):
+    def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.commands = Commands()
+        self.commands = Commands()  # type: ignore[assignment]  # nobody adds a verb to it
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list of verbs, for which none is imported."""

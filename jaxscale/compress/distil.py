@@ -1,5 +1,8 @@
 """Distillation in JAX; the semantics is written at `common.recipe.schema.Distil`."""
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 
@@ -9,8 +12,13 @@ from twinscale.common.families.parameters import is_trained
 from twinscale.jaxscale import train
 from twinscale.jaxscale.taps import tapped
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def distil_objective(recipe, state, weights, running, batch, key):
+
+def distil_objective(recipe: "Recipe", state: train.State, weights: Mapping[str, jax.Array],
+                     running: dict[str, jax.Array], batch: Mapping[str, jax.Array], key: jax.Array
+                     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, jax.Array]]]:
     """As `jaxscale.train.plain_objective`, of a state that has a teacher."""
     student, teacher = {}, {}
     taught = {name.removeprefix("teacher."): x for name, x in running.items() if name.startswith("teacher.")}
@@ -25,7 +33,7 @@ def distil_objective(recipe, state, weights, running, batch, key):
     return total, (running | after, sums)
 
 
-def keep(found):
+def keep(found: dict[str, jax.Array]) -> Callable[[str, jax.Array], jax.Array]:
     """A hook that notes what each place computes."""
 
     def hook(name, x):
@@ -35,18 +43,19 @@ def keep(found):
     return hook
 
 
-def parted(tensors):
+def parted(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(weights, running statistics) of {canonical name: tensor} of a model."""
     return ({name: x for name, x in tensors.items() if is_trained(name)},
             {name: x for name, x in tensors.items() if not is_trained(name)})
 
 
-def teacher_recipe(recipe):
+def teacher_recipe(recipe: "Recipe") -> "Recipe":
     """A stage's recipe with the teacher's model."""
     return recipe.model_copy(update={"model": teacher_model(recipe)})
 
 
-def distil_sums(recipe, student, teacher, batch):
+def distil_sums(recipe: "Recipe", student: Mapping[str, jax.Array], teacher: Mapping[str, jax.Array],
+                batch: Mapping[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The objective of distillation summed over weighted positions, and the sums of {"loss", "correct", "weight"}, of
     which "loss" is the objective.
 
@@ -57,11 +66,12 @@ def distil_sums(recipe, student, teacher, batch):
       batch: the batch, whose "weights" are of the positions (...).
     """
     stage, logits = active(recipe), student["logits"]
+    model: Any = recipe.model  # a decoder, where layers are matched
     total, sums = train.loss_sums(recipe, logits, batch)
     log_p, log_q = (jax.nn.log_softmax(x["logits"] / stage.temperature) for x in (teacher, student))
     losses = stage.logits * stage.temperature**2 * divergence(jnp.exp(log_p), log_p, log_q)
     matched = stage.hidden or stage.attention
-    blocks = matched_blocks(recipe.model.layers, teacher_model(recipe).layers) if matched else ()
+    blocks = matched_blocks(model.layers, teacher_model(recipe).layers) if matched else ()
     for i, j in blocks:
         if stage.hidden:
             ours, theirs = (x.astype(logits.dtype) for x in (student[f"block_{i}.residual_2"],
@@ -77,6 +87,6 @@ def distil_sums(recipe, student, teacher, batch):
     return total, sums | {"loss": total}
 
 
-def divergence(shares, teacher, student):
+def divergence(shares: jax.Array, teacher: jax.Array, student: jax.Array) -> jax.Array:
     """KL(teacher || student) over the last axis, of the teacher's shares and the logarithms of both's."""
     return jnp.sum(shares * (teacher - student), -1)

@@ -1,14 +1,24 @@
 """The model of a stage of a compression, alone."""
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from twinscale.jaxscale.compress.distil import parted
 from twinscale.jaxscale.compress.train import model_tensors, through_places
 from twinscale.jaxscale.models import build
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.export.formats import Shape
+    from twinscale.common.recipe.schema import Recipe
 
-def twin(recipe, dataset, tensors):
+
+def twin(recipe: "Recipe", dataset: "Dataset | Shape", tensors: Mapping[str, np.ndarray]
+         ) -> Callable[[dict[str, jax.Array]], jax.Array]:
     """The model of a stage's recipe with its tensors in place: a pure function from {name: array} of what
     `common.data.input_specs` names to logits, in evaluation.
 

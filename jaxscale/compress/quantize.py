@@ -1,7 +1,7 @@
 """Fake quantisation in 8 bits by the formula of TensorFlow's kernels, bit for bit, and where it stands in a model."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -68,7 +68,8 @@ def extremes(recipe: "Recipe", dataset: "Dataset", devices: "Devices", tensors: 
             for name in known}
 
 
-def quantising(recipe, running, training, moved):
+def quantising(recipe: "Recipe", running: Mapping[str, jax.Array], training: bool, moved: dict[str, jax.Array]
+               ) -> Callable[[str, jax.Array], jax.Array]:
     """A hook for `tapped` that quantises what the places compute, under the ranges in `running`; in training they move
     first, and are put into `moved`."""
     known = quantised_places(recipe.model)
@@ -87,13 +88,13 @@ def quantising(recipe, running, training, moved):
     return hook
 
 
-def range_of(x):
+def range_of(x: jax.Array) -> jax.Array:
     """[min, max] of a tensor, zero included."""
     x = jax.lax.stop_gradient(x)
     return jnp.stack([jnp.minimum(x.min(), 0), jnp.maximum(x.max(), 0)])
 
 
-def symmetric_range(kernel):
+def symmetric_range(kernel: jax.Array) -> jax.Array:
     """[min, max] of a kernel, (2,) or of a convolution (2, channels), as far below zero as above."""
     kernel = jax.lax.stop_gradient(kernel)
     axes = tuple(range(kernel.ndim - 1)) if per_channel(kernel.shape) else None
@@ -102,7 +103,7 @@ def symmetric_range(kernel):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def on_grid(x, low, high, narrow):
+def on_grid(x: jax.Array, low: jax.Array, high: jax.Array, narrow: bool) -> jax.Array:
     """`fake_quantise`, traced. Its gradient goes straight through to x where x is within the grid."""
     scale, inverse, first, last = grid(low, high, narrow)
     zero = jnp.floor(-first * inverse + 0.5)
@@ -112,13 +113,19 @@ def on_grid(x, low, high, narrow):
     return jnp.where((low == 0) & (high == 0), 0, rounded(jnp.floor(steps - zero + 0.5) * scale))
 
 
-def on_grid_forward(x, low, high, narrow):
+def on_grid_forward(x: jax.Array, low: jax.Array, high: jax.Array, narrow: bool
+                    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """`on_grid`, and what its gradient needs: where x is within the grid, which all of it is while the range is empty
+    (0 to 0)."""
     _, _, first, last = grid(low, high, narrow)
     within = (first <= x) & (x <= last) | (low == 0) & (high == 0)
     return on_grid(x, low, high, narrow), (within, low, high)
 
 
-def on_grid_backward(narrow, saved, dy):
+def on_grid_backward(narrow: bool, saved: tuple[jax.Array, ...], dy: jax.Array
+                     ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """To (x, low, high), x straight through (Bengio et al. 2013): a range moves by what is seen, never by a gradient.
+    `narrow` comes first, as `custom_vjp` hands over what is not differentiated."""
     within, low, high = saved
     return jnp.where(within, dy, 0), jnp.zeros_like(low), jnp.zeros_like(high)
 
@@ -126,7 +133,7 @@ def on_grid_backward(narrow, saved, dy):
 on_grid.defvjp(on_grid_forward, on_grid_backward)
 
 
-def grid(low, high, narrow):
+def grid(low: jax.Array, high: jax.Array, narrow: bool) -> tuple[jax.Array, ...]:
     """(distance of two points, its inverse, the first point, the last) of the grid that has a point at zero."""
     first, width = float(narrow), high - low
     scale, inverse = quotient(width, LAST - first), (LAST - first) / width
@@ -134,12 +141,12 @@ def grid(low, high, narrow):
     return scale, inverse, rounded((first - zero) * scale), rounded((LAST - zero) * scale)
 
 
-def quotient(a, b):
+def quotient(a: jax.Array | int, b: jax.typing.ArrayLike) -> jax.Array:
     """a / b, rounded once. By what is the same everywhere, or itself a quotient, XLA would multiply."""
     return a / jnp.where(jnp.isnan(a), a, b)
 
 
-def rounded(x):
+def rounded(x: jax.Array) -> jax.Array:
     """x, where it is finite, rounded before what follows: compilers contract a product and a sum into one operation
     that rounds once, but not across a choice. Two values of a grid that cancel would then leave a remainder."""
     return jnp.where(jnp.isfinite(x), x, jnp.nan)

@@ -4,12 +4,13 @@ Semantics are TF-MOT's: masks, centroids and ranges are read and moved as `commo
 `common/recipe/compress.py` say.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from twinscale.common.compress.recipes import active
 from twinscale.common.compress.rules import extra_tensors
@@ -87,7 +88,7 @@ def make_step_tensors(recipe: "Recipe", state: train.State, devices: "Devices"
     return step_tensors
 
 
-def begin(recipe, state):
+def begin(recipe: "Recipe", state: Any) -> train.State:
     """The state that a step goes by: masks made where they are due, and pruned weights at zero. What is masked here has
     a dense gradient, as under TF-MOT, which assigns the product."""
     stage, weights, running = active(recipe), state.weights, state.running
@@ -99,20 +100,23 @@ def begin(recipe, state):
     return state.replace(weights=weights | masked, running=running)
 
 
-def assigned(recipe, weights, running):
+def assigned(recipe: "Recipe", weights: Mapping[str, jax.Array], running: Mapping[str, jax.Array]) -> list[str]:
     """The names of the weights that a step begins by masking."""
     kind = active(recipe).kind
     return [name for name in weights if f"{name}_mask" in running and (
         kind == "prune" or kind == "quantize" and f"{name}_centroids" in weights)]
 
 
-def gradients_of(recipe, state, number, batch):
+def gradients_of(recipe: "Recipe", state: train.State, number: jax.Array, batch: Mapping[str, jax.Array]
+                 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
     """As `jaxscale.train.sum_gradients`, of a stage's recipe."""
     objective = distil_objective if active(recipe).kind == "distil" else staged_objective
     return train.sum_gradients(recipe, state, number, batch, objective)
 
 
-def staged_objective(recipe, state, weights, running, batch, key):
+def staged_objective(recipe: "Recipe", state: train.State, weights: Mapping[str, jax.Array],
+                     running: dict[str, jax.Array], batch: Mapping[str, jax.Array], key: jax.Array
+                     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, jax.Array]]]:
     """As `jaxscale.train.plain_objective`, of a stage's model."""
     inputs = train.model_inputs(recipe, batch, key)
     logits, running = logits_of(recipe, state.graph, weights, running, inputs, training=True)
@@ -120,7 +124,8 @@ def staged_objective(recipe, state, weights, running, batch, key):
     return total, (running, sums)
 
 
-def logits_of(recipe, graph, weights, running, inputs, training=False):
+def logits_of(recipe: "Recipe", graph: nnx.GraphDef, weights: Mapping[str, jax.Array], running: dict[str, jax.Array],
+              inputs: dict[str, jax.Array], training: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
     """(logits, all of `running` after them) of a stage's model."""
     training = training and active(recipe).kind != "post_training"  # whose one step moves nothing
     tensors, moved = model_tensors(recipe, weights, running, training)
@@ -128,7 +133,9 @@ def logits_of(recipe, graph, weights, running, inputs, training=False):
     return logits, running | moved | after
 
 
-def through_places(recipe, graph, tensors, running, inputs, training=False):
+def through_places(recipe: "Recipe", graph: nnx.GraphDef, tensors: Mapping[str, jax.Array],
+                   running: Mapping[str, jax.Array], inputs: dict[str, jax.Array], training: bool = False
+                   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """(logits, {name: tensor} of `running` that moved) of a stage's model with the tensors that it computes with."""
     statistics = {name: x for name, x in running.items() if name.endswith((".mean", ".var"))
                   and not name.startswith("teacher.")}
@@ -142,7 +149,8 @@ def through_places(recipe, graph, tensors, running, inputs, training=False):
     return logits, moved | after
 
 
-def model_tensors(recipe, weights, running, training):
+def model_tensors(recipe: "Recipe", weights: Mapping[str, jax.Array], running: dict[str, jax.Array], training: bool
+                  ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """({name: tensor} that the model computes with, {name: tensor} of `running` that moved in training)."""
     made, moved = {}, {}
     already = assigned(recipe, weights, running) if training else ()
@@ -165,8 +173,8 @@ def model_tensors(recipe, weights, running, training):
     return made, moved
 
 
-def move(recipe, state, gradients):
+def move(recipe: "Recipe", state: train.State, gradients: Mapping[str, jax.Array]) -> train.State:
     """As `jaxscale.train.update`, of a stage's recipe."""
-    moved = train.update(recipe, state, gradients)
+    moved: Any = train.update(recipe, state, gradients)
     return moved.replace(weights=with_zeros(state.weights, moved.weights, state.running))
 

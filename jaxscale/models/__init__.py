@@ -1,5 +1,9 @@
 """The models, as Flax NNX modules."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -8,11 +12,14 @@ from twinscale.common.errors import one_of
 from twinscale.common.families import builder_of, traits_of
 from twinscale.jaxscale.models import convnet, decoder, mlp, pair
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
 OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build, pair.build)}
 POLICIES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 
-def build(recipe, classes, example_shape):
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int]) -> tuple[nnx.GraphDef, dict[str, nnx.Variable]]:
     """A model of the recipe as shapes alone: (graph, {name: Variable of ShapeDtypeStruct}), nothing allocated.
 
     Args:
@@ -27,27 +34,28 @@ def build(recipe, classes, example_shape):
     kinds = {"dtype": policy, "param_dtype": masters}
     module = nnx.eval_shape(lambda: builder(recipe)(recipe, classes, example_shape, kinds))
     graph, state = nnx.split(module)
-    return graph, {".".join(path): variable for path, variable in nnx.to_flat_state(state)}
+    return graph, {".".join(path): variable  # type: ignore[arg-type]  # of modules, whose paths are texts
+                   for path, variable in nnx.to_flat_state(state)}
 
 
-def builder(recipe):
+def builder(recipe: "Recipe") -> Callable[..., nnx.Module]:
     """The function that builds a recipe's model here."""
     return builder_of(recipe.model, "jax", OWN)
 
 
-def merge(graph, variables):
+def merge(graph: nnx.GraphDef, variables: Mapping[str, nnx.Variable]) -> Any:
     """The module of a graph and {dotted path: Variable}."""
     return nnx.merge(graph, nnx.from_flat_state([(tuple(name.split(".")), v) for name, v in variables.items()]))
 
 
-def by_path(path, canonical, model):
+def by_path(path: str, canonical: Callable[[str], Any], model: Any) -> np.ndarray:
     """The tensor at a path, of a function from canonical name to NumPy array: stacked where the path is of blocks."""
     if not path.startswith("blocks."):
         return canonical(path)
     return np.stack([canonical(path.replace("blocks.", f"block_{i}.", 1)) for i in range(traits_of(model).blocks)])
 
 
-def canonical_variables(tensors):
+def canonical_variables(tensors: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """{canonical name: array} of {dotted path: array}: stacked blocks come apart."""
     named = {}
     for path, tensor in tensors.items():

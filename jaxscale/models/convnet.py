@@ -1,5 +1,8 @@
 """A small residual network with batch norm in Flax NNX; a module's path is its canonical name."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import jax.numpy as jnp
 from flax import nnx
 
@@ -8,10 +11,14 @@ from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.models.layers import Linear, dropout
 from twinscale.jaxscale.taps import scope, tap
 
+if TYPE_CHECKING:
+    from twinscale.common.families import convnet
+    from twinscale.common.recipe.schema import Recipe
 
-def build(recipe, classes, example_shape, kinds):
+
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "ConvNet":
     """A module from a dict of inputs (`inputs` (B, H, W, C), and where used `row` and `key`) to logits (B, classes)."""
-    return ConvNet(recipe.model, classes, example_shape[-1], kinds)
+    return ConvNet(recipe.model, classes, example_shape[-1], kinds)  # type: ignore[arg-type]  # whose family it is
 
 
 class Part(nnx.Module):
@@ -21,12 +28,12 @@ class Part(nnx.Module):
 class ConvNet(nnx.Module):
     """A stem, residual blocks, the mean over positions and a linear head."""
 
-    def __init__(self, m, classes, channels, kinds):
+    def __init__(self, m: "convnet.ConvNet", classes: int, channels: int, kinds: Mapping[str, Any]) -> None:
         rngs = nnx.Rngs(0)
         self.m = m
-        self.stem = Part()
-        self.stem.conv = conv(channels, m.channels[0], 3, 1, kinds, rngs)
-        self.stem.norm = norm(m, m.channels[0], kinds, rngs)
+        self.stem = Part()  # which has what it is given
+        self.stem.conv = conv(channels, m.channels[0], 3, 1, kinds, rngs)  # type: ignore[attr-defined]
+        self.stem.norm = norm(m, m.channels[0], kinds, rngs)  # type: ignore[attr-defined]
         for block in convnet_blocks(m):
             stage, name = block.name.split(".")
             if not hasattr(self, stage):
@@ -52,7 +59,7 @@ class ConvNet(nnx.Module):
 class Block(nnx.Module):
     """relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))."""
 
-    def __init__(self, m, block, kinds, rngs):
+    def __init__(self, m: "convnet.ConvNet", block: "convnet.Block", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
         self.conv_1 = conv(block.inputs, block.outputs, 3, block.stride, kinds, rngs)
         self.norm_1 = norm(m, block.outputs, kinds, rngs)
         self.conv_2 = conv(block.outputs, block.outputs, 3, 1, kinds, rngs)
@@ -69,11 +76,13 @@ class Block(nnx.Module):
         return tap("relu_2", nnx.relu(tap("residual", x + y)))
 
 
-def conv(inputs, outputs, size, stride, kinds, rngs):
+def conv(inputs: int, outputs: int, size: int, stride: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Conv:
+    """(B, H, W, inputs) to (B, H / stride, W / stride, outputs), rounded up, with zeros around the edges. It has no
+    bias, which the batch norm that follows would take out."""
     return nnx.Conv(inputs, outputs, (size, size), (stride, stride), use_bias=False, **kinds, rngs=rngs)
 
 
-def norm(m, channels, kinds, rngs):
+def norm(m: "convnet.ConvNet", channels: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.BatchNorm:
     """Batch norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
     return nnx.BatchNorm(channels, momentum=m.norm_momentum, epsilon=m.norm_epsilon, use_fast_variance=False,
                          **kinds, rngs=rngs)

@@ -1,6 +1,8 @@
 """A pre-norm transformer decoder in Flax NNX; a module's path is its canonical name."""
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +14,27 @@ from twinscale.jaxscale.devices_arrays import LAID_OUT
 from twinscale.jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
 from twinscale.jaxscale.taps import scope, tap
 
+if TYPE_CHECKING:
+    from twinscale.common.families import decoder
+    from twinscale.common.recipe.running import Jax
+    from twinscale.common.recipe.schema import Recipe
+
 DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
 REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None,
          "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host")}
 
 
-def build(recipe, classes, example_shape, kinds):
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "Decoder":
     """A module from a dict of inputs (`inputs`, `positions`, and where used `segments`, `row`, `key`) to logits."""
-    return Decoder(recipe.model, recipe.jax, classes, example_shape[0], kinds)
+    # Whose family it is.
+    return Decoder(recipe.model, recipe.jax, classes, example_shape[0], kinds)  # type: ignore[arg-type]
 
 
 class Decoder(nnx.Module):
     """Embedding, blocks (stacked under one scan where the recipe says so), norm and head."""
 
-    def __init__(self, m, execution, classes, length, kinds):
+    def __init__(self, m: "decoder.Decoder", execution: "Jax", classes: int, length: int, kinds: Mapping[str, Any]
+                 ) -> None:
         rngs = nnx.Rngs(0)
         self.m, self.execution, self.kinds = m, execution, kinds
         self.embedding = embedding(classes, m.width, kinds, rngs)
@@ -50,7 +59,7 @@ class Decoder(nnx.Module):
         logits = tap("head", attend(self.embedding, x) if self.m.tied else self.head(x))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
-    def through_blocks(self, x, batch, training):
+    def through_blocks(self, x: jax.Array, batch: Mapping[str, jax.Array], training: bool) -> jax.Array:
         """x (B, T, D) after all blocks: one scanned body, or one block after another; the numbers are the same."""
         layers = range(self.m.layers)
         places = jnp.array([[name_word(f"block_{i}.{drop}") for drop in DROPS] for i in layers], jnp.uint32)
@@ -73,7 +82,8 @@ class Decoder(nnx.Module):
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + feedforward(norm(x)), each with dropout on its output."""
 
-    def __init__(self, m, execution, length, kinds, rngs):
+    def __init__(self, m: "decoder.Decoder", execution: "Jax", length: int, kinds: Mapping[str, Any], rngs: nnx.Rngs
+                 ) -> None:
         self.rate = m.dropout
         self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
         self.attention = Attention(m, execution, length, kinds, rngs)
@@ -89,7 +99,8 @@ class Block(nnx.Module):
 class Attention(nnx.Module):
     """Causal attention with grouped queries and, where the recipe says so, rotary positions."""
 
-    def __init__(self, m, execution, length, kinds, rngs):
+    def __init__(self, m: "decoder.Decoder", execution: "Jax", length: int, kinds: Mapping[str, Any], rngs: nnx.Rngs
+                 ) -> None:
         self.m, self.execution, self.length = m, execution, length
         self.query = dense(m, m.width, m.heads * m.head_width, kinds, rngs)
         self.key = dense(m, m.width, m.kv * m.head_width, kinds, rngs)
@@ -107,21 +118,21 @@ class Attention(nnx.Module):
             fused = {} if kernel == "einsum" else {"kernel": kernel}
             return tap("output", self.output(causal_attention(q, k, v, segments, **fused)))
 
-    def kernel(self, q, segments):
+    def kernel(self, q: jax.Array, segments: jax.Array | None) -> str:
         """What computes attention on the devices that this is traced for."""
         mesh = LAID_OUT[-1].mesh if LAID_OUT else None
         device, sequence = (mesh.devices.flat[0], mesh.shape["sequence"]) if mesh else (jax.devices()[0], 1)
         return self.execution.kernel(q.dtype.name, self.m.head_width, q.shape[1], segments is not None,
                                      device.platform, getattr(device, "compute_capability", None), sequence)
 
-    def heads(self, name, x):
+    def heads(self, name: str, x: jax.Array) -> jax.Array:
         return tap(name, getattr(self, name)(x)).reshape(*x.shape[:2], -1, self.m.head_width)
 
 
 class FeedForward(nnx.Module):
     """down(activation(up(x))), or with SwiGLU (Shazeer 2020) down(silu(gate(x)) up(x))."""
 
-    def __init__(self, m, kinds, rngs):
+    def __init__(self, m: "decoder.Decoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
         self.activation, self.gated = m.activation, m.gated
         if self.gated:
             self.gate = dense(m, m.width, m.feedforward, kinds, rngs)
@@ -138,13 +149,14 @@ class FeedForward(nnx.Module):
             return tap("down", self.down(x))
 
 
-def dense(m, inputs, outputs, kinds, rngs):
+def dense(m: "decoder.Decoder", inputs: int, outputs: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> Linear:
+    """(..., inputs) to (..., outputs), with a bias where `model.bias` says so; `kinds`: Flax's arguments of dtypes."""
     return Linear(inputs, outputs, use_bias=m.bias, kinds=kinds, rngs=rngs)
 
 
-def norm(m, kinds, rngs):
+def norm(m: "decoder.Decoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.RMSNorm | nnx.LayerNorm:
     """Layer or RMS norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
     shared = {"epsilon": m.norm_epsilon, "use_fast_variance": False, **kinds, "rngs": rngs}
-    make = one_of({"rms": nnx.RMSNorm, "layer": functools.partial(nnx.LayerNorm, use_bias=m.bias)}, m.norm,
-                  "model.norm")
-    return make(m.width, **shared)
+    makes: dict[str, Callable[..., Any]] = {
+        "rms": nnx.RMSNorm, "layer": functools.partial(nnx.LayerNorm, use_bias=m.bias)}
+    return one_of(makes, m.norm, "model.norm")(m.width, **shared)

@@ -2,12 +2,14 @@
 
 import functools
 import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import one_of
 from twinscale.jaxscale import bits
@@ -16,23 +18,25 @@ from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
 from twinscale.jaxscale.taps import tap
 
 
-def kept(x):
+def kept(x: jax.Array) -> jax.Array:
     """x, computed where it stands: XLA on CPU would fuse it into each reader anew, or fold a transpose into a product
     whose transposed form is several times slower. Elsewhere the compiler does better left alone."""
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
-def transposed(x):
+def transposed(x: jax.Array) -> jax.Array:
+    """(..., N, K) to (..., K, N), on a CPU in memory and not folded into the product that reads it; see `kept`."""
     return kept(jnp.swapaxes(x, -1, -2))
 
 
 @jax.custom_vjp
-def matmul(x_NxK, w_KxM):
+def matmul(x_NxK: jax.Array, w_KxM: jax.Array) -> jax.Array:
     """x @ w. Its weight gradient is written x^T dy: JAX's own (dy^T x)^T costs XLA on CPU a transposing copy."""
     return x_NxK @ w_KxM
 
 
-def matmul_backward(saved, dy):
+def matmul_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(dx (N, K), dw (K, M)) of dy (N, M) and the forward pass' (x, w)."""
     (x, w), dy = saved, kept(dy)
     return dy @ w.T, x.T @ dy
 
@@ -41,12 +45,13 @@ matmul.defvjp(lambda x, w: (x @ w, (x, w)), matmul_backward)
 
 
 @jax.custom_vjp
-def batched_matmul(a, b):
+def batched_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     """a @ b over leading axes. Its gradients transpose the smaller operands alone, never the scores of attention."""
     return a @ b
 
 
-def batched_matmul_backward(saved, dy):
+def batched_matmul_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(da (..., N, K), db (..., K, M)) of dy (..., N, M): db is a^T dy, or (dy^T a)^T where dy is no larger than a."""
     (a, b), dy = saved, kept(dy)
     db = transposed(a) @ dy if a.size < dy.size else transposed(kept(transposed(dy) @ a))
     return dy @ transposed(b), db
@@ -55,7 +60,7 @@ def batched_matmul_backward(saved, dy):
 batched_matmul.defvjp(lambda a, b: (a @ b, (a, b)), batched_matmul_backward)
 
 
-def dot_general(x, w, dimension_numbers, **_):
+def dot_general(x: jax.Array, w: jax.Array, dimension_numbers: Any, **_: Any) -> jax.Array:
     """`nnx.Linear`'s product over the last axis, as one flat matrix product: on CPU twice as fast as at rank 3.
     Rows and positions that are both shared cannot be one axis."""
     return x @ w if sequence_shared() else matmul(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
@@ -65,29 +70,31 @@ class Linear(nnx.Linear):
     """`nnx.Linear` as one flat matrix product. The bias is added in float32 or wider and the sum rounded once: Flax
     would sum a bfloat16 bias' gradient over all rows in bfloat16."""
 
-    def __init__(self, inputs, outputs, *, kinds, rngs, use_bias=True):
+    def __init__(self, inputs: int, outputs: int, *, kinds: Mapping[str, Any], rngs: nnx.Rngs, use_bias: bool = True
+                 ) -> None:
         def promote(values, dtype):
             x, kernel, bias = (None if v is None else v.astype(dtype) for v in values)
             return x, kernel, None if bias is None else bias.astype(jnp.promote_types(dtype, jnp.float32))
 
-        super().__init__(inputs, outputs, use_bias=use_bias, **kinds, dot_general=dot_general, promote_dtype=promote,
+        own: Any = promote  # of three values alone
+        super().__init__(inputs, outputs, use_bias=use_bias, **kinds, dot_general=dot_general, promote_dtype=own,
                          rngs=rngs)
 
     def __call__(self, x):
         return super().__call__(x).astype(self.dtype)
 
 
-def embedding(rows, width, kinds, rngs):
+def embedding(rows: int, width: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Embed:
     """An `nnx.Embed` in the masters' dtype, so that the rows' gradients add up in it."""
     return nnx.Embed(rows, width, dtype=kinds["param_dtype"], param_dtype=kinds["param_dtype"], rngs=rngs)
 
 
-def attend(embedding, x_BxTxD):
+def attend(embedding: nnx.Embed, x_BxTxD: jax.Array) -> jax.Array:
     """Logits (B, T, V) of a head that shares an `nnx.Embed`'s table."""
     return dot_general(x_BxTxD, embedding.embedding[...].astype(x_BxTxD.dtype).T, None)
 
 
-def rotary(x_BxTxHxD, positions_BxT, length, base):
+def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: float) -> jax.Array:
     """Rotary positions (Su et al. 2021): halves of the head rotate against each other."""
     half = x_BxTxHxD.shape[-1] // 2
     angles = np.arange(length)[:, None] * base ** (-np.arange(half) / half)
@@ -97,7 +104,8 @@ def rotary(x_BxTxHxD, positions_BxT, length, base):
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxHxD.dtype)
 
 
-def causal_attention(q, k, v, segments=None, kernel="einsum"):
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None = None, kernel: str = "einsum"
+                     ) -> jax.Array:
     """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).
 
     q (B, T, H, D) and k, v (B, T, K, D), where K divides H (grouped-query attention, Ainslie et al. 2023: query head h
@@ -114,7 +122,7 @@ def causal_attention(q, k, v, segments=None, kernel="einsum"):
     return tap("mix", mix(shares.astype(v.dtype), v))
 
 
-def flat_scores(q, k):
+def flat_scores(q: jax.Array, k: jax.Array) -> jax.Array:
     """Products of queries (B, T, H, D) and keys (B, S, K, D): (B, K, H / K, T, S); groups and positions as one axis."""
     batch, length, heads, width = q.shape
     groups = heads // k.shape[2]
@@ -122,32 +130,33 @@ def flat_scores(q, k):
     return batched_matmul(kept(q), kept(k.transpose(0, 2, 3, 1))).reshape(batch, -1, groups, length, k.shape[1])
 
 
-def flat_mix(shares, v):
+def flat_mix(shares: jax.Array, v: jax.Array) -> jax.Array:
     """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
     batch, kv, groups, length, _ = shares.shape
     mixed = batched_matmul(shares.reshape(batch, kv, groups * length, -1), kept(v.transpose(0, 2, 1, 3)))
     return mixed.reshape(batch, kv, groups, length, -1).transpose(0, 3, 1, 2, 4).reshape(batch, length, -1)
 
 
-def shared_scores(q, k):
+def shared_scores(q: jax.Array, k: jax.Array) -> jax.Array:
     """`flat_scores` where positions are shared, which cannot be one axis with groups."""
     return jnp.einsum("btkgd,bskd->bkgts", q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3]), k)
 
 
-def shared_mix(shares, v):
+def shared_mix(shares: jax.Array, v: jax.Array) -> jax.Array:
     """`flat_mix` where positions are shared."""
     mixed = jnp.einsum("bkgts,bskd->btkgd", shares, v)
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
-def causal_mask(length, segments):
+def causal_mask(length: int, segments: jax.Array | None) -> jax.Array:
     """Whether a position sees another: bool, broadcasting to (B, K, G, T, T)."""
     places = jnp.arange(length)
     mask = (places[:, None] >= places)[None, None, None]
     return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
 
 
-def cudnn_attention(q, k, v, segments=None, implementation="cudnn"):
+def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None = None,
+                    implementation: Literal["cudnn", "xla"] = "cudnn") -> jax.Array:
     """cuDNN's flash attention: `causal_attention`, (B, T, H, D).
 
     Over a mesh each device calls it on its own rows and heads: its own rule for that wants as many key heads as query
@@ -164,7 +173,7 @@ def cudnn_attention(q, k, v, segments=None, implementation="cudnn"):
     return on_each(mesh, local, (spec, spec, spec, PartitionSpec(row)), spec)(q, k, v, segments)
 
 
-def splash_attention(q, k, v, segments=None):
+def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None = None) -> jax.Array:
     """JAX's flash attention for TPUs, "splash", elsewhere interpreted: `causal_attention`, (B, T, H, D).
 
     Over a mesh each device calls it on its own rows, heads and positions of queries.
@@ -197,7 +206,7 @@ def splash_attention(q, k, v, segments=None):
 FUSED = {"cudnn": cudnn_attention, "splash": splash_attention}
 
 
-def shared_by(q):
+def shared_by(q: jax.Array) -> tuple[Any, Any, Any, Any]:
     """(mesh, and its axes that share the rows, positions and heads of queries (B, T, H, D)); None for what is not
     shared. Kernels are no XLA, so that they are shared by hand."""
     if not LAID_OUT or LAID_OUT[-1].mesh.size == 1:
@@ -205,23 +214,27 @@ def shared_by(q):
     return LAID_OUT[-1].mesh, *LAID_OUT[-1].spec((("", (ROWS, "sequence", "tensor")),), "", q.shape)
 
 
-def enough_heads(x, mesh, head):
+def enough_heads(x: jax.Array, mesh: Any, head: Any) -> jax.Array:
     """Keys or values (B, T, K, D), repeated until an axis of the mesh shares them as it shares the queries' heads."""
     return x if head is None else jnp.repeat(x, math.lcm(x.shape[2], mesh.shape[head]) // x.shape[2], axis=2)
 
 
-def on_each(mesh, function, taken, given):
+def on_each(mesh: Mesh | None, function: Callable[..., jax.Array], taken: Any, given: PartitionSpec
+            ) -> Callable[..., jax.Array]:
     """The function on each device's own part of its arguments."""
     return jax.shard_map(function, mesh=mesh, in_specs=taken, out_specs=given, check_vma=False) if mesh else function
 
 
-def dropout(x, batch, rate, place, training):
+def dropout(x: jax.Array, batch: Mapping[str, jax.Array], rate: float, place: jax.typing.ArrayLike, training: bool
+            ) -> jax.Array:
     """Dropout from the shared bits at a place, given as the word of its canonical name."""
     return bits.dropout(x, batch["key"], batch["row"], rate, place) if training and rate else x
 
 
-def activation(name):
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """The function of a recipe's activation; bfloat16 is widened, and rounded once."""
-    function = one_of({"gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
-                       "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}, name, "model.activation")
+    functions: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
+        "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}
+    function = one_of(functions, name, "model.activation")
     return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)

@@ -1,6 +1,8 @@
 """A multi-layer perceptron in Flax NNX; a module's path is its canonical name."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -9,16 +11,20 @@ from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.models.layers import Linear, activation, dropout
 from twinscale.jaxscale.taps import tap
 
+if TYPE_CHECKING:
+    from twinscale.common.families import mlp
+    from twinscale.common.recipe.schema import Recipe
 
-def build(recipe, classes, example_shape, kinds):
+
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "MLP":
     """A module from a dict of inputs (`inputs` (B, ...), and where used `row` and `key`) to logits (B, classes)."""
-    return MLP(recipe.model, classes, math.prod(example_shape), kinds)
+    return MLP(recipe.model, classes, math.prod(example_shape), kinds)  # type: ignore[arg-type]  # whose family it is
 
 
 class MLP(nnx.Module):
     """Hidden layers, each with its activation and dropout, and a linear head."""
 
-    def __init__(self, m, classes, inputs, kinds):
+    def __init__(self, m: "mlp.MLP", classes: int, inputs: int, kinds: Mapping[str, Any]) -> None:
         rngs = nnx.Rngs(0)
         self.m = m
         for i, width in enumerate(m.hidden):

@@ -1,7 +1,6 @@
 """The rules of the house: a file has one subject and a function one thought, so that either fits a reader's head."""
 
 import ast
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ SHIPPED = ("common", "benchmarks", "tfscale", "jaxscale", "swap", "twinscale")
 LOOKED_AT = (*SHIPPED, "tests", "docs")
 FILES = sorted({path.resolve() for room in LOOKED_AT for path in (HERE / room).rglob("*.py")})
 LINES, OF_A_FUNCTION = 400, 60
-# Public functions of common/ whose signatures are not wholly hinted, by package ("": its own files). It only shrinks.
-UNHINTED = {"": 72, "export": 14}
 
 
 def functions(text):
@@ -40,35 +37,3 @@ def test_a_functions_lines_are_all_counted():
     inner = "    def inner():\n        return x\n"
     text = f"@cached\ndef outer(\n    x,\n):\n    '''\n    words\n    '''\n{inner}    return inner\n"
     assert functions(text) == [("outer", 9), ("inner", 2)]
-
-
-def unhinted(text):
-    """Names of a file's public functions and methods whose parameters or result have no hint."""
-    def of(body, within):
-        for node in body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                yield from of(node.body, True)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-                bound = within and not any(getattr(by, "id", "") == "staticmethod" for by in node.decorator_list)
-                given = node.args
-                taken = [*given.posonlyargs, *given.args][bound:] + given.kwonlyargs
-                taken += [one for one in (given.vararg, given.kwarg) if one]
-                if node.returns is None or not all(one.annotation for one in taken):
-                    yield node.name
-
-    return list(of(ast.parse(text).body, False))
-
-
-def test_public_functions_of_common_have_hints_or_are_counted_here():
-    found = Counter()
-    for path in FILES:
-        if path.is_relative_to(HERE / "common"):
-            inside = path.relative_to(HERE / "common").parts
-            found[inside[0] if len(inside) > 1 else ""] += len(unhinted(path.read_text()))
-    assert {name: count for name, count in found.items() if count} == UNHINTED  # who hints one lowers its number
-
-
-def test_a_function_without_a_hint_is_counted():
-    text = ("def a(x: int) -> int: ...\ndef b(x) -> int: ...\ndef c(x: int): ...\ndef _d(x): ...\n"
-            "class E:\n    def f(self, *x: int) -> int: ...\n    def g(self, **x) -> int: ...\n")
-    assert unhinted(text) == ["b", "c", "g"]

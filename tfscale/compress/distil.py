@@ -1,6 +1,8 @@
 """Distillation in Keras 3; the semantics is written at `common.recipe.schema.Distil`."""
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +12,12 @@ from twinscale.common.compress.rules import matched_blocks
 from twinscale.tfscale import train
 from twinscale.tfscale.taps import tapped
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def distil_objective(recipe, state, running, batch, key):
+
+def distil_objective(recipe: "Recipe", state: Any, running: Sequence[tf.Tensor], batch: Mapping[str, tf.Tensor],
+                     key: tf.Tensor) -> tuple[tf.Tensor, Sequence[tf.Tensor], dict[str, tf.Tensor]]:
     """As `tfscale.train.plain_objective`, of a state that has a teacher."""
     student, teacher, model = {}, {}, state.model
     with ExitStack() as taps:
@@ -26,7 +32,7 @@ def distil_objective(recipe, state, running, batch, key):
     return objective, running, sums
 
 
-def keep(found):
+def keep(found: dict[str, tf.Tensor]) -> Callable[[str, tf.Tensor], tf.Tensor]:
     """A hook that notes what each place computes."""
 
     def hook(place, x):
@@ -36,12 +42,13 @@ def keep(found):
     return hook
 
 
-def teacher_recipe(recipe):
+def teacher_recipe(recipe: "Recipe") -> "Recipe":
     """A stage's recipe with the teacher's model."""
     return recipe.model_copy(update={"model": teacher_model(recipe)})
 
 
-def distil_sums(recipe, student, teacher, batch):
+def distil_sums(recipe: "Recipe", student: Mapping[str, tf.Tensor], teacher: Mapping[str, tf.Tensor],
+                batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """The objective of distillation summed over weighted positions, and the sums of {"loss", "correct", "weight"}, of
     which "loss" is the objective.
 
@@ -52,13 +59,14 @@ def distil_sums(recipe, student, teacher, batch):
       batch: the batch, whose "weights" are of the positions (...).
     """
     stage, logits = active(recipe), student["logits"]
+    model: Any = recipe.model  # a decoder, where layers are matched
     objective, sums = train.loss_sums(recipe, logits, batch)
     losses = tf.zeros_like(logits[..., 0])
     if stage.logits:
         log_p, log_q = (tf.nn.log_softmax(x["logits"] / stage.temperature) for x in (teacher, student))
         losses += stage.logits * stage.temperature**2 * divergence(tf.exp(log_p), log_p, log_q)
     matched = stage.hidden or stage.attention
-    blocks = matched_blocks(recipe.model.layers, teacher_model(recipe).layers) if matched else ()
+    blocks = matched_blocks(model.layers, teacher_model(recipe).layers) if matched else ()
     for i, j in blocks:
         if stage.hidden:
             ours, theirs = (tf.cast(x, logits.dtype) for x in (student[f"block_{i}.residual_2"],
@@ -66,7 +74,7 @@ def distil_sums(recipe, student, teacher, batch):
             losses += stage.hidden / len(blocks) * tf.reduce_mean(tf.square(ours - theirs), -1)
         if stage.attention:
             # Heads in groups, which the two may share out otherwise.
-            q, p = (tf.reshape(x, (-1, recipe.model.heads, *x.shape[3:])) for x in (
+            q, p = (tf.reshape(x, (-1, model.heads, *x.shape[3:])) for x in (
                 student[f"block_{i}.attention.shares"], teacher[f"block_{j}.attention.shares"]))
             log_p, log_q = (tf.math.log(tf.maximum(x, x.dtype.as_numpy_dtype(np.finfo(x.dtype.as_numpy_dtype).tiny)))
                             for x in (p, q))
@@ -75,6 +83,6 @@ def distil_sums(recipe, student, teacher, batch):
     return objective, sums | {"loss": objective}
 
 
-def divergence(shares, teacher, student):
+def divergence(shares: tf.Tensor, teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """KL(teacher || student) over the last axis, of the teacher's shares and the logarithms of both's."""
     return tf.reduce_sum(shares * (teacher - student), -1)

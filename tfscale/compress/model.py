@@ -2,8 +2,11 @@
 made."""
 
 import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.python.core.clustering.keras.clusterable_layer import ClusterableLayer
@@ -27,10 +30,16 @@ from twinscale.tfscale.compress.quantize import cluster_preserve, of_weights, qu
 from twinscale.tfscale.models import LEAVES, build
 from twinscale.tfscale.models.layers import layers
 
+if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
+    from twinscale.common.export.formats import Shape
+    from twinscale.common.recipe.schema import Recipe
+
 TABLES = {"kernel": "kernel", "embedding": "embeddings"}  # canonical leaves, and a layer's attributes
 
 
-def twin(recipe, dataset, tensors, batch=None):
+def twin(recipe: "Recipe", dataset: "Dataset | Shape", tensors: Mapping[str, np.ndarray], batch: int | None = None
+         ) -> tf_keras.Model:
     """The wrapped tf_keras model of a stage's recipe that does not distil, with the weights of `tensors`, {canonical
     name: array}, in place.
 
@@ -43,7 +52,7 @@ def twin(recipe, dataset, tensors, batch=None):
     return model
 
 
-def wrapped_model(recipe, dataset, batch=None):
+def wrapped_model(recipe: "Recipe", dataset: "Dataset | Shape", batch: int | None = None) -> tf_keras.Model:
     """The wrapped tf_keras model of a stage's recipe, its weights any."""
     return build(recipe, dataset.classes, dataset.example_shape, Wrapping(recipe, dataset, batch))
 
@@ -52,7 +61,7 @@ class Wrapping:
     """What `tfscale.models.build` takes for a keras module: tf_keras, each layer of which comes wrapped as the stage
     wants it."""
 
-    def __init__(self, recipe, dataset, batch=None):
+    def __init__(self, recipe: "Recipe", dataset: "Dataset | Shape", batch: int | None = None) -> None:
         self.recipe, self.batch, self.inputs = recipe, batch, {}
         self.tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
         stage = active(recipe)
@@ -65,16 +74,16 @@ class Wrapping:
         self.layers, self.backend = Wrapped(tf_keras.layers, self.wrap), tf_keras.backend
         self.own = Wrapped(types.SimpleNamespace(**vars(own) | changed), self.wrap)
 
-    def Input(self, batch_shape, dtype, name):  # noqa: N802
+    def Input(self, batch_shape: Sequence[int | None], dtype: str, name: str) -> Any:  # noqa: N802
         if name != "key":  # which has no rows
             batch_shape = (self.batch, *batch_shape[1:])
         x = self.inputs[name] = tf_keras.Input(batch_shape=batch_shape, dtype=dtype, name=name)
         return quantised_images(x) if name in self.places else x
 
-    def Model(self, inputs, outputs, name):  # noqa: N802
+    def Model(self, inputs: Any, outputs: Any, name: str) -> tf_keras.Model:  # noqa: N802
         return tf_keras.Model(self.inputs, outputs, name=name)
 
-    def wrap(self, layer):
+    def wrap(self, layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
         """A layer as the stage wants it."""
         names = {f"{layer.name}.{leaf}": attribute for leaf, attribute in TABLES.items()}
         name = next((name for name in names if name in self.tree), None)
@@ -94,14 +103,14 @@ class Wrapping:
 class Wrapped:
     """A namespace of layer classes, called to make wrapped layers."""
 
-    def __init__(self, namespace, wrap):
+    def __init__(self, namespace: Any, wrap: Callable[[Any], Any]) -> None:
         self.namespace, self.wrap = namespace, wrap
 
     def __getattr__(self, name):
         return lambda *args, **kwargs: self.wrap(getattr(self.namespace, name)(*args, **kwargs))
 
 
-def tied(table):
+def tied(table: type) -> type:
     """The class of a tied table, whose weights TF-MOT is told of."""
 
     class Table(table, ClusterableLayer):
@@ -114,7 +123,7 @@ def tied(table):
     return Table
 
 
-def norm(stock, converted):
+def norm(stock: type, converted: int | None) -> type:
     """The class of batch norm; one that is `converted` keeps to a value a channel, which a converter folds into the
     convolution before."""
 
@@ -130,17 +139,18 @@ def norm(stock, converted):
     return Norm
 
 
-def twin_variables(recipe, dataset, model):
+def twin_variables(recipe: "Recipe", dataset: "Dataset | Shape", model: tf_keras.Model) -> dict[str, Any]:
     """{canonical name: variable} of a wrapped model, in the order of the tree and of
     `common.compress.rules.extra_tensors`; a range is two variables in one."""
     found = {}
     for layer in model.layers:
         found |= layer_variables(layer)
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
-    return {name: found.pop(name) for name in [*tree, *extra_tensors(recipe, dataset)]}
+    more = extra_tensors(recipe, dataset)  # type: ignore[arg-type]  # it reads no more than a Shape has
+    return {name: found.pop(name) for name in [*tree, *more]}
 
 
-def layer_variables(layer):
+def layer_variables(layer: tf_keras.layers.Layer) -> dict[str, Any]:
     """{canonical name: variable} of one layer."""
     inner, found = getattr(layer, "layer", layer), {}
     for variable in layer.weights:
@@ -150,7 +160,7 @@ def layer_variables(layer):
             if named in found:  # a wrapper's names do not tell the layers within a layer apart
                 raise BadInput(f"{named}: two variables of the model have this name; make it of layers that have one")
             found[named] = variable
-    name = next(iter(kernels(found)), None)
+    name: Any = next(iter(kernels(found)), None)  # None of a layer that is not wrapped
     if isinstance(layer, Pruned):
         found[f"{name}_mask"] = layer.pruning_vars[0][1]
     if isinstance(layer, Clustered):
@@ -173,22 +183,22 @@ def layer_variables(layer):
 class Range(tf.Module):
     """The two variables of a range as one: [min, max]."""
 
-    def __init__(self, min_var, max_var):
+    def __init__(self, min_var: tf.Variable, max_var: tf.Variable) -> None:
         super().__init__("range")
         self.low, self.high = min_var, max_var
 
     @property
-    def shape(self):
+    def shape(self) -> tf.TensorShape:
         return tf.TensorShape([2]).concatenate(self.low.shape)
 
     @property
-    def dtype(self):
+    def dtype(self) -> tf.DType:
         return self.low.dtype
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         return self.__tf_tensor__().numpy()
 
-    def assign(self, value):
+    def assign(self, value: Any) -> None:
         self.low.assign(value[0])
         self.high.assign(value[1])
 
@@ -199,13 +209,13 @@ class Range(tf.Module):
 class Adopted(keras.Variable):
     """A Keras 3 variable whose value is a variable of tf_keras: what Keras 3's optimizers take."""
 
-    def __init__(self, variable, name):
+    def __init__(self, variable: tf.Variable, name: str) -> None:
         super().__init__(lambda *_, **__: variable, variable.shape, variable.dtype, name=name)
 
     def _initialize_with_initializer(self, initializer):
         self._initialize(initializer())
 
 
-def adopted(variables):
+def adopted(variables: Mapping[str, Any]) -> dict[str, Any]:
     """{canonical name: variable} with what is trained as Keras 3's."""
     return {name: Adopted(v, name) if is_trained(name) else v for name, v in variables.items()}

@@ -1,5 +1,6 @@
 """Magnitude pruning by TF-MOT; the semantics is written at `common.recipe.schema.Prune`."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from twinscale.common.compress.rules import BLOCK, chosen, kernels, sparsity_at
 from twinscale.common.errors import one_of
 
 if TYPE_CHECKING:
+    import tf_keras
+
     from twinscale.common.training.room import Tensors
 
 
@@ -29,15 +32,15 @@ class Pruned(pruning_wrapper.PruneLowMagnitude):
     """TF-MOT's wrapper, which counts its calls: here it counts updates, as `updates_done()` says, for a tied table is
     called twice, and every micro-batch calls. A mask that is made again within an update is the same."""
 
-    updates_done = None
+    updates_done: Callable[[], tf.Tensor] | None = None
 
-    def call(self, inputs, training=None, **kwargs):
+    def call(self, inputs: tf.Tensor, training: Any = None, **kwargs: Any) -> tf.Tensor:
         if self.updates_done and training:
             self.pruning_step.assign(tf.cast(self.updates_done(), tf.int64))
         return super().call(inputs, training=training, **kwargs)
 
 
-def pruned(layer, stage):
+def pruned(layer: "tf_keras.layers.Layer", stage: Any) -> Pruned:
     """A layer whose kernel or table a pruning stage prunes."""
     return Pruned(layer, dtype=layer.dtype_policy, **settings(stage))  # else it would cast float64 to float32
 
@@ -46,7 +49,7 @@ class Tabled(pruning_schedule.PolynomialDecay):
     """TF-MOT's schedule with its sparsity looked up: TensorFlow's graphs turn 1 - (a + b) into (1 - b) - a, which may
     round to another number of weights kept than the same schedule gives outside a graph."""
 
-    def __init__(self, stage):
+    def __init__(self, stage: Any) -> None:
         super().__init__(stage.initial, stage.sparsity, stage.begin, stage.last, stage.power, stage.every)
         self.table = np.array([sparsity_at(stage, update) for update in range(stage.steps + 1)])
 
@@ -55,7 +58,7 @@ class Tabled(pruning_schedule.PolynomialDecay):
         return due, tf.gather(tf.constant(self.table), tf.clip_by_value(step, 0, len(self.table) - 1))
 
 
-def settings(stage):
+def settings(stage: Any) -> dict[str, Any]:
     """TF-MOT's own for a pruning stage."""
     if stage.pattern == "2:4":  # made once, and of a half, whatever the schedule
         schedule = pruning_schedule.ConstantSparsity(0.5, 0)

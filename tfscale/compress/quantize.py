@@ -4,7 +4,7 @@ Where TF-MOT finds zeros and centroids in the weights that a layer is built with
 come later. What is computed of them is TF-MOT's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -108,7 +108,7 @@ class AllValues(Together, quantizers.AllValuesQuantizer):
 class KeptZeros(prune_preserve.PrunePreserveDefaultWeightsQuantizer):
     """Of a pruned kernel or table."""
 
-    def build(self, tensor_shape, name, layer):
+    def build(self, tensor_shape: tf.TensorShape, name: str, layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
         return ranges(self, tensor_shape, name, layer) | zeros(tensor_shape, name, layer)
 
 
@@ -116,11 +116,11 @@ class KeptClusters(cluster_preserve.ClusterPreserveDefaultWeightsQuantizer):
     """Of a clustered kernel or table, which may have been pruned before. The layer's own variable holds the clustered
     weights; what is trained are variables beside it."""
 
-    def __init__(self, per_axis, clusters, masked):
+    def __init__(self, per_axis: bool, clusters: int, masked: bool) -> None:
         super().__init__(8, per_axis, True, True, masked)
         self.clusters = clusters
 
-    def build(self, tensor_shape, name, layer):
+    def build(self, tensor_shape: tf.TensorShape, name: str, layer: tf_keras.layers.Layer) -> dict[str, Any]:
         centroids = layer.add_weight(f"{name}_centroids", (self.clusters,), trainable=True)
         found = ranges(self, tensor_shape, name, layer) | {
             cluster_preserve.CLUSTER_CENTROIDS: centroids,
@@ -137,18 +137,18 @@ class KeptClusters(cluster_preserve.ClusterPreserveDefaultWeightsQuantizer):
         return super().__call__(inputs, training, weights | {cluster_preserve.CENTROIDS_MASK: kept})
 
 
-def ranges(quantizer, shape, name, layer):
+def ranges(quantizer: Any, shape: tf.TensorShape, name: str, layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
     """The variables of a range of weights: one, or one a channel."""
     stock = conv.Default8BitConvWeightsQuantizer if quantizer.per_axis else quantizers.LastValueQuantizer
     return stock.build(quantizer, shape, name, layer)
 
 
-def zeros(shape, name, layer):
+def zeros(shape: tf.TensorShape, name: str, layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
     """The variable of a mask."""
     return {"sparsity_mask": layer.add_weight(f"{name}_mask", shape, initializer="ones", trainable=False)}
 
 
-def of_weights(per_axis, masked, clusters):
+def of_weights(per_axis: bool, masked: bool, clusters: int | None) -> quantizers.Quantizer:
     """The quantiser of a kernel or table: with a range for each channel, with zeros to keep, with so many centroids
     to keep."""
     if clusters:
@@ -158,7 +158,8 @@ def of_weights(per_axis, masked, clusters):
     return conv.Default8BitConvWeightsQuantizer() if per_axis else quantizers.LastValueQuantizer(8, False, True, True)
 
 
-def quantised(layer, weights, place):
+def quantised(layer: tf_keras.layers.Layer, weights: Mapping[str, quantizers.Quantizer], place: bool
+              ) -> QuantizeWrapperV2:
     """A layer with its weights quantised, by attribute ({} or {attribute: quantiser}), and what it computes where
     `place` holds."""
     config = Default8BitQuantizeConfig(list(weights), [], place)
@@ -168,6 +169,6 @@ def quantised(layer, weights, place):
     return QuantizeWrapperV2(layer, config)
 
 
-def quantised_images(x):
+def quantised_images(x: Any) -> Any:
     """Images (B, H, W, C) quantised."""
     return QuantizeLayer(AllValues(**BITS), name="inputs.quantised")(x)

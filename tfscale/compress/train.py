@@ -1,6 +1,6 @@
 """Trains a stage of a compression: `tfscale/train.py` over a model that TF-MOT has wrapped, or with a teacher."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,11 +35,11 @@ class State(train.State):
     teacher: Any = None
 
     @property
-    def variables(self):
+    def variables(self) -> dict[str, Any]:
         return self.named
 
     @property
-    def running(self):
+    def running(self) -> list[Any]:
         """Of a wrapped model all that its forward pass may move, for it moves it at once."""
         return super().running if self.teacher else list(self.named.values())
 
@@ -60,7 +60,7 @@ def new_state(recipe: Recipe, dataset: "Dataset", devices: "Devices", dither: fl
     return state
 
 
-def wrapped(recipe, dataset):
+def wrapped(recipe: Recipe, dataset: "Dataset") -> State:
     """The state of a stage whose model TF-MOT wraps."""
     model = wrapped_model(recipe, dataset)
     variables = adopted(twin_variables(recipe, dataset, model))
@@ -71,7 +71,7 @@ def wrapped(recipe, dataset):
     return State(model, optimizer, [], variables)
 
 
-def with_teacher(recipe, dataset):
+def with_teacher(recipe: Recipe, dataset: "Dataset") -> State:
     """The state of a stage that distils."""
     model, teacher = (build(r, dataset.classes, dataset.example_shape, keras) for r in (recipe, teacher_recipe(recipe)))
     variables = canonical_variables(model)
@@ -100,24 +100,25 @@ def make_step(recipe: Recipe, state: State, devices: "Devices") -> "Step":
                            partial(train.sum_gradients, objective=wrapped_objective), move, stay)
 
 
-def uncompiled(devices):
+def uncompiled(devices: "Devices") -> "Devices":
     """The devices without XLA: TensorFlow's own kernel of fake quantisation is the reference, and XLA's another."""
     return replace(devices, jit_compile=False)
 
 
-def wrapped_objective(recipe, state, before, batch, key):
+def wrapped_objective(recipe: Recipe, state: State, before: Sequence[tf.Tensor], batch: Mapping[str, tf.Tensor],
+                      key: tf.Tensor) -> tuple[tf.Tensor, Sequence[tf.Tensor], dict[str, tf.Tensor]]:
     """As `tfscale.train.plain_objective`, of a wrapped model, which moves masks, ranges and the like at once: `before`,
     the values until then, is handed on as it is."""
     objective, sums = train.loss_sums(recipe, wrapped_logits(recipe, state, batch, key), batch)
     return objective, before, sums
 
 
-def wrapped_logits(recipe, state, batch, key):
+def wrapped_logits(recipe: Recipe, state: State, batch: Mapping[str, tf.Tensor], key: tf.Tensor) -> tf.Tensor:
     """What a wrapped model computes in training; after training, 8 bits move nothing."""
     return state.model(train.model_inputs(recipe, batch, key), training=active(recipe).kind != "post_training")
 
 
-def put_back(state, before):
+def put_back(state: State, before: Sequence[tf.Tensor]) -> None:
     """Undoes what a forward pass has moved."""
     for variable, value in zip(state.running, before, strict=True):
         variable.assign(value)

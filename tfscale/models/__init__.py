@@ -1,16 +1,27 @@
 """The models, as functional graphs of stock Keras layers wherever one exists."""
 
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 from twinscale.common.data import input_specs
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import builder_of, family_of
 from twinscale.tfscale.models import convnet, decoder, mlp, pair
+from twinscale.tfscale.models.layers import Keras
+
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
+    from twinscale.common.recipe.schema import Recipe
 
 OWN = {build.__module__.rpartition(".")[2]: build for build in (convnet.build, decoder.build, mlp.build, pair.build)}
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
 LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
 
 
-def build(recipe, classes, example_shape, keras):
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: Keras) -> "keras.Model | tf_keras.Model":
     """A model of the recipe, its weights not yet the canonical first values.
 
     Args:
@@ -28,19 +39,19 @@ def build(recipe, classes, example_shape, keras):
     return keras.Model(inputs, logits, name=family_of(recipe.model).name)
 
 
-def builder(recipe):
+def builder(recipe: "Recipe") -> Callable[..., Any]:
     """The function that builds a recipe's model here."""
     return builder_of(recipe.model, "keras", OWN)
 
 
-def as_shipped(backend):
+def as_shipped(backend: ModuleType) -> None:
     """Gives this process the settings that Keras comes with, whatever a user's keras.json says: ours are of them."""
     backend.set_image_data_format("channels_last")
     backend.set_floatx("float32")
     backend.set_epsilon(1e-7)
 
 
-def canonical_variables(model):
+def canonical_variables(model: "keras.Model") -> "dict[str, keras.Variable]":
     """{canonical name: variable} of a model, in forward order: the names of the layers that hold it, then the leaf.
 
     Raises BadInput where two variables have one name.

@@ -1,10 +1,13 @@
 """A small residual network with batch norm as a functional Keras graph; a layer's name is its canonical name."""
 
-from twinscale.common.families.convnet import convnet_blocks
-from twinscale.tfscale.models.layers import layers
+from collections.abc import Mapping
+
+from twinscale.common.families.convnet import ConvNet, convnet_blocks
+from twinscale.tfscale.bits import Tensor
+from twinscale.tfscale.models.layers import Keras, layers
 
 
-def build(m, classes, inputs, policy, keras):
+def build(m: ConvNet, classes: int, inputs: Mapping[str, Tensor], policy: str, keras: Keras) -> Tensor:
     """Logits (B, classes) of a dict of inputs: `inputs` (B, H, W, C), and where used `row` and `key`."""
     stock, own = keras.layers, layers(keras)
 

@@ -1,12 +1,19 @@
 """A pre-norm transformer decoder as a functional Keras graph; a layer's name is its canonical name."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from twinscale.common.errors import one_of
-from twinscale.tfscale.models.layers import activation, layers
+from twinscale.common.families.decoder import Decoder
+from twinscale.tfscale.bits import Tensor
+from twinscale.tfscale.models.layers import Keras, activation, layers
+
+if TYPE_CHECKING:
+    import keras
 
 
-def build(m, classes, inputs, policy, keras):
+def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, keras: Keras) -> Tensor:
     """Logits (B, T, V) of a dict of inputs: `inputs`, `positions`, and where used `segments`, `row` and `key`."""
     stock, own = keras.layers, layers(keras)
     length = inputs["inputs"].shape[1]
@@ -65,7 +72,8 @@ def build(m, classes, inputs, policy, keras):
     return stock.Activation("linear", dtype=masters, name="logits")(logits)
 
 
-def embedded(m, classes, inputs, policy, keras):
+def embedded(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, keras: Keras
+             ) -> "tuple[keras.layers.Layer, Tensor]":
     """(the layer of the embedding, what it makes (B, T, D) of the inputs, with their positions where none rotates)."""
     stock, masters = keras.layers, "float64" if policy == "float64" else "float32"
     # Stock tables are read in the masters' dtype, so that the rows' gradients add up in it; the next layer casts.

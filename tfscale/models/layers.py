@@ -8,6 +8,8 @@ runtime takes as they are.
 import functools
 import math
 import types
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import backend, ops
@@ -15,6 +17,9 @@ from keras import backend, ops
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
 from twinscale.tfscale import bits
+from twinscale.tfscale.bits import Tensor
+
+Keras = Any  # the module keras or tf_keras, or what stands for one: `tfscale.compress.model.Wrapping`
 
 # What `.keras` files call our activations, which no stock one is called: those round otherwise, and Keras takes its own
 # where it knows a name.
@@ -25,18 +30,18 @@ by_key = functools.partial(ops.einsum, "btkgd,bskd->bkgts")
 by_share = functools.partial(ops.einsum, "bkgts,bskd->btkgd")
 
 
-def layers(keras):
+def layers(keras: Keras) -> types.SimpleNamespace:
     """The layer classes for one keras module, or those that it has as `own`."""
     return getattr(keras, "own", None) or classes(keras)
 
 
 @functools.cache
-def classes(keras):
+def classes(keras: Keras) -> types.SimpleNamespace:
     """The layer classes for one keras module, made once."""
     return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras), **attention_classes(keras))
 
 
-def table_classes(keras):
+def table_classes(keras: Keras) -> dict[str, type]:
     """{name: class} of the table that is also the head, and of the dropout after it."""
 
     class TiedEmbedding(keras.layers.Embedding):
@@ -71,7 +76,7 @@ def table_classes(keras):
     return {"TiedEmbedding": TiedEmbedding, "SharedDropout": SharedDropout}
 
 
-def norm_classes(keras):
+def norm_classes(keras: Keras) -> dict[str, type]:
     """{name: class} of the norms that keras modules have not, or not exactly."""
 
     class RMSNormalization(keras.layers.Layer):
@@ -129,7 +134,7 @@ def norm_classes(keras):
     return {"RMSNormalization": stock, "BatchNormalization": BatchNormalization}
 
 
-def attention_classes(keras):
+def attention_classes(keras: Keras) -> dict[str, type]:
     """{name: class} of what queries, keys and values go through."""
 
     class Rotary(keras.layers.Layer):
@@ -184,12 +189,12 @@ def attention_classes(keras):
             "AttentionMix": AttentionMix}
 
 
-def masters(x):
+def masters(x: Tensor) -> str:
     """The dtype of a tensor's masters: float32, or float64 for float64."""
     return "float64" if backend.standardize_dtype(x.dtype) == "float64" else "float32"
 
 
-def product(multiply, a, b):
+def product(multiply: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
     """`multiply` of two tensors of one dtype, summed in float32 or wider and rounded to the nearest of that dtype once.
 
     Without XLA TensorFlow's kernels on a CPU do not so in bfloat16: an einsum is summed in it (einsum_op_impl.h,
@@ -201,7 +206,7 @@ def product(multiply, a, b):
     return ops.cast(multiply(ops.cast(a, "float32"), ops.cast(b, "float32")), "bfloat16")
 
 
-def accelerated():
+def accelerated() -> bool:
     """Whether TensorFlow computes elsewhere than on the CPU, or another of Keras' runtimes does."""
     if backend.backend() != "tensorflow":
         return True
@@ -210,7 +215,7 @@ def accelerated():
     return any(tf.config.list_physical_devices(kind) for kind in ("GPU", "TPU"))
 
 
-def over_replicas(values):
+def over_replicas(values: Tensor) -> Tensor:
     """Their mean over the replicas of a tf.distribute strategy, which Keras' other runtimes do not have."""
     if backend.backend() != "tensorflow":
         return values
@@ -220,18 +225,18 @@ def over_replicas(values):
     return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values) if replica else values
 
 
-def gelu(x):
+def gelu(x: Tensor) -> Tensor:
     """GELU, x Phi(x) (Hendrycks & Gimpel 2016). tf.nn.gelu rounds its square root of 2 to float32, in float64 too."""
     return 0.5 * x * (1 + ops.erf(x / math.sqrt(2)))
 
 
-def gelu_tanh(x):
+def gelu_tanh(x: Tensor) -> Tensor:
     """GELU's tanh form, with (1 + tanh(u)) / 2 as sigmoid(2u), for Keras' tanh is float32 on JAX whatever comes in.
     tf.nn.gelu(approximate=True) rounds 0.044715 to float32, in float64 too."""
     return x * ops.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
-def activation(name):
+def activation(name: str) -> str | Callable[[Tensor], Tensor]:
     """What a stock Activation layer takes for a recipe's activation; bfloat16 is widened, and rounded once."""
     function = one_of({"relu": None, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu}, name,
                       "model.activation")

@@ -1,9 +1,13 @@
 """A multi-layer perceptron as a functional Keras graph; a layer's name is its canonical name."""
 
-from twinscale.tfscale.models.layers import activation, layers
+from collections.abc import Mapping
+
+from twinscale.common.families.mlp import MLP
+from twinscale.tfscale.bits import Tensor
+from twinscale.tfscale.models.layers import Keras, activation, layers
 
 
-def build(m, classes, inputs, policy, keras):
+def build(m: MLP, classes: int, inputs: Mapping[str, Tensor], policy: str, keras: Keras) -> Tensor:
     """Logits (B, classes) of a dict of inputs: `inputs` (B, ...), and where used `row` and `key`."""
     stock = keras.layers
     x = stock.Flatten(dtype=policy, name="flatten")(inputs["inputs"])
