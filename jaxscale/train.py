@@ -12,7 +12,7 @@ from flax import nnx, struct
 from jax.experimental import multihost_utils
 
 from twinscale.common import losses
-from twinscale.common.data import Dataset, input_specs
+from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
@@ -192,7 +192,7 @@ def running_of(model):
 def model_inputs(recipe, batch, key):
     """What the model reads of a batch."""
     batch = {**batch, "key": key}
-    specs = input_specs(recipe, batch["inputs"].shape[1:])
+    specs = input_specs(recipe, example_shape_of(recipe, batch))
     return {name: batch[name].astype(dtype) for name, (_, dtype) in specs.items()}
 
 

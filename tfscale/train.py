@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from twinscale.common import losses
-from twinscale.common.data import Dataset, input_specs
+from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import statistics_of
@@ -192,7 +192,7 @@ def plain_objective(recipe, state, running, batch, key):
 def model_inputs(recipe, batch, key):
     """What the model reads of a batch."""
     batch = {**batch, "key": key}
-    specs = input_specs(recipe, batch["inputs"].shape[1:])
+    specs = input_specs(recipe, example_shape_of(recipe, batch))
     return {name: ops.cast(batch[name], dtype) for name, (_, dtype) in specs.items()}
 
 

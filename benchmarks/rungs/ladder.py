@@ -35,6 +35,9 @@ SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other
 
 def summed_positions(recipe: "Recipe", dataset: "Dataset") -> int:
     """Rows of a batch times the positions, or pixels, within each: the length of the longest sum of a step."""
+    if dataset.kind == "arrays":  # of floats the last axis are features
+        return recipe.train.global_batch * max(math.prod(shape[:-1] if dtype == "float32" else shape)
+                                               for _, shape, dtype in dataset.example_shape)
     return recipe.train.global_batch * math.prod(dataset.example_shape[:2 if dataset.kind != "text" else 1])
 
 

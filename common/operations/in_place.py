@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from twinscale.common.data.arrays import row_size
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import parameters
 from twinscale.common.families.places import WHOLE, places
@@ -28,9 +29,9 @@ LOWEST = -1e30  # scores below are masked
 ROWS, POSITIONS = 4, 1024  # of a batch that places are read on, at most: each keeps its tensors
 
 
-def few(batch: Mapping[str, Any], example_shape: Sequence[int]) -> dict[str, Any]:
+def few(batch: Mapping[str, Any], example_shape: Sequence[Any]) -> dict[str, Any]:
     """The first rows of a batch, as many as places are read on."""
-    rows = max(1, min(ROWS, len(batch["row"]), POSITIONS // math.prod(example_shape)))
+    rows = max(1, min(ROWS, len(batch["row"]), POSITIONS // row_size(example_shape)))
     return {name: x[:rows] for name, x in batch.items()}
 
 

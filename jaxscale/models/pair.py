@@ -10,13 +10,13 @@ from flax import nnx
 from twinscale.common.data import input_specs
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.match import carried, returned
-from twinscale.common.pairs.sides import asked, built, check_program, example, match_of, specs_of
+from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, match_of, specs_of
 from twinscale.jaxscale.programs import open_program
 from twinscale.jaxscale.taps import tap
 
 
 def build(recipe, classes, example_shape, kinds):
-    """A module from a dict of inputs to logits (B, T, V) or (B, classes), by the user's own program."""
+    """A module from a dict of inputs to logits (B, T, V), (B, classes) or of arrays (B, ...), by the user's own."""
     specs = specs_of(input_specs(recipe, example_shape))
     return Pair(recipe.model, specs, classes, kinds)
 
@@ -65,8 +65,7 @@ class Pair(nnx.Module):
         made, moved = program.call(carried(match, values, jnp), asked(self.m, "flax", batch), training)
         for path, value in returned(match, tensors, program.tensors, moved, jnp).items():
             held[path][...] = value.astype(held[path].dtype)
-        (logits,) = made.values()
-        return tap("head", logits).astype(kinds["param_dtype"])
+        return tap("head", logits_of(made, jnp)).astype(kinds["param_dtype"])
 
     def program(self):
         """The user's program in the dtype that the recipe computes in."""
