@@ -109,8 +109,8 @@ class Recipe(Section):
             raise ValueError(unknown)
         source = source_named(name) if name else None
         if source and not holds_for(source, reads):
-            raise ValueError(f'data.source="{short(self.data.source)}" holds {source.holds}, but '
-                             f'model.family="{short(self.model.family)}" reads {reads}')
+            raise ValueError(f'data.source="{short(self.data.source)}" holds {source.holds}, which '
+                             f'model.family="{short(self.model.family)}" does not read: it reads {reads}')
         return self
 
     @property
