@@ -116,7 +116,7 @@ class OfSource(ByName):
         return is_added(source) and source_named(source).options or Data
 
 
-def source_named(source):
+def source_named(source: str) -> Source:
     """The Source of SOURCES that a name or a reference stands for, or of a function that makes {name: array}. Raises as
     `registry.load` does."""
     found = load(ANYTHING, source) if source not in SOURCES.builtin and is_reference(source) else None

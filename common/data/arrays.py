@@ -123,6 +123,14 @@ def row_size(example_shape: Sequence[Any]) -> int:
         one for one in example_shape if not isinstance(one, tuple))
 
 
+def row_positions(kind: str, example_shape: Sequence[Any]) -> int:
+    """Positions, or pixels, of a row, of the kind and the example_shape of a `Dataset`; of arrays those of the largest,
+    of whose floats the last axis are features."""
+    if kind == "arrays":
+        return max(math.prod(shape[:-1] if dtype == "float32" else shape) for _, shape, dtype in example_shape)
+    return math.prod(example_shape[:2 if kind != "text" else 1])
+
+
 def row_bytes(found: Mapping[str, np.ndarray], row: int) -> bytes:
     """What a row's inputs are, as bytes: by them it is on one side of the split."""
     return b"".join(x[row].tobytes() for name, x in sorted(found.items()) if name not in JUDGED)
