@@ -125,7 +125,7 @@ def source_named(source: str) -> Source:
     return load(SOURCES, source)
 
 
-def holds_for(source: Source, wanted: str) -> bool:
+def holds_for(source: Source, wanted: str | Callable) -> bool:
     """Whether a Source has what a family reads."""
     return source.holds == wanted or source.holds == "either" and wanted != "arrays"
 
