@@ -114,6 +114,6 @@ def sentence(rungs: Sequence[Rung], precision: str, curves: Mapping[str, Any]) -
                 f"{sig(rung['worst'])} against a bound of {sig(rung['bound'])}, {margin(rung)}.")
     steps, horizon = len(curves[precision]["steps"]), curves[precision]["horizon"]
     reach = f"up to the horizon at step {horizon} of {steps}" if horizon is not None else f"over all {steps} steps"
-    exact = float((curves["float64"]["difference"] / np.maximum(curves["float64"]["keras"], 1e-300)).max())
+    exact = float((curves["float64"]["difference"] / np.maximum(np.abs(curves["float64"]["keras"]), 1e-300)).max())
     return (f"Keras and JAX train the same: every rung holds, the losses agree within {precision} noise {reach}, "
             f"and in float64 within {sig(exact)} relative over {len(curves['float64']['steps'])} steps.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 
+from twinscale.common import losses
 from twinscale.common.registry import Registry, load
 from twinscale.common.section import Section, any_of
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
 OBJECTIVES = Registry("objectives", "objective.name", {
-    "cross-entropy": "twinscale.common.objectives:CROSS_ENTROPY"}, "twinscale.common.objectives:Objective")
+    "cross-entropy": "twinscale.common.objectives:CROSS_ENTROPY", "probe": "twinscale.common.objectives:PROBE",
+    "squared-error": "twinscale.common.objectives:SQUARED_ERROR", "sigmoid": "twinscale.common.objectives:SIGMOID"},
+    "twinscale.common.objectives:Objective")
 
 
 def with_names(schema: dict[str, Any]) -> None:
@@ -40,6 +43,11 @@ class Objective:
     jax: Callable | str
     options: type = ObjectiveOptions  # a class that derives from it; what a recipe says is its `objective`
     terms: tuple = ()  # keys of [train] that it reads and others do not
+    # (xp, recipe, logits, labels) -> (...), over an array namespace: what evaluations add up, and then there are no
+    # hits. None: its labels are classes, and evaluations say their cross-entropy and how many are hit.
+    judged: Callable | None = None
+    labels: bool = True  # whether it reads any
+    adds: float = 0.0  # the largest factor by which it adds an output to a loss; 0: a loss is the size of an output
 
 
 def described(recipe: "Recipe") -> Objective:
@@ -51,3 +59,15 @@ CROSS_ENTROPY = Objective(
     "cross-entropy", "against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2",
     "twinscale.tfscale.train:cross_entropy", "twinscale.jaxscale.train:cross_entropy",
     terms=("label_smoothing", "z_loss"))
+
+PROBE = Objective(
+    "probe", "sum of outputs times shared random signs, (+1 or -1) (0.5 + u) with u in [0, 1), that depend on the seed "
+             "and the position within a row alone; labels are not read",
+    "twinscale.tfscale.train:probe", "twinscale.jaxscale.train:probe", judged=losses.probe, labels=False,
+    adds=losses.LARGEST_SIGN)
+SQUARED_ERROR = Objective(
+    "squared error", "mean of (x - y)^2 over a position's outputs", "twinscale.tfscale.train:squared_error",
+    "twinscale.jaxscale.train:squared_error", judged=losses.squared_error)
+SIGMOID = Objective(
+    "sigmoid", "mean of max(x, 0) - x y + log(1 + exp(-|x|)) over a position's outputs",
+    "twinscale.tfscale.train:sigmoid", "twinscale.jaxscale.train:sigmoid", judged=losses.sigmoid)

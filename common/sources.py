@@ -7,19 +7,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, PositiveInt
 from pydantic_core import core_schema
 
 from twinscale.common.errors import BadInput
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
-from twinscale.common.section import ByName, Count, Section
+from twinscale.common.section import ByName, Count, FreeTable, Section
 
 SOURCES = Registry("sources", "data.source", {
     "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
     "jsonl:GLOB": "twinscale.common.data.text_files:JSONL", "digits": "twinscale.common.data.digits:DIGITS",
     "mnist5k": "twinscale.common.data.digits:MNIST5K", "folder:DIR": "twinscale.common.data.pictures:FOLDER",
-    "csv:FILE": "twinscale.common.data.tables:CSV", "tfds:NAME": "twinscale.common.data.tfds_source:TFDS"},
+    "csv:FILE": "twinscale.common.data.tables:CSV", "tfds:NAME": "twinscale.common.data.tfds_source:TFDS",
+    "arrays:FILE": "twinscale.common.data.arrays:ARRAYS", "random": "twinscale.common.data.arrays:RANDOM"},
     "twinscale.common.sources:Source")
+
+
+ANYTHING = Registry(SOURCES.kind, SOURCES.key, {})  # a reference's object, whatever it is
+HOLDS = ("text", "images", "either", "arrays")
+NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
+
+
+class Drawn(Section):
+    """An array of `random`: ids below a bound, masks with padding, or else normal numbers."""
+
+    shape: tuple[PositiveInt, ...] = Field((), strict=False, description="of one row")
+    below: Count = Field(0, description="whole numbers from 0 and below this one; 0: none are meant")
+    padding: bool = Field(False, description="ones, and in all rows but the first zeros at the end of the last axis")
+    dtype: Literal["", "bool", "int32", "float32"] = Field("", description="unless said int32 of ids and masks")
 
 
 class Data(Section):
@@ -27,7 +42,7 @@ class Data(Section):
     options derive from this."""
 
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
-                                              "csv:FILE | tfds:NAME")
+                                              "csv:FILE | tfds:NAME | arrays:FILE | random")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
                                            "images the csv's column of paths, which is \"path\" unless this is set")
     label: str = Field("label", description="column of a csv with the classes of images")
@@ -38,6 +53,10 @@ class Data(Section):
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
     augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
+    inputs: Annotated[dict[Annotated[str, Field(pattern=NAME)], Drawn], AfterValidator(FreeTable)] = Field(
+        default_factory=FreeTable, description="the arrays of `random`, by name; one that is called labels is labels")
+    rows: PositiveInt = Field(256, description="rows of `random`")
+    seed: Count = Field(0, description="of `random`'s numbers")
 
 
 def nothing_more(data: Data, argument: str) -> tuple[()]:
@@ -49,11 +68,12 @@ def nothing_more(data: Data, argument: str) -> tuple[()]:
 class Source:
     """One source. Its functions take [data] and what follows the colon in `data.source`, which may be "".
 
-    holds: "text", "images" or "either".
+    holds: "text", "images", "either" of the two, or "arrays".
     fingerprint: to what tells, in milliseconds, whether it has changed since it was last read (JSON-able), such as
       `common.data.cache.stamp` of its files; None of what never changes.
     documents: to an iterator of (name, text), in an order that stays.
     images: to (uint8 (N, H, W, C), labels int (N,), classes), and where classes have names, a list of them.
+    arrays: to {name: array (rows, ...)}, of which "labels" and "weights" are such, and all others inputs.
     more: to what else its images' fingerprint has, as a tuple, where texts have less.
     shape: (classes, (H, W, C)), where they are known without reading anything.
     file_of: from a document's name to its file's.
@@ -68,13 +88,15 @@ class Source:
     shape: tuple | None = None
     file_of: Callable = str
     options: type | None = None
+    arrays: Callable | None = None
 
     def __post_init__(self):
-        lacks = [name for name, kinds in {"documents": ("text", "either"), "images": ("images", "either")}.items()
+        lacks = [name for name, kinds in {"documents": ("text", "either"), "images": ("images", "either"),
+                                                "arrays": ("arrays",)}.items()
                  if self.holds in kinds and getattr(self, name) is None]
-        if self.holds not in ("text", "images", "either") or lacks:
+        if self.holds not in HOLDS or lacks:
             raise BadInput(f"a Source that holds {self.holds}: " + (
-                f"it has no {lacks[0]}" if lacks else 'holds is "text", "images" or "either"'))
+                f"it has no {lacks[0]}" if lacks else f"holds is one of {', '.join(HOLDS)}"))
         if self.options and not issubclass(self.options, Data):
             raise BadInput("a Source: options: a class derived from common.sources.Data is wanted")
 
@@ -95,7 +117,21 @@ class OfSource(ByName):
 
     def options(self, values: Mapping[str, Any]) -> type[Data]:
         source = values.get(self.key)
-        return is_added(source) and load(self.registry, source).options or Data
+        return is_added(source) and source_named(source).options or Data
+
+
+def source_named(source: str) -> Source:
+    """The Source of SOURCES that a name or a reference stands for, or of a function that makes {name: array}. Raises as
+    `registry.load` does."""
+    found = load(ANYTHING, source) if source not in SOURCES.builtin and is_reference(source) else None
+    if callable(found) and not isinstance(found, type):
+        return Source("arrays", nothing_more, arrays=lambda data, argument: found())
+    return load(SOURCES, source)
+
+
+def holds_for(source: Source, wanted: str | Callable) -> bool:
+    """Whether a Source has what a family reads."""
+    return source.holds == wanted or source.holds == "either" and wanted != "arrays"
 
 
 def is_added(source: object) -> TypeGuard[str]:
@@ -131,7 +167,7 @@ def opened(data: Data) -> tuple[Source, str]:
     name, unknown = source_of(data.source)
     if name is None:
         raise BadInput(unknown)
-    return load(SOURCES, name), data.source.partition(":")[2] if name in SOURCES.builtin else ""
+    return source_named(name), data.source.partition(":")[2] if name in SOURCES.builtin else ""
 
 
 def own_values(data: Data) -> tuple[dict[str, Any], ...]:

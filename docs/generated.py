@@ -81,6 +81,8 @@ def table_parts(name, table, schema):
         for other in below:
             if key != "teacher_model":  # a model as in [model]
                 parts += table_parts(f"{name}.{key}", other, schema)
+        for other in said.get("patternProperties", {}).values():  # a table by any name
+            parts += table_parts(f"{name}.{key}.NAME", resolved(other, schema), schema)
     title = f"## `[{name}]`" + (f" with `{kind}`" if kind else "")
     words = "" if not table.get("description") else "\n\n" + prose(table["description"])
     return [f"{title}{words}\n\n{table_of(plain, schema)}", *parts]

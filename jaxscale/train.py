@@ -11,11 +11,12 @@ import optax
 from flax import nnx, struct
 from jax.experimental import multihost_utils
 
-from twinscale.common.data import Dataset, input_specs
+from twinscale.common import losses
+from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import statistics, statistics_of
+from twinscale.common.metrics import statistics_of
 from twinscale.common.objectives import described
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
@@ -191,29 +192,46 @@ def running_of(model):
 def model_inputs(recipe, batch, key):
     """What the model reads of a batch."""
     batch = {**batch, "key": key}
-    specs = input_specs(recipe, batch["inputs"].shape[1:])
+    specs = input_specs(recipe, example_shape_of(recipe, batch))
     return {name: batch[name].astype(dtype) for name, (_, dtype) in specs.items()}
 
 
 def loss_sums(recipe, logits, batch):
     """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}."""
     weights = batch["weights"].astype(logits.dtype)
-    losses = resolved(described(recipe).jax)(recipe, logits, batch["labels"])
-    objective = jnp.sum(weights * losses)
-    hits = jnp.argmax(logits, -1) == batch["labels"]
+    what, labels = described(recipe), batch["labels"]
+    objective = jnp.sum(weights * losses.by_weight(jnp, resolved(what.jax)(recipe, logits, labels), weights))
+    if what.judged:
+        return objective, {"loss": objective, "correct": jnp.zeros_like(objective), "weight": jnp.sum(weights)}
+    hits = jnp.argmax(logits, -1) == labels
     return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
 
 
 def cross_entropy(recipe, logits, labels):
     """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if smoothing:
         uniform = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
-        losses = (1 - smoothing) * losses + smoothing * uniform
+        each = (1 - smoothing) * each + smoothing * uniform
     if z_loss:
-        losses += z_loss * jnp.square(jax.nn.logsumexp(logits, -1))
-    return losses
+        each += z_loss * jnp.square(jax.nn.logsumexp(logits, -1))
+    return each
+
+
+def probe(recipe, logits, labels):
+    """Of each position: as `common.losses.probe`."""
+    return losses.probe(jnp, recipe, logits, labels)
+
+
+def squared_error(recipe, logits, labels):
+    """Of each position: as `common.losses.squared_error`."""
+    return losses.squared_error(jnp, recipe, logits, labels)
+
+
+def sigmoid(recipe, logits, labels):
+    """Of each position: as `common.losses.sigmoid`."""
+    return losses.sigmoid(jnp, recipe, logits, labels)
 
 
 def evaluated(state):
@@ -231,7 +249,8 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
         with laid_out(devices):
             logits, _ = (compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)
         judged = jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype)
-        return statistics(*judged) | statistics_of(recipe.train.metrics, *judged)
+        sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
+        return sums | statistics_of(recipe.train.metrics, *judged)
 
     compiled = jax.jit(compute, in_shardings=(state_shardings(state, devices), devices.rows),
                        out_shardings=devices.whole)

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from twinscale.common.data import Dataset, input_specs
+from twinscale.common import losses
+from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import statistics, statistics_of
+from twinscale.common.metrics import statistics_of
 from twinscale.common.objectives import described
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
@@ -191,29 +192,46 @@ def plain_objective(recipe, state, running, batch, key):
 def model_inputs(recipe, batch, key):
     """What the model reads of a batch."""
     batch = {**batch, "key": key}
-    specs = input_specs(recipe, batch["inputs"].shape[1:])
+    specs = input_specs(recipe, example_shape_of(recipe, batch))
     return {name: ops.cast(batch[name], dtype) for name, (_, dtype) in specs.items()}
 
 
 def loss_sums(recipe, logits, batch):
     """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}."""
     weights = ops.cast(batch["weights"], logits.dtype)
-    losses = resolved(described(recipe).keras)(recipe, logits, batch["labels"])
-    objective = ops.sum(weights * losses)
-    hits = ops.equal(ops.argmax(logits, -1), batch["labels"])
+    what, labels = described(recipe), batch["labels"]
+    objective = ops.sum(weights * losses.by_weight(ops, resolved(what.keras)(recipe, logits, labels), weights))
+    if what.judged:
+        return objective, {"loss": objective, "correct": ops.zeros_like(objective), "weight": ops.sum(weights)}
+    hits = ops.equal(ops.argmax(logits, -1), labels)
     return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
 
 
 def cross_entropy(recipe, logits, labels):
     """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    each = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     if smoothing:
         uniform = ops.logsumexp(logits, -1) - ops.sum(logits, -1) / logits.shape[-1]
-        losses = (1 - smoothing) * losses + smoothing * uniform
+        each = (1 - smoothing) * each + smoothing * uniform
     if z_loss:
-        losses += z_loss * ops.square(ops.logsumexp(logits, -1))
-    return losses
+        each += z_loss * ops.square(ops.logsumexp(logits, -1))
+    return each
+
+
+def probe(recipe, logits, labels):
+    """Of each position: as `common.losses.probe`."""
+    return losses.probe(ops, recipe, logits, labels)
+
+
+def squared_error(recipe, logits, labels):
+    """Of each position: as `common.losses.squared_error`."""
+    return losses.squared_error(ops, recipe, logits, labels)
+
+
+def sigmoid(recipe, logits, labels):
+    """Of each position: as `common.losses.sigmoid`."""
+    return losses.sigmoid(ops, recipe, logits, labels)
 
 
 def evaluated(state):
@@ -236,7 +254,8 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
     def replica_sums(batch):
         logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
         judged = keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)
-        return add_up(statistics(*judged) | statistics_of(recipe.train.metrics, *judged))
+        sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
+        return add_up(sums | statistics_of(recipe.train.metrics, *judged))
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(batch):

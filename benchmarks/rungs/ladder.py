@@ -14,6 +14,7 @@ import scipy
 
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
 from twinscale.benchmarks.verdict import Check, Rung
+from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
 from twinscale.common.files.tensors import difference
 from twinscale.common.metrics import NEAR, added, finish, finished, own_sums
@@ -35,7 +36,7 @@ SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other
 
 def summed_positions(recipe: "Recipe", dataset: "Dataset") -> int:
     """Rows of a batch times the positions, or pixels, within each: the length of the longest sum of a step."""
-    return recipe.train.global_batch * math.prod(dataset.example_shape[:2 if dataset.kind != "text" else 1])
+    return recipe.train.global_batch * row_positions(dataset.kind, dataset.example_shape)
 
 
 def check(what: str, worst: float, bound: float, where: str, bound_from: str) -> Check:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from twinscale.common.data.arrays import ADDED, JUDGED
 from twinscale.common.data.augment import augment
 from twinscale.common.data.dataset import Dataset
 from twinscale.common.data.order import examples, rows
 from twinscale.common.errors import BadInput
-from twinscale.common.families import reads_text
+from twinscale.common.families import reads_arrays, reads_text
 from twinscale.common.families.places import draws
 from twinscale.common.recipe.schema import Recipe, master_dtype
 
@@ -65,9 +66,19 @@ def held_out_batches(dataset: Dataset, rows: int, most: int | None = None) -> It
         yield batch | {"row": np.arange(rows, dtype=np.uint32)}
 
 
-def input_specs(recipe: Recipe, example_shape: Sequence[int]) -> dict[str, tuple[tuple[int | None, ...], str]]:
-    """{name: (shape with the batch first, dtype)} of what the model reads of a batch."""
+def example_shape_of(recipe: Recipe, batch: Mapping[str, Any]) -> tuple:
+    """The `Dataset.example_shape` of a batch, of whatever framework its arrays are."""
+    if not reads_arrays(recipe.model):
+        return tuple(batch["inputs"].shape[1:])
+    return tuple((name, tuple(x.shape[1:]), x.dtype.name) for name, x in sorted(batch.items()) if name not in ADDED)
+
+
+def input_specs(recipe: Recipe, example_shape: Sequence[Any]) -> dict[str, tuple[tuple[int | None, ...], str]]:
+    """{name: (shape with the batch first, dtype)} of what the model reads of a batch, of a `Dataset.example_shape`."""
     text = reads_text(recipe.model)
+    if reads_arrays(recipe.model):
+        return {name: ((None, *shape), master_dtype(recipe) if dtype == "float32" else dtype)
+                for name, shape, dtype in example_shape if name not in JUDGED}
     # Images are float32 in every precision but float64, where the cast is exact.
     image = master_dtype(recipe)
     specs = {"inputs": ((None, *example_shape), "int32" if text else image)}

@@ -7,15 +7,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from twinscale.common.data.arrays import Rows, arrays, row_bytes, sha256_of, with_labels
 from twinscale.common.data.packing import Packed
 from twinscale.common.data.shards import open_shards
 from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
-from twinscale.common.errors import BadInput
+from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import family_of
+from twinscale.common.objectives import Objective, described
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import portable, short
-from twinscale.common.sources import Data, as_written
+from twinscale.common.sources import Data, as_written, holds_for, opened
 
 
 class Examples(Protocol):
@@ -32,9 +34,9 @@ class Examples(Protocol):
 class Dataset:
     """All examples of a recipe's data, and what they are."""
 
-    kind: str  # "text" or "images"
-    classes: int  # entries of the vocabulary, or classes of images
-    example_shape: tuple  # (T,) or (H, W, C)
+    kind: str  # "text", "images" or "arrays"
+    classes: int  # entries of the vocabulary, or classes of images or arrays; 0 of arrays whose labels are none
+    example_shape: tuple  # (T,) or (H, W, C); of arrays (name, shape of a row, dtype) of each, labels and weights too
     train: Examples
     held_out: Examples
     token_bytes: np.ndarray | None  # int32 (classes,): bytes of text that each id stands for; None for images
@@ -51,10 +53,11 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
     """
     data, batch = recipe.data, recipe.train.global_batch
     wanted = family_of(recipe.model).reads
-    if kind(data) not in (wanted, "either"):
+    if not holds_for(opened(data)[0], wanted):
         raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
-    dataset = open_text(data, tokenizer) if wanted == "text" else open_images(data)
+    dataset = one_of({"text": lambda: open_text(data, tokenizer), "images": lambda: open_images(data),
+                      "arrays": lambda: open_arrays(data, described(recipe))}, wanted, "reads")()
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
                        f'{as_written(data)}: lower it, or give more data')
@@ -107,3 +110,18 @@ def open_images(data: Data) -> Dataset:
         manifest["labels"] = names
     manifest |= {split: {"bytes": pixels[0].nbytes * len(part)} for split, part in parts.items()}
     return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)
+
+
+def open_arrays(data: Data, objective: Objective) -> Dataset:
+    """A Dataset of rows of named arrays, with labels for an objective."""
+    given = arrays(data)
+    found, classes = with_labels(given, objective, as_written(data))
+    sides = np.array([side(row_bytes(found, row), data.held_out) for row in range(len(found["labels"]))])
+    parts = {split: Rows(found, np.flatnonzero(sides == split)) for split in SPLITS}
+    check_sides(data, {split: len(part) for split, part in parts.items()}, "rows")
+    shapes = tuple((name, x.shape[1:], x.dtype.name) for name, x in sorted(found.items()))
+    size = sum(x[:1].nbytes for x in found.values())
+    manifest = {"source": portable(data.source), "sha256": sha256_of(found), "classes": classes,
+                "arrays": {name: f"{dtype} {list(shape)}" for name, shape, dtype in shapes},
+                **{split: {"bytes": size * len(part)} for split, part in parts.items()}}
+    return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest)

@@ -17,6 +17,7 @@ from twinscale.common.section import ByName, Section
 
 FAMILIES = Registry("families", "model.family", {name: f"twinscale.common.families.{name}:FAMILY" for name in (
     "decoder", "convnet", "mlp", "pair")}, "twinscale.common.families:Family")
+READS = ("text", "images", "arrays")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Family:
 
     options: a Section with `family: str`, and whatever the [model] of a recipe may say besides.
     reads: "text" (inputs and positions int32 (B, T), and where documents are kept apart segments; logits (B, T, V)) or
-      "images" (inputs (B, H, W, C) from 0 to 1; logits (B, classes)); or a function of the options that says which.
+      "images" (inputs (B, H, W, C) from 0 to 1; logits (B, classes)), or "arrays" (any by their names; outputs of any
+      shape (B, ...)); or a function of the options that says which.
     tree: (options, classes, example_shape) to {canonical name: common.families.parameters.Parameter} in forward order.
     places: (options, place), which calls place(name, operation, *places read, holds=name) for every operation in
       forward order, the last "head"; see `common/families/places.py`.
@@ -99,8 +101,8 @@ class Family:
     drawn: Callable | None = None
 
     def __post_init__(self):
-        if not callable(self.reads) and self.reads not in ("text", "images"):
-            raise BadInput(f'family {self.name}: reads "{self.reads}": "text" or "images" is wanted')
+        if not callable(self.reads) and self.reads not in READS:
+            raise BadInput(f'family {self.name}: reads "{self.reads}": one of {", ".join(READS)} is wanted')
         if not (isinstance(self.options, type) and issubclass(self.options, Section)
                 and "family" in self.options.model_fields):
             raise BadInput(f"family {self.name}: options: a Section of common.section with `family: str` is wanted")
@@ -146,8 +148,13 @@ def builder_of(model: Any, backend: str, own: Any) -> Callable[..., Any]:
 
 
 def reads_text(model: Any) -> bool:
-    """Whether the family of a model section reads text; else images."""
+    """Whether the family of a model section reads text; else images or arrays."""
     return family_of(model).text
+
+
+def reads_arrays(model: Any) -> bool:
+    """Whether the family of a model section reads arrays by their names."""
+    return family_of(model).reads == "arrays"
 
 
 def traits_of(model: Any) -> Traits:

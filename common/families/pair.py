@@ -6,7 +6,7 @@ What happens inside either is not known here, so the model is one place.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -18,7 +18,7 @@ from twinscale.common.pairs.first import first_shapes, first_value
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
-READS = ("inputs", "positions", "segments")  # what a batch of ours has that a program may ask for
+BATCHES = ("inputs", "positions", "segments")  # what a batch of text or of images has that a program may ask for
 
 
 def a_reference(name: str) -> str:
@@ -49,10 +49,10 @@ class Pair(Section):
     options: Annotated[dict[str, bool | int | float | str | list[int | float | str] | tuple[int | float | str, ...]],
                        AfterValidator(free)] = Field(
         default_factory=FreeTable, description="keyword arguments of both")
-    reads: Literal["text", "images"] = Field(description="what a batch is of")
-    inputs: Annotated[dict[Literal[READS], Sides], AfterValidator(FreeTable)] = Field(  # type: ignore[valid-type]
-        default_factory=FreeTable, description="what is asked for of a batch, where that is not its one array, and by "
-                                           "which names")
+    reads: Literal["text", "images", "arrays"] = Field(description="what a batch is of")
+    inputs: Annotated[dict[str, Sides], AfterValidator(FreeTable)] = Field(
+        default_factory=FreeTable, description="what is asked for of a batch, where that is not all that it has, and "
+                                           "by which names")
     outputs: Sides = Field(Sides(), description="the outputs that are the logits, where there are several")
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")
@@ -66,6 +66,15 @@ class Pair(Section):
         if isinstance(values, dict) and isinstance(match := values.get("match"), str) and "weights" not in values:
             return values | {"weights": str(unpinned(match).with_suffix(".safetensors"))}
         return values
+
+    @model_validator(mode="after")
+    def asks(self) -> Self:
+        """Raises ValueError where more is asked for than a batch has; of arrays the data's own are not known here."""
+        odd = [name for name in self.inputs if self.reads != "arrays" and name not in BATCHES]
+        if odd:
+            raise ValueError(f"model.inputs.{odd[0]}: a batch of {self.reads} has no such array: it has "
+                             f'{", ".join(BATCHES)}; model.reads = "arrays" is for those of your own')
+        return self
 
 
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:

@@ -108,6 +108,29 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
     return np.asarray(x)
 
 
+def load_archive(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """{key: array} of a .npz file; nothing is unpickled. Raises BadInput where it is none, or holds objects."""
+    check_regular(path)
+    key = ""
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise BadInput(f"{shown(path)}: one array, but an archive of arrays is wanted: save it by np.savez")
+        found = {}
+        with archive:
+            for key in archive.files:
+                found[key] = np.asarray(archive[key])
+        return found
+    except (MemoryError, BadInput):
+        raise
+    except Exception as error:  # as above
+        if key and "pickle" in str(error):
+            raise BadInput(f"{shown(path)}: {shown(key)}: holds Python objects, which are not loaded: save numbers or "
+                           "bools") from None
+        of = f"{shown(key)}: " if key else ""
+        raise BadInput(f"{shown(path)}: {of}not a whole .npz file: {shown(first_line(error))}; make it again") from None
+
+
 def check_tensors(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises BadInput unless `tensors` have the names and shapes of `wanted`, {name: anything with a shape}."""
     missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())

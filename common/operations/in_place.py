@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from twinscale.common.data.arrays import row_size
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import parameters
 from twinscale.common.families.places import WHOLE, places
 from twinscale.common.numbers.formats import walk
+from twinscale.common.objectives import described
 from twinscale.common.operations.catalogue import UNARY
 from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.references import FORMATS
@@ -27,9 +29,9 @@ LOWEST = -1e30  # scores below are masked
 ROWS, POSITIONS = 4, 1024  # of a batch that places are read on, at most: each keeps its tensors
 
 
-def few(batch: Mapping[str, Any], example_shape: Sequence[int]) -> dict[str, Any]:
+def few(batch: Mapping[str, Any], example_shape: Sequence[Any]) -> dict[str, Any]:
     """The first rows of a batch, as many as places are read on."""
-    rows = max(1, min(ROWS, len(batch["row"]), POSITIONS // math.prod(example_shape)))
+    rows = max(1, min(ROWS, len(batch["row"]), POSITIONS // row_size(example_shape)))
     return {name: x[:rows] for name, x in batch.items()}
 
 
@@ -63,7 +65,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
     known = places(recipe.model)
     derived = {name: place for name, place in known.items() if place.operation != WHOLE}
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
-    rows = []
+    rows, classes = [], dataset.classes or given["forward/head"].shape[-1]
 
     def add(name, way, key, bound, source=None):
         operation = known[name].operation if name in known else name
@@ -90,10 +92,10 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
         readers = readers_of(known, name)
         bounds = [backward_bound(known[n].operation, backward_terms(n, known[n], tree, given),
                                  kind_of(known[n], recipe.model, tree)) for n in readers]
-        add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", dataset.classes)]))
+        add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", classes)]))
     for key in (key for key in found if derived and key.startswith(("gradients/", "running/"))):
         add(*gradient(key, known, given, wanted))
-    for key, bound in loss_bounds(given, dataset.classes).items():
+    for key, bound in loss_bounds(given, classes, described(recipe).adds).items():
         add("loss", "loss", key, bound)
     return rows
 
@@ -111,13 +113,14 @@ def readers_of(known: Mapping[str, Any], name: str) -> list[str]:
     return [n for n, place in known.items() if name in place.reads]
 
 
-def loss_bounds(given: Mapping[str, np.ndarray], classes: int) -> dict[str, Bound]:
-    """{"loss/SUM": Bound}: weights and hits are counted, each position's loss is of logits that may cancel."""
+def loss_bounds(given: Mapping[str, np.ndarray], classes: int, adds: float = 0.0) -> dict[str, Bound]:
+    """{"loss/SUM": Bound}: weights and hits are counted, each position's loss is of logits that may cancel; where an
+    objective adds up outputs by factors up to `adds`, all of them may."""
     logits = given["forward/head"]
     positions = logits.size // classes
     wide = 2 * UNARY + walk(classes) + walk(positions) + 4
     return {"loss/weight": Bound(1, 0.0), "loss/correct": Bound(1, 0.0),
-            "loss/loss": Bound(wide, 0.0, least=positions * largest(logits))}
+            "loss/loss": Bound(wide, 0.0, least=(logits.size * adds or positions) * largest(logits))}
 
 
 def gradient(key: str, known: Mapping[str, Any], given: Mapping[str, np.ndarray], wanted: Any) -> tuple:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from twinscale.common.data.arrays import JUDGED
 from twinscale.common.families.parameters import dithering, generic_value, stream
 from twinscale.common.numbers.formats import DITHER
 from twinscale.common.operations.inputs import rounded
@@ -39,18 +40,21 @@ def generic_tensors(tensors: Mapping[str, np.ndarray], seed: int, dither: float 
     return found
 
 
-def stress_batch(batch: dict[str, Any], classes: int, seed: int, parts: int = 1) -> dict[str, np.ndarray]:
+def stress_batch(batch: dict[str, Any], classes: int, seed: int, parts: int = 1, arrays: bool = False
+                 ) -> dict[str, np.ndarray]:
     """A batch of the same names, shapes and dtypes with what real ones seldom hold.
 
     Text: documents from one token to the whole row, an id repeated, the lowest and the highest id by turns, a row that
-    is ignored whole. Pictures: constant ones, saturated noise, one of each that is ignored. Of `parts` micro-batches
-    the first has few positions that count, the others many.
+    is ignored whole. Pictures: constant ones, saturated noise, one of each that is ignored. Arrays: floats as pictures'
+    values, all else as it is, for what ids and masks may be is not known. Of `parts` micro-batches the first has few
+    positions that count, the others many.
 
     Args:
-      batch: of `common.data.training_batches`. classes: the number of labels. seed: the recipe's.
+      batch: of `common.data.training_batches`. classes: the number of labels. seed: the recipe's. arrays: whether it
+        is of named arrays.
     """
     drawn = stream(seed, "stress")
-    fill = stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
+    fill = stress_arrays if arrays else stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
     found = batch | fill(batch, classes, drawn)
     weights = np.array(found["weights"]).reshape(-1)
     if parts > 1:
@@ -86,11 +90,26 @@ def stress_text(batch: dict[str, Any], classes: int, drawn: np.random.Generator)
 
 def stress_pictures(batch: dict[str, Any], classes: int, drawn: np.random.Generator) -> dict[str, Any]:
     """Values, labels and weights of a stress batch of pictures, (B, ...) in [0, 1], or of other features."""
-    x = batch["inputs"].copy()
-    low, high = x.min(), x.max()
+    x = saturated(batch["inputs"], drawn)
     rows = np.arange(len(x))
-    x[rows % 4 == 0] = low
-    x[rows % 4 == 1] = np.where(drawn.random(x[rows % 4 == 1].shape) < 0.5, low, high)
-    x[rows % 4 == 2] = high
     labels = np.where(rows % 3 == 0, 0, np.where(rows % 3 == 1, classes - 1, drawn.integers(0, classes, len(x))))
     return {"inputs": x, "labels": labels, "weights": rows % 4 != 2}
+
+
+def stress_arrays(batch: dict[str, Any], classes: int, drawn: np.random.Generator) -> dict[str, Any]:
+    """Floats and weights of a stress batch of named arrays; those of 0 and 1 alone are masks, and stay."""
+    found = {name: saturated(x, drawn) for name, x in sorted(batch.items())
+             if name not in JUDGED and x.dtype.kind == "f" and not np.isin(x, (0, 1)).all()}
+    weights = batch["weights"].copy()
+    weights[2::4] = 0
+    return found | {"weights": weights if weights.any() else batch["weights"]}
+
+
+def saturated(x: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    """Of four rows one of the lowest value, one of the lowest and the highest, one of the highest, one as it is."""
+    found, low, high = x.copy(), x.min(), x.max()
+    rows = np.arange(len(x))
+    found[rows % 4 == 0] = low
+    found[rows % 4 == 1] = np.where(drawn.random(x[rows % 4 == 1].shape) < 0.5, low, high)
+    found[rows % 4 == 2] = high
+    return found

@@ -22,7 +22,7 @@ from twinscale.common.pairs.judge import generic, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
 from twinscale.common.pairs.program import Program
 from twinscale.common.pairs.search import AGREES, find
-from twinscale.common.pairs.sides import asked, specs_of
+from twinscale.common.pairs.sides import asked, floats_of, specs_of
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import short
 from twinscale.common.training.room import Room
@@ -55,6 +55,7 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     with room.numerics(read):
         program, batch = program_of(opened, read)
         inputs = asked(pair, "flax", batch)
+        check_names(pair, made, program.call(program.start, inputs)[0])
         judge = outputs_difference(original, program, (inputs, inputs))
 
         def tell(said: str) -> None:
@@ -69,6 +70,15 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
             "notes": list(match.notes)}
+
+
+def check_names(pair: Pair, made: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Raises BadInput where a pair of arrays gives several outputs that are not called the same on both sides: an
+    objective reads them beside each other, in the order of their names."""
+    ours, theirs = (floats_of(x) for x in (made, others))
+    if pair.reads == "arrays" and max(len(ours), len(theirs)) > 1 and ours.keys() != theirs.keys():
+        raise BadInput(f"model.outputs: Keras gives {', '.join(ours)}, JAX {', '.join(theirs)}: give them the same "
+                       "names, or say by model.outputs which one is meant on each side")
 
 
 def read_pair(recipe: Mapping[str, Any]) -> tuple[Recipe, Pair]:

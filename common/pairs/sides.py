@@ -1,5 +1,6 @@
 """A side of a pair in its own process: the user's function is called there, and what it builds is given batches."""
 
+import math
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinscale.common import registry
-from twinscale.common.errors import BadInput, first_line
+from twinscale.common.data.arrays import ADDED, JUDGED
+from twinscale.common.errors import BadInput, did_you_mean, first_line
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
 from twinscale.common.pairs.first import first_tensors
@@ -42,12 +44,16 @@ def built(m: "Pair", side: str) -> Any:
 
 
 def asked(m: "Pair", side: str, batch: Mapping[str, Any]) -> Inputs:
-    """What a program takes of a batch: its one array, or what `model.inputs` asks for by the program's names."""
+    """What a program takes of a batch: its one array, or several by their names, or what `model.inputs` asks for by the
+    program's names."""
+    held = [name for name in batch if name not in (*JUDGED, *ADDED)]
     if not m.inputs:
-        return batch["inputs"]
-    absent = [name for name in m.inputs if name not in batch]
+        one = "inputs" if m.reads != "arrays" else held[0] if len(held) == 1 else None
+        return batch[one] if one else {name: batch[name] for name in held}
+    absent = [name for name in m.inputs if name not in held]
     if absent:
-        raise BadInput(f"model.inputs.{absent[0]}: a batch has no {absent[0]}: it has {', '.join(batch)}")
+        raise BadInput(f"model.inputs.{absent[0]}: a batch has no {absent[0]}: it has {', '.join(held)}"
+                       f"{did_you_mean(absent[0], held)}")
     named = {getattr(sides, side) or name: batch[name] for name, sides in m.inputs.items()}
     return next(iter(named.values())) if len(named) == 1 and not any(
         getattr(sides, side) for sides in m.inputs.values()) else named
@@ -65,7 +71,7 @@ def example(specs: Sequence[tuple[str, tuple, str]], most: int) -> dict[str, np.
 
     def of(name, shape, dtype):
         if not dtype.startswith("float"):
-            return drawn.integers(0, most if name == "inputs" else 1, (ROWS, *shape[1:])).astype(dtype)
+            return drawn.integers(0, most or 1 if name == "inputs" else 1, (ROWS, *shape[1:])).astype(dtype)
         return drawn.random((ROWS, *shape[1:])).astype(dtype)
 
     return {name: of(name, shape, dtype) for name, shape, dtype in specs}
@@ -84,12 +90,16 @@ def match_of(m: "Pair", b: Sequence[Tensor]) -> Match:
 
 def check_program(m: "Pair", side: str, program: Program, batch: Mapping[str, Any], classes: int) -> None:
     """Calls a side's program once. Raises BadInput where it computes in less than it is asked for whatever comes in, or
-    gives no logits, one output (B, T, classes) of text or (B, classes) of images."""
+    gives no logits, one output (B, T, classes) of text or (B, classes) of images; of arrays outputs are of any shape
+    (B, ...)."""
     if program.lower:
         raise BadInput(f"model.{side}: computes in less than {program.precision} whatever comes in, first at "
                        f"{program.lower}: let it compute in what comes in, for the rungs in {program.precision}; "
                        "`twinscale.check` holds such a one to the bounds of float32")
     made, _ = program.call(program.start, asked(m, side, batch))
+    if m.reads == "arrays":
+        check_outputs(side, made, len(next(iter(batch.values()))), classes)
+        return
     if len(made) != 1:
         raise BadInput(f"model.{side}: the program gives {', '.join(made)}: say by model.outputs.{side} which of them "
                        "are the logits")
@@ -98,3 +108,34 @@ def check_program(m: "Pair", side: str, program: Program, batch: Mapping[str, An
     if tuple(logits.shape) != wanted:
         raise BadInput(f"model.{side}: the program gives {tuple(logits.shape)}, but logits {wanted} are wanted: a row "
                        "for each of the data's, and a number for each class")
+
+
+def check_outputs(side: str, made: Mapping[str, Any], rows: int, classes: int) -> None:
+    """Raises BadInput where a program of arrays gives an output that is not of its rows, no floats, or fewer outputs
+    than the labels have classes."""
+    floats = floats_of(made)
+    odd = [name for name, x in floats.items() if not x.shape or x.shape[0] != rows]
+    if odd or not floats:
+        told = f"output {odd[0]} {tuple(floats[odd[0]].shape)} of {rows} rows" if odd else "no floats"
+        raise BadInput(f"model.{side}: the program gives {told}: outputs (rows, ...) are wanted; say by "
+                       f"model.outputs.{side} which one is meant")
+    several = sum(math.prod(x.shape[1:]) for x in floats.values()) if len(floats) > 1 else (
+        [1, *next(iter(floats.values())).shape[1:]][-1])
+    if several < classes:
+        raise BadInput(f"model.{side}: the program gives {several} outputs for {classes} classes of labels: give as "
+                       'many, or set objective.name = "squared-error" or "sigmoid"')
+
+
+def floats_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of floats, by their names' order, or as they come where their names are numbers."""
+    names = list(made) if all(name.isdigit() for name in made) else sorted(made)
+    return {name: made[name] for name in names if "float" in str(made[name].dtype)}
+
+
+def logits_of(made: Mapping[str, Any], xp: Any) -> Any:
+    """What an objective reads of a program's outputs, over an array namespace: its one output, (B, 1) of one number a
+    row; or of several outputs all numbers beside each other, (B, D)."""
+    found = list(floats_of(made).values()) if len(made) > 1 else list(made.values())
+    if len(found) == 1:
+        return found[0] if len(found[0].shape) > 1 else xp.expand_dims(found[0], -1)
+    return xp.concatenate([xp.reshape(x, (-1, math.prod(x.shape[1:]))) for x in found], -1)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from twinscale.common.data import open_dataset
-from twinscale.common.families import reads_text, traits_of
+from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.families.places import draws, places
 from twinscale.common.optimizers import Options, described
 from twinscale.common.schedules import described as schedule_of
@@ -21,7 +21,7 @@ def traits(options: Options) -> list[str]:
 
 # What a recipe has that a change may need, so that it shows: {word: whether a recipe has it}.
 HAS = {
-    "text": lambda r: reads_text(r.model), "pictures": lambda r: not reads_text(r.model),
+    "text": lambda r: reads_text(r.model), "pictures": lambda r: family_of(r.model).reads == "images",
     # What is planted in the lines of one family's own builders.
     **{name: lambda r, name=name: name in traits_of(r.model).planted for name in ("decoder", "convnet", "mlp")},
     "a norm": lambda r: any(place.operation == "norm" for place in places(r.model).values()),

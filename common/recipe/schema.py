@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
-from twinscale.common.families import reads_text, traits_of
+from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.files.pins import MARK, unpinned
 from twinscale.common.metrics import METRICS, tried
 from twinscale.common.numbers.formats import MASTERS
@@ -20,12 +20,12 @@ from twinscale.common.optimizers import OwnOptions as Optimizer
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
 from twinscale.common.recipe.running import Devices, Jax, Keras
-from twinscale.common.registry import is_reference, load, portable, short
+from twinscale.common.registry import is_reference, portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
-from twinscale.common.sources import SOURCES, Data, OfSource, source_of
+from twinscale.common.sources import SOURCES, Data, OfSource, holds_for, source_named, source_of
 
 
 class Train(Section):
@@ -82,6 +82,14 @@ class Recipe(Section):
     compare: Compare = Compare()
     compress: Compress = Compress()
 
+    @model_validator(mode="before")
+    @classmethod
+    def probed(cls, values: Any) -> Any:
+        """A pair that reads arrays has the probe for its objective where it says none."""
+        model = values.get("model") if isinstance(values, dict) else None
+        reads = model.get("reads") if isinstance(model, dict) else None
+        return values | {"objective": {"name": "probe"}} if reads == "arrays" and "objective" not in values else values
+
     @model_validator(mode="after")
     def fits(self) -> Self:
         """Raises ValueError where tables do not go together."""
@@ -101,16 +109,17 @@ class Recipe(Section):
             if getattr(train, key) and key not in terms:
                 raise ValueError(f"train.{key}={getattr(train, key)} is a term that objective.name="
                                  f"{short(self.objective.name)} does not have; set it to 0")
-        text = reads_text(self.model)
-        if text and self.data.augment:
-            raise ValueError(f'data.augment is for images, but model.family="{short(self.model.family)}" reads text')
+        text, reads = reads_text(self.model), family_of(self.model).reads
+        if reads != "images" and self.data.augment:
+            raise ValueError('data.augment is for images, but '
+                             f'model.family="{short(self.model.family)}" reads {reads}')
         name, unknown = source_of(self.data.source)
         if unknown and not text:  # text is asked for where it is opened
             raise ValueError(unknown)
-        holds = load(SOURCES, name).holds if name else "either"
-        if holds not in ("text" if text else "images", "either"):
-            raise ValueError(f'data.source="{short(self.data.source)}" holds {holds}, which '
-                             f'model.family="{short(self.model.family)}" does not read')
+        source = source_named(name) if name else None
+        if source and not holds_for(source, reads):
+            raise ValueError(f'data.source="{short(self.data.source)}" holds {source.holds}, which '
+                             f'model.family="{short(self.model.family)}" does not read: it reads {reads}')
         return self
 
     @property
@@ -132,7 +141,8 @@ class Recipe(Section):
     @property
     def later(self) -> dict[str, Any]:
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
-        first = {("data", "label"): "label", ("jax", "xla_options"): FreeTable(), ("train", "metrics"): ()}
+        first = {("data", "label"): "label", **{("data", key): value for key, value in Data().model_dump(
+            include={"inputs", "rows", "seed"}).items()}, ("jax", "xla_options"): FreeTable(), ("train", "metrics"): ()}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key) == value:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinscale.common.data import open_dataset, training_batches
+from twinscale.common.data.arrays import JUDGED
 from twinscale.common.errors import one_of
 from twinscale.common.families.parameters import parameters
 from twinscale.common.files.tensors import load_tensors, save_tensors
@@ -112,7 +113,7 @@ def taps_at(room: Room, recipe: Recipe, point: str | Path, taught: dict[str, np.
         if point in POINTS:
             batch, state = at_point(room, recipe, session, few(batch, session.dataset.example_shape), point)
         else:
-            batch["inputs"], tensors = rounded(batch["inputs"], FORMATS["bfloat16"]), load_tensors(point)
+            batch, tensors = with_rounded_inputs(batch), load_tensors(point)
             tensors = {name: rounded(x, FORMATS["bfloat16"]) for name, x in tensors.items()}
             state = room.with_tensors(recipe, session.state, session.devices, tensors, step_of(point))
         return session.step_taps(state, step_of(point), batch, taught), session.dataset
@@ -138,10 +139,16 @@ def at_point(room: Room, recipe: Recipe, session: "Session", batch: dict[str, An
     if point != "first":
         tensors = generic_tensors(room.state_tensors(state), recipe.seed, dither)
         state = room.with_tensors(recipe, state, session.devices, tensors, 0)
-        batch = batch | {"inputs": rounded(batch["inputs"], FORMATS["bfloat16"])}
+        batch = with_rounded_inputs(batch)
     if one_of({"first": False, "generic": False, "stress": True}, point, "point"):
-        batch = stress_batch(batch, session.dataset.classes, recipe.seed, recipe.train.accumulate)
+        batch = stress_batch(batch, session.dataset.classes, recipe.seed, recipe.train.accumulate,
+                             session.dataset.kind == "arrays")
     return batch, state
+
+
+def with_rounded_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch whose inputs have values of bfloat16, which every precision has alike."""
+    return {name: x if name in JUDGED else rounded(x, FORMATS["bfloat16"]) for name, x in batch.items()}
 
 
 def optimizer_steps(room: Room, recipe: Recipe, path: Path, updates: int) -> None:

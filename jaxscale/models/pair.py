@@ -10,13 +10,13 @@ from flax import nnx
 from twinscale.common.data import input_specs
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.match import carried, returned
-from twinscale.common.pairs.sides import asked, built, check_program, example, match_of, specs_of
+from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, match_of, specs_of
 from twinscale.jaxscale.programs import open_program
 from twinscale.jaxscale.taps import tap
 
 
 def build(recipe, classes, example_shape, kinds):
-    """A module from a dict of inputs to logits (B, T, V) or (B, classes), by the user's own program."""
+    """A module from a dict of inputs to logits (B, T, V), (B, classes) or of arrays (B, ...), by the user's own."""
     specs = specs_of(input_specs(recipe, example_shape))
     return Pair(recipe.model, specs, classes, kinds)
 
@@ -42,43 +42,45 @@ class Pair(nnx.Module):
     """Holds the canonical tensors and calls the user's program with what they make of its own."""
 
     def __init__(self, m, specs, classes, kinds):
-        self.m, self.specs, self.classes, self.kinds = m, specs, classes, tuple(sorted(kinds.items()))
-        matched(m, self.program().tensors)
+        self._twinscale = m, specs, classes, tuple(sorted(kinds.items()))  # all other names may be the user's layers'
+        matched(m, program_of(self).tensors)
         tensors = first_tensors(m.weights)
         names = canonical_names(tensors)
         for tensor in tensors:
             *above, leaf = names[tensor.path].split(".")
             holder = self
             for part in above:
-                if not hasattr(holder, part):
+                if part not in vars(holder):
                     setattr(holder, part, Holder())
                 holder = getattr(holder, part)
             kind = nnx.Param if tensor.trained else nnx.BatchStat
             setattr(holder, leaf, kind(jnp.zeros(tensor.shape, kinds["param_dtype"])))
 
     def __call__(self, batch, training=False):
-        kinds, tensors = dict(self.kinds), first_tensors(self.m.weights)
-        program = self.program()
-        match = matched(self.m, program.tensors)
-        held = {path: self.held(name) for path, name in canonical_names(tensors).items()}
+        m, _, _, kinds = self._twinscale
+        program, tensors, kinds = program_of(self), first_tensors(m.weights), dict(kinds)
+        match = matched(m, program.tensors)
+        held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}
-        made, moved = program.call(carried(match, values, jnp), asked(self.m, "flax", batch), training)
+        made, moved = program.call(carried(match, values, jnp), asked(m, "flax", batch), training)
         for path, value in returned(match, tensors, program.tensors, moved, jnp).items():
             held[path][...] = value.astype(held[path].dtype)
-        (logits,) = made.values()
-        return tap("head", logits).astype(kinds["param_dtype"])
-
-    def program(self):
-        """The user's program in the dtype that the recipe computes in."""
-        return opened(self.m, self.specs, jnp.dtype(dict(self.kinds)["dtype"]).name, self.classes)
-
-    def held(self, name):
-        """The Variable of a canonical name."""
-        found = self
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
+        return tap("head", logits_of(made, jnp)).astype(kinds["param_dtype"])
 
 
 class Holder(nnx.Module):
     """A part of a canonical name."""
+
+
+def program_of(module):
+    """The user's program in the dtype that the recipe computes in."""
+    m, specs, classes, kinds = module._twinscale
+    return opened(m, specs, jnp.dtype(dict(kinds)["dtype"]).name, classes)
+
+
+def held_of(module, name):
+    """The Variable of a canonical name."""
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

@@ -20,6 +20,7 @@ ALLOWED = {  # (file, function): why it may
     ("common/files/access.py", "parse_toml"): "the typed reader itself",
     ("common/files/tensors.py", "_read"): "the reader of safetensors, which looks for keys that are there twice",
     ("common/files/tensors.py", "load_array"): "the reader of .npy",
+    ("common/files/tensors.py", "load_archive"): "the reader of .npz",
     ("common/export/predict.py", "is_answer"): "asks for the names alone, and whether there are any",
     ("common/export/predict.py", "array_of"): "a .npy or .npz of anybody, any error of which becomes one line there",
     ("common/data/text_files.py", "text_of"): "a line of a corpus, of which one field is wanted; its type is looked at",

@@ -8,20 +8,21 @@ from tensorflow.python.framework import config
 
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import canonical_names, first_tensors
-from twinscale.common.pairs.sides import asked, built, check_program, example, specs_of
+from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, specs_of
 from twinscale.tfscale.programs import open_program
 
 
 def build(m, classes, inputs, policy, keras):
-    """Logits (B, T, V) or (B, classes) of a dict of inputs, by the user's own model."""
+    """Logits (B, T, V), (B, classes) or of arrays (B, ...) of a dict of inputs, by the user's own model."""
     if not hasattr(keras, "ops"):
         raise BadInput("model.family = pair: TF-MOT's compression wraps layers of its own Keras, which a model of the "
                        "user's is not made of")
     if not tf.config.list_logical_devices("GPU"):  # XLA knows no gradient of max pooling where determinism is asked for
         config.disable_op_determinism()
-    shape = (*inputs["inputs"].shape[:2 if m.reads == "text" else 1], classes)
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
+    made, _ = program.call(program.start, asked(m, "keras", example(specs, classes)))
+    shape = (None, *logits_of(made, keras.ops).shape[1:])
     logits, wide = Held(m, program, shape, policy)(inputs), "float64" if policy == "float64" else "float32"
     return keras.layers.Activation("linear", dtype=wide, name="logits")(logits)
 
@@ -66,5 +67,4 @@ class Held(keras.layers.Layer):
         for path, value in moved.items():
             if not held[path].trainable:
                 held[path].assign(value)
-        (logits,) = made.values()
-        return keras.ops.cast(logits, self.compute_dtype)
+        return keras.ops.cast(logits_of(made, keras.ops), self.compute_dtype)

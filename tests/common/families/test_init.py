@@ -93,7 +93,8 @@ def test_own_families_come_through_the_same_door():
 
 
 @pytest.mark.parametrize(("values", "said"), [
-    ({"reads": "sounds"}, '"text" or "images"'), ({"options": dict}, "family: str"), ({"name": "a b"}, "letters")])
+    ({"reads": "sounds"}, "one of text, images, arrays"), ({"options": dict}, "family: str"),
+    ({"name": "a b"}, "letters")])
 def test_a_family_that_is_not_whole_is_refused_where_it_is_made(values, said):
     own = load_object(FAMILIES, "mlp")
     with pytest.raises(BadInput, match=said):

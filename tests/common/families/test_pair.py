@@ -73,6 +73,8 @@ def test_no_program_is_run_by_who_only_reads_the_recipe_and_what_its_files_hold_
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
+    ("[model.options]", "[model.inputs]\nids = {}\n[model.options]",
+     'model.inputs.ids: a batch of images has no such array: it has inputs, .*; model.reads = "arrays"'),
     ('"mine.py:build"', '"mine.py"', '"mine.py" names no program: write FILE.py:OBJECT'),
     ('"mine.py:port"', '"other.py:port"', r"other\.py"),
     ('reads = "images"\n', "", "model.reads: missing"),

@@ -79,3 +79,17 @@ def test_a_twin_in_bfloat16_has_other_values_of_bfloat16():
     own, twin = (generic_tensors(state(np.float32), 3, dither)["weights/head.kernel"] for dither in (0.0, 2.0**-9))
     assert 0.1 < (own != twin).mean() < 0.9 and (rounded(twin, FORMATS["bfloat16"]) == twin).all()
     assert np.abs(twin / own - 1).max() <= 2.0**-7
+
+
+def test_a_stress_batch_of_arrays_has_floats_at_their_ends_and_leaves_ids_masks_and_labels():
+    drawn = np.random.default_rng(2)
+    batch = {"x": drawn.standard_normal((8, 5)).astype(np.float32), "ids": np.arange(8, dtype=np.int32),
+             "mask": (np.arange(8) % 3 > 0).astype(np.float32), "labels": np.arange(8, dtype=np.float32),
+             "weights": np.ones(8, np.float32), "row": np.arange(8, dtype=np.uint32)}
+    found = stress_batch(batch, 0, 0, arrays=True)
+    assert {n: (x.dtype, x.shape) for n, x in found.items()} == {n: (x.dtype, x.shape) for n, x in batch.items()}
+    assert all(np.array_equal(found[name], batch[name]) for name in ("ids", "mask", "labels", "row"))
+    assert len(np.unique(found["x"][0])) == 1 and len(np.unique(found["x"][1])) == 2
+    assert np.array_equal(found["x"][3], batch["x"][3]) and found["weights"].tolist() == [1, 1, 0, 1] * 2
+    single = {name: x[2:3] for name, x in batch.items()} | {"weights": np.ones(1, np.float32)}
+    assert stress_batch(single, 0, 0, arrays=True)["weights"].all()
