@@ -23,6 +23,7 @@ from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.foreign.curves import Curve, is_foreign, read_curve
+from twinscale.common.foreign.weights import apart
 from twinscale.common.training.run import read_run
 from twinscale.common.training.run_metrics import read_metrics
 
@@ -87,8 +88,9 @@ def differences(a: Path, b: Path, out: Path, asked: Asked) -> dict[str, Any]:
         "curve": {"steps": shared[kept].tolist(), "a": x[kept].tolist(), "b": y[kept].tolist(),
                   "difference": rows.difference[kept].tolist(), "envelope": nothing, "bound": nothing,
                   "horizon": None},
-        "thinned": len(kept) < len(shared), "weights": None, "limits": limits(curves, labels, shared, asked),
-        "made": made(), "commands": again("compare-runs", *words(a, b, asked), out=out)}
+        "thinned": len(kept) < len(shared), "weights": weights_of(asked),
+        "limits": limits(curves, labels, shared, asked), "made": made(),
+        "commands": again("compare-runs", *words(a, b, asked), out=out)}
 
 
 # ---- what is read
@@ -120,6 +122,15 @@ def both(curves: Mapping[str, Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarra
         raise BadInput(f"no step is in both: {', '.join(spans)}; where they count otherwise, --shift N adds N to the "
                        "second's")
     return shared, curves["a"].losses[of_a], curves["b"].losses[of_b]
+
+
+def weights_of(asked: Asked) -> dict[str, Any] | None:
+    """How far the checkpoints that were named are apart, as a Weights; None where none were."""
+    if asked.weights is None:
+        if asked.match is not None:
+            raise BadInput("--match: for --weights CK_A CK_B, two checkpoints, which are not given")
+        return None
+    return apart(*asked.weights, asked.match)
 
 
 # ---- what is said
@@ -189,7 +200,8 @@ def limits(curves: Mapping[str, Curve], labels: Mapping[str, str], shared: np.nd
     found = [f"{labels[side]} was not run by Twinscale: it has no twin, so that nothing tells its rounding from an "
              "error" for side in SIDES if side not in ours]
     found += [said for side in ours if (said := own_twin(curves[side], labels[side], shared))]
-    found.append("weights, batches, optimizer and data are not compared: equal losses are no proof that they are equal")
+    found.append(f"{'' if asked.weights else 'weights, '}batches, optimizer and data are not compared: equal losses "
+                 "are no proof that they are equal")
     a, b = (curves[side] for side in SIDES)
     if a.step != b.step and {"epoch"} & {a.step.lower(), b.step.lower()}:
         found.append(f"{labels['a']} counts by {shown(a.step)}, {labels['b']} by {shown(b.step)}: these may not be one "
@@ -200,7 +212,8 @@ def limits(curves: Mapping[str, Curve], labels: Mapping[str, str], shared: np.nd
     if asked.shift:
         found.append(f"{asked.shift} was added to the steps of {labels['b']}")
     alone = {side: len(curves[side].steps) - len(shared) for side in SIDES}
-    found += [f"{count:,} steps of {labels[side]} are not in the other" for side, count in alone.items() if count]
+    found += [f"of {labels[side]} {count:,} of {len(curves[side].steps):,} steps are not in the other"
+              for side, count in alone.items() if count]
     return found
 
 

@@ -49,7 +49,7 @@ def test_steps_that_one_of_them_has_are_not_compared_and_said(csv, tmp_path):
     found = compared_foreign(csv("a.csv"), csv("b.csv", LOSSES, first=1, head="epoch,loss"), tmp_path / "out", Asked())
     assert found.shared == 3 and found.first["step"] == 1
     limits = "\n".join(found.limits)
-    assert "1 steps of a.csv (CSV) are not in the other" in limits and "may not be one thing" in limits
+    assert "of a.csv (CSV) 1 of 4 steps are not in the other" in limits and "may not be one thing" in limits
     assert "`--shift` N" in limits
     shifted = compared_foreign(tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "again", Asked(shift=-1))
     assert shifted.shared == shifted.equal == 4 and shifted.first is None and "--shift -1" in shifted.commands[0]
