@@ -74,9 +74,12 @@ def bare(path: str) -> str:
 def check_fits(found: Fitted, path: object) -> None:
     """Raises BadInput, by name and with the nearest, where a tensor of a program is not in the checkpoint at a path."""
     if found.absent:
-        more = f" ({len(found.absent)} are not)" if len(found.absent) > 1 else ""
-        raise BadInput(f"{shown(path)}: {shown(found.absent[0])} is not in it{more}"
-                       f"{did_you_mean(found.absent[0], found.left)}")
+        name, more = found.absent[0], f" ({len(found.absent)} are not)" if len(found.absent) > 1 else ""
+        homes = sorted({_parted(bare(left))[0] for left in found.left} - {""})
+        near = did_you_mean(name, found.left) or did_you_mean(_parted(name)[0], homes)
+        left = ", ".join(map(shown, found.left[:6])) + ", ..." * (len(found.left) > 6)
+        raise BadInput(f"{shown(path)}: {shown(name)} is not in it{more}"
+                       f"{near or (f'; what nothing asks for is {left}' if left else '')}")
 
 
 def _parted(path):

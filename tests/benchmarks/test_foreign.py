@@ -71,6 +71,24 @@ def test_columns_are_of_both_or_of_each(csv, tmp_path):
         compared_foreign(a, b, tmp_path / "again", Asked(loss=("nll", "cost", "x")))
 
 
+def test_checkpoints_are_compared_besides_and_no_match_is_for_nothing(csv, tmp_path, capsys):
+    a, b = csv("a.csv"), csv("b.csv")
+    kernel = np.arange(6.0).reshape(2, 3)
+    np.savez(tmp_path / "a.npz", **{"fc/kernel": kernel, "fc/bias": np.ones(3), "left": np.ones(2)})
+    np.savez(tmp_path / "b.npz", **{"dense/kernel": kernel.T + 0.5, "dense/bias": np.ones(3)})
+    (tmp_path / "match.toml").write_text('[tensors]\n"dense/kernel" = "fc/kernel | transpose 1 0"\n'
+                                         '"dense/bias" = "fc/bias"\n')
+    asked = Asked(weights=(tmp_path / "a.npz", tmp_path / "b.npz"), match=tmp_path / "match.toml")
+    assert compare_foreign(a, b, tmp_path / "out", asked) == INCONCLUSIVE
+    said = capsys.readouterr().out
+    assert "dense/kernel" in said and "equal" in said and "unmatched of" in said and "left" in said
+    found = json.loads((tmp_path / "out" / "differences.json").read_text())
+    assert [row["tensor"] for row in found["weights"]["tensors"]] == ["dense/kernel", "dense/bias"]
+    assert "--weights" in found["commands"][0] and "dense/kernel" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(BadInput, match="--match: for --weights CK_A CK_B"):
+        compared_foreign(a, b, tmp_path / "again", Asked(match=tmp_path / "match.toml"))
+
+
 def test_only_the_same_verbs_directory_is_written_again(csv, tmp_path):
     a, b, out = csv("a.csv"), csv("b.csv"), tmp_path / "out"
     compared_foreign(a, b, out, Asked())

@@ -44,3 +44,5 @@ def test_two_that_may_be_one_are_refused_and_the_nearest_is_offered():
         fitted(["params/fc/kernel", "target/fc/kernel"], ["fc/kernel"])
     with pytest.raises(BadInput, match=r'it.npz: fc1/kernel is not in it \(2 are not\); did you mean "fc_1/kernel"'):
         check_fits(fitted(["fc_1/kernel", "fc_1/bias"], ["fc1/kernel", "fc1/bias"]), "it.npz")
+    with pytest.raises(BadInput, match="fc1/kernel is not in it; what nothing asks for is zzz, params/q/0$"):
+        check_fits(fitted(["zzz", "params/q/0"], ["fc1/kernel"]), "it.npz")
