@@ -4,6 +4,7 @@ A checkpoint wraps its weights ("params", "batch_stats", "model") and ends their
 model has numbers for a layer's tensors, in the layer's own order.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,11 +49,13 @@ def fitted(stored: Iterable[str], wanted: Sequence[str], ordered: bool = True) -
     for path in wanted:
         of_module[_parted(bare(path))[0]].append(path)
     names, there = {}, set(weights)
+    renumbered = _renumbered([*modules], [*of_module])
     for module, paths in of_module.items():
-        leaves = _leaves(module, modules)
+        leaves = _leaves(renumbered.get(module, module), modules)
         numbers = _numbers(paths, leaves, ordered)
         for path in paths:
-            found = [path] if path in there else leaves.get(_parted(bare(path))[1]) or numbers.get(path) or []
+            here = path in there and module not in renumbered
+            found = [path] if here else leaves.get(_parted(bare(path))[1]) or numbers.get(path) or []
             if len(found) > 1:
                 these = " or ".join(map(shown, found[:4]))
                 raise BadInput(f"{shown(path)}: may be {these} of the checkpoint: save the weights alone")
@@ -95,6 +98,36 @@ def _leaves(module, modules) -> Mapping[str, list[str]]:
     near = [name for name in modules if module and name and (
         name.endswith(f"/{module}") or module.endswith(f"/{name}"))]
     return modules[near[0]] if len(near) == 1 else {}
+
+
+def _renumbered(stored: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """{module of a program: of the checkpoint} where Keras has numbered layers on: what is called dense and dense_1 in
+    one process is dense_4 and dense_5 in another. It is where both have as many of a name, and other numbers."""
+    def below(names, above):
+        return {name[len(above):].split("/")[0] for name in names if name.startswith(above) and name != above} - {""}
+
+    def look(here, there):
+        ours, theirs = (_by_name(below(names, above)) for names, above in ((wanted, here), (stored, there)))
+        for name, numbers in ours.items():
+            others = theirs.get(name, [])
+            if len(others) != len(numbers):
+                others = numbers
+            for one, other in zip(numbers, others, strict=True):
+                if here + one != there + other:
+                    found[here + one] = there + other
+                look(f"{here}{one}/", f"{there}{other}/")
+
+    found: dict[str, str] = {}
+    look("", "")
+    return {module: found[module] for module in wanted if module in found}
+
+
+def _by_name(parts: Iterable[str]) -> dict[str, list[str]]:
+    """{"dense": ["dense", "dense_1"]}: parts of paths by their names without numbers, in the order of these."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for part in sorted(parts, key=lambda part: int((re.search(r"_(\d+)$", part) or (0, -1))[1])):
+        found[re.sub(r"_\d+$", "", part)].append(part)
+    return found
 
 
 def _numbers(paths, leaves, ordered) -> dict[str, list[str]]:

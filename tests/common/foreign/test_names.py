@@ -33,6 +33,19 @@ def test_numbers_of_a_layer_go_by_the_programs_order_or_by_keras_own():
     assert fitted(["x/0", "x/1", "x/2"], ["x/kernel", "x/bias"]).absent == ("x/kernel", "x/bias")
 
 
+def test_layers_that_keras_has_numbered_on_are_taken_in_their_order():
+    """By the names alone dense_1 would be the first of two that are dense and dense_1 elsewhere."""
+    stored = [f"{name}/{i}" for name in ("dense_1", "dense_2", "dense_10", "tower_3/conv_4", "out") for i in range(2)]
+    wanted = [f"{name}/{leaf}" for name in ("dense", "dense_1", "dense_2", "tower/conv", "out")
+              for leaf in ("kernel", "bias")]
+    names = fitted(stored, wanted).names
+    assert [names[f"{module}/kernel"] for module in ("dense", "dense_1", "dense_2", "tower/conv", "out")] == [
+        "dense_1/0", "dense_2/0", "dense_10/0", "tower_3/conv_4/0", "out/0"]
+    assert fitted(["dense_1/0"], ["dense/kernel", "dense_1/kernel"]).absent == ("dense/kernel",)
+    assert fitted(["dense_1/kernel", "dense_2/kernel"], ["dense/kernel", "dense_1/kernel"]).names == {
+        "dense/kernel": "dense_1/kernel", "dense_1/kernel": "dense_2/kernel"}
+
+
 def test_a_module_that_alone_ends_so_is_it_and_of_two_neither():
     assert fitted(["backbone/dense/kernel"], ["dense/kernel"]).names == {"dense/kernel": "backbone/dense/kernel"}
     assert fitted(["dense/kernel"], ["net/dense/kernel"]).names == {"net/dense/kernel": "dense/kernel"}
