@@ -10,14 +10,16 @@ from twinscale.benchmarks.report.foreign import TENSORS, show, write_differences
 EXAMPLE = Path(__file__).parents[2] / "examples" / "differences.json"
 
 
-@pytest.fixture
-def found():
+def with_checkpoints():
     """A result with checkpoints, whose names would be tags and cells."""
     tensors = [{"tensor": f"<b>fc|{i}</b>", "of": ["kernel"], "shape": [2, 3], "relative": 1.0 / (i + 1),
                 "absolute": 0.5, "equal": i == TENSORS} for i in range(TENSORS + 1)]
     return json.loads(EXAMPLE.read_text()) | {"weights": {
         "a": "a.keras", "b": "b.msgpack", "match": "match.toml", "tensors": tensors,
         "unmatched": {"a": ["left/kernel"], "b": []}}}
+
+
+found = pytest.fixture(with_checkpoints, name="found")
 
 
 def test_equal_figures_give_equal_pages_which_obey_no_name_of_others(found, tmp_path):

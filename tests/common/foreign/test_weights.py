@@ -119,6 +119,23 @@ def test_first_weights_are_those_of_either_sides_checkpoint(both):
         assert all(np.array_equal(found[name], of[name]) for name in found)
 
 
+def test_layers_without_names_are_found_in_a_file_of_another_process(tmp_path):
+    keras = pytest.importorskip("keras")
+
+    def build():
+        return keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(4) for _ in range(3))])
+
+    def path(weight):
+        return weight.path.partition("/")[2]  # without the model's own name, as programs have it
+
+    first, second = build(), build()  # whose layers are numbered on
+    assert {path(weight) for weight in first.weights} & {path(weight) for weight in second.weights} == set()
+    second.save_weights(tmp_path / "it.weights.h5")
+    tensors = [Tensor(path(weight), tuple(weight.shape)) for weight in first.weights]
+    found = first_of(tensors, tmp_path / "it.weights.h5")
+    assert all(np.array_equal(found[path(one)], other) for one, other in zip(first.weights, second.weights, strict=True))
+
+
 def test_what_does_not_fit_is_refused_by_name(both, tmp_path):
     folder, _ = both
     with pytest.raises(BadInput, match='model.keras: hiden/kernel is not in it; did you mean "hidden'):
