@@ -133,7 +133,8 @@ def test_layers_without_names_are_found_in_a_file_of_another_process(tmp_path):
     second.save_weights(tmp_path / "it.weights.h5")
     tensors = [Tensor(path(weight), tuple(weight.shape)) for weight in first.weights]
     found = first_of(tensors, tmp_path / "it.weights.h5")
-    assert all(np.array_equal(found[path(one)], other) for one, other in zip(first.weights, second.weights, strict=True))
+    pairs = zip(first.weights, second.weights, strict=True)
+    assert all(np.array_equal(found[path(one)], other) for one, other in pairs)
 
 
 def test_what_does_not_fit_is_refused_by_name(both, tmp_path):
