@@ -12,6 +12,7 @@ from twinscale.benchmarks.output import REPORT
 from twinscale.common.files.run_files import RECIPE, RUN
 
 MARKER, VERDICT, COMPRESSION = ".comparison", "verdict.json", "compression.json"
+DIFFERENCES = "differences.json"  # of runs that are not ours
 PAGE, MARKDOWN = "report.html", "report.md"
 RUNS, TENSORS, OUTCOME, MESHES = "runs", "tensors", "outcome", "meshes"
 HOLDS = {
@@ -33,6 +34,11 @@ class ComparisonFiles:
     def verdict(self) -> Path:
         """What the comparison says."""
         return self.path / VERDICT
+
+    @property
+    def differences(self) -> Path:
+        """How far runs of others are apart."""
+        return self.path / DIFFERENCES
 
     @property
     def compression(self) -> Path:

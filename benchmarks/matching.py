@@ -9,25 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.workers import Worker
 from twinscale.common.data import open_dataset
-from twinscale.common.errors import DID_IT, NO, BadInput
+from twinscale.common.errors import DID_IT, NO, BadInput, one_of
 from twinscale.common.families.pair import Pair
-from twinscale.common.files.access import exists, read_bytes, shown, write_bytes
+from twinscale.common.files.access import check_regular, exists, read_bytes, read_text, shown, write_bytes, write_text
 from twinscale.common.files.pins import unpinned
+from twinscale.common.foreign.weights import first_of
+from twinscale.common.pairs.first import read_first, write_first
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
+OF = {"keras": "the Keras model", "flax": "its port"}
 
-def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
+
+def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = None, of: str = "keras"
+          ) -> dict[str, Any]:
     """Finds the match of a pair, and writes it and the first weights where the recipe has them.
 
-    Returns: {"match", "weights": their files, "keras", "flax": what was found of each side, "exit_code": 0 where
-    outputs agree under the match, 1 where they do not}. Raises BadInput where the model is no pair, a file is there
-    already, or a tensor has no partner.
+    Args:
+      recipe: one whose model is a pair.
+      overwrite: replace files that are there.
+      checkpoint: of whose weights the first ones are made; None for the Keras model's own initial values.
+      of: whose checkpoint it is, "keras" or "flax": the match carries one of the port's back.
+    Returns: {"match", "weights": their files, "from": where the first weights come from, "keras", "flax": what was
+    found of each side, "exit_code": 0 where outputs agree under the match, 1 where they do not}. Raises BadInput where
+    the model is no pair, a file is there already, or a tensor has no partner or is not in the checkpoint.
     """
     if not isinstance(recipe.model, Pair):
         raise BadInput(f'model.family = "{recipe.model.family}": its tensors have one name in both backends; a pair is '
                        'matched, model.family = "pair"')
+    whose = one_of(OF, of, "--of")
+    if checkpoint is not None and not checkpoint.is_dir():
+        check_regular(checkpoint)
     files = unpinned(recipe.model.match), unpinned(recipe.model.weights)
     there = [path for path in files if exists(path)]
     if there and not overwrite:
@@ -43,10 +56,22 @@ def match(recipe: "Recipe", overwrite: bool = False) -> dict[str, Any]:
         with closing(Worker("keras")) as keras, closing(starting.result()) as jax:
             found = {"keras": keras.ask("leave_program", loose, first=first, outputs=outputs)}
             found["flax"] = jax.ask("match_program", loose, first=first, outputs=outputs, out=out)
+        came = "the Keras model's initial values"
+        if checkpoint is not None:
+            came = f"the checkpoint {checkpoint}, of {whose}"
+            start_from(first, out, checkpoint, of)
+        write_text(out, read_text(out).replace("[tensors]", f"# First weights: {shown(came)}.\n[tensors]", 1))
         for made, path in zip((out, first), files, strict=True):
             write_bytes(path, read_bytes(made, most=None))
-    return {"match": str(files[0]), "weights": str(files[1]), **found,
+    return {"match": str(files[0]), "weights": str(files[1]), "from": came, **found,
             "exit_code": DID_IT if found["flax"]["agrees"] else NO}
+
+
+def start_from(first: Path, match: Path, checkpoint: Path, of: str) -> None:
+    """Replaces the values in a file of first weights by a checkpoint's: `of` "keras" by its own names, of "flax" what
+    the match takes back of it. Raises BadInput, by name, where they do not fit."""
+    tensors, _ = read_first(str(first))
+    write_first(first, tensors, first_of(tensors, checkpoint, match if of == "flax" else None))
 
 
 def sentence(found: dict[str, Any]) -> str:
@@ -61,4 +86,4 @@ def sentence(found: dict[str, Any]) -> str:
 
 def said(found: dict[str, Any]) -> None:
     """Says it on stderr."""
-    print(f"twinscale: {sentence(found)}", file=sys.stderr)
+    print(f"twinscale: {sentence(found)} First weights: {shown(found['from'])}.", file=sys.stderr)

@@ -1,11 +1,11 @@
 """What the commands beside `compare` leave as JSON, as they make it and as it is read back; the verdict has a module of
 its own. SCHEMAS has them all by name."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from twinscale.benchmarks.verdict import Described, Made, Rung, Verdict, failures
+from twinscale.benchmarks.verdict import Curve, Described, Made, Rung, Verdict, failures
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement, one_of
 from twinscale.common.export.formats import ExportInfo
 from twinscale.common.files.kinds import Backend, Count, Metrics, version
@@ -147,6 +147,78 @@ class Clean(Result):
     schema_version: version(SCHEMA_VERSION)
     made: Made
     commands: list[str]
+
+
+# ---- differences.json
+
+class Apart(Result):
+    """Two losses of one step."""
+
+    step: Count
+    a: Real
+    b: Real
+    difference: Figure = Field(description="b - a, without its sign.")
+    relative: Figure = Field(description="The same, as a share of the larger of both.")
+
+
+class Read(Result):
+    """How one side was read."""
+
+    path: str
+    form: str
+    step: str = Field(description="What its steps are called there.")
+    loss: str
+    steps: Count = Field(description="How many it has.")
+    first: Count
+    last: Count
+
+
+class TensorApart(Result):
+    """A tensor of the second side, and what the match makes of the first side's in its place."""
+
+    tensor: str
+    of: list[str] = Field(description="The tensors of the first side that it is made of.")
+    shape: list[Count]
+    relative: Figure = Field(description="Largest difference over the largest element; null: not finite.")
+    absolute: Figure
+    equal: bool = Field(description="Bit for bit, as float64.")
+
+
+class Weights(Result):
+    """Two checkpoints, tensor by tensor."""
+
+    a: str
+    b: str
+    match: str | None
+    tensors: list[TensorApart] = Field(description="The furthest apart first.")
+    unmatched: dict[str, list[str]] = Field(description="Of either side, what no line of the match speaks of.")
+
+
+class Differences(Result):
+    """differences.json: two trainings, one of them at least not of Twinscale, and how far they are apart. There is no
+    twin of such a one, so there is no bound, and it is not said whether they agree."""
+
+    schema_version: version(SCHEMA_VERSION)
+    sides: dict[str, str]
+    sentence: str
+    bounded: Literal[False]
+    read: dict[str, Read]
+    shared: Count = Field(description="Steps that both have.")
+    equal: Count = Field(description="Shared steps whose losses are equal to the last bit.")
+    first: Apart | None = Field(description="The first shared step at which they differ; null where there is none.")
+    largest: Apart
+    final: Apart = Field(description="The last shared step.")
+    curve: Curve = Field(description="The shared steps, thinned out evenly where there are very many.")
+    thinned: bool
+    weights: Weights | None
+    limits: list[str]
+    made: Made
+    commands: list[str]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command that made it: it is left open whether they agree."""
+        return INCONCLUSIVE
 
 
 # ---- bench.json
@@ -303,8 +375,8 @@ class Search(Result):
     patch: str | None = Field(description="What the best changes in the recipe, as TOML.")
 
 
-SCHEMAS = {"verdict": Verdict, "compression": Compression, "audit": Audit, "clean": Clean, "bench": Bench, "plan": Plan,
-           "preflight": Preflight, "search": Search, "export": ExportInfo, "run": RunInfo}
+SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
+           "bench": Bench, "plan": Plan, "preflight": Preflight, "search": Search, "export": ExportInfo, "run": RunInfo}
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from twinscale.benchmarks.comparison_files import VERDICT, ComparisonFiles
+from twinscale.benchmarks.comparison_files import DIFFERENCES, VERDICT, ComparisonFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
 from twinscale.benchmarks.report.page import write_report
@@ -36,7 +36,7 @@ from twinscale.common.training.run import FinishedRun, read_run
 from twinscale.common.training.run_metrics import read_metrics
 
 SCHEMA_VERSION = 1
-KIND = Kind(".runs", VERDICT, {re.escape(VERDICT): None, REPORT: None})
+KIND = Kind(".runs", VERDICT, {f"{re.escape(VERDICT)}|{re.escape(DIFFERENCES)}": None, REPORT: None})
 SIDES = ("a", "b")
 NOTHING = "train it with `twinscale train ... --trace sketch`"
 

@@ -103,6 +103,15 @@ def test_runs_that_are_none_are_refused(tmp_path):
         twinscale.compare_runs(tmp_path, tmp_path, out=tmp_path / "out")
 
 
+def test_of_a_foreign_curve_there_are_differences_and_no_verdict(tmp_path):
+    for name, losses in (("a", (2.5, 2.0)), ("b", (2.5, 1.5))):
+        (tmp_path / name).write_text("step,nll\n" + "".join(f"{i},{loss}\n" for i, loss in enumerate(losses)))
+    found = twinscale.compare_runs(tmp_path / "a", tmp_path / "b", out=tmp_path / "out", loss=("nll",))
+    assert found.first.step == 1 and found.first.difference == 0.5 and not found.bounded and found.exit_code == 3
+    with pytest.raises(BadInput, match="shift: not for two runs of Twinscale"):
+        twinscale.compare_runs(tmp_path, tmp_path, out=tmp_path / "again", shift=1)
+
+
 def test_a_verdict_is_loaded_from_its_directory_or_file(tmp_path):
     assert twinscale.load_verdict(EXAMPLES).sentence == twinscale.load_verdict(EXAMPLES / "verdict.json").sentence
     assert set(twinscale.load_verdict(EXAMPLES / "verdict-runs.json").sides) == {"a", "b"}

@@ -26,7 +26,7 @@ from twinscale.common.files.access import place as at
 if TYPE_CHECKING:
     import numpy as np
 
-    from twinscale.benchmarks.results import Compression
+    from twinscale.benchmarks.results import Compression, Differences
     from twinscale.benchmarks.verdict import Verdict
     from twinscale.common.data import Dataset
     from twinscale.common.pairs.judge import PairVerdict
@@ -137,15 +137,27 @@ def compare(source: "Where | Recipe", *, out: Where, overrides: Overrides = (), 
                         place=place, swap=swap, meshes=meshes, asked=asked if asked[0] else ())
 
 
-def compare_runs(a: Where, b: Where, *, out: Where, overwrite: bool = False) -> "Verdict":
+def compare_runs(a: Where, b: Where, *, out: Where, overwrite: bool = False, **foreign: Any
+                 ) -> "Verdict | Differences":
     """The Verdict on two finished runs, of any machine, version, backend or mesh, that were trained with a trace. They
     are read, and not trained again; verdict and report are in the directory `out` besides.
 
-    Raises BadInput where a directory holds no finished run with a trace, or neither has a twin.
+    Where one of them is the loss curve of a training that Twinscale never ran (a CSV, JSON lines, TensorBoard's
+    events), there is no verdict but the Differences, which nothing bounds. Then `foreign` may say what the fields of
+    `twinscale.benchmarks.foreign.Asked` are: the columns `step` and `loss`, as tuples of one name or one for each side,
+    `shift`, `weights`, the paths of two checkpoints, and `match`.
+
+    Raises BadInput where a directory holds no finished run with a trace, or neither has a twin; or a file is no curve.
     """
+    from twinscale.benchmarks.foreign import Asked, compared_foreign
     from twinscale.benchmarks.runs import compared
+    from twinscale.common.foreign.curves import is_foreign
 
     with _ours():
+        if is_foreign(at(a)) or is_foreign(at(b)):
+            return compared_foreign(at(a), at(b), at(out), Asked(**foreign), overwrite=overwrite)
+        if foreign:
+            raise BadInput(f"{', '.join(foreign)}: not for two runs of Twinscale, whose traces hold their losses")
         return compared(at(a), at(b), at(out), overwrite=overwrite)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from twinscale.common.errors import BadInput
 from twinscale.common.verbs import shared
 
 
@@ -12,6 +13,9 @@ def match(
     overrides: shared.Overrides = None,
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the match and the weights there.")] = False,
+    from_: Annotated[str | None, typer.Option(
+        "--from", metavar="CHECKPOINT", help="Make the first weights of a checkpoint's.")] = None,
+    of: Annotated[str | None, typer.Option(metavar="SIDE", help="Whose it is: keras, or flax.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Find which tensors of a Keras model and of its port are one another's, and write it down.
@@ -20,17 +24,25 @@ def match(
     changed by hand; beside it the Keras model's first weights. Names, sizes and blocks give a first match, and trials
     on one batch correct it, until outputs agree.
 
+    First weights may be a checkpoint's: a .keras, .weights.h5, safetensors, msgpack or .npz file, or a directory of
+    Orbax. One of the port is carried back by the match.
+
     \b
     Exit code: 0 outputs agree under the match, 1 they do not, and the match is that of the names.
     \b
     Examples:
       twinscale match pair.toml
       twinscale match pair.toml model.match=mine.toml --overwrite
+      twinscale match pair.toml --from port.msgpack --of flax
     """
+    from twinscale.common.files.access import place
     from twinscale.common.recipe.file import given
 
+    if of is not None and from_ is None:
+        raise BadInput(f"--of {of}: whose checkpoint --from CHECKPOINT is, which is not given")
     room = shared.room("benchmarks.matching")
-    found = room.match(given(recipe, overrides or ()), overwrite)
+    checkpoint = place(from_) if from_ is not None else None
+    found = room.match(given(recipe, overrides or ()), overwrite, checkpoint, of or "keras")
     if json:
         shared.print_json(found)
     else:

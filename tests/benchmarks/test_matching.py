@@ -1,9 +1,12 @@
 """`twinscale match`: what is refused before a process starts, and how what was found is said."""
 
+import numpy as np
 import pytest
 
-from twinscale.benchmarks.matching import match, sentence
+from twinscale.benchmarks.matching import match, sentence, start_from
 from twinscale.common.errors import BadInput
+from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.file import given
 
 FOUND = {"lines": 9, "tried": 4, "seconds": 2.04, "difference": 1.2e-7, "agrees": True}
@@ -31,6 +34,32 @@ def test_files_that_are_there_are_not_overwritten_unless_asked(tmp_path):
     with pytest.raises(BadInput, match=r"match.safetensors: is there already: .* --overwrite replaces it"):
         match(given(tmp_path / "pair.toml"))
     assert (tmp_path / "match.safetensors").read_text() == "mine"
+
+
+def test_first_weights_are_a_checkpoints_of_either_side(tmp_path):
+    """Of the port's what the match takes back, by the names that are there; and dtypes stay."""
+    tensors = (Tensor("fc/kernel", (2, 3)), Tensor("fc/bias", (3,)))
+    theirs = {"params/dense/kernel": np.arange(6.0).reshape(3, 2), "params/dense/bias": np.full(3, 4.0)}
+    first, match_file = tmp_path / "first.safetensors", tmp_path / "match.toml"
+    match_file.write_text('[tensors]\n"dense/kernel" = "fc/kernel | transpose 1 0"\n"dense/bias" = "fc/bias"\n')
+    np.savez(tmp_path / "port.npz", **theirs)
+    np.savez(tmp_path / "own.npz", **{"fc/kernel": np.full((2, 3), 7.0), "fc/bias": np.zeros(3)})
+    for name, of, kernel in (("port.npz", "flax", theirs["params/dense/kernel"].T), ("own.npz", "keras", 7.0)):
+        write_first(first, tensors, {tensor.path: np.ones(tensor.shape, np.float32) for tensor in tensors})
+        start_from(first, match_file, tmp_path / name, of)
+        found, values = read_first(str(first))
+        assert found == tensors and (values["fc/kernel"] == kernel).all() and values["fc/kernel"].dtype == np.float32
+    with pytest.raises(BadInput, match="port.npz: fc/kernel is not in it"):
+        start_from(first, match_file, tmp_path / "port.npz", "keras")
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_before_a_process_starts(tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "pair.toml").write_text(PAIR)
+    with pytest.raises(BadInput, match="absent.npz: cannot be read"):
+        match(given(tmp_path / "pair.toml"), checkpoint=tmp_path / "absent.npz")
+    with pytest.raises(BadInput, match="--of='torch': nothing here is called so; known are keras, flax"):
+        match(given(tmp_path / "pair.toml"), checkpoint=tmp_path / "absent.npz", of="torch")
 
 
 def test_a_match_says_whether_outputs_agree():

@@ -6,13 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
+from twinscale.benchmarks.foreign import Asked, compared_foreign
 from twinscale.benchmarks.runs import compare_runs
-from twinscale.common.errors import DID_IT, NO, BadInput, MissingEnvironment
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, MissingEnvironment
 from twinscale.common.files.access import write_json
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.numbers.sketch import distance, sketch
 from twinscale.common.training.loop import Probe, run_training, traced_steps
 from twinscale.common.training.run import read_run
+from twinscale.common.training.run_metrics import read_metrics
 
 EPS = 2.0**-52
 
@@ -129,6 +131,19 @@ def test_a_trace_holds_its_twin_and_leaves_the_run_as_it_was(run_of, room_of, re
     assert {name: sketch(np, x)[1] for name, x in plain.items()} == {name: x[1] for name, x in final.items()}
     twin = read_run(traced / "trace" / "twin")  # whose recipe would save and evaluate on its way
     assert twin["state"] == "finished" and not any((traced / "trace" / "twin" / "checkpoints").glob("*"))
+
+
+def test_a_run_of_ours_stands_beside_a_curve_of_others(run_of, tmp_path):
+    """Its own twin says how far rounding takes it, and bounds nothing of the other."""
+    lines = [(line["step"] + 1, line["train/loss"]) for line in read_metrics(run_of("jaxscale"))
+             if "train/loss" in line]
+    (tmp_path / "theirs.csv").write_text("step,loss\n" + "".join(f"{step},{loss!r}\n" for step, loss in lines))
+    found = compared_foreign(run_of("jaxscale"), tmp_path / "theirs.csv", tmp_path / "out", Asked(shift=-1))
+    assert found.shared == found.equal == 12 and found.read["a"].form == "Twinscale"
+    assert found.sides["a"].endswith("(JAX, 1 device)") and found.exit_code == INCONCLUSIVE
+    ours, limits = found.sides["a"], "\n".join(found.limits)
+    assert f"{ours} and its own twin are apart by up to" in limits and "bounds nothing" in limits
+    assert "theirs.csv (CSV) was not run by Twinscale" in limits and f"{ours} was not" not in limits
 
 
 # ---- meshes

@@ -8,10 +8,12 @@ import pytest
 
 from tests.benchmarks.compression.test_report import fake_compression
 from tests.benchmarks.report.test_audit import fake_audit
+from tests.benchmarks.report.test_foreign import with_checkpoints as foreign_example
 from tests.benchmarks.report.test_page import fake_verdict, of_two_runs, rung
 from twinscale.benchmarks.compression.report import write_compression
 from twinscale.benchmarks.preflight import report as preflight
 from twinscale.benchmarks.report.audit import write_audit
+from twinscale.benchmarks.report.foreign import write_differences
 from twinscale.benchmarks.report.page import heading, write_report
 
 MADE = {"date": "2026-01-02T03:04:05Z", "host": "a-host", "version": "0.1.0", "commit": "0123456789ab and changes",
@@ -49,6 +51,7 @@ KINDS = {
     "planted": (write_report, "report", failing),
     "compare-runs": (write_report, "report", lambda: of_two_runs(fake_verdict()) | {
         "made": MADE, "sides": {"a": "runs/one", "b": "runs/two"}}),
+    "foreign": (write_differences, "report", lambda: foreign_example() | {"made": MADE}),
     "compression": (write_compression, "report", lambda: fake_compression() | {
         "made": MADE, "commands": ["twinscale compare x/recipe.toml --out x-again"]}),
     "audit": (write_audit, "audit", lambda: fake_audit() | {
