@@ -10,6 +10,7 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.cause import cause
 from twinscale.benchmarks.rungs.ladder import bare
 from twinscale.benchmarks.workers import Worker, each
+from twinscale.common.families.pair import Pair
 from twinscale.common.families.places import WHOLE, is_whole
 from twinscale.common.pairs.first import canonical_names, read_first
 from twinscale.common.pairs.judge import generic_values
@@ -25,7 +26,7 @@ WHO = "a is the Keras model, b its port"
 def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Worker]) -> dict[str, Any]:
     """A verdict with what both programs of a pair do inside, in each precision of the comparison, and its sentence with
     where they first part; of any other model the verdict as it is."""
-    if not is_whole(recipe.model):
+    if not (is_whole(recipe.model) and isinstance(recipe.model, Pair)):  # of a family from outside we know no programs
         return verdict
     tensors, start = read_first(recipe.model.weights)
     gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]

@@ -172,6 +172,7 @@ def path_of(argument: str) -> Path:
 
 
 def fingerprint_of_random(data: Data, argument: str) -> Any:
+    """All that drawn arrays depend on."""
     return data.model_dump(mode="json", include={"inputs", "rows", "seed"})
 
 

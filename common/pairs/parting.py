@@ -99,27 +99,26 @@ def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
     before: tuple[Seen, Seen] | None = None
     for one, other in pairs:
         one = _in_order(one, other, known, bound)
-        apart = [_apart(one.inputs[:1], other.inputs[:1], bound), _apart(one.outputs[:1], other.outputs[:1], bound)]
-        here = Beside(one.module, other.module, *apart, parts=True)
-        if (apart[0] or 0.0) > bound:
+        given, made = _apart(one.inputs[:1], other.inputs[:1], bound), _apart(one.outputs[:1], other.outputs[:1], bound)
+        here = Beside(one.module, other.module, given, made, parts=True)
+        if (given or 0.0) > bound:
             last = before[0].module if before else "the inputs"
             return found(f"between {last} and {one.module}, whose inputs differ",
                          cause(before, (one, other), None, None)
                          or masked(one.inputs[0], other.inputs[0], known.inputs)
                          or _elsewhere(one, other, pairs, bound), here)
-        is_apart = (apart[1] or 0.0) > bound
+        is_apart = (made or 0.0) > bound
         if is_apart and not is_activated(one, other, bound):
             of_it = [tensor for tensor in known.tensors if tensor.module == one.module]
             tensors = {tensor.role: known.values[tensor.path] for tensor in of_it}
             return found(f"at {one.module}, whose inputs agree and whose outputs do not",
                          cause(None, (one, other), tensors, set(tensors))
                          or masked(one.outputs[0], other.outputs[0], known.inputs), here)
-        modules.append(replace(here, outputs=None if is_apart else apart[1], parts=False))
+        modules.append(replace(here, outputs=None if is_apart else made, parts=False))
         before = one, other
-    made = sights[0].outputs, sights[1].outputs
-    ends = [(Seen("", (made[0][name],), ()), Seen("", (made[1][there],), ()))
-            for name, there in outputs_paired(*made).items()
-            if difference(np.asarray(made[0][name]), np.asarray(made[1][there])) > bound]
+    ours, theirs = sights[0].outputs, sights[1].outputs
+    ends = [(Seen("", (ours[name],), ()), Seen("", (theirs[there],), ()))
+            for name, there in outputs_paired(ours, theirs).items() if difference(ours[name], theirs[there]) > bound]
     if not ends:
         return found("", "")
     said = [cause(before, end, None, None) or masked(end[0].inputs[0], end[1].inputs[0], known.inputs) for end in ends]

@@ -76,3 +76,23 @@ def test_gradients_that_part_where_nothing_else_does_are_placed_in_the_order_of_
     assert place.startswith("backward, at b or between it and c")
     assert backward_parting(["a", "b"], {"b"}).startswith("backward, at b or between it and the outputs")
     assert backward_parting(["a"], set()) == ""
+
+
+def test_features_in_the_order_of_the_kernels_rows_are_one():
+    """Behind an image that one side flattens with its channels last, the other with them first."""
+    order = np.array([2, 0, 3, 1])
+    one, other = watched([("fc", X, 2 * X)], 2 * X), watched([("fc", X[:, order], 2 * X)], 2 * X)
+    lines = (Line("fc/kernel", ("fc/kernel",), (("reshape", 2, 2, 4), ("transpose", 1, 0, 2), ("reshape", 4, 4))),)
+    values = {"fc/kernel": np.ones((4, 4), np.float32)}
+    known = Known(Match(lines), one.tensors, values, X, "float32")
+    swapped = watched([("fc", X.reshape(5, 2, 2).swapaxes(1, 2).reshape(5, 4), 2 * X)], 2 * X)
+    assert parting((look(one, values, X), look(swapped, values, X)), known).place == ""
+    assert parting((look(one, values, X), look(other, values, X)), known).place.startswith("between the inputs and fc")
+
+
+def test_an_activation_within_a_layer_is_no_call_before_the_next():
+    """One side has the activation within its layer, the other behind it; what follows has another factor."""
+    y = np.maximum(2 * X, 0)
+    found = parted(watched([("fc", X, y), ("out", y, y)]), watched([("fc", X, 2 * X), ("out", 3 * y, y)]))
+    assert found.place == "between fc and out, whose inputs differ" and "right before" not in found.cause
+    assert found.modules[0].outputs is None and found.modules[1].parts

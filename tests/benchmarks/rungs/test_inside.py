@@ -1,0 +1,42 @@
+"""What a verdict says of the inside of two programs."""
+
+from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside, words
+from twinscale.common.recipe.file import given
+
+MODULES = [{"a": "fc", "b": "fc1", "inputs": 0.0, "outputs": 1e-16, "parts": False},
+           {"a": "out", "b": "fc2", "inputs": 0.25, "outputs": None, "parts": True}]
+PLACED = {"training": True, "place": "between fc and out, whose inputs differ", "cause": "a applies ReLU, b tanh.",
+          "coverage": "2 of 2", "bound": 1e-13, "modules": MODULES}
+NOWHERE = PLACED | {"place": "", "cause": "", "modules": [row | {"parts": False} for row in MODULES]}
+
+
+def verdict(contract=True, **inside):
+    return {"rungs": [{"name": "P0", "agrees": contract}, {"name": "P2", "agrees": False}], "inside": inside}
+
+
+def test_the_first_precision_in_which_they_part_is_the_cause():
+    found = cause_inside(verdict(float64=NOWHERE, bfloat16=PLACED))
+    assert (found["operation"], found["where"], found["phase"]) == ("program", "out", "forward")
+    assert (found["difference"], found["bound"]) == (0.25, 1e-13)
+    assert found["sentence"].startswith("Inside, in bfloat16, they first part between fc and out, whose inputs differ. "
+                                        "a applies ReLU, b tanh. (a is the Keras model")
+
+
+def test_gradients_that_part_alone_are_of_the_backward_pass():
+    backward = NOWHERE | {"place": "backward, at fc or between it and out"}
+    found = cause_inside(verdict(float64=backward))
+    assert (found["where"], found["phase"], found["difference"]) == ("head", "backward", None)
+
+
+def test_what_is_shared_comes_first_and_where_nothing_parts_others_look():
+    assert cause_inside(verdict(contract=False, float64=PLACED)) is None
+    assert cause_inside(verdict(float64=NOWHERE)) is None and cause_inside(verdict()) is None
+
+
+def test_a_parting_in_evaluation_alone_is_said():
+    assert "in float64, as they are evaluated, they first part" in words(PLACED | {"training": False}, "float64")
+
+
+def test_a_model_whose_operations_are_known_is_not_looked_into():
+    made = {"rungs": [], "sentence": ""}
+    assert looked_inside(given("mlp-digits", []), made, None, {}) is made
