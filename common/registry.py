@@ -192,10 +192,7 @@ def _check_trusted(key, name, what, done):
 
 
 def _executed(file, content, called):
-    """The module that a FILE's content makes; what lies beside it can be imported, where nothing installed has its
-    name."""
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
+    """The module that a FILE's content makes."""
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(called, None, origin=str(file)))
     module.__file__ = str(file)
     sys.modules[called] = module  # where dataclasses and pydantic look for what annotations name
@@ -244,7 +241,9 @@ def _broken(error, file):
         trace = trace.tb_next
     place = shown(file) + (f":{line}" if line else "")
     if isinstance(error, ModuleNotFoundError):
-        return MissingEnvironment(f"{place}: needs {error.name}, which is not installed here")
+        beside = Path(file).parent / f"{str(error.name).partition('.')[0]}.py"
+        more = f": a FILE finds nothing beside it, but PYTHONPATH={shown(beside.parent)} does" if exists(beside) else ""
+        return MissingEnvironment(f"{place}: needs {error.name}, which is not installed here{more}")
     said = error.msg if isinstance(error, SyntaxError) else first_line(error, 300)
     return BadInput(f"{place}: breaks when it is loaded: {type(error).__name__}: {shown(said)}")
 

@@ -146,7 +146,8 @@ def test_a_file_does_not_find_what_lies_beside_it(tmp_path):
     """Its hash speaks of the file alone."""
     (tmp_path / "mine.py").write_text("import beside_it\nTHING = 1")
     (tmp_path / "beside_it.py").write_text("")
-    assert "needs beside_it" in refused(MissingEnvironment, OWN, "mine.py:THING", tmp_path)
+    said = refused(MissingEnvironment, OWN, "mine.py:THING", tmp_path)
+    assert "needs beside_it" in said and f"PYTHONPATH={tmp_path} does" in said
 
 
 def test_a_dataclass_of_a_file_finds_its_own_names(plugins):

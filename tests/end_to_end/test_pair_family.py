@@ -180,4 +180,8 @@ def test_the_whole_ladder_holds_on_a_pair_and_an_error_of_the_port_is_caught(tmp
         same = compared(given(file, [mended, f"train.precision={precision}"]), tmp_path / "same")
         other = compared(given(file, [f"train.precision={precision}"]), tmp_path / "other")
     assert same.agrees and not [(rung.name, rung.where) for rung in same.rungs if not rung.agrees]
+    assert all(inside.place == "" and len(inside.modules) == 4 for inside in same.inside.values())
     assert not other.agrees and next(rung for rung in other.rungs if not rung.agrees).name == "P2"
+    inside = other.inside["float64"]
+    assert inside.place == "between hidden and logits, whose inputs differ"
+    assert inside.cause == "a applies the exact GELU, b the tanh GELU." and inside.cause in other.sentence
