@@ -126,7 +126,8 @@ def test_the_rooms_hints_can_be_read_where_no_framework_is(room):
 
 def test_a_union_of_a_frameworks_type_is_found_out_of_quotes():
     text = ("import jax\nfrom jax.sharding import Mesh\ndef a(x: jax.Array | None): ...\n"
-            "def b(x: 'jax.Array | None'): ...\ndef c() -> tuple[Mesh | None, int]: ...\ndef d(x: int | None) -> jax.Array: ...\n")
+            "def b(x: 'jax.Array | None'): ...\ndef c() -> tuple[Mesh | None, int]: ...\n"
+            "def d(x: int | None) -> jax.Array: ...\n")
     assert unquoted(text) == ["a", "c"]
 
 
