@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PORTABLE = ("norm_epsilon", "tanh_gelu", "halved_residual", "smoothed_others")
 
 
-def new_state(recipe: "Recipe", dataset: "Dataset", devices: Any, dither: float = 0.0, old: keras.Model | None = None
+def new_state(recipe: "Recipe", dataset: "Dataset", devices: Any, dither: float = 0.0, old: "keras.Model | None" = None
               ) -> keras.Model:
     """The model with its first values; with `old`, a model of the same recipe, that one."""
     model = old or build(recipe, dataset.classes, dataset.example_shape, keras)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from twinscale.tfscale.devices import Devices
 
 
-def place(devices: "Devices", batch: "Batch") -> dict[str, tf.Tensor | tf.distribute.DistributedValues]:
+def place(devices: "Devices", batch: "Batch") -> "dict[str, tf.Tensor | tf.distribute.DistributedValues]":
     """This host's rows of a batch, NumPy arrays, on its devices: a dict of tensors, of several replicas each with its
     share of every micro-batch."""
     if devices.replicas == 1:
@@ -44,7 +44,7 @@ def first(devices: "Devices", values: Any) -> Any:
     return tf.nest.map_structure(lambda x: devices.strategy.experimental_local_results(x)[0], values)
 
 
-def rows_of(devices: "Devices", values: tf.Tensor | tf.distribute.DistributedValues) -> np.ndarray:
+def rows_of(devices: "Devices", values: "tf.Tensor | tf.distribute.DistributedValues") -> np.ndarray:
     """The tensors (B, ...) of which every replica has computed its rows, in the order of the global batch: NumPy. All
     hosts call it."""
     local = [x.numpy() for x in devices.strategy.experimental_local_results(values)]

@@ -141,7 +141,7 @@ def grid(low: jax.Array, high: jax.Array, narrow: bool) -> tuple[jax.Array, ...]
     return scale, inverse, rounded((first - zero) * scale), rounded((LAST - zero) * scale)
 
 
-def quotient(a: jax.Array | int, b: jax.typing.ArrayLike) -> jax.Array:
+def quotient(a: "jax.Array | int", b: jax.typing.ArrayLike) -> jax.Array:
     """a / b, rounded once. By what is the same everywhere, or itself a quotient, XLA would multiply."""
     return a / jnp.where(jnp.isnan(a), a, b)
 

@@ -118,7 +118,7 @@ class Attention(nnx.Module):
             fused = {} if kernel == "einsum" else {"kernel": kernel}
             return tap("output", self.output(causal_attention(q, k, v, segments, **fused)))
 
-    def kernel(self, q: jax.Array, segments: jax.Array | None) -> str:
+    def kernel(self, q: jax.Array, segments: "jax.Array | None") -> str:
         """What computes attention on the devices that this is traced for."""
         mesh = LAID_OUT[-1].mesh if LAID_OUT else None
         device, sequence = (mesh.devices.flat[0], mesh.shape["sequence"]) if mesh else (jax.devices()[0], 1)
@@ -154,7 +154,7 @@ def dense(m: "decoder.Decoder", inputs: int, outputs: int, kinds: Mapping[str, A
     return Linear(inputs, outputs, use_bias=m.bias, kinds=kinds, rngs=rngs)
 
 
-def norm(m: "decoder.Decoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.RMSNorm | nnx.LayerNorm:
+def norm(m: "decoder.Decoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> "nnx.RMSNorm | nnx.LayerNorm":
     """Layer or RMS norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
     shared = {"epsilon": m.norm_epsilon, "use_fast_variance": False, **kinds, "rngs": rngs}
     makes: dict[str, Callable[..., Any]] = {

@@ -104,8 +104,8 @@ def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: fl
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxHxD.dtype)
 
 
-def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None = None, kernel: str = "einsum"
-                     ) -> jax.Array:
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
+                     kernel: str = "einsum") -> jax.Array:
     """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).
 
     q (B, T, H, D) and k, v (B, T, K, D), where K divides H (grouped-query attention, Ainslie et al. 2023: query head h
@@ -148,14 +148,14 @@ def shared_mix(shares: jax.Array, v: jax.Array) -> jax.Array:
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
-def causal_mask(length: int, segments: jax.Array | None) -> jax.Array:
+def causal_mask(length: int, segments: "jax.Array | None") -> jax.Array:
     """Whether a position sees another: bool, broadcasting to (B, K, G, T, T)."""
     places = jnp.arange(length)
     mask = (places[:, None] >= places)[None, None, None]
     return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
 
 
-def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None = None,
+def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
                     implementation: Literal["cudnn", "xla"] = "cudnn") -> jax.Array:
     """cuDNN's flash attention: `causal_attention`, (B, T, H, D).
 
@@ -173,7 +173,7 @@ def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Arra
     return on_each(mesh, local, (spec, spec, spec, PartitionSpec(row)), spec)(q, k, v, segments)
 
 
-def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None) -> jax.Array:
     """JAX's flash attention for TPUs, "splash", elsewhere interpreted: `causal_attention`, (B, T, H, D).
 
     Over a mesh each device calls it on its own rows, heads and positions of queries.
@@ -219,7 +219,7 @@ def enough_heads(x: jax.Array, mesh: Any, head: Any) -> jax.Array:
     return x if head is None else jnp.repeat(x, math.lcm(x.shape[2], mesh.shape[head]) // x.shape[2], axis=2)
 
 
-def on_each(mesh: Mesh | None, function: Callable[..., jax.Array], taken: Any, given: PartitionSpec
+def on_each(mesh: "Mesh | None", function: Callable[..., jax.Array], taken: Any, given: PartitionSpec
             ) -> Callable[..., jax.Array]:
     """The function on each device's own part of its arguments."""
     return jax.shard_map(function, mesh=mesh, in_specs=taken, out_specs=given, check_vma=False) if mesh else function
