@@ -52,9 +52,9 @@ def words(inside: Mapping[str, Any], precision: str) -> str:
 def cause_inside(verdict: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first cause where two programs of a verdict part inside, as `cause` has it; None where they do not, or where
     P0 has found that what both share is not shared."""
-    contract = next(rung for rung in verdict["rungs"] if rung["name"] == "P0")
+    is_shared = all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] == "P0")
     for precision, inside in (verdict.get("inside") or {}).items():
-        if inside["place"] and contract["agrees"]:
+        if inside["place"] and is_shared:
             at: Mapping[str, Any] = next((row for row in inside["modules"] if row["parts"]), {})
             apart = max((row for row in (at.get("inputs"), at.get("outputs")) if row is not None), default=None)
             found = cause(WHOLE, at.get("a", "head"), "forward" if at else "backward", 0, apart, inside["bound"])
