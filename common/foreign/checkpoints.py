@@ -7,6 +7,10 @@ and nothing unpickled. Paths have "/" between their parts. In a file of Keras 3 
 
 import io
 import math
+import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from twinscale.common.errors import BadInput, TwinscaleError, first_line, need
+from twinscale.common import process
+from twinscale.common.errors import DID_IT, BadInput, TwinscaleError, error_of, first_line, need
 from twinscale.common.files.access import check_regular, read_bytes, shown
-from twinscale.common.files.tensors import load_tensors
+from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.foreign.orbax import is_orbax, read_orbax
 
 KINDS = "fiu"  # of NumPy's dtypes, and bfloat16 besides
@@ -26,6 +31,7 @@ OPTIMIZER = "optimizer"  # what there is besides layers
 KNOWN = ".keras, .weights.h5, safetensors, msgpack, npz and Orbax are read"
 PICKLED = "a pickle, which runs code when it is read, so it is not; save it as safetensors or npz"
 DEEP = 100  # tables within tables
+PATIENCE, RATE = 60.0, 10e6  # seconds that a file may take, and bytes of it that are read in one more
 # Of flax.serialization: its types of msgpack's extensions, and the key of an array in pieces.
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
 PIECES = "__msgpack_chunked_array__"
@@ -37,17 +43,20 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     Raises BadInput where a file is damaged, of another kind, a pickle, or says that it holds far more than it can;
     MissingEnvironment where the package that reads it is not there.
     """
-    read = _reader(path)
+    found = _read(path, _reader(path))
+    if not found:
+        raise BadInput(f"{shown(path)}: holds no tensor; {KNOWN}")
+    return found
+
+
+def _read(path, read):
     try:
-        found = read(path)
+        return read(path)
     except (MemoryError, TwinscaleError):
         raise
     except Exception as error:  # of damaged files the libraries raise what they like
         raise BadInput(f"{shown(path)}: not a whole checkpoint: {type(error).__name__}: "
                        f"{shown(first_line(error), 200)}; save it again") from None
-    if not found:
-        raise BadInput(f"{shown(path)}: holds no tensor; {KNOWN}")
-    return found
 
 
 def _reader(path) -> Callable[[Path], dict[str, np.ndarray]]:
@@ -59,7 +68,7 @@ def _reader(path) -> Callable[[Path], dict[str, np.ndarray]]:
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return _of_h5
+        return lambda path: _aside(path, _of_h5)
     if head.startswith(b"PK"):
         return _of_zip
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:
@@ -79,8 +88,42 @@ def check_size(path: Path, held: int, size: int) -> None:
 
 # ---- HDF5
 
+def _aside(path, read):
+    """What a reader of HDF5 makes of a file, in a child: in a damaged one libhdf5 may look for an end for ever."""
+    seconds = PATIENCE + path.stat().st_size / RATE
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "tensors.safetensors"
+        try:
+            done = process.run(process.helper(__name__, READERS[read], path, made), timeout=seconds, encoding="utf-8",
+                               errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, env={**os.environ, **process.QUIET})
+        except subprocess.TimeoutExpired:
+            raise BadInput(f"{shown(path)}: not read within {seconds:.0f} s, many times what a whole one takes: it is "
+                           "damaged; save it again") from None
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
+            raise error_of(done.returncode, said[-1])
+        return load_tensors(made)
+
+
+def main() -> int:
+    """The child: READER FILE OUT; what a file holds comes to OUT, and what is wrong with it to stderr."""
+    name, path, out = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    try:
+        save_tensors(out, _read(path, next(read for read, word in READERS.items() if word == name)))
+    except TwinscaleError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return DID_IT
+
+
 def _of_h5(path):
     return _h5(path, path, path.stat().st_size)
+
+
+def _of_keras(path):
+    with zipfile.ZipFile(path) as archive:
+        return _h5(path, io.BytesIO(archive.read(KERAS)), archive.getinfo(KERAS).file_size)
 
 
 def _h5(path, file, size):
@@ -139,7 +182,7 @@ def _of_zip(path):
         size = path.stat().st_size
         check_size(path, sum(entry.file_size for entry in names.values()), size)
         if KERAS in names:
-            return _h5(path, io.BytesIO(archive.read(KERAS)), names[KERAS].file_size)
+            return _aside(path, _of_keras)
         if any(name.endswith(("data.pkl", ".pickle")) for name in names):
             raise BadInput(f"{shown(path)}: {PICKLED}")
         if not all(name.endswith(".npy") for name in names):
@@ -189,3 +232,9 @@ def _leaves(path, tree, above, depth=0) -> Iterator[tuple[str, np.ndarray]]:
             yield from _leaves(path, below, f"{above}/{key}".strip("/"), depth + 1)
     elif isinstance(tree, np.ndarray | int | float) and not isinstance(tree, bool):
         yield above, np.asarray(tree)
+
+
+READERS = {_of_h5: "h5", _of_keras: "keras"}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 import zipfile
 
 import numpy as np
@@ -19,6 +20,7 @@ KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 def keras_files(tmp_path_factory):
     """(the folder, {path: array} of a trained model with layers in layers) in each of Keras' forms."""
     keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)  # another test may have asked for determinism, under which a fit wants one
     folder = tmp_path_factory.mktemp("keras")
     inputs = keras.Input((4, 6))
     x = keras.layers.MultiHeadAttention(2, 3, name="attn")(inputs, inputs)
@@ -157,3 +159,12 @@ def test_what_is_damaged_is_one_line(tmp_path, content, said):
     assert str(caught.value).isprintable()
     with pytest.raises(BadInput, match="a directory, and not one of Orbax"):
         read_checkpoint(tmp_path)
+
+
+def test_a_file_in_which_a_reader_looks_for_ever_is_given_up(keras_files, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PATIENCE", 0.3)
+    monkeypatch.setattr(checkpoints.process, "helper", lambda *words: [sys.executable, "-c", "import time; "
+                                                                       "time.sleep(600)"])
+    for name in ("model.h5", "model.keras"):
+        with pytest.raises(BadInput, match=f"{name}: not read within 0 s, .*: it is damaged; save it again"):
+            read_checkpoint(keras_files[0] / name)
