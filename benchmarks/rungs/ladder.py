@@ -13,6 +13,7 @@ import numpy as np
 import scipy
 
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
+from twinscale.benchmarks.sides import LABELS, spoken
 from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]
-BACKENDS = {"keras": "Keras", "jax": "JAX"}
 SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
 
@@ -74,8 +74,8 @@ def equal_check(kind: str, values: Mapping[str, Mapping[str, str]], sides: Seque
     differing = [name for name in names if one.get(name) != other.get(name)]
     said = differing[:3]
     if kind == "dtypes":
-        said = [f"{name} ({one.get(name, 'none')} in {BACKENDS.get(sides[0], sides[0])}, "
-                f"{other.get(name, 'none')} in {BACKENDS.get(sides[1], sides[1])})" for name in said]
+        said = [f"{name} ({one.get(name, 'none')} in {LABELS.get(sides[0], sides[0])}, "
+                f"{other.get(name, 'none')} in {LABELS.get(sides[1], sides[1])})" for name in said]
     where = ", ".join(said) + f" and {len(differing) - 3} more" * (len(differing) > 3) or "nothing differs"
     return check(f"{len(names)} {kind}", len(differing), 0, where, f"bitwise: the number of {kind} that differ") | {
         "differing": differing}
@@ -135,7 +135,7 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
-    return check(f"float64, {backend} against its twin", worst, math.sqrt(EPS["float64"]), name,
+    return check(f"float64, {spoken(backend)} against its twin", worst, math.sqrt(EPS["float64"]), name,
                  "half of float64's digits")
 
 
@@ -277,7 +277,7 @@ def held_out_checks(precision: str, runs: Mapping[str, Any], curve: dict[str, An
                     "bitwise: what is evaluated is shared")
               for key, what in PARTS.items() if key in one or key in other]
     for side in SIDES:
-        checks += own_checks(precision, BACKENDS[side], runs[side]["held_out"], runs[side]["sums"],
+        checks += own_checks(precision, LABELS[side], runs[side]["held_out"], runs[side]["sums"],
                              runs.get("metrics", ()))
     if curve["horizon"] is not None:
         return checks

@@ -65,7 +65,7 @@ class Pair(Sparing):
     family: Literal["pair"]
     keras: Annotated[str, AfterValidator(a_reference)] = Field("", description="FILE.py:OBJECT or MODULE:OBJECT")
     flax: Annotated[str, AfterValidator(a_reference)] = Field("", description="FILE.py:OBJECT or MODULE:OBJECT")
-    a: Annotated[str, AfterValidator(a_reference)] = Field("", description="of two programs of one framework, the first")
+    a: Annotated[str, AfterValidator(a_reference)] = Field("", description="of two programs of one framework, one")
     b: Annotated[str, AfterValidator(a_reference)] = Field("", description="the other, a refactor of it or a rewrite")
     framework: Literal["", "keras", "flax"] = Field("", description="of a and b: which both are of")
     side: Literal["a", "b"] = Field("a", description="of a and b: which one a training alone trains")

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from twinscale.common.errors import BadInput
+from twinscale.common.families.pair import side_in
 from twinscale.common.files.access import shown
 from twinscale.common.files.tensors import load_metadata, load_tensors, save_tensors
-from twinscale.common.families.pair import side_in
 from twinscale.common.pairs.first import read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Match
