@@ -1,10 +1,15 @@
 """A Keras model that the user has built, as a model of a recipe: its tensors are the canonical ones, but those of b of
 two Keras models, which is called with what the match makes of a's."""
 
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python.framework import config
 
 from twinscale.common.errors import BadInput
@@ -45,9 +50,24 @@ def opened(m, specs, precision, classes):
     less whatever comes in, or gives no logits."""
     batch, side = example(specs, classes), side_in(m, "keras")
     keras.utils.set_random_seed(0)  # a pair that is matched again has the same first weights
-    program = open_program(built(m, side), asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+    with own_names():
+        program = open_program(built(m, side), asked(m, side, batch), getattr(m.outputs, side) or None, precision)
     check_program(m, side, program, batch, classes)
     return program
+
+
+@contextmanager
+def own_names() -> Iterator[None]:
+    """While open, layers that nobody has named are numbered from the first on, as in any process that builds nothing
+    else: by their paths a match and first weights know tensors."""
+    numbers = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", defaultdict(int))
+    if "tf_keras" in sys.modules:
+        sys.modules["tf_keras"].backend.reset_uids()
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", numbers)
 
 
 class Held(keras.layers.Layer):
