@@ -140,6 +140,12 @@ def is_of_one(m: Any) -> bool:
     return isinstance(m, Pair) and sides_of(m) == ("a", "b")
 
 
+def check_backend(m: Any, backend: str) -> None:
+    """Raises BadInput where a backend, "keras" or "jax", runs none of a model's programs."""
+    if is_of_one(m):
+        side_in(m, {"keras": "keras", "jax": "flax"}[backend])
+
+
 def refuse_of_one(m: Any, verb: str, why: str) -> None:
     """Raises BadInput, for a verb or an option that takes no pair of one framework, where the model is one."""
     if is_of_one(m):
