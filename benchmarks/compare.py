@@ -22,7 +22,7 @@ from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
 from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from twinscale.benchmarks.rungs.placing import Looks, first_cause
 from twinscale.benchmarks.rungs.swap import swap_table
-from twinscale.benchmarks.sides import framework_of, labelled
+from twinscale.benchmarks.sides import framework_of, labelled, who
 from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
 from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
@@ -191,7 +191,7 @@ def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, 
     """Adds the first cause to a verdict, by its rungs or by those `found` anew; what fails is a line of the verdict."""
     tell("both", "looking for the first cause")
     with fenced(verdict, "placing"):
-        verdict["cause"] = cause_inside(recipe, verdict) or find_cause(
+        verdict["cause"] = cause_inside(verdict, who(recipe.model)) or find_cause(
             recipe, dataset, out, found or verdict, workers)
         tell("both", verdict["cause"]["sentence"])
 
@@ -262,7 +262,7 @@ def planted(plant: str | None) -> list[tuple[str, str]]:
     return [(backend, name)]
 
 
-def require(model: Any) -> None:
+def require(model: Any = None) -> None:
     """Raises MissingEnvironment where one of the backends that a comparison of a model needs is not installed."""
     own = framework_of(model)
     need(*(BACKENDS[own] if own else BOTH), why="a comparison needs both backends")

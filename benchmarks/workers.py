@@ -48,6 +48,7 @@ class Worker:
     """One backend's process: its name, and the module that runs. It compiles all that it runs `anew`, or finds what
     earlier ones have compiled. Of a pair of one framework it runs the program `side`."""
 
+    side: str | None = None
     last = None  # what it said last where that has ended it, which is shown once, as the error
 
     def __init__(self, backend: str, environment: Mapping[str, str] | None = None, module: str | None = None,

@@ -41,14 +41,14 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
     return verdict | {"inside": found, "sentence": verdict["sentence"] + more}
 
 
-def words(inside: Mapping[str, Any], precision: str, named: str) -> str:
+def words(inside: Mapping[str, Any], precision: str, named: str = who(None)) -> str:
     """Where two programs first part, in a sentence or three; `named` says which of them is called a, and which b."""
     how = "" if inside["training"] else ", as they are evaluated"
     return " ".join(filter(None, [f"Inside, in {precision}{how}, they first part {inside['place']}.", inside["cause"],
                                   f"({named}; {inside['coverage']}.)"]))
 
 
-def cause_inside(recipe: Recipe, verdict: Mapping[str, Any]) -> dict[str, Any] | None:
+def cause_inside(verdict: Mapping[str, Any], named: str = who(None)) -> dict[str, Any] | None:
     """The first cause where two programs of a verdict part inside, as `cause` has it; None where they do not, or where
     P0 has found that what both share is not shared."""
     is_shared = all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] == "P0")
@@ -57,7 +57,7 @@ def cause_inside(recipe: Recipe, verdict: Mapping[str, Any]) -> dict[str, Any] |
             at: Mapping[str, Any] = next((row for row in inside["modules"] if row["parts"]), {})
             apart = max((row for row in (at.get("inputs"), at.get("outputs")) if row is not None), default=None)
             found = cause(WHOLE, at.get("a", "head"), "forward" if at else "backward", 0, apart, inside["bound"])
-            return found | {"sentence": words(inside, precision, who(recipe.model)).removesuffix(".")}
+            return found | {"sentence": words(inside, precision, named).removesuffix(".")}
     return None
 
 

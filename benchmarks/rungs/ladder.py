@@ -13,7 +13,8 @@ import numpy as np
 import scipy
 
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
-from twinscale.benchmarks.sides import LABELS, spoken
+from twinscale.benchmarks.sides import LABELS as BACKENDS
+from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
@@ -74,8 +75,8 @@ def equal_check(kind: str, values: Mapping[str, Mapping[str, str]], sides: Seque
     differing = [name for name in names if one.get(name) != other.get(name)]
     said = differing[:3]
     if kind == "dtypes":
-        said = [f"{name} ({one.get(name, 'none')} in {LABELS.get(sides[0], sides[0])}, "
-                f"{other.get(name, 'none')} in {LABELS.get(sides[1], sides[1])})" for name in said]
+        said = [f"{name} ({one.get(name, 'none')} in {BACKENDS.get(sides[0], sides[0])}, "
+                f"{other.get(name, 'none')} in {BACKENDS.get(sides[1], sides[1])})" for name in said]
     where = ", ".join(said) + f" and {len(differing) - 3} more" * (len(differing) > 3) or "nothing differs"
     return check(f"{len(names)} {kind}", len(differing), 0, where, f"bitwise: the number of {kind} that differ") | {
         "differing": differing}
@@ -277,7 +278,7 @@ def held_out_checks(precision: str, runs: Mapping[str, Any], curve: dict[str, An
                     "bitwise: what is evaluated is shared")
               for key, what in PARTS.items() if key in one or key in other]
     for side in SIDES:
-        checks += own_checks(precision, LABELS[side], runs[side]["held_out"], runs[side]["sums"],
+        checks += own_checks(precision, BACKENDS[side], runs[side]["held_out"], runs[side]["sums"],
                              runs.get("metrics", ()))
     if curve["horizon"] is not None:
         return checks

@@ -16,8 +16,7 @@ import numpy as np
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.rungs.cause import cause
-from twinscale.benchmarks.rungs.ladder import EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
-from twinscale.benchmarks.sides import LABELS
+from twinscale.benchmarks.rungs.ladder import BACKENDS, EPS, RESOLVED, TINY, bare, both, resolved, shares_rounded
 from twinscale.common.calls.one_step import share
 from twinscale.common.data import Dataset, training_batches
 from twinscale.common.families.places import places
@@ -103,7 +102,7 @@ def weight_cause(step: int, sides: Mapping[str, Mapping[str, np.ndarray]]) -> di
         key = f"part {i}/weight"
         if value(mine, key) != value(theirs, key):
             found = cause("loss", "loss", "forward", step, name=key)
-            said = f"{value(mine, key):g} in {LABELS[one]}, {value(theirs, key):g} in {LABELS[other]}"
+            said = f"{value(mine, key):g} in {BACKENDS[one]}, {value(theirs, key):g} in {BACKENDS[other]}"
             return found | {"sentence": f"step {step}: the loss weight of micro-batch {i + 1} is {said}"}
     return None
 
@@ -124,10 +123,10 @@ def sum_cause(recipe: Recipe, point: str | Path, sides: Mapping[str, Mapping[str
         means = np.where(weights > 0, weights.sum() / (len(counts) * np.where(weights > 0, weights, 1)), 1)
         if (np.abs(counts - means) <= unsure).all():
             since = uneven()
-            said = (f"{LABELS[backend]} divides by micro-batches: the loss weight differs "
+            said = (f"{BACKENDS[backend]} divides by micro-batches: the loss weight differs "
                     + (when if since is None else f"from step {since} on"))
         else:
-            said = (f"{LABELS[backend]} counts micro-batch {worst + 1} of {len(counts)} {sig(float(counts[worst]))} "
+            said = (f"{BACKENDS[backend]} counts micro-batch {worst + 1} of {len(counts)} {sig(float(counts[worst]))} "
                     f"times {when}")
         found = cause("accumulation", "gradients", "backward", step_of(point), float(abs(counts[worst] - 1)),
                       float(unsure[worst]), f"micro-batch {worst + 1}")
@@ -199,7 +198,7 @@ def drawn_cause(recipe: Recipe, positions: int, step: int, backend: str, tensors
 def drawn_from(other: str, step: int, backend: str, apart: float, bound: float, what: str) -> dict[str, Any]:
     """The cause that is a backend whose `what` is that of another step's random bits."""
     found = cause("random bits", "step key", "forward", step, apart, bound, what)
-    return found | {"sentence": f"step {step}: {LABELS[backend]} draws the random bits of step {other}"}
+    return found | {"sentence": f"step {step}: {BACKENDS[backend]} draws the random bits of step {other}"}
 
 
 def running_cause(recipe: Recipe, bound: float, step: int, backend: str, tensors: Mapping[str, np.ndarray]
@@ -213,7 +212,7 @@ def running_cause(recipe: Recipe, bound: float, step: int, backend: str, tensors
             known = places(recipe.model)
             holder = next(n for n, place in known.items() if name.startswith(f"{place.holds}."))
             found = cause(known[holder].operation, holder, "running statistics", step, apart, bound, name)
-            return found | {"sentence": f"step {step}: {LABELS[backend]} leaves other running statistics than its "
+            return found | {"sentence": f"step {step}: {BACKENDS[backend]} leaves other running statistics than its "
                                         f"micro-batches make in forward order: {name} differs by {sig(apart)}, "
                                         f"{sig(bound)} is rounding"}
     return None
@@ -230,7 +229,7 @@ def rate_cause(recipe: Recipe, step: int, sides: Mapping[str, Mapping[str, np.nd
             found = cause("schedule", "learning rate", "update", step, abs(told - wanted),
                           2 * EPS["float32"] * abs(wanted), "learning rate")
             whose = f", that of step {near[0]}" if near else ""
-            return found | {"sentence": f"step {step}: {LABELS[backend]} takes the rate {sig(told)}{whose}; the "
+            return found | {"sentence": f"step {step}: {BACKENDS[backend]} takes the rate {sig(told)}{whose}; the "
                                         f"schedule has {sig(wanted)}"}
     return None
 
@@ -253,7 +252,7 @@ def update_cause(recipe: Recipe, step: int, sides: Mapping[str, Mapping[str, np.
         failed = {name: apart for name, apart in off.items() if name.startswith(f"{group}/")}
         if failed:
             worst = max(failed, key=failed.__getitem__)
-            operation, said = (operation, "") if operation else stride_cause(LABELS[other], mine, theirs, failed)
+            operation, said = (operation, "") if operation else stride_cause(BACKENDS[other], mine, theirs, failed)
             found = cause(operation, bare(worst), "update", step, failed[worst], bound, worst)
             return found | {"sentence": f"{found['sentence']}{said}"}
     return None

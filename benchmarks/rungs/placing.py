@@ -104,7 +104,7 @@ def lacking(known: Mapping[str, Place], where: str, phase: str, step: int, name:
         f"{p.holds}.")), None)
     found = cause(known[holder].operation if holder else "weights", holder or where, phase, step, name=name)
     return found | {"sentence": f"step {step}, {phase}: {found['operation']} at {found['where']}: "
-                                f"{ladder.LABELS[without]} has no `{where}`"}
+                                f"{ladder.BACKENDS[without]} has no `{where}`"}
 
 
 def batches_cause(recipe: Recipe, out: Path) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ def in_place_cause(recipe: Recipe, found: Mapping[str, Mapping[Any, Any]]) -> di
             eps = f"{sig(row['error'] or math.inf)} eps off, {sig(row['bound'])} is rounding"
             if row["error"] is not None and row["error"] <= row["bound"]:
                 eps = f"{sig(row['beside'])} of its values are not the nearest, {sig(row['rare'])} is rounding"
-            who = "" if kind == "float64" else f"{ladder.LABELS[row['backend']]}: "
+            who = "" if kind == "float64" else f"{ladder.BACKENDS[row['backend']]}: "
             return said | {"sentence": f"{phase} {when}: {who}{operation} at {place}: {ladder.bare(tensor)} is {eps}"}
     return None
 
