@@ -305,3 +305,10 @@ def test_what_turns_text_round_or_speaks_to_a_terminal_is_escaped_in_both_files(
     verdict["data"] |= {"source": odd}
     for page in written(verdict, tmp_path / "odd"):
         assert not set(page) & set("\u202e\u2066\x1b\x9b") and "u202eb" in page and "x1b[2J" in page.replace("\\[", "[")
+
+
+def test_two_programs_of_one_framework_are_called_what_they_are_and_can_be_bisected(tmp_path):
+    labels = {"keras": "a (one.py:build)", "jax": "b (two.py:build)"}
+    page, text = written(fake_verdict() | {"agrees": False, "sides": labels, "cause": None}, tmp_path)
+    assert "The programs do not agree" in text and "The runs" not in text and "twinscale bisect" in text
+    assert "<th>Keras" not in page and '<th class="n">JAX' not in page and "b (two.py:build)" in page

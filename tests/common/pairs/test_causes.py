@@ -134,3 +134,15 @@ def test_rows_that_a_mask_covers_in_part_are_told():
     other = x + (np.arange(3) == 1)[:, None, None]
     assert "rows of the batch that valid masks in part" in masked(x, other, {"ids": x, "valid": mask})
     assert masked(x, x + 1, {"valid": mask}) == "" and masked(x, other, (x, 1 - mask)) == ""
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_batch_norm_that_is_not_told_that_it_trains_is_said(turned):
+    mean, var = RNG.normal(size=16), RNG.uniform(1, 2, 16)
+    batch = (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-3) * SCALE + BIAS
+    running = (X - mean) / np.sqrt(var + 1e-3) * SCALE + BIAS
+    one, other = (running, batch) if turned else (batch, running)
+    said = within(one, other, scale=SCALE, bias=BIAS, mean=mean, var=var)
+    of = {True: "its running statistics, as in evaluation", False: "the batch's statistics, as in training"}
+    assert said == f"a takes {of[turned]}, b {of[not turned]}: `training` is not passed on, or is fixed."
+    assert within(batch, batch, scale=SCALE, bias=BIAS, mean=mean, var=var) == ""
