@@ -20,7 +20,7 @@ from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside
 from twinscale.benchmarks.rungs.later import first_uneven, leave_states, leave_step, load_sides
 from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
 from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from twinscale.benchmarks.rungs.placing import Looks, first_cause
+from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
@@ -33,7 +33,7 @@ from twinscale.common.files.results import write_result
 from twinscale.common.need import BOTH
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.file import dumps, load
-from twinscale.common.recipe.schema import Recipe, in_float64
+from twinscale.common.recipe.schema import Recipe
 
 KIND = Kind(MARKER, VERDICT, HOLDS)
 
@@ -193,10 +193,7 @@ def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, 
 def find_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, Any], workers: Mapping[str, Worker]
                ) -> dict[str, Any]:
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.rungs.placing`."""
-    semantic = in_float64(recipe)
-    failed = [c for rung in verdict["rungs"] if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
-    looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
-
+    looked = looked_at(recipe, verdict["rungs"])
     single = on_one_device(looked)  # where places are read
 
     def taps(number):

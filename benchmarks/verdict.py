@@ -26,6 +26,7 @@ from twinscale.common.files.kinds import Count, Metrics, version
 from twinscale.common.files.output import tell
 from twinscale.common.files.results import Figure, Real, Result, maybe
 from twinscale.common.files.run_files import RunFiles
+from twinscale.common.numbers.formats import EPS
 from twinscale.common.training.run import Performance
 
 SCHEMA_VERSION = 1
@@ -244,6 +245,11 @@ def fenced(verdict: Any, what: str) -> Iterator[None]:
         said = str(known(error) or unexpected(error))
         verdict["failed"] = verdict.get("failed", {}) | {what: said}
         tell("both", f"{what} failed: {said}")
+
+
+def precision_of(check: Check) -> str | None:
+    """The precision that a check is of: a word of what it compares; None where it is of none."""
+    return next((word for word in check["what"].replace(",", " ").split() if word in EPS), None)
 
 
 def read_hashes(path: Path) -> dict[str, str]:
