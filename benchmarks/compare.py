@@ -22,15 +22,17 @@ from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
 from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
 from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
+from twinscale.benchmarks.sides import framework_of, labelled, who
 from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
 from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
 from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
+from twinscale.common.families.pair import is_of_one, refuse_of_one
 from twinscale.common.files.access import is_odd, plain, shown, write_text
 from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
-from twinscale.common.need import BOTH
+from twinscale.common.need import BACKENDS, BOTH
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.file import dumps, load
 from twinscale.common.recipe.schema import Recipe
@@ -67,16 +69,19 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
       asked: the recipe's file and the overrides that the recipe was read with, for the report.
     Raises: BadInput before anything is compiled or written.
     """
-    require()
+    require(recipe.model)
+    for option, asked_for in (("--swap", swap), ("--meshes", meshes)):
+        if asked_for:
+            refuse_of_one(recipe.model, option, "it is about two frameworks")
     if meshes and is_odd(out):
         raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
                        "has one of []*?\\ or is not UTF-8; choose another directory")
     mutant = planted(plant)
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
-    with ExitStack() as stack:
+    with labelled(recipe.model), ExitStack() as stack:
         split = len(precisions(recipe)) > 1 and room_for_another()
-        workers = stack.enter_context(open_workers())  # which import their frameworks meanwhile
+        workers = stack.enter_context(open_workers(model=recipe.model))  # which import their frameworks meanwhile
         aside = {"keras": workers["keras"]} if split else {}
         dataset = open_dataset(recipe)
 
@@ -129,8 +134,8 @@ def bisect(out: Path, as_json: bool = False) -> int:
     if not ComparisonFiles(out).verdict.is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
-    require()
     recipe, verdict = load(ComparisonFiles(out).recipe, []), dict(read_verdict(out))
+    require(recipe.model)
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
@@ -140,7 +145,7 @@ def bisect(out: Path, as_json: bool = False) -> int:
         return INCONCLUSIVE
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
-    with open_workers() as workers:
+    with labelled(recipe.model), open_workers(model=recipe.model) as workers:
         plant_in(workers.values(), planted(verdict.get("plant")))
         place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
@@ -177,7 +182,8 @@ def alone(recipe: Recipe, workers: Mapping[str, Worker], asked: bool) -> Sequenc
     some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
     if recipe.optimizer.name not in OPTIMIZERS.builtin:
         some["added"] = [recipe.optimizer.name]
-    return [row for found in each(workers, lambda worker: worker.ask("operations", **some)).values() for row in found]
+    asked_of = {"keras": workers["keras"]} if is_of_one(recipe.model) else workers  # of one framework they are the same
+    return [row for found in each(asked_of, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 
 def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, Any], workers: Mapping[str, Worker],
@@ -185,7 +191,7 @@ def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, 
     """Adds the first cause to a verdict, by its rungs or by those `found` anew; what fails is a line of the verdict."""
     tell("both", "looking for the first cause")
     with fenced(verdict, "placing"):
-        verdict["cause"] = cause_inside(verdict) or find_cause(
+        verdict["cause"] = cause_inside(verdict, who(recipe.model)) or find_cause(
             recipe, dataset, out, found or verdict, workers)
         tell("both", verdict["cause"]["sentence"])
 
@@ -253,9 +259,10 @@ def planted(plant: str | None) -> list[tuple[str, str]]:
     return [(backend, name)]
 
 
-def require() -> None:
-    """Raises MissingEnvironment where one of the backends is not installed."""
-    need(*BOTH, why="a comparison needs both backends")
+def require(model: Any = None) -> None:
+    """Raises MissingEnvironment where one of the backends that a comparison of a model needs is not installed."""
+    own = framework_of(model)
+    need(*(BACKENDS[own] if own else BOTH), why="a comparison needs both backends")
 
 
 def prepare(out: Path, recipe: Recipe, overwrite: bool, of: dict[str, Any] | None = None) -> None:

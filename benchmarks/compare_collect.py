@@ -10,6 +10,7 @@ from typing import Any
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs.operations import collect_places
+from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.timing.remaining import pace_of, words_left
 from twinscale.benchmarks.workers import Copy, Trainer, Worker, together
 from twinscale.common.files.access import write_json
@@ -51,7 +52,7 @@ def collect(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe] |
     recipe in `precisions`, or in those of them that are the `variants`."""
     say, variants = (lambda *_: None) if quiet else tell, variants or precisions(recipe)
     if recipe in variants:
-        say(worker.backend, "contract and optimizer")
+        say(spoken(worker.backend), "contract and optimizer")
         write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
     for described in variants:
         leave_optimizer(worker, described, out)
@@ -59,7 +60,7 @@ def collect(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe] |
     pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
     for i, (described, run, twin) in enumerate(parts):
         steps, began = ahead[i][0], time.monotonic()
-        say(run, f"{described.train.precision}: the first step, then {steps} steps of training"
+        say(spoken(run), f"{described.train.precision}: the first step, then {steps} steps of training"
             + words_left(pace, ahead[i:]))
         apart = twin_of(described) if twin else {}
         for point in POINTS:
@@ -71,7 +72,7 @@ def collect(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe] |
         if not (twin or quiet):
             pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
     if in_float64(recipe) in variants:
-        say(worker.backend, "every operation in its place" + words_left(pace, []))
+        say(spoken(worker.backend), "every operation in its place" + words_left(pace, []))
 
 
 def steps_of(recipe: Recipe, described: Recipe) -> int:

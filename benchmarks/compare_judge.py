@@ -14,6 +14,7 @@ from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.operations import operations_rung, places_path, read_places
 from twinscale.benchmarks.rungs.swap import worst_tensor
+from twinscale.benchmarks.sides import LABELS
 from twinscale.benchmarks.verdict import Rung, read_hashes
 from twinscale.benchmarks.workers import ROOMS
 from twinscale.common.families.parameters import initial_value, parameters
@@ -107,13 +108,13 @@ def read_dtypes(out: Path, backend: str, recipe: Recipe) -> dict[str, str]:
 
 def sentence(rungs: Sequence[Rung], precision: str, curves: Mapping[str, Any]) -> str:
     """The verdict in one sentence."""
-    failed = [rung for rung in rungs if not rung["agrees"]]
+    failed, both = [rung for rung in rungs if not rung["agrees"]], " and ".join(LABELS.values())
     if failed:
         rung = failed[0]
-        return (f"Keras and JAX do not agree: {rung['name']} ({rung['title']}) parts at {rung['where']}, "
+        return (f"{both} do not agree: {rung['name']} ({rung['title']}) parts at {rung['where']}, "
                 f"{sig(rung['worst'])} against a bound of {sig(rung['bound'])}, {margin(rung)}.")
     steps, horizon = len(curves[precision]["steps"]), curves[precision]["horizon"]
     reach = f"up to the horizon at step {horizon} of {steps}" if horizon is not None else f"over all {steps} steps"
     exact = float((curves["float64"]["difference"] / np.maximum(np.abs(curves["float64"]["keras"]), 1e-300)).max())
-    return (f"Keras and JAX train the same: every rung holds, the losses agree within {precision} noise {reach}, "
+    return (f"{both} train the same: every rung holds, the losses agree within {precision} noise {reach}, "
             f"and in float64 within {sig(exact)} relative over {len(curves['float64']['steps'])} steps.")

@@ -8,9 +8,12 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
+from twinscale.benchmarks.sides import titles_of
 from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
+from twinscale.common.families.pair import is_of_one
 from twinscale.common.files.results import write_result
 from twinscale.common.recipe.file import dumps
+from twinscale.common.registry import short
 
 if TYPE_CHECKING:
     from twinscale.common.data import Dataset
@@ -59,12 +62,21 @@ def reproducible(out: Path, asked: Sequence[Any] = (), recipe: str | None = None
             "made": made(), "commands": again(*words, out=out)}
 
 
+def differences(recipe: "Recipe") -> list[list[str]]:
+    """[what, of the first side, of the second] of what is not the same on both sides."""
+    if is_of_one(recipe.model):
+        return [["program", *(short(getattr(recipe.model, side)) for side in ("a", "b"))]]
+    return [["program", "Keras functional graph", "Flax NNX modules"],
+            ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
+             f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]]
+
+
 def circumstances(recipe: "Recipe", dataset: "Dataset", rungs: Sequence[Rung], devices: Mapping[str, Sequence[str]]
                   ) -> dict[str, Any]:
     """What a verdict says beside its findings."""
     precision, ran = recipe.train.precision, {rung["name"] for rung in rungs}
-    count = len(devices["keras"])
-    limits = [f"{count} device{'s' * (count > 1)} for each backend{', but for P6' * ('P6' in ran)}",
+    count, side = len(devices["keras"]), "program" if is_of_one(recipe.model) else "backend"
+    limits = [f"{count} device{'s' * (count > 1)} for each {side}{', but for P6' * ('P6' in ran)}",
               "step times of one machine at one time: compare the ratio, not the milliseconds"]
     if "P6" in ran:
         limits.append("meshes are of virtual devices and of processes that share one CPU: what they compute is that of "
@@ -73,9 +85,7 @@ def circumstances(recipe: "Recipe", dataset: "Dataset", rungs: Sequence[Rung], d
         limits.append("one seed: nothing is said past the horizon")
     return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps,
             "recipe": {"name": recipe.name, "hash": recipe.hash, "toml": dumps(recipe)},
-            "differences": [["program", "Keras functional graph", "Flax NNX modules"],
-                            ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
-                             f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]],
+            "differences": differences(recipe), **({"sides": titles} if (titles := titles_of(recipe.model)) else {}),
             "skipped": not_climbed(rungs), "data": dataset.manifest,
             "assumptions": ["first weights, batches, random bits and schedules are shared, so that any difference left "
                             "is the program's or the runtime's",

@@ -2,43 +2,45 @@
 
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinscale.benchmarks.workers import Worker
+from twinscale.benchmarks.sides import labelled
+from twinscale.benchmarks.workers import open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, one_of
-from twinscale.common.families.pair import Pair
+from twinscale.common.families.pair import Pair, sides_of
 from twinscale.common.files.access import check_regular, exists, read_bytes, read_text, shown, write_bytes, write_text
 from twinscale.common.files.pins import unpinned
 from twinscale.common.foreign.weights import first_of
 from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.sides import NAMED
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
-OF = {"keras": "the Keras model", "flax": "its port"}
 
 
-def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = None, of: str = "keras"
+def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = None, of: str | None = None
           ) -> dict[str, Any]:
     """Finds the match of a pair, and writes it and the first weights where the recipe has them.
 
     Args:
       recipe: one whose model is a pair.
       overwrite: replace files that are there.
-      checkpoint: of whose weights the first ones are made; None for the Keras model's own initial values.
-      of: whose checkpoint it is, "keras" or "flax": the match carries one of the port's back.
-    Returns: {"match", "weights": their files, "from": where the first weights come from, "keras", "flax": what was
-    found of each side, "exit_code": 0 where outputs agree under the match, 1 where they do not}. Raises BadInput where
-    the model is no pair, a file is there already, or a tensor has no partner or is not in the checkpoint.
+      checkpoint: of whose weights the first ones are made; None for the first program's own initial values.
+      of: whose checkpoint it is, "keras" or "flax", or "a" or "b": the match carries one of the second's back. Unless
+        said, the first's.
+    Returns: {"match", "weights": their files, "from": where the first weights come from, "keras", "flax", or "a", "b":
+    what was found of each side, "exit_code": 0 where outputs agree under the match, 1 where they do not}. Raises
+    BadInput where the model is no pair, a file is there already, or a tensor has no partner or is not in the
+    checkpoint.
     """
     if not isinstance(recipe.model, Pair):
         raise BadInput(f'model.family = "{recipe.model.family}": its tensors have one name in both backends; a pair is '
                        'matched, model.family = "pair"')
-    whose = one_of(OF, of, "--of")
+    first_side, second = sides_of(recipe.model)
+    whose = one_of({side: NAMED.get(side, side) for side in (first_side, second)}, of or first_side, "--of")
     if checkpoint is not None and not checkpoint.is_dir():
         check_regular(checkpoint)
     files = unpinned(recipe.model.match), unpinned(recipe.model.weights)
@@ -49,34 +51,33 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
     loose = recipe.with_values(train={"precision": "float32"}, model={
         "match": str(files[0]), "weights": str(files[1])})
     open_dataset(loose)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as aside:
+    with tempfile.TemporaryDirectory() as folder, labelled(recipe.model):
         first, outputs, out = (Path(folder) / name for name in (
             "first.safetensors", "outputs.safetensors", "match.toml"))
-        starting = aside.submit(Worker, "jax")
-        with closing(Worker("keras")) as keras, closing(starting.result()) as jax:
-            found = {"keras": keras.ask("leave_program", loose, first=first, outputs=outputs)}
-            found["flax"] = jax.ask("match_program", loose, first=first, outputs=outputs, out=out)
-        came = "the Keras model's initial values"
+        with open_workers(anew=True, model=recipe.model) as workers:
+            found = {first_side: workers["keras"].ask("leave_program", loose, first=first, outputs=outputs),
+                     second: workers["jax"].ask("match_program", loose, first=first, outputs=outputs, out=out)}
+        came = f"{NAMED.get(first_side, first_side)}'s initial values"
         if checkpoint is not None:
             came = f"the checkpoint {checkpoint}, of {whose}"
-            start_from(first, out, checkpoint, of)
+            start_from(first, out, checkpoint, of or first_side)
         write_text(out, read_text(out).replace("[tensors]", f"# First weights: {shown(came)}.\n[tensors]", 1))
         for made, path in zip((out, first), files, strict=True):
             write_bytes(path, read_bytes(made, most=None))
     return {"match": str(files[0]), "weights": str(files[1]), "from": came, **found,
-            "exit_code": DID_IT if found["flax"]["agrees"] else NO}
+            "exit_code": DID_IT if found[second]["agrees"] else NO}
 
 
 def start_from(first: Path, match: Path, checkpoint: Path, of: str) -> None:
-    """Replaces the values in a file of first weights by a checkpoint's: `of` "keras" by its own names, of "flax" what
-    the match takes back of it. Raises BadInput, by name, where they do not fit."""
+    """Replaces the values in a file of first weights by a checkpoint's: `of` "keras" or "a" by its own
+    names, of "flax" or "b" what the match takes back of it. Raises BadInput, by name, where they do not fit."""
     tensors, _ = read_first(str(first))
-    write_first(first, tensors, first_of(tensors, checkpoint, match if of == "flax" else None))
+    write_first(first, tensors, first_of(tensors, checkpoint, match if of in ("flax", "b") else None))
 
 
 def sentence(found: dict[str, Any]) -> str:
     """What was found, for a person."""
-    of = found["flax"]
+    of = found["flax"] if "flax" in found else found["b"]
     how = f"{of['lines']} tensors matched in {of['tried']} trials and {of['seconds']:.1f} s"
     if of["agrees"]:
         return f"{how}: outputs differ by {of['difference']:.1e}."

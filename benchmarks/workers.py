@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psutil
 
 from twinscale.benchmarks.compiled import Programs
+from twinscale.benchmarks.sides import ROOMS, rooms_of, sides_of, spoken
 from twinscale.common import limited, process
 from twinscale.common.errors import TwinscaleError, error_of
 from twinscale.common.files.access import escaped_lines
@@ -24,7 +25,6 @@ from twinscale.common.files.access import escaped_lines
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
-ROOMS = {"keras": "twinscale.tfscale", "jax": "twinscale.jaxscale"}
 SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": "twinscale.swap.flax_on_tensorflow"}
 # On a GPU, two processes that leave each other room.
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -46,14 +46,17 @@ class Trainer(Protocol):
 
 class Worker:
     """One backend's process: its name, and the module that runs. It compiles all that it runs `anew`, or finds what
-    earlier ones have compiled."""
+    earlier ones have compiled. Of a pair of one framework it runs the program `side`."""
 
+    side: str | None = None
     last = None  # what it said last where that has ended it, which is shown once, as the error
 
     def __init__(self, backend: str, environment: Mapping[str, str] | None = None, module: str | None = None,
-                 anew: bool = True) -> None:
+                 anew: bool = True, side: str | None = None) -> None:
         given = {**os.environ, **ENVIRONMENT, **(environment or {})}
-        self.backend, self.programs = backend, None if anew else Programs(backend, given)
+        self.backend, self.side = backend, side
+        own = {module: name for name, module in ROOMS.items()}.get(module or "", backend)  # by what compiles
+        self.programs = None if anew else Programs(own, given)
         self.process: Any = process.start(process.helper(module or ROOMS[backend]), text=True, encoding="utf-8",
                                      errors="replace", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE,
@@ -75,16 +78,16 @@ class Worker:
     def say(self, line: str | None) -> None:
         """Prints a line of the process, if there is one, and none once all is ending."""
         if line and not process.ENDING.is_set():
-            print(f"{self.backend:>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
+            print(f"{spoken(self.backend):>5}  {escaped_lines(line)}", end="", file=sys.stderr, flush=True)
 
     def ask(self, call: str, recipe: "Recipe | None" = None, **arguments: Any) -> Any:
         """The value of a call; raises the TwinscaleError that the trainer raised, or one that it died."""
-        line = asked(self.process.stdin, self.process.stdout, call, recipe, arguments)
+        line = asked(self.process.stdin, self.process.stdout, call, of_side(recipe, self.side), arguments)
         if not line:
             raise self.died(call)
         if self.programs:
             self.programs.share()
-        return value_of(line, self.backend)
+        return value_of(line, spoken(self.backend))
 
     def died(self, call: str) -> TwinscaleError:
         """The error of a process that has ended without an answer."""
@@ -93,11 +96,11 @@ class Worker:
         if lacking := limited.lack(code, ()):
             return lacking
         if self.last:
-            return error_of(code, f"{self.backend}: {self.last.removeprefix(OWN).strip()}")
+            return error_of(code, f"{spoken(self.backend)}: {self.last.removeprefix(OWN).strip()}")
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         why = "; where memory ends, Linux ends a process so" if code == -signal.SIGKILL else ""
-        return error_of(code, f"the {self.backend} trainer died during {call} ({how}{why}); its messages are above; "
-                              "`twinscale doctor` says what this machine offers")
+        return error_of(code, f"the {spoken(self.backend)} trainer died during {call} ({how}{why}); its messages are "
+                              "above; `twinscale doctor` says what this machine offers")
 
     def dismiss(self) -> None:
         """Tells the process to end."""
@@ -123,7 +126,7 @@ class Copy:
     answers the same calls beside it, and takes no time to start. It ends with the worker."""
 
     def __init__(self, worker: Worker, path: Path) -> None:
-        self.backend, self.process = worker.backend, worker.process
+        self.backend, self.side, self.process = worker.backend, worker.side, worker.process
         with socket.socket(socket.AF_UNIX) as door:
             door.bind(str(path))
             door.listen(1)
@@ -136,16 +139,21 @@ class Copy:
 
     def ask(self, call: str, recipe: "Recipe | None" = None, **arguments: Any) -> Any:
         """As Worker's."""
-        if line := asked(self.requests, self.replies, call, recipe, arguments):
-            return value_of(line, self.backend)
-        raise TwinscaleError(f"the {self.backend} trainer's second process died during {call}; its messages are above; "
-                             "`twinscale doctor` says what this machine offers")
+        if line := asked(self.requests, self.replies, call, of_side(recipe, self.side), arguments):
+            return value_of(line, spoken(self.backend))
+        raise TwinscaleError(f"the {spoken(self.backend)} trainer's second process died during {call}; its messages "
+                             "are above; `twinscale doctor` says what this machine offers")
 
     def close(self) -> None:
         """Ends the process."""
         for end in (self.requests, self.replies):
             with suppress(OSError):
                 end.close()
+
+
+def of_side(recipe: "Recipe | None", side: str | None) -> "Recipe | None":
+    """A recipe as the process of a side is given it."""
+    return recipe if recipe is None or side is None else recipe.with_values(model={"side": side})
 
 
 def asked(requests: Any, replies: Any, call: str, recipe: "Recipe | None", arguments: dict[str, Any]) -> str:
@@ -252,11 +260,15 @@ def one_behind(workers: Mapping[str, Any], keys: Iterable[Any], work: Callable[[
 
 
 @contextmanager
-def open_workers(environment: Mapping[str, str] | None = None, rooms: Mapping[str, str] = ROOMS, anew: bool = False
-                 ) -> Iterator[dict[str, Worker]]:
+def open_workers(environment: Mapping[str, str] | None = None, rooms: Mapping[str, str] = ROOMS, anew: bool = False,
+                 model: Any = None) -> Iterator[dict[str, Worker]]:
     """{backend: Worker} of both backends, or of other `rooms` by name, with more of an environment where it is given;
-    the frameworks are imported side by side. They compile `anew` what earlier ones have compiled, or find it."""
-    workers = {backend: Worker(backend, environment, module, anew) for backend, module in rooms.items()}
+    the frameworks are imported side by side. They compile `anew` what earlier ones have compiled, or find it. Of a
+    recipe's `model` that is two programs of one framework, both are of it, each with its side."""
+    sides = sides_of(model)
+    rooms = rooms_of(model) if sides else rooms
+    workers = {backend: Worker(backend, environment, module, anew, sides.get(backend))
+               for backend, module in rooms.items()}
     try:
         yield workers
     except BaseException:  # nobody waits for what they are at

@@ -117,7 +117,7 @@ def _view(verdict):
     tensors = verdict.get("tensors") or []
     return {
         "v": verdict, "quotient": _quotient(sides),
-        "who": "runs" if verdict.get("sides") else "backends",
+        "who": "runs" if _of_runs(verdict) else "programs" if verdict.get("sides") else "backends",
         "facts": _facts(verdict), "lead": lead(rungs, verdict.get("cause")),
         **climbed(rungs, verdict.get("skipped") or []), "first_failed": _first_failed(rungs),
         "curves": [(precision, drawn(f"loss-{i}", report_words.curve_words(precision, curve, sides),
@@ -126,7 +126,7 @@ def _view(verdict):
         "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1, "margin": tensor_margin(t)}
                     for t in tensors[:WORST_TENSORS]],
         "meshes": _meshes(verdict.get("meshes") or {}),
-        "bisect": bool(rungs) and not (verdict.get("agrees") or verdict.get("sides") or _all_beyond(rungs)),
+        "bisect": bool(rungs) and not (verdict.get("agrees") or _of_runs(verdict) or _all_beyond(rungs)),
         "tensors_words": report_words.tensor_words(tensors) if tensors else None,
         "own_words": report_words.own_words(verdict, sides) if verdict.get("own_float64") else None,
         "inside": _inside(verdict.get("inside") or {}),
@@ -186,6 +186,11 @@ def _sides(verdict):
     """{key: label} of what was compared, the first side first."""
     named = verdict.get("sides") or BACKENDS
     return {key: named[key] for key in sorted(named, key=lambda key: (rank([*BACKENDS], key), key))}
+
+
+def _of_runs(verdict):
+    """Whether two runs were compared, which have keys of their own, and not two programs side by side."""
+    return bool(verdict.get("sides")) and not verdict["sides"].keys() <= BACKENDS.keys()
 
 
 def _by_side(values, sides):

@@ -9,6 +9,7 @@ from twinscale.benchmarks.compare_collect import precisions
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.cause import cause
 from twinscale.benchmarks.rungs.ladder import bare
+from twinscale.benchmarks.sides import who
 from twinscale.benchmarks.workers import Worker, each
 from twinscale.common.families.pair import Pair
 from twinscale.common.families.places import WHOLE, is_whole
@@ -19,8 +20,6 @@ from twinscale.common.pairs.parting import Known, Parting, backward_parting, par
 from twinscale.common.pairs.sight import read_sight
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.schema import Recipe
-
-WHO = "a is the Keras model, b its port"
 
 
 def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Worker]) -> dict[str, Any]:
@@ -38,18 +37,18 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
         values = generic_values(tensors, start, precision, 0)
         found[precision] = _inside(described, tensors, values, off, out, workers)
     first = next((precision for precision, inside in found.items() if inside["place"]), None)
-    more = f" {words(found[first], first)}" if first and not verdict["agrees"] else ""
+    more = f" {words(found[first], first, who(recipe.model))}" if first and not verdict["agrees"] else ""
     return verdict | {"inside": found, "sentence": verdict["sentence"] + more}
 
 
-def words(inside: Mapping[str, Any], precision: str) -> str:
-    """Where two programs first part, in a sentence or three."""
+def words(inside: Mapping[str, Any], precision: str, named: str = who(None)) -> str:
+    """Where two programs first part, in a sentence or three; `named` says which of them is called a, and which b."""
     how = "" if inside["training"] else ", as they are evaluated"
     return " ".join(filter(None, [f"Inside, in {precision}{how}, they first part {inside['place']}.", inside["cause"],
-                                  f"({WHO}; {inside['coverage']}.)"]))
+                                  f"({named}; {inside['coverage']}.)"]))
 
 
-def cause_inside(verdict: Mapping[str, Any]) -> dict[str, Any] | None:
+def cause_inside(verdict: Mapping[str, Any], named: str = who(None)) -> dict[str, Any] | None:
     """The first cause where two programs of a verdict part inside, as `cause` has it; None where they do not, or where
     P0 has found that what both share is not shared."""
     is_shared = all(rung["agrees"] for rung in verdict["rungs"] if rung["name"] == "P0")
@@ -58,7 +57,7 @@ def cause_inside(verdict: Mapping[str, Any]) -> dict[str, Any] | None:
             at: Mapping[str, Any] = next((row for row in inside["modules"] if row["parts"]), {})
             apart = max((row for row in (at.get("inputs"), at.get("outputs")) if row is not None), default=None)
             found = cause(WHOLE, at.get("a", "head"), "forward" if at else "backward", 0, apart, inside["bound"])
-            return found | {"sentence": words(inside, precision).removesuffix(".")}
+            return found | {"sentence": words(inside, precision, named).removesuffix(".")}
     return None
 
 

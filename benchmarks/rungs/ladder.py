@@ -13,6 +13,8 @@ import numpy as np
 import scipy
 
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
+from twinscale.benchmarks.sides import LABELS as BACKENDS
+from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]
-BACKENDS = {"keras": "Keras", "jax": "JAX"}
 SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
 
@@ -135,7 +136,7 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
-    return check(f"float64, {backend} against its twin", worst, math.sqrt(EPS["float64"]), name,
+    return check(f"float64, {spoken(backend)} against its twin", worst, math.sqrt(EPS["float64"]), name,
                  "half of float64's digits")
 
 

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import TINY, check, rung
+from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.workers import Trainer, one_behind
 from twinscale.common.files.access import read_json, write_json
 from twinscale.common.files.kinds import STRICT, Number
@@ -124,12 +125,13 @@ def place_checks(found: Mapping[str, Mapping[str, PlaceRows]], precision: str) -
     """The checks of what both backends found at their places, {backend: {point: PlaceRows}}."""
     checks = []
     for backend, points in found.items():
+        own = f"{precision}, {spoken(backend)}"
         for point, rows in points.items():
             for row in rows["own"]:
-                checks.append(place_check(f"{precision}, {backend}", row, point, f"eps of {precision}: derived"))
+                checks.append(place_check(own, row, point, f"eps of {precision}: derived"))
                 if row["beside"] is not None:
                     where = f"{row['place']}, rounded twice at the {point} point"
-                    checks.append(check(f"{precision}, {backend}", row["beside"], row["rare"] or 0.0, where,
+                    checks.append(check(own, row["beside"], row["rare"] or 0.0, where,
                                         "share of values that are not the nearest ones"))
             for row in rows["float64"]:
                 checks.append(place_check("float64, one backend beside the other", row, point,

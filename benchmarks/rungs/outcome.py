@@ -18,6 +18,7 @@ import scipy
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import check, rung
+from twinscale.benchmarks.sides import LABELS
 from twinscale.common.errors import BadInput
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ def outcome_rung(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]], margins
     Raises: BadInput where the backends' seeds differ, are fewer than two, or a metric with a margin was not measured.
     """
     keras, jax = metrics["keras"], metrics["jax"]
+    first, second = LABELS.values()
     if keras.keys() != jax.keys():
-        raise BadInput(f"outcome: seeds {sorted(keras)} of keras and {sorted(jax)} of jax are no pairs")
+        raise BadInput(f"outcome: seeds {sorted(keras)} of {first} and {sorted(jax)} of {second} are no pairs")
     found, checks = {}, []
     for metric, margin in margins.items():
         lacking = [seed for seed in keras if metric not in keras[seed] or metric not in jax[seed]]
@@ -83,7 +85,7 @@ def outcome_rung(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]], margins
                            f"{', '.join(sorted(keras[lacking[0]].keys() & jax[lacking[0]].keys()))}")
         sides = [np.array([run[seed][metric] for seed in keras], np.float64) for run in (keras, jax)]
         found[metric] = test = permuted(sides[0] - sides[1], margin)
-        checks.append(check(metric, max(map(abs, test["interval"])), margin, f"{test['answer']}, Keras - JAX = "
+        checks.append(check(metric, max(map(abs, test["interval"])), margin, f"{test['answer']}, {first} - {second} = "
                             f"{test['mean']:+.2g} over {test['seeds']} seeds", f"the recipe's margin of {metric}"))
     answers = {test["answer"] for test in found.values()}
     return rung("P7", "outcome", "past the horizon: final metrics within the recipe's margins", checks) | {
@@ -102,8 +104,9 @@ def sentence(metric: str, test: Mapping[str, Any]) -> str:
         return f"{metric}: not finite in every one of {test['seeds']} pairs of runs: different"
     (low, high), needed, seeds = test["interval"], test["seeds_needed"], test["seeds"]
     unsure = test["answer"] == "inconclusive" and -test["margin"] <= low and high <= test["margin"]  # by permutations
-    words = (f"{metric}: Keras - JAX = {test['mean']:+.2g}, {100 - 200 * test['alpha']:g} % interval [{low:.2g}, "
-             f"{high:.2g}] {WHERE['equivalent' if unsure else test['answer']]} ±{test['margin']:g}: {test['answer']} ")
+    words = (f"{metric}: {' - '.join(LABELS.values())} = {test['mean']:+.2g}, {100 - 200 * test['alpha']:g} % interval "
+             f"[{low:.2g}, {high:.2g}] {WHERE['equivalent' if unsure else test['answer']]} ±{test['margin']:g}: "
+             f"{test['answer']} ")
     if test["answer"] == "different":
         return f"{words}with {seeds} seeds"
     words += f"(p {bounded(test['p'])}, power {percent(test['power'])} with {seeds} seeds)"

@@ -1,15 +1,17 @@
-"""A pair: a Keras model and its port, both the user's own, whose tensors a match says to be one another's.
+"""A pair: two programs of the user's, whose tensors a match says to be one another's: a Keras model and its port, or a
+and b of one framework.
 
-The tensors of the Keras model are the canonical ones; the other program is called with what the match makes of them.
-What happens inside either is not known here, so the model is one place.
+The tensors of the first are the canonical ones; the other is called with what the match makes of them. What happens
+inside either is not known here, so the model is one place.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import Family
 from twinscale.common.families.parameters import Parameter
 from twinscale.common.families.places import WHOLE
@@ -18,6 +20,8 @@ from twinscale.common.pairs.first import first_shapes, first_value
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
+FRAMEWORKS = {"keras": "Keras", "flax": "JAX"}  # as a recipe names them, and what a program of each runs on
+OF_ONE = ("a", "b", "framework", "side")  # keys of two programs of one framework
 BATCHES = ("inputs", "positions", "segments")  # what a batch of text or of images has that a program may ask for
 
 
@@ -33,19 +37,38 @@ def free(values: dict[str, Any]) -> FreeTable:
     return FreeTable({key: tuple(x) if isinstance(x, list) else x for key, x in values.items()})
 
 
-class Sides(Section):
+class Sparing(Section):
+    """A table that leaves out keys without a value: what is of one kind of pairs is no part of the other's recipes."""
+
+    @model_serializer(mode="wrap")
+    def spared(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of the other kind of pairs."""
+        found = handler(self)
+        of_one = getattr(self, "framework", "") or getattr(self, "a", "") or getattr(self, "b", "")
+        other = ("keras", "flax") if of_one else OF_ONE
+        return {key: value for key, value in found.items() if key not in other or value not in ("", "a")}
+
+
+class Sides(Sparing):
     """What the two programs call one input or output; "" where there is only one."""
 
     keras: str = ""
     flax: str = ""
+    a: str = ""
+    b: str = ""
 
 
-class Pair(Section):
-    """Two programs of the user's: each is a function that builds and returns one."""
+class Pair(Sparing):
+    """Two programs of the user's: each is a function that builds and returns one. Of two frameworks they are `keras`
+    and `flax`, of one `a` and `b`."""
 
     family: Literal["pair"]
-    keras: Annotated[str, AfterValidator(a_reference)] = Field(description="FILE.py:OBJECT or MODULE:OBJECT")
-    flax: Annotated[str, AfterValidator(a_reference)] = Field(description="FILE.py:OBJECT or MODULE:OBJECT")
+    keras: Annotated[str, AfterValidator(a_reference)] = Field("", description="FILE.py:OBJECT or MODULE:OBJECT")
+    flax: Annotated[str, AfterValidator(a_reference)] = Field("", description="FILE.py:OBJECT or MODULE:OBJECT")
+    a: Annotated[str, AfterValidator(a_reference)] = Field("", description="of two programs of one framework, one")
+    b: Annotated[str, AfterValidator(a_reference)] = Field("", description="the other, a refactor of it or a rewrite")
+    framework: Literal["", "keras", "flax"] = Field("", description="of a and b: which both are of")
+    side: Literal["a", "b"] = Field("a", description="of a and b: which one a training alone trains")
     options: Annotated[dict[str, bool | int | float | str | list[int | float | str] | tuple[int | float | str, ...]],
                        AfterValidator(free)] = Field(
         default_factory=FreeTable, description="keyword arguments of both")
@@ -57,7 +80,7 @@ class Pair(Section):
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")
     weights: Annotated[str, AfterValidator(pinned_file)] = Field(
-        description="first weights by the Keras model's names; unless said, those that are written beside the match")
+        description="first weights by the first program's names; unless said, those that are written beside the match")
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +91,25 @@ class Pair(Section):
         return values
 
     @model_validator(mode="after")
+    def two(self) -> Self:
+        """Raises ValueError where there are not two programs."""
+        first, second = wanted = sides_of(self)
+        given = [key for key in ("keras", "flax", "a", "b") if getattr(self, key)]
+        if odd := [key for key in given if key not in wanted]:
+            raise ValueError(f"model.{odd[0]}: a pair is of keras and flax, or of a and b, two programs of one "
+                             f"framework: here are {', '.join(given)}")
+        if missing := [key for key in wanted if key not in given]:
+            raise ValueError(f'model.{missing[0]}: missing; add model.{missing[0]} = "FILE.py:OBJECT"')
+        if first == "a" and not self.framework:
+            raise ValueError('model.framework: missing; say which one a and b are of: framework = "keras" or "flax"')
+        odd = [f"{table}.{key}" for table, sides in [("outputs", self.outputs), *(
+            (f"inputs.{name}", sides) for name, sides in self.inputs.items())]
+            for key in ("keras", "flax", "a", "b") if key not in wanted and getattr(sides, key)]
+        if odd:
+            raise ValueError(f"model.{odd[0]}: the programs of this pair are {first} and {second}")
+        return self
+
+    @model_validator(mode="after")
     def asks(self) -> Self:
         """Raises ValueError where more is asked for than a batch has; of arrays the data's own are not known here."""
         odd = [name for name in self.inputs if self.reads != "arrays" and name not in BATCHES]
@@ -75,6 +117,39 @@ class Pair(Section):
             raise ValueError(f"model.inputs.{odd[0]}: a batch of {self.reads} has no such array: it has "
                              f'{", ".join(BATCHES)}; model.reads = "arrays" is for those of your own')
         return self
+
+
+def sides_of(m: Pair) -> tuple[str, str]:
+    """What a recipe calls the two programs, the one whose tensors are the canonical ones first."""
+    return ("a", "b") if m.framework or m.a or m.b else ("keras", "flax")
+
+
+def side_in(m: Pair, framework: str) -> str:
+    """Which of a pair's programs a process of a framework of FRAMEWORKS runs. Raises BadInput where it runs none."""
+    if sides_of(m) == ("keras", "flax"):
+        return framework
+    if one_of(FRAMEWORKS, m.framework, "model.framework") != FRAMEWORKS[framework]:
+        other = {"keras": "jax", "flax": "keras"}[framework]
+        raise BadInput(f'model.framework = "{m.framework}": both programs of this pair are of it, and none runs on '
+                       f"{FRAMEWORKS[framework]}: take --backend {other}")
+    return one_of({side: side for side in sides_of(m)}, m.side, "model.side")
+
+
+def is_of_one(m: Any) -> bool:
+    """Whether a recipe's model is two programs of one framework."""
+    return isinstance(m, Pair) and sides_of(m) == ("a", "b")
+
+
+def check_backend(m: Any, backend: str) -> None:
+    """Raises BadInput where a backend, "keras" or "jax", runs none of a model's programs."""
+    if is_of_one(m):
+        side_in(m, {"keras": "keras", "jax": "flax"}[backend])
+
+
+def refuse_of_one(m: Any, verb: str, why: str) -> None:
+    """Raises BadInput, for a verb or an option that takes no pair of one framework, where the model is one."""
+    if is_of_one(m):
+        raise BadInput(f'model.framework = "{m.framework}": {verb} takes no two programs of one framework: {why}')
 
 
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:

@@ -205,7 +205,10 @@ def padding(x: np.ndarray, y: np.ndarray, tensors: Mapping[str, np.ndarray]) -> 
 
 
 def _norms(x, one, other, tensors):
-    """What two norms over x do otherwise: the axes, or the epsilon."""
+    """What two norms over x do otherwise: whose statistics they take, the axes, or the epsilon."""
+    taken = [_taken(x, y, tensors) for y in (one, other)] if "var" in tensors else []
+    if all(taken) and len(set(taken)) > 1:
+        return f"a takes {taken[0]}, b {taken[1]}: `training` is not passed on, or is fixed."
     found = [_norm(x, y, tensors) for y in (one, other)]
     if None in found:
         return ""
@@ -218,6 +221,15 @@ def _norms(x, one, other, tensors):
     if abs(epsilon - small) > max(0.2 * max(epsilon, small), 1e-6 * float((x**2).mean())):
         return f"a divides by a root of the variance and {epsilon:.1g}, b by one with {small:.1g}."
     return ""
+
+
+def _taken(x, y, tensors):
+    """Whose statistics a batch norm has taken that makes y of x, in words; "" where neither's."""
+    if _epsilon(x, y, tensors, ()) is not None:
+        return "its running statistics, as in evaluation"
+    axes, own = tuple(range(x.ndim - 1)), {name: t for name, t in tensors.items() if name not in ("mean", "var")}
+    found = _epsilon(x - x.mean(axes, keepdims=True), y, own, axes)
+    return "" if found is None else "the batch's statistics, as in training"
 
 
 def _norm(x, y, tensors):

@@ -102,7 +102,7 @@ def returned(match: Match, a: Sequence[Tensor], b: Sequence[Tensor], tensors: Ma
         return {}
     flat = xp.concatenate(parts)
     wanted = {tensor.path: lies[places[tensor.path]] for tensor in a}
-    return {name: flat[index] for name, index in wanted.items() if index.size and (index >= 0).all()}
+    return {name: xp.take(flat, index) for name, index in wanted.items() if index.size and (index >= 0).all()}
 
 
 def checked(match: Match, a: Sequence[Tensor], b: Sequence[Tensor]) -> None:

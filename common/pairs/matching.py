@@ -1,7 +1,7 @@
 """How a pair comes to its match: each side in its own process, what they have to know of each other in files.
 
-The process of the Keras side leaves its tensors and what it makes of one batch at generic weights; the process of the
-other side finds the match by trying what it makes of the same, and writes it.
+The process of the first side, the Keras model or a, leaves its tensors and what it makes of one batch at generic
+weights; the process of the other side finds the match by trying what it makes of the same, and writes it.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 
 from twinscale.common.data import input_specs, open_dataset, training_batches
 from twinscale.common.errors import BadInput
-from twinscale.common.families.pair import Pair
+from twinscale.common.families.pair import FRAMEWORKS, Pair, sides_of
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
 from twinscale.common.pairs.first import read_first, write_first
@@ -31,13 +31,13 @@ Opened = Callable[..., Program]  # (model section, specs, dtype policy, classes)
 
 
 def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str) -> dict[str, Any]:
-    """Writes the tensors of the Keras side with their first values to `first`, and to `outputs` what it makes of a few
+    """Writes the tensors of the first side with their first values to `first`, and to `outputs` what it makes of a few
     rows of the first batch at generic weights. Returns what there is to say of it."""
     read, pair = read_pair(recipe)
     with room.numerics(read):
         program, batch = program_of(opened, read)
         write_first(first, program.tensors, program.start)
-        made, _ = program.call(generic(program, 0), asked(pair, "keras", batch))
+        made, _ = program.call(generic(program, 0), asked(pair, sides_of(pair)[0], batch))
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
     return {"kind": program.kind, "tensors": len(program.tensors),
             "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
@@ -45,7 +45,7 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
 
 def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str, out: str
                   ) -> dict[str, Any]:
-    """Finds which tensors of the Keras side make those of the other, and writes it to `out`. Returns {"kind",
+    """Finds which tensors of the first side make those of the other, and writes it to `out`. Returns {"kind",
     "tensors", "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a
     tensor has no partner."""
     (read, pair), began = read_pair(recipe), time.monotonic()
@@ -54,7 +54,7 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     original = Program("", tensors, start, lambda *given: (made, {}), lambda *given: ({}, {}))
     with room.numerics(read):
         program, batch = program_of(opened, read)
-        inputs = asked(pair, "flax", batch)
+        inputs = asked(pair, sides_of(pair)[1], batch)
         check_names(pair, made, program.call(program.start, inputs)[0])
         judge = outputs_difference(original, program, (inputs, inputs))
 
@@ -62,11 +62,11 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
             print(said, file=sys.stderr, flush=True)
 
         match, apart, tried = find(tensors, program.tensors, judge, tell=tell)
-    if left := without_partner(match, tensors, program.tensors, ("Keras", "JAX")):
+    if left := without_partner(match, tensors, program.tensors, labels(pair)):
         raise BadInput(f"match: tensors without a partner: {left}: write a match.toml that says what they are made of, "
                        "and name it by model.match")
     checked(match, tensors, program.tensors)
-    write_match(out, match, short(pair.keras), short(pair.flax))
+    write_match(out, match, *(short(getattr(pair, side)) for side in sides_of(pair)))
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
             "notes": list(match.notes)}
@@ -77,8 +77,15 @@ def check_names(pair: Pair, made: Mapping[str, Any], others: Mapping[str, Any]) 
     objective reads them beside each other, in the order of their names."""
     ours, theirs = (floats_of(x) for x in (made, others))
     if pair.reads == "arrays" and max(len(ours), len(theirs)) > 1 and ours.keys() != theirs.keys():
-        raise BadInput(f"model.outputs: Keras gives {', '.join(ours)}, JAX {', '.join(theirs)}: give them the same "
-                       "names, or say by model.outputs which one is meant on each side")
+        first, second = labels(pair)
+        raise BadInput(f"model.outputs: {first} gives {', '.join(ours)}, {second} {', '.join(theirs)}: give them the "
+                       "same names, or say by model.outputs which one is meant on each side")
+
+
+def labels(pair: Pair) -> tuple[str, str]:
+    """What the sides of a pair are called in a sentence: Keras and JAX, or a and b."""
+    first, second = sides_of(pair)
+    return FRAMEWORKS.get(first, first), FRAMEWORKS.get(second, second)
 
 
 def read_pair(recipe: Mapping[str, Any]) -> tuple[Recipe, Pair]:

@@ -3,32 +3,31 @@
 import math
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from twinscale.common import registry
 from twinscale.common.data.arrays import ADDED, JUDGED
 from twinscale.common.errors import BadInput, did_you_mean, first_line
+from twinscale.common.families.pair import Pair, sides_of
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
 from twinscale.common.pairs.first import first_tensors
-from twinscale.common.pairs.match import Match, checked, read_match
+from twinscale.common.pairs.match import Match, carried, checked, read_match, returned
 from twinscale.common.pairs.program import Inputs, Program
 from twinscale.common.pairs.tensors import Tensor
 
-if TYPE_CHECKING:
-    from twinscale.common.families.pair import Pair
-
-PROGRAMS = {side: registry.Registry("programs", f"model.{side}", {}) for side in ("keras", "flax")}
+PROGRAMS = {side: registry.Registry("programs", f"model.{side}", {}) for side in ("keras", "flax", "a", "b")}
+NAMED = {"keras": "the Keras model", "flax": "its port"}  # a side in words; a and b are called so
 ROWS = 2  # of the batch that a program is first called with
 SHOWN = 6  # lines of a user's own traceback
 
 
-def built(m: "Pair", side: str) -> Any:
+def built(m: Pair, side: str) -> Any:
     """What the user's function of a side builds, with the options of the pair. Raises BadInput where the function is
     none, wants other arguments or breaks: with the place in the user's code."""
-    name = {"keras": m.keras, "flax": m.flax}[side]
+    name = getattr(m, side)
     function = registry.load(PROGRAMS[side], name)
     where = f"model.{side} = {registry.short(name)}"
     if not callable(function):
@@ -43,7 +42,7 @@ def built(m: "Pair", side: str) -> Any:
                        ) from error
 
 
-def asked(m: "Pair", side: str, batch: Mapping[str, Any]) -> Inputs:
+def asked(m: Pair, side: str, batch: Mapping[str, Any]) -> Inputs:
     """What a program takes of a batch: its one array, or several by their names, or what `model.inputs` asks for by the
     program's names."""
     held = [name for name in batch if name not in (*JUDGED, *ADDED)]
@@ -77,7 +76,32 @@ def example(specs: Sequence[tuple[str, tuple, str]], most: int) -> dict[str, np.
     return {name: of(name, shape, dtype) for name, shape, dtype in specs}
 
 
-def match_of(m: "Pair", b: Sequence[Tensor]) -> Match:
+def match_in(m: Pair, side: str, tensors: Sequence[Tensor]) -> Match | None:
+    """What makes the tensors of a side of a pair from the canonical ones: its match; None of the first side, which has
+    them. Raises BadInput where they do not fit."""
+    if side != sides_of(m)[0]:
+        return match_of(m, tensors)
+    known, found = ({tensor.path: tensor.shape for tensor in of} for of in (first_tensors(m.weights), tensors))
+    if odd := [path for path in (*known, *found) if known.get(path) != found.get(path)]:
+        raise BadInput(f"model.weights: {odd[0]} is another tensor than {NAMED.get(side, side)} has: `twinscale match "
+                       "RECIPE` again")
+    return None
+
+
+def tensors_in(match: Match | None, tensors: Mapping[str, Any], xp: Any) -> dict[str, Any]:
+    """The tensors of a program, {path: array}, from the canonical ones, over an array library; `match` as `match_in`
+    has it."""
+    return dict(tensors) if match is None else carried(match, tensors, xp)
+
+
+def tensors_out(match: Match | None, first: Sequence[Tensor], own: Sequence[Tensor], moved: Mapping[str, Any], xp: Any
+                ) -> dict[str, Any]:
+    """The canonical tensors, {path: array}, that the tensors which a program has moved are parts of; `first` and `own`
+    are the tensors of the first program and of this one."""
+    return dict(moved) if match is None else returned(match, first, own, moved, xp)
+
+
+def match_of(m: Pair, b: Sequence[Tensor]) -> Match:
     """The match of a pair, held to the tensors of both sides. Raises BadInput, which says how to make it."""
     path = unpinned(m.match)
     if not exists(path):
@@ -88,7 +112,7 @@ def match_of(m: "Pair", b: Sequence[Tensor]) -> Match:
     return match
 
 
-def check_program(m: "Pair", side: str, program: Program, batch: Mapping[str, Any], classes: int) -> None:
+def check_program(m: Pair, side: str, program: Program, batch: Mapping[str, Any], classes: int) -> None:
     """Calls a side's program once. Raises BadInput where it computes in less than it is asked for whatever comes in, or
     gives no logits, one output (B, T, classes) of text or (B, classes) of images; of arrays outputs are of any shape
     (B, ...)."""

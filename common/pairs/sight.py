@@ -9,15 +9,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from twinscale.common.errors import BadInput
+from twinscale.common.families.pair import side_in
 from twinscale.common.files.access import shown
 from twinscale.common.files.tensors import load_metadata, load_tensors, save_tensors
 from twinscale.common.pairs.first import read_first
 from twinscale.common.pairs.judge import generic_values
-from twinscale.common.pairs.match import Match, carried
+from twinscale.common.pairs.match import Match
 from twinscale.common.pairs.matching import program_of, read_pair
 from twinscale.common.pairs.parting import Sight, look
 from twinscale.common.pairs.program import Program, Seen, in_training
-from twinscale.common.pairs.sides import asked, match_of
+from twinscale.common.pairs.sides import asked, match_in, tensors_in
 from twinscale.common.training.room import Room
 
 KEY = "sight"  # of the metadata
@@ -34,28 +35,27 @@ class Written(BaseModel):
     noise: float | None
 
 
-def leave_sight(room: Room, opened: Callable[..., Program], side: str, recipe: Mapping[str, Any], path: str,
+def leave_sight(room: Room, opened: Callable[..., Program], framework: str, recipe: Mapping[str, Any], path: str,
                 training: bool) -> list[dict[str, Any]]:
     """Writes what is seen of a side of a pair at generic weights, over a few rows of the first batch, in the recipe's
     precision: at work as in training, without dropout, or as in evaluation.
 
     Args:
-      opened: the room's, (model section, specs, precision, classes) to the Program. side: "keras" or "flax".
-    Returns: the lines of the pair's match, each as {"b", "a", "steps"}, which the JAX side alone can read.
+      opened: the room's, (model section, specs, precision, classes) to the Program. framework: "keras" or "flax".
+    Returns: the lines of the pair's match, each as {"b", "a", "steps"}, which the second side alone can read.
     """
     read, pair = read_pair(recipe)
     tensors, start = read_first(pair.weights)
     values = generic_values(tensors, start, read.train.precision, 0)
-    match = Match(())
+    side = side_in(pair, framework)
     with room.numerics(read):
         program, batch = program_of(opened, read)
-        if side == "flax":
-            match = match_of(pair, program.tensors)
-            values = carried(match, values)
+        match = match_in(pair, side, program.tensors)
+        values = tensors_in(match, values, np)
         inputs = asked(pair, side, batch)
         sight = look(in_training(program) if training else program, values, inputs)
     write_sight(path, sight, inputs if isinstance(inputs, Mapping) else {"inputs": inputs})
-    return [vars(line) for line in match.lines]
+    return [vars(line) for line in (match or Match(())).lines]
 
 
 def write_sight(path: str | PathLike, sight: Sight, inputs: Mapping[str, np.ndarray]) -> None:

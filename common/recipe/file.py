@@ -79,6 +79,7 @@ def resolve(path: Path | str, overrides: Iterable[str] = (), users: bool = False
     except ValidationError as error:
         refuse((explained(e, values, origins, shown(path)) for e in error.errors(include_url=False)),
                error.error_count())
+    origins = {("model", *key[1:]) if key[0] == "programs" else key: origin for key, origin in origins.items()}
     return recipe, {dotted(key): origins.get(key, "default") for key in flat(recipe.model_dump(mode="json"))}
 
 

@@ -84,6 +84,18 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def paired(cls, values: Any) -> Any:
+        """[programs], the two programs of a pair of one framework, are of its model."""
+        if not isinstance(values, dict) or "programs" not in values:
+            return values
+        model, programs = values.get("model", {}), values["programs"]
+        if not (isinstance(model, dict) and isinstance(programs, dict) and model.get("family") == "pair"):
+            raise ValueError('[programs] are those of a pair: a table of a, b and framework, beside model.family = '
+                             '"pair"')
+        return {key: value for key, value in values.items() if key != "programs"} | {"model": model | programs}
+
+    @model_validator(mode="before")
+    @classmethod
     def probed(cls, values: Any) -> Any:
         """A pair that reads arrays has the probe for its objective where it says none."""
         model = values.get("model") if isinstance(values, dict) else None
@@ -133,7 +145,7 @@ class Recipe(Section):
     @property
     def meaning(self) -> str:
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
-        outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
+        outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True, "model": {"side"},
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best", "metrics",
                              *self.later.get("train", ())}}
         return digest(self.model_dump(mode="json", exclude=self.later | outward))

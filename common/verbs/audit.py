@@ -49,10 +49,13 @@ def audit(
     if clean:
         code = shared.room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite, as_json=json)
     else:
+        from twinscale.common.families.pair import refuse_of_one
         from twinscale.common.recipe.file import given
 
         asked = shared.with_precision(overrides, None)
         own = {"own": given(recipe, asked), "asked": (recipe, *asked)} if recipe else {}
+        if own:
+            refuse_of_one(own["own"].model, "audit", "what is planted is planted by framework")
         code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json,
                                                        **own)
     shared.suggest("compare", shared.shipped(), "--out", "build/demo")

@@ -34,15 +34,17 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
+    from twinscale.common.families.pair import refuse_of_one
     from twinscale.common.files.access import place
     from twinscale.common.files.output import nothing_left
     from twinscale.common.recipe.file import given
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
+    described = given(recipe, shared.with_precision(overrides, precision))
+    refuse_of_one(described.model, "bench", "`twinscale compare` times both, side by side")
     with nothing_left(place(out)):
         code = shared.room("benchmarks.timing.bench").bench(
-            given(recipe, shared.with_precision(overrides, precision)), place(out), backends=backends, steps=steps,
-            rounds=rounds, overwrite=overwrite, as_json=json)
+            described, place(out), backends=backends, steps=steps, rounds=rounds, overwrite=overwrite, as_json=json)
     shared.suggest("train", recipe, *(overrides or []), *shared.precision_words(precision), "--backend", backends[-1],
                    "--run", "runs/bench")
     raise typer.Exit(code or DID_IT)

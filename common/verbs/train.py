@@ -49,6 +49,7 @@ def train(
     Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
+    from twinscale.common.families.pair import check_backend
     from twinscale.common.files.access import place
     from twinscale.common.recipe.file import given
     from twinscale.common.training.run import check_run
@@ -56,6 +57,7 @@ def train(
     described = given(recipe, shared.with_precision(overrides, precision))
     if described.compress.stages:  # which `compress` trains
         described = described.with_values(compress={"stages": ()})
+    check_backend(described.model, backend)
     directory = place(run)
     old = check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
     if stop is not None and stop > described.train.steps:

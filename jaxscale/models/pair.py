@@ -1,5 +1,5 @@
-"""A JAX program that the user has written, as a model of a recipe: the canonical tensors are those of the Keras model,
-and the program is called with what the match makes of them."""
+"""A JAX program that the user has written, as a model of a recipe: the canonical tensors are those of the pair's other
+program, and this one is called with what the match makes of them; a, of two JAX programs, is called with its own."""
 
 from functools import lru_cache
 
@@ -8,9 +8,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from twinscale.common.data import input_specs
+from twinscale.common.families.pair import side_in
 from twinscale.common.pairs.first import canonical_names, first_tensors
-from twinscale.common.pairs.match import carried, returned
-from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, match_of, specs_of
+from twinscale.common.pairs.sides import (
+    asked,
+    built,
+    check_program,
+    example,
+    logits_of,
+    match_in,
+    specs_of,
+    tensors_in,
+    tensors_out,
+)
 from twinscale.jaxscale.programs import open_program
 from twinscale.jaxscale.taps import tap
 
@@ -26,16 +36,16 @@ def opened(m, specs, precision, classes):
     """The Program of a pair's JAX side in a precision, called once. Raises BadInput where it breaks, computes in less
     whatever comes in, or gives no logits."""
     with jax.core.eval_context():  # a model of a recipe is built under a trace, of which a user's program knows nothing
-        batch = example(specs, classes)
-        program = open_program(built(m, "flax"), asked(m, "flax", batch), m.outputs.flax or None, precision)
-        check_program(m, "flax", program, batch, classes)
+        batch, side = example(specs, classes), side_in(m, "flax")
+        program = open_program(built(m, side), asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+        check_program(m, side, program, batch, classes)
     return program
 
 
 @lru_cache(2)
 def matched(m, tensors):
-    """The Match of a pair whose JAX side has some tensors."""
-    return match_of(m, tensors)
+    """The Match of a pair whose JAX side has some tensors; None where they are the canonical ones."""
+    return match_in(m, side_in(m, "flax"), tensors)
 
 
 class Pair(nnx.Module):
@@ -62,8 +72,8 @@ class Pair(nnx.Module):
         match = matched(m, program.tensors)
         held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}
-        made, moved = program.call(carried(match, values, jnp), asked(m, "flax", batch), training)
-        for path, value in returned(match, tensors, program.tensors, moved, jnp).items():
+        made, moved = program.call(tensors_in(match, values, jnp), asked(m, side_in(m, "flax"), batch), training)
+        for path, value in tensors_out(match, tensors, program.tensors, moved, jnp).items():
             held[path][...] = value.astype(held[path].dtype)
         return tap("head", logits_of(made, jnp)).astype(kinds["param_dtype"])
 

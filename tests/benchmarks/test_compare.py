@@ -46,7 +46,7 @@ def trained(monkeypatch):
     """Comparisons whose trainings take no time and part in the gradient; tests fill in what comes after."""
 
     @contextmanager
-    def workers(*of):
+    def workers(*of, **more):
         yield {"keras": Silent(), "jax": Silent()}
 
     for name in ("collect", "collect_places"):

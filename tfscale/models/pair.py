@@ -1,14 +1,31 @@
-"""A Keras model that the user has built, as a model of a recipe: its tensors are the canonical ones."""
+"""A Keras model that the user has built, as a model of a recipe: its tensors are the canonical ones, but those of b of
+two Keras models, which is called with what the match makes of a's."""
 
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python.framework import config
 
 from twinscale.common.errors import BadInput
+from twinscale.common.families.pair import side_in
 from twinscale.common.pairs.first import canonical_names, first_tensors
-from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, specs_of
+from twinscale.common.pairs.sides import (
+    asked,
+    built,
+    check_program,
+    example,
+    logits_of,
+    match_in,
+    specs_of,
+    tensors_in,
+    tensors_out,
+)
 from twinscale.tfscale.programs import open_program
 
 
@@ -21,7 +38,7 @@ def build(m, classes, inputs, policy, keras):
         config.disable_op_determinism()
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
-    made, _ = program.call(program.start, asked(m, "keras", example(specs, classes)))
+    made, _ = program.call(program.start, asked(m, side_in(m, "keras"), example(specs, classes)))
     shape = (None, *logits_of(made, keras.ops).shape[1:])
     logits, wide = Held(m, program, shape, policy)(inputs), "float64" if policy == "float64" else "float32"
     return keras.layers.Activation("linear", dtype=wide, name="logits")(logits)
@@ -29,13 +46,28 @@ def build(m, classes, inputs, policy, keras):
 
 @lru_cache(4)
 def opened(m, specs, precision, classes):
-    """The Program of a pair's Keras model in a precision, called once. Raises BadInput where it breaks, computes in
+    """The Program of a pair's Keras side in a precision, called once. Raises BadInput where it breaks, computes in
     less whatever comes in, or gives no logits."""
-    batch = example(specs, classes)
+    batch, side = example(specs, classes), side_in(m, "keras")
     keras.utils.set_random_seed(0)  # a pair that is matched again has the same first weights
-    program = open_program(built(m, "keras"), asked(m, "keras", batch), m.outputs.keras or None, precision)
-    check_program(m, "keras", program, batch, classes)
+    with own_names():
+        program = open_program(built(m, side), asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+    check_program(m, side, program, batch, classes)
     return program
+
+
+@contextmanager
+def own_names() -> Iterator[None]:
+    """While open, layers that nobody has named are numbered from the first on, as in any process that builds nothing
+    else: by their paths a match and first weights know tensors."""
+    numbers = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", defaultdict(int))
+    if "tf_keras" in sys.modules:
+        sys.modules["tf_keras"].backend.reset_uids()
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", numbers)
 
 
 class Held(keras.layers.Layer):
@@ -45,12 +77,7 @@ class Held(keras.layers.Layer):
         super().__init__(name="head", dtype=policy)
         self.m, self.program, self.shape = m, program, shape
         self.wide = "float64" if policy == "float64" else "float32"
-        tensors, found = first_tensors(m.weights), {tensor.path: tensor for tensor in program.tensors}
-        if {tensor.path: tensor.shape for tensor in tensors} != {path: x.shape for path, x in found.items()}:
-            odd = [tensor.path for tensor in tensors if getattr(found.get(tensor.path), "shape", None) != tensor.shape]
-            odd += [path for path in found if path not in {tensor.path for tensor in tensors}]
-            raise BadInput(f"model.weights: {odd[0]} is another tensor than the Keras model has: `twinscale match "
-                           "RECIPE` again")
+        self.match, tensors = match_in(m, side_in(m, "keras"), program.tensors), first_tensors(m.weights)
         self.names = canonical_names(tensors)
         self.canonical_weights = {
             self.names[tensor.path]: self.add_weight(shape=tensor.shape, dtype=self.wide, trainable=tensor.trained,
@@ -62,8 +89,9 @@ class Held(keras.layers.Layer):
 
     def call(self, batch, training=False):
         held = {path: self.canonical_weights[name] for path, name in self.names.items()}
-        tensors = {path: variable.value for path, variable in held.items()}
-        made, moved = self.program.call(tensors, asked(self.m, "keras", batch), bool(training))
+        values = tensors_in(self.match, {path: variable.value for path, variable in held.items()}, keras.ops)
+        made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training))
+        moved = tensors_out(self.match, first_tensors(self.m.weights), self.program.tensors, moved, keras.ops)
         for path, value in moved.items():
             if not held[path].trainable:
                 held[path].assign(value)
