@@ -10,5 +10,7 @@ from twinscale.common.optimizers.base import (
     described,
     mixed,
 )
+from twinscale.common.optimizers.pair import PairOptions, called, in_both, uncompared
 
-__all__ = ["OPTIMIZERS", "Optimizer", "Options", "OwnOptions", "Slot", "bias_correction", "described", "mixed"]
+__all__ = ["OPTIMIZERS", "Optimizer", "Options", "OwnOptions", "PairOptions", "Slot", "bias_correction", "called",
+           "described", "in_both", "mixed", "uncompared"]

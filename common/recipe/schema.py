@@ -17,6 +17,7 @@ from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
+from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
 from twinscale.common.recipe.running import Devices, Jax, Keras
@@ -85,8 +86,13 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def probed(cls, values: Any) -> Any:
-        """A pair that reads arrays has the probe for its objective where it says none."""
-        model = values.get("model") if isinstance(values, dict) else None
+        """A pair that reads arrays has the probe for its objective where it says none; optimizers of the user's own
+        are a pair."""
+        if not isinstance(values, dict):
+            return values
+        model, optimizer = values.get("model"), values.get("optimizer")
+        if isinstance(optimizer, dict) and "name" not in optimizer and {"keras", "jax"} & optimizer.keys():
+            values = values | {"optimizer": {"name": "pair", **optimizer}}
         reads = model.get("reads") if isinstance(model, dict) else None
         return values | {"objective": {"name": "probe"}} if reads == "arrays" and "objective" not in values else values
 
@@ -104,6 +110,9 @@ class Recipe(Section):
                              f"{named} exceeds train.steps={train.steps}")
         if problem := described(schedule).problem(schedule):
             raise ValueError(problem)
+        if optimizer_of(self.optimizer).theirs and schedule != Schedule():
+            raise ValueError(f"schedule.kind={short(schedule.kind)}: of optimizer.name={short(self.optimizer.name)} the "
+                             "learning rate is inside of your own optimizers: say it there, and leave out [schedule]")
         terms = objective_of(self).terms
         for key in ("label_smoothing", "z_loss"):
             if getattr(train, key) and key not in terms:
