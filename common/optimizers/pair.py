@@ -16,7 +16,7 @@ from twinscale.common.optimizers.base import Optimizer, Options, Slot
 from twinscale.common.section import FreeTable
 
 FUNCTIONS = {side: registry.Registry("optimizers of a pair", f"optimizer.{side}", {}) for side in ("keras", "jax")}
-OWN = ("keras.", "optax.")  # how the names of a room's own slots begin
+OWN = ("keras.", "optax.")  # how the names of slots begin that one room alone has
 SHOWN = 6  # lines of a user's own traceback
 
 
@@ -88,12 +88,3 @@ def in_both(tensors: Mapping[str, Any], held: Mapping[str, Any]) -> tuple[dict[s
 
     return ({name: x for name, x in tensors.items() if kept(name, held)},
             {name: x for name, x in held.items() if kept(name, tensors)})
-
-
-def uncompared(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """{side: slots whose tensors the other side does not have} of {side: {"UPDATE/SLOT/NAME": array}}."""
-    def slots(names):
-        return sorted({name.split("/")[1] for name in names if name.split("/")[0].isdigit()} - {"weights", "ema"})
-
-    return {side: slots(tensors.keys() - {name for other in sides if other != side for name in sides[other]})
-            for side, tensors in sides.items()}
