@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -30,20 +31,19 @@ def own(o: "PairOptions", decay: optax.GradientTransformation) -> tuple[optax.Gr
         raise BadInput(f"optimizer.jax: the function returns {type(made).__name__}: {WANTED} is wanted")
 
     def init(weights):
-        state = made.init(_nested(weights))
+        with _blamed("weights"):
+            state = made.init(_nested(weights))
         odd = next((where for where, x in jax.tree_util.tree_leaves_with_path(state) if _random(where, x)), None)
         if odd:
             raise BadInput(f"optimizer.jax: its state has {jax.tree_util.keystr(odd)}, which draws random numbers: "
                            "those are not shared with Keras; leave it out")
+        jax.eval_shape(update, weights, state, weights)  # what breaks is said before anything is compiled
         return state
 
     def update(gradients, state, weights):
-        try:
+        with _blamed("gradients, its state and the weights"):
             updates, state = made.update(_nested(gradients), state, _nested(weights))
-        except Exception as error:
-            raise BadInput(f"optimizer.jax: breaks when it is given gradients, its state and weights: "
-                           f"{type(error).__name__}: {first_line(error, 300)}") from error
-        return _flat(updates, weights), state
+            return _flat(updates, weights), state
 
     return (optax.GradientTransformation(init, update),)
 
@@ -77,6 +77,16 @@ def path_of(where: tuple[Any, ...]) -> str:
 def _keys(where):
     keys = itertools.takewhile(lambda key: isinstance(key, jax.tree_util.DictKey), reversed(where))
     return [str(key.key) for key in keys][::-1]
+
+
+@contextmanager
+def _blamed(given):
+    """While open, what breaks is the user's transform."""
+    try:
+        yield
+    except Exception as error:
+        raise BadInput(f"optimizer.jax: breaks when it is given {given}: {type(error).__name__}: "
+                       f"{first_line(error, 300)}") from error
 
 
 def _nested(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,8 +66,14 @@ def own_slots(optimizer: keras.optimizers.Optimizer, count: int) -> dict[str, Sl
 def own_rest(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
     """{"keras.rest/NAME": variable} of what a built optimizer keeps besides slots and the number of updates."""
     known = {id(v) for slot in optimizer.held.values() for v in getattr(optimizer, slot.keras)}
-    rest = [v for v in optimizer.variables if id(v) not in known | {id(optimizer.iterations)}]
-    return {f"keras.rest/{v.path.partition('/')[2] or v.path}": v for v in rest}
+    found: dict[str, keras.Variable] = {}
+    for v in optimizer.variables:
+        if id(v) not in known | {id(optimizer.iterations)}:
+            name = f"keras.rest/{v.path.partition('/')[2] or v.path}"
+            while name in found:  # Keras calls several alike
+                name += "+"
+            found[name] = v
+    return found
 
 
 def _widen(holder: Any) -> None:
