@@ -1,5 +1,6 @@
 """A Keras optimizer of the user's own in our trainer: what it computes is Keras', what it keeps is found here."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -66,14 +67,9 @@ def own_slots(optimizer: keras.optimizers.Optimizer, count: int) -> dict[str, Sl
 def own_rest(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
     """{"keras.rest/NAME": variable} of what a built optimizer keeps besides slots and the number of updates."""
     known = {id(v) for slot in optimizer.held.values() for v in getattr(optimizer, slot.keras)}
-    found: dict[str, keras.Variable] = {}
-    for v in optimizer.variables:
-        if id(v) not in known | {id(optimizer.iterations)}:
-            name = f"keras.rest/{v.path.partition('/')[2] or v.path}"
-            while name in found:  # Keras calls several alike
-                name += "+"
-            found[name] = v
-    return found
+    rest = [v for v in optimizer.variables if id(v) not in known | {id(optimizer.iterations)}]
+    # Keras calls several alike, or counts what a process has made.
+    return {f"keras.rest/{i}.{re.sub(r'_[0-9]+$', '', v.path.rpartition('/')[2])}": v for i, v in enumerate(rest)}
 
 
 def _widen(holder: Any) -> None:

@@ -57,7 +57,7 @@ def compared(sides: Mapping[str, Mapping[str, Any]], optimizer: Any) -> tuple[di
         for name, x in tensors.items():
             found = GROUP.match(name)
             group = found["group"] if found else ""
-            others = [tensors[name] if name in tensors else None for tensors in sides.values()]
+            others = [held.get(name) for held in sides.values()]
             alike = all(y is not None and np.shape(y) == np.shape(x) for y in others)
             if alike or not (group in slots or group.startswith(OWN)):
                 kept[side][name] = x
@@ -119,8 +119,9 @@ def terms_of(side: Mapping[str, np.ndarray], name: str, optimizer: Any) -> dict[
         return {"stride": np.where(large, m / safe, 0), "epsilon": np.where(large, m / safe**2, 0),
                 "decay": np.where(large, before, 0)}
     tree = {name: type("Shape", (), {"shape": before.shape})}
-    return {"gradient": synthetic_gradients(tree, UPDATE)[name], "before": synthetic_gradients(tree, UPDATE - 1)[name],
-            "decay": before}
+    last, first = (synthetic_gradients(tree, update)[name] for update in (UPDATE, UPDATE - 1))
+    along = abs(float(np.vdot(before, first))) >= (1 - 1e-9) * np.linalg.norm(before) * np.linalg.norm(first)
+    return {"gradient": last, "before": first} | ({} if along else {"decay": before})  # as of a bias that began at 0
 
 
 def fitted(moved: np.ndarray, terms: Mapping[str, np.ndarray]) -> tuple[dict[str, float], float]:
@@ -140,8 +141,8 @@ def in_words(term: str, fits: Mapping[str, Mapping[str, float]], sides: Mapping[
     shares = {side: fits[side][term] for side in SIDES}
     one, other = shares.values()
     if term == "decay":
-        return "decay", (f"Keras' update takes {sig(-one)} of the weight away, optax' {sig(-other)}: give both the same "
-                         "weight decay, decoupled or not, and the same tensors to it")
+        return "decay", (f"Keras' update takes {sig(-one)} of the weight away, optax' {sig(-other)}: give both the "
+                         "same weight decay, decoupled or not, and the same tensors to it")
     if term == "stride":
         return "schedule", f"Keras' stride is {sig(one / other)} times as long as optax'"
     if term == "epsilon":

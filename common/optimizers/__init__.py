@@ -12,5 +12,5 @@ from twinscale.common.optimizers.base import (
 )
 from twinscale.common.optimizers.pair import OWN, PairOptions, called, in_both
 
-__all__ = ["OPTIMIZERS", "OWN", "Optimizer", "Options", "OwnOptions", "PairOptions", "Slot", "bias_correction", "called",
-           "described", "in_both", "mixed"]
+__all__ = ["OPTIMIZERS", "OWN", "Optimizer", "Options", "OwnOptions", "PairOptions", "Slot", "bias_correction",
+           "called", "described", "in_both", "mixed"]

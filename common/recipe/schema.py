@@ -111,8 +111,8 @@ class Recipe(Section):
         if problem := described(schedule).problem(schedule):
             raise ValueError(problem)
         if optimizer_of(self.optimizer).theirs and schedule != Schedule():
-            raise ValueError(f"schedule.kind={short(schedule.kind)}: of optimizer.name={short(self.optimizer.name)} the "
-                             "learning rate is inside of your own optimizers: say it there, and leave out [schedule]")
+            raise ValueError(f"schedule.kind={short(schedule.kind)}: the learning rate is inside of your own "
+                             "optimizers, and a schedule of it: say it there, and leave out [schedule]")
         terms = objective_of(self).terms
         for key in ("label_smoothing", "z_loss"):
             if getattr(train, key) and key not in terms:

@@ -74,7 +74,8 @@ def factored():
     return keras.optimizers.Adafactor(1e-3, epsilon_1=1e-16)  # of 1e-30 squares underflow
 
 def optax_factored():
-    return optax.inject_hyperparams(optax.adafactor, static_args="min_dim_size_to_factor")(1e-3, min_dim_size_to_factor=4)
+    made = optax.inject_hyperparams(optax.adafactor, static_args="min_dim_size_to_factor")
+    return made(1e-3, min_dim_size_to_factor=4)
 
 def optax_two():
     return optax.multi_transform({"a": optax.adam(1e-3), "b": optax.sgd(0.1, momentum=0.9)},
@@ -130,7 +131,8 @@ def left(room_of, quickly, tmp_path):
 
 @pytest.mark.parametrize("keras,jax,more", [
     ("ported_adam", "optax_adamw", []), ("sgd", "optax_sgd", ["optimizer.clip_norm=0.3", "optimizer.ema=0.9"]),
-    ("rmsprop", "optax_rmsprop", ["train.precision=bfloat16"]), ("adagrad", "optax_adagrad", [])])
+    ("rmsprop", "optax_rmsprop", ["train.precision=bfloat16"]),
+    pytest.param("adagrad", "optax_adagrad", [], marks=pytest.mark.slow)])
 def test_two_optimizers_that_are_one_agree(recipe, left, keras, jax, more):
     recipe = recipe(keras, jax, *more)
     found = own_rung(left(recipe), recipe.optimizer)
@@ -160,7 +162,8 @@ def test_a_usual_trap_is_caught_and_named(recipe, left, keras, jax, more, operat
 # ---- kept, and gone on with
 
 
-@pytest.mark.parametrize("keras,jax", [("nadam", "optax_two"), ("factored", "optax_factored")])
+@pytest.mark.parametrize("keras,jax", [
+    ("nadam", "optax_two"), pytest.param("factored", "optax_factored", marks=pytest.mark.slow)])
 def test_a_training_that_was_stopped_goes_on_bit_for_bit(recipe, room_of, tmp_path, quickly, name, keras, jax):
     """Slots of other shapes than the weights', numbers that belong to no weight, tensors under several transforms."""
     recipe, room = recipe(keras, jax, "keras.jit_compile=true"), room_of(name)
