@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from twinscale.common.errors import BadInput, first_line
-from twinscale.common.optimizers import called
+from twinscale.common.own import called
 
 if TYPE_CHECKING:
     from twinscale.common.optimizers import PairOptions
@@ -26,7 +26,7 @@ def own(o: "PairOptions", decay: optax.GradientTransformation) -> tuple[optax.Gr
 
     Raises BadInput where it is none, or draws random numbers.
     """
-    made = called(o, "jax", WANTED)
+    made = called("optimizer", o, "jax", WANTED)
     if not isinstance(made, optax.GradientTransformation):
         raise BadInput(f"optimizer.jax: the function returns {type(made).__name__}: {WANTED} is wanted")
 

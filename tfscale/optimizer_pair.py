@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from twinscale.common.errors import BadInput
-from twinscale.common.optimizers import Slot, called
+from twinscale.common.optimizers import Slot
+from twinscale.common.own import called
 
 if TYPE_CHECKING:
     from twinscale.common.optimizers import PairOptions
@@ -32,7 +33,7 @@ def own(o: "PairOptions", shared: Mapping[str, Any], number: Callable[[float], A
     before = keras.backend.floatx()
     keras.backend.set_floatx("float64" if number is np.float64 else "float32")
     try:
-        made = called(o, "keras", WANTED)
+        made = called("optimizer", o, "keras", WANTED)
     finally:
         keras.backend.set_floatx(before)
     if not isinstance(made, keras.optimizers.Optimizer):

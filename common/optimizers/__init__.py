@@ -10,7 +10,7 @@ from twinscale.common.optimizers.base import (
     described,
     mixed,
 )
-from twinscale.common.optimizers.pair import OWN, PairOptions, called, in_both
+from twinscale.common.optimizers.pair import OWN, PairOptions, in_both
 
 __all__ = ["OPTIMIZERS", "OWN", "Optimizer", "Options", "OwnOptions", "PairOptions", "Slot", "bias_correction",
-           "called", "described", "in_both", "mixed"]
+           "described", "in_both", "mixed"]

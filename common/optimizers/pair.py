@@ -4,32 +4,15 @@ What they keep beside the weights is not known before they are built. Each room 
 mean alike has a shared slot's name, all else that of its room, `keras.ATTRIBUTE` or `optax.PLACE.FIELD`.
 """
 
-import traceback
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from twinscale.common import registry
-from twinscale.common.errors import BadInput, first_line
 from twinscale.common.optimizers.base import Optimizer, Options, Slot
-from twinscale.common.section import FreeTable
+from twinscale.common.own import OPTIONS, Function, Values
 
-FUNCTIONS = {side: registry.Registry("optimizers of a pair", f"optimizer.{side}", {}) for side in ("keras", "jax")}
 OWN = ("keras.", "optax.")  # how the names of slots begin that one room alone has
-SHOWN = 6  # lines of a user's own traceback
-
-
-def a_function(name: str) -> str:
-    """A reference whose FILE is pinned; it is loaded only by the process that runs it."""
-    if not registry.is_reference(name):
-        raise ValueError(f'"{name}" names no function: write FILE.py:OBJECT or MODULE:OBJECT')
-    return registry.pinned(name)
-
-
-def free(values: dict[str, Any]) -> FreeTable:
-    """A table of options as it is kept: with tuples for lists."""
-    return FreeTable({key: tuple(x) if isinstance(x, list) else x for key, x in values.items()})
 
 
 class PairOptions(Options):
@@ -39,13 +22,9 @@ class PairOptions(Options):
     name: str = "pair"
     learning_rate: float = Field(1.0, description="inside of your own: 1")
     weight_decay: float = Field(0.0, description="inside of your own: 0")
-    keras: Annotated[str, AfterValidator(a_function)] = Field(
-        description="FILE.py:OBJECT or MODULE:OBJECT of a function that returns a keras.optimizers.Optimizer")
-    jax: Annotated[str, AfterValidator(a_function)] = Field(
-        description="FILE.py:OBJECT or MODULE:OBJECT of a function that returns an optax.GradientTransformation")
-    options: Annotated[dict[str, bool | int | float | str | list[int | float | str] | tuple[int | float | str, ...]],
-                       AfterValidator(free)] = Field(
-        default_factory=FreeTable, description="keyword arguments of both functions")
+    keras: Function = Field(description="FILE.py:OBJECT of a function that returns a keras.optimizers.Optimizer")
+    jax: Function = Field(description="FILE.py:OBJECT of a function that returns an optax.GradientTransformation")
+    options: Values = OPTIONS
 
     @model_validator(mode="after")
     def theirs(self) -> Self:
@@ -61,23 +40,6 @@ PAIR = Optimizer(
     "your own pair", "w <- what the user's keras.optimizers.Optimizer and optax.GradientTransformation make of it",
     PairOptions, lambda o: {"m": Slot("_momentums", "mu"), "v": Slot("_velocities", "nu")}, None,
     "twinscale.tfscale.optimizer_pair:own", "twinscale.jaxscale.optimizer_pair:own", theirs=True)
-
-
-def called(o: PairOptions, side: str, wanted: str) -> Any:
-    """What the user's function of a side ("keras" or "jax") returns. Raises BadInput where it is none or breaks: with
-    the place in the user's code, and what is `wanted`."""
-    name = {"keras": o.keras, "jax": o.jax}[side]
-    function, where = registry.load(FUNCTIONS[side], name), f"optimizer.{side} = {registry.short(name)}"
-    if not callable(function):
-        raise BadInput(f"{where}: {type(function).__name__}: a function without arguments that returns {wanted} is "
-                       "wanted")
-    given = {key: list(x) if isinstance(x, tuple) else x for key, x in o.options.items()}
-    try:
-        return function(**given)
-    except Exception as error:
-        lines = [line for line in traceback.format_exception(error) if "/twinscale/" not in line][-SHOWN:]
-        raise BadInput(f"{where}: breaks when it is called with options {given}: {type(error).__name__}: "
-                       f"{first_line(error, 300)}\n" + "".join(lines)) from error
 
 
 def in_both(tensors: Mapping[str, Any], held: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

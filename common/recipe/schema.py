@@ -86,13 +86,15 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def probed(cls, values: Any) -> Any:
-        """A pair that reads arrays has the probe for its objective where it says none; optimizers of the user's own
-        are a pair."""
+        """A pair that reads arrays has the probe for its objective where it says none; optimizers and losses of the
+        user's own are pairs."""
         if not isinstance(values, dict):
             return values
-        model, optimizer = values.get("model"), values.get("optimizer")
-        if isinstance(optimizer, dict) and "name" not in optimizer and {"keras", "jax"} & optimizer.keys():
-            values = values | {"optimizer": {"name": "pair", **optimizer}}
+        for table in ("optimizer", "objective"):
+            own = values.get(table)
+            if isinstance(own, dict) and "name" not in own and {"keras", "jax"} & own.keys():
+                values = values | {table: {"name": "pair", **own}}
+        model = values.get("model")
         reads = model.get("reads") if isinstance(model, dict) else None
         return values | {"objective": {"name": "probe"}} if reads == "arrays" and "objective" not in values else values
 

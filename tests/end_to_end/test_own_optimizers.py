@@ -203,7 +203,7 @@ def test_a_state_is_put_back_whole_and_takes_another_rooms_as_far_as_it_goes(rec
 
 
 @pytest.mark.parametrize("keras,jax,said", [
-    ("NUMBER", "NUMBER", "optimizer.{} = mine.py:NUMBER: int: a function without arguments that returns"),
+    ("NUMBER", "NUMBER", "optimizer.{} = mine.py:NUMBER: int: a function that returns"),
     ("optax_sgd", "sgd", "optimizer.{}: the function returns .* is wanted"),
     ("broken", "broken", "optimizer.{} = mine.py:broken: breaks when it is called.*TypeError"),
     ("accumulated", "noisy", "optimizer.{}: .*leave it out"),

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from twinscale.common.errors import BadInput
 from twinscale.common.optimizers import described
-from twinscale.common.optimizers.pair import called, in_both
+from twinscale.common.optimizers.pair import in_both
+from twinscale.common.own import called
 from twinscale.common.recipe import file
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.trust import Untrusted
@@ -41,7 +42,7 @@ OWN = '[optimizer]\nkeras = "mine.py:made"\njax = "mine.py:made"\n'
 def test_two_functions_are_a_pair_whose_content_is_of_the_recipe(written, tmp_path):
     recipe = written(OWN + "options = { rate = 0.25, betas = [1, 2] }\n")
     assert recipe.optimizer.name == "pair" and described(recipe.optimizer).theirs and "#sha256=" in recipe.optimizer.jax
-    assert called(recipe.optimizer, "keras", "an optimizer") == ["made", 0.25, [1, 2]]
+    assert called("optimizer", recipe.optimizer, "keras", "an optimizer") == ["made", 0.25, [1, 2]]
     assert written(file.dumps(recipe)[file.dumps(recipe).index("[optimizer]"):].partition("[schedule]")[0]) == recipe
     (tmp_path / "mine.py").write_text(FILE + "#")
     assert written(OWN + "options = { rate = 0.25, betas = [1, 2] }\n").hash != recipe.hash
@@ -69,16 +70,16 @@ def test_one_of_them_alone_is_no_pair(written):
 def test_what_breaks_or_is_no_function_is_said_with_its_line(written):
     breaks, number = (written(OWN.replace("made", name)).optimizer for name in ("breaks", "NUMBER"))
     with pytest.raises(BadInput, match=r"optimizer.jax = mine.py:breaks: breaks when .*KeyError[^$]*line 6"):
-        called(breaks, "jax", "an optimizer")
+        called("optimizer", breaks, "jax", "an optimizer")
     with pytest.raises(BadInput, match="optimizer.keras = mine.py:NUMBER: int: a function .* an optimizer"):
-        called(number, "keras", "an optimizer")
+        called("optimizer", number, "keras", "an optimizer")
 
 
 def test_a_recipe_of_somebody_elses_does_not_run_them(written, monkeypatch):
     recipe = written(OWN)
     monkeypatch.setattr("twinscale.common.registry.is_trusted", lambda key: False)
     with pytest.raises(Untrusted):
-        called(recipe.optimizer, "jax", "an optimizer")
+        called("optimizer", recipe.optimizer, "jax", "an optimizer")
 
 
 def test_a_pair_is_refused_by_a_schema_that_is_given_values():
