@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from twinscale.common.data import input_specs, open_dataset, training_batches
+from twinscale.common.data.arrays import ADDED
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import Pair
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
-from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.draws import check_same
+from twinscale.common.pairs.first import first_draws, read_first, write_first
 from twinscale.common.pairs.judge import generic, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
 from twinscale.common.pairs.program import Program
@@ -36,7 +38,13 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     read, pair = read_pair(recipe)
     with room.numerics(read):
         program, batch = program_of(opened, read)
-        write_first(first, program.tensors, program.start)
+        try:
+            draws = program.dropouts(asked(pair, "keras", batch), len(next(iter(batch.values()))))
+        except BadInput:
+            if pair.dropout == "shared":
+                raise
+            draws = None
+        write_first(first, program.tensors, program.start, draws)
         made, _ = program.call(generic(program, 0), asked(pair, "keras", batch))
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
     return {"kind": program.kind, "tensors": len(program.tensors),
@@ -56,6 +64,8 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
         program, batch = program_of(opened, read)
         inputs = asked(pair, "flax", batch)
         check_names(pair, made, program.call(program.start, inputs)[0])
+        if pair.dropout == "shared":
+            check_same("flax", program.dropouts(inputs, len(next(iter(batch.values())))), first_draws(str(first)))
         judge = outputs_difference(original, program, (inputs, inputs))
 
         def tell(said: str) -> None:
@@ -95,4 +105,4 @@ def program_of(opened: Opened, recipe: Recipe) -> tuple[Program, dict[str, np.nd
     program = opened(recipe.model, specs, recipe.train.precision, dataset.classes)
     _, batch, _ = next(training_batches(dataset, recipe, 0, 1))
     read = few(batch, dataset.example_shape)
-    return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs}
+    return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs if name not in ADDED}

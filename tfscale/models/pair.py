@@ -7,8 +7,9 @@ import tensorflow as tf
 from tensorflow.python.framework import config
 
 from twinscale.common.errors import BadInput
+from twinscale.common.pairs.draws import draws_of
 from twinscale.common.pairs.first import canonical_names, first_tensors
-from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, specs_of
+from twinscale.common.pairs.sides import asked, built, check_draws, check_program, example, logits_of, specs_of
 from twinscale.tfscale.programs import open_program
 
 
@@ -21,7 +22,9 @@ def build(m, classes, inputs, policy, keras):
         config.disable_op_determinism()
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
-    made, _ = program.call(program.start, asked(m, "keras", example(specs, classes)))
+    batch = example(specs, classes)
+    made, _ = program.call(program.start, asked(m, "keras", batch))
+    check_draws(m, "keras", program, batch)
     shape = (None, *logits_of(made, keras.ops).shape[1:])
     logits, wide = Held(m, program, shape, policy)(inputs), "float64" if policy == "float64" else "float32"
     return keras.layers.Activation("linear", dtype=wide, name="logits")(logits)
@@ -63,7 +66,8 @@ class Held(keras.layers.Layer):
     def call(self, batch, training=False):
         held = {path: self.canonical_weights[name] for path, name in self.names.items()}
         tensors = {path: variable.value for path, variable in held.items()}
-        made, moved = self.program.call(tensors, asked(self.m, "keras", batch), bool(training))
+        made, moved = self.program.call(tensors, asked(self.m, "keras", batch), bool(training), None,
+                                        draws_of(batch) if training else None)
         for path, value in moved.items():
             if not held[path].trainable:
                 held[path].assign(value)
