@@ -13,7 +13,7 @@ from twinscale.common.families.pair import Pair, sides_of
 from twinscale.common.files.access import check_regular, exists, read_bytes, read_text, shown, write_bytes, write_text
 from twinscale.common.files.pins import unpinned
 from twinscale.common.foreign.weights import first_of
-from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.first import first_draws, read_first, write_first
 from twinscale.common.pairs.sides import NAMED
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def start_from(first: Path, match: Path, checkpoint: Path, of: str) -> None:
     """Replaces the values in a file of first weights by a checkpoint's: `of` "keras" or "a" by its own
     names, of "flax" or "b" what the match takes back of it. Raises BadInput, by name, where they do not fit."""
     tensors, _ = read_first(str(first))
-    write_first(first, tensors, first_of(tensors, checkpoint, match if of in ("flax", "b") else None))
+    values = first_of(tensors, checkpoint, match if of in ("flax", "b") else None)
+    write_first(first, tensors, values, first_draws(str(first)))
 
 
 def sentence(found: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from twinscale.common.errors import BadInput
 from twinscale.common.metrics.classification import statistics
 from twinscale.common.numbers import bits
+from twinscale.common.own import called
+from twinscale.common.registry import short
 
 if TYPE_CHECKING:
     from twinscale.common.objectives import Objective
@@ -42,6 +44,32 @@ def sigmoid(xp: Any, recipe: Any, logits: Any, labels: Any) -> Any:
     of logits x and labels y from 0 to 1: max(x, 0) - x y + log(1 + exp(-|x|))."""
     kept = xp.subtract(xp.maximum(logits, xp.zeros_like(logits)), xp.multiply(logits, targets(xp, logits, labels)))
     return xp.mean(xp.add(kept, xp.log1p(xp.exp(xp.negative(xp.abs(logits))))), axis=-1)
+
+
+def own(side: str, recipe: Any, logits: Any, labels: Any) -> Any:
+    """Of each row or position, (B, ...) of outputs (B, ..., D): what the user's function of a side, "keras" or "jax",
+    makes of (outputs, labels), in the outputs' dtype.
+
+    Raises BadInput where it gives no loss of each row, or computes in another dtype whatever comes in.
+    """
+    found = called("objective", recipe.objective, side, "a loss of each row", logits, labels)
+    where = f"objective.{side} = {short(getattr(recipe.objective, side))}"
+    shape, rows = tuple(getattr(found, "shape", ())), tuple(logits.shape)
+    if not shape or shape != rows[:len(shape)]:
+        raise BadInput(f"{where}: gives {shape} of outputs {rows} and labels {tuple(labels.shape)}: a loss of each row "
+                       f"({rows[0]},), or of each position, is wanted: leave out the mean, reduction=\"none\"")
+    if _name_of(found) != _name_of(logits):
+        raise BadInput(f"{where}: gives {_name_of(found)} of outputs {_name_of(logits)}: let it compute in what "
+                       "comes in, for the rungs in float64; Keras' classes of losses cast, keras.losses.NAME does not")
+    return found
+
+
+def own_of(xp: Any, recipe: Any, logits: Any, labels: Any) -> Any:
+    """`own` by the array namespace of a room."""
+    side = "jax" if xp.__name__.startswith("jax") else "keras" if xp.__name__.startswith("keras") else ""
+    if not side:
+        raise BadInput(f"objective.name=pair: your own losses are of Keras and of JAX, not of {xp.__name__}")
+    return own(side, recipe, logits, labels)
 
 
 def targets(xp: Any, logits: Any, labels: Any) -> Any:

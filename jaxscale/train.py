@@ -18,6 +18,8 @@ from twinscale.common.families.parameters import Parameter, initial_value, is_tr
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import statistics_of
 from twinscale.common.objectives import described
+from twinscale.common.optimizers import described as optimizer_of
+from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.jaxscale import bits
@@ -34,6 +36,7 @@ from twinscale.jaxscale.optimizer import (
     slots,
     with_slots,
 )
+from twinscale.jaxscale.optimizer_pair import path_of
 
 if TYPE_CHECKING:
     from twinscale.common.training.room import Batch, Step, Tensors
@@ -93,7 +96,7 @@ def state_shardings(state, devices):
     """How each tensor of a state lies: weights by their paths, what belongs to a weight as it does, the rest whole."""
 
     def lying(path, x):
-        name = next((key.key for key in reversed(path) if isinstance(key, jax.tree_util.DictKey)), None)
+        name = path_of(path)
         return devices.weights(name, x.shape) if name else devices.whole
 
     return jax.tree_util.tree_map_with_path(lying, state)
@@ -290,9 +293,14 @@ def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tenso
 
     Raises BadInput where names or shapes are others.
     """
-    check_tensors(tensors, jax.eval_shape(state_arrays, state))
+    wanted = jax.eval_shape(state_arrays, state)
+    if theirs := optimizer_of(recipe.optimizer).theirs:
+        tensors, wanted = in_both(tensors, wanted)
+    check_tensors(tensors, wanted)
 
     def placed(group, path, x):
+        if theirs and all(f"{group}/{name}" not in tensors for name in canonical_variables({path: x})):
+            return x
         return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
                     traits_of(recipe.model).blocks)
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput, first_line
+from twinscale.common.pairs.draws import nothing_drawn
 from twinscale.common.pairs.program import Inputs, Program, Seen, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
+from twinscale.tfscale.program_draws import drawing
 from twinscale.tfscale.program_dtypes import computing, first_lower
 
 
@@ -60,7 +62,12 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         return ({name: np.zeros(values[name].shape) if x is None else _plain(tf.convert_to_tensor(x))
                  for name, x in found.items()}, {name: _plain(x) for name, x in outputs.items()})
 
-    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower)
+    def dropouts(inputs, rows):
+        draws = nothing_drawn(rows)
+        call(start, inputs, True, None, draws)
+        return tuple(draws.calls)
+
+    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower, dropouts)
 
 
 def _caller(built, is_keras, output, precision):
@@ -68,10 +75,10 @@ def _caller(built, is_keras, output, precision):
     variables, layers = _variables(built, is_keras), _layers(built)
     names = _names(layers, variables)
 
-    def call(tensors, inputs, training=False, seen=None):
+    def call(tensors, inputs, training=False, seen=None, draws=None):
         values = _as(dict(tensors), precision)
         with computing(layers if is_keras else (), precision), _seen_of_keras(type(built), names, seen), \
-                _without_dropout(training), _filled(is_keras, variables, values) as moved:
+                drawing(training, draws), _filled(is_keras, variables, values) as moved:
             made = _given(built, _as(inputs, precision), training)
             statistics = moved() if training else {}
         return chosen(named_outputs(made), output, "keras"), statistics
@@ -214,17 +221,6 @@ def _filled(is_keras, variables, tensors):
     finally:
         for path, value in before.items():
             variables[path].assign(value)
-
-
-@contextmanager
-def _without_dropout(training):
-    """While open, dropout passes on what it is given."""
-    with ExitStack() as stack:
-        for nn in (tf.nn, tf.compat.v2.nn) if training else ():  # Keras' and tf_keras'
-            for room, name in ((nn.experimental, "stateless_dropout"), (nn.experimental, "general_dropout"),
-                               (nn, "dropout")):
-                stack.enter_context(patch.object(room, name, lambda x, *_, **__: x))
-        yield
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.cause import cause
 from twinscale.benchmarks.rungs.later import suspects, taken_apart
 from twinscale.benchmarks.rungs.operations import part, places_path, read_places
+from twinscale.benchmarks.rungs.own_optimizers import own_cause
 from twinscale.benchmarks.verdict import Check, Rung, precision_of, read_digests, read_hashes
 from twinscale.common.families import traits_of
 from twinscale.common.families.places import Place, places
@@ -262,6 +263,9 @@ def optimizer_cause(recipe: Recipe, rung: Rung, optimizer: Callable[[Recipe], Ma
         return cause(operation, worst["where"].split(" ")[0].split("/", 1)[-1], "update", 0, worst["worst"],
                      worst["bound"], worst["where"])
 
+    if described(recipe.optimizer).theirs and recipe.train.precision == "float64" and (
+            found := own_cause(failed, optimizer(recipe), recipe.optimizer)):
+        return found
     groups = {c["where"].split("/")[0] for c in failed}
     if "clipped" in groups:
         return blame("clip", "clipped/")

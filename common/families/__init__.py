@@ -86,6 +86,7 @@ class Family:
     traits: options to Traits.
     layouts: its Layouts, or "MODULE:OBJECT" of them; None: an export for the library has canonical names.
     drawn: options at random for `audit --clean`, by a function that takes one of its arguments.
+    draws: (options) to whether the model draws shared bits in training besides those that its places say.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Family:
     traits: Callable = no_traits
     layouts: Layouts | str | None = None
     drawn: Callable | None = None
+    draws: Callable = lambda m: False
 
     def __post_init__(self):
         if not callable(self.reads) and self.reads not in READS:

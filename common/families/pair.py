@@ -77,6 +77,8 @@ class Pair(Sparing):
         default_factory=FreeTable, description="what is asked for of a batch, where that is not all that it has, and "
                                            "by which names")
     outputs: Sides = Field(Sides(), description="the outputs that are the logits, where there are several")
+    dropout: Literal["off", "shared"] = Field("off", description="stock dropout of both sides in training: off, or of "
+                                                                 "shared random bits, by the order of its calls")
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")
     weights: Annotated[str, AfterValidator(pinned_file)] = Field(
@@ -163,4 +165,5 @@ def places(m: Pair, place: Callable) -> None:
     place("head", WHOLE, holds="")
 
 
-FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places)
+FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places,
+                draws=lambda m: m.dropout == "shared")

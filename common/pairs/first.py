@@ -13,9 +13,11 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
 from twinscale.common.files.tensors import load_metadata, load_tensors, save_tensors
+from twinscale.common.pairs.draws import Call
 from twinscale.common.pairs.tensors import ROLE_OF, Tensor
 
 ORDER = "tensors"  # of the metadata: a list of [path, whether it is trained]
+DROPOUT = "dropout"  # of the metadata: a list of [rate, shape of a row's mask] in the order of the calls
 FIX = "`twinscale match RECIPE` makes it"
 
 
@@ -34,10 +36,20 @@ def canonical_names(tensors: Sequence[Tensor]) -> dict[str, str]:
     return found
 
 
-def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray]) -> None:
-    """Writes {path: array} of a program's tensors to a safetensors file."""
-    order = json.dumps([[tensor.path, tensor.trained] for tensor in tensors])
-    save_tensors(path, {tensor.path: values[tensor.path] for tensor in tensors}, {ORDER: order})
+def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray],
+                draws: Sequence[Call] | None = None) -> None:
+    """Writes {path: array} of a program's tensors to a safetensors file, and its calls of dropout if they are known."""
+    told = {ORDER: json.dumps([[tensor.path, tensor.trained] for tensor in tensors])}
+    told |= {} if draws is None else {DROPOUT: json.dumps(list(draws))}
+    save_tensors(path, {tensor.path: values[tensor.path] for tensor in tensors}, told)
+
+
+def first_draws(weights: str) -> tuple[Call, ...] | None:
+    """The calls of dropout that a file of first weights says of the Keras model; None where it says none."""
+    try:
+        return TypeAdapter(tuple[Call, ...]).validate_json(load_metadata(unpinned(weights)).get(DROPOUT, ""))
+    except ValidationError:
+        return None
 
 
 def read_first(weights: str) -> tuple[tuple[Tensor, ...], dict[str, np.ndarray]]:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from twinscale.common.data import input_specs, open_dataset, training_batches
+from twinscale.common.data.arrays import ADDED
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import FRAMEWORKS, Pair, sides_of
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
-from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.draws import check_same
+from twinscale.common.pairs.first import first_draws, read_first, write_first
 from twinscale.common.pairs.judge import generic, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
 from twinscale.common.pairs.program import Program
@@ -36,8 +38,15 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     read, pair = read_pair(recipe)
     with room.numerics(read):
         program, batch = program_of(opened, read)
-        write_first(first, program.tensors, program.start)
-        made, _ = program.call(generic(program, 0), asked(pair, sides_of(pair)[0], batch))
+        inputs = asked(pair, sides_of(pair)[0], batch)
+        try:
+            draws = program.dropouts(inputs, len(next(iter(batch.values()))))
+        except BadInput:
+            if pair.dropout == "shared":
+                raise
+            draws = None
+        write_first(first, program.tensors, program.start, draws)
+        made, _ = program.call(generic(program, 0), inputs)
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
     return {"kind": program.kind, "tensors": len(program.tensors),
             "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
@@ -56,6 +65,9 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
         program, batch = program_of(opened, read)
         inputs = asked(pair, sides_of(pair)[1], batch)
         check_names(pair, made, program.call(program.start, inputs)[0])
+        if pair.dropout == "shared":
+            drawn = program.dropouts(inputs, len(next(iter(batch.values()))))
+            check_same(sides_of(pair)[1], drawn, first_draws(str(first)))
         judge = outputs_difference(original, program, (inputs, inputs))
 
         def tell(said: str) -> None:
@@ -102,4 +114,4 @@ def program_of(opened: Opened, recipe: Recipe) -> tuple[Program, dict[str, np.nd
     program = opened(recipe.model, specs, recipe.train.precision, dataset.classes)
     _, batch, _ = next(training_batches(dataset, recipe, 0, 1))
     read = few(batch, dataset.example_shape)
-    return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs}
+    return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs if name not in ADDED}

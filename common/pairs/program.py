@@ -28,12 +28,14 @@ class Seen:
 class Program:
     """A program without the values of its tensors.
 
-    call: (tensors {path: array}, inputs, training, seen) to (outputs {name: array}, {path: running statistic after
-      it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a Seen of
-      each module that holds tensors, in the order in which they are called.
+    call: (tensors {path: array}, inputs, training, seen, draws) to (outputs {name: array}, {path: running statistic
+      after it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a
+      Seen of each module that holds tensors, in the order in which they are called; stock dropout draws from `draws`,
+      common.pairs.draws.Draws.
     gradients: (tensors, inputs, signs {output: array}, training) to ({path: array}, {output: array}), NumPy's, of the
       sum of all outputs times `signs`.
-    At training=True dropout is off, and normalization takes the batch's own statistics.
+    At training=True dropout is off unless it has something to draw from, and normalization takes the batch's own
+    statistics.
     """
 
     kind: str  # in words: "a functional Keras model"
@@ -43,6 +45,9 @@ class Program:
     gradients: Callable[..., tuple[Arrays, Arrays]]
     precision: str = "float32"  # what weights and inputs are made, and modules that can be told are asked to compute in
     lower: str = ""  # where it first computes in less than that all the same, in words
+    # (inputs, how many rows they are) to its calls of stock dropout in training, as common.pairs.draws has them. Raises
+    # BadInput where it draws otherwise.
+    dropouts: Callable[[Inputs, int], tuple[Any, ...]] = lambda inputs, rows: ()
 
 
 def in_training(program: Program) -> Program:

@@ -13,7 +13,8 @@ from twinscale.common.errors import BadInput, did_you_mean, first_line
 from twinscale.common.families.pair import Pair, sides_of
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
-from twinscale.common.pairs.first import first_tensors
+from twinscale.common.pairs.draws import check_same
+from twinscale.common.pairs.first import first_draws, first_tensors
 from twinscale.common.pairs.match import Match, carried, checked, read_match, returned
 from twinscale.common.pairs.program import Inputs, Program
 from twinscale.common.pairs.tensors import Tensor
@@ -132,6 +133,14 @@ def check_program(m: Pair, side: str, program: Program, batch: Mapping[str, Any]
     if tuple(logits.shape) != wanted:
         raise BadInput(f"model.{side}: the program gives {tuple(logits.shape)}, but logits {wanted} are wanted: a row "
                        "for each of the data's, and a number for each class")
+
+
+def check_draws(m: "Pair", side: str, program: Program, batch: Mapping[str, Any]) -> None:
+    """Raises BadInput where a side's dropout is to draw shared bits and is not what the Keras side had when it was
+    matched, or where something else draws."""
+    if m.dropout == "shared":
+        check_same(side, program.dropouts(asked(m, side, batch), len(next(iter(batch.values())))),
+                   first_draws(m.weights))
 
 
 def check_outputs(side: str, made: Mapping[str, Any], rows: int, classes: int) -> None:

@@ -14,10 +14,12 @@ from tensorflow.python.framework import config
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import side_in
+from twinscale.common.pairs.draws import draws_of
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.sides import (
     asked,
     built,
+    check_draws,
     check_program,
     example,
     logits_of,
@@ -38,7 +40,9 @@ def build(m, classes, inputs, policy, keras):
         config.disable_op_determinism()
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
-    made, _ = program.call(program.start, asked(m, side_in(m, "keras"), example(specs, classes)))
+    batch, side = example(specs, classes), side_in(m, "keras")
+    made, _ = program.call(program.start, asked(m, side, batch))
+    check_draws(m, side, program, batch)
     shape = (None, *logits_of(made, keras.ops).shape[1:])
     logits, wide = Held(m, program, shape, policy)(inputs), "float64" if policy == "float64" else "float32"
     return keras.layers.Activation("linear", dtype=wide, name="logits")(logits)
@@ -90,7 +94,8 @@ class Held(keras.layers.Layer):
     def call(self, batch, training=False):
         held = {path: self.canonical_weights[name] for path, name in self.names.items()}
         values = tensors_in(self.match, {path: variable.value for path, variable in held.items()}, keras.ops)
-        made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training))
+        made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training), None,
+                                        draws_of(batch) if training else None)
         moved = tensors_out(self.match, first_tensors(self.m.weights), self.program.tensors, moved, keras.ops)
         for path, value in moved.items():
             if not held[path].trainable:
