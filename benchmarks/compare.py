@@ -19,7 +19,7 @@ from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside
 from twinscale.benchmarks.rungs.later import first_uneven, leave_states, leave_step, load_sides
 from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
-from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
+from twinscale.benchmarks.rungs.outcome import collect_outcome, margins_of, outcome_lines, outcome_rung, seeds_of
 from twinscale.benchmarks.rungs.placing import Looks, first_cause
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.timing.throughput import side_by_side
@@ -225,7 +225,7 @@ def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, W
     rest = seeds_of(recipe, seeds)[1:]
     more = each(workers, lambda worker: collect_outcome(recipe, worker, out, rest))
     metrics = {b: {recipe.seed: verdict["held_out"][b], **more[b]} for b in ROOMS}
-    rung = outcome_rung(metrics, recipe.compare.margin.model_dump())
+    rung = outcome_rung(metrics, margins_of(recipe))
     for line in outcome_lines(rung):
         tell("both", line)
     verdict["rungs"].append(rung)

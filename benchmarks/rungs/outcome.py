@@ -19,6 +19,7 @@ import scipy
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import check, rung
 from twinscale.common.errors import BadInput
+from twinscale.common.objectives import described
 
 if TYPE_CHECKING:
     from twinscale.benchmarks.verdict import Rung
@@ -58,6 +59,13 @@ def collect_outcome(recipe: "Recipe", worker: "Trainer", out: Path, seeds: Itera
 
 
 # ---- verdict
+
+def margins_of(recipe: "Recipe") -> dict[str, float]:
+    """{metric: the recipe's margin} of what its evaluations measure: hits are counted of classes alone, and of another
+    objective the margin of the loss is in that one's own unit."""
+    margins = recipe.compare.margin.model_dump()
+    return {"loss": margins["loss"]} if described(recipe).judged else margins
+
 
 def outcome_rung(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]], margins: Mapping[str, float]
                  ) -> "Rung":
