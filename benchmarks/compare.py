@@ -27,6 +27,7 @@ from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read
 from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
 from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
+from twinscale.common.families import traits_of
 from twinscale.common.files.access import is_odd, plain, shown, write_text
 from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
@@ -68,9 +69,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     Raises: BadInput before anything is compiled or written.
     """
     require()
-    if meshes and is_odd(out):
-        raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
-                       "has one of []*?\\ or is not UTF-8; choose another directory")
+    check_asked(recipe, out, swap, meshes)
     mutant = planted(plant)
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
@@ -110,6 +109,16 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
         with fenced(verdict, "meshes"):
             add_meshes(verdict, *check_meshes(recipe, out, mutant))
     return record(verdict, recipe, dataset, out, asked, options)
+
+
+def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
+    """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
+    if swap and traits_of(recipe.model).foreign:
+        raise BadInput(f'--swap: model.family = "{recipe.model.family}": programs of your own run under their own '
+                       "runtime alone: leave it out")
+    if meshes and is_odd(out):
+        raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
+                       "has one of []*?\\ or is not UTF-8; choose another directory")
 
 
 def plant_in(workers: Iterable[Any], mutants: Iterable[tuple[str, str]]) -> None:

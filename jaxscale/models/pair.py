@@ -63,7 +63,7 @@ class Pair(nnx.Module):
         held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}
         made, moved = program.call(carried(match, values, jnp), asked(m, "flax", batch), training)
-        for path, value in returned(match, tensors, program.tensors, moved, jnp).items():
+        for path, value in returned(match, tensors, program.tensors, moved if training else {}, jnp).items():
             held[path][...] = value.astype(held[path].dtype)
         return tap("head", logits_of(made, jnp)).astype(kinds["param_dtype"])
 

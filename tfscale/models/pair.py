@@ -1,6 +1,6 @@
 """A Keras model that the user has built, as a model of a recipe: its tensors are the canonical ones."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import keras
 import tensorflow as tf
@@ -9,6 +9,7 @@ from tensorflow.python.framework import config
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, specs_of
+from twinscale.tfscale.models.layers import over_replicas
 from twinscale.tfscale.programs import open_program
 
 
@@ -33,9 +34,31 @@ def opened(m, specs, precision, classes):
     less whatever comes in, or gives no logits."""
     batch = example(specs, classes)
     keras.utils.set_random_seed(0)  # a pair that is matched again has the same first weights
-    program = open_program(built(m, "keras"), asked(m, "keras", batch), m.outputs.keras or None, precision)
+    model = built(m, "keras")
+    over_all_rows(model)
+    program = open_program(model, asked(m, "keras", batch), m.outputs.keras or None, precision)
     check_program(m, "keras", program, batch, classes)
     return program
+
+
+def over_all_rows(model):
+    """Lets the batch norms of a user's model take their statistics from the rows of all replicas, as JAX does of rows
+    that lie on several devices. Keras' own `synchronized` takes the variance as E[x^2] - E[x]^2, which cancels."""
+    for layer in model._flatten_layers() if hasattr(model, "_flatten_layers") else ():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer._moments = partial(moments, layer, layer._moments)
+
+
+def moments(layer, own, x, mask):
+    """(mean, variance) of a batch norm's input over all axes that it adds up and all replicas, each the same number of
+    rows; on one device what Keras itself computes."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return own(x, mask)
+    if mask is not None:
+        raise BadInput("model.keras: a batch norm under a mask takes its statistics on one device alone")
+    mean = over_replicas(keras.ops.mean(x, layer._reduction_axes, keepdims=True))
+    variance = over_replicas(keras.ops.mean(keras.ops.square(x - mean), layer._reduction_axes))
+    return keras.ops.squeeze(mean, layer._reduction_axes), variance
 
 
 class Held(keras.layers.Layer):
@@ -64,7 +87,7 @@ class Held(keras.layers.Layer):
         held = {path: self.canonical_weights[name] for path, name in self.names.items()}
         tensors = {path: variable.value for path, variable in held.items()}
         made, moved = self.program.call(tensors, asked(self.m, "keras", batch), bool(training))
-        for path, value in moved.items():
+        for path, value in moved.items() if training else ():
             if not held[path].trainable:
                 held[path].assign(value)
         return keras.ops.cast(logits_of(made, keras.ops), self.compute_dtype)
