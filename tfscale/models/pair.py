@@ -56,9 +56,13 @@ def moments(layer, own, x, mask):
         return own(x, mask)
     if mask is not None:
         raise BadInput("model.keras: a batch norm under a mask takes its statistics on one device alone")
-    mean = over_replicas(keras.ops.mean(x, layer._reduction_axes, keepdims=True))
-    variance = over_replicas(keras.ops.mean(keras.ops.square(x - mean), layer._reduction_axes))
-    return keras.ops.squeeze(mean, layer._reduction_axes), variance
+    channels = [1 if axis in layer._reduction_axes else size for axis, size in enumerate(x.shape)]
+
+    def mean(values):  # what crosses replicas has no shape of its own
+        return keras.ops.reshape(over_replicas(keras.ops.mean(values, layer._reduction_axes, keepdims=True)), channels)
+
+    centre = mean(x)
+    return keras.ops.reshape(centre, (-1,)), keras.ops.reshape(mean(keras.ops.square(x - centre)), (-1,))
 
 
 class Held(keras.layers.Layer):
