@@ -26,6 +26,7 @@ from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
 from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
 from twinscale.common.data import Dataset, open_dataset
+from twinscale.common.data.arrays import unread
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
 from twinscale.common.families import traits_of
 from twinscale.common.files.access import is_odd, plain, shown, write_text
@@ -78,6 +79,8 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
         workers = stack.enter_context(open_workers())  # which import their frameworks meanwhile
         aside = {"keras": workers["keras"]} if split else {}
         dataset = open_dataset(recipe)
+        if said := unread(dataset.manifest):
+            tell("both", said)
 
         def draw_ahead():  # most figures show what is known before P1
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
