@@ -88,4 +88,6 @@ def sentence(found: dict[str, Any]) -> str:
 
 def said(found: dict[str, Any]) -> None:
     """Says it on stderr."""
+    for line in found["flax"].get("told", ()):
+        print(f"twinscale: {shown(line)}", file=sys.stderr)
     print(f"twinscale: {sentence(found)} First weights: {shown(found['from'])}.", file=sys.stderr)

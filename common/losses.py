@@ -99,13 +99,11 @@ def by_weight(xp: Any, losses: Any, weights: Any) -> Any:
 
 def sums_of(objective: "Objective", xp: Any, recipe: Any, logits: Any, labels: Any, weights: Any) -> dict[str, Any]:
     """What an evaluation adds up: `common.metrics.statistics`, or of an objective whose labels are no classes its own
-    loss under the same names, with nothing that is a hit, or near one."""
+    loss and the weights: nothing is a hit there."""
     if not objective.judged:
         return statistics(xp, logits, labels, weights)
     losses = by_weight(xp, objective.judged(xp, recipe, logits, labels), weights)
-    total = xp.sum(weights)
-    nothing = xp.zeros_like(total)
-    return {"loss": xp.sum(xp.multiply(weights, losses)), "correct": nothing, "weight": total, "near": nothing}
+    return {"loss": xp.sum(xp.multiply(weights, losses)), "weight": xp.sum(weights)}
 
 
 def _name_of(x: Any) -> str:

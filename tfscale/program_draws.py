@@ -1,6 +1,6 @@
 """Stock dropout of Keras and tf_keras in a program of the user's: off, or from the shared bits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -16,21 +16,22 @@ OTHERS = ("stateless_normal", "stateless_uniform", "stateless_truncated_normal",
 
 
 @contextmanager
-def drawing(training: bool, draws: Draws | None) -> Iterator[None]:
-    """While open, dropout passes on what it is given; with `draws`, it draws from the shared bits, and whatever else
-    would draw raises BadInput."""
+def drawing(training: bool, own: Callable[[], Draws | None]) -> Iterator[None]:
+    """While open, dropout passes on what it is given; where the calling replica has draws of its `own`, it draws from
+    the shared bits, and whatever else would draw raises BadInput."""
     with ExitStack() as stack:
         for nn in (tf.nn, tf.compat.v2.nn) if training else ():  # Keras' and tf_keras'
             for room, name in ((nn.experimental, "stateless_dropout"), (nn.experimental, "general_dropout"),
                                (nn, "dropout")):
-                stack.enter_context(patch.object(room, name, _dropout(draws)))
-        for name in OTHERS if training and draws is not None else ():
+                stack.enter_context(patch.object(room, name, _dropout(own)))
+        for name in OTHERS if training and own() is not None else ():
             stack.enter_context(patch.object(tf.random, name, _refusing(name)))
         yield
 
 
-def _dropout(draws):
+def _dropout(own):
     def dropout(x, rate, *_, noise_shape=None, **__):
+        draws = own()
         return x if draws is None or not 0 < rate < 1 else _shared(draws, x, rate, noise_shape)
 
     return dropout

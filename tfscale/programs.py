@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from threading import local
 from typing import Any
 from unittest.mock import patch
 
@@ -73,12 +74,28 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
 def _caller(built, is_keras, output, precision):
     """(`Program.call` of a model, {path: its variable})."""
     variables, layers = _variables(built, is_keras), _layers(built)
-    names = _names(layers, variables)
+    names, inside, own = _names(layers, variables), [], local()
+
+    @contextmanager
+    def as_asked(training):
+        """In the format, and dropout as `drawing` has it, for as long as anybody is inside: of several replicas each
+        waits, inside, for the others, and none may set back what they still need."""
+        inside.append(ExitStack() if not inside else inside[0])
+        try:
+            if len(inside) == 1:
+                inside[0].enter_context(computing(layers if is_keras else (), precision))
+                inside[0].enter_context(drawing(training, lambda: own.draws))
+            yield
+        finally:
+            stack = inside.pop()
+            if not inside:
+                stack.close()
 
     def call(tensors, inputs, training=False, seen=None, draws=None):
         values = _as(dict(tensors), precision)
-        with computing(layers if is_keras else (), precision), _seen_of_keras(type(built), names, seen), \
-                drawing(training, draws), _filled(is_keras, variables, values) as moved:
+        own.draws = draws
+        with as_asked(training), _seen_of_keras(type(built), names, seen), \
+                _filled(is_keras, variables, values) as moved:
             made = _given(built, _as(inputs, precision), training)
             statistics = moved() if training else {}
         return chosen(named_outputs(made), output, "keras"), statistics

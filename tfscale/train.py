@@ -13,7 +13,7 @@ from twinscale.common import losses
 from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import statistics_of
+from twinscale.common.metrics import MEANS, statistics_of
 from twinscale.common.objectives import described
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
@@ -112,8 +112,8 @@ def compiled_step(recipe, state, devices, gradients_of=None, move=None, stay=Non
         # Of one dtype, as hosts need what they add up at once.
         sums, gradients = add_up(sums | {"signals": tf.cast(signals, sums["weight"].dtype)}), add_up(gradients)
         gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
-        metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
-                   "gradient_norm": norm, "learning_rate": told_rate(recipe, state),
+        metrics = {name: sums[key] / sums["weight"] for name, key in MEANS.items() if key in sums}
+        metrics |= {"gradient_norm": norm, "learning_rate": told_rate(recipe, state),
                    "signals": tf.cast(sums["signals"], tf.float32)}
         due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
         return gradients, running, metrics, tf.math.is_finite(metrics["loss"]) & tf.math.is_finite(norm) & due
@@ -205,12 +205,12 @@ def model_inputs(recipe, batch, key):
 
 
 def loss_sums(recipe, logits, batch):
-    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}."""
+    """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
     weights = ops.cast(batch["weights"], logits.dtype)
     what, labels = described(recipe), batch["labels"]
     objective = ops.sum(weights * losses.by_weight(ops, resolved(what.keras)(recipe, logits, labels), weights))
     if what.judged:
-        return objective, {"loss": objective, "correct": ops.zeros_like(objective), "weight": ops.sum(weights)}
+        return objective, {"loss": objective, "weight": ops.sum(weights)}
     hits = ops.equal(ops.argmax(logits, -1), labels)
     return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
 

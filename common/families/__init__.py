@@ -38,6 +38,7 @@ class Traits:
     blocks: int = 0  # equal ones, `block_0`, `block_1`, ...: JAX may scan over them, students' learn from teachers'
     attention: Attention | None = None
     shared: dict = field(default_factory=dict)  # {key: (its size, the key of [devices] that has to divide it)}
+    foreign: bool = False  # programs of somebody's own: what they have inside is not known here, nor how they compute
     planted: tuple = ()  # words of `common.planted.planting.HAS` for changes to its own builders, where there are any
 
 

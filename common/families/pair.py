@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.families import Family
+from twinscale.common.families import Family, Traits
 from twinscale.common.families.parameters import Parameter
 from twinscale.common.families.places import WHOLE
 from twinscale.common.files.pins import pinned_file, unpinned
-from twinscale.common.pairs.first import first_shapes, first_value
+from twinscale.common.pairs.first import first_shapes, first_tensors, first_value
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
@@ -165,5 +165,11 @@ def places(m: Pair, place: Callable) -> None:
     place("head", WHOLE, holds="")
 
 
-FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places,
+def traits(m: Pair) -> Traits:
+    """What moves without being trained are taken for running statistics, of which every micro-batch has its own."""
+    moved = any(not tensor.trained for tensor in first_tensors(m.weights))
+    return Traits(norm="batch" if moved else "", foreign=True)
+
+
+FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places, traits=traits,
                 draws=lambda m: m.dropout == "shared")

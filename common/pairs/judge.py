@@ -141,7 +141,8 @@ def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) ->
             found, _ = b.call(carried(match, values), inputs[1])
         except BadInput:
             return math.inf
-        pairs = [(wanted[name], np.asarray(found[there])) for name, there in outputs_paired(wanted, found).items()]
+        pairs = [(wanted[name], np.reshape(found[there], wanted[name].shape))
+                 for name, there in outputs_paired(wanted, found).items()]
         apart = [float(np.linalg.norm(x.astype(np.float64) - y)) / max(float(np.linalg.norm(x)), 1e-300)
                  for x, y in pairs]
         return float(max(apart)) if np.isfinite(apart).all() else math.inf
@@ -162,8 +163,10 @@ def _run(a, b, inputs, match, values, seed, dither):
     signs = {name: _signs(stream(seed, name, "signs"), np.shape(outputs[name])) for name in names}
     gradients, outputs = a.gradients(moved, given[0], signs)
     sides = {"a": (gradients, {name: outputs[name] for name in names})}
-    gradients, outputs = b.gradients(there, given[1], {names[name]: x for name, x in signs.items()})
-    sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {name: outputs[names[name]] for name in names}
+    gradients, outputs = b.gradients(there, given[1], {names[name]: np.reshape(x, np.shape(others[names[name]]))
+                                                       for name, x in signs.items()})
+    sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {
+        name: np.reshape(outputs[there], signs[name].shape) for name, there in names.items()}
     statistics = {"a": carried(match, moved | after), "b": there | after_there}
     lines = [line for line in match.lines if line.b in after_there or not after.keys().isdisjoint(line.a)]
     return {side: {f"output {name}": np.asarray(x) for name, x in outputs.items()} | {

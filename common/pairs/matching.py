@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from twinscale.common.pairs.draws import check_same
 from twinscale.common.pairs.first import first_draws, read_first, write_first
 from twinscale.common.pairs.judge import generic, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
-from twinscale.common.pairs.program import Program
+from twinscale.common.pairs.program import Program, axes_of_one
 from twinscale.common.pairs.search import AGREES, find
-from twinscale.common.pairs.sides import asked, floats_of, specs_of
+from twinscale.common.pairs.sides import asked, floats_of, logits_of, specs_of
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import short
 from twinscale.common.training.room import Room
@@ -64,7 +65,7 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     with room.numerics(read):
         program, batch = program_of(opened, read)
         inputs = asked(pair, sides_of(pair)[1], batch)
-        check_names(pair, made, program.call(program.start, inputs)[0])
+        told = check_names(pair, made, program.call(program.start, inputs)[0])
         if pair.dropout == "shared":
             drawn = program.dropouts(inputs, len(next(iter(batch.values()))))
             check_same(sides_of(pair)[1], drawn, first_draws(str(first)))
@@ -78,20 +79,28 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
         raise BadInput(f"match: tensors without a partner: {left}: write a match.toml that says what they are made of, "
                        "and name it by model.match")
     checked(match, tensors, program.tensors)
-    write_match(out, match, *(short(getattr(pair, side)) for side in sides_of(pair)))
+    write_match(out, replace(match, notes=(*match.notes, *told)),
+                *(short(getattr(pair, side)) for side in sides_of(pair)))
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
-            "notes": list(match.notes)}
+            "notes": [*match.notes, *told], "told": list(told)}
 
 
-def check_names(pair: Pair, made: Mapping[str, Any], others: Mapping[str, Any]) -> None:
-    """Raises BadInput where a pair of arrays gives several outputs that are not called the same on both sides: an
-    objective reads them beside each other, in the order of their names."""
+def check_names(pair: Pair, made: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[str, ...]:
+    """Lines on outputs that have a last axis of one on one side alone. Raises BadInput where a pair of arrays gives
+    several outputs that are not called the same on both sides, for an objective reads them beside each other, in the
+    order of their names; or one that an objective reads as so many outputs here and so many positions there."""
     ours, theirs = (floats_of(x) for x in (made, others))
     if pair.reads == "arrays" and max(len(ours), len(theirs)) > 1 and ours.keys() != theirs.keys():
         first, second = labels(pair)
         raise BadInput(f"model.outputs: {first} gives {', '.join(ours)}, {second} {', '.join(theirs)}: give them the "
                        "same names, or say by model.outputs which one is meant on each side")
+    told = axes_of_one(made, others)
+    one, other = (logits_of({name: np.asarray(x) for name, x in side.items()}, np) for side in (made, others))
+    if told and one.shape != other.shape:
+        raise BadInput(f"outputs: {told[0].partition(':')[0]}: an objective reads its last axis as the outputs of a "
+                       "position: give them the same shape")
+    return told
 
 
 def labels(pair: Pair) -> tuple[str, str]:

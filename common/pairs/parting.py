@@ -118,7 +118,8 @@ def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
         before = one, other
     ours, theirs = sights[0].outputs, sights[1].outputs
     ends = [(Seen("", (ours[name],), ()), Seen("", (theirs[there],), ()))
-            for name, there in outputs_paired(ours, theirs).items() if difference(ours[name], theirs[there]) > bound]
+            for name, there in outputs_paired(ours, theirs).items()
+            if difference(ours[name], np.reshape(theirs[there], np.shape(ours[name]))) > bound]
     if not ends:
         return found("", "")
     said = [cause(before, end, None, None) or masked(end[0].inputs[0], end[1].inputs[0], known.inputs) for end in ends]

@@ -83,18 +83,31 @@ def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
 
 
 def outputs_paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:
-    """{name of an output of a: that of b's}: those of one name, or in order where there are equally many. Raises
-    BadInput where they do not fit."""
+    """{name of an output of a: that of b's}: those of one name, or in order where there are equally many; of one shape,
+    but for a last axis of one. Raises BadInput where they do not fit."""
     names = {name: name for name in one if name in other}
     if not names and len(one) != len(other):
         raise BadInput(f"outputs: one side makes {', '.join(one)}, the other {', '.join(other)}: say which are meant "
                        "by outputs=(NAME, NAME)")
     names = names or dict(zip(one, other, strict=True))
     for name, there in names.items():
-        if tuple(one[name].shape) != tuple(other[there].shape):
+        if bare_shape(one[name]) != bare_shape(other[there]):
             raise BadInput(f"outputs: {name} is {tuple(one[name].shape)} on one side and "
                            f"{tuple(other[there].shape)} on the other")
     return names
+
+
+def bare_shape(x: Any) -> tuple[int, ...]:
+    """The shape of an array of rows without a last axis of one."""
+    shape = tuple(x.shape)
+    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+
+
+def axes_of_one(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line on each output that has a last axis of one on one side alone."""
+    return tuple(f"output {name} is {tuple(one[name].shape)} on one side and {tuple(other[there].shape)} on the other: "
+                 "taken for the same, the last axis of one aside" for name, there in outputs_paired(one, other).items()
+                 if tuple(one[name].shape) != tuple(other[there].shape))
 
 
 def is_plain(value: Any) -> bool:

@@ -128,6 +128,9 @@ class Recipe(Section):
             raise ValueError(f"schedule.kind={short(schedule.kind)}: the learning rate is inside of your own "
                              "optimizers, and a schedule of it: say it there, and leave out [schedule]")
         terms = objective_of(self).terms
+        if train.metrics and family_of(self.model).reads == "arrays" and not objective_of(self).labels:
+            raise ValueError(f"train.metrics={list(map(short, train.metrics))} read labels, and "
+                             f"objective.name={short(self.objective.name)} reads none; leave them out, or set another")
         for key in ("label_smoothing", "z_loss"):
             if getattr(train, key) and key not in terms:
                 raise ValueError(f"train.{key}={getattr(train, key)} is a term that objective.name="

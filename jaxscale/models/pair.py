@@ -84,6 +84,7 @@ class Pair(nnx.Module):
         values = {path: x[...] for path, x in held.items()}
         made, moved = program.call(tensors_in(match, values, jnp), asked(m, side_in(m, "flax"), batch), training, None,
                                    draws_of(batch) if training else None)
+        moved = moved if training else {}
         for path, value in tensors_out(match, tensors, program.tensors, moved, jnp).items():
             held[path][...] = value.astype(held[path].dtype)
         return tap("head", logits_of(made, jnp)).astype(kinds["param_dtype"])

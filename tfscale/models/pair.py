@@ -5,7 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import keras
 import tensorflow as tf
@@ -28,6 +28,7 @@ from twinscale.common.pairs.sides import (
     tensors_in,
     tensors_out,
 )
+from twinscale.tfscale.models.layers import over_replicas
 from twinscale.tfscale.programs import open_program
 
 
@@ -55,7 +56,9 @@ def opened(m, specs, precision, classes):
     batch, side = example(specs, classes), side_in(m, "keras")
     keras.utils.set_random_seed(0)  # a pair that is matched again has the same first weights
     with own_names():
-        program = open_program(built(m, side), asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+        model = built(m, side)
+        over_all_rows(model)
+        program = open_program(model, asked(m, side, batch), getattr(m.outputs, side) or None, precision)
     check_program(m, side, program, batch, classes)
     return program
 
@@ -72,6 +75,30 @@ def own_names() -> Iterator[None]:
         yield
     finally:
         global_state.set_global_attribute("object_name_uids", numbers)
+
+
+def over_all_rows(model):
+    """Lets the batch norms of a user's model take their statistics from the rows of all replicas, as JAX does of rows
+    that lie on several devices. Keras' own `synchronized` takes the variance as E[x^2] - E[x]^2, which cancels."""
+    for layer in model._flatten_layers() if hasattr(model, "_flatten_layers") else ():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer._moments = partial(moments, layer, layer._moments)
+
+
+def moments(layer, own, x, mask):
+    """(mean, variance) of a batch norm's input over all axes that it adds up and all replicas, each the same number of
+    rows; on one device what Keras itself computes."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return own(x, mask)
+    if mask is not None:
+        raise BadInput("model.keras: a batch norm under a mask takes its statistics on one device alone")
+    channels = [1 if axis in layer._reduction_axes else size for axis, size in enumerate(x.shape)]
+
+    def mean(values):  # what crosses replicas has no shape of its own
+        return keras.ops.reshape(over_replicas(keras.ops.mean(values, layer._reduction_axes, keepdims=True)), channels)
+
+    centre = mean(x)
+    return keras.ops.reshape(centre, (-1,)), keras.ops.reshape(mean(keras.ops.square(x - centre)), (-1,))
 
 
 class Held(keras.layers.Layer):
@@ -97,7 +124,7 @@ class Held(keras.layers.Layer):
         made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training), None,
                                         draws_of(batch) if training else None)
         moved = tensors_out(self.match, first_tensors(self.m.weights), self.program.tensors, moved, keras.ops)
-        for path, value in moved.items():
+        for path, value in moved.items() if training else ():
             if not held[path].trainable:
                 held[path].assign(value)
         return keras.ops.cast(logits_of(made, keras.ops), self.compute_dtype)
