@@ -41,8 +41,8 @@ def own_rung(states: Mapping[Any, Any], optimizer: Any) -> Rung:
                 wide and precision != "float64") else 0.0
             source = (f"8 eps of {MASTERS[precision]} for each of {updates} updates" if least >= cost else
                       f"4 x what {precision} costs the better backend there")
-            apart = difference(*[kept[side].get(name) for side in SIDES])
-            checks.append(check(precision, apart, max(least, cost),
+            one, other = (kept[side].get(name) for side in SIDES)
+            checks.append(check(precision, difference(one, other), max(least, cost),
                                 name if head == "clipped" else f"{tensor} after update {updates}", source))
     return rung("P3", "optimizer", "one update of your own optimizers: equal weights after identical gradients, and "
                 f"equal slots where both have them{said(left)}", checks)

@@ -74,4 +74,4 @@ def said(call: Call | None) -> str:
 def refused(side: str, what: str) -> BadInput:
     """The error for what draws random numbers by itself."""
     return BadInput(f"model.{side}: {what} draws random numbers of its own: stock dropout alone draws from the shared "
-                    f"bits; leave it out, {OFF if side == 'flax' else 'as nothing has its like in JAX'}")
+                    f"bits; leave it out, {OFF}")

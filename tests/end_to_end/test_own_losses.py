@@ -92,4 +92,4 @@ def test_a_pair_trains_with_its_own_optimizers_and_losses_and_stock_adam_is_caug
                                 tmp_path / name, place=True) for name in ("mended", "optimizer"))
     assert same.agrees and not [(rung.name, rung.where) for rung in same.rungs if not rung.agrees]
     assert [rung.name for rung in other.rungs if not rung.agrees][0] == "P3"
-    assert "Keras adds an epsilon of 1.0e-7" in other.cause.sentence
+    assert "Keras adds an epsilon of 1.0e-7" in other.cause["sentence"]
