@@ -15,8 +15,16 @@ from twinscale.common.families.places import WHOLE, is_whole
 from twinscale.common.pairs.first import canonical_names, read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Line, Match
-from twinscale.common.pairs.parting import Known, Parting, backward_parting, parting
-from twinscale.common.pairs.sight import read_sight
+from twinscale.common.pairs.parting import (
+    Known,
+    Parting,
+    Sight,
+    backward_parting,
+    fed_parting,
+    parting,
+    values_for,
+)
+from twinscale.common.pairs.sight import read_sight, write_sight
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.schema import Recipe
 
@@ -43,10 +51,12 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
 
 
 def words(inside: Mapping[str, Any], precision: str) -> str:
-    """Where two programs first part, in a sentence or three."""
+    """Where two programs first part, in a sentence or three, and how often else."""
     how = "" if inside["training"] else ", as they are evaluated"
+    count = len(inside.get("others") or ())
+    more = count and f"Fed with a's values behind it, b parts at {count} more {'place' if count == 1 else 'places'}."
     return " ".join(filter(None, [f"Inside, in {precision}{how}, they first part {inside['place']}.", inside["cause"],
-                                  f"({WHO}; {inside['coverage']}.)"]))
+                                  more, f"({WHO}; {inside['coverage']})."]))
 
 
 def cause_inside(verdict: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -75,7 +85,8 @@ def _inside(recipe: Recipe, tensors: tuple[Tensor, ...], values: dict[str, Any],
     place = seen.place or backward_parting([one.a for one in training.modules], {
         tensor.module for tensor in tensors if names[tensor.path] in off})
     return {"training": is_training, "place": place, "cause": seen.cause, "coverage": seen.coverage,
-            "bound": seen.bound, "modules": [vars(one) for one in seen.modules]}
+            "bound": seen.bound, "modules": [vars(one) for one in seen.modules],
+            "others": [{"place": place, "cause": why} for place, why in seen.others]}
 
 
 def _parted(recipe, tensors, values, out, workers, training) -> Parting:
@@ -84,7 +95,14 @@ def _parted(recipe, tensors, values, out, workers, training) -> Parting:
     lines = each(workers, lambda worker: worker.ask("leave_sight", recipe, path=paths[worker.backend],
                                                     training=training))["jax"]
     (keras, inputs), (jax, _) = (read_sight(paths[backend]) for backend in ("keras", "jax"))
+    match = Match(tuple(Line(one["b"], tuple(one["a"]), tuple(map(tuple, one["steps"]))) for one in lines))
+    known = Known(match, tensors, values, inputs, precision)
+    found = parting((keras, jax), known)
+    if found.place:  # what lies behind it is told by feeding the port with what the original has there
+        fed = values_for((keras, jax), known, found.bound)
+        write_sight(paths["jax"], Sight(fed, {}, 0.0), {})
+        workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
+        found = fed_parting(found, (keras, read_sight(paths["jax"])[0]), fed, known)
     for path in paths.values():
         path.unlink()
-    match = Match(tuple(Line(one["b"], tuple(one["a"]), tuple(map(tuple, one["steps"]))) for one in lines))
-    return parting((keras, jax), Known(match, tensors, values, inputs, precision))
+    return found

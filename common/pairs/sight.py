@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -15,7 +16,7 @@ from twinscale.common.pairs.first import read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Match, carried
 from twinscale.common.pairs.matching import program_of, read_pair
-from twinscale.common.pairs.parting import Sight, look
+from twinscale.common.pairs.parting import Sight, look, look_fed
 from twinscale.common.pairs.program import Program, Seen, in_training
 from twinscale.common.pairs.sides import asked, match_of
 from twinscale.common.training.room import Room
@@ -43,6 +44,26 @@ def leave_sight(room: Room, opened: Callable[..., Program], side: str, recipe: M
       opened: the room's, (model section, specs, precision, classes) to the Program. side: "keras" or "flax".
     Returns: the lines of the pair's match, each as {"b", "a", "steps"}, which the JAX side alone can read.
     """
+    with _at_work(room, opened, side, recipe, training) as (program, values, inputs, match):
+        sight = look(program, values, inputs)
+    write_sight(path, sight, inputs if isinstance(inputs, Mapping) else {"inputs": inputs})
+    return [vars(line) for line in match.lines]
+
+
+def leave_fed_sight(room: Room, opened: Callable[..., Program], side: str, recipe: Mapping[str, Any], path: str,
+                    training: bool) -> None:
+    """Reads of a Sight at `path` what the calls of a side are to be fed with, and writes there what is seen of the side
+    then; all else as `leave_sight` has it."""
+    (fed, _, _), _ = read_sight(path)
+    with _at_work(room, opened, side, recipe, training) as (program, values, inputs, _):
+        sight = look_fed(program, values, inputs, fed)
+    write_sight(path, sight, {})
+
+
+@contextmanager
+def _at_work(room, opened, side, recipe, training):
+    """While open, a side's numerics are as the recipe wants them: (its program, values of its tensors, inputs, the
+    match, which is empty of the Keras side)."""
     read, pair = read_pair(recipe)
     tensors, start = read_first(pair.weights)
     values = generic_values(tensors, start, read.train.precision, 0)
@@ -52,10 +73,7 @@ def leave_sight(room: Room, opened: Callable[..., Program], side: str, recipe: M
         if side == "flax":
             match = match_of(pair, program.tensors)
             values = carried(match, values)
-        inputs = asked(pair, side, batch)
-        sight = look(in_training(program) if training else program, values, inputs)
-    write_sight(path, sight, inputs if isinstance(inputs, Mapping) else {"inputs": inputs})
-    return [vars(line) for line in match.lines]
+        yield in_training(program) if training else program, values, asked(pair, side, batch), match
 
 
 def write_sight(path: str | PathLike, sight: Sight, inputs: Mapping[str, np.ndarray]) -> None:
