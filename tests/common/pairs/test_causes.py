@@ -134,3 +134,16 @@ def test_rows_that_a_mask_covers_in_part_are_told():
     other = x + (np.arange(3) == 1)[:, None, None]
     assert "rows of the batch that valid masks in part" in masked(x, other, {"ids": x, "valid": mask})
     assert masked(x, x + 1, {"valid": mask}) == "" and masked(x, other, (x, 1 - mask)) == ""
+
+
+def test_what_is_close_follows_the_precision_and_activations_that_rounding_hides_are_all_named():
+    def said(one, other, bound):
+        return cause((seen(X, X), seen(X, X)), (seen(one), seen(other)), None, None, bound)
+
+    relu, exact, tanh = (ACTIVATIONS[name](X) for name in ("ReLU", "the exact GELU", "the tanh GELU"))
+    rounded = [y * (1 + RNG.uniform(-0.003, 0.003, y.shape)) for y in (relu, exact)]  # as bfloat16 does
+    assert said(*rounded, 0.0) == ""
+    a, b = said(*rounded, 0.01).removesuffix(".").split(", b ")
+    assert a == "a applies ReLU" and {"the exact GELU", "the tanh GELU"} <= set(b.split(" or "))
+    assert said(exact, tanh, 0.0) == "a applies the exact GELU, b the tanh GELU."
+    assert "GELU" not in said(exact, tanh, 0.01)  # of which bfloat16 tells nothing
