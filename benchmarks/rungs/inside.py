@@ -24,6 +24,7 @@ from twinscale.common.pairs.parting import (
     parting,
     values_for,
 )
+from twinscale.common.pairs.program import Seen
 from twinscale.common.pairs.sight import read_sight, write_sight
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.schema import Recipe
@@ -99,10 +100,13 @@ def _parted(recipe, tensors, values, out, workers, training) -> Parting:
     known = Known(match, tensors, values, inputs, precision)
     found = parting((keras, jax), known)
     if found.place:  # what lies behind it is told by feeding the port with what the original has there
-        fed = values_for((keras, jax), known, found.bound)
-        write_sight(paths["jax"], Sight(fed, {}, 0.0), {})
-        workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
-        found = fed_parting(found, (keras, read_sight(paths["jax"])[0]), fed, known)
+        fed: tuple[Seen, ...] = ()
+        for _ in ("inputs", "outputs"):
+            fed = values_for((keras, jax), known, found.bound, fed)
+            write_sight(paths["jax"], Sight(fed, {}, 0.0), {})
+            workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
+            jax, _ = read_sight(paths["jax"])
+        found = fed_parting(found, (keras, jax), fed, known)
     for path in paths.values():
         path.unlink()
     return found

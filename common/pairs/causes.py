@@ -231,8 +231,9 @@ def _norms(x, one, other, tensors, close):
         return ""
     (axes, centred, epsilon), (others, shifted, small) = found
     if axes != others:
-        said = [" and ".join(map(str, these)) for these in (axes, others)]
-        return f"a takes a norm over axes {said[0]}, b over axes {said[1]}."
+        said = [f"over axes {' and '.join(map(str, these))}" if these else "by its running statistics"
+                for these in (axes, others)]
+        return f"a takes a norm {said[0]}, b {said[1]}."
     if centred != shifted:
         return f"{'a' if centred else 'b'} takes the mean off before it divides, the other does not."
     seen = 1e-6 if close <= CLOSE else close  # of the variance: what rounding leaves of an epsilon
@@ -243,10 +244,11 @@ def _norms(x, one, other, tensors, close):
 
 def _norm(x, y, tensors, close):
     """(axes, whether the mean is taken off, epsilon) of a norm that makes y of x; None where none does. The last axis
-    is tried first; with running statistics there are no axes."""
-    if "var" in tensors:
-        found = _epsilon(x, y, tensors, (), close)
-        return None if found is None else ((), True, found)
+    is tried first, and before it running statistics, with which there are no axes; in training nobody takes these."""
+    found = _epsilon(x, y, tensors, (), close) if "var" in tensors else None
+    if found is not None:
+        return (), True, found
+    tensors = {role: value for role, value in tensors.items() if role not in ("mean", "var")}
     several = (itertools.combinations(range(1, x.ndim), count) for count in range(1, x.ndim))
     axes = [(x.ndim - 1,), *itertools.chain(*several), (0,), tuple(range(x.ndim - 1))]
     for centred in (True, False) if "bias" in tensors else (False, True):

@@ -114,16 +114,26 @@ def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
     return Parting(at.place, at.cause, coverage, (*modules, *rest), bound)
 
 
-def values_for(sights: tuple[Sight, Sight], known: Known, bound: float) -> tuple[Seen, ...]:
+def values_for(sights: tuple[Sight, Sight], known: Known, bound: float, fed: Sequence[Seen] = ()) -> tuple[Seen, ...]:
     """What the second program is to be fed with, a Seen of each of its calls: the first one's values as the second has
-    them, where their sizes are the same. Inputs or outputs of others are left empty."""
+    them, where their sizes are the same; what is of others is left empty.
+
+    Args:
+      fed: what it was fed with when the second one of `sights` was seen. Nothing, and inputs alone are told, since only
+        of what it makes of equal inputs it can be said whether the first one has an activation within it; else
+        outputs too.
+    """
     pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
-    found = {}
-    for one, other in pairs:
-        inputs = _carried(_in_order(one, other, known, bound).inputs, other.inputs, bound)
-        whole = bool(one.outputs and other.outputs) and not is_activated(one, other, bound)
-        found[id(other)] = inputs, _carried(one.outputs, other.outputs, bound) if whole else ()
-    return tuple(Seen(one.module, *found.get(id(one), ((), ()))) for one in sights[1].seen)
+    partners, found = {id(other): one for one, other in pairs}, []
+    for number, other in enumerate(sights[1].seen):
+        one, inputs, outputs = partners.get(id(other)), fed[number].inputs if fed else (), ()
+        if one and not fed:
+            inputs = _carried(_in_order(one, other, known, bound).inputs, other.inputs)
+        elif one and one.outputs and other.outputs and not is_activated(
+                one, replace(other, inputs=inputs or other.inputs), bound):
+            outputs = _carried(one.outputs, other.outputs)
+        found.append(Seen(other.module, inputs, outputs))
+    return tuple(found)
 
 
 def fed_parting(first: Parting, sights: tuple[Sight, Sight], fed: tuple[Seen, ...], known: Known) -> Parting:
@@ -269,7 +279,7 @@ def _stacked(steps, whole):
                                    for side in ("inputs", "outputs")))
 
 
-def _carried(ours, theirs, bound):
+def _carried(ours, theirs):
     """One program's arrays in the other's order of axes, the nearest one; () where they are not as many of the same
     sizes."""
     if len(ours) != len(theirs) or any(np.size(x) != np.size(y) for x, y in zip(ours, theirs, strict=True)):

@@ -63,6 +63,17 @@ def test_the_epsilon_of_a_norm_is_solved_for(norm, tensors):
     assert said == "a divides by a root of the variance and 0.001, b by one with 1e-05."
 
 
+def test_a_batch_norm_in_training_takes_the_statistics_of_the_batch():
+    def trained(x, epsilon):
+        return (x - x.mean(0)) / np.sqrt(x.var(0) + epsilon) * SCALE + BIAS
+
+    tensors = {"scale": SCALE, "bias": BIAS, "mean": BIAS / 2, "var": SCALE**2}
+    assert within(trained(X, 1e-1), trained(X, 1e-5), **tensors) == (
+        "a divides by a root of the variance and 0.1, b by one with 1e-05.")
+    assert within(trained(X, 1e-3), batch_norm(X, 1e-3), **tensors) == (
+        "a takes a norm over axes 0, b by its running statistics.")
+
+
 def test_a_bias_that_is_left_out_and_padding_are_said():
     y, kernel = RNG.normal(size=(4, 16)), RNG.normal(size=(16, 16))
     assert within(y + BIAS, y, kernel=kernel, bias=BIAS) == "b leaves out the bias."

@@ -136,9 +136,11 @@ def fed(a, b, lines=None):
     values = {tensor.path: np.ones((4, 4)) for tensor in a.tensors}
     known, x = Known(match, a.tensors, values, X, "float64"), X.astype(np.float64)
     sights = look(a, values, x), look(b, values, x)
-    first = parting(sights, known)
-    given = values_for(sights, known, first.bound)
-    return fed_parting(first, (sights[0], look_fed(b, values, x, given)), given, known), given
+    first, given, seen = parting(sights, known), (), sights[1]
+    for _ in range(2):
+        given = values_for((sights[0], seen), known, first.bound, given)
+        seen = look_fed(b, values, x, given)
+    return fed_parting(first, (sights[0], seen), given, known), given
 
 
 def test_each_module_behind_the_first_parting_is_judged_by_itself_and_all_that_part_are_listed():
@@ -183,3 +185,13 @@ def test_a_module_whose_inputs_cannot_be_carried_is_not_judged():
                   ("out", plain, plain))
     found, given = fed(one, other)
     assert given[1].inputs == () and found.modules[1] == Beside("mid", "mid") and found.others == ()
+
+
+def test_an_activation_within_a_layer_is_not_applied_twice_behind_a_parting():
+    """Which only what it makes of equal inputs can tell: behind the parting the free runs see it nowhere."""
+    one = chain(("norm", plain, lambda x: 1.3 * x + 0.2), ("fc", plain, np.tanh), ("out", plain, plain))
+    other = chain(("norm", plain, plain), ("fc", plain, plain), ("out", np.tanh, plain))
+    found, given = fed(one, other)
+    assert found.place.startswith("at norm") and found.others == () and given[1].outputs == ()
+    wrong = chain(("norm", plain, plain), ("fc", plain, plain), ("out", lambda x: np.maximum(x, 0), plain))
+    assert fed(one, wrong)[0].others == (("between fc and out, whose inputs differ", "a applies tanh, b ReLU."),)
