@@ -1,7 +1,7 @@
 """Where two programs of a user's first part inside: their modules side by side, as both rooms have seen them at work on
 a few rows at generic weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,7 @@ from twinscale.common.families.places import WHOLE, is_whole
 from twinscale.common.pairs.first import canonical_names, read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Line, Match
-from twinscale.common.pairs.parting import (
-    Known,
-    Parting,
-    Sight,
-    backward_parting,
-    fed_parting,
-    parting,
-    values_for,
-)
+from twinscale.common.pairs.parting import Known, Parting, Sight, all_partings, backward_parting
 from twinscale.common.pairs.program import Seen
 from twinscale.common.pairs.sight import read_sight, write_sight
 from twinscale.common.pairs.tensors import Tensor
@@ -98,15 +90,13 @@ def _parted(recipe, tensors, values, out, workers, training) -> Parting:
     (keras, inputs), (jax, _) = (read_sight(paths[backend]) for backend in ("keras", "jax"))
     match = Match(tuple(Line(one["b"], tuple(one["a"]), tuple(map(tuple, one["steps"]))) for one in lines))
     known = Known(match, tensors, values, inputs, precision)
-    found = parting((keras, jax), known)
-    if found.place:  # what lies behind it is told by feeding the port with what the original has there
-        fed: tuple[Seen, ...] = ()
-        for _ in ("inputs", "outputs"):
-            fed = values_for((keras, jax), known, found.bound, fed)
-            write_sight(paths["jax"], Sight(fed, {}, 0.0), {})
-            workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
-            jax, _ = read_sight(paths["jax"])
-        found = fed_parting(found, (keras, jax), fed, known)
+
+    def again(fed: Sequence[Seen]) -> Sight:
+        write_sight(paths["jax"], Sight(tuple(fed), {}, 0.0), {})
+        workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
+        return read_sight(paths["jax"])[0]
+
+    found = all_partings((keras, jax), known, again)
     for path in paths.values():
         path.unlink()
     return found

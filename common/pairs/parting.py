@@ -2,7 +2,7 @@
 order in which the first calls them, each to within what twins of both programs are apart."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -112,6 +112,19 @@ def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
             break
     rest = tuple(Beside(one.module, other.module) for one, other in pairs[len(modules):])
     return Parting(at.place, at.cause, coverage, (*modules, *rest), bound)
+
+
+def all_partings(sights: tuple[Sight, Sight], known: Known, again: Callable[[Sequence[Seen]], Sight]) -> Parting:
+    """Where two programs first part, and what lies behind it: by `again`, which shows what is seen of the second one
+    when it is fed with values, `look_fed`, and is asked twice where they part."""
+    first, seen = parting(sights, known), sights[1]
+    fed: tuple[Seen, ...] = ()
+    if not (first.place and first.modules):
+        return first
+    for _ in ("inputs", "outputs"):
+        fed = values_for((sights[0], seen), known, first.bound, fed)
+        seen = again(fed)
+    return fed_parting(first, (sights[0], seen), fed, known)
 
 
 def values_for(sights: tuple[Sight, Sight], known: Known, bound: float, fed: Sequence[Seen] = ()) -> tuple[Seen, ...]:

@@ -6,12 +6,11 @@ from twinscale.common.pairs.match import Line, Match
 from twinscale.common.pairs.parting import (
     Beside,
     Known,
+    all_partings,
     backward_parting,
-    fed_parting,
     look,
     look_fed,
     parting,
-    values_for,
 )
 from twinscale.common.pairs.program import Fed, Program, Seen
 from twinscale.common.pairs.tensors import Tensor
@@ -136,11 +135,13 @@ def fed(a, b, lines=None):
     values = {tensor.path: np.ones((4, 4)) for tensor in a.tensors}
     known, x = Known(match, a.tensors, values, X, "float64"), X.astype(np.float64)
     sights = look(a, values, x), look(b, values, x)
-    first, given, seen = parting(sights, known), (), sights[1]
-    for _ in range(2):
-        given = values_for((sights[0], seen), known, first.bound, given)
-        seen = look_fed(b, values, x, given)
-    return fed_parting(first, (sights[0], seen), given, known), given
+    given = [()]
+
+    def again(values_of_a):
+        given.append(values_of_a)
+        return look_fed(b, values, x, values_of_a)
+
+    return all_partings(sights, known, again), given[-1]
 
 
 def test_each_module_behind_the_first_parting_is_judged_by_itself_and_all_that_part_are_listed():
@@ -195,3 +196,9 @@ def test_an_activation_within_a_layer_is_not_applied_twice_behind_a_parting():
     assert found.place.startswith("at norm") and found.others == () and given[1].outputs == ()
     wrong = chain(("norm", plain, plain), ("fc", plain, plain), ("out", lambda x: np.maximum(x, 0), plain))
     assert fed(one, wrong)[0].others == (("between fc and out, whose inputs differ", "a applies tanh, b ReLU."),)
+
+
+def test_programs_that_agree_are_not_run_once_more():
+    one = chain(("fc", plain, plain), ("out", plain, plain))
+    found, given = fed(one, one)
+    assert (found.place, found.others, given) == ("", (), ())
