@@ -33,7 +33,7 @@ class Fed(list):
       values: a Seen for each call of a module, in order; inputs or outputs that are empty stay as they are.
     """
 
-    def __init__(self, values: Iterable[Seen]):
+    def __init__(self, values: Iterable[Seen]) -> None:
         super().__init__()
         self.values: dict[str, list[Seen]] = {}
         for one in values:
