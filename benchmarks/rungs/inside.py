@@ -47,7 +47,7 @@ def words(inside: Mapping[str, Any], precision: str) -> str:
     """Where two programs first part, in a sentence or three, and how often else."""
     how = "" if inside["training"] else ", as they are evaluated"
     count = len(inside.get("others") or ())
-    more = f"Fed with a's values behind it, b parts at {count} more {'place' if count == 1 else 'places'}." * bool(count)
+    more = f"Fed with a's values behind it, b parts at {count} more place{'s' * (count > 1)}." if count else ""
     return " ".join(filter(None, [f"Inside, in {precision}{how}, they first part {inside['place']}.", inside["cause"],
                                   more, f"({WHO}; {inside['coverage']})."]))
 

@@ -1,6 +1,7 @@
 """Where two programs first part: what their modules that hold matched tensors are given and make, side by side in the
 order in which the first calls them, each to within what twins of both programs are apart."""
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -116,12 +117,14 @@ def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
 
 def all_partings(sights: tuple[Sight, Sight], known: Known, again: Callable[[Sequence[Seen]], Sight]) -> Parting:
     """Where two programs first part, and what lies behind it: by `again`, which shows what is seen of the second one
-    when it is fed with values, `look_fed`, and is asked twice where they part."""
+    when it is fed with values, `look_fed`, and is asked three times where they part. How values lie is told by what
+    each program has, which comes nearer: first inputs are fed, then outputs, of which inputs behind a module that parts
+    are made; then the inputs as they lie now."""
     first, seen = parting(sights, known), sights[1]
     fed: tuple[Seen, ...] = ()
     if not (first.place and first.modules):
         return first
-    for _ in ("inputs", "outputs"):
+    for _ in ("inputs", "outputs", "inputs as they lie"):
         fed = values_for((sights[0], seen), known, first.bound, fed)
         seen = again(fed)
     return fed_parting(first, (sights[0], seen), fed, known)
@@ -139,12 +142,14 @@ def values_for(sights: tuple[Sight, Sight], known: Known, bound: float, fed: Seq
     pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
     partners, found = {id(other): one for one, other in pairs}, []
     for number, other in enumerate(sights[1].seen):
-        one, inputs, outputs = partners.get(id(other)), fed[number].inputs if fed else (), ()
-        if one and not fed:
+        one, inputs, outputs = partners.get(id(other)), (), ()
+        if one:
             inputs = _carried(_in_order(one, other, known, bound).inputs, other.inputs)
-        elif one and one.outputs and other.outputs and not is_activated(
-                one, replace(other, inputs=inputs or other.inputs), bound):
-            outputs = _carried(one.outputs, other.outputs)
+        if one and fed and one.outputs and other.outputs:
+            given = fed[number].inputs
+            if not is_activated(one, replace(other, inputs=given or other.inputs), bound):
+                outputs = _turned_as((one.inputs, given), one.outputs, other.outputs) or _carried(
+                    one.outputs, other.outputs)
         found.append(Seen(other.module, inputs, outputs))
     return tuple(found)
 
@@ -305,6 +310,20 @@ def _carried(ours, theirs):
             return ()
         made.append(np.ascontiguousarray(min(orders, key=lambda z: difference(z, y))))
     return tuple(made)
+
+
+def _turned_as(inputs, ours, theirs):
+    """The first program's one output with its axes as its one input's are turned to be the second's; () where that is
+    no order of axes, or there are others. Where the outputs are of an error, they do not tell it themselves."""
+    if any(len(arrays) != 1 for arrays in (*inputs, ours, theirs)):
+        return ()
+    (x,), (y,), (made,), (there,) = (tuple(map(np.asarray, arrays)) for arrays in (*inputs, ours, theirs))
+    if not x.ndim == y.ndim == made.ndim or x.shape == y.shape:
+        return ()
+    orders = [order for order in itertools.permutations(range(x.ndim)) if x.transpose(order).shape == y.shape
+              and made.transpose(order).shape == there.shape]
+    order = min(orders, key=lambda order: difference(x.transpose(order), y), default=None)
+    return (np.ascontiguousarray(made.transpose(order)),) if order else ()
 
 
 def _arrays(one):
