@@ -79,7 +79,8 @@ def start_from(first: Path, match: Path, checkpoint: Path, of: str) -> None:
 def sentence(found: dict[str, Any]) -> str:
     """What was found, for a person."""
     of = found["flax"] if "flax" in found else found["b"]
-    how = f"{of['lines']} tensors matched in {of['tried']} trials and {of['seconds']:.1f} s"
+    trials = f"{of['tried']} trial{'s' * (of['tried'] != 1)}"
+    how = f"{of['lines']} tensors matched in {trials} and {of['seconds']:.1f} s"
     if of["agrees"]:
         return f"{how}: outputs differ by {of['difference']:.1e}."
     return (f"{how}, but outputs still differ by {of['difference']:.1e}: the programs are not one function, or the "

@@ -109,13 +109,21 @@ class Made(Result):
 
 class Modules(Result):
     """Two modules, one of each program, and how far apart is what they are given and what they make, relative; null
-    where they are past the first parting, or nothing can be said, as where one has an activation within it."""
+    where nothing can be said, as where one has an activation within it. Behind the first parting the second module is
+    fed with what the first one has: its own inputs are what the program makes of that."""
 
     a: str
     b: str
     inputs: Figure
     outputs: Figure
     parts: bool = Field(description="Whether the programs first part here.")
+
+
+class Elsewhere(Result):
+    """A place at which two programs part by themselves, and what was measured there, "" where nothing is known."""
+
+    place: str
+    cause: str
 
 
 class Inside(Result):
@@ -127,6 +135,8 @@ class Inside(Result):
     coverage: str
     bound: Figure
     modules: list[Modules]
+    others: list[Elsewhere] = maybe(description="Where else they part, when the second program is fed with what the "
+                                                "first one has there.")
 
 
 Row = Annotated[list[str], Field(min_length=3, max_length=3)]

@@ -29,6 +29,14 @@ def leave_sight(**arguments):
     return sight.leave_sight(ROOM, pair.opened, "flax", **arguments)
 
 
+def leave_fed_sight(**arguments):
+    """See `common.pairs.sight.leave_fed_sight`."""
+    from twinscale.common.pairs import sight
+
+    return sight.leave_fed_sight(ROOM, pair.opened, "flax", **arguments)
+
+
 if __name__ == "__main__":
     serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "leave_program": leave_program,
-                                     "match_program": match_program, "leave_sight": leave_sight})
+                                     "match_program": match_program, "leave_sight": leave_sight,
+                                     "leave_fed_sight": leave_fed_sight})

@@ -5,6 +5,7 @@ import copy
 import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +16,7 @@ from flax import linen, nnx
 
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.pairs.draws import nothing_drawn, refused
-from twinscale.common.pairs.program import Inputs, Program, Seen, chosen, named_outputs
+from twinscale.common.pairs.program import Fed, Inputs, Program, Seen, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.jaxscale.program_draws import drawing
 from twinscale.jaxscale.program_dtypes import computing, first_lower, is_float32
@@ -270,7 +271,26 @@ def _word(key):
 # ---- what modules are given and make
 
 def _floats(tree):
-    return tuple(x for x in jax.tree.leaves(tree) if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating))
+    return tuple(x for x in jax.tree.leaves(tree) if _is_float(x))
+
+
+def _is_float(x):
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _fed(tree, values):
+    """A tree with other values in place of its floats; as it is where there are none."""
+    left = list(values)
+    return jax.tree.map(lambda x: jnp.asarray(left.pop(0), x.dtype) if _is_float(x) else x, tree) if left else tree
+
+
+def _called(function, name, given, named, seen):
+    """What a module makes in a call, which fills `seen`; `function` takes its arguments."""
+    values = (seen.next(name) if isinstance(seen, Fed) else None) or Seen(name, (), ())
+    others, more = _fed((given, named), values.inputs)
+    made = function(*others, **more)
+    seen.append(Seen(name, _floats((given, named)), _floats(made)))
+    return _fed(made, values.outputs)
 
 
 @contextmanager
@@ -280,10 +300,9 @@ def _seen_of_linen(seen):
         return
 
     def intercept(function, given, named, context):
-        made = function(*given, **named)
         if context.method_name == "__call__" and "params" in context.module.scope.root._variables:
-            seen.append(Seen("/".join(context.module.path), _floats((given, named)), _floats(made)))
-        return made
+            return _called(function, "/".join(context.module.path), given, named, seen)
+        return function(*given, **named)
 
     with linen.intercept_methods(intercept):
         yield
@@ -300,10 +319,9 @@ def _seen_of_nnx(module, seen, named=False):
     def watched(function):
         def __call__(self, *given, **named):
             with jax.named_scope(names.get(id(self), "").rpartition("/")[2] or type(self).__name__):
-                made = function(self, *given, **named)
-            if seen is not None and id(self) in names:
-                seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
-            return made
+                if seen is not None and id(self) in names:
+                    return _called(partial(function, self), names[id(self)], given, named, seen)
+                return function(self, *given, **named)
 
         return __call__
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.pairs.draws import nothing_drawn
-from twinscale.common.pairs.program import Inputs, Program, Seen, chosen, named_outputs
+from twinscale.common.pairs.program import Fed, Inputs, Program, Seen, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.tfscale.program_draws import drawing
 from twinscale.tfscale.program_dtypes import computing, first_lower
@@ -249,15 +249,36 @@ def _seen_of_keras(kind, names, seen):
     function = base.__call__
 
     def __call__(self, *given, **named):
-        made = function(self, *given, **named)
-        if id(self) in names:
-            seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
-        return made
+        if id(self) not in names:
+            return function(self, *given, **named)
+        values = (seen.next(names[id(self)]) if isinstance(seen, Fed) else None) or Seen("", (), ())
+        others, more = _fed((given, named), values.inputs)
+        made = function(self, *others, **more)
+        seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
+        return _fed(made, values.outputs)
 
     with patch.object(base, "__call__", __call__):
         yield
 
 
 def _floats(tree):
-    return tuple(x for x in tf.nest.flatten(tree)
-                 if hasattr(x, "dtype") and "float" in str(getattr(x.dtype, "name", x.dtype)))
+    return tuple(x for x in tf.nest.flatten(tree) if _is_float(x))
+
+
+def _is_float(x):
+    return hasattr(x, "dtype") and "float" in str(getattr(x.dtype, "name", x.dtype))
+
+
+def _fed(tree, values):
+    """A tree with other values in place of its floats, which keep their masks; as it is where there are none."""
+    left = list(values)
+
+    def moved(x):
+        if not _is_float(x):
+            return x
+        value = tf.cast(left.pop(0), x.dtype)
+        if getattr(x, "_keras_mask", None) is not None:
+            value._keras_mask = x._keras_mask
+        return value
+
+    return tf.nest.map_structure(moved, tree) if left else tree

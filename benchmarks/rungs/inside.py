@@ -1,7 +1,7 @@
 """Where two programs of a user's first part inside: their modules side by side, as both rooms have seen them at work on
 a few rows at generic weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from twinscale.common.families.places import WHOLE, is_whole
 from twinscale.common.pairs.first import canonical_names, read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Line, Match
-from twinscale.common.pairs.parting import Known, Parting, backward_parting, parting
-from twinscale.common.pairs.sight import read_sight
+from twinscale.common.pairs.parting import Known, Parting, Sight, all_partings, backward_parting
+from twinscale.common.pairs.program import Seen
+from twinscale.common.pairs.sight import read_sight, write_sight
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.schema import Recipe
 
@@ -42,10 +43,13 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
 
 
 def words(inside: Mapping[str, Any], precision: str, named: str = who(None)) -> str:
-    """Where two programs first part, in a sentence or three; `named` says which of them is called a, and which b."""
+    """Where two programs first part, in a sentence or three, and how often else; `named` says which of them is called
+    a, and which b."""
     how = "" if inside["training"] else ", as they are evaluated"
+    count = len(inside.get("others") or ())
+    more = f"Fed with a's values behind it, b parts at {count} more place{'s' * (count > 1)}." if count else ""
     return " ".join(filter(None, [f"Inside, in {precision}{how}, they first part {inside['place']}.", inside["cause"],
-                                  f"({named}; {inside['coverage']}.)"]))
+                                  more, f"({named}; {inside['coverage']})."]))
 
 
 def cause_inside(verdict: Mapping[str, Any], named: str = who(None)) -> dict[str, Any] | None:
@@ -74,7 +78,8 @@ def _inside(recipe: Recipe, tensors: tuple[Tensor, ...], values: dict[str, Any],
     place = seen.place or backward_parting([one.a for one in training.modules], {
         tensor.module for tensor in tensors if names[tensor.path] in off})
     return {"training": is_training, "place": place, "cause": seen.cause, "coverage": seen.coverage,
-            "bound": seen.bound, "modules": [vars(one) for one in seen.modules]}
+            "bound": seen.bound, "modules": [vars(one) for one in seen.modules],
+            "others": [{"place": place, "cause": why} for place, why in seen.others]}
 
 
 def _parted(recipe, tensors, values, out, workers, training) -> Parting:
@@ -83,7 +88,15 @@ def _parted(recipe, tensors, values, out, workers, training) -> Parting:
     lines = each(workers, lambda worker: worker.ask("leave_sight", recipe, path=paths[worker.backend],
                                                     training=training))["jax"]
     (keras, inputs), (jax, _) = (read_sight(paths[backend]) for backend in ("keras", "jax"))
+    match = Match(tuple(Line(one["b"], tuple(one["a"]), tuple(map(tuple, one["steps"]))) for one in lines))
+    known = Known(match, tensors, values, inputs, precision)
+
+    def again(fed: Sequence[Seen]) -> Sight:
+        write_sight(paths["jax"], Sight(tuple(fed), {}, 0.0), {})
+        workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
+        return read_sight(paths["jax"])[0]
+
+    found = all_partings((keras, jax), known, again)
     for path in paths.values():
         path.unlink()
-    match = Match(tuple(Line(one["b"], tuple(one["a"]), tuple(map(tuple, one["steps"]))) for one in lines))
-    return parting((keras, jax), Known(match, tensors, values, inputs, precision))
+    return found

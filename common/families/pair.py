@@ -87,9 +87,11 @@ class Pair(Sparing):
     @model_validator(mode="before")
     @classmethod
     def beside(cls, values: Any) -> Any:
-        """First weights lie beside the match."""
-        if isinstance(values, dict) and isinstance(match := values.get("match"), str) and "weights" not in values:
-            return values | {"weights": str(unpinned(match).with_suffix(".safetensors"))}
+        """First weights lie beside the match; where that is missing, nobody is asked for them besides."""
+        if isinstance(values, dict) and "weights" not in values:
+            match = values.get("match")
+            beside = unpinned(match if isinstance(match, str) and match else "match.toml")
+            return values | {"weights": str(beside.with_suffix(".safetensors"))}
         return values
 
     @model_validator(mode="after")

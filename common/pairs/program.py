@@ -24,14 +24,35 @@ class Seen:
     outputs: tuple[Any, ...]
 
 
+class Fed(list):
+    """Calls that are seen, as a list `seen` of `Program.call`, of a program that is fed with another's values: a module
+    is called with them in place of its float inputs, and passes others on in place of what it makes. A Seen of it has
+    what it would have been given, and what it made of the values.
+
+    Args:
+      values: a Seen for each call of a module, in order; inputs or outputs that are empty stay as they are.
+    """
+
+    def __init__(self, values: Iterable[Seen]) -> None:
+        super().__init__()
+        self.values: dict[str, list[Seen]] = {}
+        for one in values:
+            self.values.setdefault(one.module, []).append(one)
+
+    def next(self, module: str) -> Seen | None:
+        """The values of a module's next call; None where there are none."""
+        left = self.values.get(module)
+        return left.pop(0) if left else None
+
+
 @dataclass(frozen=True)
 class Program:
     """A program without the values of its tensors.
 
     call: (tensors {path: array}, inputs, training, seen, draws) to (outputs {name: array}, {path: running statistic
       after it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a
-      Seen of each module that holds tensors, in the order in which they are called; stock dropout draws from `draws`,
-      common.pairs.draws.Draws.
+      Seen of each module that holds tensors, in the order in which they are called, and one that is a Fed says what
+      they are given; stock dropout draws from `draws`, common.pairs.draws.Draws.
     gradients: (tensors, inputs, signs {output: array}, training) to ({path: array}, {output: array}), NumPy's, of the
       sum of all outputs times `signs`.
     At training=True dropout is off unless it has something to draw from, and normalization takes the batch's own

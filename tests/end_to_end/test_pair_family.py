@@ -185,3 +185,4 @@ def test_the_whole_ladder_holds_on_a_pair_and_an_error_of_the_port_is_caught(tmp
     inside = other.inside["float64"]
     assert inside.place == "between hidden and logits, whose inputs differ"
     assert inside.cause == "a applies the exact GELU, b the tanh GELU." and inside.cause in other.sentence
+    assert inside.others == [] and inside.modules[-1].outputs is not None  # the port has one mistake

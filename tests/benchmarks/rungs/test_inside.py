@@ -40,3 +40,12 @@ def test_a_parting_in_evaluation_alone_is_said():
 def test_a_model_whose_operations_are_known_is_not_looked_into():
     made = {"rungs": [], "sentence": ""}
     assert looked_inside(given("mlp-digits", []), made, None, {}) is made
+
+
+def test_how_often_else_they_part_is_said_and_a_sentence_ends_once():
+    others = [{"place": "at out, whose inputs agree and whose outputs do not", "cause": ""}]
+    said = words(PLACED | {"others": others}, "float64")
+    assert "Fed with a's values behind it, b parts at 1 more place." in said and said.endswith("2 of 2).")
+    assert "2 more places" in words(PLACED | {"others": 2 * others}, "float64")
+    assert "Fed" not in words(PLACED, "float64")
+    assert cause_inside(verdict(float64=PLACED))["sentence"].endswith("2 of 2)")  # to which a report adds its own stop

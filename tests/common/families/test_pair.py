@@ -89,3 +89,11 @@ def test_what_does_not_fit_is_refused_with_the_key(recipe, old, new, said):
 def test_a_pair_that_was_not_matched_yet_is_told_the_verb(recipe):
     with pytest.raises(BadInput, match=r"match.safetensors: no such file: `twinscale match RECIPE` makes it"):
         parameters(load(recipe).model, 10, (8, 8, 1))
+
+
+def test_who_names_no_match_is_asked_for_that_alone(recipe):
+    """First weights lie beside it."""
+    recipe.write_text(TEXT.replace('match = "match.toml"\n', ""))
+    with pytest.raises(BadInput, match=r"model\.match: missing") as caught:
+        load(recipe)
+    assert "weights" not in str(caught.value)
