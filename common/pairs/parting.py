@@ -132,12 +132,17 @@ def backward_parting(order: Sequence[str], off: Collection[str]) -> str:
     Args:
       order: modules in the order in which they are called. off: those of them whose gradients differ.
     """
-    last = next((number for number in reversed(range(len(order))) if order[number] in off), None)
-    if last is None:
+    module = last_off(order, off)
+    if module is None:
         return ""
-    after = next((module for module in order[last + 1:] if module != order[last]), "the outputs")
-    return (f"backward, at {order[last]} or between it and {after}: forward they agree, and so do the gradients that "
-            "come before it")
+    later = order[len(order) - order[::-1].index(module):]
+    return (f"backward, at {module} or between it and {(*later, 'the outputs')[0]}: forward they agree, and so do the "
+            "gradients that come before it")
+
+
+def last_off(order: Sequence[str], off: Collection[str]) -> str | None:
+    """The last module in the order in which they are called that is among those `off`; None where none is."""
+    return next((module for module in reversed(order) if module in off), None)
 
 
 def _in_order(one, other, known, bound):
