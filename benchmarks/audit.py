@@ -295,10 +295,16 @@ def judged(planned: Any, recipe: Recipe, worker: Trainer, out: Path) -> dict[str
             recipe, verdict, worker, base, path) or first_cause(
                 recipe, summed_positions(recipe, dataset), path, verdict, looks)
     failed = {rung["name"]: rung["worst"] / max(rung["bound"], TINY) for rung in verdict["rungs"] if not rung["agrees"]}
-    placed = found is not None and found["operation"] == planned["operation"] and (
-        pairs.is_at(found["place"], planned["where"]) if "place" in found else fnmatch(found["where"], planned["where"]))
     return {"caught": not verdict["agrees"], "failed": failed, "signal": max(failed.values(), default=None),
-            "found": found, "placed": placed}
+            "found": found, "placed": found is not None and is_right(planned, found)}
+
+
+def is_right(planned: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether a cause is what was planted, and where."""
+    if found["operation"] != planned["operation"]:
+        return False
+    return pairs.is_at(found["place"], planned["where"]) if "place" in found else fnmatch(
+        found["where"], planned["where"])
 
 
 def plain_name(name: str) -> str:

@@ -17,7 +17,8 @@ from twinscale.common.planted.inside import AT, LOSE, offered, spots, unseen
 from twinscale.common.recipe.schema import Recipe
 
 STEPS = 4  # of a trial's trainings: what is planted in a program shows in the first
-ENDS = ("at", ","), ("between", " and "), ("after", ","), ("backward, at", " or ")  # of `parting` and `backward_parting`
+# How `parting` and `backward_parting` name a module.
+ENDS = ("at", ","), ("between", " and "), ("after", ","), ("backward, at", " or ")
 HARMLESS = "reversed_rows"  # what is planted besides, of what is in no program
 
 
