@@ -30,9 +30,10 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
     if not (is_whole(recipe.model) and isinstance(recipe.model, Pair)):  # of a family from outside we know no programs
         return verdict
     gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]
-    off = {described.train.precision: {bare(check["where"]).split(" ")[0] for check in gradients if not check["agrees"]
-           and check["what"] == described.train.precision and check["where"].startswith("gradients/")}
-           for described in precisions(recipe)}
+    off = {precision: {bare(check["where"]).split(" ")[0] for check in gradients if not check["agrees"]
+                       and check["what"] in (precision, f"{precision}, null direction")
+                       and check["where"].startswith("gradients/")}
+           for precision in (described.train.precision for described in precisions(recipe))}
     found = seen_inside(recipe, off, out, workers)
     first = next((precision for precision, inside in found.items() if inside["place"]), None)
     more = f" {words(found[first], first)}" if first and not verdict["agrees"] else ""

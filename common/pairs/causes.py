@@ -29,6 +29,7 @@ ACTIVATIONS = {
     **{f"leaky ReLU of {slope}": lambda x, slope=slope: np.where(x > 0, x, slope * x) for slope in (0.01, 0.2, 0.3)}}
 
 
+@np.errstate(invalid="ignore")  # of what is no number, nothing that is tried is the cause
 def cause(before: tuple[Seen, Seen] | None, here: tuple[Seen, Seen] | None, tensors: Any, roles: Any) -> str:
     """A sentence on what two programs do otherwise, or "" where none of what is tried is it.
 
@@ -69,6 +70,7 @@ def _aligned(one, other):
     return made.transpose(min(orders, key=lambda order: difference(x, given.transpose(order)), default=range(x.ndim)))
 
 
+@np.errstate(invalid="ignore")
 def _activation(x, y, close=CLOSE):
     """The name of the activation that makes y of x; "" where none does."""
     return next((name for name, f in ACTIVATIONS.items() if difference(f(x), y) < close), "")

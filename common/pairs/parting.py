@@ -72,7 +72,7 @@ def look(program: Program, values: Arrays, inputs: Inputs) -> Sight:
                 for one in calls]
         runs.append((seen, {name: _plain(x, plain) for name, x in made.items() if "float" in str(x.dtype)}))
     (seen, made), (twin, _) = runs
-    noise = [difference(x, y) for one, other in zip(seen, twin, strict=True)
+    noise = [_difference(x, y) for one, other in zip(seen, twin, strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
     return Sight(tuple(seen), made, max(noise, default=0.0))
 
@@ -211,6 +211,14 @@ def _stacked(steps, whole):
                                    for side in ("inputs", "outputs")))
 
 
+def _difference(x, y):
+    """`difference` of two arrays, but for what is infinite, as of a mask, or no number on both sides alike."""
+    odd = ~np.isfinite(x)
+    if x.shape != y.shape or not odd.any() or not np.array_equal(x[odd], y[odd], equal_nan=True):
+        return difference(x, y)
+    return difference(*(np.where(odd, 0.0, z) for z in (x, y)))
+
+
 def _arrays(one):
     return [np.asarray(x) for x in (*one.inputs, *one.outputs)]
 
@@ -248,7 +256,7 @@ def _apart(one: Iterable[Any], other: Iterable[Any], bound: float) -> float | No
             return None
         best = math.inf
         for steps in layouts(x.shape, y.shape) if x.size <= 1 << 16 else [()] * (x.shape == y.shape):
-            best = min(best, difference(turned(steps, [x]), y))
+            best = min(best, _difference(turned(steps, [x]), y))
             if best <= bound:
                 break
         most = max(best, most or 0.0)
