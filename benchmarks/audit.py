@@ -303,8 +303,9 @@ def is_right(planned: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     """Whether a cause is what was planted, and where."""
     if found["operation"] != planned["operation"]:
         return False
-    return pairs.is_at(found["place"], planned["where"]) if "place" in found else fnmatch(
-        found["where"], planned["where"])
+    if "place" in found:
+        return pairs.is_at(found["place"], planned["where"])
+    return fnmatch(found["where"], planned["where"].replace("/", "."))  # a module's path as canonical names have it
 
 
 def plain_name(name: str) -> str:

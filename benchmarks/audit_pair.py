@@ -77,7 +77,7 @@ def plan_inside(recipe: Recipe, listed: Mapping[str, Mapping[str, Any]], workers
     tensors, _ = read_first(recipe.model.weights)
     modules = [(row["a"], row["b"]) for row in inside["modules"]]
     found = offered(listed, spots(tensors, modules))
-    left = [{"name": f"*{AT}{module}", "backend": "keras", "lacks": ["a call beside its partner's"]}
+    left = [{"name": f"*{AT}{module}", "backend": "keras", "lacks": ["partner that is seen"]}
             for module in unseen(tensors, modules)]
     return {backend: {name: row for name, row in rows.items() if everything or AT in name or name == HARMLESS}
             for backend, rows in found.items()}, left
@@ -87,7 +87,7 @@ def without_null(planned: Sequence[Any], null: Sequence[str]) -> tuple[list[Any]
     """(trials, what does not apply): who has no gradient but for rounding loses none."""
     lost = [t for t in planned if t["name"].partition(AT)[0] == LOSE and t["name"].partition(AT)[2] in null]
     return [t for t in planned if t not in lost], [
-        {"name": t["name"], "backend": t["backend"], "lacks": ["a gradient"]} for t in lost]
+        {"name": t["name"], "backend": t["backend"], "lacks": ["gradient"]} for t in lost]
 
 
 def placed_inside(recipe: Recipe, verdict: dict[str, Any], worker: Trainer, base: Path, path: Path

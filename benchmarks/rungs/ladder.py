@@ -142,15 +142,12 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
 def null_directions(runs: Mapping[str, Any]) -> set[str]:
     """Names whose gradient is zero but for rounding: in float64 their twin shares no three digits with them, and they
     are below 1e-9 of the largest gradient. One that is all zeros on one side alone is not: it is missing there."""
-    gradients = {name: x for name, x in runs["keras"].items() if name.startswith("gradients/") and name in runs["jax"]}
-    largest, largest_of_jax = (max(np.abs(runs[b][name]).max() for name in gradients) for b in SIDES)
-    null = set()
-    for name, x in gradients.items():
-        noisy = max(difference(runs[b][name], runs[f"{b}-twin"][name]) for b in SIDES) > 1e-3
-        is_zero = not x.any() and np.abs(runs["jax"][name]).max() <= 1e-9 * largest_of_jax
-        if np.abs(x).max() <= 1e-9 * largest and (noisy or is_zero):
-            null.add(bare(name))
-    return null
+    names = [n for n in runs["keras"] if n.startswith("gradients/") and n in runs["jax"]]
+    largest = {b: max(np.abs(runs[b][n]).max() for n in names) for b in SIDES}
+    tiny = {b: {n for n in names if np.abs(runs[b][n]).max() <= 1e-9 * largest[b]} for b in SIDES}
+    noisy = {n for n in names if max(difference(runs[b][n], runs[f"{b}-twin"][n]) for b in SIDES) > 1e-3}
+    zero = {n for n in names if not runs["keras"][n].any()}
+    return {bare(n) for n in tiny["keras"] & (noisy | (tiny["jax"] & zero))}
 
 
 def optimizer_rung(states: Mapping[Any, Any], optimizer: Any = None) -> Rung:

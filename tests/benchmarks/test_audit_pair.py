@@ -78,7 +78,7 @@ def test_what_is_planted_are_the_modules_that_are_seen_and_what_is_not_seen_is_s
     found, left = audit_pair.plan_inside(recipe, LISTED, workers, tmp_path / "base", False)
     assert set(found["keras"]) >= {"scaled_output@fc", "equal_einsum@fc", "reversed_rows"}
     assert "missing_gradient@layer" in found["jax"] and "late_batches" not in found["keras"]
-    assert left == [{"name": "*@gone", "backend": "keras", "lacks": ["a call beside its partner's"]}]
+    assert left == [{"name": "*@gone", "backend": "keras", "lacks": ["partner that is seen"]}]
     assert "late_batches" in audit_pair.plan_inside(recipe, LISTED, workers, tmp_path / "base", True)[0]["keras"]
     trials, _ = audit.plan(found, None, recipe)
     named = {t["name"]: (t["backend"], t["where"], t["recipe"]) for t in trials}
@@ -108,4 +108,4 @@ def test_what_has_no_gradient_loses_none():
     planned = [{"name": f"{kind}@a.bias", "backend": "jax"} for kind in ("lost_gradient", "frozen_tensor")]
     assert audit_pair.without_null(planned, []) == (planned, [])
     assert audit_pair.without_null(planned, ["a.bias"]) == (
-        planned[1:], [{"name": "lost_gradient@a.bias", "backend": "jax", "lacks": ["a gradient"]}])
+        planned[1:], [{"name": "lost_gradient@a.bias", "backend": "jax", "lacks": ["gradient"]}])
