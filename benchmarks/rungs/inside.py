@@ -30,10 +30,11 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
     if not (is_whole(recipe.model) and isinstance(recipe.model, Pair)):  # of a family from outside we know no programs
         return verdict
     gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]
-    off = {precision: {bare(check["where"]).split(" ")[0] for check in gradients if not check["agrees"]
-                       and check["what"] in (precision, f"{precision}, null direction")
-                       and check["where"].startswith("gradients/")}
-           for precision in (described.train.precision for described in precisions(recipe))}
+    off: dict[str, set[str]] = {}
+    for described in precisions(recipe):
+        kinds = described.train.precision, f"{described.train.precision}, null direction"
+        off[described.train.precision] = {bare(check["where"]).split(" ")[0] for check in gradients if check["what"] in
+                                          kinds and check["where"].startswith("gradients/") and not check["agrees"]}
     found = seen_inside(recipe, off, out, workers)
     first = next((precision for precision, inside in found.items() if inside["place"]), None)
     more = f" {words(found[first], first)}" if first and not verdict["agrees"] else ""
@@ -46,7 +47,7 @@ def seen_inside(recipe: Recipe, off: Mapping[str, set[str]], out: Path, workers:
     name whose gradients differ."""
     assert isinstance(recipe.model, Pair)  # whoever asks has looked
     tensors, start = read_first(recipe.model.weights)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for described in precisions(recipe):
         precision = described.train.precision
         values = generic_values(tensors, start, precision, 0)

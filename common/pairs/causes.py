@@ -154,9 +154,12 @@ def masked(one: Any, other: Any, inputs: Any) -> str:
 
 
 def _within(here, tensors, roles):
-    x, one, other = *(np.asarray(of[0], np.float64) for of in (here[0].inputs, here[0].outputs)), _aligned(*here)
+    one, other = np.asarray(here[0].outputs[0], np.float64), _aligned(*here)
     if one.shape != other.shape:
         return ""
+    if not here[0].inputs:  # of floats: a table is given ids
+        return _constant(one, other)
+    x = np.asarray(here[0].inputs[0], np.float64)
     if "scale" in roles and "kernel" not in roles:
         return _norms(x, one, other, tensors) or _constant(one, other)
     if "bias" in tensors and tensors["bias"].shape == one.shape[-1:]:
