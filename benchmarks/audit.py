@@ -362,7 +362,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     width = max([28, *(len(row["name"]) for row in found["rows"])]) + 2
     table = [f"{'planted':<{width}}{'in':<7}{'fails':<15}{'signal':>9}  found"]
     for row in found["rows"]:
-        verdict = ",".join(row["failed"]) or "agrees"
+        verdict = ",".join(row["failed"]) or ("no verdict" if row.get("error") else "agrees")
         signal = sig(row["signal"]) if row["signal"] else ""
         said = f"{row['found']['operation']} at {row['found']['where']}" if row["found"] else row.get("error") or ""
         wanted = "" if row["placed"] or not row["operation"] else f"  (it is {row['operation']} at {row['where']})"
