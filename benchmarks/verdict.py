@@ -131,6 +131,7 @@ class Inside(Result):
 
     training: bool = Field(description="Whether they were looked at as they train, or as they are evaluated.")
     place: str = Field(description='Where they first part, in words; "" where they do not.')
+    at: str | None = maybe(description="The last module whose gradients differ, where all that is made forward agrees.")
     cause: str = Field(description='What was measured there; "" where nothing is known.')
     coverage: str
     bound: Figure

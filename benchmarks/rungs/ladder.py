@@ -141,15 +141,13 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
 
 def null_directions(runs: Mapping[str, Any]) -> set[str]:
     """Names whose gradient is zero but for rounding: in float64 their twin shares no three digits with them, and they
-    are below 1e-9 of the largest gradient."""
-    gradients = {name: x for name, x in runs["keras"].items() if name.startswith("gradients/") and name in runs["jax"]}
-    largest = max(np.abs(x).max() for x in gradients.values())
-    null = set()
-    for name, x in gradients.items():
-        noisy = max(difference(runs[b][name], runs[f"{b}-twin"][name]) for b in ("keras", "jax")) > 1e-3
-        if np.abs(x).max() <= 1e-9 * largest and (noisy or not x.any()):
-            null.add(bare(name))
-    return null
+    are below 1e-9 of the largest gradient. One that is all zeros on one side alone is not: it is missing there."""
+    names = [n for n in runs["keras"] if n.startswith("gradients/") and n in runs["jax"]]
+    largest = {b: max(np.abs(runs[b][n]).max() for n in names) for b in SIDES}
+    tiny = {b: {n for n in names if np.abs(runs[b][n]).max() <= 1e-9 * largest[b]} for b in SIDES}
+    noisy = {n for n in names if max(difference(runs[b][n], runs[f"{b}-twin"][n]) for b in SIDES) > 1e-3}
+    zero = {n for n in names if not runs["keras"][n].any()}
+    return {bare(n) for n in tiny["keras"] & (noisy | (tiny["jax"] & zero))}
 
 
 def optimizer_rung(states: Mapping[Any, Any], optimizer: Any = None) -> Rung:

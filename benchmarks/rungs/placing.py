@@ -161,7 +161,7 @@ def blamed(known: dict[str, Place], off: Collection[str]) -> tuple[str, str, str
         if name in off:
             return "loss", "loss", "forward", name
     for tensor in (t for t in off if t.startswith("running/")):
-        holder = next(n for n, place in known.items() if tensor.startswith(f"running/{place.holds}."))
+        holder = holder_of(known, tensor.removeprefix("running/"))
         return known[holder].operation, holder, "running statistics", tensor
     for name, place in reversed(known.items()):
         if f"backward/{name}" in off:  # what its readers hand on, before what it makes of that
@@ -241,8 +241,15 @@ def gradient_cause(recipe: Recipe, rung: Rung, apart_at: Callable[[str], dict[st
     if 2 * len(failed) > len(total):
         found = apart_at(point)
         return found or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
-    holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
-    return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
+    place = known[holder_of(known, name)]
+    return cause(place.operation, place.holds or name.rpartition(".")[0], "backward", 0, worst["worst"], worst["bound"],
+                 name)
+
+
+def holder_of(known: Mapping[str, Place], tensor: str) -> str:
+    """The place that holds a tensor by its canonical name: the one that there is, of a program as a whole."""
+    return next((name for name, place in known.items() if place.holds and tensor.startswith(f"{place.holds}.")),
+                next(iter(known)))
 
 
 def point_of(check: Check) -> str:

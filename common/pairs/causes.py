@@ -29,6 +29,7 @@ ACTIVATIONS = {
     **{f"leaky ReLU of {slope}": lambda x, slope=slope: np.where(x > 0, x, slope * x) for slope in (0.01, 0.2, 0.3)}}
 
 
+@np.errstate(invalid="ignore")  # of what is no number, nothing that is tried is the cause
 def cause(before: tuple[Seen, Seen] | None, here: tuple[Seen, Seen] | None, tensors: Any, roles: Any,
           bound: float = 0.0) -> str:
     """A sentence on what two programs do otherwise, or "" where none of what is tried is it, or several are.
@@ -73,6 +74,7 @@ def _aligned(one, other):
     return made.transpose(min(orders, key=lambda order: difference(x, given.transpose(order)), default=range(x.ndim)))
 
 
+@np.errstate(invalid="ignore")
 def _activation(x, y, close=CLOSE):
     """The name of the activation that makes y of x, of several that are close the nearest; "" where none does."""
     return next(iter(_activations(x, y, close)), "")
@@ -170,9 +172,12 @@ def masked(one: Any, other: Any, inputs: Any, bound: float = 0.0) -> str:
 
 
 def _within(here, tensors, roles, close):
-    x, one, other = *(np.asarray(of[0], np.float64) for of in (here[0].inputs, here[0].outputs)), _aligned(*here)
+    one, other = np.asarray(here[0].outputs[0], np.float64), _aligned(*here)
     if one.shape != other.shape:
         return ""
+    if not here[0].inputs:  # of floats: a table is given ids
+        return _constant(one, other, close)
+    x = np.asarray(here[0].inputs[0], np.float64)
     if "scale" in roles and "kernel" not in roles:
         return _norms(x, one, other, tensors, close) or _constant(one, other, close)
     if "bias" in tensors and tensors["bias"].shape == one.shape[-1:]:

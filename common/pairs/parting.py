@@ -76,7 +76,7 @@ def look(program: Program, values: Arrays, inputs: Inputs) -> Sight:
     """What is seen of a program at values of its tensors, as NumPy's arrays; it costs two forward passes."""
     first, twin = (_looked(program, dithered(values, dither), dithered(inputs, dither), [])
                    for dither in (0.0, DITHER[program.precision]))
-    noise = [difference(x, y) for one, other in zip(first.seen, twin.seen, strict=True)
+    noise = [_difference(x, y) for one, other in zip(first.seen, twin.seen, strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
     return first._replace(noise=max(noise, default=0.0))
 
@@ -224,12 +224,17 @@ def backward_parting(order: Sequence[str], off: Collection[str]) -> str:
     Args:
       order: modules in the order in which they are called. off: those of them whose gradients differ.
     """
-    last = next((number for number in reversed(range(len(order))) if order[number] in off), None)
-    if last is None:
+    module = last_off(order, off)
+    if module is None:
         return ""
-    after = next((module for module in order[last + 1:] if module != order[last]), "the outputs")
-    return (f"backward, at {order[last]} or between it and {after}: forward they agree, and so do the gradients that "
-            "come before it")
+    later = order[len(order) - order[::-1].index(module):]
+    return (f"backward, at {module} or between it and {(*later, 'the outputs')[0]}: forward they agree, and so do the "
+            "gradients that come before it")
+
+
+def last_off(order: Sequence[str], off: Collection[str]) -> str | None:
+    """The last module in the order in which they are called that is among those `off`; None where none is."""
+    return next((module for module in reversed(order) if module in off), None)
 
 
 def _in_order(one, other, known, bound):
@@ -327,6 +332,14 @@ def _turned_as(inputs, ours, theirs):
     return (np.ascontiguousarray(made.transpose(order)),) if order else ()
 
 
+def _difference(x, y):
+    """`difference` of two arrays, but for what is infinite, as of a mask, or no number on both sides alike."""
+    odd = ~np.isfinite(x)
+    if x.shape != y.shape or not odd.any() or not np.array_equal(x[odd], y[odd], equal_nan=True):
+        return difference(x, y)
+    return difference(*(np.where(odd, 0.0, z) for z in (x, y)))
+
+
 def _arrays(one):
     return [np.asarray(x) for x in (*one.inputs, *one.outputs)]
 
@@ -364,7 +377,7 @@ def _apart(one: Iterable[Any], other: Iterable[Any], bound: float) -> float | No
             return None
         best = math.inf
         for steps in layouts(x.shape, y.shape) if x.size <= MOST else [()] * (x.shape == y.shape):
-            best = min(best, difference(turned(steps, [x]), y))
+            best = min(best, _difference(turned(steps, [x]), y))
             if best <= bound:
                 break
         most = max(best, most or 0.0)

@@ -8,7 +8,7 @@ import pytest
 from twinscale.benchmarks.rungs import ladder, placing
 from twinscale.benchmarks.rungs.ladder import check, rung
 from twinscale.benchmarks.rungs.operations import operations_rung
-from twinscale.common.families.places import places
+from twinscale.common.families.places import WHOLE, Place, places
 from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({
@@ -151,6 +151,16 @@ def test_gradients_that_differ_in_one_precision_or_at_one_point_are_a_sum_where_
     assert placing.gradient_cause(MLP, {"checks": checks})["operation"] == "accumulation"
     one = [c | {"agrees": c["agrees"] or "head" not in c["where"]} for c in checks]
     assert placing.gradient_cause(MLP, {"checks": one})["operation"] == "linear"
+
+
+def test_a_gradient_in_a_program_that_is_one_place_is_that_of_the_module_that_its_name_says(monkeypatch):
+    whole = {"head": Place(WHOLE, (), "")}
+    monkeypatch.setattr(placing, "places", lambda model: whole)
+    checks = [check("float64", float(name == "fc.bias"), 1e-3, f"gradients/{name}", "")
+              for name in ("fc.kernel", "fc.bias", "norm.scale")]
+    found = placing.gradient_cause(MLP, {"checks": checks})
+    assert (found["operation"], found["where"], found["phase"]) == (WHOLE, "fc", "backward")
+    assert placing.blamed(whole, {"running/norm.mean"})[:3] == (WHOLE, "head", "running statistics")
 
 
 def test_who_hands_nothing_on_is_blamed_before_who_makes_nothing_of_it():

@@ -35,6 +35,12 @@ def test_an_activation_that_one_layer_has_within_it_is_seen_through():
     assert cause((one, other), (seen(gelu), seen(tanh)), None, None) == "a applies the exact GELU, b the tanh GELU."
 
 
+def test_a_table_is_given_no_floats():
+    one, other = (Seen("table", (), (y,)) for y in (X, 1.5 * X))
+    assert cause(None, (one, other), {"embedding": X}, {"embedding"}) == "What b passes on is 1.5 times what a does."
+    assert cause(None, (one, Seen("table", (), (BIAS + X,))), {"embedding": X}, {"embedding"}) == ""
+
+
 def test_a_factor_and_a_shift_are_measured():
     y = RNG.normal(size=X.shape)
     assert between(y, 0.125 * y) == "What b passes on is 0.125 times what a does."

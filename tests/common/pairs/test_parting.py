@@ -8,6 +8,7 @@ from twinscale.common.pairs.parting import (
     Known,
     all_partings,
     backward_parting,
+    last_off,
     look,
     look_fed,
     parting,
@@ -79,11 +80,25 @@ def test_modules_stand_side_by_side_up_to_the_first_parting():
     assert (found.place, found.cause) == ("", "") and all(row.outputs == 0.0 for row in found.modules)
 
 
+def test_what_is_no_number_on_one_side_alone_parts_there_and_a_mask_on_both_hides_nothing():
+    broken = np.where(X > 0, X, np.nan)
+    found = parted(watched([("norm", X, X), ("out", X, X)]), watched([("norm", X, broken), ("out", broken, X)]))
+    assert found.place == "at norm, whose inputs agree and whose outputs do not" and np.isfinite(found.bound)
+    masked = np.where(X > 0, X, -np.inf)
+    found = parted(watched([("mask", X, masked), ("out", masked, X)], X),
+                   watched([("mask", X, masked), ("out", masked, 2 * X)], X))
+    assert found.place.startswith("at out,") and np.isfinite(found.bound)
+    found = parted(watched([("mask", X, masked)]), watched([("mask", X, -masked)]))
+    assert found.place.startswith("at mask,")
+
+
 def test_gradients_that_part_where_nothing_else_does_are_placed_in_the_order_of_the_backward_pass():
     place = backward_parting(["a", "b", "b", "c"], {"a", "b"})
     assert place.startswith("backward, at b or between it and c")
     assert backward_parting(["a", "b"], {"b"}).startswith("backward, at b or between it and the outputs")
     assert backward_parting(["a"], set()) == ""
+    assert last_off(["", "b"], {""}) == "" and last_off(["a"], {"b"}) is None  # a program may hold tensors itself
+    assert backward_parting(["", "b"], {""}).startswith("backward, at  or between it and b")
 
 
 def test_features_in_the_order_of_the_kernels_rows_are_one():
