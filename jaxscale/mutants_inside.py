@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen, nnx
 
 from twinscale.common.families.places import WHOLE
-from twinscale.common.pairs import match, sight
+from twinscale.common.pairs import match, sides
 from twinscale.common.planted.inside import PAIR, swapped
 from twinscale.common.planted.planting import registry
 from twinscale.common.planted.reach import everywhere
@@ -19,7 +19,7 @@ from twinscale.jaxscale.models import pair
 
 INSIDE, change = registry()
 WIDEST = 1024  # of an identity
-assert sight.carried is match.carried  # whoever looks has taken it before it is changed, and so has it back
+assert sides.carried is match.carried  # whoever looks has taken it before it is changed, and so has it back
 
 
 @change(PAIR, WHOLE)

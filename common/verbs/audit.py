@@ -54,10 +54,10 @@ def audit(
         from twinscale.common.recipe.file import given
 
         asked = shared.with_precision(overrides, None)
-        own = {"own": given(recipe, asked), "asked": (recipe, *asked)} if recipe else {}
+        own = given(recipe, asked) if recipe else None
         if own:
-            refuse_of_one(own["own"].model, "audit", "what is planted is planted by framework")
-        code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json,
-                                                       **own)
+            refuse_of_one(own.model, "audit", "what is planted is planted by framework")
+        code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json, own=own,
+                                                     asked=(recipe, *asked) if recipe else ())
     shared.suggest("compare", shared.shipped(), "--out", "build/demo")
     raise typer.Exit(code or DID_IT)

@@ -9,7 +9,7 @@ import pytest
 
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect
-from twinscale.common.errors import TwinscaleError
+from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({"name": "digits", "data": {"source": "digits"}, "model": {"family": "mlp"}})
@@ -60,6 +60,18 @@ def trained(monkeypatch):
 
 def read(out):
     return json.loads((out / "verdict.json").read_text())
+
+
+@pytest.mark.parametrize("option", ["swap", "meshes"])
+def test_two_programs_of_one_framework_are_refused_by_name_before_anything_is_written(tmp_path, option):
+    (tmp_path / "one.py").write_text("")
+    program, match = (str(tmp_path / name) for name in ("one.py", "match.toml"))
+    model = {"family": "pair", "reads": "images", "match": match}
+    programs = {"framework": "flax", "a": f"{program}:build", "b": f"{program}:other"}
+    recipe = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": model, "programs": programs})
+    with pytest.raises(BadInput, match=f"--{option} takes no two programs of one framework"):
+        comparison.compare(recipe, tmp_path / "out", **{option: True})
+    assert not (tmp_path / "out").exists()
 
 
 def lacks(*of):

@@ -11,6 +11,7 @@ import pytest
 
 from twinscale.benchmarks import workers
 from twinscale.common import errors, process
+from twinscale.common.recipe.file import given
 
 
 @pytest.mark.parametrize("code, kind", [(2, errors.BadInput), (4, errors.MissingEnvironment), (70, errors.Hung),
@@ -140,3 +141,14 @@ def test_no_copy_is_made_where_a_socket_cannot_lie(worker, monkeypatch, tmp_path
     with workers.copies({"keras": worker}) as made:
         assert made == {}
     assert worker.ask("noted")[1] == []
+
+
+def test_a_process_is_told_which_program_of_one_framework_it_runs():
+    recipe = given("mlp-digits")
+    assert workers.of_side(recipe, None) is recipe and workers.of_side(None, "b") is None
+
+    class Sided:
+        def with_values(self, **values):
+            return values
+
+    assert workers.of_side(Sided(), "b") == {"model": {"side": "b"}}

@@ -319,3 +319,10 @@ def test_of_a_pair_the_first_parting_is_marked_and_each_module_that_parts_by_its
         places = [text.index(said) for said in ("<two>", "✕ first parting", "three", "four", "✕ parts by itself",
                                                 "They part at four. b leaves out the bias.")]
         assert places == sorted(places)
+
+
+def test_two_programs_of_one_framework_are_called_what_they_are_and_can_be_bisected(tmp_path):
+    labels = {"keras": "a (one.py:build)", "jax": "b (two.py:build)"}
+    page, text = written(fake_verdict() | {"agrees": False, "sides": labels, "cause": None}, tmp_path)
+    assert "The programs do not agree" in text and "The runs" not in text and "twinscale bisect" in text
+    assert "<th>Keras" not in page and '<th class="n">JAX' not in page and "b (two.py:build)" in page

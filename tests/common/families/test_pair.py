@@ -5,11 +5,12 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, reads_text
+from twinscale.common.families.pair import check_backend, is_of_one, refuse_of_one, side_in, sides_of
 from twinscale.common.families.parameters import initial_values, parameters
 from twinscale.common.families.places import WHOLE, places
 from twinscale.common.pairs.first import write_first
 from twinscale.common.pairs.tensors import Tensor
-from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.file import dumps, resolve
 from twinscale.common.recipe.file import given as load
 
 TENSORS = (Tensor("dense/kernel", (4, 3)), Tensor("bn/moving_mean", (3,), False))
@@ -97,3 +98,61 @@ def test_who_names_no_match_is_asked_for_that_alone(recipe):
     with pytest.raises(BadInput, match=r"model\.match: missing") as caught:
         load(recipe)
     assert "weights" not in str(caught.value)
+
+
+# ---- two programs of one framework
+
+PROGRAMS = """
+[programs]
+framework = "keras"
+a = "mine.py:build"
+b = "mine.py:rewritten"
+"""
+OF_ONE = TEXT.replace('keras = "mine.py:build"\nflax = "mine.py:port"\n', "") + PROGRAMS
+
+
+def test_programs_of_one_framework_are_of_the_model_and_each_side_is_one_training_of_one_meaning(recipe):
+    usual = load(recipe)
+    recipe.write_text(OF_ONE)
+    one, other = load(recipe), load(recipe, ["programs.side=b"])
+    assert is_of_one(one.model) and sides_of(one.model) == ("a", "b") and not is_of_one(usual.model)
+    assert one.model.b.startswith(f"{recipe.parent}/mine.py:rewritten#sha256=")
+    assert (side_in(one.model, "keras"), side_in(other.model, "keras")) == ("a", "b")
+    assert (side_in(usual.model, "keras"), side_in(usual.model, "flax")) == ("keras", "flax")
+    assert one.meaning == other.meaning and one.hash != other.hash
+    written = recipe.with_name("written.toml")
+    written.write_text(dumps(other))
+    assert load(written).hash == other.hash and 'side = "b"' in dumps(other)
+    assert not {"a", "b", "framework", "side"} & usual.model_dump()["model"].keys()  # whose hash is what it was
+    assert resolve(recipe, [f"programs.b={recipe.parent}/mine.py:build"])[1]["model.b"] == "override"
+
+
+def test_a_process_of_the_other_framework_and_verbs_without_such_pairs_refuse_them_by_name(recipe):
+    recipe.write_text(OF_ONE)
+    model = load(recipe).model
+    check_backend(model, "keras")
+    with pytest.raises(BadInput, match='model.framework = "keras": .* none runs on JAX: take --backend keras'):
+        check_backend(model, "jax")
+    with pytest.raises(BadInput, match="bench takes no two programs of one framework: why"):
+        refuse_of_one(model, "bench", "why")
+    with pytest.raises(BadInput, match="model.side='c': nothing here is called so"):
+        side_in(model.model_copy(update={"side": "c"}), "keras")
+    recipe.write_text(TEXT)
+    refuse_of_one(load(recipe).model, "bench", "why")
+    check_backend(load(recipe).model, "jax")
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('framework = "keras"\n', "", 'model.framework: missing; say .* framework = "keras" or "flax"'),
+    ('b = "mine.py:rewritten"\n', "", "model.b: missing; add model.b = "),
+    ('framework = "keras"', 'framework = "torch"', 'model.framework = "torch": expected one of'),
+    ('b = "mine.py:rewritten"', 'c = "mine.py:rewritten"', 'key "model.c": unknown key'),
+    ("[programs]", "[model.outputs]\nkeras = \"x\"\n[programs]",
+     "model.outputs.keras: the programs of this pair are a and b"),
+    ('match = "match.toml"', 'match = "match.toml"\nkeras = "mine.py:build"',
+     "model.keras: a pair is of keras and flax, or of a and b"),
+    ('family = "pair"', 'family = "mlp"', r"\[programs\] are those of a pair")])
+def test_what_is_no_two_programs_is_refused_with_the_key(recipe, old, new, said):
+    recipe.write_text(OF_ONE.replace(old, new))
+    with pytest.raises(BadInput, match=said):
+        load(recipe)

@@ -5,8 +5,19 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import Pair
+from twinscale.common.pairs.first import write_first
 from twinscale.common.pairs.program import Program
-from twinscale.common.pairs.sides import asked, built, check_program, example, match_of, specs_of
+from twinscale.common.pairs.sides import (
+    asked,
+    built,
+    check_program,
+    example,
+    match_in,
+    match_of,
+    specs_of,
+    tensors_in,
+    tensors_out,
+)
 from twinscale.common.pairs.tensors import Tensor
 
 pytestmark = pytest.mark.usefixtures("trusting")
@@ -82,3 +93,19 @@ def test_a_program_gives_one_output_of_logits_in_the_precision_that_it_is_asked_
 def test_a_match_that_is_not_there_yet_is_said_to_be_made_by_a_verb(pair):
     with pytest.raises(BadInput, match=r"match.toml: no such file: `twinscale match RECIPE` makes it"):
         match_of(pair("def build():\n    pass\n"), [Tensor("a/kernel", (2, 2))])
+
+
+def test_the_first_side_has_the_canonical_tensors_and_the_second_what_the_match_makes_of_them(pair, tmp_path):
+    m = pair("def build():\n    pass\n")
+    first, second = (Tensor("fc/kernel", (2, 3)),), (Tensor("dense/kernel", (3, 2)),)
+    values = {"fc/kernel": np.arange(6.0).reshape(2, 3)}
+    write_first(tmp_path / "match.safetensors", first, values)
+    (tmp_path / "match.toml").write_text('[tensors]\n"dense/kernel" = "fc/kernel | transpose 1 0"\n')
+    assert match_in(m, "keras", first) is None
+    assert tensors_in(None, values, np) == values and tensors_out(None, first, first, values, np) == values
+    match = match_in(m, "flax", second)
+    made = tensors_in(match, values, np)
+    assert np.array_equal(made["dense/kernel"], values["fc/kernel"].T)
+    assert np.array_equal(tensors_out(match, first, second, made, np)["fc/kernel"], values["fc/kernel"])
+    with pytest.raises(BadInput, match="model.weights: fc/kernel is another tensor than the Keras model has"):
+        match_in(m, "keras", (Tensor("fc/kernel", (2, 4)),))

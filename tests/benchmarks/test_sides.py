@@ -1,0 +1,71 @@
+"""What stands on the two sides of a comparison, and what they are called."""
+
+import pytest
+
+from twinscale.benchmarks.compare_judge import sentence
+from twinscale.benchmarks.compare_record import differences
+from twinscale.benchmarks.rungs import ladder, outcome
+from twinscale.benchmarks.sides import LABELS, framework_of, labelled, rooms_of, sides_of, spoken, titles_of, who
+from twinscale.common.recipe.file import given
+
+OF_ONE = """name = "pair"
+[data]
+source = "digits"
+[model]
+family = "pair"
+reads = "images"
+match = "match.toml"
+[programs]
+framework = "FRAMEWORK"
+a = "one.py:build"
+b = "two.py:build"
+"""
+
+
+@pytest.fixture
+def recipe_of(tmp_path):
+    """recipe_of("flax"): a pair of two programs of a framework, which nobody here runs."""
+    def of(framework):
+        for name in ("one.py", "two.py"):
+            (tmp_path / name).write_text("raise SystemExit\n")
+        (tmp_path / "pair.toml").write_text(OF_ONE.replace("FRAMEWORK", framework))
+        return given(tmp_path / "pair.toml")
+
+    return of
+
+
+@pytest.mark.parametrize(("framework", "key", "room"), [("keras", "keras", "tfscale"), ("flax", "jax", "jaxscale")])
+def test_both_sides_of_one_framework_run_in_its_room_and_each_is_called_a_or_b(recipe_of, framework, key, room):
+    model = recipe_of(framework).model
+    assert framework_of(model) == key and set(rooms_of(model).values()) == {f"twinscale.{room}"}
+    assert sides_of(model) == {"keras": "a", "jax": "b"}
+    assert titles_of(model) == {"keras": "a (one.py:build)", "jax": "b (two.py:build)"}
+    assert who(model) == f"a is one.py:build, b two.py:build, both {'Keras' if key == 'keras' else 'JAX'}"
+    assert differences(recipe_of(framework)) == [["program", "one.py:build", "two.py:build"]]
+
+
+def test_sides_of_two_frameworks_have_no_names_of_their_own():
+    model = given("mlp-digits").model
+    assert rooms_of(model) == {"keras": "twinscale.tfscale", "jax": "twinscale.jaxscale"}
+    assert framework_of(model) is None and sides_of(model) == titles_of(model) == {}
+    assert "Keras" in who(model)
+
+
+def test_words_name_the_sides_of_the_comparison_that_is_made_and_no_other_framework(recipe_of):
+    rungs = [ladder.rung("P2", "gradient", "one function", [ladder.check("float64", 1.0, 1e-9, "kernel", "twins")])]
+    runs = {run: {"gradients/kernel": [1.0]} for run in ("keras", "keras-twin", "jax", "jax-twin")}
+    metrics = {side: {seed: {"loss": 1.0} for seed in range(3)} for side in ("keras", "jax")}
+    with labelled(recipe_of("keras").model):
+        said = [sentence(rungs, "float32", {}), ladder.twin_check("jax", runs, set())["what"],
+                *outcome.outcome_lines(outcome.outcome_rung(metrics, {"loss": 0.1})), spoken("jax-twin"),
+                spoken("both")]
+    assert said[0].startswith("a and b do not agree: P2") and said[1] == "float64, b against its twin"
+    assert said[2].startswith("loss: a - b = ") and said[3:] == ["b-twin", "both"]
+    assert LABELS == {"keras": "Keras", "jax": "JAX"} and spoken("jax-twin") == "jax-twin"
+    assert sentence(rungs, "float32", {}).startswith("Keras and JAX do not agree")
+
+
+def test_names_are_put_back_where_a_comparison_fails(recipe_of):
+    with pytest.raises(KeyError), labelled(recipe_of("keras").model):
+        raise KeyError
+    assert LABELS == {"keras": "Keras", "jax": "JAX"}
