@@ -118,11 +118,12 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
 
 def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
     """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
+    for option, asked_for in (("--swap", swap), ("--meshes", meshes)):
+        if asked_for:
+            refuse_of_one(recipe.model, option, "it is about two frameworks")
     if swap and traits_of(recipe.model).foreign:
         raise BadInput(f'--swap: model.family = "{recipe.model.family}": programs of your own run under their own '
                        "runtime alone: leave it out")
-    if meshes:
-        refuse_of_one(recipe.model, "--meshes", "it is about two frameworks")
     if meshes and is_odd(out):
         raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
                        "has one of []*?\\ or is not UTF-8; choose another directory")
