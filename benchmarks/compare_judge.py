@@ -16,6 +16,7 @@ from twinscale.benchmarks.rungs.operations import operations_rung, places_path, 
 from twinscale.benchmarks.rungs.swap import worst_tensor
 from twinscale.benchmarks.verdict import Rung, read_hashes
 from twinscale.benchmarks.workers import ROOMS
+from twinscale.common.families.pair import Pair, whence
 from twinscale.common.families.parameters import initial_value, parameters
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_dtypes, load_tensors
@@ -47,7 +48,9 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
     found = {b: read_places(places_path(out, b)) for b in ROOMS} if placed else {}
     for backend, points in found.items():
         dtypes[backend] |= {f"{precision} {name}": kind for name, kind in points[POINTS[1]].get("dtypes", {}).items()}
-    rungs = [ladder.contract_rung(contracts, dtypes=dtypes), gradient, ladder.optimizer_rung(states, recipe.optimizer)]
+    begun = whence(recipe.model) if isinstance(recipe.model, Pair) else ""
+    rungs = [ladder.contract_rung(contracts, dtypes=dtypes, begun=begun), gradient,
+             ladder.optimizer_rung(states, recipe.optimizer)]
     if placed:
         rungs.insert(1, operations_rung(operations, found, precision))
 

@@ -28,7 +28,7 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
     where they first part; of any other model the verdict as it is."""
     if not (is_whole(recipe.model) and isinstance(recipe.model, Pair)):  # of a family from outside we know no programs
         return verdict
-    tensors, start = read_first(recipe.model.weights)
+    tensors, start = read_first(recipe.model.start)
     gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]
     found = {}
     for described in precisions(recipe):

@@ -13,8 +13,9 @@ from pydantic import AfterValidator, Field, model_validator
 from twinscale.common.families import Family, Traits
 from twinscale.common.families.parameters import Parameter
 from twinscale.common.families.places import WHOLE
+from twinscale.common.files.access import exists, read_text
 from twinscale.common.files.pins import pinned_file, unpinned
-from twinscale.common.pairs.first import first_shapes, first_tensors, first_value
+from twinscale.common.pairs.first import CAME, Start, first_shapes, first_tensors, first_value, is_checkpoint
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
@@ -57,7 +58,9 @@ class Pair(Section):
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")
     weights: Annotated[str, AfterValidator(pinned_file)] = Field(
-        description="first weights by the Keras model's names; unless said, those that are written beside the match")
+        description="first weights by the Keras model's names, or a checkpoint; unless said, those that are written "
+                    "beside the match")
+    weights_of: Literal["keras", "flax"] = Field("keras", description="whose checkpoint it is, where it is one")
 
     @model_validator(mode="before")
     @classmethod
@@ -66,6 +69,11 @@ class Pair(Section):
         if isinstance(values, dict) and isinstance(match := values.get("match"), str) and "weights" not in values:
             return values | {"weights": str(unpinned(match).with_suffix(".safetensors"))}
         return values
+
+    @property
+    def start(self) -> Start:
+        """What both programs begin with."""
+        return Start(self.weights, self.match, self.weights_of)
 
     @model_validator(mode="after")
     def asks(self) -> Self:
@@ -77,10 +85,20 @@ class Pair(Section):
         return self
 
 
+def whence(m: Pair) -> str:
+    """Where a pair's first weights come from, in words."""
+    path = unpinned(m.weights)
+    if is_checkpoint(path):
+        return f"the checkpoint {path.name}, of {'the Keras model' if m.weights_of == 'keras' else 'its port'}"
+    match = unpinned(m.match)
+    lines = read_text(match).splitlines() if exists(match) else []
+    return next((line.removeprefix(CAME).removesuffix(".") for line in lines if line.startswith(CAME)), path.name)
+
+
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
     """The tensors of the Keras model, as the file of first weights has them."""
-    return {name: Parameter(shape, start=partial(first_value, m.weights, name))
-            for name, shape in first_shapes(m.weights).items()}
+    return {name: Parameter(shape, start=partial(first_value, m.start, name))
+            for name, shape in first_shapes(m.start).items()}
 
 
 def places(m: Pair, place: Callable) -> None:
@@ -90,7 +108,7 @@ def places(m: Pair, place: Callable) -> None:
 
 def traits(m: Pair) -> Traits:
     """What moves without being trained are taken for running statistics, of which every micro-batch has its own."""
-    moved = any(not tensor.trained for tensor in first_tensors(m.weights))
+    moved = any(not tensor.trained for tensor in first_tensors(m.start))
     return Traits(norm="batch" if moved else "", foreign=True)
 
 

@@ -84,7 +84,7 @@ def match_of(m: "Pair", b: Sequence[Tensor]) -> Match:
         raise BadInput(f"model.match: {shown(path)}: no such file: `twinscale match RECIPE` makes it")
     check_pin(m.match)
     match = read_match(path, b)
-    checked(match, first_tensors(m.weights), b)
+    checked(match, first_tensors(m.start), b)
     return match
 
 

@@ -44,7 +44,7 @@ def leave_sight(room: Room, opened: Callable[..., Program], side: str, recipe: M
     Returns: the lines of the pair's match, each as {"b", "a", "steps"}, which the JAX side alone can read.
     """
     read, pair = read_pair(recipe)
-    tensors, start = read_first(pair.weights)
+    tensors, start = read_first(pair.start)
     values = generic_values(tensors, start, read.train.precision, 0)
     match = Match(())
     with room.numerics(read):

@@ -72,7 +72,7 @@ class Held(keras.layers.Layer):
         super().__init__(name="head", dtype=policy)
         self.m, self.program, self.shape = m, program, shape
         self.wide = "float64" if policy == "float64" else "float32"
-        tensors, found = first_tensors(m.weights), {tensor.path: tensor for tensor in program.tensors}
+        tensors, found = first_tensors(m.start), {tensor.path: tensor for tensor in program.tensors}
         if {tensor.path: tensor.shape for tensor in tensors} != {path: x.shape for path, x in found.items()}:
             odd = [tensor.path for tensor in tensors if getattr(found.get(tensor.path), "shape", None) != tensor.shape]
             odd += [path for path in found if path not in {tensor.path for tensor in tensors}]
