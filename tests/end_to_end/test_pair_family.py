@@ -199,5 +199,4 @@ def test_rows_on_two_devices_are_normed_together_and_nothing_is_set_back_too_ear
     (one, tensors), (several, others) = found
     assert np.allclose(one, several, rtol=1e-12)
     for name, x in tensors.items():
-        size = 1.0 if name.split("/")[0] in "mv" else np.abs(x).max()
-        assert np.abs(others[name] - x).max() <= 1e-9 * size, name
+        assert np.abs(others[name] - x).max() <= 1e-9 * max(np.abs(x).max(), 1e-3), name  # a key's bias moves no loss
