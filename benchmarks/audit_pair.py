@@ -74,7 +74,7 @@ def plan_inside(recipe: Recipe, listed: Mapping[str, Mapping[str, Any]], workers
     assert isinstance(recipe.model, Pair)  # whoever asks has looked
     each(workers, lambda worker: leave_sights(recipe, worker, base))
     inside = next(iter(seen_inside(recipe, {}, base, {b: Left(b, base) for b in ROOMS}).values()))
-    tensors, _ = read_first(recipe.model.weights)
+    tensors, _ = read_first(recipe.model.start)
     modules = [(row["a"], row["b"]) for row in inside["modules"]]
     found = offered(listed, spots(tensors, modules))
     left = [{"name": f"*{AT}{module}", "backend": "keras", "lacks": ["partner that is seen"]}

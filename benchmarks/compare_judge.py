@@ -18,6 +18,7 @@ from twinscale.benchmarks.rungs.swap import worst_tensor
 from twinscale.benchmarks.sides import LABELS
 from twinscale.benchmarks.verdict import Rung, read_hashes
 from twinscale.benchmarks.workers import ROOMS
+from twinscale.common.families.pair import Pair, whence
 from twinscale.common.families.parameters import initial_value, parameters
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_dtypes, load_tensors
@@ -53,7 +54,8 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
     theirs = optimizer_of(recipe.optimizer).theirs
     if theirs:
         dtypes = compared(dtypes, recipe.optimizer)[0]
-    rungs = [ladder.contract_rung(contracts, dtypes=dtypes), gradient,
+    begun = whence(recipe.model) if isinstance(recipe.model, Pair) else ""
+    rungs = [ladder.contract_rung(contracts, dtypes=dtypes, begun=begun), gradient,
              (own_rung if theirs else ladder.optimizer_rung)(states, recipe.optimizer)]
     if placed:
         rungs.insert(1, operations_rung(operations, found, precision))

@@ -46,7 +46,7 @@ def seen_inside(recipe: Recipe, off: Mapping[str, set[str]], out: Path, workers:
     """{precision: Inside} of a recipe's pair, as its workers show it; `off` has, by precision, the tensors by canonical
     name whose gradients differ."""
     assert isinstance(recipe.model, Pair)  # whoever asks has looked
-    tensors, start = read_first(recipe.model.weights)
+    tensors, start = read_first(recipe.model.start)
     found: dict[str, dict[str, Any]] = {}
     for described in precisions(recipe):
         precision = described.train.precision

@@ -58,11 +58,13 @@ def rung(name: str, title: str, proves: str, checks: list[Check]) -> Rung:
 
 
 def contract_rung(contracts: Mapping[str, Mapping[str, str]], sides: Sequence[str] = SIDES,
-                  dtypes: Mapping[str, Mapping[str, str]] | None = None) -> Rung:
+                  dtypes: Mapping[str, Mapping[str, str]] | None = None, begun: str = "") -> Rung:
     """P0: everything that both sides share before the first step, by its hash, and the dtypes of what they compute,
-    {side: {what: dtype}}, where these are known."""
+    {side: {what: dtype}}, where these are known. `begun`: where first weights of the user's come from."""
     shared = {"hashes": contracts} | ({"dtypes": dtypes} if dtypes else {})
     checks = [equal_check(kind, values, sides) for kind, values in shared.items()]
+    if begun:
+        checks[0]["where"] += f"; first weights: {begun}"
     return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe"
                 + ", and what is computed in equal dtypes" * bool(dtypes), checks)
 

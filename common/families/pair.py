@@ -15,8 +15,9 @@ from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import Family, Traits
 from twinscale.common.families.parameters import Parameter
 from twinscale.common.families.places import WHOLE
+from twinscale.common.files.access import exists, read_text
 from twinscale.common.files.pins import pinned_file, unpinned
-from twinscale.common.pairs.first import first_shapes, first_tensors, first_value
+from twinscale.common.pairs.first import CAME, Start, first_shapes, first_tensors, first_value, is_checkpoint
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
@@ -82,7 +83,10 @@ class Pair(Sparing):
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")
     weights: Annotated[str, AfterValidator(pinned_file)] = Field(
-        description="first weights by the first program's names; unless said, those that are written beside the match")
+        description="first weights by the first program's names, or a checkpoint; unless said, those that are written "
+                    "beside the match")
+    weights_of: Literal["", "keras", "flax", "a", "b"] = Field(
+        "", description="whose checkpoint it is, where it is one; unless said, the first program's")
 
     @model_validator(mode="before")
     @classmethod
@@ -93,6 +97,11 @@ class Pair(Sparing):
             beside = unpinned(match if isinstance(match, str) and match else "match.toml")
             return values | {"weights": str(beside.with_suffix(".safetensors"))}
         return values
+
+    @property
+    def start(self) -> Start:
+        """What both programs begin with."""
+        return Start(self.weights, self.match, self.weights_of)
 
     @model_validator(mode="after")
     def two(self) -> Self:
@@ -156,10 +165,22 @@ def refuse_of_one(m: Any, verb: str, why: str) -> None:
         raise BadInput(f'model.framework = "{m.framework}": {verb} takes no two programs of one framework: {why}')
 
 
+def whence(m: Pair) -> str:
+    """Where a pair's first weights come from, in words."""
+    path = unpinned(m.weights)
+    if is_checkpoint(path):
+        of = {"keras": "the Keras model", "flax": "its port"}
+        side = m.weights_of or sides_of(m)[0]
+        return f"the checkpoint {path.name}, of {of.get(side, side)}"
+    match = unpinned(m.match)
+    lines = read_text(match).splitlines() if exists(match) else []
+    return next((line.removeprefix(CAME).removesuffix(".") for line in lines if line.startswith(CAME)), path.name)
+
+
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
     """The tensors of the Keras model, as the file of first weights has them."""
-    return {name: Parameter(shape, start=partial(first_value, m.weights, name))
-            for name, shape in first_shapes(m.weights).items()}
+    return {name: Parameter(shape, start=partial(first_value, m.start, name))
+            for name, shape in first_shapes(m.start).items()}
 
 
 def places(m: Pair, place: Callable) -> None:
@@ -169,7 +190,7 @@ def places(m: Pair, place: Callable) -> None:
 
 def traits(m: Pair) -> Traits:
     """What moves without being trained are taken for running statistics, of which every micro-batch has its own."""
-    moved = any(not tensor.trained for tensor in first_tensors(m.weights))
+    moved = any(not tensor.trained for tensor in first_tensors(m.start))
     return Traits(norm="batch" if moved else "", foreign=True)
 
 

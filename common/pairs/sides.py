@@ -82,7 +82,7 @@ def match_in(m: Pair, side: str, tensors: Sequence[Tensor]) -> Match | None:
     them. Raises BadInput where they do not fit."""
     if side != sides_of(m)[0]:
         return match_of(m, tensors)
-    known, found = ({tensor.path: tensor.shape for tensor in of} for of in (first_tensors(m.weights), tensors))
+    known, found = ({tensor.path: tensor.shape for tensor in of} for of in (first_tensors(m.start), tensors))
     if odd := [path for path in (*known, *found) if known.get(path) != found.get(path)]:
         raise BadInput(f"model.weights: {odd[0]} is another tensor than {NAMED.get(side, side)} has: `twinscale match "
                        "RECIPE` again")
@@ -109,7 +109,7 @@ def match_of(m: Pair, b: Sequence[Tensor]) -> Match:
         raise BadInput(f"model.match: {shown(path)}: no such file: `twinscale match RECIPE` makes it")
     check_pin(m.match)
     match = read_match(path, b)
-    checked(match, first_tensors(m.weights), b)
+    checked(match, first_tensors(m.start), b)
     return match
 
 
@@ -140,7 +140,7 @@ def check_draws(m: "Pair", side: str, program: Program, batch: Mapping[str, Any]
     matched, or where something else draws."""
     if m.dropout == "shared":
         check_same(side, program.dropouts(asked(m, side, batch), len(next(iter(batch.values())))),
-                   first_draws(m.weights))
+                   first_draws(m.start))
 
 
 def check_outputs(side: str, made: Mapping[str, Any], rows: int, classes: int) -> None:

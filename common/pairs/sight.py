@@ -66,7 +66,7 @@ def _at_work(room, opened, framework, recipe, training):
     """While open, a side's numerics are as the recipe wants them: (its program, values of its tensors, inputs, the
     match, which is empty of the Keras side)."""
     read, pair = read_pair(recipe)
-    tensors, start = read_first(pair.weights)
+    tensors, start = read_first(pair.start)
     values = generic_values(tensors, start, read.train.precision, 0)
     side = side_in(pair, framework)
     with room.numerics(read):

@@ -64,7 +64,7 @@ class Pair(nnx.Module):
         self._twinscale = m, specs, classes, tuple(sorted(kinds.items()))  # all other names may be the user's layers'
         matched(m, program_of(self).tensors)
         drawn(m, specs, jnp.dtype(kinds["dtype"]).name, classes)
-        tensors = first_tensors(m.weights)
+        tensors = first_tensors(m.start)
         names = canonical_names(tensors)
         for tensor in tensors:
             *above, leaf = names[tensor.path].split(".")
@@ -78,7 +78,7 @@ class Pair(nnx.Module):
 
     def __call__(self, batch, training=False):
         m, _, _, kinds = self._twinscale
-        program, tensors, kinds = program_of(self), first_tensors(m.weights), dict(kinds)
+        program, tensors, kinds = program_of(self), first_tensors(m.start), dict(kinds)
         match = matched(m, program.tensors)
         held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}

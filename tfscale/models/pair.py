@@ -101,6 +101,16 @@ def moments(layer, own, x, mask):
     return keras.ops.reshape(centre, (-1,)), keras.ops.reshape(mean(keras.ops.square(x - centre)), (-1,))
 
 
+def check_tensors(tensors, own):
+    """Raises BadInput where first weights are of other tensors than the program's own."""
+    known = {tensor.path: tensor.shape for tensor in tensors}
+    found = {tensor.path: tensor.shape for tensor in own}
+    odd = [path for path in {**known, **found} if known.get(path) != found.get(path)]
+    if odd:
+        raise BadInput(f"model.weights: {odd[0]} is another tensor than the Keras model has: `twinscale match RECIPE` "
+                       "again")
+
+
 class Held(keras.layers.Layer):
     """Holds the canonical tensors and calls the user's model with them."""
 
@@ -108,7 +118,9 @@ class Held(keras.layers.Layer):
         super().__init__(name="head", dtype=policy)
         self.m, self.program, self.shape = m, program, shape
         self.wide = "float64" if policy == "float64" else "float32"
-        self.match, tensors = match_in(m, side_in(m, "keras"), program.tensors), first_tensors(m.weights)
+        self.match, tensors = match_in(m, side_in(m, "keras"), program.tensors), first_tensors(m.start)
+        if self.match is None:  # its tensors are the canonical ones
+            check_tensors(tensors, program.tensors)
         self.names = canonical_names(tensors)
         self.canonical_weights = {
             self.names[tensor.path]: self.add_weight(shape=tensor.shape, dtype=self.wide, trainable=tensor.trained,
@@ -123,7 +135,7 @@ class Held(keras.layers.Layer):
         values = tensors_in(self.match, {path: variable.value for path, variable in held.items()}, keras.ops)
         made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training), None,
                                         draws_of(batch) if training else None)
-        moved = tensors_out(self.match, first_tensors(self.m.weights), self.program.tensors, moved, keras.ops)
+        moved = tensors_out(self.match, first_tensors(self.m.start), self.program.tensors, moved, keras.ops)
         for path, value in moved.items() if training else ():
             if not held[path].trainable:
                 held[path].assign(value)
