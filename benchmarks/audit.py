@@ -135,7 +135,7 @@ def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None 
             verdict = compare_judge.judge(recipe, open_dataset(recipe), out / "trials" / name)
             if not verdict["agrees"]:
                 raise TwinscaleError(f"with nothing planted, recipe {name!r} does not agree: {verdict['sentence']}")
-            planned, null = pairs.without_null(planned, verdict["null_directions"])
+            planned, null = pairs.without_null(planned, recipe, verdict)
             left += null
         with counting(len(planned), "audit") as advance:
             rows = each(workers, lambda worker: [
@@ -292,7 +292,7 @@ def judged(planned: Any, recipe: Recipe, worker: Trainer, out: Path) -> dict[str
     verdict, found = compare_judge.judge(recipe, dataset, path), None
     if not verdict["agrees"]:
         found = after and resume_cause(recipe, path, after) or pairs.placed_inside(
-            recipe, verdict, worker, base, path) or first_cause(
+            recipe, verdict, worker, out / "trials" / OWN, path) or first_cause(
                 recipe, summed_positions(recipe, dataset), path, verdict, looks)
     failed = {rung["name"]: rung["worst"] / max(rung["bound"], TINY) for rung in verdict["rungs"] if not rung["agrees"]}
     return {"caught": not verdict["agrees"], "failed": failed, "signal": max(failed.values(), default=None),

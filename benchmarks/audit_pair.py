@@ -9,11 +9,13 @@ from pydantic import ValidationError
 from twinscale.benchmarks.compare_collect import precisions
 from twinscale.benchmarks.comparison_files import TENSORS, ComparisonFiles
 from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside, seen_inside
+from twinscale.benchmarks.rungs.ladder import bare
 from twinscale.benchmarks.workers import ROOMS, Trainer, each
 from twinscale.common.families.pair import Pair
 from twinscale.common.files.access import read_json, write_json
-from twinscale.common.pairs.first import read_first
-from twinscale.common.planted.inside import AT, LOSE, offered, spots, unseen
+from twinscale.common.operations.points import POINTS
+from twinscale.common.pairs.first import canonical_names, read_first
+from twinscale.common.planted.inside import AT, LOSE, STOP, offered, spots, unseen
 from twinscale.common.recipe.schema import Recipe
 
 STEPS = 4  # of a trial's trainings: what is planted in a program shows in the first
@@ -83,11 +85,25 @@ def plan_inside(recipe: Recipe, listed: Mapping[str, Mapping[str, Any]], workers
             for backend, rows in found.items()}, left
 
 
-def without_null(planned: Sequence[Any], null: Sequence[str]) -> tuple[list[Any], list[dict[str, Any]]]:
-    """(trials, what does not apply): who has no gradient but for rounding loses none."""
-    lost = [t for t in planned if t["name"].partition(AT)[0] == LOSE and t["name"].partition(AT)[2] in null]
-    return [t for t in planned if t not in lost], [
-        {"name": t["name"], "backend": t["backend"], "lacks": ["gradient"]} for t in lost]
+def without_null(planned: Sequence[Any], recipe: Recipe, verdict: Mapping[str, Any]
+                 ) -> tuple[list[Any], list[dict[str, Any]]]:
+    """(trials, what does not apply): what has no gradient but for rounding, by a verdict with nothing planted, even
+    where no weight is zero or one, loses none; of a module that is none of its tensors."""
+    if not isinstance(recipe.model, Pair):
+        return list(planned), []
+    gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]
+    null = {bare(check["where"]).split(" ")[0] for check in gradients if check["what"] == "float64, null direction"
+            and check["where"].endswith(f"at the {POINTS[1]} point")}
+    tensors, _ = read_first(recipe.model.weights)
+    names = canonical_names(tensors)
+    moved = {tensor.module for tensor in tensors if tensor.trained and names[tensor.path] not in null}
+
+    def loses_nothing(t):
+        kind, _, at = t["name"].partition(AT)
+        return (kind == LOSE and at in null) or (kind == STOP and t["where"] not in moved)
+
+    return [t for t in planned if not loses_nothing(t)], [
+        {"name": t["name"], "backend": t["backend"], "lacks": ["gradient"]} for t in planned if loses_nothing(t)]
 
 
 def placed_inside(recipe: Recipe, verdict: dict[str, Any], worker: Trainer, base: Path, path: Path

@@ -11,8 +11,8 @@ from twinscale.common.pairs.tensors import Tensor
 
 AT, WITH = "@", "&"  # "scaled_output@hidden", "swapped_tensors@norm/gamma&norm/beta"
 PAIR = "pair"  # the recipe of a Change that is planted at a place
-OUTPUTS = ("scaled_output", "missing_gradient", "equal_einsum")
-SWAP, FREEZE, LOSE = "swapped_tensors", "frozen_tensor", "lost_gradient"
+STOP, SWAP, FREEZE, LOSE = "missing_gradient", "swapped_tensors", "frozen_tensor", "lost_gradient"
+OUTPUTS = ("scaled_output", STOP, "equal_einsum")
 SIDES = ("keras", "jax")
 
 

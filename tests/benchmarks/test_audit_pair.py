@@ -104,8 +104,22 @@ def test_a_module_is_named_where_the_programs_part_at_it_or_right_behind_it():
         assert audit_pair.is_at(place, "fc") == at, place
 
 
-def test_what_has_no_gradient_loses_none():
-    planned = [{"name": f"{kind}@a.bias", "backend": "jax"} for kind in ("lost_gradient", "frozen_tensor")]
-    assert audit_pair.without_null(planned, []) == (planned, [])
-    assert audit_pair.without_null(planned, ["a.bias"]) == (
-        planned[1:], [{"name": "lost_gradient@a.bias", "backend": "jax", "lacks": ["gradient"]}])
+def test_what_has_no_gradient_wherever_weights_are_loses_none(recipe):
+    planned = [{"name": name, "backend": "jax", "where": where} for name, where in (
+        ("lost_gradient@fc.kernel", "fc"), ("frozen_tensor@fc.kernel", "fc.kernel"), ("missing_gradient@layer", "fc"),
+        ("scaled_output@layer", "fc"), ("missing_gradient@gone", "gone"), ("late_batches", "*"))]
+
+    def verdict(*null):
+        return {"rungs": [{"name": "P0", "checks": []}, {"name": "P2", "checks": [
+            {"what": what, "where": f"gradients/{name}{point}"} for what, name, point in null]}]}
+
+    first = "float64, null direction", "fc.kernel", ""  # as of a layer whose output is multiplied by first zeros
+    assert audit_pair.without_null(planned, recipe, verdict(first)) == (planned, [])
+    null = verdict(first, ("float64, null direction", "fc.kernel", " at the generic point"),
+                   ("float64", "gone.kernel", " at the generic point"))
+    kept, left = audit_pair.without_null(planned, recipe, null)
+    assert [t["name"] for t in kept] == ["frozen_tensor@fc.kernel", "scaled_output@layer", "missing_gradient@gone",
+                                         "late_batches"]
+    assert left == [{"name": name, "backend": "jax", "lacks": ["gradient"]} for name in (
+        "lost_gradient@fc.kernel", "missing_gradient@layer")]
+    assert audit_pair.without_null(planned, given("mlp-digits"), {}) == (planned, [])
