@@ -60,7 +60,7 @@ def own(side: str, recipe: Any, logits: Any, labels: Any) -> Any:
                        f"({rows[0]},), or of each position, is wanted: leave out the mean, reduction=\"none\"")
     if _name_of(found) != _name_of(logits):
         raise BadInput(f"{where}: gives {_name_of(found)} of outputs {_name_of(logits)}: let it compute in what "
-                       "comes in, for the rungs in float64; Keras' classes of losses cast, keras.losses.NAME does not")
+                       "comes in, for the rungs in float64; Keras' classes of losses cast, its functions do not")
     return found
 
 

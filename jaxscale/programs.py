@@ -221,7 +221,7 @@ def _of_functions(init, apply, inputs):
         names[1:2] == ["state"] or len(names) - len(draws) >= number + 2)
     trees = {"params": tree[0], "state": tree[1]} if stateful else {"params": tree}
 
-    def run(trees, inputs, training, seen=None, draws=None):
+    def run(trees, inputs, training, *_):
         made = _given(apply, inputs, *trees.values(), *draws.values(), **_modes(apply, training))
         return (made[0], {"state": made[1]} if training else {}) if stateful else (made, {})
 
