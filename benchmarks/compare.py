@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twinscale.benchmarks.compare_collect import collect_both, leave_optimizer, leave_taps, precisions
@@ -71,7 +72,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
       asked: the recipe's file and the overrides that the recipe was read with, for the report.
     Raises: BadInput before anything is compiled or written.
     """
-    require(recipe.model)
+    require(recipe.model, {"--swap": swap, "--meshes": meshes})
     check_asked(recipe, out, swap, meshes)
     mutant = planted(plant)
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
@@ -118,9 +119,6 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
 
 def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
     """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
-    for option, asked_for in (("--swap", swap), ("--meshes", meshes)):
-        if asked_for:
-            refuse_of_one(recipe.model, option, "it is about two frameworks")
     if swap and traits_of(recipe.model).foreign:
         raise BadInput(f'--swap: model.family = "{recipe.model.family}": programs of your own run under their own '
                        "runtime alone: leave it out")
@@ -271,8 +269,11 @@ def planted(plant: str | None) -> list[tuple[str, str]]:
     return [(backend, name)]
 
 
-def require(model: Any = None) -> None:
-    """Raises MissingEnvironment where one of the backends that a comparison of a model needs is not installed."""
+def require(model: Any = None, options: Mapping[str, bool] = MappingProxyType({})) -> None:
+    """Raises MissingEnvironment where one of the backends that a comparison of a model needs is not installed, BadInput
+    for two programs of one framework where one of the `options` is given, which are about two."""
+    for option in (option for option, given in options.items() if given):
+        refuse_of_one(model, option, "it is about two frameworks")
     own = framework_of(model)
     need(*(BACKENDS[own] if own else BOTH), why="a comparison needs both backends")
 

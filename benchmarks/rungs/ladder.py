@@ -14,7 +14,6 @@ import numpy as np
 from twinscale.benchmarks.rungs.evaluations import SIDES, accuracy_bound, added_bounds, apart, largest, resolved
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
 from twinscale.benchmarks.sides import LABELS as BACKENDS
-from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
@@ -64,7 +63,7 @@ def contract_rung(contracts: Mapping[str, Mapping[str, str]], sides: Sequence[st
     shared = {"hashes": contracts} | ({"dtypes": dtypes} if dtypes else {})
     checks = [equal_check(kind, values, sides) for kind, values in shared.items()]
     if begun:
-        checks[0]["where"] += f"; first weights: {begun}"
+        checks[0] |= {"where": f"{checks[0].where}; first weights: {begun}"}
     return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe"
                 + ", and what is computed in equal dtypes" * bool(dtypes), checks)
 
@@ -137,7 +136,7 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
-    return check(f"float64, {spoken(backend)} against its twin", worst, math.sqrt(EPS["float64"]), name,
+    return check(f"float64, {BACKENDS[backend].lower()} against its twin", worst, math.sqrt(EPS["float64"]), name,
                  "half of float64's digits")
 
 

@@ -5,7 +5,7 @@ import json
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, SerializeAsAny, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PositiveInt, SerializeAsAny, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import family_of, reads_text, traits_of
@@ -64,9 +64,20 @@ class Compare(Section):
     margin: Margin = Margin()
 
 
+def with_programs(schema: dict[str, Any]) -> None:
+    """Adds [programs] to the JSON schema of a recipe, in which they stand beside [model] and are of it."""
+    own = {key: {"type": "string"} for key in ("a", "b")} | {"framework": {"enum": ["keras", "flax"]},
+                                                           "side": {"enum": ["a", "b"], "default": "a"}}
+    schema["properties"]["programs"] = {
+        "type": "object", "properties": own, "additionalProperties": False, "required": ["a", "b", "framework"],
+        "description": "Two programs of one framework, where model.family is \"pair\"."}
+
+
 class Recipe(Section):
     """A training, the same for both backends: what it reads, the model, how it is trained and compressed, and where it
     runs."""
+
+    model_config = ConfigDict(json_schema_extra=with_programs)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0

@@ -50,13 +50,11 @@ def audit(
     if clean:
         code = shared.room("benchmarks.clean").clean(place(out), clean, first, overwrite=overwrite, as_json=json)
     else:
-        from twinscale.common.families.pair import refuse_of_one
         from twinscale.common.recipe.file import given
 
         asked = shared.with_precision(overrides, None)
-        own = given(recipe, asked) if recipe else None
-        if own:
-            refuse_of_one(own.model, "audit", "what is planted is planted by framework")
+        why = "what is planted is planted by framework"
+        own = shared.of_two(given(recipe, asked), "audit", why) if recipe else None
         code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json, own=own,
                                                      asked=(recipe, *asked) if recipe else ())
     shared.suggest("compare", shared.shipped(), "--out", "build/demo")

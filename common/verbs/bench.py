@@ -34,14 +34,13 @@ def bench(
       twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
     """
-    from twinscale.common.families.pair import refuse_of_one
     from twinscale.common.files.access import place
     from twinscale.common.files.output import nothing_left
     from twinscale.common.recipe.file import given
 
     backends = ("keras", "jax") if backend == "both" else (backend,)
     described = given(recipe, shared.with_precision(overrides, precision))
-    refuse_of_one(described.model, "bench", "`twinscale compare` times both, side by side")
+    described = shared.of_two(described, "bench", "`twinscale compare` times both, side by side")
     with nothing_left(place(out)):
         code = shared.room("benchmarks.timing.bench").bench(
             described, place(out), backends=backends, steps=steps, rounds=rounds, overwrite=overwrite, as_json=json)

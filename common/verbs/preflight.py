@@ -57,7 +57,6 @@ def preflight(
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
     """
-    from twinscale.common.families.pair import refuse_of_one
     from twinscale.common.files.access import place
     from twinscale.common.files.output import nothing_left
     from twinscale.common.recipe.file import given
@@ -65,7 +64,7 @@ def preflight(
     asked = shared.with_precision(overrides, precision)
     described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
     backends = ("jax", "keras") if backend == "both" else (backend,) if backend else ()
-    refuse_of_one(described.model, "preflight", "it compiles a Keras and a JAX program")
+    described = shared.of_two(described, "preflight", "it compiles a Keras and a JAX program")
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,
                                    "backend both": backend == "both" or None})

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +14,9 @@ from typer.core import TyperGroup
 from twinscale.common import process
 from twinscale.common.errors import BAD_INPUT, INTERRUPTED, NO, BadInput, known, show_traceback, unexpected
 from twinscale.common.need import BACKENDS, lacking
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe as Described
 
 ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
 
@@ -76,6 +79,14 @@ def only(what: str, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
             raise BadInput(f"--{name}: not for {what}")
+
+
+def of_two(recipe: "Described", what: str, why: str) -> "Described":
+    """The recipe; raises BadInput where its model is two programs of one framework, which `what` does not take."""
+    from twinscale.common.families.pair import refuse_of_one
+
+    refuse_of_one(recipe.model, what, why)
+    return recipe
 
 
 def counts(name: str, text: str | None) -> list[int] | None:

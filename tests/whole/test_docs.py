@@ -207,7 +207,8 @@ def test_the_reference_has_every_key_of_a_recipe(generated):
     made = generated.recipe()
     for table in [SCHEMA, *SCHEMA["$defs"].values()]:
         for key, said in table.get("properties", {}).items():
-            below = [one for one in [said, *said.get("anyOf", []), *said.get("oneOf", [])] if "$ref" in one]
+            below = [one for one in [said, *said.get("anyOf", []), *said.get("oneOf", [])]
+                     if "$ref" in one or "properties" in one]
             assert f"| `{key}` |" in made or below and f"{key}]`" in made, key
 
 
