@@ -24,6 +24,7 @@ VERSION := $(call version,$(PYTHON))
 PYTHON312 ?= $(or $(call found,3.12),python3.12)
 NEWEST = .venv312/bin
 ROOMS = common tfscale jaxscale benchmarks swap
+EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
 .PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill hostile pairs pages preflight \
@@ -128,8 +129,10 @@ lint: .venv
 	cd build/lint && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 	cd build/lint && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p twinscale
 
-# The pages of docs/, with what they say of the code made from it; no framework is wanted, so they have a place of their own.
-docs: .venv-docs/.stamp
+# The pages of docs/, with what they say of the code made from it. They are built in a place of their own, in which no
+# framework is wanted; but one is a notebook, which is executed by what is tested, and shows what its cells print.
+docs: .venv-docs/.stamp $(VENV)/.notebook
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir build/notebook $(EXECUTED)
 	.venv-docs/bin/sphinx-build -q -n -W --keep-going docs build/docs
 	@echo build/docs/index.html
 
@@ -138,9 +141,12 @@ docs: .venv-docs/.stamp
 	.venv-docs/bin/pip install -q -r requirements-docs.lock
 	touch $@
 
-# What the notebook of docs/ shows is what it printed: this runs it anew, where it lies.
-notebook: .venv
+$(VENV)/.notebook: requirements-notebook.lock $(VENV)/.stamp
 	$(BIN)/pip install -q -r requirements-notebook.lock
+	touch $@
+
+# What the other notebook of docs/ shows is what it printed: this runs it anew, where it lies.
+notebook: $(VENV)/.notebook
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace docs/a-verdict-in-a-notebook.ipynb
 
 clean:

@@ -6,6 +6,7 @@ few thousand weights: a semantic error shows at any size.
 """
 
 import glob
+import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from twinscale.benchmarks import audit_pair as pairs
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect, compare_judge
 from twinscale.benchmarks.comparison_files import HOLDS, RUNS, TENSORS
@@ -35,6 +37,7 @@ from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.operations.points import POINTS
+from twinscale.common.planted.inside import offered
 from twinscale.common.planted.planting import HAS
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.progress import counting
@@ -111,12 +114,13 @@ def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None 
     """
     comparison.require()
     clear(out, KIND, {"verb": "audit"}, overwrite)
+    own = pairs.shortened(own) if own and pairs.is_pair(own) else own
     recipes = {name: own for name in (OWN, f"{OWN}-resumed")} if own else make_recipes(out)
     began = time.perf_counter()
     with open_workers({"JAX_COMPILATION_CACHE_DIR": str(out / "compiled"),
                        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}, anew=True) as workers:
         each(workers, lambda worker: worker.ask("hasten"))
-        planned, left = plan(each(workers, lambda worker: worker.ask("changes")), only, own)
+        planned, left = everything(each(workers, lambda worker: worker.ask("changes")), workers, only, own, out)
         used = {name: recipe for name, recipe in recipes.items() if any(t["recipe"] == name for t in planned)}
         tell("both", f"{len(used)} recipe{'s' * (len(used) > 1)} with nothing planted")
 
@@ -131,6 +135,8 @@ def run_audit(out: Path, *, overwrite: bool = False, only: Sequence[str] | None 
             verdict = compare_judge.judge(recipe, open_dataset(recipe), out / "trials" / name)
             if not verdict["agrees"]:
                 raise TwinscaleError(f"with nothing planted, recipe {name!r} does not agree: {verdict['sentence']}")
+            planned, null = pairs.without_null(planned, recipe, verdict)
+            left += null
         with counting(len(planned), "audit") as advance:
             rows = each(workers, lambda worker: [
                 trial(t, recipes[t["recipe"]], worker, out, advance)
@@ -180,6 +186,17 @@ def corpus(out: Path) -> str:
     for i in range(26):
         write_text(out / "corpus" / f"{i:02}.txt", "".join(rng.choice(list("abcdefgh "), rng.integers(5, 40))))
     return f"text:{glob.escape(str(out.absolute()))}/corpus/*.txt"
+
+
+def everything(listed: Any, workers: Mapping[str, Worker], only: Sequence[str] | None, own: Recipe | None, out: Path
+               ) -> tuple[list[Any], list[dict[str, Any]]]:
+    """`plan` of what rooms list; of a pair of one's own, of its places, which both rooms are asked for."""
+    if own is None or not pairs.is_pair(own):
+        return plan(offered(listed, ()), only, own)
+    tell("both", f"the places of two programs; trainings of {own.train.steps} updates")
+    found, left = pairs.plan_inside(own, listed, workers, out / "trials" / OWN, bool(only))
+    planned, lacking = plan(found, only, own)
+    return planned, left + lacking
 
 
 def plan(listed: Any, only: Sequence[str] | None, own: Recipe | None = None) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -246,7 +263,7 @@ def trial(planned: Any, recipe: Recipe, worker: Worker, out: Path, advance: Call
 def judged(planned: Any, recipe: Recipe, worker: Trainer, out: Path) -> dict[str, Any]:
     """What a comparison says of a change that is planted in a worker."""
     backend = worker.backend
-    base, path = out / "trials" / planned["recipe"], out / "trials" / f"{backend}-{planned['name']}"
+    base, path = out / "trials" / planned["recipe"], out / "trials" / f"{backend}-{plain_name(planned['name'])}"
     other = next(b for b in ROOMS if b != backend)
     for folder in (RUNS, TENSORS):
         (path / folder).mkdir(parents=True)
@@ -274,13 +291,28 @@ def judged(planned: Any, recipe: Recipe, worker: Trainer, out: Path) -> dict[str
     dataset, after = open_dataset(recipe), resumed_after(planned["recipe"])
     verdict, found = compare_judge.judge(recipe, dataset, path), None
     if not verdict["agrees"]:
-        found = after and resume_cause(recipe, path, after) or first_cause(
-            recipe, summed_positions(recipe, dataset), path, verdict, looks)
+        found = after and resume_cause(recipe, path, after) or pairs.placed_inside(
+            recipe, verdict, worker, out / "trials" / OWN, path) or first_cause(
+                recipe, summed_positions(recipe, dataset), path, verdict, looks)
     failed = {rung["name"]: rung["worst"] / max(rung["bound"], TINY) for rung in verdict["rungs"] if not rung["agrees"]}
-    placed = found is not None and found["operation"] == planned["operation"] and fnmatch(
-        found["where"], planned["where"])
     return {"caught": not verdict["agrees"], "failed": failed, "signal": max(failed.values(), default=None),
-            "found": found, "placed": placed}
+            "found": found, "placed": found is not None and is_right(planned, found)}
+
+
+def is_right(planned: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether a cause is what was planted, and where."""
+    if found["operation"] != planned["operation"]:
+        return False
+    if "place" in found:
+        return pairs.is_at(found["place"], planned["where"])
+    return fnmatch(found["where"], planned["where"].replace("/", "."))  # a module's path as canonical names have it
+
+
+def plain_name(name: str) -> str:
+    """A change's name as that of a directory: a module's path may have what no file's name has."""
+    if re.fullmatch(r"[\w.@-]{1,100}", name):
+        return name
+    return re.sub(r"[^\w.@-]+", "-", name)[:80] + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def left_by(name: str) -> str | None:
@@ -327,13 +359,14 @@ def called(row: Mapping[str, Any]) -> str:
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """The audit as a table, what each rung has seen, and the counts in a sentence."""
-    table = [f"{'planted':<30}{'in':<7}{'fails':<15}{'signal':>9}  found"]
+    width = max([28, *(len(row["name"]) for row in found["rows"])]) + 2
+    table = [f"{'planted':<{width}}{'in':<7}{'fails':<15}{'signal':>9}  found"]
     for row in found["rows"]:
-        verdict = ",".join(row["failed"]) or "agrees"
+        verdict = ",".join(row["failed"]) or ("no verdict" if row.get("error") else "agrees")
         signal = sig(row["signal"]) if row["signal"] else ""
         said = f"{row['found']['operation']} at {row['found']['where']}" if row["found"] else row.get("error") or ""
         wanted = "" if row["placed"] or not row["operation"] else f"  (it is {row['operation']} at {row['where']})"
-        table.append(f"{row['name']:<30}{row['backend']:<7}{verdict:<15}{signal:>9}  {said}{wanted}")
+        table.append(f"{row['name']:<{width}}{row['backend']:<7}{verdict:<15}{signal:>9}  {said}{wanted}")
     for name, seen in found["rungs"].items():
         alone = f"; {len(seen['alone'])} it alone: {', '.join(seen['alone'])}" if seen["alone"] else ""
         table.append(f"{name} has seen {seen['caught']}, the faintest at {sig(seen['smallest'])} times its bound "

@@ -20,15 +20,17 @@ from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside
 from twinscale.benchmarks.rungs.later import first_uneven, leave_states, leave_step, load_sides
 from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
-from twinscale.benchmarks.rungs.outcome import collect_outcome, outcome_lines, outcome_rung, seeds_of
-from twinscale.benchmarks.rungs.placing import Looks, first_cause
+from twinscale.benchmarks.rungs.outcome import collect_outcome, margins_of, outcome_lines, outcome_rung, seeds_of
+from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.sides import framework_of, labelled, who
 from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
 from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
 from twinscale.common.data import Dataset, open_dataset
+from twinscale.common.data.arrays import unread
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, BadInput, need
+from twinscale.common.families import traits_of
 from twinscale.common.families.pair import is_of_one, refuse_of_one
 from twinscale.common.files.access import is_odd, plain, shown, write_text
 from twinscale.common.files.output import answer, check_within
@@ -36,7 +38,7 @@ from twinscale.common.files.results import write_result
 from twinscale.common.need import BACKENDS, BOTH
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.file import dumps, load
-from twinscale.common.recipe.schema import Recipe, in_float64
+from twinscale.common.recipe.schema import Recipe
 
 KIND = Kind(MARKER, VERDICT, HOLDS)
 
@@ -71,9 +73,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     Raises: BadInput before anything is compiled or written.
     """
     require(recipe.model, {"--swap": swap, "--meshes": meshes})
-    if meshes and is_odd(out):
-        raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
-                       "has one of []*?\\ or is not UTF-8; choose another directory")
+    check_asked(recipe, out, swap, meshes)
     mutant = planted(plant)
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
@@ -82,6 +82,8 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
         workers = stack.enter_context(open_workers(model=recipe.model))  # which import their frameworks meanwhile
         aside = {"keras": workers["keras"]} if split else {}
         dataset = open_dataset(recipe)
+        if said := unread(dataset.manifest):
+            tell("both", said)
 
         def draw_ahead():  # most figures show what is known before P1
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
@@ -113,6 +115,16 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
         with fenced(verdict, "meshes"):
             add_meshes(verdict, *check_meshes(recipe, out, mutant))
     return record(verdict, recipe, dataset, out, asked, options)
+
+
+def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
+    """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
+    if swap and traits_of(recipe.model).foreign:
+        raise BadInput(f'--swap: model.family = "{recipe.model.family}": programs of your own run under their own '
+                       "runtime alone: leave it out")
+    if meshes and is_odd(out):
+        raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
+                       "has one of []*?\\ or is not UTF-8; choose another directory")
 
 
 def plant_in(workers: Iterable[Any], mutants: Iterable[tuple[str, str]]) -> None:
@@ -197,10 +209,7 @@ def place_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, 
 def find_cause(recipe: Recipe, dataset: Dataset, out: Path, verdict: dict[str, Any], workers: Mapping[str, Worker]
                ) -> dict[str, Any]:
     """The first cause of a disagreement, Keras' numbers fed to JAX: see `benchmarks.rungs.placing`."""
-    semantic = in_float64(recipe)
-    failed = [c for rung in verdict["rungs"] if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
-    looked = recipe if failed and all(c["what"].startswith(recipe.train.precision) for c in failed) else semantic
-
+    looked = looked_at(recipe, verdict["rungs"])
     single = on_one_device(looked)  # where places are read
 
     def taps(number):
@@ -229,7 +238,7 @@ def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, W
     rest = seeds_of(recipe, seeds)[1:]
     more = each(workers, lambda worker: collect_outcome(recipe, worker, out, rest))
     metrics = {b: {recipe.seed: verdict["held_out"][b], **more[b]} for b in ROOMS}
-    rung = outcome_rung(metrics, recipe.compare.margin.model_dump())
+    rung = outcome_rung(metrics, margins_of(recipe))
     for line in outcome_lines(rung):
         tell("both", line)
     verdict["rungs"].append(rung)

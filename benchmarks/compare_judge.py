@@ -13,14 +13,17 @@ from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.operations import operations_rung, places_path, read_places
+from twinscale.benchmarks.rungs.own_optimizers import compared, own_rung
 from twinscale.benchmarks.rungs.swap import worst_tensor
 from twinscale.benchmarks.sides import LABELS
 from twinscale.benchmarks.verdict import Rung, read_hashes
 from twinscale.benchmarks.workers import ROOMS
+from twinscale.common.families.pair import Pair, whence
 from twinscale.common.families.parameters import initial_value, parameters
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_dtypes, load_tensors
 from twinscale.common.operations.points import POINTS
+from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.recipe.schema import Recipe, in_float64, positions
 from twinscale.common.schedules import learning_rates
 from twinscale.common.training.run import FinishedRun, read_run
@@ -48,7 +51,12 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
     found = {b: read_places(places_path(out, b)) for b in ROOMS} if placed else {}
     for backend, points in found.items():
         dtypes[backend] |= {f"{precision} {name}": kind for name, kind in points[POINTS[1]].get("dtypes", {}).items()}
-    rungs = [ladder.contract_rung(contracts, dtypes=dtypes), gradient, ladder.optimizer_rung(states, recipe.optimizer)]
+    theirs = optimizer_of(recipe.optimizer).theirs
+    if theirs:
+        dtypes = compared(dtypes, recipe.optimizer)[0]
+    begun = whence(recipe.model) if isinstance(recipe.model, Pair) else ""
+    rungs = [ladder.contract_rung(contracts, dtypes=dtypes, begun=begun), gradient,
+             (own_rung if theirs else ladder.optimizer_rung)(states, recipe.optimizer)]
     if placed:
         rungs.insert(1, operations_rung(operations, found, precision))
 

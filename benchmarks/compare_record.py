@@ -10,6 +10,7 @@ from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.sides import titles_of
 from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
+from twinscale.common.data.arrays import unread
 from twinscale.common.families.pair import is_of_one
 from twinscale.common.files.results import write_result
 from twinscale.common.recipe.file import dumps
@@ -81,6 +82,8 @@ def circumstances(recipe: "Recipe", dataset: "Dataset", rungs: Sequence[Rung], d
     if "P6" in ran:
         limits.append("meshes are of virtual devices and of processes that share one CPU: what they compute is that of "
                       "real ones, and their step times say nothing")
+    if said := unread(dataset.manifest):
+        limits.append(said)
     if "P7" not in ran:
         limits.append("one seed: nothing is said past the horizon")
     return {"schema_version": SCHEMA_VERSION, "precision": precision, "steps": recipe.train.steps,

@@ -9,11 +9,11 @@ from twinscale.benchmarks.sides import labelled
 from twinscale.benchmarks.workers import open_workers
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import DID_IT, NO, BadInput, one_of
-from twinscale.common.families.pair import Pair, sides_of
+from twinscale.common.families.pair import Pair, sides_of, whence
 from twinscale.common.files.access import check_regular, exists, read_bytes, read_text, shown, write_bytes, write_text
 from twinscale.common.files.pins import unpinned
 from twinscale.common.foreign.weights import first_of
-from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.first import CAME, SECOND, first_draws, is_checkpoint, read_first, write_first
 from twinscale.common.pairs.sides import NAMED
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
     whose = one_of({side: NAMED.get(side, side) for side in (first_side, second)}, of or first_side, "--of")
     if checkpoint is not None and not checkpoint.is_dir():
         check_regular(checkpoint)
-    files = unpinned(recipe.model.match), unpinned(recipe.model.weights)
+    files, given = files_of(recipe.model, checkpoint)
     there = [path for path in files if exists(path)]
     if there and not overwrite:
         raise BadInput(f"{shown(there[0])}: is there already: `twinscale compare` reads it, and --overwrite "
@@ -58,27 +58,46 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
             found = {first_side: workers["keras"].ask("leave_program", loose, first=first, outputs=outputs),
                      second: workers["jax"].ask("match_program", loose, first=first, outputs=outputs, out=out)}
         came = f"{NAMED.get(first_side, first_side)}'s initial values"
-        if checkpoint is not None:
+        if given:  # which is read anew each time
+            came = whence(recipe.model)
+            first_of(read_first(str(first))[0], given, out if recipe.model.weights_of in SECOND else None)
+        elif checkpoint is not None:
             came = f"the checkpoint {checkpoint}, of {whose}"
             start_from(first, out, checkpoint, of or first_side)
-        write_text(out, read_text(out).replace("[tensors]", f"# First weights: {shown(came)}.\n[tensors]", 1))
+        write_text(out, read_text(out).replace("[tensors]", f"{CAME}{shown(came)}.\n[tensors]", 1))
         for made, path in zip((out, first), files, strict=True):
             write_bytes(path, read_bytes(made, most=None))
     return {"match": str(files[0]), "weights": str(files[1]), "from": came, **found,
             "exit_code": DID_IT if found[second]["agrees"] else NO}
 
 
+def files_of(model: Pair, checkpoint: Path | None) -> tuple[tuple[Path, Path], Path | None]:
+    """((the match, the first weights beside it or where the recipe has them): what is to be written; the checkpoint
+    that the recipe names in their place, which stays as it is, or None). Raises BadInput where two are named."""
+    named = unpinned(model.weights)
+    if not exists(named) and named.suffix != ".safetensors":  # which is what is written there
+        raise BadInput(f"model.weights: {shown(named)}: no such checkpoint: leave it out to begin with the Keras "
+                       "model's initial values")
+    if not is_checkpoint(named) or named == model.start.beside:
+        return (unpinned(model.match), named), None
+    if checkpoint is not None:
+        raise BadInput(f"--from: model.weights is a checkpoint already, {shown(named)}: leave out one of them")
+    return (unpinned(model.match), model.start.beside), named
+
+
 def start_from(first: Path, match: Path, checkpoint: Path, of: str) -> None:
     """Replaces the values in a file of first weights by a checkpoint's: `of` "keras" or "a" by its own
     names, of "flax" or "b" what the match takes back of it. Raises BadInput, by name, where they do not fit."""
     tensors, _ = read_first(str(first))
-    write_first(first, tensors, first_of(tensors, checkpoint, match if of in ("flax", "b") else None))
+    values = first_of(tensors, checkpoint, match if of in SECOND else None)
+    write_first(first, tensors, values, first_draws(str(first)))
 
 
 def sentence(found: dict[str, Any]) -> str:
     """What was found, for a person."""
     of = found["flax"] if "flax" in found else found["b"]
-    how = f"{of['lines']} tensors matched in {of['tried']} trials and {of['seconds']:.1f} s"
+    trials = f"{of['tried']} trial{'s' * (of['tried'] != 1)}"
+    how = f"{of['lines']} tensors matched in {trials} and {of['seconds']:.1f} s"
     if of["agrees"]:
         return f"{how}: outputs differ by {of['difference']:.1e}."
     return (f"{how}, but outputs still differ by {of['difference']:.1e}: the programs are not one function, or the "
@@ -87,4 +106,6 @@ def sentence(found: dict[str, Any]) -> str:
 
 def said(found: dict[str, Any]) -> None:
     """Says it on stderr."""
+    for line in found["flax"].get("told", ()):
+        print(f"twinscale: {shown(line)}", file=sys.stderr)
     print(f"twinscale: {sentence(found)} First weights: {shown(found['from'])}.", file=sys.stderr)

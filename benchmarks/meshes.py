@@ -103,8 +103,9 @@ def steps_of(recipe: Recipe) -> int:
 
 def jumps(recipe: Recipe) -> bool:
     """Whether rounding can turn a unit on or off, and a gradient with it: no twin measures by how much, as it may turn
-    others. In float64 hardly any input of a ReLU is that close to zero."""
-    return traits_of(recipe.model).activation == "relu"
+    others. In float64 hardly any input of a ReLU is that close to zero. Of a foreign program nobody knows."""
+    traits = traits_of(recipe.model)
+    return traits.activation == "relu" or traits.foreign
 
 
 def run_path(out: Path, backend: str, mesh: Mesh, twin: bool = False) -> Path:

@@ -26,6 +26,7 @@ from twinscale.common.files.kinds import Count, Metrics, version
 from twinscale.common.files.output import tell
 from twinscale.common.files.results import Figure, Real, Result, maybe
 from twinscale.common.files.run_files import RunFiles
+from twinscale.common.numbers.formats import EPS
 from twinscale.common.training.run import Performance
 
 SCHEMA_VERSION = 1
@@ -108,7 +109,8 @@ class Made(Result):
 
 class Modules(Result):
     """Two modules, one of each program, and how far apart is what they are given and what they make, relative; null
-    where they are past the first parting, or nothing can be said, as where one has an activation within it."""
+    where nothing can be said, as where one has an activation within it. Behind the first parting the second module is
+    fed with what the first one has: its own inputs are what the program makes of that."""
 
     a: str
     b: str
@@ -117,15 +119,25 @@ class Modules(Result):
     parts: bool = Field(description="Whether the programs first part here.")
 
 
+class Elsewhere(Result):
+    """A place at which two programs part by themselves, and what was measured there, "" where nothing is known."""
+
+    place: str
+    cause: str
+
+
 class Inside(Result):
     """What both programs of a pair do inside, side by side in the order in which the first calls its modules."""
 
     training: bool = Field(description="Whether they were looked at as they train, or as they are evaluated.")
     place: str = Field(description='Where they first part, in words; "" where they do not.')
+    at: str | None = maybe(description="The last module whose gradients differ, where all that is made forward agrees.")
     cause: str = Field(description='What was measured there; "" where nothing is known.')
     coverage: str
     bound: Figure
     modules: list[Modules]
+    others: list[Elsewhere] = maybe(description="Where else they part, when the second program is fed with what the "
+                                                "first one has there.")
 
 
 Row = Annotated[list[str], Field(min_length=3, max_length=3)]
@@ -244,6 +256,11 @@ def fenced(verdict: Any, what: str) -> Iterator[None]:
         said = str(known(error) or unexpected(error))
         verdict["failed"] = verdict.get("failed", {}) | {what: said}
         tell("both", f"{what} failed: {said}")
+
+
+def precision_of(check: Check) -> str | None:
+    """The precision that a check is of: a word of what it compares; None where it is of none."""
+    return next((word for word in check["what"].replace(",", " ").split() if word in EPS), None)
 
 
 def read_hashes(path: Path) -> dict[str, str]:

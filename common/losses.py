@@ -9,6 +9,8 @@ import numpy as np
 from twinscale.common.errors import BadInput
 from twinscale.common.metrics.classification import statistics
 from twinscale.common.numbers import bits
+from twinscale.common.own import called
+from twinscale.common.registry import short
 
 if TYPE_CHECKING:
     from twinscale.common.objectives import Objective
@@ -44,6 +46,32 @@ def sigmoid(xp: Any, recipe: Any, logits: Any, labels: Any) -> Any:
     return xp.mean(xp.add(kept, xp.log1p(xp.exp(xp.negative(xp.abs(logits))))), axis=-1)
 
 
+def own(side: str, recipe: Any, logits: Any, labels: Any) -> Any:
+    """Of each row or position, (B, ...) of outputs (B, ..., D): what the user's function of a side, "keras" or "jax",
+    makes of (outputs, labels), in the outputs' dtype.
+
+    Raises BadInput where it gives no loss of each row, or computes in another dtype whatever comes in.
+    """
+    found = called("objective", recipe.objective, side, "a loss of each row", logits, labels)
+    where = f"objective.{side} = {short(getattr(recipe.objective, side))}"
+    shape, rows = tuple(getattr(found, "shape", ())), tuple(logits.shape)
+    if not shape or shape != rows[:len(shape)]:
+        raise BadInput(f"{where}: gives {shape} of outputs {rows} and labels {tuple(labels.shape)}: a loss of each row "
+                       f"({rows[0]},), or of each position, is wanted: leave out the mean, reduction=\"none\"")
+    if _name_of(found) != _name_of(logits):
+        raise BadInput(f"{where}: gives {_name_of(found)} of outputs {_name_of(logits)}: let it compute in what "
+                       "comes in, for the rungs in float64; Keras' classes of losses cast, its functions do not")
+    return found
+
+
+def own_of(xp: Any, recipe: Any, logits: Any, labels: Any) -> Any:
+    """`own` by the array namespace of a room."""
+    side = "jax" if xp.__name__.startswith("jax") else "keras" if xp.__name__.startswith("keras") else ""
+    if not side:
+        raise BadInput(f"objective.name=pair: your own losses are of Keras and of JAX, not of {xp.__name__}")
+    return own(side, recipe, logits, labels)
+
+
 def targets(xp: Any, logits: Any, labels: Any) -> Any:
     """Labels as numbers of the outputs' shape and dtype: classes of several are 1 at their own output, 0 elsewhere.
 
@@ -71,13 +99,11 @@ def by_weight(xp: Any, losses: Any, weights: Any) -> Any:
 
 def sums_of(objective: "Objective", xp: Any, recipe: Any, logits: Any, labels: Any, weights: Any) -> dict[str, Any]:
     """What an evaluation adds up: `common.metrics.statistics`, or of an objective whose labels are no classes its own
-    loss under the same names, with nothing that is a hit, or near one."""
+    loss and the weights: nothing is a hit there."""
     if not objective.judged:
         return statistics(xp, logits, labels, weights)
     losses = by_weight(xp, objective.judged(xp, recipe, logits, labels), weights)
-    total = xp.sum(weights)
-    nothing = xp.zeros_like(total)
-    return {"loss": xp.sum(xp.multiply(weights, losses)), "correct": nothing, "weight": total, "near": nothing}
+    return {"loss": xp.sum(xp.multiply(weights, losses)), "weight": xp.sum(weights)}
 
 
 def _name_of(x: Any) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from twinscale.common import losses
+from twinscale.common.own import OPTIONS, Function, Values
 from twinscale.common.registry import Registry, load
 from twinscale.common.section import Section, any_of
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 OBJECTIVES = Registry("objectives", "objective.name", {
     "cross-entropy": "twinscale.common.objectives:CROSS_ENTROPY", "probe": "twinscale.common.objectives:PROBE",
-    "squared-error": "twinscale.common.objectives:SQUARED_ERROR", "sigmoid": "twinscale.common.objectives:SIGMOID"},
+    "squared-error": "twinscale.common.objectives:SQUARED_ERROR", "sigmoid": "twinscale.common.objectives:SIGMOID",
+    "pair": "twinscale.common.objectives:PAIR"},
     "twinscale.common.objectives:Objective")
 
 
@@ -33,6 +36,15 @@ class ObjectiveOptions(Section):
     name: str = "cross-entropy"
 
 
+class PairObjective(ObjectiveOptions):
+    """Losses of the user's own, a function of (outputs, labels) for each room: a loss of each row, or position."""
+
+    name: str = "pair"
+    keras: Function = Field(description="FILE.py:OBJECT of a function of Keras tensors")
+    jax: Function = Field(description="FILE.py:OBJECT of a function of JAX arrays")
+    options: Values = OPTIONS
+
+
 @dataclass(frozen=True)
 class Objective:
     """A loss of each position by its logits: both rooms add it up, weighed, and take the gradient of the sum."""
@@ -48,6 +60,7 @@ class Objective:
     judged: Callable | None = None
     labels: bool = True  # whether it reads any
     adds: float = 0.0  # the largest factor by which it adds an output to a loss; 0: a loss is the size of an output
+    theirs: bool = False  # whether it is the user's own on both sides, of which nothing is known
 
 
 def described(recipe: "Recipe") -> Objective:
@@ -71,3 +84,6 @@ SQUARED_ERROR = Objective(
 SIGMOID = Objective(
     "sigmoid", "mean of max(x, 0) - x y + log(1 + exp(-|x|)) over a position's outputs",
     "twinscale.tfscale.train:sigmoid", "twinscale.jaxscale.train:sigmoid", judged=losses.sigmoid)
+PAIR = Objective(
+    "your own pair", "what the user's functions of (outputs, labels) give, one for each room",
+    partial(losses.own, "keras"), partial(losses.own, "jax"), PairObjective, judged=losses.own_of, theirs=True)

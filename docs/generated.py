@@ -235,6 +235,29 @@ def api():
     return f"{described('twinscale.api')}\n\n## A verdict\n\n```{{eval-rst}}\n{verdict}\n```"
 
 
+# ---- a notebook
+
+def notebook(name="two-files-to-the-first-parting.ipynb"):
+    """A notebook's cells, each with what it printed when `make docs` executed it; else its cells alone."""
+    files = ROOT / "docs" / name, ROOT / "build" / "notebook" / name
+    written, executed = (json.loads(file.read_text())["cells"] if file.is_file() else [] for file in files)
+    as_written = [cell["source"] for cell in written] == [cell["source"] for cell in executed]
+    return "\n\n".join(filter(None, map(cell_shown, executed if as_written else written)))
+
+
+def cell_shown(cell):
+    """A cell as Markdown: its words; or its code and what that printed, without what was said meanwhile on stderr."""
+    text = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return text
+    shown = [f"````python\n{text}\n````"]
+    for output in cell["outputs"]:
+        if output.get("name") == "stdout":
+            shown.append(f"````text\n{''.join(output['text']).rstrip()}\n````")
+        shown += ["".join(output["data"][kind]) for kind in ("text/html",) if kind in output.get("data", {})]
+    return "\n\n".join(shown)
+
+
 # ---- docstrings
 
 def plain(app, what, name, subject, options, lines):
@@ -278,4 +301,5 @@ def outside(text, words, code):
 
 MADE = {"<!-- commands -->": commands, "<!-- recipe -->": recipe, "<!-- schema -->": schema,
         "<!-- results -->": results, "<!-- api -->": api, "<!-- operations -->": operations, "<!-- rooms -->": rooms,
+        "<!-- notebook -->": notebook,
         **{f"<!-- {package} -->": partial(everything, package) for package in ("common", "benchmarks", "swap")}}

@@ -4,6 +4,7 @@ from twinscale.common.calls.worker import serve
 from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.models import pair
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
+from twinscale.jaxscale.mutants_inside import INSIDE
 from twinscale.jaxscale.operations import measured
 from twinscale.jaxscale.room import ROOM
 
@@ -29,6 +30,14 @@ def leave_sight(**arguments):
     return sight.leave_sight(ROOM, pair.opened, "flax", **arguments)
 
 
+def leave_fed_sight(**arguments):
+    """See `common.pairs.sight.leave_fed_sight`."""
+    from twinscale.common.pairs import sight
+
+    return sight.leave_fed_sight(ROOM, pair.opened, "flax", **arguments)
+
+
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "leave_program": leave_program,
-                                     "match_program": match_program, "leave_sight": leave_sight})
+    serve(ROOM, MUTANTS | NEUTRAL | INSIDE, {"operations": measured, "hasten": hasten,
+                                              "leave_program": leave_program, "match_program": match_program,
+                                              "leave_sight": leave_sight, "leave_fed_sight": leave_fed_sight})

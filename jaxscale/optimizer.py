@@ -16,6 +16,7 @@ from twinscale.common.optimizers import described
 from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
+from twinscale.jaxscale.optimizer_pair import FIELDS, with_own_slots
 
 if TYPE_CHECKING:
     from twinscale.common.optimizers import OwnOptions
@@ -27,7 +28,7 @@ def make_optimizer(recipe: "Recipe") -> optax.GradientTransformation:
     o = recipe.optimizer
     decay = optax.add_decayed_weights(o.weight_decay, mask=lambda weights: {path: is_decayed(path) for path in weights})
     parts = resolved(described(o).jax)(o, decay)
-    return optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)))
+    return parts[0] if described(o).theirs else optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)))
 
 
 def adamw(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
@@ -52,7 +53,9 @@ def lamb(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.Gr
 
 
 def fields(recipe: "Recipe") -> tuple[tuple[str, str], ...]:
-    """((slot, the field of the optax state that it is), ...) of a recipe's optimizer."""
+    """((slot, the field of the optax state that it is), ...) of a recipe's optimizer; `FIELDS` of a user's own."""
+    if described(recipe.optimizer).theirs:
+        return FIELDS
     return tuple((slot, where.optax) for slot, where in described(recipe.optimizer).slots(recipe.optimizer).items())
 
 
@@ -69,6 +72,8 @@ def check_slots(optimizer_state: optax.OptState, held: tuple[tuple[str, str], ..
         return x
 
     found = set()
+    if held == FIELDS:
+        return
     with_slots(optimizer_state, held, of, count)
     if lacks := [field for slot, field in held if slot not in found]:
         raise BadInput(f"optimizer.name: the optax state has no {lacks[0]}, which the description has for a slot")
@@ -78,6 +83,9 @@ def with_slots(optimizer_state: optax.OptState, held: tuple[tuple[str, str], ...
                count: Callable[[Any], Any] = lambda x: x) -> optax.OptState:
     """An optax state with `of(slot, path, x)` in place of each tensor x by path, and `count(x)` of what is by none.
     Raises BadInput for one by path that is in no slot of `held`, as `fields` has it."""
+    if held == FIELDS:
+        return with_own_slots(optimizer_state, of, count)
+
     def value(where, x):
         path = where[-1].key if where and isinstance(where[-1], jax.tree_util.DictKey) else None
         names = [getattr(key, "name", None) for key in where]
@@ -97,8 +105,8 @@ def rates(recipe: "Recipe") -> Callable[[jax.typing.ArrayLike], jax.Array]:
 
 def slots(optimizer_state: optax.OptState, held: tuple[tuple[str, str], ...]) -> dict[str, dict[str, Any]]:
     """{slot: {path: array}} of `held`, as `fields` has it; the names are those of the canonical semantics."""
-    found = {slot: {} for slot, _ in held}
-    with_slots(optimizer_state, held, lambda slot, path, x: found[slot].setdefault(path, x))
+    found: dict[str, dict[str, Any]] = {slot: {} for slot, _ in held if held != FIELDS}
+    with_slots(optimizer_state, held, lambda slot, path, x: found.setdefault(slot, {}).setdefault(path, x))
     return found
 
 

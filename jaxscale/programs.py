@@ -5,6 +5,7 @@ import copy
 import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -14,8 +15,10 @@ import numpy as np
 from flax import linen, nnx
 
 from twinscale.common.errors import BadInput, first_line
-from twinscale.common.pairs.program import Inputs, Program, Seen, chosen, named_outputs
+from twinscale.common.pairs.draws import nothing_drawn, refused
+from twinscale.common.pairs.program import Fed, Inputs, Program, Seen, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
+from twinscale.jaxscale.program_draws import drawing
 from twinscale.jaxscale.program_dtypes import computing, first_lower, is_float32
 
 STATISTICS = ("batch_stats",)  # collections of Linen that the forward pass moves
@@ -50,12 +53,12 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
                        f"{first_line(error, 300)}") from error
     tensors = tuple(Tensor(path, np.shape(start[path]), name == "params") for (name, _), path in paths.items())
 
-    def call(tensors, inputs, training=False, seen=None):
+    def call(tensors, inputs, training=False, seen=None, draws=None):
         with jax.enable_x64(precision == "float64"):
             given = _as(dict(tensors), precision), _as(inputs, precision)
-            if seen is None:
+            if seen is None and draws is None:
                 return forward(*given, training)
-            made, statistics = run(_filled(trees, paths, given[0]), given[1], training, seen)
+            made, statistics = run(_filled(trees, paths, given[0]), given[1], training, seen, draws)
             return chosen(named_outputs(made), output, "flax"), _flat(statistics, paths)
 
     trained = [tensor.path for tensor in tensors if tensor.trained]
@@ -67,14 +70,19 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
             found, outputs = backward(moved, given, _as(inputs, precision), dict(signs), training)
         return ({name: _plain(x) for name, x in found.items()}, {name: _plain(x) for name, x in outputs.items()})
 
-    return Program(kind, tensors, start, call, gradients, precision, lower)
+    def dropouts(inputs, rows):
+        draws = nothing_drawn(rows)
+        jax.eval_shape(lambda: call(start, inputs, True, None, draws))
+        return tuple(draws.calls)
+
+    return Program(kind, tensors, start, call, gradients, precision, lower, dropouts)
 
 
 def _compiled(trees, run, paths, output, precision):
     """(the forward pass of (tensors, inputs, training), the gradients of (tensors that are trained, others, inputs,
     signs, training)), each compiled once for each shape."""
     def forward(tensors, inputs, training):
-        made, statistics = run(_filled(trees, paths, tensors), inputs, training, None)
+        made, statistics = run(_filled(trees, paths, tensors), inputs, training)
         return chosen(named_outputs(made), output, "flax"), _flat(statistics, paths)
 
     def backward(moved, others, inputs, signs, training):
@@ -136,7 +144,7 @@ def _opened(built, inputs, precision):
     if hasattr(built, "params") and isinstance(getattr(built, "module", None), linen.Module):
         return _of_wrapped(built, precision)
     if callable(built) and not jax.tree_util.all_leaves([built]):
-        return "a callable pytree", {"params": built}, lambda trees, inputs, training, seen: (
+        return "a callable pytree", {"params": built}, lambda trees, inputs, training, *_: (
             _given(trees["params"], inputs, **_modes(type(built).__call__, training)), {})
     raise BadInput(f"flax: {type(built).__name__}: an nnx.Module, a linen.Module, (a linen.Module, its variables), "
                    "a model of the transformers library or (init, apply) is wanted")
@@ -146,7 +154,7 @@ def _of_nnx(module, precision):
     graph, params, statistics, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
     trees = {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(statistics)}
 
-    def run(trees, inputs, training, seen):
+    def run(trees, inputs, training, seen=None, draws=None):
         filled = []
         for state, tree in ((params, trees["params"]), (statistics, trees["batch_stats"])):
             filled.append(jax.tree.map(lambda x: x, state))
@@ -155,9 +163,13 @@ def _of_nnx(module, precision):
         merged.train() if training else merged.eval()
         modules = [one for _, one in nnx.iter_modules(merged)]
         for one in modules:
-            if hasattr(one, "deterministic"):  # of dropout alone
+            # Of dropout alone; attention's own has one mask for all heads, which Keras' has not.
+            if hasattr(one, "deterministic") and (draws is None or not isinstance(one, nnx.Dropout)):
+                if draws is not None and training and getattr(one, "dropout_rate", 0):
+                    raise refused("flax", f"{type(one).__name__}, by its dropout_rate,")
                 one.deterministic = True
-        with computing(modules, precision), _seen_of_nnx(merged, seen, precision != "float32"):
+        with computing(modules, precision), drawing(training, draws), \
+                _seen_of_nnx(merged, seen, precision != "float32"):
             made = _given(merged, inputs, **_modes(type(merged).__call__, training))
         return made, {"batch_stats": nnx.to_pure_dict(nnx.split(merged, nnx.Param, nnx.BatchStat, ...)[2])}
 
@@ -172,9 +184,9 @@ def _of_linen(module, variables, inputs, precision):
     known = {name: tree for name, tree in variables.items() if name in ("params", *STATISTICS)}
     rest = {name: tree for name, tree in variables.items() if name not in known}
 
-    def run(trees, inputs, training, seen):
+    def run(trees, inputs, training, seen=None, draws=None):
         more = {"mutable": list(STATISTICS), "rngs": {"dropout": jax.random.key(0)}} if training else {}
-        with _seen_of_linen(seen), _without_dropout(training):
+        with _seen_of_linen(seen), drawing(training, draws):
             made = _given(module.apply, inputs, {**trees, **rest}, **_modes(type(module).__call__, training), **more)
         return made if training else (made, {})
 
@@ -189,9 +201,9 @@ def _of_wrapped(built, precision):
     whole = isinstance(built.params, Mapping) and "params" in built.params
     known = inspect.signature(type(built).__call__).parameters
 
-    def run(trees, inputs, training, seen):
+    def run(trees, inputs, training, seen=None, draws=None):
         more = {"dropout_rng": jax.random.key(0)} if training and "dropout_rng" in known else {}
-        with _seen_of_linen(seen), _without_dropout(training):
+        with _seen_of_linen(seen), drawing(training, draws):
             made = _given(built, inputs, params=trees if whole else trees["params"], train=training, **more)
         return made if training and whole and len(trees) > 1 else (made, {})
 
@@ -209,7 +221,7 @@ def _of_functions(init, apply, inputs):
         names[1:2] == ["state"] or len(names) - len(draws) >= number + 2)
     trees = {"params": tree[0], "state": tree[1]} if stateful else {"params": tree}
 
-    def run(trees, inputs, training, seen):
+    def run(trees, inputs, training, *_):
         made = _given(apply, inputs, *trees.values(), *draws.values(), **_modes(apply, training))
         return (made[0], {"state": made[1]} if training else {}) if stateful else (made, {})
 
@@ -259,7 +271,26 @@ def _word(key):
 # ---- what modules are given and make
 
 def _floats(tree):
-    return tuple(x for x in jax.tree.leaves(tree) if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating))
+    return tuple(x for x in jax.tree.leaves(tree) if _is_float(x))
+
+
+def _is_float(x):
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _fed(tree, values):
+    """A tree with other values in place of its floats; as it is where there are none."""
+    left = list(values)
+    return jax.tree.map(lambda x: jnp.asarray(left.pop(0), x.dtype) if _is_float(x) else x, tree) if left else tree
+
+
+def _called(function, name, given, named, seen):
+    """What a module makes in a call, which fills `seen`; `function` takes its arguments."""
+    values = (seen.next(name) if isinstance(seen, Fed) else None) or Seen(name, (), ())
+    others, more = _fed((given, named), values.inputs)
+    made = function(*others, **more)
+    seen.append(Seen(name, _floats((given, named)), _floats(made)))
+    return _fed(made, values.outputs)
 
 
 @contextmanager
@@ -269,27 +300,8 @@ def _seen_of_linen(seen):
         return
 
     def intercept(function, given, named, context):
-        made = function(*given, **named)
         if context.method_name == "__call__" and "params" in context.module.scope.root._variables:
-            seen.append(Seen("/".join(context.module.path), _floats((given, named)), _floats(made)))
-        return made
-
-    with linen.intercept_methods(intercept):
-        yield
-
-
-@contextmanager
-def _without_dropout(training):
-    """While open, Linen's dropout passes on what it is given, and attention draws nothing."""
-    if not training:
-        yield
-        return
-
-    def intercept(function, given, named, context):
-        if context.method_name == "__call__" and isinstance(context.module, linen.Dropout):
-            return given[0] if given else named["inputs"]
-        if hasattr(context.module, "dropout_rate") and getattr(context.module, "deterministic", "") is None:
-            named = {**named, "deterministic": True}
+            return _called(function, "/".join(context.module.path), given, named, seen)
         return function(*given, **named)
 
     with linen.intercept_methods(intercept):
@@ -307,10 +319,9 @@ def _seen_of_nnx(module, seen, named=False):
     def watched(function):
         def __call__(self, *given, **named):
             with jax.named_scope(names.get(id(self), "").rpartition("/")[2] or type(self).__name__):
-                made = function(self, *given, **named)
-            if seen is not None and id(self) in names:
-                seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
-            return made
+                if seen is not None and id(self) in names:
+                    return _called(partial(function, self), names[id(self)], given, named, seen)
+                return function(self, *given, **named)
 
         return __call__
 

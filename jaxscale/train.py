@@ -16,8 +16,10 @@ from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import statistics_of
+from twinscale.common.metrics import MEANS, statistics_of
 from twinscale.common.objectives import described
+from twinscale.common.optimizers import described as optimizer_of
+from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.jaxscale import bits
@@ -34,6 +36,7 @@ from twinscale.jaxscale.optimizer import (
     slots,
     with_slots,
 )
+from twinscale.jaxscale.optimizer_pair import path_of
 
 if TYPE_CHECKING:
     from twinscale.common.training.room import Batch, Step, Tensors
@@ -93,7 +96,7 @@ def state_shardings(state, devices):
     """How each tensor of a state lies: weights by their paths, what belongs to a weight as it does, the rest whole."""
 
     def lying(path, x):
-        name = next((key.key for key in reversed(path) if isinstance(key, jax.tree_util.DictKey)), None)
+        name = path_of(path)
         return devices.weights(name, x.shape) if name else devices.whole
 
     return jax.tree_util.tree_map_with_path(lying, state)
@@ -125,8 +128,8 @@ def compiled_step(recipe, state, devices, begin=None, add_up=None, move=None):
             gradients, running, sums = (add_up or sum_gradients)(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
         gradients, norm = clip(gradients, recipe.optimizer.clip_norm)
-        metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
-                   "gradient_norm": norm, "learning_rate": rates(recipe)(state.step), "signals": signals.sum(0)}
+        metrics = {name: sums[key] / sums["weight"] for name, key in MEANS.items() if key in sums}
+        metrics |= {"gradient_norm": norm, "learning_rate": rates(recipe)(state.step), "signals": signals.sum(0)}
         moved = (move or update)(recipe, state.replace(running=running), gradients)
         due = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & (number == old.step)
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, old), metrics
@@ -197,12 +200,12 @@ def model_inputs(recipe, batch, key):
 
 
 def loss_sums(recipe, logits, batch):
-    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}."""
+    """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
     weights = batch["weights"].astype(logits.dtype)
     what, labels = described(recipe), batch["labels"]
     objective = jnp.sum(weights * losses.by_weight(jnp, resolved(what.jax)(recipe, logits, labels), weights))
     if what.judged:
-        return objective, {"loss": objective, "correct": jnp.zeros_like(objective), "weight": jnp.sum(weights)}
+        return objective, {"loss": objective, "weight": jnp.sum(weights)}
     hits = jnp.argmax(logits, -1) == labels
     return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
 
@@ -290,9 +293,14 @@ def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tenso
 
     Raises BadInput where names or shapes are others.
     """
-    check_tensors(tensors, jax.eval_shape(state_arrays, state))
+    wanted = jax.eval_shape(state_arrays, state)
+    if theirs := optimizer_of(recipe.optimizer).theirs:
+        tensors, wanted = in_both(tensors, wanted)
+    check_tensors(tensors, wanted)
 
     def placed(group, path, x):
+        if theirs and all(f"{group}/{name}" not in tensors for name in canonical_variables({path: x})):
+            return x
         return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
                     traits_of(recipe.model).blocks)
 

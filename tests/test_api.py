@@ -13,6 +13,7 @@ import pytest
 import twinscale
 from twinscale import api
 from twinscale.benchmarks import compare as comparison
+from twinscale.benchmarks import matching
 from twinscale.benchmarks.verdict import Verdict
 from twinscale.common import process
 from twinscale.common.errors import BadInput, MissingEnvironment
@@ -117,6 +118,24 @@ def test_a_verdict_is_loaded_from_its_directory_or_file(tmp_path):
     assert set(twinscale.load_verdict(EXAMPLES / "verdict-runs.json").sides) == {"a", "b"}
     with pytest.raises(BadInput):
         twinscale.load_verdict(tmp_path)
+
+
+# ---- a pair
+
+def test_a_match_is_asked_for_as_on_the_command_line(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(matching, "match", lambda *given: asked.append(given) or {"exit_code": 1})
+    monkeypatch.chdir(Path(__file__).parents[1] / "docs" / "pair")  # where a file that an override names is looked for
+    found = twinscale.match("pair.toml", overrides={"model.flax": "digits_flax.py:mended"}, overwrite=True,
+                            checkpoint=str(tmp_path / "port.msgpack"), of="flax")
+    recipe, *rest = asked[0]
+    assert "digits_flax.py:mended" in recipe.model.flax and rest == [True, tmp_path / "port.msgpack", "flax"]
+    assert found == {"exit_code": 1} and capsys.readouterr().out == ""
+
+
+def test_a_model_whose_tensors_have_one_name_is_not_matched():
+    with pytest.raises(BadInput, match="a pair is matched"):
+        twinscale.match("mlp-digits")
 
 
 # ---- in a notebook

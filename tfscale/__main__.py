@@ -5,6 +5,7 @@ from twinscale.common.export import shipping
 from twinscale.tfscale.devices_compile import hasten
 from twinscale.tfscale.models import pair
 from twinscale.tfscale.mutants import MUTANTS, NEUTRAL
+from twinscale.tfscale.mutants_inside import INSIDE
 from twinscale.tfscale.operations import implementations, measured, use_stock
 from twinscale.tfscale.room import ROOM
 
@@ -51,8 +52,16 @@ def leave_sight(**arguments):
     return sight.leave_sight(ROOM, pair.opened, "keras", **arguments)
 
 
+def leave_fed_sight(**arguments):
+    """See `common.pairs.sight.leave_fed_sight`."""
+    from twinscale.common.pairs import sight
+
+    return sight.leave_fed_sight(ROOM, pair.opened, "keras", **arguments)
+
+
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL, {"operations": measured, "hasten": hasten, "leave_program": leave_program,
-                                     "match_program": match_program, "leave_sight": leave_sight, "stock": use_stock,
-                                     "implementations": implementations, "ship": ship, "file_metrics": file_metrics,
-                                     "latencies": latencies})
+    serve(ROOM, MUTANTS | NEUTRAL | INSIDE, {"operations": measured, "hasten": hasten,
+                                              "leave_program": leave_program, "match_program": match_program,
+                                              "leave_sight": leave_sight, "leave_fed_sight": leave_fed_sight,
+                                              "stock": use_stock, "implementations": implementations, "ship": ship,
+                                              "file_metrics": file_metrics, "latencies": latencies})

@@ -15,6 +15,7 @@ from twinscale.common.families.parameters import is_decayed
 from twinscale.common.optimizers import described
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
+from twinscale.tfscale.optimizer_pair import own_rest, own_slots
 
 if TYPE_CHECKING:
     from twinscale.common.optimizers import OwnOptions
@@ -35,9 +36,13 @@ def make_optimizer(recipe: "Recipe", variables: Mapping[str, keras.Variable]) ->
     optimizer = resolved(kind.keras)(o, shared, number)
     if not isinstance(optimizer, Summed):
         optimizer.__class__ = type(type(optimizer).__name__, (Summed, type(optimizer)), {})
-    optimizer.exclude_from_weight_decay([v for name, v in variables.items() if not is_decayed(name)])
+    if not kind.theirs:
+        optimizer.exclude_from_weight_decay([v for name, v in variables.items() if not is_decayed(name)])
     optimizer.build(list(variables.values()))
-    object.__setattr__(optimizer, "held", kind.slots(o))  # by TensorFlow's own way it would be tracked
+    # By TensorFlow's own way they would be tracked.
+    object.__setattr__(optimizer, "held", own_slots(optimizer, len(variables)) if kind.theirs else kind.slots(o))
+    object.__setattr__(optimizer, "rest", own_rest(optimizer) if kind.theirs else {})
+    object.__setattr__(optimizer, "begun", [v.numpy() for v in optimizer.variables] if kind.theirs else [])
     check_slots(optimizer, len(variables))
     return optimizer
 
@@ -71,12 +76,17 @@ def check_slots(optimizer: keras.optimizers.Optimizer, count: int) -> None:
             raise BadInput(f"optimizer.name: {type(optimizer).__name__} of Keras has no {where.keras} for each weight, "
                            f"which the description has for the slot {slot}")
     known = {id(v) for variables in slots(optimizer).values() for v in variables} | {id(optimizer.iterations)}
+    known |= {id(v) for v in optimizer.rest.values()}
     if others := [v.path for v in optimizer.variables if id(v) not in known]:
         raise BadInput(f"optimizer.name: {type(optimizer).__name__} of Keras keeps {others[0]}, which is in no slot")
 
 
 def reset(optimizer: keras.optimizers.Optimizer) -> None:
     """Puts the values before the first update into an optimizer's slots."""
+    for variable, value in zip(optimizer.variables, optimizer.begun, strict=False):  # of a user's own
+        variable.assign(value)
+    if optimizer.begun:
+        return
     for slot, variables in slots(optimizer).items():
         for variable in variables:
             variable.assign(tf.fill(variable.shape, tf.constant(optimizer.held[slot].first, variable.dtype)))

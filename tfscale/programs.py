@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from threading import local
 from typing import Any
 from unittest.mock import patch
 
@@ -11,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput, first_line
-from twinscale.common.pairs.program import Inputs, Program, Seen, chosen, named_outputs
+from twinscale.common.pairs.draws import nothing_drawn
+from twinscale.common.pairs.program import Fed, Inputs, Program, Seen, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
+from twinscale.tfscale.program_draws import drawing
 from twinscale.tfscale.program_dtypes import computing, first_lower
 
 
@@ -60,18 +63,39 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         return ({name: np.zeros(values[name].shape) if x is None else _plain(tf.convert_to_tensor(x))
                  for name, x in found.items()}, {name: _plain(x) for name, x in outputs.items()})
 
-    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower)
+    def dropouts(inputs, rows):
+        draws = nothing_drawn(rows)
+        call(start, inputs, True, None, draws)
+        return tuple(draws.calls)
+
+    return Program(_kind(built, is_keras), tensors, start, call, gradients, precision, lower, dropouts)
 
 
 def _caller(built, is_keras, output, precision):
     """(`Program.call` of a model, {path: its variable})."""
     variables, layers = _variables(built, is_keras), _layers(built)
-    names = _names(layers, variables)
+    names, inside, own = _names(layers, variables), [], local()
 
-    def call(tensors, inputs, training=False, seen=None):
+    @contextmanager
+    def as_asked(training):
+        """In the format, and dropout as `drawing` has it, for as long as anybody is inside: of several replicas each
+        waits, inside, for the others, and none may set back what they still need."""
+        inside.append(ExitStack() if not inside else inside[0])
+        try:
+            if len(inside) == 1:
+                inside[0].enter_context(computing(layers if is_keras else (), precision))
+                inside[0].enter_context(drawing(training, lambda: own.draws))
+            yield
+        finally:
+            stack = inside.pop()
+            if not inside:
+                stack.close()
+
+    def call(tensors, inputs, training=False, seen=None, draws=None):
         values = _as(dict(tensors), precision)
-        with computing(layers if is_keras else (), precision), _seen_of_keras(type(built), names, seen), \
-                _without_dropout(training), _filled(is_keras, variables, values) as moved:
+        own.draws = draws
+        with as_asked(training), _seen_of_keras(type(built), names, seen), \
+                _filled(is_keras, variables, values) as moved:
             made = _given(built, _as(inputs, precision), training)
             statistics = moved() if training else {}
         return chosen(named_outputs(made), output, "keras"), statistics
@@ -217,17 +241,6 @@ def _filled(is_keras, variables, tensors):
 
 
 @contextmanager
-def _without_dropout(training):
-    """While open, dropout passes on what it is given."""
-    with ExitStack() as stack:
-        for nn in (tf.nn, tf.compat.v2.nn) if training else ():  # Keras' and tf_keras'
-            for room, name in ((nn.experimental, "stateless_dropout"), (nn.experimental, "general_dropout"),
-                               (nn, "dropout")):
-                stack.enter_context(patch.object(room, name, lambda x, *_, **__: x))
-        yield
-
-
-@contextmanager
 def _seen_of_keras(kind, names, seen):
     if seen is None:
         yield
@@ -236,15 +249,36 @@ def _seen_of_keras(kind, names, seen):
     function = base.__call__
 
     def __call__(self, *given, **named):
-        made = function(self, *given, **named)
-        if id(self) in names:
-            seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
-        return made
+        if id(self) not in names:
+            return function(self, *given, **named)
+        values = (seen.next(names[id(self)]) if isinstance(seen, Fed) else None) or Seen("", (), ())
+        others, more = _fed((given, named), values.inputs)
+        made = function(self, *others, **more)
+        seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
+        return _fed(made, values.outputs)
 
     with patch.object(base, "__call__", __call__):
         yield
 
 
 def _floats(tree):
-    return tuple(x for x in tf.nest.flatten(tree)
-                 if hasattr(x, "dtype") and "float" in str(getattr(x.dtype, "name", x.dtype)))
+    return tuple(x for x in tf.nest.flatten(tree) if _is_float(x))
+
+
+def _is_float(x):
+    return hasattr(x, "dtype") and "float" in str(getattr(x.dtype, "name", x.dtype))
+
+
+def _fed(tree, values):
+    """A tree with other values in place of its floats, which keep their masks; as it is where there are none."""
+    left = list(values)
+
+    def moved(x):
+        if not _is_float(x):
+            return x
+        value = tf.cast(left.pop(0), x.dtype)
+        if getattr(x, "_keras_mask", None) is not None:
+            value._keras_mask = x._keras_mask
+        return value
+
+    return tf.nest.map_structure(moved, tree) if left else tree

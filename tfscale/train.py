@@ -13,14 +13,16 @@ from twinscale.common import losses
 from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import statistics_of
+from twinscale.common.metrics import MEANS, statistics_of
 from twinscale.common.objectives import described
+from twinscale.common.optimizers import described as optimizer_of
+from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.tfscale import bits
 from twinscale.tfscale.devices_arrays import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables
-from twinscale.tfscale.optimizer import average, clip, make_optimizer, reset, slots
+from twinscale.tfscale.optimizer import average, clip, make_optimizer, rates, reset, slots
 
 if TYPE_CHECKING:
     from twinscale.common.training.room import Batch, Step, Tensors
@@ -110,8 +112,8 @@ def compiled_step(recipe, state, devices, gradients_of=None, move=None, stay=Non
         # Of one dtype, as hosts need what they add up at once.
         sums, gradients = add_up(sums | {"signals": tf.cast(signals, sums["weight"].dtype)}), add_up(gradients)
         gradients, norm = clip([g / tf.cast(sums["weight"], g.dtype) for g in gradients], recipe.optimizer.clip_norm)
-        metrics = {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"],
-                   "gradient_norm": norm, "learning_rate": state.optimizer.learning_rate,
+        metrics = {name: sums[key] / sums["weight"] for name, key in MEANS.items() if key in sums}
+        metrics |= {"gradient_norm": norm, "learning_rate": told_rate(recipe, state),
                    "signals": tf.cast(sums["signals"], tf.float32)}
         due = tf.equal(tf.cast(number, tf.int64), tf.cast(state.optimizer.iterations, tf.int64))
         return gradients, running, metrics, tf.math.is_finite(metrics["loss"]) & tf.math.is_finite(norm) & due
@@ -129,6 +131,12 @@ def compiled_step(recipe, state, devices, gradients_of=None, move=None, stay=Non
         return first(devices, metrics)
 
     return compiled
+
+
+def told_rate(recipe, state):
+    """The learning rate that a step tells: of a user's own optimizer, whose rate is inside of it, the recipe's 1."""
+    theirs = optimizer_of(recipe.optimizer).theirs
+    return rates(recipe)(state.optimizer.iterations) if theirs else state.optimizer.learning_rate
 
 
 def assign(variables, values):
@@ -197,12 +205,12 @@ def model_inputs(recipe, batch, key):
 
 
 def loss_sums(recipe, logits, batch):
-    """The objective summed over weighted positions, and the sums of {"loss", "correct", "weight"}."""
+    """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
     weights = ops.cast(batch["weights"], logits.dtype)
     what, labels = described(recipe), batch["labels"]
     objective = ops.sum(weights * losses.by_weight(ops, resolved(what.keras)(recipe, logits, labels), weights))
     if what.judged:
-        return objective, {"loss": objective, "correct": ops.zeros_like(objective), "weight": ops.sum(weights)}
+        return objective, {"loss": objective, "weight": ops.sum(weights)}
     hits = ops.equal(ops.argmax(logits, -1), labels)
     return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
 
@@ -278,7 +286,7 @@ def state_arrays(state):
     groups = slots(state.optimizer) | ({"ema": state.averages} if state.averages else {})
     for slot, variables in groups.items():
         arrays |= {f"{slot}/{name}": v for name, v in zip(state.trained, variables, strict=True)}
-    return arrays
+    return arrays | state.optimizer.rest
 
 
 def state_tensors(state: State) -> "Tensors":
@@ -292,6 +300,8 @@ def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tenso
     Raises BadInput, with nothing moved, where names or shapes are others.
     """
     arrays = state_arrays(state)
+    if optimizer_of(recipe.optimizer).theirs:
+        tensors, arrays = in_both(tensors, arrays)
     check_tensors(tensors, arrays)
     for name, variable in arrays.items():
         variable.assign(np.asarray(tensors[name], tf.as_dtype(variable.dtype).as_numpy_dtype))

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
         compare_runs,
         load_run,
         load_verdict,
+        match,
         open_dataset,
         recipe,
         train,
     )
 
 __all__ = ["Disagreement", "LoadedRun", "TwinscaleError", "check", "compare", "compare_runs", "load_run",
-           "load_verdict", "open_dataset", "recipe", "train"]
+           "load_verdict", "match", "open_dataset", "recipe", "train"]
 
 # In a checkout the rooms lie beside this folder; in an installed package they lie in it.
 if (Path(__file__).parents[1] / "pyproject.toml").is_file():

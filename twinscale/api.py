@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
 __all__ = ["Disagreement", "LoadedRun", "TwinscaleError", "check", "compare", "compare_runs", "load_run",
-           "load_verdict", "open_dataset", "recipe", "train"]
+           "load_verdict", "match", "open_dataset", "recipe", "train"]
 
 Where = str | os.PathLike[str]
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -48,6 +48,26 @@ def check(a: Any, b: Any, inputs: Any, **options: Any) -> "PairVerdict":
     from twinscale import pairs
 
     return pairs.check(a, b, inputs, **options)
+
+
+def match(source: "Where | Recipe", *, overrides: Overrides = (), overwrite: bool = False,
+          checkpoint: Where | None = None, of: Literal["keras", "flax"] = "keras") -> dict[str, Any]:
+    """Finds which tensors of the two programs of a recipe's pair are one another's, and writes it, with the first
+    weights, where the recipe says `model.match`.
+
+    Args:
+      source: as `recipe` takes it; `overrides` too.
+      overwrite: replace the match and the weights there.
+      checkpoint: make the first weights of this one's, `of` one of the two programs.
+    Returns: what `twinscale match --json` prints: {"match", "weights": the files, "from", "keras", "flax": what was
+    found of each side, "exit_code": 0 where outputs agree under the match, else 1}. Raises BadInput where the model is
+    no pair, the match is there already, or a tensor has no partner.
+    """
+    from twinscale.benchmarks import matching
+
+    described = recipe(source, overrides)
+    with _ours(), process.interruptible():
+        return matching.match(described, overwrite, None if checkpoint is None else at(checkpoint), of)
 
 
 # ---- what is trained

@@ -13,7 +13,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists
 from twinscale.common.pairs.judge import PairVerdict, generic, judged, outputs_difference
 from twinscale.common.pairs.match import Match, checked, read_match, without_partner
-from twinscale.common.pairs.program import Inputs, Program, in_training, without
+from twinscale.common.pairs.program import Inputs, Program, axes_of_one, in_training, without
 from twinscale.common.pairs.search import find
 
 Precision = Literal["auto", "float64", "float32", "bfloat16"]
@@ -69,7 +69,8 @@ def check(a: Any, b: Any, inputs: Inputs, *, match: "Match | str | os.PathLike[s
             verdict = blunter
     idle = [f"{side}: no output depends on {name}, which is left out" for side, program, left in zip(
         sides, programs, fewer, strict=True) for name in program.start if name not in left.start]
-    return replace(verdict, notes=(*verdict.notes, *notes, *idle))
+    made = [program.call(program.start, one)[0] for program, one in zip(programs, given, strict=True)]
+    return replace(verdict, notes=(*verdict.notes, *notes, *idle, *axes_of_one(*made)))
 
 
 def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Program, inputs: tuple[Inputs, Inputs],

@@ -183,8 +183,8 @@ def prepare_stages(out: Path, recipe: "Recipe", overwrite: bool, teachers: Mappi
 def ended(recipe: "Recipe", dataset: Dataset, out: Path, found: dict[str, Any]) -> Compression:
     """Measures the files that ship, writes compression.json and the report, and returns the Compression."""
     add_files(recipe, out, found["rows"], lambda row: model_of_row(recipe, out, row))
-    name = "loss" if reads_text(recipe.model) else "accuracy"
     for row in found["rows"]:
+        name = "accuracy" if "accuracy" in row["metrics"] and not reads_text(recipe.model) else "loss"
         row |= {"metric": row["metrics"][name], "metric_name": name}
     found |= {"schema_version": SCHEMA_VERSION, "recipe": {"name": recipe.name, "hash": recipe.hash,
                                                            "toml": dumps(recipe)},

@@ -254,7 +254,8 @@ def least_bytes(recipe: Recipe, data: tuple[int, tuple[int, ...]]) -> int:
     """Bytes of a chip that weights and slots take if each is split as far as the mesh could."""
     width = 8 if master_dtype(recipe) == "float64" else 4
     o = recipe.optimizer
-    copies = 1 + len(described(o).slots(o)) + (o.ema > 0)
+    kept = 0 if described(o).theirs else len(described(o).slots(o))  # a user's own may keep none
+    copies = 1 + kept + (o.ema > 0)
     shares = recipe.devices.fsdp * recipe.devices.tensor
     return width * copies * trained_size(parameters(recipe.model, *data)) // shares
 

@@ -260,7 +260,15 @@ def _inside(inside):
     """The precision in which two programs part first, or the first one, and its Inside; None where nobody looked."""
     ordered = sorted(inside, key=lambda precision: rank(PRECISIONS, precision))
     precision = next((one for one in ordered if inside[one].get("place")), next(iter(ordered), None))
-    return precision and {"precision": precision, "found": inside[precision]}
+    found = precision and inside[precision]
+    return precision and {"precision": precision, "found": found, "rows": [
+        row | {"mark": _mark(row, found)} for row in found.get("modules") or []]}
+
+
+def _mark(row, found):
+    """What stands beside two modules that part, first or when the second is fed with the first one's values."""
+    far = max((as_float(row[key]) for key in ("inputs", "outputs") if row.get(key) is not None), default=0.0)
+    return "first parting" if row.get("parts") else "parts by itself" if far > as_float(found.get("bound")) else ""
 
 
 def _swap(swap):

@@ -1,7 +1,7 @@
 """Where two programs of a user's first part inside: their modules side by side, as both rooms have seen them at work on
 a few rows at generic weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +10,59 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.cause import cause
 from twinscale.benchmarks.rungs.ladder import bare
 from twinscale.benchmarks.sides import who
-from twinscale.benchmarks.workers import Worker, each
+from twinscale.benchmarks.workers import Trainer, each
 from twinscale.common.families.pair import Pair
 from twinscale.common.families.places import WHOLE, is_whole
 from twinscale.common.pairs.first import canonical_names, read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Line, Match
-from twinscale.common.pairs.parting import Known, Parting, backward_parting, parting
-from twinscale.common.pairs.sight import read_sight
+from twinscale.common.pairs.parting import Known, Parting, Sight, all_partings, backward_parting, last_off
+from twinscale.common.pairs.program import Seen
+from twinscale.common.pairs.sight import read_sight, write_sight
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.schema import Recipe
 
 
-def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Worker]) -> dict[str, Any]:
+def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Trainer]
+                  ) -> dict[str, Any]:
     """A verdict with what both programs of a pair do inside, in each precision of the comparison, and its sentence with
     where they first part; of any other model the verdict as it is."""
     if not (is_whole(recipe.model) and isinstance(recipe.model, Pair)):  # of a family from outside we know no programs
         return verdict
-    tensors, start = read_first(recipe.model.weights)
     gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]
-    found = {}
+    off: dict[str, set[str]] = {}
     for described in precisions(recipe):
-        precision = described.train.precision
-        off = {bare(check["where"]).split(" ")[0] for check in gradients if not check["agrees"]
-               and check["what"] == precision and check["where"].startswith("gradients/")}
-        values = generic_values(tensors, start, precision, 0)
-        found[precision] = _inside(described, tensors, values, off, out, workers)
+        kinds = described.train.precision, f"{described.train.precision}, null direction"
+        off[described.train.precision] = {bare(check["where"]).split(" ")[0] for check in gradients if check["what"] in
+                                          kinds and check["where"].startswith("gradients/") and not check["agrees"]}
+    found = seen_inside(recipe, off, out, workers)
     first = next((precision for precision, inside in found.items() if inside["place"]), None)
     more = f" {words(found[first], first, who(recipe.model))}" if first and not verdict["agrees"] else ""
     return verdict | {"inside": found, "sentence": verdict["sentence"] + more}
 
 
+def seen_inside(recipe: Recipe, off: Mapping[str, set[str]], out: Path, workers: Mapping[str, Trainer]
+                ) -> dict[str, dict[str, Any]]:
+    """{precision: Inside} of a recipe's pair, as its workers show it; `off` has, by precision, the tensors by canonical
+    name whose gradients differ."""
+    assert isinstance(recipe.model, Pair)  # whoever asks has looked
+    tensors, start = read_first(recipe.model.start)
+    found: dict[str, dict[str, Any]] = {}
+    for described in precisions(recipe):
+        precision = described.train.precision
+        values = generic_values(tensors, start, precision, 0)
+        found[precision] = _inside(described, tensors, values, off.get(precision, set()), out, workers)
+    return found
+
+
 def words(inside: Mapping[str, Any], precision: str, named: str = who(None)) -> str:
-    """Where two programs first part, in a sentence or three; `named` says which of them is called a, and which b."""
+    """Where two programs first part, in a sentence or three, and how often else; `named` says which of them is called
+    a, and which b."""
     how = "" if inside["training"] else ", as they are evaluated"
+    count = len(inside.get("others") or ())
+    more = f"Fed with a's values behind it, b parts at {count} more place{'s' * (count > 1)}." if count else ""
     return " ".join(filter(None, [f"Inside, in {precision}{how}, they first part {inside['place']}.", inside["cause"],
-                                  f"({named}; {inside['coverage']}.)"]))
+                                  more, f"({named}; {inside['coverage']})."]))
 
 
 def cause_inside(verdict: Mapping[str, Any], named: str = who(None)) -> dict[str, Any] | None:
@@ -56,13 +73,15 @@ def cause_inside(verdict: Mapping[str, Any], named: str = who(None)) -> dict[str
         if inside["place"] and is_shared:
             at: Mapping[str, Any] = next((row for row in inside["modules"] if row["parts"]), {})
             apart = max((row for row in (at.get("inputs"), at.get("outputs")) if row is not None), default=None)
-            found = cause(WHOLE, at.get("a", "head"), "forward" if at else "backward", 0, apart, inside["bound"])
-            return found | {"sentence": words(inside, precision, named).removesuffix(".")}
+            where = at.get("a") or inside.get("at") or "head"
+            phase = "backward" if inside["place"].startswith("backward") else "forward"
+            found = cause(WHOLE, where, phase, 0, apart, inside["bound"])
+            return found | {"place": inside["place"], "sentence": words(inside, precision, named).removesuffix(".")}
     return None
 
 
 def _inside(recipe: Recipe, tensors: tuple[Tensor, ...], values: dict[str, Any], off: set[str], out: Path,
-            workers: Mapping[str, Worker]) -> dict[str, Any]:
+            workers: Mapping[str, Trainer]) -> dict[str, Any]:
     """An Inside: of the pair at work as it trains, and where nothing parts there and something moves in training alone,
     as it is evaluated."""
     training = _parted(recipe, tensors, values, out, workers, True)
@@ -70,11 +89,13 @@ def _inside(recipe: Recipe, tensors: tuple[Tensor, ...], values: dict[str, Any],
     if not training.place and not all(tensor.trained for tensor in tensors):
         ways.append((False, _parted(recipe, tensors, values, out, workers, False)))
     is_training, seen = next((way for way in ways if way[1].place), ways[0])
-    names = canonical_names(tensors)
-    place = seen.place or backward_parting([one.a for one in training.modules], {
-        tensor.module for tensor in tensors if names[tensor.path] in off})
-    return {"training": is_training, "place": place, "cause": seen.cause, "coverage": seen.coverage,
-            "bound": seen.bound, "modules": [vars(one) for one in seen.modules]}
+    names, order = canonical_names(tensors), [one.a for one in training.modules]
+    of_off = {tensor.module for tensor in tensors if names[tensor.path] in off}
+    at = None if seen.place else last_off(order, of_off)
+    return {"training": is_training, "place": seen.place or backward_parting(order, of_off), "at": at,
+            "cause": seen.cause, "coverage": seen.coverage, "bound": seen.bound,
+            "modules": [vars(one) for one in seen.modules],
+            "others": [{"place": place, "cause": why} for place, why in seen.others]}
 
 
 def _parted(recipe, tensors, values, out, workers, training) -> Parting:
@@ -83,7 +104,15 @@ def _parted(recipe, tensors, values, out, workers, training) -> Parting:
     lines = each(workers, lambda worker: worker.ask("leave_sight", recipe, path=paths[worker.backend],
                                                     training=training))["jax"]
     (keras, inputs), (jax, _) = (read_sight(paths[backend]) for backend in ("keras", "jax"))
+    match = Match(tuple(Line(one["b"], tuple(one["a"]), tuple(map(tuple, one["steps"]))) for one in lines))
+    known = Known(match, tensors, values, inputs, precision)
+
+    def again(fed: Sequence[Seen]) -> Sight:
+        write_sight(paths["jax"], Sight(tuple(fed), {}, 0.0), {})
+        workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
+        return read_sight(paths["jax"])[0]
+
+    found = all_partings((keras, jax), known, again)
     for path in paths.values():
         path.unlink()
-    match = Match(tuple(Line(one["b"], tuple(one["a"]), tuple(map(tuple, one["steps"]))) for one in lines))
-    return parting((keras, jax), Known(match, tensors, values, inputs, precision))
+    return found

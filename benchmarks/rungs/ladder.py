@@ -6,19 +6,19 @@ of tensors is max |a - b| / max |b|, of losses |a - b|.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy
 
+from twinscale.benchmarks.rungs.evaluations import SIDES, accuracy_bound, added_bounds, apart, largest, resolved
 from twinscale.benchmarks.rungs.walks import ANY, noise_of, parting
 from twinscale.benchmarks.sides import LABELS as BACKENDS
 from twinscale.benchmarks.verdict import Check, Rung
 from twinscale.common.data.arrays import row_positions
 from twinscale.common.families.parameters import Parameter, is_trained
 from twinscale.common.files.tensors import difference
-from twinscale.common.metrics import NEAR, added, finish, finished, own_sums
+from twinscale.common.metrics import finish, finished
 from twinscale.common.numbers import formats
 from twinscale.common.numbers.formats import EPS, MASTERS, RESOLVED
 from twinscale.common.operations.synthetic import synthetic_gradients
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 PARTS = {"weight": "positions", "label_bytes": "bytes"}  # of an evaluation's sums, which are counts of what is shared
 TINY = formats.TINY["float64"]
-SIDES = ("keras", "jax")  # what is compared, unless a caller compares two other runs
 
 
 def summed_positions(recipe: "Recipe", dataset: "Dataset") -> int:
@@ -58,11 +57,13 @@ def rung(name: str, title: str, proves: str, checks: list[Check]) -> Rung:
 
 
 def contract_rung(contracts: Mapping[str, Mapping[str, str]], sides: Sequence[str] = SIDES,
-                  dtypes: Mapping[str, Mapping[str, str]] | None = None) -> Rung:
+                  dtypes: Mapping[str, Mapping[str, str]] | None = None, begun: str = "") -> Rung:
     """P0: everything that both sides share before the first step, by its hash, and the dtypes of what they compute,
-    {side: {what: dtype}}, where these are known."""
+    {side: {what: dtype}}, where these are known. `begun`: where first weights of the user's come from."""
     shared = {"hashes": contracts} | ({"dtypes": dtypes} if dtypes else {})
     checks = [equal_check(kind, values, sides) for kind, values in shared.items()]
+    if begun:
+        checks[0] |= {"where": f"{checks[0].where}; first weights: {begun}"}
     return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe"
                 + ", and what is computed in equal dtypes" * bool(dtypes), checks)
 
@@ -141,15 +142,13 @@ def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
 
 def null_directions(runs: Mapping[str, Any]) -> set[str]:
     """Names whose gradient is zero but for rounding: in float64 their twin shares no three digits with them, and they
-    are below 1e-9 of the largest gradient."""
-    gradients = {name: x for name, x in runs["keras"].items() if name.startswith("gradients/") and name in runs["jax"]}
-    largest = max(np.abs(x).max() for x in gradients.values())
-    null = set()
-    for name, x in gradients.items():
-        noisy = max(difference(runs[b][name], runs[f"{b}-twin"][name]) for b in ("keras", "jax")) > 1e-3
-        if np.abs(x).max() <= 1e-9 * largest and (noisy or not x.any()):
-            null.add(bare(name))
-    return null
+    are below 1e-9 of the largest gradient. One that is all zeros on one side alone is not: it is missing there."""
+    names = [n for n in runs["keras"] if n.startswith("gradients/") and n in runs["jax"]]
+    largest = {b: max(np.abs(runs[b][n]).max() for n in names) for b in SIDES}
+    tiny = {b: {n for n in names if np.abs(runs[b][n]).max() <= 1e-9 * largest[b]} for b in SIDES}
+    noisy = {n for n in names if max(difference(runs[b][n], runs[f"{b}-twin"][n]) for b in SIDES) > 1e-3}
+    zero = {n for n in names if not runs["keras"][n].any()}
+    return {bare(n) for n in tiny["keras"] & (noisy | (tiny["jax"] & zero))}
 
 
 def optimizer_rung(states: Mapping[Any, Any], optimizer: Any = None) -> Rung:
@@ -245,12 +244,6 @@ def loss_curve(runs: Mapping[str, Any], precision: str, factor: float, sides: Se
             "horizon": int(parted[0]) if len(parted) else None}
 
 
-def resolved(precision: str, size: Any, count: float) -> Any:
-    """What a mean of `count` values of a size cannot resolve: see `loss_curve`."""
-    walk, summed = math.sqrt(count), EPS[MASTERS[precision]]
-    return size * max(walk * summed, RESOLVED[precision] / walk)
-
-
 def loss_check(precision: str, curve: dict[str, Any]) -> Check:
     """The step whose difference is nearest to its bound, or furthest above it, before the horizon."""
     end = len(curve["steps"]) if curve["horizon"] is None else max(1, curve["horizon"])
@@ -304,58 +297,23 @@ def held_out_bounds(precision: str, runs: Mapping[str, Any], curve: dict[str, An
 
     The loss may differ as those of the steps do: by the envelope at the last step, or by what a twin's evaluation
     differs by where that is more, and no less than the mean of its positions resolves. What is a smooth function of the
-    loss may differ by what the loss's bound makes of it. A hit is gained or lost where a position's two largest logits
-    change places: where those of N positions are within `near` nats in `near` ones of N, and a mean of N that moves by
-    b has terms that move by sqrt(N) b, then near / NEAR sqrt(N) b positions are expected to flip. As many may, and more
-    by chance: what a Poisson count exceeds once in a million, or `factor` times what a twin has flipped.
+    loss may differ by what the loss's bound makes of it. Of classes, as many hits may be gained or lost as
+    `accuracy_bound` says.
     """
     sums, told = ([runs[side][group] for side in SIDES] for group in ("sums", "held_out"))
-    weight, near = (max(found[key] for found in sums) for key in ("weight", "near"))
+    weight = max(found["weight"] for found in sums)
     twins = [(runs[s], runs[f"{s}-twin"]) for s in SIDES if runs.get(f"{s}-twin", {}).get("sums")]
-    own, flipped = (max((apart(*(run[group].get(name) for run in pair)) for pair in twins), default=0.0)
-                    for group, name in (("held_out", "loss"), ("sums", "correct")))
+    own = max((apart(*(run["held_out"].get("loss") for run in pair)) for pair in twins), default=0.0)
     unresolved = resolved(precision, largest(told, "loss"), max(weight, 1.0))
     loss, exact = curve["factor"] * max(own, float(curve["envelope"][-1]), unresolved), 4 * EPS["float64"]
-    expected = min(weight, near / NEAR * math.sqrt(weight) * loss)
-    flips = max(float(scipy.stats.poisson.isf(1e-6, expected)), curve["factor"] * flipped)
+    hits = accuracy_bound(sums, twins, curve["factor"], loss) if "correct" in sums[0] else {}
     bits = weight / (math.log(2) * max(1.0, min(found.get("label_bytes") or 1.0 for found in sums)))
     return {
         "loss": (loss, f"{curve['factor']} x the {precision} twin's envelope at the last step, or its evaluation's"),
-        "accuracy": (flips / max(weight, 1.0) + exact,
-                     f"{flips:.0f} of {weight:,.0f} may flip: {expected:.2g} are expected to, {near:,.0f} are near it"),
+        **hits,
         "perplexity": (largest(told, "perplexity") * (exact - math.expm1(-loss)), "exp of the loss and of its bound"),
         "bits_per_byte": (bits * loss + exact * largest(told, "bits_per_byte"), "the loss's bound in bits a byte"),
         **added_bounds(precision, runs, curve["factor"], loss)}
-
-
-def added_bounds(precision: str, runs: Mapping[str, Any], factor: float, loss: float) -> dict[str, tuple[float, str]]:
-    """{metric of `train.metrics`: (bound, where it is from)}: its own, by that of the loss, and else `factor` times
-    what a twin's evaluation differs by, no less than the mean of its positions resolves."""
-    found = {}
-    for metric in added(runs.get("metrics", ())):
-        sums = [own_sums(metric, runs[side]["sums"]) for side in SIDES]
-        given = [metric.bound(own, loss) for own in sums] if metric.bound else []
-        for name in metric.finish(sums[0]):
-            if given:
-                found[name] = max(bounds[name] for bounds in given), f"{metric.title}'s own, by the loss's bound"
-                continue
-            told = {run: runs[run]["held_out"] for run in (*SIDES, *(f"{side}-twin" for side in SIDES)) if run in runs}
-            apart_most = max((apart(told[side].get(name), told[f"{side}-twin"].get(name)) for side in SIDES
-                              if f"{side}-twin" in told), default=0.0)
-            unresolved = resolved(precision, largest(told.values(), name), max(sums[0]["weight"], 1.0))
-            found[name] = (factor * max(apart_most, unresolved),
-                           f"{factor} x the {precision} twin's evaluation, or what a mean resolves")
-    return found
-
-
-def apart(x: float | None, y: float | None) -> float:
-    """|x - y|, infinite where either is None."""
-    return math.inf if x is None or y is None else abs(x - y)
-
-
-def largest(metrics: Iterable[Mapping[str, Any]], name: str) -> float:
-    """The largest size of a metric on any side; 0 where none has it."""
-    return max((abs(found[name]) for found in metrics if found.get(name) is not None), default=0.0)
 
 
 def weight_checks(runs: Mapping[str, Any], starts: Mapping[str, np.ndarray], optimizer: Any, rates: np.ndarray

@@ -219,7 +219,10 @@ def running_cause(recipe: Recipe, bound: float, step: int, backend: str, tensors
 
 
 def rate_cause(recipe: Recipe, step: int, sides: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any] | None:
-    """A backend whose step tells another rate than the recipe's schedule has for it."""
+    """A backend whose step tells another rate than the recipe's schedule has for it; a user's own optimizer has its
+    own."""
+    if described(recipe.optimizer).theirs:
+        return None
     rates = learning_rates(recipe)
     for backend, tensors in sides.items():
         told, wanted = value(tensors, "told/learning_rate"), float(rates[step])

@@ -20,6 +20,7 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.rungs.ladder import check, rung
 from twinscale.benchmarks.sides import LABELS
 from twinscale.common.errors import BadInput
+from twinscale.common.objectives import described
 
 if TYPE_CHECKING:
     from twinscale.benchmarks.verdict import Rung
@@ -59,6 +60,13 @@ def collect_outcome(recipe: "Recipe", worker: "Trainer", out: Path, seeds: Itera
 
 
 # ---- verdict
+
+def margins_of(recipe: "Recipe") -> dict[str, float]:
+    """{metric: the recipe's margin} of what its evaluations measure: hits are counted of classes alone, and of another
+    objective the margin of the loss is in that one's own unit."""
+    margins = recipe.compare.margin.model_dump()
+    return {"loss": margins["loss"]} if described(recipe).judged else margins
+
 
 def outcome_rung(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]], margins: Mapping[str, float]
                  ) -> "Rung":

@@ -7,7 +7,7 @@ All of it in float64, where rounding hides nothing; in the recipe's precision wh
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +15,20 @@ import numpy as np
 
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.numbers import sig
+from twinscale.benchmarks.rung_table import is_placed
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.rungs.cause import cause
 from twinscale.benchmarks.rungs.later import suspects, taken_apart
 from twinscale.benchmarks.rungs.operations import part, places_path, read_places
-from twinscale.benchmarks.verdict import Check, Rung, read_digests, read_hashes
+from twinscale.benchmarks.rungs.own_optimizers import own_cause
+from twinscale.benchmarks.verdict import Check, Rung, precision_of, read_digests, read_hashes
 from twinscale.common.families import traits_of
 from twinscale.common.families.places import Place, places
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import RESOLVED
 from twinscale.common.operations.points import POINTS
 from twinscale.common.optimizers import described
-from twinscale.common.recipe.schema import AXES, Recipe
+from twinscale.common.recipe.schema import AXES, Recipe, in_float64
 from twinscale.common.schedules import OwnSchedule
 from twinscale.common.schedules import described as schedule_of
 from twinscale.common.training.run_metrics import read_metrics
@@ -48,6 +50,14 @@ class Looks(NamedTuple):
     uneven: Callable  # () -> the first step whose micro-batches weigh unlike, or None
 
 
+def looked_at(recipe: Recipe, rungs: Sequence[Rung]) -> Recipe:
+    """The recipe in the precision in which a cause is looked for: its own where nothing else has failed, else float64,
+    in which rounding hides nothing."""
+    failed = [c for rung in rungs if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
+    own = bool(failed) and all(precision_of(c) == recipe.train.precision for c in failed)
+    return recipe if own else in_float64(recipe)
+
+
 def first_cause(recipe: Recipe, positions: int, out: Path, verdict: dict[str, Any], looks: Looks
                 ) -> dict[str, Any] | None:
     """The first cause of a disagreement, as `cause` has it, or None where nothing was found.
@@ -67,7 +77,7 @@ def first_cause(recipe: Recipe, positions: int, out: Path, verdict: dict[str, An
             or optimizer_cause(recipe, rungs["P3"], looks.optimizer)
             or later_cause(recipe, positions, verdict["curves"][recipe.train.precision], looks)
             or step_cause(recipe, positions, out, rungs)
-            or evaluation_cause(rungs, recipe))
+            or evaluation_cause(rungs, recipe) or alone_cause(rungs.get("P1")))
 
 
 def contract_cause(recipe: Recipe, out: Path, rung: Rung) -> dict[str, Any] | None:
@@ -151,7 +161,7 @@ def blamed(known: dict[str, Place], off: Collection[str]) -> tuple[str, str, str
         if name in off:
             return "loss", "loss", "forward", name
     for tensor in (t for t in off if t.startswith("running/")):
-        holder = next(n for n, place in known.items() if tensor.startswith(f"running/{place.holds}."))
+        holder = holder_of(known, tensor.removeprefix("running/"))
         return known[holder].operation, holder, "running statistics", tensor
     for name, place in reversed(known.items()):
         if f"backward/{name}" in off:  # what its readers hand on, before what it makes of that
@@ -231,8 +241,15 @@ def gradient_cause(recipe: Recipe, rung: Rung, apart_at: Callable[[str], dict[st
     if 2 * len(failed) > len(total):
         found = apart_at(point)
         return found or cause("accumulation", "gradients", "backward", 0, worst["worst"], worst["bound"], name)
-    holder = next(n for n, place in known.items() if place.holds and name.startswith(f"{place.holds}."))
-    return cause(known[holder].operation, known[holder].holds, "backward", 0, worst["worst"], worst["bound"], name)
+    place = known[holder_of(known, name)]
+    return cause(place.operation, place.holds or name.rpartition(".")[0], "backward", 0, worst["worst"], worst["bound"],
+                 name)
+
+
+def holder_of(known: Mapping[str, Place], tensor: str) -> str:
+    """The place that holds a tensor by its canonical name: the one that there is, of a program as a whole."""
+    return next((name for name, place in known.items() if place.holds and tensor.startswith(f"{place.holds}.")),
+                next(iter(known)))
 
 
 def point_of(check: Check) -> str:
@@ -253,6 +270,9 @@ def optimizer_cause(recipe: Recipe, rung: Rung, optimizer: Callable[[Recipe], Ma
         return cause(operation, worst["where"].split(" ")[0].split("/", 1)[-1], "update", 0, worst["worst"],
                      worst["bound"], worst["where"])
 
+    if described(recipe.optimizer).theirs and recipe.train.precision == "float64" and (
+            found := own_cause(failed, optimizer(recipe), recipe.optimizer)):
+        return found
     groups = {c["where"].split("/")[0] for c in failed}
     if "clipped" in groups:
         return blame("clip", "clipped/")
@@ -313,6 +333,16 @@ def evaluation_cause(rungs: Mapping[str, Rung], recipe: Recipe) -> dict[str, Any
         where = failed[0]["what"].split(" ", 1)[1]
         return cause("evaluation", where, "evaluation", recipe.train.steps, failed[0]["worst"], failed[0]["bound"])
     return None
+
+
+def alone_cause(rung: Rung | None) -> dict[str, Any] | None:
+    """The operation furthest from its reference by itself, where it is not seen to differ in its place."""
+    failed = [c for c in rung["checks"] if not c["agrees"] and c["what"].startswith(ladder.SIDES)] if rung else []
+    if not failed:
+        return None
+    name = failed[0]["where"].split(",")[0]
+    return cause(name, f"{name} by itself", failed[0]["what"], 0, failed[0]["worst"], failed[0]["bound"],
+                 failed[0]["where"])
 
 
 def apart(a: np.ndarray | float, b: np.ndarray | float, scale: float = 0.0) -> float:

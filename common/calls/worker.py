@@ -17,9 +17,9 @@ from twinscale.common import process
 from twinscale.common.calls.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
 from twinscale.common.calls.one_step import whole_step
 from twinscale.common.calls.trials import step_trials
-from twinscale.common.errors import NO, BadInput, known, show_traceback, unexpected
+from twinscale.common.errors import NO, known, show_traceback, unexpected
 from twinscale.common.files.access import plain
-from twinscale.common.planted import mutants
+from twinscale.common.planted import inside, mutants
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training import session
 from twinscale.common.training.loop import Probe, run_training
@@ -45,12 +45,11 @@ def serve(room: Room, changes: Mapping[str, Any], own: Mapping[str, Callable]) -
     planted = ExitStack()
 
     def plant(change):
-        if change is not None and change not in changes:
-            raise BadInput(f"{change}: nothing to plant has that name; known here: {', '.join(changes)}")
+        found, at = inside.parted(change, changes) if change is not None else (None, ())
         planted.close()
         session.SESSIONS.clear()
-        if change is not None:
-            planted.enter_context(changes[change].plant())
+        if found:
+            planted.enter_context(found.plant(*at))
 
     def listed():
         return {name: {"recipe": c.recipe, "operation": c.operation, "where": c.where, "meaning": c.meaning,

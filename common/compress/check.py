@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 def check_stages(recipe: "Recipe", dataset: "Dataset") -> None:
     """Raises BadInput, before anything is trained, for a stage that cannot do what it says."""
+    if recipe.compress.stages and traits_of(recipe.model).foreign:
+        raise BadInput(f'compress.stages: model.family = "{short(recipe.model.family)}": TF-MOT wraps layers of its '
+                       "own Keras, which programs of your own are not made of; compress them by other means")
     for number, stage in enumerate(recipe.compress.stages):
         where = f"compress.stages[{number}] ({stage.kind})"
         tree = parameters(model_after(recipe, number), dataset.classes, dataset.example_shape)

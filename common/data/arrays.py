@@ -117,6 +117,14 @@ def with_labels(found: Mapping[str, np.ndarray], objective: "Objective", start: 
     return {**found, "labels": labels, "weights": weights}, classes
 
 
+def unread(manifest: Mapping[str, Any]) -> str:
+    """A line on what the data of a manifest have that nobody reads; "" where that is nothing."""
+    names = manifest.get("unread", ())
+    return (f"the data have {', '.join(names)}, which objective.name = \"probe\" does not read: set "
+            'objective.name = "cross-entropy" for classes, "squared-error" or "sigmoid" to train on them'
+            ) if names else ""
+
+
 def row_size(example_shape: Sequence[Any]) -> int:
     """Values of a row, of a `Dataset.example_shape`; of arrays those of the largest."""
     return max(math.prod(one[1]) if isinstance(one, tuple) else 0 for one in example_shape) or math.prod(

@@ -19,6 +19,7 @@ from twinscale.common.recipe.schema import Recipe, master_dtype
 
 AHEAD = 3  # batches made before they are asked for
 PLANNED = 1024  # rows ordered in one go
+DRAWN = {"row": ((None,), "uint32"), "key": ((2,), "uint32")}  # what a model that draws bits reads besides
 
 Numbered = tuple[int, dict[str, np.ndarray], str]  # a step, its batch and the batch's SHA-256
 
@@ -77,8 +78,9 @@ def input_specs(recipe: Recipe, example_shape: Sequence[Any]) -> dict[str, tuple
     """{name: (shape with the batch first, dtype)} of what the model reads of a batch, of a `Dataset.example_shape`."""
     text = reads_text(recipe.model)
     if reads_arrays(recipe.model):
-        return {name: ((None, *shape), master_dtype(recipe) if dtype == "float32" else dtype)
-                for name, shape, dtype in example_shape if name not in JUDGED}
+        specs = {name: ((None, *shape), master_dtype(recipe) if dtype == "float32" else dtype)
+                 for name, shape, dtype in example_shape if name not in JUDGED}
+        return specs | (DRAWN if draws(recipe.model) else {})
     # Images are float32 in every precision but float64, where the cast is exact.
     image = master_dtype(recipe)
     specs = {"inputs": ((None, *example_shape), "int32" if text else image)}
@@ -87,7 +89,7 @@ def input_specs(recipe: Recipe, example_shape: Sequence[Any]) -> dict[str, tuple
         if not recipe.data.cross_documents:
             specs["segments"] = ((None, *example_shape), "int32")
     if draws(recipe.model):
-        specs |= {"row": ((None,), "uint32"), "key": ((2,), "uint32")}
+        specs |= DRAWN
     return specs
 
 

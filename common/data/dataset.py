@@ -124,4 +124,6 @@ def open_arrays(data: Data, objective: Objective) -> Dataset:
     manifest = {"source": portable(data.source), "sha256": sha256_of(found), "classes": classes,
                 "arrays": {name: f"{dtype} {list(shape)}" for name, shape, dtype in shapes},
                 **{split: {"bytes": size * len(part)} for split, part in parts.items()}}
+    if "labels" in given and not objective.labels:
+        manifest["unread"] = ["labels"]
     return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest)

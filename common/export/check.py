@@ -26,8 +26,10 @@ from twinscale.common.export.process import ask, failed
 from twinscale.common.families.parameters import longest_sum, parameters
 from twinscale.common.files.output import tell
 from twinscale.common.files.tensors import difference, load_tensors, save_tensors
-from twinscale.common.metrics import finish, statistics
+from twinscale.common.losses import sums_of
+from twinscale.common.metrics import finish
 from twinscale.common.numbers.formats import EPS, RESOLVED
+from twinscale.common.objectives import described
 
 if TYPE_CHECKING:
     from twinscale.common.data import Dataset
@@ -118,7 +120,8 @@ def judged(name: str, model: Any, eight: Any, found: Any, known: Mapping[str, np
     worst = difference(found, known[precision])
     return said | {"worst": worst, "agrees": bool(worst <= bound < math.inf),
                    "predictions": float((found.argmax(-1) == known[own].argmax(-1)).mean()),
-                   "loss": measured(found, rows)["loss"], "trainer_loss": measured(known[own], rows)["loss"]}
+                   "loss": measured(model.recipe, found, rows),
+                   "trainer_loss": measured(model.recipe, known[own], rows)}
 
 
 def bound_of(name: str, precision: str, model: Any, eight: Any, known: Mapping[str, np.ndarray]) -> tuple[float, str]:
@@ -148,10 +151,11 @@ def longest_forward(model: Any) -> int:
     return max(longest_sum(tree), *shape.example_shape[:1], getattr(recipe.model, "width", 0))
 
 
-def measured(logits: np.ndarray, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """{"loss", "accuracy"} of logits on the rows."""
-    sums = statistics(np, logits.astype(np.float64), rows["labels"], rows["weights"].astype(np.float64))
-    return finish({name: float(x) for name, x in sums.items()})
+def measured(recipe: Any, logits: np.ndarray, rows: Mapping[str, np.ndarray]) -> float:
+    """What evaluations call the loss, of logits on the rows."""
+    sums = sums_of(described(recipe), np, recipe, logits.astype(np.float64), rows["labels"],
+                   rows["weights"].astype(np.float64))
+    return finish({name: float(x) for name, x in sums.items()})["loss"]
 
 
 def equal(found: Any, wanted: Mapping[str, np.ndarray]) -> bool:

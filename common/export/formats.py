@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from twinscale.common import need, registry
 from twinscale.common.errors import BadInput
-from twinscale.common.families import FAMILIES
+from twinscale.common.families import FAMILIES, READS, reads_arrays, traits_of
 from twinscale.common.files.access import is_odd, local, read_json, shown
 from twinscale.common.files.kinds import STRICT, Backend, Count, Number, version
 from twinscale.common.files.output import Kind, begun, check_ours, same
@@ -57,6 +57,9 @@ FORMATS = {
     "litert-int8": Format("int8.tflite", *OF_LITERT, "tensorflow"),
     "safetensors": Format("safetensors", dict.fromkeys(WRITERS, "twinscale.common.export.hugging_face"), READERS,
                           "ours")}
+OWN_ALONE = {  # formats of models that are made of our own layers, and why no others have them
+    "keras": "your own model's `save` writes it, with what it is made of",
+    **dict.fromkeys(("litert-dynamic", "litert-int8"), "which of its places have 8 bits is not known")}
 KIND = Kind(MARKER, "export.json", {r"(export|tokenizer)\.json|recipe\.toml": None, **{
     rf"{re.escape(form.path)}|\.{re.escape(form.path)}\.tmp(\.keras)?": None for form in FORMATS.values()}})
 IDENTITY = {"verb": "export"}
@@ -182,8 +185,10 @@ class ExportInfo(ShapeInfo):
 
 
 def _whole_export(about):
-    text, own = bool(about["tokenizer"]), about["family"] in FAMILIES.builtin  # nobody else's code is asked
-    if own and text != registry.load(FAMILIES, about["family"]).text or len(about["example_shape"]) != 3 - 2 * text:
+    text, reads = bool(about["tokenizer"]), None
+    if about["family"] in FAMILIES.builtin:  # nobody else's code is asked
+        reads = registry.load(FAMILIES, about["family"]).reads
+    if reads in READS and text != (reads == "text") or len(about["example_shape"]) != 3 - 2 * text:
         raise ValueError(f"tokenizer or example_shape: not of a {about['family']}")
     if about.get("labels") and len(about["labels"]) != about["classes"]:
         raise ValueError(f"labels: {len(about['labels'])} names for {about['classes']} classes")
@@ -256,6 +261,19 @@ def check_request(backend: str, out: Path, names: Sequence[str], overwrite: bool
         raise BadInput(f"--to {shown(out)}: TensorFlow loads no SavedModel from a path that has one of []*?\\ or is "
                        f"not UTF-8; choose another directory, or leave it out: --formats {rest}")
     return asked
+
+
+def of_model(model: Any, formats: Sequence[str], named: bool) -> list[str]:
+    """Those of the formats that a model section of a recipe has; raises BadInput where one was `named` that it has
+    not, or it has none."""
+    if reads_arrays(model):
+        raise BadInput('model.reads = "arrays": an export has one input, of text or of images; `twinscale convert` '
+                       "writes the run's tensors by their names")
+    left = [name for name in formats if not traits_of(model).foreign or name not in OWN_ALONE]
+    if named and (gone := [name for name in formats if name not in left]):
+        raise BadInput(f'--formats: "{gone[0]}" is not of model.family = "{registry.short(model.family)}": '
+                       f"{OWN_ALONE[gone[0]]}; there are {', '.join(n for n in FORMATS if n not in OWN_ALONE)}")
+    return left
 
 
 def lacking(name: str, backend: str) -> str | None:

@@ -41,6 +41,7 @@ from twinscale.common.export.formats import (
     check_request,
     cut_short,
     lacking,
+    of_model,
 )
 from twinscale.common.export.process import ask, failed, write_model
 from twinscale.common.files.access import files_below, remove, write_text
@@ -64,7 +65,7 @@ EIGHT_BITS = ("quantize", "post_training")
 LITERT = {"litert-float": False, "litert-dynamic": True, "litert-int8": True}  # whether kernels have 8 bits
 
 
-def export(room: "Room", exporter: ModuleType, path: Path, out: Path, formats: Sequence[str] = (),
+def export(room: "Room", exporter: ModuleType, path: Path, out: Path, asked: Sequence[str] = (),
            overwrite: bool = False, accept_data: bool = False) -> int:
     """Writes the model of a run, or of what `convert` has made of one, into a directory and checks it; returns the exit
     code: 0 all agree, 1 one does not or cannot be written, 4 one needs a package that is not installed.
@@ -81,11 +82,12 @@ def export(room: "Room", exporter: ModuleType, path: Path, out: Path, formats: S
       exporter: its module `export`.
       path: the run's directory, or the state's.
       out: the directory; it must be new, empty, or with `overwrite` an earlier export's.
-      formats: names of FORMATS; none: all that the backend has.
+      asked: names of FORMATS; none: all that the backend has.
       accept_data: check on data that is no longer what the run was trained on.
-    Raises BadInput where `check_request` or `open_kept` does, or the run has no checkpoint.
+    Raises BadInput where `check_request`, `of_model` or `open_kept` does, or the run has no checkpoint.
     """
-    recipe, formats = load(StateFiles(path).recipe, []), check_request(room.backend, out, formats, overwrite)
+    recipe, formats = load(StateFiles(path).recipe, []), check_request(room.backend, out, asked, overwrite)
+    formats = of_model(recipe.model, formats, named=bool(asked))
     dataset = open_kept(recipe, kept_of(path), accept_data)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -142,7 +144,8 @@ def described(room: "Room", recipe: "Recipe", dataset: "Dataset", step: int, out
 
 def served(recipe: "Recipe") -> "Recipe":
     """The recipe of a model that takes `inputs` alone: one document a row, no dropout, nothing fused."""
-    return recipe.with_values(model={"dropout": 0.0}, data={"cross_documents": True},
+    plain = {"dropout": 0.0} if "dropout" in type(recipe.model).model_fields else {}
+    return recipe.with_values(model=plain, data={"cross_documents": True},
                               jax={"remat": "none", "attention": "einsum"})
 
 

@@ -38,6 +38,7 @@ class Traits:
     blocks: int = 0  # equal ones, `block_0`, `block_1`, ...: JAX may scan over them, students' learn from teachers'
     attention: Attention | None = None
     shared: dict = field(default_factory=dict)  # {key: (its size, the key of [devices] that has to divide it)}
+    foreign: bool = False  # programs of somebody's own: what they have inside is not known here, nor how they compute
     planted: tuple = ()  # words of `common.planted.planting.HAS` for changes to its own builders, where there are any
 
 
@@ -86,6 +87,7 @@ class Family:
     traits: options to Traits.
     layouts: its Layouts, or "MODULE:OBJECT" of them; None: an export for the library has canonical names.
     drawn: options at random for `audit --clean`, by a function that takes one of its arguments.
+    draws: (options) to whether the model draws shared bits in training besides those that its places say.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Family:
     traits: Callable = no_traits
     layouts: Layouts | str | None = None
     drawn: Callable | None = None
+    draws: Callable = lambda m: False
 
     def __post_init__(self):
         if not callable(self.reads) and self.reads not in READS:

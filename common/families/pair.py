@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from twinscale.common.errors import BadInput, one_of
-from twinscale.common.families import Family
+from twinscale.common.families import Family, Traits
 from twinscale.common.families.parameters import Parameter
 from twinscale.common.families.places import WHOLE
+from twinscale.common.files.access import exists, read_text
 from twinscale.common.files.pins import pinned_file, unpinned
-from twinscale.common.pairs.first import first_shapes, first_value
+from twinscale.common.pairs.first import CAME, Start, first_shapes, first_tensors, first_value, is_checkpoint
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
@@ -77,18 +78,30 @@ class Pair(Sparing):
         default_factory=FreeTable, description="what is asked for of a batch, where that is not all that it has, and "
                                            "by which names")
     outputs: Sides = Field(Sides(), description="the outputs that are the logits, where there are several")
+    dropout: Literal["off", "shared"] = Field("off", description="stock dropout of both sides in training: off, or of "
+                                                                 "shared random bits, by the order of its calls")
     match: Annotated[str, AfterValidator(pinned_file)] = Field(
         description="which tensor is which: a file that `twinscale match` writes")
     weights: Annotated[str, AfterValidator(pinned_file)] = Field(
-        description="first weights by the first program's names; unless said, those that are written beside the match")
+        description="first weights by the first program's names, or a checkpoint; unless said, those that are written "
+                    "beside the match")
+    weights_of: Literal["", "keras", "flax", "a", "b"] = Field(
+        "", description="whose checkpoint it is, where it is one; unless said, the first program's")
 
     @model_validator(mode="before")
     @classmethod
     def beside(cls, values: Any) -> Any:
-        """First weights lie beside the match."""
-        if isinstance(values, dict) and isinstance(match := values.get("match"), str) and "weights" not in values:
-            return values | {"weights": str(unpinned(match).with_suffix(".safetensors"))}
+        """First weights lie beside the match; where that is missing, nobody is asked for them besides."""
+        if isinstance(values, dict) and "weights" not in values:
+            match = values.get("match")
+            beside = unpinned(match if isinstance(match, str) and match else "match.toml")
+            return values | {"weights": str(beside.with_suffix(".safetensors"))}
         return values
+
+    @property
+    def start(self) -> Start:
+        """What both programs begin with."""
+        return Start(self.weights, self.match, self.weights_of)
 
     @model_validator(mode="after")
     def two(self) -> Self:
@@ -152,12 +165,24 @@ def refuse_of_one(m: Any, verb: str, why: str) -> None:
         raise BadInput(f'model.framework = "{m.framework}": {verb} takes no two programs of one framework: {why}')
 
 
+def whence(m: Pair) -> str:
+    """Where a pair's first weights come from, in words."""
+    path = unpinned(m.weights)
+    if is_checkpoint(path):
+        of = {"keras": "the Keras model", "flax": "its port"}
+        side = m.weights_of or sides_of(m)[0]
+        return f"the checkpoint {path.name}, of {of.get(side, side)}"
+    match = unpinned(m.match)
+    lines = read_text(match).splitlines() if exists(match) else []
+    return next((line.removeprefix(CAME).removesuffix(".") for line in lines if line.startswith(CAME)), path.name)
+
+
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
     """The tensors of the first program, as the file of first weights has them."""
     one_of(dict.fromkeys(("", *FRAMEWORKS)), m.framework, "model.framework")
     one_of(dict.fromkeys(("a", "b")), m.side, "model.side")
-    return {name: Parameter(shape, start=partial(first_value, m.weights, name))
-            for name, shape in first_shapes(m.weights).items()}
+    return {name: Parameter(shape, start=partial(first_value, m.start, name))
+            for name, shape in first_shapes(m.start).items()}
 
 
 def places(m: Pair, place: Callable) -> None:
@@ -165,4 +190,11 @@ def places(m: Pair, place: Callable) -> None:
     place("head", WHOLE, holds="")
 
 
-FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places)
+def traits(m: Pair) -> Traits:
+    """What moves without being trained are taken for running statistics, of which every micro-batch has its own."""
+    moved = any(not tensor.trained for tensor in first_tensors(m.start))
+    return Traits(norm="batch" if moved else "", foreign=True)
+
+
+FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places, traits=traits,
+                draws=lambda m: m.dropout == "shared")

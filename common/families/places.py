@@ -50,8 +50,8 @@ def places(model: Any) -> dict[str, Place]:
 
 
 def draws(model: Any) -> bool:
-    """Whether any place of a model section draws random bits in training."""
-    return any(place.operation == "random bits" for place in places(model).values())
+    """Whether any place of a model section draws random bits in training, or programs of the user's do."""
+    return family_of(model).draws(model) or any(place.operation == "random bits" for place in places(model).values())
 
 
 def is_whole(model: Any) -> bool:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files.access import check_regular, exists, place, shown
+from twinscale.common.files.access import check_regular, exists, files_below, place, shown
 
 MARK = "#sha256="
 
@@ -32,8 +32,12 @@ def check_pin(name: str) -> None:
 
 
 def _sha256_of(path):
-    check_regular(path)
+    """Of a file's content; of a directory's, a checkpoint's, of all names and contents."""
     try:
+        if place(path).is_dir():
+            lines = [f"{file.relative_to(path).as_posix()} {_sha256_of(file)}" for file in sorted(files_below(path))]
+            return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        check_regular(path)
         with place(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

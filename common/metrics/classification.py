@@ -7,6 +7,7 @@ from typing import Any
 from twinscale.common.metrics.base import Metric
 
 NEAR = 0.25  # nats
+MEANS = {"loss": "loss", "accuracy": "correct"}  # what a step says by weight: {name: the sum that it is of}
 
 def statistics(xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
     """Sums over every position, written over an array namespace (numpy, jax.numpy, keras.ops).
@@ -35,13 +36,16 @@ def statistics(xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
 
 
 def finish(sums: Mapping[str, float], label_bytes: int | None = None) -> dict[str, float]:
-    """What a person reads: loss in nats, accuracy, and for text perplexity and bits per byte.
+    """What a person reads: loss in nats, accuracy, and for text perplexity and bits per byte; of sums without hits,
+    whose objective is not of classes, the loss alone.
 
     Args:
       sums: the added statistics, as Python floats.
       label_bytes: bytes of text that the weighted labels stand for, or None where the labels are no text.
     """
     loss = sums["loss"] / sums["weight"]
+    if "correct" not in sums:
+        return {"loss": loss}
     metrics = {"loss": loss, "accuracy": sums["correct"] / sums["weight"]}
     if label_bytes is not None:
         metrics["perplexity"] = math.exp(min(loss, 700.0))

@@ -82,7 +82,7 @@ def catalogue() -> dict[str, Operation]:
         *losses(),
         Operation("clip", clip_cases, references_training.clip, walk(136) / 2 + 2, None,
                   "half of walk(136) for the norm, root, division, product"),
-        *map(optimizer_operation, OPTIMIZERS.builtin),
+        *(optimizer_operation(name) for name in OPTIMIZERS.builtin if registry.load(OPTIMIZERS, name).reference),
     ]}
 
 

@@ -10,5 +10,7 @@ from twinscale.common.optimizers.base import (
     described,
     mixed,
 )
+from twinscale.common.optimizers.pair import OWN, PairOptions, in_both
 
-__all__ = ["OPTIMIZERS", "Optimizer", "Options", "OwnOptions", "Slot", "bias_correction", "described", "mixed"]
+__all__ = ["OPTIMIZERS", "OWN", "Optimizer", "Options", "OwnOptions", "PairOptions", "Slot", "bias_correction",
+           "described", "in_both", "mixed"]

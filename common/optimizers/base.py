@@ -16,7 +16,7 @@ from twinscale.common.registry import Registry, load
 from twinscale.common.section import Fraction, NonNegative, Positive, Section, any_of
 
 OPTIMIZERS = Registry("optimizers", "optimizer.name", {
-    name: f"twinscale.common.optimizers.{name}:{name.upper()}" for name in ("adamw", "sgd", "lion", "lamb")},
+    name: f"twinscale.common.optimizers.{name}:{name.upper()}" for name in ("adamw", "sgd", "lion", "lamb", "pair")},
     "twinscale.common.optimizers.base:Optimizer")
 
 # (u, its scale, {slot: (array, its scale)}) of one update of a tensor
@@ -41,8 +41,8 @@ class Options(Section):
 
 def with_semantics(schema: dict[str, Any]) -> None:
     """Puts the written semantics of our own optimizers into their options' description."""
-    names = list(OPTIMIZERS.builtin)
-    lines = [f"  {name:6} {load(OPTIMIZERS, name).semantics}".replace("\n", "\n  ") for name in names]
+    known = {name: load(OPTIMIZERS, name) for name in OPTIMIZERS.builtin}
+    lines = [f"  {name:6} {kind.semantics}".replace("\n", "\n  ") for name, kind in known.items() if not kind.theirs]
     schema["properties"]["name"] |= any_of(OPTIMIZERS)
     del schema["properties"]["name"]["type"]
     schema["description"] = schema["description"].replace("  OPTIMIZERS", "\n".join(lines))
@@ -91,8 +91,8 @@ class Optimizer:
     slots: Callable  # (o) -> {slot: Slot}
     # (o, f, t, d, w, g, {slot: array}) -> (u, scale, {slot: (array, scale)}) of a tensor's update t by a gradient g, in
     # np.longdouble. A scale is what each element may be judged by: the sum of the sizes of its terms. f is the Format
-    # that is judged: see `common/operations/references.py`.
-    reference: Callable
+    # that is judged: see `common/operations/references.py`. None: nothing is written of what it does.
+    reference: Callable | None
     keras: Callable | str  # (o, shared, number) -> the Keras optimizer; may be "MODULE:OBJECT"
     jax: Callable | str  # (o, decay) -> the optax transforms before the learning rate; may be "MODULE:OBJECT"
     eps: float = 8.0  # how far one update may be off its reference, in eps of the scales
@@ -109,6 +109,9 @@ class Optimizer:
     tried: dict = field(default_factory=dict)  # what a trial of it sets
     peak: float = 1e-2  # the largest learning rate that a random recipe has
     choices: dict = field(default_factory=dict)  # {key: values} of what a random recipe sets by chance
+    # Whether it is the user's own on both sides: its rate and its decay are inside of it, and `slots` are those that
+    # are compared where both sides keep them.
+    theirs: bool = False
 
 
 def described(options: Options) -> Optimizer:

@@ -29,18 +29,23 @@ ACTIVATIONS = {
     **{f"leaky ReLU of {slope}": lambda x, slope=slope: np.where(x > 0, x, slope * x) for slope in (0.01, 0.2, 0.3)}}
 
 
-def cause(before: tuple[Seen, Seen] | None, here: tuple[Seen, Seen] | None, tensors: Any, roles: Any) -> str:
-    """A sentence on what two programs do otherwise, or "" where none of what is tried is it.
+@np.errstate(invalid="ignore")  # of what is no number, nothing that is tried is the cause
+def cause(before: tuple[Seen, Seen] | None, here: tuple[Seen, Seen] | None, tensors: Any, roles: Any,
+          bound: float = 0.0) -> str:
+    """A sentence on what two programs do otherwise, or "" where none of what is tried is it, or several are.
 
     Args:
       before: the last module that agrees, on both sides, where they part after it.
       here: the module at which they part, or before which.
       tensors: {role: array} of a module whose own outputs differ. roles: which it has.
+      bound: how far rounding alone may take the programs apart, as `allowed` has it of their precision: what one
+        function made is so near, or as near as in float32.
     """
+    close = max(CLOSE, bound)
     if before and here:
-        return _between(before, here)
+        return _between(before, here, close)
     if here and tensors is not None:
-        return _within(here, tensors, roles)
+        return _within(here, tensors, roles, close)
     return ""
 
 
@@ -69,24 +74,39 @@ def _aligned(one, other):
     return made.transpose(min(orders, key=lambda order: difference(x, given.transpose(order)), default=range(x.ndim)))
 
 
+@np.errstate(invalid="ignore")
 def _activation(x, y, close=CLOSE):
-    """The name of the activation that makes y of x; "" where none does."""
-    return next((name for name, f in ACTIVATIONS.items() if difference(f(x), y) < close), "")
+    """The name of the activation that makes y of x, of several that are close the nearest; "" where none does."""
+    return next(iter(_activations(x, y, close)), "")
 
 
-def _between(before, here):
+def _activations(x, y, close):
+    """Names of all activations that make y of x, the nearest first, as in bfloat16 GELUs do; of those that are one on
+    these values, as ReLU and ReLU6 of small ones, the first."""
+    names: dict[float, str] = {}
+    for name, f in ACTIVATIONS.items():
+        names.setdefault(difference(f(x), y), name)
+    return [names[apart] for apart in sorted(names) if apart < close]
+
+
+def _told_apart(one, other):
+    """Whether of two sides each has its activations, and none is both's."""
+    return bool(one and other) and not set(one) & set(other)
+
+
+def _between(before, here, close):
     outputs = [np.asarray(of.outputs[0], np.float64) for of in before]
     inputs = [np.asarray(of.inputs[0], np.float64) for of in here]
     outputs[1], inputs[1] = _as(*outputs), _as(*inputs)
     if len({x.shape for x in (*outputs, *inputs)}) == 1:
-        bare = outputs[1] if _activation(outputs[1], outputs[0]) else outputs[0]  # a layer may have it within it
-        names = [_activation(bare, x) for x in inputs]
-        if all(names) and names[0] != names[1]:
-            return f"a applies {names[0]}, b {names[1]}."
-        axes = [_softmax_axis(bare, x) for x in inputs]
+        bare = outputs[1] if _activation(outputs[1], outputs[0], close) else outputs[0]  # a layer may have it within it
+        names = [_activations(bare, x, close) for x in inputs]
+        if _told_apart(*names):
+            return "a applies {}, b {}.".format(*(" or ".join(several) for several in names))
+        axes = [_softmax_axis(bare, x, close) for x in inputs]
         if None not in axes and axes[0] != axes[1]:
             return f"a takes a softmax over axis {axes[0]}, b over axis {axes[1]}."
-    return _constant(*inputs) or _order(*inputs)
+    return _constant(*inputs, close) or _order(*inputs, close)
 
 
 def _as(x, y):
@@ -97,15 +117,15 @@ def _as(x, y):
     return min((y.transpose(order) for order in orders), key=lambda z: difference(x, z), default=y)
 
 
-def _softmax_axis(x, y):
-    return next((axis for axis in range(x.ndim)[::-1] if difference(scipy.special.softmax(x, axis), y) < CLOSE), None)
+def _softmax_axis(x, y, close):
+    return next((axis for axis in range(x.ndim)[::-1] if difference(scipy.special.softmax(x, axis), y) < close), None)
 
 
-def _constant(x, y):
+def _constant(x, y, close):
     """Whether y is x times a number, or x and a number, or each row times a number of its own."""
     if x.shape != y.shape:
         return ""
-    near = min(CLOSE, difference(x, y) / 4)  # what is left, where that is what differs
+    near = min(close, difference(x, y) / 4)  # what is left, where that is what differs
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
     if difference(factor * x, y) < near:
         return f"What b passes on is {factor:.6g} times what a does."
@@ -120,22 +140,22 @@ def _constant(x, y):
     return ""
 
 
-def _order(x, y):
+def _order(x, y, close):
     """Whether y has x's values of the last axis in parts that lie in another order, as of tensors that are joined."""
     if x.shape != y.shape:
         return ""
     for shift in range(1, x.shape[-1]):
-        if difference(np.roll(x, -shift, -1), y) < CLOSE:
+        if difference(np.roll(x, -shift, -1), y) < close:
             return f"b has the first {shift} of a's {x.shape[-1]} channels last."
     return ""
 
 
-def masked(one: Any, other: Any, inputs: Any) -> str:
+def masked(one: Any, other: Any, inputs: Any, bound: float = 0.0) -> str:
     """A sentence where two arrays part in just those rows in which an input has zeros beside ones: a mask; or "".
 
     Args:
       one, other: what the programs have at one place, their first axis that of the batch.
-      inputs: an array, a tuple, or {name: array}.
+      inputs: an array, a tuple, or {name: array}. bound: as `cause` has it.
     """
     x, y = np.asarray(one, np.float64), np.asarray(other, np.float64)
     given = inputs.items() if isinstance(inputs, Mapping) else enumerate(
@@ -145,40 +165,45 @@ def masked(one: Any, other: Any, inputs: Any) -> str:
         if mask.ndim < 2 or x.shape != y.shape or x.shape[:1] != mask.shape[:1] or not np.isin(mask, (0, 1)).all():
             continue
         covered = (mask == 0).any(tuple(range(1, mask.ndim)))
-        apart = np.array([difference(u, v) > CLOSE for u, v in zip(x, y, strict=True)])
+        apart = np.array([difference(u, v) > max(CLOSE, bound) for u, v in zip(x, y, strict=True)])
         if covered.any() and not covered.all() and (covered == apart).all():
             return f"They differ in just those rows of the batch that {name} masks in part: how the mask is applied."
     return ""
 
 
-def _within(here, tensors, roles):
-    x, one, other = *(np.asarray(of[0], np.float64) for of in (here[0].inputs, here[0].outputs)), _aligned(*here)
+def _within(here, tensors, roles, close):
+    one, other = np.asarray(here[0].outputs[0], np.float64), _aligned(*here)
     if one.shape != other.shape:
         return ""
+    if not here[0].inputs:  # of floats: a table is given ids
+        return _constant(one, other, close)
+    x = np.asarray(here[0].inputs[0], np.float64)
     if "scale" in roles and "kernel" not in roles:
-        return _norms(x, one, other, tensors) or _constant(one, other)
+        return _norms(x, one, other, tensors, close) or _constant(one, other, close)
     if "bias" in tensors and tensors["bias"].shape == one.shape[-1:]:
         for left, right, who in ((one, other, "b"), (other, one, "a")):
-            if difference(left - tensors["bias"], right) < CLOSE:
+            if difference(left - tensors["bias"], right) < close:
                 return f"{who} leaves out the bias."
-    for name, f in ACTIVATIONS.items():
-        for left, right, who in ((one, other, "b"), (other, one, "a")):
-            if name != "no activation" and difference(f(left), right) < CLOSE:
-                return f"{who} applies {name} within it, the other does not."
-    pads = [padding(x, y, tensors) for y in (one, other)] if "kernel" in tensors else [None]
+    for left, right, who in ((one, other, "b"), (other, one, "a")):
+        names = _activations(left, right, close)
+        if names and "no activation" not in names:
+            return f"{who} applies {' or '.join(names)} within it, the other does not."
+    pads = [padding(x, y, tensors, close) for y in (one, other)] if "kernel" in tensors else [None]
     if None not in pads and pads[0] != pads[1]:
         return "Of zeros before each axis of the image a pads {}, b {}.".format(
             *(" and ".join(map(str, dict.fromkeys(pad))) for pad in pads))
-    return _borders(one, other) or _constant(one, other)
+    return _borders(one, other, close) or _constant(one, other, close)
 
 
-def padding(x: np.ndarray, y: np.ndarray, tensors: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
+def padding(x: np.ndarray, y: np.ndarray, tensors: Mapping[str, np.ndarray], close: float = CLOSE
+            ) -> tuple[int, ...] | None:
     """Zeros that a convolution puts before each axis of its images, or sequences, found by trial; None where its
     outputs are none of x.
 
     Args:
       x, y: (rows, *places, channels), float64: inputs and outputs, before or after an activation.
       tensors: the kernel, (*window, inputs, outputs) or depthwise (*window, inputs, multiplier), and maybe a bias.
+      close: what one convolution made is so near.
     """
     kernel = np.asarray(tensors["kernel"], np.float64)
     axes = kernel.ndim - 2
@@ -199,56 +224,59 @@ def padding(x: np.ndarray, y: np.ndarray, tensors: Mapping[str, np.ndarray]) -> 
             continue
         made = np.einsum(f"...i{letters},{letters}io->...{'io' if depthwise else 'o'}", seen, kernel).reshape(
             *seen.shape[:axes + 1], -1)
-        if made.shape == y.shape and _activation(made + np.asarray(tensors.get("bias", 0.0), np.float64), y):
+        if made.shape == y.shape and _activation(made + np.asarray(tensors.get("bias", 0.0), np.float64), y, close):
             return before
     return None
 
 
-def _norms(x, one, other, tensors):
+def _norms(x, one, other, tensors, close):
     """What two norms over x do otherwise: whose statistics they take, the axes, or the epsilon."""
-    taken = [_taken(x, y, tensors) for y in (one, other)] if "var" in tensors else []
+    taken = [_taken(x, y, tensors, close) for y in (one, other)] if "var" in tensors else []
     if all(taken) and len(set(taken)) > 1:
         return f"a takes {taken[0]}, b {taken[1]}: `training` is not passed on, or is fixed."
-    found = [_norm(x, y, tensors) for y in (one, other)]
+    found = [_norm(x, y, tensors, close) for y in (one, other)]
     if None in found:
         return ""
     (axes, centred, epsilon), (others, shifted, small) = found
     if axes != others:
-        said = [" and ".join(map(str, these)) for these in (axes, others)]
-        return f"a takes a norm over axes {said[0]}, b over axes {said[1]}."
+        said = [f"over axes {' and '.join(map(str, these))}" if these else "by its running statistics"
+                for these in (axes, others)]
+        return f"a takes a norm {said[0]}, b {said[1]}."
     if centred != shifted:
         return f"{'a' if centred else 'b'} takes the mean off before it divides, the other does not."
-    if abs(epsilon - small) > max(0.2 * max(epsilon, small), 1e-6 * float((x**2).mean())):
+    seen = 1e-6 if close <= CLOSE else close  # of the variance: what rounding leaves of an epsilon
+    if abs(epsilon - small) > max(0.2 * max(epsilon, small), seen * float((x**2).mean())):
         return f"a divides by a root of the variance and {epsilon:.1g}, b by one with {small:.1g}."
     return ""
 
 
-def _taken(x, y, tensors):
+def _taken(x, y, tensors, close):
     """Whose statistics a batch norm has taken that makes y of x, in words; "" where neither's."""
-    if _epsilon(x, y, tensors, ()) is not None:
+    if _epsilon(x, y, tensors, (), close) is not None:
         return "its running statistics, as in evaluation"
     axes, own = tuple(range(x.ndim - 1)), {name: t for name, t in tensors.items() if name not in ("mean", "var")}
-    found = _epsilon(x - x.mean(axes, keepdims=True), y, own, axes)
+    found = _epsilon(x - x.mean(axes, keepdims=True), y, own, axes, close)
     return "" if found is None else "the batch's statistics, as in training"
 
 
-def _norm(x, y, tensors):
+def _norm(x, y, tensors, close):
     """(axes, whether the mean is taken off, epsilon) of a norm that makes y of x; None where none does. The last axis
-    is tried first; with running statistics there are no axes."""
-    if "var" in tensors:
-        found = _epsilon(x, y, tensors, ())
-        return None if found is None else ((), True, found)
+    is tried first, and before it running statistics, with which there are no axes; in training nobody takes these."""
+    found = _epsilon(x, y, tensors, (), close) if "var" in tensors else None
+    if found is not None:
+        return (), True, found
+    tensors = {role: value for role, value in tensors.items() if role not in ("mean", "var")}
     several = (itertools.combinations(range(1, x.ndim), count) for count in range(1, x.ndim))
     axes = [(x.ndim - 1,), *itertools.chain(*several), (0,), tuple(range(x.ndim - 1))]
     for centred in (True, False) if "bias" in tensors else (False, True):
         for one in axes:
-            found = _epsilon(x - x.mean(one, keepdims=True) if centred else x, y, tensors, one)
+            found = _epsilon(x - x.mean(one, keepdims=True) if centred else x, y, tensors, one, close)
             if found is not None:
                 return one, centred, found
     return None
 
 
-def _epsilon(x, y, tensors, axes):
+def _epsilon(x, y, tensors, axes, close):
     """The epsilon of a norm of x over some axes, or with running statistics, by least squares of the variances that
     its outputs want; None where it is no such norm."""
     scale, bias = np.asarray(tensors["scale"], np.float64), np.asarray(tensors.get("bias", 0.0), np.float64)
@@ -262,14 +290,15 @@ def _epsilon(x, y, tensors, axes):
         return None
     found = float(np.median((x[large] / even[large]) ** 2 - variance[large]))
     made = x / np.sqrt(np.maximum(variance + found, 1e-300))
-    return max(found, 0.0) if difference(made, even) < 1e-3 and found > -1e-4 * variance.mean() else None
+    return max(found, 0.0) if difference(made, even) < max(1e-3, close) and (
+        found > -max(1e-4, close if close > CLOSE else 0.0) * variance.mean()) else None
 
 
-def _borders(one, other):
+def _borders(one, other, close):
     """Whether images agree but at one side, as where padding is of other values."""
     if one.ndim != 4 or min(one.shape[1:3]) < 3:
         return ""
-    apart = np.abs(one - other).max((0, 3)) > CLOSE * np.abs(one).max()
+    apart = np.abs(one - other).max((0, 3)) > close * np.abs(one).max()
     if apart.any() and not apart[1:-1, 1:-1].any():
         return "They differ at the border of the image alone: the padding."
     return ""

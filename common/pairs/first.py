@@ -1,10 +1,11 @@
 """The file of a pair's first weights: the tensors of the Keras model under their own paths, in the order in which it
-has them, and what they are called in a recipe's canonical tree."""
+has them, and what they are called in a recipe's canonical tree. A checkpoint may be in its place."""
 
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -13,10 +14,38 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
 from twinscale.common.files.tensors import load_metadata, load_tensors, save_tensors
+from twinscale.common.pairs.draws import Call
 from twinscale.common.pairs.tensors import ROLE_OF, Tensor
 
 ORDER = "tensors"  # of the metadata: a list of [path, whether it is trained]
+DROPOUT = "dropout"  # of the metadata: a list of [rate, shape of a row's mask] in the order of the calls
+CAME = "# First weights: "  # a line of match.toml on where they come from
+SECOND = ("flax", "b")  # sides whose tensors a match takes back
 FIX = "`twinscale match RECIPE` makes it"
+
+
+class Start(NamedTuple):
+    """What a pair begins with: a file of first weights, or a checkpoint of a side, of whose tensors the file beside
+    the match says what they are called."""
+
+    weights: str
+    match: str
+    of: str = "keras"
+
+    @property
+    def beside(self) -> Path:
+        """The file of first weights beside the match."""
+        return unpinned(self.match).with_suffix(".safetensors")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file that is there is none that `write_first` has written."""
+    if not exists(path):
+        return False
+    try:
+        return path.is_dir() or ORDER not in load_metadata(path)
+    except BadInput:  # of another form
+        return True
 
 
 def canonical_names(tensors: Sequence[Tensor]) -> dict[str, str]:
@@ -34,16 +63,37 @@ def canonical_names(tensors: Sequence[Tensor]) -> dict[str, str]:
     return found
 
 
-def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray]) -> None:
-    """Writes {path: array} of a program's tensors to a safetensors file."""
-    order = json.dumps([[tensor.path, tensor.trained] for tensor in tensors])
-    save_tensors(path, {tensor.path: values[tensor.path] for tensor in tensors}, {ORDER: order})
+def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray],
+                draws: Sequence[Call] | None = None) -> None:
+    """Writes {path: array} of a program's tensors to a safetensors file, and its calls of dropout if they are known."""
+    told = {ORDER: json.dumps([[tensor.path, tensor.trained] for tensor in tensors])}
+    told |= {} if draws is None else {DROPOUT: json.dumps(list(draws))}
+    save_tensors(path, {tensor.path: values[tensor.path] for tensor in tensors}, told)
 
 
-def read_first(weights: str) -> tuple[tuple[Tensor, ...], dict[str, np.ndarray]]:
-    """(the tensors, {path: array}) of a file of first weights, which may be pinned. Raises BadInput where it is not
-    there, is another than was meant, or is none."""
+def first_draws(start: str | Start) -> tuple[Call, ...] | None:
+    """The calls of dropout that a file of first weights, or that of a Start, says of the first program; None where it
+    says none."""
+    path = unpinned(start if isinstance(start, str) else start.weights)
+    if isinstance(start, Start) and is_checkpoint(path):
+        path = start.beside
+    try:
+        return TypeAdapter(tuple[Call, ...]).validate_json(load_metadata(path).get(DROPOUT, ""))
+    except ValidationError:
+        return None
+
+
+def read_first(start: str | Start) -> tuple[tuple[Tensor, ...], dict[str, np.ndarray]]:
+    """(the tensors, {path: array}) of a file of first weights, which may be pinned, or of a Start. Raises BadInput
+    where it is not there, is another than was meant, or is none."""
+    weights = start if isinstance(start, str) else start.weights
     path = unpinned(weights)
+    if isinstance(start, Start) and is_checkpoint(path):
+        from twinscale.common.foreign.weights import first_of  # which reads what is written here
+
+        tensors, _ = read_first(str(start.beside))
+        check_pin(weights)
+        return tensors, first_of(tensors, path, unpinned(start.match) if start.of in SECOND else None)
     if not exists(path):
         raise BadInput(f"model.weights: {shown(path)}: no such file: {FIX}")
     check_pin(weights)
@@ -58,22 +108,22 @@ def read_first(weights: str) -> tuple[tuple[Tensor, ...], dict[str, np.ndarray]]
 
 
 @lru_cache(2)
-def _first(weights: str):
-    tensors, values = read_first(weights)
+def _first(start: str | Start):
+    tensors, values = read_first(start)
     names = canonical_names(tensors)
     return tensors, {names[tensor.path]: values[tensor.path] for tensor in tensors}
 
 
-def first_tensors(weights: str) -> tuple[Tensor, ...]:
+def first_tensors(start: str | Start) -> tuple[Tensor, ...]:
     """The Tensors of a file of first weights."""
-    return _first(weights)[0]
+    return _first(start)[0]
 
 
-def first_shapes(weights: str) -> dict[str, tuple[int, ...]]:
+def first_shapes(start: str | Start) -> dict[str, tuple[int, ...]]:
     """{canonical name: shape} of a file of first weights."""
-    return {name: x.shape for name, x in _first(weights)[1].items()}
+    return {name: x.shape for name, x in _first(start)[1].items()}
 
 
-def first_value(weights: str, name: str) -> np.ndarray:
+def first_value(start: str | Start, name: str) -> np.ndarray:
     """The first value of a tensor by its canonical name."""
-    return _first(weights)[1][name]
+    return _first(start)[1][name]

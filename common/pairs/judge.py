@@ -19,7 +19,7 @@ from twinscale.common.numbers.formats import DITHER, MASTERS
 from twinscale.common.pairs.bounds import NULL, TWINS, allowed, dithered
 from twinscale.common.pairs.match import Match, carried
 from twinscale.common.pairs.momenta import SAME, momenta_apart
-from twinscale.common.pairs.parting import Known, backward_parting, look, parting
+from twinscale.common.pairs.parting import Known, all_partings, backward_parting, look, look_fed
 from twinscale.common.pairs.program import Arrays, Inputs, Program, outputs_paired
 from twinscale.common.pairs.tensors import Tensor
 
@@ -48,6 +48,7 @@ class PairVerdict:
     cause: str = ""  # what was measured there
     coverage: str = ""  # how many modules of a were seen with their partners
     notes: tuple[str, ...] = field(default=())
+    others: tuple[tuple[str, str], ...] = ()  # (place, cause) where else they part, when b is fed with a's values
 
     @property
     def agrees(self) -> bool:
@@ -85,7 +86,8 @@ class PairVerdict:
         worst = sorted(self.rows, key=lambda row: -row.difference / max(row.bound, 1e-300))[:12]
         lines = [f"{'ok ' if row.agrees else 'NO '} {row.difference:8.1e} of {row.bound:8.1e}  {row.what}"
                  for row in worst]
-        return "\n".join([self.sentence, *lines, *self.notes])
+        more = [f"Fed with a's values behind it, b parts {place}. {cause}".rstrip() for place, cause in self.others]
+        return "\n".join([self.sentence, *more, *lines, *self.notes])
 
 
 def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, seed: int = 0) -> PairVerdict:
@@ -104,14 +106,16 @@ def judged(a: Program, b: Program, inputs: tuple[Inputs, Inputs], match: Match, 
     null = NULL[a.precision]
     notes = tuple(f"{row.what}: the program's own roundings move it by {null / TWINS:.1%} and more: other inputs would "
                   "tell more" for row in rows if row.bound >= null)[:1]
-    sights = look(a, values, inputs[0]), look(b, carried(match, values), inputs[1])
-    found = parting(sights, Known(match, a.tensors, values, inputs[0], a.precision))
+    there = carried(match, values)
+    found = all_partings((look(a, values, inputs[0]), look(b, there, inputs[1])),
+                         Known(match, a.tensors, values, inputs[0], a.precision),
+                         lambda fed: look_fed(b, there, inputs[1], fed))
     place = found.place
     if not place and all(row.agrees for row in rows if row.what.startswith("output")):
         off = {tensor.module for tensor in a.tensors for row in rows
                if not row.agrees and row.what.startswith(f"gradient of {tensor.path}")}
         place = backward_parting([one.a for one in found.modules], off)
-    return PairVerdict(verdict.rows, match, place, found.cause, found.coverage, notes)
+    return PairVerdict(verdict.rows, match, place, found.cause, found.coverage, notes, found.others)
 
 
 def generic(program: Program, seed: int) -> Arrays:
@@ -141,7 +145,8 @@ def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) ->
             found, _ = b.call(carried(match, values), inputs[1])
         except BadInput:
             return math.inf
-        pairs = [(wanted[name], np.asarray(found[there])) for name, there in outputs_paired(wanted, found).items()]
+        pairs = [(wanted[name], np.reshape(found[there], wanted[name].shape))
+                 for name, there in outputs_paired(wanted, found).items()]
         apart = [float(np.linalg.norm(x.astype(np.float64) - y)) / max(float(np.linalg.norm(x)), 1e-300)
                  for x, y in pairs]
         return float(max(apart)) if np.isfinite(apart).all() else math.inf
@@ -162,8 +167,10 @@ def _run(a, b, inputs, match, values, seed, dither):
     signs = {name: _signs(stream(seed, name, "signs"), np.shape(outputs[name])) for name in names}
     gradients, outputs = a.gradients(moved, given[0], signs)
     sides = {"a": (gradients, {name: outputs[name] for name in names})}
-    gradients, outputs = b.gradients(there, given[1], {names[name]: x for name, x in signs.items()})
-    sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {name: outputs[names[name]] for name in names}
+    gradients, outputs = b.gradients(there, given[1], {names[name]: np.reshape(x, np.shape(others[names[name]]))
+                                                       for name, x in signs.items()})
+    sides["b"] = carried_back(match, a.tensors, b.tensors, gradients), {
+        name: np.reshape(outputs[there], signs[name].shape) for name, there in names.items()}
     statistics = {"a": carried(match, moved | after), "b": there | after_there}
     lines = [line for line in match.lines if line.b in after_there or not after.keys().isdisjoint(line.a)]
     return {side: {f"output {name}": np.asarray(x) for name, x in outputs.items()} | {

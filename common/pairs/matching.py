@@ -8,21 +8,24 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from twinscale.common.data import input_specs, open_dataset, training_batches
+from twinscale.common.data.arrays import ADDED
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import FRAMEWORKS, Pair, sides_of
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
-from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.draws import check_same
+from twinscale.common.pairs.first import first_draws, read_first, write_first
 from twinscale.common.pairs.judge import generic, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
-from twinscale.common.pairs.program import Program
+from twinscale.common.pairs.program import Program, axes_of_one
 from twinscale.common.pairs.search import AGREES, find
-from twinscale.common.pairs.sides import asked, floats_of, specs_of
+from twinscale.common.pairs.sides import asked, floats_of, logits_of, specs_of
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import short
 from twinscale.common.training.room import Room
@@ -36,8 +39,15 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     read, pair = read_pair(recipe)
     with room.numerics(read):
         program, batch = program_of(opened, read)
-        write_first(first, program.tensors, program.start)
-        made, _ = program.call(generic(program, 0), asked(pair, sides_of(pair)[0], batch))
+        inputs = asked(pair, sides_of(pair)[0], batch)
+        try:
+            draws = program.dropouts(inputs, len(next(iter(batch.values()))))
+        except BadInput:
+            if pair.dropout == "shared":
+                raise
+            draws = None
+        write_first(first, program.tensors, program.start, draws)
+        made, _ = program.call(generic(program, 0), inputs)
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
     return {"kind": program.kind, "tensors": len(program.tensors),
             "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
@@ -55,7 +65,10 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     with room.numerics(read):
         program, batch = program_of(opened, read)
         inputs = asked(pair, sides_of(pair)[1], batch)
-        check_names(pair, made, program.call(program.start, inputs)[0])
+        told = check_names(pair, made, program.call(program.start, inputs)[0])
+        if pair.dropout == "shared":
+            drawn = program.dropouts(inputs, len(next(iter(batch.values()))))
+            check_same(sides_of(pair)[1], drawn, first_draws(str(first)))
         judge = outputs_difference(original, program, (inputs, inputs))
 
         def tell(said: str) -> None:
@@ -66,20 +79,28 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
         raise BadInput(f"match: tensors without a partner: {left}: write a match.toml that says what they are made of, "
                        "and name it by model.match")
     checked(match, tensors, program.tensors)
-    write_match(out, match, *(short(getattr(pair, side)) for side in sides_of(pair)))
+    write_match(out, replace(match, notes=(*match.notes, *told)),
+                *(short(getattr(pair, side)) for side in sides_of(pair)))
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
-            "notes": list(match.notes)}
+            "notes": [*match.notes, *told], "told": list(told)}
 
 
-def check_names(pair: Pair, made: Mapping[str, Any], others: Mapping[str, Any]) -> None:
-    """Raises BadInput where a pair of arrays gives several outputs that are not called the same on both sides: an
-    objective reads them beside each other, in the order of their names."""
+def check_names(pair: Pair, made: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[str, ...]:
+    """Lines on outputs that have a last axis of one on one side alone. Raises BadInput where a pair of arrays gives
+    several outputs that are not called the same on both sides, for an objective reads them beside each other, in the
+    order of their names; or one that an objective reads as so many outputs here and so many positions there."""
     ours, theirs = (floats_of(x) for x in (made, others))
     if pair.reads == "arrays" and max(len(ours), len(theirs)) > 1 and ours.keys() != theirs.keys():
         first, second = labels(pair)
         raise BadInput(f"model.outputs: {first} gives {', '.join(ours)}, {second} {', '.join(theirs)}: give them the "
                        "same names, or say by model.outputs which one is meant on each side")
+    told = axes_of_one(made, others)
+    one, other = (logits_of({name: np.asarray(x) for name, x in side.items()}, np) for side in (made, others))
+    if told and one.shape != other.shape:
+        raise BadInput(f"outputs: {told[0].partition(':')[0]}: an objective reads its last axis as the outputs of a "
+                       "position: give them the same shape")
+    return told
 
 
 def labels(pair: Pair) -> tuple[str, str]:
@@ -102,4 +123,4 @@ def program_of(opened: Opened, recipe: Recipe) -> tuple[Program, dict[str, np.nd
     program = opened(recipe.model, specs, recipe.train.precision, dataset.classes)
     _, batch, _ = next(training_batches(dataset, recipe, 0, 1))
     read = few(batch, dataset.example_shape)
-    return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs}
+    return program, {name: np.asarray(read[name], dtype) for name, _, dtype in specs if name not in ADDED}

@@ -1,8 +1,9 @@
 """Where two programs first part: what their modules that hold matched tensors are given and make, side by side in the
 order in which the first calls them, each to within what twins of both programs are apart."""
 
+import itertools
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -11,10 +12,10 @@ import numpy as np
 from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import DITHER
 from twinscale.common.pairs.bounds import allowed, dithered
-from twinscale.common.pairs.causes import activates, cause, is_activated, masked
+from twinscale.common.pairs.causes import MOST, activates, cause, is_activated, masked
 from twinscale.common.pairs.layouts import layouts, turned
 from twinscale.common.pairs.match import Match
-from twinscale.common.pairs.program import Arrays, Inputs, Program, Seen, outputs_paired
+from twinscale.common.pairs.program import Arrays, Fed, Inputs, Program, Seen, outputs_paired
 from twinscale.common.pairs.tensors import Tensor
 
 
@@ -52,29 +53,45 @@ class Beside:
 @dataclass(frozen=True)
 class Parting:
     """Where two programs first part, what was measured there and how much was seen, in words, "" where nothing is
-    known; and their modules side by side, up to `bound` apart by rounding alone."""
+    known; their modules side by side, up to `bound` apart by rounding alone; and [(place, cause)] of where else they
+    part when the second is fed with the first one's values."""
 
     place: str = ""
     cause: str = ""
     coverage: str = ""
     modules: tuple[Beside, ...] = ()
     bound: float = 0.0
+    others: tuple[tuple[str, str], ...] = ()
+
+
+class At(NamedTuple):
+    """What was measured of a pair of modules, or of the outputs; place and cause are "" where nothing parts."""
+
+    row: Beside | None
+    place: str = ""
+    cause: str = ""
 
 
 def look(program: Program, values: Arrays, inputs: Inputs) -> Sight:
     """What is seen of a program at values of its tensors, as NumPy's arrays; it costs two forward passes."""
-    runs = []
-    for dither in (0.0, DITHER[program.precision]):
-        calls: list[Seen] = []
-        made, _ = program.call(dithered(values, dither), dithered(inputs, dither), seen=calls)
-        plain: dict[int, np.ndarray] = {}  # one array that several modules have stays one
-        seen = [Seen(one.module, *(tuple(_plain(x, plain) for x in of) for of in (one.inputs, one.outputs)))
-                for one in calls]
-        runs.append((seen, {name: _plain(x, plain) for name, x in made.items() if "float" in str(x.dtype)}))
-    (seen, made), (twin, _) = runs
-    noise = [difference(x, y) for one, other in zip(seen, twin, strict=True)
+    first, twin = (_looked(program, dithered(values, dither), dithered(inputs, dither), [])
+                   for dither in (0.0, DITHER[program.precision]))
+    noise = [_difference(x, y) for one, other in zip(first.seen, twin.seen, strict=True)
              for x, y in zip(_arrays(one), _arrays(other), strict=True)]
-    return Sight(tuple(seen), made, max(noise, default=0.0))
+    return first._replace(noise=max(noise, default=0.0))
+
+
+def look_fed(program: Program, values: Arrays, inputs: Inputs, fed: Iterable[Seen]) -> Sight:
+    """What is seen of a program that is fed with values for its modules' calls, of one forward pass; without noise."""
+    return _looked(program, values, inputs, Fed(fed))
+
+
+def _looked(program, values, inputs, calls):
+    made, _ = program.call(values, inputs, seen=calls)
+    plain: dict[int, np.ndarray] = {}  # one array that several modules have stays one
+    seen = tuple(Seen(one.module, *(tuple(_plain(x, plain) for x in of) for of in (one.inputs, one.outputs)))
+                 for one in calls)
+    return Sight(seen, {name: _plain(x, plain) for name, x in made.items() if "float" in str(x.dtype)}, 0.0)
 
 
 def _plain(x, known):
@@ -90,40 +107,115 @@ def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
     bound = allowed(known.tensors, known.precision, max(sight.noise for sight in sights))
     pairs, coverage = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
     modules: list[Beside] = []
+    for at in _measured(pairs, sights, known, bound, {}):
+        modules.extend([at.row] if at.row else [])
+        if at.place:
+            break
+    rest = tuple(Beside(one.module, other.module) for one, other in pairs[len(modules):])
+    return Parting(at.place, at.cause, coverage, (*modules, *rest), bound)
 
-    def found(place: str, why: str, at: Beside | None = None) -> Parting:
-        modules.extend([at] if at else [])
-        rest = tuple(Beside(one.module, other.module) for one, other in pairs[len(modules):])
-        return Parting(place, why, coverage, (*modules, *rest), bound)
 
+def all_partings(sights: tuple[Sight, Sight], known: Known, again: Callable[[Sequence[Seen]], Sight]) -> Parting:
+    """Where two programs first part, and what lies behind it: by `again`, which shows what is seen of the second one
+    when it is fed with values, `look_fed`, and is asked three times where they part. How values lie is told by what
+    each program has, which comes nearer: first inputs are fed, then outputs, of which inputs behind a module that parts
+    are made; then the inputs as they lie now."""
+    first, seen = parting(sights, known), sights[1]
+    fed: tuple[Seen, ...] = ()
+    if not (first.place and first.modules):
+        return first
+    for _ in ("inputs", "outputs", "inputs as they lie"):
+        fed = values_for((sights[0], seen), known, first.bound, fed)
+        seen = again(fed)
+    return fed_parting(first, (sights[0], seen), fed, known)
+
+
+def values_for(sights: tuple[Sight, Sight], known: Known, bound: float, fed: Sequence[Seen] = ()) -> tuple[Seen, ...]:
+    """What the second program is to be fed with, a Seen of each of its calls: the first one's values as the second has
+    them, where their sizes are the same; what is of others is left empty.
+
+    Args:
+      fed: what it was fed with when the second one of `sights` was seen. Nothing, and inputs alone are told, since only
+        of what it makes of equal inputs it can be said whether the first one has an activation within it; else
+        outputs too.
+    """
+    pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
+    partners, found = {id(other): one for one, other in pairs}, []
+    for number, other in enumerate(sights[1].seen):
+        one, inputs, outputs = partners.get(id(other)), (), ()
+        if one:
+            inputs = _carried(_in_order(one, other, known, bound).inputs, other.inputs)
+        if one and fed and one.outputs and other.outputs:
+            given = fed[number].inputs
+            if not is_activated(one, replace(other, inputs=given or other.inputs), bound):
+                outputs = _turned_as((one.inputs, given), one.outputs, other.outputs) or _carried(
+                    one.outputs, other.outputs)
+        found.append(Seen(other.module, inputs, outputs))
+    return tuple(found)
+
+
+def fed_parting(first: Parting, sights: tuple[Sight, Sight], fed: tuple[Seen, ...], known: Known) -> Parting:
+    """A first parting with what the modules behind it do by themselves.
+
+    Args:
+      sights: of the first program, and of the second one when it was fed with `fed`, what `values_for` has made.
+    """
+    pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
+    numbers = {id(one): number for number, one in enumerate(sights[1].seen)}
+    found = list(_measured(pairs, sights, known, first.bound, {
+        number: fed[numbers[id(other)]] for number, (_, other) in enumerate(pairs)}))
+    ahead = next((number for number, row in enumerate(first.modules) if row.parts), len(first.modules))
+    rows = [at.row for at in found if at.row]
+    modules = (*first.modules[:ahead + 1], *(replace(row, parts=False) for row in rows[ahead + 1:]))
+    others = tuple((at.place, at.cause) for at in found if at.place and at.place != first.place)
+    return replace(first, modules=modules, others=others)
+
+
+def _measured(pairs, sights, known, bound, fed) -> Iterator[At]:
+    """An At of each pair of modules, and last one of the outputs; `fed` has by number what the second of a pair was fed
+    with, of which both what it would have been given and what it makes of it are judged."""
     before: tuple[Seen, Seen] | None = None
-    for one, other in pairs:
-        one = _in_order(one, other, known, bound)
+    for number, (one, other) in enumerate(pairs):
+        one, values = _in_order(one, other, known, bound), fed.get(number)
+        is_fed = values is not None and (values.inputs or not other.inputs)
         given, made = _apart(one.inputs[:1], other.inputs[:1], bound), _apart(one.outputs[:1], other.outputs[:1], bound)
-        here = Beside(one.module, other.module, given, made, parts=True)
-        if (given or 0.0) > bound:
+        between, within = (given or 0.0) > bound, (made or 0.0) > bound
+        if fed and not is_fed:
+            made = None  # its inputs are of another kind, and it was given what its own program made
+        alone = replace(other, inputs=values.inputs or other.inputs) if values else other
+        of_it = (is_fed or not fed and not between) and within and not is_activated(one, alone, bound)
+        row = Beside(one.module, other.module, given, None if within and not (of_it or between) else made,
+                     parts=between or bool(of_it))
+        if between:
             last = before[0].module if before else "the inputs"
-            return found(f"between {last} and {one.module}, whose inputs differ",
-                         cause(before, (one, other), None, None)
-                         or masked(one.inputs[0], other.inputs[0], known.inputs)
-                         or _elsewhere(one, other, pairs, bound), here)
-        is_apart = (made or 0.0) > bound
-        if is_apart and not is_activated(one, other, bound):
-            of_it = [tensor for tensor in known.tensors if tensor.module == one.module]
-            tensors = {tensor.role: known.values[tensor.path] for tensor in of_it}
-            return found(f"at {one.module}, whose inputs agree and whose outputs do not",
-                         cause(None, (one, other), tensors, set(tensors))
-                         or masked(one.outputs[0], other.outputs[0], known.inputs), here)
-        modules.append(replace(here, outputs=None if is_apart else made, parts=False))
-        before = one, other
+            yield At(row, f"between {last} and {one.module}, whose inputs differ",
+                     cause(before, (one, other), None, None, bound)
+                     or masked(one.inputs[0], other.inputs[0], known.inputs, bound)
+                     or _elsewhere(one, other, pairs, bound))
+        if of_it:
+            tensors = {tensor.role: known.values[tensor.path] for tensor in known.tensors
+                       if tensor.module == one.module}
+            whose = "which makes something else of the same" if between else (
+                "whose inputs agree and whose outputs do not")
+            yield At(None if between else row, f"at {one.module}, {whose}",
+                     cause(None, (one, alone), tensors, set(tensors), bound)
+                     or masked(one.outputs[0], other.outputs[0], known.inputs, bound))
+        if not (between or of_it):
+            yield At(row)
+        before = one, replace(alone, outputs=values.outputs or other.outputs) if values else other
+    yield _ends(sights, before, known, bound)
+
+
+def _ends(sights, before, known, bound) -> At:
+    """What was measured of the outputs, behind the last module."""
     ours, theirs = sights[0].outputs, sights[1].outputs
     ends = [(Seen("", (ours[name],), ()), Seen("", (theirs[there],), ()))
-            for name, there in outputs_paired(ours, theirs).items() if difference(ours[name], theirs[there]) > bound]
-    if not ends:
-        return found("", "")
-    said = [cause(before, end, None, None) or masked(end[0].inputs[0], end[1].inputs[0], known.inputs) for end in ends]
-    where = f"after {before[0].module}, the last module that holds tensors" if before else ""
-    return found(where, next(filter(None, said), ""))
+            for name, there in outputs_paired(ours, theirs).items()
+            if difference(ours[name], np.reshape(theirs[there], np.shape(ours[name]))) > bound]
+    said = [cause(before, end, None, None, bound) or masked(end[0].inputs[0], end[1].inputs[0], known.inputs, bound)
+            for end in ends]
+    where = f"after {before[0].module}, the last module that holds tensors" if before and ends else ""
+    return At(None, where, next(filter(None, said), ""))
 
 
 def backward_parting(order: Sequence[str], off: Collection[str]) -> str:
@@ -132,12 +224,17 @@ def backward_parting(order: Sequence[str], off: Collection[str]) -> str:
     Args:
       order: modules in the order in which they are called. off: those of them whose gradients differ.
     """
-    last = next((number for number in reversed(range(len(order))) if order[number] in off), None)
-    if last is None:
+    module = last_off(order, off)
+    if module is None:
         return ""
-    after = next((module for module in order[last + 1:] if module != order[last]), "the outputs")
-    return (f"backward, at {order[last]} or between it and {after}: forward they agree, and so do the gradients that "
-            "come before it")
+    later = order[len(order) - order[::-1].index(module):]
+    return (f"backward, at {module} or between it and {(*later, 'the outputs')[0]}: forward they agree, and so do the "
+            "gradients that come before it")
+
+
+def last_off(order: Sequence[str], off: Collection[str]) -> str | None:
+    """The last module in the order in which they are called that is among those `off`; None where none is."""
+    return next((module for module in reversed(order) if module in off), None)
 
 
 def _in_order(one, other, known, bound):
@@ -206,6 +303,43 @@ def _stacked(steps, whole):
                                    for side in ("inputs", "outputs")))
 
 
+def _carried(ours, theirs):
+    """One program's arrays in the other's order of axes, the nearest one; () where they are not as many of the same
+    sizes."""
+    if len(ours) != len(theirs) or any(np.size(x) != np.size(y) for x, y in zip(ours, theirs, strict=True)):
+        return ()
+    made = []
+    for x, y in zip(map(np.asarray, ours), map(np.asarray, theirs), strict=True):
+        orders = [turned(steps, [x]) for steps in layouts(x.shape, y.shape)] if x.size <= MOST else (
+            [x] if x.shape == y.shape else [])
+        if not orders:
+            return ()
+        made.append(np.ascontiguousarray(min(orders, key=lambda z: difference(z, y))))
+    return tuple(made)
+
+
+def _turned_as(inputs, ours, theirs):
+    """The first program's one output with its axes as its one input's are turned to be the second's; () where that is
+    no order of axes, or there are others. Where the outputs are of an error, they do not tell it themselves."""
+    if any(len(arrays) != 1 for arrays in (*inputs, ours, theirs)):
+        return ()
+    (x,), (y,), (made,), (there,) = (tuple(map(np.asarray, arrays)) for arrays in (*inputs, ours, theirs))
+    if not x.ndim == y.ndim == made.ndim or x.shape == y.shape:
+        return ()
+    orders = [order for order in itertools.permutations(range(x.ndim)) if x.transpose(order).shape == y.shape
+              and made.transpose(order).shape == there.shape]
+    order = min(orders, key=lambda order: difference(x.transpose(order), y), default=None)
+    return (np.ascontiguousarray(made.transpose(order)),) if order else ()
+
+
+def _difference(x, y):
+    """`difference` of two arrays, but for what is infinite, as of a mask, or no number on both sides alike."""
+    odd = ~np.isfinite(x)
+    if x.shape != y.shape or not odd.any() or not np.array_equal(x[odd], y[odd], equal_nan=True):
+        return difference(x, y)
+    return difference(*(np.where(odd, 0.0, z) for z in (x, y)))
+
+
 def _arrays(one):
     return [np.asarray(x) for x in (*one.inputs, *one.outputs)]
 
@@ -242,8 +376,8 @@ def _apart(one: Iterable[Any], other: Iterable[Any], bound: float) -> float | No
         if x.size != y.size:
             return None
         best = math.inf
-        for steps in layouts(x.shape, y.shape) if x.size <= 1 << 16 else [()] * (x.shape == y.shape):
-            best = min(best, difference(turned(steps, [x]), y))
+        for steps in layouts(x.shape, y.shape) if x.size <= MOST else [()] * (x.shape == y.shape):
+            best = min(best, _difference(turned(steps, [x]), y))
             if best <= bound:
                 break
         most = max(best, most or 0.0)

@@ -24,16 +24,39 @@ class Seen:
     outputs: tuple[Any, ...]
 
 
+class Fed(list):
+    """Calls that are seen, as a list `seen` of `Program.call`, of a program that is fed with another's values: a module
+    is called with them in place of its float inputs, and passes others on in place of what it makes. A Seen of it has
+    what it would have been given, and what it made of the values.
+
+    Args:
+      values: a Seen for each call of a module, in order; inputs or outputs that are empty stay as they are.
+    """
+
+    def __init__(self, values: Iterable[Seen]) -> None:
+        super().__init__()
+        self.values: dict[str, list[Seen]] = {}
+        for one in values:
+            self.values.setdefault(one.module, []).append(one)
+
+    def next(self, module: str) -> Seen | None:
+        """The values of a module's next call; None where there are none."""
+        left = self.values.get(module)
+        return left.pop(0) if left else None
+
+
 @dataclass(frozen=True)
 class Program:
     """A program without the values of its tensors.
 
-    call: (tensors {path: array}, inputs, training, seen) to (outputs {name: array}, {path: running statistic after
-      it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a Seen of
-      each module that holds tensors, in the order in which they are called.
+    call: (tensors {path: array}, inputs, training, seen, draws) to (outputs {name: array}, {path: running statistic
+      after it}). It is pure, and can be differentiated and compiled by its framework. A list `seen` is filled with a
+      Seen of each module that holds tensors, in the order in which they are called, and one that is a Fed says what
+      they are given; stock dropout draws from `draws`, common.pairs.draws.Draws.
     gradients: (tensors, inputs, signs {output: array}, training) to ({path: array}, {output: array}), NumPy's, of the
       sum of all outputs times `signs`.
-    At training=True dropout is off, and normalization takes the batch's own statistics.
+    At training=True dropout is off unless it has something to draw from, and normalization takes the batch's own
+    statistics.
     """
 
     kind: str  # in words: "a functional Keras model"
@@ -43,6 +66,9 @@ class Program:
     gradients: Callable[..., tuple[Arrays, Arrays]]
     precision: str = "float32"  # what weights and inputs are made, and modules that can be told are asked to compute in
     lower: str = ""  # where it first computes in less than that all the same, in words
+    # (inputs, how many rows they are) to its calls of stock dropout in training, as common.pairs.draws has them. Raises
+    # BadInput where it draws otherwise.
+    dropouts: Callable[[Inputs, int], tuple[Any, ...]] = lambda inputs, rows: ()
 
 
 def in_training(program: Program) -> Program:
@@ -78,18 +104,31 @@ def chosen(outputs: Arrays, name: str | None, side: str) -> Arrays:
 
 
 def outputs_paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:
-    """{name of an output of a: that of b's}: those of one name, or in order where there are equally many. Raises
-    BadInput where they do not fit."""
+    """{name of an output of a: that of b's}: those of one name, or in order where there are equally many; of one shape,
+    but for a last axis of one. Raises BadInput where they do not fit."""
     names = {name: name for name in one if name in other}
     if not names and len(one) != len(other):
         raise BadInput(f"outputs: one side makes {', '.join(one)}, the other {', '.join(other)}: say which are meant "
                        "by outputs=(NAME, NAME)")
     names = names or dict(zip(one, other, strict=True))
     for name, there in names.items():
-        if tuple(one[name].shape) != tuple(other[there].shape):
+        if bare_shape(one[name]) != bare_shape(other[there]):
             raise BadInput(f"outputs: {name} is {tuple(one[name].shape)} on one side and "
                            f"{tuple(other[there].shape)} on the other")
     return names
+
+
+def bare_shape(x: Any) -> tuple[int, ...]:
+    """The shape of an array of rows without a last axis of one."""
+    shape = tuple(x.shape)
+    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+
+
+def axes_of_one(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line on each output that has a last axis of one on one side alone."""
+    return tuple(f"output {name} is {tuple(one[name].shape)} on one side and {tuple(other[there].shape)} on the other: "
+                 "taken for the same, the last axis of one aside" for name, there in outputs_paired(one, other).items()
+                 if tuple(one[name].shape) != tuple(other[there].shape))
 
 
 def is_plain(value: Any) -> bool:

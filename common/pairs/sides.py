@@ -13,7 +13,8 @@ from twinscale.common.errors import BadInput, did_you_mean, first_line
 from twinscale.common.families.pair import Pair, sides_of
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
-from twinscale.common.pairs.first import first_tensors
+from twinscale.common.pairs.draws import check_same
+from twinscale.common.pairs.first import first_draws, first_tensors
 from twinscale.common.pairs.match import Match, carried, checked, read_match, returned
 from twinscale.common.pairs.program import Inputs, Program
 from twinscale.common.pairs.tensors import Tensor
@@ -81,7 +82,7 @@ def match_in(m: Pair, side: str, tensors: Sequence[Tensor]) -> Match | None:
     them. Raises BadInput where they do not fit."""
     if side != sides_of(m)[0]:
         return match_of(m, tensors)
-    known, found = ({tensor.path: tensor.shape for tensor in of} for of in (first_tensors(m.weights), tensors))
+    known, found = ({tensor.path: tensor.shape for tensor in of} for of in (first_tensors(m.start), tensors))
     if odd := [path for path in (*known, *found) if known.get(path) != found.get(path)]:
         raise BadInput(f"model.weights: {odd[0]} is another tensor than {NAMED.get(side, side)} has: `twinscale match "
                        "RECIPE` again")
@@ -108,7 +109,7 @@ def match_of(m: Pair, b: Sequence[Tensor]) -> Match:
         raise BadInput(f"model.match: {shown(path)}: no such file: `twinscale match RECIPE` makes it")
     check_pin(m.match)
     match = read_match(path, b)
-    checked(match, first_tensors(m.weights), b)
+    checked(match, first_tensors(m.start), b)
     return match
 
 
@@ -132,6 +133,14 @@ def check_program(m: Pair, side: str, program: Program, batch: Mapping[str, Any]
     if tuple(logits.shape) != wanted:
         raise BadInput(f"model.{side}: the program gives {tuple(logits.shape)}, but logits {wanted} are wanted: a row "
                        "for each of the data's, and a number for each class")
+
+
+def check_draws(m: "Pair", side: str, program: Program, batch: Mapping[str, Any]) -> None:
+    """Raises BadInput where a side's dropout is to draw shared bits and is not what the Keras side had when it was
+    matched, or where something else draws."""
+    if m.dropout == "shared":
+        check_same(side, program.dropouts(asked(m, side, batch), len(next(iter(batch.values())))),
+                   first_draws(m.start))
 
 
 def check_outputs(side: str, made: Mapping[str, Any], rows: int, classes: int) -> None:

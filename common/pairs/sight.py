@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -16,7 +17,7 @@ from twinscale.common.pairs.first import read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Match
 from twinscale.common.pairs.matching import program_of, read_pair
-from twinscale.common.pairs.parting import Sight, look
+from twinscale.common.pairs.parting import Sight, look, look_fed
 from twinscale.common.pairs.program import Program, Seen, in_training
 from twinscale.common.pairs.sides import asked, match_in, tensors_in
 from twinscale.common.training.room import Room
@@ -44,18 +45,35 @@ def leave_sight(room: Room, opened: Callable[..., Program], framework: str, reci
       opened: the room's, (model section, specs, precision, classes) to the Program. framework: "keras" or "flax".
     Returns: the lines of the pair's match, each as {"b", "a", "steps"}, which the second side alone can read.
     """
+    with _at_work(room, opened, framework, recipe, training) as (program, values, inputs, match):
+        sight = look(program, values, inputs)
+    write_sight(path, sight, inputs if isinstance(inputs, Mapping) else {"inputs": inputs})
+    return [vars(line) for line in match.lines]
+
+
+def leave_fed_sight(room: Room, opened: Callable[..., Program], framework: str, recipe: Mapping[str, Any], path: str,
+                    training: bool) -> None:
+    """Reads of a Sight at `path` what the calls of a side are to be fed with, and writes there what is seen of the side
+    then; all else as `leave_sight` has it."""
+    (fed, _, _), _ = read_sight(path)
+    with _at_work(room, opened, framework, recipe, training) as (program, values, inputs, _):
+        sight = look_fed(program, values, inputs, fed)
+    write_sight(path, sight, {})
+
+
+@contextmanager
+def _at_work(room, opened, framework, recipe, training):
+    """While open, a side's numerics are as the recipe wants them: (its program, values of its tensors, inputs, the
+    match, which is empty of the Keras side)."""
     read, pair = read_pair(recipe)
-    tensors, start = read_first(pair.weights)
+    tensors, start = read_first(pair.start)
     values = generic_values(tensors, start, read.train.precision, 0)
     side = side_in(pair, framework)
     with room.numerics(read):
         program, batch = program_of(opened, read)
         match = match_in(pair, side, program.tensors)
-        values = tensors_in(match, values, np)
-        inputs = asked(pair, side, batch)
-        sight = look(in_training(program) if training else program, values, inputs)
-    write_sight(path, sight, inputs if isinstance(inputs, Mapping) else {"inputs": inputs})
-    return [vars(line) for line in (match or Match(())).lines]
+        yield (in_training(program) if training else program, tensors_in(match, values, np),
+               asked(pair, side, batch), match or Match(()))
 
 
 def write_sight(path: str | PathLike, sight: Sight, inputs: Mapping[str, np.ndarray]) -> None:

@@ -10,7 +10,7 @@ from twinscale.common.families.places import draws, places
 from twinscale.common.optimizers import Options, described
 from twinscale.common.schedules import described as schedule_of
 
-Planted = Callable[[], Iterator[None]]  # what is planted as long as it is open: a generator function
+Planted = Callable[..., Iterator[None]]  # what is planted as long as it is open, of a place or of none: generators
 
 
 def traits(options: Options) -> list[str]:
@@ -66,8 +66,8 @@ PHASES = {"data": "data", "initial value": "start", "loss": "loss", "accumulatio
 class Change:
     """One thing to plant: a context manager, and for a mutant what a comparison is to say of it."""
 
-    plant: Callable[[], AbstractContextManager[None]]
-    recipe: str  # of `benchmarks.audit.RECIPES`, the one that it shows in
+    plant: Callable[..., AbstractContextManager[None]]
+    recipe: str  # of `benchmarks.audit.RECIPES`, the one that it shows in; PAIR of what is planted at a place of a pair
     operation: str = ""  # the class of operation to be named; "" for a change that is harmless
     where: str = "*"  # pattern of the place to be named
     more: str = ""  # words of HAS, by commas, besides what the operation needs

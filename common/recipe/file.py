@@ -31,7 +31,7 @@ from twinscale.common.registry import anchored, is_reference, keys_of
 from twinscale.common.sources import is_added
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-LARGEST_FILE, MOST_PARENTS = 1 << 20, 1000  # bytes, files that one extends
+LARGEST_FILE, MOST_PARENTS, MOST_AFTER = 1 << 20, 1000, 64  # bytes, files that one extends, and one after another
 KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 # Values that are sure to be what TOML's own reader, which takes its time, would say; a script may have thousands.
 WORD = re.compile(r"(?!(true|false|inf|nan)$)[A-Za-z][A-Za-z-]*")
@@ -142,6 +142,9 @@ def _layers(path, within, done, named):
     label, identity = shown(path), path.resolve() if _is_file(path) else path
     if identity in within:
         raise BadInput(f"{label}: extends itself: " + " -> ".join(shown(p.name) for p in (*within, identity)))
+    if len(within) == MOST_AFTER:
+        raise BadInput(f"{shown(within[0])}: extends a file that extends another, and so on, more than {MOST_AFTER} "
+                       "deep; list them in one `extends`")
     if identity not in done:
         own = _parsed(path)
         parents = own.pop("extends", [])

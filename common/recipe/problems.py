@@ -143,7 +143,8 @@ TABLES, FAMILIES = _tables()
 BY_NAME = {table: meta for table, field in Recipe.model_fields.items() for meta in field.metadata
            if isinstance(meta, ByName)}
 NAMED = [*((table, by.key) for table, by in BY_NAME.items()), ("train", "metrics"),
-         *(("model", side) for side in ("keras", "flax", "a", "b")), ("programs", "a"), ("programs", "b")]  # plug-ins
+         *(("model", side) for side in ("keras", "flax", "a", "b")), ("programs", "a"), ("programs", "b"),
+         *((table, side) for table in ("optimizer", "objective") for side in ("keras", "jax"))]  # plug-ins
 BESIDE = [("model", "match"), ("model", "weights")]  # files of their own that lie beside the recipe
 STAGED = ("compress", "stages")  # a list of tables of several kinds
 STAGES = {typing.get_args(c.model_fields["kind"].annotation)[0]: c

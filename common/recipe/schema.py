@@ -17,6 +17,7 @@ from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
+from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
 from twinscale.common.recipe.running import Devices, Jax, Keras
@@ -108,8 +109,15 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def probed(cls, values: Any) -> Any:
-        """A pair that reads arrays has the probe for its objective where it says none."""
-        model = values.get("model") if isinstance(values, dict) else None
+        """A pair that reads arrays has the probe for its objective where it says none; optimizers and losses of the
+        user's own are pairs."""
+        if not isinstance(values, dict):
+            return values
+        for table in ("optimizer", "objective"):
+            own = values.get(table)
+            if isinstance(own, dict) and "name" not in own and {"keras", "jax"} & own.keys():
+                values = values | {table: {"name": "pair", **own}}
+        model = values.get("model")
         reads = model.get("reads") if isinstance(model, dict) else None
         return values | {"objective": {"name": "probe"}} if reads == "arrays" and "objective" not in values else values
 
@@ -127,7 +135,13 @@ class Recipe(Section):
                              f"{named} exceeds train.steps={train.steps}")
         if problem := described(schedule).problem(schedule):
             raise ValueError(problem)
+        if optimizer_of(self.optimizer).theirs and schedule != Schedule():
+            raise ValueError(f"schedule.kind={short(schedule.kind)}: the learning rate is inside of your own "
+                             "optimizers, and a schedule of it: say it there, and leave out [schedule]")
         terms = objective_of(self).terms
+        if train.metrics and family_of(self.model).reads == "arrays" and not objective_of(self).labels:
+            raise ValueError(f"train.metrics={list(map(short, train.metrics))} read labels, and "
+                             f"objective.name={short(self.objective.name)} reads none; leave them out, or set another")
         for key in ("label_smoothing", "z_loss"):
             if getattr(train, key) and key not in terms:
                 raise ValueError(f"train.{key}={getattr(train, key)} is a term that objective.name="

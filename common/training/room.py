@@ -86,8 +86,8 @@ class Step(Protocol):
 
     def __call__(self, state: State, number: int, batch: Batch, signals: Sequence[int] = (0, 0, 0)
                  ) -> tuple[State, Mapping[str, Any]]:
-        """(the state after it, metrics still being computed: "loss", "accuracy", "gradient_norm", "learning_rate" and
-        "signals", the sums over the hosts of numbers that each gives)."""
+        """(the state after it, metrics still being computed: "loss", of classes "accuracy", "gradient_norm",
+        "learning_rate" and "signals", the sums over the hosts of numbers that each gives)."""
 
 
 class StepTaps(Protocol):

@@ -167,7 +167,7 @@ def spread(low: Any, high: Any, count: int = 4096) -> np.ndarray:
 
 def held_out_losses(room: Room, recipe: Recipe, path: Path, teacher: Path) -> None:
     """Writes the held-out metrics of each held-out batch, of a stage's state in file `teacher`, to the safetensors file
-    `path`: {"loss", "correct", "weight"}, float64 (batches,)."""
+    `path`: {"loss", "weight"} and of classes {"correct", "near"}, float64 (batches,)."""
     with room.numerics(recipe):
         session = open_session(room.compressing, recipe)
         state = room.compressing.with_tensors(recipe, session.state, session.devices, load_tensors(teacher), 0)

@@ -24,8 +24,8 @@ def audit(
     """Audit the gate itself: plant semantic errors, each to be caught and placed, and harmless changes, none to be.
 
     They are planted in small recipes made for it, or with --recipe in your own, with its overrides: what does not apply
-    to it is listed. With --clean nothing is planted. What is done stays in DIR and is added up: the same command goes
-    on, and other numbers may follow.
+    to it is listed. Of a pair they are planted in your two programs, at each place of the match. With --clean nothing
+    is planted. What is done stays in DIR and is added up: the same command goes on, and other numbers may follow.
 
     \b
     Exit code: 0 all were and none was, 1 otherwise.
@@ -34,6 +34,7 @@ def audit(
       twinscale audit --out build/audit
       twinscale audit --only '*norm*' --out build/norms
       twinscale audit --recipe recipes/mlp-digits.toml train.steps=8 --out build/mine
+      twinscale audit --recipe pair.toml --only 'scaled_output@*' --out build/pair
       twinscale audit --clean 300 --out build/clean
     """
     from twinscale.common.files.access import place
@@ -53,8 +54,8 @@ def audit(
 
         asked = shared.with_precision(overrides, None)
         why = "what is planted is planted by framework"
-        own = {"own": shared.of_two(given(recipe, asked), "audit", why), "asked": (recipe, *asked)} if recipe else {}
-        code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json,
-                                                       **own)
+        own = shared.of_two(given(recipe, asked), "audit", why) if recipe else None
+        code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json, own=own,
+                                                     asked=(recipe, *asked) if recipe else ())
     shared.suggest("compare", shared.shipped(), "--out", "build/demo")
     raise typer.Exit(code or DID_IT)

@@ -64,6 +64,7 @@ def train(
         raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
     if supervise:
         raise typer.Exit(supervised(run, restarts, overwrite))
+    tell_unread(described)
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
@@ -74,6 +75,16 @@ def train(
     if described.devices.hosts == 1:  # else each of many would say so
         shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision), "--out",
                        f"build/{described.name}")
+
+
+def tell_unread(recipe: "Recipe") -> None:
+    """Says what the recipe's arrays have that its objective does not read."""
+    from twinscale.common.data import open_dataset
+    from twinscale.common.data.arrays import unread
+    from twinscale.common.families import reads_arrays
+
+    if reads_arrays(recipe.model) and (said := unread(open_dataset(recipe).manifest)):
+        shared.say(said)
 
 
 def probe_of(recipe: "Recipe", trace: Literal["sketch", "full"] | None, trace_every: int, twin_steps: int,

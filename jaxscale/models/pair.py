@@ -9,10 +9,12 @@ from flax import nnx
 
 from twinscale.common.data import input_specs
 from twinscale.common.families.pair import side_in
+from twinscale.common.pairs.draws import draws_of
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.sides import (
     asked,
     built,
+    check_draws,
     check_program,
     example,
     logits_of,
@@ -48,13 +50,21 @@ def matched(m, tensors):
     return match_in(m, side_in(m, "flax"), tensors)
 
 
+@lru_cache(4)
+def drawn(m, specs, precision, classes):
+    """Raises BadInput where the dropout of a pair's JAX side is not that of the other side, as `check_draws` says."""
+    with jax.core.eval_context():
+        check_draws(m, side_in(m, "flax"), opened(m, specs, precision, classes), example(specs, classes))
+
+
 class Pair(nnx.Module):
     """Holds the canonical tensors and calls the user's program with what they make of its own."""
 
     def __init__(self, m, specs, classes, kinds):
         self._twinscale = m, specs, classes, tuple(sorted(kinds.items()))  # all other names may be the user's layers'
         matched(m, program_of(self).tensors)
-        tensors = first_tensors(m.weights)
+        drawn(m, specs, jnp.dtype(kinds["dtype"]).name, classes)
+        tensors = first_tensors(m.start)
         names = canonical_names(tensors)
         for tensor in tensors:
             *above, leaf = names[tensor.path].split(".")
@@ -68,11 +78,13 @@ class Pair(nnx.Module):
 
     def __call__(self, batch, training=False):
         m, _, _, kinds = self._twinscale
-        program, tensors, kinds = program_of(self), first_tensors(m.weights), dict(kinds)
+        program, tensors, kinds = program_of(self), first_tensors(m.start), dict(kinds)
         match = matched(m, program.tensors)
         held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}
-        made, moved = program.call(tensors_in(match, values, jnp), asked(m, side_in(m, "flax"), batch), training)
+        made, moved = program.call(tensors_in(match, values, jnp), asked(m, side_in(m, "flax"), batch), training, None,
+                                   draws_of(batch) if training else None)
+        moved = moved if training else {}
         for path, value in tensors_out(match, tensors, program.tensors, moved, jnp).items():
             held[path][...] = value.astype(held[path].dtype)
         return tap("head", logits_of(made, jnp)).astype(kinds["param_dtype"])

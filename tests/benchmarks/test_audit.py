@@ -69,6 +69,26 @@ def test_an_audit_counts_by_precision_and_phase_and_what_one_rung_alone_has_seen
     assert "x in jax does not apply: no SwiGLU, no dropout" in said
 
 
+def test_a_cause_is_right_where_it_names_what_was_planted_and_its_place():
+    def is_right(operation, where, found):
+        return audit.is_right({"operation": operation, "where": where}, found)
+
+    norm = {"operation": "norm", "where": "block_0.norm_1"}
+    assert is_right("norm", "*norm*", norm) and not is_right("linear", "*norm*", norm)
+    at = {"operation": "program", "where": "fc", "place": "between in and fc, whose inputs differ"}
+    assert is_right("program", "in", at) and not is_right("program", "fc", at)  # before fc is not at it
+    assert is_right("program", "block/fc", {"operation": "program", "where": "block.fc"})
+    assert not is_right("update", "fc", at)
+
+
+def test_a_changes_name_is_that_of_a_directory_whatever_is_in_a_modules_path():
+    for name in ("norm_epsilon", "scaled_output@fc"):
+        assert audit.plain_name(name) == name
+    names = ["a@b/c", "a@b-c", "a@b c", "a@" + "b" * 300, "a@" + "b" * 299, "swapped@a/k&b/k"]
+    made = {audit.plain_name(name) for name in names}
+    assert len(made) == len(names) and all(len(name) < 100 and "/" not in name and " " not in name for name in made)
+
+
 def test_a_trial_that_fails_is_a_row_and_no_end():
     class Worker:
         backend = "keras"

@@ -7,6 +7,7 @@ from threading import Event
 
 import pytest
 
+from tests.pair_of_nobody import foreign
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import compare_collect
 from twinscale.common.errors import BadInput, TwinscaleError
@@ -187,3 +188,10 @@ def test_a_second_look_that_fails_leaves_what_the_first_has_found(tmp_path, trai
     assert comparison.compare(RECIPE, tmp_path / "out") == 1
     verdict = read(tmp_path / "out")
     assert verdict["sentence"] == SAID and "forward/norm" in verdict["failed"]["second look"]
+
+
+def test_what_cannot_be_asked_of_programs_of_somebodys_own_is_refused_before_anything_is_written(tmp_path):
+    recipe = foreign(tmp_path)
+    with pytest.raises(BadInput, match='--swap: model.family = "pair": programs of your own run under their own'):
+        comparison.check_asked(recipe, tmp_path / "out", swap=True, meshes=False)
+    comparison.check_asked(recipe, tmp_path / "out", swap=False, meshes=True)

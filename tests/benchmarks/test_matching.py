@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.matching import match, sentence, start_from
+from twinscale.benchmarks.matching import files_of, match, sentence, start_from
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import read_first, write_first
 from twinscale.common.pairs.tensors import Tensor
@@ -66,3 +66,18 @@ def test_a_match_says_whether_outputs_agree():
     assert sentence({"flax": FOUND}) == "9 tensors matched in 4 trials and 2.0 s: outputs differ by 1.2e-07."
     apart = sentence({"flax": FOUND | {"agrees": False, "difference": 0.3}})
     assert "still differ by 3.0e-01" in apart and "the match of their names" in apart
+
+
+def test_a_checkpoint_that_the_recipe_names_is_never_written(tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    file = tmp_path / "pair.toml"
+    file.write_text(PAIR + 'weights = "mine.npz"\n')
+    with pytest.raises(BadInput, match=r"model.weights: .*mine.npz: no such checkpoint"):
+        files_of(given(file).model, None)
+    np.savez(tmp_path / "mine.npz", x=np.ones(2))
+    model = given(file).model
+    assert files_of(model, None) == ((tmp_path / "match.toml", tmp_path / "match.safetensors"), tmp_path / "mine.npz")
+    with pytest.raises(BadInput, match="--from: model.weights is a checkpoint already"):
+        files_of(model, tmp_path / "mine.npz")
+    file.write_text(PAIR)
+    assert files_of(given(file).model, None) == ((tmp_path / "match.toml", tmp_path / "match.safetensors"), None)

@@ -5,6 +5,7 @@ from itertools import chain
 import pytest
 
 from tests.benchmarks.test_meshes import described
+from tests.pair_of_nobody import foreign
 from twinscale.benchmarks import meshes_fit
 from twinscale.benchmarks.meshes import prepared
 from twinscale.benchmarks.meshes_fit import MESHES, meshes_of, on_mesh
@@ -57,3 +58,10 @@ def test_a_mesh_changes_no_batch_and_no_data(backend):
         assert found.train.global_batch == 32 and found.data == recipe.data and found.optimizer == recipe.optimizer
         assert found.devices.data == mesh.axes.get("data", 1)
         assert found.devices.virtual == (8 if mesh.hosts == 1 else mesh.size // 2 if backend == "jax" else 0)
+
+
+def test_of_programs_of_somebodys_own_micro_batches_are_as_large_and_jumps_are_taken_for_granted(tmp_path):
+    recipe = prepared(foreign(tmp_path, train={"global_batch": 16}), None)
+    assert meshes_fit.normed(recipe) and recipe.train.precision == "float64"
+    assert "one device, accumulate 4" in [mesh.name for mesh in meshes_fit.bases_of(recipe, "jax")]
+    assert "one device, accumulate 4" not in fitting(recipe, "jax")

@@ -146,9 +146,10 @@ def link(file, chance):
     file.symlink_to(copy)
 
 
+LINKED = "a file linked away"
 DAMAGES = {"a bit flipped": flip, "a file cut in half": lambda f, _: os.truncate(f, f.stat().st_size // 2),
            "a file emptied": lambda f, _: os.truncate(f, 0), "a file zeroed": lambda f, _: f.write_bytes(
-               bytes(f.stat().st_size)), "a file deleted": lambda f, _: f.unlink(), "a file linked away": link}
+               bytes(f.stat().st_size)), "a file deleted": lambda f, _: f.unlink(), LINKED: link}
 JSON = {"torn": lambda text: text[:len(text) // 2], "empty": lambda _: "", "of another kind": lambda _: "[]\n"}
 
 

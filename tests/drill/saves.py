@@ -19,6 +19,7 @@ from tests.drill.plays import (
     HUNG,
     JSON,
     KILLED,
+    LINKED,
     LOST,
     Fault,
     base,
@@ -161,6 +162,9 @@ def spoilt_weights(stage):
         run = stage.place(base(stage, hosts))
         file, name = largest(run, BASE, part)
         DAMAGES[how](file, stage.random(how, part, number))
+        if how == LINKED and stage.backend == "keras":  # of Orbax's own layout no more is known than its top
+            demand_refused(stage.start(run, hosts=hosts), 2, f"{file.name}: a link")
+            return f"{file.name}: a link, refused with exit 2"
         outcome = from_before(stage, run, hosts, name)
         return f"{name.rsplit('/')[-1]}: {outcome}"
 

@@ -25,6 +25,8 @@ ALONE = {
     "models/__init__.py": {"merge", "by_path"},  # a Flax module is taken apart into tensors, its blocks stacked
     # A Keras optimizer knows its slots; of an optax state it is said which of its fields they are.
     "optimizer.py": {"reset", "fields", "with_slots"},
+    # What a built Keras optimizer keeps is looked up; of an optax state each entry is put back in its place.
+    "optimizer_pair.py": {"own_slots", "own_rest", "with_own_slots", "path_of"},
     "predict.py": {"custom_objects", "load_litert", "strange_saved", "strange_litert"},  # formats that TensorFlow reads
     "taps.py": {"tap", "scope"},  # a Keras layer's name is its place; Flax modules say theirs
     # A Flax module's running statistics, which Keras keeps in variables; and how a state lies on a mesh.

@@ -185,3 +185,21 @@ def test_the_whole_ladder_holds_on_a_pair_and_an_error_of_the_port_is_caught(tmp
     inside = other.inside["float64"]
     assert inside.place == "between hidden and logits, whose inputs differ"
     assert inside.cause == "a applies the exact GELU, b the tanh GELU." and inside.cause in other.sentence
+    assert inside.others == [] and inside.modules[-1].outputs is not None  # the port has one mistake
+
+
+
+
+def test_rows_on_two_devices_are_normed_together_and_nothing_is_set_back_too_early(matched, open_room):
+    """A replica waits for the others inside the user's model, while it is in another format and without dropout."""
+    found = []
+    for devices in ({}, {"data": 2, "virtual": 4, "strategy": "mirrored"}):
+        with open_room("tfscale", matched[0].with_values(devices=devices), optimised=True) as opened:
+            assert opened.devices.replicas == (2 if devices else 1)
+            step = opened.room.make_step(opened.recipe, opened.state, opened.devices)
+            losses = [float(step(opened.state, number, opened.batch(number))[1]["loss"]) for number in range(2)]
+            found.append((losses, opened.room.state_tensors(opened.state)))
+    (one, tensors), (several, others) = found
+    assert np.allclose(one, several, rtol=1e-12)
+    for name, x in tensors.items():
+        assert np.abs(others[name] - x).max() <= 1e-9 * max(np.abs(x).max(), 1e-3), name  # a key's bias moves no loss

@@ -12,6 +12,7 @@ from flax import linen, nnx
 
 import twinscale
 from twinscale.common.errors import BadInput
+from twinscale.common.pairs.program import Fed, Seen
 from twinscale.jaxscale import programs as of_jax
 from twinscale.tfscale import programs as of_keras
 
@@ -288,3 +289,57 @@ def test_two_of_flax_are_checked_and_sides_are_named():
     with pytest.raises(BadInput, match="^b: keras: the model breaks on the given inputs: "):
         twinscale.check(two_layers(), keras.Sequential([keras.Input((9,)), keras.layers.Dense(2)]), ROWS)
     assert tf.executing_eagerly()
+
+
+# ---- fed with another's values
+
+class Chain(nnx.Module):
+    def __init__(self, rngs):
+        self.one, self.two = nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.two(jnp.tanh(self.one(x)))
+
+
+class LinenChain(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(2, name="two")(jnp.tanh(linen.Dense(4, name="one")(x)))
+
+
+def keras_chain(keras):
+    layers = keras.layers
+    return keras.Sequential([keras.Input((4,)), layers.Dense(4, name="one"), layers.Activation("tanh"),
+                             layers.Dense(2, name="two")])
+
+
+@pytest.mark.parametrize(("room", "build"), [
+    (of_jax, lambda: Chain(nnx.Rngs(0))), (of_jax, LinenChain), (of_keras, lambda: keras_chain(keras)),
+    (of_keras, lambda: keras_chain(pytest.importorskip("tf_keras")))], ids=["nnx", "linen", "keras", "tf_keras"])
+def test_modules_take_the_values_that_they_are_fed_with_and_pass_others_on(room, build):
+    program = room.open_program(build(), ROWS)
+    values = values_of(program)
+    plain: list = []
+    program.call(values, ROWS, seen=plain)
+    free = {one.module: one for one in plain}
+    calls = Fed([Seen("one", (2 * ROWS,), (3 * ROWS,)), Seen("two", (), ())])
+    program.call(values, ROWS, seen=calls)
+    one, two = ({one.module: one for one in calls}[name] for name in ("one", "two"))
+    assert np.array_equal(one.inputs[0], ROWS)  # what it would have been given
+    bias = next(x for path, x in values.items() if path.startswith("one") and x.ndim == 1)
+    assert np.allclose(one.outputs[0], 2 * np.asarray(free["one"].outputs[0]) - bias, atol=1e-5)
+    assert np.allclose(two.inputs[0], np.tanh(3 * ROWS), atol=1e-6)  # made of what the first one passed on
+    assert not np.allclose(two.outputs[0], np.asarray(free["two"].outputs[0]))
+
+
+def test_a_mask_stays_with_what_is_fed():
+    given = np.where(IDS > 4, 0, IDS)
+    ids = keras.Input((5,), dtype="int32")
+    x = keras.layers.Dense(4, name="dense")(keras.layers.Embedding(7, 4, mask_zero=True, name="table")(ids))
+    program = of_keras.open_program(keras.Model(ids, keras.layers.GlobalAveragePooling1D()(x)), given)
+    values, calls = values_of(program), []
+    program.call(values, given, seen=calls)
+    wanted, _ = program.call(values, given)
+    found, _ = program.call(values, given, seen=Fed([Seen(one.module, tuple(np.asarray(x) for x in one.inputs), tuple(
+        np.asarray(x) for x in one.outputs)) for one in calls]))
+    assert (given == 0).any() and np.allclose(found["output"], wanted["output"], atol=1e-6)

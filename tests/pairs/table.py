@@ -25,6 +25,10 @@ PAIRS = {
     "vision": ("and encoder_0_norm2, whose inputs differ", "a calls encoder_0_norm2 right before encoder_0_mlp1"),
 }
 
+# At how many places else a port parts, fed with what the original has: where a block that errs is there again, a norm
+# stands elsewhere, or, of channels_first, the match is that of the port that errs and turns the dense layer's rows.
+ELSEWHERE = {"bert": 1, "channels_first": 1, "mixer": 3, "resnet": 5, "swiglu": 1, "vision": 5}
+
 # What is not found, and why: of a port that is right.
 UNMATCHED = {
     "gru": "of three modules of one size any two may lie in the one kernel of the port: groups are not tried otherwise",

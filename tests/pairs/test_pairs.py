@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import twinscale
-from tests.pairs.table import MISLED, PAIRS, SLOW, UNMATCHED
+from tests.pairs.table import ELSEWHERE, MISLED, PAIRS, SLOW, UNMATCHED
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
@@ -35,6 +35,7 @@ def is_placed(verdict, name):
     place, cause = PAIRS[name]
     assert not verdict
     assert place in verdict.place and cause in verdict.cause, verdict
+    assert len(verdict.others) == ELSEWHERE.get(name, 0), verdict
 
 
 @pytest.mark.parametrize("name", known(PAIRS, UNMATCHED))

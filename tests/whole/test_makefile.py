@@ -168,3 +168,15 @@ def test_an_environment_behind_a_link_is_not_written_to(place):
     (place / ".venv").symlink_to(other)
     done = make(place, ".venv")
     assert done.returncode == 2 and ".venv: is a link" in done.stderr and sorted(os.listdir(other)) == ["bin", "theirs"]
+
+
+def test_a_notebook_is_executed_before_the_pages_are_made(place):
+    """By the packages that are tested: those that make the pages have no framework."""
+    put(place, "3.12")
+    done = make(place, "-n", "docs")
+    assert done.returncode == 0, done.stderr
+    installed, executed, built = (re.search(pattern, done.stdout, re.M).start() for pattern in (
+        r"^\.venv/bin/pip install -q -r requirements-notebook.lock$",
+        r"^\.venv/bin/jupyter nbconvert .*--execute .*docs/two-files-to-the-first-parting.ipynb$",
+        r"^\.venv-docs/bin/sphinx-build "))
+    assert installed < executed < built

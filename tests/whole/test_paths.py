@@ -88,7 +88,7 @@ def test_several_hosts_are_refused_where_a_path_has_to_be_named_otherwise(tmp_pa
     with pytest.raises(BadInput, match="several hosts cannot write"):
         check_run(tmp_path / name / "run", several, "jax")
     check_run(tmp_path / "plain", several, "jax")
-    monkeypatch.setattr(compare, "require", lambda: None)
+    monkeypatch.setattr(compare, "require", lambda *of: None)
     with pytest.raises(BadInput, match="--meshes trains on several hosts"):
         compare.compare(RECIPE, tmp_path / name, meshes=True)
     with pytest.raises(BadInput, match="TensorFlow loads no SavedModel") as error:

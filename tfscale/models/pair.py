@@ -5,7 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import keras
 import tensorflow as tf
@@ -14,10 +14,12 @@ from tensorflow.python.framework import config
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import side_in
+from twinscale.common.pairs.draws import draws_of
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.sides import (
     asked,
     built,
+    check_draws,
     check_program,
     example,
     logits_of,
@@ -26,6 +28,7 @@ from twinscale.common.pairs.sides import (
     tensors_in,
     tensors_out,
 )
+from twinscale.tfscale.models.layers import over_replicas
 from twinscale.tfscale.programs import open_program
 
 
@@ -38,7 +41,9 @@ def build(m, classes, inputs, policy, keras):
         config.disable_op_determinism()
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
-    made, _ = program.call(program.start, asked(m, side_in(m, "keras"), example(specs, classes)))
+    batch, side = example(specs, classes), side_in(m, "keras")
+    made, _ = program.call(program.start, asked(m, side, batch))
+    check_draws(m, side, program, batch)
     shape = (None, *logits_of(made, keras.ops).shape[1:])
     logits, wide = Held(m, program, shape, policy)(inputs), "float64" if policy == "float64" else "float32"
     return keras.layers.Activation("linear", dtype=wide, name="logits")(logits)
@@ -51,7 +56,9 @@ def opened(m, specs, precision, classes):
     batch, side = example(specs, classes), side_in(m, "keras")
     keras.utils.set_random_seed(0)  # a pair that is matched again has the same first weights
     with own_names():
-        program = open_program(built(m, side), asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+        model = built(m, side)
+        over_all_rows(model)
+        program = open_program(model, asked(m, side, batch), getattr(m.outputs, side) or None, precision)
     check_program(m, side, program, batch, classes)
     return program
 
@@ -70,6 +77,40 @@ def own_names() -> Iterator[None]:
         global_state.set_global_attribute("object_name_uids", numbers)
 
 
+def over_all_rows(model):
+    """Lets the batch norms of a user's model take their statistics from the rows of all replicas, as JAX does of rows
+    that lie on several devices. Keras' own `synchronized` takes the variance as E[x^2] - E[x]^2, which cancels."""
+    for layer in model._flatten_layers() if hasattr(model, "_flatten_layers") else ():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer._moments = partial(moments, layer, layer._moments)
+
+
+def moments(layer, own, x, mask):
+    """(mean, variance) of a batch norm's input over all axes that it adds up and all replicas, each the same number of
+    rows; on one device what Keras itself computes."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return own(x, mask)
+    if mask is not None:
+        raise BadInput("model.keras: a batch norm under a mask takes its statistics on one device alone")
+    channels = [1 if axis in layer._reduction_axes else size for axis, size in enumerate(x.shape)]
+
+    def mean(values):  # what crosses replicas has no shape of its own
+        return keras.ops.reshape(over_replicas(keras.ops.mean(values, layer._reduction_axes, keepdims=True)), channels)
+
+    centre = mean(x)
+    return keras.ops.reshape(centre, (-1,)), keras.ops.reshape(mean(keras.ops.square(x - centre)), (-1,))
+
+
+def check_tensors(tensors, own):
+    """Raises BadInput where first weights are of other tensors than the program's own."""
+    known = {tensor.path: tensor.shape for tensor in tensors}
+    found = {tensor.path: tensor.shape for tensor in own}
+    odd = [path for path in {**known, **found} if known.get(path) != found.get(path)]
+    if odd:
+        raise BadInput(f"model.weights: {odd[0]} is another tensor than the Keras model has: `twinscale match RECIPE` "
+                       "again")
+
+
 class Held(keras.layers.Layer):
     """Holds the canonical tensors and calls the user's model with them."""
 
@@ -77,7 +118,9 @@ class Held(keras.layers.Layer):
         super().__init__(name="head", dtype=policy)
         self.m, self.program, self.shape = m, program, shape
         self.wide = "float64" if policy == "float64" else "float32"
-        self.match, tensors = match_in(m, side_in(m, "keras"), program.tensors), first_tensors(m.weights)
+        self.match, tensors = match_in(m, side_in(m, "keras"), program.tensors), first_tensors(m.start)
+        if self.match is None:  # its tensors are the canonical ones
+            check_tensors(tensors, program.tensors)
         self.names = canonical_names(tensors)
         self.canonical_weights = {
             self.names[tensor.path]: self.add_weight(shape=tensor.shape, dtype=self.wide, trainable=tensor.trained,
@@ -90,9 +133,10 @@ class Held(keras.layers.Layer):
     def call(self, batch, training=False):
         held = {path: self.canonical_weights[name] for path, name in self.names.items()}
         values = tensors_in(self.match, {path: variable.value for path, variable in held.items()}, keras.ops)
-        made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training))
-        moved = tensors_out(self.match, first_tensors(self.m.weights), self.program.tensors, moved, keras.ops)
-        for path, value in moved.items():
+        made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training), None,
+                                        draws_of(batch) if training else None)
+        moved = tensors_out(self.match, first_tensors(self.m.start), self.program.tensors, moved, keras.ops)
+        for path, value in moved.items() if training else ():
             if not held[path].trainable:
                 held[path].assign(value)
         return keras.ops.cast(logits_of(made, keras.ops), self.compute_dtype)

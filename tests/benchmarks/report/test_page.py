@@ -307,6 +307,20 @@ def test_what_turns_text_round_or_speaks_to_a_terminal_is_escaped_in_both_files(
         assert not set(page) & set("\u202e\u2066\x1b\x9b") and "u202eb" in page and "x1b[2J" in page.replace("\\[", "[")
 
 
+def test_of_a_pair_the_first_parting_is_marked_and_each_module_that_parts_by_itself(tmp_path):
+    row = {"inputs": 0.0, "outputs": 1e-15, "parts": False}
+    inside = {"training": True, "place": "at <two>, whose inputs agree", "cause": "", "coverage": "4 of 4",
+              "bound": 1e-13, "others": [{"place": "at four", "cause": "b leaves out the bias."}], "modules": [
+                  row | {"a": "one", "b": "1"}, row | {"a": "<two>", "b": "2", "outputs": 0.5, "parts": True},
+                  row | {"a": "three", "b": "3", "outputs": None}, row | {"a": "four", "b": "4", "outputs": 1e-3}]}
+    for text in written(fake_verdict() | {"inside": {"float64": inside}}, tmp_path):
+        text = html.unescape(text[text.index("Inside both programs"):])
+        assert text.count("✕ first parting") == text.count("✕ parts by itself") == 1
+        places = [text.index(said) for said in ("<two>", "✕ first parting", "three", "four", "✕ parts by itself",
+                                                "They part at four. b leaves out the bias.")]
+        assert places == sorted(places)
+
+
 def test_two_programs_of_one_framework_are_called_what_they_are_and_can_be_bisected(tmp_path):
     labels = {"keras": "a (one.py:build)", "jax": "b (two.py:build)"}
     page, text = written(fake_verdict() | {"agrees": False, "sides": labels, "cause": None}, tmp_path)

@@ -1,6 +1,10 @@
 """What a verdict says of the inside of two programs."""
 
+from types import SimpleNamespace
+
+from twinscale.benchmarks.rungs import inside
 from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside, words
+from twinscale.common.families.pair import Pair
 from twinscale.common.recipe.file import given
 
 MODULES = [{"a": "fc", "b": "fc1", "inputs": 0.0, "outputs": 1e-16, "parts": False},
@@ -40,3 +44,36 @@ def test_a_parting_in_evaluation_alone_is_said():
 def test_a_model_whose_operations_are_known_is_not_looked_into():
     made = {"rungs": [], "sentence": ""}
     assert looked_inside(given("mlp-digits", []), made, None, {}) is made
+
+
+def test_how_often_else_they_part_is_said_and_a_sentence_ends_once():
+    others = [{"place": "at out, whose inputs agree and whose outputs do not", "cause": ""}]
+    said = words(PLACED | {"others": others}, "float64")
+    assert "Fed with a's values behind it, b parts at 1 more place." in said and said.endswith("2 of 2).")
+    assert "2 more places" in words(PLACED | {"others": 2 * others}, "float64")
+    assert "Fed" not in words(PLACED, "float64")
+    assert cause_inside(verdict(float64=PLACED))["sentence"].endswith("2 of 2)")  # to which a report adds its own stop
+
+
+def test_what_parts_behind_the_last_module_is_of_the_forward_pass_and_a_backward_parting_has_its_module():
+    after = NOWHERE | {"place": "after out, the last module that holds tensors", "at": None}
+    assert cause_inside(verdict(float64=after))["phase"] == "forward"
+    backward = NOWHERE | {"place": "backward, at fc or between it and out", "at": "fc"}
+    found = cause_inside(verdict(float64=backward))
+    assert (found["where"], found["phase"], found["place"]) == ("fc", "backward", backward["place"])
+
+
+def test_gradients_that_are_off_are_those_of_a_precision_null_directions_too_and_no_twins(monkeypatch):
+    recipe = SimpleNamespace(model=Pair.model_construct(family="pair"))
+    checks = [{"what": what, "where": f"gradients/{name} at the generic point", "agrees": ok} for what, name, ok in (
+        ("float64", "a.kernel", False), ("float64", "b.kernel", True), ("float64, null direction", "a.bias", False),
+        ("float64, keras against its twin", "c.kernel", False), ("float32", "d.kernel", False))]
+    seen = {}
+    monkeypatch.setattr(inside, "is_whole", lambda model: True)
+    monkeypatch.setattr(inside, "precisions", lambda recipe: [
+        SimpleNamespace(train=SimpleNamespace(precision=one)) for one in ("float64", "float32")])
+    monkeypatch.setattr(inside, "seen_inside", lambda recipe, off, *rest: seen.update(off) or {"float64": PLACED})
+    fails = {"agrees": False, "sentence": "No.", "rungs": [{"name": "P2", "checks": checks}]}
+    made = looked_inside(recipe, fails, None, {})
+    assert seen == {"float64": {"a.kernel", "a.bias"}, "float32": {"d.kernel"}}
+    assert made["sentence"].startswith("No. Inside, in float64, they first part between fc and out")

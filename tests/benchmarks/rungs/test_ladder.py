@@ -62,3 +62,25 @@ def test_a_rounded_beta_costs_its_share_and_a_moment_in_bfloat16_far_more():
     found = ladder.optimizer_rung({"bfloat16": {"keras": {"0/m/head.kernel": m}, "jax": {"0/m/head.kernel": coarse}}},
                                   optimizer("adamw", beta2=0.95))
     assert not found["agrees"] and found["worst"] > 10 * found["bound"]
+
+
+def first_steps(keras, jax):
+    """{run: {name: array}} of a first step whose one other gradient is large, with what a twin makes of rounding."""
+    rng = np.random.default_rng(0)
+    runs = {"keras": {"gradients/a": keras, "gradients/b": np.ones(3)},
+            "jax": {"gradients/a": jax, "gradients/b": np.ones(3)}}
+    return runs | {f"{b}-twin": {name: x * (1 + 1e-16 * rng.normal(size=3)) for name, x in of.items()}
+                   for b, of in runs.items()}
+
+
+def test_a_gradient_that_one_side_alone_lacks_is_no_null_direction():
+    zeros, some = np.zeros(3), np.array([0.1, -0.2, 0.3])
+    assert ladder.null_directions(first_steps(zeros, zeros)) == {"a"}
+    for keras, jax in ((zeros, some), (some, zeros)):
+        runs = first_steps(keras, jax)
+        assert ladder.null_directions(runs) == set()
+        off = [c["where"] for c in ladder.first_step_checks("float64", runs, set(), 1e-14, "") if not c["agrees"]]
+        assert off == ["gradients/a"]
+    noise = first_steps(1e-17 * some, 1e-17 * some) | {"jax-twin": {"gradients/a": -1e-17 * some,
+                                                                    "gradients/b": np.ones(3)}}
+    assert ladder.null_directions(noise) == {"a"}

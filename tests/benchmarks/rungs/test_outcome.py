@@ -13,6 +13,7 @@ from twinscale.benchmarks.report import terminal
 from twinscale.benchmarks.rungs.outcome import (
     collect_outcome,
     equivalence,
+    margins_of,
     outcome_lines,
     outcome_path,
     outcome_rung,
@@ -36,6 +37,11 @@ def measured(keras, jax, metric="accuracy"):
     """The metrics of both backends from lists of a value a seed."""
     return {"keras": {seed: {metric: x} for seed, x in enumerate(keras)},
             "jax": {seed: {metric: x} for seed, x in enumerate(jax)}}
+
+
+def test_hits_have_a_margin_where_they_are_counted():
+    assert margins_of(RECIPE) == {"loss": 0.02, "accuracy": 0.01}
+    assert margins_of(RECIPE.with_values(objective={"name": "squared-error"})) == {"loss": 0.02}
 
 
 # ---- statistics

@@ -7,7 +7,8 @@ import pytest
 
 from twinscale.benchmarks.rungs import ladder, placing
 from twinscale.benchmarks.rungs.ladder import check, rung
-from twinscale.common.families.places import places
+from twinscale.benchmarks.rungs.operations import operations_rung
+from twinscale.common.families.places import WHOLE, Place, places
 from twinscale.common.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate({
@@ -152,9 +153,51 @@ def test_gradients_that_differ_in_one_precision_or_at_one_point_are_a_sum_where_
     assert placing.gradient_cause(MLP, {"checks": one})["operation"] == "linear"
 
 
+def test_a_gradient_in_a_program_that_is_one_place_is_that_of_the_module_that_its_name_says(monkeypatch):
+    whole = {"head": Place(WHOLE, (), "")}
+    monkeypatch.setattr(placing, "places", lambda model: whole)
+    checks = [check("float64", float(name == "fc.bias"), 1e-3, f"gradients/{name}", "")
+              for name in ("fc.kernel", "fc.bias", "norm.scale")]
+    found = placing.gradient_cause(MLP, {"checks": checks})
+    assert (found["operation"], found["where"], found["phase"]) == (WHOLE, "fc", "backward")
+    assert placing.blamed(whole, {"running/norm.mean"})[:3] == (WHOLE, "head", "running statistics")
+
+
 def test_who_hands_nothing_on_is_blamed_before_who_makes_nothing_of_it():
     """A branch that no gradient enters: its last layer's own gradients are zero too."""
     off = ["backward/block_0.attention.output", "gradients/block_0.attention.output.kernel"]
     found = placing.blamed(places(TEXT.model), off)
     assert found[:3] == ("residual", "block_0.residual_1", "backward")
     assert placing.blamed(places(TEXT.model), off[1:])[:2] == ("linear", "block_0.attention.output")
+
+
+BY_ITSELF = {"operation": "rms_norm", "backend": "keras", "dtype": "bfloat16", "case": "rows", "how": "jitted",
+             "error": 2.0, "bound": 0.5, "bound_from": "one rounding", "known": None, "stock": False, "agrees": False}
+IN_PLACE = {"place": "norm", "operation": "norm", "way": "forward", "tensor": "forward/norm", "error": 1.5,
+            "bound": 0.5, "beside": None, "rare": None}
+
+
+def failed_operations(rows, own=(), float64=()):
+    """P0 to P5 of which P1 alone has failed, from its rows by themselves and those in their places."""
+    found = {"keras": {"generic": {"own": list(own), "float64": list(float64)}}}
+    right = rung("P2", "gradient", "", [check("float64", 0.0, 1e-15, "logits", "")])
+    return [operations_rung(rows, found, "bfloat16") | {"known": [], "stale": []}, right]
+
+
+def test_a_cause_is_looked_for_in_the_precision_that_alone_has_failed_however_a_check_says_so():
+    """Operations by themselves say theirs last, those in their places first: in float64 neither would be seen."""
+    narrow = TEXT.with_values(train={"precision": "bfloat16"})
+    for rows, own in (([BY_ITSELF], []), ([], [IN_PLACE]), ([BY_ITSELF], [IN_PLACE])):
+        looked = placing.looked_at(narrow, failed_operations(rows, own))
+        assert looked.train.precision == "bfloat16"
+    for rows, float64 in (([BY_ITSELF | {"dtype": "float64"}], []), ([BY_ITSELF], [IN_PLACE])):
+        looked = placing.looked_at(narrow, failed_operations(rows, float64=float64))
+        assert looked.train.precision == "float64"
+
+
+def test_an_operation_that_is_off_by_itself_alone_is_the_cause_where_nothing_else_is():
+    rungs = failed_operations([BY_ITSELF | {"error": 1.0, "case": "one row"}, BY_ITSELF])
+    found = placing.alone_cause(rungs[0])
+    assert (found["operation"], found["difference"], found["bound"]) == ("rms_norm", 2.0, 0.5)
+    assert "keras bfloat16" in found["sentence"]
+    assert placing.alone_cause(failed_operations([], [IN_PLACE])[0]) is None and placing.alone_cause(None) is None

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.common.compress.test_rules import described
+from tests.pair_of_nobody import foreign
 from twinscale.common.compress import check as compress_check
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
@@ -27,3 +28,9 @@ def test_what_cannot_be_done_is_refused_by_name(stages, sections, said):
     recipe = described(*stages, **sections)
     with pytest.raises(BadInput, match=said):
         compress_check.check_stages(recipe, open_dataset(recipe))
+
+
+def test_programs_of_somebodys_own_are_not_compressed(tmp_path):
+    recipe = foreign(tmp_path, compress={"stages": [{"kind": "prune"}]})
+    with pytest.raises(BadInput, match='compress.stages: model.family = "pair": TF-MOT wraps layers of its own Keras'):
+        compress_check.check_stages(recipe, None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.data import example_shape_of, held_out_batches, input_specs, open_dataset, training_batches
-from twinscale.common.data.arrays import arrays, row_size, with_labels
+from twinscale.common.data.arrays import arrays, row_size, unread, with_labels
 from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import BadInput
 from twinscale.common.objectives import CROSS_ENTROPY, PROBE, SQUARED_ERROR
@@ -167,3 +167,13 @@ def test_what_holds_no_arrays_and_what_reads_none_are_refused(recipe):
         Recipe(name="x", data={"source": "random"}, model={"family": "mlp"})
     with pytest.raises(ValueError, match="data.augment is for images, but .* reads arrays"):
         recipe(inputs=INPUTS, augment=["flip"])
+
+
+def test_labels_that_an_objective_does_not_read_are_said_and_those_that_it_reads_are_not(recipe, tmp_path):
+    np.savez(tmp_path / "rows.npz", x=np.eye(64, dtype=np.float32), labels=np.arange(64) % 3)
+    np.savez(tmp_path / "bare.npz", x=np.eye(64, dtype=np.float32))
+
+    def said(file, **objective):
+        return unread(open_dataset(recipe(source=f"arrays:{tmp_path / file}", **objective)).manifest)
+
+    assert "labels, which objective.name" in said("rows.npz") and not said("bare.npz")

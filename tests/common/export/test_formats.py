@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.pair_of_nobody import foreign
 from twinscale.common.errors import BadInput
 from twinscale.common.export import formats as export_formats
-from twinscale.common.export.formats import check_request, lacking, lines
+from twinscale.common.export.formats import check_request, lacking, lines, of_model
 from twinscale.common.files.access import place, write_json
 
 
@@ -76,3 +77,22 @@ def test_the_table_says_what_is_lost():
     said = lines({"formats": [row, lost]})
     assert "12,345" in said[1] and said[1].endswith("4 of 6")
     assert said[2].endswith("not exported: keras is not installed")
+
+
+def test_programs_of_somebodys_own_have_the_formats_that_need_no_more_than_their_numbers(tmp_path):
+    model = foreign(tmp_path).model
+    assert of_model(model, ["savedmodel", "keras", "litert-int8"], named=False) == ["savedmodel"]
+    with pytest.raises(BadInput, match=r'--formats: "keras" is not of model.family = "pair": your own model.s `save`'):
+        of_model(model, ["keras"], named=True)
+    arrays = foreign(tmp_path, {"reads": "arrays"}, data={"source": "random", "inputs": {"x": {"shape": [3]}}}).model
+    with pytest.raises(BadInput, match='model.reads = "arrays": an export has one input'):
+        of_model(arrays, ["safetensors"], named=False)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_an_export_of_a_family_that_reads_either_is_read_back(tmp_path, text):
+    tokenizer = {"kind": "bytes", "vocabulary": 257, "sha256": "0"} if text else None
+    write_json(tmp_path / "export.json", {"schema_version": 1, "backend": "jax", "family": "pair", "classes": 257,
+                                          "tokenizer": tokenizer, "example_shape": [8] if text else [8, 8, 1],
+                                          "formats": []})
+    assert export_formats.read_export(tmp_path)["family"] == "pair"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.families import family_of, reads_text
-from twinscale.common.families.pair import check_backend, is_of_one, refuse_of_one, side_in, sides_of
+from twinscale.common.families import family_of, reads_text, traits_of
+from twinscale.common.families.pair import check_backend, is_of_one, refuse_of_one, side_in, sides_of, whence
 from twinscale.common.families.parameters import initial_values, parameters
 from twinscale.common.families.places import WHOLE, places
 from twinscale.common.pairs.first import write_first
@@ -92,6 +92,14 @@ def test_a_pair_that_was_not_matched_yet_is_told_the_verb(recipe):
         parameters(load(recipe).model, 10, (8, 8, 1))
 
 
+def test_who_names_no_match_is_asked_for_that_alone(recipe):
+    """First weights lie beside it."""
+    recipe.write_text(TEXT.replace('match = "match.toml"\n', ""))
+    with pytest.raises(BadInput, match=r"model\.match: missing") as caught:
+        load(recipe)
+    assert "weights" not in str(caught.value)
+
+
 # ---- two programs of one framework
 
 PROGRAMS = """
@@ -148,3 +156,25 @@ def test_what_is_no_two_programs_is_refused_with_the_key(recipe, old, new, said)
     recipe.write_text(OF_ONE.replace(old, new))
     with pytest.raises(BadInput, match=said):
         load(recipe)
+
+
+def test_where_first_weights_come_from_is_said(recipe):
+    left(recipe.parent)
+    assert whence(load(recipe).model) == "match.safetensors"
+    (recipe.parent / "match.toml").write_text("# First weights: the Keras model's initial values.\n[tensors]\n")
+    assert whence(load(recipe).model) == "the Keras model's initial values"
+    np.savez(recipe.parent / "port.npz", w=np.ones(2))
+    recipe.write_text(TEXT.replace('match = "match.toml"', 'match = "match.toml"\nweights = "port.npz"\n'
+                                   'weights_of = "flax"'))
+    before = load(recipe)
+    assert whence(before.model) == "the checkpoint port.npz, of its port"
+    np.savez(recipe.parent / "port.npz", w=np.zeros(2))
+    assert load(recipe).meaning != before.meaning
+
+
+def test_what_moves_without_being_trained_is_of_each_micro_batch_and_nothing_is_known_inside(recipe):
+    left(recipe.parent)
+    traits = traits_of(load(recipe).model)
+    assert traits.foreign and traits.norm == "batch"
+    write_first(recipe.parent / "match.safetensors", TENSORS[:1], {"dense/kernel": np.ones((4, 3), np.float32)})
+    assert traits_of(load(recipe).model).norm == ""

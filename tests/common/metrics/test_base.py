@@ -24,6 +24,7 @@ def test_what_a_person_reads():
     text = finish(sums, label_bytes=2)
     assert text["perplexity"] == pytest.approx(4) and text["bits_per_byte"] == pytest.approx(3)
     assert finish({"loss": 1e6, "correct": 0, "weight": 1}, 1)["perplexity"] == math.exp(700)
+    assert finish({"loss": 6.0, "weight": 3.0}, 2) == {"loss": 2.0}  # of no classes: neither hits nor a perplexity
 
 
 # ---- what somebody else measures

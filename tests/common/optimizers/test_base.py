@@ -21,6 +21,7 @@ def test_a_bias_correction_is_that_of_the_paper_and_the_better_conditioned_the_l
 
 def test_every_own_optimizer_is_found_by_its_name_and_has_slots_and_semantics():
     for name in OPTIMIZERS.builtin:
-        recipe = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"}, optimizer={"name": name})
+        own = {"keras": "theirs:keras", "jax": "theirs:jax"} if name == "pair" else {}
+        recipe = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"}, optimizer={"name": name, **own})
         found = described(recipe.optimizer)
         assert found is load(OPTIMIZERS, name) and "w <- w" in found.semantics and "m" in found.slots(recipe.optimizer)

@@ -35,6 +35,12 @@ def test_an_activation_that_one_layer_has_within_it_is_seen_through():
     assert cause((one, other), (seen(gelu), seen(tanh)), None, None) == "a applies the exact GELU, b the tanh GELU."
 
 
+def test_a_table_is_given_no_floats():
+    one, other = (Seen("table", (), (y,)) for y in (X, 1.5 * X))
+    assert cause(None, (one, other), {"embedding": X}, {"embedding"}) == "What b passes on is 1.5 times what a does."
+    assert cause(None, (one, Seen("table", (), (BIAS + X,))), {"embedding": X}, {"embedding"}) == ""
+
+
 def test_a_factor_and_a_shift_are_measured():
     y = RNG.normal(size=X.shape)
     assert between(y, 0.125 * y) == "What b passes on is 0.125 times what a does."
@@ -61,6 +67,16 @@ def batch_norm(x, epsilon):
 def test_the_epsilon_of_a_norm_is_solved_for(norm, tensors):
     said = within(norm(X, 1e-3), norm(X, 1e-5), **tensors)
     assert said == "a divides by a root of the variance and 0.001, b by one with 1e-05."
+
+
+def test_a_batch_norm_in_training_takes_the_statistics_of_the_batch():
+    def trained(x, epsilon):
+        return (x - x.mean(0)) / np.sqrt(x.var(0) + epsilon) * SCALE + BIAS
+
+    tensors = {"scale": SCALE, "bias": BIAS, "mean": BIAS / 2, "var": SCALE**2}
+    assert within(trained(X, 1e-1), trained(X, 1e-5), **tensors) == (
+        "a divides by a root of the variance and 0.1, b by one with 1e-05.")
+
 
 
 def test_a_bias_that_is_left_out_and_padding_are_said():
@@ -134,6 +150,19 @@ def test_rows_that_a_mask_covers_in_part_are_told():
     other = x + (np.arange(3) == 1)[:, None, None]
     assert "rows of the batch that valid masks in part" in masked(x, other, {"ids": x, "valid": mask})
     assert masked(x, x + 1, {"valid": mask}) == "" and masked(x, other, (x, 1 - mask)) == ""
+
+
+def test_what_is_close_follows_the_precision_and_activations_that_rounding_hides_are_all_named():
+    def said(one, other, bound):
+        return cause((seen(X, X), seen(X, X)), (seen(one), seen(other)), None, None, bound)
+
+    relu, exact, tanh = (ACTIVATIONS[name](X) for name in ("ReLU", "the exact GELU", "the tanh GELU"))
+    rounded = [y * (1 + RNG.uniform(-0.003, 0.003, y.shape)) for y in (relu, exact)]  # as bfloat16 does
+    assert said(*rounded, 0.0) == ""
+    a, b = said(*rounded, 0.01).removesuffix(".").split(", b ")
+    assert a == "a applies ReLU" and {"the exact GELU", "the tanh GELU"} <= set(b.split(" or "))
+    assert said(exact, tanh, 0.0) == "a applies the exact GELU, b the tanh GELU."
+    assert "GELU" not in said(exact, tanh, 0.01)  # of which bfloat16 tells nothing
 
 
 @pytest.mark.parametrize("turned", [False, True])

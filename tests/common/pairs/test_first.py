@@ -7,10 +7,12 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import is_decayed, is_trained
 from twinscale.common.files.tensors import save_tensors
 from twinscale.common.pairs.first import (
+    Start,
     canonical_names,
     first_shapes,
     first_tensors,
     first_value,
+    is_checkpoint,
     read_first,
     write_first,
 )
@@ -53,3 +55,27 @@ def test_a_file_that_is_missing_or_of_something_else_is_refused_with_what_makes_
     save_tensors(tmp_path / "other.safetensors", {"x": np.ones(2)}, {"tensors": '[["y", true]]'})
     with pytest.raises(BadInput, match="does not say in which order"):
         read_first(str(tmp_path / "other.safetensors"))
+
+
+def test_a_checkpoint_in_the_place_of_first_weights_gives_its_values_to_the_tensors_beside_the_match(tmp_path):
+    ours, theirs = ({tensor.path: np.full(tensor.shape, value, np.float32) for tensor in TENSORS}
+                    for value in (1.0, 2.0))
+    write_first(tmp_path / "match.safetensors", TENSORS, ours)
+    np.savez(tmp_path / "theirs.npz", **theirs)
+    assert is_checkpoint(tmp_path / "theirs.npz") and not is_checkpoint(tmp_path / "match.safetensors")
+    assert is_checkpoint(tmp_path) and not is_checkpoint(tmp_path / "none.npz")
+    start = Start(str(tmp_path / "theirs.npz"), str(tmp_path / "match.toml"))
+    assert first_tensors(start) == TENSORS and (first_value(start, "b.kernel") == 2.0).all()
+    assert (first_value(start._replace(weights=str(start.beside)), "b.kernel") == 1.0).all()
+    np.savez(tmp_path / "theirs.npz", **theirs | {"b/kernel": np.ones((3, 2), np.float32)})
+    with pytest.raises(BadInput, match=r"theirs.npz: b/kernel: has shape \(3, 2\), but \(2, 3\) is wanted"):
+        read_first(start)
+
+
+def test_a_checkpoint_of_the_port_is_carried_back_by_the_match(tmp_path):
+    tensors = (Tensor("a/kernel", (2, 3)),)
+    write_first(tmp_path / "match.safetensors", tensors, {"a/kernel": np.zeros((2, 3), np.float32)})
+    (tmp_path / "match.toml").write_text('[tensors]\n"w" = "a/kernel | transpose 1 0"\n')
+    np.savez(tmp_path / "port.npz", w=np.arange(6, dtype=np.float32).reshape(3, 2))
+    _, values = read_first(Start(str(tmp_path / "port.npz"), str(tmp_path / "match.toml"), "flax"))
+    assert np.array_equal(values["a/kernel"], np.arange(6).reshape(3, 2).T)

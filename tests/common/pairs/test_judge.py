@@ -1,12 +1,14 @@
 """The verdict on two programs, of programs in NumPy: bounds are the programs' own, and what differs is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput, Disagreement
 from twinscale.common.pairs.judge import carried_back, generic, judged, outputs_difference
 from twinscale.common.pairs.match import Line, Match, carried
-from twinscale.common.pairs.program import Program, Seen
+from twinscale.common.pairs.program import Program, Seen, axes_of_one
 from twinscale.common.pairs.tensors import Tensor
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -93,3 +95,23 @@ def test_a_bound_is_no_more_than_what_still_says_something():
         {name: np.zeros(shape) for name, shape in SHAPES.items()}, call(*given[:2])[0]))
     assert all(row.bound <= 1e-2 for row in judged(one, one, (X, X), Match(tuple(
         Line(name, (name,)) for name in SHAPES))).rows)
+
+
+def test_a_last_axis_of_one_on_one_side_alone_is_no_difference_and_is_said():
+    plain, port = program(False), program(True)
+
+    def longer(t, x, *given, **named):
+        made, moved = port.call(t, x, *given, **named)
+        return {name: y[..., None] for name, y in made.items()}, moved
+
+    def gradients(t, x, signs):
+        found, made = port.gradients(t, x, {name: y[..., 0] for name, y in signs.items()})
+        return found, {name: y[..., None] for name, y in made.items()}
+
+    other = replace(port, call=longer, gradients=gradients)
+    assert judged(plain, other, (X, X), MATCH) and judged(other, plain, (X, X), MATCH).rows
+    assert outputs_difference(plain, other, (X, X))(MATCH) < 1e-6
+    wrong = replace(other, call=lambda *given, **named: longer(*given[:1], given[1] * 1.01, *given[2:], **named))
+    assert outputs_difference(plain, wrong, (X, X))(MATCH) > 1e-3  # and rows are not held against each other's
+    (said,) = axes_of_one({"output": X}, {"output": X[..., None]})
+    assert "(5, 4) on one side and (5, 4, 1) on the other" in said and not axes_of_one({"a": X}, {"a": X})

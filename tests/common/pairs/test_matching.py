@@ -9,7 +9,7 @@ import pytest
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import first_shapes
 from twinscale.common.pairs.match import Match, read_match, without_partner
-from twinscale.common.pairs.matching import leave_program, match_program
+from twinscale.common.pairs.matching import check_names, leave_program, match_program
 from twinscale.common.pairs.program import Program
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.file import given
@@ -73,3 +73,16 @@ def test_a_tensor_without_a_partner_is_named_and_nothing_is_written(matched, tmp
         matched(port, (*B, Tensor("scale", (7,))))
     assert not (tmp_path / "match.toml").exists()
     assert without_partner(Match(()), A, B, ("Keras", "JAX")) == ""
+
+
+@pytest.mark.parametrize(("one", "other", "said"), [
+    ((4,), (4, 1), "taken for the same"), ((4, 3), (4, 3), None), ((4, 3), (4, 3, 1), "read")])
+def test_a_last_axis_of_one_is_taken_for_none_where_an_objective_reads_the_same(one, other, said):
+    made, others = ({"output": np.zeros(shape, np.float32)} for shape in (one, other))
+    pair = SimpleNamespace(reads="arrays")
+    if said == "read":
+        with pytest.raises(BadInput, match=r"\(4, 3\) on one side and \(4, 3, 1\) on the other: an objective reads"):
+            check_names(pair, made, others)
+    else:
+        told = check_names(pair, made, others)
+        assert said in told[0] if said else not told

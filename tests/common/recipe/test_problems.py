@@ -3,6 +3,7 @@
 import pytest
 
 from twinscale.common.errors import BadInput
+from twinscale.common.recipe.file import MOST_AFTER, load
 from twinscale.common.recipe.problems import MOST_LINES, brief, hostile, refuse
 
 
@@ -34,3 +35,13 @@ def test_a_value_is_short_and_safe_whatever_it_is():
     for value in ("x" * 10_000, list(range(1000)), 10 ** 5000, {"a": 1}, "\u202e\x07", float("nan")):
         said = brief(value)
         assert said and len(said) <= 80 and said.isprintable()
+
+
+def test_a_chain_of_files_is_read_as_deep_as_it_may_be_and_no_deeper(tmp_path):
+    """Whatever depth Python itself would stand."""
+    for i in range(MOST_AFTER + 1):
+        (tmp_path / f"{i}.toml").write_text(f'extends = ["{i + 1}.toml"]\n')
+    (tmp_path / f"{MOST_AFTER}.toml").write_text('name = "deep"\ndata.source = "digits"\nmodel.family = "mlp"\n')
+    assert load(tmp_path / "1.toml").name == "deep"
+    with pytest.raises(BadInput, match=rf"0\.toml: extends a file .* more than {MOST_AFTER} deep"):
+        load(tmp_path / "0.toml")
