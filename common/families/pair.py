@@ -178,7 +178,9 @@ def whence(m: Pair) -> str:
 
 
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
-    """The tensors of the Keras model, as the file of first weights has them."""
+    """The tensors of the first program, as the file of first weights has them."""
+    one_of(dict.fromkeys(("", *FRAMEWORKS)), m.framework, "model.framework")
+    one_of(dict.fromkeys(("a", "b")), m.side, "model.side")
     return {name: Parameter(shape, start=partial(first_value, m.start, name))
             for name, shape in first_shapes(m.start).items()}
 
