@@ -8,6 +8,7 @@ from twinscale.common.families.parameters import is_decayed, is_trained
 from twinscale.common.files.tensors import save_tensors
 from twinscale.common.pairs.first import (
     canonical_names,
+    first_draws,
     first_shapes,
     first_tensors,
     first_value,
@@ -53,3 +54,15 @@ def test_a_file_that_is_missing_or_of_something_else_is_refused_with_what_makes_
     save_tensors(tmp_path / "other.safetensors", {"x": np.ones(2)}, {"tensors": '[["y", true]]'})
     with pytest.raises(BadInput, match="does not say in which order"):
         read_first(str(tmp_path / "other.safetensors"))
+
+
+def test_calls_of_dropout_come_back_and_the_files_bytes_are_the_same_each_time(tmp_path):
+    values = {tensor.path: np.ones(tensor.shape, np.float32) for tensor in TENSORS}
+    file, calls = tmp_path / "first.safetensors", ((0.5, (3, 4)), (0.1, ()))
+    for draws, wanted in ((calls, calls), ((), ()), (None, None)):
+        bytes_of = set()
+        for _ in range(6):
+            write_first(file, TENSORS, values, draws)
+            bytes_of.add(file.read_bytes())
+        assert first_draws(str(file)) == wanted and len(bytes_of) == 1
+        assert read_first(str(file))[0] == TENSORS
