@@ -60,6 +60,13 @@ def canonical_names(tensors: Sequence[Tensor]) -> dict[str, str]:
     return found
 
 
+def check_trained(tensors: Sequence[Tensor]) -> None:
+    """Raises BadInput where a program has no tensor that an optimizer moves."""
+    if not any(tensor.trained for tensor in tensors):
+        raise BadInput("model.keras: the program has no tensor that is trained, so that there is nothing to train: "
+                       "`twinscale.check` compares such programs")
+
+
 def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray]) -> None:
     """Writes {path: array} of a program's tensors to a safetensors file."""
     order = json.dumps([[tensor.path, tensor.trained] for tensor in tensors])

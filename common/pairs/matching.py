@@ -18,7 +18,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import Pair
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
-from twinscale.common.pairs.first import read_first, write_first
+from twinscale.common.pairs.first import check_trained, read_first, write_first
 from twinscale.common.pairs.judge import generic, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
 from twinscale.common.pairs.program import Program, axes_of_one
@@ -37,6 +37,7 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     read, pair = read_pair(recipe)
     with room.numerics(read):
         program, batch = program_of(opened, read)
+        check_trained(program.tensors)
         write_first(first, program.tensors, program.start)
         made, _ = program.call(generic(program, 0), asked(pair, "keras", batch))
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
