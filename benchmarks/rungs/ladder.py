@@ -63,7 +63,7 @@ def contract_rung(contracts: Mapping[str, Mapping[str, str]], sides: Sequence[st
     shared = {"hashes": contracts} | ({"dtypes": dtypes} if dtypes else {})
     checks = [equal_check(kind, values, sides) for kind, values in shared.items()]
     if begun:
-        checks[0]["where"] += f"; first weights: {begun}"
+        checks[0] |= {"where": f"{checks[0]['where']}; first weights: {begun}"}
     return rung("P0", "contract", "equal batches, first weights, random bits, learning rates and recipe"
                 + ", and what is computed in equal dtypes" * bool(dtypes), checks)
 

@@ -62,3 +62,10 @@ def test_a_rounded_beta_costs_its_share_and_a_moment_in_bfloat16_far_more():
     found = ladder.optimizer_rung({"bfloat16": {"keras": {"0/m/head.kernel": m}, "jax": {"0/m/head.kernel": coarse}}},
                                   optimizer("adamw", beta2=0.95))
     assert not found["agrees"] and found["worst"] > 10 * found["bound"]
+
+
+def test_p0_says_where_first_weights_of_the_users_come_from():
+    same = {side: {"weights": "1"} for side in ("keras", "jax")}
+    rung = ladder.contract_rung(same, begun="the checkpoint mine.keras, of the Keras model")
+    assert rung["agrees"] and rung["where"].endswith("first weights: the checkpoint mine.keras, of the Keras model")
+    assert "first weights" not in ladder.contract_rung(same)["where"]
