@@ -17,7 +17,15 @@ from twinscale.common.families.parameters import Parameter
 from twinscale.common.families.places import WHOLE
 from twinscale.common.files.access import exists, read_text
 from twinscale.common.files.pins import pinned_file, unpinned
-from twinscale.common.pairs.first import CAME, Start, first_shapes, first_tensors, first_value, is_checkpoint
+from twinscale.common.pairs.first import (
+    CAME,
+    Start,
+    check_trained,
+    first_shapes,
+    first_tensors,
+    first_value,
+    is_checkpoint,
+)
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
@@ -178,9 +186,11 @@ def whence(m: Pair) -> str:
 
 
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
-    """The tensors of the first program, as the file of first weights has them."""
+    """The tensors of the first program, as the file of first weights has them. Raises BadInput where none is
+    trained."""
     one_of(dict.fromkeys(("", *FRAMEWORKS)), m.framework, "model.framework")
     one_of(dict.fromkeys(("a", "b")), m.side, "model.side")
+    check_trained(first_tensors(m.start), sides_of(m)[0])
     return {name: Parameter(shape, start=partial(first_value, m.start, name))
             for name, shape in first_shapes(m.start).items()}
 

@@ -70,6 +70,13 @@ def canonical_names(tensors: Sequence[Tensor]) -> dict[str, str]:
     return found
 
 
+def check_trained(tensors: Sequence[Tensor], side: str) -> None:
+    """Raises BadInput where the program of a side has no tensor that an optimizer moves."""
+    if not any(tensor.trained for tensor in tensors):
+        raise BadInput(f"model.{side}: the program has no tensor that is trained, so that there is nothing to train: "
+                       "`twinscale.check` compares such programs")
+
+
 def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray],
                 draws: Sequence[Call] | None = None) -> None:
     """Writes {path: array} of a program's tensors to a safetensors file, and its calls of dropout if they are known."""
