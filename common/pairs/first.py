@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists, shown
@@ -17,11 +18,17 @@ from twinscale.common.files.tensors import load_metadata, load_tensors, save_ten
 from twinscale.common.pairs.draws import Call
 from twinscale.common.pairs.tensors import ROLE_OF, Tensor
 
-ORDER = "tensors"  # of the metadata: a list of [path, whether it is trained]
-DROPOUT = "dropout"  # of the metadata: a list of [rate, shape of a row's mask] in the order of the calls
+ORDER = "tensors"  # the one key of the metadata: of several the file's bytes would not be the same each time
 CAME = "# First weights: "  # a line of match.toml on where they come from
 SECOND = ("flax", "b")  # sides whose tensors a match takes back
 FIX = "`twinscale match RECIPE` makes it"
+
+
+class Told(TypedDict):
+    """What the metadata says, of a file that knows of dropout too."""
+
+    order: list[tuple[str, bool]]  # path, whether it is trained
+    dropout: tuple[Call, ...]  # rate, shape of a row's mask, in the order of the calls
 
 
 class Start(NamedTuple):
@@ -63,12 +70,19 @@ def canonical_names(tensors: Sequence[Tensor]) -> dict[str, str]:
     return found
 
 
+def check_trained(tensors: Sequence[Tensor], side: str) -> None:
+    """Raises BadInput where the program of a side has no tensor that an optimizer moves."""
+    if not any(tensor.trained for tensor in tensors):
+        raise BadInput(f"model.{side}: the program has no tensor that is trained, so that there is nothing to train: "
+                       "`twinscale.check` compares such programs")
+
+
 def write_first(path: Any, tensors: Sequence[Tensor], values: Mapping[str, np.ndarray],
                 draws: Sequence[Call] | None = None) -> None:
     """Writes {path: array} of a program's tensors to a safetensors file, and its calls of dropout if they are known."""
-    told = {ORDER: json.dumps([[tensor.path, tensor.trained] for tensor in tensors])}
-    told |= {} if draws is None else {DROPOUT: json.dumps(list(draws))}
-    save_tensors(path, {tensor.path: values[tensor.path] for tensor in tensors}, told)
+    order = [[tensor.path, tensor.trained] for tensor in tensors]
+    told = json.dumps(order if draws is None else {"order": order, "dropout": list(draws)})
+    save_tensors(path, {tensor.path: values[tensor.path] for tensor in tensors}, {ORDER: told})
 
 
 def first_draws(start: str | Start) -> tuple[Call, ...] | None:
@@ -77,10 +91,7 @@ def first_draws(start: str | Start) -> tuple[Call, ...] | None:
     path = unpinned(start if isinstance(start, str) else start.weights)
     if isinstance(start, Start) and is_checkpoint(path):
         path = start.beside
-    try:
-        return TypeAdapter(tuple[Call, ...]).validate_json(load_metadata(path).get(DROPOUT, ""))
-    except ValidationError:
-        return None
+    return _told(path)[1]
 
 
 def read_first(start: str | Start) -> tuple[tuple[Tensor, ...], dict[str, np.ndarray]]:
@@ -98,13 +109,19 @@ def read_first(start: str | Start) -> tuple[tuple[Tensor, ...], dict[str, np.nda
         raise BadInput(f"model.weights: {shown(path)}: no such file: {FIX}")
     check_pin(weights)
     values = load_tensors(path)
-    try:
-        order = TypeAdapter(list[tuple[str, bool]]).validate_json(load_metadata(path).get(ORDER, ""))
-    except ValidationError:
-        order = []
+    order, _ = _told(path)
     if sorted(name for name, _ in order) != sorted(values):
         raise BadInput(f"model.weights: {shown(path)}: does not say in which order its tensors lie: {FIX}")
     return tuple(Tensor(name, values[name].shape, trained) for name, trained in order), values
+
+
+def _told(path):
+    """([(path, whether it is trained)], calls of dropout or None) of a file's metadata; ([], None) where it is none."""
+    try:
+        told = TypeAdapter(Told | list[tuple[str, bool]]).validate_json(load_metadata(path).get(ORDER, ""))
+    except ValidationError:
+        return [], None
+    return (told, None) if isinstance(told, list) else (told["order"], told["dropout"])
 
 
 @lru_cache(2)

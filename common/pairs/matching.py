@@ -20,7 +20,7 @@ from twinscale.common.families.pair import FRAMEWORKS, Pair, sides_of
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
 from twinscale.common.pairs.draws import check_same
-from twinscale.common.pairs.first import first_draws, read_first, write_first
+from twinscale.common.pairs.first import check_trained, first_draws, read_first, write_first
 from twinscale.common.pairs.judge import generic, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
 from twinscale.common.pairs.program import Program, axes_of_one
@@ -39,6 +39,7 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     read, pair = read_pair(recipe)
     with room.numerics(read):
         program, batch = program_of(opened, read)
+        check_trained(program.tensors, sides_of(pair)[0])
         inputs = asked(pair, sides_of(pair)[0], batch)
         try:
             draws = program.dropouts(inputs, len(next(iter(batch.values()))))

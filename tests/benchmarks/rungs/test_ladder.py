@@ -84,3 +84,10 @@ def test_a_gradient_that_one_side_alone_lacks_is_no_null_direction():
     noise = first_steps(1e-17 * some, 1e-17 * some) | {"jax-twin": {"gradients/a": -1e-17 * some,
                                                                     "gradients/b": np.ones(3)}}
     assert ladder.null_directions(noise) == {"a"}
+
+
+def test_p0_says_where_first_weights_of_the_users_come_from():
+    same = {side: {"weights": "1"} for side in ("keras", "jax")}
+    rung = ladder.contract_rung(same, begun="the checkpoint mine.keras, of the Keras model")
+    assert rung["agrees"] and rung["where"].endswith("first weights: the checkpoint mine.keras, of the Keras model")
+    assert "first weights" not in ladder.contract_rung(same)["where"]

@@ -178,3 +178,10 @@ def test_what_moves_without_being_trained_is_of_each_micro_batch_and_nothing_is_
     assert traits.foreign and traits.norm == "batch"
     write_first(recipe.parent / "match.safetensors", TENSORS[:1], {"dense/kernel": np.ones((4, 3), np.float32)})
     assert traits_of(load(recipe).model).norm == ""
+
+
+def test_programs_that_nothing_can_train_are_refused(recipe):
+    left(recipe.parent)
+    write_first(recipe.parent / "match.safetensors", TENSORS[1:], {"bn/moving_mean": np.ones(3, np.float32)})
+    with pytest.raises(BadInput, match="model.keras: the program has no tensor that is trained"):
+        parameters(load(recipe).model, 10, (8, 8, 1))

@@ -9,6 +9,7 @@ from twinscale.common.files.tensors import save_tensors
 from twinscale.common.pairs.first import (
     Start,
     canonical_names,
+    first_draws,
     first_shapes,
     first_tensors,
     first_value,
@@ -79,3 +80,15 @@ def test_a_checkpoint_of_the_port_is_carried_back_by_the_match(tmp_path):
     np.savez(tmp_path / "port.npz", w=np.arange(6, dtype=np.float32).reshape(3, 2))
     _, values = read_first(Start(str(tmp_path / "port.npz"), str(tmp_path / "match.toml"), "flax"))
     assert np.array_equal(values["a/kernel"], np.arange(6).reshape(3, 2).T)
+
+
+def test_calls_of_dropout_come_back_and_the_files_bytes_are_the_same_each_time(tmp_path):
+    values = {tensor.path: np.ones(tensor.shape, np.float32) for tensor in TENSORS}
+    file, calls = tmp_path / "first.safetensors", ((0.5, (3, 4)), (0.1, ()))
+    for draws, wanted in ((calls, calls), ((), ()), (None, None)):
+        bytes_of = set()
+        for _ in range(6):
+            write_first(file, TENSORS, values, draws)
+            bytes_of.add(file.read_bytes())
+        assert first_draws(str(file)) == wanted and len(bytes_of) == 1
+        assert read_first(str(file))[0] == TENSORS
