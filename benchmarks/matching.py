@@ -95,7 +95,7 @@ def start_from(first: Path, match: Path, checkpoint: Path, of: str) -> None:
 
 def sentence(found: dict[str, Any]) -> str:
     """What was found, for a person."""
-    of = found["flax"] if "flax" in found else found["b"]
+    of = of_second(found)
     trials = f"{of['tried']} trial{'s' * (of['tried'] != 1)}"
     how = f"{of['lines']} tensors matched in {trials} and {of['seconds']:.1f} s"
     if of["agrees"]:
@@ -104,8 +104,13 @@ def sentence(found: dict[str, Any]) -> str:
             "match of their names is not theirs. Look at it; `twinscale compare` says where they part.")
 
 
+def of_second(found: dict[str, Any]) -> dict[str, Any]:
+    """What was found of the side whose tensors the match makes: the port, or b."""
+    return next(found[side] for side in SECOND if side in found)
+
+
 def said(found: dict[str, Any]) -> None:
     """Says it on stderr."""
-    for line in found["flax"].get("told", ()):
+    for line in of_second(found).get("told", ()):
         print(f"twinscale: {shown(line)}", file=sys.stderr)
     print(f"twinscale: {sentence(found)} First weights: {shown(found['from'])}.", file=sys.stderr)

@@ -144,7 +144,7 @@ def described(room: "Room", recipe: "Recipe", dataset: "Dataset", step: int, out
 
 def served(recipe: "Recipe") -> "Recipe":
     """The recipe of a model that takes `inputs` alone: one document a row, no dropout, nothing fused."""
-    plain = {"dropout": 0.0} if "dropout" in type(recipe.model).model_fields else {}
+    plain = {"dropout": 0.0} if isinstance(getattr(recipe.model, "dropout", None), float) else {}  # a pair's is a word
     return recipe.with_values(model=plain, data={"cross_documents": True},
                               jax={"remat": "none", "attention": "einsum"})
 

@@ -31,6 +31,8 @@ from twinscale.common.section import FreeTable, Section
 
 FRAMEWORKS = {"keras": "Keras", "flax": "JAX"}  # as a recipe names them, and what a program of each runs on
 OF_ONE = ("a", "b", "framework", "side")  # keys of two programs of one framework
+CHOICES = {"framework": ("", *FRAMEWORKS), "side": ("a", "b"), "dropout": ("off", "shared"),
+           "weights_of": ("", "keras", "flax", "a", "b")}
 BATCHES = ("inputs", "positions", "segments")  # what a batch of text or of images has that a program may ask for
 
 
@@ -173,6 +175,12 @@ def refuse_of_one(m: Any, verb: str, why: str) -> None:
         raise BadInput(f'model.framework = "{m.framework}": {verb} takes no two programs of one framework: {why}')
 
 
+def check_names(m: Pair) -> None:
+    """Raises BadInput where a key has a name that the schema alone knows."""
+    for key, known in CHOICES.items():
+        one_of(dict.fromkeys(known), getattr(m, key), f"model.{key}")
+
+
 def whence(m: Pair) -> str:
     """Where a pair's first weights come from, in words."""
     path = unpinned(m.weights)
@@ -188,8 +196,7 @@ def whence(m: Pair) -> str:
 def tree_of(m: Pair, classes: int, example_shape: Sequence[int]) -> dict[str, Any]:
     """The tensors of the first program, as the file of first weights has them. Raises BadInput where none is
     trained."""
-    one_of(dict.fromkeys(("", *FRAMEWORKS)), m.framework, "model.framework")
-    one_of(dict.fromkeys(("a", "b")), m.side, "model.side")
+    check_names(m)
     check_trained(first_tensors(m.start), sides_of(m)[0])
     return {name: Parameter(shape, start=partial(first_value, m.start, name))
             for name, shape in first_shapes(m.start).items()}
@@ -202,6 +209,7 @@ def places(m: Pair, place: Callable) -> None:
 
 def traits(m: Pair) -> Traits:
     """What moves without being trained are taken for running statistics, of which every micro-batch has its own."""
+    check_names(m)
     moved = any(not tensor.trained for tensor in first_tensors(m.start))
     return Traits(norm="batch" if moved else "", foreign=True)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.matching import files_of, match, sentence, start_from
+from twinscale.benchmarks.matching import files_of, match, said, sentence, start_from
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import read_first, write_first
 from twinscale.common.pairs.tensors import Tensor
@@ -81,3 +81,10 @@ def test_a_checkpoint_that_the_recipe_names_is_never_written(tmp_path):
         files_of(model, tmp_path / "mine.npz")
     file.write_text(PAIR)
     assert files_of(given(file).model, None) == ((tmp_path / "match.toml", tmp_path / "match.safetensors"), None)
+
+
+@pytest.mark.parametrize("second", ["flax", "b"])
+def test_what_was_found_of_the_second_side_is_told_whatever_it_is_called(second, capsys):
+    said({second: FOUND | {"told": ["dropout is off"]}, "from": "initial values"})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "twinscale: dropout is off" and "9 tensors matched" in lines[1]

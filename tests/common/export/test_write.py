@@ -11,6 +11,7 @@ from twinscale.common.errors import CannotSave, MissingEnvironment
 from twinscale.common.export import hugging_face
 from twinscale.common.export import process as export_process
 from twinscale.common.export import write as export
+from twinscale.common.recipe.schema import Recipe
 
 
 @pytest.mark.parametrize("error, kind", [(OSError(28, "No space left on device"), CannotSave),
@@ -27,3 +28,12 @@ def test_a_machine_that_has_no_more_is_no_format_that_cannot_be_written(tmp_path
         assert kind is None and found == {"safetensors": error}
     with pytest.raises(kind) if kind else nullcontext():  # as a process of ours says it
         assert str(export_process.failed({"error": str(error) or "MemoryError"})) == "odd"
+
+
+def test_a_pair_is_served_whatever_its_dropout_is_in_training(tmp_path):
+    """Of a family of ours it is a share, of a pair a word."""
+    (tmp_path / "one.py").write_text("")
+    model = {"family": "pair", "reads": "images", "keras": f"{tmp_path}/one.py:build", "dropout": "shared",
+             "flax": f"{tmp_path}/one.py:port", "match": str(tmp_path / "match.toml")}
+    recipe = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": model})
+    assert export.served(recipe).model == recipe.model and export.served(recipe).data.cross_documents
