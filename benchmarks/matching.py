@@ -56,6 +56,9 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
         with closing(Worker("keras")) as keras, closing(starting.result()) as jax:
             found = {"keras": keras.ask("leave_program", loose, first=first, outputs=outputs)}
             found["flax"] = jax.ask("match_program", loose, first=first, outputs=outputs, out=out)
+            if "unmatched" in found["flax"]:
+                idle = keras.ask("idle_program", loose, names=found["flax"]["unmatched"])
+                found["flax"] = jax.ask("match_program", loose, first=first, outputs=outputs, out=out, idle=idle)
         came = "the Keras model's initial values"
         if given:  # which is read anew each time
             came = whence(recipe.model)

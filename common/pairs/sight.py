@@ -16,7 +16,7 @@ from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Match, carried
 from twinscale.common.pairs.matching import program_of, read_pair
 from twinscale.common.pairs.parting import Sight, look
-from twinscale.common.pairs.program import Program, Seen, in_training
+from twinscale.common.pairs.program import Program, Seen, in_training, without
 from twinscale.common.pairs.sides import asked, match_of
 from twinscale.common.training.room import Room
 
@@ -51,6 +51,7 @@ def leave_sight(room: Room, opened: Callable[..., Program], side: str, recipe: M
         program, batch = program_of(opened, read)
         if side == "flax":
             match = match_of(pair, program.tensors)
+            program = without(program, match.idle_b)
             values = carried(match, values)
         inputs = asked(pair, side, batch)
         sight = look(in_training(program) if training else program, values, inputs)

@@ -10,6 +10,7 @@ from flax import nnx
 from twinscale.common.data import input_specs
 from twinscale.common.pairs.first import canonical_names, first_tensors
 from twinscale.common.pairs.match import carried, returned
+from twinscale.common.pairs.program import without
 from twinscale.common.pairs.sides import asked, built, check_program, example, logits_of, match_of, specs_of
 from twinscale.jaxscale.programs import open_program
 from twinscale.jaxscale.taps import tap
@@ -43,7 +44,7 @@ class Pair(nnx.Module):
 
     def __init__(self, m, specs, classes, kinds):
         self._twinscale = m, specs, classes, tuple(sorted(kinds.items()))  # all other names may be the user's layers'
-        matched(m, program_of(self).tensors)
+        program_of(self)  # and its match, before anything is made
         tensors = first_tensors(m.start)
         names = canonical_names(tensors)
         for tensor in tensors:
@@ -58,8 +59,7 @@ class Pair(nnx.Module):
 
     def __call__(self, batch, training=False):
         m, _, _, kinds = self._twinscale
-        program, tensors, kinds = program_of(self), first_tensors(m.start), dict(kinds)
-        match = matched(m, program.tensors)
+        (program, match), tensors, kinds = program_of(self), first_tensors(m.start), dict(kinds)
         held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}
         made, moved = program.call(carried(match, values, jnp), asked(m, "flax", batch), training)
@@ -73,9 +73,11 @@ class Holder(nnx.Module):
 
 
 def program_of(module):
-    """The user's program in the dtype that the recipe computes in."""
+    """(the user's program in the dtype that the recipe computes in, without what no output depends on, its match)."""
     m, specs, classes, kinds = module._twinscale
-    return opened(m, specs, jnp.dtype(dict(kinds)["dtype"]).name, classes)
+    program = opened(m, specs, jnp.dtype(dict(kinds)["dtype"]).name, classes)
+    match = matched(m, program.tensors)
+    return without(program, match.idle_b), match
 
 
 def held_of(module, name):
