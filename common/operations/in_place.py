@@ -114,8 +114,8 @@ def readers_of(known: Mapping[str, Any], name: str) -> list[str]:
 
 
 def loss_bounds(given: Mapping[str, np.ndarray], classes: int, objective: Objective) -> dict[str, Bound]:
-    """{"loss/SUM": Bound}: weights, and of classes hits, are counted, each position's loss is of logits that may cancel;
-    where an objective adds up outputs by factors, all of them may."""
+    """{"loss/SUM": Bound}: weights, and of classes hits, are counted; each position's loss is of logits that may
+    cancel, and where an objective adds up outputs by factors, all of them may."""
     logits = given["forward/head"]
     positions = logits.size // classes
     wide = 2 * UNARY + walk(classes) + walk(positions) + 4
