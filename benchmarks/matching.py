@@ -55,8 +55,12 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
         first, outputs, out = (Path(folder) / name for name in (
             "first.safetensors", "outputs.safetensors", "match.toml"))
         with open_workers(anew=True, model=recipe.model) as workers:
+            given_out = {"first": first, "outputs": outputs, "out": out}
             found = {first_side: workers["keras"].ask("leave_program", loose, first=first, outputs=outputs),
-                     second: workers["jax"].ask("match_program", loose, first=first, outputs=outputs, out=out)}
+                     second: workers["jax"].ask("match_program", loose, **given_out)}
+            if "unmatched" in found[second]:
+                idle = workers["keras"].ask("idle_program", loose, names=found[second]["unmatched"])
+                found[second] = workers["jax"].ask("match_program", loose, **given_out, idle=idle)
         came = f"{NAMED.get(first_side, first_side)}'s initial values"
         if given:  # which is read anew each time
             came = whence(recipe.model)

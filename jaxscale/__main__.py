@@ -16,6 +16,13 @@ def leave_program(**arguments):
     return matching.leave_program(ROOM, pair.opened, **arguments)
 
 
+def idle_program(**arguments):
+    """See `common.pairs.matching.idle_program`."""
+    from twinscale.common.pairs import matching
+
+    return matching.idle_program(ROOM, pair.opened, **arguments)
+
+
 def match_program(**arguments):
     """See `common.pairs.matching.match_program`."""
     from twinscale.common.pairs import matching
@@ -39,5 +46,6 @@ def leave_fed_sight(**arguments):
 
 if __name__ == "__main__":
     serve(ROOM, MUTANTS | NEUTRAL | INSIDE, {"operations": measured, "hasten": hasten,
-                                              "leave_program": leave_program, "match_program": match_program,
-                                              "leave_sight": leave_sight, "leave_fed_sight": leave_fed_sight})
+                                              "leave_program": leave_program, "idle_program": idle_program,
+                                              "match_program": match_program, "leave_sight": leave_sight,
+                                              "leave_fed_sight": leave_fed_sight})

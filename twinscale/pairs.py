@@ -7,11 +7,9 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists
-from twinscale.common.pairs.judge import PairVerdict, generic, judged, outputs_difference
+from twinscale.common.pairs.judge import PairVerdict, idle_of, judged, outputs_difference
 from twinscale.common.pairs.match import Match, checked, read_match, without_partner
 from twinscale.common.pairs.program import Inputs, Program, axes_of_one, in_training, without
 from twinscale.common.pairs.search import find
@@ -98,14 +96,7 @@ def match_of(given: "Match | str | os.PathLike[str] | None", a: Program, b: Prog
 def _without_idle(program, used, inputs):
     """A program less those of its tensors that are not in `used` and that no output depends on, such as a pooler where
     another output is meant: their gradients are zero to the bit."""
-    rest = [tensor.path for tensor in program.tensors if tensor.trained and tensor.path not in used]
-    if not rest:
-        return program
-    values = generic(program, 0)
-    outputs, _ = program.call(values, inputs)
-    signs = {name: np.ones(x.shape, np.float32) for name, x in outputs.items() if "float" in str(x.dtype)}
-    gradients, _ = program.gradients(values, inputs, signs)
-    return without(program, [name for name in rest if not np.any(gradients[name])])
+    return without(program, idle_of(program, inputs, {tensor.path for tensor in program.tensors} - set(used)))
 
 
 def _judged(programs, inputs, match, seed, training):

@@ -13,7 +13,7 @@ from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import parameters
 from twinscale.common.families.places import WHOLE, places
 from twinscale.common.numbers.formats import walk
-from twinscale.common.objectives import described
+from twinscale.common.objectives import Objective, described
 from twinscale.common.operations.catalogue import UNARY
 from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.references import FORMATS
@@ -95,7 +95,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
         add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", classes)]))
     for key in (key for key in found if derived and key.startswith(("gradients/", "running/"))):
         add(*gradient(key, known, given, wanted))
-    for key, bound in loss_bounds(given, classes, described(recipe).adds, described(recipe).theirs).items():
+    for key, bound in loss_bounds(given, classes, described(recipe)).items():
         add("loss", "loss", key, bound)
     return rows
 
@@ -113,19 +113,18 @@ def readers_of(known: Mapping[str, Any], name: str) -> list[str]:
     return [n for n, place in known.items() if name in place.reads]
 
 
-def loss_bounds(given: Mapping[str, np.ndarray], classes: int, adds: float = 0.0, theirs: bool = False
-                ) -> dict[str, Bound]:
-    """{"loss/SUM": Bound}: weights and hits are counted, each position's loss is of logits that may cancel; where an
-    objective adds up outputs by factors up to `adds`, all of them may. One of the user's own may be of other size than
-    its logits: its terms are then as large as their sum."""
+def loss_bounds(given: Mapping[str, np.ndarray], classes: int, objective: Objective) -> dict[str, Bound]:
+    """{"loss/SUM": Bound}: weights, and of classes hits, are counted; each position's loss is of logits that may
+    cancel, and where an objective adds up outputs by factors, all of them may. One of the user's own may be of other
+    size than its logits: its terms are then as large as their sum."""
     logits = given["forward/head"]
     positions = logits.size // classes
-    size = (logits.size * adds or positions) * largest(logits)
-    if theirs and "loss/loss" in given:
+    size = (logits.size * objective.adds or positions) * largest(logits)
+    if objective.theirs and "loss/loss" in given:
         size = max(size, float(np.abs(given["loss/loss"])))
     wide = 2 * UNARY + walk(classes) + walk(positions) + 4
-    return {"loss/weight": Bound(1, 0.0), "loss/correct": Bound(1, 0.0),
-            "loss/loss": Bound(wide, 0.0, least=size)}
+    counted = ("loss/weight",) if objective.judged else ("loss/weight", "loss/correct")
+    return dict.fromkeys(counted, Bound(1, 0.0)) | {"loss/loss": Bound(wide, 0.0, least=size)}
 
 
 def gradient(key: str, known: Mapping[str, Any], given: Mapping[str, np.ndarray], wanted: Any) -> tuple:

@@ -7,7 +7,7 @@ that is more; in float64 it is sixteen times that.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -152,6 +152,20 @@ def outputs_difference(a: Program, b: Program, inputs: tuple[Inputs, Inputs]) ->
         return float(max(apart)) if np.isfinite(apart).all() else math.inf
 
     return judge
+
+
+def idle_of(program: Program, inputs: Inputs, names: Collection[str]) -> list[str]:
+    """Those of some tensors that no output depends on, such as a pooler where another output is meant: gradients of all
+    outputs, by signs that cancel nowhere, are zero to the bit."""
+    rest = [tensor.path for tensor in program.tensors if tensor.trained and tensor.path in names]
+    if not rest:
+        return []
+    values = generic(program, 0)
+    outputs, _ = program.call(values, inputs)
+    signs = {name: _signs(stream(0, name, "signs"), np.shape(x)) for name, x in outputs.items()
+             if "float" in str(x.dtype)}
+    gradients, _ = program.gradients(values, inputs, signs)
+    return [name for name in rest if not np.any(gradients[name])]
 
 
 # ---- one run of both sides

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -31,12 +31,22 @@ HEAD = """# Which tensors of {a} make each tensor of {b}, and how they lie, for 
 """
 
 
+class Idle(TypedDict):
+    """Tensors of either side that no output depends on."""
+
+    __pydantic_config__ = STRICT
+
+    a: NotRequired[list[str]]
+    b: NotRequired[list[str]]
+
+
 class MatchFile(TypedDict):
     """What match.toml holds: {tensor of b: what it is made of}."""
 
     __pydantic_config__ = STRICT
 
     tensors: dict[str, str]
+    idle: NotRequired[Idle]
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Match:
     lines: tuple[Line, ...]
     unmatched_a: tuple[str, ...] = ()
     unmatched_b: tuple[str, ...] = ()
+    idle_a: tuple[str, ...] = ()  # what no output depends on has no line, and keeps its first values
+    idle_b: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -123,12 +135,16 @@ def checked(match: Match, a: Sequence[Tensor], b: Sequence[Tensor]) -> None:
             raise BadInput(f"{shown(line.b)} = {shown(line.text)}: {error}") from None
         if shape != of_b[line.b].shape:
             raise BadInput(f"{shown(line.b)} = {shown(line.text)}: makes {shape}, but {of_b[line.b].shape} is wanted")
+    for side, names, known in (("a", match.idle_a, of_a), ("b", match.idle_b, of_b)):
+        for name in names:
+            if name not in known:
+                raise BadInput(f"idle.{side}: {shown(name)}: there is no such tensor{did_you_mean(name, known)}")
     for name in of_b:
-        if name not in lines:
+        if name not in lines and name not in match.idle_b:
             raise BadInput(f"{shown(name)}: nothing is said of this tensor of b{did_you_mean(name, of_a)}")
     used = {name for line in match.lines for name in line.a}
     for name in of_a:
-        if name not in used:
+        if name not in used and name not in match.idle_a:
             raise BadInput(f"{shown(name)}: this tensor of a goes nowhere{did_you_mean(name, of_b)}")
 
 
@@ -149,6 +165,10 @@ def write_match(path: Any, match: Match, a: str = "a", b: str = "b") -> None:
         lines.append(f'{_quoted(name)} = {_quoted(text)}' + (f"  # {sure}" if sure else "") + "\n")
     for side, names in (("a", match.unmatched_a), ("b", match.unmatched_b)):
         lines += [f"# of {side}, without a partner: {name}\n" for name in names]
+    if match.idle_a or match.idle_b:
+        lines.append("\n[idle]  # what no output depends on: no gradient reaches it\n")
+        lines += [f"{side} = [{', '.join(map(_quoted, names))}]\n" for side, names in (
+            ("a", match.idle_a), ("b", match.idle_b))]
     write_text(path, "".join(lines))
 
 
@@ -156,7 +176,8 @@ def read_match(path: Any, b: Sequence[Tensor]) -> Match:
     """The Match of a file, for a program with the tensors b, whose blocks tell {i} apart. Raises BadInput with the file
     and the line."""
     text, lines = read_text(path), []
-    for name, value in read_toml(path, MatchFile, "write it by hand, or leave it out")["tensors"].items():
+    found = read_toml(path, MatchFile, "write it by hand, or leave it out")
+    for name, value in found["tensors"].items():
         at = f"{shown(path)}:{_line_of(text, name)}: {shown(name)}"
         sources, _, steps = value.partition("|")
         try:
@@ -172,7 +193,9 @@ def read_match(path: Any, b: Sequence[Tensor]) -> Match:
         lines += [Line(name.replace("{i}", i), tuple(one.replace("{i}", i) for one in line.a), line.steps)
                   for i in blocks]
     order = {tensor.path: i for i, tensor in enumerate(b)}
-    return Match(tuple(sorted(lines, key=lambda line: order.get(line.b, len(order)))))
+    idle = found.get("idle", {})
+    return Match(tuple(sorted(lines, key=lambda line: order.get(line.b, len(order)))),
+                 idle_a=tuple(idle.get("a", ())), idle_b=tuple(idle.get("b", ())))
 
 
 def _compressed(lines):

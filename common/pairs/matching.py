@@ -7,7 +7,7 @@ weights; the process of the other side finds the match by trying what it makes o
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +21,9 @@ from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
 from twinscale.common.pairs.draws import check_same
 from twinscale.common.pairs.first import check_trained, first_draws, read_first, write_first
-from twinscale.common.pairs.judge import generic, outputs_difference
+from twinscale.common.pairs.judge import generic, idle_of, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
-from twinscale.common.pairs.program import Program, axes_of_one
+from twinscale.common.pairs.program import Program, axes_of_one, without
 from twinscale.common.pairs.search import AGREES, find
 from twinscale.common.pairs.sides import asked, floats_of, logits_of, specs_of
 from twinscale.common.recipe.schema import Recipe
@@ -54,11 +54,21 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
             "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
 
 
-def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str, out: str
-                  ) -> dict[str, Any]:
+def idle_program(room: Room, opened: Opened, recipe: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Those of some tensors of the first side that no output depends on."""
+    read, pair = read_pair(recipe)
+    with room.numerics(read):
+        program, batch = program_of(opened, read)
+        return idle_of(program, asked(pair, sides_of(pair)[0], batch), names)
+
+
+def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: str, outputs: str, out: str,
+                  idle: Sequence[str] | None = None) -> dict[str, Any]:
     """Finds which tensors of the first side make those of the other, and writes it to `out`. Returns {"kind",
-    "tensors", "lines", "difference" of outputs, "tried", "seconds"}. Raises BadInput, and writes nothing, where a
-    tensor has no partner."""
+    "tensors", "lines", "difference" of outputs, "tried", "seconds"}. Where tensors have no partner it returns
+    {"unmatched": all of the first side}, for somebody to ask `idle_program`: with what of them is `idle`, tensors of
+    both sides that no output depends on are left out of the match, if outputs agree under the rest of it. Raises
+    BadInput, and writes nothing, where others have no partner."""
     (read, pair), began = read_pair(recipe), time.monotonic()
     tensors, start = read_first(str(first))
     made = load_tensors(outputs)
@@ -76,15 +86,34 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
             print(said, file=sys.stderr, flush=True)
 
         match, apart, tried = find(tensors, program.tensors, judge, tell=tell)
+        if (match.unmatched_a or match.unmatched_b) and idle is None:
+            return {"unmatched": [tensor.path for tensor in tensors]}
+        if idle is not None:
+            match, apart, tried = _of_the_rest(original, program, match, (idle, inputs), tell)
     if left := without_partner(match, tensors, program.tensors, labels(pair)):
         raise BadInput(f"match: tensors without a partner: {left}: write a match.toml that says what they are made of, "
                        "and name it by model.match")
     checked(match, tensors, program.tensors)
+    told += tuple(f"no output depends on {name} of {side}, which is left out" for side, names in zip(
+        labels(pair), (match.idle_a, match.idle_b), strict=True) for name in names)
     write_match(out, replace(match, notes=(*match.notes, *told)),
                 *(short(getattr(pair, side)) for side in sides_of(pair)))
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
             "notes": [*match.notes, *told], "told": list(told)}
+
+
+def _of_the_rest(original, program, match, idle, tell):
+    """What `find` gives of both sides without what is idle; the match as it is where outputs do not agree then."""
+    of_a, inputs = idle
+    of_b = idle_of(program, inputs, [tensor.path for tensor in program.tensors])
+    a = tuple(tensor for tensor in original.tensors if tensor.path not in of_a)
+    b = without(program, of_b)
+    judge = outputs_difference(replace(original, tensors=a), b, (inputs, inputs))
+    found, apart, tried = find(a, b.tensors, judge, tell=tell)
+    if apart > AGREES and not (found.unmatched_a or found.unmatched_b):
+        return match, apart, tried
+    return replace(found, idle_a=tuple(of_a), idle_b=tuple(of_b)), apart, tried
 
 
 def check_names(pair: Pair, made: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[str, ...]:

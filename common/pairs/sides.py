@@ -16,7 +16,7 @@ from twinscale.common.files.pins import check_pin, unpinned
 from twinscale.common.pairs.draws import check_same
 from twinscale.common.pairs.first import first_draws, first_tensors
 from twinscale.common.pairs.match import Match, carried, checked, read_match, returned
-from twinscale.common.pairs.program import Inputs, Program
+from twinscale.common.pairs.program import Inputs, Program, without
 from twinscale.common.pairs.tensors import Tensor
 
 PROGRAMS = {side: registry.Registry("programs", f"model.{side}", {}) for side in ("keras", "flax", "a", "b")}
@@ -87,6 +87,11 @@ def match_in(m: Pair, side: str, tensors: Sequence[Tensor]) -> Match | None:
         raise BadInput(f"model.weights: {odd[0]} is another tensor than {NAMED.get(side, side)} has: `twinscale match "
                        "RECIPE` again")
     return None
+
+
+def used_of(match: Match | None, program: Program) -> Program:
+    """A side's program without the tensors that its match says no output depends on."""
+    return program if match is None else without(program, match.idle_b)
 
 
 def tensors_in(match: Match | None, tensors: Mapping[str, Any], xp: Any) -> dict[str, Any]:

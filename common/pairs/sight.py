@@ -19,7 +19,7 @@ from twinscale.common.pairs.match import Match
 from twinscale.common.pairs.matching import program_of, read_pair
 from twinscale.common.pairs.parting import Sight, look, look_fed
 from twinscale.common.pairs.program import Program, Seen, in_training
-from twinscale.common.pairs.sides import asked, match_in, tensors_in
+from twinscale.common.pairs.sides import asked, match_in, tensors_in, used_of
 from twinscale.common.training.room import Room
 
 KEY = "sight"  # of the metadata
@@ -72,6 +72,7 @@ def _at_work(room, opened, framework, recipe, training):
     with room.numerics(read):
         program, batch = program_of(opened, read)
         match = match_in(pair, side, program.tensors)
+        program = used_of(match, program)
         yield (in_training(program) if training else program, tensors_in(match, values, np),
                asked(pair, side, batch), match or Match(()))
 

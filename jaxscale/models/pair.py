@@ -22,6 +22,7 @@ from twinscale.common.pairs.sides import (
     specs_of,
     tensors_in,
     tensors_out,
+    used_of,
 )
 from twinscale.jaxscale.programs import open_program
 from twinscale.jaxscale.taps import tap
@@ -62,7 +63,7 @@ class Pair(nnx.Module):
 
     def __init__(self, m, specs, classes, kinds):
         self._twinscale = m, specs, classes, tuple(sorted(kinds.items()))  # all other names may be the user's layers'
-        matched(m, program_of(self).tensors)
+        program_of(self)  # and its match, before anything is made
         drawn(m, specs, jnp.dtype(kinds["dtype"]).name, classes)
         tensors = first_tensors(m.start)
         names = canonical_names(tensors)
@@ -78,8 +79,7 @@ class Pair(nnx.Module):
 
     def __call__(self, batch, training=False):
         m, _, _, kinds = self._twinscale
-        program, tensors, kinds = program_of(self), first_tensors(m.start), dict(kinds)
-        match = matched(m, program.tensors)
+        (program, match), tensors, kinds = program_of(self), first_tensors(m.start), dict(kinds)
         held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}
         made, moved = program.call(tensors_in(match, values, jnp), asked(m, side_in(m, "flax"), batch), training, None,
@@ -95,9 +95,11 @@ class Holder(nnx.Module):
 
 
 def program_of(module):
-    """The user's program in the dtype that the recipe computes in."""
+    """(the user's program in the dtype that the recipe computes in, without what no output depends on, its match)."""
     m, specs, classes, kinds = module._twinscale
-    return opened(m, specs, jnp.dtype(dict(kinds)["dtype"]).name, classes)
+    program = opened(m, specs, jnp.dtype(dict(kinds)["dtype"]).name, classes)
+    match = matched(m, program.tensors)
+    return used_of(match, program), match
 
 
 def held_of(module, name):

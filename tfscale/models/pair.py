@@ -27,6 +27,7 @@ from twinscale.common.pairs.sides import (
     specs_of,
     tensors_in,
     tensors_out,
+    used_of,
 )
 from twinscale.tfscale.models.layers import over_replicas
 from twinscale.tfscale.programs import open_program
@@ -101,26 +102,15 @@ def moments(layer, own, x, mask):
     return keras.ops.reshape(centre, (-1,)), keras.ops.reshape(mean(keras.ops.square(x - centre)), (-1,))
 
 
-def check_tensors(tensors, own):
-    """Raises BadInput where first weights are of other tensors than the program's own."""
-    known = {tensor.path: tensor.shape for tensor in tensors}
-    found = {tensor.path: tensor.shape for tensor in own}
-    odd = [path for path in {**known, **found} if known.get(path) != found.get(path)]
-    if odd:
-        raise BadInput(f"model.weights: {odd[0]} is another tensor than the Keras model has: `twinscale match RECIPE` "
-                       "again")
-
-
 class Held(keras.layers.Layer):
     """Holds the canonical tensors and calls the user's model with them."""
 
     def __init__(self, m, program, shape, policy):
         super().__init__(name="head", dtype=policy)
-        self.m, self.program, self.shape = m, program, shape
+        self.m, self.shape = m, shape
         self.wide = "float64" if policy == "float64" else "float32"
         self.match, tensors = match_in(m, side_in(m, "keras"), program.tensors), first_tensors(m.start)
-        if self.match is None:  # its tensors are the canonical ones
-            check_tensors(tensors, program.tensors)
+        self.program = used_of(self.match, program)
         self.names = canonical_names(tensors)
         self.canonical_weights = {
             self.names[tensor.path]: self.add_weight(shape=tensor.shape, dtype=self.wide, trainable=tensor.trained,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from twinscale.common.operations.in_place import LOWEST, POSITIONS, ROWS, blockwise, few, unmasked
+from twinscale.common.objectives import CROSS_ENTROPY, PROBE, SQUARED_ERROR
+from twinscale.common.operations.in_place import LOWEST, POSITIONS, ROWS, blockwise, few, loss_bounds, unmasked
 from twinscale.common.operations.rounding import Bound
 
 
@@ -22,3 +23,11 @@ def test_sums_of_rounded_blocks_widen_the_narrow_part_of_a_bound_alone():
     narrow, wide = Bound(2, 1.0, least=1.0), Bound(2, 0.0, least=1.0)
     assert blockwise(wide, 100) == wide and blockwise(narrow).narrow == 1.5
     assert blockwise(narrow, 400).narrow > blockwise(narrow, 100).narrow > 1 and blockwise(narrow, 100).wide == 2
+
+
+def test_hits_are_counted_of_classes_alone():
+    given = {"forward/head": np.full((4, 3), 2.0)}
+    assert loss_bounds(given, 3, CROSS_ENTROPY).keys() == {"loss/weight", "loss/correct", "loss/loss"}
+    of_probe, of_squares = (loss_bounds(given, 3, objective) for objective in (PROBE, SQUARED_ERROR))
+    assert of_probe.keys() == of_squares.keys() == {"loss/weight", "loss/loss"}
+    assert of_probe["loss/loss"].least > of_squares["loss/loss"].least  # which adds all outputs up

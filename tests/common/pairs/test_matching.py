@@ -8,8 +8,8 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.pairs.first import first_shapes
-from twinscale.common.pairs.match import Match, read_match, without_partner
-from twinscale.common.pairs.matching import check_names, leave_program, match_program
+from twinscale.common.pairs.match import Match, checked, read_match, without_partner
+from twinscale.common.pairs.matching import check_names, idle_program, leave_program, match_program
 from twinscale.common.pairs.program import Program
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.file import given
@@ -22,7 +22,7 @@ B = (Tensor("fc/w", (6, 64)), Tensor("fc/b", (6,)), Tensor("out/w", (10, 6)))
 def program(tensors, run):
     start = {tensor.path: np.random.default_rng(1).normal(size=tensor.shape).astype(np.float32) for tensor in tensors}
     return lambda *given: Program("of NumPy", tensors, start, lambda t, x, *_: ({"output": run(t, x)}, {}),
-                                  lambda *_: ({}, {}))
+                                  lambda t, *_: ({name: np.ones_like(x) for name, x in t.items()}, {}))
 
 
 def original(t, x):
@@ -43,10 +43,11 @@ def matched(tmp_path):
     recipe = given(tmp_path / "pair.toml").model_dump(mode="json")
     files = {"first": str(tmp_path / "first.safetensors"), "outputs": str(tmp_path / "outputs.safetensors")}
 
-    def find(run, tensors=B):
+    def find(run, tensors=B, **idle):
         left = leave_program(ROOM, program(A, original), recipe, **files)
         assert left == {"kind": "of NumPy", "tensors": 3, "values": 64 * 6 + 6 + 60}
-        return match_program(ROOM, program(tensors, run), recipe, **files, out=str(tmp_path / "match.toml")), tmp_path
+        out = str(tmp_path / "match.toml")
+        return match_program(ROOM, program(tensors, run), recipe, **files, out=out, **idle), tmp_path
 
     return find
 
@@ -70,7 +71,7 @@ def test_programs_that_are_not_one_keep_the_match_and_are_said_to_differ(matched
 
 def test_a_tensor_without_a_partner_is_named_and_nothing_is_written(matched, tmp_path):
     with pytest.raises(BadInput, match=r"without a partner: JAX: scale \(7,\)"):
-        matched(port, (*B, Tensor("scale", (7,))))
+        matched(port, (*B, Tensor("scale", (7,))), idle=())
     assert not (tmp_path / "match.toml").exists()
     assert without_partner(Match(()), A, B, ("Keras", "JAX")) == ""
 
@@ -86,3 +87,42 @@ def test_a_last_axis_of_one_is_taken_for_none_where_an_objective_reads_the_same(
     else:
         told = check_names(pair, made, others)
         assert said in told[0] if said else not told
+
+
+def with_idle(run, tensors, spare):
+    """A program of NumPy with a tensor that its output has no use for, and gradients that say so."""
+    tensors = (*tensors, Tensor(spare, (5,)))
+    start = {tensor.path: np.full(tensor.shape, 0.1, np.float32) for tensor in tensors}
+
+    def gradients(t, x, signs, *_):
+        return {name: np.full_like(value, name != spare) for name, value in t.items()}, {"output": run(t, x)}
+
+    return lambda *given: Program("of NumPy", tensors, start, lambda t, x, *_: ({"output": run(t, x)}, {}), gradients)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_what_no_output_depends_on_is_left_out_where_outputs_prove_the_rest(matched, tmp_path, factor):
+    matched(port)  # which writes the recipe's file
+    recipe = given(tmp_path / "pair.toml").model_dump(mode="json")
+    files = {"first": str(tmp_path / "first.safetensors"), "outputs": str(tmp_path / "outputs.safetensors"),
+             "out": str(tmp_path / "idle.toml")}
+    ours = with_idle(original, A, "spare/bias")
+    theirs = with_idle(lambda t, x: port(t, x, factor), B, "unused/table")
+    leave_program(ROOM, ours, recipe, files["first"], files["outputs"])
+    bare = program(B, lambda t, x: port(t, x, factor))
+    asked = match_program(ROOM, bare, recipe, **files)
+    assert asked == {"unmatched": [*(tensor.path for tensor in A), "spare/bias"]}
+    idle = idle_program(ROOM, ours, recipe, asked["unmatched"])
+    assert idle == ["spare/bias"]
+    if factor != 1.0:
+        with pytest.raises(BadInput, match="tensors without a partner: Keras: spare/bias"):
+            match_program(ROOM, bare, recipe, **files, idle=idle)
+        return
+    found = match_program(ROOM, theirs, recipe, **files, idle=idle)
+    assert found["agrees"] and "no output depends on unused/table of JAX" in found["told"][1]
+    tensors = (*B, Tensor("unused/table", (5,)))
+    match = read_match(tmp_path / "idle.toml", tensors)
+    assert (match.idle_a, match.idle_b) == (("spare/bias",), ("unused/table",)) and len(match.lines) == 3
+    checked(match, (*A, Tensor("spare/bias", (5,))), tensors)
+    with pytest.raises(BadInput, match=r"idle.b: unused/table: there is no such tensor"):
+        checked(match, (*A, Tensor("spare/bias", (5,))), B)
