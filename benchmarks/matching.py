@@ -12,7 +12,7 @@ from twinscale.common.errors import DID_IT, NO, BadInput, one_of
 from twinscale.common.families.pair import Pair, sides_of, whence
 from twinscale.common.files.access import check_regular, exists, read_bytes, read_text, shown, write_bytes, write_text
 from twinscale.common.files.pins import unpinned
-from twinscale.common.foreign.weights import first_of
+from twinscale.common.foreign.taken import first_of
 from twinscale.common.pairs.first import CAME, SECOND, first_draws, is_checkpoint, read_first, write_first
 from twinscale.common.pairs.sides import NAMED
 

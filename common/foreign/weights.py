@@ -1,7 +1,7 @@
-"""Two checkpoints under a match, tensor by tensor; and first weights out of one."""
+"""Two checkpoints under a match, tensor by tensor."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.tensors import difference
 from twinscale.common.foreign.checkpoints import read_checkpoint
-from twinscale.common.foreign.names import Fitted, bare, check_fits, fitted
+from twinscale.common.foreign.names import Fitted, fitted
+from twinscale.common.foreign.taken import candidates
 from twinscale.common.pairs.first import read_first
-from twinscale.common.pairs.layouts import shape_after, turned
-from twinscale.common.pairs.match import Match, read_match, returned
-from twinscale.common.pairs.tensors import Tensor
+from twinscale.common.pairs.layouts import turned
+from twinscale.common.pairs.match import Match, read_match
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -34,7 +34,7 @@ def apart(a: Path, b: Path, match: Path | None) -> dict[str, Any]:
         left = {"a": set(of_a) - set(pairs.values()), "b": set(of_b) - set(pairs)}
         rows = [_row(name, [other], of_b[name], of_a[other]) for name, other in pairs.items()]
     else:
-        found = read_match(match, _candidates(of_b))
+        found = read_match(match, candidates(of_b))
         fit_a, fit_b = _fits(match, found, of_a, of_b)
         left = {"a": {*fit_a.left, *fit_a.absent}, "b": {*fit_b.left, *fit_b.absent}}
         rows = []
@@ -56,49 +56,6 @@ def apart(a: Path, b: Path, match: Path | None) -> dict[str, Any]:
     rows.sort(key=lambda row: (-math.inf if row["relative"] is None else -row["relative"], row["tensor"]))
     return {"a": str(a), "b": str(b), "match": str(match) if match else None, "tensors": rows,
             "unmatched": {side: sorted(names) for side, names in left.items()}}
-
-
-def first_of(tensors: Sequence[Tensor], checkpoint: Path, match: Path | None = None) -> dict[str, np.ndarray]:
-    """{path: array} of a program's tensors from a checkpoint of it; with a match, from one of the other program's,
-    which the match carries back. Raises BadInput, by name, where a tensor is not there, has another shape or is not
-    finite."""
-    held, shapes = read_checkpoint(checkpoint), {tensor.path: tensor.shape for tensor in tensors}
-    if match is None:
-        found = _taken(held, list(shapes), checkpoint)
-    else:
-        lines = read_match(match, _candidates(held))
-        theirs = _taken(held, [line.b for line in lines.lines], checkpoint)
-        for line in lines.lines:
-            _check_shape(checkpoint, line.b, theirs[line.b], shape_after(line.steps, [shapes[name] for name in line.a]))
-        found = returned(lines, tensors, (), theirs)
-        for name in shapes.keys() - found.keys():
-            raise BadInput(f"{shown(checkpoint)}: {shown(name)} cannot be made of what is in it: not all of it goes "
-                           "into the other program; take a checkpoint of this side's")
-    for name, x in found.items():
-        _check_shape(checkpoint, name, x, shapes[name])
-        if not np.isfinite(x).all():
-            raise BadInput(f"{shown(checkpoint)}: {shown(name)}: holds what is not finite; take an earlier checkpoint")
-    return {name: np.asarray(found[name], np.float32) for name in shapes}
-
-
-def _taken(held: Arrays, wanted: Sequence[str], path: Path) -> dict[str, np.ndarray]:
-    found = fitted(held, wanted)
-    check_fits(found, path)
-    return {name: held[found.names[name]] for name in wanted}
-
-
-def _check_shape(path, name, x, shape):
-    if tuple(x.shape) != tuple(shape):
-        raise BadInput(f"{shown(path)}: {shown(name)}: has shape {tuple(x.shape)}, but {tuple(shape)} is wanted")
-
-
-def _candidates(held: Iterable[str]) -> list[Tensor]:
-    """What tensors of a checkpoint may be called in a match, for {i}: their paths, each from any part on."""
-    found = {}
-    for path in held:
-        parts = bare(path).split("/")
-        found |= {"/".join(parts[i:]): None for i in range(len(parts))} | {path: None}
-    return [Tensor(name, ()) for name in found]
 
 
 def _fits(path: Path, match: Match, a: Arrays, b: Arrays) -> tuple[Fitted, Fitted]:

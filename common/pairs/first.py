@@ -15,6 +15,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists, shown
 from twinscale.common.files.pins import check_pin, unpinned
 from twinscale.common.files.tensors import load_metadata, load_tensors, save_tensors
+from twinscale.common.foreign.taken import first_of
 from twinscale.common.pairs.draws import Call
 from twinscale.common.pairs.tensors import ROLE_OF, Tensor
 
@@ -100,8 +101,6 @@ def read_first(start: str | Start) -> tuple[tuple[Tensor, ...], dict[str, np.nda
     weights = start if isinstance(start, str) else start.weights
     path = unpinned(weights)
     if isinstance(start, Start) and is_checkpoint(path):
-        from twinscale.common.foreign.weights import first_of  # which reads what is written here
-
         tensors, _ = read_first(str(start.beside))
         check_pin(weights)
         return tensors, first_of(tensors, path, unpinned(start.match) if start.of in SECOND else None)

@@ -67,7 +67,7 @@ def test_a_step_and_an_evaluation_of_both_rooms_are_of_the_users_loss(recipe, op
     wanted = (-((1 - np.exp(right)) ** gamma) * right).mean()
     assert abs(wanted - float(ours["loss"])) <= 1e-5 * wanted
     assert abs(sums["loss"] / sums["weight"] - wanted) <= (1e-2 if precision == "bfloat16" else 1e-5) * wanted
-    assert sums["correct"] == others["correct"] == 0
+    assert "correct" not in sums and sums.keys() == others.keys()  # it is not of classes
 
 
 @pytest.mark.parametrize("name,said", [

@@ -192,7 +192,7 @@ def test_a_match_of_before_says_to_match_again(matched, open_room, tmp_path):
     tensors, values = read_first(recipe.model.weights)
     write_first(tmp_path / "old.safetensors", tensors, values)
     old = matched(f"model.weights={tmp_path}/old.safetensors")
-    said = "does not say what dropout the Keras side has: .twinscale match RECIPE. again"
+    said = "does not say what dropout the first program has: .twinscale match RECIPE. again"
     with pytest.raises(BadInput, match=said), open_room("tfscale", old):
         pass
 

@@ -61,7 +61,7 @@ def test_every_choice_of_the_schema_is_found():
     assert {"data.tokenizer", "data.augment", "Decoder.family", "Decoder.norm", "Decoder.positions", "MLP.activation",
             "Decoder.activation", "optimizer.name", "schedule.kind", "objective.name", "train.precision",
             "jax.attention"} <= set(CHOICES)
-    assert CHOICES["optimizer.name"] == ("adamw", "sgd", "lion", "lamb") and len(STAGES) >= 8
+    assert CHOICES["optimizer.name"] == ("adamw", "sgd", "lion", "lamb", "pair") and len(STAGES) >= 8
 
 
 @pytest.mark.parametrize(("key", "name"), [case for case in CASES if case[0] not in STAGES])
