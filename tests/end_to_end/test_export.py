@@ -215,7 +215,7 @@ def test_what_an_export_is_held_to_is_what_the_training_ended_with(trained, name
     batch = dataset.held_out.take(np.arange(len(dataset.held_out)))
     with room.numerics(recipe):
         found = exporter.logits(model.recipe, model.shape, model.tensors, batch["inputs"])
-    assert measured(found, batch)["loss"] == pytest.approx(read_run(run)["final"]["loss"], rel=1e-5)
+    assert measured(model.recipe, found, batch) == pytest.approx(read_run(run)["final"]["loss"], rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_8_bits_are_held_to_what_the_stage_ended_with_and_become_integers(staged
     eight = export.in_eight_bits(room, recipe, dataset, state, model)
     rows = dataset.held_out.take(np.arange(len(dataset.held_out)))
     known = outputs(room, exporter, model, eight, rows["inputs"])
-    assert measured(known["8 bits"], rows)["loss"] == pytest.approx(read_run(run)["final"]["loss"], rel=1e-5)
+    assert measured(model.recipe, known["8 bits"], rows) == pytest.approx(read_run(run)["final"]["loss"], rel=1e-5)
 
     from twinscale.tfscale.export import write
     from twinscale.tfscale.predict import load
