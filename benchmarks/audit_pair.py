@@ -94,7 +94,7 @@ def without_null(planned: Sequence[Any], recipe: Recipe, verdict: Mapping[str, A
     gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]
     null = {bare(check["where"]).split(" ")[0] for check in gradients if check["what"] == "float64, null direction"
             and check["where"].endswith(f"at the {POINTS[1]} point")}
-    tensors, _ = read_first(recipe.model.weights)
+    tensors, _ = read_first(recipe.model.start)
     names = canonical_names(tensors)
     moved = {tensor.module for tensor in tensors if tensor.trained and names[tensor.path] not in null}
 

@@ -63,6 +63,7 @@ MESHES = {
     ),
 }
 TEXT_ALONE = {"tensor", "sequence"}  # axes that share what decoders have
+RULED = {"tensor"}  # of these what rules of the recipe may share too
 
 
 def normed(recipe: Recipe) -> bool:
@@ -78,9 +79,10 @@ def base_of(recipe: Recipe, mesh: Mesh) -> Mesh:
 def meshes_of(recipe: Recipe, backend: str) -> list[tuple[Mesh, str | None]]:
     """[(mesh, why it does not fit the recipe, or None)] of a backend, bases left out."""
     found: list[tuple[Mesh, str | None]] = []
+    of_text = TEXT_ALONE if traits_of(recipe.model).sharding is None else TEXT_ALONE - RULED
     for mesh in MESHES[backend]:
         if mesh.name == base_of(recipe, mesh).name or (
-                not reads_text(recipe.model) and TEXT_ALONE & mesh.axes.keys()):
+                not reads_text(recipe.model) and of_text & mesh.axes.keys()):
             continue
         if recipe.train.global_batch % (mesh.accumulate or 1):
             why: str | None = (f"train.accumulate={mesh.accumulate} does not divide "

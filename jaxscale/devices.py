@@ -15,6 +15,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import BadInput, MissingEnvironment, no_devices
+from twinscale.common.families import traits_of
+from twinscale.common.families.sharding import Rule, axes_of
 from twinscale.common.machine.topology import check_libtpu, libtpu_version
 from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 from twinscale.jaxscale.devices_hosts import join_hosts
@@ -52,6 +54,7 @@ class Devices:
     mesh: Mesh
     host: int = 0
     hosts: int = 1
+    rules: tuple[Rule, ...] | None = None  # of a model whose inside is not known; None: WEIGHTS
 
     @property
     def names(self) -> list[str]:
@@ -114,6 +117,9 @@ class Devices:
         """The sharding of the tensor at a path. Stacked blocks lie as each of them does; so do a teacher's tensors, and
         masks and clustered weights, which have their weight's shape."""
         stacked = path.startswith("blocks.")
+        if self.rules is not None:
+            axes = axes_of(self.rules, path, shape, self.size("fsdp"))
+            return self.sharding(*(axis or None for axis in axes))
         named = re.sub(r"^teacher\.|_(mask|clustered)$", "", path)
         spec = self.spec(WEIGHTS, named, shape[stacked:])
         return self.sharding(*([None] * stacked), *spec)
@@ -155,13 +161,19 @@ def open_devices(recipe: Recipe) -> Devices:
         raise MissingEnvironment(f"the mesh has {count} devices, but {hosts} hosts have {len(found)}, and each must "
                                  "take part with all of its own: set devices.data=0")
     mesh = Mesh(arranged(shape, found[:count]), AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    devices = Devices(mesh, jax.process_index(), hosts)
+    devices = Devices(mesh, jax.process_index(), hosts, rules_of(recipe))
     parts = set(devices.held.values())
     if len({len(part) for part in parts}) > 1 or sum(len(part) for part in parts) > devices.size(ROWS):
         raise BadInput(f"{hosts} hosts of {mesh.size // hosts} devices: the mesh {dict(mesh.shape)} would have hosts "
                        "read overlapping parts of a batch; let devices.tensor x devices.sequence divide, or be a "
                        "multiple of, a host's devices")
     return devices
+
+
+def rules_of(recipe: Recipe) -> tuple[Rule, ...] | None:
+    """The rules by which the tensors of a recipe's model lie; None of a model of ours, whose names are known."""
+    sharding = traits_of(recipe.model).sharding
+    return None if sharding is None else sharding.rules
 
 
 def arranged(shape: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndarray:

@@ -26,7 +26,7 @@ from twinscale.common.errors import MissingEnvironment
 from twinscale.common.families.parameters import is_trained
 from twinscale.common.machine.topology import libtpu_version
 from twinscale.common.recipe.schema import AXES, Recipe, master_dtype, mesh_shape
-from twinscale.jaxscale.devices import Devices, arranged
+from twinscale.jaxscale.devices import Devices, arranged, rules_of
 from twinscale.jaxscale.devices_compile import compiler_options, compiling
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.optimizer import fields, make_optimizer
@@ -52,7 +52,7 @@ def open_topology(recipe: Recipe, options: Mapping[str, Any]) -> Devices:
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     found = topologies.get_topology_desc(platform="tpu", **given).devices
     shape = mesh_shape(recipe, "the topology", len(found), "TPU")
-    return Devices(Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES)))
+    return Devices(Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES)), rules=rules_of(recipe))
 
 
 def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int]) -> State:

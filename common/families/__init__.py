@@ -12,6 +12,7 @@ from typing import Any
 from pydantic_core import core_schema
 
 from twinscale.common.errors import BadInput
+from twinscale.common.families.sharding import Sharding
 from twinscale.common.registry import Registry, is_reference, load, names, resolved
 from twinscale.common.section import ByName, Section
 
@@ -38,6 +39,7 @@ class Traits:
     blocks: int = 0  # equal ones, `block_0`, `block_1`, ...: JAX may scan over them, students' learn from teachers'
     attention: Attention | None = None
     shared: dict = field(default_factory=dict)  # {key: (its size, the key of [devices] that has to divide it)}
+    sharding: Sharding | None = None  # how its tensors lie on a mesh, where that is not by the names that ours have
     foreign: bool = False  # programs of somebody's own: what they have inside is not known here, nor how they compute
     planted: tuple = ()  # words of `common.planted.planting.HAS` for changes to its own builders, where there are any
 

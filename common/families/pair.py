@@ -15,6 +15,8 @@ from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import Family, Traits
 from twinscale.common.families.parameters import Parameter
 from twinscale.common.families.places import WHOLE
+from twinscale.common.families.sharding import SHARED, Sharding
+from twinscale.common.families.sharding import WHOLE as WHOLE_AXIS
 from twinscale.common.files.access import exists, read_text
 from twinscale.common.files.pins import pinned_file, unpinned
 from twinscale.common.pairs.first import (
@@ -46,6 +48,18 @@ def a_reference(name: str) -> str:
 def free(values: dict[str, Any]) -> FreeTable:
     """A table of options as it is kept: with tuples for lists."""
     return FreeTable({key: tuple(x) if isinstance(x, list) else x for key, x in values.items()})
+
+
+def rules_of(values: dict[str, Any]) -> FreeTable:
+    """A table of rules, {pattern: an axis of SHARED or WHOLE for each dimension}, as it is kept."""
+    for pattern, axes in values.items():
+        odd = [axis for axis in axes if axis not in (*SHARED, WHOLE_AXIS)]
+        twice = [axis for axis in SHARED if list(axes).count(axis) > 1]
+        if odd or twice:
+            raise ValueError(f'"{pattern}" = {list(axes)}: ' + (
+                f'"{odd[0]}": expected "fsdp", "tensor" or "", where a dimension is whole' if odd else
+                f'"{twice[0]}" shares one dimension of a tensor alone'))
+    return FreeTable({pattern: tuple(axes) for pattern, axes in values.items()})
 
 
 class Sparing(Section):
@@ -97,6 +111,10 @@ class Pair(Sparing):
                     "beside the match")
     weights_of: Literal["", "keras", "flax", "a", "b"] = Field(
         "", description="whose checkpoint it is, where it is one; unless said, the first program's")
+
+    shard: Annotated[dict[str, list[str] | tuple[str, ...]], AfterValidator(rules_of)] = Field(
+        default_factory=FreeTable, description="how tensors lie on devices that share them (JAX): by a pattern of the "
+                                               'first program\'s names, "fsdp", "tensor" or "" for each dimension')
 
     @model_validator(mode="before")
     @classmethod
@@ -211,7 +229,8 @@ def traits(m: Pair) -> Traits:
     """What moves without being trained are taken for running statistics, of which every micro-batch has its own."""
     check_names(m)
     moved = any(not tensor.trained for tensor in first_tensors(m.start))
-    return Traits(norm="batch" if moved else "", foreign=True)
+    rules = tuple((pattern.replace("/", "."), tuple(axes)) for pattern, axes in m.shard.items())
+    return Traits(norm="batch" if moved else "", foreign=True, sharding=Sharding(rules, first_shapes(m.start)))
 
 
 FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places, traits=traits,

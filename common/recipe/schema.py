@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveInt, SerializeAs
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import family_of, reads_text, traits_of
+from twinscale.common.families.sharding import SHARED, check_rules
 from twinscale.common.files.pins import MARK, unpinned
 from twinscale.common.metrics import METRICS, tried
 from twinscale.common.numbers.formats import MASTERS
@@ -223,6 +224,8 @@ def mesh_shape(recipe: Recipe, framework: str, found: int, platform: str) -> dic
         sizes["data.sequence"] = recipe.data.sequence, devices.sequence
     elif devices.sequence > 1:
         raise BadInput(f"devices.sequence={devices.sequence}: images have no sequence to share; set it to 1")
+    if sharding := traits_of(recipe.model).sharding:
+        check_rules(sharding, {axis: getattr(devices, axis) for axis in SHARED})
     for key, (size, share) in sizes.items():
         if size % share:
             raise BadInput(f"{named} does not divide {key}={size}: {share} devices cannot share it")

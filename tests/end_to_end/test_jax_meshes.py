@@ -1,6 +1,7 @@
 """Meshes of several axes in JAX: the same step, weights that are nowhere whole, positions that are shared."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,16 @@ def test_weights_and_slots_are_born_where_they_lie(open_room, recipe_of):
 def test_the_first_rule_that_knows_a_name_says_how_it_lies(room_of, recipe_of, name, shape, wanted):
     devices = room_of("jaxscale").open_devices(recipe_of("decoder", devices={"fsdp": 2, "tensor": 2}))
     assert list(devices.weights(name, shape).spec) == wanted
+
+
+@pytest.mark.parametrize("name,shape,wanted", [
+    ("dense.kernel", (16, 8), [None, "tensor"]), ("query.kernel", (16, 8), ["fsdp", None]),
+    ("query.bias", (7,), [None]), ("scale", (), [])])
+def test_of_a_model_whose_inside_is_not_known_the_users_rules_say_how_tensors_lie(room_of, recipe_of, name, shape,
+                                                                                  wanted):
+    """And no name of ours, which may mean something else there; `fsdp` shares what no rule knows."""
+    devices = room_of("jaxscale").open_devices(recipe_of("decoder", devices={"fsdp": 2, "tensor": 2}))
+    assert list(replace(devices, rules=(("dense.*", ("", "tensor")),)).weights(name, shape).spec) == wanted
 
 
 def test_shared_positions_gather_keys_and_values_alone(open_room, recipe_of):

@@ -14,7 +14,7 @@ FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for p
 # What one room offers and the other has no use for, by file.
 ALONE = {
     # Under a strategy, replicas are called, summed and read by hand; jit does it all, told how each tensor lies.
-    "devices.py": {"arranged", "local_devices"},
+    "devices.py": {"arranged", "local_devices", "rules_of"},
     "devices_arrays.py": {"run", "add_up", "first", "rows_of", "laid_out", "lay", "lay_weights", "sequence_shared",
                           "born", "place_signals"},
     "devices_compile.py": {"compiler_options", "compiling", "jit", "jit_once"},

@@ -12,6 +12,7 @@ from twinscale.common.pairs.first import write_first
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.file import dumps, resolve
 from twinscale.common.recipe.file import given as load
+from twinscale.common.recipe.schema import mesh_shape
 
 TENSORS = (Tensor("dense/kernel", (4, 3)), Tensor("bn/moving_mean", (3,), False))
 TEXT = """name = "pair"
@@ -98,6 +99,28 @@ def test_who_names_no_match_is_asked_for_that_alone(recipe):
     with pytest.raises(BadInput, match=r"model\.match: missing") as caught:
         load(recipe)
     assert "weights" not in str(caught.value)
+
+
+SHARD = """[model.shard]
+"dense/*" = ["fsdp", "tensor"]
+"""
+
+
+def test_rules_of_how_tensors_lie_are_over_names_as_a_match_has_them_and_refused_where_they_do_not_fit(recipe):
+    left(recipe.parent)
+    assert traits_of(load(recipe).model).sharding.rules == ()
+    recipe.write_text(TEXT.replace("[model.options]", f"{SHARD}[model.options]"))
+    assert traits_of(load(recipe).model).sharding.rules == (("dense.*", ("fsdp", "tensor")),)
+    fits = load(recipe, ["devices.fsdp=2", "devices.tensor=3"])
+    assert mesh_shape(fits, "JAX", 6, "cpu")["tensor"] == 3
+    with pytest.raises(BadInput, match=r"devices.tensor=2 does not divide 3 of dense.kernel \(4, 3\)"):
+        mesh_shape(load(recipe, ["devices.tensor=2"]), "JAX", 2, "cpu")
+    for axes, said in (('["rows", ""]', '"rows": expected "fsdp", "tensor" or ""'),
+                       ('["fsdp", "fsdp"]', '"fsdp" shares one dimension of a tensor alone')):
+        recipe.write_text(TEXT.replace("[model.options]", SHARD.replace('["fsdp", "tensor"]', axes)
+                                       + "[model.options]"))
+        with pytest.raises(BadInput, match=said):
+            load(recipe)
 
 
 # ---- two programs of one framework
