@@ -249,7 +249,7 @@ def loss_of_batches() -> Iterator[None]:
         yield
 
 
-@change("layer", "evaluation", needs="text")
+@change("layer", "evaluation", needs="text, classes")
 def accuracy_of_batches() -> Iterator[None]:
     """The held-out accuracy is the mean of the batches' accuracies."""
     with mean_of_batches("accuracy"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from twinscale.common.data import open_dataset
 from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.families.places import draws, places
+from twinscale.common.objectives import described as objective_of
 from twinscale.common.optimizers import Options, described
 from twinscale.common.schedules import described as schedule_of
 
@@ -24,6 +25,7 @@ HAS = {
     "text": lambda r: reads_text(r.model), "pictures": lambda r: family_of(r.model).reads == "images",
     # What is planted in the lines of one family's own builders.
     **{name: lambda r, name=name: name in traits_of(r.model).planted for name in ("decoder", "convnet", "mlp")},
+    "classes": lambda r: not objective_of(r).judged,
     "a norm": lambda r: any(place.operation == "norm" for place in places(r.model).values()),
     "layer norm": lambda r: traits_of(r.model).norm == "layer", "RMS norm": lambda r: traits_of(r.model).norm == "rms",
     "GELU": lambda r: traits_of(r.model).activation == "gelu",

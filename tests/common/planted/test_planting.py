@@ -12,7 +12,13 @@ TEXT = Recipe.model_validate({"name": "mine", "model": {"family": "decoder", "la
 def test_what_a_recipe_has_is_read_from_it():
     both = {word: (has(MLP), has(TEXT)) for word, has in HAS.items() if word != "an epoch that ends"}
     assert {word for word, (mlp, _) in both.items() if mlp} == {
-        "pictures", "mlp", "ReLU", "biases", "a scan", "documents kept apart", "AdamW", "more than three updates"}
+        "pictures", "classes", "mlp", "ReLU", "biases", "a scan", "documents kept apart", "AdamW",
+        "more than three updates"}
     assert {word for word, (_, text) in both.items() if text} == {
-        "text", "decoder", "a norm", "layer norm", "GELU", "learned positions", "a tied head", "biases",
+        "text", "classes", "decoder", "a norm", "layer norm", "GELU", "learned positions", "a tied head", "biases",
         "key heads of their own", "a scan", "documents kept apart", "weight decay", "AdamW", "more than three updates"}
+
+
+def test_who_tells_no_accuracy_has_no_accuracy_to_spoil():
+    judged = Recipe.model_validate({**TEXT.model_dump(), "objective": {"name": "probe"}})
+    assert HAS["classes"](TEXT) and not HAS["classes"](judged)
