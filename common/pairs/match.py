@@ -40,6 +40,14 @@ class Idle(TypedDict):
     b: NotRequired[list[str]]
 
 
+class Order(TypedDict):
+    """For each of b's calls of stock dropout within a forward pass, in its order, which of a's it is, from 1 on."""
+
+    __pydantic_config__ = STRICT
+
+    order: list[int]
+
+
 class MatchFile(TypedDict):
     """What match.toml holds: {tensor of b: what it is made of}."""
 
@@ -47,6 +55,7 @@ class MatchFile(TypedDict):
 
     tensors: dict[str, str]
     idle: NotRequired[Idle]
+    dropout: NotRequired[Order]
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Match:
     unmatched_b: tuple[str, ...] = ()
     idle_a: tuple[str, ...] = ()  # what no output depends on has no line, and keeps its first values
     idle_b: tuple[str, ...] = ()
+    dropout: tuple[int, ...] = ()  # for each of b's calls of dropout which of a's it is, from 0; (): in a's order
     notes: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -169,6 +179,9 @@ def write_match(path: Any, match: Match, a: str = "a", b: str = "b") -> None:
         lines.append("\n[idle]  # what no output depends on: no gradient reaches it\n")
         lines += [f"{side} = [{', '.join(map(_quoted, names))}]\n" for side, names in (
             ("a", match.idle_a), ("b", match.idle_b))]
+    if match.dropout:
+        lines.append("\n[dropout]  # b's calls in its own order: which of a's each is, by its rate and shape\n")
+        lines.append(f"order = {[number + 1 for number in match.dropout]}\n")
     write_text(path, "".join(lines))
 
 
@@ -193,9 +206,13 @@ def read_match(path: Any, b: Sequence[Tensor]) -> Match:
         lines += [Line(name.replace("{i}", i), tuple(one.replace("{i}", i) for one in line.a), line.steps)
                   for i in blocks]
     order = {tensor.path: i for i, tensor in enumerate(b)}
-    idle = found.get("idle", {})
+    idle, drops = found.get("idle", {}), found["dropout"]["order"] if "dropout" in found else []
+    if sorted(drops) != list(range(1, len(drops) + 1)):
+        raise BadInput(f"{shown(path)}: dropout.order = {drops}: each of 1 to {len(drops)} once is wanted, for each "
+                       "call of b's dropout the number of a's")
     return Match(tuple(sorted(lines, key=lambda line: order.get(line.b, len(order)))),
-                 idle_a=tuple(idle.get("a", ())), idle_b=tuple(idle.get("b", ())))
+                 idle_a=tuple(idle.get("a", ())), idle_b=tuple(idle.get("b", ())),
+                 dropout=tuple(number - 1 for number in drops))
 
 
 def _compressed(lines):

@@ -19,7 +19,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families.pair import FRAMEWORKS, Pair, sides_of
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few
-from twinscale.common.pairs.draws import check_same
+from twinscale.common.pairs.draws import check_same, order_of
 from twinscale.common.pairs.first import check_trained, first_draws, read_first, write_first
 from twinscale.common.pairs.judge import generic, idle_of, outputs_difference
 from twinscale.common.pairs.match import checked, without_partner, write_match
@@ -77,9 +77,11 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
         program, batch = program_of(opened, read)
         inputs = asked(pair, sides_of(pair)[1], batch)
         told = check_names(pair, made, program.call(program.start, inputs)[0])
+        order: tuple[int, ...] = ()
         if pair.dropout == "shared":
-            drawn = program.dropouts(inputs, len(next(iter(batch.values()))))
-            check_same(sides_of(pair)[1], drawn, first_draws(str(first)))
+            drawn, noted = program.dropouts(inputs, len(next(iter(batch.values())))), first_draws(str(first))
+            order = order_of(drawn, noted or ())
+            check_same(sides_of(pair)[1], drawn, noted, order)
         judge = outputs_difference(original, program, (inputs, inputs))
 
         def tell(said: str) -> None:
@@ -96,7 +98,9 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
     checked(match, tensors, program.tensors)
     told += tuple(f"no output depends on {name} of {side}, which is left out" for side, names in zip(
         labels(pair), (match.idle_a, match.idle_b), strict=True) for name in names)
-    write_match(out, replace(match, notes=(*match.notes, *told)),
+    if order:
+        told += ("the sides call their dropout in another order: dropout.order says which is which, by rate and shape",)
+    write_match(out, replace(match, dropout=order, notes=(*match.notes, *told)),
                 *(short(getattr(pair, side)) for side in sides_of(pair)))
     return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,

@@ -144,8 +144,9 @@ def check_draws(m: "Pair", side: str, program: Program, batch: Mapping[str, Any]
     """Raises BadInput where a side's dropout is to draw shared bits and is not what the Keras side had when it was
     matched, or where something else draws."""
     if m.dropout == "shared":
+        match = match_in(m, side, program.tensors)
         check_same(side, program.dropouts(asked(m, side, batch), len(next(iter(batch.values())))),
-                   first_draws(m.start))
+                   first_draws(m.start), match.dropout if match else ())
 
 
 def check_outputs(side: str, made: Mapping[str, Any], rows: int, classes: int) -> None:

@@ -83,7 +83,7 @@ class Pair(nnx.Module):
         held = {path: held_of(self, name) for path, name in canonical_names(tensors).items()}
         values = {path: x[...] for path, x in held.items()}
         made, moved = program.call(tensors_in(match, values, jnp), asked(m, side_in(m, "flax"), batch), training, None,
-                                   draws_of(batch) if training else None)
+                                   draws_of(batch, match) if training else None)
         moved = moved if training else {}
         for path, value in tensors_out(match, tensors, program.tensors, moved, jnp).items():
             held[path][...] = value.astype(held[path].dtype)

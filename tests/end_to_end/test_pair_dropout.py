@@ -25,6 +25,13 @@ def build(first=0.5, second=0.25):
     x = layers.Dense(20, activation="tanh", name="hidden")(layers.Flatten()(x))
     return keras.Model(images, layers.Dense(10, name="logits")(layers.Dropout(second)(x)))
 
+def branches():
+    images = keras.Input((8, 8, 1))
+    x = layers.Flatten()(images)
+    left = layers.Dropout(0.5)(layers.Dense(20, activation="tanh", name="left")(x))
+    right = layers.Dropout(0.25)(layers.Dense(12, activation="tanh", name="right")(x))
+    return keras.Model(images, layers.Dense(10, name="logits")(layers.Concatenate()([left, right])))
+
 def noisy():
     images = keras.Input((8, 8, 1))
     x = layers.GaussianNoise(0.1)(layers.Flatten()(images))
@@ -63,6 +70,17 @@ class Linen(linen.Module):
         x = linen.Dropout(0.5, broadcast_dims=(1, 2), deterministic=not train)(x)
         x = jnp.tanh(linen.Dense(20, name="fc1")(x.reshape(x.shape[0], -1)))
         return linen.Dense(10, name="fc2")(linen.Dropout(0.25)(x, deterministic=not train))
+
+class Branches(linen.Module):
+    @linen.compact
+    def __call__(self, x, train=False):
+        x = x.reshape(x.shape[0], -1)
+        right = linen.Dropout(0.25, deterministic=not train)(jnp.tanh(linen.Dense(12, name="right")(x)))
+        left = linen.Dropout(0.5, deterministic=not train)(jnp.tanh(linen.Dense(20, name="left")(x)))
+        return linen.Dense(10, name="logits")(jnp.concatenate([left, right], -1))
+
+def branches():
+    return Branches()
 
 def of_linen():
     return Linen()
@@ -149,6 +167,26 @@ def test_both_sides_drop_the_same_elements_at_each_step_and_none_in_evaluation(m
         assert np.abs(first["logits"] - later["logits"]).max() > 1e-3  # of one batch, at another step
         assert np.abs(first["logits"] - off[name]["logits"]).max() > 1e-3
     assert abs(evaluated["tfscale"]["loss"] - evaluated["jaxscale"]["loss"]) <= 1e-12 * evaluated["tfscale"]["loss"]
+
+
+def test_a_port_that_calls_its_dropout_in_another_order_drops_the_same_by_a_line_of_the_match(tmp_path, room_of,
+                                                                                              quickly, open_room):
+    (tmp_path / "mine.py").write_text(KERAS)
+    (tmp_path / "theirs.py").write_text(FLAX)
+    (tmp_path / "pair.toml").write_text(RECIPE.replace(":build", ":branches"))
+    match_of(tmp_path, room_of, quickly, given(tmp_path / "pair.toml"))
+    assert "order = [2, 1]\n" in (tmp_path / "match.toml").read_text()
+    recipe, found = given(tmp_path / "pair.toml", ["train.precision=float64"]), []
+    for name in ("tfscale", "jaxscale"):
+        with open_room(name, recipe) as opened:
+            found.append(opened.tensors(opened.batch(1), 1))
+    for name, x in found[0].items():
+        assert np.abs(x - found[1][name]).max() <= 1e-12 * np.abs(found[1][name]).max(), name
+    text = (tmp_path / "match.toml").read_text()
+    (tmp_path / "match.toml").write_text(text.replace("order = [2, 1]", "order = [1, 2]"))
+    with pytest.raises(BadInput, match="the same ones, in another order.*--overwrite. writes it down"), open_room(
+            "jaxscale", given(tmp_path / "pair.toml", ["train.precision=float64"])):
+        pass
 
 
 def test_what_is_dropped_is_what_the_shared_bits_say(matched, open_room):

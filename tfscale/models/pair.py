@@ -124,7 +124,7 @@ class Held(keras.layers.Layer):
         held = {path: self.canonical_weights[name] for path, name in self.names.items()}
         values = tensors_in(self.match, {path: variable.value for path, variable in held.items()}, keras.ops)
         made, moved = self.program.call(values, asked(self.m, side_in(self.m, "keras"), batch), bool(training), None,
-                                        draws_of(batch) if training else None)
+                                        draws_of(batch, self.match) if training else None)
         moved = tensors_out(self.match, first_tensors(self.m.start), self.program.tensors, moved, keras.ops)
         for path, value in moved.items() if training else ():
             if not held[path].trainable:

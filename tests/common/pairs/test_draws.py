@@ -5,7 +5,8 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.numbers.bits import name_word
-from twinscale.common.pairs.draws import check_same, draws_of, noted, nothing_drawn, refused
+from twinscale.common.pairs.draws import check_same, draws_of, noted, nothing_drawn, order_of, refused
+from twinscale.common.pairs.match import Match
 
 CALLS = ((0.5, (3, 4)), (0.25, (4,)))
 
@@ -54,3 +55,16 @@ def test_first_weights_of_before_say_nothing_of_it():
 def test_what_else_draws_is_named_with_what_to_do():
     assert "model.keras: a layer draws random numbers of its own" in str(refused("keras", "a layer"))
     assert 'or set model.dropout = "off"' in str(refused("flax", "Noisy"))
+
+
+def test_the_same_calls_in_another_order_are_told_apart_by_rate_and_shape_and_draw_where_their_likes_do():
+    others = (CALLS[1], CALLS[0], CALLS[1])
+    assert order_of(others, (CALLS[0], CALLS[1], CALLS[1])) == (1, 0, 2)  # of equal ones in the order of their calls
+    assert order_of(CALLS, CALLS) == order_of(CALLS[:1], CALLS) == order_of((*CALLS, CALLS[0]), CALLS) == ()
+    check_same("flax", CALLS[::-1], CALLS, (1, 0))
+    with pytest.raises(BadInput, match="has 2 calls of dropout, but dropout.order of the match says 3"):
+        check_same("flax", CALLS, CALLS, (2, 0, 1))
+    batch = {"key": np.zeros(2, np.uint32), "row": np.arange(6)}
+    draws = draws_of(batch, Match((), dropout=(1, 0)))
+    assert [noted(draws, "flax", rate, (6, *shape), 6) for rate, shape in CALLS[::-1]] == [
+        name_word("dropout_1"), name_word("dropout_0")]

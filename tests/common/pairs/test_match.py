@@ -1,5 +1,7 @@
 """A match as a file: what is written is read, blocks are one line, and what does not fit names its line."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,9 @@ MATCH = Match((Line("wte", ("tok/embeddings",)),
 
 def test_what_is_written_is_read_and_blocks_are_one_line(tmp_path):
     file = tmp_path / "match.toml"
+    dropping = replace(MATCH, dropout=(2, 0, 1))
+    write_match(file, dropping)
+    assert read_match(file, B) == dropping and "order = [3, 1, 2]" in file.read_text()
     write_match(file, MATCH)
     assert read_match(file, B) == MATCH
     lines = [line for line in file.read_text().splitlines() if line.startswith('"')]
@@ -62,6 +67,7 @@ def test_a_match_that_does_not_fit_names_the_tensor(lines, said):
 
 @pytest.mark.parametrize("text, said", [
     ("[tensors]\n'wte' = 3", "m.toml: tensors.wte"), ("[tensors]\n'wte' = 'a | turn 1'", "m.toml:2: wte: turn 1: no"),
+    ("[tensors]\n[dropout]\norder = [1, 3]", r"dropout.order = \[1, 3\]: each of 1 to 2 once is wanted"),
     ("[other]", "m.toml: "), ("[tensors", "m.toml: not TOML"), ("[tensors]\n'x/{i}' = 'y'", "no tensor of b")])
 def test_a_file_that_is_none_names_the_line(tmp_path, text, said):
     (tmp_path / "m.toml").write_text(text)
