@@ -294,15 +294,29 @@ def _called(function, name, given, named, seen):
 
 
 @contextmanager
+def _once(within, at):
+    """While open, a module is being called: what it calls of itself, as its parent's `__call__`, is no other call."""
+    within.add(at)
+    try:
+        yield
+    finally:
+        within.discard(at)
+
+
+@contextmanager
 def _seen_of_linen(seen):
     if seen is None:
         yield
         return
 
+    within: set[int] = set()
+
     def intercept(function, given, named, context):
-        if context.method_name == "__call__" and "params" in context.module.scope.root._variables:
+        at = id(context.module)
+        if context.method_name != "__call__" or "params" not in context.module.scope.root._variables or at in within:
+            return function(*given, **named)
+        with _once(within, at):
             return _called(function, "/".join(context.module.path), given, named, seen)
-        return function(*given, **named)
 
     with linen.intercept_methods(intercept):
         yield
@@ -315,13 +329,15 @@ def _seen_of_nnx(module, seen, named=False):
         yield
         return
     names = {id(one): "/".join(map(str, path)) for path, one in nnx.iter_modules(module)}
+    within: set[int] = set()
 
     def watched(function):
         def __call__(self, *given, **named):
             with jax.named_scope(names.get(id(self), "").rpartition("/")[2] or type(self).__name__):
-                if seen is not None and id(self) in names:
+                if seen is None or id(self) not in names or id(self) in within:
+                    return function(self, *given, **named)
+                with _once(within, id(self)):
                     return _called(partial(function, self), names[id(self)], given, named, seen)
-                return function(self, *given, **named)
 
         return __call__
 

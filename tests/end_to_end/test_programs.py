@@ -332,6 +332,45 @@ def test_modules_take_the_values_that_they_are_fed_with_and_pass_others_on(room,
     assert not np.allclose(two.outputs[0], np.asarray(free["two"].outputs[0]))
 
 
+class Kin(nnx.Linear):
+    """Inherits how it is called."""
+
+
+class Scaled(nnx.Linear):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+class Family(nnx.Module):
+    def __init__(self, rngs):
+        self.one, self.kin, self.scaled = (kind(4, 4, rngs=rngs) for kind in (nnx.Linear, Kin, Scaled))
+
+    def __call__(self, x):
+        return self.scaled(self.kin(self.one(x)))
+
+
+class LinenScaled(linen.Dense):
+    @linen.compact
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+class LinenFamily(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return LinenScaled(4, name="scaled")(linen.Dense(4, name="one")(x))
+
+
+@pytest.mark.parametrize(("build", "wanted"), [(lambda: Family(nnx.Rngs(0)), ["one", "kin", "scaled"]),
+                                               (LinenFamily, ["one", "scaled"])], ids=["nnx", "linen"])
+def test_a_module_is_seen_once_a_call_whatever_of_its_parents_it_calls(build, wanted):
+    program, calls = of_jax.open_program(build(), ROWS), []
+    made, _ = program.call(values_of(program), ROWS, seen=calls)
+    seen = [one for one in calls if one.module in wanted]
+    assert [one.module for one in seen] == wanted
+    assert np.array_equal(seen[-1].outputs[0], made["output"])  # what the whole call makes, and not its parent's part
+
+
 def test_a_mask_stays_with_what_is_fed():
     given = np.where(IDS > 4, 0, IDS)
     ids = keras.Input((5,), dtype="int32")
