@@ -54,7 +54,8 @@ def noted(draws: Draws, side: str, rate: float, shape: Sequence[int], rows: int)
 def order_of(calls: Sequence[Call], wanted: Sequence[Call]) -> tuple[int, ...]:
     """For each call the first of those `wanted` that has its rate and shape and no other call has; () where they are
     the same ones in the same order, or are not the same ones."""
-    left, found = list(map(_alike, wanted)), []
+    left: list[Call | None] = [*map(_alike, wanted)]
+    found: list[int] = []
     for call in map(_alike, calls):
         if call not in left:
             return ()
