@@ -12,10 +12,10 @@ from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs.operations import collect_places
 from twinscale.benchmarks.sides import spoken
 from twinscale.benchmarks.timing.remaining import pace_of, words_left
-from twinscale.benchmarks.workers import Copy, Trainer, Worker, together
+from twinscale.benchmarks.workers import Copy, Trainer, Worker, each, together
 from twinscale.common.files.access import write_json
 from twinscale.common.operations.points import POINTS
-from twinscale.common.recipe.schema import Recipe, in_float64
+from twinscale.common.recipe.schema import Recipe, in_sharpest
 from twinscale.common.training.loop import twin_of
 
 UPDATES = 5  # of the optimizer's rung
@@ -34,7 +34,7 @@ def collect_both(workers: dict[str, Worker], beside: dict[str, Copy], recipe: Re
     def share(worker):
         if worker.backend not in beside:
             return precisions(recipe)
-        return [in_float64(recipe)] if worker in beside.values() else [recipe]
+        return [in_sharpest(recipe)] if worker in beside.values() else [recipe]
 
     with ThreadPoolExecutor(1) as pool:
 
@@ -43,7 +43,10 @@ def collect_both(workers: dict[str, Worker], beside: dict[str, Copy], recipe: Re
             if next(count) == len(everybody):
                 pool.submit(trained)
 
-        collect_places(everybody, recipe, out, together(everybody, before))
+        if has_places(recipe):
+            collect_places(everybody, recipe, out, together(everybody, before))
+        else:
+            each(everybody, before)
 
 
 def collect(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe] | None = None, quiet: bool = False
@@ -71,7 +74,7 @@ def collect(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe] |
         worker.ask("run_training", described, run_dir=run_path(out, run, described), probe=probe, progress=not quiet)
         if not (twin or quiet):
             pace = pace_of(run_path(out, run, described), time.monotonic() - began, steps, described is recipe)
-    if in_float64(recipe) in variants:
+    if in_sharpest(recipe) in variants and has_places(recipe):
         say(spoken(worker.backend), "every operation in its place" + words_left(pace, []))
 
 
@@ -80,10 +83,15 @@ def steps_of(recipe: Recipe, described: Recipe) -> int:
     return recipe.train.steps if described is recipe else float64_steps(recipe)
 
 
+def has_places(recipe: Recipe) -> bool:
+    """Whether operations are held to float64 in their places, which programs that compute in float32 are not."""
+    return in_sharpest(recipe).train.precision == "float64"
+
+
 def precisions(recipe: Recipe) -> list[Recipe]:
-    """The recipe in float64, and as it is where that is another precision."""
-    semantic = in_float64(recipe)
-    return [recipe] if recipe.train.precision == "float64" else [semantic, recipe]
+    """The recipe in its sharpest precision, and as it is where that is another one."""
+    semantic = in_sharpest(recipe)
+    return [recipe] if semantic is recipe else [semantic, recipe]
 
 
 def float64_steps(recipe: Recipe) -> int:

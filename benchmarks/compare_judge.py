@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinscale.benchmarks.compare_collect import first_step_path, float64_steps, optimizer_path, precisions, run_path
+from twinscale.benchmarks.compare_collect import (
+    first_step_path,
+    float64_steps,
+    has_places,
+    optimizer_path,
+    precisions,
+    run_path,
+)
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report.words import margin
@@ -24,7 +31,7 @@ from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_dtypes, load_tensors
 from twinscale.common.operations.points import POINTS
 from twinscale.common.optimizers import described as optimizer_of
-from twinscale.common.recipe.schema import Recipe, in_float64, positions
+from twinscale.common.recipe.schema import Recipe, in_sharpest, positions
 from twinscale.common.schedules import learning_rates
 from twinscale.common.training.run import FinishedRun, read_run
 from twinscale.common.training.run_metrics import read_metrics
@@ -39,7 +46,8 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
           ) -> dict[str, Any]:
     """The verdict's findings, from the files of both backends: rungs P0 to P5, curves and final metrics; `operations`
     are rows of operations by themselves, if they were measured. P1 is left out where no places are `placed` yet."""
-    precision, semantic = recipe.train.precision, in_float64(recipe)
+    precision, semantic = recipe.train.precision, in_sharpest(recipe)
+    sharpest, placed = semantic.train.precision, placed and has_places(recipe)
     contracts = {b: read_hashes(ComparisonFiles(out).contract(b)) for b in ROOMS}
     first = {r.train.precision: {point: {run: load_tensors(first_step_path(out, run, r, point)) for run in RUNS}
                                  for point in POINTS} for r in precisions(recipe)}
@@ -60,17 +68,19 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
     if placed:
         rungs.insert(1, operations_rung(operations, found, precision))
 
-    rates, curves = learning_rates(recipe)[:float64_steps(recipe)], {}
-    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
-    starts = {name: initial_value(name, tree[name], recipe.seed, np.float64) for name in null}
-    semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), starts, recipe.optimizer,
-                                                         rates)
-    rungs.append(semantics)
+    curves, semantics = {}, None
+    if sharpest == "float64":
+        rates = learning_rates(recipe)[:float64_steps(recipe)]
+        tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+        starts = {name: initial_value(name, tree[name], recipe.seed, np.float64) for name in null}
+        semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), starts,
+                                                             recipe.optimizer, rates)
+        rungs.append(semantics)
     if precision != "float64":
         numerics, curves[precision] = ladder.numerics_rung(trainings(recipe, dataset, out), precision)
         rungs.append(numerics)
     own = {b: worst_tensor(*(first[p]["first"][b] for p in (precision, "float64")), null=null)
-           for b in ROOMS if precision != "float64"}
+           for b in ROOMS if precision != "float64" and sharpest == "float64"}
     finished = {b: read_run(run_path(out, b, recipe), FinishedRun) for b in ROOMS}
     return {"agrees": all(rung["agrees"] for rung in rungs), "open": False, "rungs": rungs,
             "horizon": curves[precision]["horizon"], "sentence": sentence(rungs, precision, curves),
@@ -83,10 +93,10 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
             "devices": {b: info["devices"] for b, info in finished.items()}}
 
 
-def worst_tensors(gradient: Rung, semantics: Rung, steps: int, most: int = 24) -> list[dict[str, Any]]:
+def worst_tensors(gradient: Rung, semantics: Rung | None, steps: int, most: int = 24) -> list[dict[str, Any]]:
     """The tensors nearest to their bounds or furthest above: gradients of step 0, and weights after the last step."""
     found = [(0, "gradient", c) for c in gradient["checks"] if "gradients/" in c["where"]]
-    found += [(steps, "weights", c) for c in semantics["checks"] if "weights/" in c["where"]]
+    found += [(steps, "weights", c) for c in (semantics["checks"] if semantics else ()) if "weights/" in c["where"]]
     rows = [{"step": step, "tensor": ladder.bare(c["where"]), "kind": f"{kind}, {c['what']}", "difference": c["worst"],
              "bound": c["bound"], "ratio": c["worst"] / c["bound"] if c["bound"] else math.inf}
             for step, kind, c in found]
@@ -123,6 +133,8 @@ def sentence(rungs: Sequence[Rung], precision: str, curves: Mapping[str, Any]) -
                 f"{sig(rung['worst'])} against a bound of {sig(rung['bound'])}, {margin(rung)}.")
     steps, horizon = len(curves[precision]["steps"]), curves[precision]["horizon"]
     reach = f"up to the horizon at step {horizon} of {steps}" if horizon is not None else f"over all {steps} steps"
+    same = (f"{both} train the same: every rung holds, the losses agree within {precision} noise {reach}")
+    if "float64" not in curves:
+        return f"{same}; nothing was compared in float64, for a program computes in float32 whatever comes in."
     exact = float((curves["float64"]["difference"] / np.maximum(np.abs(curves["float64"]["keras"]), 1e-300)).max())
-    return (f"{both} train the same: every rung holds, the losses agree within {precision} noise {reach}, "
-            f"and in float64 within {sig(exact)} relative over {len(curves['float64']['steps'])} steps.")
+    return (f"{same}, and in float64 within {sig(exact)} relative over {len(curves['float64']['steps'])} steps.")

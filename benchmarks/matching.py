@@ -14,6 +14,7 @@ from twinscale.common.files.access import check_regular, exists, read_bytes, rea
 from twinscale.common.files.pins import unpinned
 from twinscale.common.foreign.taken import first_of
 from twinscale.common.pairs.first import CAME, SECOND, first_draws, is_checkpoint, read_first, write_first
+from twinscale.common.pairs.match import with_computes
 from twinscale.common.pairs.sides import NAMED
 
 if TYPE_CHECKING:
@@ -68,11 +69,14 @@ def match(recipe: "Recipe", overwrite: bool = False, checkpoint: Path | None = N
         elif checkpoint is not None:
             came = f"the checkpoint {checkpoint}, of {whose}"
             start_from(first, out, checkpoint, of or first_side)
-        write_text(out, read_text(out).replace("[tensors]", f"{CAME}{shown(came)}.\n[tensors]", 1))
+        text = read_text(out).replace("[tensors]", f"{CAME}{shown(came)}.\n[tensors]", 1)
+        narrow = [f"{NAMED.get(side, side)} computes in less than float64 whatever comes in, first at "
+                  f"{found[side]['lower']}" for side in found if found[side]["lower"]]
+        write_text(out, with_computes(text, narrow) if narrow else text)
         for made, path in zip((out, first), files, strict=True):
             write_bytes(path, read_bytes(made, most=None))
     return {"match": str(files[0]), "weights": str(files[1]), "from": came, **found,
-            "exit_code": DID_IT if found[second]["agrees"] else NO}
+            "narrow": narrow, "exit_code": DID_IT if found[second]["agrees"] else NO}
 
 
 def files_of(model: Pair, checkpoint: Path | None) -> tuple[tuple[Path, Path], Path | None]:
@@ -115,6 +119,7 @@ def of_second(found: dict[str, Any]) -> dict[str, Any]:
 
 def said(found: dict[str, Any]) -> None:
     """Says it on stderr."""
-    for line in of_second(found).get("told", ()):
+    narrow = [f"{line}: the ladder is climbed in float32" for line in found.get("narrow", ())]
+    for line in (*of_second(found).get("told", ()), *narrow):
         print(f"twinscale: {shown(line)}", file=sys.stderr)
     print(f"twinscale: {sentence(found)} First weights: {shown(found['from'])}.", file=sys.stderr)

@@ -33,7 +33,7 @@ from twinscale.common.files.tensors import load_tensors
 from twinscale.common.launch.local import free_ports, run_local
 from twinscale.common.launch.plan import GRACE, plan
 from twinscale.common.recipe.file import dumps
-from twinscale.common.recipe.schema import AXES, Recipe, positions
+from twinscale.common.recipe.schema import AXES, Recipe, in_sharpest, positions
 from twinscale.common.training.loop import twin_of
 from twinscale.common.training.run import RunInfo, read_run
 from twinscale.common.training.run_metrics import read_metrics
@@ -72,14 +72,14 @@ def check_meshes(recipe: Recipe, out: Path, planted: Sequence[tuple[str, str]] =
 def prepared(recipe: Recipe, out: Path, virtual: int = VIRTUAL) -> Recipe:
     """The recipe whose first steps every mesh trains. Text is that of short documents, left in `out`: their ends mask
     a row here and another there, so that rows differ in weight, as they would not in long ones. What jumps is trained
-    in float64."""
+    in the sharpest precision."""
     if reads_text(recipe.model):
         path = MeshFiles(out).documents
         write_text(path, "".join(json.dumps({"text": text}) + "\n" for text in short_documents(recipe)))
         recipe = recipe.with_values(data={"source": f"jsonl:{glob.escape(str(path.resolve()))}", "field": "text",
                                           "held_out": 0.2, "max_documents": 0})
     if jumps(recipe):
-        recipe = recipe.with_values(train={"precision": "float64"})
+        recipe = recipe.with_values(train={"precision": in_sharpest(recipe).train.precision})
     quiet = {"eval_every": 0, "save_every": 0, "save_minutes": 0.0, "keep_best": 0}
     alone = dict.fromkeys(AXES, 1) | {"strategy": "auto", "hosts": 1, "virtual": virtual, "compile_deadline": PATIENCE}
     return recipe.with_values(train=quiet, devices=alone)

@@ -14,7 +14,7 @@ from twinscale.common.pairs import match, sides
 from twinscale.common.planted.inside import PAIR, swapped
 from twinscale.common.planted.planting import registry
 from twinscale.common.planted.reach import everywhere
-from twinscale.jaxscale import programs, train
+from twinscale.jaxscale import program_sight, programs, train
 from twinscale.jaxscale.models import pair
 
 INSIDE, change = registry()
@@ -90,10 +90,10 @@ def lost_gradient(name: str) -> Iterator[None]:
 @contextmanager
 def changed_outputs(module: str, function: Callable[[jax.Array], jax.Array]) -> Iterator[None]:
     """What a module makes, by its path, is as a function of each float array makes it; whoever looks sees that."""
-    of_linen, of_nnx = programs._seen_of_linen, programs._seen_of_nnx
+    of_linen, of_nnx = programs.seen_of_linen, programs.seen_of_nnx
 
     def made_of(tree):
-        return jax.tree.map(lambda x: function(x) if programs._floats(x) else x, tree)
+        return jax.tree.map(lambda x: function(x) if program_sight.floats(x) else x, tree)
 
     def intercept(call, given, named, context):
         made = call(*given, **named)
@@ -116,10 +116,13 @@ def changed_outputs(module: str, function: Callable[[jax.Array], jax.Array]) -> 
             stack.enter_context(of_nnx(whole, seen, named))
             yield
 
+    def without_modules(of_tensors, tensors, inputs, seen):
+        return programs.called_and_seen(of_tensors, tensors, inputs, [] if seen is None else seen, {module: function})
+
     pair.opened.cache_clear()  # what is compiled has no change in it, and later had no end of it
     try:
-        with patch.object(programs, "_seen_of_linen", linen_changed), patch.object(
-                programs, "_seen_of_nnx", nnx_changed):
+        with patch.object(programs, "seen_of_linen", linen_changed), patch.object(
+                programs, "seen_of_nnx", nnx_changed), patch.object(programs, "_without_modules", without_modules):
             yield
     finally:
         pair.opened.cache_clear()

@@ -4,10 +4,8 @@ apply), two pure functions, as of Haiku, Equinox and plain JAX."""
 import copy
 import inspect
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from typing import Any
-from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +14,14 @@ from flax import linen, nnx
 
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.pairs.draws import nothing_drawn, refused
-from twinscale.common.pairs.program import Fed, Inputs, Program, Seen, chosen, named_outputs
+from twinscale.common.pairs.program import Inputs, Program, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.jaxscale.program_draws import drawing
 from twinscale.jaxscale.program_dtypes import computing, first_lower, is_float32
+from twinscale.jaxscale.program_sight import called_and_seen, seen_of_linen, seen_of_nnx
 
+FUNCTIONS, TREE = "two pure functions", "a callable pytree"
+NO_MODULES = FUNCTIONS, TREE  # kinds of programs of which the operations tell what is called
 STATISTICS = ("batch_stats",)  # collections of Linen that the forward pass moves
 # How modules are told that they do not train, by the name of the parameter.
 EVALUATES = {"train": False, "training": False, "is_training": False, "deterministic": True,
@@ -43,7 +44,8 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         with jax.enable_x64(precision == "float64"):
             kind, trees, run = _opened(built, inputs, precision)
             paths, start = _tensors_of(trees)
-            forward, backward = _compiled(trees, run, paths, output, precision)
+            called = _of_tensors(kind, trees, run, paths)
+            forward, backward = _compiled(called, paths, output, precision)
             traced = forward.trace(_as(start, precision), _as(inputs, precision), False)
             lower = first_lower(traced, precision) if precision != "float32" else ""
     except BadInput:
@@ -58,7 +60,7 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
             given = _as(dict(tensors), precision), _as(inputs, precision)
             if seen is None and draws is None:
                 return forward(*given, training)
-            made, statistics = run(_filled(trees, paths, given[0]), given[1], training, seen, draws)
+            made, statistics = called(*given, training, seen, draws)
             return chosen(named_outputs(made), output, "flax"), _flat(statistics, paths)
 
     trained = [tensor.path for tensor in tensors if tensor.trained]
@@ -78,11 +80,26 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
     return Program(kind, tensors, start, call, gradients, precision, lower, dropouts)
 
 
-def _compiled(trees, run, paths, output, precision):
+def _of_tensors(kind, trees, run, paths):
+    """`run` as a function of {path: array}, inputs, training, seen and draws."""
+    def called(tensors, inputs, training, seen=None, draws=None):
+        if kind in NO_MODULES:
+            return _without_modules(lambda tensors, inputs: run(_filled(trees, paths, tensors), inputs, training),
+                                    tensors, inputs, seen)
+        return run(_filled(trees, paths, tensors), inputs, training, seen, draws)
+
+    return called
+
+
+def _without_modules(function, tensors, inputs, seen):
+    return function(tensors, inputs) if seen is None else called_and_seen(function, tensors, inputs, seen)
+
+
+def _compiled(called, paths, output, precision):
     """(the forward pass of (tensors, inputs, training), the gradients of (tensors that are trained, others, inputs,
     signs, training)), each compiled once for each shape."""
     def forward(tensors, inputs, training):
-        made, statistics = run(_filled(trees, paths, tensors), inputs, training)
+        made, statistics = called(tensors, inputs, training)
         return chosen(named_outputs(made), output, "flax"), _flat(statistics, paths)
 
     def backward(moved, others, inputs, signs, training):
@@ -144,7 +161,7 @@ def _opened(built, inputs, precision):
     if hasattr(built, "params") and isinstance(getattr(built, "module", None), linen.Module):
         return _of_wrapped(built, precision)
     if callable(built) and not jax.tree_util.all_leaves([built]):
-        return "a callable pytree", {"params": built}, lambda trees, inputs, training, *_: (
+        return TREE, {"params": built}, lambda trees, inputs, training, *_: (
             _given(trees["params"], inputs, **_modes(type(built).__call__, training)), {})
     raise BadInput(f"flax: {type(built).__name__}: an nnx.Module, a linen.Module, (a linen.Module, its variables), "
                    "a model of the transformers library or (init, apply) is wanted")
@@ -169,7 +186,7 @@ def _of_nnx(module, precision):
                     raise refused("flax", f"{type(one).__name__}, by its dropout_rate,")
                 one.deterministic = True
         with computing(modules, precision), drawing(training, draws), \
-                _seen_of_nnx(merged, seen, precision != "float32"):
+                seen_of_nnx(merged, seen, precision != "float32"):
             made = _given(merged, inputs, **_modes(type(merged).__call__, training))
         return made, {"batch_stats": nnx.to_pure_dict(nnx.split(merged, nnx.Param, nnx.BatchStat, ...)[2])}
 
@@ -186,7 +203,7 @@ def _of_linen(module, variables, inputs, precision):
 
     def run(trees, inputs, training, seen=None, draws=None):
         more = {"mutable": list(STATISTICS), "rngs": {"dropout": jax.random.key(0)}} if training else {}
-        with _seen_of_linen(seen), drawing(training, draws):
+        with seen_of_linen(seen), drawing(training, draws):
             made = _given(module.apply, inputs, {**trees, **rest}, **_modes(type(module).__call__, training), **more)
         return made if training else (made, {})
 
@@ -203,7 +220,7 @@ def _of_wrapped(built, precision):
 
     def run(trees, inputs, training, seen=None, draws=None):
         more = {"dropout_rng": jax.random.key(0)} if training and "dropout_rng" in known else {}
-        with _seen_of_linen(seen), drawing(training, draws):
+        with seen_of_linen(seen), drawing(training, draws):
             made = _given(built, inputs, params=trees if whole else trees["params"], train=training, **more)
         return made if training and whole and len(trees) > 1 else (made, {})
 
@@ -225,7 +242,7 @@ def _of_functions(init, apply, inputs):
         made = _given(apply, inputs, *trees.values(), *draws.values(), **_modes(apply, training))
         return (made[0], {"state": made[1]} if training else {}) if stateful else (made, {})
 
-    return "two pure functions", trees, run
+    return FUNCTIONS, trees, run
 
 
 def _required(function):
@@ -266,82 +283,3 @@ def _word(key):
         if hasattr(key, name):
             return str(getattr(key, name))
     return str(key)
-
-
-# ---- what modules are given and make
-
-def _floats(tree):
-    return tuple(x for x in jax.tree.leaves(tree) if _is_float(x))
-
-
-def _is_float(x):
-    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def _fed(tree, values):
-    """A tree with other values in place of its floats; as it is where there are none."""
-    left = list(values)
-    return jax.tree.map(lambda x: jnp.asarray(left.pop(0), x.dtype) if _is_float(x) else x, tree) if left else tree
-
-
-def _called(function, name, given, named, seen):
-    """What a module makes in a call, which fills `seen`; `function` takes its arguments."""
-    values = (seen.next(name) if isinstance(seen, Fed) else None) or Seen(name, (), ())
-    others, more = _fed((given, named), values.inputs)
-    made = function(*others, **more)
-    seen.append(Seen(name, _floats((given, named)), _floats(made)))
-    return _fed(made, values.outputs)
-
-
-@contextmanager
-def _once(within, at):
-    """While open, a module is being called: what it calls of itself, as its parent's `__call__`, is no other call."""
-    within.add(at)
-    try:
-        yield
-    finally:
-        within.discard(at)
-
-
-@contextmanager
-def _seen_of_linen(seen):
-    if seen is None:
-        yield
-        return
-
-    within: set[int] = set()
-
-    def intercept(function, given, named, context):
-        at = id(context.module)
-        if context.method_name != "__call__" or "params" not in context.module.scope.root._variables or at in within:
-            return function(*given, **named)
-        with _once(within, at):
-            return _called(function, "/".join(context.module.path), given, named, seen)
-
-    with linen.intercept_methods(intercept):
-        yield
-
-
-@contextmanager
-def _seen_of_nnx(module, seen, named=False):
-    """While open, modules fill `seen`, and operations have their modules' names, as Linen's have."""
-    if seen is None and not named:
-        yield
-        return
-    names = {id(one): "/".join(map(str, path)) for path, one in nnx.iter_modules(module)}
-    within: set[int] = set()
-
-    def watched(function):
-        def __call__(self, *given, **named):
-            with jax.named_scope(names.get(id(self), "").rpartition("/")[2] or type(self).__name__):
-                if seen is None or id(self) not in names or id(self) in within:
-                    return function(self, *given, **named)
-                with _once(within, id(self)):
-                    return _called(partial(function, self), names[id(self)], given, named, seen)
-
-        return __call__
-
-    with ExitStack() as stack:
-        for kind in {type(one) for _, one in nnx.iter_modules(module) if "__call__" in dir(type(one))}:
-            stack.enter_context(patch.object(kind, "__call__", watched(kind.__call__)))
-        yield

@@ -10,7 +10,7 @@ import tensorflow as tf
 from twinscale.common.families.places import WHOLE
 from twinscale.common.planted.inside import PAIR, swapped
 from twinscale.common.planted.planting import registry
-from twinscale.tfscale import programs, train
+from twinscale.tfscale import program_sight, programs, train
 from twinscale.tfscale.models import pair
 from twinscale.tfscale.patches import changed_gradients
 
@@ -91,7 +91,7 @@ def lost_gradient(name: str) -> Iterator[None]:
 @contextmanager
 def changed_outputs(module: str, function: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
     """What a module makes, by its path, is as a function of each float tensor makes it; whoever looks sees that."""
-    watched = programs._seen_of_keras
+    watched = programs.seen_of_keras
 
     @contextmanager
     def changed(kind, names, seen):
@@ -100,11 +100,11 @@ def changed_outputs(module: str, function: Callable[[tf.Tensor], tf.Tensor]) -> 
 
         def __call__(self, *given, **named):
             made = call(self, *given, **named)
-            return tf.nest.map_structure(lambda x: function(x) if programs._floats(x) else x, made) if names.get(
+            return tf.nest.map_structure(lambda x: function(x) if program_sight.floats(x) else x, made) if names.get(
                 id(self)) == module else made
 
         with patch.object(base, "__call__", __call__), watched(kind, names, seen):
             yield
 
-    with patch.object(programs, "_seen_of_keras", changed):
+    with patch.object(programs, "seen_of_keras", changed):
         yield

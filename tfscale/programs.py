@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from threading import local
 from typing import Any
-from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -13,10 +12,11 @@ import tensorflow as tf
 
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.pairs.draws import nothing_drawn
-from twinscale.common.pairs.program import Fed, Inputs, Program, Seen, chosen, named_outputs
+from twinscale.common.pairs.program import Inputs, Program, chosen, named_outputs
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.tfscale.program_draws import drawing
 from twinscale.tfscale.program_dtypes import computing, first_lower
+from twinscale.tfscale.program_sight import seen_of_keras
 
 
 def open_program(built: Any, inputs: Inputs, output: str | None = None, precision: str = "float32") -> Program:
@@ -94,7 +94,7 @@ def _caller(built, is_keras, output, precision):
     def call(tensors, inputs, training=False, seen=None, draws=None):
         values = _as(dict(tensors), precision)
         own.draws = draws
-        with as_asked(training), _seen_of_keras(type(built), names, seen), \
+        with as_asked(training), seen_of_keras(type(built), names, seen), \
                 _filled(is_keras, variables, values) as moved:
             made = _given(built, _as(inputs, precision), training)
             statistics = moved() if training else {}
@@ -238,47 +238,3 @@ def _filled(is_keras, variables, tensors):
     finally:
         for path, value in before.items():
             variables[path].assign(value)
-
-
-@contextmanager
-def _seen_of_keras(kind, names, seen):
-    if seen is None:
-        yield
-        return
-    base = next(one for one in kind.__mro__ if one.__name__ == "Layer")
-    function = base.__call__
-
-    def __call__(self, *given, **named):
-        if id(self) not in names:
-            return function(self, *given, **named)
-        values = (seen.next(names[id(self)]) if isinstance(seen, Fed) else None) or Seen("", (), ())
-        others, more = _fed((given, named), values.inputs)
-        made = function(self, *others, **more)
-        seen.append(Seen(names[id(self)], _floats((given, named)), _floats(made)))
-        return _fed(made, values.outputs)
-
-    with patch.object(base, "__call__", __call__):
-        yield
-
-
-def _floats(tree):
-    return tuple(x for x in tf.nest.flatten(tree) if _is_float(x))
-
-
-def _is_float(x):
-    return hasattr(x, "dtype") and "float" in str(getattr(x.dtype, "name", x.dtype))
-
-
-def _fed(tree, values):
-    """A tree with other values in place of its floats, which keep their masks; as it is where there are none."""
-    left = list(values)
-
-    def moved(x):
-        if not _is_float(x):
-            return x
-        value = tf.cast(left.pop(0), x.dtype)
-        if getattr(x, "_keras_mask", None) is not None:
-            value._keras_mask = x._keras_mask
-        return value
-
-    return tf.nest.map_structure(moved, tree) if left else tree

@@ -86,22 +86,24 @@ def gradient_rung(tensors: Mapping[Any, Any], precision: str, positions: int) ->
     """P2: logits, loss and every gradient of the first step, and of the same step at weights and on a batch that
     nothing favours.
 
-    The float64 bound is no lower than 16 eps for a sum of one value, and for `positions` of them 16 sqrt(positions)
-    eps: the walk of their roundings (Higham & Mary 2019), which a twin shows only in part.
+    The sharpest precision's bound is no lower than 16 eps for a sum of one value, and for `positions` of them
+    16 sqrt(positions) eps: the walk of their roundings (Higham & Mary 2019), which a twin shows only in part.
 
     Args:
-      tensors: {precision: {point: {run: {name: array}}}}, runs "keras", "jax", "keras-twin", "jax-twin".
+      tensors: {precision: {point: {run: {name: array}}}}, runs "keras", "jax", "keras-twin", "jax-twin", the sharpest
+        precision first.
       precision: the recipe's.
       positions: the longest sum of the step, over rows and positions within a row.
     Returns: (rung, null directions of the first step).
     """
     checks, null = [], {}
-    floor, source = 16 * math.sqrt(positions) * EPS["float64"], f"16 sqrt({positions:,}) eps of float64"
-    for point, runs in tensors["float64"].items():
-        null[point] = null_directions(runs)
-        found = first_step_checks("float64", runs, null[point], floor, source)
-        found += [twin_check(backend, runs, null[point]) for backend in ("keras", "jax")]
-        if precision != "float64":
+    sharpest = next(iter(tensors))
+    floor, source = 16 * math.sqrt(positions) * EPS[sharpest], f"16 sqrt({positions:,}) eps of {sharpest}"
+    for point, runs in tensors[sharpest].items():
+        null[point] = null_directions(runs, sharpest)
+        found = first_step_checks(sharpest, runs, null[point], floor, source)
+        found += [twin_check(backend, runs, null[point], sharpest) for backend in ("keras", "jax")]
+        if precision != sharpest:
             found += first_step_checks(precision, tensors[precision][point], null[point], 0.0, "", runs)
         checks += found if point == "first" else [c | {"where": f"{c['where']} at the {point} point"} for c in found]
     proves = "one function: equal logits, loss and gradients at step 0, at generic weights and on a stress batch"
@@ -132,20 +134,22 @@ def first_step_checks(precision: str, runs: Mapping[str, Any], null: set[str], f
     return checks
 
 
-def twin_check(backend: str, runs: Mapping[str, Any], null: set[str]) -> Check:
+def twin_check(backend: str, runs: Mapping[str, Any], null: set[str], precision: str = "float64") -> Check:
     """A backend's twin is to differ by rounding alone: else its bounds would hide what depends on the order of rows."""
     worst, name = max((difference(runs[backend][name], runs[f"{backend}-twin"][name]), name)
                       for name in runs[backend] if bare(name) not in null)
-    return check(f"float64, {BACKENDS[backend].lower()} against its twin", worst, math.sqrt(EPS["float64"]), name,
-                 "half of float64's digits")
+    return check(f"{precision}, {BACKENDS[backend].lower()} against its twin", worst, math.sqrt(EPS[precision]), name,
+                 f"half of {precision}'s digits")
 
 
-def null_directions(runs: Mapping[str, Any]) -> set[str]:
-    """Names whose gradient is zero but for rounding: in float64 their twin shares no three digits with them, and they
-    are below 1e-9 of the largest gradient. One that is all zeros on one side alone is not: it is missing there."""
+def null_directions(runs: Mapping[str, Any], precision: str = "float64") -> set[str]:
+    """Names whose gradient is zero but for rounding: their twin shares no three digits with them, and they are below
+    1e-9 of the largest gradient in float64, in float32 1,000 eps of it, as many as three digits are. One that is all
+    zeros on one side alone is not: it is missing there."""
     names = [n for n in runs["keras"] if n.startswith("gradients/") and n in runs["jax"]]
     largest = {b: max(np.abs(runs[b][n]).max() for n in names) for b in SIDES}
-    tiny = {b: {n for n in names if np.abs(runs[b][n]).max() <= 1e-9 * largest[b]} for b in SIDES}
+    small = 1e-9 if precision == "float64" else 1e3 * EPS[precision]
+    tiny = {b: {n for n in names if np.abs(runs[b][n]).max() <= small * largest[b]} for b in SIDES}
     noisy = {n for n in names if max(difference(runs[b][n], runs[f"{b}-twin"][n]) for b in SIDES) > 1e-3}
     zero = {n for n in names if not runs["keras"][n].any()}
     return {bare(n) for n in tiny["keras"] & (noisy | (tiny["jax"] & zero))}

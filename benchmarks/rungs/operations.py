@@ -16,7 +16,7 @@ from twinscale.common.files.access import read_json, write_json
 from twinscale.common.files.kinds import STRICT, Number
 from twinscale.common.operations.known import stale_deviations
 from twinscale.common.operations.points import POINTS
-from twinscale.common.recipe.schema import in_float64
+from twinscale.common.recipe.schema import in_sharpest
 
 if TYPE_CHECKING:
     from twinscale.benchmarks.verdict import Check, Rung
@@ -85,7 +85,7 @@ def collect_places(workers: Mapping[str, Trainer], recipe: "Recipe", out: Path,
             return leave_places(worker, looked, out, point, leader(worker))
         if worker is workers[worker.backend]:
             return leave_places(worker, looked, out, point, shared=True)
-        return leave_places(worker, in_float64(looked), out, point, leader(worker))
+        return leave_places(worker, in_sharpest(looked), out, point, leader(worker))
 
     found = one_behind(workers, POINTS[1:], look, before)
     for name, worker in workers.items():

@@ -28,7 +28,7 @@ from twinscale.common.files.tensors import difference
 from twinscale.common.numbers.formats import RESOLVED
 from twinscale.common.operations.points import POINTS
 from twinscale.common.optimizers import described
-from twinscale.common.recipe.schema import AXES, Recipe, in_float64
+from twinscale.common.recipe.schema import AXES, Recipe, in_sharpest
 from twinscale.common.schedules import OwnSchedule
 from twinscale.common.schedules import described as schedule_of
 from twinscale.common.training.run_metrics import read_metrics
@@ -55,7 +55,7 @@ def looked_at(recipe: Recipe, rungs: Sequence[Rung]) -> Recipe:
     in which rounding hides nothing."""
     failed = [c for rung in rungs if is_placed(rung["name"]) for c in rung["checks"] if not c["agrees"]]
     own = bool(failed) and all(precision_of(c) == recipe.train.precision for c in failed)
-    return recipe if own else in_float64(recipe)
+    return recipe if own else in_sharpest(recipe)
 
 
 def first_cause(recipe: Recipe, positions: int, out: Path, verdict: dict[str, Any], looks: Looks

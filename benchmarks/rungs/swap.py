@@ -23,7 +23,7 @@ from twinscale.benchmarks.workers import SWAPPED, Worker, each, open_workers
 from twinscale.common.families.places import places
 from twinscale.common.files.tensors import difference, load_tensors
 from twinscale.common.numbers.formats import DITHER, EPS
-from twinscale.common.recipe.schema import Recipe, in_float64
+from twinscale.common.recipe.schema import Recipe, in_sharpest
 
 if TYPE_CHECKING:
     from twinscale.common.data import Dataset
@@ -94,7 +94,7 @@ def cell_path(out: Path, cell: tuple[str, str], what: str) -> Path:
 
 def leave_cells(recipe: Recipe, out: Path, workers: Mapping[str, Worker]) -> dict[tuple[str, str], dict[str, str]]:
     """Has the workers leave in `out` what their cells make of the first step; {cell: {place: its implementation}}."""
-    semantic = in_float64(recipe)
+    semantic = in_sharpest(recipe)
 
     def first_steps(cell, worker):
         for described in {r.train.precision: r for r in (semantic, recipe)}.values():

@@ -40,6 +40,7 @@ class Traits:
     attention: Attention | None = None
     shared: dict = field(default_factory=dict)  # {key: (its size, the key of [devices] that has to divide it)}
     sharding: Sharding | None = None  # how its tensors lie on a mesh, where that is not by the names that ours have
+    computes: str = ""  # "float32" where its programs compute in that whatever comes in; "": in what comes in
     foreign: bool = False  # programs of somebody's own: what they have inside is not known here, nor how they compute
     planted: tuple = ()  # words of `common.planted.planting.HAS` for changes to its own builders, where there are any
 

@@ -28,6 +28,7 @@ from twinscale.common.pairs.first import (
     first_value,
     is_checkpoint,
 )
+from twinscale.common.pairs.match import computes_in
 from twinscale.common.registry import is_reference, pinned
 from twinscale.common.section import FreeTable, Section
 
@@ -230,7 +231,8 @@ def traits(m: Pair) -> Traits:
     check_names(m)
     moved = any(not tensor.trained for tensor in first_tensors(m.start))
     rules = tuple((pattern.replace("/", "."), tuple(axes)) for pattern, axes in m.shard.items())
-    return Traits(norm="batch" if moved else "", foreign=True, sharding=Sharding(rules, first_shapes(m.start)))
+    return Traits(norm="batch" if moved else "", foreign=True, computes=computes_in(unpinned(m.match)),
+                  sharding=Sharding(rules, first_shapes(m.start)))
 
 
 FAMILY = Family(name="pair", options=Pair, reads=lambda m: m.reads, tree=tree_of, places=places, traits=traits,

@@ -14,13 +14,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 import numpy as np
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput, did_you_mean
-from twinscale.common.files.access import read_text, read_toml, shown, write_text
+from twinscale.common.files.access import exists, read_text, read_toml, shown, write_text
 from twinscale.common.files.kinds import STRICT
 from twinscale.common.pairs.layouts import Steps, shape_after, steps_of, text_of, turned
 from twinscale.common.pairs.tensors import Tensor
@@ -29,6 +29,9 @@ HEAD = """# Which tensors of {a} make each tensor of {b}, and how they lie, for 
 # A line may be changed by hand. Steps, from left to right: transpose AXES, reshape SHAPE, slice AXIS START STOP,
 # pad AXIS N, join AXIS. A name with {{i}} stands for all blocks.
 """
+
+
+FIX = "write it by hand, or leave it out"
 
 
 class Idle(TypedDict):
@@ -56,6 +59,7 @@ class MatchFile(TypedDict):
     tensors: dict[str, str]
     idle: NotRequired[Idle]
     dropout: NotRequired[Order]
+    computes: NotRequired[Literal["float32"]]
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ def read_match(path: Any, b: Sequence[Tensor]) -> Match:
     """The Match of a file, for a program with the tensors b, whose blocks tell {i} apart. Raises BadInput with the file
     and the line."""
     text, lines = read_text(path), []
-    found = read_toml(path, MatchFile, "write it by hand, or leave it out")
+    found = read_toml(path, MatchFile, FIX)
     for name, value in found["tensors"].items():
         at = f"{shown(path)}:{_line_of(text, name)}: {shown(name)}"
         sources, _, steps = value.partition("|")
@@ -213,6 +217,18 @@ def read_match(path: Any, b: Sequence[Tensor]) -> Match:
     return Match(tuple(sorted(lines, key=lambda line: order.get(line.b, len(order)))),
                  idle_a=tuple(idle.get("a", ())), idle_b=tuple(idle.get("b", ())),
                  dropout=tuple(number - 1 for number in drops))
+
+
+def computes_in(path: Any) -> str:
+    """"float32" where a match.toml says that a program of the pair computes in that whatever comes in; else ""."""
+    return read_toml(path, MatchFile, FIX).get("computes", "") if exists(path) else ""
+
+
+def with_computes(text: str, why: Sequence[str]) -> str:
+    """The text of a match.toml that says so, with the places where programs first do."""
+    said = "".join(f"# {one}\n" for one in why)
+    return text.replace("[tensors]", f'{said}computes = "float32"  # whatever comes in, so that nothing is compared in '
+                        "float64\n\n[tensors]", 1)
 
 
 def _compressed(lines):

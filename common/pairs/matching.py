@@ -50,7 +50,7 @@ def leave_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
         write_first(first, program.tensors, program.start, draws)
         made, _ = program.call(generic(program, 0), inputs)
     save_tensors(outputs, {name: np.asarray(x) for name, x in made.items()})
-    return {"kind": program.kind, "tensors": len(program.tensors),
+    return {"kind": program.kind, "lower": _lower(room, opened, read), "tensors": len(program.tensors),
             "values": sum(math.prod(tensor.shape) for tensor in program.tensors)}
 
 
@@ -102,9 +102,17 @@ def match_program(room: Room, opened: Opened, recipe: Mapping[str, Any], first: 
         told += ("the sides call their dropout in another order: dropout.order says which is which, by rate and shape",)
     write_match(out, replace(match, dropout=order, notes=(*match.notes, *told)),
                 *(short(getattr(pair, side)) for side in sides_of(pair)))
-    return {"kind": program.kind, "tensors": len(program.tensors), "lines": len(match.lines), "difference": apart,
+    return {"kind": program.kind, "lower": _lower(room, opened, read), "tensors": len(program.tensors),
+            "lines": len(match.lines), "difference": apart,
             "agrees": apart <= AGREES, "tried": tried, "seconds": time.monotonic() - began,
             "notes": [*match.notes, *told], "told": list(told)}
+
+
+def _lower(room, opened, recipe) -> str:
+    """Where a side's program first computes in less than float64 whatever comes in; "" where it does not."""
+    wide = recipe.with_values(train={"precision": "float64"})
+    with room.numerics(wide):
+        return program_of(opened, wide)[0].lower
 
 
 def _of_the_rest(original, program, match, idle, tell):

@@ -142,9 +142,37 @@ def ranks_of(names: Iterable[str]) -> dict[str, tuple[int, int, float]]:
 
 def blocks_of(names: Iterable[str]) -> dict[str, tuple[str, int]]:
     """{name: (its pattern, the number of its block)}; "dense" is the first of dense_1 and dense_2, as Keras counts."""
-    found = {name: block_of(name) for name in names}
+    found = {name: block_of(counted) for name, counted in _counted_by_block(names).items()}
     patterns = {pattern for pattern, _ in found.values()}
     return {name: (f"{name}_#", 0) if f"{name}_#" in patterns else block for name, block in found.items()}
+
+
+def _counted_by_block(names: Iterable[str]) -> dict[str, str]:
+    """{name: it with the numbers of layers counted anew in each block}, where they run on through all blocks, as Keras
+    gives them: block_1/dense_2 and block_1/dense_3 are block_1/dense_0 and block_1/dense_1."""
+    found = {name: name.split("/") for name in names}
+    for depth in range(1, max(map(len, found.values()), default=0)):
+        groups: dict = defaultdict(lambda: defaultdict(set))
+        children = {name: (*block_of("/".join(path[:depth])), *_numbered(path[depth]))
+                    for name, path in found.items() if len(path) > depth}
+        for above, block, stem, number in children.values():
+            groups[above, stem][block].add(number)
+        for name, (above, block, stem, number) in children.items():
+            of_blocks = [sorted(numbers) for _, numbers in sorted(groups[above, stem].items())]
+            if "#" in above and len(of_blocks) > 1 and _run_on(of_blocks):
+                found[name][depth] = f"{stem}_{sorted(groups[above, stem][block]).index(number)}"
+    return {name: "/".join(path) for name, path in found.items()}
+
+
+def _numbered(word):
+    stem, _, number = word.rpartition("_")
+    return (stem, int(number)) if stem and number.isdecimal() else (word, 0)
+
+
+def _run_on(of_blocks):
+    """Whether numbers go on from each block to the next, as many in each."""
+    flat = [number for numbers in of_blocks for number in numbers]
+    return flat == list(range(flat[0], flat[0] + len(flat))) and len(set(map(len, of_blocks))) == 1
 
 
 def _taken(pairs, of_a, of_b, sizes) -> list[Part]:

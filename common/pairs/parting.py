@@ -105,7 +105,7 @@ def _plain(x, known):
 def parting(sights: tuple[Sight, Sight], known: Known) -> Parting:
     """Where two programs first part in their forward pass; its place is "" where they do not."""
     bound = allowed(known.tensors, known.precision, max(sight.noise for sight in sights))
-    pairs, coverage = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
+    pairs, coverage = _paired(tuple(sight.seen for sight in sights), _partners(known.match, sights))
     modules: list[Beside] = []
     for at in _measured(pairs, sights, known, bound, {}):
         modules.extend([at.row] if at.row else [])
@@ -139,7 +139,7 @@ def values_for(sights: tuple[Sight, Sight], known: Known, bound: float, fed: Seq
         of what it makes of equal inputs it can be said whether the first one has an activation within it; else
         outputs too.
     """
-    pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
+    pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match, sights))
     partners, found = {id(other): one for one, other in pairs}, []
     for number, other in enumerate(sights[1].seen):
         one, inputs, outputs = partners.get(id(other)), (), ()
@@ -160,7 +160,7 @@ def fed_parting(first: Parting, sights: tuple[Sight, Sight], fed: tuple[Seen, ..
     Args:
       sights: of the first program, and of the second one when it was fed with `fed`, what `values_for` has made.
     """
-    pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match))
+    pairs, _ = _paired(tuple(sight.seen for sight in sights), _partners(known.match, sights))
     numbers = {id(one): number for number, one in enumerate(sights[1].seen)}
     found = list(_measured(pairs, sights, known, first.bound, {
         number: fed[numbers[id(other)]] for number, (_, other) in enumerate(pairs)}))
@@ -194,7 +194,7 @@ def _measured(pairs, sights, known, bound, fed) -> Iterator[At]:
                      or _elsewhere(one, other, pairs, bound))
         if of_it:
             tensors = {tensor.role: known.values[tensor.path] for tensor in known.tensors
-                       if tensor.module == one.module}
+                       if is_of(tensor.path, one.module)}
             whose = "which makes something else of the same" if between else (
                 "whose inputs agree and whose outputs do not")
             yield At(None if between else row, f"at {one.module}, {whose}",
@@ -244,10 +244,10 @@ def _in_order(one, other, known, bound):
     if _alike(one.inputs[:1], other.inputs[:1], bound):
         return one
     x, y = np.asarray(one.inputs[0]), np.asarray(other.inputs[0])
-    held = {tensor.path: tensor.shape for tensor in known.tensors if tensor.module == one.module}
+    held = {tensor.path: tensor.shape for tensor in known.tensors if is_of(tensor.path, one.module)}
     for line in known.match.lines:
         shape = held.get(line.a[0], ())
-        if line.b.rpartition("/")[0] != other.module or len(line.a) != 1 or len(shape) != 2:
+        if not is_of(line.b, other.module) or len(line.a) != 1 or len(shape) != 2:
             continue
         rows = turned(line.steps, [np.arange(math.prod(shape)).reshape(shape) // shape[1]])
         for order in (rows, rows.T) if rows.ndim == 2 else ():
@@ -344,15 +344,23 @@ def _arrays(one):
     return [np.asarray(x) for x in (*one.inputs, *one.outputs)]
 
 
-def _partners(match):
+def is_of(tensor: str, module: str) -> bool:
+    """Whether a tensor's path is that of a tensor of a module that is seen; of pure functions, whose tensors may be
+    seen each by itself, it is the module's own."""
+    return tensor == module or tensor.rpartition("/")[0] == module
+
+
+def _partners(match, sights):
     """{module of a: modules of b that hold what is made of its tensors}, without those of b that have others within
     them where that of a has none: what they are called with is not that one's."""
     found: dict[str, list[str]] = {}
+    names = [{one.module for one in sight.seen} for sight in sights]
     for line in match.lines:
         for name in line.a:
-            module = line.b.rpartition("/")[0]
-            if module not in found.setdefault(name.rpartition("/")[0], []):
-                found[name.rpartition("/")[0]].append(module)
+            of_a, module = (path if path in seen else path.rpartition("/")[0]
+                            for path, seen in zip((name, line.b), names, strict=True))
+            if module not in found.setdefault(of_a, []):
+                found[of_a].append(module)
     wholes, others = ({one for one in modules if any(_is_within(other, one) for other in modules)}
                       for modules in (found, set().union(*found.values())))
     return {name: [other for other in there if name in wholes or other not in others] for name, there in found.items()}

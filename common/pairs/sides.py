@@ -119,13 +119,8 @@ def match_of(m: Pair, b: Sequence[Tensor]) -> Match:
 
 
 def check_program(m: Pair, side: str, program: Program, batch: Mapping[str, Any], classes: int) -> None:
-    """Calls a side's program once. Raises BadInput where it computes in less than it is asked for whatever comes in, or
-    gives no logits, one output (B, T, classes) of text or (B, classes) of images; of arrays outputs are of any shape
-    (B, ...)."""
-    if program.lower:
-        raise BadInput(f"model.{side}: computes in less than {program.precision} whatever comes in, first at "
-                       f"{program.lower}: let it compute in what comes in, for the rungs in {program.precision}; "
-                       "`twinscale.check` holds such a one to the bounds of float32")
+    """Calls a side's program once. Raises BadInput where it gives no logits, one output (B, T, classes) of text or (B,
+    classes) of images; of arrays outputs are of any shape (B, ...)."""
     made, _ = program.call(program.start, asked(m, side, batch))
     if m.reads == "arrays":
         check_outputs(side, made, len(next(iter(batch.values()))), classes)
@@ -138,6 +133,14 @@ def check_program(m: Pair, side: str, program: Program, batch: Mapping[str, Any]
     if tuple(logits.shape) != wanted:
         raise BadInput(f"model.{side}: the program gives {tuple(logits.shape)}, but logits {wanted} are wanted: a row "
                        "for each of the data's, and a number for each class")
+
+
+def check_width(side: str, program: Program) -> None:
+    """Raises BadInput where a side's program computes in less than it is asked for whatever comes in."""
+    if program.lower:
+        raise BadInput(f"model.{side}: computes in less than {program.precision} whatever comes in, first at "
+                       f"{program.lower}: train it in float32, for which `twinscale match RECIPE --overwrite` says in "
+                       "match.toml what it computes in, or let it compute in what comes in")
 
 
 def check_draws(m: "Pair", side: str, program: Program, batch: Mapping[str, Any]) -> None:

@@ -256,12 +256,14 @@ def positions(recipe: Recipe) -> int:
     return recipe.train.global_batch * (recipe.data.sequence if reads_text(recipe.model) else 1)
 
 
-def in_float64(recipe: Recipe) -> Recipe:
-    """The recipe in float64, by which programs are compared without rounding. Where that is another precision than its
-    own, Keras runs it as TensorFlow's own kernels: they need no compiling, and share no compiler with JAX."""
-    if recipe.train.precision == "float64":
+def in_sharpest(recipe: Recipe) -> Recipe:
+    """The recipe in float64, by which programs are compared without rounding, or in the precision in which they compute
+    whatever comes in. Where that is another than its own, Keras runs it as TensorFlow's own kernels: they need no
+    compiling, and share no compiler with JAX."""
+    sharpest = traits_of(recipe.model).computes or "float64"
+    if recipe.train.precision == sharpest:
         return recipe
-    return recipe.with_values(train={"precision": "float64"}, keras={"jit_compile": False})
+    return recipe.with_values(train={"precision": sharpest}, keras={"jit_compile": False})
 
 
 def master_dtype(recipe: Recipe) -> str:

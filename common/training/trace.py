@@ -18,7 +18,7 @@ from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.points import POINTS, generic_tensors, stress_batch
 from twinscale.common.operations.references import FORMATS
 from twinscale.common.operations.synthetic import synthetic_gradients
-from twinscale.common.recipe.schema import Recipe, in_float64
+from twinscale.common.recipe.schema import Recipe, in_sharpest
 from twinscale.common.training.room import Room
 from twinscale.common.training.session import open_session
 
@@ -84,7 +84,7 @@ def places_at(room: Room, recipe: Recipe, point: str | Path, given: Path, mine: 
       "float64": those of this backend's float64 beside the other's; "dtypes": {tensor: dtype} of what it made in the
       precision}.
     """
-    precision, semantic = recipe.train.precision, in_float64(recipe)
+    precision, semantic = recipe.train.precision, in_sharpest(recipe)
     if not given.exists():
         save_tensors(given, rounded_taps(recipe.model, taps_at(room, semantic, point)[0], precision))
     rows: dict[str, Any] = {"own": [], "float64": []}

@@ -16,6 +16,7 @@ from twinscale.common.pairs.sides import (
     built,
     check_draws,
     check_program,
+    check_width,
     example,
     logits_of,
     match_in,
@@ -36,8 +37,8 @@ def build(recipe, classes, example_shape, kinds):
 
 @lru_cache(4)
 def opened(m, specs, precision, classes):
-    """The Program of a pair's JAX side in a precision, called once. Raises BadInput where it breaks, computes in less
-    whatever comes in, or gives no logits."""
+    """The Program of a pair's JAX side in a precision, called once. Raises BadInput where it breaks or gives no
+    logits."""
     with jax.core.eval_context():  # a model of a recipe is built under a trace, of which a user's program knows nothing
         batch, side = example(specs, classes), side_in(m, "flax")
         program = open_program(built(m, side), asked(m, side, batch), getattr(m.outputs, side) or None, precision)
@@ -98,6 +99,7 @@ def program_of(module):
     """(the user's program in the dtype that the recipe computes in, without what no output depends on, its match)."""
     m, specs, classes, kinds = module._twinscale
     program = opened(m, specs, jnp.dtype(dict(kinds)["dtype"]).name, classes)
+    check_width(side_in(m, "flax"), program)
     match = matched(m, program.tensors)
     return used_of(match, program), match
 

@@ -27,6 +27,8 @@ ALONE = {
     "optimizer.py": {"reset", "fields", "with_slots"},
     # What a built Keras optimizer keeps is looked up; of an optax state each entry is put back in its place.
     "optimizer_pair.py": {"own_slots", "own_rest", "with_own_slots", "path_of"},
+    # Each framework's kinds of programs, of which pure functions have no modules to be called.
+    "program_sight.py": {"seen_of_keras", "seen_of_linen", "seen_of_nnx", "called_and_seen"},
     "predict.py": {"custom_objects", "load_litert", "strange_saved", "strange_litert"},  # formats that TensorFlow reads
     "taps.py": {"tap", "scope"},  # a Keras layer's name is its place; Flax modules say theirs
     # A Flax module's running statistics, which Keras keeps in variables; and how a state lies on a mesh.

@@ -42,8 +42,18 @@ def of_layers():
     return keras.Model(inputs, keras.layers.Dense(4, name="last")(first))
 
 
+def functions():
+    def init(key):
+        return {name: {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)} for name in ("first", "last")}
+
+    def dense(p, x):
+        return x @ p["kernel"] + p["bias"]
+
+    return init, lambda p, x: dense(p["last"], jnp.tanh(dense(p["first"], x)))
+
+
 SIDES = {"keras": (keras_programs, of_keras, of_layers), "nnx": (jax_programs, of_jax, Nnx),
-         "linen": (jax_programs, of_jax, Linen)}
+         "linen": (jax_programs, of_jax, Linen), "functions": (jax_programs, of_jax, functions)}
 
 
 @pytest.fixture(params=SIDES)

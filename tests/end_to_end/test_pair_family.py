@@ -203,3 +203,72 @@ def test_rows_on_two_devices_are_normed_together_and_nothing_is_set_back_too_ear
     assert np.allclose(one, several, rtol=1e-12)
     for name, x in tensors.items():
         assert np.abs(others[name] - x).max() <= 1e-9 * max(np.abs(x).max(), 1e-3), name  # a key's bias moves no loss
+
+
+NARROW = """
+import jax
+import jax.numpy as jnp
+
+
+def init(key, inputs):
+    return {name: {"kernel": jax.random.normal(key, shape) / 8, "bias": jnp.zeros(shape[1])}
+            for name, shape in (("hidden", (64, 12)), ("logits", (12, 10)))}
+
+
+def apply(params, inputs, error):
+    x = inputs.reshape(inputs.shape[0], -1)
+    x = (x @ params["hidden"]["kernel"] + params["hidden"]["bias"]).astype(jnp.float32)
+    x = jax.nn.gelu(x, approximate=error).astype(inputs.dtype)
+    return x @ params["logits"]["kernel"] + params["logits"]["bias"]
+
+
+def right():
+    return init, lambda params, inputs: apply(params, inputs, False)
+
+
+def wrong():
+    return init, lambda params, inputs: apply(params, inputs, True)
+"""
+WIDE = """
+import keras
+
+
+def build():
+    images = keras.Input((8, 8, 1))
+    x = keras.layers.Dense(12, activation="gelu", name="hidden")(keras.layers.Flatten()(images))
+    return keras.Model(images, keras.layers.Dense(10, name="logits")(x))
+"""
+OF_FLOAT32 = """
+name = "narrow"
+[data]
+source = "digits"
+[model]
+family = "pair"
+reads = "images"
+keras = "wide.py:build"
+flax = "narrow.py:right"
+match = "match.toml"
+[train]
+steps = 6
+global_batch = 8
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_ladder_goes_on_in_float32_where_a_program_computes_in_it_whatever_comes_in(tmp_path, monkeypatch,
+                                                                                        precision):
+    for name, text in (("narrow.py", NARROW), ("wide.py", WIDE), ("pair.toml", OF_FLOAT32)):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    found = match(given("pair.toml"))
+    assert found["exit_code"] == 0 and "its port computes in less than float64" in found["narrow"][0]
+    assert 'computes = "float32"' in (tmp_path / "match.toml").read_text()
+    right = compared(given("pair.toml", [f"train.precision={precision}"]), tmp_path / "right")
+    assert right.agrees and [rung["name"] for rung in right["rungs"]] == ["P0", "P2", "P3", "P5"]
+    assert "nothing was compared in float64" in right["sentence"]
+    planted = given("pair.toml", ["model.flax=narrow.py:wrong"])
+    wrong = compared(planted, tmp_path / "wrong", place=True)
+    assert not wrong.agrees and "a applies the exact GELU, b the tanh GELU" in wrong["sentence"]
+    with pytest.raises(BadInput, match="computes in less than float64 whatever comes in, first at .*train it in"):
+        compared(given("pair.toml", ["train.precision=float64"]), tmp_path / "wide")

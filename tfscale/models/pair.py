@@ -21,6 +21,7 @@ from twinscale.common.pairs.sides import (
     built,
     check_draws,
     check_program,
+    check_width,
     example,
     logits_of,
     match_in,
@@ -43,6 +44,7 @@ def build(m, classes, inputs, policy, keras):
     specs = specs_of({name: (x.shape, x.dtype) for name, x in inputs.items()})
     program = opened(m, specs, policy.removeprefix("mixed_"), classes)
     batch, side = example(specs, classes), side_in(m, "keras")
+    check_width(side, program)
     made, _ = program.call(program.start, asked(m, side, batch))
     check_draws(m, side, program, batch)
     shape = (None, *logits_of(made, keras.ops).shape[1:])
@@ -52,8 +54,8 @@ def build(m, classes, inputs, policy, keras):
 
 @lru_cache(4)
 def opened(m, specs, precision, classes):
-    """The Program of a pair's Keras side in a precision, called once. Raises BadInput where it breaks, computes in
-    less whatever comes in, or gives no logits."""
+    """The Program of a pair's Keras side in a precision, called once. Raises BadInput where it breaks or gives no
+    logits."""
     batch, side = example(specs, classes), side_in(m, "keras")
     keras.utils.set_random_seed(0)  # a pair that is matched again has the same first weights
     with own_names():

@@ -45,7 +45,7 @@ def matched(tmp_path):
 
     def find(run, tensors=B, **idle):
         left = leave_program(ROOM, program(A, original), recipe, **files)
-        assert left == {"kind": "of NumPy", "tensors": 3, "values": 64 * 6 + 6 + 60}
+        assert left == {"kind": "of NumPy", "lower": "", "tensors": 3, "values": 64 * 6 + 6 + 60}
         out = str(tmp_path / "match.toml")
         return match_program(ROOM, program(tensors, run), recipe, **files, out=out, **idle), tmp_path
 

@@ -83,3 +83,12 @@ def test_a_part_knows_which_of_its_ways_turns_and_which_makes_an_image():
     assert part.images[0] is None and len(part.images) == len(part.options) > 1 and part.images[1][0] == (2, 2, 3)
     square = part_of(Tensor("x/kernel", (6, 2, 3)), Tensor("y/w", (6, 6)), sizes)
     assert square.turned and not part_of(Tensor("x/kernel", (6, 5)), Tensor("y/kernel", (4, 4)), sizes).options
+
+
+def test_layers_that_are_numbered_through_all_blocks_are_counted_anew_in_each():
+    a = [Tensor(path, (4,)) for path in (
+        "block_0/norm/gamma", "block_0/norm_1/gamma", "block_1/norm_2/gamma", "block_1/norm_3/gamma", "last/gamma")]
+    b = [Tensor(path, (4,)) for path in ("h/0/ln_1/g", "h/0/ln_2/g", "h/1/ln_1/g", "h/1/ln_2/g", "ln_f/g")]
+    parts, left_a, left_b = matched_by_names(a, b)
+    assert {part.b[0]: part.a[0] for part in parts} == dict(zip(
+        (one.path for one in b), (one.path for one in a), strict=True)) and not (left_a or left_b)

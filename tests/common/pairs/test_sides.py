@@ -1,5 +1,7 @@
 """A side of a pair: the user's function is called, and given what it asks for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from twinscale.common.pairs.sides import (
     asked,
     built,
     check_program,
+    check_width,
     example,
     match_in,
     match_of,
@@ -76,9 +79,9 @@ def test_an_example_has_ids_that_there_are_and_a_specs_dtypes():
 def test_a_program_gives_one_output_of_logits_in_the_precision_that_it_is_asked_for(pair):
     m = pair("def build():\n    pass\n")
 
-    def check(lower="", **outputs):
+    def check(**outputs):
         made = {name: np.zeros(shape) for name, shape in outputs.items()}
-        program = Program("", (), {}, lambda *_: (made, {}), lambda *_: ({}, {}), "float64", lower)
+        program = Program("", (), {}, lambda *_: (made, {}), lambda *_: ({}, {}), "float64")
         check_program(m, "flax", program, BATCH, 11)
 
     check(output=(2, 5, 11))
@@ -86,8 +89,10 @@ def test_a_program_gives_one_output_of_logits_in_the_precision_that_it_is_asked_
         check(a=(2, 5, 11), b=(2,))
     with pytest.raises(BadInput, match=r"gives \(2, 5, 8\), but logits \(2, 5, 11\) are wanted"):
         check(output=(2, 5, 8))
+    program = Program("", (), {}, lambda *_: ({}, {}), lambda *_: ({}, {}), "float64", "Dense_0 (float32)")
     with pytest.raises(BadInput, match=r"in less than float64 whatever comes in, first at Dense_0 \(float32\)"):
-        check("Dense_0 (float32)", output=(2, 5, 11))
+        check_width("flax", program)
+    check_width("flax", replace(program, lower=""))
 
 
 def test_a_match_that_is_not_there_yet_is_said_to_be_made_by_a_verb(pair):
