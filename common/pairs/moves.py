@@ -5,11 +5,12 @@ of modules, or of two modules, is which.
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from twinscale.common.pairs.match import Line
-from twinscale.common.pairs.names import Part, Sizes, blocks_of, part_of
+from twinscale.common.pairs.names import Part, Sizes, blocks_of, is_qkv, part_of
+from twinscale.common.pairs.tensors import Tensor
 
 # Changes of names' match that programs which truly differ are believed: all kernels turned, a layout that names say
 # nothing of, and against what names say.
@@ -111,6 +112,49 @@ def modules_moves(members: Class, sizes: Sizes) -> Iterator[Move]:
     for apart in range(1, len(members)):
         for one, other in zip(members, members[apart:], strict=False):
             yield Move("swap", (one, other), _placing({one: other, other: one}, sizes))
+
+
+def regroupings(state: State, a: Sequence[Tensor], sizes: Sizes) -> Iterator[Move]:
+    """Other modules of a within one tensor of b, in all blocks: a single one of the same sizes for one of those that
+    are joined, as they lie now and in every other way."""
+    of_a: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for tensor in a:
+        of_a[tensor.home][tensor.role] = tensor
+    joined: dict[tuple, list[Part]] = defaultdict(list)
+    for part in state.parts:
+        if not part.one:
+            joined[part.kind].append(part)
+    paths = {tensor.path: tensor for tensor in a}
+    partners = {y: x for x, y in _modules(state)}
+    for kind, parts in joined.items():
+        groups = [tuple(dict.fromkeys(paths[name].home for name in part.a)) for part in parts]
+        for place in range(0 if all(map(is_qkv, groups[0])) else len(groups[0])):  # names say which three they are
+            for members in classes_of(state):
+                singles = [partners[member] for member in members]
+                pairs = list(zip((group[place] for group in groups), singles, strict=False))
+                if len(singles) != len(groups) or not all(_same_sizes(of_a[x], of_a[y]) for x, y in pairs):
+                    continue
+                names = {of_a[x][role].path: of_a[y][role].path for one in pairs for x, y in (one, one[::-1])
+                         for role in of_a[x]}
+                for option in range(len(parts[0].options)):
+                    yield Move("regroup", (kind[0], pattern_of(members)),
+                               _regrouped(names, paths, {kind: option}, sizes), OPEN)
+
+
+def _same_sizes(one, other):
+    return {role: x.shape for role, x in one.items()} == {role: x.shape for role, x in other.items()}
+
+
+def _regrouped(names, paths, choice, sizes):
+    """{path of a: the one that takes its place}."""
+    def moved(part):
+        if part.one:
+            x = paths[names.get(part.one[0].path, part.one[0].path)]
+            return part_of(x, part.one[1], sizes, (x.home, part.modules[1]))
+        return replace(part, options=tuple(tuple(replace(line, a=tuple(names.get(one, one) for one in line.a))
+                                                 for line in lines) for lines in part.options))
+
+    return lambda now: State(tuple(map(moved, now.parts)), {**now.choice, **choice})
 
 
 def _is_matrix(part):

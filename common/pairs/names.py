@@ -307,7 +307,7 @@ def _arranged(roles, is_cut, heads) -> tuple[tuple[Line, ...], ...]:
     kernels do. Where names do not say which is the query, every order of them."""
     names = [tensor.home for tensor in next(iter(roles.values()))[0]]
     orders = [tuple(range(len(names)))]
-    if not all(_is_qkv(name) for name in names):
+    if not all(is_qkv(name) for name in names):
         orders = list(itertools.permutations(orders[0]))
     found: list = []
     for order in orders:
@@ -333,7 +333,7 @@ def _groups(several, whole: Module, name: str, rank, parents, named) -> Iterator
     likest parent first."""
     by_parent: dict = defaultdict(list)
     for other, module in several.items():
-        if module.keys() == whole.keys() and (not named or _is_qkv(other)):
+        if module.keys() == whole.keys() and (not named or is_qkv(other)):
             by_parent[_parent(other)].append(other)
             if not named and _parent(other) != other.rpartition("/")[0]:
                 by_parent[other.rpartition("/")[0]].append(other)
@@ -366,7 +366,8 @@ def _word(piece):
     return found[0] if len(found) == 1 else ""
 
 
-def _is_qkv(name):
+def is_qkv(name: str) -> bool:
+    """Whether a module is called a query, a key or a value."""
     return "*" in _parent(name)
 
 

@@ -18,7 +18,17 @@ from typing import Any
 
 from twinscale.common.pairs.evidence import Tried, notes_of, said_of, tried_otherwise, with_sure
 from twinscale.common.pairs.match import Match
-from twinscale.common.pairs.moves import UNLIKELY, Class, Move, State, classes_of, kinds_moves, modules_moves, orders
+from twinscale.common.pairs.moves import (
+    UNLIKELY,
+    Class,
+    Move,
+    State,
+    classes_of,
+    kinds_moves,
+    modules_moves,
+    orders,
+    regroupings,
+)
 from twinscale.common.pairs.names import Sizes, matched_by_names, sizes_of
 from twinscale.common.pairs.tensors import Tensor
 
@@ -124,6 +134,8 @@ def _search(trial: Trial, first: State, a, b, sizes: Sizes) -> None:
             moved, _ = _round(trial, [_both(x, y) for (_, x), (_, y) in pairs[:MOST]])
         if not moved and trial.best > FAR and not trial.over:
             moved, _ = _round(trial, _orders(first, classes_of(first), sizes))
+        if not moved and not trial.over:
+            moved, _ = _round(trial, itertools.islice(regroupings(trial.state, a, sizes), MOST))
         if not moved and not trial.over:
             moved = _modules(trial, classes, sizes)
     if not trial.over and trial.state is not first:  # what strayed may have passed by one swap of names

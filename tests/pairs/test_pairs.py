@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import twinscale
-from tests.pairs.table import ELSEWHERE, MISLED, PAIRS, SLOW, UNMATCHED
+from tests.pairs.table import ELSEWHERE, MISLED, PAIRS, SLOW
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
@@ -38,13 +38,13 @@ def is_placed(verdict, name):
     assert len(verdict.others) == ELSEWHERE.get(name, 0), verdict
 
 
-@pytest.mark.parametrize("name", known(PAIRS, UNMATCHED))
+@pytest.mark.parametrize("name", known(PAIRS, {}))
 def test_a_pair_is_matched_without_a_rule_and_agrees(name):
     verdict = verdict_of(name, error=False)
     assert verdict, verdict
 
 
-@pytest.mark.parametrize("name", known([name for name in PAIRS if name not in UNMATCHED], MISLED))
+@pytest.mark.parametrize("name", known(PAIRS, MISLED))
 def test_a_planted_error_of_a_port_is_caught_and_placed(name):
     is_placed(verdict_of(name, error=True), name)
 

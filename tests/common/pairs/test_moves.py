@@ -2,7 +2,16 @@
 
 import pytest
 
-from twinscale.common.pairs.moves import State, classes_of, kinds_moves, modules_moves, orders, pattern_of, swaps
+from twinscale.common.pairs.moves import (
+    State,
+    classes_of,
+    kinds_moves,
+    modules_moves,
+    orders,
+    pattern_of,
+    regroupings,
+    swaps,
+)
 from twinscale.common.pairs.names import matched_by_names, sizes_of
 from twinscale.common.pairs.tensors import Tensor
 
@@ -55,3 +64,19 @@ def test_every_order_of_three_kinds_those_that_move_two_first(state):
     assert [len(move.of) for move in moves] == [2, 2, 2, 3, 3]
     new = made(moves[3].made(state))
     assert all(name.split("/")[2] not in text for name, text in new.items() if name.startswith("h/"))
+
+
+def test_any_two_of_three_modules_of_one_size_may_lie_in_the_one_of_the_other_side():
+    """Both tensors of a module change places together, and the third is what is left."""
+    a = [Tensor(f"{name}/{leaf}", shape) for name in ("update", "reset", "new") for leaf, shape in (
+        ("kernel", (10, 6)), ("bias", (6,)))]
+    b = [Tensor("candidate/w", (10, 6)), Tensor("candidate/b", (6,)), Tensor("gates/w", (10, 12)),
+         Tensor("gates/b", (12,))]
+    parts, _, _ = matched_by_names(a, b)
+    state = State(tuple(parts))
+    found = {tuple(sorted(made(move.made(state)).items())) for move in regroupings(state, a, sizes_of(a, b))}
+    singles = {dict(one)["candidate/w"] for one in found}
+    assert len(singles | {made(state)["candidate/w"]}) == 3
+    for one in map(dict, found):
+        single = one["candidate/w"].partition("/")[0]
+        assert one["candidate/b"] == f"{single}/bias" and single not in one["gates/w"] and single not in one["gates/b"]
