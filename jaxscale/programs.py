@@ -197,7 +197,8 @@ def _of_linen(module, variables, inputs, precision):
     module = _in_format(module, precision)
     modes = _modes(type(module).__call__, False)
     if variables is None:
-        variables = _given(module.init, inputs, {"params": jax.random.key(0), "dropout": jax.random.key(1)}, **modes)
+        keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        variables = _compiled_once(lambda keys, inputs: _given(module.init, inputs, keys, **modes), keys, inputs)
     known = {name: tree for name, tree in variables.items() if name in ("params", *STATISTICS)}
     rest = {name: tree for name, tree in variables.items() if name not in known}
 
@@ -208,6 +209,15 @@ def _of_linen(module, variables, inputs, precision):
         return made if training else (made, {})
 
     return "a Flax Linen module", known, run
+
+
+def _compiled_once(function, *arguments):
+    """What a function makes, all of it in one program where JAX can trace it: each operation by itself is compiled for
+    each shape."""
+    try:
+        return jax.jit(function)(*arguments)
+    except Exception:  # of the user's own code anything: without a trace it may do
+        return function(*arguments)
 
 
 def _of_wrapped(built, precision):
