@@ -106,13 +106,19 @@ def dumps(recipe: Recipe, origins: Mapping[str, str] | None = None) -> str:
         tables.setdefault(tuple(within), {})[key] = value
     blocks = []
     for table, entries in tables.items():
-        lines = [f"{key} = {_toml(value)}" for key, value in entries.items()]
+        lines = [f"{_key(key)} = {_toml(value)}" for key, value in entries.items()]
         if origins is not None:
             width = min(40, max(map(len, lines)))
             comments = [shown(origins.get(dotted((*table, key)), "default")) for key in entries]
             lines = [f"{line:{width}}  # {comment}" for line, comment in zip(lines, comments, strict=True)]
-        blocks.append("\n".join([f"[{dotted(table)}]"] * bool(table) + lines))
+        head = [f"[{'.'.join(map(_key, table))}]"] if table else []
+        blocks.append("\n".join([*head, *lines]))
     return "\n\n".join(blocks) + "\n"
+
+
+def _key(key):
+    """A key of a table as TOML has it, in quotes where it is more than a word, as a pattern of names is."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
 
 
 def as_override(key: str, value: Any) -> str:
@@ -268,5 +274,5 @@ def _toml(value):
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items() if item is not None) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items() if item is not None) + "}"
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False))
