@@ -113,7 +113,7 @@ def placed_inside(recipe: Recipe, verdict: dict[str, Any], worker: Trainer, base
     if not is_pair(recipe):
         return None
     sides = {b: worker if b == worker.backend else Left(b, base) for b in ROOMS}
-    return cause_inside(looked_inside(recipe, verdict, path, sides))
+    return cause_inside(looked_inside(recipe, verdict, path, sides, behind=False))
 
 
 def is_at(place: str, module: str) -> bool:

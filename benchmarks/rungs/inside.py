@@ -1,7 +1,8 @@
 """Where two programs of a user's first part inside: their modules side by side, as both rooms have seen them at work on
 a few rows at generic weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ from twinscale.common.families.places import WHOLE, is_whole
 from twinscale.common.pairs.first import canonical_names, read_first
 from twinscale.common.pairs.judge import generic_values
 from twinscale.common.pairs.match import Line, Match
-from twinscale.common.pairs.parting import Known, Parting, Sight, all_partings, backward_parting, last_off
+from twinscale.common.pairs.parting import Known, Parting, Sight, all_partings, backward_parting, last_off, parting
 from twinscale.common.pairs.program import Seen
 from twinscale.common.pairs.sight import read_sight, write_sight
 from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.schema import Recipe
 
 
-def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Trainer]
-                  ) -> dict[str, Any]:
+def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: Mapping[str, Trainer],
+                  behind: bool = True) -> dict[str, Any]:
     """A verdict with what both programs of a pair do inside, in each precision of the comparison, and its sentence with
-    where they first part; of any other model the verdict as it is."""
+    where they first part; of any other model the verdict as it is. `behind`: whether what lies behind is looked for
+    too, for which the second one is fed."""
     if not (is_whole(recipe.model) and isinstance(recipe.model, Pair)):  # of a family from outside we know no programs
         return verdict
     gradients = next(rung for rung in verdict["rungs"] if rung["name"] == "P2")["checks"]
@@ -35,23 +37,24 @@ def looked_inside(recipe: Recipe, verdict: dict[str, Any], out: Path, workers: M
         kinds = described.train.precision, f"{described.train.precision}, null direction"
         off[described.train.precision] = {bare(check["where"]).split(" ")[0] for check in gradients if check["what"] in
                                           kinds and check["where"].startswith("gradients/") and not check["agrees"]}
-    found = seen_inside(recipe, off, out, workers)
+    found = seen_inside(recipe, off, out, workers, behind)
     first = next((precision for precision, inside in found.items() if inside["place"]), None)
     more = f" {words(found[first], first, who(recipe.model))}" if first and not verdict["agrees"] else ""
     return verdict | {"inside": found, "sentence": verdict["sentence"] + more}
 
 
-def seen_inside(recipe: Recipe, off: Mapping[str, set[str]], out: Path, workers: Mapping[str, Trainer]
-                ) -> dict[str, dict[str, Any]]:
+def seen_inside(recipe: Recipe, off: Mapping[str, set[str]], out: Path, workers: Mapping[str, Trainer],
+                behind: bool = False) -> dict[str, dict[str, Any]]:
     """{precision: Inside} of a recipe's pair, as its workers show it; `off` has, by precision, the tensors by canonical
-    name whose gradients differ."""
+    name whose gradients differ; `behind` as `looked_inside` has it."""
     assert isinstance(recipe.model, Pair)  # whoever asks has looked
     tensors, start = read_first(recipe.model.start)
     found: dict[str, dict[str, Any]] = {}
     for described in precisions(recipe):
         precision = described.train.precision
         values = generic_values(tensors, start, precision, 0)
-        found[precision] = _inside(described, tensors, values, off.get(precision, set()), out, workers)
+        found[precision] = _inside(tensors, off.get(precision, set()), partial(
+            _parted, described, tensors, values, out, workers, behind))
     return found
 
 
@@ -80,14 +83,13 @@ def cause_inside(verdict: Mapping[str, Any], named: str = who(None)) -> dict[str
     return None
 
 
-def _inside(recipe: Recipe, tensors: tuple[Tensor, ...], values: dict[str, Any], off: set[str], out: Path,
-            workers: Mapping[str, Trainer]) -> dict[str, Any]:
+def _inside(tensors: tuple[Tensor, ...], off: set[str], parted: Callable[[bool], Parting]) -> dict[str, Any]:
     """An Inside: of the pair at work as it trains, and where nothing parts there and something moves in training alone,
     as it is evaluated."""
-    training = _parted(recipe, tensors, values, out, workers, True)
+    training = parted(True)
     ways = [(True, training)]
     if not training.place and not all(tensor.trained for tensor in tensors):
-        ways.append((False, _parted(recipe, tensors, values, out, workers, False)))
+        ways.append((False, parted(False)))
     is_training, seen = next((way for way in ways if way[1].place), ways[0])
     names, order = canonical_names(tensors), [one.a for one in training.modules]
     of_off = {tensor.module for tensor in tensors if names[tensor.path] in off}
@@ -98,7 +100,7 @@ def _inside(recipe: Recipe, tensors: tuple[Tensor, ...], values: dict[str, Any],
             "others": [{"place": place, "cause": why} for place, why in seen.others]}
 
 
-def _parted(recipe, tensors, values, out, workers, training) -> Parting:
+def _parted(recipe, tensors, values, out, workers, behind, training) -> Parting:
     files, precision = ComparisonFiles(out), recipe.train.precision
     paths = each(workers, lambda worker: files.sight(worker.backend, precision))
     lines = each(workers, lambda worker: worker.ask("leave_sight", recipe, path=paths[worker.backend],
@@ -112,7 +114,7 @@ def _parted(recipe, tensors, values, out, workers, training) -> Parting:
         workers["jax"].ask("leave_fed_sight", recipe, path=paths["jax"], training=training)
         return read_sight(paths["jax"])[0]
 
-    found = all_partings((keras, jax), known, again)
+    found = all_partings((keras, jax), known, again) if behind else parting((keras, jax), known)
     for path in paths.values():
         path.unlink()
     return found

@@ -2,9 +2,16 @@
 
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
+
 from twinscale.benchmarks.rungs import inside
-from twinscale.benchmarks.rungs.inside import cause_inside, looked_inside, words
+from twinscale.benchmarks.rungs.inside import _parted, cause_inside, looked_inside, words
 from twinscale.common.families.pair import Pair
+from twinscale.common.pairs.parting import Sight
+from twinscale.common.pairs.program import Seen
+from twinscale.common.pairs.sight import write_sight
+from twinscale.common.pairs.tensors import Tensor
 from twinscale.common.recipe.file import given
 
 MODULES = [{"a": "fc", "b": "fc1", "inputs": 0.0, "outputs": 1e-16, "parts": False},
@@ -77,3 +84,27 @@ def test_gradients_that_are_off_are_those_of_a_precision_null_directions_too_and
     made = looked_inside(recipe, fails, None, {})
     assert seen == {"float64": {"a.kernel", "a.bias"}, "float32": {"d.kernel"}}
     assert made["sentence"].startswith("No. Inside, in float64, they first part between fc and out")
+
+
+class Shows:
+    """A worker that shows one call of a module, and cannot be fed."""
+
+    def __init__(self, backend, value):
+        self.backend, self.value = backend, value
+
+    def ask(self, call, recipe, path, training):
+        assert call == "leave_sight", call
+        seen = Seen("fc", (np.ones((2, 3), np.float32),), (np.full((2, 3), self.value, np.float32),))
+        write_sight(path, Sight((seen,), {"output": seen.outputs[0]}, 0.0), {"inputs": seen.inputs[0]})
+        return [{"b": "fc/kernel", "a": ["fc/kernel"], "steps": []}]
+
+
+def test_where_nobody_can_be_fed_the_first_parting_alone_is_looked_for(tmp_path):
+    """As in an audit, in which the side that has nothing planted is not there."""
+    recipe, tensors = given("mlp-digits", ["train.precision=float32"]), (Tensor("fc/kernel", (3, 3)),)
+    (tmp_path / "tensors").mkdir()
+    workers = {"keras": Shows("keras", 1.0), "jax": Shows("jax", 1.5)}
+    found = _parted(recipe, tensors, {"fc/kernel": np.ones((3, 3))}, tmp_path, workers, False, True)
+    assert found.place.startswith("at fc") and found.others == ()
+    with pytest.raises(AssertionError, match="leave_fed_sight"):
+        _parted(recipe, tensors, {"fc/kernel": np.ones((3, 3))}, tmp_path, workers, True, True)
