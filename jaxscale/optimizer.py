@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import is_decayed
 from twinscale.common.optimizers import described
+from twinscale.common.optimizers.factors import factors, moves_all_alike
 from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
@@ -28,7 +30,10 @@ def make_optimizer(recipe: "Recipe") -> optax.GradientTransformation:
     o = recipe.optimizer
     decay = optax.add_decayed_weights(o.weight_decay, mask=lambda weights: {path: is_decayed(path) for path in weights})
     parts = resolved(described(o).jax)(o, decay)
-    return parts[0] if described(o).theirs else optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)))
+    if described(o).theirs:
+        return parts[0]
+    last = () if moves_all_alike(recipe) else (by_factors(recipe),)
+    return optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)), *last)
 
 
 def adamw(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
@@ -123,6 +128,28 @@ def clip(gradients: Any, limit: float) -> tuple[Any, jax.Array]:
 def average(averages: Mapping[str, jax.Array], weights: Mapping[str, jax.Array], decay: float) -> dict[str, jax.Array]:
     """One step of the weights' moving average, from the first weights and without debiasing."""
     return optax.incremental_update(weights, averages, 1 - decay)
+
+
+def by_factors(recipe: "Recipe") -> optax.GradientTransformation:
+    """Each tensor's update times its factor; of blocks that are stacked each block's."""
+
+    def moved(path, update):
+        factor = jnp.asarray(factors(recipe, path), update.dtype)
+        return update * factor.reshape(factor.shape + (1,) * (update.ndim - factor.ndim))
+
+    return optax.stateless(lambda updates, _: {path: moved(path, update) for path, update in updates.items()})
+
+
+def still(recipe: "Recipe", weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Weights of which frozen ones get no gradient, nor anything that only these need."""
+
+    def held(path, weight):
+        moves = np.asarray(factors(recipe, path)) > 0
+        if moves.ndim == 0:
+            return weight if moves else jax.lax.stop_gradient(weight)
+        return jnp.where(moves.reshape(-1, *(1,) * (weight.ndim - 1)), weight, jax.lax.stop_gradient(weight))
+
+    return dict(weights) if not recipe.optimizer.freeze else {path: held(path, w) for path, w in weights.items()}
 
 
 def trust_ratio() -> optax.GradientTransformation:

@@ -1,6 +1,5 @@
 """Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from twinscale.jaxscale.optimizer import (
     make_optimizer,
     rates,
     slots,
+    still,
     with_slots,
 )
 from twinscale.jaxscale.optimizer_pair import path_of
@@ -154,7 +154,9 @@ def sum_gradients(recipe, state, number, batch, objective=None):
     key = bits.step_key(recipe.seed, number)
 
     def one(running, part):
-        compute = functools.partial(objective or plain_objective, recipe, state)
+        def compute(weights, *given):
+            return (objective or plain_objective)(recipe, state, still(recipe, weights), *given)
+
         gradients, (running, sums) = jax.grad(compute, has_aux=True)(state.weights, running, part, key)
         return running, (lay_weights(gradients), sums)
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import is_decayed
 from twinscale.common.optimizers import described
+from twinscale.common.optimizers.factors import factor_of, is_frozen, moves_all_alike
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
 from twinscale.tfscale.optimizer_pair import own_rest, own_slots
@@ -36,6 +37,9 @@ def make_optimizer(recipe: "Recipe", variables: Mapping[str, keras.Variable]) ->
     optimizer = resolved(kind.keras)(o, shared, number)
     if not isinstance(optimizer, Summed):
         optimizer.__class__ = type(type(optimizer).__name__, (Summed, type(optimizer)), {})
+    if not moves_all_alike(recipe):
+        optimizer.__class__ = type(type(optimizer).__name__, (ByFactors, type(optimizer)), {})
+        object.__setattr__(optimizer, "factors", [factor_of(recipe, name) for name in variables])
     if not kind.theirs:
         optimizer.exclude_from_weight_decay([v for name, v in variables.items() if not is_decayed(name)])
     optimizer.build(list(variables.values()))
@@ -132,6 +136,29 @@ class Summed:
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return grads_and_vars
+
+
+class ByFactors:
+    """Moves each weight by its own factor of the learning rate, which Keras has one of."""
+
+    part = 1.0  # the factor of the weight that is moved
+
+    def _get_current_learning_rate(self):
+        return super()._get_current_learning_rate() * self.part
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables:  # which all replicas come to one after the other
+            object.__setattr__(self, "part", self.factors[self._get_variable_index(variable)])
+            super()._apply_weight_decay([variable])
+        object.__setattr__(self, "part", 1.0)
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        super().update_step(gradient, variable, learning_rate * self.factors[self._get_variable_index(variable)])
+
+
+def still(recipe: "Recipe", trained: Mapping[str, keras.Variable]) -> list[keras.Variable]:
+    """The weights that gradients are taken of: those that are not frozen."""
+    return [variable for name, variable in trained.items() if not is_frozen(recipe, name)]
 
 
 class AdamW(Summed, keras.optimizers.AdamW):

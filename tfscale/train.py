@@ -22,7 +22,7 @@ from twinscale.common.registry import resolved
 from twinscale.tfscale import bits
 from twinscale.tfscale.devices_arrays import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables
-from twinscale.tfscale.optimizer import average, clip, make_optimizer, rates, reset, slots
+from twinscale.tfscale.optimizer import average, clip, make_optimizer, rates, reset, slots, still
 
 if TYPE_CHECKING:
     from twinscale.common.training.room import Batch, Step, Tensors
@@ -157,15 +157,16 @@ def sum_gradients(recipe, state, number, batch, objective=None):
     """Gradients of the summed loss over the micro-batches of one update, the running statistics after it, and the
     sums of its statistics. `objective` stands in place of `plain_objective`."""
     key = bits.step_key(recipe.seed, number)
-    trained = list(state.trained.values())
+    moving = still(recipe, state.trained)
     running = [tf.convert_to_tensor(v) for v in state.running]
 
     def one(running, part):
         with tf.GradientTape() as tape:
             total, running, sums = (objective or plain_objective)(recipe, state, running, part, key)
-        gradients = zip(tape.gradient(total, trained), trained, strict=True)
+        found = {id(v): g for v, g in zip(moving, tape.gradient(total, moving), strict=True) if g is not None}
         # An embedding's sparse gradient may name a row twice, and the optimizer would take each alone: make it dense.
-        return running, ([tf.zeros_like(v) if g is None else tf.convert_to_tensor(g) for g, v in gradients], sums)
+        return running, ([tf.convert_to_tensor(found[id(v)]) if id(v) in found else tf.zeros_like(v)
+                          for v in state.trained.values()], sums)
 
     if recipe.train.accumulate == 1:
         running, (gradients, sums) = one(running, batch)

@@ -7,7 +7,7 @@ become and what the update u is, decay included; the weight moves by w <- w - lr
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -26,7 +26,7 @@ Moved = tuple[np.ndarray, np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]
 class Options(Section):
     """What every optimizer takes; its own options derive from it.
 
-      clip   g <- g min(1, clip_norm / |g|), the norm over all tensors together
+      clip   g <- g min(1, clip_norm / |g|), the norm over all tensors together; g = 0 of a frozen one
       ema    a <- ema a + (1 - ema) w after each update, from a = the first weights
 
     An update whose loss or gradient is not finite changes nothing.
@@ -36,6 +36,10 @@ class Options(Section):
     learning_rate: NonNegative = 1e-3
     weight_decay: NonNegative = Field(0.0, description="decoupled; times the learning rate; kernels and tables only")
     clip_norm: NonNegative = Field(0.0, description="global norm of the gradient; 0 does not clip")
+    freeze: tuple[str, ...] = Field((), strict=False, description="patterns of tensors' names that stay at their first "
+                                                                  "values, such as block_0.* or *.bias")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="the learning rate of each block beside that of the next one; the head's is the recipe's")
     ema: Fraction = Field(0.0, description="decay of the average of the weights that evaluation uses; 0 keeps none")
 
 

@@ -136,6 +136,10 @@ class Recipe(Section):
                              f"{named} exceeds train.steps={train.steps}")
         if problem := described(schedule).problem(schedule):
             raise ValueError(problem)
+        alike = self.optimizer.layer_decay == 1 and not self.optimizer.freeze
+        if not alike and (optimizer_of(self.optimizer).theirs or self.compress.stages):
+            what = "stages of a compression move" if self.compress.stages else "your own optimizer moves"
+            raise ValueError(f"optimizer.freeze, optimizer.layer_decay: {what} every tensor alike; leave them out")
         if optimizer_of(self.optimizer).theirs and schedule != Schedule():
             raise ValueError(f"schedule.kind={short(schedule.kind)}: the learning rate is inside of your own "
                              "optimizers, and a schedule of it: say it there, and leave out [schedule]")
@@ -181,6 +185,7 @@ class Recipe(Section):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {("data", "label"): "label", **{("data", key): value for key, value in Data().model_dump(
             include={"inputs", "rows", "seed"}).items()}, ("jax", "xla_options"): FreeTable(), ("train", "metrics"): ()}
+        first |= {("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key) == value:

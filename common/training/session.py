@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twinscale.common.data import Dataset, open_dataset
+from twinscale.common.families.parameters import parameters
+from twinscale.common.optimizers.factors import check_factors
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.room import Devices, Room, Step, StepTaps
 
@@ -37,6 +39,7 @@ def open_session(room: Room, recipe: Recipe, dither: float = 0.0, dataset: Datas
         session = replace(old, state=room.new_state(recipe, old.dataset, old.devices, dither, old.state))
     else:
         dataset, devices = dataset or open_dataset(recipe), room.open_devices(recipe)
+        check_factors(recipe, parameters(recipe.model, dataset.classes, dataset.example_shape))
         state = room.new_state(recipe, dataset, devices, dither)
         session = Session(
             dataset, devices, state, room.make_step(recipe, state, devices), room.make_evaluate(recipe, state, devices),

@@ -1,8 +1,11 @@
 """Both rooms' optimizers against the docstring of `common.recipe.schema.Optimizer`, written out in NumPy float64."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
+from twinscale.common.optimizers.factors import factor_of
 from twinscale.common.schedules import learning_rates
 
 EPS = 2.0**-52
@@ -104,3 +107,39 @@ def test_clipping_is_by_the_written_factor(open_room, recipe_of, name, size, shr
         *_, opened.state = opened.room.apply_gradients(recipe, opened.state, opened.devices, [gradient])
         after = opened.weights()
     assert all(np.array_equal(after[key], x - shrunk * gradient[key] if shrunk else x) for key, x in weights.items())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw with decay", "momentum", "lamb"])
+def test_each_tensor_moves_by_its_own_share_of_the_rate(open_room, reference, recipe, name, optimizer):
+    """A block by the power of its depth, decay too, where its updates are otherwise the docstring's; and a frozen
+    tensor by nothing, to the bit."""
+    options = {"name": "adamw", **DECAYED} if optimizer == "adamw with decay" else OPTIMIZERS[optimizer]
+    options = {**options, "clip_norm": 0.0, "layer_decay": 0.5, "freeze": ["block_0.*", "head.*", "*.bias"]}
+    with patch.dict(OPTIMIZERS, {optimizer: options}):
+        recipe = recipe(optimizer)
+    weights, updates, found = moved(open_room, name, recipe)
+    shares = {key: factor_of(recipe, key) for key in weights}
+    assert len({share for share in shares.values() if share}) >= 3
+    for share in set(shares.values()) - {0.0}:
+        wanted = reference.updated(recipe.optimizer, share * learning_rates(recipe), weights, updates)
+        for key in (key for key in weights if shares[key] == share):
+            apart = np.abs(found[f"weights/{key}"] - wanted[f"weights/{key}"]).max()
+            assert apart < 8 * UPDATES * EPS * np.abs(weights[key]).max(), key
+    for key in (key for key in weights if not shares[key]):
+        assert np.array_equal(found[f"weights/{key}"], weights[key]), key
+
+
+def test_a_frozen_tensor_has_no_gradient_and_the_others_have_theirs(open_room, recipe, name):
+    frozen = {"name": "adamw", "freeze": ["block_0.*", "embedding.*"]}
+    found = []
+    for options in ({"name": "adamw"}, frozen):
+        with patch.dict(OPTIMIZERS, {"any": options}), open_room(name, recipe("any")) as opened:
+            found.append({key.removeprefix("gradients/"): np.array(x) for key, x in opened.tensors(
+                opened.batch()).items() if key.startswith("gradients/")})
+    free, held = found
+    assert any(key.startswith("block_0.") for key in free)
+    for key, x in free.items():
+        if key.startswith(("block_0.", "embedding.")):
+            assert x.any() and not held[key].any(), key
+        else:
+            assert np.abs(held[key] - x).max() <= 256 * EPS * max(np.abs(x).max(), 1e-3), key
