@@ -183,6 +183,12 @@ def _run(flat: Flat, found: list[Place], arguments, seen, changes):
     for number, place in enumerate(found):
         ends.setdefault(place.steps[-1], []).append(number)
 
+    last = {x: index for index, (_, reads, _) in enumerate(flat.equations) for x in reads if not isinstance(x, Literal)}
+    last |= {place.input: max(last[place.input], place.steps[-1]) for place in found if place.input is not None}
+    done: dict[int, list[int]] = {}  # by the step that reads them last
+    for x in last.keys() - {x for x in flat.results if not isinstance(x, Literal)}:
+        done.setdefault(last[x], []).append(x)
+
     def given(index, x):
         if isinstance(x, Literal):
             return x.val
@@ -199,6 +205,8 @@ def _run(flat: Flat, found: list[Place], arguments, seen, changes):
             seen.append(Seen(place.module, inputs, (values[place.output],)))
             if fed[number].outputs:
                 values[place.output] = _like(fed[number].outputs[0], values[place.output])
+        for x in done.get(index, ()):
+            del values[x]
     return [x.val if isinstance(x, Literal) else values[x] for x in flat.results]
 
 
