@@ -57,5 +57,5 @@ def audit(
         own = shared.of_two(given(recipe, asked), "audit", why) if recipe else None
         code = shared.room("benchmarks.audit").audit(place(out), overwrite=overwrite, only=only, as_json=json, own=own,
                                                      asked=(recipe, *asked) if recipe else ())
-    shared.suggest("compare", shared.shipped(), "--out", "build/demo")
+    shared.suggest("compare", *((recipe, *asked) if recipe else (shared.shipped(),)), "--out", "build/compared")
     raise typer.Exit(code or DID_IT)
