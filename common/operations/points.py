@@ -54,7 +54,8 @@ def stress_batch(batch: dict[str, Any], classes: int, seed: int, parts: int = 1,
         arrays, (batch, classes, generator) to those that differ.
     """
     drawn = stream(seed, "stress")
-    fill = fill or stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
+    if fill is None:
+        fill = stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
     found = batch | fill(batch, classes, drawn)
     weights = np.array(found["weights"]).reshape(-1)
     if parts > 1:

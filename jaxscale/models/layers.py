@@ -165,16 +165,14 @@ def padding_mask(mask: jax.Array) -> jax.Array:
 
 
 def mean_over(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """The mean (B, D) of x (B, S, D) over the positions that a mask (B, S) has not at 0, in float32 or wider and rounded
-    once."""
+    """The mean (B, D) of x (B, S, D) over the positions that a mask (B, S) has not at 0, rounded once."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     kept = (mask != 0).astype(wide)[..., None]
     return (jnp.sum(x.astype(wide) * kept, 1) / jnp.sum(kept, 1)).astype(x.dtype)
 
 
 def unit(x: jax.Array, least: float = 1e-12) -> jax.Array:
-    """x (..., D) at length 1, or divided by `least` where it is shorter than that, in float32 or wider and rounded
-    once."""
+    """x (..., D) at length 1, or divided by `least` where it is shorter than that, rounded once."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return (wide * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(wide), -1, keepdims=True), least**2))).astype(x.dtype)
 

@@ -244,7 +244,7 @@ def encoder_classes(keras: Keras) -> dict[str, type]:
 
         def call(self, x):
             bias = ops.convert_to_tensor(self.bias)
-            rows = ops.reshape(ops.cast(x, bias.dtype), (-1, x.shape[-1]))  # one axis, which the gradient is summed over
+            rows = ops.reshape(ops.cast(x, bias.dtype), (-1, x.shape[-1]))  # the gradient is a sum over one axis
             return ops.reshape(ops.cast(rows + bias, x.dtype), (-1, *x.shape[1:]))
 
     return {one.__name__: one for one in (Positions, PaddingMask, First, MeanOver, Unit, Bias)}
