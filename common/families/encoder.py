@@ -37,8 +37,8 @@ class Encoder(Section):
     activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
     head: Literal["tokens", "sequence", "masked", "embedding"] = Field(
         "tokens", description="classes of each token or of a row, tokens behind a mask, or a row's unit vector")
-    outputs: Count = Field(0, description="of head tokens or sequence: values that it gives; 0: the classes of the data, "
-                                          "or one where labels are no classes")
+    outputs: Count = Field(0, description="values of head tokens or sequence; 0: the classes of the data, or "
+                                          "one where labels are no classes")
     pooler: bool = Field(True, description="of head sequence: a dense layer and tanh before it")
     dropout: Fraction = 0.0
 
