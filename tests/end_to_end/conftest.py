@@ -78,7 +78,7 @@ def recipe_of(corpus):
     """recipe_of("decoder", model={...}, train={...}): a tiny float64 recipe, without XLA on the TensorFlow side."""
     tiny = {"decoder": {"layers": 2, "width": 16, "heads": 4}, "convnet": {"channels": [4, 8]},
             "mlp": {"hidden": [24, 16]}, "encoder": {
-                "layers": 2, "width": 16, "heads": 4, "vocabulary": 40, "positions": 16, "types": 2}}
+                "layers": 1, "width": 16, "heads": 4, "vocabulary": 40, "positions": 16, "types": 2}}
 
     def make(family, **sections):
         text = family == "decoder"

@@ -11,7 +11,7 @@ EPS = 2.0**-52
 BOUND = 256 * EPS
 PROBE = {"objective": {"name": "probe"}}
 MODELS = {
-    "tokens, post-norm": {"model": {"dropout": 0.25}},
+    "tokens, post-norm": {"model": {"layers": 2, "dropout": 0.25}},
     "sequence, pooled": {"model": {"head": "sequence", "activation": "gelu_tanh", "dropout": 0.25},
                          "jax": {"scan": False}},
     "sequence, pre-norm": {"model": {"head": "sequence", "norm": "pre", "pooler": False, "activation": "relu",
