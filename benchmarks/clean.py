@@ -3,8 +3,9 @@ is to be flagged, and how near each rung comes to its bound says how much room t
 
 A comparison's number is all that its recipe depends on. Three in a row are of one recipe in the three precisions, so
 that its float64 trajectory is trained once; optimizers and families are counted through, so that any sixty in a row,
-and from number 300 on any 72, hold each of these together; the rest is drawn. Models are of a few thousand weights, in the audit's workers. What is
-done is kept, number by number, and added up: a run goes on where it ended, and one directory may be filled in parts.
+from number 300 on any 72, hold each of these together; the rest is drawn. Models are of a few thousand weights, in the
+audit's workers. What is done is kept, number by number, and added up: a run goes on where it ended, and one directory
+may be filled in parts.
 """
 
 import math
@@ -210,8 +211,9 @@ def row_of(number: int, recipe: Recipe, error: str | None, verdict: Any) -> dict
 def drawn(number: int, source: str) -> Recipe:
     """The recipe of a comparison; `source` is that of a corpus of short documents."""
     rng = stream("clean", number // 3)
-    precision, optimizer, turns = PRECISIONS[number % 3], OPTIMIZERS[number // 3 % 4], MORE if number >= LATER else DRAWN
-    family = turns[number // 12 % len(turns)]
+    turns = MORE if number >= LATER else DRAWN
+    precision, optimizer, family = (names[number // every % len(names)] for names, every in (
+        (PRECISIONS, 1), (OPTIMIZERS, 3), (turns, 12)))
     moved = load(registered, optimizer)
 
     def one(*values):

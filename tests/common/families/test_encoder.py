@@ -25,7 +25,8 @@ def encoder(**values):
 
 
 def shape_of(m, length=6):
-    names = {"ids": (length,), "labels": (), "mask": (length,), "weights": ()} | ({"types": (length,)} if m.types else {})
+    names = {"ids": (length,), "labels": (), "mask": (length,), "weights": ()} | {
+        name: (length,) for name in ("types",) if m.types}
     return tuple((name, shape, "int32") for name, shape in sorted(names.items()))
 
 
