@@ -6,7 +6,7 @@ from typing import Any
 
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import Layouts
-from twinscale.common.families.encoder import Encoder
+from twinscale.common.families.encoder import Encoder, outputs_of
 
 Pairs = list[tuple[str, list[str], bool]]
 
@@ -109,10 +109,13 @@ def options(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config(name: str, m: Encoder, vocabulary: int, length: int, dtype: str) -> dict[str, Any]:
-    """What config.json says: sizes, and whatever the library would otherwise take from its own defaults."""
+    """What config.json says: sizes, and whatever the library would otherwise take from its own defaults. `vocabulary`:
+    the classes of the data."""
     shared = {"model_type": name, "architectures": [STEMS[name] + CLASSES[m.head]], "vocab_size": m.vocabulary,
               "max_position_embeddings": m.positions, "torch_dtype": dtype, "initializer_range": 0.02,
               "tie_word_embeddings": True}
+    if m.head in ("tokens", "sequence"):
+        shared["num_labels"] = outputs_of(m, vocabulary)
     if name == "distilbert":
         return shared | {"dim": m.width, "n_layers": m.layers, "n_heads": m.heads, "hidden_dim": m.feedforward,
                          "activation": THEIRS[m.activation], "dropout": m.dropout, "attention_dropout": 0.0,

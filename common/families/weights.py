@@ -66,6 +66,12 @@ class Started(Section):
         return self
 
 
+def is_saved(path: str) -> bool:
+    """Whether a directory is one that the library has saved, and no run or state of ours."""
+    folder = place(path)
+    return all(exists(folder / name) for name in (TENSORS, CONFIG))
+
+
 def config_beside(weights: str) -> Path:
     """The config.json of a directory of weights, or beside their file."""
     path = unpinned(weights)

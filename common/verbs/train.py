@@ -28,7 +28,7 @@ def train(
     trace_every: Annotated[int, typer.Option(metavar="N", min=0, help="Steps between; 0: train.log_every.")] = 0,
     twin_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of the twin that a trace has.")] = 50,
     origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
-                                               "of one.")] = None,
+                                               "of one; or begin with a directory of Hugging Face's.")] = None,
     stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
     accept_data: shared.AcceptData = False,
     supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
@@ -43,6 +43,7 @@ def train(
       twinscale train recipes/decoder-stdlib.toml devices.data=4 --backend jax --run runs/four --trace sketch
       twinscale train recipes/decoder-stdlib.toml --stop 100 --backend keras --run runs/first
       twinscale train recipes/decoder-stdlib.toml --from runs/first --backend jax --run runs/second
+      twinscale train my-encoder.toml --from build/minilm/model --backend jax --run runs/tuned
       twinscale train recipes/decoder-stdlib.toml train.save_every=50 --supervise --backend jax --run runs/jax
 
     \b
@@ -54,7 +55,9 @@ def train(
     from twinscale.common.recipe.file import given
     from twinscale.common.training.run import check_run
 
-    described = given(recipe, shared.with_precision(overrides, precision))
+    begins = origin
+    asked, origin = shared.with_weights(shared.with_precision(overrides, precision), origin)
+    described = given(recipe, asked)
     if described.compress.stages:  # which `compress` trains
         described = described.with_values(compress={"stages": ()})
     check_backend(described.model, backend)
@@ -65,6 +68,7 @@ def train(
     if supervise:
         raise typer.Exit(supervised(run, restarts, overwrite))
     tell_unread(described)
+    shared.tell_weights(described)
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
@@ -73,7 +77,8 @@ def train(
             begun = begun_from(origin, described)
         room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
     if described.devices.hosts == 1:  # else each of many would say so
-        shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision), "--out",
+        begins = shared.given("from", begins) if origin is None else []
+        shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision), *begins, "--out",
                        f"build/{described.name}")
 
 
