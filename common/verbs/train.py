@@ -55,8 +55,7 @@ def train(
     from twinscale.common.recipe.file import given
     from twinscale.common.training.run import check_run
 
-    begins = origin
-    asked, origin = shared.with_weights(shared.with_precision(overrides, precision), origin)
+    asked, state = shared.with_weights(shared.with_precision(overrides, precision), origin)
     described = given(recipe, asked)
     if described.compress.stages:  # which `compress` trains
         described = described.with_values(compress={"stages": ()})
@@ -73,13 +72,19 @@ def train(
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
         begun = None
-        if origin and (overwrite or not old or old.get("saved") is None):
-            begun = begun_from(origin, described)
+        if state and (overwrite or not old or old.get("saved") is None):
+            begun = begun_from(state, described)
         room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
     if described.devices.hosts == 1:  # else each of many would say so
-        begins = shared.given("from", begins) if origin is None else []
-        shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision), *begins, "--out",
-                       f"build/{described.name}")
+        suggest_compare([recipe, *(overrides or []), *shared.precision_words(precision)], state or origin, described)
+
+
+def suggest_compare(words: list[str], origin: str | None, described: "Recipe") -> None:
+    """Says the command that compares what has been trained, by the words that say what that was; both begin with the
+    same weights of others."""
+    if getattr(described.model, "weights", ""):
+        words = [*words, *shared.given("from", origin)]
+    shared.suggest("compare", *words, "--out", f"build/{described.name}")
 
 
 def tell_unread(recipe: "Recipe") -> None:

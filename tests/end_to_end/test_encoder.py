@@ -5,6 +5,7 @@ import pytest
 
 from twinscale.benchmarks.compare import compared
 from twinscale.common.recipe.file import dumps, given
+from twinscale.common.recipe.schema import Recipe
 
 EPS = 2.0**-52
 # As in test_rooms_models: at most 26 contractions of at most K = 64 terms, each off by 8 eps of its scale.
@@ -79,6 +80,34 @@ def test_the_masked_head_reads_the_table_that_ids_are_looked_up_in(open_room, re
         found = opened.tensors(batch | {"ids": batch["ids"] % 20})
     assert np.abs(found["gradients/embedding.embedding"][20:]).max() > 1e-5
     assert abs(found["gradients/head.bias"].sum()) < 1e-12 < np.abs(found["gradients/head.bias"]).max()
+
+
+def test_the_slope_of_gelus_tanh_form_is_as_exact_where_it_is_small(room_of, name):
+    """Against 80-bit arithmetic, of the slope itself: below -2, where 1 + tanh(u) would have lost four digits."""
+    x = np.linspace(-5, -2, 61)
+    root, wide = np.sqrt(2 / np.longdouble("3.14159265358979323846")), x.astype(np.longdouble)
+    u = root * (wide + np.longdouble("0.044715") * wide**3)
+    share = np.exp(2 * u) / (1 + np.exp(2 * u))
+    wanted = share * (1 + wide * 2 * root * (1 + 3 * np.longdouble("0.044715") * wide**2) / (1 + np.exp(2 * u)))
+    recipe = Recipe.model_validate({"name": "x", "model": {"family": "mlp"}, "data": {"source": "digits"},
+                                    "train": {"precision": "float64"}})
+    with room_of(name).numerics(recipe):
+        if name == "jaxscale":
+            import jax
+
+            from twinscale.jaxscale.models.layers import activation
+
+            found = np.asarray(jax.vmap(jax.grad(activation("gelu_tanh")))(x))
+        else:
+            import tensorflow as tf
+
+            from twinscale.tfscale.models.layers import activation
+
+            with tf.GradientTape() as tape:
+                tape.watch(given := tf.constant(x))
+                made = activation("gelu_tanh")(given)
+            found = tape.gradient(made, given).numpy()
+    assert np.abs(found / wanted - 1).max() < 64 * EPS
 
 
 @pytest.mark.slow
