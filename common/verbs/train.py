@@ -71,20 +71,12 @@ def train(
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
-        begun = None
-        if state and (overwrite or not old or old.get("saved") is None):
-            begun = begun_from(state, described)
+        anew = overwrite or not old or old.get("saved") is None
+        begun = begun_from(state, described) if state and anew else None
         room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
     if described.devices.hosts == 1:  # else each of many would say so
-        suggest_compare([recipe, *(overrides or []), *shared.precision_words(precision)], state or origin, described)
-
-
-def suggest_compare(words: list[str], origin: str | None, described: "Recipe") -> None:
-    """Says the command that compares what has been trained, by the words that say what that was; both begin with the
-    same weights of others."""
-    if getattr(described.model, "weights", ""):
-        words = [*words, *shared.given("from", origin)]
-    shared.suggest("compare", *words, "--out", f"build/{described.name}")
+        shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision),
+                       *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
 
 
 def tell_unread(recipe: "Recipe") -> None:
