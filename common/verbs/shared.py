@@ -78,7 +78,9 @@ def with_weights(overrides: Sequence[str], origin: str | None) -> tuple[list[str
 def tell_weights(recipe: "Described") -> None:
     """Says what a recipe's first weights are, where they are a file's. Raises BadInput where it is of another
     architecture."""
-    if not getattr(recipe.model, "weights", ""):
+    from twinscale.common.families import family_of
+
+    if not getattr(recipe.model, "weights", "") or not family_of(recipe.model).layouts:
         return
     from twinscale.common.data.shapes import data_shape
     from twinscale.common.families.parameters import parameters

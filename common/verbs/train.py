@@ -66,8 +66,7 @@ def train(
         raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
     if supervise:
         raise typer.Exit(supervised(run, restarts, overwrite))
-    tell_unread(described)
-    shared.tell_weights(described)
+    tell_begin(described)
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
@@ -79,14 +78,16 @@ def train(
                        *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
 
 
-def tell_unread(recipe: "Recipe") -> None:
-    """Says what the recipe's arrays have that its objective does not read."""
+def tell_begin(recipe: "Recipe") -> None:
+    """Says what the recipe's arrays have that its objective does not read, and what its first weights are where they
+    are a file's."""
     from twinscale.common.data import open_dataset
     from twinscale.common.data.arrays import unread
     from twinscale.common.families import reads_arrays
 
     if reads_arrays(recipe.model) and (said := unread(open_dataset(recipe).manifest)):
         shared.say(said)
+    shared.tell_weights(recipe)
 
 
 def probe_of(recipe: "Recipe", trace: Literal["sketch", "full"] | None, trace_every: int, twin_steps: int,
