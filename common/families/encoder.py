@@ -271,7 +271,7 @@ def stress(m: Encoder, batch: Mapping[str, np.ndarray], classes: int, drawn: np.
     scattered = drawn.random((rows, length)) < 0.5
     scattered[:, length // 2] = True
     mask[number % 4 == 2] = scattered[number % 4 == 2]
-    found = {"ids": ids, "mask": mask}
+    found: dict[str, np.ndarray] = {"ids": ids, "mask": mask}
     if m.types:
         found["types"] = drawn.integers(0, m.types, (rows, length))
     labels, weights = batch["labels"], batch["weights"].copy()

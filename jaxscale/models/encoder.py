@@ -59,7 +59,7 @@ class Encoder(nnx.Module):
             self.pooler = Linear(m.width, m.width, kinds=kinds, rngs=rngs)
         if m.head == "masked":
             self.transform, self.transform_norm = Linear(m.width, m.width, kinds=kinds, rngs=rngs), norm(m, kinds, rngs)
-            self.head = Bias(m.vocabulary, kinds)
+            self.head: nnx.Module = Bias(m.vocabulary, kinds)
         elif m.head != "embedding":
             self.head = Linear(m.width, outputs_of(m, classes), kinds=kinds, rngs=rngs)
 
