@@ -57,7 +57,7 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
         raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = one_of({"text": lambda: open_text(data, tokenizer), "images": lambda: open_images(data),
-                      "arrays": lambda: open_arrays(data, described(recipe))}, wanted, "reads")()
+                      "arrays": lambda: open_arrays(data, described(recipe), recipe.model)}, wanted, "reads")()
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
                        f'{as_written(data)}: lower it, or give more data')
@@ -112,10 +112,12 @@ def open_images(data: Data) -> Dataset:
     return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)
 
 
-def open_arrays(data: Data, objective: Objective) -> Dataset:
-    """A Dataset of rows of named arrays, with labels for an objective."""
+def open_arrays(data: Data, objective: Objective, model: Any) -> Dataset:
+    """A Dataset of rows of named arrays, with labels for an objective, which the family of a model section can read."""
     given = arrays(data)
     found, classes = with_labels(given, objective, as_written(data))
+    if check := family_of(model).check:
+        check(model, found, objective, as_written(data))
     sides = np.array([side(row_bytes(found, row), data.held_out) for row in range(len(found["labels"]))])
     parts = {split: Rows(found, np.flatnonzero(sides == split)) for split in SPLITS}
     check_sides(data, {split: len(part) for split, part in parts.items()}, "rows")

@@ -175,7 +175,8 @@ class Recipe(Section):
     @property
     def meaning(self) -> str:
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
-        outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True, "model": {"side"},
+        outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
+                   "model": {"side", *self.later.get("model", ())},
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best", "metrics",
                              *self.later.get("train", ())}}
         return digest(self.model_dump(mode="json", exclude=self.later | outward))
@@ -184,11 +185,11 @@ class Recipe(Section):
     def later(self) -> dict[str, Any]:
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {("data", "label"): "label", **{("data", key): value for key, value in Data().model_dump(
-            include={"inputs", "rows", "seed"}).items()}, ("jax", "xla_options"): FreeTable(), ("train", "metrics"): ()}
-        first |= {("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
+            include={"inputs", "rows", "seed"}).items()}, ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (),
+                 ("model", "weights"): "", ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
-            if getattr(getattr(self, table), key) == value:
+            if getattr(getattr(self, table), key, None) == value:
                 found.setdefault(table, set()).add(key)
         return found
 
