@@ -10,8 +10,9 @@ from flax import nnx
 from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, outputs_of
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.models.decoder import DROPS, REMAT
 from twinscale.jaxscale.models.layers import (
+    DROPS,
+    REMAT,
     Linear,
     activation,
     attend,
