@@ -75,9 +75,9 @@ class Encoder(nnx.Module):
 
     def embedded(self, batch: Mapping[str, jax.Array]) -> jax.Array:
         """The sum (B, L, D) of what the tables hold for the inputs."""
-        dtype, places = self.kinds["dtype"], self.m.first_position + jnp.arange(batch["ids"].shape[1])
+        dtype = self.kinds["dtype"]
         x = tap("embedding", self.embedding(batch["ids"]).astype(dtype))
-        places = jnp.broadcast_to(places, batch["ids"].shape)
+        places = positions(batch["ids"], self.m.first_position)
         x = tap("embedding.sum", x + tap("position", self.position(places).astype(dtype)))
         if self.m.types:
             x = tap("embedding.types_sum", x + tap("token_type", self.token_type(batch["types"]).astype(dtype)))
@@ -174,6 +174,11 @@ class Bias(nnx.Module):
 
     def __call__(self, x):
         return (x.astype(self.bias[...].dtype) + self.bias[...]).astype(x.dtype)
+
+
+def positions(ids: jax.Array, first: int) -> jax.Array:
+    """The rows of a table of positions that ids (B, L) read, `first` on."""
+    return jnp.broadcast_to(first + jnp.arange(ids.shape[1]), ids.shape)
 
 
 def norm(m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.LayerNorm:

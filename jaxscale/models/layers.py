@@ -17,9 +17,11 @@ from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
 from twinscale.jaxscale.taps import tap
 
-DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
+# Of a transformer's blocks: the places of one that draw, and what the backward pass of one keeps.
+DROPS = ("attention.dropout", "feedforward.dropout")
 REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None,
          "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host")}
+
 
 def kept(x: jax.Array) -> jax.Array:
     """x, computed where it stands: XLA on CPU would fuse it into each reader anew, or fold a transpose into a product
