@@ -7,7 +7,7 @@ before it is seen. `common/generation/loop.py` asks for the tokens.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp

@@ -8,9 +8,9 @@ Two backends' logits differ by rounding, so each choice has a *margin*: how far 
 another token to be chosen. Where no logit moves further than the margin, the token is the same.
 
     greedy      half the lead: the best falls and the second rises
-    drawn       F / (1 - F) of a value F of the distribution function moves by a factor of e^(2 d / T) at most where each
-                logit moves by d, as F is a sum of e^(logit / T) over another one; so the token is the same while
-                2 d / T < |logit(F) - logit(u)| at both of its edges
+    drawn       a value F of the distribution function is a sum of e^(logit / T) over all of them, so that the log-odds
+                of F move by 2 d / T at most where each logit moves by d; the token is the same while that is below
+                their distance from the log-odds of the number that picks it, at both of its edges
     top-k       half the gap between the last that is left and the first that is not
     top-p       that gap too, and the probabilities at which the sum passes p, by the formula of a drawn one
 """
@@ -111,7 +111,7 @@ def cut(scaled: np.ndarray, drawing: Drawing) -> tuple[np.ndarray, float]:
 
 
 def apart(share: float, other: float) -> float:
-    """Half the distance of two probabilities as log-odds: how far logits have to move for the one to reach the other."""
+    """Half the distance of two probabilities' log-odds: how far logits have to move for the one to reach the other."""
     return abs(log_odds(share) - log_odds(other)) / 2
 
 
