@@ -17,7 +17,7 @@ from twinscale.common.export.check import one_document
 from twinscale.common.export.write import served
 from twinscale.common.generation.loop import Sampler
 from twinscale.jaxscale.models import build, by_path, merge
-from twinscale.jaxscale.models.layers import attend, flat_mix, flat_scores, rotary
+from twinscale.jaxscale.models.layers import attend, rotary
 from twinscale.jaxscale.train import model_inputs
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
     from twinscale.jaxscale.models.decoder import Attention, Decoder
 
-Cache = list[tuple[jax.Array, jax.Array]]  # of each block, keys and values (B, S, K, D) in the compute dtype
+Cache = list[tuple[jax.Array, jax.Array]]  # of each block, keys and values (B, K, S, D) in the compute dtype
 
 
 def sampler(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray]) -> Sampler:
@@ -83,7 +83,7 @@ def alone(recipe: "Recipe") -> "Recipe":
 def empty(model: "Decoder", rows: int, slots: int) -> Cache:
     """A Cache of zeros for `rows` rows and `slots` positions."""
     m, kind = model.m, model.kinds["dtype"]
-    return [(jnp.zeros((rows, slots, m.kv, m.head_width), kind), jnp.zeros((rows, slots, m.kv, m.head_width), kind))
+    return [(jnp.zeros((rows, m.kv, slots, m.head_width), kind), jnp.zeros((rows, m.kv, slots, m.head_width), kind))
             for _ in range(m.layers)]
 
 
@@ -113,20 +113,26 @@ def attention(layer: "Attention", x: jax.Array, positions: jax.Array, known: tup
     """(what attention makes of x (B, T, D) over all that is cached, the cache) at positions (B, T)."""
     q, k, v = (layer.heads(name, x) for name in ("query", "key", "value"))
     if layer.m.rotates:
-        q, k = (rotary(part, positions, layer.length, layer.m.rotary_base) for part in (q, k))
+        q, k = (rotated(layer, part, positions) for part in (q, k))
     keys, values = put(known[0], k, positions), put(known[1], v, positions)
-    scores = flat_scores(q, keys)
+    scores = jnp.einsum("btkgd,bksd->bkgts", q.reshape(*q.shape[:2], layer.m.kv, -1, layer.m.head_width), keys)
     scores = scores.astype(jnp.promote_types(q.dtype, jnp.float32)) * layer.m.head_width**-0.5
-    shares = jax.nn.softmax(jnp.where(seen(positions, keys.shape[1]), scores, jnp.finfo(scores.dtype).min))
-    return layer.output(flat_mix(shares.astype(values.dtype), values)), (keys, values)
+    shares = jax.nn.softmax(jnp.where(seen(positions, keys.shape[2]), scores, jnp.finfo(scores.dtype).min))
+    mixed = jnp.einsum("bkgts,bksd->btkgd", shares.astype(values.dtype), values)
+    return layer.output(mixed.reshape(*mixed.shape[:2], -1)), (keys, values)
+
+
+def rotated(layer: "Attention", x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Queries or keys (B, T, H, D) at positions (B, T)."""
+    return rotary(x, positions, layer.length, layer.m.rotary_base)
 
 
 def put(known: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-    """The cache (B, S, K, D) with `new` (B, T, K, D) in the slots `positions` (B, T): those from 0 on where T is above
-    1, which a prompt has, else each row's own."""
-    if new.shape[1] > 1:
-        return jnp.concatenate([new, known[:, new.shape[1]:]], 1)
-    return jnp.where((jnp.arange(known.shape[1]) == positions)[..., None, None], new, known)
+    """The cache (B, K, S, D) with `new` (B, T, K, D) in the slots `positions` (B, T), which follow on each other."""
+    def one(row, part, first):
+        return jax.lax.dynamic_update_slice(row, part, (jnp.zeros_like(first), first, jnp.zeros_like(first)))
+
+    return jax.vmap(one)(known, jnp.swapaxes(new, 1, 2), positions[:, 0])
 
 
 def seen(positions: jax.Array, slots: int) -> jax.Array:

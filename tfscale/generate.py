@@ -5,6 +5,7 @@ different lengths share one batch without a mask of their own, and a slot that w
 before it is seen. `common/generation/loop.py` asks for the tokens.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,18 @@ from twinscale.common.generation.loop import Sampler
 from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.export import filled
 from twinscale.tfscale.models import build
-from twinscale.tfscale.models.layers import masters
+from twinscale.tfscale.models.layers import masters, product
 from twinscale.tfscale.train import model_inputs
 
 if TYPE_CHECKING:
     from twinscale.common.export.formats import Shape
     from twinscale.common.recipe.schema import Recipe
 
-Cache = list[tuple[Tensor, Tensor]]  # of each block, keys and values (B, S, K, D) in the compute dtype
+Cache = list[tuple[Tensor, Tensor]]  # of each block, keys and values (B, K, S, D) in the compute dtype
+
+# The two products of attention, for keys and values that lie head by head.
+by_cached_key = functools.partial(ops.einsum, "btkgd,bksd->bkgts")
+by_cached_share = functools.partial(ops.einsum, "bkgts,bksd->btkgd")
 
 
 def sampler(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray]) -> Sampler:
@@ -74,7 +79,7 @@ def alone(recipe: "Recipe") -> "Recipe":
 
 def empty(model: keras.Model, m: Decoder, rows: int, slots: int) -> Cache:
     """A Cache of zeros for `rows` rows and `slots` positions."""
-    kind, shape = model.get_layer("block_0.attention.mix").compute_dtype, (rows, slots, m.kv, m.head_width)
+    kind, shape = model.get_layer("block_0.attention.mix").compute_dtype, (rows, m.kv, slots, m.head_width)
     return [(ops.zeros(shape, kind), ops.zeros(shape, kind)) for _ in range(m.layers)]
 
 
@@ -116,20 +121,28 @@ def attention(model: keras.Model, m: Decoder, name: str, x: Tensor, positions: T
     q, k, v = (ops.reshape(layer(f"{name}.{part}")(x), (*x.shape[:2], -1, m.head_width))
                for part in ("query", "key", "value"))
     if m.rotates:
-        q, k = (layer(f"{name}.{part}.rotary")(at, positions=positions) for part, at in (("query", q), ("key", k)))
+        q, k = (rotated(layer(f"{name}.{part}.rotary"), at, positions) for part, at in (("query", q), ("key", k)))
     keys, values = put(known[0], k, positions), put(known[1], v, positions)
-    scores = layer(f"{name}.scores")(q, k=keys)
-    shares = layer(f"{name}.shares")(ops.where(seen(positions, keys.shape[1]), scores,
+    q = ops.reshape(q, (*x.shape[:2], m.kv, -1, m.head_width))
+    scores = ops.cast(product(by_cached_key, q, keys), masters(q)) * m.head_width**-0.5
+    shares = layer(f"{name}.shares")(ops.where(seen(positions, keys.shape[2]), scores,
                                                np.finfo(masters(scores)).min))
-    return layer(f"{name}.output")(layer(f"{name}.mix")(shares, v=values)), (keys, values)
+    mixed = product(by_cached_share, ops.cast(shares, values.dtype), values)
+    return layer(f"{name}.output")(ops.reshape(mixed, (*x.shape[:2], -1))), (keys, values)
+
+
+def rotated(layer: keras.layers.Layer, x: Tensor, positions: Tensor) -> Tensor:
+    """Queries or keys (B, T, H, D) at positions (B, T)."""
+    return layer(x, positions=positions)
 
 
 def put(known: Tensor, new: Tensor, positions: Tensor) -> Tensor:
-    """The cache (B, S, K, D) with `new` (B, T, K, D) in the slots `positions` (B, T): those from 0 on where T is above
-    1, which a prompt has, else each row's own."""
-    if new.shape[1] > 1:
-        return ops.concatenate([new, known[:, new.shape[1]:]], 1)
-    return ops.where(ops.equal(ops.arange(known.shape[1], dtype="int32"), positions)[..., None, None], new, known)
+    """The cache (B, K, S, D) with `new` (B, T, K, D) in the slots `positions` (B, T), which follow on each other:
+    from 0 on where T is above 1."""
+    new = ops.swapaxes(new, 1, 2)
+    if new.shape[2] > 1:
+        return ops.concatenate([new, known[:, :, new.shape[2]:]], 2)
+    return ops.where(ops.equal(ops.arange(known.shape[2], dtype="int32"), positions)[:, None, :, None], new, known)
 
 
 def seen(positions: Tensor, slots: int) -> Tensor:

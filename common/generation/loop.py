@@ -107,7 +107,8 @@ def generate(sampler: Sampler, prompts: Sequence[np.ndarray], asked: Asked,
 
 def taken(logits: np.ndarray, rows: Sequence[Row], asked: Asked, number: int) -> np.ndarray:
     """The next token of each row, int32 (B,), put into the rows that have not ended; 0 for the others."""
-    drawn, last = uniforms(asked.drawing.seed, number, len(rows)), np.zeros(len(rows), np.int32)
+    drawn = np.zeros(len(rows)) if asked.drawing.likeliest else uniforms(asked.drawing.seed, number, len(rows))
+    last = np.zeros(len(rows), np.int32)
     for i, row in enumerate(rows):
         if row.ended:
             continue
