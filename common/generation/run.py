@@ -32,6 +32,7 @@ from twinscale.common.generation.loop import Asked, Row, Sampler, check_room, ge
 from twinscale.common.generation.sample import Drawing
 from twinscale.common.generation.text import ending, saying, text_of
 from twinscale.common.recipe.file import load
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import short
 from twinscale.common.training.canonical import convert, kept_of, named, read_index, shipped, state_of
 from twinscale.common.training.run import follow_run
@@ -144,6 +145,7 @@ def open_run(room: "Room", path: Path, precision: str | None = None) -> Opened:
     recipe = dense_recipe(recipe)
     if precision:
         recipe = recipe.with_values(train={"precision": precision})
+    tensors = {name: x.astype(master_dtype(recipe)) for name, x in tensors.items()}  # whose last place a twin dithers
     known = kept.manifest["tokenizer"]
     tokenizer = byte_tokenizer() if kept.tokenizer is None else kept_bpe(kept.tokenizer, known["vocabulary"])
     return Opened(recipe, Shape(tokenizer.vocabulary, (recipe.data.sequence,)), tensors, tokenizer, step)
