@@ -81,7 +81,7 @@ def write(room: "Room", generator: ModuleType, path: Path, wanted: Wanted, preci
     """
     opened = open_run(room, path, precision)
     length, tokenizer = opened.shape.example_shape[0], opened.tokenizer
-    prompts = [tokenizer.encode(prompt) for prompt in wanted.prompts]
+    prompts = [encoded(tokenizer, prompt, number) for number, prompt in enumerate(wanted.prompts, 1)]
     longest = max(map(len, prompts), default=0)
     tokens = wanted.tokens or max(1, min(TOKENS, length - longest))
     check_room(prompts, tokens, length)
@@ -105,6 +105,16 @@ def write(room: "Room", generator: ModuleType, path: Path, wanted: Wanted, preci
                      for row, prompt in zip(rows, wanted.prompts, strict=True)],
             "tokens": sum(len(row.ids) for row in rows), "seconds": seconds, "near_ties": near_ties(trainer, rows),
             "moves": trainer.moves, "trainer": held}
+
+
+def encoded(tokenizer: Tokenizer, prompt: str, number: int) -> np.ndarray:
+    """The ids int32 (T,) of a prompt, that of a number; raises BadInput where it is no text: an argument's bytes that are
+    no UTF-8 are halves of pairs in Python."""
+    try:
+        return tokenizer.encode(prompt)
+    except UnicodeEncodeError:
+        raise BadInput(f"--prompt: number {number} is no UTF-8 at {escaped_lines(ascii(prompt))}: write it as UTF-8") \
+            from None
 
 
 def followed(sampler: Sampler, rows: Sequence[Row], asked: Asked) -> list[Row]:
