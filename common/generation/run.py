@@ -108,13 +108,14 @@ def write(room: "Room", generator: ModuleType, path: Path, wanted: Wanted, preci
 
 
 def encoded(tokenizer: Tokenizer, prompt: str, number: int) -> np.ndarray:
-    """The ids int32 (T,) of a prompt, that of a number; raises BadInput where it is no text: an argument's bytes that are
-    no UTF-8 are halves of pairs in Python."""
+    """The ids int32 (T,) of a prompt, that of a number; raises BadInput where it is no text: bytes of an argument that
+    are no UTF-8 are lone surrogates in Python, for which tokenizers have errors of their own."""
     try:
-        return tokenizer.encode(prompt)
-    except UnicodeEncodeError:
-        raise BadInput(f"--prompt: number {number} is no UTF-8 at {escaped_lines(ascii(prompt))}: write it as UTF-8") \
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"--prompt: number {number} is no UTF-8 from character {error.start + 1} on: write it as UTF-8") \
             from None
+    return tokenizer.encode(prompt)
 
 
 def followed(sampler: Sampler, rows: Sequence[Row], asked: Asked) -> list[Row]:
