@@ -113,8 +113,8 @@ def encoded(tokenizer: Tokenizer, prompt: str, number: int) -> np.ndarray:
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
-        raise BadInput(f"--prompt: number {number} is no UTF-8 from character {error.start + 1} on: write it as UTF-8") \
-            from None
+        raise BadInput(f"--prompt: number {number} is no UTF-8 from character {error.start + 1} on: write it as "
+                       "UTF-8") from None
     return tokenizer.encode(prompt)
 
 

@@ -1,5 +1,5 @@
-"""Generation in both rooms: the cache changes no logit, both write the same tokens, and a sampler that is not the trainer
-is seen."""
+"""Generation in both rooms: the cache changes no logit, both write the same tokens, and a sampler that is not the
+trainer is seen."""
 
 import importlib
 import itertools
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("hurried")
 LENGTH, CLASSES = 16, 257
 PROMPTS = [np.array([70, 71, 72], np.int32), np.array([90, 20, 33, 200, 7], np.int32)]
 # A logit's error, of the largest. A forward pass through these models is a chain of at most 26 contractions of at most
-# K = 64 terms, each off by sqrt(K) eps = 8 eps of its scale; two passes are apart by two of these, 2 x 26 x 8 = 416 eps.
+# K = 64 terms, each off by sqrt(K) eps = 8 eps of its scale; two passes are apart by two: 2 x 26 x 8 = 416 eps.
 BOUND = 416 * 2.0**-52
 # Six two-valued options in four models, so that every option is there and is not.
 OPTIONS = {"norm": "rms", "positions": "rotary", "tied": False, "bias": False, "kv_heads": 2, "activation": "swiglu"}

@@ -35,8 +35,9 @@ def test_rounds_alternate_and_the_first_one_which_compiles_is_left_out():
 
 @pytest.mark.parametrize(("times", "code"), [((8, 6), 0), ((8, 4), 1)])
 def test_a_backend_that_saves_less_than_is_asked_for_is_told_by_the_exit_code(monkeypatch, capsys, times, code):
-    found = {backend: generation.summary(generation.rounds_of(RECIPE, {backend: Timed(0.1, each)}, 128, 4)[backend], 128)
-             for backend, each in zip(("keras", "jax"), times, strict=True)}
+    workers = {backend: Timed(0.1, each) for backend, each in zip(("keras", "jax"), times, strict=True)}
+    found = {backend: generation.summary(taken, 128)
+             for backend, taken in generation.rounds_of(RECIPE, workers, 128, 4).items()}
     monkeypatch.setattr(generation, "measured", lambda recipe, tokens, rounds: found)
     assert generation.main(["mlp-digits"]) == code
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["keras", "jax"]

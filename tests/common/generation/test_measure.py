@@ -30,8 +30,16 @@ def rooms(monkeypatch):
         assert inside == [recipe] and set(map(str, {x.dtype for x in tensors.values()})) == {"float64"}
         asked.append("sampler")
         logits = np.zeros((2, shape.classes))
-        return Sampler(lambda ids, lengths, slots: (asked.append(("start", ids.shape, lengths.tolist())), (logits, None))[1],
-                       lambda ids, positions, cache: (asked.append(("step", positions.tolist())), (logits, None))[1])
+
+        def start(ids, lengths, slots):
+            asked.append(("start", ids.shape, lengths.tolist()))
+            return logits, None
+
+        def step(ids, positions, cache):
+            asked.append(("step", positions.tolist()))
+            return logits, None
+
+        return Sampler(start, step)
 
     return SimpleNamespace(numerics=numerics), SimpleNamespace(sampler=sampler), asked
 

@@ -25,11 +25,11 @@ def asked(monkeypatch):
 
 
 def test_what_was_asked_for_is_passed_on(asked, tmp_path):
-    words = ["generate", str(tmp_path / "jax"), "--prompt", "a", "--prompt", "b", "--tokens", "3", "--temperature", "0.5",
-             "--top-k", "4", "--top-p", "0.9", "--seed", "7", "--stop", "c", "--no-cache", "--check"]
+    words = ["generate", str(tmp_path / "jax"), "--prompt", "a", "--prompt", "b", "--tokens", "3", "--seed", "7",
+             "--temperature", "0.5", "--top-k", "4", "--top-p", "0.9", "--stop", "c", "--no-cache", "--check"]
     assert cli.main([*words, "--precision", "float64"]) == 1
-    assert asked == [("jaxscale.room", "jaxscale.generate", tmp_path / "jax",
-                      Wanted(("a", "b"), 3, ("c",), Drawing(False, 0.5, 4, 0.9, 7), False, True), "float64", run.streamed)]
+    wanted = Wanted(("a", "b"), 3, ("c",), Drawing(False, 0.5, 4, 0.9, 7), False, True)
+    assert asked == [("jaxscale.room", "jaxscale.generate", tmp_path / "jax", wanted, "float64", run.streamed)]
 
 
 def test_a_run_is_gone_on_with_in_its_own_room_unless_another_is_named(asked, tmp_path):
@@ -52,10 +52,11 @@ def test_two_samplers_are_asked_each_in_its_backend(asked, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["--prompt", "a", "--temperature", "-1"], "--temperature -1.0"), (["--prompt", "a", "--top-p", "0"], "--top-p 0.0"),
+    (["--prompt", "a", "--temperature", "-1"], "--temperature -1.0"),
+    (["--prompt", "a", "--top-p", "0"], "--top-p 0.0"), (["--prompt", "a"], "not a run"),
     (["--prompt", "a", "--stop", ""], "--stop: empty"), (["--prompt", "a", "--tokens", "0"], "--tokens"),
     (["--prompt", "a", "--both", "--backend", "jax"], "--backend jax: not with --both"),
-    (["other", "--prompt", "a", "--both"], "--both: not for two runs"), ([], "--prompt"), (["--prompt", "a"], "not a run")])
+    (["other", "--prompt", "a", "--both"], "--both: not for two runs"), ([], "--prompt")])
 def test_what_means_nothing_is_a_line_and_loads_no_room(monkeypatch, tmp_path, capsys, words, said):
     monkeypatch.setattr(shared, "room", lambda name: pytest.fail(f"{name} was loaded"))
     assert cli.main(["generate", str(tmp_path / "run"), *words]) == 2
