@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from twinscale.common.data.arrays import Rows, arrays, row_bytes, sha256_of, with_labels
+from twinscale.common.data.arrays import Rows, given, row_bytes, sha256_of, with_labels
 from twinscale.common.data.packing import Packed
 from twinscale.common.data.shards import open_shards
 from twinscale.common.data.sources import images, kind
@@ -57,7 +57,7 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
         raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = one_of({"text": lambda: open_text(data, tokenizer), "images": lambda: open_images(data),
-                      "arrays": lambda: open_arrays(data, described(recipe))}, wanted, "reads")()
+                      "arrays": lambda: open_arrays(data, described(recipe), tokenizer)}, wanted, "reads")()
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
                        f'{as_written(data)}: lower it, or give more data')
@@ -112,18 +112,23 @@ def open_images(data: Data) -> Dataset:
     return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)
 
 
-def open_arrays(data: Data, objective: Objective) -> Dataset:
-    """A Dataset of rows of named arrays, with labels for an objective."""
-    given = arrays(data)
-    found, classes = with_labels(given, objective, as_written(data))
-    sides = np.array([side(row_bytes(found, row), data.held_out) for row in range(len(found["labels"]))])
+def open_arrays(data: Data, objective: Objective, kept: bytes | None = None) -> Dataset:
+    """A Dataset of rows of named arrays, with labels for an objective; of labelled text by the tokenizer that is `kept`
+    (bytes) or the recipe's own."""
+    source = given(data, objective, kept)
+    found, classes = with_labels(source.arrays, objective, as_written(data))
+    names = source.told.get("labels", [])
+    sides = np.array([side(row_bytes(found, row), data.held_out) for row in range(len(found["labels"]))]
+                     if source.held_out is None else np.where(source.held_out, "held_out", "train"))
     parts = {split: Rows(found, np.flatnonzero(sides == split)) for split in SPLITS}
     check_sides(data, {split: len(part) for split, part in parts.items()}, "rows")
     shapes = tuple((name, x.shape[1:], x.dtype.name) for name, x in sorted(found.items()))
     size = sum(x[:1].nbytes for x in found.values())
-    manifest = {"source": portable(data.source), "sha256": sha256_of(found), "classes": classes,
-                "arrays": {name: f"{dtype} {list(shape)}" for name, shape, dtype in shapes},
+    split_of = {} if source.held_out is None else {"held_out": source.held_out}
+    classes = len(names) or classes
+    manifest = {"source": portable(data.source), "sha256": sha256_of(found | split_of), "classes": classes,
+                "arrays": {name: f"{dtype} {list(shape)}" for name, shape, dtype in shapes}, **source.told,
                 **{split: {"bytes": size * len(part)} for split, part in parts.items()}}
-    if "labels" in given and not objective.labels:
+    if "labels" in source.arrays and not objective.labels:
         manifest["unread"] = ["labels"]
-    return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest)
+    return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest, source.tokenizer)
