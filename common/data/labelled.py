@@ -169,7 +169,7 @@ def unseen(names: Sequence[str], known: Sequence[Any], held_out: np.ndarray) -> 
         return {}
     sides: tuple[set, set] = (set(), set())
     for label, out in zip(known, held_out, strict=True):
-        sides[out].update(label if isinstance(label, list) else [label])
+        sides[int(out)].update(label if isinstance(label, list) else [label])
     only = sorted(sides[True] - sides[False])
     return {"unseen": [names[i] for i in only]} if only else {}
 
