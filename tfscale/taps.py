@@ -14,10 +14,10 @@ def tapped(model, hook):
 
 
 def hooked(layer, hook):
-    """A layer's `call` with the hook on its output; a table that is read in reverse is the head."""
+    """A layer's `call` with the hook on its output; a table that is read in reverse is at another place."""
     call = layer.call
 
     def changed(*args, **kwargs):
-        return hook("head" if kwargs.get("reverse") else layer.name, call(*args, **kwargs))
+        return hook(layer.reverse_place if kwargs.get("reverse") else layer.name, call(*args, **kwargs))
 
     return changed

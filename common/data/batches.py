@@ -13,7 +13,7 @@ from twinscale.common.data.augment import augment
 from twinscale.common.data.dataset import Dataset
 from twinscale.common.data.order import examples, rows
 from twinscale.common.errors import BadInput
-from twinscale.common.families import reads_arrays, reads_text
+from twinscale.common.families import family_of, reads_arrays, reads_text
 from twinscale.common.families.places import draws
 from twinscale.common.recipe.schema import Recipe, master_dtype
 
@@ -78,8 +78,10 @@ def input_specs(recipe: Recipe, example_shape: Sequence[Any]) -> dict[str, tuple
     """{name: (shape with the batch first, dtype)} of what the model reads of a batch, of a `Dataset.example_shape`."""
     text = reads_text(recipe.model)
     if reads_arrays(recipe.model):
+        read = family_of(recipe.model).inputs
+        asked = read(recipe.model) if read else [name for name, _, _ in example_shape if name not in JUDGED]
         specs = {name: ((None, *shape), master_dtype(recipe) if dtype == "float32" else dtype)
-                 for name, shape, dtype in example_shape if name not in JUDGED}
+                 for name, shape, dtype in example_shape if name in asked}
         return specs | (DRAWN if draws(recipe.model) else {})
     # Images are float32 in every precision but float64, where the cast is exact.
     image = master_dtype(recipe)

@@ -14,7 +14,7 @@ from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import family_of
-from twinscale.common.objectives import Objective, described
+from twinscale.common.objectives import described
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import portable, short
 from twinscale.common.sources import Data, as_written, holds_for, opened
@@ -57,7 +57,7 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
         raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = one_of({"text": lambda: open_text(data, tokenizer), "images": lambda: open_images(data),
-                      "arrays": lambda: open_arrays(data, described(recipe), tokenizer)}, wanted, "reads")()
+                      "arrays": lambda: open_arrays(recipe, tokenizer)}, wanted, "reads")()
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
                        f'{as_written(data)}: lower it, or give more data')
@@ -112,11 +112,14 @@ def open_images(data: Data) -> Dataset:
     return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)
 
 
-def open_arrays(data: Data, objective: Objective, kept: bytes | None = None) -> Dataset:
-    """A Dataset of rows of named arrays, with labels for an objective; of labelled text by the tokenizer that is `kept`
-    (bytes) or the recipe's own."""
+def open_arrays(recipe: Recipe, kept: bytes | None = None) -> Dataset:
+    """A Dataset of rows of named arrays, with labels for the objective, which the model's family can read; of labelled
+    text by the tokenizer that is `kept` (bytes) or the recipe's own."""
+    data, objective, check = recipe.data, described(recipe), family_of(recipe.model).check
     source = given(data, objective, kept)
     found, classes = with_labels(source.arrays, objective, as_written(data))
+    if check:
+        check(recipe.model, found, objective, as_written(data))
     names = source.told.get("labels", [])
     sides = np.array([side(row_bytes(found, row), data.held_out) for row in range(len(found["labels"]))]
                      if source.held_out is None else np.where(source.held_out, "held_out", "train"))

@@ -17,7 +17,7 @@ from twinscale.common.registry import Registry, is_reference, load, names, resol
 from twinscale.common.section import ByName, Section
 
 FAMILIES = Registry("families", "model.family", {name: f"twinscale.common.families.{name}:FAMILY" for name in (
-    "decoder", "convnet", "mlp", "pair")}, "twinscale.common.families:Family")
+    "decoder", "convnet", "mlp", "encoder", "pair")}, "twinscale.common.families:Family")
 READS = ("text", "images", "arrays")
 
 
@@ -80,8 +80,8 @@ class Family:
       "images" (inputs (B, H, W, C) from 0 to 1; logits (B, classes)), or "arrays" (any by their names; outputs of any
       shape (B, ...)); or a function of the options that says which.
     tree: (options, classes, example_shape) to {canonical name: common.families.parameters.Parameter} in forward order.
-    places: (options, place), which calls place(name, operation, *places read, holds=name) for every operation in
-      forward order, the last "head"; see `common/families/places.py`.
+    places: (options, place), which calls place(name, operation, *places read, holds=name, kind=of it) for every
+      operation in forward order, the last "head"; see `common/families/places.py`.
     keras: (options, classes, inputs, policy, the keras module) to logits, or "MODULE:OBJECT" of that; an own family has
       it as `build` in the file of its name in tfscale/models/.
     jax: (recipe, classes, example_shape, kinds) to an nnx.Module from a batch to logits, the same in jaxscale/models/.
@@ -90,6 +90,12 @@ class Family:
     layouts: its Layouts, or "MODULE:OBJECT" of them; None: an export for the library has canonical names.
     drawn: options at random for `audit --clean`, by a function that takes one of its arguments.
     draws: (options) to whether the model draws shared bits in training besides those that its places say.
+    inputs: of what reads arrays: options to the names of those that it reads; None: all that there are.
+    check: of what reads arrays: (options, {name: array (rows, ...)} with labels and weights, the Objective, what a line
+      of an error begins with), which raises BadInput where the rows are none that the model can read.
+    stress: of what reads arrays: (options, batch, classes, a NumPy generator) to what a stress batch holds in place of
+      the batch's arrays; None: floats at their ends, and all else as it is.
+    rows: of what reads arrays: options to `data.inputs` of the source "random", which `audit --clean` trains on.
     """
 
     name: str
@@ -104,6 +110,10 @@ class Family:
     layouts: Layouts | str | None = None
     drawn: Callable | None = None
     draws: Callable = lambda m: False
+    inputs: Callable | None = None
+    check: Callable | None = None
+    stress: Callable | None = None
+    rows: Callable | None = None
 
     def __post_init__(self):
         if not callable(self.reads) and self.reads not in READS:

@@ -12,17 +12,20 @@ from twinscale.common.families import family_of
 
 # What an operation may be: `common/operations/rounding.py` knows how far each may round.
 OPERATIONS = ("embedding", "sum", "residual", "gate", "linear", "convolution", "pooling", "norm", "activation",
-              "rotary positions", "attention scores", "attention mask", "softmax", "attention mix", "random bits")
+              "rotary positions", "attention scores", "attention mask", "softmax", "attention mix", "random bits",
+              "bias")
 WHOLE = "program"  # a model whose operations are not known: what it may round to is measured, not derived
 
 
 @dataclass(frozen=True)
 class Place:
-    """One operation: its class, the places whose outputs it reads, and the place whose tensors it holds."""
+    """One operation: its class, the places whose outputs it reads, the place whose tensors it holds, and what its norm
+    or activation is called, where that is not what the model's others are."""
 
     operation: str
     reads: tuple = ()
     holds: str = ""
+    kind: str = ""
 
 
 def places(model: Any) -> dict[str, Place]:
@@ -32,7 +35,7 @@ def places(model: Any) -> dict[str, Place]:
     """
     found, family = {}, family_of(model)
 
-    def place(name, operation, *reads, holds=None):
+    def place(name, operation, *reads, holds=None, kind=""):
         where = f"family {family.name}: place {name}"
         if operation not in (*OPERATIONS, WHOLE):
             raise BadInput(f'{where}: operation "{operation}": known are {", ".join(OPERATIONS)}'
@@ -40,7 +43,7 @@ def places(model: Any) -> dict[str, Place]:
         if name in found or not found.keys() >= set(reads):
             raise BadInput(f"{where}: " + ("is there twice" if name in found else
                                            f"reads {', '.join(set(reads) - found.keys())}, which is not before it"))
-        found[name] = Place(operation, reads, name if holds is None else holds)
+        found[name] = Place(operation, reads, name if holds is None else holds, kind)
         return name
 
     family.places(model, place)

@@ -65,7 +65,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
     known = places(recipe.model)
     derived = {name: place for name, place in known.items() if place.operation != WHOLE}
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
-    rows, classes = [], dataset.classes or given["forward/head"].shape[-1]
+    rows, classes = [], given["forward/head"].shape[-1]  # those of the data may be fewer
 
     def add(name, way, key, bound, source=None):
         operation = known[name].operation if name in known else name
@@ -158,6 +158,8 @@ def largest(x: Any) -> float:
 
 def kind_of(place: Any, model: Any, tree: Mapping[str, Any]) -> str:
     """What `forward_bound` calls the kind of a place."""
+    if place.kind:
+        return place.kind
     if place.operation == "norm":
         return "batch" if f"{place.holds}.mean" in tree else traits_of(model).norm
     if place.operation == "activation":

@@ -5,7 +5,7 @@ and a first batch rarely holds what later ones will. So there is a generic point
 and a stress batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,26 +40,27 @@ def generic_tensors(tensors: Mapping[str, np.ndarray], seed: int, dither: float 
     return found
 
 
-def stress_batch(batch: dict[str, Any], classes: int, seed: int, parts: int = 1, arrays: bool = False
+def stress_batch(batch: dict[str, Any], classes: int, seed: int, parts: int = 1, fill: Callable | None = None
                  ) -> dict[str, np.ndarray]:
     """A batch of the same names, shapes and dtypes with what real ones seldom hold.
 
     Text: documents from one token to the whole row, an id repeated, the lowest and the highest id by turns, a row that
-    is ignored whole. Pictures: constant ones, saturated noise, one of each that is ignored. Arrays: floats as pictures'
-    values, all else as it is, for what ids and masks may be is not known. Of `parts` micro-batches the first has few
+    is ignored whole. Pictures: constant ones, saturated noise, one of each that is ignored. Named arrays: what `fill`
+    makes of them, which a family says or is `stress_arrays`. Of `parts` micro-batches the first has few
     positions that count, the others many.
 
     Args:
-      batch: of `common.data.training_batches`. classes: the number of labels. seed: the recipe's. arrays: whether it
-        is of named arrays.
+      batch: of `common.data.training_batches`. classes: the number of labels. seed: the recipe's. fill: of named
+        arrays, (batch, classes, generator) to those that differ.
     """
     drawn = stream(seed, "stress")
-    fill = stress_arrays if arrays else stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
+    if fill is None:
+        fill = stress_text if batch["inputs"].dtype.kind in "iu" else stress_pictures
     found = batch | fill(batch, classes, drawn)
     weights = np.array(found["weights"]).reshape(-1)
     if parts > 1:
         light = np.arange(weights.size) < weights.size // parts
-        kept = np.flatnonzero(weights & light)[:1]
+        kept = np.flatnonzero((weights != 0) & light)[:1]
         weights[light] = False
         weights[kept] = True
     found["weights"] = weights.reshape(batch["weights"].shape)
@@ -97,7 +98,8 @@ def stress_pictures(batch: dict[str, Any], classes: int, drawn: np.random.Genera
 
 
 def stress_arrays(batch: dict[str, Any], classes: int, drawn: np.random.Generator) -> dict[str, Any]:
-    """Floats and weights of a stress batch of named arrays; those of 0 and 1 alone are masks, and stay."""
+    """Floats and weights of a stress batch of named arrays, as pictures' values; all else stays as it is, for what ids
+    and masks may be is not known, and floats of 0 and 1 alone are masks."""
     found = {name: saturated(x, drawn) for name, x in sorted(batch.items())
              if name not in JUDGED and x.dtype.kind == "f" and not np.isin(x, (0, 1)).all()}
     weights = batch["weights"].copy()

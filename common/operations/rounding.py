@@ -23,7 +23,7 @@ from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.references import FORMATS
 
 CENTRED = ("layer", "batch", "")  # norms that take a mean off; "": any
-SMOOTH = ("gelu", "gelu_tanh", "swiglu", "")  # activations that have a derivative everywhere; "": any
+SMOOTH = ("gelu", "gelu_tanh", "swiglu", "tanh", "")  # activations that have a derivative everywhere; "": any
 RARE = 7.0  # standard deviations of a count that is no accident
 
 
@@ -51,7 +51,7 @@ def forward_bound(operation: str, terms: int, kind: str = "") -> Bound:
         return one_of(kinds[operation], kind, operation)
     return {
         "embedding": Bound(1, 0.5, "value"), "sum": Bound(0.5, 0.5), "residual": Bound(0.5, 0.5),
-        "gate": Bound(0.5, 0.5, "value"),
+        "gate": Bound(0.5, 0.5, "value"), "bias": Bound(0.5, 0.5),
         "linear": Bound(walk(terms) + 0.5, 1.0 if kind == "biased" else 0.5),
         "convolution": Bound(walk(terms), 0.5),
         "rotary positions": Bound(3.5, 0.5),
@@ -72,7 +72,7 @@ def backward_bound(operation: str, terms: int, kind: str = "") -> Bound:
                       operation)
     return {
         "embedding": Bound(walk(terms), 0.5), "sum": Bound(0.5, 0.5), "residual": Bound(0.5, 0.5),
-        "gate": Bound(1, 0.5),
+        "gate": Bound(1, 0.5), "bias": Bound(walk(terms) + 0.5, 0.5),
         "norm": Bound(5 * walk(terms) + 2 * UNARY + 10, 1.5),  # by x itself and by its statistics, and their sum
         "linear": Bound(walk(terms) + 0.5, 0.5), "convolution": Bound(walk(terms), 0.5),
         "rotary positions": Bound(3.5, 0.5),

@@ -24,7 +24,8 @@ def traits(options: Options) -> list[str]:
 HAS = {
     "text": lambda r: reads_text(r.model), "pictures": lambda r: family_of(r.model).reads == "images",
     # What is planted in the lines of one family's own builders.
-    **{name: lambda r, name=name: name in traits_of(r.model).planted for name in ("decoder", "convnet", "mlp")},
+    **{name: lambda r, name=name: name in traits_of(r.model).planted
+       for name in ("decoder", "convnet", "mlp", "encoder")},
     "classes": lambda r: not objective_of(r).judged,
     "a norm": lambda r: any(place.operation == "norm" for place in places(r.model).values()),
     "layer norm": lambda r: traits_of(r.model).norm == "layer", "RMS norm": lambda r: traits_of(r.model).norm == "rms",

@@ -7,8 +7,9 @@ from pydantic import Field, SerializeAsAny
 from twinscale.common.families import FAMILIES, OfFamily
 from twinscale.common.families.convnet import ConvNet
 from twinscale.common.families.decoder import Decoder
+from twinscale.common.families.encoder import Encoder
 from twinscale.common.families.mlp import MLP
 from twinscale.common.families.pair import Pair
 
-AnyModel = Annotated[SerializeAsAny[Annotated[Decoder | ConvNet | MLP | Pair, Field(discriminator="family")]],
-                     OfFamily(FAMILIES, "family")]
+Own = Annotated[Decoder | ConvNet | MLP | Encoder | Pair, Field(discriminator="family")]
+AnyModel = Annotated[SerializeAsAny[Own], OfFamily(FAMILIES, "family")]

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ import numpy as np
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.data.arrays import JUDGED
 from twinscale.common.errors import one_of
+from twinscale.common.families import family_of
 from twinscale.common.families.parameters import parameters
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few, place_rows, rounded_taps
 from twinscale.common.operations.inputs import rounded
-from twinscale.common.operations.points import POINTS, generic_tensors, stress_batch
+from twinscale.common.operations.points import POINTS, generic_tensors, stress_arrays, stress_batch
 from twinscale.common.operations.references import FORMATS
 from twinscale.common.operations.synthetic import synthetic_gradients
 from twinscale.common.recipe.schema import Recipe, in_float64
@@ -141,8 +143,10 @@ def at_point(room: Room, recipe: Recipe, session: "Session", batch: dict[str, An
         state = room.with_tensors(recipe, state, session.devices, tensors, 0)
         batch = with_rounded_inputs(batch)
     if one_of({"first": False, "generic": False, "stress": True}, point, "point"):
-        batch = stress_batch(batch, session.dataset.classes, recipe.seed, recipe.train.accumulate,
-                             session.dataset.kind == "arrays")
+        own, fill = family_of(recipe.model).stress, None
+        if session.dataset.kind == "arrays":
+            fill = partial(own, recipe.model) if own else stress_arrays
+        batch = stress_batch(batch, session.dataset.classes, recipe.seed, recipe.train.accumulate, fill)
     return batch, state
 
 

@@ -114,10 +114,14 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
     """
     if kernel != "einsum":
         return tap("mix", one_of(FUSED, kernel, "jax.attention")(q, k, v, segments).reshape(*q.shape[:2], -1))
+    return masked_attention(q, k, v, causal_mask(q.shape[1], segments))
+
+
+def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
+    """`causal_attention` under any mask: `seen` is bool and broadcasts to (B, K, H / K, T, T)."""
     score, mix = (shared_scores, shared_mix) if sequence_shared() else (flat_scores, flat_mix)
-    length, width = q.shape[1], q.shape[3]
-    scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * width**-0.5)
-    masked = tap("mask", jnp.where(causal_mask(length, segments), scores, jnp.finfo(scores.dtype).min))
+    scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * q.shape[3]**-0.5)
+    masked = tap("mask", jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
     shares = tap("shares", jax.nn.softmax(masked))
     return tap("mix", mix(shares.astype(v.dtype), v))
 
@@ -153,6 +157,24 @@ def causal_mask(length: int, segments: "jax.Array | None") -> jax.Array:
     places = jnp.arange(length)
     mask = (places[:, None] >= places)[None, None, None]
     return mask if segments is None else mask & (segments[:, :, None] == segments[:, None, :])[:, None, None]
+
+
+def padding_mask(mask: jax.Array) -> jax.Array:
+    """Whether a position is seen, of a mask (B, S) that is 0 where padding is: bool, (B, 1, 1, 1, S)."""
+    return mask[:, None, None, None] != 0
+
+
+def mean_over(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """The mean (B, D) of x (B, S, D) over the positions that a mask (B, S) has not at 0, rounded once."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    kept = (mask != 0).astype(wide)[..., None]
+    return (jnp.sum(x.astype(wide) * kept, 1) / jnp.sum(kept, 1)).astype(x.dtype)
+
+
+def unit(x: jax.Array, least: float = 1e-12) -> jax.Array:
+    """x (..., D) at length 1, or divided by `least` where it is shorter than that, rounded once."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(wide), -1, keepdims=True), least**2))).astype(x.dtype)
 
 
 def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
@@ -235,6 +257,6 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """The function of a recipe's activation; bfloat16 is widened, and rounded once."""
     functions: dict[str, Callable[[jax.Array], jax.Array]] = {
         "gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
-        "gelu_tanh": functools.partial(nnx.gelu, approximate=True)}
+        "gelu_tanh": functools.partial(nnx.gelu, approximate=True), "tanh": jnp.tanh}
     function = one_of(functions, name, "model.activation")
     return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)

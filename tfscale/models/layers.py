@@ -38,7 +38,8 @@ def layers(keras: Keras) -> types.SimpleNamespace:
 @functools.cache
 def classes(keras: Keras) -> types.SimpleNamespace:
     """The layer classes for one keras module, made once."""
-    return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras), **attention_classes(keras))
+    return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras), **attention_classes(keras),
+                                 **encoder_classes(keras))
 
 
 def table_classes(keras: Keras) -> dict[str, type]:
@@ -46,6 +47,8 @@ def table_classes(keras: Keras) -> dict[str, type]:
 
     class TiedEmbedding(keras.layers.Embedding):
         """An embedding that is also the head: ids (B, T) to (B, T, D); `reverse`: (B, T, D) to logits (B, T, V)."""
+
+        reverse_place = "head"  # what the place of the second is called
 
         def call(self, inputs, reverse=False):
             table = self._embeddings.value if hasattr(self, "_embeddings") else self.embeddings
@@ -189,6 +192,64 @@ def attention_classes(keras: Keras) -> dict[str, type]:
             "AttentionMix": AttentionMix}
 
 
+def encoder_classes(keras: Keras) -> dict[str, type]:
+    """{name: class} of what padding is kept out by, and of what stands before and after an encoder's blocks."""
+
+    class Positions(keras.layers.Layer):
+        """The rows of a table of positions that ids (B, L) read, `first` on."""
+
+        def __init__(self, first, **kwargs):
+            super().__init__(**kwargs)
+            self.first = first
+
+        def call(self, ids):
+            return ops.zeros_like(ids) + np.arange(self.first, self.first + ids.shape[1], dtype=np.int32)
+
+        def get_config(self):
+            return {**super().get_config(), "first": self.first}
+
+    class PaddingMask(keras.layers.Layer):
+        """Scores (B, K, G, T, S), lowest where `kept` (B, S) is 0. (Keras has masks of its own by the name `mask`.)"""
+
+        def call(self, scores, kept):
+            return ops.where(ops.not_equal(kept, 0)[:, None, None, None], scores, np.finfo(masters(scores)).min)
+
+    class First(keras.layers.Layer):
+        """The first position of (B, L, D): (B, D)."""
+
+        def call(self, x):
+            return x[:, 0]
+
+    class MeanOver(keras.layers.Layer):
+        """The mean (B, D) of (B, S, D) over the positions whose `kept` (B, S) is not 0, rounded once."""
+
+        def call(self, x, kept):
+            wide = masters(x)
+            kept = ops.cast(ops.not_equal(kept, 0), wide)[..., None]
+            return ops.cast(ops.sum(ops.cast(x, wide) * kept, 1) / ops.sum(kept, 1), x.dtype)
+
+    class Unit(keras.layers.Layer):
+        """(..., D) at length 1, or divided by 1e-12 where it is shorter than that, rounded once."""
+
+        def call(self, x):
+            wide = ops.cast(x, masters(x))
+            square = ops.sum(ops.square(wide), -1, keepdims=True)
+            return ops.cast(wide * ops.rsqrt(ops.maximum(square, ops.full_like(square, 1e-24))), x.dtype)
+
+    class Bias(keras.layers.Layer):
+        """x (..., D) + bias, in float32 or wider and rounded once."""
+
+        def build(self, input_shape):
+            self.bias = self.add_weight(name="bias", shape=(input_shape[-1],), initializer="zeros", autocast=False)
+
+        def call(self, x):
+            bias = ops.convert_to_tensor(self.bias)
+            rows = ops.reshape(ops.cast(x, bias.dtype), (-1, x.shape[-1]))  # the gradient is a sum over one axis
+            return ops.reshape(ops.cast(rows + bias, x.dtype), (-1, *x.shape[1:]))
+
+    return {one.__name__: one for one in (Positions, PaddingMask, First, MeanOver, Unit, Bias)}
+
+
 def masters(x: Tensor) -> str:
     """The dtype of a tensor's masters: float32, or float64 for float64."""
     return "float64" if backend.standardize_dtype(x.dtype) == "float64" else "float32"
@@ -236,10 +297,16 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return x * ops.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
+def tanh(x: Tensor) -> Tensor:
+    """tanh by way of exp(2x) - 1, for Keras' own is float32 on JAX whatever comes in; from 20 on it is 1."""
+    grown = ops.expm1(2 * ops.minimum(x, ops.full_like(x, 20)))
+    return grown / (grown + 2)
+
+
 def activation(name: str) -> str | Callable[[Tensor], Tensor]:
     """What a stock Activation layer takes for a recipe's activation; bfloat16 is widened, and rounded once."""
-    function = one_of({"relu": None, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu}, name,
-                      "model.activation")
+    function = one_of({"relu": None, "gelu": gelu, "gelu_tanh": gelu_tanh, "swiglu": ops.silu, "tanh": tanh},
+                      name, "model.activation")
     if function is None:  # stock, which rounds nothing
         return name
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.operations.inputs import rounded
-from twinscale.common.operations.points import generic_tensors, stress_batch
+from twinscale.common.operations.points import generic_tensors, stress_arrays, stress_batch
 from twinscale.common.operations.references import FORMATS
 
 
@@ -86,10 +86,10 @@ def test_a_stress_batch_of_arrays_has_floats_at_their_ends_and_leaves_ids_masks_
     batch = {"x": drawn.standard_normal((8, 5)).astype(np.float32), "ids": np.arange(8, dtype=np.int32),
              "mask": (np.arange(8) % 3 > 0).astype(np.float32), "labels": np.arange(8, dtype=np.float32),
              "weights": np.ones(8, np.float32), "row": np.arange(8, dtype=np.uint32)}
-    found = stress_batch(batch, 0, 0, arrays=True)
+    found = stress_batch(batch, 0, 0, fill=stress_arrays)
     assert {n: (x.dtype, x.shape) for n, x in found.items()} == {n: (x.dtype, x.shape) for n, x in batch.items()}
     assert all(np.array_equal(found[name], batch[name]) for name in ("ids", "mask", "labels", "row"))
     assert len(np.unique(found["x"][0])) == 1 and len(np.unique(found["x"][1])) == 2
     assert np.array_equal(found["x"][3], batch["x"][3]) and found["weights"].tolist() == [1, 1, 0, 1] * 2
     single = {name: x[2:3] for name, x in batch.items()} | {"weights": np.ones(1, np.float32)}
-    assert stress_batch(single, 0, 0, arrays=True)["weights"].all()
+    assert stress_batch(single, 0, 0, fill=stress_arrays)["weights"].all()

@@ -148,8 +148,8 @@ def test_differences_name_the_keys(recipe):
     ("optimizer.learning_rate=nan", "override: optimizer.learning_rate = NaN: expected a finite number"),
     ("schedule.kind=cosin", 'override: schedule.kind = "cosin": expected one of "constant", "cosine", "linear", "wsd"; '
                             'did you mean "cosine"?'),
-    ("model.family=decodr", 'override: model.family = "decodr": expected one of "decoder", "convnet", "mlp", "pair"; '
-                            'did you mean "decoder"?'),
+    ("model.family=decodr", 'override: model.family = "decodr": expected one of "decoder", "convnet", "mlp", '
+                            '"encoder", "pair"; did you mean "decoder"?'),
     ("data.augment=flip", 'override: data.augment = "flip": expected a list in brackets, [...]'),
     ('data.augment=["flp"]', 'override: data.augment[0] = "flp": expected one of "flip", "shift", "cutout"; '
                              'did you mean "flip"?'),

@@ -1,0 +1,180 @@
+"""A transformer encoder in Flax NNX; a module's path is its canonical name."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from twinscale.common.errors import one_of
+from twinscale.common.families.encoder import HEADS, outputs_of
+from twinscale.common.numbers.bits import name_word
+from twinscale.jaxscale.models.decoder import DROPS, REMAT
+from twinscale.jaxscale.models.layers import (
+    Linear,
+    activation,
+    attend,
+    dropout,
+    embedding,
+    masked_attention,
+    mean_over,
+    padding_mask,
+    unit,
+)
+from twinscale.jaxscale.taps import scope, tap
+
+if TYPE_CHECKING:
+    from twinscale.common.families import encoder
+    from twinscale.common.recipe.running import Jax
+    from twinscale.common.recipe.schema import Recipe
+
+
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[Any], kinds: Mapping[str, Any]) -> "Encoder":
+    """A module from a dict of inputs (`ids`, `mask`, and where used `types`, `row`, `key`) to logits (B, L, classes) or
+    (B, classes), or to vectors (B, D)."""
+    return Encoder(recipe.model, recipe.jax, classes, kinds)  # type: ignore[arg-type]  # whose family it is
+
+
+class Encoder(nnx.Module):
+    """Tables, blocks (stacked under one scan where the recipe says so) and a head."""
+
+    def __init__(self, m: "encoder.Encoder", execution: "Jax", classes: int, kinds: Mapping[str, Any]) -> None:
+        rngs = nnx.Rngs(0)
+        self.m, self.execution, self.kinds = m, execution, kinds
+        self.embedding = embedding(m.vocabulary, m.width, kinds, rngs)
+        self.position = embedding(m.positions, m.width, kinds, rngs)
+        if m.types:
+            self.token_type = embedding(m.types, m.width, kinds, rngs)
+        if m.post:
+            self.embedding_norm = norm(m, kinds, rngs)
+        if execution.scan:
+            self.blocks = nnx.vmap(lambda rngs: Block(m, kinds, rngs))(rngs.split(m.layers))
+        else:
+            for i in range(m.layers):
+                setattr(self, f"block_{i}", Block(m, kinds, rngs))
+        if not m.post:
+            self.norm = norm(m, kinds, rngs)
+        if m.pools:
+            self.pooler = Linear(m.width, m.width, kinds=kinds, rngs=rngs)
+        if m.head == "masked":
+            self.transform, self.transform_norm = Linear(m.width, m.width, kinds=kinds, rngs=rngs), norm(m, kinds, rngs)
+            self.head = Bias(m.vocabulary, kinds)
+        elif m.head != "embedding":
+            self.head = Linear(m.width, outputs_of(m, classes), kinds=kinds, rngs=rngs)
+
+    def __call__(self, batch, training=False):
+        x = self.embedded(batch)
+        x = tap("embedding_norm", self.embedding_norm(x)) if self.m.post else x
+        x = tap("embedding.dropout", dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training))
+        x = self.through_blocks(x, batch, training)
+        x = x if self.m.post else tap("norm", self.norm(x))
+        logits = self.headed(x, batch, training)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+    def embedded(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """The sum (B, L, D) of what the tables hold for the inputs."""
+        dtype, places = self.kinds["dtype"], self.m.first_position + jnp.arange(batch["ids"].shape[1])
+        x = tap("embedding", self.embedding(batch["ids"]).astype(dtype))
+        places = jnp.broadcast_to(places, batch["ids"].shape)
+        x = tap("embedding.sum", x + tap("position", self.position(places).astype(dtype)))
+        if self.m.types:
+            x = tap("embedding.types_sum", x + tap("token_type", self.token_type(batch["types"]).astype(dtype)))
+        return x
+
+    def through_blocks(self, x: jax.Array, batch: Mapping[str, jax.Array], training: bool) -> jax.Array:
+        """x (B, L, D) after all blocks: one scanned body, or one block after another; the numbers are the same."""
+        layers = range(self.m.layers)
+        places = jnp.array([[name_word(f"block_{i}.{drop}") for drop in DROPS] for i in layers], jnp.uint32)
+
+        def body(x, block_and_places):
+            (graph, weights), places = block_and_places
+            return nnx.merge(graph, weights)(x, batch, places, training)
+
+        if self.execution.remat != "none":
+            body = jax.checkpoint(body, policy=one_of(REMAT, self.execution.remat, "jax.remat"))
+        if self.execution.scan:
+            graph, weights = nnx.split(self.blocks)
+            return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
+        for i in layers:
+            with scope(f"block_{i}"):
+                x = body(x, (nnx.split(getattr(self, f"block_{i}")), places[i]))
+        return x
+
+    def headed(self, x: jax.Array, batch: Mapping[str, jax.Array], training: bool) -> jax.Array:
+        """What the head makes of x (B, L, D)."""
+        if self.m.head == "masked":
+            y = tap("transform.activation", activation(self.m.activation)(tap("transform", self.transform(x))))
+            product = attend(self.embedding, tap("transform_norm", self.transform_norm(y)))
+            return tap("head", self.head(tap("head.product", product)))
+        if self.m.head == "embedding":
+            return tap("head", unit(tap("pool", mean_over(x, batch["mask"]))))
+        if not one_of(HEADS, self.m.head, "model.head"):
+            x = x[:, 0]
+        if self.m.pools:
+            x = tap("pooler.activation", activation("tanh")(tap("pooler", self.pooler(x))))
+        x = tap("head.dropout", dropout(x, batch, self.m.dropout, name_word("head.dropout"), training))
+        return tap("head", self.head(x))
+
+
+class Block(nnx.Module):
+    """Attention and a feed-forward layer, each with dropout on its output and added to what it reads; each sum is
+    normed, or with norms before them what is read."""
+
+    def __init__(self, m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
+        self.rate, self.post = m.dropout, m.post
+        self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
+        self.attention, self.feedforward = Attention(m, kinds, rngs), FeedForward(m, kinds, rngs)
+
+    def __call__(self, x, batch, places, training):
+        y = self.attention(x if self.post else tap("norm_1", self.norm_1(x)), batch)
+        x = tap("residual_1", x + tap("attention.dropout", dropout(y, batch, self.rate, places[0], training)))
+        x = tap("norm_1", self.norm_1(x)) if self.post else x
+        y = self.feedforward(x if self.post else tap("norm_2", self.norm_2(x)))
+        x = tap("residual_2", x + tap("feedforward.dropout", dropout(y, batch, self.rate, places[1], training)))
+        return tap("norm_2", self.norm_2(x)) if self.post else x
+
+
+class Attention(nnx.Module):
+    """Attention to all positions but padding."""
+
+    def __init__(self, m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
+        self.m = m
+        for name in ("query", "key", "value", "output"):
+            setattr(self, name, Linear(m.width, m.width, kinds=kinds, rngs=rngs))
+
+    def __call__(self, x, batch):
+        with scope("attention"):
+            q, k, v = (self.heads(name, x) for name in ("query", "key", "value"))
+            return tap("output", self.output(masked_attention(q, k, v, padding_mask(batch["mask"]))))
+
+    def heads(self, name: str, x: jax.Array) -> jax.Array:
+        return tap(name, getattr(self, name)(x)).reshape(*x.shape[:2], -1, self.m.head_width)
+
+
+class FeedForward(nnx.Module):
+    """down(activation(up(x)))."""
+
+    def __init__(self, m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
+        self.activation = m.activation
+        self.up = Linear(m.width, m.feedforward, kinds=kinds, rngs=rngs)
+        self.down = Linear(m.feedforward, m.width, kinds=kinds, rngs=rngs)
+
+    def __call__(self, x):
+        with scope("feedforward"):
+            return tap("down", self.down(tap("activation", activation(self.activation)(tap("up", self.up(x))))))
+
+
+class Bias(nnx.Module):
+    """x (..., D) + bias, in float32 or wider and rounded once."""
+
+    def __init__(self, width: int, kinds: Mapping[str, Any]) -> None:
+        self.bias = nnx.Param(jnp.zeros((width,), kinds["param_dtype"]))
+
+    def __call__(self, x):
+        return (x.astype(self.bias[...].dtype) + self.bias[...]).astype(x.dtype)
+
+
+def norm(m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Layer norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
+    return nnx.LayerNorm(m.width, epsilon=m.norm_epsilon, use_fast_variance=False, **kinds, rngs=rngs)
