@@ -11,7 +11,7 @@ from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.families.sharding import SHARED, check_rules
 from twinscale.common.files.pins import MARK, unpinned
-from twinscale.common.metrics import METRICS, tried
+from twinscale.common.metrics import METRICS, added, tried
 from twinscale.common.numbers.formats import MASTERS
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
 from twinscale.common.objectives import described as objective_of
@@ -158,6 +158,15 @@ class Recipe(Section):
         if source and not holds_for(source, reads):
             raise ValueError(f'data.source="{short(self.data.source)}" holds {source.holds}, which '
                              f'model.family="{short(self.model.family)}" does not read: it reads {reads}')
+        return self
+
+    @model_validator(mode="after")
+    def measured(self) -> Self:
+        """Raises ValueError where a metric is of classes, and labels are none."""
+        odd = [metric.title for metric in added(self.train.metrics) if metric.classes and objective_of(self).judged]
+        if odd:
+            raise ValueError(f'train.metrics: "{odd[0]}" is of classes, and objective.name='
+                             f"{short(self.objective.name)} has none: leave it out")
         return self
 
     @model_validator(mode="after")
