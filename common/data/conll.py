@@ -66,12 +66,11 @@ def sentences(data: Data, path: Path) -> Iterator[Sentence]:
 
 
 def is_comment(data: Data, line: str, fields: Sequence[str], tag: int, current: Sentence) -> bool:
-    """Whether a line is a comment, and not the word #: before a sentence, and where the tag would stand is none."""
-    if current.words or not line.startswith("#"):
-        return False
-    found = fields[tag].strip() if -len(fields) <= tag < len(fields) and len(fields) > 1 else ""
-    return not found or data.tags == "plain" and len(fields[0]) > 1 or (
-        data.tags != "plain" and not TAG.fullmatch(found))
+    """Whether a line is a comment, and not the word #: before a sentence, and where the tag would stand is none; of
+    plain tags it has no tab."""
+    if current.words or not line.startswith("#") or data.tags == "plain":
+        return not current.words and line.startswith("#") and "\t" not in line.strip()
+    return not -len(fields) <= tag < len(fields) or len(fields) < 2 or not TAG.fullmatch(fields[tag].strip())
 
 
 def continues(tag: str, before: str) -> bool:

@@ -36,8 +36,7 @@ def parts_of(path: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
         raise BadInput(f"data.source: {shown(path)} is a folder: give the path of a file, or name those in it train, "
                        f"valid and test: there {'is' if len(names) == 1 else 'are'} "
                        f"{shown(', '.join(names[:8])) or 'none'}")
-    found.pop("test", None)
-    return found
+    return {part: found[part] for part in ("train", "held_out") if part in found}
 
 
 def column_number(text: str, unset: Mapping[str, int], key: str) -> int:
