@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from twinscale.common.data.cache import stamp
 from twinscale.common.data.parts import column_number, parts_of
@@ -122,7 +123,8 @@ def labelled(data: Data, argument: str) -> Labelled:
         own = own[:data.max_documents or None]
         found += own
         sides += [part == "held_out"] * len(own)
-    tags, told = [sentence.tags for sentence in found], {}
+    told: dict[str, Any] = {}
+    tags = [sentence.tags for sentence in found]
     if data.tags != "plain":
         scheme = data.tags or scheme_of(tags)
         read = [in_iob2(row, scheme) for row in tags]
