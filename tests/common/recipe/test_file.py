@@ -398,10 +398,3 @@ def test_a_plugin_that_is_missing_or_breaks_is_one_line_of_the_recipe(plugged):
         with pytest.raises((BadInput, MissingEnvironment), match=re.escape(said)) as error:
             load(plugged)
         assert str(error.value).startswith("optimizer.name = ") and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(("name", "overrides", "begins"), [
-    ("mlp-digits", [], "8a752ae10825"), ("mlp-digits", ["optimizer.name=lion"], "07183543df0e"),
-    ("decoder-stdlib", [], "c0b68a56b2d8"), ("convnet-mnist5k", [], "bece51be8409")])
-def test_recipes_that_name_nothing_of_somebody_elses_are_hashed_as_ever(name, overrides, begins):
-    assert load(RECIPES / f"{name}.toml", overrides).hash.startswith(begins)

@@ -1,8 +1,9 @@
-"""The mesh that a recipe asks for: what does not divide is refused by name, before any framework starts."""
+"""The mesh that a recipe asks for: what does not divide is refused by name, before any framework starts; and hashes."""
 
 import pytest
 
 from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.recipe.file import RECIPES, load
 from twinscale.common.recipe.schema import Recipe, mesh_shape
 
 
@@ -47,3 +48,10 @@ def test_where_a_training_runs_is_not_what_it_computes():
     one = Recipe(name="x", model={"family": "decoder"})
     other = one.with_values(devices={"fsdp": 4, "hosts": 2}, train={"save_minutes": 0.0, "keep_best": 3})
     assert one.meaning == other.meaning and one.hash == one.with_values(devices={"fsdp": 4}).hash
+
+
+@pytest.mark.parametrize(("name", "overrides", "begins"), [
+    ("mlp-digits", [], "8a752ae10825"), ("mlp-digits", ["optimizer.name=lion"], "07183543df0e"),
+    ("decoder-stdlib", [], "c0b68a56b2d8"), ("convnet-mnist5k", [], "bece51be8409")])
+def test_recipes_that_name_nothing_of_somebody_elses_are_hashed_as_ever(name, overrides, begins):
+    assert load(RECIPES / f"{name}.toml", overrides).hash.startswith(begins)
