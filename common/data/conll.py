@@ -122,7 +122,7 @@ def labelled(data: Data, argument: str) -> Labelled:
         own = own[:data.max_documents or None]
         found += own
         sides += [part == "held_out"] * len(own)
-    tags, told = [sentence.tags for sentence in found], {}
+    tags, told = [sentence.tags for sentence in found], dict[str, str | int]()
     if data.tags != "plain":
         scheme = data.tags or scheme_of(tags)
         read = [in_iob2(row, scheme) for row in tags]

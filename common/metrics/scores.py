@@ -18,7 +18,7 @@ CONFIDENCES = 15  # bins of confidence, as Guo et al. (2017) have them
 AUC, ERROR = f"roc_auc_{BINS}", f"calibration_error_{CONFIDENCES}"
 
 
-def like(x: Any, values: Sequence[float] | np.ndarray) -> np.ndarray:
+def like(x: Any, values: float | Sequence[float] | np.ndarray) -> np.ndarray:
     """Numbers in the dtype of a tensor of any framework."""
     return np.asarray(values, str(getattr(x.dtype, "name", x.dtype)))
 
