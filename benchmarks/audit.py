@@ -48,6 +48,10 @@ TEXT = {"sequence": 16, "held_out": 0.2, "max_documents": 16}  # an epoch is ove
 DIGITS = {"source": "digits", "held_out": 0.005}
 DECODER = {"family": "decoder", "layers": 1, "width": 16, "heads": 2}
 MLP = {"family": "mlp", "hidden": [12, 8], "activation": "gelu"}
+ENCODER = {"family": "encoder", "layers": 1, "width": 16, "heads": 2, "vocabulary": 30, "positions": 9,
+           "head": "embedding"}
+PADDED = {"source": "random", "rows": 24, "held_out": 0.2,
+          "inputs": {"ids": {"shape": [8], "below": 30}, "mask": {"shape": [8], "padding": True}}}
 ADAM = {"learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5, "ema": 0.9}
 WARM = {"kind": "cosine", "warmup": 3}
 # Between them they use every operation, every slot of an optimizer and every way to scale a loss. A change is planted
@@ -77,6 +81,7 @@ RECIPES: dict[str, dict[str, Any]] = {
                                                                           "accumulate": 2}},
     "half": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "train": {**TRAIN, "precision": "bfloat16",
                                                                         "accumulate": 2}},
+    "padded": {"data": PADDED, "model": ENCODER, "objective": {"name": "probe"}, "optimizer": ADAM, "train": TRAIN},
     "resumed": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "schedule": WARM, "train": TRAIN},
     "spread": {"data": TEXT, "model": DECODER, "optimizer": ADAM, "train": TRAIN, "devices": {"data": 2}},
     "spread-bits": {"data": DIGITS, "model": {**MLP, "dropout": 0.1}, "optimizer": ADAM, "train": TRAIN,

@@ -2,9 +2,10 @@
 is to be flagged, and how near each rung comes to its bound says how much room there is.
 
 A comparison's number is all that its recipe depends on. Three in a row are of one recipe in the three precisions, so
-that its float64 trajectory is trained once; optimizers and families are counted through, so that any sixty in a row
-hold each of these together; the rest is drawn. Models are of a few thousand weights, in the audit's workers. What is
-done is kept, number by number, and added up: a run goes on where it ended, and one directory may be filled in parts.
+that its float64 trajectory is trained once; optimizers and families are counted through, so that any sixty in a row,
+from number 300 on any 72, hold each of these together; the rest is drawn. Models are of a few thousand weights, in the
+audit's workers. What is done is kept, number by number, and added up: a run goes on where it ended, and one directory
+may be filled in parts.
 """
 
 import math
@@ -53,6 +54,8 @@ SPOKEN = 20.0  # seconds between words on how far it is
 PRECISIONS = ("float64", "float32", "bfloat16")
 OPTIMIZERS = ("adamw", "lion", "lamb", "sgd")
 DRAWN = ("decoder", "convnet", "decoder", "mlp", "decoder")  # families, by turns
+LATER, MORE = 300, (*DRAWN, "encoder")  # those from a number on: what an earlier one is of has been told, and stays
+ROWS = 96  # of drawn arrays
 
 
 def clean(out: Path, count: int, first: int = 0, *, overwrite: bool = False, as_json: bool = False) -> int:
@@ -208,7 +211,9 @@ def row_of(number: int, recipe: Recipe, error: str | None, verdict: Any) -> dict
 def drawn(number: int, source: str) -> Recipe:
     """The recipe of a comparison; `source` is that of a corpus of short documents."""
     rng = stream("clean", number // 3)
-    precision, optimizer, family = PRECISIONS[number % 3], OPTIMIZERS[number // 3 % 4], DRAWN[number // 12 % 5]
+    turns = MORE if number >= LATER else DRAWN
+    precision, optimizer, family = (names[number // every % len(names)] for names, every in (
+        (PRECISIONS, 1), (OPTIMIZERS, 3), (turns, 12)))
     moved = load(registered, optimizer)
 
     def one(*values):
@@ -216,13 +221,17 @@ def drawn(number: int, source: str) -> Recipe:
 
     data = {"source": source, "sequence": one(8, 16), "held_out": 0.1, "cross_documents": one(False, False, True)}
     described = load(FAMILIES, family)
-    if not described.text:
+    if described.reads == "images":
         data = {"source": "digits", "held_out": 0.01, "augment": one([], ["shift"], ["flip", "cutout"])}
-    steps, warmup = 5, one(0, 2, 3)
+    steps, warmup, model = 5, one(0, 2, 3), {}
+    if described.reads == "arrays":
+        model = described.drawn(one)
+        inputs = described.rows(described.options.model_validate({"family": family, **model}))
+        data = {"source": "random", "held_out": 0.1, "rows": ROWS, "inputs": inputs}
     kind = one("constant", "cosine", "linear", "wsd")
     return Recipe.model_validate({
         "name": f"clean-{number // 3}", "seed": int(rng.integers(1 << 31)), "data": data,
-        "model": {"family": family, **described.drawn(one)},
+        "model": {"family": family, **(model or described.drawn(one))},
         "optimizer": {"name": optimizer, "learning_rate": moved.peak * 10.0 ** -rng.uniform(0, 2),
                       "weight_decay": one(0.0, 0.1), "clip_norm": one(0.0, 0.3, 5.0), "ema": one(0.0, 0.9),
                       "beta1": one(0.9, 0.8), "beta2": one(0.999, 0.95), "epsilon": one(1e-8, 1e-6),

@@ -13,6 +13,7 @@ from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import (
     bits,
     mutants_devices,
+    mutants_encoder,
     mutants_harmless,
     mutants_model,
     mutants_narrow,
@@ -257,6 +258,6 @@ def same_dropout_each_step() -> Iterator[None]:
 
 
 ALL = (COMMON | OWN | mutants_model.CHANGES | mutants_step.CHANGES | mutants_devices.CHANGES | mutants_narrow.CHANGES
-       | mutants_harmless.CHANGES)
+       | mutants_encoder.CHANGES | mutants_harmless.CHANGES)
 MUTANTS = {name: change for name, change in ALL.items() if change.operation}
 NEUTRAL = {name: change for name, change in ALL.items() if not change.operation}

@@ -12,6 +12,7 @@ from twinscale.common.planted.planting import registry
 from twinscale.tfscale import (
     bits,
     mutants_devices,
+    mutants_encoder,
     mutants_harmless,
     mutants_model,
     mutants_narrow,
@@ -286,6 +287,6 @@ def maximum_pool() -> Iterator[None]:
 
 
 ALL = (COMMON | OWN | mutants_model.CHANGES | mutants_step.CHANGES | mutants_devices.CHANGES | mutants_narrow.CHANGES
-       | mutants_harmless.CHANGES)
+       | mutants_encoder.CHANGES | mutants_harmless.CHANGES)
 MUTANTS = {name: change for name, change in ALL.items() if change.operation}
 NEUTRAL = {name: change for name, change in ALL.items() if not change.operation}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from twinscale.common.compress.recipes import model_after
 from twinscale.common.compress.rules import BLOCK, chosen, kernels
 from twinscale.common.errors import BadInput
-from twinscale.common.families import traits_of
+from twinscale.common.families import reads_arrays, traits_of
 from twinscale.common.families.parameters import parameters
 from twinscale.common.registry import short
 
@@ -20,6 +20,9 @@ def check_stages(recipe: "Recipe", dataset: "Dataset") -> None:
     if recipe.compress.stages and traits_of(recipe.model).foreign:
         raise BadInput(f'compress.stages: model.family = "{short(recipe.model.family)}": TF-MOT wraps layers of its '
                        "own Keras, which programs of your own are not made of; compress them by other means")
+    if recipe.compress.stages and reads_arrays(recipe.model):
+        raise BadInput(f'compress.stages: model.family = "{short(recipe.model.family)}" reads arrays, and compressions '
+                       "are of models of text or images: take the stages out")
     for number, stage in enumerate(recipe.compress.stages):
         where = f"compress.stages[{number}] ({stage.kind})"
         tree = parameters(model_after(recipe, number), dataset.classes, dataset.example_shape)

@@ -267,8 +267,9 @@ def of_model(model: Any, formats: Sequence[str], named: bool) -> list[str]:
     """Those of the formats that a model section of a recipe has; raises BadInput where one was `named` that it has
     not, or it has none."""
     if reads_arrays(model):
-        raise BadInput('model.reads = "arrays": an export has one input, of text or of images; `twinscale convert` '
-                       "writes the run's tensors by their names")
+        raise BadInput(f'model.family = "{registry.short(model.family)}" reads arrays: an export has one input, '
+                       "of text or of images; `twinscale convert` writes the run's tensors by their names, with "
+                       "--hugging-face those of an encoder as that library has them")
     left = [name for name in formats if not traits_of(model).foreign or name not in OWN_ALONE]
     if named and (gone := [name for name in formats if name not in left]):
         raise BadInput(f'--formats: "{gone[0]}" is not of model.family = "{registry.short(model.family)}": '

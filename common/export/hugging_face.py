@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from twinscale.common.families import family_of
-from twinscale.common.files.access import write_bytes, write_json
+from twinscale.common.errors import BadInput
+from twinscale.common.export.formats import Shape
+from twinscale.common.families import family_of, reads_text
+from twinscale.common.files.access import shown, write_bytes, write_json
+from twinscale.common.files.output import Kind, clear
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.registry import resolved, short
 
 if TYPE_CHECKING:
     from twinscale.common.data import Dataset
-    from twinscale.common.export.formats import Shape
     from twinscale.common.recipe.schema import Recipe
+
+SAVED = Kind(".hugging-face", "config.json", {r"config\.json": None, r"model\.safetensors": None})
 
 
 def layouts_of(model: Any) -> Any:
@@ -67,6 +71,29 @@ def write(recipe: "Recipe", dataset: "Dataset | Shape", tensors: Mapping[str, np
     if tokenizer:
         shutil.copyfile(tokenizer, path / "tokenizer.json")
     return {"layout": name, "note": f"{name}'s layout" if name else f"canonical names: {note}"}
+
+
+def save(recipe: "Recipe", tensors: Mapping[str, np.ndarray], out: Path) -> dict[str, Any]:
+    """Writes the model of a run, {canonical name: array}, as a directory of the library's and reads it again; returns
+    what `write` does.
+
+    Raises BadInput where there is no layout, where the directory holds what is not of this verb, and where what is read
+    is not bit for bit what was written.
+    """
+    name, why = layout(recipe.model)
+    if name is None:
+        raise BadInput(f"--hugging-face: {why}: the library has no such model; without it the run's whole state is "
+                       "written, by canonical names")
+    shape = Shape(len(tensors.get("head.bias", ())), (0,))
+    if reads_text(recipe.model):
+        shape = Shape(len(tensors["embedding.embedding"]), (recipe.data.sequence,))
+    clear(out, SAVED, {"verb": "convert"}, True, "--to")
+    found = write(recipe, shape, tensors, out)
+    back = read(recipe.model, out)
+    if odd := [key for key, x in tensors.items() if key not in back or back[key].tobytes() != x.tobytes()]:
+        raise BadInput(f"--to {shown(out)}: {odd[0]} is not read as it was written ({len(odd)} such tensors): the disk "
+                       "or the layout is broken")
+    return found
 
 
 def read(model: Any, path: Path) -> dict[str, np.ndarray]:

@@ -64,11 +64,21 @@ class Layouts:
     pairs: (name, options) to [(the layout's name of a tensor, canonical names that lie beside each other in it along
       the last axis, whether it is transposed)].
     config: (name, options, vocabulary, length, dtype) to what config.json says.
+    options: (name, what config.json says) to the options that it says. Raises KeyError for what it lacks.
+    prefixes: {name: what the library may have before the names of a body, which has a head beside it}.
+    body: {name: how the names of blocks' tensors begin, after that}.
+    fresh: patterns of canonical names that a file need not have.
+    nearest: as `layout`, of a file whose head may be another; None: as `layout`.
     """
 
     layout: Callable
     pairs: Callable
     config: Callable
+    options: Callable = lambda name, config: {}
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, str] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
+    nearest: Callable | None = None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pydantic import Field, PositiveInt, model_validator
 from twinscale.common.errors import one_of
 from twinscale.common.families import Attention, Family, Traits
 from twinscale.common.families.parameters import Parameter
-from twinscale.common.section import Count, Fraction, Positive, Section
+from twinscale.common.families.weights import Started
+from twinscale.common.section import Count, Fraction, Positive
 
 
-class Decoder(Section):
+class Decoder(Started):
     """A pre-norm transformer decoder (Radford et al. 2019; Touvron et al. 2023 for the rotary/RMS/SwiGLU variant)."""
 
     family: Literal["decoder"]

@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt, model_validator
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import Family, Traits
 from twinscale.common.families.parameters import Parameter
-from twinscale.common.section import Count, Fraction, Positive, Section
+from twinscale.common.families.weights import Started
+from twinscale.common.section import Count, Fraction, Positive
 
 if TYPE_CHECKING:
     from twinscale.common.objectives import Objective
@@ -19,7 +20,7 @@ HEADS = {"tokens": True, "sequence": False, "masked": True, "embedding": False} 
 TABLE = 0.02  # standard deviation of a table's first rows (Devlin et al. 2019)
 
 
-class Encoder(Section):
+class Encoder(Started):
     """A transformer encoder (Devlin et al. 2019). It reads `ids` (B, L) int32, `mask` (B, L) int32, 1 where a token is
     and 0 where padding is, and with token types `types` (B, L) int32."""
 
@@ -270,7 +271,7 @@ def stress(m: Encoder, batch: Mapping[str, np.ndarray], classes: int, drawn: np.
     scattered = drawn.random((rows, length)) < 0.5
     scattered[:, length // 2] = True
     mask[number % 4 == 2] = scattered[number % 4 == 2]
-    found = {"ids": ids, "mask": mask}
+    found: dict[str, np.ndarray] = {"ids": ids, "mask": mask}
     if m.types:
         found["types"] = drawn.integers(0, m.types, (rows, length))
     labels, weights = batch["labels"], batch["weights"].copy()
@@ -308,4 +309,5 @@ def rows_of(m: Encoder) -> dict[str, dict]:
 
 FAMILY = Family(
     name="encoder", options=Encoder, reads="arrays", tree=tree_of, places=places, flops=flops, traits=traits,
-    inputs=inputs_of, check=check, stress=stress, rows=rows_of, drawn=drawn)
+    layouts="twinscale.common.families.encoder_layouts:ENCODERS", inputs=inputs_of, check=check, stress=stress,
+    rows=rows_of, drawn=drawn)

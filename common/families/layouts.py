@@ -1,6 +1,7 @@
 """A decoder's tensors as the Hugging Face library has them: GPT-2 (Radford et al. 2019) where positions are learned,
 Llama (Touvron et al. 2023) where they are rotary; whatever has neither shape has no layout."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from twinscale.common.errors import BadInput
@@ -83,4 +84,21 @@ def config(name: str, model: Decoder, vocabulary: int, length: int, dtype: str) 
         "mlp_bias": model.bias}
 
 
-DECODERS = Layouts(layout, pairs, config)
+def options(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a config.json says. Raises KeyError where it does not."""
+    if name == "gpt2":
+        keys = {"layers": "n_layer", "width": "n_embd", "heads": "n_head", "norm_epsilon": "layer_norm_epsilon"}
+        more = {"hidden": config.get("n_inner") or 4 * config["n_embd"], "norm": "layer", "positions": "learned",
+                "bias": True, "activation": {theirs: ours for ours, theirs in GELUS.items()}[
+                    config["activation_function"]], "tied": config.get("tie_word_embeddings", True)}
+    else:
+        keys = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads",
+                "kv_heads": "num_key_value_heads", "hidden": "intermediate_size", "norm_epsilon": "rms_norm_eps",
+                "rotary_base": "rope_theta"}
+        more = {"norm": "rms", "positions": "rotary", "activation": "swiglu",
+                "bias": config.get("attention_bias", False), "tied": config.get("tie_word_embeddings", False)}
+    return {ours: config[theirs] for ours, theirs in keys.items()} | more
+
+
+DECODERS = Layouts(layout, pairs, config, options=options, prefixes={"gpt2": "transformer.", "llama": "model."},
+                   body={"gpt2": "h.", "llama": "layers."}, fresh=("head.kernel",))

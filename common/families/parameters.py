@@ -7,12 +7,14 @@ Kernels multiply from the right, (inputs, outputs); convolutions are HWIO.
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from twinscale.common.families import family_of
+from twinscale.common.families.weights import taken
 
 SPREAD = 0.3  # of the noise that moves a tensor, relative to its own size
 SIZE = 0.1  # of a tensor that is zero
@@ -35,9 +37,16 @@ def parameters(model: Any, classes: int, example_shape: Sequence[int]) -> dict[s
       model: the section, of the options of any family.
       classes: size of the vocabulary, or number of classes.
       example_shape: (T,) for text, (H, W, C) for images.
-    Returns: {canonical name: Parameter}, in forward order.
+    Returns: {canonical name: Parameter}, in forward order. Where the section says whose first weights they are, those
+    are their first values. Raises BadInput where they are of another architecture.
     """
-    return family_of(model).tree(model, classes, example_shape)
+    family = family_of(model)
+    tree = family.tree(model, classes, example_shape)
+    if not (family.layouts and getattr(model, "weights", "")):
+        return tree
+    values = taken(model, tree).values
+    return {name: replace(p, start=partial(values.__getitem__, name)) if name in values else p
+            for name, p in tree.items()}
 
 
 def initial_values(tree: Mapping[str, Parameter], seed: int, dtype: Any, dither: float = 0.0) -> dict[str, Any]:

@@ -20,12 +20,15 @@ def traits(options: Options) -> list[str]:
     return [kind.title, *kind.traits(options)]
 
 
+FAMILIES = ("decoder", "convnet", "mlp", "encoder")  # in whose own builders' lines something is planted
+
 # What a recipe has that a change may need, so that it shows: {word: whether a recipe has it}.
 HAS = {
     "text": lambda r: reads_text(r.model), "pictures": lambda r: family_of(r.model).reads == "images",
     # What is planted in the lines of one family's own builders.
     **{name: lambda r, name=name: name in traits_of(r.model).planted
-       for name in ("decoder", "convnet", "mlp", "encoder")},
+       for name in FAMILIES},
+    "pooled tokens": lambda r: getattr(r.model, "head", "") == "embedding",
     "classes": lambda r: not objective_of(r).judged,
     "a norm": lambda r: any(place.operation == "norm" for place in places(r.model).values()),
     "layer norm": lambda r: traits_of(r.model).norm == "layer", "RMS norm": lambda r: traits_of(r.model).norm == "rms",
@@ -85,7 +88,10 @@ class Change:
     def needs(self) -> tuple[str, ...]:
         """What a recipe is to have, so that it shows: words of HAS."""
         own = NEEDS.get(self.operation) if self.when != "devices" else "several devices"
-        return tuple(dict.fromkeys([*filter(None, [own]), *filter(None, map(str.strip, self.more.split(",")))]))
+        more = [*filter(None, map(str.strip, self.more.split(",")))]
+        if own in FAMILIES and set(more).intersection(FAMILIES):  # it is in the lines of another family
+            own = None
+        return tuple(dict.fromkeys([*filter(None, [own]), *more]))
 
     @property
     def phase(self) -> str:

@@ -173,7 +173,7 @@ def _anchor(values, folder):
     """Makes each FILE that a recipe's file names, of a plug-in or by itself, mean the one that lies beside it."""
     for table, key in BESIDE:
         found = values.get(table)
-        if isinstance(found, dict) and isinstance(found.get(key), str):
+        if isinstance(found, dict) and isinstance(found.get(key), str) and found[key]:
             found[key] = str((folder / found[key]).absolute())
     for table, key in NAMED:
         found = values.get(table)

@@ -193,7 +193,8 @@ class Recipe(Section):
     @property
     def meaning(self) -> str:
         """SHA-256 of what decides the numbers alone: not names, ways to run, logging, checkpoints or margins."""
-        outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True, "model": {"side"},
+        outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
+                   "model": {"side", *self.later.get("model", ())},
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best", "metrics",
                              *self.later.get("train", ())}}
         return digest(self.model_dump(mode="json", exclude=self.later | outward))
@@ -203,10 +204,10 @@ class Recipe(Section):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {**{("data", key): value for key, value in Data().model_dump(include={
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags"}).items()},
-            ("jax", "xla_options"): FreeTable(), ("train", "metrics"): ()}
+            ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): ""}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
-            if getattr(getattr(self, table), key) == value:
+            if getattr(getattr(self, table), key, None) == value:
                 found.setdefault(table, set()).add(key)
         return found
 

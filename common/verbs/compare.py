@@ -16,6 +16,8 @@ def compare(
     out: Annotated[str, typer.Option(metavar="DIR", help="Where the runs, the verdict and the report go.")],
     overwrite: shared.Overwrite = False,
     precision: shared.Precision = None,
+    origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Begin with the weights of a directory of "
+                                               "Hugging Face's.")] = None,
     place: Annotated[bool, typer.Option("--place", help="Where they disagree, look for the first cause.")] = False,
     swap: Annotated[bool, typer.Option("--swap", help="Run each program under the other's runtime too.")] = False,
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
@@ -40,7 +42,10 @@ def compare(
     from twinscale.common.files.access import place as directory
     from twinscale.common.recipe.file import given
 
-    asked = shared.with_precision(overrides, precision)
+    asked, left = shared.with_weights(shared.with_precision(overrides, precision), origin)
+    if left:
+        raise BadInput(f"--from {left}: no directory of the Hugging Face library's, model.safetensors and config.json: "
+                       "a run or its state goes on in `twinscale train --from`")
     described = given(recipe, asked)
     if described.compress.stages:
         only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
@@ -49,6 +54,7 @@ def compare(
             as_json=json)
         shared.say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
+    shared.tell_weights(described)
     seeds = shared.room("benchmarks.rungs.outcome").parse_seeds(outcome) if outcome is not None else None
     code = shared.room("benchmarks.compare").compare(
         described, out=directory(out), overwrite=overwrite, plant=plant, operations=operations, seeds=seeds,

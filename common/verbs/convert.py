@@ -11,13 +11,16 @@ def convert(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run with a checkpoint.")],
     *,
     to: Annotated[str, typer.Option(metavar="DIR", help="Where the state goes.")],
+    hugging_face: Annotated[bool, typer.Option("--hugging-face", help="The model alone, as that library has it.")
+                            ] = False,
 ) -> None:
     """Write the state of a run's newest checkpoint in neither backend's format: safetensors by canonical name, weights
     and optimizer slots, with an index. Either backend goes on from it with `train --from`.
 
     \b
-    Example:
+    Examples:
       twinscale convert runs/keras --to build/state
+      twinscale convert runs/keras --to build/model --hugging-face
     """
     from twinscale.common.files.access import place
     from twinscale.common.recipe.file import load
@@ -25,9 +28,23 @@ def convert(
     from twinscale.common.training.canonical import convert as written
     from twinscale.common.training.run import follow_run
 
+    if hugging_face:
+        save_model(run, to)
+        return
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
     check_target(place(to), described, opened)  # before seconds go into loading a framework
     step = written(shared.room(shared.ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
     shared.say(f"the state after {step} updates is in {to}")
     other = next(backend for backend in shared.ROOMS if backend != opened.info["backend"])
     shared.suggest("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", other, "--run", "runs/next")
+
+
+def save_model(run: str, to: str) -> None:
+    """Writes the model of a run, or of what convert has made of one, in the layout of the Hugging Face library."""
+    from twinscale.common.export.hugging_face import save
+    from twinscale.common.files.access import place
+    from twinscale.common.training.canonical import model_of
+
+    recipe, tensors = model_of(place(run))
+    found = save(recipe, tensors, place(to))
+    shared.say(f"the model is in {to}: {found['note']}, {len(tensors)} tensors, read again bit for bit")

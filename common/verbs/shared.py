@@ -1,6 +1,7 @@
 """What verbs share: options of several, words that are said, rooms that are loaded when a verb needs them."""
 
 import importlib
+import json
 import os
 import shlex
 import sys
@@ -64,6 +65,31 @@ def with_precision(overrides: Sequence[str] | None, precision: str | None) -> li
     return [*(overrides or []), *([f"train.precision={precision}"] if precision is not None else [])]
 
 
+def with_weights(overrides: Sequence[str], origin: str | None) -> tuple[list[str], str | None]:
+    """(overrides of a recipe, what --from names besides): a directory of the Hugging Face library's is the recipe's
+    model.weights."""
+    from twinscale.common.families.weights import is_saved
+
+    if origin is None or not is_saved(origin):
+        return [*overrides], origin
+    return [*overrides, f"model.weights={json.dumps(os.path.abspath(origin))}"], None
+
+
+def tell_weights(recipe: "Described") -> None:
+    """Says what a recipe's first weights are, where they are a file's. Raises BadInput where it is of another
+    architecture."""
+    from twinscale.common.families import family_of
+
+    if not getattr(recipe.model, "weights", "") or not family_of(recipe.model).layouts:
+        return
+    from twinscale.common.data.shapes import data_shape
+    from twinscale.common.families.parameters import parameters
+    from twinscale.common.families.weights import said
+
+    if words := said(recipe.model, parameters(recipe.model, *data_shape(recipe))):
+        say(words)
+
+
 def precision_words(precision: str | None) -> list[str]:
     """--precision as words."""
     return ["--precision", precision] if precision is not None else []
@@ -101,8 +127,6 @@ def counts(name: str, text: str | None) -> list[int] | None:
 
 def print_json(value: Any) -> None:
     """Prints a value as JSON on stdout."""
-    import json
-
     print(json.dumps(value, indent=2))
 
 

@@ -28,7 +28,7 @@ def train(
     trace_every: Annotated[int, typer.Option(metavar="N", min=0, help="Steps between; 0: train.log_every.")] = 0,
     twin_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of the twin that a trace has.")] = 50,
     origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
-                                               "of one.")] = None,
+                                               "of one; or begin with a directory of Hugging Face's.")] = None,
     stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
     accept_data: shared.AcceptData = False,
     supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
@@ -43,6 +43,7 @@ def train(
       twinscale train recipes/decoder-stdlib.toml devices.data=4 --backend jax --run runs/four --trace sketch
       twinscale train recipes/decoder-stdlib.toml --stop 100 --backend keras --run runs/first
       twinscale train recipes/decoder-stdlib.toml --from runs/first --backend jax --run runs/second
+      twinscale train my-encoder.toml --from build/minilm/model --backend jax --run runs/tuned
       twinscale train recipes/decoder-stdlib.toml train.save_every=50 --supervise --backend jax --run runs/jax
 
     \b
@@ -54,7 +55,8 @@ def train(
     from twinscale.common.recipe.file import given
     from twinscale.common.training.run import check_run
 
-    described = given(recipe, shared.with_precision(overrides, precision))
+    asked, state = shared.with_weights(shared.with_precision(overrides, precision), origin)
+    described = given(recipe, asked)
     if described.compress.stages:  # which `compress` trains
         described = described.with_values(compress={"stages": ()})
     check_backend(described.model, backend)
@@ -64,27 +66,28 @@ def train(
         raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
     if supervise:
         raise typer.Exit(supervised(run, restarts, overwrite))
-    tell_unread(described)
+    tell_begin(described)
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
-        begun = None
-        if origin and (overwrite or not old or old.get("saved") is None):
-            begun = begun_from(origin, described)
+        anew = overwrite or not old or old.get("saved") is None
+        begun = begun_from(state, described) if state and anew else None
         room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
     if described.devices.hosts == 1:  # else each of many would say so
-        shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision), "--out",
-                       f"build/{described.name}")
+        shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision),
+                       *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
 
 
-def tell_unread(recipe: "Recipe") -> None:
-    """Says what the recipe's arrays have that its objective does not read."""
+def tell_begin(recipe: "Recipe") -> None:
+    """Says what the recipe's arrays have that its objective does not read, and what its first weights are where they
+    are a file's."""
     from twinscale.common.data import open_dataset
     from twinscale.common.data.arrays import unread
     from twinscale.common.families import reads_arrays
 
     if reads_arrays(recipe.model) and (said := unread(open_dataset(recipe).manifest)):
         shared.say(said)
+    shared.tell_weights(recipe)
 
 
 def probe_of(recipe: "Recipe", trace: Literal["sketch", "full"] | None, trace_every: int, twin_steps: int,

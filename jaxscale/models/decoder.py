@@ -11,17 +11,23 @@ from flax import nnx
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.devices_arrays import LAID_OUT
-from twinscale.jaxscale.models.layers import Linear, activation, attend, causal_attention, dropout, embedding, rotary
+from twinscale.jaxscale.models.layers import (
+    DROPS,
+    REMAT,
+    Linear,
+    activation,
+    attend,
+    causal_attention,
+    dropout,
+    embedding,
+    rotary,
+)
 from twinscale.jaxscale.taps import scope, tap
 
 if TYPE_CHECKING:
     from twinscale.common.families import decoder
     from twinscale.common.recipe.running import Jax
     from twinscale.common.recipe.schema import Recipe
-
-DROPS = ("attention.dropout", "feedforward.dropout")  # the places of a block that draw
-REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None,
-         "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host")}
 
 
 def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: Mapping[str, Any]) -> "Decoder":

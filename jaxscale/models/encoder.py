@@ -10,8 +10,9 @@ from flax import nnx
 from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, outputs_of
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.models.decoder import DROPS, REMAT
 from twinscale.jaxscale.models.layers import (
+    DROPS,
+    REMAT,
     Linear,
     activation,
     attend,
@@ -59,7 +60,7 @@ class Encoder(nnx.Module):
             self.pooler = Linear(m.width, m.width, kinds=kinds, rngs=rngs)
         if m.head == "masked":
             self.transform, self.transform_norm = Linear(m.width, m.width, kinds=kinds, rngs=rngs), norm(m, kinds, rngs)
-            self.head = Bias(m.vocabulary, kinds)
+            self.head: nnx.Module = Bias(m.vocabulary, kinds)
         elif m.head != "embedding":
             self.head = Linear(m.width, outputs_of(m, classes), kinds=kinds, rngs=rngs)
 
@@ -74,9 +75,9 @@ class Encoder(nnx.Module):
 
     def embedded(self, batch: Mapping[str, jax.Array]) -> jax.Array:
         """The sum (B, L, D) of what the tables hold for the inputs."""
-        dtype, places = self.kinds["dtype"], self.m.first_position + jnp.arange(batch["ids"].shape[1])
+        dtype = self.kinds["dtype"]
         x = tap("embedding", self.embedding(batch["ids"]).astype(dtype))
-        places = jnp.broadcast_to(places, batch["ids"].shape)
+        places = positions(batch["ids"], self.m.first_position)
         x = tap("embedding.sum", x + tap("position", self.position(places).astype(dtype)))
         if self.m.types:
             x = tap("embedding.types_sum", x + tap("token_type", self.token_type(batch["types"]).astype(dtype)))
@@ -173,6 +174,11 @@ class Bias(nnx.Module):
 
     def __call__(self, x):
         return (x.astype(self.bias[...].dtype) + self.bias[...]).astype(x.dtype)
+
+
+def positions(ids: jax.Array, first: int) -> jax.Array:
+    """The rows of a table of positions that ids (B, L) read, `first` on."""
+    return jnp.broadcast_to(first + jnp.arange(ids.shape[1]), ids.shape)
 
 
 def norm(m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -17,6 +17,11 @@ from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
 from twinscale.jaxscale.taps import tap
 
+# Of a transformer's blocks: the places of one that draw, and what the backward pass of one keeps.
+DROPS = ("attention.dropout", "feedforward.dropout")
+REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None,
+         "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host")}
+
 
 def kept(x: jax.Array) -> jax.Array:
     """x, computed where it stands: XLA on CPU would fuse it into each reader anew, or fold a transpose into a product
@@ -253,10 +258,16 @@ def dropout(x: jax.Array, batch: Mapping[str, jax.Array], rate: float, place: ja
     return bits.dropout(x, batch["key"], batch["row"], rate, place) if training and rate else x
 
 
+def gelu_tanh(x: jax.Array) -> jax.Array:
+    """GELU's tanh form, with (1 + tanh(u)) / 2 as sigmoid(2u): where x is below 0, Flax's own takes small slopes as
+    differences of numbers near 1."""
+    return x * nnx.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+
+
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """The function of a recipe's activation; bfloat16 is widened, and rounded once."""
     functions: dict[str, Callable[[jax.Array], jax.Array]] = {
         "gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
-        "gelu_tanh": functools.partial(nnx.gelu, approximate=True), "tanh": jnp.tanh}
+        "gelu_tanh": gelu_tanh, "tanh": jnp.tanh}
     function = one_of(functions, name, "model.activation")
     return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)

@@ -31,6 +31,16 @@ def test_a_number_is_all_that_a_recipe_depends_on_and_sixty_in_a_row_hold_everyt
         assert len(values - {"none of it"}) > 1, key
 
 
+def test_numbers_from_300_on_are_of_encoders_too_and_earlier_ones_stay_what_they_were():
+    made = [cleaning.drawn(number, SOURCE) for number in range(288, 400)]
+    assert {r.model.family for r in made[:12]} <= set(cleaning.DRAWN)
+    for start in (12, 30):
+        kinds = {(r.train.precision, r.optimizer.name, r.model.family) for r in made[start:start + 72]}
+        assert len(kinds) == 3 * 4 * 4
+    encoders = [r for r in made if r.model.family == "encoder"]
+    assert {r.data.source for r in encoders} == {"random"} and "labels" in encoders[0].data.inputs
+
+
 @pytest.fixture
 def made(monkeypatch):
     """What backends that are none were asked for; number 4 is flagged, and training number 8 fails."""

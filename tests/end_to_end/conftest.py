@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.data import open_dataset, training_batches
+from twinscale.common.families.encoder import Encoder, rows_of
 from twinscale.common.recipe.schema import Recipe
 
 ROOMS = ("tfscale", "jaxscale")
@@ -76,11 +77,15 @@ def corpus(tmp_path_factory):
 def recipe_of(corpus):
     """recipe_of("decoder", model={...}, train={...}): a tiny float64 recipe, without XLA on the TensorFlow side."""
     tiny = {"decoder": {"layers": 2, "width": 16, "heads": 4}, "convnet": {"channels": [4, 8]},
-            "mlp": {"hidden": [24, 16]}}
+            "mlp": {"hidden": [24, 16]}, "encoder": {
+                "layers": 1, "width": 16, "heads": 4, "vocabulary": 40, "positions": 16, "types": 2}}
 
     def make(family, **sections):
         text = family == "decoder"
         data = {"source": corpus, "sequence": 16} if text else {"source": "digits"}
+        if family == "encoder":
+            options = Encoder(family=family, **tiny[family] | sections.get("model", {}))
+            data = {"source": "random", "rows": 80, "inputs": rows_of(options)}
         values = {"name": "tiny", "seed": 5, "data": {**data, "held_out": 0.2}, "keras": {"jit_compile": False},
                   "model": {"family": family, **tiny[family]}, "train": {"global_batch": 8, "precision": "float64"}}
         for section, changes in sections.items():

@@ -14,7 +14,7 @@ from twinscale.common.numbers.bits import draw, fold_in, keep_below, key, name_w
 
 def forward(recipe, weights, batch, number=None):
     """(logits, {name: running statistic after the pass}); training, with dropout, where `number` is the step."""
-    call = {"decoder": decoder, "convnet": convnet, "mlp": mlp}[recipe.model.family]
+    call = {"decoder": decoder, "convnet": convnet, "mlp": mlp, "encoder": encoder}[recipe.model.family]
     moved = {}
     return call(recipe.model, weights, batch, dropout_of(recipe, batch, number), number is not None, moved), moved
 
@@ -93,6 +93,49 @@ def decoder(m, w, batch, drop, training, moved, key_head=key_head):
         x = x + drop(f"block_{i}.feedforward.dropout",
                      feedforward(f"block_{i}.feedforward", norm(f"block_{i}.norm_2", x)))
     return norm("norm", x) @ (w["embedding.embedding"].T if m.tied else w["head.kernel"])
+
+
+def encoder(m, w, batch, drop, training, moved):
+    def dense(name, x):
+        return x @ w[f"{name}.kernel"] + w[f"{name}.bias"]
+
+    def norm(name, x):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + m.norm_epsilon) * w[f"{name}.scale"] + w[f"{name}.bias"]
+
+    def attention(name, x):
+        parts, D, mixed = {part: dense(f"{name}.{part}", x) for part in ("query", "key", "value")}, m.head_width, []
+        for h in range(m.heads):
+            q, k, v = (parts[part][..., h * D:(h + 1) * D] for part in ("query", "key", "value"))
+            scores = np.where(batch["mask"][:, None] == 1, q @ k.swapaxes(1, 2) / math.sqrt(D), -np.inf)
+            shares = np.exp(scores - scores.max(-1, keepdims=True))
+            mixed.append(shares / shares.sum(-1, keepdims=True) @ v)
+        return drop(f"{name}.dropout", dense(f"{name}.output", np.concatenate(mixed, -1)))
+
+    def feedforward(name, x):
+        return drop(f"{name}.dropout", dense(f"{name}.down", ACTIVATIONS[m.activation](dense(f"{name}.up", x))))
+
+    ids = batch["ids"]
+    x = w["embedding.embedding"][ids] + w["position.embedding"][m.first_position + np.arange(ids.shape[1])]
+    x = x + w["token_type.embedding"][batch["types"]] if m.types else x
+    x = drop("embedding.dropout", norm("embedding_norm", x) if m.norm == "post" else x)
+    for block in (f"block_{i}" for i in range(m.layers)):
+        if m.norm == "post":
+            x = norm(f"{block}.norm_1", x + attention(f"{block}.attention", x))
+            x = norm(f"{block}.norm_2", x + feedforward(f"{block}.feedforward", x))
+        else:
+            x = x + attention(f"{block}.attention", norm(f"{block}.norm_1", x))
+            x = x + feedforward(f"{block}.feedforward", norm(f"{block}.norm_2", x))
+    x = x if m.norm == "post" else norm("norm", x)
+    if m.head == "masked":
+        x = norm("transform_norm", ACTIVATIONS[m.activation](dense("transform", x)))
+        return x @ w["embedding.embedding"].T + w["head.bias"]
+    if m.head == "embedding":
+        x = (x * batch["mask"][..., None]).sum(1) / batch["mask"].sum(1, keepdims=True)
+        return x / np.sqrt((x**2).sum(-1, keepdims=True))
+    x = x[:, 0] if m.head == "sequence" else x
+    x = np.tanh(dense("pooler", x)) if m.head == "sequence" and m.pooler else x
+    return dense("head", drop("head.dropout", x))
 
 
 def convolved(x, kernel, stride):

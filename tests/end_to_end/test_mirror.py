@@ -41,8 +41,8 @@ ALONE = {
                              "symmetric_range"},
     "compress/train.py": {"model_tensors", "through_places"},
     # What either framework has no stock version of, or a wrong or a slow one.
-    "models/layers.py": {"layers", "gelu", "gelu_tanh", "dot_general", "Linear", "embedding", "attend", "rotary",
-                         "causal_attention", "dropout",
+    "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
+                         "masked_attention", "padding_mask", "mean_over", "unit", "dropout",
                          "over_replicas"},  # under jit a mean over rows is one over those of all devices
 }
 

@@ -96,7 +96,7 @@ def test_places_have_one_dtype_in_both_rooms(found):
 
 
 MODELS = {"learned positions and a head of its own": ("decoder", {"layers": 1, "tied": False, "positions": "learned"}),
-          "convnet": ("convnet", {}), "mlp": ("mlp", {})}
+          "convnet": ("convnet", {}), "mlp": ("mlp", {}), "encoder": ("encoder", {"head": "masked"})}
 SLOW = ("convnet", "mlp")
 
 

@@ -7,6 +7,7 @@ from tests.pair_of_nobody import foreign
 from twinscale.common.compress import check as compress_check
 from twinscale.common.data import open_dataset
 from twinscale.common.errors import BadInput
+from twinscale.common.recipe.schema import Recipe
 
 
 @pytest.mark.parametrize(("stages", "sections", "said"), [
@@ -33,4 +34,11 @@ def test_what_cannot_be_done_is_refused_by_name(stages, sections, said):
 def test_programs_of_somebodys_own_are_not_compressed(tmp_path):
     recipe = foreign(tmp_path, compress={"stages": [{"kind": "prune"}]})
     with pytest.raises(BadInput, match='compress.stages: model.family = "pair": TF-MOT wraps layers of its own Keras'):
+        compress_check.check_stages(recipe, None)
+
+
+def test_what_reads_arrays_is_not_compressed():
+    recipe = Recipe.model_validate({"name": "x", "data": {"source": "random"}, "model": {"family": "encoder"},
+                                    "compress": {"stages": [{"kind": "prune"}]}})
+    with pytest.raises(BadInput, match='compress.stages: model.family = "encoder" reads arrays'):
         compress_check.check_stages(recipe, None)

@@ -85,7 +85,7 @@ def test_programs_of_somebodys_own_have_the_formats_that_need_no_more_than_their
     with pytest.raises(BadInput, match=r'--formats: "keras" is not of model.family = "pair": your own model.s `save`'):
         of_model(model, ["keras"], named=True)
     arrays = foreign(tmp_path, {"reads": "arrays"}, data={"source": "random", "inputs": {"x": {"shape": [3]}}}).model
-    with pytest.raises(BadInput, match='model.reads = "arrays": an export has one input'):
+    with pytest.raises(BadInput, match='model.family = "pair" reads arrays: an export has one input'):
         of_model(arrays, ["safetensors"], named=False)
 
 

@@ -10,3 +10,18 @@ def test_compares_exit_code_is_the_verdict(work, room, verdict, code):
     calls = room("benchmarks.compare", verdict)
     assert cli.main(["compare", "r.toml", "seed=5", "--out", "o", "--plant", "jax:no_bias_correction"]) == code
     assert calls[0][1].seed == 5 and calls[0][2]["plant"] == "jax:no_bias_correction" and not calls[0][2]["overwrite"]
+
+
+def test_both_begin_with_the_weights_of_a_directory_which_is_in_the_words_that_repeat_it(work, saved, room, lines):
+    calls = room("benchmarks.compare", 0)
+    assert cli.main(["compare", "e.toml", "--from", "bert", "--out", "o"]) == 0
+    (_, recipe, options, _), = calls
+    assert recipe.model.layers == 1 and options["asked"] == ("e.toml", f'model.weights="{saved}"')
+    assert "21 of 25 tensors" in lines()[1][0]
+
+
+def test_a_run_is_nothing_to_begin_a_comparison_with(work, room, lines):
+    calls = room("benchmarks.compare", 0)
+    (work / "runs").mkdir()
+    assert cli.main(["compare", "r.toml", "--from", "runs", "--out", "o"]) == 2
+    assert not calls and "a run or its state goes on in `twinscale train --from`" in lines()[1][0]

@@ -3,6 +3,7 @@
 import os
 
 from twinscale.common import cli
+from twinscale.common.files.tensors import load_tensors, save_tensors
 
 
 def test_train_hands_a_validated_recipe_to_the_room_of_its_backend(work, room, lines):
@@ -22,3 +23,25 @@ def test_train_on_jax_leaves_keras_alone(work, room):
     calls = room("jaxscale.room")
     assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "runs/j"]) == 0
     assert calls[0][3] == "jax" and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+
+
+def test_a_training_begins_with_the_weights_of_a_directory_and_says_what_is_fresh(work, saved, room, lines):
+    calls = room("jaxscale.room")
+    assert cli.main(["train", "e.toml", "--from", "bert", "--backend", "jax", "--run", "runs/j"]) == 0
+    (_, recipe, options, _), = calls
+    assert recipe.model.width == 8 and recipe.model.weights.startswith(f"{saved}/model.safetensors#sha256=")
+    assert options["begun"] is None
+    assert lines()[1] == [
+        f"twinscale: weights: 21 of 25 tensors are those of {saved}/model.safetensors; fresh ones are pooler.kernel, "
+        "pooler.bias, head.kernel, head.bias", "twinscale: next: twinscale compare e.toml --from bert --out build/e"]
+
+
+def test_weights_of_another_architecture_are_refused_before_a_framework_is_loaded(work, saved, room, lines):
+    calls = room("jaxscale.room")
+    held = load_tensors(saved / "model.safetensors")
+    held.pop("encoder.layer.0.output.dense.weight")
+    save_tensors(saved / "model.safetensors", held)
+    assert cli.main(["train", "e.toml", "--from", "bert", "--backend", "jax", "--run", "runs/j"]) == 2
+    assert not calls and not (work / "runs").exists()
+    said = lines()[1][0]
+    assert "of another architecture than the recipe's model: block_0.feedforward.down.kernel is missing" in said
