@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ARRAYS = ("ids", "mask", "types", "labels", "weights")
 READ = ("field", "label", "header", "quotes", "labels", "tags", "vocabulary", "sequence", "held_out", "max_documents")
+LONGEST = 80  # characters of a label
 TOLD, TOKENIZER = "told.json", "tokenizer.json"
 
 
@@ -118,6 +119,10 @@ def values_of(data: Data, objective: "Objective", found: Labelled, tagged: bool
                            'numbers: set objective.name = "cross-entropy"')
         return [], [number(label, place) for label, place in zip(found.labels, found.places, strict=True)]
     names = names_of(data, found, tagged)
+    if odd := [name for name in names if len(name) > LONGEST or not name.isprintable() or names.count(name) > 1]:
+        raise BadInput(f'{as_written(data)}: the label "{shown(odd[0], 60)}" ' + (
+            "is there twice: name it once in data.labels" if names.count(odd[0]) > 1 else
+            f"is no name, a line of {LONGEST} characters at most: set data.label to the column of classes"))
     index = {name: i for i, name in enumerate(names)}
     rows = found.labels if tagged else [[label] for label in found.labels]
     for row, place in zip(rows, found.places, strict=True):

@@ -89,6 +89,11 @@ def read_jsonl(path: Path, name: str, field: str) -> Documents:
 
 def text_of(line: bytes, field: str, place: str) -> str:
     """The text under `field` of one line of JSON; BadInput names the `place`."""
+    return record_of(line, field, place)[field]
+
+
+def record_of(line: bytes, field: str, place: str) -> dict[str, Any]:
+    """One line of JSON, which has a text under `field`; BadInput names the `place`."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -105,7 +110,7 @@ def text_of(line: bytes, field: str, place: str) -> str:
         record[field].encode()
     except UnicodeEncodeError as error:
         raise BadInput(f'{place}: character {error.start} of "{field}" is half a surrogate pair: repair it') from None
-    return record[field]
+    return record
 
 
 def labelled_lines(data: Data, argument: str) -> Labelled:
@@ -130,15 +135,15 @@ def labelled_in(data: Data, path: Path) -> Iterator[tuple[str, str, str]]:
             if not line.strip():
                 continue
             place = f"{shown(path)}:{number}"
-            text = text_of(line, data.field, place)
-            label = json.loads(line.decode("utf-8-sig")).get(data.label)
+            record = record_of(line, data.field, place)
+            label = record.get(data.label)
             if not isinstance(label, str | int | float):
                 raise BadInput(f'{place}: has no label under data.label="{data.label}" (but {kind_of(label)}): '
                                "repair the line, or set data.label")
             label = label if isinstance(label, str) else json.dumps(label)
             if label != label.encode(errors="replace").decode():
                 raise BadInput(f'{place}: the label has half a surrogate pair: repair it')
-            yield place, text, label
+            yield place, record[data.field], label
 
 
 def kind_of(value: Any) -> str:

@@ -74,6 +74,12 @@ def test_a_tag_that_continues_nothing_is_counted_and_its_first_line_known(read):
     assert read("a I-X\nb B-X\n", tags="IOB2").told["repaired"] == 1
 
 
+def test_a_way_that_nobody_reads_is_no_other_one(tmp_path):
+    (tmp_path / "a").write_text(PLAIN)
+    with pytest.raises(BadInput, match="data.tags='IOBES': nothing here is called so"):
+        CONLL.labelled(Data.model_construct(field="text", label="label", tags="IOBES", max_documents=0), tmp_path / "a")
+
+
 def test_a_word_that_is_empty_is_named(read):
     with pytest.raises(BadInput, match="a.conll:1: a word or a tag is empty"):
         read("a\t \tO\n", field="2")

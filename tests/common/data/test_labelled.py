@@ -173,6 +173,9 @@ def test_whole_numbers_are_classes_in_their_order_and_numbers_are_read_by_what_r
     ("a,x\nb\n", {"header": False}, "a.csv:2: 1 fields, but the first row has 2"),
     ('text,label\na "b" c,x\n"a" b,x\n', {}, "a.csv:3: is no CSV: .*set data.quotes = false"),
     ("text,label\na,1\nb,much\n", {"objective": "squared-error"}, 'a.csv:3: "much" is no number'),
+    ('text,label\na,"x\ny"\nb,x\nc,x\n', {}, r'the label "x.*y" is no name, a line of 80 characters'),
+    (f"text,label\na,{81 * 'x'}\nb,x\nc,x\n", {}, "x{20,}.* is no name"),
+    ("text,label\na,x\nb,y\n", {"labels": ["x", "y", "x"]}, 'the label "x" is there twice'),
     ("text,label\n", {}, "has no row")])
 def test_a_table_that_cannot_be_judged_is_one_line(recipe, table, keys, said):
     with pytest.raises(BadInput, match=said) as told:
