@@ -1,5 +1,5 @@
-"""The mesh that a recipe asks for, of which what does not divide is refused by name before any framework starts; and a
-recipe of any keys as text."""
+"""The mesh that a recipe asks for, of which what does not divide is refused by name before any framework starts; hashes;
+and a recipe of any keys as text."""
 
 import tomllib
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinscale.common.errors import BadInput, MissingEnvironment
-from twinscale.common.recipe.file import dumps
+from twinscale.common.recipe.file import RECIPES, dumps, load
 from twinscale.common.recipe.schema import Recipe, mesh_shape
 
 
@@ -63,3 +63,10 @@ def test_keys_of_any_text_are_written_as_toml_has_them(keys):
     values = {"model": {"shard": {key: ["fsdp", ""] for key in keys}, "rows": [{key: 1 for key in keys}]},
               **{key: {"x": 1} for key in keys if key != "model"}}
     assert tomllib.loads(dumps(SimpleNamespace(model_dump=lambda mode: values))) == values
+
+
+@pytest.mark.parametrize(("name", "overrides", "begins"), [
+    ("mlp-digits", [], "8a752ae10825"), ("mlp-digits", ["optimizer.name=lion"], "07183543df0e"),
+    ("decoder-stdlib", [], "c0b68a56b2d8"), ("convnet-mnist5k", [], "bece51be8409")])
+def test_recipes_that_name_nothing_of_somebody_elses_are_hashed_as_ever(name, overrides, begins):
+    assert load(RECIPES / f"{name}.toml", overrides).hash.startswith(begins)
