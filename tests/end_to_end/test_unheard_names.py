@@ -68,7 +68,7 @@ def test_every_choice_of_the_schema_is_found():
 def test_a_name_that_only_the_schema_knows_trains_nothing(open_room, recipe_of, key, name):
     section, *keys = key.split(".")
     text = section == "Decoder" or key in ("jax.attention", "jax.remat")
-    family = "convnet" if section == "ConvNet" else "decoder" if text else "mlp"
+    family = {"ConvNet": "convnet", "Encoder": "encoder"}.get(section, "decoder" if text else "mlp")
     recipe = recipe_of(family, train={"steps": 2})
     if section == "Pair":
         recipe = recipe.model_copy(update={"model": Pair.model_construct(family="pair", reads="images")})
