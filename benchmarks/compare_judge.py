@@ -105,8 +105,10 @@ def worst_tensors(gradient: Rung, semantics: Rung | None, steps: int, most: int 
 
 def trainings(recipe: Recipe, dataset: "Dataset", out: Path) -> dict[str, Any]:
     """{run: {"loss", "norm" (of the gradient): float64 (steps,), "weights": {name: array}}} of both backends and their
-    twins, "positions": the number that a loss is the mean of, and "metrics": `train.metrics`."""
-    runs = {"positions": positions(recipe), "metrics": recipe.train.metrics}
+    twins, "positions": the number that a loss is the mean of, "metrics": `train.metrics`, and "labels": the
+    names of classes."""
+    runs = {"positions": positions(recipe), "metrics": recipe.train.metrics,
+            "labels": dataset.manifest.get("labels") or ()}
     for run in RUNS:
         path = run_path(out, run, recipe)
         lines = [line for line in read_metrics(path) if "train/loss" in line]

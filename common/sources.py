@@ -3,12 +3,12 @@
 import difflib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, Field, PositiveInt
-from pydantic_core import core_schema
+from pydantic_core import PydanticKnownError, core_schema
 
 from twinscale.common.errors import BadInput
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
@@ -18,14 +18,25 @@ SOURCES = Registry("sources", "data.source", {
     "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
     "jsonl:GLOB": "twinscale.common.data.text_files:JSONL", "digits": "twinscale.common.data.digits:DIGITS",
     "mnist5k": "twinscale.common.data.digits:MNIST5K", "folder:DIR": "twinscale.common.data.pictures:FOLDER",
-    "csv:FILE": "twinscale.common.data.tables:CSV", "tfds:NAME": "twinscale.common.data.tfds_source:TFDS",
+    "csv:FILE": "twinscale.common.data.tables:CSV", "conll:PATH": "twinscale.common.data.conll:CONLL",
+    "tfds:NAME": "twinscale.common.data.tfds_source:TFDS",
     "arrays:FILE": "twinscale.common.data.arrays:ARRAYS", "random": "twinscale.common.data.arrays:RANDOM"},
     "twinscale.common.sources:Source")
 
 
 ANYTHING = Registry(SOURCES.kind, SOURCES.key, {})  # a reference's object, whatever it is
-HOLDS = ("text", "images", "either", "arrays")
+HOLDS = ("text", "images", "either", "arrays", "labelled")
+PACKED = ("bytes", "bpe")  # tokenizers of text that is packed
+TRAINED = "wordpiece"  # the tokenizer of labelled text that is learnt from it
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
+
+
+def a_tokenizer(name: str) -> str:
+    """A tokenizer of ours by its name, or the path of a file that describes one."""
+    if name not in (*PACKED, TRAINED) and not name.endswith((".json", ".txt")):
+        raise PydanticKnownError("literal_error", {"expected": "'bytes', 'bpe', 'wordpiece', or the path of a "
+                                                               "tokenizer.json or vocab.txt"})
+    return name
 
 
 class Drawn(Section):
@@ -42,12 +53,22 @@ class Data(Section):
     options derive from this."""
 
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
-                                              "csv:FILE | tfds:NAME | arrays:FILE | random")
+                                              "csv:FILE | conll:PATH | tfds:NAME | arrays:FILE | random")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
                                            "images the csv's column of paths, which is \"path\" unless this is set")
-    label: str = Field("label", description="column of a csv with the classes of images")
-    tokenizer: Literal["bytes", "bpe"] = "bytes"
-    vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(1024, description="entries of the bpe vocabulary")
+    label: str = Field("label", description="column of a csv, or key of a jsonl, with the labels; where columns have "
+                                            "no names their number: 1 the first, -1 the last, which it is unless set")
+    header: bool = Field(True, description="whether a csv begins with the names of its columns")
+    quotes: bool = Field(True, description="whether quotation marks of a csv enclose fields, or are text")
+    labels: tuple[str, ...] = Field((), strict=False, description="the labels, or types of entities, there may be; "
+                                                                  "unless said, those that are found")
+    tags: Literal["", "IOB1", "IOB2", "BIOES", "plain"] = Field(
+        "", description="how a conll source writes entities; unless said, it is found; plain: a tag is a class")
+    tokenizer: Annotated[str, AfterValidator(a_tokenizer)] = Field(
+        "bytes", description="of text that is packed bytes or bpe; of labelled text wordpiece, or the path of a "
+                             "tokenizer.json or vocab.txt")
+    vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(
+        1024, description="entries of the vocabulary that bpe or wordpiece learns")
     sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
     cross_documents: bool = Field(False, description="may attention and labels cross a document's end")
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
@@ -65,15 +86,36 @@ def nothing_more(data: Data, argument: str) -> tuple[()]:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Texts and what is to be predicted of them, as they are written: `common/data/labelled.py` makes arrays of them.
+
+    texts: of each row a text, or the words of one, each of which then has a label.
+    labels: of each row a text, or one for each word.
+    places: where each row is written, "FILE:LINE", for messages.
+    held_out: of each row whether it is held out; None where its content is to decide it.
+    entities: whether the labels are tags of entities in IOB2.
+    told: what else a manifest is to say (JSON-able).
+    """
+
+    texts: Sequence
+    labels: Sequence
+    places: Sequence[str]
+    held_out: Sequence[bool] | None = None
+    entities: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Source:
     """One source. Its functions take [data] and what follows the colon in `data.source`, which may be "".
 
-    holds: "text", "images", "either" of the two, or "arrays".
+    holds: "text", "images", "either" of the two, "arrays", or "labelled" text, of which arrays are made.
     fingerprint: to what tells, in milliseconds, whether it has changed since it was last read (JSON-able), such as
       `common.data.cache.stamp` of its files; None of what never changes.
     documents: to an iterator of (name, text), in an order that stays.
     images: to (uint8 (N, H, W, C), labels int (N,), classes), and where classes have names, a list of them.
     arrays: to {name: array (rows, ...)}, of which "labels" and "weights" are such, and all others inputs.
+    labelled: to a Labelled, which a source of text may have besides.
     more: to what else its images' fingerprint has, as a tuple, where texts have less.
     shape: (classes, (H, W, C)), where they are known without reading anything.
     file_of: from a document's name to its file's.
@@ -89,10 +131,11 @@ class Source:
     file_of: Callable = str
     options: type | None = None
     arrays: Callable | None = None
+    labelled: Callable | None = None
 
     def __post_init__(self):
         lacks = [name for name, kinds in {"documents": ("text", "either"), "images": ("images", "either"),
-                                                "arrays": ("arrays",)}.items()
+                                          "arrays": ("arrays",), "labelled": ("labelled",)}.items()
                  if self.holds in kinds and getattr(self, name) is None]
         if self.holds not in HOLDS or lacks:
             raise BadInput(f"a Source that holds {self.holds}: " + (
@@ -131,7 +174,9 @@ def source_named(source: str) -> Source:
 
 def holds_for(source: Source, wanted: str | Callable) -> bool:
     """Whether a Source has what a family reads."""
-    return source.holds == wanted or source.holds == "either" and wanted != "arrays"
+    if wanted == "arrays":
+        return source.arrays is not None or source.labelled is not None
+    return source.holds in (wanted, "either")
 
 
 def is_added(source: object) -> TypeGuard[str]:

@@ -15,7 +15,7 @@ from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families import traits_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import MEANS, statistics_of
+from twinscale.common.metrics import MEANS, statistics_of, total
 from twinscale.common.objectives import described
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
@@ -261,12 +261,8 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
                        out_shardings=devices.whole)
 
     def evaluate(state, batches):
-        totals = {}
-        for batch in batches:
-            own = {name: x[devices.reader::devices.readers] for name, x in batch.items()}
-            for name, value in compiled(state, place(devices, own)).items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        return totals
+        own = ({name: x[devices.reader::devices.readers] for name, x in batch.items()} for batch in batches)
+        return total(compiled(state, place(devices, rows)) for rows in own)
 
     return evaluate
 

@@ -13,7 +13,7 @@ from twinscale.common import losses
 from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import MEANS, statistics_of
+from twinscale.common.metrics import MEANS, statistics_of, total
 from twinscale.common.objectives import described
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
@@ -271,12 +271,8 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
         return first(devices, run(devices, replica_sums, batch))
 
     def evaluate(state, batches):
-        totals = {}
-        for batch in batches:
-            own = {name: x[devices.host::devices.hosts] for name, x in batch.items()}
-            for name, value in compiled(place(devices, own)).items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-        return totals
+        own = ({name: x[devices.host::devices.hosts] for name, x in batch.items()} for batch in batches)
+        return total(compiled(place(devices, rows)) for rows in own)
 
     return evaluate
 

@@ -275,7 +275,7 @@ def held_out_checks(precision: str, runs: Mapping[str, Any], curve: dict[str, An
               for key, what in PARTS.items() if key in one or key in other]
     for side in SIDES:
         checks += own_checks(precision, BACKENDS[side], runs[side]["held_out"], runs[side]["sums"],
-                             runs.get("metrics", ()))
+                             runs.get("metrics", ()), runs.get("labels", ()))
     if curve["horizon"] is not None:
         return checks
     bounds = held_out_bounds(precision, runs, curve)
@@ -287,10 +287,10 @@ def held_out_checks(precision: str, runs: Mapping[str, Any], curve: dict[str, An
 
 
 def own_checks(precision: str, label: str, metrics: Mapping[str, Any], sums: Mapping[str, Any],
-               added: Sequence[str] = ()) -> list[Check]:
+               added: Sequence[str] = (), labels: Sequence[str] = ()) -> list[Check]:
     """Whether the metrics that a side has told are what its sums give, but for the rounding of float64. `added`: those
-    of `train.metrics`."""
-    wanted, bound = finish(sums, sums.get("label_bytes")) | finished(added, sums), 4 * EPS["float64"]
+    of `train.metrics`; `labels`: the names of the data's classes."""
+    wanted, bound = finish(sums, sums.get("label_bytes")) | finished(added, sums, labels), 4 * EPS["float64"]
     return [check(f"{precision} held-out {name}", apart(metrics.get(name), wanted.get(name)),
                   bound * abs(wanted.get(name) or 0.0), f"what {label} makes of its own sums", "4 eps of float64")
             for name in dict.fromkeys([*wanted, *metrics])]

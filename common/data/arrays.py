@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinscale.common.data.cache import stamp
+from twinscale.common.data.labelled import Given, pieces_of, remarks
 from twinscale.common.data.paths import is_file
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
@@ -43,6 +44,12 @@ class Rows:
         """Each array (B, ...), labels and weights among them, as they are."""
         member = self.members[indices]
         return {name: x[member] for name, x in self.arrays.items()}
+
+
+def given(data: Data, objective: "Objective", kept: bytes | None = None) -> Given:
+    """What a source of arrays or of labelled text gives, by the tokenizer whose file's content (bytes) is `kept`, where
+    it has one. Raises as `arrays` and `pieces_of` do."""
+    return pieces_of(data, objective, kept) if opened(data)[0].labelled else Given(arrays(data))
 
 
 def arrays(data: Data) -> dict[str, np.ndarray]:
@@ -118,11 +125,13 @@ def with_labels(found: Mapping[str, np.ndarray], objective: "Objective", start: 
 
 
 def unread(manifest: Mapping[str, Any]) -> str:
-    """A line on what the data of a manifest have that nobody reads; "" where that is nothing."""
-    names = manifest.get("unread", ())
-    return (f"the data have {', '.join(names)}, which objective.name = \"probe\" does not read: set "
-            'objective.name = "cross-entropy" for classes, "squared-error" or "sigmoid" to train on them'
-            ) if names else ""
+    """A line on what the data of a manifest have that nobody reads, or not as it is written; "" where that is
+    nothing."""
+    names, said = manifest.get("unread", ()), remarks(manifest)
+    if names:
+        said.append(f"the data have {', '.join(names)}, which objective.name = \"probe\" does not read: set "
+                    'objective.name = "cross-entropy" for classes, "squared-error" or "sigmoid" to train on them')
+    return "; ".join(said)
 
 
 def row_size(example_shape: Sequence[Any]) -> int:

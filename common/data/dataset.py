@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from twinscale.common.data.arrays import Rows, arrays, row_bytes, sha256_of, with_labels
+from twinscale.common.data.arrays import Rows, given, row_bytes, sha256_of, with_labels
 from twinscale.common.data.packing import Packed
 from twinscale.common.data.shards import open_shards
 from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import family_of
-from twinscale.common.objectives import Objective, described
+from twinscale.common.objectives import described
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import portable, short
 from twinscale.common.sources import Data, as_written, holds_for, opened
@@ -57,7 +57,7 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
         raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = one_of({"text": lambda: open_text(data, tokenizer), "images": lambda: open_images(data),
-                      "arrays": lambda: open_arrays(data, described(recipe), recipe.model)}, wanted, "reads")()
+                      "arrays": lambda: open_arrays(recipe, tokenizer)}, wanted, "reads")()
     if len(dataset.train) < batch:
         raise BadInput(f"train.global_batch={batch} is more than the {len(dataset.train)} training examples of "
                        f'{as_written(data)}: lower it, or give more data')
@@ -112,20 +112,26 @@ def open_images(data: Data) -> Dataset:
     return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)
 
 
-def open_arrays(data: Data, objective: Objective, model: Any) -> Dataset:
-    """A Dataset of rows of named arrays, with labels for an objective, which the family of a model section can read."""
-    given = arrays(data)
-    found, classes = with_labels(given, objective, as_written(data))
-    if check := family_of(model).check:
-        check(model, found, objective, as_written(data))
-    sides = np.array([side(row_bytes(found, row), data.held_out) for row in range(len(found["labels"]))])
+def open_arrays(recipe: Recipe, kept: bytes | None = None) -> Dataset:
+    """A Dataset of rows of named arrays, with labels for the objective, which the model's family can read; of labelled
+    text by the tokenizer that is `kept` (bytes) or the recipe's own."""
+    data, objective, check = recipe.data, described(recipe), family_of(recipe.model).check
+    source = given(data, objective, kept)
+    found, classes = with_labels(source.arrays, objective, as_written(data))
+    if check:
+        check(recipe.model, found, objective, as_written(data))
+    names = source.told.get("labels", [])
+    sides = np.array([side(row_bytes(found, row), data.held_out) for row in range(len(found["labels"]))]
+                     if source.held_out is None else np.where(source.held_out, "held_out", "train"))
     parts = {split: Rows(found, np.flatnonzero(sides == split)) for split in SPLITS}
     check_sides(data, {split: len(part) for split, part in parts.items()}, "rows")
     shapes = tuple((name, x.shape[1:], x.dtype.name) for name, x in sorted(found.items()))
     size = sum(x[:1].nbytes for x in found.values())
-    manifest = {"source": portable(data.source), "sha256": sha256_of(found), "classes": classes,
-                "arrays": {name: f"{dtype} {list(shape)}" for name, shape, dtype in shapes},
+    split_of = {} if source.held_out is None else {"held_out": source.held_out}
+    classes = len(names) or classes
+    manifest = {"source": portable(data.source), "sha256": sha256_of(found | split_of), "classes": classes,
+                "arrays": {name: f"{dtype} {list(shape)}" for name, shape, dtype in shapes}, **source.told,
                 **{split: {"bytes": size * len(part)} for split, part in parts.items()}}
-    if "labels" in given and not objective.labels:
+    if "labels" in source.arrays and not objective.labels:
         manifest["unread"] = ["labels"]
-    return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest)
+    return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest, source.tokenizer)

@@ -1,6 +1,6 @@
 """What a run keeps of its data, so that it goes on and ships with the data and the tokenizer that it began with.
 
-    data/tokenizer.json    of a bpe tokenizer, in the format of the library `tokenizers`
+    data/tokenizer.json    of any tokenizer but that of bytes, in the format of the library `tokenizers`
     data/files.txt         a line "DIGEST NAME" for each file of a source of text
 
 The manifest of the data stands beside them, in the `run.json` of a run or the `index.json` of a state.
@@ -20,6 +20,7 @@ from twinscale.common.files.run_files import TOKENIZER
 from twinscale.common.recipe.schema import Recipe
 
 NAMED = 3  # files that a message names
+HAVE_FILES = {None: False, "bytes": False, "bpe": True, "pieces": True}  # by the kind of a manifest's tokenizer
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def kept_in(path: str | Path, manifest: dict[str, Any] | None) -> Kept | None:
     if not manifest:
         return None
     path, known, content = place(path), manifest.get("tokenizer", {}), None
-    if one_of({None: False, "bytes": False, "bpe": True}, known.get("kind"), f"{shown(path)}: tokenizer"):
+    if one_of(HAVE_FILES, known.get("kind"), f"{shown(path)}: tokenizer"):
         content = read_bytes(path / TOKENIZER)
         if hashlib.sha256(content).hexdigest() != known["sha256"]:
             raise BadInput(f"{shown(path / TOKENIZER)}: not the tokenizer that was trained with; restore the file")

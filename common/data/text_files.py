@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from twinscale.common.data.cache import stamp
+from twinscale.common.data.parts import in_parts, parts_of
 from twinscale.common.data.paths import matching, read_utf8
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
-from twinscale.common.sources import Data, Source
+from twinscale.common.sources import Data, Labelled, Source
 
 NEAR = 10_000  # names that a missing one is compared with
 NO_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
@@ -88,6 +89,11 @@ def read_jsonl(path: Path, name: str, field: str) -> Documents:
 
 def text_of(line: bytes, field: str, place: str) -> str:
     """The text under `field` of one line of JSON; BadInput names the `place`."""
+    return record_of(line, field, place)[field]
+
+
+def record_of(line: bytes, field: str, place: str) -> dict[str, Any]:
+    """One line of JSON, which has a text under `field`; BadInput names the `place`."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -104,7 +110,40 @@ def text_of(line: bytes, field: str, place: str) -> str:
         record[field].encode()
     except UnicodeEncodeError as error:
         raise BadInput(f'{place}: character {error.start} of "{field}" is half a surrogate pair: repair it') from None
-    return record[field]
+    return record
+
+
+def labelled_lines(data: Data, argument: str) -> Labelled:
+    """The texts and labels of the lines of all files that match, or of a folder's to train on and to hold out. Raises
+    BadInput for a line without them."""
+    return in_parts(data, lines_of(data, argument),
+                    lambda paths: [row for path in paths for row in labelled_in(data, path)])
+
+
+def lines_of(data: Data, argument: str) -> dict[str, list[Path]]:
+    """{part: the files with its lines} of a pattern, or of a folder with a file for each part."""
+    folder = Path(os.path.expanduser(argument))
+    if not folder.is_dir():
+        return {"train": matched(data, argument, "jsonl")}
+    return {part: [path] for part, path in parts_of(folder, (".jsonl",)).items()}
+
+
+def labelled_in(data: Data, path: Path) -> Iterator[tuple[str, str, str]]:
+    """(place, text, label) of each line of a file that is not blank; numbers are labels as JSON writes them."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            place = f"{shown(path)}:{number}"
+            record = record_of(line, data.field, place)
+            label = record.get(data.label)
+            if not isinstance(label, str | int | float):
+                raise BadInput(f'{place}: has no label under data.label="{data.label}" (but {kind_of(label)}): '
+                               "repair the line, or set data.label")
+            label = label if isinstance(label, str) else json.dumps(label)
+            if label != label.encode(errors="replace").decode():
+                raise BadInput(f'{place}: the label has half a surrogate pair: repair it')
+            yield place, record[data.field], label
 
 
 def kind_of(value: Any) -> str:
@@ -121,5 +160,6 @@ def source(read: Callable[[Path, str, str], Documents], paths: Callable[[Data, s
 
 STDLIB = source(read_stdlib, lambda data, argument: sorted(python_files(sysconfig.get_path("stdlib"))))
 TEXT = source(read_text, lambda data, pattern: matched(data, pattern, "txt"))
-JSONL = source(read_jsonl, lambda data, pattern: matched(data, pattern, "jsonl"),
-               file_of=lambda name: name.rpartition(":")[0])
+JSONL = Source("text", lambda data, argument: stamp(itertools.chain(*lines_of(data, argument).values())),
+               lambda data, argument: read_files(read_jsonl, matched(data, argument, "jsonl"), data.field),
+               labelled=labelled_lines, file_of=lambda name: name.rpartition(":")[0])

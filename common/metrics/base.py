@@ -10,9 +10,14 @@ from twinscale.common.errors import BadInput, TwinscaleError, first_line
 from twinscale.common.files.access import shown
 from twinscale.common.registry import Registry, load
 
-METRICS = Registry("metrics", "train.metrics", {"classification": "twinscale.common.metrics.classification:"
-                                                                  "CLASSIFICATION"},
-                   "twinscale.common.metrics.base:Metric")
+METRICS = Registry("metrics", "train.metrics", {
+    "classification": "twinscale.common.metrics.classification:CLASSIFICATION",
+    "report": "twinscale.common.metrics.classes:REPORT", "confusion": "twinscale.common.metrics.classes:CONFUSION",
+    "top-3": "twinscale.common.metrics.classes:TOP_3", "top-5": "twinscale.common.metrics.classes:TOP_5",
+    "top-10": "twinscale.common.metrics.classes:TOP_10", "entities": "twinscale.common.metrics.entities:ENTITIES",
+    "roc-auc-1024": "twinscale.common.metrics.scores:ROC_AUC",
+    "calibration-15": "twinscale.common.metrics.scores:CALIBRATION"},
+    "twinscale.common.metrics.base:Metric")
 ALWAYS = "classification"  # what every evaluation measures
 
 
@@ -21,26 +26,53 @@ class Metric:
     """A metric of held-out predictions: sums that add up over replicas and batches, and what a person reads of them."""
 
     title: str  # its sums are kept as "TITLE.SUM"
-    # (xp, logits, labels, weights) -> {sum: scalar}, over an array namespace: functions of numpy, jax.numpy and
-    # keras.ops alone. Sums are not divided; "weight" is among the sums that `finish` is given.
+    # (xp, logits, labels, weights) -> {sum: scalar or array}, over an array namespace: functions of numpy, jax.numpy
+    # and keras.ops alone. Sums are not divided; "weight" is among the sums that `finish` is given.
     statistics: Callable
-    finish: Callable  # ({sum: float}) -> {name: value}, in NumPy or plain Python
+    # ({sum: float, or float64 (N,) of an array}) -> {name: value}, in NumPy or plain Python
+    finish: Callable
     # ({sum: float}, loss) -> {name: how far it may be off}, where a mean of losses may be off by `loss` nats. None: a
     # metric that moves smoothly with the logits, as far as its twins' do.
     bound: Callable | None = None
+    named: bool = False  # whether `finish` and `bound` take the names of the classes besides, () where there are none
+    classes: bool = False  # whether labels have to be classes
 
 
 def statistics_of(names: Iterable[str], xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
-    """The sums of added metrics, {"TITLE.SUM": scalar}; arguments as at `classification.statistics`."""
+    """The sums of added metrics, {"TITLE.SUM": scalar or array}; arguments as at `classification.statistics`."""
     return {f"{metric.title}.{key}": value for metric in added(names)
             for key, value in metric.statistics(xp, logits, labels, weights).items()}
 
 
-def finished(names: Iterable[str], sums: Mapping[str, float]) -> dict[str, float]:
-    """What a person reads from the sums of added metrics, {name: value}. Raises BadInput where two have a name."""
+def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The sums of all batches, of whatever framework: {"TITLE.SUM": float}, and of an array one for each value, in the
+    order that they lie in, "TITLE.SUM.0", "TITLE.SUM.1" and so on."""
+    totals: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)
+    found = {}
+    for name, value in totals.items():
+        found |= {f"{name}.{i}": float(x) for i, x in enumerate(value.ravel())} if value.ndim else {name: float(value)}
+    return found
+
+
+def finished_one(metric: Metric, own: Mapping[str, Any], labels: Sequence[str] = ()) -> dict[str, float]:
+    """What a person reads from a metric's own sums."""
+    return metric.finish(own, tuple(labels)) if metric.named else metric.finish(own)
+
+
+def bounds_of(metric: Metric, own: Mapping[str, Any], loss: float, labels: Sequence[str] = ()) -> dict[str, float]:
+    """How far its values may be off where a mean of losses may be off by `loss`, of a metric that says it."""
+    return metric.bound(own, loss, *[tuple(labels)] * metric.named)
+
+
+def finished(names: Iterable[str], sums: Mapping[str, float], labels: Sequence[str] = ()) -> dict[str, float]:
+    """What a person reads from the sums of added metrics, {name: value}; `labels`: the classes' names, where they have
+    any. Raises BadInput where two have a name."""
     found = {}
     for metric in added(names):
-        values = metric.finish(own_sums(metric, sums))
+        values = finished_one(metric, own_sums(metric, sums), labels)
         if taken := values.keys() & (found.keys() | {"loss", "accuracy", "perplexity", "bits_per_byte"}):
             raise BadInput(f"train.metrics: {metric.title}: {min(taken)} is what another metric is called")
         found |= values
@@ -54,9 +86,9 @@ def tried(names: Sequence[str]) -> Sequence[str]:
     sums = {"weight": 6.0}
     for name, metric in zip(names, added(names), strict=True):
         try:
-            sums |= {key: float(value) for key, value in statistics_of(
-                [name], np, drawn.standard_normal((*where, 5)), drawn.integers(0, 5, where), np.ones(where)).items()}
-            for value in metric.finish(own_sums(metric, sums)).values():
+            sums |= total([statistics_of([name], np, drawn.standard_normal((*where, 5)), drawn.integers(0, 5, where),
+                                         np.ones(where))])
+            for value in finished_one(metric, own_sums(metric, sums)).values():
                 float(value)
         except TwinscaleError:
             raise
@@ -67,10 +99,16 @@ def tried(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def own_sums(metric: Metric, sums: Mapping[str, float]) -> dict[str, float]:
-    """The sums that one metric has made, by its own names, and the weight of all positions."""
-    own = {key.partition(".")[2]: value for key, value in sums.items() if key.startswith(f"{metric.title}.")}
-    return {"weight": sums["weight"]} | own
+def own_sums(metric: Metric, sums: Mapping[str, float]) -> dict[str, Any]:
+    """The sums that one metric has made, by its own names, and all weight; what was an array is float64 (N,)."""
+    own = {key.removeprefix(f"{metric.title}."): value for key, value in sums.items()
+           if key.startswith(f"{metric.title}.")}
+    arrays: dict[str, dict[int, float]] = {}
+    for key in [key for key in own if key.rpartition(".")[2].isdigit()]:
+        name, _, place = key.rpartition(".")
+        arrays.setdefault(name, {})[int(place)] = own.pop(key)
+    return {"weight": sums["weight"]} | own | {
+        name: np.array([values[i] for i in range(len(values))], np.float64) for name, values in arrays.items()}
 
 
 def added(names: Iterable[str]) -> list:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from twinscale.common.metrics.base import Metric
+from twinscale.common.metrics.flips import near_of
 
-NEAR = 0.25  # nats
 MEANS = {"loss": "loss", "accuracy": "correct"}  # what a step says by weight: {name: the sum that it is of}
 
 def statistics(xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
@@ -23,15 +23,12 @@ def statistics(xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
     shifted = xp.subtract(logits, xp.max(logits, axis=-1, keepdims=True))
     log_total = xp.log(xp.sum(xp.exp(shifted), axis=-1))
     picked = xp.squeeze(xp.take_along_axis(shifted, xp.expand_dims(labels, -1), axis=-1), axis=-1)
-    nothing, best = xp.zeros_like(weights), xp.argmax(logits, axis=-1)
-    hits = xp.where(xp.equal(best, labels), weights, nothing)
-    others = xp.not_equal(xp.arange(logits.shape[-1]), xp.expand_dims(best, -1))
-    second = xp.max(xp.where(others, shifted, xp.full_like(shifted, -math.inf)), axis=-1)  # the largest is 0
+    hits = xp.where(xp.equal(xp.argmax(logits, axis=-1), labels), weights, xp.zeros_like(weights))
     return {
         "loss": xp.sum(xp.multiply(weights, xp.subtract(log_total, picked))),
         "correct": xp.sum(hits),
         "weight": xp.sum(weights),
-        "near": xp.sum(xp.where(xp.greater(second, -NEAR), weights, nothing)),
+        "near": near_of(xp, logits, weights),
     }
 
 

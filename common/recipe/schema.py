@@ -11,7 +11,7 @@ from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.families.sharding import SHARED, check_rules
 from twinscale.common.files.pins import MARK, unpinned
-from twinscale.common.metrics import METRICS, tried
+from twinscale.common.metrics import METRICS, added, tried
 from twinscale.common.numbers.formats import MASTERS
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
 from twinscale.common.objectives import described as objective_of
@@ -27,7 +27,7 @@ from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
-from twinscale.common.sources import SOURCES, Data, OfSource, holds_for, source_named, source_of
+from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, holds_for, source_named, source_of
 
 
 class Train(Section):
@@ -164,6 +164,28 @@ class Recipe(Section):
                              f'model.family="{short(self.model.family)}" does not read: it reads {reads}')
         return self
 
+    @model_validator(mode="after")
+    def measured(self) -> Self:
+        """Raises ValueError where a metric is of classes, and labels are none."""
+        odd = [metric.title for metric in added(self.train.metrics) if metric.classes and objective_of(self).judged]
+        if odd:
+            raise ValueError(f'train.metrics: "{odd[0]}" is of classes, and objective.name='
+                             f"{short(self.objective.name)} has none: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def pieces(self) -> Self:
+        """Raises ValueError where the tokenizer is not of what the model reads."""
+        reads, tokenizer = family_of(self.model).reads, self.data.tokenizer
+        name = source_of(self.data.source)[0]
+        if name and reads == "text" and tokenizer not in PACKED:
+            raise ValueError(f'data.tokenizer="{tokenizer}" is for labelled text, but model.family='
+                             f'"{short(self.model.family)}" reads text that is packed: set "bpe" or "bytes"')
+        if name and reads == "arrays" and tokenizer in PACKED and source_named(name).labelled:
+            raise ValueError(f'data.tokenizer="{tokenizer}" is for text that is packed: of labelled text, set '
+                             f'"{TRAINED}", or the path of a tokenizer.json or vocab.txt')
+        return self
+
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
@@ -184,9 +206,10 @@ class Recipe(Section):
     @property
     def later(self) -> dict[str, Any]:
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
-        first = {("data", "label"): "label", **{("data", key): value for key, value in Data().model_dump(
-            include={"inputs", "rows", "seed"}).items()}, ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (),
-                 ("model", "weights"): "", ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
+        first = {**{("data", key): value for key, value in Data().model_dump(include={
+            "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags"}).items()},
+            ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
+            ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key, None) == value:

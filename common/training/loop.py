@@ -248,7 +248,8 @@ def evaluate(training: Training) -> dict[str, float]:
     with ledger.pause("evaluate"):
         sums, label_bytes = held_out_sums(session.evaluate, training.state, session.dataset, recipe, training.pulse,
                                           training.probe.held_out)
-        metrics = finish(sums, label_bytes) | finished(recipe.train.metrics, sums)
+        metrics = finish(sums, label_bytes) | finished(
+            recipe.train.metrics, sums, session.dataset.manifest.get("labels") or ())
         if training.done > training.start:  # or it was cut short after its last checkpoint, with everything logged
             ledger.evaluated(training.done, metrics)
     training.measured[training.done] = metrics["loss"]

@@ -13,8 +13,9 @@ def test_what_is_nobodys_is_still_an_unknown_source():
 
 @pytest.mark.parametrize(("values", "said"), [
     ({"holds": "sounds"}, "one of text, images, either, arrays"), ({"holds": "text"}, "no documents"),
-    ({"holds": "either"}, "no documents"), ({"holds": "images"}, "no images"), ({"holds": "arrays"}, "no arrays")])
+    ({"holds": "either"}, "no documents"), ({"holds": "images"}, "no images"), ({"holds": "arrays"}, "no arrays"),
+    ({"holds": "labelled"}, "no labelled")])
 def test_a_source_that_is_not_whole_is_refused_where_it_is_made(values, said):
     with pytest.raises(BadInput, match=said):
         Source(fingerprint=str, **values)
-    assert len(SOURCES.builtin) == 10
+    assert len(SOURCES.builtin) == 11

@@ -43,8 +43,8 @@ def choices(annotation, path=(), seen=None):
 
 CHOICES = choices(Recipe)
 STAGES = {key for key in CHOICES if key.startswith("compress.")}
-# What only one room has, and what a stage hands on to the schedule.
-ALONE = {"jax.remat": ROOMS[1:], "jax.attention": ROOMS[1:], "devices.strategy": ROOMS[:1]}
+# What only one room has, or none but a source that has a test of it, and what a stage hands on to the schedule.
+ALONE = {"data.tags": (), "jax.remat": ROOMS[1:], "jax.attention": ROOMS[1:], "devices.strategy": ROOMS[:1]}
 HANDED_ON = {key for key in STAGES if key.endswith(".decay")}
 CASES = [(key, room) for key in sorted(CHOICES.keys() - HANDED_ON) for room in ALONE.get(key, ROOMS)]
 
@@ -58,7 +58,7 @@ def unheard(section, keys):
 
 
 def test_every_choice_of_the_schema_is_found():
-    assert {"data.tokenizer", "data.augment", "Decoder.family", "Decoder.norm", "Decoder.positions", "MLP.activation",
+    assert {"data.tags", "data.augment", "Decoder.family", "Decoder.norm", "Decoder.positions", "MLP.activation",
             "Decoder.activation", "optimizer.name", "schedule.kind", "objective.name", "train.precision",
             "jax.attention"} <= set(CHOICES)
     assert CHOICES["optimizer.name"] == ("adamw", "sgd", "lion", "lamb", "pair") and len(STAGES) >= 8
@@ -67,8 +67,8 @@ def test_every_choice_of_the_schema_is_found():
 @pytest.mark.parametrize(("key", "name"), [case for case in CASES if case[0] not in STAGES])
 def test_a_name_that_only_the_schema_knows_trains_nothing(open_room, recipe_of, key, name):
     section, *keys = key.split(".")
-    text = section == "Decoder" or key in ("data.tokenizer", "jax.attention", "jax.remat")
-    family = "convnet" if section == "ConvNet" else "decoder" if text else "mlp"
+    text = section == "Decoder" or key in ("jax.attention", "jax.remat")
+    family = {"ConvNet": "convnet", "Encoder": "encoder"}.get(section, "decoder" if text else "mlp")
     recipe = recipe_of(family, train={"steps": 2})
     if section == "Pair":
         recipe = recipe.model_copy(update={"model": Pair.model_construct(family="pair", reads="images")})

@@ -24,7 +24,7 @@ ALLOWED = {  # (file, function): why it may
     ("common/export/predict.py", "is_answer"): "asks for the names alone, and whether there are any",
     ("common/export/predict.py", "array_of"): "a .npy or .npz of anybody, any error of which becomes one line there",
     ("common/foreign/checkpoints.py", "_of_npz"): "a .npz of anybody, any error of which becomes one line there",
-    ("common/data/text_files.py", "text_of"): "a line of a corpus, of which one field is wanted; its type is looked at",
+    ("common/data/text_files.py", "record_of"): "a line of a corpus, of which fields are wanted; their types are seen",
     ("common/calls/worker.py", "answered"): "a pipe between processes of ours",
     ("benchmarks/workers.py", "value_of"): "a pipe between processes of ours",
     ("common/export/process.py", "ask"): "a pipe between processes of ours",

@@ -161,7 +161,7 @@ def test_a_function_that_gives_no_arrays_is_told_what_is_wanted(recipe, tmp_path
 def test_what_holds_no_arrays_and_what_reads_none_are_refused(recipe):
     with pytest.raises(ValueError, match='"digits" holds images, which model.family="pair" does not read: it reads a'):
         recipe("digits")
-    with pytest.raises(ValueError, match='"csv:a.csv" holds either'):
+    with pytest.raises(ValueError, match='data.tokenizer="bytes" is for text that is packed'):
         recipe("csv:a.csv")
     with pytest.raises(ValueError, match='"random" holds arrays, which model.family="mlp" does not read'):
         Recipe(name="x", data={"source": "random"}, model={"family": "mlp"})

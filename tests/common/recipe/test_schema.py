@@ -1,8 +1,15 @@
-"""The mesh that a recipe asks for: what does not divide is refused by name, before any framework starts."""
+"""The mesh that a recipe asks for, of which what does not divide is refused by name before any framework starts; hashes;
+and a recipe of any keys as text."""
+
+import tomllib
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.recipe.file import RECIPES, dumps, load
 from twinscale.common.recipe.schema import Recipe, mesh_shape
 
 
@@ -47,3 +54,19 @@ def test_where_a_training_runs_is_not_what_it_computes():
     one = Recipe(name="x", model={"family": "decoder"})
     other = one.with_values(devices={"fsdp": 4, "hosts": 2}, train={"save_minutes": 0.0, "keep_best": 3})
     assert one.meaning == other.meaning and one.hash == one.with_values(devices={"fsdp": 4}).hash
+
+
+@settings(max_examples=60, deadline=None)
+@given(keys=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), min_size=1, unique=True))
+def test_keys_of_any_text_are_written_as_toml_has_them(keys):
+    """As patterns of tensors' names are, with slashes, stars and brackets."""
+    values = {"model": {"shard": {key: ["fsdp", ""] for key in keys}, "rows": [{key: 1 for key in keys}]},
+              **{key: {"x": 1} for key in keys if key != "model"}}
+    assert tomllib.loads(dumps(SimpleNamespace(model_dump=lambda mode: values))) == values
+
+
+@pytest.mark.parametrize(("name", "overrides", "begins"), [
+    ("mlp-digits", [], "8a752ae10825"), ("mlp-digits", ["optimizer.name=lion"], "07183543df0e"),
+    ("decoder-stdlib", [], "c0b68a56b2d8"), ("convnet-mnist5k", [], "bece51be8409")])
+def test_recipes_that_name_nothing_of_somebody_elses_are_hashed_as_ever(name, overrides, begins):
+    assert load(RECIPES / f"{name}.toml", overrides).hash.startswith(begins)

@@ -1,0 +1,62 @@
+"""Labelled text through both rooms: what evaluations say of the shipped samples is the same, and judged by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinscale.benchmarks.rungs import ladder
+from twinscale.common.data.batches import held_out_batches
+from twinscale.common.metrics import finish, finished
+from twinscale.common.recipe.file import load
+from twinscale.common.training import loop
+
+ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
+SHIPPED = Path(__file__).parents[2] / "recipes"
+SMALL = ["model.layers=1", "model.width=16", "train.precision=float64", "keras.jit_compile=false",
+         "train.global_batch=6"]  # which leaves a remainder
+
+
+@pytest.fixture(scope="module", params=["ner-conll", "classify-table"])
+def evaluated(request, open_room):
+    """(recipe, names of classes, {backend: sums}, what all batches' own sums add up to) of a shipped recipe."""
+    recipe = load(SHIPPED / f"{request.param}.toml", SMALL)
+    recipe = recipe.with_values(data={"source": recipe.data.source.replace("recipes", str(SHIPPED))})
+    found, parts = {}, []
+    for backend, room in ROOMS.items():
+        with open_room(room, recipe) as opened:
+            evaluate = opened.room.make_evaluate(opened.recipe, opened.state, opened.devices)
+            found[backend] = loop.held_out_sums(evaluate, opened.state, opened.dataset, recipe)[0]
+            names = opened.dataset.manifest["labels"]
+            if backend == "jax":
+                parts = [evaluate(opened.state, [batch]) for batch in held_out_batches(opened.dataset, 6)]
+    return recipe, names, found, parts
+
+
+def test_both_rooms_count_the_same_and_sums_add_up_over_batches(evaluated):
+    recipe, names, found, parts = evaluated
+    assert found["keras"].keys() == found["jax"].keys() == parts[0].keys() and len(parts) == 3
+    for name, value in found["jax"].items():
+        assert found["keras"][name] == pytest.approx(value, rel=1e-12, abs=1e-12), name
+        assert sum(part[name] for part in parts) == pytest.approx(value, rel=1e-12, abs=1e-12), name
+    values = finished(recipe.train.metrics, found["jax"], names)
+    assert any(name.endswith(("/LOC", "/billing")) for name in values)
+
+
+def test_every_value_has_a_check_and_one_that_is_off_is_caught(evaluated):
+    recipe, names, found, _ = evaluated
+    runs = {"metrics": recipe.train.metrics, "labels": names}
+    for run in ("keras", "keras-twin", "jax", "jax-twin"):
+        sums = found[run.partition("-")[0]]
+        runs[run] = {"sums": sums, "loss": np.array([2.0]),
+                     "held_out": finish(sums) | finished(recipe.train.metrics, sums, names)}
+    curve = ladder.loss_curve(runs | {"positions": 100}, "float64", 4)
+    checks = ladder.held_out_checks("float64", runs, curve)
+    assert all(check["worst"] <= check["bound"] for check in checks)
+    told = {check["what"] for check in checks}
+    assert {f"float64 held-out {name}" for name in runs["jax"]["held_out"]} <= told
+    name = next(name for name in runs["jax"]["held_out"] if name.endswith(("recall/LOC", "recall/billing")))
+    for run in ("jax", "jax-twin"):
+        runs[run] = runs[run] | {"held_out": runs[run]["held_out"] | {name: 0.987}}
+    wrong = [check for check in ladder.held_out_checks("float64", runs, curve) if check["worst"] > check["bound"]]
+    assert {check["what"] for check in wrong} == {f"float64 held-out {name}"} and len(wrong) == 2
