@@ -13,7 +13,7 @@ def test_uniforms_are_addressed_and_even():
     some, more = uniforms(7, 3, 2), uniforms(7, 3, 4)
     assert some.tolist() == more[:2].tolist() and uniforms(7, 4, 2).tolist() != some.tolist()
     drawn = uniforms(0, 0, 20_000)
-    assert 0 <= drawn.min() and drawn.max() < 1 and abs(drawn.mean() - 0.5) < 5 / math.sqrt(12 * 20_000)
+    assert drawn.min() >= 0 and drawn.max() < 1 and abs(drawn.mean() - 0.5) < 5 / math.sqrt(12 * 20_000)
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely():

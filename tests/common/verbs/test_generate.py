@@ -18,7 +18,8 @@ def test_two_are_asked_for_by_the_same_words(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize(("words", "what"), [
     (["--top-p", "0"], "--top-p"), (["--temperature", "-1"], "--temperature"), (["--top-k", "-2"], "--top-k"),
-    (["--seed", "-1"], "--seed"), (["--both", "--backend", "jax"], "--backend"), (["other", "--both"], "--both"), ([], "run")])
+    (["--seed", "-1"], "--seed"), (["--both", "--backend", "jax"], "--backend"), (["other", "--both"], "--both"),
+    ([], "run")])
 def test_what_means_nothing_is_refused_in_a_line(words, what, tmp_path, capsys):
     assert cli.main(["generate", str(tmp_path / "run"), *words, "--prompt", "a"]) == 2
     said = capsys.readouterr().err.splitlines()
