@@ -66,10 +66,19 @@ def leave_fed_sight(**arguments):
     return sight.leave_fed_sight(ROOM, pair.opened, "keras", **arguments)
 
 
+def measure_generation(**arguments):
+    """See `common.generation.measure.measure_generation`."""
+    from twinscale.common.generation import measure
+    from twinscale.tfscale import generate
+
+    return measure.measure_generation(ROOM, generate, **arguments)
+
+
 if __name__ == "__main__":
     serve(ROOM, MUTANTS | NEUTRAL | INSIDE, {"operations": measured, "hasten": hasten,
                                               "leave_program": leave_program, "idle_program": idle_program,
                                               "match_program": match_program, "leave_sight": leave_sight,
                                               "leave_fed_sight": leave_fed_sight, "stock": use_stock,
                                               "implementations": implementations, "ship": ship,
-                                              "file_metrics": file_metrics, "latencies": latencies})
+                                              "file_metrics": file_metrics, "latencies": latencies,
+                                              "measure_generation": measure_generation})

@@ -15,6 +15,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "convert": "Write a run's state for the other backend.",
     "export": "Write a run's model for other programs.",
     "predict": "Run an export on a file.",
+    "generate": "Write text with a run's decoder.",
     "compress": "Prune, quantise, cluster or distil a run's model.",
     "compare-runs": "Say whether two runs agree.",
     "bisect": "Say which operation parts them.",
