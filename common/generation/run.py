@@ -32,6 +32,7 @@ from twinscale.common.generation.loop import Asked, Row, Sampler, check_room, ge
 from twinscale.common.generation.sample import Drawing
 from twinscale.common.generation.text import ending, saying, text_of
 from twinscale.common.recipe.file import load
+from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import short
 from twinscale.common.training.canonical import convert, kept_of, named, read_index, shipped, state_of
 from twinscale.common.training.run import follow_run
@@ -80,7 +81,7 @@ def write(room: "Room", generator: ModuleType, path: Path, wanted: Wanted, preci
     """
     opened = open_run(room, path, precision)
     length, tokenizer = opened.shape.example_shape[0], opened.tokenizer
-    prompts = [tokenizer.encode(prompt) for prompt in wanted.prompts]
+    prompts = [encoded(tokenizer, prompt, number) for number, prompt in enumerate(wanted.prompts, 1)]
     longest = max(map(len, prompts), default=0)
     tokens = wanted.tokens or max(1, min(TOKENS, length - longest))
     check_room(prompts, tokens, length)
@@ -104,6 +105,17 @@ def write(room: "Room", generator: ModuleType, path: Path, wanted: Wanted, preci
                      for row, prompt in zip(rows, wanted.prompts, strict=True)],
             "tokens": sum(len(row.ids) for row in rows), "seconds": seconds, "near_ties": near_ties(trainer, rows),
             "moves": trainer.moves, "trainer": held}
+
+
+def encoded(tokenizer: Tokenizer, prompt: str, number: int) -> np.ndarray:
+    """The ids int32 (T,) of a prompt, that of a number; raises BadInput where it is no text: bytes of an argument that
+    are no UTF-8 are lone surrogates in Python, for which tokenizers have errors of their own."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"--prompt: number {number} is no UTF-8 from character {error.start + 1} on: write it as "
+                       "UTF-8") from None
+    return tokenizer.encode(prompt)
 
 
 def followed(sampler: Sampler, rows: Sequence[Row], asked: Asked) -> list[Row]:
@@ -144,6 +156,7 @@ def open_run(room: "Room", path: Path, precision: str | None = None) -> Opened:
     recipe = dense_recipe(recipe)
     if precision:
         recipe = recipe.with_values(train={"precision": precision})
+    tensors = {name: x.astype(master_dtype(recipe)) for name, x in tensors.items()}  # whose last place a twin dithers
     known = kept.manifest["tokenizer"]
     tokenizer = byte_tokenizer() if kept.tokenizer is None else kept_bpe(kept.tokenizer, known["vocabulary"])
     return Opened(recipe, Shape(tokenizer.vocabulary, (recipe.data.sequence,)), tensors, tokenizer, step)

@@ -25,6 +25,7 @@ from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.numbers import bits
 
 PLACE = "generation"  # whose bits they are, as a layer's name is for dropout
+FARTHEST = -1e300  # from the likeliest, in logits: so that gaps of two of them are numbers
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def choose(logits: np.ndarray, drawing: Drawing, uniform: float) -> Choice:
     if drawing.likeliest:
         token, second = int(np.argmax(wide)), np.partition(wide, -2)[-2] if len(wide) > 1 else -math.inf
         return Choice(token, float(log_softmax(wide)[token]), float(wide[token] - second) / 2)
-    scaled = wide / drawing.temperature
+    with np.errstate(over="ignore"):  # of temperatures near 0, at which all but the likeliest are as far as can be
+        scaled = np.maximum((wide - wide.max()) / drawing.temperature, FARTHEST)
     left, edge = cut(scaled, drawing)
     shares = np.exp(scaled[left] - scaled[left].max())
     sums = np.cumsum(shares) / shares.sum()
@@ -88,8 +90,8 @@ def choose(logits: np.ndarray, drawing: Drawing, uniform: float) -> Choice:
 
 
 def cut(scaled: np.ndarray, drawing: Drawing) -> tuple[np.ndarray, float]:
-    """(ids of the tokens that are left, ascending, the margin in which they stay the same) of logits (V,) that are
-    divided by the temperature already."""
+    """(ids of the tokens that are left, ascending, the margin in which they stay the same) of finite logits (V,) that
+    are divided by the temperature already."""
     count, edge = len(scaled), math.inf
     if not (0 < drawing.top_k < count or drawing.top_p < 1):
         return np.arange(count), edge

@@ -71,7 +71,12 @@ def alone(run: str, backend: Backend | None, wanted: Any, precision: str | None,
     module = shared.ROOMS[backend or made_by(path)]
     room, generator = shared.room(module).ROOM, shared.room(module.replace("room", "generate"))
     found = generation.write(room, generator, path, wanted, precision, None if as_json else generation.streamed)
-    answer(found, lambda said: shared.say("\n".join(generation.lines(said))), as_json)
+
+    def told(said: Any) -> None:
+        for line in generation.lines(said):
+            shared.say(line)
+
+    answer(found, told, as_json)
     return generation.exit_code(found)
 
 

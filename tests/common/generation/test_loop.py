@@ -1,66 +1,90 @@
-"""Tokens one after another, from a sampler that counts up."""
+"""Tokens one after another, from a sampler that counts: what it is asked, where rows end, and what does not fit."""
 
 import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.generation.loop import Asked, Sampler, bucket, check_room, generate, taken
+from twinscale.common.generation.loop import LEAST, Asked, Sampler, bucket, check_room, generate
 from twinscale.common.generation.sample import Drawing
 
-CLASSES = 50
+CLASSES = 11
+GREEDY = Drawing(greedy=True)
 
 
-def counting(calls):
-    """A sampler whose likeliest token is one more than the last; its cache is what it was given."""
-    def after(ids):
-        logits = np.zeros((len(ids), CLASSES))
-        logits[np.arange(len(ids)), (ids + 1) % CLASSES] = 9
-        return logits
+def after(ids):
+    """Logits (B, V) of a decoder whose likeliest next token is the last one and one."""
+    return 9.0 * (np.arange(CLASSES) == (np.asarray(ids)[:, None] + 1) % CLASSES)
+
+
+@pytest.fixture
+def counting():
+    """(the sampler, what it was asked). Its cache is the positions that it has seen, of each row."""
+    asked = []
 
     def start(ids, lengths, slots):
-        calls.append(("start", ids.shape[1], slots))
-        return after(ids[np.arange(len(ids)), lengths - 1]), slots
+        asked.append(("start", ids.shape, lengths.tolist(), slots))
+        return after(ids[np.arange(len(ids)), lengths - 1]), lengths.copy()
 
     def step(ids, positions, cache):
-        calls.append(("step", positions.tolist(), cache))
-        return after(ids), cache
+        assert (positions == cache).all()  # what comes next is at the first position that the cache has not seen
+        asked.append(("step", ids.tolist(), positions.tolist()))
+        return after(ids), cache + 1
 
-    return Sampler(start, step)
-
-
-PROMPTS = [np.array([3, 4], np.int32), np.array([10, 11, 12], np.int32)]
+    return Sampler(start, step), asked
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_rows_go_on_each_from_its_own_end(cached):
-    calls = []
-    rows = generate(counting(calls), PROMPTS, Asked(3, 16, Drawing(greedy=True), cached))
-    assert [row.ids for row in rows] == [[5, 6, 7], [13, 14, 15]] and {row.ended for row in rows} == {"tokens"}
-    if cached:
-        assert calls == [("start", 8, 8), ("step", [2, 3], 8), ("step", [3, 4], 8)]
-    else:
-        assert calls == [("start", 8, 8)] * 3
+def prompts(*rows):
+    return [np.array(row, np.int32) for row in rows]
 
 
-def test_a_row_that_has_ended_gets_no_more_and_the_last_one_ends_all():
-    calls = []
-    rows = generate(counting(calls), PROMPTS, Asked(9, 16, Drawing(greedy=True), done=lambda ids: "stop" * (ids[-1] in (
-        6, 14))))
-    assert [row.ids for row in rows] == [[5, 6], [13, 14]] and len(calls) == 2
+def test_tokens_follow_prompts_of_different_lengths_with_a_cache_and_without(counting):
+    sampler, asked = counting
+    rows = generate(sampler, prompts([1], [4, 5, 6]), Asked(4, 16, GREEDY))
+    assert [row.ids for row in rows] == [[2, 3, 4, 5], [7, 8, 9, 10]]
+    assert asked[:2] == [("start", (2, 8), [1, 3], 8), ("step", [2, 7], [1, 3])] and len(asked) == 4
+    again = generate(sampler, prompts([1], [4, 5, 6]), Asked(4, 16, GREEDY, cached=False))
+    assert [row.ids for row in again] == [row.ids for row in rows]
+    assert [call[2] for call in asked[4:]] == [[1, 3], [2, 4], [3, 5], [4, 6]]
 
 
-def test_forced_tokens_are_followed():
-    rows = generate(counting([]), PROMPTS, Asked(2, 16, forced=[[7, 8], [1]]))
-    assert [row.ids for row in rows] == [[7, 8], [1]] and rows[0].choices[1].logprob > rows[0].choices[0].logprob + 8
+def test_a_row_that_has_ended_gets_no_more_and_all_that_have_end_the_work(counting):
+    sampler, asked = counting
+    told = []
+    rows = generate(sampler, prompts([1], [4, 5]), Asked(9, 16, GREEDY, done=lambda ids: "stop" * (ids[-1] == 7)),
+                    lambda rows: told.append([len(row.ids) for row in rows]))
+    assert [(row.ids, row.ended) for row in rows] == [([2, 3, 4, 5, 6, 7], "stop"), ([6, 7], "stop")]
+    assert told == [[1, 1], [2, 2], [3, 2], [4, 2], [5, 2], [6, 2]] and len(asked) == 6
 
 
-def test_buckets_are_powers_of_two_up_to_the_models_length():
-    assert [bucket(n, 100) for n in (1, 8, 9, 64, 65, 100)] == [8, 8, 16, 64, 100, 100]
+def test_a_row_draws_what_it_draws_alone(counting):
+    flat = Sampler(lambda ids, lengths, slots: (np.zeros((len(ids), CLASSES)), None),
+                   lambda ids, positions, cache: (np.zeros((len(ids), CLASSES)), None))
+    both = generate(flat, prompts([1], [2, 3]), Asked(12, 16))
+    alone = generate(flat, prompts([1]), Asked(12, 16))
+    assert both[0].ids == alone[0].ids != both[1].ids and len(set(alone[0].ids)) > 3
 
 
-@pytest.mark.parametrize(("prompts", "tokens", "what"), [
-    ([[1], []], 1, "number 2 is empty"), ([[0] * 16], 1, "has 16 tokens"), ([[0] * 10], 7, "take --tokens 6 at most")])
-def test_what_does_not_fit_is_refused(prompts, tokens, what):
-    with pytest.raises(BadInput, match=what):
-        check_room(prompts, tokens, 16)
-    assert taken(np.zeros((0, 3)), [], Asked(1, 4), 0).shape == (0,)
+def test_forced_tokens_are_taken_whatever_is_likely(counting):
+    rows = generate(counting[0], prompts([1], [4]), Asked(3, 16, GREEDY, forced=[[9, 9, 2], [5]]))
+    assert [row.ids for row in rows] == [[9, 9, 2], [5]]
+    assert rows[0].choices[0].logprob == pytest.approx(-9, abs=0.01)
+    assert rows[1].choices[0].logprob == pytest.approx(0, abs=0.01) and rows[1].choices[0].margin == np.inf
+
+
+def test_shapes_are_few():
+    """What is compiled holds for all lengths up to the next power of two, and for no more positions than there are."""
+    assert [bucket(n, 100) for n in (1, LEAST, LEAST + 1, 16, 17, 65, 100)] == [8, 8, 16, 16, 32, 100, 100]
+    assert bucket(3, 4) == 4
+
+
+@pytest.mark.parametrize(("rows", "tokens", "said"), [
+    ([[1], []], 1, "--prompt: number 2 is empty"), ([[1] * 8], 1, "--prompt: number 1 has 8 tokens, .* 8 .*shorten"),
+    ([[1], [1] * 6], 3, "--tokens 3: .* 6 tokens, .* take --tokens 2 at most")])
+def test_what_does_not_fit_is_said_with_what_would(rows, tokens, said):
+    with pytest.raises(BadInput, match=said):
+        check_room(prompts(*rows), tokens, 8)
+
+
+def test_the_last_position_is_used(counting):
+    rows = generate(counting[0], prompts([1] * 6), Asked(2, 8, GREEDY))
+    assert rows[0].ids == [2, 3] and rows[0].ended == "tokens"

@@ -1,72 +1,74 @@
-"""A run's decoder, with a room and a sampler that are functions."""
+"""A run's decoder writes text: what is given, what is held to the trainer, and what is no decoder's run."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
+import json
 
-import numpy as np
 import pytest
 
-from twinscale.common.data.tokenizers import byte_tokenizer
-from twinscale.common.errors import BadInput
-from twinscale.common.export.formats import Shape
-from twinscale.common.generation import run
-from twinscale.common.generation.loop import Sampler
-from twinscale.common.generation.run import Opened, Wanted, check_decoder, exit_code, lines, streamed, write
+from twinscale.common.errors import DID_IT, NO, BadInput
+from twinscale.common.generation import run as generation
+from twinscale.common.generation.run import Wanted, write
 from twinscale.common.generation.sample import Drawing
-from twinscale.common.recipe.schema import Recipe
 
-RECIPE = Recipe.model_validate({"name": "x", "data": {"source": "stdlib", "sequence": 32},
-                                "model": {"family": "decoder"}, "train": {"precision": "float64"}})
-TABLE = np.random.default_rng(0).normal(size=(257, 257))
-ROOM = SimpleNamespace(backend="jax", numerics=lambda recipe: nullcontext())
+GREEDY = Drawing(greedy=True)
 
 
-def generator(off=0.0):
-    """A module whose sampler's logits are `off` by so much beside its trainer's, where it has a cache."""
-    def start(ids, lengths, slots):
-        return TABLE[ids[np.arange(len(ids)), lengths - 1]], None
-
-    def step(ids, positions, cache):
-        return TABLE[ids] * (1 + off), None
-
-    return SimpleNamespace(sampler=lambda *given: Sampler(start, step),
-                           trainer=lambda *given: lambda tensors, ids: tensors["head.kernel"][ids])
-
-
-@pytest.fixture(autouse=True)
-def opened(monkeypatch):
-    monkeypatch.setattr(run, "open_run", lambda *given: Opened(RECIPE, Shape(257, (32,)), {"head.kernel": TABLE},
-                                                               byte_tokenizer(), 7))
-
-
-def test_text_is_said_and_held_to_the_trainer_both_ways(tmp_path):
+def test_the_text_is_said_as_it_comes_and_given_with_its_ids(state, backend):
     said = []
-    wanted = Wanted(("ab", "c"), tokens=9, drawing=Drawing(seed=3), check=True)
-    found = write(ROOM, generator(), tmp_path, wanted, say=said.append)
-    assert [row["prompt"] + row["text"] for row in found["rows"]] == "".join(said).rstrip("\n").split("\n\n")
-    assert [held["cached"] for held in found["trainer"]] == [True, False] and exit_code(found) == 0
-    assert found["tokens"] == sum(len(row["ids"]) for row in found["rows"]) and len(lines(found)) == 4
+    found = write(*backend, state(), Wanted(("?", "go"), 7, drawing=GREEDY), say=said.append)
+    assert [row["text"] for row in found["rows"]] == ["once up", "nce upo"]
+    assert "".join(said) == "?once up\n\ngonce upo\n" and len(said) > 7
+    assert bytes(found["rows"][0]["ids"]) == b"once up" and found["rows"][0]["ended"] == "tokens"
+    assert (found["backend"], found["step"], found["precision"], found["tokens"]) == ("jax", 12, "float32", 14)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found | {"rows": found["rows"]}
+    assert "14 tokens" in generation.lines(found)[0] and generation.exit_code(found) == DID_IT
 
 
-def test_a_sampler_that_is_not_the_trainer_is_told(tmp_path):
-    found = write(ROOM, generator(1e-6), tmp_path, Wanted(("ab",), tokens=9, check=True))
-    assert [held["holds"] for held in found["trainer"]] == [False, True] and exit_code(found) == 1
-    assert "with cache" in lines(found)[2] and lines(found)[2].endswith("does not hold")
+def test_as_many_tokens_as_fit_unless_fewer_are_asked_for(state, backend):
+    assert len(write(*backend, state(), Wanted(("12345",), drawing=GREEDY))["rows"][0]["ids"]) == 11
 
 
-def test_as_many_tokens_as_fit_unless_more_are_asked_for(tmp_path):
-    assert write(ROOM, generator(), tmp_path, Wanted(("a" * 30,)))["tokens"] <= 2
-    with pytest.raises(BadInput, match="take --tokens 2 at most"):
-        write(ROOM, generator(), tmp_path, Wanted(("a" * 30,), tokens=3))
+def test_a_stop_string_ends_a_row_before_it(state, backend):
+    row = write(*backend, state(), Wanted(("?",), 12, ("upo",), GREEDY))["rows"][0]
+    assert (row["text"], row["ended"], bytes(row["ids"])) == ("once ", "stop", b"once upo")
 
 
-def test_other_models_are_refused(tmp_path):
-    mlp = Recipe.model_validate({"name": "x", "data": {"source": "digits"}, "model": {"family": "mlp"}})
-    with pytest.raises(BadInput, match="only decoders"):
-        check_decoder(tmp_path, mlp)
-    assert check_decoder(tmp_path, RECIPE) is None
+def test_a_cache_that_is_off_is_seen_in_whichever_way_was_asked_for(state, backend):
+    room, path = backend[0], state()
+    room.off = 0.5
+    for cached, check, holds in ((True, False, [False]), (False, False, [True]), (False, True, [True, False])):
+        found = write(*backend, path, Wanted(("?",), 5, drawing=GREEDY, cached=cached, check=check))
+        assert [held["holds"] for held in found["trainer"]] == holds
+        assert generation.exit_code(found) == (DID_IT if all(holds) else NO)
+        assert [held["cached"] for held in found["trainer"]] == [cached, not cached][:len(holds)]
+    assert "does not hold" in generation.lines(found)[-1]
 
 
-def test_what_a_model_says_moves_nothing_on_the_terminal(capsys):
-    streamed("a\tb\n\x1b[2J")
-    assert capsys.readouterr().out == "a\tb\n\\x1b[2J"
+@pytest.mark.parametrize(("precision", "dtype"), [(None, "float32"), ("bfloat16", "float32"), ("float64", "float64")])
+def test_weights_are_those_that_the_precision_keeps(state, backend, precision, dtype):
+    """A twin dithers the last place of what they are in."""
+    found = write(*backend, state(), Wanted(("?",), 2), precision)
+    assert found["precision"] == (precision or "float32") and backend[0].dtypes == {dtype}
+
+
+@pytest.mark.parametrize(("wanted", "said"), [
+    (Wanted(("",)), "number 1 is empty"), (Wanted(("a" * 16,)), "has 16 tokens, but the model reads 16"),
+    (Wanted(("a" * 99,)), "has 99 tokens"), (Wanted(("a",), 16), "take --tokens 15 at most"),
+    (Wanted(("a\udcff",)), "number 1 .*no UTF-8")])
+def test_prompts_that_do_not_fit_are_refused(state, backend, wanted, said):
+    with pytest.raises(BadInput, match=f"^--(prompt|tokens).*{said}"):
+        write(*backend, state(), wanted)
+
+
+def test_a_run_of_another_family_is_refused(state, backend):
+    with pytest.raises(BadInput, match="model.family = \"mlp\": only decoders"):
+        write(*backend, state(family="mlp"), Wanted(("a",)))
+
+
+def test_a_state_without_its_tokenizer_is_refused(state, backend):
+    with pytest.raises(BadInput, match="keeps nothing of its data.*convert the run again"):
+        write(*backend, state(manifest={}), Wanted(("a",)))
+
+
+def test_what_is_said_is_escaped_but_for_lines_and_tabs(capsys):
+    generation.streamed("a\tb\n\x1b[31m\x00")
+    assert capsys.readouterr().out == "a\tb\n\\x1b[31m\\x00"
