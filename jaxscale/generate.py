@@ -7,7 +7,7 @@ before it is seen. `common/generation/loop.py` asks for the tokens.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ from twinscale.jaxscale.train import model_inputs
 if TYPE_CHECKING:
     from twinscale.common.export.formats import Shape
     from twinscale.common.recipe.schema import Recipe
-    from twinscale.jaxscale.models.decoder import Attention, Decoder
 
+Module = Any  # the Decoder of models/decoder.py, or its Attention
 Cache = list[tuple[jax.Array, jax.Array]]  # of each block, keys and values (B, K, S, D) in the compute dtype
 
 
@@ -80,14 +80,14 @@ def alone(recipe: "Recipe") -> "Recipe":
     return served(recipe).with_values(jax={"scan": False})
 
 
-def empty(model: "Decoder", rows: int, slots: int) -> Cache:
+def empty(model: Module, rows: int, slots: int) -> Cache:
     """A Cache of zeros for `rows` rows and `slots` positions."""
     m, kind = model.m, model.kinds["dtype"]
     return [(jnp.zeros((rows, m.kv, slots, m.head_width), kind), jnp.zeros((rows, m.kv, slots, m.head_width), kind))
             for _ in range(m.layers)]
 
 
-def through(model: "Decoder", ids: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+def through(model: Module, ids: jax.Array, positions: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
     """(what the head reads (B, T, D), the cache with these positions in it) of ids and positions, both (B, T)."""
     m, kind, filled = model.m, model.kinds["dtype"], []
     x = model.embedding(ids).astype(kind)
@@ -102,13 +102,13 @@ def through(model: "Decoder", ids: jax.Array, positions: jax.Array, cache: Cache
     return model.norm(x), filled
 
 
-def head(model: "Decoder", x: jax.Array) -> jax.Array:
+def head(model: Module, x: jax.Array) -> jax.Array:
     """Logits (B, T, V), float32 or wider, of what the head reads."""
     logits = attend(model.embedding, x) if model.m.tied else model.head(x)
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
-def attention(layer: "Attention", x: jax.Array, positions: jax.Array, known: tuple[jax.Array, jax.Array]
+def attention(layer: Module, x: jax.Array, positions: jax.Array, known: tuple[jax.Array, jax.Array]
               ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """(what attention makes of x (B, T, D) over all that is cached, the cache) at positions (B, T)."""
     q, k, v = (layer.heads(name, x) for name in ("query", "key", "value"))
@@ -122,7 +122,7 @@ def attention(layer: "Attention", x: jax.Array, positions: jax.Array, known: tup
     return layer.output(mixed.reshape(*mixed.shape[:2], -1)), (keys, values)
 
 
-def rotated(layer: "Attention", x: jax.Array, positions: jax.Array) -> jax.Array:
+def rotated(layer: Module, x: jax.Array, positions: jax.Array) -> jax.Array:
     """Queries or keys (B, T, H, D) at positions (B, T)."""
     return rotary(x, positions, layer.length, layer.m.rotary_base)
 

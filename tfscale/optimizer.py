@@ -142,6 +142,8 @@ class ByFactors:
     """Moves each weight by its own factor of the learning rate, which Keras has one of."""
 
     part = 1.0  # the factor of the weight that is moved
+    factors: Sequence[float]  # of all of them, in order
+    _get_variable_index: Callable[[Any], int]  # of the optimizer that it stands before
 
     def _get_current_learning_rate(self):
         return super()._get_current_learning_rate() * self.part

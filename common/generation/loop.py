@@ -90,10 +90,10 @@ def generate(sampler: Sampler, prompts: Sequence[np.ndarray], asked: Asked,
     for row, prompt in zip(ids, prompts, strict=True):
         row[:len(prompt)] = prompt
     slots = bucket(int(lengths.max()) + asked.tokens - 1, asked.length)
-    logits, cache = None, None
+    logits, cache, last = None, None, np.zeros(len(rows), np.int32)
     for number in range(asked.tokens):
         if number and asked.cached:
-            logits, cache = sampler.step(last, lengths + np.int32(number - 1), cache)  # noqa: F821  # of the turn before
+            logits, cache = sampler.step(last, lengths + np.int32(number - 1), cache)
         else:
             read = bucket(int(lengths.max()) + number, asked.length)
             logits, cache = sampler.start(ids[:, :read], lengths + np.int32(number), slots if asked.cached else read)

@@ -45,6 +45,7 @@ ALONE = {
     # What either framework has no stock version of, or a wrong or a slow one.
     "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
                          "masked_attention", "padding_mask", "mean_over", "unit", "dropout",
+                         "masters", "product",  # which jnp.promote_types and a product of XLA's need not
                          "over_replicas"},  # under jit a mean over rows is one over those of all devices
 }
 

@@ -1,5 +1,5 @@
-"""The mesh that a recipe asks for, of which what does not divide is refused by name before any framework starts; hashes;
-and a recipe of any keys as text."""
+"""The mesh that a recipe asks for, of which what does not divide is refused by name before any framework starts; its
+hash; and a recipe of any keys as text."""
 
 import tomllib
 from types import SimpleNamespace
