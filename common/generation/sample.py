@@ -23,6 +23,7 @@ import numpy as np
 
 from twinscale.common.errors import BadInput, TwinscaleError
 from twinscale.common.numbers import bits
+from twinscale.common.numbers.formats import EPS
 
 PLACE = "generation"  # whose bits they are, as a layer's name is for dropout
 FARTHEST = -1e300  # from the likeliest, in logits: so that gaps of two of them are numbers
@@ -66,7 +67,7 @@ def uniforms(seed: int, step: int, rows: int) -> np.ndarray:
     """A number in [0, 1) with 53 bits for each of the first `rows` rows at a step: float64 (rows,)."""
     key = bits.fold_in(bits.step_key(bits.key(seed), step), bits.name_word(PLACE))
     high, low = bits.draw(key, np.arange(rows, dtype=np.uint32), 2).astype(np.uint64).T
-    return ((high >> np.uint64(5)) * 2.0**26 + (low >> np.uint64(6))) * 2.0**-53
+    return ((high >> np.uint64(5)) * 2.0**26 + (low >> np.uint64(6))) * (EPS["float64"] / 2)
 
 
 def choose(logits: np.ndarray, drawing: Drawing, uniform: float) -> Choice:

@@ -39,7 +39,7 @@ def open_session(room: Room, recipe: Recipe, dither: float = 0.0, dataset: Datas
         session = replace(old, state=room.new_state(recipe, old.dataset, old.devices, dither, old.state))
     else:
         dataset, devices = dataset or open_dataset(recipe), room.open_devices(recipe)
-        check_factors(recipe, parameters(recipe.model, dataset.classes, dataset.example_shape))
+        check_tensors(recipe, dataset)
         state = room.new_state(recipe, dataset, devices, dither)
         session = Session(
             dataset, devices, state, room.make_step(recipe, state, devices), room.make_evaluate(recipe, state, devices),
@@ -49,3 +49,8 @@ def open_session(room: Room, recipe: Recipe, dither: float = 0.0, dataset: Datas
     while len(SESSIONS) > KEPT:
         del SESSIONS[next(iter(SESSIONS))]
     return session
+
+
+def check_tensors(recipe: Recipe, dataset: Dataset) -> None:
+    """Raises BadInput where a recipe names tensors that its model has not."""
+    check_factors(recipe, parameters(recipe.model, dataset.classes, dataset.example_shape))

@@ -13,6 +13,7 @@ from twinscale.common.training.session import KEPT, open_session
 def room(monkeypatch):
     """A room whose functions count how often they were called, in `room.calls`."""
     monkeypatch.setattr(session, "SESSIONS", {})
+    monkeypatch.setattr(session, "check_tensors", lambda recipe, dataset: None)
     monkeypatch.setattr(session, "open_dataset", lambda recipe: SimpleNamespace(manifest=recipe))
     calls = Counter()
 
