@@ -20,7 +20,8 @@ CHOSEN = {
     "keras": (r"^SIGKILL at a random moment of a save \(1\)", r"^a bit flipped, of the largest$")}
 
 
-@pytest.mark.parametrize("backend", ["keras", pytest.param("jax", marks=pytest.mark.slow)])  # `make drill` has both
+@pytest.mark.slow  # `make drill` has all of them
+@pytest.mark.parametrize("backend", ["keras", "jax"])
 def test_faults_end_as_they_should_and_missing_safeguards_are_found(backend, tmp_path):
     only = [word for pattern in CHOSEN[backend] for word in ("--only", pattern)]
     drill = subprocess.run([sys.executable, "-m", "tests.drill", "--out", tmp_path, "--backend", backend, *only],

@@ -197,7 +197,8 @@ def held_out_rows(opened):
 
 @pytest.mark.parametrize("family,changes", [
     ("mlp", {"model": {"dropout": 0.5}, "optimizer": {"ema": 0.75, "learning_rate": 0.05}}),
-    ("convnet", {"model": {"dropout": 0.5, "channels": [4]}, "optimizer": {"learning_rate": 0.05}}),
+    pytest.param("convnet", {"model": {"dropout": 0.5, "channels": [4]}, "optimizer": {"learning_rate": 0.05}},
+                 marks=pytest.mark.slow),
     ("decoder", {"model": {"layers": 1}, "optimizer": {"ema": 0.75, "learning_rate": 0.05}})])
 def test_evaluation_is_over_the_whole_held_out_set(open_room, reference, recipe_of, name, family, changes):
     """After two steps, against the transcription without dropout, with the averaged weights and running statistics.

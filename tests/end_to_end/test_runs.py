@@ -48,6 +48,8 @@ def verdict_of(out):
     return json.loads((out / "verdict.json").read_text())
 
 
+@pytest.mark.parametrize("name", [
+    "tfscale", pytest.param("jaxscale", marks=pytest.mark.slow)])  # whose meshes have a file of their own
 def test_four_devices_train_as_one_does(run_of, name, tmp_path):
     assert compare_runs(run_of(name), run_of(name, devices=4), tmp_path / "out") == DID_IT
     verdict = verdict_of(tmp_path / "out")
@@ -149,9 +151,13 @@ def test_a_run_of_ours_stands_beside_a_curve_of_others(run_of, tmp_path):
 # ---- meshes
 
 
-@pytest.mark.parametrize("family,sections", [
-    ("decoder", {"model": {"dropout": 0.25, "layers": 1}, "train": {"accumulate": 2}}),
-    ("convnet", {"train": {"accumulate": 2}})])
+DECODER, CONVNET = {"model": {"dropout": 0.25, "layers": 1}, "train": {"accumulate": 2}}, {"train": {"accumulate": 2}}
+
+
+@pytest.mark.parametrize("name,family,sections", [
+    ("tfscale", "decoder", DECODER), ("jaxscale", "convnet", CONVNET),
+    pytest.param("tfscale", "convnet", CONVNET, marks=pytest.mark.slow),
+    pytest.param("jaxscale", "decoder", DECODER, marks=pytest.mark.slow)])
 def test_a_step_is_the_same_over_four_devices(first_step, recipe_of, name, family, sections):
     """Sums over N positions in another order: apart by no more than their roundings walk, 16 sqrt(N) eps."""
     recipes = [recipe_of(family, devices={"data": devices}, **sections) for devices in (1, 4)]

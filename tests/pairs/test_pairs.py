@@ -49,6 +49,7 @@ def test_a_planted_error_of_a_port_is_caught_and_placed(name):
     is_placed(verdict_of(name, error=True), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISLED)
 def test_a_planted_error_is_placed_by_the_match_of_the_port_that_is_right(name):
     is_placed(verdict_of(name, error=True, match=verdict_of(name, error=False).match), name)
