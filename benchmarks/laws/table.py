@@ -15,7 +15,7 @@ from twinscale.common.files.access import check_regular, read_bytes, shown
 ALSO = {"N": ("params", "parameters", "n_params", "model_size"), "D": ("tokens", "n_tokens", "training_tokens"),
         "C": ("flops", "compute", "training_flop"), "loss": ("eval_loss", "final_loss", "val_loss", "test_loss"),
         "unique_D": ("unique_tokens",), "run": ("run_id", "recipe")}
-ZERO = ("sparsity",)  # columns that may be 0
+ZERO = ("sparsity", "chance", "accuracy")  # columns of shares, from 0 to below 1
 MOST = 10_000_000  # rows
 
 
@@ -29,14 +29,15 @@ class Table(NamedTuple):
     path: str
 
 
-def read_table(path: str, form: Form, named: Mapping[str, str], drop: Sequence[str] = (), drop_highest: int = 0
-               ) -> Table:
+def read_table(path: str, form: Form, named: Mapping[str, str], drop: Sequence[str] = (), drop_highest: int = 0,
+               constants: Mapping[str, float] | None = None) -> Table:
     """The rows of a file, with the columns that a law wants; of C = 6 N D any one may be missing.
 
     Args:
       named: {a law's column: its name in the file}.
       drop: columns whose rows are left out where they say true, 1 or yes.
       drop_highest: how many rows of the largest y are left out.
+      constants: columns that a law wants and that may be missing, each with its one value.
     Raises BadInput with file, row and column where a value is none.
     """
     frame = _frame(path)
@@ -54,6 +55,8 @@ def read_table(path: str, form: Form, named: Mapping[str, str], drop: Sequence[s
         kept &= ~out
     columns = _with_compute({name: found for name in dict.fromkeys([*form.columns, "N", "D", "C"])
                              if (found := _values(frame, path, name, named, kept)) is not None})
+    columns |= {name: np.full(int(kept.sum()), value) for name, value in (constants or {}).items()
+                if name in form.columns and name not in columns}
     y = _values(frame, path, form.y, named, kept)
     lacking = [name for name in form.columns if name not in columns] + ([form.y] if y is None else [])
     if lacking:

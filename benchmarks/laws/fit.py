@@ -1,0 +1,91 @@
+"""`twinscale fit`: reads a table of results, fits a law, and leaves fit.json, law.toml and a report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twinscale.benchmarks.laws.fitting import Asked, Fit, disagreement, fit_table, form_named, law_file
+from twinscale.benchmarks.laws.losses import named as loss_named
+from twinscale.benchmarks.laws.table import Table, read_table
+from twinscale.benchmarks.laws.words import show
+from twinscale.benchmarks.output import again, check_files, made
+from twinscale.benchmarks.results import FittedLaw
+from twinscale.common.errors import DID_IT, BadInput
+from twinscale.common.files.access import write_text
+from twinscale.common.files.output import answer
+from twinscale.common.files.results import write_result
+
+SCHEMA_VERSION = 1
+FILE, LAW = "fit.json", "law.toml"
+
+
+def fit(path: str, *, law: str = "chinchilla", objective: str = "huber", delta: float = 1e-3, tilt: float = 0.5,
+        columns: Sequence[str] = (), drop: Sequence[str] = (), drop_highest: int = 0, chance: float = 0.0,
+        at: Sequence[float] = (), far: bool = False, boots: int = 4000, seed: int = 42, level: float = 0.9,
+        out: Path | None = None, overwrite: bool = False, as_json: bool = False, words: Sequence[str] = ()) -> int:
+    """Prints a fit, and with `out` leaves it there; returns the exit code 0.
+
+    Args:
+      path: a .csv or .parquet file with a row for each run's end, or checkpoint.
+      law: a name of `benchmarks.laws.forms.FORMS`.
+      objective, delta, tilt: as `losses.named` takes.
+      columns: "N=params": the file's names of columns.
+      drop, drop_highest: rows that are left out, as `table.read_table` takes.
+      chance: of --law accuracy, what guessing would get.
+      at: budgets in operations, whose best size is asked for.
+      far: trusts a law beyond `fitting.REFUSED` times the largest run's compute.
+      boots, seed, level: resamples of runs, where their draws begin, and the share that intervals hold.
+      words: the arguments of the command, for the report.
+    Raises BadInput where these, or the file, are not as wanted.
+    """
+    form = form_named(law)
+    if not 0 <= boots <= 100_000:
+        raise BadInput(f"--boots {boots}: from 0 to 100,000")
+    if not 0 < level < 1:
+        raise BadInput(f"--level {level:g}: a share between 0 and 1 is wanted, as 0.9")
+    if not 0 <= chance < 1:
+        raise BadInput(f"--chance {chance:g}: a share from 0 to below 1 is wanted")
+    asked = Asked(form, loss_named(objective, delta, tilt), boots, seed, level, tuple(at), far)
+    if out:
+        check_files(out, [FILE, LAW, "law.html", "law.md"], ("schema_version", "law", "parameters"), overwrite)
+    table = read_table(path, form, chosen(columns), drop, drop_highest, {"chance": chance})
+    found = fit_table(table, asked)
+    result = completed(found, asked, words, out)
+    if out:
+        left(found, table, result, out)
+    answer(result, show, as_json)
+    return DID_IT
+
+
+def completed(found: Fit, asked: Asked, words: Sequence[str], out: Path | None) -> dict[str, Any]:
+    """The result of a fit with what is of its making."""
+    return {"schema_version": SCHEMA_VERSION, **found.result, "level": asked.level,
+            "disagreement": disagreement(found.result["approaches"]), "made": made(),
+            "commands": again(*words, out=out) if out else []}
+
+
+def left(found: Fit, table: Table, result: dict[str, Any], out: Path) -> None:
+    """Writes fit.json, law.toml where `twinscale plan` reads such a law, and the report."""
+    from twinscale.benchmarks.report.law import write_law
+
+    write_result(out / FILE, FittedLaw, result)
+    if found.curve.form.name == "chinchilla":
+        write_text(out / LAW, law_file(found.public, found.curve.form))
+    target = found.curve.form.target(table.y, table.columns)
+    predicted = found.curve.values(found.fitted.theta[None])[0]
+    write_law(result, {"columns": table.columns, "y": table.y, "residuals": target - predicted,
+                       "predicted": np.exp(predicted), "public": found.public,
+                       "boots": found.boots.public if found.boots else None}, out)
+
+
+def chosen(columns: Sequence[str]) -> dict[str, str]:
+    """{a law's column: the file's name} of "N=params". Raises BadInput where one is no such pair."""
+    pairs = {}
+    for words in columns:
+        name, equals, theirs = words.partition("=")
+        if not (name and equals and theirs):
+            raise BadInput(f"--column {words}: such as N=params is wanted, the law's name and the file's")
+        pairs[name] = theirs
+    return pairs
