@@ -1,7 +1,7 @@
 """`twinscale fit`: a law of a table of results, its certificate, its intervals, and what it advises."""
 
+import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from twinscale.benchmarks.laws.forms import FORMS, Form
 from twinscale.benchmarks.laws.losses import RobustLoss
 from twinscale.benchmarks.laws.optimum import optimum
 from twinscale.benchmarks.laws.table import Table
-from twinscale.common.errors import BadInput
+from twinscale.common.errors import BadInput, did_you_mean
 
 WARNED, REFUSED = 10.0, 100.0  # times the largest compute of the table that a budget may be before a word, or without --far
 SPLIT = 1e10  # condition of the scaled Hessian above which a direction is not told by the rows
@@ -44,8 +44,6 @@ class Fit(NamedTuple):
 
 def form_named(name: str) -> Form:
     """The form of `--law`. Raises BadInput where there is none of that name."""
-    from twinscale.common.errors import did_you_mean
-
     if name not in FORMS:
         raise BadInput(f"--law {name}: is none of {', '.join(FORMS)}{did_you_mean(name, FORMS)}")
     return FORMS[name]
@@ -54,17 +52,27 @@ def form_named(name: str) -> Form:
 def fit_table(table: Table, asked: Asked) -> Fit:
     """The fit of a table. Raises BadInput where a budget is too far beyond the table, or runs are too few to
     resample."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # matrices are small: threads that wait for work cost as much as those that do it
+        return _fit_table(table, asked)
+
+
+def _fit_table(table, asked):
     form, loss = asked.form, asked.loss
     check_budgets(table, asked)
     if asked.boots:
         intervals.check_runs(table.runs, len(form.parameters) - form.ones)
     target = form.target(table.y, table.columns)
     curve = Curve(form, table.columns)
+    began = time.process_time()
     fitted = solve.fit(curve, target, loss)
+    fit_seconds = time.process_time() - began
     public = curve.public(fitted.theta[None])[0]
     residuals = target - curve.values(fitted.theta[None])[0]
     boots = intervals.bootstrap(curve, target, table.runs, loss, asked.boots, residuals, asked.seed) if (
         asked.boots) else None
+    seconds = {"fit_seconds": fit_seconds, "resampling_seconds": time.process_time() - began - fit_seconds}
     known = judged(curve, fitted)
     result = {
         "results": {"path": table.path, "rows": len(target), "runs": len(np.unique(table.runs)),
@@ -74,7 +82,7 @@ def fit_table(table: Table, asked: Asked) -> Fit:
         "law": {"name": form.name, "title": form.title, "equation": form.equation, "source": form.source},
         "objective": {"name": loss.name, "delta": loss.delta or None, "tilt": loss.tilt, "value": fitted.objective,
                       "inside": fitted.inside, "mean_error": float(np.abs(residuals).mean())},
-        "certificate": certificate(fitted, boots),
+        "certificate": certificate(fitted, boots) | seconds,
         "parameters": parameters(curve, target, fitted, public, boots, asked, known),
         "approaches": compared(table, asked, public, boots) if form.name == "chinchilla" else [],
         "optima": [advised(table, asked, public, boots, flops) for flops in asked.budgets],
@@ -235,8 +243,3 @@ def law_file(public_P: np.ndarray, form: Form) -> str:
     """The TOML that `--law` of `twinscale plan` reads, of a chinchilla law."""
     values = dict(zip(form.parameters, map(float, public_P), strict=True))
     return "".join(f"{key.lower()} = {values[key]!r}\n" for key in ("E", "A", "B", "alpha", "beta"))
-
-
-def default_out(path: str) -> Path:
-    """Where a fit of a file goes unless said."""
-    return Path("out") / f"fit-{Path(path).stem}"

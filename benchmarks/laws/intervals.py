@@ -33,17 +33,14 @@ def bootstrap(curve: Curve, target_n: np.ndarray, runs_n: np.ndarray, loss: Robu
       runs_n: the run that each row is of.
       residuals_n: of the fit of all rows, observed minus predicted logarithms.
     """
-    from threadpoolctl import threadpool_limits
-
     smooth = loss if loss.delta else loss.with_delta(APPROACHED)
     weights = resampled(runs_n, count, seed)
     found, converged = [], 0
-    with threadpool_limits(1):  # matrices are small, and threads that wait for work cost as much as those that do it
-        for begin in range(0, count, CHUNK):
-            mine = weights[begin:begin + CHUNK]
-            led = solve.minimise(curve, target_n, mine, solve.seeds(curve, target_n, mine)[:, 0], smooth)
-            found.append(curve.public(led.theta))
-            converged += int(led.converged.sum())
+    for begin in range(0, count, CHUNK):
+        mine = weights[begin:begin + CHUNK]
+        led = solve.minimise(curve, target_n, mine, solve.seeds(curve, target_n, mine)[:, 0], smooth)
+        found.append(curve.public(led.theta))
+        converged += int(led.converged.sum())
     return Boots(np.concatenate(found), residuals_n, converged)
 
 

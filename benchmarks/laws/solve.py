@@ -10,13 +10,13 @@ from twinscale.benchmarks.laws.curves import Curve
 from twinscale.benchmarks.laws.losses import RobustLoss
 
 STEPS = 80  # of Newton, at each delta
-PATIENCE = 25  # of them, for a start beside others to come to a minimum of the widest delta
+PATIENCE = 25  # of them while several starts are followed
 LADDER = (30.0, 3.0, 1.0)  # deltas, in those of the loss: a wide one is smooth, and leads to the narrow one's minimum
-SEEDS = 8  # of the grid's minima that are followed
+SEEDS, FOLLOWED = 8, 4  # of the grid's cells that are begun at, and what they come to that is followed to the end
 CELLS = 20  # of the grid along an exponent, where there are two
 ALIKE = 1e-9  # relative difference of objectives that are one minimum
 FLAT = 1e-10  # improvement that a step still promises, relative to the objective
-TINY = 1e-12  # smallest delta that an absolute loss is approached with
+ROUNDED = 8 * np.finfo(float).eps  # of a residual, a difference of two logarithms of some units
 
 
 class Solution(NamedTuple):
@@ -85,13 +85,14 @@ def _minima(misfit, curve, most):
 
 
 def minimise(curve: Curve, target_n: np.ndarray, weights_Bxn: np.ndarray, theta_BxP: np.ndarray, loss: RobustLoss,
-             held: Sequence[int] = ()) -> Solution:
+             held: Sequence[int] = (), most: int = STEPS) -> Solution:
     """The minima that first parameters lead to, over ever narrower deltas; an absolute loss ends in `exactly`.
 
     Args:
       target_n: log of what was observed.
       weights_Bxn: how often each row counts, as a bootstrap draws them.
       held: parameters that stay as they are (an exponent, in a profile).
+      most: steps at each delta.
     """
     deltas = [loss.delta * width for width in LADDER] if loss.delta else [0.03, 0.003, *(
         10.0**-power for power in range(3, 13, 2))]
@@ -100,7 +101,7 @@ def minimise(curve: Curve, target_n: np.ndarray, weights_Bxn: np.ndarray, theta_
         smooth = loss.with_delta(delta)
         last = delta == deltas[-1]
         theta, objective, taken, converged = _newton(curve, target_n, weights_Bxn, theta, smooth, held,
-                                                     FLAT**1.5 if last else 1e-6)
+                                                     FLAT**1.5 if last else 1e-6, most)
         steps += taken
     if not loss.delta:
         pairs = [exactly(curve, target_n, row, begin, loss, held) for row, begin in zip(
@@ -116,6 +117,7 @@ def _newton(curve, target, weights, theta, loss, held, flat, most=STEPS):
     theta, B = theta.copy(), len(theta)
     free = np.setdiff1d(np.arange(theta.shape[1]), [*held, *curve.form.held])
     damping, objective = np.full(B, 1e-3), np.empty(B)
+    nothing = len(target) * ROUNDED**2 / loss.delta  # an objective that is rounding alone
     live, converged = np.arange(B), np.zeros(B, bool)
     taken = 0
     for taken in range(1, most + 1):
@@ -127,7 +129,7 @@ def _newton(curve, target, weights, theta, loss, held, flat, most=STEPS):
         better = then < now
         theta[live] = np.where(better[:, None], moved, theta[live])
         objective[live] = np.where(better, then, now)
-        done = promised <= flat * now
+        done = promised <= flat * now + nothing
         converged[live] |= done
         damping[live] = np.where(better, damping[live] / 8, damping[live] * 6 + 1e-9)
         live = live[~done & (damping[live] < 1e12)]
@@ -214,12 +216,15 @@ def fit(curve: Curve, target_n: np.ndarray, loss: RobustLoss, weights_n: np.ndar
     begin = seeds(curve, target_n, weights, SEEDS)[0]
     smooth = loss if loss.delta else loss.with_delta(1e-3)
     wide = smooth.with_delta(smooth.delta * LADDER[0])
-    led, objective, steps, there = _newton(curve, target_n, weights, begin, wide, (), 1e-6, PATIENCE)
-    there |= np.arange(len(begin)) == objective.argmin()
-    distinct, starts = _merged(led[there], objective[there])
-    found = minimise(curve, target_n, weights, distinct, loss)
+    led, objective, steps, _ = _newton(curve, target_n, weights, begin, wide, (), 1e-6, PATIENCE)
+    distinct, starts = _merged(led, objective)
+    found = minimise(curve, target_n, weights, distinct, loss, most=PATIENCE)
     best = int(found.objective.argmin())
-    agreeing = int(starts[found.objective <= found.objective[best] * (1 + ALIKE)].sum())
+    if not found.converged[best]:
+        found = minimise(curve, target_n, weights, found.theta, loss)
+        best = int(found.objective.argmin())
+    nothing = len(target_n) * ROUNDED**2 / (loss.delta or ROUNDED)
+    agreeing = int(starts[found.objective <= found.objective[best] * (1 + ALIKE) + nothing].sum())
     theta, objective, converged = found.theta[best], found.objective[best], bool(found.converged[best])
     gradient, condition, weakest = certificate(curve, target_n, weights[0], theta, loss)
     size = np.abs(curve.values(theta[None])[0] - target_n)
@@ -229,10 +234,10 @@ def fit(curve: Curve, target_n: np.ndarray, loss: RobustLoss, weights_n: np.ndar
 
 
 def _merged(theta, objective):
-    """(distinct rows of `theta`, how many each stands for): the first of those whose objectives are alike."""
+    """(the best distinct rows of `theta`, how many each stands for): the first of those whose objectives are alike."""
     order = np.argsort(objective)
-    new = np.concatenate([[True], np.diff(objective[order]) > 1e-6 * objective[order][1:]])
-    return theta[order[new]], np.bincount(np.cumsum(new) - 1)
+    new = np.concatenate([[True], np.diff(objective[order]) > 1e-5 * objective[order][1:]])
+    return theta[order[new]][:FOLLOWED], np.bincount(np.cumsum(new) - 1)[:FOLLOWED]
 
 
 def certificate(curve: Curve, target_n: np.ndarray, weights_n: np.ndarray, theta_P: np.ndarray, loss: RobustLoss
@@ -259,7 +264,8 @@ def certificate(curve: Curve, target_n: np.ndarray, weights_n: np.ndarray, theta
 
         most = weights_n[through] * 2 * max(loss.tilt, 1 - loss.tilt)
         pulls = lsq_linear((slopes[through] / scale).T, -pulls, (-most, most)).fun
-    size = (np.abs((weights_n * first)[:, None] * slopes)).sum(0) / scale
+    felt = np.abs(first) + (second * ROUNDED if loss.delta else ROUNDED)
+    size = (weights_n * felt) @ np.abs(slopes) / scale
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
     condition = float(values[-1] / values[0]) if values[0] > 0 else np.inf
     return (float(np.max(np.abs(pulls) / np.maximum(size, 1e-300))), condition,

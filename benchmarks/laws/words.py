@@ -35,12 +35,13 @@ def objective_words(result: Mapping[str, Any]) -> str:
     objective, proof = result["objective"], result["certificate"]
     delta = f" of delta {objective['delta']:g}" if objective["delta"] else ""
     tilt = f", tilted to {objective['tilt']:g}" if objective["tilt"] != 0.5 else ""
-    resampled = (f"; {proof['resamples_converged']:,} of {proof['resamples']:,} resamples of runs converged"
-                 if proof["resamples"] else "")
+    resampled = (f"; {proof['resamples_converged']:,} of {proof['resamples']:,} resamples of runs converged, "
+                 f"{proof['resampling_seconds']:.1f} CPU seconds" if proof["resamples"] else "")
     return (f"Sum of {objective['name']} losses of log residuals{delta}{tilt}: {objective['value']:.12g}, "
             f"{objective['inside']:.0%} of rows within delta, residuals {objective['mean_error']:.2%} on average. "
             f"{'Converged' if proof['converged'] else 'NOT converged'}: gradient {proof['gradient']:.1e} of its terms, "
-            f"condition {proof['condition']:.1e}, {proof['agreeing']} of {proof['starts']} starts agree{resampled}.")
+            f"condition {proof['condition']:.1e}, {proof['agreeing']} of {proof['starts']} starts agree, "
+            f"{proof['fit_seconds']:.3f} CPU seconds{resampled}.")
 
 
 def tables(result: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
