@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from twinscale.benchmarks.laws.result import FittedLaw
 from twinscale.benchmarks.verdict import Curve, Described, Made, Rung, Verdict, failures
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement, one_of
 from twinscale.common.export.formats import ExportInfo
@@ -298,39 +299,6 @@ class Plan(Result):
     rows: list[Slice]
 
 
-# ---- fit.json
-
-class Known(Result):
-    """A parameter of a law, with its deviation and interval by a bootstrap of runs, and an exponent's by its profile."""
-
-    name: str
-    value: Figure
-    known: bool = Field(description="False: the rows do not tell it, and warnings say why.")
-    deviation: Figure
-    interval: list[Figure] | None
-    profile: list[Figure] | None
-
-
-class FittedLaw(Result):
-    """fit.json: a law of a table of results."""
-
-    schema_version: version(SCHEMA_VERSION)
-    results: dict[str, Any]
-    law: dict[str, str]
-    objective: dict[str, Any]
-    certificate: dict[str, Any]
-    parameters: list[Known]
-    approaches: list[dict[str, Any]]
-    optima: list[dict[str, Any]]
-    held_out: list[dict[str, Any]]
-    warnings: list[str]
-    disagreement: str
-    sentence: str
-    level: Real
-    made: Made
-    commands: list[str]
-
-
 # ---- preflight.json, search.json
 
 class Compiled(Result):
@@ -409,8 +377,8 @@ class Search(Result):
 
 
 SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
-           "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search, "export": ExportInfo,
-           "run": RunInfo}
+           "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search,
+           "export": ExportInfo, "run": RunInfo}
 
 
 def schema(name: str) -> dict[str, Any]:

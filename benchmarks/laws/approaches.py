@@ -17,7 +17,7 @@ class Parabola(NamedTuple):
     rows: int
     size: float  # at the minimum; NaN where there is none
     loss: float
-    curve: tuple[float, float, float]  # loss = c0 + c1 x + c2 x^2, x = log N - middle
+    curve: tuple[float, ...]  # loss = c0 + c1 x + c2 x^2, x = log N - middle
     middle: float
     status: str  # "minimum", or why there is none
 

@@ -8,16 +8,15 @@ import numpy as np
 
 from twinscale.benchmarks.laws.fitting import Asked, Fit, disagreement, fit_table, form_named, law_file
 from twinscale.benchmarks.laws.losses import named as loss_named
+from twinscale.benchmarks.laws.result import SCHEMA_VERSION, FittedLaw
 from twinscale.benchmarks.laws.table import Table, read_table
 from twinscale.benchmarks.laws.words import show
 from twinscale.benchmarks.output import again, check_files, made
-from twinscale.benchmarks.results import FittedLaw
 from twinscale.common.errors import DID_IT, BadInput
 from twinscale.common.files.access import write_text
 from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 
-SCHEMA_VERSION = 1
 FILE, LAW = "fit.json", "law.toml"
 
 

@@ -14,7 +14,8 @@ from twinscale.benchmarks.laws.optimum import optimum
 from twinscale.benchmarks.laws.table import Table
 from twinscale.common.errors import BadInput, did_you_mean
 
-WARNED, REFUSED = 10.0, 100.0  # times the largest compute of the table that a budget may be before a word, or without --far
+# Times the largest compute of the table that a budget may be before a word is said, and without --far.
+WARNED, REFUSED = 10.0, 100.0
 SPLIT = 1e10  # condition of the scaled Hessian above which a direction is not told by the rows
 FAINT = 1e-3  # share of every prediction below which a term is not told
 OPTIMA = ("chinchilla", "over-training", "repetition", "precision", "sparsity")  # laws of N and D
@@ -199,7 +200,8 @@ def row_of(name: str, title: str, exponents_B: np.ndarray, sizes: Mapping[float,
     there = bool(np.isfinite(exponents_B[0]))
 
     def span(values):
-        return intervals.interval(values[1:][np.isfinite(values[1:])], asked.level) if len(values) > 1 and there else None
+        drawn = values[1:][np.isfinite(values[1:])]
+        return intervals.interval(drawn, asked.level) if len(drawn) and there else None
 
     return {"approach": name, "title": title, "found": there, "a": float(exponents_B[0]) if there else None,
             "interval": span(exponents_B),

@@ -12,8 +12,8 @@ NAMES = (HUBER, ABSOLUTE, ASYMMETRIC)
 
 class RobustLoss(NamedTuple):
     """A loss of residuals: Huber's (1964), r^2 / 2 up to delta and delta (|r| - delta / 2) beyond, times 2 `tilt` where
-    what is predicted lies above what was observed, and 2 (1 - tilt) below. "absolute" is |r|, the limit of Huber / delta
-    for a delta of 0. Summed over rows, never averaged: a mean of terms of this size ends solvers early."""
+    what is predicted lies above what was observed, and 2 (1 - tilt) below. "absolute" is |r|, its limit over delta for
+    a delta of 0. Summed over rows, never averaged: a mean of terms of this size ends solvers early."""
 
     name: str = HUBER
     delta: float = 1e-3

@@ -120,7 +120,8 @@ def _newton(curve, target, weights, theta, loss, held, flat, most=STEPS):
     nothing = len(target) * ROUNDED**2 / loss.delta  # an objective that is rounding alone
     live, converged = np.arange(B), np.zeros(B, bool)
     taken = 0
-    for taken in range(1, most + 1):
+    while len(live) and taken < most:
+        taken += 1
         mine = weights if len(weights) == 1 else weights[live]
         now, step, promised = _step(curve, target, mine, theta[live], loss, damping[live], free)
         moved = theta[live] + step
@@ -133,8 +134,6 @@ def _newton(curve, target, weights, theta, loss, held, flat, most=STEPS):
         converged[live] |= done
         damping[live] = np.where(better, damping[live] / 8, damping[live] * 6 + 1e-9)
         live = live[~done & (damping[live] < 1e12)]
-        if not len(live):
-            break
     return theta, objective, taken, converged
 
 
@@ -252,7 +251,8 @@ def certificate(curve: Curve, target_n: np.ndarray, weights_n: np.ndarray, theta
     residuals, slopes = bent.values[0] - target_n, bent.slopes[0][:, free]
     if loss.delta:
         first, second = loss.slopes(residuals)
-        hessian = slopes.T @ (slopes * (weights_n * second)[:, None]) + bent.bend((weights_n * first)[None])[0][np.ix_(free, free)]
+        bend = bent.bend((weights_n * first)[None])[0][np.ix_(free, free)]
+        hessian = slopes.T @ (slopes * (weights_n * second)[:, None]) + bend
     else:
         through = np.abs(residuals) < 1e-9
         first = np.where(through, 0.0, np.sign(residuals) * loss.sides(residuals))

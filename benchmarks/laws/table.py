@@ -71,8 +71,8 @@ def read_table(path: str, form: Form, named: Mapping[str, str], drop: Sequence[s
         columns, y, runs = {name: column[keep] for name, column in columns.items()}, y[keep], runs[keep]
         dropped["highest"] = len(highest)
     if len(y) < len(form.parameters) + 1:
-        raise BadInput(f"{shown(path)}: {len(y)} rows for {len(form.parameters)} parameters of --law {form.name}: a fit "
-                       f"wants at least {len(form.parameters) + 1}")
+        raise BadInput(f"{shown(path)}: {len(y)} rows for {len(form.parameters)} parameters of --law {form.name}: "
+                       f"a fit wants at least {len(form.parameters) + 1}")
     return Table(columns, y, runs, dropped, path)
 
 

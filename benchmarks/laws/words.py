@@ -47,10 +47,11 @@ def objective_words(result: Mapping[str, Any]) -> str:
 def tables(result: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
     """[(title, columns, rows)] of a fit, as texts."""
     level = f"{result['level']:.0%}"
-    found = [("Parameters", ("", "value", "deviation", f"{level} by bootstrap", f"{level} by profile"),
-              [[row["name"], f"{row['value']:.6g}" if row["known"] else "not known",
-                f"{row['deviation']:.4g}" if row["deviation"] is not None else "–", span(row["interval"]),
-                span(row["profile"])] for row in result["parameters"]])]
+    found: list[tuple[str, tuple[str, ...], list[list[str]]]] = [
+        ("Parameters", ("", "value", "deviation", f"{level} by bootstrap", f"{level} by profile"),
+         [[row["name"], f"{row['value']:.6g}" if row["known"] else "not known",
+           f"{row['deviation']:.4g}" if row["deviation"] is not None else "–", span(row["interval"]),
+           span(row["profile"])] for row in result["parameters"]])]
     if result["approaches"]:
         found.append(("The best size, N = G C^a, by three approaches", ("approach", "a", level, "sizes"),
                       [[f"{row['approach']}: {row['title']}", f"{row['a']:.3f}" if row["found"] else "none",

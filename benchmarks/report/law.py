@@ -34,13 +34,14 @@ def write_law(result: Mapping[str, Any], points: Mapping[str, Any], out: Path) -
 
 def view(result: dict[str, Any], points: Mapping[str, Any]) -> dict[str, Any]:
     """What the templates show."""
+    proof = result["certificate"]
     sure = not result["warnings"] and result["certificate"]["converged"]
     versions = {"here": (result.get("made") or {}).get("versions")}
     return {"v": result, "sure": sure, "tables": tables(result), "objective": objective_words(result),
             "figures": figures(result, points), "sentence": result["sentence"],
             "facts": [("rows", f"{result['results']['rows']:,}"), ("runs", f"{result['results']['runs']:,}"),
                       ("objective", f"{result['objective']['value']:.9g}"),
-                      ("starts that agree", f"{result['certificate']['agreeing']} of {result['certificate']['starts']}")],
+                      ("starts that agree", f"{proof['agreeing']} of {proof['starts']}")],
             **reproduced("fit", result | {"versions": versions}, {"here": "version"})}
 
 

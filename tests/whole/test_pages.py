@@ -9,6 +9,7 @@ import pytest
 from tests.benchmarks.compression.test_report import fake_compression
 from tests.benchmarks.report.test_audit import fake_audit
 from tests.benchmarks.report.test_foreign import with_checkpoints as foreign_example
+from tests.benchmarks.report.test_law import fake_law, write_fake
 from tests.benchmarks.report.test_page import fake_verdict, of_two_runs, rung
 from twinscale.benchmarks.compression.report import write_compression
 from twinscale.benchmarks.preflight import report as preflight
@@ -46,6 +47,12 @@ def fake_preflight():
             "commands": ["twinscale preflight recipes/x.toml --out x-again"]}
 
 
+def fake_law_made():
+    """A law with what stands on every page."""
+    result, points = fake_law()
+    return result | {"made": MADE, "commands": ["twinscale fit results.csv --out x-again"]}, points
+
+
 KINDS = {
     "compare": (write_report, "report", lambda: fake_verdict() | {"made": MADE}),
     "planted": (write_report, "report", failing),
@@ -56,6 +63,7 @@ KINDS = {
         "made": MADE, "commands": ["twinscale compare x/recipe.toml --out x-again"]}),
     "audit": (write_audit, "audit", lambda: fake_audit() | {
         "made": MADE, "commands": ["twinscale audit --out build/audit-again"]}),
+    "law": (write_fake, "law", fake_law_made),
     "preflight": (preflight.write_report, "report", fake_preflight),
 }
 

@@ -27,7 +27,8 @@ def test_a_law_without_noise_comes_back(name):
     assert np.abs(curve.values(found.theta[None])[0] - target).max() < 1e-4
 
 
-@pytest.mark.parametrize("loss", [RobustLoss(), ABSOLUTE, RobustLoss("asymmetric", 1e-3, 0.8)], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("loss", [RobustLoss(), ABSOLUTE, RobustLoss("asymmetric", 1e-3, 0.8)],
+                         ids=lambda loss: loss.name)
 def test_no_other_solver_finds_less(loss):
     curve, target, found = fitted("chinchilla", loss, noise=0.01)
     assert found.converged and found.agreeing > 1 and found.gradient < 1e-6

@@ -1,7 +1,7 @@
 """A fit in words: intervals beside figures, and what is not known said so."""
 
-from tests.benchmarks.laws.test_fitting import asked, table_of
 from tests.benchmarks.laws.tables import planted
+from tests.benchmarks.laws.test_fitting import asked, table_of
 from twinscale.benchmarks.laws.fitting import fit_table
 from twinscale.benchmarks.laws.words import both, objective_words, span, tables
 
