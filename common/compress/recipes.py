@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, reads_text
+from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.registry import short
 from twinscale.common.schedules import OwnSchedule
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def dense_recipe(recipe: "Recipe") -> "Recipe":
-    """The recipe of the model that is going to be compressed."""
-    return recipe.with_values(compress={"stages": ()})
+    """The recipe of the model that is going to be compressed, or that a training with adapters has left."""
+    return recipe.with_values(compress={"stages": ()}, adapt=Adapt())
 
 
 def stage_recipe(recipe: "Recipe", number: int) -> "Recipe":

@@ -19,6 +19,7 @@ from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
 from twinscale.common.optimizers import described as optimizer_of
+from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
 from twinscale.common.recipe.running import Devices, Jax, Keras
@@ -88,6 +89,7 @@ class Recipe(Section):
     schedule: Annotated[SerializeAsAny[AnySchedule], ByName(SCHEDULES, "kind", "constant")] = Schedule()
     objective: Annotated[SerializeAsAny[ObjectiveOptions], ByName(OBJECTIVES, "name", "cross-entropy")] = (
         ObjectiveOptions())
+    adapt: Adapt = Adapt()
     train: Train = Train()
     keras: Keras = Keras()
     jax: Jax = Jax()
@@ -165,6 +167,20 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def adaptable(self) -> Self:
+        """Raises ValueError where adapters do not go with what else a recipe says."""
+        if self.adapt.kind == "none":
+            return self
+        said = f'adapt.kind="{self.adapt.kind}"'
+        if self.compress.stages:
+            raise ValueError(f"{said}: stages of a compression train all of a model: compress what `twinscale export` "
+                             "makes of the run, or leave one of both out")
+        if optimizer_of(self.optimizer).theirs or traits_of(self.model).foreign:
+            whose = "your own optimizers move" if optimizer_of(self.optimizer).theirs else "programs of your own have"
+            raise ValueError(f"{said}: {whose} their tensors in ways that are not known here: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def measured(self) -> Self:
         """Raises ValueError where a metric is of classes, and labels are none."""
         odd = [metric.title for metric in added(self.train.metrics) if metric.classes and objective_of(self).judged]
@@ -211,6 +227,7 @@ class Recipe(Section):
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
+        found |= {"adapt": True} if self.adapt == Adapt() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key, None) == value:
                 found.setdefault(table, set()).add(key)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twinscale.common.data import Dataset, open_dataset
-from twinscale.common.families.parameters import parameters
+from twinscale.common.families.adapters import check_adapters, tree_of
 from twinscale.common.optimizers.factors import check_factors
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.room import Devices, Room, Step, StepTaps
@@ -53,4 +53,6 @@ def open_session(room: Room, recipe: Recipe, dither: float = 0.0, dataset: Datas
 
 def check_tensors(recipe: Recipe, dataset: Dataset) -> None:
     """Raises BadInput where a recipe names tensors that its model has not."""
-    check_factors(recipe, parameters(recipe.model, dataset.classes, dataset.example_shape))
+    tree = tree_of(recipe, dataset.classes, dataset.example_shape)
+    check_adapters(recipe, tree)
+    check_factors(recipe, tree)
