@@ -206,8 +206,9 @@ def copy_metrics(begun: Mapping[str, Any], run: Any) -> None:
         write_bytes(RunFiles(run.path).metrics, begun["metrics"])
 
 
-def convert(room: Room, recipe: Recipe, run: Any, path: Path) -> int:
-    """Writes the newest checkpoint of a run of this backend into a directory; returns its step.
+def convert(room: Room, recipe: Recipe, run: Any, path: Path, best: bool = False) -> int:
+    """Writes the newest checkpoint of a run of this backend into a directory, or the `best` by what is watched; returns
+    its step.
 
     Raises BadInput where the run has none, or where `check_target` does.
     """
@@ -219,7 +220,7 @@ def convert(room: Room, recipe: Recipe, run: Any, path: Path) -> int:
         session = open_session(room, one, dataset=open_kept(one, kept, accept=True))  # whose shapes alone are of use
         checkpoints = Checkpoints(run, room, one, session.state, session.devices)
         try:
-            state = checkpoints.restore(session.state)
+            state = checkpoints.best(session.state) if best else checkpoints.restore(session.state)
         finally:
             checkpoints.close()
         step = int(state.step)
