@@ -1,5 +1,5 @@
 """Adapters in both rooms: the model computes with W + (alpha / rank) A B, gradients are those of the chain rule, and
-all else stays."""
+all else stays. And a training that ends early."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,10 @@ import pytest
 from twinscale.common.families.adapters import is_adapter, kernel_of, merged
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_tensors
+from twinscale.common.training.canonical import convert
 from twinscale.common.training.loop import Probe, run_training
+from twinscale.common.training.run import follow_run, read_run
+from twinscale.common.training.run_metrics import read_metrics
 from twinscale.jaxscale.adapters import adapted
 
 EPS = 2.0**-52
@@ -86,3 +89,27 @@ def test_a_training_goes_on_bit_for_bit_and_moves_adapters_and_the_head_alone(op
     for key, x in first.items():
         moved = is_adapter(key) or key.startswith("head.")
         assert np.array_equal(ends[0][f"weights/{key}"], x) != moved, key
+
+
+@pytest.mark.slow
+def test_a_training_ends_early_at_one_step_however_often_it_was_cut_and_its_best_state_is_there(
+        recipe_of, room_of, name, tmp_path):
+    """Nothing is learned, so that the first evaluation stays the best."""
+    recipe = recipe_of("mlp", optimizer={"learning_rate": 0.0}, train={
+        "steps": 40, "eval_every": 2, "save_every": 2, "stop_after": 2, "keep": 1, "keep_best": 1, "log_every": 1})
+    room = room_of(name)
+    run_training(room, recipe, tmp_path / "whole", progress=False)
+    run_training(room, recipe, tmp_path / "cut", probe=Probe(stop=4, resumable=True), progress=False)
+    run_training(room, recipe, tmp_path / "cut", progress=False)
+    run_training(room, recipe, tmp_path / "all", probe=Probe(early=False, stop=8, saved=False), progress=False)
+    for run in ("whole", "cut"):
+        info = read_run(tmp_path / run)
+        assert info["state"] == "finished" and info["saved"] == 6 and info["final"]["loss"] > 0
+        assert {key: info["early"][key] for key in ("step", "best_step", "evaluations")} == {
+            "step": 6, "best_step": 2, "evaluations": 2}
+        assert RunFiles(tmp_path / run).listed() == [2, 6]
+        assert [line["step"] for line in read_metrics(tmp_path / run) if "held_out/loss" in line] == [1, 3, 5]
+    assert len([line for line in read_metrics(tmp_path / "all") if "train/loss" in line]) == 8
+    assert convert(room, recipe, follow_run(tmp_path / "whole"), tmp_path / "best", best=True) == 2
+    assert convert(room, recipe, follow_run(tmp_path / "whole"), tmp_path / "newest") == 6
+    assert RunFiles(tmp_path / "whole").listed() == [2, 6]
