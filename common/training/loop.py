@@ -227,7 +227,9 @@ def train_steps(training: Training, batches: Iterator[Any]) -> None:
         training.state, metrics = ledger.dispatch(training.session.step, training.state, number, batch, wishes)
         heard, training.done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
         checkpoints.poll(heard.written)
-        if probe.evaluated and probe.often and due(training.done, recipe.train.eval_every, training.steps):
+        # One that is due where a training is cut is counted by what goes on there.
+        until = training.steps + bool(probe.resumable and recipe.train.stop_after)
+        if probe.evaluated and probe.often and due(training.done, recipe.train.eval_every, until):
             evaluate(training)
             end_early(training)
         if probe.saved and training.done < training.steps and (
