@@ -64,7 +64,8 @@ def canonical_variables(tensors: Mapping[str, jax.Array]) -> dict[str, jax.Array
     named = {}
     for path, tensor in tensors.items():
         if path.startswith("blocks."):
-            named |= {f"block_{i}.{path.removeprefix('blocks.')}": layer for i, layer in enumerate(tensor)}
+            # By index: of what several hosts share JAX takes no turns.
+            named |= {f"block_{i}.{path.removeprefix('blocks.')}": tensor[i] for i in range(tensor.shape[0])}
         else:
             named[path] = tensor
     return named
