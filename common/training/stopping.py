@@ -72,6 +72,13 @@ def is_over(recipe: "Recipe", measured: Mapping[int, float]) -> bool:
     return bool(recipe.train.stop_after) and waited(recipe, measured) >= recipe.train.stop_after
 
 
+def end_of(recipe: "Recipe", measured: Mapping[int, float]) -> int | None:
+    """The updates after which a training that has measured this would have ended early; None where it would not."""
+    steps = sorted(measured)
+    return next((done for i, done in enumerate(steps) if done < recipe.train.steps and is_over(
+        recipe, {step: measured[step] for step in steps[:i + 1]})), None)
+
+
 def told(recipe: "Recipe", measured: Mapping[int, float]) -> dict[str, Any]:
     """{"step", "watch", "best", "best_step", "evaluations"} of a training that ends: when, by what, its best value and
     the updates until then, and the evaluations since."""

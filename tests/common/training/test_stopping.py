@@ -10,6 +10,7 @@ from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.stopping import (
     best_of,
     check_watched,
+    end_of,
     is_over,
     measured_before,
     ranked,
@@ -38,6 +39,8 @@ def test_it_is_over_after_as_many_evaluations_without_a_better_one():
     values = {5: 0.5, 10: 0.4, 15: 0.4}
     assert not is_over(recipe(), values) and is_over(recipe(), values | {20: 0.41})
     assert not is_over(recipe(), values | {20: 0.39}) and not is_over(recipe(stop_after=0), values | {20: 0.41})
+    assert end_of(recipe(), values | {20: 0.41, 25: 0.1}) == 20 and end_of(recipe(), values) is None
+    assert end_of(recipe(steps=20), values | {20: 0.41}) is None  # its last step anyway
     found = told(recipe(), values | {20: 0.41})
     assert found == {"step": 20, "watch": "loss", "best": 0.4, "best_step": 10, "evaluations": 2}
     assert "ended early after step 20: loss was best after step 10 (0.4)" in words(found)
