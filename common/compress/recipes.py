@@ -31,7 +31,7 @@ def stage_recipe(recipe: "Recipe", number: int) -> "Recipe":
               "model": model_after(recipe, number).model_dump(),
               "optimizer": {"learning_rate": stage.learning_rate if trained else 0.0, "ema": 0.0},
               "schedule": OwnSchedule(kind=stage.decay if trained else "constant"),
-              "train": {"steps": stage.steps if trained else 1, "eval_every": 0},
+              "train": {"steps": stage.steps if trained else 1, "eval_every": 0, "stop_after": 0},
               "jax": {"scan": False, "remat": "none", "attention": "einsum"}}
     return recipe.with_values(**values)
 

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from twinscale.benchmarks.meshes import prepared
+from twinscale.common.compress.recipes import stage_recipe
 from twinscale.common.errors import BadInput
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.stopping import (
@@ -72,3 +74,10 @@ def test_when_a_training_ends_is_not_what_it_computes():
     assert recipe("accuracy").meaning == recipe("loss", 0).meaning and recipe("accuracy").hash != recipe().hash
     assert recipe("loss", 0).hash == Recipe.model_validate(
         recipe("loss", 0).model_dump(exclude={"train": {"watch", "stop_after"}})).hash
+
+
+def test_what_evaluates_nothing_by_itself_does_not_stop_early_either(tmp_path):
+    """A mesh, or a stage of a compression, has no evaluations to count."""
+    made = recipe().with_values(compress={"stages": ({"kind": "quantize", "steps": 5},)})
+    assert stage_recipe(made, 0).train.stop_after == 0 == stage_recipe(made, 0).train.eval_every
+    assert prepared(recipe(), tmp_path).train.stop_after == 0
