@@ -49,9 +49,9 @@ def weighted(recipe: "Recipe", dataset: "Dataset") -> "Dataset":
 def judged(examples: "Examples") -> tuple[np.ndarray, np.ndarray]:
     """(labels, weights) of all examples, whose other arrays are left where they lie."""
     rows: Any = examples
-    labels = getattr(rows, "arrays", {}).get("labels", getattr(rows, "labels", None))[rows.members]
-    weights = rows.arrays["weights"][rows.members] if hasattr(rows, "arrays") else np.ones(len(labels), np.float32)
-    return labels, weights
+    held = rows.arrays if hasattr(rows, "arrays") else {"labels": rows.labels}
+    labels = held["labels"][rows.members]
+    return labels, held["weights"][rows.members] if "weights" in held else np.ones(len(labels), np.float32)
 
 
 def balanced(labels: np.ndarray, classes: int) -> np.ndarray:

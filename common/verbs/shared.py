@@ -82,7 +82,8 @@ def tell_weights(recipe: "Described") -> None:
     from twinscale.common.families.adapters import check_adapters, has_adapters, is_adapter, tree_of
     from twinscale.common.families.adapters import said as said_of_adapters
 
-    if not (has_adapters(recipe) or getattr(recipe.model, "weights", "") and family_of(recipe.model).layouts):
+    weights = getattr(recipe.model, "weights", "")
+    if not has_adapters(recipe) and not (weights and family_of(recipe.model).layouts):
         return
     from twinscale.common.data.shapes import data_shape
     from twinscale.common.families.weights import said
