@@ -25,8 +25,9 @@ from twinscale.benchmarks.rungs.swap import worst_tensor
 from twinscale.benchmarks.sides import LABELS
 from twinscale.benchmarks.verdict import Rung, read_hashes
 from twinscale.benchmarks.workers import ROOMS
+from twinscale.common.families.adapters import tree_of
 from twinscale.common.families.pair import Pair, whence
-from twinscale.common.families.parameters import initial_value, parameters
+from twinscale.common.families.parameters import initial_value
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_dtypes, load_tensors
 from twinscale.common.operations.points import POINTS
@@ -71,7 +72,7 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
     curves, semantics = {}, None
     if sharpest == "float64":
         rates = learning_rates(recipe)[:float64_steps(recipe)]
-        tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+        tree = tree_of(recipe, dataset.classes, dataset.example_shape)
         starts = {name: initial_value(name, tree[name], recipe.seed, np.float64) for name in null}
         semantics, curves["float64"] = ladder.semantics_rung(trainings(semantic, dataset, out), starts,
                                                              recipe.optimizer, rates)

@@ -8,13 +8,16 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
-from twinscale.benchmarks.sides import titles_of
+from twinscale.benchmarks.rungs.evaluations import SIDES
+from twinscale.benchmarks.sides import LABELS, titles_of
 from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
 from twinscale.common.data.arrays import unread
 from twinscale.common.families.pair import is_of_one
 from twinscale.common.files.results import write_result
 from twinscale.common.recipe.file import dumps
 from twinscale.common.registry import short
+from twinscale.common.training.run_metrics import read_metrics
+from twinscale.common.training.stopping import end_of, measured_before
 
 if TYPE_CHECKING:
     from twinscale.common.data import Dataset
@@ -44,7 +47,23 @@ def told(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Pat
     whole["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in whole["rungs"]]
     lost = {PARTS[part]: f"{part} failed: {said}" for part, said in whole.get("failed", {}).items() if part in PARTS}
     whole["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in whole["skipped"]]
+    whole["limits"] = [*whole["limits"], *unheeded(recipe, out)]
     return whole
+
+
+def unheeded(recipe: "Recipe", out: Path) -> list[str]:
+    """A line on where each side would have ended, where a recipe says that trainings end early; else none."""
+    train = recipe.train
+    ends: dict[str, int | None] = {}
+    if not train.stop_after:
+        return []
+    for side in SIDES:
+        lines = read_metrics(ComparisonFiles(out).run(side, train.precision))
+        ends[side] = end_of(recipe, measured_before(recipe, lines, train.steps))
+    said = " and ".join(f"{LABELS[side]} " + (f"after step {end}" if end else "not") for side, end in ends.items())
+    apart = ", apart" * (len(set(ends.values())) > 1)
+    return [f"all steps were trained, whatever train.stop_after={train.stop_after} says: by {train.watch} "
+            f"{said} would have ended early{apart}"]
 
 
 def reproducible(out: Path, asked: Sequence[Any] = (), recipe: str | None = None, overrides: Sequence[str] = (),

@@ -80,7 +80,7 @@ def prepared(recipe: Recipe, out: Path, virtual: int = VIRTUAL) -> Recipe:
                                           "held_out": 0.2, "max_documents": 0})
     if jumps(recipe):
         recipe = recipe.with_values(train={"precision": in_sharpest(recipe).train.precision})
-    quiet = {"eval_every": 0, "save_every": 0, "save_minutes": 0.0, "keep_best": 0}
+    quiet = {"eval_every": 0, "stop_after": 0, "save_every": 0, "save_minutes": 0.0, "keep_best": 0}
     alone = dict.fromkeys(AXES, 1) | {"strategy": "auto", "hosts": 1, "virtual": virtual, "compile_deadline": PATIENCE}
     return recipe.with_values(train=quiet, devices=alone)
 

@@ -14,7 +14,7 @@ import optax
 from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import is_decayed
 from twinscale.common.optimizers import described
-from twinscale.common.optimizers.factors import factors, moves_all_alike
+from twinscale.common.optimizers.factors import factors, freezes, moves_all_alike
 from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
@@ -147,9 +147,11 @@ def still(recipe: "Recipe", weights: Mapping[str, jax.Array]) -> dict[str, jax.A
         moves = np.asarray(factors(recipe, path)) > 0
         if moves.ndim == 0:
             return weight if moves else jax.lax.stop_gradient(weight)
+        if not moves.any():  # or its gradient would be computed, and then masked
+            return jax.lax.stop_gradient(weight)
         return jnp.where(moves.reshape(-1, *(1,) * (weight.ndim - 1)), weight, jax.lax.stop_gradient(weight))
 
-    return dict(weights) if not recipe.optimizer.freeze else {path: held(path, w) for path, w in weights.items()}
+    return {path: held(path, w) for path, w in weights.items()} if freezes(recipe) else dict(weights)
 
 
 def trust_ratio() -> optax.GradientTransformation:

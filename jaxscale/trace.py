@@ -16,6 +16,7 @@ from twinscale.common.numbers import bits as shared_bits
 from twinscale.common.numbers.sketch import sketch
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.jaxscale import bits, optimizer, train
+from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import laid_out, place
 from twinscale.jaxscale.devices_compile import jit_once
 from twinscale.jaxscale.models import build, by_path, canonical_variables, merge
@@ -36,12 +37,11 @@ def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices", ji
 
     def compute(state, number, batch):
         key = bits.step_key(recipe.seed, number)
-        variables = {path: nnx.Param(x) for path, x in state.weights.items()}
-        model = merge(state.graph, variables | {path: nnx.BatchStat(x) for path, x in state.running.items()})
+        inputs = train.model_inputs(recipe, batch, key)
         count = recipe.train.accumulate
         parts = {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()} if count > 1 else batch
         with laid_out(devices):
-            logits = model(train.model_inputs(recipe, batch, key), training=True)
+            logits, _ = train.forward(recipe, state.graph, state.weights, state.running, inputs, training=True)
             gradients, _, sums = train.sum_gradients(recipe, state, number, parts)
         return logits, sums, canonical_variables(gradients)
 
@@ -76,7 +76,7 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
     graph = functools.cache(lambda: build(flat, dataset.classes, dataset.example_shape)[0])
 
     def objective(weights, running, number, batch, hook):
-        variables = {name: nnx.Param(x) for name, x in weights.items()}
+        variables = {name: nnx.Param(x) for name, x in adapted(recipe, weights).items()}
         model = merge(graph(), variables | {name: nnx.BatchStat(x) for name, x in running.items()})
         key = bits.step_key(recipe.seed, number)
         with tapped(model, hook):

@@ -13,7 +13,8 @@ from jax.experimental import multihost_utils
 from twinscale.common import losses
 from twinscale.common.data import Dataset, example_shape_of, input_specs
 from twinscale.common.families import traits_of
-from twinscale.common.families.parameters import Parameter, initial_value, is_trained, parameters
+from twinscale.common.families.adapters import tree_of
+from twinscale.common.families.parameters import Parameter, initial_value, is_trained
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import MEANS, statistics_of, total
 from twinscale.common.objectives import described
@@ -22,6 +23,7 @@ from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.jaxscale import bits
+from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals
 from twinscale.jaxscale.devices_compile import compiler_options, jit
 from twinscale.jaxscale.models import build, canonical_variables, merge
@@ -66,7 +68,7 @@ def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: floa
     With `old`, a state of the same recipe, its graph is used again, so that steps compiled over it go on, and what made
     the rest of it: a comparison begins again and again.
     """
-    tree, dtype = parameters(recipe.model, dataset.classes, dataset.example_shape), master_dtype(recipe)
+    tree, dtype = tree_of(recipe, dataset.classes, dataset.example_shape), master_dtype(recipe)
     tree |= {name: Parameter(shape) for name, shape in dict(extra).items()}
     if old:
         graph, shapes = old.graph, {path: x.shape for path, x in (old.weights | old.running).items()}
@@ -184,7 +186,7 @@ def plain_objective(recipe, state, weights, running, batch, key):
 
 def forward(recipe, graph, weights, running, inputs, training=False):
     """(logits, running statistics after it) of a model's graph with tensors by path."""
-    variables = {path: nnx.Param(x) for path, x in weights.items()}
+    variables = {path: nnx.Param(x) for path, x in adapted(recipe, weights).items()}
     model = merge(graph, variables | {path: nnx.BatchStat(x) for path, x in running.items()})
     return model(inputs, training=training), running_of(model)
 

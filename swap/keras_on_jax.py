@@ -14,7 +14,8 @@ import numpy as np
 
 from twinscale.common.calls.worker import serve
 from twinscale.common.errors import MissingEnvironment
-from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.families.adapters import tree_of
+from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.families.places import places
 from twinscale.common.files.tensors import named_arrays
 from twinscale.common.planted.mutants import CHANGES
@@ -24,6 +25,7 @@ from twinscale.jaxscale.room import numerics
 from twinscale.jaxscale.trace import named_tensors, taps_of
 from twinscale.swap.room import PartialRoom
 from twinscale.tfscale import bits, train
+from twinscale.tfscale.adapters import adapted
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.mutants import MUTANTS
 from twinscale.tfscale.operations import implementations, use_stock
@@ -42,7 +44,7 @@ def new_state(recipe: "Recipe", dataset: "Dataset", devices: Any, dither: float 
               ) -> keras.Model:
     """The model with its first values; with `old`, a model of the same recipe, that one."""
     model = old or build(recipe, dataset.classes, dataset.example_shape, keras)
-    tree, variables = parameters(recipe.model, dataset.classes, dataset.example_shape), canonical_variables(model)
+    tree, variables = tree_of(recipe, dataset.classes, dataset.example_shape), canonical_variables(model)
     for name, value in initial_values(tree, recipe.seed, master_dtype(recipe), dither).items():
         variables[name].assign(value)
     return model
@@ -68,7 +70,7 @@ def objective_of(recipe: "Recipe", model: keras.Model
 
     def objective(weights, running, number, batch, hook):
         key = bits.step_key(recipe.seed, number)
-        given = [(variables[name], x) for name, x in (weights | running).items()]
+        given = [(variables[name], x) for name, x in (adapted(recipe, weights) | running).items()]
         with keras.StatelessScope(given) as scope, tapped(model, hook):
             logits = model(train.model_inputs(recipe, batch, key), training=True)
         total, sums = train.loss_sums(recipe, logits, batch)

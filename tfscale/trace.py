@@ -34,7 +34,8 @@ def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices"
     def replica_tensors(number, batch):
         key = bits.step_key(recipe.seed, number)
         model = state.model
-        logits, _ = model.stateless_call(model.trainable_variables, model.non_trainable_variables,
+        weights = train.computed(recipe, state, model.trainable_variables)
+        logits, _ = model.stateless_call(weights, model.non_trainable_variables,
                                          train.model_inputs(recipe, batch, key), training=True)
         gradients, _, sums = train.sum_gradients(recipe, state, number, batch)
         return logits, add_up(sums), add_up(gradients)
@@ -81,7 +82,9 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
                 taught = (tf.cast(teacher[f"{way}/{place}"], x.dtype) for way in ("forward", "backward"))
                 return follow(x, zeros[place], *taught)
 
-            with keras.StatelessScope() as scope, tapped(model, hook):
+            made = zip(model.trainable_variables, train.computed(recipe, state, model.trainable_variables), strict=True)
+            kernels = [(v, x) for v, x in made if v is not x]
+            with keras.StatelessScope(kernels) as scope, tapped(model, hook):
                 logits = model(train.model_inputs(recipe, batch, key), training=True)
             total, sums = train.loss_sums(recipe, logits, batch)
         # Zeros by hand: for a Keras variable that nothing reads TensorFlow makes none, for its dtype is a text.

@@ -11,7 +11,8 @@ from keras import ops
 
 from twinscale.common import losses
 from twinscale.common.data import Dataset, example_shape_of, input_specs
-from twinscale.common.families.parameters import initial_values, is_trained, parameters
+from twinscale.common.families.adapters import has_adapters, is_adapter, tree_of
+from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import MEANS, statistics_of, total
 from twinscale.common.objectives import described
@@ -20,6 +21,7 @@ from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.tfscale import bits
+from twinscale.tfscale.adapters import adapted
 from twinscale.tfscale.devices_arrays import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.optimizer import average, clip, make_optimizer, rates, reset, slots, still
@@ -62,7 +64,7 @@ def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: floa
 
     With `old`, a state of the same recipe, its variables are used again, so that steps compiled over them go on.
     """
-    tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
+    tree = tree_of(recipe, dataset.classes, dataset.example_shape)
     first = initial_values(tree, recipe.seed, master_dtype(recipe), dither)
     if old:
         reset(old.optimizer)
@@ -192,10 +194,23 @@ def plain_objective(recipe, state, running, batch, key):
     """The objective of one micro-batch, the running statistics after it, and the sums of its statistics."""
     model = state.model
     # Stateless, so that running statistics do not move before the loss is known to be finite.
-    logits, running = model.stateless_call(model.trainable_variables, running, model_inputs(recipe, batch, key),
-                                           training=True)
+    weights = computed(recipe, state, model.trainable_variables)
+    logits, running = model.stateless_call(weights, running, model_inputs(recipe, batch, key), training=True)
     objective, sums = loss_sums(recipe, logits, batch)
     return objective, running, sums
+
+
+def computed(recipe, state, values, averages=()):
+    """What a model computes with, in the order of its trainable variables, of their `values`: those of kernels have
+    their adapters' products in them, by the `averages`, in the order of all that is trained, where there are any."""
+    if not has_adapters(recipe):
+        return values
+    given = dict(zip((v.path for v in state.model.trainable_variables), values, strict=True))
+    named = {v.path: name for name, v in state.trained.items() if not is_adapter(name)}
+    beside = {name: v for name, v in state.trained.items() if is_adapter(name)}
+    beside |= {name: x for name, x in zip(state.trained, averages, strict=False) if name in beside}
+    made = adapted(recipe, {name: given[path] for path, name in named.items()} | beside)
+    return [made[named[path]] for path in given]
 
 
 def model_inputs(recipe, batch, key):
@@ -258,7 +273,8 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
 
     def averaged(inputs):
         model = state.model
-        return model.stateless_call(evaluated(state), model.non_trainable_variables, inputs, training=False)[0]
+        weights = computed(recipe, state, evaluated(state), state.averages)
+        return model.stateless_call(weights, model.non_trainable_variables, inputs, training=False)[0]
 
     def replica_sums(batch):
         logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))

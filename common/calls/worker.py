@@ -102,7 +102,7 @@ def answer(room: Room, own: Mapping[str, Callable], call: str, arguments: dict[s
         return own[call](**arguments)
     recipe = Recipe.model_validate(arguments.pop("recipe"))
     if "probe" in arguments:
-        arguments["probe"] = Probe(**arguments["probe"])
+        arguments["probe"] = Probe(**{"early": False} | arguments["probe"])  # what is compared trains all steps
     given = ("path", "run_dir", "teacher", "left", "start", "given", "mine", "theirs", "beside")
     paths: dict[str, Any] = {name: Path(arguments.pop(name)) for name in given if name in arguments}
     return CALLS[call](room, recipe, **paths, **arguments)

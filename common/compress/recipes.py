@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, reads_text
+from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.registry import short
 from twinscale.common.schedules import OwnSchedule
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def dense_recipe(recipe: "Recipe") -> "Recipe":
-    """The recipe of the model that is going to be compressed."""
-    return recipe.with_values(compress={"stages": ()})
+    """The recipe of the model that is going to be compressed, or that a training with adapters has left."""
+    return recipe.with_values(compress={"stages": ()}, adapt=Adapt())
 
 
 def stage_recipe(recipe: "Recipe", number: int) -> "Recipe":
@@ -30,7 +31,7 @@ def stage_recipe(recipe: "Recipe", number: int) -> "Recipe":
               "model": model_after(recipe, number).model_dump(),
               "optimizer": {"learning_rate": stage.learning_rate if trained else 0.0, "ema": 0.0},
               "schedule": OwnSchedule(kind=stage.decay if trained else "constant"),
-              "train": {"steps": stage.steps if trained else 1, "eval_every": 0},
+              "train": {"steps": stage.steps if trained else 1, "eval_every": 0, "stop_after": 0},
               "jax": {"scan": False, "remat": "none", "attention": "einsum"}}
     return recipe.with_values(**values)
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from twinscale.common.data.arrays import Rows, given, row_bytes, sha256_of, with_labels
+from twinscale.common.data.class_weights import weighted
 from twinscale.common.data.packing import Packed
 from twinscale.common.data.shards import open_shards
 from twinscale.common.data.sources import images, kind
@@ -63,7 +64,7 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
                        f'{as_written(data)}: lower it, or give more data')
     for split in SPLITS:
         dataset.manifest[split]["examples"] = len(getattr(dataset, split))
-    return dataset
+    return weighted(recipe, dataset)
 
 
 def open_text(data: Data, kept: bytes | None = None) -> Dataset:

@@ -97,8 +97,8 @@ def is_trained(name: str) -> bool:
 
 
 def is_decayed(name: str) -> bool:
-    """Whether weight decay applies to a tensor: kernels and tables, never biases and norms."""
-    return name.endswith((".kernel", ".embedding"))
+    """Whether weight decay applies to a tensor: kernels, adapters of kernels and tables, never biases and norms."""
+    return name.endswith((".kernel", ".embedding", ".lora_a", ".lora_b"))
 
 
 def longest_sum(tree: Mapping[str, Parameter]) -> int:

@@ -7,6 +7,7 @@ from twinscale.common.metrics.base import (
     bounds_of,
     finished,
     finished_one,
+    higher_is_better,
     own_sums,
     statistics_of,
     total,
@@ -15,5 +16,5 @@ from twinscale.common.metrics.base import (
 from twinscale.common.metrics.classification import MEANS, finish, statistics
 from twinscale.common.metrics.flips import NEAR
 
-__all__ = ["MEANS", "METRICS", "Metric", "NEAR", "added", "bounds_of", "finish", "finished", "finished_one", "own_sums",
-           "statistics", "statistics_of", "total", "tried"]
+__all__ = ["MEANS", "METRICS", "Metric", "NEAR", "added", "bounds_of", "finish", "finished", "finished_one",
+           "higher_is_better", "own_sums", "statistics", "statistics_of", "total", "tried"]

@@ -1,7 +1,8 @@
 """What is known of a metric; docs/adding.md says how to add one."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class Metric:
     bound: Callable | None = None
     named: bool = False  # whether `finish` and `bound` take the names of the classes besides, () where there are none
     classes: bool = False  # whether labels have to be classes
+    # {pattern of the names of its values: "higher" or "lower"}: which is better; what is in none is not watched
+    better: Mapping[str, str] = field(default_factory=dict)
 
 
 def statistics_of(names: Iterable[str], xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
@@ -97,6 +100,17 @@ def tried(names: Sequence[str]) -> Sequence[str]:
                            f"{type(error).__name__}: {shown(first_line(error, 300))}") from error
     finished(names, sums)
     return names
+
+
+def higher_is_better(names: Iterable[str], value: str) -> bool:
+    """Whether more of a value of evaluations, of what is always measured or by metrics `names`, is better. Raises
+    ValueError where none of them says so of it."""
+    known = [(pattern, way) for metric in added([ALWAYS, *names]) for pattern, way in metric.better.items()]
+    for pattern, way in known:
+        if fnmatchcase(value, pattern):
+            return {"higher": True, "lower": False}[way]
+    raise ValueError(f'train.watch="{value}": of no value that is measured so is known whether more of it is better: '
+                     f"take one of {', '.join(pattern for pattern, _ in known)}, or add its metric to train.metrics")
 
 
 def own_sums(metric: Metric, sums: Mapping[str, float]) -> dict[str, Any]:

@@ -109,4 +109,4 @@ def bound(sums: Mapping[str, Any], loss: float, names: Sequence[str]) -> dict[st
     return found
 
 
-ENTITIES = Metric("entities", statistics, finish, bound, named=True, classes=True)
+ENTITIES = Metric("entities", statistics, finish, bound, named=True, classes=True, better={"entity_*": "higher"})

@@ -10,6 +10,7 @@ import numpy as np
 
 from twinscale.common.data.arrays import row_size
 from twinscale.common.families import traits_of
+from twinscale.common.families.adapters import is_adapter
 from twinscale.common.families.parameters import parameters
 from twinscale.common.families.places import WHOLE, places
 from twinscale.common.numbers.formats import walk
@@ -94,6 +95,8 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
                                  kind_of(known[n], recipe.model, tree)) for n in readers]
         add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", classes)]))
     for key in (key for key in found if derived and key.startswith(("gradients/", "running/"))):
+        if is_adapter(key):  # of no place: its kernel's gradient is judged here, and P2 judges what comes of it
+            continue
         add(*gradient(key, known, given, wanted))
     for key, bound in loss_bounds(given, classes, described(recipe)).items():
         add("loss", "loss", key, bound)
@@ -137,7 +140,7 @@ def gradient(key: str, known: Mapping[str, Any], given: Mapping[str, np.ndarray]
     if way == "running":
         return holding[0], way, key, Bound(2 * walk(positions) + 4, 0.0, least=max(map(largest, outputs)))
     kinds = [backward_bound(known[name].operation, positions) for name in holding]
-    size = max(largest(wanted[k]) for k in wanted if k.startswith(f"gradients/{holder}."))
+    size = max(largest(wanted[k]) for k in wanted if k.startswith(f"gradients/{holder}.") and not is_adapter(k))
     if leaf not in ("kernel", "embedding"):  # a sum over positions, which may cancel: a key's bias moves no loss
         arriving = (np.abs(np.asarray(given[f"backward/{name}"], np.float64)) for name in holding)
         size = max(size, *(float(x.reshape(-1, x.shape[-1]).sum(0).max()) for x in arriving))

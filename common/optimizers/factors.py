@@ -10,6 +10,7 @@ import numpy as np
 
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.families import traits_of
+from twinscale.common.families.adapters import has_adapters, stays
 from twinscale.common.families.parameters import is_trained
 from twinscale.common.families.places import places
 
@@ -22,7 +23,12 @@ STACKED = "blocks."  # how the tensors of all blocks begin that lie in one
 
 def moves_all_alike(recipe: "Recipe") -> bool:
     """Whether every tensor's learning rate is the recipe's."""
-    return not recipe.optimizer.freeze and recipe.optimizer.layer_decay == 1
+    return not freezes(recipe) and recipe.optimizer.layer_decay == 1
+
+
+def freezes(recipe: "Recipe") -> bool:
+    """Whether a recipe may have tensors that stay at their first values."""
+    return bool(recipe.optimizer.freeze) or has_adapters(recipe)
 
 
 def factor_of(recipe: "Recipe", name: str) -> float:
@@ -52,7 +58,7 @@ def factors(recipe: "Recipe", name: str) -> float | np.ndarray:
 
 def is_frozen(recipe: "Recipe", name: str) -> bool:
     """Whether a tensor stays at its first values, by its canonical name: no gradient is taken of it."""
-    return any(fnmatchcase(name, pattern) for pattern in recipe.optimizer.freeze)
+    return stays(recipe, name) or any(fnmatchcase(name, pattern) for pattern in recipe.optimizer.freeze)
 
 
 def check_factors(recipe: "Recipe", names: Iterable[str]) -> None:

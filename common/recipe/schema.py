@@ -11,7 +11,7 @@ from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.families.sharding import SHARED, check_rules
 from twinscale.common.files.pins import MARK, unpinned
-from twinscale.common.metrics import METRICS, added, tried
+from twinscale.common.metrics import METRICS, added, higher_is_better, tried
 from twinscale.common.numbers.formats import MASTERS
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
 from twinscale.common.objectives import described as objective_of
@@ -19,6 +19,7 @@ from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
 from twinscale.common.optimizers import described as optimizer_of
+from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
 from twinscale.common.recipe.running import Devices, Jax, Keras
@@ -28,6 +29,9 @@ from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
 from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, holds_for, source_named, source_of
+
+ClassWeights = Literal["none", "balanced"] | Annotated[dict[str, Positive], Field(min_length=1),
+                                                       AfterValidator(FreeTable)]
 
 
 class Train(Section):
@@ -42,12 +46,16 @@ class Train(Section):
     z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
     metrics: Annotated[tuple[Annotated[str, an_entry(METRICS)], ...], AfterValidator(tried)] = Field(
         (), strict=False, description="what evaluations measure besides loss and accuracy")
+    class_weights: ClassWeights = Field("none", description="what a position counts in training by its class: "
+                                        '"balanced", or a table {class: weight}, 1 where a class is not in it')
     log_every: PositiveInt = 10
     eval_every: Count = Field(0, description="steps between evaluations; 0 evaluates at the end alone")
     save_every: Count = Field(0, description="steps between checkpoints; 0: by time and at the end alone")
     save_minutes: NonNegative = Field(1.0, description="minutes between checkpoints; 0: by steps and at the end alone")
     keep: PositiveInt = Field(2, description="newest checkpoints kept")
-    keep_best: Count = Field(0, description="checkpoints of the lowest held-out losses kept besides")
+    keep_best: Count = Field(0, description="checkpoints kept besides at which what is watched was best")
+    watch: str = Field("loss", description="the value of evaluations that says which state is best")
+    stop_after: Count = Field(0, description="evaluations without a better one after which training ends; 0: none")
 
 
 class Margin(Section):
@@ -88,6 +96,7 @@ class Recipe(Section):
     schedule: Annotated[SerializeAsAny[AnySchedule], ByName(SCHEDULES, "kind", "constant")] = Schedule()
     objective: Annotated[SerializeAsAny[ObjectiveOptions], ByName(OBJECTIVES, "name", "cross-entropy")] = (
         ObjectiveOptions())
+    adapt: Adapt = Adapt()
     train: Train = Train()
     keras: Keras = Keras()
     jax: Jax = Jax()
@@ -165,12 +174,44 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def adaptable(self) -> Self:
+        """Raises ValueError where adapters do not go with what else a recipe says."""
+        if self.adapt.kind == "none":
+            return self
+        said = f'adapt.kind="{self.adapt.kind}"'
+        if self.compress.stages:
+            raise ValueError(f"{said}: stages of a compression train all of a model: compress what `twinscale export` "
+                             "makes of the run, or leave one of both out")
+        if optimizer_of(self.optimizer).theirs or traits_of(self.model).foreign:
+            whose = "your own optimizers move" if optimizer_of(self.optimizer).theirs else "programs of your own have"
+            raise ValueError(f"{said}: {whose} their tensors in ways that are not known here: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def measured(self) -> Self:
         """Raises ValueError where a metric is of classes, and labels are none."""
         odd = [metric.title for metric in added(self.train.metrics) if metric.classes and objective_of(self).judged]
         if odd:
             raise ValueError(f'train.metrics: "{odd[0]}" is of classes, and objective.name='
                              f"{short(self.objective.name)} has none: leave it out")
+        weights, reads = self.train.class_weights, family_of(self.model).reads
+        if weights != "none" and (reads == "text" or objective_of(self).judged):
+            what = f"{short(self.objective.name)}, of no classes"
+            said = "text, whose labels are tokens" if reads == "text" else what
+            raise ValueError(f"train.class_weights: for {said}: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def watched(self) -> Self:
+        """Raises ValueError where what is watched is not measured, or never."""
+        train, of_classes = self.train, not objective_of(self).judged
+        higher_is_better(train.metrics, train.watch)
+        needs = {"accuracy": of_classes, **dict.fromkeys(("perplexity", "bits_per_byte"), reads_text(self.model))}
+        if not needs.get(train.watch, True):
+            raise ValueError(f'train.watch="{train.watch}": is not measured of such a model or objective: take "loss"')
+        if train.stop_after and not train.eval_every:
+            raise ValueError(f"train.stop_after={train.stop_after} counts evaluations, and train.eval_every=0 has none "
+                             "before the end: set it")
         return self
 
     @model_validator(mode="after")
@@ -200,6 +241,7 @@ class Recipe(Section):
         outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
                    "model": {"side", *self.later.get("model", ())},
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best", "metrics",
+                             "watch", "stop_after",
                              *self.later.get("train", ())}}
         return digest(self.model_dump(mode="json", exclude=self.later | outward))
 
@@ -209,8 +251,10 @@ class Recipe(Section):
         first = {**{("data", key): value for key, value in Data().model_dump(include={
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags"}).items()},
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
-            ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
+            ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0,
+            ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
+        found |= {"adapt": True} if self.adapt == Adapt() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key, None) == value:
                 found.setdefault(table, set()).add(key)

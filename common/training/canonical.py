@@ -24,12 +24,14 @@ from twinscale.common import process
 from twinscale.common.compress.rules import stripped
 from twinscale.common.data.kept import keep_kept, kept_in, open_kept
 from twinscale.common.errors import BadInput, error_of
+from twinscale.common.families.adapters import merged
 from twinscale.common.files.access import place, read_bytes, read_json, shown, write_bytes, write_json, write_text
 from twinscale.common.files.kinds import STRICT, Backend, Count, Sha256, version
 from twinscale.common.files.output import Kind, check_within, names_in, same, sweep
 from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import INDEX, STATE, STATE_MARKER, RunFiles, StateFiles
 from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.recipe.file import dumps, load
 from twinscale.common.recipe.running import Devices
 from twinscale.common.recipe.schema import Recipe
@@ -184,17 +186,18 @@ def model_of(path: Path) -> "tuple[Recipe, dict[str, np.ndarray]]":
     """(recipe, {canonical name: array}) of the model that a run of either backend, or such a directory, holds."""
     with state_of(path) as state:
         recipe = load(StateFiles(state).recipe, [])
-        return recipe, shipped(recipe, load_tensors(StateFiles(state).tensors))
+        tensors = shipped(recipe, load_tensors(StateFiles(state).tensors))
+        return recipe.with_values(adapt=Adapt()), tensors
 
 
 def shipped(recipe: Recipe, tensors: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
     """{canonical name: array} of the model alone in the tensors of a state: averaged weights where there are any, and
-    of a compression's stage what it has left."""
+    of a compression's stage what it has left, of one with adapters its kernels with their products."""
     if recipe.compress.stages:
         return stripped(recipe, tensors)
     averaged = {name.replace("ema/", "weights/", 1): x for name, x in tensors.items() if name.startswith("ema/")}
-    return {name.removeprefix("weights/"): x for name, x in (tensors | averaged).items()
-            if name.startswith("weights/")}
+    return merged(recipe, {name.removeprefix("weights/"): x for name, x in (tensors | averaged).items()
+                           if name.startswith("weights/")})
 
 
 def copy_metrics(begun: Mapping[str, Any], run: Any) -> None:
@@ -203,8 +206,9 @@ def copy_metrics(begun: Mapping[str, Any], run: Any) -> None:
         write_bytes(RunFiles(run.path).metrics, begun["metrics"])
 
 
-def convert(room: Room, recipe: Recipe, run: Any, path: Path) -> int:
-    """Writes the newest checkpoint of a run of this backend into a directory; returns its step.
+def convert(room: Room, recipe: Recipe, run: Any, path: Path, best: bool = False) -> int:
+    """Writes the newest checkpoint of a run of this backend into a directory, or the `best` by what is watched; returns
+    its step.
 
     Raises BadInput where the run has none, or where `check_target` does.
     """
@@ -216,7 +220,7 @@ def convert(room: Room, recipe: Recipe, run: Any, path: Path) -> int:
         session = open_session(room, one, dataset=open_kept(one, kept, accept=True))  # whose shapes alone are of use
         checkpoints = Checkpoints(run, room, one, session.state, session.devices)
         try:
-            state = checkpoints.restore(session.state)
+            state = checkpoints.best(session.state) if best else checkpoints.restore(session.state)
         finally:
             checkpoints.close()
         step = int(state.step)

@@ -4,8 +4,8 @@
     checkpoints/manifests/step_N.json     written last: what has none is no checkpoint
 
 A manifest holds schema_version, step (which is the position in the data), seed (of which all random bits are made),
-backend, meaning (`Recipe.meaning`), held_out (the loss measured at this step, or null), files: {path: {bytes, sha256}}
-and count, of the files. A checkpoint is taken only if every file is there as the manifest says.
+backend, meaning (`Recipe.meaning`), held_out (what `train.watch` says, at this step, or null), files: {path: {bytes,
+sha256}} and count, of the files. A checkpoint is taken only if every file is there as the manifest says.
 """
 
 import hashlib
@@ -47,6 +47,7 @@ from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.room import Room
+from twinscale.common.training.stopping import ranked
 
 SCHEMA_VERSION = 1
 NONE, MOST = -1, 32  # no step; steps of which hosts tell each other
@@ -118,6 +119,17 @@ class Checkpoints:
             raise NoCheckpoint(f"run {self.run.path}: checkpoints were saved, the last after step "
                                f"{self.run.info.get('saved')}, and none is whole; pass --overwrite to start anew")
         return state
+
+    def best(self, state: Any) -> Any:
+        """The state of the whole checkpoint at which what is watched was best; what is newer stays. Raises NoCheckpoint
+        where none was measured."""
+        for step in ranked(self.recipe, {step: self.held_out(step) for step in self.listed()}):
+            if self.problem(step) is None:
+                loaded, problem = self.loaded(step, state)
+                if problem is None:
+                    return loaded
+        raise NoCheckpoint(f"run {self.run.path}: no whole checkpoint was evaluated at its step: let train.save_every "
+                           "be a multiple of train.eval_every, with train.keep_best")
 
     def loaded(self, step: int, state: Any) -> tuple[Any, str | None]:
         """(the state of a step, None), or (None, what is wrong with its files, though they are as they were saved).
@@ -258,12 +270,12 @@ class Checkpoints:
         """Listed steps that are neither among the newest nor among the best."""
         steps = self.listed()
         losses = {step: self.held_out(step) for step in steps}
-        measured = sorted((step for step in steps if math.isfinite(losses[step])), key=lambda step: losses[step])
+        measured = ranked(self.recipe, losses)
         kept = {*steps[-self.recipe.train.keep:], *measured[:self.recipe.train.keep_best]}
         return [step for step in steps if step not in kept]
 
     def held_out(self, step: int) -> float:
-        """The held-out loss of a checkpoint, NaN where none was measured."""
+        """What is watched, at a checkpoint, NaN where none was measured."""
         try:
             measured = read_json(self.files.manifest(step), Manifest)["held_out"]
         except BadInput:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import numpy as np
 from twinscale.common.data import held_out_batches, training_batches
 from twinscale.common.data.kept import keep, kept_in, open_kept
 from twinscale.common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
-from twinscale.common.files.access import local, place, read_json
+from twinscale.common.files.access import escaped_lines, local, place, read_json
 from twinscale.common.files.output import remove_ours
 from twinscale.common.files.run_files import OF_HOSTS, RUN, RunFiles
 from twinscale.common.files.tensors import save_tensors
@@ -26,8 +27,9 @@ from twinscale.common.training.ledger import BadLoss, Heard, InFlight, Ledger, u
 from twinscale.common.training.progress import training_progress
 from twinscale.common.training.pulse import Beat, Pulse
 from twinscale.common.training.run import Run, follow_run, open_run, read_run
-from twinscale.common.training.run_metrics import Logger
+from twinscale.common.training.run_metrics import Logger, read_metrics
 from twinscale.common.training.session import open_session
+from twinscale.common.training.stopping import is_over, measured_before, told, watched, words
 from twinscale.common.training.trace import contract
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Probe:
     often: bool = True  # and as often as the recipe says
     held_out: int | None = None  # batches of the held-out set to evaluate, the last one among them; None: all
     saved: bool = True  # leave a checkpoint at the end
+    early: bool = True  # end where `train.stop_after` says; a comparison trains all steps
     accept_data: bool = False  # go on where the data is no longer what the run began with
 
 
@@ -154,7 +157,9 @@ class Training:
     start: int  # updates that the state had when it was opened
     done: int  # updates that it has now
     steps: int  # to end after
-    measured: dict = field(default_factory=dict)  # held-out losses by updates
+    measured: dict = field(default_factory=dict)  # what is watched, by updates
+    last: tuple = (-1, {})  # updates at the last evaluation, and its metrics
+    early: bool = False  # whether it has ended before its last step
 
 
 def train_run(room: "Room", recipe: "Recipe", run: Run, session: "Session", probe: Probe, pulse: Pulse, progress: bool,
@@ -173,7 +178,9 @@ def train_run(room: "Room", recipe: "Recipe", run: Run, session: "Session", prob
     with (closing(checkpoints), Logger(run.path, start, run.writes) as logger,
           training_progress(steps, start, unit(dataset), progress and run.writes) as report, closing(batches)):
         ledger = Ledger(recipe, dataset, devices, logger, report, probe.log_every, pulse, run.info["kept"]["seconds"])
-        training = Training(room, recipe, run, session, probe, pulse, checkpoints, ledger, state, start, start, steps)
+        training = Training(room, recipe, run, session, probe, pulse, checkpoints, ledger, state, start, start, steps,
+                            measured_before(recipe, read_metrics(run.path), start))
+        end_early(training)  # of which a kill may have come before the end
         del state  # which the first step takes
         try:
             train_steps(training, batches)
@@ -213,19 +220,22 @@ def first_state(room: "Room", recipe: "Recipe", run: Run, session: "Session", ch
 def train_steps(training: Training, batches: Iterator[Any]) -> None:
     """Trains on batches, with what is due between them, until there are no more or a host was asked to stop."""
     probe, recipe, ledger, checkpoints = training.probe, training.recipe, training.ledger, training.checkpoints
-    for number, batch, digest in ledger.waiting(batches):
+    for number, batch, digest in () if training.early else ledger.waiting(batches):
         if number in probe.traced:
             leave(training, RunFiles(training.run.path).step(number))
         wishes = training.pulse.stopping, checkpoints.overdue(), checkpoints.written
         training.state, metrics = ledger.dispatch(training.session.step, training.state, number, batch, wishes)
         heard, training.done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
         checkpoints.poll(heard.written)
-        if probe.evaluated and probe.often and due(training.done, recipe.train.eval_every, training.steps):
+        # One that is due where a training is cut is counted by what goes on there.
+        until = training.steps + bool(probe.resumable and recipe.train.stop_after)
+        if probe.evaluated and probe.often and due(training.done, recipe.train.eval_every, until):
             evaluate(training)
+            end_early(training)
         if probe.saved and training.done < training.steps and (
                 due(training.done, recipe.train.save_every, training.steps) or heard.overdue or heard.stopping):
             save(training)
-        if heard.stopping:
+        if heard.stopping or training.early:
             break
     ledger.finish()
 
@@ -234,7 +244,9 @@ def settle(training: Training, unsaved: bool) -> tuple[dict[str, float], bool]:
     """(the final metrics, whether it ended early) of a training whose steps have ended, evaluated and saved."""
     probe, done, steps = training.probe, training.done, training.steps
     stopping = done < steps or training.ledger.heard.stopping
-    final = evaluate(training) if probe.evaluated and not stopping and not probe.resumable else {}
+    final: dict[str, float] = {}
+    if probe.evaluated and not stopping and (training.early or not probe.resumable):
+        final = training.last[1] if training.last[0] == done else evaluate(training)
     if done == steps and probe.saved and (training.start < steps or unsaved):
         save(training)
     training.checkpoints.settle()
@@ -252,9 +264,16 @@ def evaluate(training: Training) -> dict[str, float]:
             recipe.train.metrics, sums, session.dataset.manifest.get("labels") or ())
         if training.done > training.start:  # or it was cut short after its last checkpoint, with everything logged
             ledger.evaluated(training.done, metrics)
-    training.measured[training.done] = metrics["loss"]
+    training.measured[training.done] = watched(recipe, metrics)
+    training.last = training.done, metrics
     training.run.update(sums=sums | ({} if label_bytes is None else {"label_bytes": label_bytes}))
     return metrics
+
+
+def end_early(training: Training) -> None:
+    """Makes the step that a training has come to its last, where `train.stop_after` says so."""
+    if training.probe.early and training.done < training.steps and is_over(training.recipe, training.measured):
+        training.early, training.steps = True, training.done
 
 
 def leave(training: Training, path: Path) -> None:
@@ -283,7 +302,13 @@ def note_end(training: Training, final: Mapping[str, float]) -> None:
         run.update(performance=training.ledger.performance())
         if probe.trace:
             run.write_json(RunFiles(run.path).batches, training.ledger.digests)
-    run.ending = "stopped" if probe.resumable and steps < training.recipe.train.steps else "finished"
+    if training.early:
+        found = told(training.recipe, training.measured)
+        run.update(early=found)
+        if run.writes:
+            print(f"twinscale: {escaped_lines(words(found))}", file=sys.stderr, flush=True)
+    unfinished = probe.resumable and steps < training.recipe.train.steps and not training.early
+    run.ending = "stopped" if unfinished else "finished"
     run.update(final=final)
 
 

@@ -116,6 +116,18 @@ class Performance(TypedDict):
     goodput_percent: NotRequired[Number]
 
 
+class Early(TypedDict):
+    """Why a training ended before its last step."""
+
+    __pydantic_config__ = STRICT
+
+    step: Count
+    watch: str
+    best: Number | None
+    best_step: Count | None
+    evaluations: Count
+
+
 class RunInfo(TypedDict):
     """run.json, as far as anything is read of it that may be another version's."""
 
@@ -147,6 +159,7 @@ class RunInfo(TypedDict):
     hosts_agree: NotRequired[bool | None]
     goodput: NotRequired[dict[str, Number | None]]
     performance: NotRequired[Performance]
+    early: NotRequired[Early]
 
 
 class OpenedRun(RunInfo):

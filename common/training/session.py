@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twinscale.common.data import Dataset, open_dataset
-from twinscale.common.families.parameters import parameters
+from twinscale.common.families.adapters import check_adapters, tree_of
 from twinscale.common.optimizers.factors import check_factors
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.room import Devices, Room, Step, StepTaps
+from twinscale.common.training.stopping import check_watched
 
 KEPT = 3  # recipes whose compiled functions a process keeps: one in every precision
 SESSIONS: dict[tuple[Room, Recipe], "Session"] = {}
@@ -52,5 +53,8 @@ def open_session(room: Room, recipe: Recipe, dither: float = 0.0, dataset: Datas
 
 
 def check_tensors(recipe: Recipe, dataset: Dataset) -> None:
-    """Raises BadInput where a recipe names tensors that its model has not."""
-    check_factors(recipe, parameters(recipe.model, dataset.classes, dataset.example_shape))
+    """Raises BadInput where a recipe names tensors that its model has not, or watches what evaluations have not."""
+    tree = tree_of(recipe, dataset.classes, dataset.example_shape)
+    check_adapters(recipe, tree)
+    check_factors(recipe, tree)
+    check_watched(recipe, dataset)

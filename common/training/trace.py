@@ -13,7 +13,7 @@ from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.data.arrays import JUDGED
 from twinscale.common.errors import one_of
 from twinscale.common.families import family_of
-from twinscale.common.families.parameters import parameters
+from twinscale.common.families.adapters import tree_of
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few, place_rows, rounded_taps
 from twinscale.common.operations.inputs import rounded
@@ -160,7 +160,7 @@ def optimizer_steps(room: Room, recipe: Recipe, path: Path, updates: int) -> Non
     first, and after each the state's tensors as "UPDATE/GROUP/NAME"."""
     with room.numerics(recipe):
         session = open_session(room, recipe)
-        tree = parameters(recipe.model, session.dataset.classes, session.dataset.example_shape)
+        tree = tree_of(recipe, session.dataset.classes, session.dataset.example_shape)
         gradients = [synthetic_gradients(tree, update) for update in range(updates)]
         found = {f"clipped/{name}": x for name, x in room.clip_gradients(recipe, gradients[0]).items()}
         states = room.apply_gradients(recipe, session.state, session.devices, gradients)

@@ -13,6 +13,8 @@ def convert(
     to: Annotated[str, typer.Option(metavar="DIR", help="Where the state goes.")],
     hugging_face: Annotated[bool, typer.Option("--hugging-face", help="The model alone, as that library has it.")
                             ] = False,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint by train.watch, in place of the newest.")
+                    ] = False,
 ) -> None:
     """Write the state of a run's newest checkpoint in neither backend's format: safetensors by canonical name, weights
     and optimizer slots, with an index. Either backend goes on from it with `train --from`.
@@ -21,19 +23,23 @@ def convert(
     Examples:
       twinscale convert runs/keras --to build/state
       twinscale convert runs/keras --to build/model --hugging-face
+      twinscale convert runs/keras --to build/best --best
     """
+    from twinscale.common.errors import BadInput
     from twinscale.common.files.access import place
     from twinscale.common.recipe.file import load
     from twinscale.common.training.canonical import check_target
     from twinscale.common.training.canonical import convert as written
     from twinscale.common.training.run import follow_run
 
+    if hugging_face and best:
+        raise BadInput("--best --hugging-face: `convert --best` first, then that library's layout of what it has made")
     if hugging_face:
         save_model(run, to)
         return
     opened, described = follow_run(run), load(place(run) / "recipe.toml", [])
     check_target(place(to), described, opened)  # before seconds go into loading a framework
-    step = written(shared.room(shared.ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to))
+    step = written(shared.room(shared.ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to), best)
     shared.say(f"the state after {step} updates is in {to}")
     other = next(backend for backend in shared.ROOMS if backend != opened.info["backend"])
     shared.suggest("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", other, "--run", "runs/next")

@@ -76,17 +76,22 @@ def with_weights(overrides: Sequence[str], origin: str | None) -> tuple[list[str
 
 
 def tell_weights(recipe: "Described") -> None:
-    """Says what a recipe's first weights are, where they are a file's. Raises BadInput where it is of another
-    architecture."""
+    """Says what a recipe's first weights are, where they are a file's, and what is trained beside them, where adapters
+    are. Raises BadInput where the file is of another architecture, or adapters are of nothing."""
     from twinscale.common.families import family_of
+    from twinscale.common.families.adapters import check_adapters, has_adapters, is_adapter, tree_of
+    from twinscale.common.families.adapters import said as said_of_adapters
 
-    if not getattr(recipe.model, "weights", "") or not family_of(recipe.model).layouts:
+    weights = getattr(recipe.model, "weights", "")
+    if not has_adapters(recipe) and not (weights and family_of(recipe.model).layouts):
         return
     from twinscale.common.data.shapes import data_shape
-    from twinscale.common.families.parameters import parameters
     from twinscale.common.families.weights import said
 
-    if words := said(recipe.model, parameters(recipe.model, *data_shape(recipe))):
+    tree = tree_of(recipe, *data_shape(recipe))
+    check_adapters(recipe, tree)
+    own = {name: parameter for name, parameter in tree.items() if not is_adapter(name)}
+    for words in filter(None, (said(recipe.model, own), said_of_adapters(recipe, tree))):
         say(words)
 
 

@@ -88,7 +88,7 @@ def brier(sums):
     return {"brier": 1 + (sums["squares"] - 2 * sums["right"]) / sums["weight"]}
 
 
-BRIER = Metric("brier", brier_sums, brier)
+BRIER = Metric("brier", brier_sums, brier, better={"brier": "lower"})
 
 
 # ---- an objective: the focal loss (Lin et al. 2017)

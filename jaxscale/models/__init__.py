@@ -10,6 +10,7 @@ from flax import nnx
 
 from twinscale.common.errors import one_of
 from twinscale.common.families import builder_of, traits_of
+from twinscale.jaxscale.adapters import beside
 from twinscale.jaxscale.models import convnet, decoder, encoder, mlp, pair
 
 if TYPE_CHECKING:
@@ -28,15 +29,17 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int]) -> tuple
       classes: size of the vocabulary, or number of classes.
       example_shape: (T,) for text, (H, W, C) for images.
     Returns: the static graph for `nnx.merge`, and its tensors by dotted path. Where the recipe scans over blocks the
-      path `blocks.NAME` holds the tensors `block_0.NAME`, `block_1.NAME`, ... stacked along a first axis.
+      path `blocks.NAME` holds the tensors `block_0.NAME`, `block_1.NAME`, ... stacked along a first axis. Adapters,
+      which the graph has not, are among the tensors: `adapters.adapted` makes of all what `merge` takes.
     """
     policy = one_of(POLICIES, recipe.train.precision, "train.precision")
     masters = jnp.float64 if policy == jnp.float64 else jnp.float32
     kinds = {"dtype": policy, "param_dtype": masters}
     module = nnx.eval_shape(lambda: builder(recipe)(recipe, classes, example_shape, kinds))
     graph, state = nnx.split(module)
-    return graph, {".".join(path): variable  # type: ignore[arg-type]  # of modules, whose paths are texts
-                   for path, variable in nnx.to_flat_state(state)}
+    variables = {".".join(path): variable  # type: ignore[arg-type]  # of modules, whose paths are texts
+                 for path, variable in nnx.to_flat_state(state)}
+    return graph, variables | beside(recipe, variables, masters)
 
 
 def builder(recipe: "Recipe") -> Callable[..., nnx.Module]:
@@ -61,7 +64,8 @@ def canonical_variables(tensors: Mapping[str, jax.Array]) -> dict[str, jax.Array
     named = {}
     for path, tensor in tensors.items():
         if path.startswith("blocks."):
-            named |= {f"block_{i}.{path.removeprefix('blocks.')}": layer for i, layer in enumerate(tensor)}
+            # By index: of what several hosts share JAX takes no turns.
+            named |= {f"block_{i}.{path.removeprefix('blocks.')}": tensor[i] for i in range(tensor.shape[0])}
         else:
             named[path] = tensor
     return named

@@ -3,7 +3,10 @@
 import shlex
 from pathlib import Path
 
-from twinscale.benchmarks.compare_record import reproducible
+from twinscale.benchmarks.compare_record import reproducible, unheeded
+from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.common.files.run_files import RunFiles
+from twinscale.common.recipe.schema import Recipe
 
 
 def test_a_report_asks_for_what_was_asked_for():
@@ -14,3 +17,15 @@ def test_a_report_asks_for_what_was_asked_for():
                      "--outcome", "SEEDS=3", "--out", "a b-again"]
     again = reproducible(Path("a b"), **made["arguments"] | {"swap": True})  # as bisect adds --place
     assert again["commands"][0].count("--swap") == 1 and again["arguments"]["overrides"] == ["train.steps=20"]
+
+
+def test_a_comparison_says_where_each_side_would_have_ended_early(tmp_path):
+    recipe = Recipe(name="x", data={"source": "digits"}, model={"family": "mlp"}, train={
+        "steps": 20, "eval_every": 5, "stop_after": 1})
+    for side, losses in {"keras": (0.5, 0.6, 0.4), "jax": (0.5, 0.4, 0.3)}.items():
+        file = RunFiles(ComparisonFiles(tmp_path).run(side, "float32")).metrics
+        file.parent.mkdir(parents=True)
+        file.write_text("".join(f'{{"step": {5 * i + 4}, "held_out/loss": {x}}}\n' for i, x in enumerate(losses)))
+    assert unheeded(recipe.with_values(train={"stop_after": 0}), tmp_path) == []
+    said, = unheeded(recipe, tmp_path)
+    assert "Keras after step 10 and JAX not would have ended early, apart" in said

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from twinscale.common.data import input_specs
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import builder_of, family_of
+from twinscale.common.families.adapters import has_adapters
+from twinscale.tfscale.adapters import beside
 from twinscale.tfscale.models import convnet, decoder, encoder, mlp, pair
 from twinscale.tfscale.models.layers import Keras
 
@@ -37,7 +39,11 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: K
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
     policy = one_of(POLICIES, recipe.train.precision, "train.precision")
     logits = builder(recipe)(recipe.model, classes, inputs, policy, keras)
-    return keras.Model(inputs, logits, name=family_of(recipe.model).name)
+    model = keras.Model(inputs, logits, name=family_of(recipe.model).name)
+    if has_adapters(recipe):  # by Keras' own way they would be tracked, and the model's to compute with
+        masters = "float64" if policy == "float64" else "float32"
+        object.__setattr__(model, "beside", beside(recipe, canonical_variables(model), masters))
+    return model
 
 
 def builder(recipe: "Recipe") -> Callable[..., Any]:
@@ -53,7 +59,8 @@ def as_shipped(backend: ModuleType) -> None:
 
 
 def canonical_variables(model: "keras.Model") -> "dict[str, keras.Variable]":
-    """{canonical name: variable} of a model, in forward order: the names of the layers that hold it, then the leaf.
+    """{canonical name: variable} of a model, in forward order: the names of the layers that hold it, then the leaf;
+    then its adapters.
 
     Raises BadInput where two variables have one name.
     """
@@ -69,4 +76,4 @@ def canonical_variables(model: "keras.Model") -> "dict[str, keras.Variable]":
             if name in named:
                 raise BadInput(f"{name}: two variables of the model have this name; name the layers that hold them")
             named[name] = variable
-    return named
+    return named | getattr(model, "beside", {})

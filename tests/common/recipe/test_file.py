@@ -114,8 +114,10 @@ def test_free_options_of_xla_change_the_hash_alone_and_their_absence_does_not(re
     assert plain == none and plain.hash == none.hash != some.hash and plain.meaning == some.meaning
     before = plain.model_dump(mode="json", exclude={
         "devices": True, "data": {"label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags"},
-        "jax": {"xla_options"}, "model": {"weights"}, "objective": True, "optimizer": {"freeze", "layer_decay"},
-        "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics"}})
+        "jax": {"xla_options"}, "model": {"weights"}, "objective": True, "adapt": True,
+        "optimizer": {"freeze", "layer_decay"},
+        "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics", "class_weights", "watch",
+                  "stop_after"}})
     assert plain.hash == digest(before)
     assert some.jax.xla_options == {"xla_a": True, "xla_b": 3} and load(recipe(dumps(some))) == some
     assert len({plain, none, some}) == 2 and hash(some) == hash(some.with_values(train={"steps": 5}))

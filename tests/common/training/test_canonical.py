@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from twinscale.common import cli
+from twinscale.common.compress.recipes import dense_recipe
 from twinscale.common.errors import BadInput
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training import canonical
@@ -95,3 +96,13 @@ def test_what_is_wrong_with_a_run_is_said_of_it_and_not_of_a_folder_that_is_gone
         canonical.model_of(run.path)
     with pytest.raises(OSError, match="/tmp/x"), canonical.named("/tmp/x", run.path):  # where there is no room
         raise OSError(28, "No space left on device", "/tmp/x/state.safetensors")
+
+
+def test_what_leaves_a_training_with_adapters_has_kernels_alone_by_their_averages():
+    made = RECIPE.with_values(adapt={"kind": "lora", "rank": 1, "alpha": 2.0})
+    tensors = {"weights/a.kernel": np.ones((2, 2)), "weights/a.lora_a": np.ones((2, 1)),
+               "weights/a.lora_b": np.zeros((1, 2)), "ema/a.lora_b": np.array([[1.0, 2.0]]),
+               "m/a.lora_b": np.ones((1, 2))}
+    left = canonical.shipped(made, tensors)
+    assert left.keys() == {"a.kernel"} and left["a.kernel"].tolist() == [[3, 5], [3, 5]]  # 1 + 2 [1 1]^T [1 2]
+    assert dense_recipe(made) == RECIPE

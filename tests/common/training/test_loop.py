@@ -8,12 +8,25 @@ import numpy as np
 from twinscale.common.files.access import write_json
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.training.ledger import InFlight
-from twinscale.common.training.loop import due, explain, spent
+from twinscale.common.training.loop import due, end_early, explain, spent
 
 
 def test_what_is_due_every_so_often_is_not_due_after_the_last_step_too():
     assert [done for done in range(1, 11) if due(done, 5, 10)] == [5]
     assert not any(due(done, 0, 10) for done in range(1, 11))
+
+
+def test_a_training_ends_where_what_is_watched_gets_no_better_unless_it_is_compared():
+    train = SimpleNamespace(stop_after=1, watch="loss", metrics=())
+
+    def ended(measured, early=True):
+        training = SimpleNamespace(recipe=SimpleNamespace(train=train), probe=SimpleNamespace(early=early), done=10,
+                                   steps=30, early=False, measured=measured)
+        end_early(training)
+        return training.early, training.steps
+
+    assert ended({5: 0.5, 10: 0.6}) == (True, 10) and ended({5: 0.5, 10: 0.4}) == (False, 30)
+    assert ended({5: 0.5, 10: 0.6}, early=False) == (False, 30)
 
 
 def test_time_after_the_last_checkpoint_is_lost_and_the_rest_stays_what_it_was(tmp_path):

@@ -1,0 +1,48 @@
+"""Low-rank adapters beside a model's kernels; see `common/families/adapters.py`."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from twinscale.common.families.adapters import A, B, has_adapters, is_adapter, kernel_of, shapes_beside
+from twinscale.common.optimizers.factors import BLOCK, STACKED
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
+
+def beside(recipe: "Recipe", variables: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+    """{canonical name: Param of ShapeDtypeStruct} of the adapters of a model's variables, {path: Variable}: stacked
+    blocks have each their own."""
+    shapes = {}
+    for path, x in variables.items() if has_adapters(recipe) else ():
+        if path.startswith(STACKED):
+            shapes |= {path.replace(STACKED, f"block_{i}.", 1): x.shape[1:] for i in range(x.shape[0])}
+        else:
+            shapes[path] = x.shape
+    return {name: nnx.Param(jax.ShapeDtypeStruct(shape, dtype)) for name, shape in shapes_beside(
+        recipe, shapes).items()}
+
+
+def adapted(recipe: "Recipe", values: Mapping[str, Any]) -> dict[str, Any]:
+    """{path: array} that a model computes with, of its weights and adapters by path: W + (alpha / rank) A B in the
+    masters' dtype. Adapters have canonical names; kernels of blocks may be stacked."""
+    if not has_adapters(recipe):
+        return dict(values)
+    found = {path: x for path, x in values.items() if not is_adapter(path)}
+    products = {kernel_of(name): recipe.adapt.scale * (values[name] @ values[name.removesuffix(A) + B])
+                for name in values if name.endswith(A)}
+    stacks: dict[str, dict[int, Any]] = {}
+    for name, product in products.items():
+        block = BLOCK.match(name)
+        if name in found:
+            found[name] = found[name] + product
+        elif block:
+            stacks.setdefault(BLOCK.sub(STACKED, name, count=1), {})[int(block[1])] = product
+    for path, blocks in stacks.items():
+        nothing = jnp.zeros(found[path].shape[1:], found[path].dtype)
+        found[path] = found[path] + jnp.stack([blocks.get(i, nothing) for i in range(len(found[path]))])
+    return found
