@@ -12,7 +12,7 @@ from pydantic_core import PydanticKnownError, core_schema
 
 from twinscale.common.errors import BadInput
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
-from twinscale.common.section import ByName, Count, FreeTable, Section
+from twinscale.common.section import ByName, Count, Fraction, FreeTable, Section
 
 SOURCES = Registry("sources", "data.source", {
     "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
@@ -27,6 +27,7 @@ SOURCES = Registry("sources", "data.source", {
 ANYTHING = Registry(SOURCES.kind, SOURCES.key, {})  # a reference's object, whatever it is
 HOLDS = ("text", "images", "either", "arrays", "labelled")
 PACKED = ("bytes", "bpe")  # tokenizers of text that is packed
+OF_PIECES = ("word-dropout", "span-mask")  # augmentations of word pieces; others are of images
 TRAINED = "wordpiece"  # the tokenizer of labelled text that is learnt from it
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
 
@@ -72,8 +73,15 @@ class Data(Section):
     sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
     cross_documents: bool = Field(False, description="may attention and labels cross a document's end")
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
+    masked: Fraction = Field(0.0, description="share of the pieces of a text without labels that are hidden and to be "
+                                              "predicted, such as 0.15; 0: labels are the source's")
+    masked_by: Literal["piece", "word", "span"] = Field(
+        "piece", description="what is hidden at a time: a piece, all of a word, or a span of words")
+    span: Annotated[float, Field(ge=1)] = Field(3.0, description="mean number of words of a span")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
-    augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
+    augment: tuple[Literal["flip", "shift", "cutout", "word-dropout", "span-mask"], ...] = Field(
+        (), strict=False, description="of images flip, shift and cutout; of word pieces word-dropout and span-mask")
+    augment_share: Fraction = Field(0.1, description="share of a row's pieces that word-dropout, or span-mask, takes")
     inputs: Annotated[dict[Annotated[str, Field(pattern=NAME)], Drawn], AfterValidator(FreeTable)] = Field(
         default_factory=FreeTable, description="the arrays of `random`, by name; one that is called labels is labels")
     rows: PositiveInt = Field(256, description="rows of `random`")
@@ -172,11 +180,32 @@ def source_named(source: str) -> Source:
     return load(SOURCES, source)
 
 
-def holds_for(source: Source, wanted: str | Callable) -> bool:
-    """Whether a Source has what a family reads."""
+def holds_for(source: Source, wanted: str | Callable, masked: bool = False) -> bool:
+    """Whether a Source has what a family reads; `masked`: pieces of its text are to be hidden."""
+    if masked:
+        return wanted == "arrays" and source.documents is not None
     if wanted == "arrays":
         return source.arrays is not None or source.labelled is not None
     return source.holds in (wanted, "either")
+
+
+def unread(data: Data, source: Source | None, reads: str, family: str) -> str | None:
+    """What a model of a `family` that `reads` text, images or arrays cannot read of a [data], in words; None where it
+    can. `source` is the one of its name, None where that is not known yet."""
+    model, start = f'model.family="{short(family)}"', f'data.source="{short(data.source)}"'
+    odd = [choice for choice in data.augment if reads != ("arrays" if choice in OF_PIECES else "images")]
+    if odd:
+        of = "word pieces" if odd[0] in OF_PIECES else "images"
+        return f'data.augment is for {of}, but {model} reads {reads}: leave out "{odd[0]}"'
+    if data.masked and reads != "arrays":
+        return f"data.masked={data.masked} hides word pieces, but {model} reads {reads}: set it to 0"
+    if source is None or holds_for(source, reads, bool(data.masked)):
+        return None
+    if data.masked:
+        return (f"{start} holds {source.holds}, and no text that data.masked={data.masked} hides a part of: set it "
+                "to 0")
+    fix = "; to train on text without labels, set data.masked = 0.15" if reads == "arrays" and source.documents else ""
+    return f"{start} holds {source.holds}, which {model} does not read: it reads {reads}{fix}"
 
 
 def is_added(source: object) -> TypeGuard[str]:

@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from twinscale.common.data.paths import is_file, read_utf8
 from twinscale.common.data.tokenizers import told
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
 from twinscale.common.sources import TRAINED, Data
 
+WITHIN, AHEAD = "##", ("\u0120", "\u2581")  # marks of pieces within a word, and of those that begin one
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # of a vocab.txt and of a vocabulary that is learnt
+
+
+class Table(NamedTuple):
+    """What the ids of a tokenizer are, where a row is changed piece by piece."""
+
+    begins: np.ndarray  # bool (vocabulary,): whether a piece begins a word; all, where pieces have no mark of it
+    special: np.ndarray  # bool (vocabulary,)
+    mask: int  # the id that hides a piece; -1: there is none
+    unknown: int
 
 
 class WordPieces(NamedTuple):
@@ -25,10 +37,23 @@ class WordPieces(NamedTuple):
     unknown: int  # for a word that is no piece at all
     vocabulary: int  # ids are below it
     content: bytes  # of its tokenizer.json
+    mask: int = -1  # such as [MASK]; -1: there is none
 
     def of_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without those around it."""
         return [found.ids or [self.unknown] for found in self.model.encode_batch(list(texts), add_special_tokens=False)]
+
+    def table(self) -> Table:
+        """What each id is."""
+        known = self.model.get_vocab(with_added_tokens=True)
+        begins, special = np.ones(self.vocabulary, bool), np.zeros(self.vocabulary, bool)
+        within = any(piece.startswith(WITHIN) for piece in known)
+        ahead = not within and any(piece.startswith(AHEAD) for piece in known)
+        for piece, i in known.items():
+            begins[i] = not piece.startswith(WITHIN) if within else piece.startswith(AHEAD) if ahead else True
+        added = self.model.get_added_tokens_decoder().items()
+        special[[*self.before, *self.after, self.pad, *(i for i, token in added if token.special)]] = True
+        return Table(begins, special, self.mask, self.unknown)
 
     def of_words(self, rows: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """The ids of each word of each row; one id at least for each."""
@@ -65,9 +90,10 @@ def opened(content: bytes, where: str) -> WordPieces:
     known = model.get_vocab(with_added_tokens=True)
     pad = next((known[name] for name in ("[PAD]", "<pad>") if name in known), 0)
     unknown = next((known[name] for name in ("[UNK]", "<unk>") if name in known), pad)
+    mask = next((known[name] for name in ("[MASK]", "<mask>") if name in known), -1)
     model.encode_special_tokens = True  # what a text spells is text
     return WordPieces(model, tuple(ids[:inner[0]]), tuple(ids[inner[-1] + 1:]), pad, unknown, max(known.values()) + 1,
-                      content)
+                      content, mask)
 
 
 def around(model: Any) -> tuple[list[int], list[int]]:
