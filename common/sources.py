@@ -59,6 +59,7 @@ class Data(Section):
                                            "images the csv's column of paths, which is \"path\" unless this is set")
     label: str = Field("label", description="column of a csv, or key of a jsonl, with the labels; where columns have "
                                             "no names their number: 1 the first, -1 the last, which it is unless set")
+    field_2: str = Field("", description="key or column of a second text, where labels are of pairs of texts")
     header: bool = Field(True, description="whether a csv begins with the names of its columns")
     quotes: bool = Field(True, description="whether quotation marks of a csv enclose fields, or are text")
     labels: tuple[str, ...] = Field((), strict=False, description="the labels, or types of entities, there may be; "
@@ -77,6 +78,8 @@ class Data(Section):
                                               "predicted, such as 0.15; 0: labels are the source's")
     masked_by: Literal["piece", "word", "span"] = Field(
         "piece", description="what is hidden at a time: a piece, all of a word, or a span of words")
+    next_sentence: bool = Field(False, description="of a text without labels: whether its second half follows, class "
+                                                   "0, or is another row's, class 1")
     span: Annotated[float, Field(ge=1)] = Field(3.0, description="mean number of words of a span")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
     augment: tuple[Literal["flip", "shift", "cutout", "word-dropout", "span-mask"], ...] = Field(
@@ -86,6 +89,11 @@ class Data(Section):
         default_factory=FreeTable, description="the arrays of `random`, by name; one that is called labels is labels")
     rows: PositiveInt = Field(256, description="rows of `random`")
     seed: Count = Field(0, description="of `random`'s numbers")
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether labels are made of text that has none."""
+        return self.masked > 0 or self.next_sentence
 
 
 def nothing_more(data: Data, argument: str) -> tuple[()]:
@@ -103,6 +111,7 @@ class Labelled:
     held_out: of each row whether it is held out; None where its content is to decide it.
     entities: whether the labels are tags of entities in IOB2.
     told: what else a manifest is to say (JSON-able).
+    seconds: of each row the second text of a pair; None where texts are single.
     """
 
     texts: Sequence
@@ -111,6 +120,7 @@ class Labelled:
     held_out: Sequence[bool] | None = None
     entities: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,9 +190,9 @@ def source_named(source: str) -> Source:
     return load(SOURCES, source)
 
 
-def holds_for(source: Source, wanted: str | Callable, masked: bool = False) -> bool:
-    """Whether a Source has what a family reads; `masked`: pieces of its text are to be hidden."""
-    if masked:
+def holds_for(source: Source, wanted: str | Callable, unlabelled: bool = False) -> bool:
+    """Whether a Source has what a family reads; `unlabelled`: its text, of which labels are made."""
+    if unlabelled:
         return wanted == "arrays" and source.documents is not None
     if wanted == "arrays":
         return source.arrays is not None or source.labelled is not None
@@ -197,13 +207,15 @@ def unread(data: Data, source: Source | None, reads: str, family: str) -> str | 
     if odd:
         of = "word pieces" if odd[0] in OF_PIECES else "images"
         return f'data.augment is for {of}, but {model} reads {reads}: leave out "{odd[0]}"'
-    if data.masked and reads != "arrays":
-        return f"data.masked={data.masked} hides word pieces, but {model} reads {reads}: set it to 0"
-    if source is None or holds_for(source, reads, bool(data.masked)):
+    made = f"data.masked={data.masked}" if data.masked else "data.next_sentence"
+    if data.unlabelled and reads != "arrays":
+        return f"{made} is of word pieces, but {model} reads {reads}: leave it out"
+    if data.masked and data.next_sentence:
+        return f"{made} and data.next_sentence both make the labels of a row: leave one out"
+    if source is None or holds_for(source, reads, data.unlabelled):
         return None
-    if data.masked:
-        return (f"{start} holds {source.holds}, and no text that data.masked={data.masked} hides a part of: set it "
-                "to 0")
+    if data.unlabelled:
+        return f"{start} holds {source.holds}, and no text, which {made} is of: leave it out"
     fix = "; to train on text without labels, set data.masked = 0.15" if reads == "arrays" and source.documents else ""
     return f"{start} holds {source.holds}, which {model} does not read: it reads {reads}{fix}"
 

@@ -50,7 +50,7 @@ class Rows:
 def given(data: Data, objective: "Objective", kept: bytes | None = None) -> Given:
     """What a source of arrays or of text, with labels or with pieces to be hidden, gives, by the tokenizer whose file's
     content (bytes) is `kept`, where it has one. Raises as `arrays`, `pieces_of` and `rows_of` do."""
-    if data.masked:
+    if data.unlabelled:
         return rows_of(data, kept)
     return pieces_of(data, objective, kept) if opened(data)[0].labelled else Given(arrays(data))
 

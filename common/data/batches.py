@@ -52,7 +52,7 @@ def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hos
         for step, row, example in zip(steps, row_KxB, example_KxB, strict=True):
             batch = dataset.train.take(example) | {"row": row}
             if dataset.drawn:
-                batch = in_training(dataset.drawn, batch, dataset.train, (seed, step), row)
+                batch = in_training(dataset.drawn, batch, dataset.train, example, (seed, step), row)
             elif choices:
                 batch["inputs"] = augment(batch["inputs"], choices, seed, step, row)
             yield step, batch, digest(batch)

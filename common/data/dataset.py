@@ -57,7 +57,7 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
     """
     data, batch = recipe.data, recipe.train.global_batch
     wanted = family_of(recipe.model).reads
-    if not holds_for(opened(data)[0], wanted, bool(data.masked)):
+    if not holds_for(opened(data)[0], wanted, data.unlabelled):
         raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = one_of({"text": lambda: open_text(data, tokenizer), "images": lambda: open_images(data),
@@ -145,12 +145,13 @@ def open_arrays(recipe: Recipe, kept: bytes | None = None) -> Dataset:
 def drawn_of(data: Data, tokenizer: Path | None) -> Drawn | None:
     """What shared bits change of rows of a tokenizer's pieces; None where nothing is to be. Raises BadInput where rows
     have no pieces, or the tokenizer none that hides another."""
-    if not (data.masked or data.augment):
+    if not (data.unlabelled or data.augment):
         return None
     if tokenizer is None:
         raise BadInput(f"data.augment: {as_written(data)} has no text of word pieces: leave it out")
-    table = pieces_in(read_bytes(tokenizer), "data.tokenizer").table()
+    pieces = pieces_in(read_bytes(tokenizer), "data.tokenizer")
+    table = pieces.table()
     if "span-mask" in data.augment and table.mask < 0:
         raise BadInput(f"data.tokenizer: {data.tokenizer}: has no piece [MASK] or <mask>, which span-mask shows: take "
                        "another, or leave it out of data.augment")
-    return Drawn(table, data)
+    return Drawn(table, data, pieces.halves(data.sequence)[1])

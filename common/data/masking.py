@@ -28,11 +28,13 @@ class Drawn:
 
     table: Table
     data: Data
+    second: int = 0  # of pairs of halves, the column at which the second text begins
 
 
-def in_training(drawn: Drawn, batch: Batch, part: "Examples", address: tuple[int, int], rows: np.ndarray) -> Batch:
-    """A batch of the examples `part` after all that its bits change: `address` is (seed, step), `rows` uint32 (B,) the
-    rows' numbers in the global batch."""
+def in_training(drawn: Drawn, batch: Batch, part: "Examples", index: np.ndarray, address: tuple[int, int],
+                rows: np.ndarray) -> Batch:
+    """A batch of the examples `index` (integers (B,)) of a `part` after all that bits change: `address` is (seed,
+    step), `rows` uint32 (B,) the rows' numbers in the global batch."""
     seed, step = address
 
     def bits(place, size):
@@ -40,18 +42,33 @@ def in_training(drawn: Drawn, batch: Batch, part: "Examples", address: tuple[int
 
     for choice in drawn.data.augment:
         batch = one_of(CHOICES, choice, "data.augment")(drawn, batch, bits)
-    return judged(drawn, batch, part, bits)
+    return judged(drawn, batch, part, index, bits)
 
 
 def in_evaluation(drawn: Drawn, batch: Batch, part: "Examples", index: np.ndarray) -> Batch:
     """A held-out batch of the examples `index` (integers (B,)) as it is judged, whatever the recipe's seed."""
-    return judged(drawn, batch, part, lambda place, size: draw(fold_in(key(0), name_word(f"held_out.{place}")),
-                                                               index.astype(np.uint32), size))
+    return judged(drawn, batch, part, index, lambda place, size: draw(
+        fold_in(key(0), name_word(f"held_out.{place}")), index.astype(np.uint32), size))
 
 
-def judged(drawn: Drawn, batch: Batch, part: "Examples", bits: Bits) -> Batch:
+def judged(drawn: Drawn, batch: Batch, part: "Examples", index: np.ndarray, bits: Bits) -> Batch:
     """A batch with labels that bits decide, where the data have none of their own."""
+    if drawn.data.next_sentence:
+        return followed(drawn, batch, part, index, bits)
     return masked(drawn, batch, bits) if drawn.data.masked else batch
+
+
+def followed(drawn: Drawn, batch: Batch, part: "Examples", index: np.ndarray, bits: Bits) -> Batch:
+    """Second texts that are those of another row of the part, half of the time: label 1 there, and 0 where a text
+    follows the first (Devlin et al. 2019)."""
+    if len(part) < 2:
+        return batch
+    swapped = bits("next.swapped", 1) >> 31 == 1
+    further = 1 + bits("next.which", 1)[:, 0].astype(np.int64) % (len(part) - 1)
+    other = part.take((index + further) % len(part))
+    swaps = swapped & (np.arange(batch["ids"].shape[1]) >= drawn.second)
+    changed = {name: np.where(swaps, other[name], batch[name]) for name in ("ids", "mask", "types")}
+    return batch | changed | {"labels": swapped[:, 0].astype(np.int32)}
 
 
 def masked(drawn: Drawn, batch: Batch, bits: Bits) -> Batch:

@@ -2,7 +2,8 @@
 int32 (rows, sequence), `labels` the ids, and `weights` 1 where a piece may be hidden.
 
 A document's pieces fill one row after another, and its last row is padded; with `data.cross_documents` documents follow
-each other in a row, [SEP] between them. What is made is cached; which pieces are hidden is decided in each step anew.
+each other in a row, [SEP] between them. With `data.next_sentence` a row is two halves that follow each other, and
+`labels` and `weights` are (rows,). What is made is cached; what is hidden or swapped is decided in each step anew.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ from twinscale.common.files.tensors import load_array
 from twinscale.common.registry import portable
 from twinscale.common.sources import Data, own_values
 
-READ = ("field", "header", "quotes", "vocabulary", "sequence", "cross_documents", "held_out", "max_documents")
+READ = ("field", "header", "quotes", "vocabulary", "sequence", "cross_documents", "held_out", "max_documents",
+        "next_sentence")
 TOGETHER = 256  # documents that are tokenised at a time
 TOLD, TOKENIZER = "told.json", "tokenizer.json"
 
@@ -56,13 +58,15 @@ def rows_of(data: Data, kept: bytes | None = None) -> Given:
 
 def read_folder(folder: Path) -> Given:
     """The Given of a folder that `rows_of` has filled; ValueError where it is none."""
-    ids, special, held_out = (np.asarray(load_array(folder / f"{name}.npy")) for name in ("ids", "special", "held_out"))
+    ids, special, types, held_out = (np.asarray(load_array(folder / f"{name}.npy"))
+                                     for name in ("ids", "special", "types", "held_out"))
     if ids.ndim != 2 or held_out.shape != ids.shape[:1] or special.shape != ids.shape or held_out.dtype != bool:
         raise ValueError(f"it holds ids {ids.shape}, special {special.shape} and held_out {held_out.shape}")
     mask = (special < 2).astype(np.int32)
-    found = {"ids": ids, "mask": mask, "types": np.zeros_like(ids), "labels": ids,
-             "weights": (special == 0).astype(np.float32)}
-    return Given(found, held_out, read_json(folder / TOLD, dict[str, Any]), folder / TOKENIZER)
+    found, told = {"ids": ids, "mask": mask, "types": types}, read_json(folder / TOLD, dict[str, Any])
+    found |= {"labels": ids, "weights": (special == 0).astype(np.float32)} if "labels" not in told else {
+        "labels": np.zeros(len(ids), np.int32), "weights": np.ones(len(ids), np.float32)}
+    return Given(found, held_out, told, folder / TOKENIZER)
 
 
 def sided(data: Data) -> Iterator[tuple[str, bool]]:
@@ -71,34 +75,36 @@ def sided(data: Data) -> Iterator[tuple[str, bool]]:
 
 
 def made(data: Data, pieces: WordPieces) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """({"ids", "held_out", "special": uint8 (rows, sequence), 0 of a text's piece, 1 of one around it, 2 of padding},
-    what is told of them)."""
-    room = data.sequence - len(pieces.before) - len(pieces.after)
+    """({"ids", "types", "held_out", "special": uint8 (rows, sequence), 0 of a text's piece, 1 of one around it, 2 of
+    padding}, what is told of them)."""
+    special = sum(map(len, pieces.pair[:3] if data.next_sentence else (pieces.before, pieces.after)))
+    room = (pieces.halves(data.sequence)[0] * 2) if data.next_sentence else data.sequence - special
     if room < 1:
-        raise BadInput(f"data.sequence={data.sequence}: leaves no room beside {data.sequence - room} special pieces: "
-                       "take more")
-    if pieces.mask < 0:
+        raise BadInput(f"data.sequence={data.sequence}: leaves no room beside {special} special pieces: take more")
+    if pieces.mask < 0 and not data.next_sentence:
         raise BadInput(f"data.tokenizer: {data.tokenizer}: has no piece [MASK] or <mask>, which data.masked shows: "
                        'take another, or set "wordpiece"')
     rows: dict[bool, list[np.ndarray]] = {False: [], True: []}
+    across, shortest = data.cross_documents and not data.next_sentence, room // 2 if data.next_sentence else 0
     counts, content = dict.fromkeys(SPLITS, 0), hashlib.sha256()
     left: dict[bool, np.ndarray] = {out: np.empty(0, np.int32) for out in rows}
     for ids, text, out in encoded(data, pieces):
         counts[SPLITS[out]] += 1
         content.update(hashlib.sha256(text.encode()).digest())
-        if data.cross_documents and len(left[out]):
+        if across and len(left[out]):
             ids = np.concatenate([left[out], np.array(pieces.after[:1], np.int32), ids])
-        whole = len(ids) // room * room if data.cross_documents else len(ids)
-        rows[out] += [ids[i:i + room] for i in range(0, whole, room)]
-        left[out] = ids[whole:] if data.cross_documents else ids[:0]
+        whole = len(ids) // room * room if across else len(ids)
+        rows[out] += [ids[i:i + room] for i in range(0, whole, room) if len(ids[i:i + room]) > shortest]
+        left[out] = ids[whole:] if across else ids[:0]
     check_sides(data, counts, "documents")
     for out, rest in left.items():
         rows[out] += [rest] if len(rest) else []
     told = {"tokenizer": {"kind": "pieces", "vocabulary": pieces.vocabulary, "sha256": opened_key(pieces.content)},
             "documents": counts, "pieces": {SPLITS[out]: sum(map(len, found)) for out, found in rows.items()},
-            "text_sha256": content.hexdigest()}
+            "text_sha256": content.hexdigest()} | ({"labels": ["next", "another"]} if data.next_sentence else {})
     held_out = np.repeat([False, True], [len(found) for found in rows.values()])
-    return laid(pieces, [*rows[False], *rows[True]], data.sequence) | {"held_out": held_out}, told
+    lay = laid_in_halves if data.next_sentence else laid
+    return lay(pieces, [*rows[False], *rows[True]], data.sequence) | {"held_out": held_out}, told
 
 
 def encoded(data: Data, pieces: WordPieces) -> Iterator[tuple[np.ndarray, str, bool]]:
@@ -120,7 +126,7 @@ def batched(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def laid(pieces: WordPieces, rows: list[np.ndarray], length: int) -> dict[str, np.ndarray]:
-    """{"ids", "special"} of rows that fit, with what stands around each."""
+    """{"ids", "special", "types"} of rows that fit, with what stands around each."""
     before, after = len(pieces.before), len(pieces.after)
     ids, special = np.full((len(rows), length), pieces.pad, np.int32), np.full((len(rows), length), 2, np.uint8)
     ids[:, :before], special[:, :before] = pieces.before, 1
@@ -129,4 +135,16 @@ def laid(pieces: WordPieces, rows: list[np.ndarray], length: int) -> dict[str, n
         ids[number, before:end], special[number, before:end] = row, 0
         ids[number, end:end + after], special[number, end:end + after] = pieces.after, 1
     special[(special == 0) & np.isin(ids, pieces.after)] = 1  # between documents: no text is encoded to such
-    return {"ids": ids, "special": special}
+    return {"ids": ids, "special": special, "types": np.zeros_like(ids)}
+
+
+def laid_in_halves(pieces: WordPieces, rows: list[np.ndarray], length: int) -> dict[str, np.ndarray]:
+    """`laid` of rows that are longer than a half, each as two texts of which the first is a whole half."""
+    before, between, after, kind = pieces.pair
+    half, second = pieces.halves(length)
+    ids, special = np.full((len(rows), length), pieces.pad, np.int32), np.full((len(rows), length), 2, np.uint8)
+    types = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        whole = [*before, *row[:half], *between, *row[half:], *after]
+        ids[number, :len(whole)], special[number, :len(whole)], types[number, second:len(whole)] = whole, 0, kind
+    return {"ids": ids, "special": special, "types": types}

@@ -38,10 +38,18 @@ class WordPieces(NamedTuple):
     vocabulary: int  # ids are below it
     content: bytes  # of its tokenizer.json
     mask: int = -1  # such as [MASK]; -1: there is none
+    pair: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int] = ((), (), (), 0)
+    # ids ahead of two texts, between and behind them, and the token type of the second and what is behind it
 
     def of_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without those around it."""
         return [found.ids or [self.unknown] for found in self.model.encode_batch(list(texts), add_special_tokens=False)]
+
+    def halves(self, length: int) -> tuple[int, int]:
+        """(pieces of each of two texts that share a row of `length` evenly, the column at which the second begins)."""
+        before, between, after, _ = self.pair
+        half = (length - len(before) - len(between) - len(after)) // 2
+        return half, len(before) + half + len(between)
 
     def table(self) -> Table:
         """What each id is."""
@@ -87,19 +95,31 @@ def opened(content: bytes, where: str) -> WordPieces:
     model.no_padding()
     ids, mask = around(model)
     inner = [i for i, special in enumerate(mask) if not special] or [len(mask)]
+    pair = around_pair(model)
     known = model.get_vocab(with_added_tokens=True)
     pad = next((known[name] for name in ("[PAD]", "<pad>") if name in known), 0)
     unknown = next((known[name] for name in ("[UNK]", "<unk>") if name in known), pad)
     mask = next((known[name] for name in ("[MASK]", "<mask>") if name in known), -1)
     model.encode_special_tokens = True  # what a text spells is text
     return WordPieces(model, tuple(ids[:inner[0]]), tuple(ids[inner[-1] + 1:]), pad, unknown, max(known.values()) + 1,
-                      content, mask)
+                      content, mask, pair)
 
 
 def around(model: Any) -> tuple[list[int], list[int]]:
     """(ids, mask of the special ones) of a row that has one piece or more."""
     found = model.encode("a")
     return found.ids, found.special_tokens_mask
+
+
+def around_pair(model: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+    """`WordPieces.pair` of a tokenizer."""
+    found, first = model.encode("a", "a"), len(model.encode("a", add_special_tokens=False).ids)
+    inner = [i for i, special in enumerate(found.special_tokens_mask) if not special]
+    if not inner:
+        return (), (), (), 0
+    start, end = inner[first - 1] + 1, inner[first]
+    return tuple(found.ids[:inner[0]]), tuple(found.ids[start:end]), tuple(found.ids[inner[-1] + 1:]), (
+        found.type_ids[inner[-1]])
 
 
 def of_file(path: Path) -> bytes:

@@ -178,7 +178,7 @@ class Recipe(Section):
             raise ValueError(f'data.tokenizer="{tokenizer}" is for labelled text, but model.family='
                              f'"{short(self.model.family)}" reads text that is packed: set "bpe" or "bytes"')
         if name and reads == "arrays" and tokenizer in PACKED and (
-                source_named(name).labelled or self.data.masked):
+                source_named(name).labelled or self.data.unlabelled):
             raise ValueError(f'data.tokenizer="{tokenizer}" is for text that is packed: of labelled text, set '
                              f'"{TRAINED}", or the path of a tokenizer.json or vocab.txt')
         return self
@@ -205,7 +205,7 @@ class Recipe(Section):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {**{("data", key): value for key, value in Data().model_dump(include={
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
-            "masked", "masked_by", "span", "augment_share"}).items()},
+            "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2"}).items()},
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}

@@ -28,7 +28,7 @@ def rows_of(count, length=40, seed=0):
 
 def trained(batch, rows=None, seed=1, step=0, **data):
     rows = np.arange(len(batch["ids"]), dtype=np.uint32) if rows is None else rows
-    return in_training(Drawn(TABLE, Data(**data)), batch, PART, (seed, step), rows)
+    return in_training(Drawn(TABLE, Data(**data)), batch, PART, rows, (seed, step), rows)
 
 
 ALL = [{"masked": 0.15}, {"masked": 0.15, "masked_by": "word"}, {"masked": 0.2, "masked_by": "span", "span": 2.0},

@@ -87,8 +87,9 @@ def test_a_run_keeps_its_tokenizer_and_goes_on_with_it(recipe, tmp_path):
     ({"sequence": 2}, "data.sequence=2: leaves no room beside 2 special pieces"),
     ({"tokenizer": "bpe"}, 'data.tokenizer="bpe" is for text that is packed'),
     ({"masked": 0.0}, 'does not read: it reads arrays; to train on text without labels, set data.masked'),
-    ({"source": "digits"}, "holds images, and no text that data.masked=0.15 hides a part of"),
+    ({"source": "digits"}, "holds images, and no text, which data.masked=0.15 is of"),
     ({"model": "sequence"}, 'model.head = "sequence" wants .*: a label for each row'),
+    ({"next_sentence": True}, "data.masked=0.15 and data.next_sentence both make the labels"),
     ({"held_out": 1e-9}, "leaves the held_out split of .* empty")])
 def test_what_cannot_be_is_said_in_a_line(recipe, change, said):
     with pytest.raises((BadInput, ValueError), match=said):
@@ -100,3 +101,25 @@ def test_a_tokenizer_without_a_mask_is_refused(recipe, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters]))
     with pytest.raises(BadInput, match=r"has no piece \[MASK\] or <mask>, which data.masked shows"):
         open_dataset(recipe(tokenizer=str(tmp_path / "vocab.txt")))
+
+
+def test_second_halves_follow_the_first_or_are_another_rows(recipe):
+    asked = recipe("next-sentence", masked=0.0, next_sentence=True, sequence=15)
+    dataset = open_dataset(asked)
+    whole = dataset.train.take(np.arange(len(dataset.train)))
+    assert not whole["labels"].any() and whole["labels"].shape == (len(dataset.train),)
+    assert (whole["ids"][:, 7] == 3).all() and whole["types"][:, 8].all() and not whole["types"][:, :8].any()
+    seconds = {tuple(row[8:]) for row in whole["ids"]}
+    follows = {tuple(row) for row in whole["ids"]}
+    labels = []
+    for _, batch, _ in training_batches(dataset, asked, 0, 40):
+        for row, mask, types, label in zip(*(batch[name] for name in ("ids", "mask", "types", "labels")), strict=True):
+            assert tuple(row[8:]) in seconds and (mask == 1).tolist() == (row > 0).tolist()
+            assert (tuple(row) in follows) or label == 1
+            assert np.array_equal(types == 1, (np.arange(15) > 7) & (mask == 1))
+            labels.append(label)
+    assert 0.4 < np.mean(labels) < 0.6
+    held_out = [np.concatenate([batch["labels"] for batch in held_out_batches(dataset, size)])[:len(dataset.held_out)]
+                for size in (3, 8)]
+    assert np.array_equal(*held_out) and 0 < held_out[0].mean() < 1
+    assert dataset.manifest["labels"] == ["next", "another"]
