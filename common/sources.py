@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 from pydantic_core import PydanticKnownError, core_schema
 
 from twinscale.common.errors import BadInput
+from twinscale.common.own import a_function
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, Section
 
@@ -18,7 +19,8 @@ SOURCES = Registry("sources", "data.source", {
     "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
     "jsonl:GLOB": "twinscale.common.data.text_files:JSONL", "digits": "twinscale.common.data.digits:DIGITS",
     "mnist5k": "twinscale.common.data.digits:MNIST5K", "folder:DIR": "twinscale.common.data.pictures:FOLDER",
-    "csv:FILE": "twinscale.common.data.tables:CSV", "conll:PATH": "twinscale.common.data.conll:CONLL",
+    "csv:FILE": "twinscale.common.data.tables:CSV", "parquet:GLOB": "twinscale.common.data.parquet:PARQUET",
+    "conll:PATH": "twinscale.common.data.conll:CONLL",
     "tfds:NAME": "twinscale.common.data.tfds_source:TFDS",
     "arrays:FILE": "twinscale.common.data.arrays:ARRAYS", "random": "twinscale.common.data.arrays:RANDOM"},
     "twinscale.common.sources:Source")
@@ -40,6 +42,11 @@ def a_tokenizer(name: str) -> str:
     return name
 
 
+def a_rewriter(name: str) -> str:
+    """A pinned reference to a function of texts; "" stays."""
+    return a_function(name) if name else name
+
+
 class Drawn(Section):
     """An array of `random`: ids below a bound, masks with padding, or else normal numbers."""
 
@@ -54,7 +61,7 @@ class Data(Section):
     options derive from this."""
 
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
-                                              "csv:FILE | conll:PATH | tfds:NAME | arrays:FILE | random")
+                                              "csv:FILE | parquet:GLOB | conll:PATH | tfds:NAME | arrays:FILE | random")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
                                            "images the csv's column of paths, which is \"path\" unless this is set")
     label: str = Field("label", description="column of a csv, or key of a jsonl, with the labels; where columns have "
@@ -85,6 +92,9 @@ class Data(Section):
     augment: tuple[Literal["flip", "shift", "cutout", "word-dropout", "span-mask"], ...] = Field(
         (), strict=False, description="of images flip, shift and cutout; of word pieces word-dropout and span-mask")
     augment_share: Fraction = Field(0.1, description="share of a row's pieces that word-dropout, or span-mask, takes")
+    rewrite: Annotated[str, AfterValidator(a_rewriter)] = Field(
+        "", description="FILE.py:OBJECT, a function of texts that gives as many others, such as one that translates "
+                        "there and back: each text to train on is trained on in both ways")
     inputs: Annotated[dict[Annotated[str, Field(pattern=NAME)], Drawn], AfterValidator(FreeTable)] = Field(
         default_factory=FreeTable, description="the arrays of `random`, by name; one that is called labels is labels")
     rows: PositiveInt = Field(256, description="rows of `random`")
@@ -212,6 +222,8 @@ def unread(data: Data, source: Source | None, reads: str, family: str) -> str | 
         return f"{made} is of word pieces, but {model} reads {reads}: leave it out"
     if data.masked and data.next_sentence:
         return f"{made} and data.next_sentence both make the labels of a row: leave one out"
+    if data.rewrite and (reads != "arrays" or data.unlabelled or source is not None and not source.labelled):
+        return f'data.rewrite is for texts with a label, which {start} has not for {model}: leave it out'
     if source is None or holds_for(source, reads, data.unlabelled):
         return None
     if data.unlabelled:

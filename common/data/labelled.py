@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from twinscale.common.data.cache import cached, key, stamp
+from twinscale.common.data.rewriting import rewritten
 from twinscale.common.data.sources import fingerprint
 from twinscale.common.data.split import side
 from twinscale.common.data.word_pieces import WordPieces, learnt, of_file, opened, path_of
@@ -53,7 +54,7 @@ def pieces_of(data: Data, objective: "Objective", kept: bytes | None = None) -> 
     path = None if kept else path_of(data)
     by = opened_key(kept) if kept else stamp([path]) if path else version("tokenizers")
     parts = (portable(data.source), fingerprint(data), by, bool(objective.judged), *own_values(data),
-             data.model_dump(mode="json", include=set(READ)))
+             data.model_dump(mode="json", include=set(READ)), *filter(None, [portable(data.rewrite)]))
 
     def build(folder):
         found, held_out, told, content = made(data, objective, kept or (of_file(path) if path else None))
@@ -91,10 +92,11 @@ def made(data: Data, objective: "Objective", content: bytes | None
         raise BadInput(f"{as_written(data)}: has no row: give texts with labels")
     if data.field_2 and found.seconds is None:
         raise BadInput(f'data.field_2="{shown(data.field_2)}": {as_written(data)} has one text a row: leave it out')
-    texts = [text if isinstance(text, str) else " ".join(text) for text in found.texts]
-    texts = [*map("\n".join, zip(texts, found.seconds, strict=True))] if found.seconds else texts
+    texts = as_texts(found)
     held_out = np.array([side(text.encode(), data.held_out) == "held_out" for text in texts]
                         if found.held_out is None else found.held_out, bool)
+    found, held_out, written = rewritten(data, found, held_out)
+    texts = as_texts(found)
     content = content or learnt([text for text, out in zip(texts, held_out, strict=True) if not out], data.vocabulary)
     pieces = opened(content, f"data.tokenizer: {data.tokenizer}")
     tagged = not isinstance(found.texts[0], str)
@@ -108,8 +110,14 @@ def made(data: Data, objective: "Objective", content: bytes | None
     arrays, cut = lay(pieces, found, known, data.sequence)
     shared = {text for text, out in zip(texts, held_out, strict=True) if out} & {
         text for text, out in zip(texts, held_out, strict=True) if not out}
-    told |= cut | ({"shared": len(shared)} if shared else {}) | unseen(names, known, held_out)
+    told |= written | cut | ({"shared": len(shared)} if shared else {}) | unseen(names, known, held_out)
     return arrays, held_out, told, content
+
+
+def as_texts(found: Labelled) -> list[str]:
+    """The text of each row, words parted by spaces and the texts of a pair by a line's end."""
+    texts = [text if isinstance(text, str) else " ".join(text) for text in found.texts]
+    return [*map("\n".join, zip(texts, found.seconds, strict=True))] if found.seconds else texts
 
 
 # ---- labels
@@ -268,6 +276,9 @@ def remarks(manifest: Mapping[str, Any]) -> list[str]:
     if manifest.get("repaired"):
         said.append(f"{manifest['repaired']:,} tags continue no entity ({manifest['repaired_first']} is the first): "
                     "each begins one, as seqeval reads them")
+    if "rewritten" in manifest:
+        said.append(f"data.rewrite has added {manifest['rewritten']:,} texts to train on"
+                    + (f", and left {manifest['unchanged']:,} as they were" if manifest.get("unchanged") else ""))
     if manifest.get("shared"):
         said.append(f"{manifest['shared']:,} held-out texts are among those to train on too")
     if manifest.get("unseen"):

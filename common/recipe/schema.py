@@ -205,7 +205,7 @@ class Recipe(Section):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {**{("data", key): value for key, value in Data().model_dump(include={
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
-            "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2"}).items()},
+            "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2", "rewrite"}).items()},
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
