@@ -209,7 +209,7 @@ def holds_for(source: Source, wanted: str | Callable, unlabelled: bool = False) 
     return source.holds in (wanted, "either")
 
 
-def unread(data: Data, source: Source | None, reads: str, family: str) -> str | None:
+def unfit(data: Data, source: Source | None, reads: str | Callable, family: str) -> str | None:
     """What a model of a `family` that `reads` text, images or arrays cannot read of a [data], in words; None where it
     can. `source` is the one of its name, None where that is not known yet."""
     model, start = f'model.family="{short(family)}"', f'data.source="{short(data.source)}"'

@@ -25,13 +25,13 @@ def rewritten(data: Data, found: Labelled, held_out: np.ndarray) -> tuple[Labell
     if not isinstance(found.texts[0], str):
         raise BadInput(f"data.rewrite: {as_written(data)} has a label for each word, which no text written anew has: "
                        "leave it out")
-    rows = np.flatnonzero(~held_out)
+    rows = np.flatnonzero(~held_out).tolist()
     columns = [found.texts, *([found.seconds] if found.seconds else [])]
     before = [*zip(*([column[i] for i in rows] for column in columns), strict=True)]
     after = [*zip(*(written(data, [column[i] for i in rows]) for column in columns), strict=True)]
     kept = [place for place, (old, new) in enumerate(zip(before, after, strict=True))
             if all(map(str.strip, new)) and new != old]
-    source, told = rows[kept], {"rewritten": len(kept), "unchanged": len(rows) - len(kept)}
+    source, told = [rows[place] for place in kept], {"rewritten": len(kept), "unchanged": len(rows) - len(kept)}
     fresh = [*zip(*(after[place] for place in kept), strict=True)] or [()] * len(columns)
 
     def longer(column, more):

@@ -99,10 +99,10 @@ def opened(content: bytes, where: str) -> WordPieces:
     known = model.get_vocab(with_added_tokens=True)
     pad = next((known[name] for name in ("[PAD]", "<pad>") if name in known), 0)
     unknown = next((known[name] for name in ("[UNK]", "<unk>") if name in known), pad)
-    mask = next((known[name] for name in ("[MASK]", "<mask>") if name in known), -1)
+    hides = next((known[name] for name in ("[MASK]", "<mask>") if name in known), -1)
     model.encode_special_tokens = True  # what a text spells is text
     return WordPieces(model, tuple(ids[:inner[0]]), tuple(ids[inner[-1] + 1:]), pad, unknown, max(known.values()) + 1,
-                      content, mask, pair)
+                      content, hides, pair)
 
 
 def around(model: Any) -> tuple[list[int], list[int]]:

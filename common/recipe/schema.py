@@ -27,7 +27,7 @@ from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
-from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, source_named, source_of, unread
+from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, source_named, source_of, unfit
 
 
 class Train(Section):
@@ -156,7 +156,7 @@ class Recipe(Section):
         if unknown and not text:  # text is asked for where it is opened
             raise ValueError(unknown)
         source = source_named(name) if name else None
-        if problem := unread(self.data, source, reads, self.model.family):
+        if problem := unfit(self.data, source, reads, self.model.family):
             raise ValueError(problem)
         return self
 

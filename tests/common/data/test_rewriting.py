@@ -54,7 +54,7 @@ def folder(tmp_path):
 
 def test_each_text_to_train_on_is_there_in_both_ways_once_and_with_its_label(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    plain, recipe = load("r.toml", ["data.rewrite="]), given("r.toml")
+    plain, recipe = load("r.toml", ['data.rewrite=""']), given("r.toml")
     assert plain.hash != recipe.hash and "#sha256=" in recipe.data.rewrite
     dataset, before = open_dataset(recipe), open_dataset(plain)
     assert (len(before.train), len(dataset.train), len(dataset.held_out)) == (24, 40, 2)
