@@ -28,7 +28,7 @@ def data(**values):
 
 
 @pytest.mark.parametrize(("values", "reads", "said"), [
-    ({"source": "digits", "augment": ["flip"]}, "arrays", 'data.augment is for images, .*reads arrays: leave out "flip"'),
+    ({"source": "digits", "augment": ["flip"]}, "arrays", 'data.augment is for images, .*arrays: leave out "flip"'),
     ({"source": "digits", "augment": ["span-mask"]}, "images", "data.augment is for word pieces"),
     ({"source": "stdlib", "augment": ["word-dropout"]}, "text", "data.augment is for word pieces"),
     ({"source": "stdlib", "masked": 0.2}, "text", "data.masked=0.2 is of word pieces"),
