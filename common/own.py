@@ -38,11 +38,17 @@ def called(table: str, section: Any, side: str, wanted: str, *given: Any) -> Any
     Raises BadInput where it is none or breaks: with the place in the user's code.
     """
     name = {"keras": section.keras, "jax": section.jax}[side]
-    function = registry.load(registry.Registry(f"{table} of the user's own", f"{table}.{side}", {}), name)
-    where = f"{table}.{side} = {registry.short(name)}"
+    options = {key: list(x) if isinstance(x, tuple) else x for key, x in section.options.items()}
+    return applied(f"{table}.{side}", name, wanted, *given, **options)
+
+
+def applied(key: str, name: str, wanted: str, *given: Any, **options: Any) -> Any:
+    """What the function that a recipe's `key` names returns of what it is given and its options; `wanted` says what it
+    is to return, in words. Raises as `called` does."""
+    function = registry.load(registry.Registry(f"{key} of the user's own", key, {}), name)
+    where = f"{key} = {registry.short(name)}"
     if not callable(function):
         raise BadInput(f"{where}: {type(function).__name__}: a function that returns {wanted} is wanted")
-    options = {key: list(x) if isinstance(x, tuple) else x for key, x in section.options.items()}
     try:
         return function(*given, **options)
     except Exception as error:

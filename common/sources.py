@@ -11,14 +11,16 @@ from pydantic import AfterValidator, Field, PositiveInt
 from pydantic_core import PydanticKnownError, core_schema
 
 from twinscale.common.errors import BadInput
+from twinscale.common.own import a_function
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
-from twinscale.common.section import ByName, Count, FreeTable, Section
+from twinscale.common.section import ByName, Count, Fraction, FreeTable, Section
 
 SOURCES = Registry("sources", "data.source", {
     "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
     "jsonl:GLOB": "twinscale.common.data.text_files:JSONL", "digits": "twinscale.common.data.digits:DIGITS",
     "mnist5k": "twinscale.common.data.digits:MNIST5K", "folder:DIR": "twinscale.common.data.pictures:FOLDER",
-    "csv:FILE": "twinscale.common.data.tables:CSV", "conll:PATH": "twinscale.common.data.conll:CONLL",
+    "csv:FILE": "twinscale.common.data.tables:CSV", "parquet:GLOB": "twinscale.common.data.parquet:PARQUET",
+    "conll:PATH": "twinscale.common.data.conll:CONLL",
     "tfds:NAME": "twinscale.common.data.tfds_source:TFDS",
     "arrays:FILE": "twinscale.common.data.arrays:ARRAYS", "random": "twinscale.common.data.arrays:RANDOM"},
     "twinscale.common.sources:Source")
@@ -27,6 +29,7 @@ SOURCES = Registry("sources", "data.source", {
 ANYTHING = Registry(SOURCES.kind, SOURCES.key, {})  # a reference's object, whatever it is
 HOLDS = ("text", "images", "either", "arrays", "labelled")
 PACKED = ("bytes", "bpe")  # tokenizers of text that is packed
+OF_PIECES = ("word-dropout", "span-mask")  # augmentations of word pieces; others are of images
 TRAINED = "wordpiece"  # the tokenizer of labelled text that is learnt from it
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
 
@@ -37,6 +40,11 @@ def a_tokenizer(name: str) -> str:
         raise PydanticKnownError("literal_error", {"expected": "'bytes', 'bpe', 'wordpiece', or the path of a "
                                                                "tokenizer.json or vocab.txt"})
     return name
+
+
+def a_rewriter(name: str) -> str:
+    """A pinned reference to a function of texts; "" stays."""
+    return a_function(name) if name else name
 
 
 class Drawn(Section):
@@ -53,11 +61,12 @@ class Data(Section):
     options derive from this."""
 
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
-                                              "csv:FILE | conll:PATH | tfds:NAME | arrays:FILE | random")
+                                              "csv:FILE | parquet:GLOB | conll:PATH | tfds:NAME | arrays:FILE | random")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
                                            "images the csv's column of paths, which is \"path\" unless this is set")
     label: str = Field("label", description="column of a csv, or key of a jsonl, with the labels; where columns have "
                                             "no names their number: 1 the first, -1 the last, which it is unless set")
+    field_2: str = Field("", description="key or column of a second text, where labels are of pairs of texts")
     header: bool = Field(True, description="whether a csv begins with the names of its columns")
     quotes: bool = Field(True, description="whether quotation marks of a csv enclose fields, or are text")
     labels: tuple[str, ...] = Field((), strict=False, description="the labels, or types of entities, there may be; "
@@ -72,12 +81,29 @@ class Data(Section):
     sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
     cross_documents: bool = Field(False, description="may attention and labels cross a document's end")
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
+    masked: Fraction = Field(0.0, description="share of the pieces of a text without labels that are hidden and to be "
+                                              "predicted, such as 0.15; 0: labels are the source's")
+    masked_by: Literal["piece", "word", "span"] = Field(
+        "piece", description="what is hidden at a time: a piece, all of a word, or a span of words")
+    next_sentence: bool = Field(False, description="of a text without labels: whether its second half follows, class "
+                                                   "0, or is another row's, class 1")
+    span: Annotated[float, Field(ge=1)] = Field(3.0, description="mean number of words of a span")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
-    augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
+    augment: tuple[Literal["flip", "shift", "cutout", "word-dropout", "span-mask"], ...] = Field(
+        (), strict=False, description="of images flip, shift and cutout; of word pieces word-dropout and span-mask")
+    augment_share: Fraction = Field(0.1, description="share of a row's pieces that word-dropout, or span-mask, takes")
+    rewrite: Annotated[str, AfterValidator(a_rewriter)] = Field(
+        "", description="FILE.py:OBJECT, a function of texts that gives as many others, such as one that translates "
+                        "there and back: each text to train on is trained on in both ways")
     inputs: Annotated[dict[Annotated[str, Field(pattern=NAME)], Drawn], AfterValidator(FreeTable)] = Field(
         default_factory=FreeTable, description="the arrays of `random`, by name; one that is called labels is labels")
     rows: PositiveInt = Field(256, description="rows of `random`")
     seed: Count = Field(0, description="of `random`'s numbers")
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether labels are made of text that has none."""
+        return self.masked > 0 or self.next_sentence
 
 
 def nothing_more(data: Data, argument: str) -> tuple[()]:
@@ -95,6 +121,7 @@ class Labelled:
     held_out: of each row whether it is held out; None where its content is to decide it.
     entities: whether the labels are tags of entities in IOB2.
     told: what else a manifest is to say (JSON-able).
+    seconds: of each row the second text of a pair; None where texts are single.
     """
 
     texts: Sequence
@@ -103,6 +130,7 @@ class Labelled:
     held_out: Sequence[bool] | None = None
     entities: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,11 +200,36 @@ def source_named(source: str) -> Source:
     return load(SOURCES, source)
 
 
-def holds_for(source: Source, wanted: str | Callable) -> bool:
-    """Whether a Source has what a family reads."""
+def holds_for(source: Source, wanted: str | Callable, unlabelled: bool = False) -> bool:
+    """Whether a Source has what a family reads; `unlabelled`: its text, of which labels are made."""
+    if unlabelled:
+        return wanted == "arrays" and source.documents is not None
     if wanted == "arrays":
         return source.arrays is not None or source.labelled is not None
     return source.holds in (wanted, "either")
+
+
+def unfit(data: Data, source: Source | None, reads: str | Callable, family: str) -> str | None:
+    """What a model of a `family` that `reads` text, images or arrays cannot read of a [data], in words; None where it
+    can. `source` is the one of its name, None where that is not known yet."""
+    model, start = f'model.family="{short(family)}"', f'data.source="{short(data.source)}"'
+    odd = [choice for choice in data.augment if reads != ("arrays" if choice in OF_PIECES else "images")]
+    if odd:
+        of = "word pieces" if odd[0] in OF_PIECES else "images"
+        return f'data.augment is for {of}, but {model} reads {reads}: leave out "{odd[0]}"'
+    made = f"data.masked={data.masked}" if data.masked else "data.next_sentence"
+    if data.unlabelled and reads != "arrays":
+        return f"{made} is of word pieces, but {model} reads {reads}: leave it out"
+    if data.masked and data.next_sentence:
+        return f"{made} and data.next_sentence both make the labels of a row: leave one out"
+    if data.rewrite and (reads != "arrays" or data.unlabelled or source is not None and not source.labelled):
+        return f'data.rewrite is for texts with a label, which {start} has not for {model}: leave it out'
+    if source is None or holds_for(source, reads, data.unlabelled):
+        return None
+    if data.unlabelled:
+        return f"{start} holds {source.holds}, and no text, which {made} is of: leave it out"
+    fix = "; to train on text without labels, set data.masked = 0.15" if reads == "arrays" and source.documents else ""
+    return f"{start} holds {source.holds}, which {model} does not read: it reads {reads}{fix}"
 
 
 def is_added(source: object) -> TypeGuard[str]:

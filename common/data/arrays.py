@@ -17,6 +17,7 @@ import numpy as np
 from twinscale.common.data.cache import stamp
 from twinscale.common.data.labelled import Given, pieces_of, remarks
 from twinscale.common.data.paths import is_file
+from twinscale.common.data.unlabelled import rows_of
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
 from twinscale.common.files.tensors import load_archive
@@ -47,8 +48,10 @@ class Rows:
 
 
 def given(data: Data, objective: "Objective", kept: bytes | None = None) -> Given:
-    """What a source of arrays or of labelled text gives, by the tokenizer whose file's content (bytes) is `kept`, where
-    it has one. Raises as `arrays` and `pieces_of` do."""
+    """What a source of arrays or of text, with labels or with pieces to be hidden, gives, by the tokenizer whose file's
+    content (bytes) is `kept`, where it has one. Raises as `arrays`, `pieces_of` and `rows_of` do."""
+    if data.unlabelled:
+        return rows_of(data, kept)
     return pieces_of(data, objective, kept) if opened(data)[0].labelled else Given(arrays(data))
 
 

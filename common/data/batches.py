@@ -11,6 +11,7 @@ import numpy as np
 from twinscale.common.data.arrays import ADDED, JUDGED
 from twinscale.common.data.augment import augment
 from twinscale.common.data.dataset import Dataset
+from twinscale.common.data.masking import in_evaluation, in_training
 from twinscale.common.data.order import examples, rows
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, reads_arrays, reads_text
@@ -50,7 +51,9 @@ def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hos
         example_KxB = examples(row_KxB, np.array(steps)[:, None], global_batch, len(dataset.train), seed)
         for step, row, example in zip(steps, row_KxB, example_KxB, strict=True):
             batch = dataset.train.take(example) | {"row": row}
-            if choices:
+            if dataset.drawn:
+                batch = in_training(dataset.drawn, batch, dataset.train, example, (seed, step), row)
+            elif choices:
                 batch["inputs"] = augment(batch["inputs"], choices, seed, step, row)
             yield step, batch, digest(batch)
 
@@ -63,6 +66,8 @@ def held_out_batches(dataset: Dataset, rows: int, most: int | None = None) -> It
     for start in starts if most is None or most >= len(starts) else [*starts[:most - 1], starts[-1]]:
         index = np.arange(start, start + rows)
         batch = dataset.held_out.take(np.minimum(index, count - 1))
+        if dataset.drawn:
+            batch = in_evaluation(dataset.drawn, batch, dataset.held_out, np.minimum(index, count - 1))
         batch["weights"][index >= count] = 0
         yield batch | {"row": np.arange(rows, dtype=np.uint32)}
 

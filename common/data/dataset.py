@@ -9,12 +9,15 @@ import numpy as np
 
 from twinscale.common.data.arrays import Rows, given, row_bytes, sha256_of, with_labels
 from twinscale.common.data.class_weights import weighted
+from twinscale.common.data.masking import Drawn
 from twinscale.common.data.packing import Packed
 from twinscale.common.data.shards import open_shards
 from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
+from twinscale.common.data.word_pieces import opened as pieces_in
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import family_of
+from twinscale.common.files.access import read_bytes
 from twinscale.common.objectives import described
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.registry import portable, short
@@ -44,6 +47,7 @@ class Dataset:
     manifest: dict[str, Any]  # JSON-able: source, counts and hashes
     tokenizer: Path | None = None  # the file that describes the tokenizer, where it has one
     files: Path | None = None  # a line "DIGEST NAME" for each file of a source of text
+    drawn: Drawn | None = None  # of word pieces, what shared bits change
 
 
 def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
@@ -54,7 +58,7 @@ def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
     """
     data, batch = recipe.data, recipe.train.global_batch
     wanted = family_of(recipe.model).reads
-    if not holds_for(opened(data)[0], wanted):
+    if not holds_for(opened(data)[0], wanted, data.unlabelled):
         raise BadInput(f'{as_written(data)} holds {kind(data)}, but '
                        f'model.family="{short(recipe.model.family)}" reads {wanted}: change one of them')
     dataset = one_of({"text": lambda: open_text(data, tokenizer), "images": lambda: open_images(data),
@@ -135,4 +139,20 @@ def open_arrays(recipe: Recipe, kept: bytes | None = None) -> Dataset:
                 **{split: {"bytes": size * len(part)} for split, part in parts.items()}}
     if "labels" in source.arrays and not objective.labels:
         manifest["unread"] = ["labels"]
-    return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest, source.tokenizer)
+    return Dataset("arrays", classes, shapes, parts["train"], parts["held_out"], None, manifest, source.tokenizer,
+                   drawn=drawn_of(data, source.tokenizer))
+
+
+def drawn_of(data: Data, tokenizer: Path | None) -> Drawn | None:
+    """What shared bits change of rows of a tokenizer's pieces; None where nothing is to be. Raises BadInput where rows
+    have no pieces, or the tokenizer none that hides another."""
+    if not (data.unlabelled or data.augment):
+        return None
+    if tokenizer is None:
+        raise BadInput(f"data.augment: {as_written(data)} has no text of word pieces: leave it out")
+    pieces = pieces_in(read_bytes(tokenizer), "data.tokenizer")
+    table = pieces.table()
+    if "span-mask" in data.augment and table.mask < 0:
+        raise BadInput(f"data.tokenizer: {data.tokenizer}: has no piece [MASK] or <mask>, which span-mask shows: take "
+                       "another, or leave it out of data.augment")
+    return Drawn(table, data, pieces.halves(data.sequence)[1])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from twinscale.common.data.cache import cached, key, stamp
+from twinscale.common.data.rewriting import rewritten
 from twinscale.common.data.sources import fingerprint
 from twinscale.common.data.split import side
 from twinscale.common.data.word_pieces import WordPieces, learnt, of_file, opened, path_of
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from twinscale.common.objectives import Objective
 
 ARRAYS = ("ids", "mask", "types", "labels", "weights")
-READ = ("field", "label", "header", "quotes", "labels", "tags", "vocabulary", "sequence", "held_out", "max_documents")
+READ = ("field", "field_2", "label", "header", "quotes", "labels", "tags", "vocabulary", "sequence", "held_out",
+        "max_documents")
 LONGEST = 80  # characters of a label
 TOLD, TOKENIZER = "told.json", "tokenizer.json"
 
@@ -52,7 +54,7 @@ def pieces_of(data: Data, objective: "Objective", kept: bytes | None = None) -> 
     path = None if kept else path_of(data)
     by = opened_key(kept) if kept else stamp([path]) if path else version("tokenizers")
     parts = (portable(data.source), fingerprint(data), by, bool(objective.judged), *own_values(data),
-             data.model_dump(mode="json", include=set(READ)))
+             data.model_dump(mode="json", include=set(READ)), *filter(None, [portable(data.rewrite)]))
 
     def build(folder):
         found, held_out, told, content = made(data, objective, kept or (of_file(path) if path else None))
@@ -88,24 +90,34 @@ def made(data: Data, objective: "Objective", content: bytes | None
     found: Labelled = source.labelled(data, argument)
     if not len(found.texts):
         raise BadInput(f"{as_written(data)}: has no row: give texts with labels")
-    texts = [text if isinstance(text, str) else " ".join(text) for text in found.texts]
+    if data.field_2 and found.seconds is None:
+        raise BadInput(f'data.field_2="{shown(data.field_2)}": {as_written(data)} has one text a row: leave it out')
+    texts = as_texts(found)
     held_out = np.array([side(text.encode(), data.held_out) == "held_out" for text in texts]
                         if found.held_out is None else found.held_out, bool)
+    found, held_out, written = rewritten(data, found, held_out)
+    texts = as_texts(found)
     content = content or learnt([text for text, out in zip(texts, held_out, strict=True) if not out], data.vocabulary)
     pieces = opened(content, f"data.tokenizer: {data.tokenizer}")
     tagged = not isinstance(found.texts[0], str)
-    room = data.sequence - len(pieces.before) - len(pieces.after)
-    if room < 1:
-        raise BadInput(f"data.sequence={data.sequence}: leaves no room beside {len(pieces.before) + len(pieces.after)} "
-                       "special pieces: take more")
+    special = sum(map(len, pieces.pair[:3] if found.seconds else (pieces.before, pieces.after)))
+    if data.sequence < special + 1 + bool(found.seconds):
+        raise BadInput(f"data.sequence={data.sequence}: leaves no room beside {special} special pieces: take more")
     names, known = values_of(data, objective, found, tagged)
     told = dict(found.told) | ({"labels": names} if names else {})
     told["tokenizer"] = {"kind": "pieces", "vocabulary": pieces.vocabulary, "sha256": opened_key(content)}
-    arrays, cut = (tags_laid if tagged else texts_laid)(pieces, found, known, data.sequence)
+    lay = tags_laid if tagged else pairs_laid if found.seconds else texts_laid
+    arrays, cut = lay(pieces, found, known, data.sequence)
     shared = {text for text, out in zip(texts, held_out, strict=True) if out} & {
         text for text, out in zip(texts, held_out, strict=True) if not out}
-    told |= cut | ({"shared": len(shared)} if shared else {}) | unseen(names, known, held_out)
+    told |= written | cut | ({"shared": len(shared)} if shared else {}) | unseen(names, known, held_out)
     return arrays, held_out, told, content
+
+
+def as_texts(found: Labelled) -> list[str]:
+    """The text of each row, words parted by spaces and the texts of a pair by a line's end."""
+    texts = [text if isinstance(text, str) else " ".join(text) for text in found.texts]
+    return [*map("\n".join, zip(texts, found.seconds, strict=True))] if found.seconds else texts
 
 
 # ---- labels
@@ -200,6 +212,27 @@ def texts_laid(pieces: WordPieces, found: Labelled, known: Sequence[Any], length
     return arrays, counted(rows_cut=sum(len(row) > room for row in rows), longest=longest(pieces, rows))
 
 
+def pairs_laid(pieces: WordPieces, found: Labelled, known: Sequence[Any], length: int
+               ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """(arrays of two texts and a label a row, how many rows were cut): the longer text is cut first, and the second of
+    two that are as long (Devlin et al. 2019)."""
+    before, between, after, kind = pieces.pair
+    around = len(before) + len(between) + len(after)
+    room, pairs = length - around, [*zip(pieces.of_texts(found.texts), pieces.of_texts(found.seconds or ()),
+                                         strict=True)]
+    ids, mask = np.full((len(pairs), length), pieces.pad, np.int32), np.zeros((len(pairs), length), np.int32)
+    types = np.zeros_like(ids)
+    for number, (first, second) in enumerate(pairs):
+        first = first[:max(room - room // 2, room - len(second))]
+        ahead = [*before, *first, *between]
+        row = [*ahead, *second[:room - len(first)], *after]
+        ids[number, :len(row)], mask[number, :len(row)], types[number, len(ahead):len(row)] = row, 1, kind
+    labels = np.array(known, np.int32 if isinstance(known[0], int) else np.float32)
+    sizes = [len(first) + len(second) for first, second in pairs]
+    arrays = {"ids": ids, "mask": mask, "types": types, "labels": labels, "weights": np.ones(len(pairs), np.float32)}
+    return arrays, counted(rows_cut=sum(size > room for size in sizes), longest=max(sizes) + around)
+
+
 def tags_laid(pieces: WordPieces, found: Labelled, known: Sequence[Sequence[int]], length: int
               ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """(arrays of words and a tag of each, how many rows were cut, and words and entities of them)."""
@@ -243,6 +276,9 @@ def remarks(manifest: Mapping[str, Any]) -> list[str]:
     if manifest.get("repaired"):
         said.append(f"{manifest['repaired']:,} tags continue no entity ({manifest['repaired_first']} is the first): "
                     "each begins one, as seqeval reads them")
+    if "rewritten" in manifest:
+        said.append(f"data.rewrite has added {manifest['rewritten']:,} texts to train on"
+                    + (f", and left {manifest['unchanged']:,} as they were" if manifest.get("unchanged") else ""))
     if manifest.get("shared"):
         said.append(f"{manifest['shared']:,} held-out texts are among those to train on too")
     if manifest.get("unseen"):

@@ -50,17 +50,18 @@ def column_number(text: str, unset: Mapping[str, int], key: str) -> int:
     return number - 1 if number > 0 else number
 
 
-def in_parts(data: Data, files: Mapping[str, Any], read: Callable[[Any], list[tuple[str, str, str]]]) -> Labelled:
-    """The Labelled of what `read` finds in the file, or files, of each part, as (place, text, label). Raises BadInput
-    where a text or a label is empty."""
+def in_parts(data: Data, files: Mapping[str, Any], read: Callable[[Any], list[tuple[str, ...]]]) -> Labelled:
+    """The Labelled of what `read` finds in the file, or files, of each part, as (place, text, label), or of pairs
+    (place, text, label, second text). Raises BadInput where a text or a label is empty."""
     found, sides = [], []
     for part, path in files.items():
         own = list(read(path))[:data.max_documents or None]
-        for place, text, label in own:
-            if not text.strip() or not label.strip():
-                empty = "label" if text.strip() else "text"
+        for place, text, label, *second in own:
+            if not all(map(str.strip, (text, label, *second))):
+                empty = "text" if not text.strip() else "second text" if label.strip() else "label"
                 raise BadInput(f"{place}: its {empty} is empty: fill it in, or drop the row")
         found += own
         sides += [part == "held_out"] * len(own)
-    places, texts, labels = zip(*found, strict=True) if found else ((), (), ())
-    return Labelled(texts, [label.strip() for label in labels], places, sides if "held_out" in files else None)
+    places, texts, labels, *seconds = zip(*found, strict=True) if found else ((), (), ())
+    return Labelled(texts, [label.strip() for label in labels], places, sides if "held_out" in files else None,
+                    seconds=next(iter(seconds), None))

@@ -108,7 +108,8 @@ def labelled(data: Data, argument: str) -> Labelled:
     Raises BadInput where a text or a label is empty, and as `rows` does.
     """
     def read(path):
-        return [(place, *row) for place, row in rows(data, path, data.field, data.label)]
+        return [(place, *row) for place, row in rows(data, path, data.field, data.label,
+                                                                 *filter(None, [data.field_2]))]
 
     return in_parts(data, parts_of(Path(os.path.expanduser(argument)), TABLES), read)
 

@@ -87,13 +87,13 @@ def read_jsonl(path: Path, name: str, field: str) -> Documents:
                 yield f"{name}:{number}", text_of(line, field, f"{shown(path)}:{number}")
 
 
-def text_of(line: bytes, field: str, place: str) -> str:
-    """The text under `field` of one line of JSON; BadInput names the `place`."""
-    return record_of(line, field, place)[field]
+def text_of(line: bytes, field: str, place: str, key: str = "data.field") -> str:
+    """The text under `field` of one line of JSON; BadInput names the `place` and the recipe's `key`."""
+    return record_of(line, field, place, key)[field]
 
 
-def record_of(line: bytes, field: str, place: str) -> dict[str, Any]:
-    """One line of JSON, which has a text under `field`; BadInput names the `place`."""
+def record_of(line: bytes, field: str, place: str, key: str = "data.field") -> dict[str, Any]:
+    """One line of JSON, which has a text under `field`; BadInput names the `place` and the recipe's `key`."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -105,7 +105,7 @@ def record_of(line: bytes, field: str, place: str) -> dict[str, Any]:
             have = f"it has {kind_of(record[field])} there"
         else:
             have = f"it has {shown(sorted(record))}"
-        raise BadInput(f'{place}: has no text under data.field="{field}" ({have}): repair the line, or set data.field')
+        raise BadInput(f'{place}: has no text under {key}="{field}" ({have}): repair the line, or set {key}')
     try:
         record[field].encode()
     except UnicodeEncodeError as error:
@@ -128,8 +128,9 @@ def lines_of(data: Data, argument: str) -> dict[str, list[Path]]:
     return {part: [path] for part, path in parts_of(folder, (".jsonl",)).items()}
 
 
-def labelled_in(data: Data, path: Path) -> Iterator[tuple[str, str, str]]:
-    """(place, text, label) of each line of a file that is not blank; numbers are labels as JSON writes them."""
+def labelled_in(data: Data, path: Path) -> Iterator[tuple[str, ...]]:
+    """(place, text, label), and of pairs the second text, of each line of a file that is not blank; numbers are labels
+    as JSON writes them."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -143,7 +144,8 @@ def labelled_in(data: Data, path: Path) -> Iterator[tuple[str, str, str]]:
             label = label if isinstance(label, str) else json.dumps(label)
             if label != label.encode(errors="replace").decode():
                 raise BadInput(f'{place}: the label has half a surrogate pair: repair it')
-            yield place, record[data.field], label
+            second = [text_of(line, data.field_2, place, "data.field_2")] if data.field_2 else []
+            yield place, record[data.field], label, *second
 
 
 def kind_of(value: Any) -> str:

@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from twinscale.common.data.paths import is_file, read_utf8
 from twinscale.common.data.tokenizers import told
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
 from twinscale.common.sources import TRAINED, Data
 
+WITHIN, AHEAD = "##", ("\u0120", "\u2581")  # marks of pieces within a word, and of those that begin one
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # of a vocab.txt and of a vocabulary that is learnt
+
+
+class Table(NamedTuple):
+    """What the ids of a tokenizer are, where a row is changed piece by piece."""
+
+    begins: np.ndarray  # bool (vocabulary,): whether a piece begins a word; all, where pieces have no mark of it
+    special: np.ndarray  # bool (vocabulary,)
+    mask: int  # the id that hides a piece; -1: there is none
+    unknown: int
 
 
 class WordPieces(NamedTuple):
@@ -25,10 +37,31 @@ class WordPieces(NamedTuple):
     unknown: int  # for a word that is no piece at all
     vocabulary: int  # ids are below it
     content: bytes  # of its tokenizer.json
+    mask: int = -1  # such as [MASK]; -1: there is none
+    pair: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int] = ((), (), (), 0)
+    # ids ahead of two texts, between and behind them, and the token type of the second and what is behind it
 
     def of_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without those around it."""
         return [found.ids or [self.unknown] for found in self.model.encode_batch(list(texts), add_special_tokens=False)]
+
+    def halves(self, length: int) -> tuple[int, int]:
+        """(pieces of each of two texts that share a row of `length` evenly, the column at which the second begins)."""
+        before, between, after, _ = self.pair
+        half = (length - len(before) - len(between) - len(after)) // 2
+        return half, len(before) + half + len(between)
+
+    def table(self) -> Table:
+        """What each id is."""
+        known = self.model.get_vocab(with_added_tokens=True)
+        begins, special = np.ones(self.vocabulary, bool), np.zeros(self.vocabulary, bool)
+        within = any(piece.startswith(WITHIN) for piece in known)
+        ahead = not within and any(piece.startswith(AHEAD) for piece in known)
+        for piece, i in known.items():
+            begins[i] = not piece.startswith(WITHIN) if within else piece.startswith(AHEAD) if ahead else True
+        added = self.model.get_added_tokens_decoder().items()
+        special[[*self.before, *self.after, self.pad, *(i for i, token in added if token.special)]] = True
+        return Table(begins, special, self.mask, self.unknown)
 
     def of_words(self, rows: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """The ids of each word of each row; one id at least for each."""
@@ -62,18 +95,31 @@ def opened(content: bytes, where: str) -> WordPieces:
     model.no_padding()
     ids, mask = around(model)
     inner = [i for i, special in enumerate(mask) if not special] or [len(mask)]
+    pair = around_pair(model)
     known = model.get_vocab(with_added_tokens=True)
     pad = next((known[name] for name in ("[PAD]", "<pad>") if name in known), 0)
     unknown = next((known[name] for name in ("[UNK]", "<unk>") if name in known), pad)
+    hides = next((known[name] for name in ("[MASK]", "<mask>") if name in known), -1)
     model.encode_special_tokens = True  # what a text spells is text
     return WordPieces(model, tuple(ids[:inner[0]]), tuple(ids[inner[-1] + 1:]), pad, unknown, max(known.values()) + 1,
-                      content)
+                      content, hides, pair)
 
 
 def around(model: Any) -> tuple[list[int], list[int]]:
     """(ids, mask of the special ones) of a row that has one piece or more."""
     found = model.encode("a")
     return found.ids, found.special_tokens_mask
+
+
+def around_pair(model: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+    """`WordPieces.pair` of a tokenizer."""
+    found, first = model.encode("a", "a"), len(model.encode("a", add_special_tokens=False).ids)
+    inner = [i for i, special in enumerate(found.special_tokens_mask) if not special]
+    if not inner:
+        return (), (), (), 0
+    start, end = inner[first - 1] + 1, inner[first]
+    return tuple(found.ids[:inner[0]]), tuple(found.ids[start:end]), tuple(found.ids[inner[-1] + 1:]), (
+        found.type_ids[inner[-1]])
 
 
 def of_file(path: Path) -> bytes:

@@ -16,7 +16,8 @@ from twinscale.common.section import Count, Fraction, Positive
 if TYPE_CHECKING:
     from twinscale.common.objectives import Objective
 
-HEADS = {"tokens": True, "sequence": False, "masked": True, "embedding": False}  # whether it is of each position
+# Whether a head is of each position.
+HEADS = {"tokens": True, "sequence": False, "masked": True, "embedding": False, "next-sentence": False}
 TABLE = 0.02  # standard deviation of a table's first rows (Devlin et al. 2019)
 
 
@@ -36,8 +37,9 @@ class Encoder(Started):
     norm: Literal["post", "pre"] = Field("post", description="norms after each sum, as in BERT, or before each part")
     norm_epsilon: Positive = 1e-12
     activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
-    head: Literal["tokens", "sequence", "masked", "embedding"] = Field(
-        "tokens", description="classes of each token or of a row, tokens behind a mask, or a row's unit vector")
+    head: Literal["tokens", "sequence", "masked", "embedding", "next-sentence"] = Field(
+        "tokens", description="classes of each token or of a row, tokens behind a mask, a row's unit vector, or "
+                              "whether a text follows another")
     outputs: Count = Field(0, description="values of head tokens or sequence; 0: the classes of the data, or "
                                           "one where labels are no classes")
     pooler: bool = Field(True, description="of head sequence: a dense layer and tanh before it")
@@ -61,7 +63,12 @@ class Encoder(Started):
     @property
     def pools(self) -> bool:
         """Whether a dense layer and tanh stand before the head."""
-        return self.pooler and self.head == "sequence"
+        return self.pooler and self.head == "sequence" or self.head == "next-sentence"
+
+    @property
+    def head_dropout(self) -> float:
+        """The rate before the head; BERT's for next sentences has none."""
+        return 0.0 if self.head == "next-sentence" else self.dropout
 
     @model_validator(mode="after")
     def divides(self) -> Self:
@@ -76,7 +83,8 @@ class Encoder(Started):
 
 def outputs_of(m: Encoder, classes: int) -> int:
     """Values that the head gives of each position or row."""
-    fixed = one_of({"tokens": 0, "sequence": 0, "masked": m.vocabulary, "embedding": m.width}, m.head, "model.head")
+    fixed = one_of({"tokens": 0, "sequence": 0, "masked": m.vocabulary, "embedding": m.width, "next-sentence": 2},
+                   m.head, "model.head")
     return fixed or m.outputs or classes or 1
 
 
@@ -168,7 +176,7 @@ def head_places(m: Encoder, place: Callable, x: str) -> None:
     else:
         if m.pools:
             x = place("pooler.activation", "activation", place("pooler", "linear", x), kind="tanh")
-        place("head", "linear", place("head.dropout", "random bits", x) if m.dropout else x)
+        place("head", "linear", place("head.dropout", "random bits", x) if m.head_dropout else x)
 
 
 def flops(m: Encoder, tree: Mapping[str, Parameter], classes: int, example_shape: Sequence[Any],
@@ -249,6 +257,8 @@ def check_labels(m: Encoder, found: Mapping[str, np.ndarray], objective: "Object
     if labels.shape[:len(wanted)] != wanted or not objective.judged and labels.shape != wanted:
         raise BadInput(f"{start}: labels: are of {labels.shape}, but {head} wants {wanted}: a label for each "
                        + ("token" if len(wanted) > 1 else "row"))
+    if m.head == "next-sentence" and (objective.judged or labels.max() > 1):
+        raise BadInput(f"{start}: labels: {head} has the classes 0, a text that follows, and 1: take \"sequence\"")
     key = "model.vocabulary" if m.head == "masked" else "model.outputs"
     if not objective.judged and given > 1 and labels.max() >= given:
         raise BadInput(f"{start}: labels: go up to {labels.max()}, but {key}={given}: raise it; where nothing is to be "
@@ -295,7 +305,7 @@ def drawn(one: Callable) -> dict:
 def rows_of(m: Encoder) -> dict[str, dict]:
     """The arrays that a small encoder is trained on, as `data.inputs` of the source `random` says them."""
     length = m.positions - m.first_position
-    below = 3 if m.head != "masked" else m.vocabulary
+    below = {"masked": m.vocabulary, "next-sentence": 2}.get(m.head, 3)
     positions = [length] if one_of(HEADS, m.head, "model.head") else []
     found: dict[str, dict] = {"ids": {"shape": [length], "below": m.vocabulary},
                               "mask": {"shape": [length], "padding": True},

@@ -32,8 +32,9 @@ MASKED = {"bert": {"cls.predictions.transform.dense": "transform", "cls.predicti
                          "vocab_projector": "head"}}
 POOLED = {"bert": {"bert.pooler.dense": "pooler", "classifier": "head"},
           "roberta": {"classifier.dense": "pooler", "classifier.out_proj": "head"}}
+NEXT = {"bert": {"bert.pooler.dense": "pooler", "cls.seq_relationship": "head"}}
 CLASSES = {"tokens": "ForTokenClassification", "sequence": "ForSequenceClassification",
-           "masked": "ForMaskedLM", "embedding": "Model"}
+           "masked": "ForMaskedLM", "embedding": "Model", "next-sentence": "ForNextSentencePrediction"}
 STEMS = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
 
 
@@ -78,9 +79,10 @@ def head_pairs(name: str, m: Encoder) -> Pairs:
     if m.head == "masked":
         return [pair for theirs, ours in MASKED[name].items() for pair in part(theirs, ours)
                 if pair[1] != ["head.kernel"]]  # which is the table
-    if not m.pools or name not in POOLED:
+    heads = NEXT if m.head == "next-sentence" else POOLED
+    if not m.pools or name not in heads:
         return []
-    return [pair for theirs, ours in POOLED[name].items() for pair in part(theirs, ours)]
+    return [pair for theirs, ours in heads[name].items() for pair in part(theirs, ours)]
 
 
 def part(theirs: str, ours: str) -> Pairs:

@@ -196,7 +196,7 @@ def _plug_ins(values):
         found = values.get(table)
         named = found.get(key) if isinstance(found, dict) else None
         for name in named if isinstance(named, list) else [named]:
-            if isinstance(name, str) and (is_added(name) if table == "data" else is_reference(name)):
+            if isinstance(name, str) and (is_added(name) if (table, key) == ("data", "source") else is_reference(name)):
                 yield name
 
 

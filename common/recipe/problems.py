@@ -142,7 +142,7 @@ def _tables():
 TABLES, FAMILIES = _tables()
 BY_NAME = {table: meta for table, field in Recipe.model_fields.items() for meta in field.metadata
            if isinstance(meta, ByName)}
-NAMED = [*((table, by.key) for table, by in BY_NAME.items()), ("train", "metrics"),
+NAMED = [*((table, by.key) for table, by in BY_NAME.items()), ("train", "metrics"), ("data", "rewrite"),
          *(("model", side) for side in ("keras", "flax", "a", "b")), ("programs", "a"), ("programs", "b"),
          *((table, side) for table in ("optimizer", "objective") for side in ("keras", "jax"))]  # plug-ins
 BESIDE = [("model", "match"), ("model", "weights")]  # files of their own that lie beside the recipe

@@ -28,7 +28,7 @@ from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
-from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, holds_for, source_named, source_of
+from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, source_named, source_of, unfit
 
 ClassWeights = Literal["none", "balanced"] | Annotated[dict[str, Positive], Field(min_length=1),
                                                        AfterValidator(FreeTable)]
@@ -161,16 +161,12 @@ class Recipe(Section):
                 raise ValueError(f"train.{key}={getattr(train, key)} is a term that objective.name="
                                  f"{short(self.objective.name)} does not have; set it to 0")
         text, reads = reads_text(self.model), family_of(self.model).reads
-        if reads != "images" and self.data.augment:
-            raise ValueError('data.augment is for images, but '
-                             f'model.family="{short(self.model.family)}" reads {reads}')
         name, unknown = source_of(self.data.source)
         if unknown and not text:  # text is asked for where it is opened
             raise ValueError(unknown)
         source = source_named(name) if name else None
-        if source and not holds_for(source, reads):
-            raise ValueError(f'data.source="{short(self.data.source)}" holds {source.holds}, which '
-                             f'model.family="{short(self.model.family)}" does not read: it reads {reads}')
+        if problem := unfit(self.data, source, reads, self.model.family):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -222,7 +218,8 @@ class Recipe(Section):
         if name and reads == "text" and tokenizer not in PACKED:
             raise ValueError(f'data.tokenizer="{tokenizer}" is for labelled text, but model.family='
                              f'"{short(self.model.family)}" reads text that is packed: set "bpe" or "bytes"')
-        if name and reads == "arrays" and tokenizer in PACKED and source_named(name).labelled:
+        if name and reads == "arrays" and tokenizer in PACKED and (
+                source_named(name).labelled or self.data.unlabelled):
             raise ValueError(f'data.tokenizer="{tokenizer}" is for text that is packed: of labelled text, set '
                              f'"{TRAINED}", or the path of a tokenizer.json or vocab.txt')
         return self
@@ -249,7 +246,8 @@ class Recipe(Section):
     def later(self) -> dict[str, Any]:
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {**{("data", key): value for key, value in Data().model_dump(include={
-            "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags"}).items()},
+            "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
+            "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2", "rewrite"}).items()},
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0,
             ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0}

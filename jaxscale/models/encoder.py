@@ -114,7 +114,7 @@ class Encoder(nnx.Module):
             x = x[:, 0]
         if self.m.pools:
             x = tap("pooler.activation", activation("tanh")(tap("pooler", self.pooler(x))))
-        x = tap("head.dropout", dropout(x, batch, self.m.dropout, name_word("head.dropout"), training))
+        x = tap("head.dropout", dropout(x, batch, self.m.head_dropout, name_word("head.dropout"), training))
         return tap("head", self.head(x))
 
 

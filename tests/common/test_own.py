@@ -4,7 +4,7 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.objectives import PairObjective
-from twinscale.common.own import a_function, called
+from twinscale.common.own import a_function, applied, called
 from twinscale.common.trust import Untrusted
 
 FILE = """
@@ -51,3 +51,10 @@ def test_a_name_alone_is_no_function():
     with pytest.raises(ValueError, match="write FILE.py:OBJECT or MODULE:OBJECT"):
         a_function("made")
     assert a_function("mine:made") == "mine:made"
+
+
+def test_a_function_that_a_key_names_is_called_by_itself(section, trusting):
+    name = section("made").keras
+    assert applied("data.rewrite", name, "a list", "x", rate=2) == ["x", 2, ()]
+    with pytest.raises(BadInput, match="data.rewrite = mine.py:NUMBER: int: a function that returns a list is wanted"):
+        applied("data.rewrite", name.replace("made", "NUMBER"), "a list")

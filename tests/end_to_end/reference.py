@@ -133,9 +133,9 @@ def encoder(m, w, batch, drop, training, moved):
     if m.head == "embedding":
         x = (x * batch["mask"][..., None]).sum(1) / batch["mask"].sum(1, keepdims=True)
         return x / np.sqrt((x**2).sum(-1, keepdims=True))
-    x = x[:, 0] if m.head == "sequence" else x
-    x = np.tanh(dense("pooler", x)) if m.head == "sequence" and m.pooler else x
-    return dense("head", drop("head.dropout", x))
+    x = x[:, 0] if m.head in ("sequence", "next-sentence") else x
+    x = np.tanh(dense("pooler", x)) if m.head == "sequence" and m.pooler or m.head == "next-sentence" else x
+    return dense("head", x if m.head == "next-sentence" else drop("head.dropout", x))
 
 
 def convolved(x, kernel, stride):

@@ -18,6 +18,7 @@ MODELS = {
     "sequence, pre-norm": {"model": {"head": "sequence", "norm": "pre", "pooler": False, "activation": "relu",
                                      "first_position": 2, "types": 0}},
     "masked": {"model": {"head": "masked", "vocabulary": 150}},
+    "next sentence": {"model": {"head": "next-sentence", "dropout": 0.25, "pooler": False}},
     "embedding": {"model": {"head": "embedding"}, **PROBE}}
 
 
@@ -27,7 +28,8 @@ def worst(found, wanted, scale=None):
     return float(np.abs(found - wanted).max() / (np.abs(wanted).max() if scale is None else scale))
 
 
-@pytest.mark.parametrize("asked", MODELS)
+@pytest.mark.parametrize("asked", [pytest.param(one, marks=pytest.mark.slow if "next" in one else ())
+                                   for one in MODELS])
 def test_both_rooms_give_what_the_transcription_gives_and_the_same_gradients(first_step, reference, recipe_of, asked):
     recipe, found = recipe_of("encoder", **MODELS[asked]), {}
     for name in ("tfscale", "jaxscale"):

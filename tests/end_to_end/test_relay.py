@@ -7,6 +7,7 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.files.tensors import load_tensors
+from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training import canonical
 from twinscale.common.training.loop import Probe, run_training
 from twinscale.common.training.run import follow_run, read_run
@@ -55,6 +56,35 @@ def test_keras_then_jax_on_four_devices_then_keras(room_of, recipe_of, tmp_path,
              for run in (straight, third)]
     assert list(lines[0]) == list(lines[1]) == list(range(12))  # the whole way, each step once
     assert all(abs(lines[1][step] / loss - 1) < BOUND for step, loss in lines[0].items())
+
+
+@pytest.mark.slow
+def test_an_encoder_that_learns_from_hidden_pieces_goes_on_with_the_other_backend(room_of, tmp_path):
+    """From JAX to Keras: what is hidden in each step is the same, and so is the end."""
+    for i in range(12):
+        (tmp_path / f"{i}.txt").write_text(f"In text {i} foxes jump over {i + 2} dogs, and {i % 4} cats look on. " * 6)
+    recipe = Recipe.model_validate({
+        "name": "hidden", "keras": {"jit_compile": False}, "schedule": {"kind": "cosine", "warmup": 2},
+        "data": {"source": f"text:{tmp_path}/*.txt", "tokenizer": "wordpiece", "vocabulary": 257, "sequence": 16,
+                 "held_out": 0.3, "masked": 0.2, "masked_by": "word"},
+        "model": {"family": "encoder", "layers": 1, "width": 16, "heads": 4, "vocabulary": 257, "positions": 16,
+                  "head": "masked", "dropout": 0.1},
+        "train": {"steps": 8, "global_batch": 8, "precision": "float64", "log_every": 1}})
+    keras, jax = room_of("tfscale"), room_of("jaxscale")
+    straight = leg(jax, recipe, tmp_path / "straight")
+    first = leg(jax, recipe, tmp_path / "first", stop=4)
+    second = leg(keras, recipe, tmp_path / "second", origin=written(jax, recipe, first, tmp_path / "a"))
+    wanted, found = (load_tensors(run / "trace" / "final.safetensors") for run in (straight, second))
+    assert wanted.keys() == found.keys()
+    for name, x in wanted.items():
+        null = name.endswith("key.bias")  # which softmax does not see
+        scale = np.abs(wanted[name.replace(".bias", ".kernel")]).max() if null else np.abs(x).max()
+        assert np.abs(found[name] - x).max() <= BOUND * scale, name
+    lines = [{line["step"]: line["train/loss"] for line in read_metrics(run) if "train/loss" in line}
+             for run in (straight, second)]
+    assert list(lines[0]) == list(lines[1]) == list(range(8))
+    assert all(abs(lines[1][step] / loss - 1) < BOUND for step, loss in lines[0].items())
+    assert abs(read_run(straight)["final"]["loss"] / read_run(second)["final"]["loss"] - 1) < BOUND
 
 
 @pytest.fixture(scope="module")

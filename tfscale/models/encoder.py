@@ -29,10 +29,10 @@ def build(m: Encoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         shape = length, m.heads, m.head_width
         return stock.Reshape(shape, dtype=policy, name=f"{name}.heads")(dense(name, x, m.width))
 
-    def dropout(name, x):
-        if not m.dropout:
+    def dropout(name, x, rate=m.dropout):
+        if not rate:
             return x
-        return own.SharedDropout(m.dropout, dtype=policy, name=name)(x, row=inputs["row"], key=inputs["key"])
+        return own.SharedDropout(rate, dtype=policy, name=name)(x, row=inputs["row"], key=inputs["key"])
 
     def attention(name, x):
         q, k, v = (heads(f"{name}.{part}", x) for part in ("query", "key", "value"))
@@ -68,7 +68,7 @@ def build(m: Encoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         if m.pools:
             act = stock.Activation(activation("tanh"), dtype=policy, name="pooler.activation")
             x = act(dense("pooler", x, m.width))
-        logits = dense("head", dropout("head.dropout", x), outputs_of(m, classes))
+        logits = dense("head", dropout("head.dropout", x, m.head_dropout), outputs_of(m, classes))
     return stock.Activation("linear", dtype=masters, name="logits")(logits)
 
 

@@ -238,3 +238,43 @@ def test_metrics_of_classes_are_refused_where_labels_are_numbers(recipe):
     asked = recipe("csv:a.csv", "sequence", {"a.csv": TABLE}, objective="squared-error")
     with pytest.raises(ValueError, match='train.metrics: "report" is of classes, and objective.name=squared-error has'):
         asked.with_values(train={"metrics": ["report"]})
+
+
+# ---- pairs of texts
+
+LONG = [("Anna met", "Anna met Anna met Anna met"), ("Anna met Anna met Anna met", "met"), ("met " * 4, "Anna " * 4)]
+
+
+def test_a_pair_is_one_row_of_two_types_and_the_longer_text_is_cut_first(recipe, tmp_path):
+    table = "premise,hypothesis,label\n" + "".join(f"{a},{b},{'xy'[i % 2]}\n" for i, (a, b) in enumerate(LONG * 4))
+    lines = "".join(f'{{"premise": "{a}", "hypothesis": "{b}", "label": "{"xy"[i % 2]}"}}\n'
+                    for i, (a, b) in enumerate(LONG * 4))
+    asked = {"tokenizer": vocabulary_of(tmp_path), "field": "premise", "field_2": "hypothesis", "sequence": 8}
+    files, hashes = {"p.csv": table, "valid.csv": table, "p.jsonl": lines}, set()
+    for source in ("csv:p.csv", "jsonl:p.jsonl"):
+        dataset = open_dataset(recipe(source, "sequence", files, **asked))
+        hashes.add(dataset.manifest["sha256"])
+    assert len(hashes) == 1 and dataset.manifest["rows_cut"] == 12 and dataset.manifest["longest"] == 11
+    found = {name: np.concatenate([part.take(np.arange(len(part)))[name] for part in (dataset.train, dataset.held_out)])
+             for name in ("ids", "mask", "types")}
+    anna, met = 4, 5
+    assert set(map(tuple, found["ids"].tolist())) == {
+        (2, anna, met, 3, anna, met, anna, 3), (2, anna, met, anna, met, 3, met, 3),
+        (2, met, met, met, 3, anna, anna, 3)}
+    ends = np.argmax(found["ids"] == 3, 1)  # [SEP] behind the first text is of its type
+    assert found["mask"].all() and np.array_equal(found["types"] == 1, np.arange(8) > ends[:, None])
+    whole = open_dataset(recipe("csv:p.csv", "sequence", files, **asked | {"sequence": 12}))
+    assert "rows_cut" not in whole.manifest and whole.manifest["longest"] == 11
+    rows = whole.train.take(np.arange(len(whole.train)))
+    assert not rows["types"][rows["mask"] == 0].any() and (rows["ids"] == 3).sum(1).tolist() == [2] * len(rows["ids"])
+
+
+@pytest.mark.parametrize(("source", "files", "keys", "said"), [
+    ("conll:one.txt", {"one.txt": PARTS["train.txt"]}, {"field": "text"}, "data.field_2=.* has one text a row"),
+    ("csv:a.csv", {"a.csv": "text,label\na,x\n"}, {}, 'no column "second"'),
+    ("csv:a.csv", {"a.csv": "text,second,label\na,b,x\na,,y\n"}, {}, "a.csv:3: its second text is empty"),
+    ("csv:a.csv", {"a.csv": "text,second,label\na,b,x\na,b,y\na,c,y\n"}, {"sequence": 4}, "no room beside 3 special"),
+    ("jsonl:a.jsonl", {"a.jsonl": '{"text": "a", "label": "x"}\n'}, {}, "a.jsonl:1: has no text under data.field_2")])
+def test_a_second_text_that_is_not_there_is_said(recipe, source, files, keys, said):
+    with pytest.raises(BadInput, match=said):
+        open_dataset(recipe(source, "sequence", files, field_2="second", **keys))

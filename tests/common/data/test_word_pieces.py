@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import tokenizers
 
 from twinscale.common.data.word_pieces import SPECIAL, learnt, of_file, opened, path_of, wordpiece
 from twinscale.common.errors import BadInput
@@ -88,3 +89,31 @@ def test_what_is_no_tokenizer_is_one_line(tmp_path, vocabulary):
         (tmp_path / "x.json").mkdir(exist_ok=True)
         with pytest.raises(BadInput, match=said):
             path_of(Data(tokenizer=str(tmp_path / name)))
+
+
+def test_ids_are_known_by_whether_they_begin_a_word_and_what_hides_them():
+    pieces = opened(learnt(TEXTS, 300), "x")
+    known, table = pieces.model.get_vocab(), pieces.table()
+    assert table.mask == pieces.mask == known["[MASK]"] and table.unknown == known["[UNK]"]
+    assert table.special.tolist() == [True] * 5 + [False] * (len(known) - 5)
+    assert table.begins[known["home"]] and not table.begins[known["##m"]]
+    assert pieces.pair == ((2,), (3,), (3,), 1) and pieces.halves(16) == (6, 8)
+
+
+def roberta():
+    """A byte-level tokenizer as RoBERTa's, whose pairs have no types and two ends between them."""
+    model = tokenizers.Tokenizer(tokenizers.models.BPE())
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.train_from_iterator(TEXTS, tokenizers.trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"], show_progress=False,
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())))
+    model.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return model.to_str().encode()
+
+
+def test_a_tokenizer_of_bytes_has_marks_where_words_begin():
+    pieces = opened(roberta(), "x")
+    known, table = pieces.model.get_vocab(), pieces.table()
+    assert pieces.pair == ((0,), (2, 2), (2,), 0) and pieces.halves(16) == (6, 9)
+    assert (table.mask, table.unknown, table.special[:6].tolist()) == (4, 3, [True] * 5 + [False])
+    assert table.begins[known["\u0120home"]] and not table.begins[known["home"]]

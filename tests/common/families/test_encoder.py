@@ -91,6 +91,7 @@ def test_outputs_are_those_of_the_data_unless_said():
     ({}, {"labels": np.zeros(4, np.int32)}, r'labels: are of \(4,\), but model.head = "tokens" wants \(4, 6\): a label '
                                             "for each token"),
     ({"head": "sequence"}, {}, r"wants \(4,\): a label for each row"),
+    ({"head": "next-sentence"}, {"labels": np.array([0, 2, 1, 0], np.int32)}, "has the classes 0, a text that follows"),
     ({"outputs": 2}, {}, "labels: go up to 2, but model.outputs=2: raise it"),
     ({"head": "masked"}, {"labels": np.full((4, 6), 30, np.int32)}, "labels: go up to 30, but model.vocabulary=30"),
     ({"head": "embedding"}, {"labels": np.zeros(4, np.int32)}, 'model.head = "embedding": gives a vector of each row')])

@@ -26,14 +26,14 @@ def tensors_of(m):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("head", ["tokens", "sequence", "masked", "embedding"])
+@pytest.mark.parametrize("head", ["tokens", "sequence", "masked", "embedding", "next-sentence"])
 def test_tensors_go_into_the_librarys_directory_and_come_back_bit_for_bit(tmp_path, kind, head):
     m = encoder(head=head, **KINDS[kind])
     recipe = Recipe.model_validate({"name": "x", "data": {"source": "random"}, "model": m.model_dump()})
     first = tensors_of(m)
     wrote = hugging_face.write(recipe, Shape(3, SHAPE), first, tmp_path)
-    if (kind, head) == ("distilbert", "sequence"):
-        assert wrote["layout"] is None and "distilbert has no head as" in wrote["note"]
+    if (kind, head) in {("distilbert", "sequence"), ("distilbert", "next-sentence"), ("roberta", "next-sentence")}:
+        assert wrote["layout"] is None and f"{kind} has no head as" in wrote["note"]
         return
     assert wrote["layout"] == kind
     back = hugging_face.read(m, tmp_path)
@@ -51,6 +51,10 @@ def test_names_and_shapes_are_the_librarys():
     m = encoder(head="masked", types=1, first_position=2)
     assert {"roberta.embeddings.token_type_embeddings.weight", "lm_head.layer_norm.weight", "lm_head.bias"} <= set(
         hugging_face.to_layout("roberta", m, tensors_of(m)))
+    m = encoder(types=2, head="next-sentence")
+    found = hugging_face.to_layout("bert", m, tensors_of(m))
+    assert {"bert.pooler.dense.weight", "cls.seq_relationship.bias"} <= found.keys()
+    assert found["cls.seq_relationship.weight"].shape == (2, 8)
     m = encoder(types=0)
     assert {"distilbert.transformer.layer.0.attention.q_lin.weight", "distilbert.transformer.layer.1.ffn.lin2.bias",
             "classifier.weight"} <= set(hugging_face.to_layout("distilbert", m, tensors_of(m)))
