@@ -31,7 +31,8 @@ RUN: dict[str, Any] = {
     TRACE: {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
     re.escape(LOCK): None}
 RUN[TRACE]["twin"] = RUN
-FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison")
+FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison",
+          ".tune")
 
 
 def is_filled(file: Path) -> bool:
