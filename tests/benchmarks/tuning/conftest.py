@@ -1,0 +1,89 @@
+"""Searches without a framework: what trains leaves a run as a training would, its losses by a formula."""
+
+import math
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from twinscale.benchmarks.tuning import trials
+from twinscale.benchmarks.tuning.tune import Asked
+from twinscale.common.errors import NonFinite, Stopped
+from twinscale.common.training.run import open_run
+from twinscale.common.training.run_metrics import Logger
+
+SPACE = """
+seed = 3
+[space]
+optimizer.learning_rate = { low = 1e-4, high = 1e-1, log = true }
+train.accumulate = { choices = [1, 16] }
+train.global_batch = { low = 8, high = 40, step = 8 }
+"""
+
+
+class Fake:
+    """In the place of a backend's process. `told` is every recipe that it was asked to train; a learning rate above
+    `most` makes the loss no number; after `lives` trainings it takes the whole search with it."""
+
+    told, most, lives, stopping = [], 1.0, 1000, False
+
+    def __init__(self, backend, anew=True):
+        self.backend, self.process = backend, SimpleNamespace(poll=lambda: None, pid=-1)
+
+    def ask(self, call, recipe, run_dir, progress):
+        Fake.told.append(recipe.hash)
+        rate, stopped = recipe.optimizer.learning_rate, False
+        with open_run(run_dir, recipe, self.backend) as run:
+            if len(Fake.told) > Fake.lives:
+                raise KeyboardInterrupt
+            if rate > Fake.most:
+                raise NonFinite("step 3: the loss is nan")
+            loss = (math.log10(rate) + 2) ** 2 + recipe.train.global_batch / 100
+            with Logger(run.path) as logger:
+                every = recipe.train.eval_every
+                for step in range(every, recipe.train.steps, every) if every else ():
+                    logger.log(step - 1, {"held_out/loss": loss + 1 / step})
+                    stopped = stopped or self.waits()
+            if stopped:
+                raise Stopped("stopped")
+            run.update(final={"loss": loss}, seconds={"train": 1.0, "compile": 9.0})
+        return {"loss": loss}
+
+    def waits(self):
+        """Whether it was told to stop, once whoever watches had time to."""
+        import time
+
+        time.sleep(0.05)
+        return Fake.stopping
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Trains without a framework, and is told to stop without a signal."""
+    def kill(pid, number):
+        assert (pid, number) == (-1, signal.SIGTERM)
+        Fake.stopping = True
+
+    Fake.told, Fake.most, Fake.lives, Fake.stopping = [], 1.0, 1000, False
+    monkeypatch.setattr(trials, "Worker", Fake)
+    monkeypatch.setattr(trials, "POLL", 0.01)
+    monkeypatch.setattr(trials.os, "kill", kill)
+    return Fake
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """asked(name, overrides, text, **further): a search of digits into the directory `name`."""
+    pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+    assert os.path.isdir(tmp_path)
+
+    def make(name="out", *overrides, text=SPACE, **further):
+        file = tmp_path / "space.toml"
+        file.write_text(text)
+        return Asked("mlp-digits", overrides, file, tmp_path / name, "jax", **further)
+
+    return make
