@@ -38,6 +38,7 @@ from twinscale.common.files.output import answer, nothing_left
 from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import LOCK, RUN
 from twinscale.common.recipe.file import as_override, dumps, given
+from twinscale.common.trackers import check_trackers
 from twinscale.common.training.progress import duration
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def read_asked(asked: Asked) -> "tuple[Recipe, Search, tuple[Axis, ...], str]":
     direction = direction_of(search, asked.space)
     base = without_stages(given(asked.source, asked.overrides))
     check_backend(base.model, asked.backend)
+    check_trackers(base, asked.out)
     if base.devices.hosts != 1:
         raise BadInput(f"devices.hosts={base.devices.hosts}: a trial trains on one host; set it to 1")
     for axis in axes:

@@ -53,6 +53,7 @@ def train(
     from twinscale.common.families.pair import check_backend
     from twinscale.common.files.access import place
     from twinscale.common.recipe.file import given
+    from twinscale.common.trackers import check_trackers
     from twinscale.common.training.run import check_run
 
     asked, state = shared.with_weights(shared.with_precision(overrides, precision), origin)
@@ -62,6 +63,7 @@ def train(
     check_backend(described.model, backend)
     directory = place(run)
     old = check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
+    check_trackers(described, directory)
     if stop is not None and stop > described.train.steps:
         raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
     if supervise:
