@@ -9,16 +9,29 @@ from twinscale.common.training.run import open_run
 pytest.importorskip("wandb", reason="the extra `wandb` is not installed")
 
 
+def records(data):
+    """The records of a log of LevelDB's: blocks of 32 KiB, in which parts have a checksum, a length and whether they
+    are a whole record (1), its begin (2), middle (3) or end (4). The first 7 bytes are wandb's own."""
+    at, parts = 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(data[at + 4:at + 6], "little"), data[at + 6]
+        parts += data[at + 7:at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""
+
+
 def history(folder):
     """[{name: value as JSON}] of what was logged in the parts of a run, in their order."""
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
     found = []
     for file in sorted((folder / "trackers" / "wandb").glob("offline-run-*/run-*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
+        for data in records(file.read_bytes()):
             record = Record.FromString(data)
             if record.HasField("history"):
                 found.append({(item.key or "/".join(item.nested_key)): item.value_json for item in record.history.item})
