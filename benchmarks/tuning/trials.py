@@ -51,6 +51,7 @@ class Crew:
     backend: str
     worker: Any = None
     make: Callable[[str], Any] = lambda backend: Worker(backend, anew=False)
+    stop: Callable[[Any], None] = lambda worker: stop(worker)
 
     def ready(self) -> Any:
         """The process that is asked next."""
@@ -64,6 +65,12 @@ class Crew:
         worker, self.worker = self.worker, None
         if worker is not None:
             worker.close()
+
+
+def stop(worker: Worker) -> None:
+    """Has a training save and stop, upon which it answers."""
+    with suppress(ProcessLookupError):
+        os.kill(worker.process.pid, signal.SIGTERM)
 
 
 @dataclass
@@ -111,8 +118,7 @@ def trained(crew: Crew, recipe: Recipe, run: Path, watch: Callable[[int, float],
             while not gave_up and not waiting([asked], POLL).done:
                 gave_up = told_of(run, metric, watch, told)
             if gave_up and not asked.done():
-                with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, signal.SIGTERM)  # upon which it saves, and answers that it has stopped
+                crew.stop(worker)
             settle(crew, asked, gave_up)
         told_of(run, metric, watch, told)  # what came last decides nothing: it is trained
     return read_run(run)

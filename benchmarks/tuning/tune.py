@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import REPORT, Kind, clear, same, tell
 from twinscale.benchmarks.report.tune import write_tuning
+from twinscale.benchmarks.tuning import on_ray
 from twinscale.benchmarks.tuning import study as studies
 from twinscale.benchmarks.tuning.collect import collected, show
 from twinscale.benchmarks.tuning.result import Tuning
@@ -67,6 +68,7 @@ class Asked:
     trials: int | None = None
     jobs: int = 1
     storage: str | None = None
+    ray: str | None = None  # the address of a cluster
 
 
 def tune(asked: Asked, *, overwrite: bool = False, as_json: bool = False) -> int:
@@ -181,10 +183,10 @@ def search_on(opened: studies.Open, asked: Asked, direction: str, most: int) -> 
     """Trains trials until there are `most`, as many at once as were asked for. What ends one and is not its own ends
     all: the others are told to."""
     before, began, ending = len(done(opened)), time.monotonic(), threading.Event()
-    runs = Runs(asked.out / RUNS)
+    runs = Runs(asked.out.resolve() / RUNS)
 
-    def work():
-        crew = Crew(asked.backend)
+    def work(**far):
+        crew = Crew(asked.backend, **far)
         try:
             while not ending.is_set() and (trial := studies.next_trial(opened, most)) is not None:
                 tried(opened, asked, trial, crew, runs)
@@ -195,8 +197,10 @@ def search_on(opened: studies.Open, asked: Asked, direction: str, most: int) -> 
         finally:
             crew.close()
 
-    with ThreadPoolExecutor(asked.jobs, "trials") as pool:
-        for finished in as_completed([pool.submit(work) for _ in range(asked.jobs)]):
+    with ExitStack() as stack:
+        far = {"make": stack.enter_context(on_ray.cluster(asked.ray)), "stop": on_ray.stop} if asked.ray else {}
+        pool = stack.enter_context(ThreadPoolExecutor(asked.jobs, "trials"))
+        for finished in as_completed([pool.submit(work, **far) for _ in range(asked.jobs)]):
             finished.result()
 
 

@@ -19,6 +19,7 @@ def tune(
                                                                         "without it what SPACE says.")] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Trials at once, each in a process.")] = 1,
     storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna's database; else SQLite in DIR.")] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Train on a cluster of Ray.")] = None,
     overwrite: shared.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print tune.json in place of words.")] = False,
     precision: shared.Precision = None,
@@ -41,7 +42,7 @@ def tune(
 
     tuning = shared.room("benchmarks.tuning.tune")
     asked = tuning.Asked(recipe, tuple(shared.with_precision(overrides, precision)), place(space), place(out),
-                         backend or shared.first_installed(), trials, jobs, storage)
+                         backend or shared.first_installed(), trials, jobs, storage, ray)
     code = tuning.tune(asked, overwrite=overwrite, as_json=json)
     if code == DID_IT:
         shared.suggest("train", f"{out}/best.toml", "--backend", asked.backend, "--run", "runs/best")
