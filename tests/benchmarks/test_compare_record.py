@@ -2,8 +2,10 @@
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
-from twinscale.benchmarks.compare_record import reproducible
+from twinscale.benchmarks.compare_record import figures_of, reproducible
+from twinscale.benchmarks.rungs import ladder
 
 
 def test_a_report_asks_for_what_was_asked_for():
@@ -14,3 +16,9 @@ def test_a_report_asks_for_what_was_asked_for():
                      "--outcome", "SEEDS=3", "--out", "a b-again"]
     again = reproducible(Path("a b"), **made["arguments"] | {"swap": True})  # as bisect adds --place
     assert again["commands"][0].count("--swap") == 1 and again["arguments"]["overrides"] == ["train.steps=20"]
+
+
+def test_what_a_tracker_shows_of_a_verdict_are_finite_numbers():
+    near = ladder.rung("P2", "gradient", "one function", [ladder.check("float64", 1.0, 2, "logits", "eps")])
+    exact = ladder.rung("P0", "contract", "same", [ladder.check("float64", 0, 0, "hashes", "bitwise")])
+    assert figures_of(SimpleNamespace(agrees=True, rungs=[exact, near])) == {"agrees": 1.0, "margin/P2": 2.0}
