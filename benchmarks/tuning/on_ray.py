@@ -4,7 +4,9 @@ All nodes have Twinscale, and see the search's directory under one path.
 """
 
 import os
+import re
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from twinscale.common.files.access import shown
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
+PATIENCE = 10.0  # seconds that a cluster may take to answer
 EVERY = 0.5  # seconds between looks at whether we were interrupted
 
 
@@ -93,9 +96,11 @@ def cluster(address: str) -> Iterator[Callable[[str], Far]]:
     Raises MissingEnvironment without Ray, BadInput where nothing answers there."""
     need("ray", why="--ray asks for a cluster of it")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
     try:
+        if end := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):  # Ray itself would try for minutes
+            socket.create_connection((end[1], int(end[2])), PATIENCE).close()
+        import ray
+
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         raise BadInput(f"--ray {shown(address)}: no cluster answers ({shown(first_line(error, 200))}); give HOST:PORT "

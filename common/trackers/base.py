@@ -1,5 +1,8 @@
 """What is known of a tracker, and how a training is logged to some: in a thread of its own, in which they are opened
 too, so that no step waits for a database or a network. A tracker that fails is left out; the training goes on.
+
+Their packages are imported before the thread begins: two threads that import what imports itself in a ring find half of
+it, and the training's own imports might be the ones that fail.
 """
 
 import math
@@ -57,6 +60,7 @@ class Tracker:
     title: str
     needs: tuple[str, ...]
     open: Callable[[Subject], Handle]
+    loads: tuple[str, ...] = ()  # modules that it is going to import
 
 
 def tracker_of(name: str) -> Tracker:
@@ -114,6 +118,9 @@ def described(recipe: "Recipe") -> tuple[str, dict[str, Any]]:
 def _logged(names: tuple[str, ...], subject: Subject) -> Iterator["queue.SimpleQueue[Any]"]:
     """The queue of what is to be logged, which a thread empties: (step, metrics), or a list of files."""
     lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for name in dict.fromkeys(names):
+        for module in tracker_of(name).loads:
+            _guarded({}, name, import_module, module)
     thread = threading.Thread(target=_work, args=(names, subject, lines), name="trackers", daemon=True)
     thread.start()
     try:

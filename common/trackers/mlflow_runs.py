@@ -17,10 +17,11 @@ ENDED = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 def opened(subject: Subject) -> Handle:
     """The run whose tag has the training's id, or a new one."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
+
+    for name in ("mlflow", "alembic"):  # which importing it has set
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     folder, uri = subject.folder.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,4 +52,4 @@ def opened(subject: Subject) -> Handle:
     return Handle(log, keep, lambda state, last: client.set_terminated(run_id, ENDED[state]))
 
 
-MLFLOW = Tracker("MLflow", ("mlflow",), opened)
+MLFLOW = Tracker("MLflow", ("mlflow",), opened, ("mlflow", "mlflow.store.tracking.sqlalchemy_store"))

@@ -34,4 +34,4 @@ def opened(subject: Subject) -> Handle:
     return Handle(lambda step, metrics: None, keep, end)
 
 
-TENSORBOARD = Tracker("TensorBoard", ("tensorboardX",), opened)
+TENSORBOARD = Tracker("TensorBoard", ("tensorboardX",), opened, ("tensorboardX",))

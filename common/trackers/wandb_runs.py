@@ -1,4 +1,4 @@
-"""Weights & Biases: offline, into the run's own directory, where nobody has logged in; WANDB_MODE says otherwise."""
+"""Weights & Biases: offline, into the run's own directory, unless WANDB_API_KEY is set; WANDB_MODE says otherwise."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ def opened(subject: Subject) -> Handle:
     import wandb
 
     subject.folder.mkdir(parents=True, exist_ok=True)
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     run = wandb.init(
         project=subject.project, name=subject.name, id=subject.id, dir=str(subject.folder), mode=mode,
         resume=None if mode == "offline" else "allow", config=dict(subject.settings), tags=list(subject.tags),
@@ -32,4 +32,4 @@ def opened(subject: Subject) -> Handle:
     return Handle(lambda step, metrics: run.log(dict(metrics), step=step), keep, end)
 
 
-WANDB = Tracker("Weights & Biases", ("wandb",), opened)
+WANDB = Tracker("Weights & Biases", ("wandb",), opened, ("wandb",))
