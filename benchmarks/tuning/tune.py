@@ -71,9 +71,10 @@ class Asked:
     ray: str | None = None  # the address of a cluster
 
 
-def tune(asked: Asked, *, overwrite: bool = False, as_json: bool = False) -> int:
-    """`tuned`, of which it shows the trials or prints tune.json; returns the exit code: 0, or 1 where no trial came to
-    its end."""
+def tune(*, overwrite: bool = False, as_json: bool = False, **given: Any) -> int:
+    """`tuned` of what the fields of Asked are `given`, of which it shows the trials or prints tune.json; returns the exit
+    code: 0, or 1 where no trial came to its end."""
+    asked = Asked(**given)
     with nothing_left(asked.out):
         found = tuned(asked, overwrite)
     answer(plain(found), show, as_json)

@@ -12,6 +12,8 @@ from twinscale.common.errors import NO, BadInput
 from twinscale.common.verbs import shared
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from twinscale.common.recipe.schema import Recipe
     from twinscale.common.training.loop import Probe
 
@@ -53,7 +55,6 @@ def train(
     from twinscale.common.families.pair import check_backend
     from twinscale.common.files.access import place
     from twinscale.common.recipe.file import given
-    from twinscale.common.trackers import check_trackers
     from twinscale.common.training.run import check_run
 
     asked, state = shared.with_weights(shared.with_precision(overrides, precision), origin)
@@ -63,12 +64,11 @@ def train(
     check_backend(described.model, backend)
     directory = place(run)
     old = check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
-    check_trackers(described, directory)
     if stop is not None and stop > described.train.steps:
         raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
     if supervise:
         raise typer.Exit(supervised(run, restarts, overwrite))
-    tell_begin(described)
+    tell_begin(described, directory)
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
@@ -80,13 +80,15 @@ def train(
                        *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
 
 
-def tell_begin(recipe: "Recipe") -> None:
+def tell_begin(recipe: "Recipe", run: "Path") -> None:
     """Says what the recipe's arrays have that its objective does not read, and what its first weights are where they
-    are a file's."""
+    are a file's. Raises MissingEnvironment where a tracker's package is missing."""
     from twinscale.common.data import open_dataset
     from twinscale.common.data.arrays import unread
     from twinscale.common.families import reads_arrays
+    from twinscale.common.trackers import check_trackers
 
+    check_trackers(recipe, run)
     if reads_arrays(recipe.model) and (said := unread(open_dataset(recipe).manifest)):
         shared.say(said)
     shared.tell_weights(recipe)

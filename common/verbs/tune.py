@@ -40,10 +40,10 @@ def tune(
     """
     from twinscale.common.files.access import place
 
-    tuning = shared.room("benchmarks.tuning.tune")
-    asked = tuning.Asked(recipe, tuple(shared.with_precision(overrides, precision)), place(space), place(out),
-                         backend or shared.first_installed(), trials, jobs, storage, ray)
-    code = tuning.tune(asked, overwrite=overwrite, as_json=json)
+    used = backend or shared.first_installed()
+    code = shared.room("benchmarks.tuning.tune").tune(
+        source=recipe, overrides=tuple(shared.with_precision(overrides, precision)), space=place(space), out=place(out),
+        backend=used, trials=trials, jobs=jobs, storage=storage, ray=ray, overwrite=overwrite, as_json=json)
     if code == DID_IT:
-        shared.suggest("train", f"{out}/best.toml", "--backend", asked.backend, "--run", "runs/best")
+        shared.suggest("train", f"{out}/best.toml", "--backend", used, "--run", "runs/best")
     raise typer.Exit(code or DID_IT)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinscale.benchmarks.tuning import trials
+from twinscale.benchmarks.tuning import trials, tune
 from twinscale.benchmarks.tuning.tune import Asked
 from twinscale.common.errors import NonFinite, Stopped
 from twinscale.common.training.run import open_run
@@ -33,6 +33,7 @@ class Fake:
 
     def ask(self, call, recipe, run_dir, progress):
         Fake.told.append(recipe.hash)
+        Fake.stopping = False
         rate, stopped = recipe.optimizer.learning_rate, False
         with open_run(run_dir, recipe, self.backend) as run:
             if len(Fake.told) > Fake.lives:
@@ -62,7 +63,7 @@ class Fake:
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch, request):
     """Trains without a framework, and is told to stop without a signal."""
     def kill(pid, number):
         assert (pid, number) == (-1, signal.SIGTERM)
@@ -72,7 +73,14 @@ def fake(monkeypatch):
     monkeypatch.setattr(trials, "Worker", Fake)
     monkeypatch.setattr(trials, "POLL", 0.01)
     monkeypatch.setattr(trials.os, "kill", kill)
+    if "drawing" not in request.fixturenames:  # which takes a second a search
+        monkeypatch.setattr(tune, "write_tuning", lambda found, out: None)
     return Fake
+
+
+@pytest.fixture
+def drawing():
+    """Reports are written, with their figures."""
 
 
 @pytest.fixture

@@ -15,11 +15,17 @@ def opened(url, **further):
     return study.open_study(search, AXES, url, "s", "here", "minimize")
 
 
+def in_memory(**further):
+    import optuna
+
+    return study.Open(optuna.create_study(), Search(space={}, **further), AXES, "here", True)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
 def test_what_is_drawn_does_not_depend_on_who_asks(sampler):
     """As of a search that was started anew before each trial."""
     def drawn(fresh):
-        one = opened("sqlite://", sampler=sampler, seed=5)
+        one = in_memory(sampler=sampler, seed=5)
         found = []
         for _ in range(4):
             if fresh:
@@ -61,7 +67,7 @@ def test_a_front_is_what_nothing_beats_in_both():
 
 
 def test_importance_finds_the_key_that_matters():
-    one = opened("sqlite://", sampler="random")
+    one = in_memory(sampler="random")
     assert study.importances(one) == {}
     for _ in range(12):
         trial = study.next_trial(one, 99)

@@ -18,6 +18,7 @@ def runs_of(folder, recipe):
     return client, client.search_runs([client.get_experiment_by_name(recipe.name).experiment_id])
 
 
+@pytest.mark.slow  # it makes two databases, of many tables
 def test_a_run_that_goes_on_is_one_run_and_a_verdict_keeps_its_files(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     recipe, folder = load("mlp-digits", ['train.trackers=["mlflow"]']), tmp_path / "run"
