@@ -72,8 +72,8 @@ class Asked:
 
 
 def tune(*, overwrite: bool = False, as_json: bool = False, **given: Any) -> int:
-    """`tuned` of what the fields of Asked are `given`, of which it shows the trials or prints tune.json; returns the exit
-    code: 0, or 1 where no trial came to its end."""
+    """`tuned` of what is `given` for the fields of Asked, of which it shows the trials or prints tune.json; returns the
+    exit code: 0, or 1 where no trial came to its end."""
     asked = Asked(**given)
     with nothing_left(asked.out):
         found = tuned(asked, overwrite)
