@@ -1,5 +1,7 @@
 """Weights & Biases offline: what is logged lies beside the run, each part under the training's id."""
 
+import time
+
 import pytest
 
 from twinscale.common.recipe.file import load
@@ -55,4 +57,8 @@ def test_a_run_goes_on_under_its_id_and_a_verdict_is_an_artefact(tmp_path, monke
     assert sorted(logged) == [("0", "3"), ("2", "1")]
     (tmp_path / "verdict.json").write_text("{}")
     log_verdict(recipe, tmp_path, {"agrees": 1.0}, [tmp_path / "verdict.json"])
-    assert {"files": ["verdict.json"]} in history(tmp_path)
+    for _ in range(100):  # wandb's process writes what it still holds
+        if found := history(tmp_path):
+            break
+        time.sleep(0.1)
+    assert {"files": ["verdict.json"]} in found
