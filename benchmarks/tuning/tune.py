@@ -1,7 +1,6 @@
 """Searches a space of recipes: trial by trial, on from what a killed search has left, to the report."""
 
 import fcntl
-import hashlib
 import socket
 import threading
 import time
@@ -34,11 +33,12 @@ from twinscale.benchmarks.tuning.trials import (
 from twinscale.common.errors import DID_IT, NO, BadInput, known
 from twinscale.common.families import reads_text
 from twinscale.common.families.pair import check_backend
-from twinscale.common.files.access import is_link, local, plain, read_bytes, shown, write_text
+from twinscale.common.files.access import is_link, local, plain, shown, write_text
 from twinscale.common.files.output import answer, nothing_left
 from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import LOCK, RUN
 from twinscale.common.recipe.file import as_override, dumps, given
+from twinscale.common.recipe.schema import digest
 from twinscale.common.trackers import check_trackers
 from twinscale.common.training.progress import duration
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 DATABASE, RUNS, BEST, TUNE = "study.db", "runs", "best.toml", "tune.json"
 KIND = Kind(".tune", TUNE, {r"tune\.json|best\.toml|study\.db(-journal|-wal|-shm)?": None, REPORT: None,
                             RUNS: {r"[0-9a-f]{16}": RUN}, r"\.lock": None})
-MOST_SPACE = 1 << 20  # bytes of the file of a space
 KNOWN = ("loss", "accuracy")  # metrics that there are without train.metrics; of text two more
 OF_TEXT = ("perplexity", "bits_per_byte")
 
@@ -91,11 +90,11 @@ def tuned(asked: Asked, overwrite: bool = False) -> Tuning:
     studies.require()
     base, search, axes, direction = read_asked(asked)
     identity = {"verb": "tune", "recipe": base.hash, "backend": asked.backend,
-                "space": hashlib.sha256(read_bytes(asked.space, MOST_SPACE)).hexdigest()}
+                "space": digest(search.model_dump(mode="json", exclude={"trials", "storage"}))}
     prepare(asked.out, identity, overwrite)
     with held(asked.out):
         owner = f"{socket.gethostname()}:{asked.out.resolve()}"
-        name = f"{base.name}-{hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]}"
+        name = f"{base.name}-{digest(identity)[:12]}"
         url = search.storage or f"sqlite:///{(asked.out / DATABASE).resolve()}"
         opened = studies.open_study(search, axes, url, name, owner, direction)
         if count := studies.again(opened):
@@ -249,5 +248,5 @@ def said(opened: studies.Open, direction: str, most: int, before: int, began: fl
     best_words = f"; best {sig(best.values[0], 5)} of trial {best.number}" if best else ""
     most = min(most, int(min(studies.points(opened), most)))
     ahead = left(len(ended) - before, most - before, began)
-    time_words = f"; about {duration(ahead)} left" if ahead and len(ended) < most else ""
+    time_words = f"; about {duration(ahead)} left" if ahead and ahead >= 1 and len(ended) < most else ""
     tell("tune", f"{len(ended)} of {most}: trial {last.number}, {words}{best_words}{time_words}")
