@@ -24,7 +24,7 @@ from twinscale.common.section import Section
 FALLS = ("loss", "perplexity", "bits_per_byte")  # metrics of which less is better, as everybody knows
 OF_RANGE, OF_CHOICE = {"low", "high", "log", "step"}, {"choices"}
 WANTED = "expected { low = 1e-4, high = 1e-1, log = true }, { low = 8, high = 64, step = 8 } or { choices = [...] }"
-MOST = 1000  # choices of a key
+MOST, MOST_POINTS = 1000, 100_000  # choices of a key, points of a grid
 
 
 class Search(Section):
@@ -81,9 +81,12 @@ def read_search(file: Path) -> tuple[Search, tuple[Axis, ...]]:
     if not axes:
         raise BadInput(f"{shown(file)}: space: empty: name a key of the recipe, as optimizer.learning_rate = "
                        "{ low = 1e-4, high = 1e-1, log = true }")
-    if search.sampler == "grid" and (open_ := [axis.key for axis in axes if not (
+    if search.sampler == "grid" and (loose := [axis.key for axis in axes if not (
             axis.choices or axis.step is not None or axis.whole and not axis.log)]):
-        raise BadInput(f'{shown(file)}: sampler = "grid": space.{open_[0]} has no steps; give it a step, or choices')
+        raise BadInput(f'{shown(file)}: sampler = "grid": space.{loose[0]} has no steps; give it a step, or choices')
+    if search.sampler == "grid" and (count := math.prod(len(values) for values in grid_of(axes).values())) > MOST_POINTS:
+        raise BadInput(f'{shown(file)}: sampler = "grid": {count:,} points, and {MOST_POINTS:,} at most are walked: make '
+                       "steps larger, or take another sampler")
     if search.pruner not in (None, "none") and search.cost:
         raise BadInput(f'{shown(file)}: pruner = "{search.pruner}": a trial is given up by one objective, and cost = '
                        f'"{search.cost}" is a second one; leave one of them out')
@@ -106,7 +109,7 @@ def grid_of(axes: tuple[Axis, ...]) -> dict[str, list]:
         if axis.choices:
             return list(axis.labels)
         step = axis.step or 1
-        found = [axis.low + i * step for i in range(math.floor((axis.high - axis.low) / step + 1e-9) + 1)]
+        found = [min(axis.high, axis.low + i * step) for i in range(math.floor((axis.high - axis.low) / step + 1e-9) + 1)]
         return [int(value) for value in found] if axis.whole else found
 
     return {axis.key: values(axis) for axis in axes}

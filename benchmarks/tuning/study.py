@@ -4,7 +4,10 @@ A sampler is made anew for each trial, from the seed and the trial's number: wha
 database alone, so that a search which was killed goes on as it would have.
 """
 
+import itertools
 import logging
+import math
+import random
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -87,10 +90,15 @@ def next_trial(opened: Open, most: int) -> "Trial | None":
         warnings.simplefilter("ignore")  # of what is experimental
         trials = opened.trials
         waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-        if not waiting and len(trials) >= min(most, points(opened)):
+        if not waiting and len(trials) >= most:
             return None
+        if not waiting and opened.search.sampler == "grid":
+            point = next_point(opened, trials)
+            if point is None:
+                return None
+            opened.study.enqueue_trial(point)
         number = min(waiting, default=len(trials))
-        opened.study.sampler = sampler_of(opened.search, opened.axes, number)
+        opened.study.sampler = sampler_of(opened.search, number)
         trial = opened.study.ask()
         trial.set_user_attr("owner", opened.owner)
         for axis in opened.axes:
@@ -100,12 +108,20 @@ def next_trial(opened: Open, most: int) -> "Trial | None":
 
 def points(opened: Open) -> float:
     """How many points there are to try: those of a grid, else without end."""
-    count = 1
     if opened.search.sampler != "grid":
-        return float("inf")
-    for values in grid_of(opened.axes).values():
-        count *= len(values)
-    return count
+        return math.inf
+    return math.prod(len(values) for values in grid_of(opened.axes).values())
+
+
+def next_point(opened: Open, trials: "Sequence[FrozenTrial]") -> dict[str, Any] | None:
+    """The first point of a grid, in an order drawn by the seed, that none of the trials has; None where all are taken.
+    Optuna's own sampler of grids wants to end a loop that is not its own."""
+    grid = grid_of(opened.axes)
+    order = list(itertools.product(*grid.values()))
+    random.Random(opened.search.seed).shuffle(order)
+    given = [trial.system_attrs.get("fixed_params") or trial.params for trial in trials]
+    taken = {tuple(params.get(key) for key in grid) for params in given}
+    return next((dict(zip(grid, point, strict=True)) for point in order if point not in taken), None)
 
 
 def suggested(trial: "Trial", axis: Axis) -> Any:
@@ -117,7 +133,7 @@ def suggested(trial: "Trial", axis: Axis) -> Any:
     return trial.suggest_float(axis.key, axis.low, axis.high, step=axis.step, log=axis.log)
 
 
-def sampler_of(search: Search, axes: tuple[Axis, ...], number: int) -> Any:
+def sampler_of(search: Search, number: int) -> Any:
     """The sampler of a trial by its number. Those that walk through a sequence keep one seed for all trials."""
     from optuna import samplers
 
@@ -126,7 +142,7 @@ def sampler_of(search: Search, axes: tuple[Axis, ...], number: int) -> Any:
         "tpe": lambda: samplers.TPESampler(seed=own), "random": lambda: samplers.RandomSampler(seed=own),
         "nsga2": lambda: samplers.NSGAIISampler(seed=own), "qmc": lambda: samplers.QMCSampler(
             seed=search.seed, scramble=True, warn_independent_sampling=False),
-        "grid": lambda: samplers.GridSampler(grid_of(axes), seed=search.seed)}
+        "grid": lambda: samplers.RandomSampler(seed=own)}  # which has nothing to draw
     return one_of(made, search.sampler, "sampler")()
 
 
@@ -173,7 +189,7 @@ def importances(opened: Open) -> dict[str, float]:
 def front_of(points: Sequence[tuple[int, float, float]], direction: str) -> list[int]:
     """The numbers of [(number, metric, cost)] that no other beats in one of both without losing in the other, by their
     cost."""
-    sign, front, best = {"minimize": 1, "maximize": -1}[direction], [], float("inf")
+    sign, front, best = {"minimize": 1, "maximize": -1}[direction], [], math.inf
     for number, metric, _ in sorted(points, key=lambda point: (point[2], sign * point[1], point[0])):
         if sign * metric < best:
             best = sign * metric

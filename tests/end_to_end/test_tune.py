@@ -46,6 +46,7 @@ def test_a_search_that_is_killed_has_exactly_the_trials_that_it_would_have_had(t
     said = again.stderr.read()
     assert again.wait() == 0 and "1 of 6" not in said
     found = [json.loads((tmp_path / out / "tune.json").read_text())["trials"] for out in ("whole", "killed")]
+    assert "trial" in (tmp_path / "killed" / "report.md").read_text() and (tmp_path / "killed" / "best.toml").is_file()
     told = [[(trial["number"], trial["state"], trial["params"], trial["metric"]) for trial in trials]
             for trials in found]
     assert told[0] == told[1] and len(told[0]) == 6

@@ -27,9 +27,10 @@ def test_every_trial_has_a_row_and_a_failed_one_its_reason(tmp_path):
 def test_what_others_have_named_is_text(tmp_path):
     found = json.loads(EXAMPLE.read_text())
     hostile = "<script>alert(1)</script>|`x`"
-    found["trials"][0] |= {"state": "failed", "reason": hostile, "params": {key: hostile for key in
-                                                                          found["trials"][0]["params"]}}
+    failed = next(trial for trial in found["trials"] if trial["state"] == "failed")
+    failed |= {"reason": hostile, "params": dict.fromkeys(failed["params"], hostile)}
     page, text = pages(found, tmp_path)
+    assert "alert(1)" in page and "alert(1)" in text
     assert "<script>alert" not in page and "<script>alert" not in text
 
 

@@ -61,7 +61,7 @@ class Fake:
 
 
 @pytest.fixture
-def fake(monkeypatch, request):
+def fake(monkeypatch):
     """Trains without a framework, and is told to stop without a signal."""
     def kill(pid, number):
         assert (pid, number) == (-1, signal.SIGTERM)
@@ -71,14 +71,8 @@ def fake(monkeypatch, request):
     monkeypatch.setattr(trials, "Worker", Fake)
     monkeypatch.setattr(trials, "POLL", 0.01)
     monkeypatch.setattr(trials.os, "kill", kill)
-    if "drawing" not in request.fixturenames:  # which takes a second a search
-        monkeypatch.setattr(tune, "write_tuning", lambda found, out: None)
+    monkeypatch.setattr(tune, "write_tuning", lambda found, out: None)  # whose figures take a second a search
     return Fake
-
-
-@pytest.fixture
-def drawing():
-    """Reports are written, with their figures."""
 
 
 @pytest.fixture

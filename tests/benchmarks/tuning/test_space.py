@@ -49,6 +49,7 @@ def test_steps_of_fractions_reach_the_end():
     ('sampler = "tpf"\n[space]\ntrain.steps = { low = 1, high = 3 }', "sampler = .*tpf"),
     ('metrik = "loss"\n[space]\ntrain.steps = { low = 1, high = 3 }', "metrik"),
     ('sampler = "grid"\n[space]\ntrain.steps = { low = 1.0, high = 3.0 }', "no steps; give it a step"),
+    ('sampler = "grid"\n[space]\ntrain.steps = { low = 1, high = 1000000 }', "1,000,000 points, and 100,000 at most"),
     ('pruner = "median"\ncost = "flops"\n[space]\ntrain.steps = { low = 1, high = 3 }', "a second one; leave one"),
 ])
 def test_what_cannot_be_is_one_line_with_the_key_and_its_value(tmp_path, text, words):

@@ -79,3 +79,18 @@ def test_importance_finds_the_key_that_matters():
 def test_a_database_that_cannot_be_opened_is_one_line():
     with pytest.raises(BadInput, match="storage = nonsense: cannot be opened"):
         opened("nonsense")
+
+
+def test_a_grid_is_walked_once_in_an_order_of_the_seed():
+    def walked(seed):
+        one = in_memory(sampler="grid", seed=seed)
+        one = study.Open(one.study, one.search, (Axis("x", 0.0, 0.3, 0.1), Axis("y", choices=(1, [2, 3]))), "here", True)
+        found = []
+        while (trial := study.next_trial(one, 99)) is not None:
+            one.study.tell(trial, 1.0)
+            found.append((round(trial.params["x"], 9), trial.params["y"]))
+        return found
+
+    first = walked(1)
+    assert sorted(first, key=str) == sorted(((x / 10, y) for x in range(4) for y in (1, "[2, 3]")), key=str)
+    assert first == walked(1) != walked(2)
