@@ -39,6 +39,7 @@ from twinscale.common.need import BACKENDS, BOTH
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.file import dumps, load
 from twinscale.common.recipe.schema import Recipe
+from twinscale.common.trackers import check_trackers
 
 KIND = Kind(MARKER, VERDICT, HOLDS)
 
@@ -119,6 +120,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
 
 def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
     """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
+    check_trackers(recipe, out)
     if swap and traits_of(recipe.model).foreign:
         raise BadInput(f'--swap: model.family = "{recipe.model.family}": programs of your own run under their own '
                        "runtime alone: leave it out")

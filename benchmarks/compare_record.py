@@ -1,10 +1,11 @@
 """A verdict with its circumstances, as it is written and drawn: what was compared, what was asked for, and limits."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.comparison_files import MARKDOWN, PAGE, ComparisonFiles
 from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
@@ -16,6 +17,7 @@ from twinscale.common.families.pair import is_of_one
 from twinscale.common.files.results import write_result
 from twinscale.common.recipe.file import dumps
 from twinscale.common.registry import short
+from twinscale.common.trackers import log_verdict
 from twinscale.common.training.run_metrics import read_metrics
 from twinscale.common.training.stopping import end_of, measured_before
 
@@ -36,7 +38,18 @@ def record(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: P
         whole |= {"pending": True, "limits": [*whole["limits"], pending]}
     written = write_result(ComparisonFiles(out).verdict, Verdict, whole)
     write_report(whole, out)
+    if not pending:
+        files = ComparisonFiles(out)
+        log_verdict(recipe, out, figures_of(written), [files.verdict, out / MARKDOWN, out / PAGE])
     return written
+
+
+def figures_of(verdict: Verdict) -> dict[str, float]:
+    """What a tracker shows of a verdict as numbers: whether the backends agree, and each rung's margin, where it is
+    finite."""
+    margins = {f"margin/{rung.name}": rung.margin for rung in verdict.rungs}
+    return {"agrees": float(verdict.agrees)} | {name: float(margin) for name, margin in margins.items()
+                                                if margin is not None and math.isfinite(margin)}
 
 
 def told(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Path, asked: Sequence[Any],

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinscale.benchmarks.output import REPORT
-from twinscale.common.files.run_files import RECIPE, RUN
+from twinscale.common.files.run_files import RECIPE, RUN, TRACKERS
 
 MARKER, VERDICT, COMPRESSION = ".comparison", "verdict.json", "compression.json"
 DIFFERENCES = "differences.json"  # of runs that are not ours
 PAGE, MARKDOWN = "report.html", "report.md"
 RUNS, TENSORS, OUTCOME, MESHES = "runs", "tensors", "outcome", "meshes"
 HOLDS = {
-    r"(verdict|compression|differences)\.json|recipe\.toml": None, REPORT: None,
+    r"(verdict|compression|differences)\.json|recipe\.toml": None, REPORT: None, TRACKERS: None,
     TENSORS: {r"(contract|first-step|optimizer|taps|places|sight|step|trials)-.*|"
               r"\d+-.*-(start|teacher|masks|quanta|shadow|held-out).*": None},
     RUNS: {r"(keras|jax)-.*": RUN}, OUTCOME: {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},

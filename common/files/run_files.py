@@ -13,6 +13,7 @@ from twinscale.common.files.access import exists, place
 RECIPE, METRICS = "recipe.toml", "metrics.jsonl"  # in a run and in a state; the recipe wherever a verb leaves it
 INFO, INDEX, WEIGHTS = "run.json", "index.json", "state.safetensors"
 LOCK = ".lock"
+TRACKERS = "trackers"  # the folder of what trackers of experiments write, in a run and in a comparison
 TOKENIZER, SOURCES = "data/tokenizer.json", "data/files.txt"
 HOSTS, CHECKPOINTS, TRACE, MANIFESTS, NEWEST = "hosts", "checkpoints", "trace", "manifests", "checkpoint"
 LISTED = re.compile(r"step_(0|[1-9][0-9]{0,15})\.json")
@@ -29,9 +30,10 @@ RUN: dict[str, Any] = {
     r"run\.json|recipe\.toml|metrics\.jsonl|events\.out\.tfevents\..*": None, "data": DATA, HOSTS: OF_HOSTS,
     CHECKPOINTS: {"|".join(STEPS.values()): None, NEWEST: None, MANIFESTS: {r"step_\d+\.json": None}},
     TRACE: {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
-    re.escape(LOCK): None}
+    TRACKERS: None, re.escape(LOCK): None}
 RUN[TRACE]["twin"] = RUN
-FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison")
+FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison",
+          ".tune")
 
 
 def is_filled(file: Path) -> bool:

@@ -48,6 +48,8 @@ class Train(Section):
         (), strict=False, description="what evaluations measure besides loss and accuracy")
     class_weights: ClassWeights = Field("none", description="what a position counts in training by its class: "
                                         '"balanced", or a table {class: weight}, 1 where a class is not in it')
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        (), strict=False, description="trackers of experiments that the training is logged to besides")
     log_every: PositiveInt = 10
     eval_every: Count = Field(0, description="steps between evaluations; 0 evaluates at the end alone")
     save_every: Count = Field(0, description="steps between checkpoints; 0: by time and at the end alone")
@@ -228,7 +230,7 @@ class Recipe(Section):
     def hash(self) -> str:
         """SHA-256 of the canonical JSON: equal for equal recipes, whatever file, order or override they came from, and
         whatever the devices and the checkpoints."""
-        saving, later = {"save_every", "save_minutes", "keep", "keep_best"}, self.later
+        saving, later = {"save_every", "save_minutes", "keep", "keep_best", "trackers"}, self.later
         exclude = {"devices": True, **later, "train": saving | later.get("train", set())}
         return digest(self.model_dump(mode="json", exclude=exclude))
 
@@ -238,8 +240,7 @@ class Recipe(Section):
         outward = {"name": True, "keras": True, "jax": True, "devices": True, "compare": True,
                    "model": {"side", *self.later.get("model", ())},
                    "train": {"log_every", "eval_every", "save_every", "save_minutes", "keep", "keep_best", "metrics",
-                             "watch", "stop_after",
-                             *self.later.get("train", ())}}
+                             "watch", "stop_after", "trackers", *self.later.get("train", ())}}
         return digest(self.model_dump(mode="json", exclude=self.later | outward))
 
     @property

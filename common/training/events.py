@@ -5,6 +5,7 @@ import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 FLUSH = 60.0  # seconds after which what was logged is on disk
 
@@ -28,6 +29,10 @@ class Events:
     def add(self, tag: str, value: float, step: int) -> None:
         """A number under a tag and a step."""
         self._write(step=step, summary=self._scalar(tag, value))
+
+    def put(self, summary: Any, step: int) -> None:
+        """A summary of tensorboardX, such as a text, under a step."""
+        self._write(step=step, summary=summary)
 
     def close(self) -> None:
         """Writes out what is held, and ends the file."""

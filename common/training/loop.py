@@ -21,6 +21,7 @@ from twinscale.common.files.tensors import save_tensors
 from twinscale.common.metrics import finish, finished
 from twinscale.common.numbers.formats import DITHER
 from twinscale.common.recipe.schema import micro_batch
+from twinscale.common.trackers import check_trackers, following
 from twinscale.common.training import canonical
 from twinscale.common.training.checkpoints import Checkpoints
 from twinscale.common.training.ledger import BadLoss, Heard, InFlight, Ledger, unit
@@ -84,6 +85,7 @@ def run_training(room: "Room", recipe: "Recipe", run_dir: Path, *, overwrite: bo
       bad tensor; Stopped where SIGTERM came; HostLost where another host is gone; CannotSave, NoCheckpoint.
     """
     probe = probe or Probe()
+    check_trackers(recipe, run_dir)
     with room.numerics(recipe):
         kept = (None if overwrite else kept_by(run_dir)) or (begun or {}).get("kept")
         dataset = open_kept(recipe, kept, probe.accept_data) if kept else None
@@ -175,7 +177,9 @@ def train_run(room: "Room", recipe: "Recipe", run: Run, session: "Session", prob
     run.update(devices=devices.names)
     batches = training_batches(dataset, recipe, start, steps, host=devices.reader, hosts=devices.readers,
                                permuted=probe.permuted)
-    with (closing(checkpoints), Logger(run.path, start, run.writes) as logger,
+    tracked = probe.saved and not probe.permuted and probe.held_out is None  # a comparison's own runs, not those beside
+    with (closing(checkpoints), following(recipe, run, start, tracked) as also,
+          Logger(run.path, start, run.writes, also) as logger,
           training_progress(steps, start, unit(dataset), progress and run.writes) as report, closing(batches)):
         ledger = Ledger(recipe, dataset, devices, logger, report, probe.log_every, pulse, run.info["kept"]["seconds"])
         training = Training(room, recipe, run, session, probe, pulse, checkpoints, ledger, state, start, start, steps,

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -38,12 +38,14 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
 
 class Logger:
     """Appends to `metrics.jsonl` and to TensorBoard's events under the same names. On resuming, `start` is the first
-    step that will be logged anew: what either holds from there on is dropped, so nothing is there twice."""
+    step that will be logged anew: what either holds from there on is dropped, so nothing is there twice.
+    `also` is told of each line, (step, metrics)."""
 
-    def __init__(self, path: Path | str, start: int = 0, writes: bool = True) -> None:
+    def __init__(self, path: Path | str, start: int = 0, writes: bool = True,
+                 also: Callable[[int, Mapping[str, Any]], None] | None = None) -> None:
         self._file = run_files(path).metrics
         self._events: Any = None
-        self._writes = writes
+        self._writes, self._also = writes, also
         if writes:
             self._lines = [_line(entry) for entry in read_metrics(path) if entry["step"] < start]
             self._rewrite()
@@ -62,6 +64,8 @@ class Logger:
         else:
             self._lines.append(line)
             self._rewrite()
+        if self._also:
+            self._also(int(step), metrics)
         for tag, value in metrics.items() if self._events else ():
             self._events.add(tag, math.nan if value is None else value, int(step))
 

@@ -12,6 +12,8 @@ from twinscale.common.errors import NO, BadInput
 from twinscale.common.verbs import shared
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from twinscale.common.recipe.schema import Recipe
     from twinscale.common.training.loop import Probe
 
@@ -66,7 +68,7 @@ def train(
         raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
     if supervise:
         raise typer.Exit(supervised(run, restarts, overwrite))
-    tell_begin(described)
+    tell_begin(described, directory)
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
@@ -78,13 +80,15 @@ def train(
                        *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
 
 
-def tell_begin(recipe: "Recipe") -> None:
+def tell_begin(recipe: "Recipe", run: "Path") -> None:
     """Says what the recipe's arrays have that its objective does not read, and what its first weights are where they
-    are a file's."""
+    are a file's. Raises MissingEnvironment where a tracker's package is missing."""
     from twinscale.common.data import open_dataset
     from twinscale.common.data.arrays import unread
     from twinscale.common.families import reads_arrays
+    from twinscale.common.trackers import check_trackers
 
+    check_trackers(recipe, run)
     if reads_arrays(recipe.model) and (said := unread(open_dataset(recipe).manifest)):
         shared.say(said)
     shared.tell_weights(recipe)

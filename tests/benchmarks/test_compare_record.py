@@ -2,9 +2,11 @@
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
-from twinscale.benchmarks.compare_record import reproducible, unheeded
+from twinscale.benchmarks.compare_record import figures_of, reproducible, unheeded
 from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.rungs import ladder
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.recipe.schema import Recipe
 
@@ -29,3 +31,9 @@ def test_a_comparison_says_where_each_side_would_have_ended_early(tmp_path):
     assert unheeded(recipe.with_values(train={"stop_after": 0}), tmp_path) == []
     said, = unheeded(recipe, tmp_path)
     assert "Keras after step 10 and JAX not would have ended early, apart" in said
+
+
+def test_what_a_tracker_shows_of_a_verdict_are_finite_numbers():
+    near = ladder.rung("P2", "gradient", "one function", [ladder.check("float64", 1.0, 2, "logits", "eps")])
+    exact = ladder.rung("P0", "contract", "same", [ladder.check("float64", 0, 0, "hashes", "bitwise")])
+    assert figures_of(SimpleNamespace(agrees=True, rungs=[exact, near])) == {"agrees": 1.0, "margin/P2": 2.0}

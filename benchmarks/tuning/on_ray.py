@@ -1,0 +1,111 @@
+"""Trials on a cluster of Ray: each process of a backend is held by an actor, on whichever node has a CPU for it.
+
+All nodes have Twinscale, and see the search's directory under one path.
+"""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from twinscale.common import process
+from twinscale.common.errors import NO, BadInput, TwinscaleError, error_of, first_line, known, need, unexpected
+from twinscale.common.files.access import shown
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+
+PATIENCE = 10.0  # seconds that a cluster may take to answer
+EVERY = 0.5  # seconds between looks at whether we were interrupted
+
+
+class Hand:
+    """What an actor is of: a backend's process on its node."""
+
+    def __init__(self, backend: str) -> None:
+        from twinscale.benchmarks.workers import Worker
+
+        self.worker = Worker(backend, anew=False)
+
+    def ask(self, call: str, recipe: Mapping[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        """{"value"} of a call, or {"error", "exit_code"}."""
+        from twinscale.common.recipe.schema import Recipe
+
+        try:
+            return {"value": self.worker.ask(call, Recipe.model_validate(dict(recipe)), **arguments)}
+        except Exception as error:  # to be raised where it was asked for
+            said = known(error)
+            return {"error": str(said or unexpected(error)), "exit_code": said.exit_code if said else NO}
+
+    def stop(self) -> None:
+        """Tells the training to save and to stop."""
+        with suppress(ProcessLookupError):
+            os.kill(self.worker.process.pid, signal.SIGTERM)
+
+
+class Far:
+    """A process of a backend somewhere in the cluster, asked as a Worker is."""
+
+    def __init__(self, backend: str) -> None:
+        import ray
+
+        # One of its threads asks and waits, another hears that it is to stop.
+        self.backend, self.gone = backend, False
+        self.hand = ray.remote(num_cpus=1, max_concurrency=2)(Hand).remote(backend)
+        self.process = SimpleNamespace(poll=lambda: 1 if self.gone else None)
+
+    def ask(self, call: str, recipe: "Recipe", **arguments: Any) -> Any:
+        """As Worker's. Raises KeyboardInterrupt where we are interrupted meanwhile."""
+        import ray
+
+        plain = {name: str(value) if isinstance(value, os.PathLike) else value for name, value in arguments.items()}
+        asked = self.hand.ask.remote(call, recipe.model_dump(mode="json"), plain)
+        while not ray.wait([asked], timeout=EVERY)[0]:
+            if process.ENDING.is_set():
+                raise KeyboardInterrupt
+        try:
+            reply = ray.get(asked)
+        except ray.exceptions.RayError as error:
+            self.gone = True
+            raise TwinscaleError(f"{self.backend}: its node or actor is gone: {first_line(error, 200)}") from None
+        if "error" in reply:
+            raise error_of(reply["exit_code"], reply["error"])
+        return reply["value"]
+
+    def close(self) -> None:
+        """Ends the actor, and with it the process."""
+        import ray
+
+        self.gone = True
+        with suppress(Exception):  # of a cluster that is gone
+            ray.kill(self.hand)
+
+
+def stop(far: Far) -> None:
+    """Has a training save and stop."""
+    far.hand.stop.remote()
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Callable[[str], Far]]:
+    """Yields what makes a process of a backend in the cluster at an address; "local" is one of this machine's own.
+    Raises MissingEnvironment without Ray, BadInput where nothing answers there."""
+    need("ray", why="--ray asks for a cluster of it")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        if end := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):  # Ray itself would try for minutes
+            socket.create_connection((end[1], int(end[2])), PATIENCE).close()
+        import ray
+
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        raise BadInput(f"--ray {shown(address)}: no cluster answers ({shown(first_line(error, 200))}); give HOST:PORT "
+                       "as `ray start --head` says, auto, or local") from None
+    try:
+        yield Far
+    finally:
+        ray.shutdown()
