@@ -32,6 +32,7 @@ from twinscale.benchmarks.report.values import (
 from twinscale.benchmarks.report.words import interval, margin, number, severity, tensor_margin
 from twinscale.benchmarks.rung_table import RUNGS, is_placed, title_of
 from twinscale.common.files.access import plain, write_text
+from twinscale.common.metrics.words import is_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -328,11 +329,16 @@ def _held_out(metrics, sides):
     values = [metrics.get(side) or {} for side in sides]
     table = []
     for name in sorted({*values[0], *values[1]}, key=lambda m: (rank(METRICS, m), m)):
-        cells = [sig(v[name], 7) if name in v else "–" for v in values]
+        cells = [_measured(name, v[name]) if name in v else "–" for v in values]
         both = all(name in v for v in values)
-        table.append((name.replace("_", " "), *cells,
-                      sig(abs(as_float(values[0][name]) - as_float(values[1][name]))) if both else "–"))
+        apart = abs(as_float(values[0][name]) - as_float(values[1][name])) if both else 0.0
+        table.append((name.replace("_", " "), *cells, _measured(name, apart, 2) if both else "–"))
     return table
+
+
+def _measured(name, value, digits=7):
+    """A metric's value: the whole number that a count is, if it is one."""
+    return f"{value:,.0f}" if is_count(name) and as_float(value).is_integer() else sig(value, digits)
 
 
 def _versions(versions, sides):

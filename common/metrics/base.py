@@ -36,6 +36,7 @@ class Metric:
     bound: Callable | None = None
     named: bool = False  # whether `finish` and `bound` take the names of the classes besides, () where there are none
     classes: bool = False  # whether labels have to be classes
+    counts: bool = False  # whether its values, called "TITLE/...", are numbers of positions
 
 
 def statistics_of(names: Iterable[str], xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
