@@ -1,11 +1,13 @@
 """Labelled text through both rooms: what evaluations say of the shipped samples is the same, and judged by name."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from twinscale.benchmarks.rungs import ladder
+from twinscale.common.data import open_dataset
 from twinscale.common.data.batches import held_out_batches
 from twinscale.common.metrics import finish, finished
 from twinscale.common.recipe.file import load
@@ -19,22 +21,34 @@ SMALL = ["model.layers=1", "model.width=16", "train.precision=float64", "keras.j
 
 @pytest.fixture(scope="module", params=["ner-conll", "classify-table"])
 def evaluated(request, open_room):
-    """(recipe, names of classes, {backend: sums}, what all batches' own sums add up to) of a shipped recipe."""
+    """(recipe, names of classes, {backend: sums}, sums of each batch, {backend: predictions}) of a shipped recipe."""
     recipe = load(SHIPPED / f"{request.param}.toml", SMALL)
     recipe = recipe.with_values(data={"source": recipe.data.source.replace("recipes", str(SHIPPED))})
-    found, parts = {}, []
+    found, parts, kept = {}, [], {}
     for backend, room in ROOMS.items():
         with open_room(room, recipe) as opened:
             evaluate = opened.room.make_evaluate(opened.recipe, opened.state, opened.devices)
-            found[backend] = loop.held_out_sums(evaluate, opened.state, opened.dataset, recipe)[0]
+            kept[backend] = []
+            found[backend] = loop.held_out_sums(partial(evaluate, keep=kept[backend].append), opened.state,
+                                                opened.dataset, recipe)[0]
             names = opened.dataset.manifest["labels"]
             if backend == "jax":
                 parts = [evaluate(opened.state, [batch]) for batch in held_out_batches(opened.dataset, 6)]
-    return recipe, names, found, parts
+    return recipe, names, found, parts, kept
+
+
+def test_both_rooms_predict_the_same_of_each_row_and_the_sums_are_of_these(evaluated):
+    recipe, _, found, _, kept = evaluated
+    keras, jax = ({name: np.concatenate([part[name] for part in kept[backend]]) for name in kept[backend][0]}
+                  for backend in ROOMS)
+    assert keras["share"] == pytest.approx(jax["share"], rel=1e-6) and (keras["best"] == jax["best"]).all()
+    assert keras["loss"] == pytest.approx(jax["loss"], rel=1e-6)
+    weights = np.concatenate([batch["weights"] for batch in held_out_batches(open_dataset(recipe), 6)])
+    assert (jax["loss"] * weights).sum() == pytest.approx(found["jax"]["loss"], rel=1e-5)
 
 
 def test_both_rooms_count_the_same_and_sums_add_up_over_batches(evaluated):
-    recipe, names, found, parts = evaluated
+    recipe, names, found, parts, _ = evaluated
     assert found["keras"].keys() == found["jax"].keys() == parts[0].keys() and len(parts) == 3
     for name, value in found["jax"].items():
         assert found["keras"][name] == pytest.approx(value, rel=1e-12, abs=1e-12), name
@@ -44,7 +58,7 @@ def test_both_rooms_count_the_same_and_sums_add_up_over_batches(evaluated):
 
 
 def test_every_value_has_a_check_and_one_that_is_off_is_caught(evaluated):
-    recipe, names, found, _ = evaluated
+    recipe, names, found, _, _ = evaluated
     runs = {"metrics": recipe.train.metrics, "labels": names}
     for run in ("keras", "keras-twin", "jax", "jax-twin"):
         sums = found[run.partition("-")[0]]
