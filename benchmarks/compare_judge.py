@@ -23,6 +23,7 @@ from twinscale.benchmarks.rungs.operations import operations_rung, places_path, 
 from twinscale.benchmarks.rungs.own_optimizers import compared, own_rung
 from twinscale.benchmarks.rungs.swap import worst_tensor
 from twinscale.benchmarks.sides import LABELS
+from twinscale.benchmarks.task import task_of
 from twinscale.benchmarks.verdict import Rung, read_hashes
 from twinscale.benchmarks.workers import ROOMS
 from twinscale.common.families.pair import Pair, whence
@@ -88,6 +89,7 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
             "tensors": worst_tensors(gradient, semantics, float64_steps(recipe)),
             "own_float64": {b: {"tensor": name, "worst": worst} for b, (name, worst) in own.items()} or None,
             "held_out": {b: info["final"] for b, info in finished.items()},
+            "task": task_of(recipe, dataset, {b: run_path(out, b, recipe) for b in finished}),
             "performance": {b: info["performance"] for b, info in finished.items()},
             "versions": {b: info["versions"] for b, info in finished.items()},
             "devices": {b: info["devices"] for b, info in finished.items()}}

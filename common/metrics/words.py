@@ -1,6 +1,6 @@
 """What an evaluation says, in lines for a terminal: what sums it up, and a table of classes or of entities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,16 @@ def value_words(name: str, value: float) -> str:
     return f"{value:,.0f}" if whole else f"{value:.4g}" if abs(value) >= 10 else f"{value:.4f}"
 
 
-def line(metrics: Mapping[str, float]) -> str:
-    """The values that sum up an evaluation, on one line: those of single classes, and several means, are left out."""
+def summing_up(names: Iterable[str]) -> list[str]:
+    """Those of the values that sum up an evaluation: those of single classes, and several means, are left out."""
     means = {f"{prefix}{part}{mean}": kept for prefix, kept in SUMMED_UP.items() for part in PARTS
              for mean in ("", *(f"_{mean}" for mean in MEANS))}
-    return "  ".join(f"{shown(name)} {value_words(name, value)}" for name, value in metrics.items()
-                     if "/" not in name and means.get(name, name) == name)
+    return [name for name in names if "/" not in name and means.get(name, name) == name]
+
+
+def line(metrics: Mapping[str, float]) -> str:
+    """The values that sum up an evaluation, on one line."""
+    return "  ".join(f"{shown(name)} {value_words(name, metrics[name])}" for name in summing_up(metrics))
 
 
 def tables(metrics: Mapping[str, float], sums: Mapping[str, float]) -> list[str]:
