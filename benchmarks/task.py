@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinscale.benchmarks.examples import worst
+from twinscale.benchmarks.rungs.sentences import paired_of
 from twinscale.common.metrics import own_sums
 from twinscale.common.metrics.classes import CONFUSION, PARTS, REPORT, names_of
 from twinscale.common.metrics.entities import ENTITIES, types_of
@@ -38,6 +39,7 @@ def task_of(recipe: "Recipe", dataset: "Dataset", paths: Mapping[str, Path]) -> 
       matrix        {side: (classes, classes) of positions by label and prediction}, "names" of its rows
       reliability   {side: {"confidence", "accuracy", "count": of each bin that has any}}
       curves        {metric: {side: {"steps", "values"}}} of evaluations, where there were several
+      paired        of entities, what `benchmarks.rungs.sentences.paired` says of the difference of both sides' F1
       worst         what `benchmarks.examples.worst` has
     """
     metrics = recipe.train.metrics
@@ -52,6 +54,8 @@ def task_of(recipe: "Recipe", dataset: "Dataset", paths: Mapping[str, Path]) -> 
         "curves": curves_of({side: read_metrics(path) for side, path in paths.items()})}
     there = {side: x for side, x in predictions.items() if x is not None}
     found["worst"] = worst(dataset, there, names) if len(there) == len(paths) else []
+    if ENTITIES.title in metrics:
+        found["paired"] = paired_of(dataset, there, recipe.compare.margin.entity_f1)
     return {key: value for key, value in found.items() if value}
 
 

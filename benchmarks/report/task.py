@@ -8,6 +8,7 @@ import numpy as np
 from twinscale.benchmarks.numbers import as_float, floats, sig
 from twinscale.benchmarks.report import task_plots
 from twinscale.benchmarks.report.plots import drawn
+from twinscale.benchmarks.rungs.sentences import told
 from twinscale.common.metrics.classes import PARTS
 from twinscale.common.metrics.words import number
 
@@ -22,6 +23,7 @@ def view(task: Mapping[str, Any], sides: Mapping[str, str]) -> dict[str, Any] | 
             "classes": classes(task.get("classes") or [], sides), "matrix": matrix(task, sides),
             "reliability": reliability(task.get("reliability") or {}, sides),
             "curves": curves(task.get("curves") or {}, sides),
+            "paired": told(task["paired"], [*sides.values()]) if task.get("paired") else None,
             "worst": [example(one, sides) for one in task.get("worst") or []]}
 
 

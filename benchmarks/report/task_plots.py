@@ -23,7 +23,8 @@ from twinscale.common.metrics.classes import PARTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEVELS, WRITTEN, NAMED = 10, 10, 26  # shades; classes up to which cells have their counts, and rows their names
+LEVELS, DARKEST = 10, 0.7  # shades, and the opacity of the last
+WRITTEN, NAMED = 10, 26  # classes up to which cells have their counts, and rows their names
 LOOKS = ((FIRST, "-", "o", 0.9), (SECOND, "--", "D", 0.9))  # colour, line, mark and opacity of either side
 
 
@@ -43,8 +44,7 @@ def confusion(width: float, matrices: Mapping[str, Sequence[Sequence[float]]], n
         largest = np.abs(apart).max(initial=0.0)
         panels.append(("difference", apart, apart / largest if largest else apart, (BAD, SECOND)))
     wide = width == WIDE
-    high = 2.1 + 0.02 * min(count, NAMED) if wide else 2.9 * len(panels)
-    figure = blank(width, high + (0.5 if wide and count <= NAMED else 0.2))
+    figure = blank(width, 0.2 + (3.1 if wide else 2.9 * len(panels)))
     places = figure.subplots(*((1, len(panels)) if wide else (len(panels), 1)), squeeze=False).ravel()
     for number, (axes, (title, counts, depth, colours)) in enumerate(zip(places, panels, strict=True)):
         heat(axes, depth, colours)
@@ -89,8 +89,8 @@ def heat(axes: Any, depth: np.ndarray, colours: tuple[str, str]) -> None:
             at = np.argwhere(shade == level)
             if len(at):
                 vertices = np.concatenate([corners + (j, i) for i, j in at])
-                axes.add_patch(PathPatch(Path(vertices, codes * len(at)), facecolor=colour, alpha=level / LEVELS,
-                                         linewidth=0))
+                axes.add_patch(PathPatch(Path(vertices, codes * len(at)), facecolor=colour, linewidth=0,
+                                         alpha=DARKEST * level / LEVELS))
 
 
 def bars(width: float, rows: Sequence[Mapping[str, Any]], sides: Mapping[str, str]) -> "Figure":
