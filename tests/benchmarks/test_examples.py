@@ -63,7 +63,7 @@ def test_a_loss_that_is_not_finite_is_the_worst(texts):
 
 
 def test_words_have_the_tags_of_their_first_pieces(pieces, tmp_path):
-    sentence = [["Paris", "unbelievably", "ok"]]
+    sentence = [["good", "badgood", "day"]]
     words = pieces.of_words(sentence)[0]
     assert len(words[1]) > 1
     ids = np.array([[*pieces.before, *(i for word in words for i in word), *pieces.after, pieces.pad]], np.int32)
@@ -79,6 +79,7 @@ def test_words_have_the_tags_of_their_first_pieces(pieces, tmp_path):
     losses[0, starts] = [3.0, 0.0, 0.0]
     found, = worst(dataset, {"keras": predicted(np.zeros(ids.shape), losses)}, ["O", "B-LOC", "I-LOC"])
     assert found["loss"]["keras"] == pytest.approx(1.0)  # of words alone
+    assert [word["word"] for word in found["words"]] == sentence[0]
     assert [word["label"] for word in found["words"]] == ["B-LOC", "O", "O"]
     assert all(word["keras"] == "O" for word in found["words"]) and len(found["words"]) == 3
 
