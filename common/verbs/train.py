@@ -70,8 +70,7 @@ def train(
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
-        anew = overwrite or not old or old.get("saved") is None
-        begun = begun_from(state, described) if state and anew else None
+        begun = begun_from(state, described) if state and (overwrite or (old or {}).get("saved") is None) else None
         final = room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
     if described.devices.hosts == 1:  # else each of many would say so
         tell_end(directory, final)

@@ -12,6 +12,7 @@ from twinscale.common.data.batches import held_out_batches
 from twinscale.common.metrics import finish, finished
 from twinscale.common.recipe.file import load
 from twinscale.common.training import loop
+from twinscale.common.training.evaluating import evaluate_state
 
 ROOMS = {"keras": "tfscale", "jax": "jaxscale"}
 SHIPPED = Path(__file__).parents[2] / "recipes"
@@ -74,3 +75,16 @@ def test_every_value_has_a_check_and_one_that_is_off_is_caught(evaluated):
         runs[run] = runs[run] | {"held_out": runs[run]["held_out"] | {name: 0.987}}
     wrong = [check for check in ladder.held_out_checks("float64", runs, curve) if check["worst"] > check["bound"]]
     assert {check["what"] for check in wrong} == {f"float64 held-out {name}"} and len(wrong) == 2
+
+
+def test_a_state_is_worth_the_same_on_a_file_of_its_held_out_rows(evaluated, open_room):
+    recipe, names, found, _, _ = evaluated
+    if "entities" not in recipe.train.metrics:
+        return  # one source shows it
+    file = f"{recipe.data.source.partition(':')[2]}/valid.txt"
+    for backend, room in ROOMS.items():
+        with open_room(room, recipe) as opened:
+            begun = {"kept": None, "tensors": opened.room.state_tensors(opened.state), "step": 0}
+            metrics, sums = evaluate_state(opened.room, recipe, begun, file)
+        assert sums == pytest.approx(found[backend], rel=1e-12, abs=1e-12)
+        assert metrics == finish(sums) | finished(recipe.train.metrics, sums, names)
