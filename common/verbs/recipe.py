@@ -51,7 +51,7 @@ def schema() -> None:
 
 
 @app.command("list", short_help="List the recipes that come along.")
-def list_() -> None:
+def list(*, json: Annotated[bool, typer.Option("--json", help="As JSON, {name: what it is}.")] = False) -> None:
     """List the recipes that come with Twinscale: a name, by which every verb takes it, and what it is.
 
     \b
@@ -61,6 +61,9 @@ def list_() -> None:
     from twinscale.common.recipe.shipped import listed
 
     rows = listed()
+    if json:
+        shared.print_json(rows)
+        return
     width = max(map(len, rows), default=0)
     for name, words in rows.items():
         print(f"{name.ljust(width)}  {words}")
@@ -84,4 +87,4 @@ def copy(
     from twinscale.common.recipe.shipped import copied
 
     for file in copied(name, Path(to)):
-        print(file)
+        shared.say(f"copied: {file}")

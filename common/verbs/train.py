@@ -91,13 +91,13 @@ def tell_begin(recipe: "Recipe") -> None:
 
 
 def tell_end(directory: Any, final: Mapping[str, float] | None) -> None:
-    """Prints what the evaluation at the end says, and a table of classes or of entities where these were measured."""
+    """Says what the evaluation at the end says, with a table of classes or of entities where these were measured."""
     from twinscale.common.metrics.words import line, tables
     from twinscale.common.training.run import read_run
 
     if final:
-        print(f"held out: {line(final)}")
-        print("".join(f"{one}\n" for one in tables(final, read_run(directory).get("sums") or {})), end="")
+        lines = [f"held out: {line(final)}", *tables(final, read_run(directory).get("sums") or {})]
+        print("\n".join(lines), file=sys.stderr)
 
 
 def probe_of(recipe: "Recipe", trace: Literal["sketch", "full"] | None, trace_every: int, twin_steps: int,
