@@ -23,7 +23,8 @@ from twinscale.benchmarks.rungs.operations import operations_rung, places_path, 
 from twinscale.benchmarks.rungs.own_optimizers import compared, own_rung
 from twinscale.benchmarks.rungs.swap import worst_tensor
 from twinscale.benchmarks.sides import LABELS
-from twinscale.benchmarks.verdict import Rung, read_hashes
+from twinscale.benchmarks.task import task_of
+from twinscale.benchmarks.verdict import Rung, fenced, read_hashes
 from twinscale.benchmarks.workers import ROOMS
 from twinscale.common.families.adapters import tree_of
 from twinscale.common.families.pair import Pair, whence
@@ -91,7 +92,15 @@ def judge(recipe: Recipe, dataset: "Dataset", out: Path, operations: Sequence[di
             "held_out": {b: info["final"] for b, info in finished.items()},
             "performance": {b: info["performance"] for b, info in finished.items()},
             "versions": {b: info["versions"] for b, info in finished.items()},
-            "devices": {b: info["devices"] for b, info in finished.items()}}
+            "devices": {b: info["devices"] for b, info in finished.items()}} | shown_of(recipe, dataset, out)
+
+
+def shown_of(recipe: Recipe, dataset: "Dataset", out: Path) -> dict[str, Any]:
+    """{"task": what a page shows of it}; what fails of that is a line of the verdict."""
+    found: dict[str, Any] = {}
+    with fenced(found, "task"):
+        found["task"] = task_of(recipe, dataset, {b: run_path(out, b, recipe) for b in ROOMS})
+    return found
 
 
 def worst_tensors(gradient: Rung, semantics: Rung | None, steps: int, most: int = 24) -> list[dict[str, Any]]:

@@ -163,6 +163,9 @@ class Verdict(Result):
     cause: dict[str, Any] | None = maybe(description="The first operation, update or batch that differs by itself.")
     inside: dict[str, Inside] = maybe(description="By precision, what the modules of two programs do, where the model "
                                                   "is a pair.")
+    task: dict[str, Any] | None = maybe(description="What people of the task look at: classes, confusion, reliability, "
+                                                    "evaluations, the worst examples; null where no metric is of "
+                                                    "classes.")
     swap: dict[str, Any] = maybe(description="Each program under the other's runtime.")
     meshes: dict[str, Any] = maybe(description="One device against several.")
     schema_version: version(SCHEMA_VERSION)

@@ -1,6 +1,6 @@
 """Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,6 +17,7 @@ from twinscale.common.families.adapters import tree_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import MEANS, statistics_of, total
+from twinscale.common.metrics.rows import handed, of_classes, rows_of
 from twinscale.common.objectives import described
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
@@ -41,7 +42,7 @@ from twinscale.jaxscale.optimizer import (
 from twinscale.jaxscale.optimizer_pair import path_of
 
 if TYPE_CHECKING:
-    from twinscale.common.training.room import Batch, Step, Tensors
+    from twinscale.common.training.room import Step, Tensors
     from twinscale.jaxscale.devices import Devices
 
 
@@ -247,9 +248,9 @@ def evaluated(state):
 
 
 def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logits: Callable[..., Any] | None = None
-                  ) -> "Callable[[State, Iterable[Batch]], dict[str, float]]":
-    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any.
-    `compute_logits` is in place of `forward`."""
+                  ) -> "Callable[..., dict[str, float]]":
+    """Evaluation: (state, batches, keep=None) to the summed statistics, with the averaged weights where there are any.
+    `keep` is given what is predicted, where a metric is of classes. `compute_logits` is in place of `forward`."""
 
     def compute(state, batch):
         weights, inputs = evaluated(state), model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
@@ -257,14 +258,15 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
             logits, _ = (compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)
         judged = jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype)
         sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
-        return sums | statistics_of(recipe.train.metrics, *judged)
+        rows = rows_of(*judged[:3]) if of_classes(recipe.train.metrics) else {}
+        return sums | statistics_of(recipe.train.metrics, *judged), rows
 
     compiled = jax.jit(compute, in_shardings=(state_shardings(state, devices), devices.rows),
                        out_shardings=devices.whole)
 
-    def evaluate(state, batches):
+    def evaluate(state, batches, keep=None):
         own = ({name: x[devices.reader::devices.readers] for name, x in batch.items()} for batch in batches)
-        return total(compiled(state, place(devices, rows)) for rows in own)
+        return total(handed(compiled(state, place(devices, rows)), keep) for rows in own)
 
     return evaluate
 

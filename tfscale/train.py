@@ -1,6 +1,6 @@
 """Trains a recipe with Keras 3: a custom loop over `strategy.run`, one compiled step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from twinscale.common.families.adapters import has_adapters, is_adapter, tree_of
 from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import MEANS, statistics_of, total
+from twinscale.common.metrics.rows import handed, of_classes, rows_of
 from twinscale.common.objectives import described
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
@@ -27,7 +28,7 @@ from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.optimizer import average, clip, make_optimizer, rates, reset, slots, still
 
 if TYPE_CHECKING:
-    from twinscale.common.training.room import Batch, Step, Tensors
+    from twinscale.common.training.room import Step, Tensors
     from twinscale.tfscale.devices import Devices
 
 
@@ -266,10 +267,10 @@ def evaluated(state):
 
 
 def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logits: Callable[..., Any] | None = None
-                  ) -> "Callable[[State, Iterable[Batch]], dict[str, float]]":
-    """Evaluation: (state, batches) to the summed statistics, with the averaged weights where there are any. Every host
-    passes whole batches, and computes its rows of them. `compute_logits`
-    of the model's inputs may be given."""
+                  ) -> "Callable[..., dict[str, float]]":
+    """Evaluation: (state, batches, keep=None) to the summed statistics, with the averaged weights where there are any.
+    Every host passes whole batches, and computes its rows of them. `keep` is given what is predicted, where a metric is
+    of classes. `compute_logits` of the model's inputs may be given."""
 
     def averaged(inputs):
         model = state.model
@@ -280,15 +281,16 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
         logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
         judged = keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)
         sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
-        return add_up(sums | statistics_of(recipe.train.metrics, *judged))
+        rows = rows_of(*judged[:3]) if of_classes(recipe.train.metrics) else {}
+        return add_up(sums | statistics_of(recipe.train.metrics, *judged)), rows
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(batch):
         return first(devices, run(devices, replica_sums, batch))
 
-    def evaluate(state, batches):
+    def evaluate(state, batches, keep=None):
         own = ({name: x[devices.host::devices.hosts] for name, x in batch.items()} for batch in batches)
-        return total(compiled(place(devices, rows)) for rows in own)
+        return total(handed(compiled(place(devices, rows)), keep) for rows in own)
 
     return evaluate
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from markupsafe import Markup
 
 from twinscale.benchmarks.numbers import as_float, sig
 from twinscale.benchmarks.report import plots
+from twinscale.benchmarks.report import task as task_report
 from twinscale.benchmarks.report import words as report_words
-from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.plots import BACKENDS, drawn
 from twinscale.benchmarks.report.values import (
     code,
     embedded,
@@ -32,9 +33,10 @@ from twinscale.benchmarks.report.values import (
 from twinscale.benchmarks.report.words import interval, margin, number, severity, tensor_margin
 from twinscale.benchmarks.rung_table import RUNGS, is_placed, title_of
 from twinscale.common.files.access import plain, write_text
+from twinscale.common.metrics.words import is_count
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 WORST_TENSORS, CHECKS = 24, 100  # rows, rows a rung
 PRECISIONS = ("float64", "float32", "bfloat16")
@@ -137,7 +139,9 @@ def _view(verdict):
                             sides) if timed else None,
         "time": drawn("time", report_words.time_words(performance, sides), plots.where_time_goes, performance,
                       sides) if spent else None,
-        "held_out": _held_out(_by_side(verdict.get("held_out"), sides), sides),
+        "held_out": _held_out(_by_side(verdict.get("held_out"), sides), sides,
+                              task_report.in_tables(verdict.get("task") or {})),
+        "task": task_report.view(verdict.get("task") or {}, sides),
         **reproduced("verdict", verdict, sides),
         "terms": report_words.TERMS, "null": report_words.NULL,
         "failures": {name: kind.failing for name, kind in RUNGS.items()},
@@ -201,12 +205,6 @@ def _quotient(sides):
     """The name of a column of first over second; long labels have no place there."""
     short = sum(map(len, sides.values())) < 24
     return " / ".join(sides.values()) if short else "first / second"
-
-
-def drawn(name: str, words: str, draw: "Callable[..., Figure]", *args: Any) -> dict[str, Any]:
-    """A figure of `plots` and what it shows in words, as templates take it."""
-    wide, narrow = plots.svg(name, draw, *args)
-    return {"words": words, "wide": Markup(wide), "narrow": Markup(narrow)}
 
 
 def _facts(verdict):
@@ -323,16 +321,23 @@ def _performance_cell(key, value, around=None):
     return sig(value, 3) + (" ×" if key == "data_ratio" else "")
 
 
-def _held_out(metrics, sides):
-    """Rows of metric, the value of either side, absolute difference."""
+def _held_out(metrics, sides, told=()):
+    """Rows of metric, the value of either side, absolute difference; without those that begin as what is `told`
+    elsewhere."""
     values = [metrics.get(side) or {} for side in sides]
     table = []
-    for name in sorted({*values[0], *values[1]}, key=lambda m: (rank(METRICS, m), m)):
-        cells = [sig(v[name], 7) if name in v else "–" for v in values]
+    names = (name for name in {*values[0], *values[1]} if not name.startswith(told))
+    for name in sorted(names, key=lambda m: (rank(METRICS, m), m)):
+        cells = [_measured(name, v[name]) if name in v else "–" for v in values]
         both = all(name in v for v in values)
-        table.append((name.replace("_", " "), *cells,
-                      sig(abs(as_float(values[0][name]) - as_float(values[1][name]))) if both else "–"))
+        apart = abs(as_float(values[0][name]) - as_float(values[1][name])) if both else 0.0
+        table.append((name.replace("_", " "), *cells, _measured(name, apart, 2) if both else "–"))
     return table
+
+
+def _measured(name, value, digits=7):
+    """A metric's value: the whole number that a count is, if it is one."""
+    return f"{value:,.0f}" if is_count(name) and as_float(value).is_integer() else sig(value, digits)
 
 
 def _versions(versions, sides):

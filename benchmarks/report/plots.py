@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio
 from twinscale.common.files.access import escaped_lines
@@ -47,6 +48,12 @@ def svg(name: str, draw: "Callable[..., Figure]", *args: Any) -> list[str]:
     """The drawing, wide and narrow, as inline SVG; `name` keeps its ids apart from those of other figures."""
     wide = BESIDE if draw is ladder else WIDE
     return [_once(f"{name}-{size}", draw, width, args) for size, width in (("wide", wide), ("narrow", NARROW))]
+
+
+def drawn(name: str, words: str, draw: "Callable[..., Figure]", *args: Any) -> dict[str, Any]:
+    """A figure and what it shows in words, as templates take it."""
+    wide, narrow = svg(name, draw, *args)
+    return {"words": words, "wide": Markup(wide), "narrow": Markup(narrow)}
 
 
 def _once(name, draw, width, args):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
 ALPHA, TARGET, MOST = 0.05, 0.8, 10**6  # level of each one-sided test, power to plan for, seeds to plan with at most
+OF_METRICS = {"report": "f1_macro", "entities": "entity_f1"}  # margins of metrics that are asked for
 WHERE = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}
 RESAMPLES = 9999
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
@@ -62,10 +63,12 @@ def collect_outcome(recipe: "Recipe", worker: "Trainer", out: Path, seeds: Itera
 # ---- verdict
 
 def margins_of(recipe: "Recipe") -> dict[str, float]:
-    """{metric: the recipe's margin} of what its evaluations measure: hits are counted of classes alone, and of another
-    objective the margin of the loss is in that one's own unit."""
+    """{metric: the recipe's margin} of what its evaluations measure: hits are counted of classes alone, F1 where
+    `train.metrics` asks for it, and of another objective the margin of the loss is in that one's own unit."""
     margins = recipe.compare.margin.model_dump()
-    return {"loss": margins["loss"]} if described(recipe).judged else margins
+    measured = {"loss", *(() if described(recipe).judged else ("accuracy",)),
+                *(name for metric, name in OF_METRICS.items() if metric in recipe.train.metrics)}
+    return {name: margin for name, margin in margins.items() if name in measured}
 
 
 def outcome_rung(metrics: Mapping[str, Mapping[int, Mapping[str, Any]]], margins: Mapping[str, float]

@@ -22,6 +22,27 @@ def parts_of(path: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
     """
     if is_file(path, "give the path of a file or a folder", "data.source: "):
         return {"train": path}
+    found, names = all_parts(path, endings)
+    if "train" not in found:
+        raise BadInput(f"data.source: {shown(path)} is a folder: give the path of a file, or name those in it train, "
+                       f"valid and test: there {'is' if len(names) == 1 else 'are'} "
+                       f"{shown(', '.join(names[:8])) or 'none'}")
+    return {part: found[part] for part in ("train", "held_out") if part in found}
+
+
+def file_for_test(path: Path) -> Path:
+    """The file for a test in a folder. Raises BadInput where there is none."""
+    if is_file(path, "give the path of a folder", "data.source: "):
+        raise BadInput(f"--on test: data.source is the file {shown(path)}: give the path of one for a test")
+    found, names = all_parts(path, ())
+    if "test" not in found:
+        raise BadInput(f"--on test: {shown(path)} has no file for a test: name one {', '.join(PARTS['test'])}, or give "
+                       f"its path: there {'is' if len(names) == 1 else 'are'} {shown(', '.join(names[:8])) or 'none'}")
+    return found["test"]
+
+
+def all_parts(path: Path, endings: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
+    """({part: file} of PARTS, the names) of a folder. Raises BadInput where two files are of a part."""
     found: dict[str, Path] = {}
     names = sorted(name for name in os.listdir(path) if name.endswith(tuple(endings) or "") and name[0] != ".")
     for name in names:
@@ -32,11 +53,7 @@ def parts_of(path: Path, endings: Sequence[str] = ()) -> dict[str, Path]:
                            f'"{part}": take one away, or give a file')
         if part and is_file(path / name, "take it away", "data.source: "):
             found[part] = path / name
-    if "train" not in found:
-        raise BadInput(f"data.source: {shown(path)} is a folder: give the path of a file, or name those in it train, "
-                       f"valid and test: there {'is' if len(names) == 1 else 'are'} "
-                       f"{shown(', '.join(names[:8])) or 'none'}")
-    return {part: found[part] for part in ("train", "held_out") if part in found}
+    return found, names
 
 
 def column_number(text: str, unset: Mapping[str, int], key: str) -> int:

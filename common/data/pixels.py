@@ -116,3 +116,12 @@ def from_0_to_1(values: np.ndarray, place: str) -> np.ndarray:
         raise BadInput(f"{place}: holds {said}, but images are uint8, or floating point from 0 to 1"
                        + (": divide them by 255" if low >= 0 and 1 < high <= 255 else ""))
     return values if values.dtype == np.float64 else values.astype(np.float32)
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    """The content of a PNG file of uint8 (H, W, 1) or (H, W, 3)."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()

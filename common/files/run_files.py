@@ -27,7 +27,8 @@ STATE_MARKER = ".state"
 STATE = {rf"{re.escape(STATE_MARKER)}|index\.json|recipe\.toml|metrics\.jsonl|state\.safetensors": None, "data": DATA}
 OF_HOSTS = {r"\d+\.(json|stacks)": None}
 RUN: dict[str, Any] = {
-    r"run\.json|recipe\.toml|metrics\.jsonl|events\.out\.tfevents\..*": None, "data": DATA, HOSTS: OF_HOSTS,
+    r"run\.json|recipe\.toml|metrics\.jsonl|predictions\.safetensors|events\.out\.tfevents\..*": None,
+    "data": DATA, HOSTS: OF_HOSTS,
     CHECKPOINTS: {"|".join(STEPS.values()): None, NEWEST: None, MANIFESTS: {r"step_\d+\.json": None}},
     TRACE: {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
     TRACKERS: None, re.escape(LOCK): None}
@@ -90,6 +91,11 @@ class RunFiles:
     def metrics(self) -> Path:
         """A line for each step that was logged."""
         return self.path / METRICS
+
+    @property
+    def predictions(self) -> Path:
+        """What its last evaluation predicts of each held-out row."""
+        return self.path / "predictions.safetensors"
 
     @property
     def lock(self) -> Path:

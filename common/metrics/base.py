@@ -37,6 +37,7 @@ class Metric:
     bound: Callable | None = None
     named: bool = False  # whether `finish` and `bound` take the names of the classes besides, () where there are none
     classes: bool = False  # whether labels have to be classes
+    counts: bool = False  # whether its values, called "TITLE/...", are numbers of positions
     # {pattern of the names of its values: "higher" or "lower"}: which is better; what is in none is not watched
     better: Mapping[str, str] = field(default_factory=dict)
 

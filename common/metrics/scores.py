@@ -101,8 +101,8 @@ def auc_bound(sums: Mapping[str, Any], loss: float, names: Sequence[str]) -> dic
 # ---- calibration error
 
 def calibration_sums(xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
-    """{"correct", "confidence"} (CONFIDENCES,): weights of hits, and of the share of what is predicted, by the bin of
-    that share, and "near", a scalar."""
+    """{"correct", "confidence", "count"} (CONFIDENCES,): weights of hits, of the share of what is predicted, and of all
+    positions, by the bin of that share, and "near", a scalar."""
     best = xp.argmax(logits, axis=-1)
     share = xp.exp(xp.max(log_shares(xp, logits), axis=-1))
     place = xp.subtract(xp.ceil(xp.multiply(share, like(share, CONFIDENCES))), like(share, 1))
@@ -116,7 +116,7 @@ def calibration_sums(xp: Any, logits: Any, labels: Any, weights: Any) -> dict:
 
     hits = xp.where(xp.equal(best, labels), weights, xp.zeros_like(weights))
     return {"correct": binned(hits), "confidence": binned(xp.multiply(weights, share)),
-            "near": near_of(xp, logits, weights)}
+            "count": binned(weights), "near": near_of(xp, logits, weights)}
 
 
 def calibration(sums: Mapping[str, Any]) -> dict[str, float]:

@@ -65,6 +65,8 @@ class Margin(Section):
 
     loss: Positive = Field(0.02, description="nats; a ratio of perplexities of 1.02")
     accuracy: Annotated[float, Field(gt=0, lt=1)] = Field(0.01, description="share of predictions")
+    f1_macro: Annotated[float, Field(gt=0, lt=1)] = Field(0.01, description='the mean F1 of classes, of "report"')
+    entity_f1: Annotated[float, Field(gt=0, lt=1)] = Field(0.01, description='F1 of entities, of "entities"')
 
 
 class Compare(Section):
@@ -257,7 +259,9 @@ class Recipe(Section):
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key, None) == value:
                 found.setdefault(table, set()).add(key)
-        return found
+        margin, usual = self.compare.margin, Margin()
+        alike = {key for key in ("f1_macro", "entity_f1") if getattr(margin, key) == getattr(usual, key)}
+        return found | ({"compare": {"margin": alike}} if alike else {})
 
     def with_values(self, **sections: Any) -> "Recipe":
         """A validated copy with some values replaced: `recipe.with_values(train={"steps": 5})`."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from twinscale.common import process
 from twinscale.common.machine.flops import measured_peak, peak_flops, train_flops
+from twinscale.common.metrics.words import line
 from twinscale.common.recipe.schema import positions
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Ledger:
                  report: Callable[..., None], every: int | None, pulse: "Pulse | None" = None,
                  seconds: dict[str, float] | None = None) -> None:
         self.logger, self.report, self.every = logger, report, every or recipe.train.log_every
-        rows = recipe.train.global_batch
+        rows, self.steps = recipe.train.global_batch, recipe.train.steps
         self.units, self.unit = positions(recipe), unit(dataset)
         self.flops = rows * train_flops(recipe.model, dataset.classes, dataset.example_shape)
         self.peak, self.peak_from, on_cpu = None, None, devices.kind.lower() == "cpu"
@@ -160,7 +161,10 @@ class Ledger:
 
     def evaluated(self, done: int, metrics: Mapping[str, float]) -> None:
         """Logs the metrics of an evaluation after `done` steps under the last of them, as its training metrics are:
-        a resumed run keeps all that is logged below its first step."""
+        a resumed run keeps all that is logged below its first step; and says what sums
+        them up, but for the last, whose figures are the result."""
+        if done < self.steps:
+            self.report(done, held_out=line(metrics))
         self.logger.log(done - 1, {f"held_out/{name}": value for name, value in metrics.items()})
 
     def goodput(self) -> dict[str, Any]:

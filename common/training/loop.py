@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from twinscale.common.trackers import check_trackers, following
 from twinscale.common.training import canonical
 from twinscale.common.training.checkpoints import Checkpoints
 from twinscale.common.training.ledger import BadLoss, Heard, InFlight, Ledger, unit
+from twinscale.common.training.predictions import keeps, write_predictions
 from twinscale.common.training.progress import training_progress
 from twinscale.common.training.pulse import Beat, Pulse
 from twinscale.common.training.run import Run, follow_run, open_run, read_run
@@ -250,7 +252,8 @@ def settle(training: Training, unsaved: bool) -> tuple[dict[str, float], bool]:
     stopping = done < steps or training.ledger.heard.stopping
     final: dict[str, float] = {}
     if probe.evaluated and not stopping and (training.early or not probe.resumable):
-        final = training.last[1] if training.last[0] == done else evaluate(training)
+        known = training.last[0] == done and not keeps(training)
+        final = training.last[1] if known else evaluate(training, True)
     if done == steps and probe.saved and (training.start < steps or unsaved):
         save(training)
     training.checkpoints.settle()
@@ -258,16 +261,20 @@ def settle(training: Training, unsaved: bool) -> tuple[dict[str, float], bool]:
     return final, stopping
 
 
-def evaluate(training: Training) -> dict[str, float]:
-    """The metrics of the state on the held-out set, which are logged too."""
+def evaluate(training: Training, last: bool = False) -> dict[str, float]:
+    """The metrics of the state on the held-out set, which are logged too; the last one leaves what it predicts."""
     session, recipe, ledger = training.session, training.recipe, training.ledger
+    kept: list[Any] = []
+    measure = partial(session.evaluate, keep=kept.append) if last and keeps(training) else session.evaluate
     with ledger.pause("evaluate"):
-        sums, label_bytes = held_out_sums(session.evaluate, training.state, session.dataset, recipe, training.pulse,
+        sums, label_bytes = held_out_sums(measure, training.state, session.dataset, recipe, training.pulse,
                                           training.probe.held_out)
         metrics = finish(sums, label_bytes) | finished(
             recipe.train.metrics, sums, session.dataset.manifest.get("labels") or ())
-        if training.done > training.start:  # or it was cut short after its last checkpoint, with everything logged
+        if training.done not in (training.start, training.last[0]):  # whose evaluations are logged already
             ledger.evaluated(training.done, metrics)
+    if kept:
+        write_predictions(training.run.path, kept, len(session.dataset.held_out))
     training.measured[training.done] = watched(recipe, metrics)
     training.last = training.done, metrics
     training.run.update(sums=sums | ({} if label_bytes is None else {"label_bytes": label_bytes}))

@@ -12,8 +12,9 @@ NARROW = 80  # columns of a terminal under which the bar and the time left are l
 
 @contextmanager
 def training_progress(total: int, start: int, unit: str, enabled: bool = True) -> Iterator[Callable[..., None]]:
-    """Yields `report(step, loss=None, rate=None, mfu=None)`: `step` of `total` updates are done, `rate` is in `unit`
-    ("tokens/s", "examples/s"), `mfu` a fraction. Values may stay unset; the last ones known are shown."""
+    """Yields `report(step, loss=None, rate=None, mfu=None, held_out=None)`: `step` of `total` updates are done, `rate`
+    is in `unit` ("tokens/s", "examples/s"), `mfu` a fraction. Values may stay unset; the last ones known are shown.
+    What an evaluation says, `held_out` in words, is a line of its own, at once."""
     if not enabled:
         yield lambda step, **_: None
         return
@@ -65,8 +66,10 @@ def _bar(console, total, start, unit):
         task = progress.add_task("", total=total, completed=start)
         known = {}
 
-        def report(step, **values):
+        def report(step, held_out=None, **values):
             known.update(_set(values))
+            if held_out:
+                progress.console.print(_evaluated(step, total, held_out), markup=False, highlight=False, emoji=False)
             progress.update(task, completed=step, description=_words(known, unit))
 
         yield report
@@ -76,9 +79,12 @@ def _bar(console, total, start, unit):
 def _lines(console, total, start, unit):
     began, first, last, known = None, start, -PAUSE, {}
 
-    def report(step, **values):
+    def report(step, held_out=None, **values):
         nonlocal began, first, last
         known.update(_set(values))
+        if held_out:
+            print(_evaluated(step, total, held_out), file=sys.stderr, flush=True)
+            return
         if began is None:  # the first step's time is that of its compilation
             began, first = time.monotonic(), step
         now = time.monotonic() - began
@@ -89,6 +95,10 @@ def _lines(console, total, start, unit):
             print(f"step {step}/{total}  {_words(known, unit)}{ending}".rstrip(), file=sys.stderr, flush=True)
 
     yield report
+
+
+def _evaluated(step, total, held_out):
+    return f"step {step}/{total}  held out: {held_out}"
 
 
 def _set(values):

@@ -127,9 +127,9 @@ class Room(Protocol):
     def make_step(self, recipe: Recipe, state: State, devices: Any) -> Step:
         """The update of states such as `state`, in whose memory it may leave the next."""
 
-    def make_evaluate(self, recipe: Recipe, state: State, devices: Any
-                      ) -> Callable[[State, Iterable[Batch]], dict[str, float]]:
-        """(state, batches) to the summed statistics of an evaluation."""
+    def make_evaluate(self, recipe: Recipe, state: State, devices: Any) -> Callable[..., dict[str, float]]:
+        """(state, batches, keep=None) to the summed statistics of an evaluation. Where a metric is of classes, `keep`
+        is called with what is predicted of each batch, `common.metrics.rows.rows_of` as NumPy arrays; on one device."""
 
     def make_step_tensors(self, recipe: Recipe, state: State, devices: Any) -> Callable[[State, int, Batch], Tensors]:
         """(state, number, batch) to {"logits", "loss", "gradients/NAME": array} of a step before its update."""

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -72,10 +72,10 @@ def train(
     with leaving_at_once(described.devices.hosts != 1):
         room = shared.room(shared.ROOMS[backend])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
-        anew = overwrite or not old or old.get("saved") is None
-        begun = begun_from(state, described) if state and anew else None
-        room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
+        begun = begun_from(state, described) if state and (overwrite or (old or {}).get("saved") is None) else None
+        final = room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
     if described.devices.hosts == 1:  # else each of many would say so
+        tell_end(directory, final)
         shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision),
                        *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
 
@@ -92,6 +92,16 @@ def tell_begin(recipe: "Recipe", run: "Path") -> None:
     if reads_arrays(recipe.model) and (said := unread(open_dataset(recipe).manifest)):
         shared.say(said)
     shared.tell_weights(recipe)
+
+
+def tell_end(directory: Any, final: Mapping[str, float] | None) -> None:
+    """Says what the evaluation at the end says, with a table of classes or of entities where these were measured."""
+    from twinscale.common.metrics.words import line, tables
+    from twinscale.common.training.run import read_run
+
+    if final:
+        lines = [f"held out: {line(final)}", *tables(final, read_run(directory).get("sums") or {})]
+        print("\n".join(lines), file=sys.stderr)
 
 
 def probe_of(recipe: "Recipe", trace: Literal["sketch", "full"] | None, trace_every: int, twin_steps: int,

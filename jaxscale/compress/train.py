@@ -4,7 +4,7 @@ Semantics are TF-MOT's: masks, centroids and ranges are read and moved as `commo
 `common/recipe/compress.py` say.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -49,7 +49,7 @@ def make_step(recipe: "Recipe", state: train.State, devices: "Devices") -> "Step
 
 
 def make_evaluate(recipe: "Recipe", state: train.State, devices: "Devices"
-                  ) -> "Callable[[train.State, Iterable[Batch]], dict[str, float]]":
+                  ) -> "Callable[..., dict[str, float]]":
     """As `jaxscale.train.make_evaluate`, of a stage's recipe: the model as the stage would leave it."""
     return train.make_evaluate(recipe, state, devices, logits_of)
 

@@ -1,6 +1,6 @@
 """Trains a stage of a compression: `tfscale/train.py` over a model that TF-MOT has wrapped, or with a teacher."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,7 @@ def put_back(state: State, before: Sequence[tf.Tensor]) -> None:
 
 
 def make_evaluate(recipe: Recipe, state: State, devices: "Devices"
-                  ) -> "Callable[[State, Iterable[Batch]], dict[str, float]]":
+                  ) -> "Callable[..., dict[str, float]]":
     """As `tfscale.train.make_evaluate`."""
     if state.teacher:
         return train.make_evaluate(recipe, state, devices)
@@ -133,9 +133,9 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices"
     masked = [v for name, v in state.trained.items() if active(recipe).kind == "prune"
               and f"{name}_mask" in state.variables]
 
-    def unmoved(state, batches):
+    def unmoved(state, batches, keep=None):
         before = [v.numpy() for v in masked]  # TF-MOT puts the masked weights in place in evaluation too
-        sums = evaluate(state, batches)
+        sums = evaluate(state, batches, keep)
         for variable, value in zip(masked, before, strict=True):
             variable.assign(value)
         return sums

@@ -96,3 +96,20 @@ def fake_verdict():
         "commands": ["twinscale verify recipes/decoder-tiny.toml --out runs/verify",
                      "twinscale report runs/verify"],
     }
+
+
+def fake_task():
+    """A verdict's "task" of three classes, of an image and a text."""
+    png = ("iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGNgYGBgYAAAAAUAAYehTtQAAAAASUVORK5CYII=")
+    parts = {"precision": 0.5, "recall": 0.75, "f1": 0.6}
+    both = {"loss": {"keras": 3.5, "jax": 3.25}, "share": {"keras": 0.875, "jax": 0.75},
+            "predicted": {"keras": "cat", "jax": "eel"}}
+    lines = {side: {"steps": [10, 20], "values": [2.0, 1.0]} for side in ("keras", "jax")}
+    bins = {"confidence": [0.5, 0.9], "accuracy": [0.5, 1.0], "count": [2.0, 4.0]}
+    return {"kind": "classes", "names": ["cat", "dog", "eel"],
+            "classes": [{"name": name, "count": 2.0, "keras": dict(parts), "jax": dict(parts)}
+                        for name in ("cat", "dog", "eel")],
+            "matrix": {"keras": [[2, 0, 0], [1, 1, 0], [0, 1, 1]], "jax": [[2, 0, 0], [0, 2, 0], [0, 1, 1]]},
+            "reliability": {"keras": bins, "jax": bins}, "curves": {"loss": lines, "f1_macro": lines},
+            "worst": [{"row": 4, "label": "dog", "text": "a text", **both},
+                      {"row": 9, "label": "eel", "image": png, "size": [2, 2], **both}]}

@@ -326,3 +326,11 @@ def test_two_programs_of_one_framework_are_called_what_they_are_and_can_be_bisec
     page, text = written(fake_verdict() | {"agrees": False, "sides": labels, "cause": None}, tmp_path)
     assert "The programs do not agree" in text and "The runs" not in text and "twinscale bisect" in text
     assert "<th>Keras" not in page and '<th class="n">JAX' not in page and "b (two.py:build)" in page
+
+
+def test_counts_among_metrics_are_whole_numbers(tmp_path):
+    verdict = fake_verdict()
+    for side, count in (("keras", 3.0), ("jax", 4.0)):
+        verdict["held_out"][side] |= {"confusion/a/b": count, "f1/a": 1.0}
+    _, text = written(verdict, tmp_path)
+    assert "| confusion/a/b | 3 | 4 | 1 |" in text and "| f1/a | 1.000000 | 1.000000 | 0 |" in text

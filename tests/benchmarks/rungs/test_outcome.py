@@ -44,6 +44,14 @@ def test_hits_have_a_margin_where_they_are_counted():
     assert margins_of(RECIPE.with_values(objective={"name": "squared-error"})) == {"loss": 0.02}
 
 
+def test_f1_has_a_margin_where_it_is_asked_for():
+    asked = RECIPE.with_values(train={"metrics": ["report", "entities"]},
+                               compare={"margin": {"loss": 0.5, "entity_f1": 0.03}})
+    assert margins_of(asked) == {"loss": 0.5, "accuracy": 0.01, "f1_macro": 0.01, "entity_f1": 0.03}
+    found = outcome_rung(measured([0.8, 0.81, 0.8], [0.8, 0.81, 0.9], "entity_f1"), {"entity_f1": 0.03})
+    assert not found["agrees"] and outcome_lines(found)[0].startswith("entity_f1: Keras - JAX = -0.033")
+
+
 # ---- statistics
 
 def test_students_sleep_data():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from twinscale.common.data import pixels
-from twinscale.common.data.pixels import from_0_to_1, read_pixels, with_channels
+from twinscale.common.data.pixels import from_0_to_1, png_of, read_pixels, with_channels
 from twinscale.common.errors import BadInput
 
 GRAY = (np.arange(256, dtype=np.uint8).reshape(16, 16) * 7) % 251
@@ -138,3 +138,10 @@ def test_pixels_that_a_png_lacks_are_not_taken_for_black(tmp_path, mode):
     (tmp_path / "torn.png").write_bytes(torn + content[content.index(b"IEND") - 4:])
     with pytest.raises(BadInput, match="bytes of its pixels are missing"):
         read_pixels(tmp_path / "torn.png")
+
+
+def test_pixels_that_are_written_are_read_back(tmp_path):
+    for channels in (1, 3):
+        drawn = np.random.default_rng(0).integers(0, 256, (5, 4, channels), np.uint8)
+        (tmp_path / "x.png").write_bytes(png_of(drawn))
+        assert (read_pixels(tmp_path / "x.png") == drawn).all()

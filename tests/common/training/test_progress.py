@@ -15,6 +15,7 @@ from twinscale.common.training.progress import training_progress
 with training_progress(100, 40, "tokens/s") as report:
     report(60, loss=2.5, rate=1234.5, mfu=0.41)
     print("data")
+    report(80, held_out="loss 2.0000 [red]")
     report(100, loss=1.25)
 """
 
@@ -64,3 +65,14 @@ def test_a_terminal_of_any_width_gets_a_bar_without_colour_if_asked(columns):
     os.close(primary)
     assert done.returncode == 0 and done.stdout == b"data\n"
     assert "\x1b[3" not in shown and ("━" in shown) == (columns == 120) and (columns == 8 or "100/100" in shown)
+    assert columns < 120 or "step 80/100  held out: loss 2.0000 [red]" in shown
+
+
+def test_an_evaluation_is_a_line_of_its_own_at_once(capsys, monkeypatch):
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 0.0)
+    with training_progress(10, 0, "tokens/s") as report:
+        report(1, loss=3.0)
+        report(2, held_out="loss 2.5000  [red] 1.0000")
+        report(2, loss=3.0)
+    assert capsys.readouterr().err.splitlines() == ["step 1/10  loss 3.0000",
+                                                    "step 2/10  held out: loss 2.5000  [red] 1.0000"]

@@ -18,3 +18,14 @@ def test_show_prints_toml_or_json_on_stdout_and_talks_on_stderr(work, capsys, li
 def test_schema_describes_every_table(capsys):
     assert cli.main(["recipe", "schema"]) == 0
     assert {"data", "model", "train"} <= json.loads(capsys.readouterr().out)["properties"].keys()
+
+
+def test_recipes_that_come_along_are_listed_and_copied(tmp_path, lines, capsys):
+    assert cli.main(["recipe", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert cli.main(["recipe", "list"]) == 0
+    out, _ = lines()
+    assert [line.split()[0] for line in out.splitlines()] == [*found] and "ner-conll" in found
+    assert cli.main(["recipe", "copy", "ner-conll", "--to", str(tmp_path)]) == 0
+    out, err = lines()
+    assert out == "" and f"twinscale: copied: {tmp_path / 'recipes/data/ner/train.txt'}" in err

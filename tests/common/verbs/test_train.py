@@ -1,9 +1,11 @@
 """Training: what its backend's room is handed."""
 
+import json
 import os
 
 from twinscale.common import cli
 from twinscale.common.files.tensors import load_tensors, save_tensors
+from twinscale.common.recipe import file as recipe_file
 
 
 def test_train_hands_a_validated_recipe_to_the_room_of_its_backend(work, room, lines):
@@ -45,3 +47,21 @@ def test_weights_of_another_architecture_are_refused_before_a_framework_is_loade
     assert not calls and not (work / "runs").exists()
     said = lines()[1][0]
     assert "of another architecture than the recipe's model: block_0.feedforward.down.kernel is missing" in said
+
+
+def test_what_the_last_evaluation_says_is_printed_with_a_table_of_classes(work, room, lines):
+    final = {"loss": 0.25, "accuracy": 0.9, "confusion/a/b": 3.0} | {
+        f"{part}/{name}": 0.5 for part in ("precision", "recall", "f1") for name in "ab"}
+    room("jaxscale.room", final)
+    (work / "runs/j").mkdir(parents=True)
+    info = {"schema_version": 1, "backend": "jax", "recipe_hash": "0", "state": "running", "starts": 1, "versions": {},
+            "devices": [], "data": {}, "seconds": {}, "final": {}, "sums": {"report.labelled.0": 7.0,
+                                                                             "report.labelled.1": 3.0}}
+    described = recipe_file.given("r.toml", [])
+    (work / "runs/j/run.json").write_text(json.dumps(info | {"recipe_hash": described.hash}))
+    assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "runs/j"]) == 0
+    out, said = lines()
+    assert out == "" and said.pop().startswith("twinscale: next: ")
+    assert said[:3] == ["held out: loss 0.2500  accuracy 0.9000", "class          precision  recall      f1  count",
+                        "a                 0.5000  0.5000  0.5000      7"]
+    assert [one.split()[0] for one in said[3:]] == ["b", "micro", "macro", "weighted"]
