@@ -1,15 +1,19 @@
-"""A run's model is evaluated once more: on its held-out rows, on those for a test, on a file's; in either backend."""
+"""Evaluations: sums over rows, and a run's model once more on its held-out rows, on those for a test, on a file's, in
+either backend."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from twinscale.common.data import held_out_batches
 from twinscale.common.data.evaluated import evaluated_on
 from twinscale.common.data.kept import open_kept
 from twinscale.common.metrics import finish, finished
-from twinscale.common.training.loop import held_out_sums
+from twinscale.common.recipe.schema import micro_batch
 
 if TYPE_CHECKING:
+    from twinscale.common.data import Dataset
     from twinscale.common.recipe.schema import Recipe
+    from twinscale.common.training.pulse import Pulse
     from twinscale.common.training.room import Room
 
 
@@ -33,3 +37,21 @@ def evaluate_state(room: "Room", recipe: "Recipe", begun: Mapping[str, Any], on:
         sums, label_bytes = held_out_sums(evaluate, state, dataset, recipe)
     return finish(sums, label_bytes) | finished(recipe.train.metrics, sums,
                                                 dataset.manifest.get("labels") or ()), sums
+
+
+def held_out_sums(evaluate: Callable, state: Any, dataset: "Dataset", recipe: "Recipe", pulse: "Pulse | None" = None,
+                  most: int | None = None) -> tuple[dict[str, float], int | None]:
+    """(summed statistics, bytes of the labels or None where they are no text) over the whole held-out set, or over
+    `most` batches of it: the remainder is padded with weight zero, never dropped."""
+    label_bytes = None if dataset.token_bytes is None else 0
+
+    def counted():
+        nonlocal label_bytes
+        for batch in held_out_batches(dataset, micro_batch(recipe), most):
+            if label_bytes is not None:
+                label_bytes += int((dataset.token_bytes[batch["labels"]] * batch["weights"]).sum())
+            yield batch
+            if pulse:
+                pulse.allow("an evaluation's batch")
+
+    return evaluate(state, counted()), label_bytes

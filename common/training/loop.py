@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinscale.common.data import held_out_batches, training_batches
+from twinscale.common.data import training_batches
 from twinscale.common.data.kept import keep, kept_in, open_kept
 from twinscale.common.errors import BadInput, HostLost, MissingEnvironment, NonFinite, Stopped, TwinscaleError
 from twinscale.common.files.access import escaped_lines, local, place, read_json
@@ -21,10 +21,10 @@ from twinscale.common.files.run_files import OF_HOSTS, RUN, RunFiles
 from twinscale.common.files.tensors import save_tensors
 from twinscale.common.metrics import finish, finished
 from twinscale.common.numbers.formats import DITHER
-from twinscale.common.recipe.schema import micro_batch
 from twinscale.common.trackers import check_trackers, following
 from twinscale.common.training import canonical
 from twinscale.common.training.checkpoints import Checkpoints
+from twinscale.common.training.evaluating import held_out_sums
 from twinscale.common.training.ledger import BadLoss, Heard, InFlight, Ledger, unit
 from twinscale.common.training.predictions import keeps, write_predictions
 from twinscale.common.training.progress import training_progress
@@ -377,24 +377,6 @@ def train_twin(room: "Room", recipe: "Recipe", path: Path, probe: Probe) -> None
 def due(done: int, every: int, steps: int) -> Any:
     """Whether something is to happen after `done` steps; the last step has its own evaluation and checkpoint."""
     return every and done % every == 0 and done < steps
-
-
-def held_out_sums(evaluate: Callable, state: Any, dataset: "Dataset", recipe: "Recipe", pulse: Pulse | None = None,
-                  most: int | None = None) -> tuple[dict[str, float], int | None]:
-    """(summed statistics, bytes of the labels or None where they are no text) over the whole held-out set, or over
-    `most` batches of it: the remainder is padded with weight zero, never dropped."""
-    label_bytes = None if dataset.token_bytes is None else 0
-
-    def counted():
-        nonlocal label_bytes
-        for batch in held_out_batches(dataset, micro_batch(recipe), most):
-            if label_bytes is not None:
-                label_bytes += int((dataset.token_bytes[batch["labels"]] * batch["weights"]).sum())
-            yield batch
-            if pulse:
-                pulse.allow("an evaluation's batch")
-
-    return evaluate(state, counted()), label_bytes
 
 
 def explain(room: "Room", session: "Session", state: Any, step: Any) -> str:

@@ -14,7 +14,8 @@ from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import NonFinite
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.metrics import finish
-from twinscale.common.training.loop import Probe, held_out_sums, run_training
+from twinscale.common.training.evaluating import held_out_sums
+from twinscale.common.training.loop import Probe, run_training
 from twinscale.common.training.run import read_run
 from twinscale.common.training.run_metrics import read_metrics
 
