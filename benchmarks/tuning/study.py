@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twinscale.benchmarks.tuning.space import Axis, Search, grid_of
+from twinscale.benchmarks.tuning.space import Axis, Search, grid_of, size
 from twinscale.common.errors import BadInput, first_line, need, one_of
 from twinscale.common.files.access import shown
 
@@ -110,7 +110,7 @@ def points(opened: Open) -> float:
     """How many points there are to try: those of a grid, else without end."""
     if opened.search.sampler != "grid":
         return math.inf
-    return math.prod(len(values) for values in grid_of(opened.axes).values())
+    return math.prod(map(size, opened.axes))
 
 
 def next_point(opened: Open, trials: "Sequence[FrozenTrial]") -> dict[str, Any] | None:
