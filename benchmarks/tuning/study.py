@@ -57,13 +57,13 @@ def open_study(search: Search, axes: tuple[Axis, ...], url: str, name: str, owne
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    sqlite = url.startswith("sqlite:")
+    sqlite, aims = url.startswith("sqlite:"), [direction, *(["minimize"] if search.cost else [])]
     try:
         storage = optuna.storages.RDBStorage(
             url, engine_kwargs={"connect_args": {"timeout": WAITED}} if sqlite else None)
         study = optuna.create_study(
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner_of(search),
-            directions=[direction, *(["minimize"] if search.cost else [])])
+            directions=aims)  # type: ignore[arg-type]  # texts that a Literal of theirs has
     except Exception as error:  # of any database's driver
         raise BadInput(f"storage = {shown(url)}: cannot be opened as Optuna's database: {shown(first_line(error, 200))}"
                        "; give a URL such as sqlite:////home/me/study.db") from None
