@@ -84,9 +84,9 @@ def read_search(file: Path) -> tuple[Search, tuple[Axis, ...]]:
     if search.sampler == "grid" and (loose := [axis.key for axis in axes if not (
             axis.choices or axis.step is not None or axis.whole and not axis.log)]):
         raise BadInput(f'{shown(file)}: sampler = "grid": space.{loose[0]} has no steps; give it a step, or choices')
-    if search.sampler == "grid" and (count := math.prod(len(values) for values in grid_of(axes).values())) > MOST_POINTS:
-        raise BadInput(f'{shown(file)}: sampler = "grid": {count:,} points, and {MOST_POINTS:,} at most are walked: make '
-                       "steps larger, or take another sampler")
+    if search.sampler == "grid" and (count := math.prod(map(size, axes))) > MOST_POINTS:
+        raise BadInput(f'{shown(file)}: sampler = "grid": {count:,} points, and {MOST_POINTS:,} at most are walked; '
+                       "make steps larger, or take another sampler")
     if search.pruner not in (None, "none") and search.cost:
         raise BadInput(f'{shown(file)}: pruner = "{search.pruner}": a trial is given up by one objective, and cost = '
                        f'"{search.cost}" is a second one; leave one of them out')
@@ -103,13 +103,17 @@ def direction_of(search: Search, file: Path) -> str:
                    'better: set "minimize" or "maximize"')
 
 
+def size(axis: Axis) -> int:
+    """How many values an axis has that has steps."""
+    return len(axis.choices) or math.floor((axis.high - axis.low) / (axis.step or 1) + 1e-9) + 1
+
+
 def grid_of(axes: tuple[Axis, ...]) -> dict[str, list]:
     """{key: all its labels} of axes that have steps."""
     def values(axis):
         if axis.choices:
             return list(axis.labels)
-        step = axis.step or 1
-        found = [min(axis.high, axis.low + i * step) for i in range(math.floor((axis.high - axis.low) / step + 1e-9) + 1)]
+        found = [min(axis.high, axis.low + i * (axis.step or 1)) for i in range(size(axis))]
         return [int(value) for value in found] if axis.whole else found
 
     return {axis.key: values(axis) for axis in axes}

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twinscale.benchmarks.tuning.space import Axis, Search, grid_of
+from twinscale.benchmarks.tuning.space import Axis, Search, grid_of, size
 from twinscale.common.errors import BadInput, first_line, need, one_of
 from twinscale.common.files.access import shown
 
@@ -57,13 +57,13 @@ def open_study(search: Search, axes: tuple[Axis, ...], url: str, name: str, owne
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    sqlite = url.startswith("sqlite:")
+    sqlite, aims = url.startswith("sqlite:"), [direction, *(["minimize"] if search.cost else [])]
     try:
         storage = optuna.storages.RDBStorage(
             url, engine_kwargs={"connect_args": {"timeout": WAITED}} if sqlite else None)
         study = optuna.create_study(
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner_of(search),
-            directions=[direction, *(["minimize"] if search.cost else [])])
+            directions=aims)  # type: ignore[arg-type]  # texts that a Literal of theirs has
     except Exception as error:  # of any database's driver
         raise BadInput(f"storage = {shown(url)}: cannot be opened as Optuna's database: {shown(first_line(error, 200))}"
                        "; give a URL such as sqlite:////home/me/study.db") from None
@@ -110,7 +110,7 @@ def points(opened: Open) -> float:
     """How many points there are to try: those of a grid, else without end."""
     if opened.search.sampler != "grid":
         return math.inf
-    return math.prod(len(values) for values in grid_of(opened.axes).values())
+    return math.prod(map(size, opened.axes))
 
 
 def next_point(opened: Open, trials: "Sequence[FrozenTrial]") -> dict[str, Any] | None:

@@ -218,8 +218,8 @@ def tried(opened: studies.Open, asked: Asked, trial: "Trial", crew: Crew, runs: 
         value, costs = metric_of(info, search.metric), costs_of(recipe, info)
         for name, cost in costs.items():
             trial.set_user_attr(name, cost)
-        values = [value, *([costs[search.cost]] if search.cost else [])]
-        if None in values:
+        values = [value, *(cost for name, cost in costs.items() if name == search.cost and cost is not None)]
+        if search.cost and len(values) == 1:
             raise BadInput(f'cost = "{search.cost}": this family does not say it; take "seconds"')
         opened.study.tell(trial, values)
     except Pruned:

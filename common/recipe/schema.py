@@ -5,11 +5,12 @@ import json
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, PositiveInt, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PositiveInt, SerializeAsAny, model_validator
 
 from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.families.sharding import SHARED, check_rules
+from twinscale.common.files.access import shown
 from twinscale.common.files.pins import MARK, unpinned
 from twinscale.common.metrics import METRICS, added, higher_is_better, tried
 from twinscale.common.numbers.formats import MASTERS
@@ -30,8 +31,20 @@ from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
 from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, source_named, source_of, unfit
 
-ClassWeights = Literal["none", "balanced"] | Annotated[dict[str, Positive], Field(min_length=1),
-                                                       AfterValidator(FreeTable)]
+
+def of_classes(weights: Any) -> Any:
+    """What `train.class_weights` says. Raises ValueError, once and not for each kind of value, where it says neither
+    of them."""
+    table = isinstance(weights, dict) and weights and all(
+        isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < math.inf for x in weights.values())
+    if not table and weights not in ("none", "balanced"):
+        raise ValueError(f'train.class_weights={shown(weights, 80)}: expected "none", "balanced" or a table {{class: '
+                         "weight} of weights above 0")
+    return weights
+
+
+ClassWeights = Annotated[Literal["none", "balanced"] | Annotated[dict[str, Positive], AfterValidator(FreeTable)],
+                         BeforeValidator(of_classes)]
 
 
 class Train(Section):

@@ -1,5 +1,7 @@
 """Optuna's side: what is drawn depends on the database alone, and what is left running is trained on."""
 
+from dataclasses import replace
+
 import pytest
 
 from twinscale.benchmarks.tuning import study
@@ -82,9 +84,10 @@ def test_a_database_that_cannot_be_opened_is_one_line():
 
 
 def test_a_grid_is_walked_once_in_an_order_of_the_seed():
+    axes = (Axis("x", 0.0, 0.3, 0.1), AXES[1])
+
     def walked(seed):
-        one = in_memory(sampler="grid", seed=seed)
-        one = study.Open(one.study, one.search, (Axis("x", 0.0, 0.3, 0.1), Axis("y", choices=(1, [2, 3]))), "here", True)
+        one = replace(in_memory(sampler="grid", seed=seed), axes=axes)
         found = []
         while (trial := study.next_trial(one, 99)) is not None:
             one.study.tell(trial, 1.0)

@@ -44,9 +44,10 @@ def test_training_alone_is_weighed_and_the_sums_are_of_weights():
 def test_the_recipe_refuses_what_has_no_classes_and_keeps_the_hashes_of_others():
     with pytest.raises(BadInput, match='"12": no class of the data is called so'):
         open_dataset(recipe({"12": 2.0}))
-    for weights in ("balancd", {"1": 0.0}, {}):
-        with pytest.raises(ValueError, match="class_weights"):
+    for weights in ("balancd", {"1": 0.0}, {}, {"1": "a"}, 3):
+        with pytest.raises(ValueError, match='class_weights=.*: expected "none", "balanced" or a table') as caught:
             recipe(weights)
+        assert caught.value.error_count() == 1
     with pytest.raises(ValueError, match="whose labels are tokens"):
         recipe("balanced", data={}, model={"family": "decoder"})
     with pytest.raises(ValueError, match="of no classes"):
