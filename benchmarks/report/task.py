@@ -8,7 +8,6 @@ import numpy as np
 from twinscale.benchmarks.numbers import as_float, floats, sig
 from twinscale.benchmarks.report import task_plots
 from twinscale.benchmarks.report.plots import drawn
-from twinscale.benchmarks.rungs.sentences import told
 from twinscale.common.metrics.classes import PARTS
 from twinscale.common.metrics.words import number
 
@@ -23,7 +22,7 @@ def view(task: Mapping[str, Any], sides: Mapping[str, str]) -> dict[str, Any] | 
             "classes": classes(task.get("classes") or [], sides), "matrix": matrix(task, sides),
             "reliability": reliability(task.get("reliability") or {}, sides),
             "curves": curves(task.get("curves") or {}, sides),
-            "paired": told(task["paired"], [*sides.values()]) if task.get("paired") else None,
+            "paired": paired_words(task["paired"], [*sides.values()]) if task.get("paired") else None,
             "worst": [example(one, sides) for one in task.get("worst") or []]}
 
 
@@ -136,3 +135,14 @@ def example(one: Mapping[str, Any], sides: Mapping[str, str]) -> dict[str, Any]:
              for word in one.get("words") or []]
     return {"row": one.get("row"), "label": one.get("label"), "text": one.get("text"), "image": one.get("image"),
             "size": " x ".join(map(str, one.get("size") or [])), "words": words, "told": told}
+
+
+# ---- the paired test
+
+def paired_words(test: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """What the paired test of F1 (`rungs/sentences.py`) says, for a person."""
+    low, high = test["interval"]
+    where = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}[test["answer"]]
+    return (f"F1 of entities, paired over {test['seeds']} sentences: {' - '.join(labels)} = {test['mean']:+.2g}, "
+            f"{100 - 200 * test['alpha']:g} % interval [{low:.2g}, {high:.2g}] {where} ±{test['margin']:g}: "
+            f"{test['answer']}. It says how much of this is the choice of sentences, and is no part of the verdict.")

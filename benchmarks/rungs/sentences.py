@@ -80,12 +80,3 @@ def paired_of(dataset: "Dataset", predictions: Mapping[str, Mapping[str, np.ndar
     held_out = dataset.held_out.take(np.arange(rows))
     first, second = (counts_of(held_out["labels"], x["best"], held_out["weights"]) for x in predictions.values())
     return paired(first, second, margin)
-
-
-def told(test: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """What the test says, for a person."""
-    low, high = test["interval"]
-    where = {"equivalent": "inside", "different": "outside", "inconclusive": "reaches beyond"}[test["answer"]]
-    return (f"F1 of entities, paired over {test['seeds']} sentences: {' - '.join(labels)} = {test['mean']:+.2g}, "
-            f"{100 - 200 * test['alpha']:g} % interval [{low:.2g}, {high:.2g}] {where} ±{test['margin']:g}: "
-            f"{test['answer']}. It says how much of this is the choice of sentences, and is no part of the verdict.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinscale.common.data.word_pieces import Table
+from twinscale.common.data.word_pieces import PieceKinds
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import draw, fold_in, key, name_word, step_key
 from twinscale.common.sources import Data
@@ -26,7 +26,7 @@ Bits = Callable[[str, int], np.ndarray]  # a place's name and how many -> uint32
 class Drawn:
     """What a Dataset of word pieces draws: by which pieces, and by which keys of [data]."""
 
-    table: Table
+    table: PieceKinds
     data: Data
     second: int = 0  # of pairs of halves, the column at which the second text begins
 

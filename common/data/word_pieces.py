@@ -18,7 +18,7 @@ WITHIN, AHEAD = "##", ("\u0120", "\u2581")  # marks of pieces within a word, and
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # of a vocab.txt and of a vocabulary that is learnt
 
 
-class Table(NamedTuple):
+class PieceKinds(NamedTuple):
     """What the ids of a tokenizer are, where a row is changed piece by piece."""
 
     begins: np.ndarray  # bool (vocabulary,): whether a piece begins a word; all, where pieces have no mark of it
@@ -51,7 +51,7 @@ class WordPieces(NamedTuple):
         half = (length - len(before) - len(between) - len(after)) // 2
         return half, len(before) + half + len(between)
 
-    def table(self) -> Table:
+    def table(self) -> PieceKinds:
         """What each id is."""
         known = self.model.get_vocab(with_added_tokens=True)
         begins, special = np.ones(self.vocabulary, bool), np.zeros(self.vocabulary, bool)
@@ -61,7 +61,7 @@ class WordPieces(NamedTuple):
             begins[i] = not piece.startswith(WITHIN) if within else piece.startswith(AHEAD) if ahead else True
         added = self.model.get_added_tokens_decoder().items()
         special[[*self.before, *self.after, self.pad, *(i for i, token in added if token.special)]] = True
-        return Table(begins, special, self.mask, self.unknown)
+        return PieceKinds(begins, special, self.mask, self.unknown)
 
     def of_words(self, rows: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """The ids of each word of each row; one id at least for each."""

@@ -17,10 +17,10 @@ def listed() -> dict[str, str]:
 
 
 def words_of(path: Path) -> str:
-    """The first sentence of the comment that a recipe begins with, behind its command."""
+    """The first sentence of the comment that a recipe begins with, behind its commands."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = [line[1:].strip() for line in lines[:next((i for i, x in enumerate(lines) if not x.startswith("#")), 0)]]
-    text = " ".join(line for line in comment if line and not line.startswith("twinscale "))
+    text = " ".join(line for line in comment if line and not line.startswith(("twinscale ", "make ")))
     return re.split(r"(?<=[.]) (?=[A-Z])", text)[0].rstrip(".:")
 
 

@@ -12,7 +12,7 @@ def evaluate(
     *,
     on: Annotated[str, typer.Option(metavar="ROWS", help="held_out; test, the file for it in the folder of "
                                                          "data.source; or a file of the same kind.")] = "held_out",
-    backend: Annotated[Literal["keras", "jax", "both"] | None, typer.Option(help="The run's own unless said.")] = None,
+    backend: Annotated[Literal["jax", "keras", "both"] | None, typer.Option(help="The run's own unless said.")] = None,
     accept_data: shared.AcceptData = False,
     json: Annotated[bool, typer.Option("--json", help="Print {backend: {metric: value}} in place of lines.")] = False,
 ) -> None:

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.rungs.sentences import counts_of, entities_of, f1_of, paired, paired_of, told
+from twinscale.benchmarks.report.task import paired_words
+from twinscale.benchmarks.rungs.sentences import counts_of, entities_of, f1_of, paired, paired_of
 from twinscale.common.metrics import entities
 
 
@@ -79,7 +80,7 @@ def test_it_is_said_of_two_runs_with_predictions_of_these_sentences():
             return {name: x[rows] for name, x in arrays.items()}
 
     dataset, own = SimpleNamespace(held_out=HeldOut()), {"best": best}
-    said = told(paired_of(dataset, {"keras": own, "jax": own}, 0.01), ["Keras", "JAX"])
+    said = paired_words(paired_of(dataset, {"keras": own, "jax": own}, 0.01), ["Keras", "JAX"])
     assert "paired over 40 sentences: Keras - JAX = +0, 90 % interval [0, 0] inside ±0.01: equivalent." in said
     assert paired_of(dataset, {"jax": own}, 0.01) is None
     assert paired_of(dataset, {"keras": own, "jax": {"best": best[:3]}}, 0.01) is None

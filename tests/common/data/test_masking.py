@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinscale.common.data.masking import Drawn, in_evaluation, in_training
-from twinscale.common.data.word_pieces import Table
+from twinscale.common.data.word_pieces import PieceKinds
 from twinscale.common.sources import Data
 
 PAD, UNKNOWN, CLS, SEP, MASK, FIRST, VOCABULARY = 0, 1, 2, 3, 4, 5, 200
 SPECIAL = np.arange(VOCABULARY) < FIRST
-TABLE = Table(np.arange(VOCABULARY) % 3 != 2, SPECIAL, MASK, UNKNOWN)  # a third of the pieces go on with a word
+TABLE = PieceKinds(np.arange(VOCABULARY) % 3 != 2, SPECIAL, MASK, UNKNOWN)  # a third of the pieces go on with a word
 PART = SimpleNamespace()
 
 

@@ -117,8 +117,9 @@ def test_free_options_of_xla_change_the_hash_alone_and_their_absence_does_not(re
                                   "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2",
                                   "rewrite"},
         "jax": {"xla_options"}, "model": {"weights"}, "objective": True, "adapt": True,
+        "compare": {"margin": {"f1_macro", "entity_f1"}},
         "optimizer": {"freeze", "layer_decay"},
-        "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics", "class_weights", "watch",
+        "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics", "trackers", "class_weights", "watch",
                   "stop_after"}})
     assert plain.hash == digest(before)
     assert some.jax.xla_options == {"xla_a": True, "xla_b": 3} and load(recipe(dumps(some))) == some
