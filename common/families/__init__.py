@@ -17,7 +17,7 @@ from twinscale.common.registry import Registry, is_reference, load, names, resol
 from twinscale.common.section import ByName, Section
 
 FAMILIES = Registry("families", "model.family", {name: f"twinscale.common.families.{name}:FAMILY" for name in (
-    "decoder", "convnet", "mlp", "encoder", "pair")}, "twinscale.common.families:Family")
+    "decoder", "convnet", "mlp", "encoder", "pair", "resnet", "vit")}, "twinscale.common.families:Family")
 READS = ("text", "images", "arrays")
 
 
