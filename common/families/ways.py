@@ -1,5 +1,7 @@
 """How a layout has an array of ours, and back: the same values, axes in another order."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from twinscale.common.errors import one_of
@@ -7,9 +9,11 @@ from twinscale.common.errors import one_of
 KERNEL, FIRST = "kernel", "first"
 # {how: (from ours to theirs, and back)}: as it is; with its axes turned around; a convolution's kernel (H, W, in, out)
 # as (out, in, H, W), as torch has it; a table (rows, width) as (1, rows, width).
-WAYS = {False: (lambda x: x, lambda x: x), True: (np.transpose, np.transpose),
-        KERNEL: (lambda x: x.transpose(3, 2, 0, 1), lambda x: x.transpose(2, 3, 1, 0)),
-        FIRST: (lambda x: x[None], lambda x: x[0])}
+Way = Callable[[np.ndarray], np.ndarray]
+WAYS: dict[bool | str, tuple[Way, Way]] = {
+    False: (lambda x: x, lambda x: x), True: (np.transpose, np.transpose),
+    KERNEL: (lambda x: x.transpose(3, 2, 0, 1), lambda x: x.transpose(2, 3, 1, 0)),
+    FIRST: (lambda x: x[None], lambda x: x[0])}
 
 
 def to_theirs(x: np.ndarray, how: bool | str) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""First weights from a directory of the Hugging Face library's, model.safetensors beside config.json: the options that
-config.json says, and the canonical tensors that the file holds."""
+"""First weights from a directory of the Hugging Face library's, model.safetensors beside config.json, or several files
+beside their index: the options that config.json says, and the canonical tensors that the files hold."""
 
 import re
 from collections.abc import Mapping
@@ -21,9 +21,11 @@ from twinscale.common.registry import load, resolved
 from twinscale.common.section import Section
 
 TENSORS, CONFIG = "model.safetensors", "config.json"
+INDEX = "model.safetensors.index.json"  # of tensors in several files
 OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # as the first BERTs were saved
 BUFFERS = re.compile(r"(\.attn\.(masked_)?bias|position_ids|\.inv_freq)$")  # which are computed, and no weights
 COUNTED = ".num_batches_tracked"  # torch's batch norms count their batches
+SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")  # a name beside the index, and no path
 TOLD = 6  # names that a line has
 
 
@@ -36,10 +38,34 @@ class Taken(NamedTuple):
 
 
 def pinned_weights(name: str) -> str:
-    """The pinned file of tensors that a directory, or a file's path, means; "" stays."""
+    """The pinned file of tensors that a directory, or a file's path, means; of one with several, the pinned directory.
+    "" stays."""
     path = unpinned(name)
-    inside = exists(path) and place(path).is_dir()
+    inside = exists(path) and place(path).is_dir() and not is_sharded(path)
     return pinned_file(f"{path}/{TENSORS}" if inside else name) if name else name
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether a directory holds its tensors in several files."""
+    return exists(path / INDEX) and not exists(path / TENSORS)
+
+
+def load_weights(path: Path) -> dict[str, np.ndarray]:
+    """{name: array} of a file of tensors, or of a directory of the library's. Raises BadInput where a file is missing
+    or torn, or the index names what is not there."""
+    if not place(path).is_dir() or not is_sharded(path):
+        return load_tensors(path / TENSORS if place(path).is_dir() else path)
+    index, again = path / INDEX, "take all files that the library has saved"
+    said = read_json(index, dict, again).get("weight_map")
+    if not isinstance(said, dict) or not all(isinstance(file, str) and SHARD.fullmatch(file) for file in said.values()):
+        raise BadInput(f"{shown(index)}: weight_map: says not of each tensor which file beside it has it: {again}")
+    found = {}
+    for file in sorted(set(said.values())):
+        held = load_tensors(path / file)
+        if missing := sorted(name for name, there in said.items() if there == file and name not in held):
+            raise BadInput(f"{shown(path / file)}: lacks {listed(missing)}, which {INDEX} says is there: {again}")
+        found |= {name: x for name, x in held.items() if said.get(name) == file}
+    return found
 
 
 class Started(Section):
@@ -71,7 +97,7 @@ class Started(Section):
 def is_saved(path: str) -> bool:
     """Whether a directory is one that the library has saved, and no run or state of ours."""
     folder = place(path)
-    return all(exists(folder / name) for name in (TENSORS, CONFIG))
+    return exists(folder / CONFIG) and (exists(folder / TENSORS) or exists(folder / INDEX))
 
 
 def config_beside(weights: str) -> Path:
@@ -119,7 +145,7 @@ def _taken(model, shapes):
     if not exists(path):
         raise BadInput(f"{start}: no such file: give a directory with {TENSORS}, or leave model.weights out")
     check_pin(model.weights)
-    held, layouts = load_tensors(path), resolved(family_of(model).layouts)
+    held, layouts = load_weights(path), resolved(family_of(model).layouts)
     name, why = (layouts.nearest or layouts.layout)(model)
     if name is None:
         raise BadInput(f"{start}: no layout is known for such a model: {why}")

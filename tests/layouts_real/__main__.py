@@ -12,6 +12,7 @@ os.environ |= {"KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "cpu", "HF_HUB_OF
                "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 BOUND = 1e-12  # of the largest logit: 26 contractions of 64 terms are 208 eps, 5e-14, for each of two programs
+IN_FLOAT32 = {"Llama": 2.0**-23 * 26}  # its norms and rotary positions are float32 whatever comes in: 26 roundings
 WIDTHS = (30, 8, 9, 9, 9)
 
 
@@ -44,14 +45,15 @@ def one(name, make, values, shape):
             notes += left
             for backend in ("tfscale", "jaxscale"):
                 found = forward(backend, Path(folder) / "theirs", values, shape, batch)
-                cells[backend] = abs(found - wanted).max() / abs(wanted).max()
+                seen = batch["mask"] == 1 if found.ndim > 2 and values["family"] == "encoder" else slice(None)
+                cells[backend] = abs(found - wanted)[seen].max() / abs(wanted[seen]).max()  # padding's are nobody's
             notes += back(type(theirs), Path(folder), values, shape, (batch, wanted))
         except Exception as error:  # a line of the table, whatever it is
             print(line(name, "", "", "", "", f"{type(error).__name__}: {error}"), flush=True)
             return False
     print(line(name, count, *(f"{x:.1e}" for x in cells.values()), "differ" if notes else "equal", "; ".join(notes)),
           flush=True)
-    return not notes and max(cells.values()) < BOUND
+    return not notes and max(cells.values()) < IN_FLOAT32.get(name.split()[0], BOUND)
 
 
 def recipe_of(folder, values, shape):
