@@ -27,7 +27,7 @@ ROOMS = common tfscale jaxscale benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill minilm hostile pairs pages preflight \
+.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill minilm hostile pairs layouts pages preflight \
 	preflight-newest lint docs notebook clean
 
 .venv: $(VENV)/.stamp
@@ -110,6 +110,16 @@ pairs: .venv-pairs/.stamp
 	$(PYTHON) -m venv --clear .venv-pairs
 	.venv-pairs/bin/pip install -q -r requirements-pairs.lock
 	.venv-pairs/bin/pip install -q --no-deps -e .
+	touch $@
+
+# All layouts against the Hugging Face library itself, of torch, which comes with gigabytes of its own.
+layouts: .venv-layouts/.stamp
+	.venv-layouts/bin/python -m tests.layouts_real $(if $(ONLY),--only '$(ONLY)')
+
+.venv-layouts/.stamp: requirements.lock requirements-layouts.lock pyproject.toml
+	$(PYTHON) -m venv --clear .venv-layouts
+	.venv-layouts/bin/pip install -q -r requirements.lock -r requirements-layouts.lock
+	.venv-layouts/bin/pip install -q --no-deps -e .
 	touch $@
 
 preflight: $(GOLDENS:.json=.checked)

@@ -93,11 +93,20 @@ def options(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
                     config["activation_function"]], "tied": config.get("tie_word_embeddings", True)}
     else:
         keys = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads",
-                "kv_heads": "num_key_value_heads", "hidden": "intermediate_size", "norm_epsilon": "rms_norm_eps",
-                "rotary_base": "rope_theta"}
-        more = {"norm": "rms", "positions": "rotary", "activation": "swiglu",
+                "kv_heads": "num_key_value_heads", "hidden": "intermediate_size", "norm_epsilon": "rms_norm_eps"}
+        more = {"rotary_base": rotary_base(config), "norm": "rms", "positions": "rotary", "activation": "swiglu",
                 "bias": config.get("attention_bias", False), "tied": config.get("tie_word_embeddings", False)}
     return {ours: config[theirs] for ours, theirs in keys.items()} | more
+
+
+def rotary_base(config: Mapping[str, Any]) -> float:
+    """The base of rotary positions: `rope_theta`, which newer versions of the library say in `rope_parameters`. Raises
+    KeyError where neither is there, BadInput where positions are stretched, which they are not here."""
+    scaled = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if (kind := scaled.get("rope_type", scaled.get("type", "default"))) != "default":
+        raise BadInput(f'model.weights: config.json: rope_type = "{kind}": stretched positions are not known here: '
+                       "take weights of a model without")
+    return config["rope_theta"] if "rope_theta" in config else scaled["rope_theta"]
 
 
 DECODERS = Layouts(layout, pairs, config, options=options, prefixes={"gpt2": "transformer.", "llama": "model."},

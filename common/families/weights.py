@@ -1,5 +1,5 @@
-"""First weights from a directory of the Hugging Face library's, model.safetensors beside config.json: the options that
-config.json says, and the canonical tensors that the file holds."""
+"""First weights from a directory of the Hugging Face library's, model.safetensors beside config.json, or several files
+beside their index: the options that config.json says, and the canonical tensors that the files hold."""
 
 import re
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families import FAMILIES, family_of
+from twinscale.common.families.ways import shape_there, to_ours
 from twinscale.common.files.access import exists, place, read_json, shown
 from twinscale.common.files.pins import check_pin, pinned_file, unpinned
 from twinscale.common.files.tensors import load_tensors
@@ -20,8 +21,11 @@ from twinscale.common.registry import load, resolved
 from twinscale.common.section import Section
 
 TENSORS, CONFIG = "model.safetensors", "config.json"
+INDEX = "model.safetensors.index.json"  # of tensors in several files
 OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # as the first BERTs were saved
 BUFFERS = re.compile(r"(\.attn\.(masked_)?bias|position_ids|\.inv_freq)$")  # which are computed, and no weights
+COUNTED = ".num_batches_tracked"  # torch's batch norms count their batches
+SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")  # a name beside the index, and no path
 TOLD = 6  # names that a line has
 
 
@@ -34,10 +38,34 @@ class Taken(NamedTuple):
 
 
 def pinned_weights(name: str) -> str:
-    """The pinned file of tensors that a directory, or a file's path, means; "" stays."""
+    """The pinned file of tensors that a directory, or a file's path, means; of one with several, the pinned directory.
+    "" stays."""
     path = unpinned(name)
-    inside = exists(path) and place(path).is_dir()
+    inside = exists(path) and place(path).is_dir() and not is_sharded(path)
     return pinned_file(f"{path}/{TENSORS}" if inside else name) if name else name
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether a directory holds its tensors in several files."""
+    return exists(path / INDEX) and not exists(path / TENSORS)
+
+
+def load_weights(path: Path) -> dict[str, np.ndarray]:
+    """{name: array} of a file of tensors, or of a directory of the library's. Raises BadInput where a file is missing
+    or torn, or the index names what is not there."""
+    if not place(path).is_dir() or not is_sharded(path):
+        return load_tensors(path / TENSORS if place(path).is_dir() else path)
+    index, again = path / INDEX, "take all files that the library has saved"
+    said = read_json(index, dict, again).get("weight_map")
+    if not isinstance(said, dict) or not all(isinstance(file, str) and SHARD.fullmatch(file) for file in said.values()):
+        raise BadInput(f"{shown(index)}: weight_map: says not of each tensor which file beside it has it: {again}")
+    found = {}
+    for file in sorted(set(said.values())):
+        held = load_tensors(path / file)
+        if missing := sorted(name for name, there in said.items() if there == file and name not in held):
+            raise BadInput(f"{shown(path / file)}: lacks {listed(missing)}, which {INDEX} says is there: {again}")
+        found |= {name: x for name, x in held.items() if said.get(name) == file}
+    return found
 
 
 class Started(Section):
@@ -69,7 +97,7 @@ class Started(Section):
 def is_saved(path: str) -> bool:
     """Whether a directory is one that the library has saved, and no run or state of ours."""
     folder = place(path)
-    return all(exists(folder / name) for name in (TENSORS, CONFIG))
+    return exists(folder / CONFIG) and (exists(folder / TENSORS) or exists(folder / INDEX))
 
 
 def config_beside(weights: str) -> Path:
@@ -117,15 +145,15 @@ def _taken(model, shapes):
     if not exists(path):
         raise BadInput(f"{start}: no such file: give a directory with {TENSORS}, or leave model.weights out")
     check_pin(model.weights)
-    held, layouts = load_tensors(path), resolved(family_of(model).layouts)
+    held, layouts = load_weights(path), resolved(family_of(model).layouts)
     name, why = (layouts.nearest or layouts.layout)(model)
     if name is None:
         raise BadInput(f"{start}: no layout is known for such a model: {why}")
     prefix = layouts.prefixes[name]
     known = {bare(theirs, prefix): theirs for theirs in held}
     values, wrong, missing, used = {}, [], [], set()
-    for theirs, ours, transposed in layouts.pairs(name, model):
-        there, wanted = known.get(bare(theirs, prefix)), shape_in(ours, shapes, transposed)
+    for theirs, ours, how in layouts.pairs(name, model):
+        there, wanted = known.get(bare(theirs, prefix)), shape_in(ours, shapes, how)
         if there is None or held[there].shape != wanted and is_fresh(ours[0], layouts.fresh):  # of other classes
             missing += ours
             continue
@@ -133,9 +161,9 @@ def _taken(model, shapes):
         if held[there].shape != wanted:
             wrong.append(f"{there} {list(held[there].shape)}, not {list(wanted)}")
             continue
-        x = held[there].T if transposed else held[there]
+        x = to_ours(held[there], how)
         values |= {part: np.ascontiguousarray(y) for part, y in zip(ours, np.split(x, len(ours), -1), strict=True)}
-    left = sorted(held.keys() - used)
+    left = sorted(theirs for theirs in held.keys() - used if not theirs.endswith(COUNTED))
     wrong += [f"{ours} is missing" for ours in missing if not is_fresh(ours, layouts.fresh)]
     wrong += [f"{theirs} is left" for theirs in left
               if bare(theirs, prefix).startswith(layouts.body[name]) and not BUFFERS.search(theirs)]
@@ -156,11 +184,10 @@ def bare(name: str, prefix: str) -> str:
     return name
 
 
-def shape_in(ours: list[str], shapes: Mapping[str, tuple[int, ...]], transposed: bool) -> tuple[int, ...]:
+def shape_in(ours: list[str], shapes: Mapping[str, tuple[int, ...]], how: bool | str) -> tuple[int, ...]:
     """The shape in a layout of canonical tensors that lie beside each other along the last axis."""
     first = shapes[ours[0]]
-    whole = (*first[:-1], sum(shapes[part][-1] for part in ours))
-    return whole[::-1] if transposed else whole
+    return shape_there((*first[:-1], sum(shapes[part][-1] for part in ours)), how)
 
 
 def is_fresh(name: str, patterns: tuple[str, ...]) -> bool:

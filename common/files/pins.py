@@ -34,8 +34,9 @@ def check_pin(name: str) -> None:
 def _sha256_of(path):
     """Of a file's content; of a directory's, a checkpoint's, of all names and contents."""
     try:
-        if place(path).is_dir():
-            lines = [f"{file.relative_to(path).as_posix()} {_sha256_of(file)}" for file in sorted(files_below(path))]
+        if (folder := place(path)).is_dir():
+            files = sorted(files_below(folder))
+            lines = [f"{file.relative_to(folder).as_posix()} {_sha256_of(file)}" for file in files]
             return hashlib.sha256("\n".join(lines).encode()).hexdigest()
         check_regular(path)
         with place(path).open("rb") as file:

@@ -153,6 +153,16 @@ def test_pairs_of_others_have_an_environment_of_their_own(place):
     assert done.stdout.splitlines()[-1] == ".venv-pairs/bin/python -m tests.pairs_real --size full"
 
 
+def test_the_library_of_the_layouts_is_beside_what_is_tested(place):
+    """Its packages are no others' pins, so that both files are one environment."""
+    old, layouts = pins(ROOT / "requirements.lock"), pins(ROOT / "requirements-layouts.lock")
+    assert {"torch", "transformers"} <= layouts.keys() and not old.keys() & layouts.keys()
+    put(place, "3.13")
+    done = make(place, "-n", "layouts", "ONLY=ViT")
+    assert "install -q -r requirements.lock -r requirements-layouts.lock" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == ".venv-layouts/bin/python -m tests.layouts_real --only 'ViT'"
+
+
 def test_the_package_says_the_pythons_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]

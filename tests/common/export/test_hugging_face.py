@@ -6,10 +6,12 @@ import re
 import pytest
 from safetensors import numpy as safetensors
 
+from twinscale.common.errors import BadInput
 from twinscale.common.export import check as export_check
 from twinscale.common.export import hugging_face
 from twinscale.common.export.formats import Model, Shape
 from twinscale.common.families.parameters import initial_values, parameters
+from twinscale.common.families.weights import is_saved, load_weights
 from twinscale.common.recipe.schema import Recipe
 
 GPT2 = {"layers": 2, "width": 16, "heads": 4}
@@ -51,3 +53,35 @@ def test_what_has_no_layout_says_why_and_keeps_its_names(tmp_path, family, model
     assert more["layout"] is None and re.search(said, more["note"])
     assert not (tmp_path / "config.json").exists()
     assert safetensors.load_file(tmp_path / "model.safetensors").keys() == made.tensors.keys()
+
+
+def test_what_is_larger_than_a_file_may_be_goes_into_several_and_comes_back(tmp_path, monkeypatch):
+    made = model_of(recipe_of(**GPT2))
+    monkeypatch.setattr(hugging_face, "MOST", 4000)
+    hugging_face.save(made.recipe, made.tensors, tmp_path / "out")
+    index = json.loads((tmp_path / "out/model.safetensors.index.json").read_text())
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "out").glob("model-*.safetensors")}
+    assert set(index["weight_map"].values()) == sizes.keys() and len(sizes) > 3 and max(sizes.values()) < 6000
+    assert index["metadata"]["total_size"] == sum(x.nbytes for x in made.tensors.values())
+    assert not (tmp_path / "out/model.safetensors").exists() and is_saved(tmp_path / "out")
+    assert export_check.equal(hugging_face.read(made.recipe.model, tmp_path / "out"), made.tensors)
+    begun = Recipe.model_validate({"name": "x", "model": {"family": "decoder", "weights": str(tmp_path / "out")}})
+    again = initial_values(parameters(begun.model, 20, (8,)), 0, "float32")
+    assert export_check.equal(again, made.tensors)
+    name = sorted(sizes)[1]
+    (tmp_path / "out" / name).unlink()
+    with pytest.raises(BadInput, match="has another content"):
+        parameters(begun.model, 21, (8,))
+    with pytest.raises(BadInput, match=name):
+        load_weights(tmp_path / "out")
+
+
+@pytest.mark.parametrize("said", [{}, {"weight_map": {"a": "../model.safetensors"}}, {"weight_map": {"a": 3}}])
+def test_an_index_that_leads_elsewhere_is_refused(tmp_path, said):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(said))
+    with pytest.raises(BadInput, match="weight_map: says not of each tensor"):
+        load_weights(tmp_path)
+    safetensors.save_file({}, tmp_path / "a.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"b": "a.safetensors"}}))
+    with pytest.raises(BadInput, match="a.safetensors: lacks b, which model.safetensors.index.json says is there"):
+        load_weights(tmp_path)

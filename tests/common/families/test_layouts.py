@@ -1,7 +1,11 @@
 """The layouts of GPT-2 and Llama."""
 
+import pytest
+
+from twinscale.common.errors import BadInput
 from twinscale.common.export import hugging_face
 from twinscale.common.export.formats import Model, Shape
+from twinscale.common.families.layouts import rotary_base
 from twinscale.common.families.parameters import initial_values, parameters
 from twinscale.common.recipe.schema import Recipe
 
@@ -29,3 +33,11 @@ def test_names_and_shapes_are_the_librarys(tmp_path):
     found = hugging_face.to_layout("llama", llama.recipe.model, llama.tensors)
     assert found["model.layers.0.self_attn.k_proj.weight"].shape == (8, 16)  # (outputs, inputs)
     assert found["model.layers.1.mlp.gate_proj.weight"].shape == (64, 16) and "model.norm.weight" in found
+
+
+def test_the_base_of_rotary_positions_stands_in_either_of_two_places():
+    assert rotary_base({"rope_theta": 500.0}) == 500.0
+    assert rotary_base({"rope_parameters": {"rope_type": "default", "rope_theta": 400.0}}) == 400.0
+    for stretched in ({"rope_scaling": {"type": "linear", "factor": 2.0}}, {"rope_parameters": {"rope_type": "yarn"}}):
+        with pytest.raises(BadInput, match='config.json: rope_type = "(linear|yarn)": stretched positions'):
+            rotary_base({"rope_theta": 500.0, **stretched})
