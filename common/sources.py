@@ -18,6 +18,7 @@ SOURCES = Registry("sources", "data.source", {
     "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
     "jsonl:GLOB": "twinscale.common.data.text_files:JSONL", "digits": "twinscale.common.data.digits:DIGITS",
     "mnist5k": "twinscale.common.data.digits:MNIST5K", "folder:DIR": "twinscale.common.data.pictures:FOLDER",
+    "idx:DIR": "twinscale.common.data.idx:IDX",
     "csv:FILE": "twinscale.common.data.tables:CSV", "conll:PATH": "twinscale.common.data.conll:CONLL",
     "tfds:NAME": "twinscale.common.data.tfds_source:TFDS",
     "arrays:FILE": "twinscale.common.data.arrays:ARRAYS", "random": "twinscale.common.data.arrays:RANDOM"},
@@ -53,7 +54,7 @@ class Data(Section):
     options derive from this."""
 
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
-                                              "csv:FILE | conll:PATH | tfds:NAME | arrays:FILE | random")
+                                              "idx:DIR | csv:FILE | conll:PATH | tfds:NAME | arrays:FILE | random")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
                                            "images the csv's column of paths, which is \"path\" unless this is set")
     label: str = Field("label", description="column of a csv, or key of a jsonl, with the labels; where columns have "
@@ -113,7 +114,8 @@ class Source:
     fingerprint: to what tells, in milliseconds, whether it has changed since it was last read (JSON-able), such as
       `common.data.cache.stamp` of its files; None of what never changes.
     documents: to an iterator of (name, text), in an order that stays.
-    images: to (uint8 (N, H, W, C), labels int (N,), classes), and where classes have names, a list of them.
+    images: to (uint8 (N, H, W, C), labels int (N,), classes), and where classes have names, a list of them; then may
+      follow, bool (N,), which are held out, where their content is not to decide it.
     arrays: to {name: array (rows, ...)}, of which "labels" and "weights" are such, and all others inputs.
     labelled: to a Labelled, which a source of text may have besides.
     more: to what else its images' fingerprint has, as a tuple, where texts have less.
