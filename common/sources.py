@@ -29,6 +29,9 @@ ANYTHING = Registry(SOURCES.kind, SOURCES.key, {})  # a reference's object, what
 HOLDS = ("text", "images", "either", "arrays", "labelled")
 PACKED = ("bytes", "bpe")  # tokenizers of text that is packed
 TRAINED = "wordpiece"  # the tokenizer of labelled text that is learnt from it
+MIXUP = "mixup"
+MIXED = ("mixed_labels", "mixed_share")  # what a batch of mixtures has besides: the other rows' labels, the own shares
+STRONGEST = 30  # the magnitude of rand-augment at which each of its operations is at its strongest
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
 
 
@@ -47,6 +50,19 @@ class Drawn(Section):
     below: Count = Field(0, description="whole numbers from 0 and below this one; 0: none are meant")
     padding: bool = Field(False, description="ones, and in all rows but the first zeros at the end of the last axis")
     dtype: Literal["", "bool", "int32", "float32"] = Field("", description="unless said int32 of ids and masks")
+
+
+class Augmenting(Section):
+    """How strongly images are augmented, by the names in `data.augment`."""
+
+    padding: Annotated[int, Field(ge=1, le=64)] = Field(4, description="of crop: pixels put around an image")
+    border: Literal["zeros", "reflect"] = Field("zeros", description="of crop: what they are")
+    smallest: Annotated[float, Field(gt=0, le=1)] = Field(0.08, description="of resized-crop: the least share of the "
+                                                                           "area that it takes")
+    operations: Annotated[int, Field(ge=1, le=16)] = Field(2, description="of rand-augment: operations an image")
+    magnitude: Annotated[float, Field(ge=0, le=STRONGEST)] = Field(9.0, description="of rand-augment, from 0 to 30")
+    mixup: Annotated[float, Field(gt=0, le=16)] = Field(0.2, description="of mixup: a of Beta(a, a), the distribution "
+                                                                         "of shares")
 
 
 class Data(Section):
@@ -74,7 +90,11 @@ class Data(Section):
     cross_documents: bool = Field(False, description="may attention and labels cross a document's end")
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="fraction of documents held out")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
-    augment: tuple[Literal["flip", "shift", "cutout"], ...] = Field((), strict=False, description="images only")
+    augment: tuple[Literal["flip", "shift", "cutout", "crop", "resized-crop", "rand-augment", "mixup"], ...] = Field(
+        (), strict=False, description="images only, in this order; mixup comes last wherever it stands")
+    augmenting: Augmenting = Field(Augmenting(), description="how strongly")
+    size: Annotated[int, Field(ge=0, le=4096)] = Field(0, description="pixels of the sides that pictures in files are "
+                                                                      "brought to; 0: they are of one size")
     inputs: Annotated[dict[Annotated[str, Field(pattern=NAME)], Drawn], AfterValidator(FreeTable)] = Field(
         default_factory=FreeTable, description="the arrays of `random`, by name; one that is called labels is labels")
     rows: PositiveInt = Field(256, description="rows of `random`")

@@ -27,7 +27,17 @@ from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
-from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, holds_for, source_named, source_of
+from twinscale.common.sources import (
+    PACKED,
+    SOURCES,
+    TRAINED,
+    Augmenting,
+    Data,
+    OfSource,
+    holds_for,
+    source_named,
+    source_of,
+)
 
 
 class Train(Section):
@@ -208,6 +218,7 @@ class Recipe(Section):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {**{("data", key): value for key, value in Data().model_dump(include={
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags"}).items()},
+            ("data", "augmenting"): Augmenting(), ("data", "size"): 0,
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
