@@ -14,6 +14,7 @@ from safetensors import numpy as safetensors
 from twinscale.common.errors import BadInput
 from twinscale.common.export.formats import Shape
 from twinscale.common.families import family_of, reads_text
+from twinscale.common.families.ways import to_ours, to_theirs
 from twinscale.common.files.access import shown, write_bytes, write_json
 from twinscale.common.files.output import Kind, clear
 from twinscale.common.files.tensors import load_tensors
@@ -40,17 +41,16 @@ def layout(model: Any) -> tuple[str | None, str]:
 def to_layout(name: str, model: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{the layout's name: array} of {canonical name: array}."""
     found = {}
-    for theirs, ours, transposed in layouts_of(model).pairs(name, model):
-        x = np.concatenate([tensors[part] for part in ours], -1)
-        found[theirs] = np.ascontiguousarray(x.T if transposed else x)
+    for theirs, ours, how in layouts_of(model).pairs(name, model):
+        found[theirs] = to_theirs(np.concatenate([tensors[part] for part in ours], -1), how)
     return found
 
 
 def from_layout(name: str, model: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{canonical name: array} of {the layout's name: array}."""
     found = {}
-    for theirs, ours, transposed in layouts_of(model).pairs(name, model):
-        x = tensors[theirs].T if transposed else tensors[theirs]
+    for theirs, ours, how in layouts_of(model).pairs(name, model):
+        x = to_ours(tensors[theirs], how)
         found |= {part: np.ascontiguousarray(y) for part, y in zip(ours, np.split(x, len(ours), -1), strict=True)}
     return found
 
@@ -63,8 +63,9 @@ def write(recipe: "Recipe", dataset: "Dataset | Shape", tensors: Mapping[str, np
     dtype = next(iter(tensors.values())).dtype.name
     if name:
         tensors = to_layout(name, recipe.model, tensors)
+        sizes = dataset.example_shape if family_of(recipe.model).reads == "images" else dataset.example_shape[0]
         write_json(path / "config.json", layouts_of(recipe.model).config(
-            name, recipe.model, dataset.classes, dataset.example_shape[0], dtype))
+            name, recipe.model, dataset.classes, sizes, dtype))
     # The library takes no file that does not say in whose manner its tensors lie.
     content = safetensors.save({key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}, {"format": "pt"})
     write_bytes(path / "model.safetensors", content)
@@ -87,6 +88,8 @@ def save(recipe: "Recipe", tensors: Mapping[str, np.ndarray], out: Path) -> dict
     shape = Shape(len(tensors.get("head.bias", ())), (0,))
     if reads_text(recipe.model):
         shape = Shape(len(tensors["embedding.embedding"]), (recipe.data.sequence,))
+    elif example := layouts_of(recipe.model).shape:
+        shape = Shape(shape.classes, example(recipe.model, tensors))
     clear(out, SAVED, {"verb": "convert"}, True, "--to")
     found = write(recipe, shape, tensors, out)
     back = read(recipe.model, out)

@@ -17,7 +17,7 @@ from twinscale.common.registry import Registry, is_reference, load, names, resol
 from twinscale.common.section import ByName, Section
 
 FAMILIES = Registry("families", "model.family", {name: f"twinscale.common.families.{name}:FAMILY" for name in (
-    "decoder", "convnet", "mlp", "encoder", "pair")}, "twinscale.common.families:Family")
+    "decoder", "convnet", "mlp", "encoder", "pair", "resnet", "vit")}, "twinscale.common.families:Family")
 READS = ("text", "images", "arrays")
 
 
@@ -63,13 +63,16 @@ class Layouts:
 
     layout: options to (a layout's name, ""), or (None, why there is none).
     pairs: (name, options) to [(the layout's name of a tensor, canonical names that lie beside each other in it along
-      the last axis, whether it is transposed)].
-    config: (name, options, vocabulary, length, dtype) to what config.json says.
+      the last axis, whether it is transposed, or another of `common/families/ways.py`)].
+    config: (name, options, vocabulary, length, dtype) to what config.json says; of images, classes for vocabulary and
+      (H, W, C) for length.
     options: (name, what config.json says) to the options that it says. Raises KeyError for what it lacks.
     prefixes: {name: what the library may have before the names of a body, which has a head beside it}.
     body: {name: how the names of blocks' tensors begin, after that}.
     fresh: patterns of canonical names that a file need not have.
     nearest: as `layout`, of a file whose head may be another; None: as `layout`.
+    shape: of images: (options, tensors by canonical names) to the (H, W, C) that they are for; 0 for what config.json
+      does not say.
     """
 
     layout: Callable
@@ -80,6 +83,7 @@ class Layouts:
     body: Mapping[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     nearest: Callable | None = None
+    shape: Callable | None = None
 
 
 @dataclass(frozen=True)

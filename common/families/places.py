@@ -11,9 +11,9 @@ from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.families import family_of
 
 # What an operation may be: `common/operations/rounding.py` knows how far each may round.
-OPERATIONS = ("embedding", "sum", "residual", "gate", "linear", "convolution", "pooling", "norm", "activation",
-              "rotary positions", "attention scores", "attention mask", "softmax", "attention mix", "random bits",
-              "bias")
+OPERATIONS = ("embedding", "sum", "residual", "gate", "linear", "convolution", "pooling", "max pooling", "norm",
+              "activation", "rotary positions", "attention scores", "attention mask", "softmax", "attention mix",
+              "random bits", "bias")
 WHOLE = "program"  # a model whose operations are not known: what it may round to is measured, not derived
 
 

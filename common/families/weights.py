@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families import FAMILIES, family_of
+from twinscale.common.families.ways import shape_there, to_ours
 from twinscale.common.files.access import exists, place, read_json, shown
 from twinscale.common.files.pins import check_pin, pinned_file, unpinned
 from twinscale.common.files.tensors import load_tensors
@@ -22,6 +23,7 @@ from twinscale.common.section import Section
 TENSORS, CONFIG = "model.safetensors", "config.json"
 OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # as the first BERTs were saved
 BUFFERS = re.compile(r"(\.attn\.(masked_)?bias|position_ids|\.inv_freq)$")  # which are computed, and no weights
+COUNTED = ".num_batches_tracked"  # torch's batch norms count their batches
 TOLD = 6  # names that a line has
 
 
@@ -124,8 +126,8 @@ def _taken(model, shapes):
     prefix = layouts.prefixes[name]
     known = {bare(theirs, prefix): theirs for theirs in held}
     values, wrong, missing, used = {}, [], [], set()
-    for theirs, ours, transposed in layouts.pairs(name, model):
-        there, wanted = known.get(bare(theirs, prefix)), shape_in(ours, shapes, transposed)
+    for theirs, ours, how in layouts.pairs(name, model):
+        there, wanted = known.get(bare(theirs, prefix)), shape_in(ours, shapes, how)
         if there is None or held[there].shape != wanted and is_fresh(ours[0], layouts.fresh):  # of other classes
             missing += ours
             continue
@@ -133,9 +135,9 @@ def _taken(model, shapes):
         if held[there].shape != wanted:
             wrong.append(f"{there} {list(held[there].shape)}, not {list(wanted)}")
             continue
-        x = held[there].T if transposed else held[there]
+        x = to_ours(held[there], how)
         values |= {part: np.ascontiguousarray(y) for part, y in zip(ours, np.split(x, len(ours), -1), strict=True)}
-    left = sorted(held.keys() - used)
+    left = sorted(theirs for theirs in held.keys() - used if not theirs.endswith(COUNTED))
     wrong += [f"{ours} is missing" for ours in missing if not is_fresh(ours, layouts.fresh)]
     wrong += [f"{theirs} is left" for theirs in left
               if bare(theirs, prefix).startswith(layouts.body[name]) and not BUFFERS.search(theirs)]
@@ -156,11 +158,10 @@ def bare(name: str, prefix: str) -> str:
     return name
 
 
-def shape_in(ours: list[str], shapes: Mapping[str, tuple[int, ...]], transposed: bool) -> tuple[int, ...]:
+def shape_in(ours: list[str], shapes: Mapping[str, tuple[int, ...]], how: bool | str) -> tuple[int, ...]:
     """The shape in a layout of canonical tensors that lie beside each other along the last axis."""
     first = shapes[ours[0]]
-    whole = (*first[:-1], sum(shapes[part][-1] for part in ours))
-    return whole[::-1] if transposed else whole
+    return shape_there((*first[:-1], sum(shapes[part][-1] for part in ours)), how)
 
 
 def is_fresh(name: str, patterns: tuple[str, ...]) -> bool:

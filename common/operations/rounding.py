@@ -60,7 +60,7 @@ def forward_bound(operation: str, terms: int, kind: str = "") -> Bound:
         "softmax": Bound(2 * UNARY + walk(terms) + 1, 0.0, "share"),
         "attention mix": Bound(walk(terms), 1.0),
         "random bits": Bound(1.5, 1.5, "value"),
-        "pooling": Bound(walk(terms) + 0.5, 0.5),
+        "pooling": Bound(walk(terms) + 0.5, 0.5), "max pooling": Bound(1, 0.5, "value"),
     }[operation]
 
 
@@ -81,6 +81,7 @@ def backward_bound(operation: str, terms: int, kind: str = "") -> Bound:
         "softmax": Bound(2 * (2 * UNARY + walk(terms) + 1) + 2 * walk(terms) + 2, 0.0),
         "attention mix": Bound(walk(terms), 1.0),
         "random bits": Bound(1.5, 1.5), "pooling": Bound(2, 1.0),
+        "max pooling": Bound(1.5, 1.5),  # a value may be the largest of four windows
         "loss": Bound(2 * (2 * UNARY + walk(terms) + 4), 0.5),
     }[operation]
 

@@ -10,6 +10,8 @@ from twinscale.common.families.decoder import Decoder
 from twinscale.common.families.encoder import Encoder
 from twinscale.common.families.mlp import MLP
 from twinscale.common.families.pair import Pair
+from twinscale.common.families.resnet import ResNet
+from twinscale.common.families.vit import ViT
 
-Own = Annotated[Decoder | ConvNet | MLP | Encoder | Pair, Field(discriminator="family")]
+Own = Annotated[Decoder | ConvNet | MLP | Encoder | Pair | ResNet | ViT, Field(discriminator="family")]
 AnyModel = Annotated[SerializeAsAny[Own], OfFamily(FAMILIES, "family")]

@@ -10,13 +10,13 @@ from flax import nnx
 
 from twinscale.common.errors import one_of
 from twinscale.common.families import builder_of, traits_of
-from twinscale.jaxscale.models import convnet, decoder, encoder, mlp, pair
+from twinscale.jaxscale.models import convnet, decoder, encoder, mlp, pair, resnet, vit
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
 OWN = {build.__module__.rpartition(".")[2]: build for build in (
-    convnet.build, decoder.build, encoder.build, mlp.build, pair.build)}
+    convnet.build, decoder.build, encoder.build, mlp.build, pair.build, resnet.build, vit.build)}
 POLICIES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 

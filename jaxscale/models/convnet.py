@@ -8,7 +8,7 @@ from flax import nnx
 
 from twinscale.common.families.convnet import convnet_blocks
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.models.layers import Linear, dropout
+from twinscale.jaxscale.models.layers import Linear, Part, batch_norm, dropout
 from twinscale.jaxscale.taps import scope, tap
 
 if TYPE_CHECKING:
@@ -21,19 +21,15 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], kinds: M
     return ConvNet(recipe.model, classes, example_shape[-1], kinds)  # type: ignore[arg-type]  # whose family it is
 
 
-class Part(nnx.Module):
-    """A named group of modules."""
-
-
 class ConvNet(nnx.Module):
     """A stem, residual blocks, the mean over positions and a linear head."""
 
     def __init__(self, m: "convnet.ConvNet", classes: int, channels: int, kinds: Mapping[str, Any]) -> None:
         rngs = nnx.Rngs(0)
         self.m = m
-        self.stem = Part()  # which has what it is given
+        self.stem = Part()
         self.stem.conv = conv(channels, m.channels[0], 3, 1, kinds, rngs)  # type: ignore[attr-defined]
-        self.stem.norm = norm(m, m.channels[0], kinds, rngs)  # type: ignore[attr-defined]
+        self.stem.norm = batch_norm(m, m.channels[0], kinds, rngs)  # type: ignore[attr-defined]
         for block in convnet_blocks(m):
             stage, name = block.name.split(".")
             if not hasattr(self, stage):
@@ -61,9 +57,9 @@ class Block(nnx.Module):
 
     def __init__(self, m: "convnet.ConvNet", block: "convnet.Block", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
         self.conv_1 = conv(block.inputs, block.outputs, 3, block.stride, kinds, rngs)
-        self.norm_1 = norm(m, block.outputs, kinds, rngs)
+        self.norm_1 = batch_norm(m, block.outputs, kinds, rngs)
         self.conv_2 = conv(block.outputs, block.outputs, 3, 1, kinds, rngs)
-        self.norm_2 = norm(m, block.outputs, kinds, rngs)
+        self.norm_2 = batch_norm(m, block.outputs, kinds, rngs)
         self.projects = block.projects
         if block.projects:
             self.shortcut = conv(block.inputs, block.outputs, 1, block.stride, kinds, rngs)
@@ -80,9 +76,3 @@ def conv(inputs: int, outputs: int, size: int, stride: int, kinds: Mapping[str, 
     """(B, H, W, inputs) to (B, H / stride, W / stride, outputs), rounded up, with zeros around the edges. It has no
     bias, which the batch norm that follows would take out."""
     return nnx.Conv(inputs, outputs, (size, size), (stride, stride), use_bias=False, **kinds, rngs=rngs)
-
-
-def norm(m: "convnet.ConvNet", channels: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch norm. The fast variance, E[x^2] - E[x]^2, cancels where the mean is large."""
-    return nnx.BatchNorm(channels, momentum=m.norm_momentum, epsilon=m.norm_epsilon, use_fast_variance=False,
-                         **kinds, rngs=rngs)

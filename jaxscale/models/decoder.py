@@ -12,15 +12,15 @@ from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.devices_arrays import LAID_OUT
 from twinscale.jaxscale.models.layers import (
-    DROPS,
-    REMAT,
     Linear,
     activation,
+    add_blocks,
     attend,
     causal_attention,
     dropout,
     embedding,
     rotary,
+    through_blocks,
 )
 from twinscale.jaxscale.taps import scope, tap
 
@@ -46,11 +46,7 @@ class Decoder(nnx.Module):
         self.embedding = embedding(classes, m.width, kinds, rngs)
         if not m.rotates:
             self.position = embedding(length, m.width, kinds, rngs)
-        if execution.scan:
-            self.blocks = nnx.vmap(lambda rngs: Block(m, execution, length, kinds, rngs))(rngs.split(m.layers))
-        else:
-            for i in range(m.layers):
-                setattr(self, f"block_{i}", Block(m, execution, length, kinds, rngs))
+        add_blocks(self, lambda rngs: Block(m, execution, length, kinds, rngs), rngs)
         self.norm = norm(m, kinds, rngs)
         if not m.tied:
             self.head = Linear(m.width, classes, use_bias=False, kinds=kinds, rngs=rngs)
@@ -61,28 +57,9 @@ class Decoder(nnx.Module):
             positions = tap("position", self.position(batch["positions"]).astype(self.kinds["dtype"]))
             x = tap("embedding.sum", x + positions)
         x = tap("embedding.dropout", dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training))
-        x = tap("norm", self.norm(self.through_blocks(x, batch, training)))
+        x = tap("norm", self.norm(through_blocks(self, x, batch, training)))
         logits = tap("head", attend(self.embedding, x) if self.m.tied else self.head(x))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-
-    def through_blocks(self, x: jax.Array, batch: Mapping[str, jax.Array], training: bool) -> jax.Array:
-        """x (B, T, D) after all blocks: one scanned body, or one block after another; the numbers are the same."""
-        layers = range(self.m.layers)
-        places = jnp.array([[name_word(f"block_{i}.{drop}") for drop in DROPS] for i in layers], jnp.uint32)
-
-        def body(x, block_and_places):
-            (graph, weights), places = block_and_places
-            return nnx.merge(graph, weights)(x, batch, places, training)
-
-        if self.execution.remat != "none":
-            body = jax.checkpoint(body, policy=one_of(REMAT, self.execution.remat, "jax.remat"))
-        if self.execution.scan:
-            graph, weights = nnx.split(self.blocks)
-            return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
-        for i in layers:
-            with scope(f"block_{i}"):
-                x = body(x, (nnx.split(getattr(self, f"block_{i}")), places[i]))
-        return x
 
 
 class Block(nnx.Module):

@@ -11,16 +11,16 @@ from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, outputs_of
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.models.layers import (
-    DROPS,
-    REMAT,
     Linear,
     activation,
+    add_blocks,
     attend,
     dropout,
     embedding,
     masked_attention,
     mean_over,
     padding_mask,
+    through_blocks,
     unit,
 )
 from twinscale.jaxscale.taps import scope, tap
@@ -49,11 +49,7 @@ class Encoder(nnx.Module):
             self.token_type = embedding(m.types, m.width, kinds, rngs)
         if m.post:
             self.embedding_norm = norm(m, kinds, rngs)
-        if execution.scan:
-            self.blocks = nnx.vmap(lambda rngs: Block(m, kinds, rngs))(rngs.split(m.layers))
-        else:
-            for i in range(m.layers):
-                setattr(self, f"block_{i}", Block(m, kinds, rngs))
+        add_blocks(self, lambda rngs: Block(m, kinds, rngs), rngs)
         if not m.post:
             self.norm = norm(m, kinds, rngs)
         if m.pools:
@@ -68,7 +64,7 @@ class Encoder(nnx.Module):
         x = self.embedded(batch)
         x = tap("embedding_norm", self.embedding_norm(x)) if self.m.post else x
         x = tap("embedding.dropout", dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training))
-        x = self.through_blocks(x, batch, training)
+        x = through_blocks(self, x, batch, training)
         x = x if self.m.post else tap("norm", self.norm(x))
         logits = self.headed(x, batch, training)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -81,25 +77,6 @@ class Encoder(nnx.Module):
         x = tap("embedding.sum", x + tap("position", self.position(places).astype(dtype)))
         if self.m.types:
             x = tap("embedding.types_sum", x + tap("token_type", self.token_type(batch["types"]).astype(dtype)))
-        return x
-
-    def through_blocks(self, x: jax.Array, batch: Mapping[str, jax.Array], training: bool) -> jax.Array:
-        """x (B, L, D) after all blocks: one scanned body, or one block after another; the numbers are the same."""
-        layers = range(self.m.layers)
-        places = jnp.array([[name_word(f"block_{i}.{drop}") for drop in DROPS] for i in layers], jnp.uint32)
-
-        def body(x, block_and_places):
-            (graph, weights), places = block_and_places
-            return nnx.merge(graph, weights)(x, batch, places, training)
-
-        if self.execution.remat != "none":
-            body = jax.checkpoint(body, policy=one_of(REMAT, self.execution.remat, "jax.remat"))
-        if self.execution.scan:
-            graph, weights = nnx.split(self.blocks)
-            return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
-        for i in layers:
-            with scope(f"block_{i}"):
-                x = body(x, (nnx.split(getattr(self, f"block_{i}")), places[i]))
         return x
 
     def headed(self, x: jax.Array, batch: Mapping[str, jax.Array], training: bool) -> jax.Array:
@@ -137,7 +114,7 @@ class Block(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Attention to all positions but padding."""
+    """Attention to all positions but padding, where a batch has any."""
 
     def __init__(self, m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
         self.m = m
@@ -147,7 +124,8 @@ class Attention(nnx.Module):
     def __call__(self, x, batch):
         with scope("attention"):
             q, k, v = (self.heads(name, x) for name in ("query", "key", "value"))
-            return tap("output", self.output(masked_attention(q, k, v, padding_mask(batch["mask"]))))
+            seen = padding_mask(batch["mask"]) if "mask" in batch else None
+            return tap("output", self.output(masked_attention(q, k, v, seen)))
 
     def heads(self, name: str, x: jax.Array) -> jax.Array:
         return tap(name, getattr(self, name)(x)).reshape(*x.shape[:2], -1, self.m.head_width)

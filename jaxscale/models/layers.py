@@ -1,4 +1,4 @@
-"""What Flax has no stock version of; none of it holds weights."""
+"""What Flax has no stock version of, and what several models share; none of it holds weights of its own."""
 
 import functools
 import math
@@ -12,10 +12,11 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import one_of
+from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
-from twinscale.jaxscale.taps import tap
+from twinscale.jaxscale.taps import scope, tap
 
 # Of a transformer's blocks: the places of one that draw, and what the backward pass of one keeps.
 DROPS = ("attention.dropout", "feedforward.dropout")
@@ -89,6 +90,48 @@ class Linear(nnx.Linear):
         return super().__call__(x).astype(self.dtype)
 
 
+class Part(nnx.Module):
+    """A named group of modules, which has what it is given."""
+
+
+def batch_norm(m: Any, channels: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """Batch norm by `norm_momentum` and `norm_epsilon` of a model's options. The fast variance, E[x^2] - E[x]^2,
+    cancels where the mean is large."""
+    return nnx.BatchNorm(channels, momentum=m.norm_momentum, epsilon=m.norm_epsilon, use_fast_variance=False,
+                         **kinds, rngs=rngs)
+
+
+def add_blocks(model: Any, make: Callable[[nnx.Rngs], nnx.Module], rngs: nnx.Rngs) -> None:
+    """Gives a transformer its blocks, as many as `model.m.layers`: stacked as `blocks` where the recipe scans over them
+    (`model.execution`), else `block_0`, `block_1`, ..."""
+    if model.execution.scan:
+        model.blocks = nnx.vmap(make)(rngs.split(model.m.layers))
+        return
+    for i in range(model.m.layers):
+        setattr(model, f"block_{i}", make(rngs))
+
+
+def through_blocks(model: Any, x: jax.Array, batch: Mapping[str, jax.Array], training: bool) -> jax.Array:
+    """x (B, T, D) after all blocks of `add_blocks`: one scanned body, or one block after another; the numbers are the
+    same."""
+    layers = range(model.m.layers)
+    places = jnp.array([[name_word(f"block_{i}.{drop}") for drop in DROPS] for i in layers], jnp.uint32)
+
+    def body(x, block_and_places):
+        (graph, weights), places = block_and_places
+        return nnx.merge(graph, weights)(x, batch, places, training)
+
+    if model.execution.remat != "none":
+        body = jax.checkpoint(body, policy=one_of(REMAT, model.execution.remat, "jax.remat"))
+    if model.execution.scan:
+        graph, weights = nnx.split(model.blocks)
+        return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
+    for i in layers:
+        with scope(f"block_{i}"):
+            x = body(x, (nnx.split(getattr(model, f"block_{i}")), places[i]))
+    return x
+
+
 def embedding(rows: int, width: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Embed:
     """An `nnx.Embed` in the masters' dtype, so that the rows' gradients add up in it."""
     return nnx.Embed(rows, width, dtype=kinds["param_dtype"], param_dtype=kinds["param_dtype"], rngs=rngs)
@@ -122,12 +165,13 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
     return masked_attention(q, k, v, causal_mask(q.shape[1], segments))
 
 
-def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
-    """`causal_attention` under any mask: `seen` is bool and broadcasts to (B, K, H / K, T, T)."""
+def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: "jax.Array | None") -> jax.Array:
+    """`causal_attention` under any mask: `seen` is bool and broadcasts to (B, K, H / K, T, T); None: all see all."""
     score, mix = (shared_scores, shared_mix) if sequence_shared() else (flat_scores, flat_mix)
     scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * q.shape[3]**-0.5)
-    masked = tap("mask", jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
-    shares = tap("shares", jax.nn.softmax(masked))
+    if seen is not None:
+        scores = tap("mask", jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
+    shares = tap("shares", jax.nn.softmax(scores))
     return tap("mix", mix(shares.astype(v.dtype), v))
 
 

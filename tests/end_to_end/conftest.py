@@ -77,7 +77,8 @@ def corpus(tmp_path_factory):
 def recipe_of(corpus):
     """recipe_of("decoder", model={...}, train={...}): a tiny float64 recipe, without XLA on the TensorFlow side."""
     tiny = {"decoder": {"layers": 2, "width": 16, "heads": 4}, "convnet": {"channels": [4, 8]},
-            "mlp": {"hidden": [24, 16]}, "encoder": {
+            "mlp": {"hidden": [24, 16]}, "vit": {"layers": 1, "width": 16, "heads": 4},
+            "resnet": {"layers": [1, 1], "widths": [4, 6], "stem_width": 4, "stem": "cifar"}, "encoder": {
                 "layers": 1, "width": 16, "heads": 4, "vocabulary": 40, "positions": 16, "types": 2}}
 
     def make(family, **sections):

@@ -14,7 +14,8 @@ from twinscale.common.numbers.bits import draw, fold_in, keep_below, key, name_w
 
 def forward(recipe, weights, batch, number=None):
     """(logits, {name: running statistic after the pass}); training, with dropout, where `number` is the step."""
-    call = {"decoder": decoder, "convnet": convnet, "mlp": mlp, "encoder": encoder}[recipe.model.family]
+    call = {"decoder": decoder, "convnet": convnet, "mlp": mlp, "encoder": encoder,
+            "resnet": resnet, "vit": vit}[recipe.model.family]
     moved = {}
     return call(recipe.model, weights, batch, dropout_of(recipe, batch, number), number is not None, moved), moved
 
@@ -95,19 +96,26 @@ def decoder(m, w, batch, drop, training, moved, key_head=key_head):
     return norm("norm", x) @ (w["embedding.embedding"].T if m.tied else w["head.kernel"])
 
 
-def encoder(m, w, batch, drop, training, moved):
+def normed(m, w, name, x):
+    """Layer norm."""
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + m.norm_epsilon) * w[f"{name}.scale"] + w[f"{name}.bias"]
+
+
+def blocks(m, w, x, drop, mask=None):
+    """The blocks of an encoder or of a ViT; mask (B, S): 0 where padding is."""
     def dense(name, x):
         return x @ w[f"{name}.kernel"] + w[f"{name}.bias"]
 
     def norm(name, x):
-        x = x - x.mean(-1, keepdims=True)
-        return x / np.sqrt((x**2).mean(-1, keepdims=True) + m.norm_epsilon) * w[f"{name}.scale"] + w[f"{name}.bias"]
+        return normed(m, w, name, x)
 
     def attention(name, x):
         parts, D, mixed = {part: dense(f"{name}.{part}", x) for part in ("query", "key", "value")}, m.head_width, []
         for h in range(m.heads):
             q, k, v = (parts[part][..., h * D:(h + 1) * D] for part in ("query", "key", "value"))
-            scores = np.where(batch["mask"][:, None] == 1, q @ k.swapaxes(1, 2) / math.sqrt(D), -np.inf)
+            scores = q @ k.swapaxes(1, 2) / math.sqrt(D)
+            scores = scores if mask is None else np.where(mask[:, None] == 1, scores, -np.inf)
             shares = np.exp(scores - scores.max(-1, keepdims=True))
             mixed.append(shares / shares.sum(-1, keepdims=True) @ v)
         return drop(f"{name}.dropout", dense(f"{name}.output", np.concatenate(mixed, -1)))
@@ -115,20 +123,28 @@ def encoder(m, w, batch, drop, training, moved):
     def feedforward(name, x):
         return drop(f"{name}.dropout", dense(f"{name}.down", ACTIVATIONS[m.activation](dense(f"{name}.up", x))))
 
-    ids = batch["ids"]
-    x = w["embedding.embedding"][ids] + w["position.embedding"][m.first_position + np.arange(ids.shape[1])]
-    x = x + w["token_type.embedding"][batch["types"]] if m.types else x
-    x = drop("embedding.dropout", norm("embedding_norm", x) if m.norm == "post" else x)
     for block in (f"block_{i}" for i in range(m.layers)):
-        if m.norm == "post":
+        if m.post:
             x = norm(f"{block}.norm_1", x + attention(f"{block}.attention", x))
             x = norm(f"{block}.norm_2", x + feedforward(f"{block}.feedforward", x))
         else:
             x = x + attention(f"{block}.attention", norm(f"{block}.norm_1", x))
             x = x + feedforward(f"{block}.feedforward", norm(f"{block}.norm_2", x))
-    x = x if m.norm == "post" else norm("norm", x)
+    return x
+
+
+def encoder(m, w, batch, drop, training, moved):
+    def dense(name, x):
+        return x @ w[f"{name}.kernel"] + w[f"{name}.bias"]
+
+    ids = batch["ids"]
+    x = w["embedding.embedding"][ids] + w["position.embedding"][m.first_position + np.arange(ids.shape[1])]
+    x = x + w["token_type.embedding"][batch["types"]] if m.types else x
+    x = drop("embedding.dropout", normed(m, w, "embedding_norm", x) if m.norm == "post" else x)
+    x = blocks(m, w, x, drop, batch["mask"])
+    x = x if m.norm == "post" else normed(m, w, "norm", x)
     if m.head == "masked":
-        x = norm("transform_norm", ACTIVATIONS[m.activation](dense("transform", x)))
+        x = normed(m, w, "transform_norm", ACTIVATIONS[m.activation](dense("transform", x)))
         return x @ w["embedding.embedding"].T + w["head.bias"]
     if m.head == "embedding":
         x = (x * batch["mask"][..., None]).sum(1) / batch["mask"].sum(1, keepdims=True)
@@ -177,6 +193,53 @@ def mlp(m, w, batch, drop, training, moved):
     for i in range(len(m.hidden)):
         x = drop(f"layer_{i}.dropout", ACTIVATIONS[m.activation](x @ w[f"layer_{i}.kernel"] + w[f"layer_{i}.bias"]))
     return x @ w["head.kernel"] + w["head.bias"]
+
+
+def norm_of(conv):
+    return "shortcut_norm" if conv == "shortcut" else conv.replace("conv", "norm")
+
+
+def resnet(m, w, batch, drop, training, moved):
+    def normed(above, name, x, stride=1):
+        kernel, norm = w[f"{above}.{name}.kernel"], f"{above}.{norm_of(name)}"
+        size, p = len(kernel), len(kernel) // 2
+        x, (H, W) = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0))), (-(-n // stride) for n in x.shape[1:3])
+        x = sum(x[:, i:, j:][:, ::stride, ::stride][:, :H, :W] @ kernel[i, j] for i in range(size) for j in range(size))
+        mean, var = w[f"{norm}.mean"], w[f"{norm}.var"]
+        if training:
+            seen = {"mean": x.mean((0, 1, 2)), "var": x.var((0, 1, 2))}
+            for leaf, old in (("mean", mean), ("var", var)):
+                moved[f"{norm}.{leaf}"] = m.norm_momentum * old + (1 - m.norm_momentum) * seen[leaf]
+            mean, var = seen["mean"], seen["var"]
+        return (x - mean) / np.sqrt(var + m.norm_epsilon) * w[f"{norm}.scale"] + w[f"{norm}.bias"]
+
+    relu = ACTIVATIONS["relu"]
+    x = relu(normed("stem", "conv", batch["inputs"].astype(w["head.bias"].dtype), 2 if m.stem == "imagenet" else 1))
+    if m.stem == "imagenet":
+        H, W = (-(-n // 2) for n in x.shape[1:3])
+        x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+        x = np.max([x[:, i:, j:][:, ::2, ::2][:, :H, :W] for i in range(3) for j in range(3)], 0)
+    for stage, layers in enumerate(m.layers):
+        for i in range(layers):
+            name, stride = f"stage_{stage}.block_{i}", 2 if stage and not i else 1
+            strides = (stride, 1) if m.block == "basic" else (1, stride, 1)
+            y = x
+            for number, by in enumerate(strides, 1):
+                y = normed(name, f"conv_{number}", relu(y) if number > 1 else y, by)
+            x = relu((normed(name, "shortcut", x, stride) if f"{name}.shortcut.kernel" in w else x) + y)
+    return drop("pool.dropout", x.mean((1, 2))) @ w["head.kernel"] + w["head.bias"]
+
+
+def vit(m, w, batch, drop, training, moved):
+    x, P = batch["inputs"].astype(w["head.bias"].dtype), m.patch
+    B, H, W, C = x.shape
+    x = x.reshape(B, H // P, P, W // P, P, C).transpose(0, 1, 3, 2, 4, 5).reshape(B, -1, P * P * C)
+    x = x @ w["patch.kernel"].reshape(P * P * C, -1) + w["patch_bias.bias"]
+    x = np.concatenate([np.repeat(w["class_token.embedding"][None], B, 0), x], 1) + w["position.embedding"]
+    x = blocks(m, w, drop("embedding.dropout", x), drop)
+    x = normed(m, w, "norm", x)[:, 0]
+    x = np.tanh(x @ w["pooler.kernel"] + w["pooler.bias"]) if m.pooler else x
+    return drop("head.dropout", x) @ w["head.kernel"] + w["head.bias"]
 
 
 # ---- loss

@@ -43,7 +43,10 @@ ALONE = {
                              "symmetric_range"},
     "compress/train.py": {"model_tensors", "through_places"},
     # What either framework has no stock version of, or a wrong or a slow one.
+    # What a ViT is made of too: modules in one room, functions of layers in the other.
+    "models/encoder.py": {"Bias", "Block", "norm", "through_blocks", "dropped"},
     "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
+                         "Part", "batch_norm", "add_blocks", "through_blocks",
                          "masked_attention", "padding_mask", "mean_over", "unit", "dropout",
                          "masters", "product",  # which jnp.promote_types and a product of XLA's need not
                          "over_replicas"},  # under jit a mean over rows is one over those of all devices

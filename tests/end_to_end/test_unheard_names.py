@@ -68,7 +68,8 @@ def test_every_choice_of_the_schema_is_found():
 def test_a_name_that_only_the_schema_knows_trains_nothing(open_room, recipe_of, key, name):
     section, *keys = key.split(".")
     text = section == "Decoder" or key in ("jax.attention", "jax.remat")
-    family = {"ConvNet": "convnet", "Encoder": "encoder"}.get(section, "decoder" if text else "mlp")
+    others = {"ConvNet": "convnet", "Encoder": "encoder", "ResNet": "resnet", "ViT": "vit"}
+    family = others.get(section, "decoder" if text else "mlp")
     recipe = recipe_of(family, train={"steps": 2})
     if section == "Pair":
         recipe = recipe.model_copy(update={"model": Pair.model_construct(family="pair", reads="images")})

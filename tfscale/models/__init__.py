@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twinscale.common.data import input_specs
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import builder_of, family_of
-from twinscale.tfscale.models import convnet, decoder, encoder, mlp, pair
+from twinscale.tfscale.models import convnet, decoder, encoder, mlp, pair, resnet, vit
 from twinscale.tfscale.models.layers import Keras
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
 OWN = {build.__module__.rpartition(".")[2]: build for build in (
-    convnet.build, decoder.build, encoder.build, mlp.build, pair.build)}
+    convnet.build, decoder.build, encoder.build, mlp.build, pair.build, resnet.build, vit.build)}
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
 LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
 

@@ -1,7 +1,7 @@
 """A transformer encoder as a functional Keras graph; a layer's name is its canonical name."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, Encoder, outputs_of
@@ -16,7 +16,6 @@ def build(m: Encoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
     """Logits (B, L, classes) or (B, classes), or vectors (B, D), of a dict of inputs: `ids`, `mask`, and where used
     `types`, `row` and `key`."""
     stock, own = keras.layers, layers(keras)
-    length = inputs["ids"].shape[1]
     masters = "float64" if policy == "float64" else "float32"
 
     def dense(name, x, outputs):
@@ -25,36 +24,9 @@ def build(m: Encoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
     def norm(name, x):
         return stock.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
 
-    def heads(name, x):
-        shape = length, m.heads, m.head_width
-        return stock.Reshape(shape, dtype=policy, name=f"{name}.heads")(dense(name, x, m.width))
-
-    def dropout(name, x):
-        if not m.dropout:
-            return x
-        return own.SharedDropout(m.dropout, dtype=policy, name=name)(x, row=inputs["row"], key=inputs["key"])
-
-    def attention(name, x):
-        q, k, v = (heads(f"{name}.{part}", x) for part in ("query", "key", "value"))
-        scores = own.AttentionScores(dtype=policy, name=f"{name}.scores")(q, k=k)
-        masked = own.PaddingMask(dtype=masters, name=f"{name}.mask")(scores, kept=inputs["mask"])
-        shares = stock.Softmax(dtype=masters, name=f"{name}.shares")(masked)
-        return dense(f"{name}.output", own.AttentionMix(dtype=policy, name=f"{name}.mix")(shares, v=v), m.width)
-
-    def feedforward(name, x):
-        act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")
-        return dense(f"{name}.down", act(dense(f"{name}.up", x, m.feedforward)), m.width)
-
     embedding, x = embedded(m, inputs, policy, keras)
-    x = dropout("embedding.dropout", norm("embedding_norm", x) if m.post else x)
-    for i in range(m.layers):
-        block = f"block_{i}"
-        y = attention(f"{block}.attention", x if m.post else norm(f"{block}.norm_1", x))
-        x = stock.Add(dtype=policy, name=f"{block}.residual_1")([x, dropout(f"{block}.attention.dropout", y)])
-        x = norm(f"{block}.norm_1", x) if m.post else x
-        y = feedforward(f"{block}.feedforward", x if m.post else norm(f"{block}.norm_2", x))
-        x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, dropout(f"{block}.feedforward.dropout", y)])
-        x = norm(f"{block}.norm_2", x) if m.post else x
+    x = norm("embedding_norm", x) if m.post else x
+    x = through_blocks(m, dropped(m, "embedding.dropout", x, inputs, policy, keras), inputs, policy, keras)
     x = x if m.post else norm("norm", x)
     if m.head == "masked":
         act = stock.Activation(activation(m.activation), dtype=policy, name="transform.activation")
@@ -68,7 +40,7 @@ def build(m: Encoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         if m.pools:
             act = stock.Activation(activation("tanh"), dtype=policy, name="pooler.activation")
             x = act(dense("pooler", x, m.width))
-        logits = dense("head", dropout("head.dropout", x), outputs_of(m, classes))
+        logits = dense("head", dropped(m, "head.dropout", x, inputs, policy, keras), outputs_of(m, classes))
     return stock.Activation("linear", dtype=masters, name="logits")(logits)
 
 
@@ -89,3 +61,50 @@ def embedded(m: Encoder, inputs: Mapping[str, Tensor], policy: str, keras: Keras
         table = stock.Embedding(m.types, m.width, dtype=masters, name="token_type")
         x = stock.Add(dtype=policy, name="embedding.types_sum")([x, table(inputs["types"])])
     return embedding, x
+
+
+def through_blocks(m: Any, x: Tensor, inputs: Mapping[str, Tensor], policy: str, keras: Keras) -> Tensor:
+    """x (B, L, D) after all blocks, of an encoder's options or of what has the same; `inputs` may have a `mask`."""
+    stock, own = keras.layers, layers(keras)
+    masters = "float64" if policy == "float64" else "float32"
+
+    def dense(name, x, outputs):
+        return stock.Dense(outputs, dtype=policy, name=name)(x)
+
+    def norm(name, x):
+        return stock.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
+
+    def heads(name, x):
+        shape = x.shape[1], m.heads, m.head_width
+        return stock.Reshape(shape, dtype=policy, name=f"{name}.heads")(dense(name, x, m.width))
+
+    def attention(name, x):
+        q, k, v = (heads(f"{name}.{part}", x) for part in ("query", "key", "value"))
+        scores = own.AttentionScores(dtype=policy, name=f"{name}.scores")(q, k=k)
+        if "mask" in inputs:
+            scores = own.PaddingMask(dtype=masters, name=f"{name}.mask")(scores, kept=inputs["mask"])
+        shares = stock.Softmax(dtype=masters, name=f"{name}.shares")(scores)
+        return dense(f"{name}.output", own.AttentionMix(dtype=policy, name=f"{name}.mix")(shares, v=v), m.width)
+
+    def feedforward(name, x):
+        act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")
+        return dense(f"{name}.down", act(dense(f"{name}.up", x, m.feedforward)), m.width)
+
+    for i in range(m.layers):
+        block = f"block_{i}"
+        y = attention(f"{block}.attention", x if m.post else norm(f"{block}.norm_1", x))
+        y = dropped(m, f"{block}.attention.dropout", y, inputs, policy, keras)
+        x = stock.Add(dtype=policy, name=f"{block}.residual_1")([x, y])
+        x = norm(f"{block}.norm_1", x) if m.post else x
+        y = feedforward(f"{block}.feedforward", x if m.post else norm(f"{block}.norm_2", x))
+        y = dropped(m, f"{block}.feedforward.dropout", y, inputs, policy, keras)
+        x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
+        x = norm(f"{block}.norm_2", x) if m.post else x
+    return x
+
+
+def dropped(m: Any, name: str, x: Tensor, inputs: Mapping[str, Tensor], policy: str, keras: Keras) -> Tensor:
+    """x after dropout at the place `name`, where there is any."""
+    if not m.dropout:
+        return x
+    return layers(keras).SharedDropout(m.dropout, dtype=policy, name=name)(x, row=inputs["row"], key=inputs["key"])

@@ -39,7 +39,7 @@ def layers(keras: Keras) -> types.SimpleNamespace:
 def classes(keras: Keras) -> types.SimpleNamespace:
     """The layer classes for one keras module, made once."""
     return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras), **attention_classes(keras),
-                                 **encoder_classes(keras))
+                                 **encoder_classes(keras), **image_classes(keras))
 
 
 def table_classes(keras: Keras) -> dict[str, type]:
@@ -135,6 +135,50 @@ def norm_classes(keras: Keras) -> dict[str, type]:
 
     stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
     return {"RMSNormalization": stock, "BatchNormalization": BatchNormalization}
+
+
+def image_classes(keras: Keras) -> dict[str, type]:
+    """{name: class} of what images go through."""
+
+    class MaxPooling(keras.layers.Layer):
+        """The largest value of each window of (B, H, W, C), (B, H / stride, W / stride, C) rounded up, with as much
+        nothing before as behind; of equal values the gradient goes to the first. (Of the stock layer XLA knows no
+        gradient where determinism is asked for, and "same" has more behind.)"""
+
+        def __init__(self, window, stride, **kwargs):
+            super().__init__(**kwargs)
+            self.window, self.stride = window, stride
+
+        def call(self, x):
+            around, (height, width) = self.window // 2, (-(-side // self.stride) for side in x.shape[1:3])
+            lowest = -math.inf  # so that an infinity of the image is not lost
+            x = ops.pad(x, ((0, 0), (around, around), (around, around), (0, 0)), constant_values=lowest)
+            found = None
+            for i in range(self.window):
+                for j in range(self.window):
+                    y = x[:, i:i + height * self.stride:self.stride, j:j + width * self.stride:self.stride]
+                    y = y[:, :height, :width]
+                    found = y if found is None else ops.where(y > found, y, found)
+            return found
+
+        def get_config(self):
+            return {**super().get_config(), "window": self.window, "stride": self.stride}
+
+    class Places(keras.layers.Layer):
+        """0, 1, ... up to `count` for each row of images (B, ...): (B, count), which a table reads."""
+
+        def __init__(self, count, **kwargs):
+            super().__init__(**kwargs)
+            self.count = count
+
+        def call(self, x):
+            rows = ops.zeros_like(ops.reshape(x, (x.shape[0] or -1, math.prod(x.shape[1:])))[:, :1], dtype="int32")
+            return rows + np.arange(self.count, dtype=np.int32)
+
+        def get_config(self):
+            return {**super().get_config(), "count": self.count}
+
+    return {"MaxPooling": MaxPooling, "Places": Places}
 
 
 def attention_classes(keras: Keras) -> dict[str, type]:

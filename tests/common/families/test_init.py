@@ -58,7 +58,8 @@ def test_what_a_file_says_is_in_the_hash_and_where_it_lies_is_not(recipe, tmp_pa
 
 @pytest.mark.parametrize(("override", "said"), [
     ("model.widht=3", 'did you mean "model.width"?'), ("model.width=no", "model.width"),
-    ("model.family=mlpp", 'expected one of "decoder", "convnet", "mlp", "encoder", "pair"; did you mean "mlp"?'),
+    ("model.family=mlpp", 'expected one of "decoder", "convnet", "mlp", "encoder", "pair", "resnet", "vit"; '
+     'did you mean "mlp"?'),
     ("model.family=nowhere.py:FAMILY", "no such file"), ("model.family=no_such_module:FAMILY", "no_such_module"),
     ("data.source=stdlib", 'holds text, which model.family="mine.py:FAMILY" does not read')])
 def test_what_is_wrong_is_one_line(recipe, override, said):

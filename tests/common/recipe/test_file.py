@@ -150,7 +150,7 @@ def test_differences_name_the_keys(recipe):
     ("schedule.kind=cosin", 'override: schedule.kind = "cosin": expected one of "constant", "cosine", "linear", "wsd"; '
                             'did you mean "cosine"?'),
     ("model.family=decodr", 'override: model.family = "decodr": expected one of "decoder", "convnet", "mlp", '
-                            '"encoder", "pair"; did you mean "decoder"?'),
+                            '"encoder", "pair", "resnet", "vit"; did you mean "decoder"?'),
     ("data.augment=flip", 'override: data.augment = "flip": expected a list in brackets, [...]'),
     ('data.augment=["flp"]', 'override: data.augment[0] = "flp": expected one of "flip", "shift", "cutout", "crop", '
                              '"resized-crop", "rand-augment", "mixup"; did you mean "flip"?'),

@@ -1,0 +1,2 @@
+"""Random models of the Hugging Face library beside ours of the same tensors, in an environment of their own (`make
+layouts`)."""
