@@ -7,7 +7,6 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.export import hugging_face
-from twinscale.common.export.formats import Shape
 from twinscale.common.families.parameters import initial_values, parameters
 from twinscale.common.families.resnet import ResNet
 from twinscale.common.families.vision_layouts import (
