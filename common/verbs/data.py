@@ -51,7 +51,7 @@ def fetch(
 
 
 @app.command("list", short_help="List data sets that can be fetched.")
-def listed(
+def list(
     *,
     json: Annotated[bool, typer.Option("--json", help="As JSON, with the SHA-256 of each file.")] = False,
 ) -> None:
