@@ -11,6 +11,7 @@ from twinscale.common.metrics.classification import statistics
 from twinscale.common.numbers import bits
 from twinscale.common.own import called
 from twinscale.common.registry import short
+from twinscale.common.sources import MIXED
 
 if TYPE_CHECKING:
     from twinscale.common.objectives import Objective
@@ -85,6 +86,16 @@ def targets(xp: Any, logits: Any, labels: Any) -> Any:
         raise BadInput(f"labels of {of_labels} a row do not fit outputs of {shape}: give a label for each output, or a "
                        "class for each position")
     return xp.add(nothing, xp.reshape(labels, (-1, *shape)))
+
+
+def of_both(xp: Any, batch: Any, cast: Any, measure: Any) -> Any:
+    """What `measure` makes of a batch's labels, (B, ...); of rows that are mixtures of two it is that of their own
+    labels and of the other's, by their shares (Zhang et al. 2018). `cast`: of numbers to the outputs' dtype."""
+    found, (labels, share) = measure(batch["labels"]), MIXED
+    if labels not in batch:
+        return found
+    part = xp.reshape(cast(batch[share]), (-1, *[1] * (len(found.shape) - 1)))
+    return part * found + (1 - part) * measure(batch[labels])
 
 
 def by_weight(xp: Any, losses: Any, weights: Any) -> Any:

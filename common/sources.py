@@ -19,6 +19,7 @@ SOURCES = Registry("sources", "data.source", {
     "stdlib": "twinscale.common.data.text_files:STDLIB", "text:GLOB": "twinscale.common.data.text_files:TEXT",
     "jsonl:GLOB": "twinscale.common.data.text_files:JSONL", "digits": "twinscale.common.data.digits:DIGITS",
     "mnist5k": "twinscale.common.data.digits:MNIST5K", "folder:DIR": "twinscale.common.data.pictures:FOLDER",
+    "idx:DIR": "twinscale.common.data.idx:IDX",
     "csv:FILE": "twinscale.common.data.tables:CSV", "parquet:GLOB": "twinscale.common.data.parquet:PARQUET",
     "conll:PATH": "twinscale.common.data.conll:CONLL",
     "tfds:NAME": "twinscale.common.data.tfds_source:TFDS",
@@ -31,6 +32,9 @@ HOLDS = ("text", "images", "either", "arrays", "labelled")
 PACKED = ("bytes", "bpe")  # tokenizers of text that is packed
 OF_PIECES = ("word-dropout", "span-mask")  # augmentations of word pieces; others are of images
 TRAINED = "wordpiece"  # the tokenizer of labelled text that is learnt from it
+MIXUP = "mixup"
+MIXED = ("mixed_labels", "mixed_share")  # what a batch of mixtures has besides: the other rows' labels, the own shares
+STRONGEST = 30  # the magnitude of rand-augment at which each of its operations is at its strongest
 NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
 
 
@@ -56,12 +60,26 @@ class Drawn(Section):
     dtype: Literal["", "bool", "int32", "float32"] = Field("", description="unless said int32 of ids and masks")
 
 
+class Augmenting(Section):
+    """How strongly images are augmented, by the names in `data.augment`."""
+
+    padding: Annotated[int, Field(ge=1, le=64)] = Field(4, description="of crop: pixels put around an image")
+    border: Literal["zeros", "reflect"] = Field("zeros", description="of crop: what they are")
+    smallest: Annotated[float, Field(gt=0, le=1)] = Field(0.08, description="of resized-crop: the least share of the "
+                                                                           "area that it takes")
+    operations: Annotated[int, Field(ge=1, le=16)] = Field(2, description="of rand-augment: operations an image")
+    magnitude: Annotated[float, Field(ge=0, le=STRONGEST)] = Field(9.0, description="of rand-augment, from 0 to 30")
+    mixup: Annotated[float, Field(gt=0, le=16)] = Field(0.2, description="of mixup: a of Beta(a, a), the distribution "
+                                                                         "of shares")
+
+
 class Data(Section):
     """What a training reads: rows of `sequence` tokens, or images in the shape that the source has; a source's own
     options derive from this."""
 
     source: str = Field("stdlib", description="stdlib | digits | mnist5k | text:GLOB | jsonl:GLOB | folder:DIR | "
-                                              "csv:FILE | parquet:GLOB | conll:PATH | tfds:NAME | arrays:FILE | random")
+                                              "idx:DIR | csv:FILE | parquet:GLOB | conll:PATH | tfds:NAME | "
+                                              "arrays:FILE | random")
     field: str = Field("text", description="key of the text in each line of a jsonl source, or column of a csv; for "
                                            "images the csv's column of paths, which is \"path\" unless this is set")
     label: str = Field("label", description="column of a csv, or key of a jsonl, with the labels; where columns have "
@@ -89,8 +107,13 @@ class Data(Section):
                                                    "0, or is another row's, class 1")
     span: Annotated[float, Field(ge=1)] = Field(3.0, description="mean number of words of a span")
     max_documents: Count = Field(0, description="read only the first documents of the source; 0 reads all")
-    augment: tuple[Literal["flip", "shift", "cutout", "word-dropout", "span-mask"], ...] = Field(
-        (), strict=False, description="of images flip, shift and cutout; of word pieces word-dropout and span-mask")
+    augment: tuple[Literal["flip", "shift", "cutout", "crop", "resized-crop", "rand-augment", "mixup", "word-dropout",
+                           "span-mask"], ...] = Field(
+        (), strict=False, description="of images flip to mixup, in this order, mixup last wherever it stands; of word "
+                                      "pieces word-dropout and span-mask")
+    augmenting: Augmenting = Field(Augmenting(), description="how strongly images are augmented")
+    size: Annotated[int, Field(ge=0, le=4096)] = Field(0, description="pixels of the sides that pictures in files are "
+                                                                      "brought to; 0: they are of one size")
     augment_share: Fraction = Field(0.1, description="share of a row's pieces that word-dropout, or span-mask, takes")
     rewrite: Annotated[str, AfterValidator(a_rewriter)] = Field(
         "", description="FILE.py:OBJECT, a function of texts that gives as many others, such as one that translates "
@@ -141,7 +164,8 @@ class Source:
     fingerprint: to what tells, in milliseconds, whether it has changed since it was last read (JSON-able), such as
       `common.data.cache.stamp` of its files; None of what never changes.
     documents: to an iterator of (name, text), in an order that stays.
-    images: to (uint8 (N, H, W, C), labels int (N,), classes), and where classes have names, a list of them.
+    images: to (uint8 (N, H, W, C), labels int (N,), classes), and where classes have names, a list of them; then may
+      follow, bool (N,), which are held out, where their content is not to decide it.
     arrays: to {name: array (rows, ...)}, of which "labels" and "weights" are such, and all others inputs.
     labelled: to a Labelled, which a source of text may have besides.
     more: to what else its images' fingerprint has, as a tuple, where texts have less.

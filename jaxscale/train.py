@@ -207,12 +207,18 @@ def model_inputs(recipe, batch, key):
 def loss_sums(recipe, logits, batch):
     """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
     weights = batch["weights"].astype(logits.dtype)
-    what, labels = described(recipe), batch["labels"]
-    objective = jnp.sum(weights * losses.by_weight(jnp, resolved(what.jax)(recipe, logits, labels), weights))
+    what, loss = described(recipe), resolved(described(recipe).jax)
+
+    def of_both(measure):
+        return losses.of_both(jnp, batch, lambda x: x.astype(logits.dtype), measure)
+
+    each = of_both(lambda labels: losses.by_weight(jnp, loss(recipe, logits, labels), weights))
+    objective = jnp.sum(weights * each)
     if what.judged:
         return objective, {"loss": objective, "weight": jnp.sum(weights)}
-    hits = jnp.argmax(logits, -1) == labels
-    return objective, {"loss": objective, "correct": jnp.sum(jnp.where(hits, weights, 0)), "weight": jnp.sum(weights)}
+    best = jnp.argmax(logits, -1)
+    hits = of_both(lambda labels: jnp.where(best == labels, weights, 0))
+    return objective, {"loss": objective, "correct": jnp.sum(hits), "weight": jnp.sum(weights)}
 
 
 def cross_entropy(recipe, logits, labels):

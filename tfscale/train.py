@@ -224,12 +224,18 @@ def model_inputs(recipe, batch, key):
 def loss_sums(recipe, logits, batch):
     """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
     weights = ops.cast(batch["weights"], logits.dtype)
-    what, labels = described(recipe), batch["labels"]
-    objective = ops.sum(weights * losses.by_weight(ops, resolved(what.keras)(recipe, logits, labels), weights))
+    what, loss = described(recipe), resolved(described(recipe).keras)
+
+    def of_both(measure):
+        return losses.of_both(ops, batch, lambda x: ops.cast(x, logits.dtype), measure)
+
+    each = of_both(lambda labels: losses.by_weight(ops, loss(recipe, logits, labels), weights))
+    objective = ops.sum(weights * each)
     if what.judged:
         return objective, {"loss": objective, "weight": ops.sum(weights)}
-    hits = ops.equal(ops.argmax(logits, -1), labels)
-    return objective, {"loss": objective, "correct": ops.sum(ops.where(hits, weights, 0)), "weight": ops.sum(weights)}
+    best = ops.argmax(logits, -1)
+    hits = of_both(lambda labels: ops.where(ops.equal(best, labels), weights, 0))
+    return objective, {"loss": objective, "correct": ops.sum(hits), "weight": ops.sum(weights)}
 
 
 def cross_entropy(recipe, logits, labels):

@@ -22,13 +22,13 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
 from twinscale.common.files.tensors import load_archive
 from twinscale.common.pairs.inputs import Spec, random_inputs
-from twinscale.common.sources import NAME, Data, Source, as_written, opened
+from twinscale.common.sources import MIXED, NAME, Data, Source, as_written, opened
 
 if TYPE_CHECKING:
     from twinscale.common.objectives import Objective
 
 JUDGED = ("labels", "weights")  # what an objective reads, and no model
-ADDED = ("row", "key", "signals")  # what a step adds to a batch
+ADDED = ("row", "key", "signals", *MIXED)  # what a step adds to a batch
 
 
 @dataclass(frozen=True)

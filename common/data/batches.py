@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from twinscale.common.data.arrays import ADDED, JUDGED
-from twinscale.common.data.augment import augment
+from twinscale.common.data.augment import augment, mates, shares
 from twinscale.common.data.dataset import Dataset
 from twinscale.common.data.masking import in_evaluation, in_training
 from twinscale.common.data.order import examples, rows
@@ -17,6 +17,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, reads_arrays, reads_text
 from twinscale.common.families.places import draws
 from twinscale.common.recipe.schema import Recipe, master_dtype
+from twinscale.common.sources import MIXED, MIXUP
 
 AHEAD = 3  # batches made before they are asked for
 PLANNED = 1024  # rows ordered in one go
@@ -42,7 +43,7 @@ def training_batches(dataset: Dataset, recipe: Recipe, start: int, stop: int, *,
 def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hosts: int, permuted: bool
          ) -> Iterator[Numbered]:
     """The iterator behind `training_batches`, without the thread."""
-    seed, global_batch, choices = recipe.seed, recipe.train.global_batch, recipe.data.augment
+    seed, global_batch = recipe.seed, recipe.train.global_batch
     shuffled = recipe.train.accumulate if permuted else 0
     together = max(1, PLANNED * hosts // global_batch)
     for first in range(start, stop, together):
@@ -50,12 +51,36 @@ def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hos
         row_KxB = np.stack([rows(step, global_batch, seed, host, hosts, shuffled) for step in steps])
         example_KxB = examples(row_KxB, np.array(steps)[:, None], global_batch, len(dataset.train), seed)
         for step, row, example in zip(steps, row_KxB, example_KxB, strict=True):
-            batch = dataset.train.take(example) | {"row": row}
-            if dataset.drawn:
-                batch = in_training(dataset.drawn, batch, dataset.train, example, (seed, step), row)
-            elif choices:
-                batch["inputs"] = augment(batch["inputs"], choices, seed, step, row)
+            batch = taken(dataset, recipe, step, row, example)
+            if MIXUP in recipe.data.augment:
+                batch = mixed(dataset, recipe, step, batch)
             yield step, batch, digest(batch)
+
+
+def taken(dataset: Dataset, recipe: Recipe, step: int, row: np.ndarray, example: np.ndarray) -> dict[str, np.ndarray]:
+    """The batch of some rows of a step, augmented where the recipe says so, but not mixed."""
+    batch = dataset.train.take(example) | {"row": row}
+    if dataset.drawn:
+        return in_training(dataset.drawn, batch, dataset.train, example, (recipe.seed, step), row)
+    if recipe.data.augment:
+        batch["inputs"] = augment(batch["inputs"], recipe.data, recipe.seed, step, row)
+    return batch
+
+
+def mixed(dataset: Dataset, recipe: Recipe, step: int, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch whose images are mixed with those of other rows of the global batch, wherever these are read (Zhang et
+    al. 2018), with the others' labels, int32 (B,), and the row's own share, float32 (B,), as `MIXED`."""
+    seed, size, row = recipe.seed, recipe.train.global_batch, batch["row"]
+    mate, share = mates(row, seed, step, size), shares(row, seed, step, recipe.data.augmenting.mixup)
+    if len(row) == size:  # all of them are here
+        place = np.empty(size, np.int64)
+        place[row] = np.arange(size)
+        other = {name: batch[name][place[mate]] for name in ("inputs", "labels")}
+    else:
+        other = taken(dataset, recipe, step, mate, examples(mate, step, size, len(dataset.train), seed))
+    part = share[:, None, None, None]
+    inputs = part * batch["inputs"] + (1 - part) * other["inputs"]
+    return {**batch, "inputs": inputs} | dict(zip(MIXED, (other["labels"], share), strict=True))
 
 
 def held_out_batches(dataset: Dataset, rows: int, most: int | None = None) -> Iterator[dict[str, np.ndarray]]:

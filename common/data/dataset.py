@@ -104,12 +104,15 @@ class Images:
 
 def open_images(data: Data) -> Dataset:
     """A Dataset of labelled images."""
-    pixels, labels, classes, names = images(data)
-    sides = np.array([side(image.tobytes(), data.held_out) for image in pixels])
+    pixels, labels, classes, names, held_out = images(data)
+    sides = np.array([side(image.tobytes(), data.held_out) for image in pixels]) if held_out is None else np.where(
+        held_out, "held_out", "train")
     parts = {split: Images(pixels, labels, np.flatnonzero(sides == split)) for split in SPLITS}
     check_sides(data, {split: len(part) for split, part in parts.items()}, "images")
     content = hashlib.sha256(np.ascontiguousarray(pixels))  # type: ignore[arg-type]  # it is a buffer
     content.update(np.ascontiguousarray(labels))  # type: ignore[arg-type]  # so is this
+    if held_out is not None:
+        content.update(held_out.tobytes())
     manifest = {"source": portable(data.source), "sha256": content.hexdigest(), "classes": classes}
     if names:
         manifest["labels"] = names

@@ -7,7 +7,7 @@
     CMYK and others     refused
 
 Gray among colours is three equal channels; colours where gray is wanted are refused unless the three are equal.
-Orientation tags of cameras and colour profiles are not applied.
+A picture that a camera's orientation tag (EXIF) says to turn is turned; colour profiles are not applied.
 """
 
 import io
@@ -33,7 +33,7 @@ PICTURES = (".png", ".jpg", ".jpeg")
 
 def read_pixels(path: str | Path, place: str | None = None) -> np.ndarray:
     """uint8 (H, W, 1) of a gray PNG or JPEG file, (H, W, 3) of one in colours; BadInput names the `place`."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     place, content = place or shown(path), read_bytes(path)
     try:
@@ -47,7 +47,7 @@ def read_pixels(path: str | Path, place: str | None = None) -> np.ndarray:
                 image.load()
                 if image.format == "PNG" and (lost := missing_bytes(content)):
                     raise BadInput(f"{place}: {lost:,} bytes of its pixels are missing: save it again")
-                return in_8_bits(image, place)
+                return in_8_bits(ImageOps.exif_transpose(image), place)
     except BadInput:
         raise
     except Exception as error:  # whatever the decoders raise
@@ -89,6 +89,18 @@ def in_8_bits(image: "Opened", place: str) -> np.ndarray:
     if mode in ("P", "RGB") and not clear:
         return np.asarray(image.convert("RGB"))
     raise BadInput(f"{place}: its pixels are {mode}{' with a transparent value' * clear}: save it as gray or RGB")
+
+
+def brought_to(pixels: np.ndarray, size: int) -> np.ndarray:
+    """A picture (H, W, C), uint8, as (size, size, C): its shorter side made `size` pixels long by PIL's bilinear
+    filter, which averages over all that a pixel covers, and of the longer one the middle."""
+    from PIL import Image
+
+    H, W, C = pixels.shape
+    high, wide = (max(size, round(side * size / min(H, W))) for side in (H, W))
+    image = Image.fromarray(pixels if C > 1 else pixels[..., 0]).resize((wide, high), Image.Resampling.BILINEAR)
+    top, left = (high - size) // 2, (wide - size) // 2
+    return np.asarray(image).reshape(high, wide, C)[top:top + size, left:left + size]
 
 
 def with_channels(pixels: np.ndarray, channels: int, place: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from twinscale.common.data.dataset import open_dataset
 from twinscale.common.errors import one_of
 from twinscale.common.families import reads_arrays, reads_text
 from twinscale.common.recipe.schema import Recipe
-from twinscale.common.sources import opened
+from twinscale.common.sources import MIXED, MIXUP, opened
 
 
 def data_shape(recipe: Recipe) -> tuple[int, tuple]:
@@ -33,9 +33,10 @@ def batch_shapes(recipe: Recipe, example_shape: Sequence[Any]) -> dict[str, tupl
     read = {name: dtype for name, (_, dtype) in specs.items() if name not in ("key", "row")}
     read["inputs"] = "int32" if text else "float32"  # float64 is made on the device
     labels = example_shape if text else ()
+    mixed = dict(zip(MIXED, (((rows,), "int32"), ((rows,), "float32")), strict=True))
     shapes = {name: ((rows, *example_shape), dtype) for name, dtype in read.items()}
     return shapes | {"labels": ((rows, *labels), "int32"), "weights": ((rows, *labels), "float32"),
-                     "row": ((rows,), "uint32")}
+                     "row": ((rows,), "uint32")} | (mixed if MIXUP in recipe.data.augment else {})
 
 
 def batch_bytes(recipe: Recipe, example_shape: Sequence[Any]) -> int:

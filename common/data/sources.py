@@ -45,9 +45,12 @@ def fingerprint(data: Data) -> Any:
     return source.fingerprint(data, argument)
 
 
-def images(data: Data) -> tuple[np.ndarray, np.ndarray, int, list[str] | None]:
-    """(images uint8 NxHxWxC, labels int32 N, classes int, their names or None) of an image source, memory-mapped from
-    the cache.
+Read = tuple[np.ndarray, np.ndarray, int, list[str] | None, np.ndarray | None]
+
+
+def images(data: Data) -> Read:
+    """(images uint8 NxHxWxC, labels int32 N, classes int, their names or None, bool N of which are held out or None) of
+    an image source, memory-mapped from the cache.
 
     Raises BadInput where a label is no integer or out of range, MissingEnvironment where a package is missing.
     """
@@ -57,24 +60,29 @@ def images(data: Data) -> tuple[np.ndarray, np.ndarray, int, list[str] | None]:
     parts = portable(data.source), fingerprint(data), *source.more(data, argument), *own_values(data)
 
     def build(folder):
-        pixels, labels, classes, *names = source.images(data, argument)
-        if pixels.ndim != 4 or pixels.dtype != np.uint8 or len(labels) != len(pixels):
+        pixels, labels, classes, names, held_out, *_ = *source.images(data, argument), None, None
+        lengths = {len(one) for one in (pixels, labels, held_out) if one is not None}
+        if pixels.ndim != 4 or pixels.dtype != np.uint8 or len(lengths) > 1:
             raise BadInput(f"{as_written(data)}: its images are {pixels.dtype} {pixels.shape} with {len(labels)} "
                            "labels: uint8 (N, H, W, C) with N labels are wanted")
-        (folder / "names.json").write_text(json.dumps(names))
+        (folder / "names.json").write_text(json.dumps([names]))
+        np.save(folder / "held_out.npy", np.zeros(0, bool) if held_out is None else np.asarray(held_out, bool))
         np.save(folder / "images.npy", pixels)
         np.save(folder / "labels.npy", checked(labels, classes, short(data.source)))
         np.save(folder / "classes.npy", classes)
 
     try:
-        pixels, labels, classes, names = cached(f"images-{key(1, *parts)}", build, read_images)
+        pixels, labels, classes, names, held_out = cached(f"images-{key(2, *parts)}", build, read_images)
     except ImportError as error:
         raise MissingEnvironment(f"{as_written(data)} needs the package {error.name}: install it") from None
-    some = slice(data.max_documents or None)
-    return pixels[some], labels[some], classes, names
+    if held_out is None or not data.max_documents:
+        some: Any = slice(data.max_documents or None)
+    else:  # of each part
+        some = np.sort(np.concatenate([np.flatnonzero(held_out == part)[:data.max_documents] for part in (0, 1)]))
+    return pixels[some], labels[some], classes, names, None if held_out is None else held_out[some]
 
 
-def read_images(folder: Path) -> tuple[np.ndarray, np.ndarray, int, list[str] | None]:
+def read_images(folder: Path) -> Read:
     """What `images` gives, of a folder that it has filled; ValueError where it is none."""
     pixels, labels, classes = (load_array(folder / f"{name}.npy") for name in ("images", "labels", "classes"))
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1] or classes.ndim:
@@ -83,7 +91,10 @@ def read_images(folder: Path) -> tuple[np.ndarray, np.ndarray, int, list[str] | 
     names = next(iter(read_json(folder / "names.json", list[list[str] | None])), None)
     if names is not None and len(names) != classes:
         raise ValueError(f"it holds {len(names)} names for {classes} classes")
-    return pixels, labels, int(classes), names
+    held_out = load_array(folder / "held_out.npy")
+    if held_out.dtype != bool or len(held_out) not in (0, len(labels)):
+        raise ValueError(f"it holds {held_out.dtype} {held_out.shape} for {len(labels)} labels")
+    return pixels, labels, int(classes), names, np.asarray(held_out) if len(held_out) else None
 
 
 def checked(labels: ArrayLike, classes: int | np.ndarray, source: str | Path) -> np.ndarray:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from twinscale.common.data.cache import stamp
+from twinscale.common.data.pixels import brought_to
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import at_home, checked, read_json, shown
-from twinscale.common.sources import Source
+from twinscale.common.sources import Data, Source
 
 NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
@@ -155,8 +156,9 @@ def documents(name: str, field: str) -> Iterator[tuple[str, str]]:
                            "repair the dataset") from None
 
 
-def images(name: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """(uint8 NxHxWxC, labels N, classes) of the first Image feature and the ClassLabel, or the feature "label"."""
+def images(data: Data, name: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """(uint8 NxHxWxC, labels N, classes) of the first Image feature and the ClassLabel, or the feature "label"; images
+    are brought to `data.size` where that is set."""
     source = open_source(name)
     kinds = source.dataset_info.features
     by_kind = {kind_of(kinds[key]): key for key in reversed(list(kinds))}
@@ -164,15 +166,17 @@ def images(name: str) -> tuple[np.ndarray, np.ndarray, int]:
     if not image or not label:
         raise BadInput(f'data.source="tfds:{name}" has no image with a label (it has {sorted(kinds)}): '
                        'take a dataset with an Image and a ClassLabel, or model.family="decoder" for text')
-    if None in kinds[image].shape or kinds[image].np_dtype != np.uint8:
+    shape = (data.size, data.size, kinds[image].shape[-1]) if data.size else kinds[image].shape
+    if None in shape or kinds[image].np_dtype != np.uint8:
         raise BadInput(f'data.source="tfds:{name}" has images of shape {kinds[image].shape} and type '
-                       f"{np.dtype(kinds[image].np_dtype)}: prepare it as uint8 with one fixed shape")
-    pixels, labels = np.empty((len(source), *kinds[image].shape), np.uint8), []
+                       f"{np.dtype(kinds[image].np_dtype)}: prepare it as uint8 with one fixed shape, or set "
+                       "data.size")
+    pixels, labels = np.empty((len(source), *shape), np.uint8), []
     for number, record in records(name, source):
-        pixels[number] = record[image]
+        pixels[number] = brought_to(record[image], data.size) if data.size else record[image]
         labels.append(record[label])
     return pixels, np.array(labels), getattr(kinds[label], "num_classes", None) or int(max(labels)) + 1
 
 
 TFDS = Source("either", lambda data, name: stamp(files(name)), lambda data, name: documents(name, data.field),
-              images=lambda data, name: images(name))
+              images=images, more=lambda data, name: (data.size,) if data.size else ())

@@ -29,7 +29,17 @@ from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
 from twinscale.common.schedules import ScheduleOptions as AnySchedule
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, NonNegative, Positive, Section, an_entry
-from twinscale.common.sources import PACKED, SOURCES, TRAINED, Data, OfSource, source_named, source_of, unfit
+from twinscale.common.sources import (
+    PACKED,
+    SOURCES,
+    TRAINED,
+    Augmenting,
+    Data,
+    OfSource,
+    source_named,
+    source_of,
+    unfit,
+)
 
 
 def of_classes(weights: Any) -> Any:
@@ -264,6 +274,7 @@ class Recipe(Section):
         first = {**{("data", key): value for key, value in Data().model_dump(include={
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
             "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2", "rewrite"}).items()},
+            ("data", "augmenting"): Augmenting(), ("data", "size"): 0,
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0,
             ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0}

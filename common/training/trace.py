@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinscale.common.data import open_dataset, training_batches
-from twinscale.common.data.arrays import JUDGED
+from twinscale.common.data.arrays import ADDED, JUDGED
 from twinscale.common.errors import one_of
 from twinscale.common.families import family_of
 from twinscale.common.families.adapters import tree_of
@@ -152,7 +152,7 @@ def at_point(room: Room, recipe: Recipe, session: "Session", batch: dict[str, An
 
 def with_rounded_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     """A batch whose inputs have values of bfloat16, which every precision has alike."""
-    return {name: x if name in JUDGED else rounded(x, FORMATS["bfloat16"]) for name, x in batch.items()}
+    return {name: x if name in (*JUDGED, *ADDED) else rounded(x, FORMATS["bfloat16"]) for name, x in batch.items()}
 
 
 def optimizer_steps(room: Room, recipe: Recipe, path: Path, updates: int) -> None:

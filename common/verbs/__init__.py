@@ -30,6 +30,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "schema": "Print the JSON schema of a result.",
     "doctor": "Say what this machine offers.",
     "recipe": "Look at recipes.",
+    "data": "Fetch data sets of others.",
 }
 
 

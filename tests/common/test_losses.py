@@ -62,3 +62,16 @@ def test_an_evaluation_adds_up_what_the_objective_is_of():
     assert found == {"loss": 2.0, "weight": 1.0}  # of what is no class nothing is a hit
     probed = losses.sums_of(PROBE, np, RECIPE, logits, labels, weights)
     assert probed["loss"] == pytest.approx(float((logits[0] * losses.signs(3, (2,))).sum()))
+
+
+def test_of_a_mixture_a_loss_is_that_of_both_labels_by_their_shares():
+    table = np.array([[0.0, 1.0], [2.0, 3.0]])
+    batch = {"labels": np.array([0, 1]), "mixed_labels": np.array([1, 1]), "mixed_share": np.array([0.25, 0.5])}
+    plain = {"labels": batch["labels"]}
+    for positions, wanted in ((1, [0.75, 3.0]), ([[1, 2]], [[0.75, 1.5], [3.0, 6.0]])):
+        def measure(labels, positions=positions):
+            found = table[np.arange(2), labels]
+            return found if positions == 1 else found[:, None] * positions
+
+        assert np.array_equal(losses.of_both(np, batch, np.asarray, measure), wanted)
+        assert np.array_equal(losses.of_both(np, plain, np.asarray, measure), measure(batch["labels"]))

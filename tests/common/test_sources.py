@@ -20,7 +20,7 @@ def test_what_is_nobodys_is_still_an_unknown_source():
 def test_a_source_that_is_not_whole_is_refused_where_it_is_made(values, said):
     with pytest.raises(BadInput, match=said):
         Source(fingerprint=str, **values)
-    assert len(SOURCES.builtin) == 12
+    assert len(SOURCES.builtin) == 13
 
 
 def data(**values):

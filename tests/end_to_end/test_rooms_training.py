@@ -63,6 +63,26 @@ def test_accumulation_is_of_token_means(open_room, reference, recipe_of, name, f
     assert family == "mlp" or (batch["weights"] == 0).any()  # and some tokens are masked
 
 
+def test_the_loss_of_a_mixture_is_that_of_both_labels_by_their_shares(open_room, reference, recipe_of, name):
+    """In float64, of uneven weights and with smoothed labels, also where the batch comes in parts; so are the hits."""
+    recipe = recipe_of("mlp", data={"augment": ["mixup"], "augmenting": {"mixup": 4.0}},
+                       train={"label_smoothing": 0.1, "accumulate": 2})
+    with open_room(name, recipe) as opened:
+        batch = uneven(opened.batch())
+        found = opened.tensors(batch)
+        room, devices = opened.room, opened.devices
+        _, metrics = room.make_step(recipe, opened.state, devices)(opened.state, 0, batch)
+        accuracy = float(metrics["accuracy"])
+    share, weights = (batch[key].astype(np.float64) for key in ("mixed_share", "weights"))
+    weights /= weights.sum()
+    losses, hits = ([measure(batch[key]) for key in ("labels", "mixed_labels")] for measure in (
+        lambda labels: reference.losses(recipe, found["logits"], labels),
+        lambda labels: found["logits"].argmax(-1) == labels))
+    wanted, right = (weights @ (share * own + (1 - share) * other) for own, other in (losses, hits))
+    assert abs(found["loss"] / wanted - 1) < BOUND and abs(found["loss"] / (weights @ losses[0]) - 1) > 1e-3
+    assert abs(accuracy - right) < 1e-6
+
+
 def test_rows_in_another_order_give_the_same_step(first_step, recipe_of, name):
     recipe = recipe_of("decoder", model={"dropout": 0.25, "layers": 1, "bias": False})
     _, batch, ours = first_step(name, recipe)

@@ -75,8 +75,9 @@ def test_names_of_classes_that_are_none_have_the_cache_made_again(tmp_path, name
     np.save(tmp_path / "images.npy", np.zeros((1, 2, 2, 1), np.uint8))
     np.save(tmp_path / "labels.npy", np.zeros(1, np.int32))
     np.save(tmp_path / "classes.npy", 2)
+    np.save(tmp_path / "held_out.npy", np.zeros(0, bool))
     (tmp_path / "names.json").write_text("[]")
-    assert read_images(tmp_path)[2:] == (2, None)
+    assert read_images(tmp_path)[2:] == (2, None, None)
     (tmp_path / "names.json").write_text(names, "latin-1")
     with pytest.raises((BadInput, ValueError)):  # upon which `cached` builds it again
         read_images(tmp_path)

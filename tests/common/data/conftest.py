@@ -1,3 +1,6 @@
+import io
+import tarfile
+
 import pytest
 
 from twinscale.common.recipe.schema import Recipe
@@ -43,5 +46,33 @@ def corpus(tmp_path):
         for i, text in enumerate(texts):
             (folder / f"{i:04}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
         return f"text:{folder}/*.txt"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def package():
+    """package(path, [(name or TarInfo, content)], "xz"): the path of a Debian package of these files, as deb(5) has
+    it."""
+
+    def member(name, content):
+        head = f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        return head + content + b"\n" * (len(content) % 2)
+
+    def tarred(entries, how):
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode=f"w:{how}") as tar:
+            for entry, content in entries:
+                if isinstance(entry, str):
+                    entry = tarfile.TarInfo(entry)
+                    entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        return raw.getvalue()
+
+    def make(path, entries, how="xz"):
+        control = tarred([("./control", b"Package: x\n")], how)
+        path.write_bytes(b"!<arch>\n" + member("debian-binary", b"2.0\n") + member(f"control.tar.{how}", control)
+                         + member(f"data.tar.{how}", tarred(entries, how)))
+        return path
 
     return make

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, stats
 
-from twinscale.common.data.augment import augment
+from twinscale.common.data import augment as augmenting
+from twinscale.common.data.augment import CHOICES, mates, shares
+from twinscale.common.sources import Data
 
-CHOICES = ("flip", "shift", "cutout")
+
+def augment(images, choices, seed, step, rows, **options):
+    return augmenting.augment(images, Data(augment=tuple(choices), augmenting=options), seed, step, rows)
 
 
 def pictures(rows):
@@ -64,6 +68,46 @@ def test_cutout_zeroes_one_square_and_nothing_else(many):
     assert np.array_equal(out[~hole], images[~hole])
 
 
-def test_shape_and_type_stay(many):
-    out = augment(many[0], CHOICES, 0, 0, many[1])
-    assert out.shape == many[0].shape and out.dtype == np.float32
+@pytest.mark.parametrize("choice", CHOICES)
+def test_shape_and_type_stay_and_values_are_from_0_to_1(many, choice):
+    out = augment(many[0], [choice], 0, 0, many[1])
+    assert out.shape == many[0].shape and out.dtype == np.float32 and not np.array_equal(out, many[0])
+    assert out.min() >= 0 and out.max() <= 1
+
+
+@pytest.mark.parametrize(("border", "mode"), [("zeros", "constant"), ("reflect", "mirror")])
+def test_crop_takes_a_part_of_its_size_out_of_a_padded_image(many, border, mode):
+    images, rows = many[0][:60], many[1][:60]
+    out, seen = augment(images, ["crop"], 0, 0, rows, padding=3, border=border), set()
+    ways = list(itertools.product(range(-3, 4), repeat=2))
+    for image, cropped in zip(images, out, strict=True):
+        (way,) = [way for way in ways if np.array_equal(ndimage.shift(image, (*way, 0), order=0, mode=mode), cropped)]
+        seen.add(way)
+    assert len(seen) > 25 and {way[0] for way in seen} == set(range(-3, 4)) == {way[1] for way in seen}
+
+
+def test_resized_crop_is_linear_between_pixels():
+    """Of a slope it leaves a slope, as much flatter as the part is smaller, and of a flat image the same."""
+    rows, plain = np.arange(300, dtype=np.uint32), np.ones((300, 1, 1, 1), np.float32)
+    down, right = (np.linspace(0, 1, 24, dtype=np.float32).reshape(shape) for shape in ((1, 24, 1, 1), (1, 1, 24, 1)))
+    flat = np.ones((300, 24, 24, 1), np.float32)
+    slopes = []
+    for slope in (down, right):
+        out = augment(slope * flat, ["resized-crop"], 0, 0, rows, smallest=0.25)
+        inner = np.diff(out, axis=1 if slope is down else 2)[:, 2:-2, 2:-2, 0] * 23
+        assert np.ptp(inner, axis=(1, 2)).max() < 1e-4
+        slopes.append(inner.mean(axis=(1, 2)))
+    area, ratio = slopes[0] * slopes[1], slopes[1] / slopes[0]
+    assert 0.2 < area.min() < 0.35 and 0.9 < area.max() <= 1 + 1e-4 and 0.74 < ratio.min() < ratio.max() < 1.34
+    assert np.array_equal(augment(plain * flat, ["resized-crop"], 0, 0, rows), flat)
+
+
+def test_rows_are_mixed_with_each_other_by_shares_of_a_beta_distribution():
+    rows = np.arange(4000, dtype=np.uint32)
+    assert np.array_equal(np.sort(mates(rows, 1, 2, 4000)), rows) and (mates(rows, 1, 2, 4000) != rows).mean() > 0.99
+    for alpha in (0.2, 1.0, 4.0):
+        found = shares(rows, 1, 2, alpha)
+        assert found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
+        assert stats.kstest(found, "beta", (alpha, alpha)).pvalue > 1e-3
+    assert np.array_equal(shares(rows[7:9], 1, 2, 0.2), shares(rows, 1, 2, 0.2)[7:9])
+    assert not np.array_equal(shares(rows, 1, 3, 0.2), shares(rows, 1, 2, 0.2))

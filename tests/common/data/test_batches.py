@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from twinscale.common.data import augment as augmenting
 from twinscale.common.data import held_out_batches, open_dataset, training_batches
 from twinscale.common.data.batches import ahead, digest
+from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import BadInput
+from twinscale.common.sources import MIXED
 
 TEXTS = [f"document {i}: " + "lorem ipsum " * (i % 7 + 3) for i in range(80)]
 
@@ -73,6 +76,38 @@ def test_images_are_augmented_in_training_alone(digits, recipe):
     assert not np.array_equal(changed["inputs"], same["inputs"])
     held_out = np.concatenate([batch["inputs"] for batch in held_out_batches(dataset, 8)])[: len(dataset.held_out)]
     assert np.array_equal(held_out, dataset.held_out.take(np.arange(len(dataset.held_out)))["inputs"])
+
+
+@pytest.fixture
+def mixing(recipe):
+    """Digits whose rows are mixed, and the recipe that does all but mixing."""
+    asked = recipe("digits", held_out=0.1, augment=["flip", "rand-augment", "mixup", "crop"])
+    return open_dataset(asked), asked, recipe("digits", held_out=0.1, augment=["flip", "rand-augment", "crop"])
+
+
+def test_a_mixture_is_of_two_rows_as_they_would_be_without_it(mixing):
+    dataset, asked, plain = mixing
+    (step, batch, _), (_, alone, _) = (list(training_batches(dataset, one, 4, 6))[1] for one in (asked, plain))
+    mate, share = augmenting.mates(batch["row"], 3, step, 8), batch["mixed_share"]
+    part = share[:, None, None, None]
+    assert np.array_equal(batch["inputs"], part * alone["inputs"] + (1 - part) * alone["inputs"][mate])
+    assert np.array_equal(batch["labels"], alone["labels"]) and batch["inputs"].dtype == share.dtype == np.float32
+    assert np.array_equal(batch["mixed_labels"], alone["labels"][mate]) and batch["mixed_labels"].dtype == np.int32
+    assert np.array_equal(share, augmenting.shares(batch["row"], 3, step, 0.2)) and len(set(share)) == 8
+    assert MIXED[0] not in next(held_out_batches(dataset, 8))
+    assert {name: (x.shape, x.dtype.name) for name, x in batch.items()} == batch_shapes(asked, dataset.example_shape)
+
+
+@pytest.mark.parametrize("hosts", [2, 8])
+def test_mixtures_are_the_same_however_rows_are_shared(mixing, hosts):
+    whole = list(training_batches(*mixing[:2], 0, 4))
+    parts = [list(training_batches(*mixing[:2], 0, 4, host=host, hosts=hosts)) for host in range(hosts)]
+    for (_, _, sha), *shares in zip(whole, *parts, strict=True):
+        assert digest(by_row(*(share[1] for share in shares))) == sha
+    later = list(training_batches(*mixing[:2], 2, 4))
+    assert [sha for _, _, sha in later] == [sha for _, _, sha in whole[2:]]
+    for (_, _, sha), (_, batch, other) in zip(whole, training_batches(*mixing[:2], 0, 4, permuted=True), strict=True):
+        assert other != sha and digest(by_row(batch)) == sha
 
 
 def test_the_seed_changes_the_batches(text, recipe):

@@ -74,12 +74,52 @@ def test_gray_among_colours_has_three_channels(recipe, folder):
     (lambda f: (f / "empty").mkdir(), ["folder", "empty is empty"]),
     (lambda f: picture(1).save(f / "loose.png"), ["loose.png lies in no class's folder"]),
     (lambda f: (f / "ant" / "gone.png").symlink_to("nowhere"), ["ant/gone.png cannot be read"]),
-    (lambda f: f.rename(f.with_name("cats")) and f.mkdir() or f.with_name("cats").rename(f / "train"),
-     ["is a folder in a class's folder", '/train"']),
+    (lambda f: f.rename(f.with_name("cats")) and f.mkdir() or f.with_name("cats").rename(f / "pets"),
+     ["is a folder in a class's folder", '/pets"']),
     (lambda f: f.rename(f.with_name("elsewhere")), ["there is no folder"])])
 def test_what_is_wrong_with_a_folder_is_one_line(recipe, folder, change, parts):
     change(folder)
     refused(recipe(f"folder:{folder}", family="mlp"), *parts)
+
+
+def test_parts_of_a_data_set_are_those_of_the_folders(recipe, folder, tmp_path):
+    def placed(part, label, numbers):
+        path = tmp_path / "set" / part / label
+        path.mkdir(parents=True)
+        for number in numbers:
+            picture(number).save(path / f"{number}.png")
+
+    for part, first, count in (("train", 0, 6), ("val", 20, 3), ("test", 30, 2)):
+        for at, label in enumerate(("ant", "bee")):
+            placed(part, label, range(first + at * count, first + (at + 1) * count))
+    dataset = open_dataset(recipe(f"folder:{tmp_path}/set", family="mlp", batch=2))
+    assert (len(dataset.train), len(dataset.held_out)) == (12, 6)
+    held_out = dataset.held_out.take(np.arange(6))
+    assert [np.asarray(picture(n)).tolist() for n in (20, 23)] == [
+        np.round(x[..., 0] * 255).astype(int).tolist() for x in held_out["inputs"][:2]]
+    few = open_dataset(recipe(f"folder:{tmp_path}/set", family="mlp", batch=2, max_documents=4))
+    assert (len(few.train), len(few.held_out)) == (4, 4)
+    placed("val", "cow", [50])
+    refused(recipe(f"folder:{tmp_path}/set", family="mlp", batch=2), "val/cow/50.png", "class cow", "nothing to train")
+    (tmp_path / "set" / "dev").mkdir()
+    refused(recipe(f"folder:{tmp_path}/set", family="mlp", batch=2), 'dev and val are both the part "held_out"')
+
+
+def test_a_class_may_be_called_train(recipe, folder):
+    (folder / "ant").rename(folder / "train")
+    assert open_dataset(recipe(f"folder:{folder}", family="mlp", held_out=0.2)).manifest["labels"][1] == "train"
+    for name in ("zebra", "b e\u00e9"):
+        (folder / name).rename(folder / {"zebra": "val"}.get(name, "test"))
+    assert open_dataset(recipe(f"folder:{folder}", family="mlp", held_out=0.2)).manifest["labels"] == [
+        "test", "train", "val"]
+
+
+def test_pictures_of_any_size_are_brought_to_one(recipe, folder):
+    picture(1, (9, 30)).save(folder / "ant" / "01.png")
+    refused(recipe(f"folder:{folder}", family="mlp"), "is 6 x 5 pixels", "01.png is 9 x 30", "or set data.size")
+    found = {size: open_dataset(recipe(f"folder:{folder}", family="mlp", held_out=0.2, size=size)) for size in (4, 6)}
+    assert [found[size].example_shape for size in (4, 6)] == [(4, 4, 1), (6, 6, 1)]
+    assert found[4].manifest["sha256"] != found[6].manifest["sha256"]
 
 
 def test_one_class_is_none(recipe, tmp_path):
@@ -103,7 +143,7 @@ def test_recipes_from_before_there_was_a_label_keep_their_hash(recipe):
     values = asked.model_dump(mode="json", exclude={
         "devices": True, "data": {"label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
                                   "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2",
-                                  "rewrite"},
+                                  "rewrite", "augmenting", "size"},
         "jax": {"xla_options"}, "optimizer": {"freeze", "layer_decay"},
         "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics", "class_weights", "watch",
                   "stop_after"}, "objective": True, "adapt": True})

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from twinscale.common.data import pixels
-from twinscale.common.data.pixels import from_0_to_1, png_of, read_pixels, with_channels
+from twinscale.common.data.pixels import brought_to, from_0_to_1, png_of, read_pixels, with_channels
 from twinscale.common.errors import BadInput
 
 GRAY = (np.arange(256, dtype=np.uint8).reshape(16, 16) * 7) % 251
@@ -93,6 +93,25 @@ def test_a_bomb_and_broken_files_are_one_line(saved, tmp_path, monkeypatch, recw
     with pytest.raises(BadInput, match="is 16 x 16 pixels: make it smaller"):
         read_pixels(path)
     assert not recwarn
+
+
+@pytest.mark.parametrize(("tag", "turned"), [
+    (1, lambda x: x), (2, lambda x: x[:, ::-1]), (3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1)),
+    (8, np.rot90)])
+def test_a_cameras_orientation_is_applied(saved, tag, turned):
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    assert np.array_equal(read_pixels(saved(Image.fromarray(COLOURS[:9]), exif=exif)), turned(COLOURS[:9]))
+
+
+def test_a_size_is_reached_by_the_shorter_side_and_the_middle_of_the_longer():
+    stripes = np.repeat(np.repeat(np.arange(0, 240, 10, dtype=np.uint8)[None], 12, 0)[..., None], 3, -1)
+    out = brought_to(stripes, 6)
+    assert out.shape == (6, 6, 3) and abs(out[..., 0].astype(int) - np.arange(65, 185, 20)).max() <= 3
+    assert np.array_equal(brought_to(stripes[..., :1].swapaxes(0, 1), 6)[..., 0], out[..., 0].T)
+    assert np.array_equal(brought_to(COLOURS, 16), COLOURS) and brought_to(GRAY[:5, :3, None], 40).shape == (40, 40, 1)
+    checks = np.indices((8, 8)).sum(0).astype(np.uint8) % 2 * 200
+    assert abs(brought_to(checks[..., None], 2).astype(int) - 100).max() <= 2  # all that a pixel covers
 
 
 def test_channels_are_added_and_never_lost():

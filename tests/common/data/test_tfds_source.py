@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from twinscale.common.data import open_dataset, sources
+from twinscale.common.data import open_dataset, sources, training_batches
 from twinscale.common.data.tfds_source import PREPARE, folder_of
 from twinscale.common.errors import BadInput
+from twinscale.common.recipe.file import RECIPES, load
 from twinscale.common.recipe.schema import Data
+from twinscale.common.sources import MIXED
 
 BUILD = '''
 import sys
@@ -50,7 +52,19 @@ class FloatLabels(TinyImages):
 class AnyShape(TinyImages):
     FEATURES = {"image": tfds.features.Image(shape=(None, None, 1)), "label": tfds.features.ClassLabel(num_classes=4)}
 
-for name in ("tiny_text", "tiny_images", "no_labels", "float_labels", "any_shape"):
+class CifarLike(TinyImages):
+    FEATURES = {"id": tfds.features.Text(), "image": tfds.features.Image(shape=(32, 32, 3)),
+                "label": tfds.features.ClassLabel(num_classes=10)}
+    def example(self, i):
+        return {"id": f"train_{i}", "image": np.full((32, 32, 3), i, np.uint8), "label": i % 10}
+
+class AnyColours(TinyImages):
+    FEATURES = {"file_name": tfds.features.Text(), "image": tfds.features.Image(encoding_format="jpeg"),
+                "label": tfds.features.ClassLabel(num_classes=1000)}
+    def example(self, i):
+        return {"file_name": f"{i}.jpeg", "image": np.full((30 + i, 40, 3), 6 * i, np.uint8), "label": 20 * i}
+
+for name in ("tiny_text", "tiny_images", "no_labels", "float_labels", "any_shape", "cifar_like", "any_colours"):
     exec(sys.argv[1].format(name))
 '''
 
@@ -86,6 +100,23 @@ def test_images_and_labels_are_cast(recipe):
     batch = dataset.train.take(np.arange(len(dataset.train)))
     assert batch["labels"].dtype == np.int32
     assert np.array_equal(np.round(batch["inputs"][:, 0, 0, 0] * 255) % 4, batch["labels"])
+
+
+def test_pictures_of_any_shape_are_brought_to_one(recipe):
+    found = [open_dataset(recipe("tfds:any_shape", family="convnet", held_out=0.3, size=size)) for size in (4, 8)]
+    assert [one.example_shape for one in found] == [(4, 4, 1), (8, 8, 1)]
+    assert set(found[0].train.take(np.arange(9))["inputs"][:, 0, 0, 0] * 255) <= set(range(40))
+
+
+def test_recipes_on_tfds_open_on_data_of_their_features(recipe):
+    """Of CIFAR-10 and ImageNet, whose pictures the datasets here are like but for their numbers."""
+    for name, source in (("cifar10", "tfds:cifar_like"), ("imagenet-resnet50", "tfds:any_colours")):
+        asked = load(RECIPES / f"{name}.toml", [f"data.source={source}", "train.global_batch=8", "data.held_out=0.3"])
+        dataset = open_dataset(asked)
+        assert dataset.example_shape == ((32, 32, 3) if name == "cifar10" else (224, 224, 3))
+        _, batch, _ = next(training_batches(dataset, asked, 0, 1))
+        assert batch["inputs"].shape == (8, *dataset.example_shape) and batch["inputs"].max() <= 1
+        assert (MIXED[0] in batch) == (name != "cifar10")
 
 
 def test_reading_imports_no_tensorflow(data_dir, tmp_path):

@@ -115,7 +115,7 @@ def test_free_options_of_xla_change_the_hash_alone_and_their_absence_does_not(re
     before = plain.model_dump(mode="json", exclude={
         "devices": True, "data": {"label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
                                   "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2",
-                                  "rewrite"},
+                                  "rewrite", "augmenting", "size"},
         "jax": {"xla_options"}, "model": {"weights"}, "objective": True, "adapt": True,
         "compare": {"margin": {"f1_macro", "entity_f1"}},
         "optimizer": {"freeze", "layer_decay"},
@@ -156,8 +156,8 @@ def test_differences_name_the_keys(recipe):
     ("model.family=decodr", 'override: model.family = "decodr": expected one of "decoder", "convnet", "mlp", '
                             '"encoder", "pair", "resnet", "vit"; did you mean "decoder"?'),
     ("data.augment=flip", 'override: data.augment = "flip": expected a list in brackets, [...]'),
-    ('data.augment=["flp"]', 'override: data.augment[0] = "flp": expected one of "flip", "shift", "cutout", '
-                             '"word-dropout", "span-mask"; '
+    ('data.augment=["flp"]', 'override: data.augment[0] = "flp": expected one of "flip", "shift", "cutout", "crop", '
+                             '"resized-crop", "rand-augment", "mixup", "word-dropout", "span-mask"; '
                              'did you mean "flip"?'),
     ("data.augment=[flip]", "not TOML; text inside brackets needs quotes"),
     ("model.heads=3", "override: model.heads=3 does not divide model.width=128"),

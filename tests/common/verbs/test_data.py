@@ -1,0 +1,40 @@
+"""`twinscale data fetch` and `list`."""
+
+import json
+
+from twinscale.common import cli
+from twinscale.common.data import fetch as fetching
+from twinscale.common.data.fetch import SETS
+
+
+def test_list_says_whose_each_set_is(capsys):
+    assert cli.main(["data", "list"]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for name, one in SETS.items() for word in (name, one.licence, one.source, one.package))
+    assert cli.main(["data", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["sets"]
+    assert found["wordnet"]["files"] == SETS["wordnet"].files
+
+
+def test_fetch_says_what_is_made_and_how_it_is_used(work, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(fetching, "fetch", lambda name, *rest: calls.append((name, *map(str, rest))) or len(calls) == 1)
+    assert cli.main(["data", "fetch", "fashion-mnist"]) == 0
+    said = capsys.readouterr().err
+    assert "data/fashion-mnist is made: 70,000 gray pictures" in said and "MIT" in said
+    assert "use it by data.source=idx:data/fashion-mnist" in said and "train recipes/fashion-mnist.toml" in said
+    assert cli.main(["data", "fetch", "wordnet", "--out", "a b", "--from", "w.deb", "--overwrite"]) == 0
+    said = capsys.readouterr().err
+    assert "a b was already made" in said and "use it by 'data.source=csv:a b'" in said
+    assert calls == [("fashion-mnist", "data/fashion-mnist", "None", "False"), ("wordnet", "a b", "w.deb", "True")]
+
+
+def test_what_cannot_be_fetched_is_one_line(work, capsys):
+    (work / "file").write_text("")
+    for words, said in ((["mnist"], "NAME='mnist'"), (["wordnet", "--from", "none.deb"], "none.deb: cannot be read"),
+                        (["wordnet", "--from", "file"], "file: is no Debian package"),
+                        (["wordnet", "--out", "file"], "--out file: a file, but a directory is wanted"),
+                        (["wordnet", "--out", "gs://b/x"], "a directory of this machine")):
+        assert cli.main(["data", "fetch", *words]) == 2
+        assert said in (line := capsys.readouterr().err) and line.count("\n") == 1
+    assert not (work / "data").exists()
