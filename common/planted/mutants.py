@@ -23,7 +23,7 @@ from twinscale.common.planted.reach import (
     everywhere,
     mean_of_batches,
 )
-from twinscale.common.training import loop
+from twinscale.common.training import evaluating, loop
 
 CHANGES, change = registry()
 
@@ -382,8 +382,8 @@ def one_batch_ahead() -> Iterator[None]:
 @change("dense")
 def larger_evaluation() -> Iterator[None]:
     """Evaluation takes twice as many rows at once."""
-    rows = loop.micro_batch
-    with patch.object(loop, "micro_batch", lambda recipe: 2 * rows(recipe)):
+    rows = evaluating.micro_batch
+    with patch.object(evaluating, "micro_batch", lambda recipe: 2 * rows(recipe)):
         yield
 
 
