@@ -78,10 +78,8 @@ def add_conv(above: nnx.Module, m: "resnet.ResNet", of: "resnet.Conv", kinds: Ma
 
 def normed(above: Any, name: str, x: jax.Array, training: bool) -> jax.Array:
     """x after a convolution of a module and the batch norm behind it."""
-    norm, y = norm_of(name), tap(name, getattr(above, name)(x))
-    # Wide, so that what goes back through values and through their statistics is added up before it is rounded.
-    y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-    return tap(norm, getattr(above, norm)(y, use_running_average=not training))
+    norm = norm_of(name)
+    return tap(norm, getattr(above, norm)(tap(name, getattr(above, name)(x)), use_running_average=not training))
 
 
 def conv(of: "resnet.Conv", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Conv:
