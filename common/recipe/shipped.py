@@ -1,11 +1,10 @@
 """The recipes that come with Twinscale, and the samples of data that some of them read."""
 
 import re
-import tomllib
 from pathlib import Path
 
 from twinscale.common.errors import BadInput, did_you_mean
-from twinscale.common.files.access import exists, read_bytes, shown, write_bytes
+from twinscale.common.files.access import exists, read_bytes, read_toml, shown, write_bytes
 from twinscale.common.recipe import file
 
 SAMPLE = re.compile(r"[a-z]+:(recipes/data/[^/]+)")  # a source that is a folder of ours
@@ -47,7 +46,7 @@ def copied(name: str, to: Path) -> list[Path]:
 
 def parts_of(path: Path) -> list[Path]:
     """A recipe's file, those that it extends, and the files of its sample."""
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    values = read_toml(path, dict)
     found = [path]
     parents = values.get("extends", [])
     for parent in [parents] if isinstance(parents, str) else parents:

@@ -17,7 +17,7 @@ def test_a_call_gets_a_recipe_paths_and_a_probe_and_the_rest_as_it_came(monkeypa
     (room, recipe), named = answer("room", {}, "run_training", {
         "recipe": RECIPE.model_dump(mode="json"), "run_dir": "/a/run", "probe": {"stop": 3}, "progress": False})
     assert room == "room" and recipe == RECIPE and recipe.hash == RECIPE.hash
-    assert named == {"run_dir": Path("/a/run"), "probe": Probe(stop=3), "progress": False}
+    assert named == {"run_dir": Path("/a/run"), "probe": Probe(stop=3, early=False), "progress": False}
 
 
 def test_a_rooms_own_calls_take_no_recipe_and_go_before_those_of_all():

@@ -25,9 +25,9 @@ def folder(tmp_path, monkeypatch):
 
 def recipe_of(source, **data):
     return Recipe.model_validate({
-        "name": "ner", "data": {"source": source, "tokenizer": "wordpiece", "vocabulary": 80, "sequence": 16, **data},
+        "name": "ner", "data": {"source": source, "tokenizer": "wordpiece", "vocabulary": 300, "sequence": 16, **data},
         "train": {"global_batch": 2, "metrics": ["entities"]},
-        "model": {"family": "encoder", "layers": 1, "width": 8, "heads": 2, "vocabulary": 80, "positions": 16,
+        "model": {"family": "encoder", "layers": 1, "width": 8, "heads": 2, "vocabulary": 300, "positions": 16,
                   "head": "tokens"}})
 
 

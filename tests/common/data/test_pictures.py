@@ -145,8 +145,9 @@ def test_recipes_from_before_there_was_a_label_keep_their_hash(recipe):
                                   "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2",
                                   "rewrite", "augmenting", "size"},
         "jax": {"xla_options"}, "optimizer": {"freeze", "layer_decay"},
-        "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics", "class_weights", "watch",
-                  "stop_after"}, "objective": True, "adapt": True})
+        "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics", "trackers", "class_weights", "watch",
+                  "stop_after"}, "objective": True, "adapt": True,
+        "compare": {"margin": {"f1_macro", "entity_f1"}}})
     assert asked.hash == digest(values)
     other = recipe("digits", label="kind")
     assert other.hash != asked.hash and other.meaning != asked.meaning

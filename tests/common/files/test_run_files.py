@@ -21,6 +21,7 @@ SAMPLES = {"backend": "keras", "run": "jax-twin", "precision": "float32", "point
 # Whose directory is another kind's: what an export, the data's cache and the command line's own words name.
 COMMANDS = {"recipe.toml", "report.html", "index.json"}
 OTHERS = {("common/data/tokenizers.py", "tokenizer.json"), ("common/data/labelled.py", "tokenizer.json"),
+          ("common/data/unlabelled.py", "tokenizer.json"),
           ("common/export/write.py", "tokenizer.json"),
           ("common/export/predict.py", "tokenizer.json"), ("common/export/hugging_face.py", "tokenizer.json"),
           ("benchmarks/planning/plan.py", "recipe.toml"), ("tfscale/checkpoint.py", "step-7"),

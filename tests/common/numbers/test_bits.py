@@ -69,5 +69,5 @@ def test_a_step_is_folded_into_a_key_in_one_place():
             if called in ("key", "root_key") and "seed" in given[0]:
                 roots.add(str(path.relative_to(root)))
     assert folds == {"common/numbers/bits.py", "tfscale/bits.py", "jaxscale/bits.py"}
-    assert roots == {"common/data/augment.py", "common/generation/sample.py", "common/losses.py", "tfscale/bits.py",
-                     "jaxscale/bits.py"}
+    assert roots == {"common/data/augment.py", "common/data/masking.py", "common/generation/sample.py",
+                     "common/losses.py", "tfscale/bits.py", "jaxscale/bits.py"}
