@@ -50,7 +50,8 @@ def moved(images: np.ndarray, bits_Bx2: np.ndarray, reach: int, border: str) -> 
     B, H, W, _ = images.shape
     down, right = (bits_Bx2 % np.uint32(2 * reach + 1)).astype(np.int64).T
     around = ((0, 0), (reach, reach), (reach, reach), (0, 0))
-    padded = np.pad(images, around, one_of({"zeros": "constant", "reflect": "reflect"}, border, "border"))
+    padded = np.pad(images, around, one_of({"zeros": "constant", "reflect": "reflect"}, border,
+                                        "data.augmenting.border"))
     y, x = np.arange(H) + down[:, None], np.arange(W) + right[:, None]
     return padded[np.arange(B)[:, None, None], y[:, :, None], x[:, None, :]]
 

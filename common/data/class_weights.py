@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinscale.common.errors import BadInput, did_you_mean
+from twinscale.common.errors import BadInput, did_you_mean, one_of
 
 if TYPE_CHECKING:
     from twinscale.common.data.dataset import Dataset, Examples
@@ -41,8 +41,8 @@ def weighted(recipe: "Recipe", dataset: "Dataset") -> "Dataset":
         raise BadInput(f"train.class_weights: the data weigh whole rows {weights.shape}, and labels {labels.shape} are "
                        "of their positions: give a weight for each label")
     names = dataset.manifest.get("labels") or ()
-    factors = (balanced(labels[weights > 0], dataset.classes) if asked == "balanced" else
-               named(asked, names, dataset.classes))
+    factors = (named(asked, names, dataset.classes) if isinstance(asked, Mapping) else
+               one_of(BY, asked, "train.class_weights")(labels[weights > 0], dataset.classes))
     return replace(dataset, train=Weighted(dataset.train, factors.astype(np.float32)))
 
 
@@ -71,3 +71,6 @@ def named(asked: Mapping[str, float], names: Sequence[str], classes: int) -> np.
             raise BadInput(f'train.class_weights: "{key}": no class of the data is called so{near}')
         factors[known[key]] = weight
     return factors
+
+
+BY = {"balanced": balanced}

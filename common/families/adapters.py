@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinscale.common.errors import BadInput, did_you_mean
+from twinscale.common.errors import BadInput, did_you_mean, one_of
 from twinscale.common.families.parameters import Parameter, is_trained, parameters
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def kernel_of(name: str) -> str:
 
 def has_adapters(recipe: "Recipe") -> bool:
     """Whether a recipe's model has adapters, and all else but what it names stays."""
-    return recipe.adapt.kind != "none"
+    return one_of({"none": False, "lora": True}, recipe.adapt.kind, "adapt.kind")
 
 
 def shapes_beside(recipe: "Recipe", shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

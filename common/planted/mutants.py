@@ -123,7 +123,7 @@ def other_dropout() -> Iterator[None]:
 def dropped_remainder() -> Iterator[None]:
     """Evaluation leaves out the last batch."""
     held_out_batches = batches.held_out_batches
-    with patch.object(loop, "held_out_batches", lambda *of: list(held_out_batches(*of))[:-1]):
+    with patch.object(evaluating, "held_out_batches", lambda *of: list(held_out_batches(*of))[:-1]):
         yield
 
 
@@ -278,7 +278,7 @@ def last_batch_twice() -> Iterator[None]:
         found = list(held_out_batches(*of))
         return [*found, found[-1]]
 
-    with patch.object(loop, "held_out_batches", doubled):
+    with patch.object(evaluating, "held_out_batches", doubled):
         yield
 
 

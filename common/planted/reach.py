@@ -9,7 +9,7 @@ import numpy as np
 
 from twinscale.common import schedules
 from twinscale.common.data import batches
-from twinscale.common.training import checkpoints, loop
+from twinscale.common.training import checkpoints, evaluating, loop
 from twinscale.common.training.room import Tensors
 
 Batch = dict[str, np.ndarray]  # NumPy arrays (rows, ...), by name
@@ -32,8 +32,8 @@ def changed_batches(function: Callable[[Batch], Batch]) -> Iterator[None]:
 def changed_held_out(function: Callable[[Batch], Batch]) -> Iterator[None]:
     """Held-out batches with what a function of each makes."""
     held_out_batches = batches.held_out_batches
-    with patch.object(loop, "held_out_batches", lambda *of: (batch | function(batch) for batch in held_out_batches(
-            *of))):
+    with patch.object(evaluating, "held_out_batches", lambda *of: (
+            batch | function(batch) for batch in held_out_batches(*of))):
         yield
 
 

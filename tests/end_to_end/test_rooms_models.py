@@ -360,7 +360,7 @@ def test_batch_norm_keeps_its_digits(recipe_of, name):
     else:
         from flax import nnx
 
-        from twinscale.jaxscale.models.convnet import norm
+        from twinscale.jaxscale.models.layers import batch_norm
 
-        found = norm(model, 3, {}, nnx.Rngs(0))(x, use_running_average=False)
+        found = batch_norm(model, 3, {}, nnx.Rngs(0))(x, use_running_average=False)
     assert np.abs(found - wanted).max() < 8 * 100 * 2.0**-23

@@ -43,8 +43,10 @@ def choices(annotation, path=(), seen=None):
 
 CHOICES = choices(Recipe)
 STAGES = {key for key in CHOICES if key.startswith("compress.")}
-# What only one room has, or none but a source that has a test of it, and what a stage hands on to the schedule.
-ALONE = {"data.tags": (), "jax.remat": ROOMS[1:], "jax.attention": ROOMS[1:], "devices.strategy": ROOMS[:1]}
+# What only one room has, or none but what has a test of it elsewhere: a source, an augmentation, the trackers of a run;
+# and what a stage hands on to the schedule.
+ALONE = {"data.tags": (), "data.augmenting.border": (), "data.masked_by": (), "train.trackers": (),
+         "jax.remat": ROOMS[1:], "jax.attention": ROOMS[1:], "devices.strategy": ROOMS[:1]}
 HANDED_ON = {key for key in STAGES if key.endswith(".decay")}
 CASES = [(key, room) for key in sorted(CHOICES.keys() - HANDED_ON) for room in ALONE.get(key, ROOMS)]
 

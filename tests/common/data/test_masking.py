@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from twinscale.common.data.masking import Drawn, in_evaluation, in_training
 from twinscale.common.data.word_pieces import PieceKinds
+from twinscale.common.errors import BadInput
 from twinscale.common.sources import Data
 
 PAD, UNKNOWN, CLS, SEP, MASK, FIRST, VOCABULARY = 0, 1, 2, 3, 4, 5, 200
@@ -49,6 +50,12 @@ def test_what_happens_to_a_row_depends_on_seed_step_and_row_alone(data, order, s
 def test_seed_and_step_change_it(data):
     found = {trained(rows_of(12), seed=seed, step=step, **data)["ids"].tobytes() for seed in (1, 2) for step in (0, 1)}
     assert len(found) == 4
+
+
+def test_a_unit_that_is_none_hides_nothing():
+    data, rows = Data(masked=0.15).model_copy(update={"masked_by": "unheard"}), np.arange(4, dtype=np.uint32)
+    with pytest.raises(BadInput, match="data.masked_by.*unheard"):
+        in_training(Drawn(TABLE, data), rows_of(4), PART, rows, (0, 0), rows)
 
 
 @pytest.mark.parametrize("by", ["piece", "word", "span"])

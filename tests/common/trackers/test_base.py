@@ -50,6 +50,8 @@ def test_a_package_that_is_missing_is_said_before_anything_else(monkeypatch, tmp
     with pytest.raises(MissingEnvironment, match='wandb is not installed, and train.trackers has "wandb"; pip '):
         base.check_trackers(recipe_with("wandb"), tmp_path)
     base.check_trackers(load("mlp-digits"), tmp_path)
+    with pytest.raises(BadInput, match="train.trackers.*unheard"):
+        base.tracker_of("unheard")
     monkeypatch.setattr("twinscale.common.errors.lacking", lambda modules: None)
     with pytest.raises(BadInput, match="gs://b/run is no directory of this machine"):
         base.check_trackers(recipe_with("wandb"), "gs://b/run")
