@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from twinscale.common.data import augment as augmenting
-from twinscale.common.data.augment import CHOICES, mates, moved, shares
+from twinscale.common.data.augment import CHOICES, mates, shares
 from twinscale.common.errors import BadInput
 from twinscale.common.sources import Data
 
@@ -89,7 +89,7 @@ def test_crop_takes_a_part_of_its_size_out_of_a_padded_image(many, border, mode)
 
 def test_a_border_that_is_none_is_refused_where_it_is_taken(many):
     with pytest.raises(BadInput, match="data.augmenting.border.*unheard"):
-        moved(many[0][:2], np.zeros((2, 2), np.uint32), 2, "unheard")
+        augmenting.moved(many[0][:2], np.zeros((2, 2), np.uint32), 2, "unheard")
 
 
 def test_resized_crop_is_linear_between_pixels():
