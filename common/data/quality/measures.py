@@ -7,6 +7,7 @@ has had further above: its first time is no repetition.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,11 +18,11 @@ ELLIPSES = ("...", "…")
 END = re.compile(r"[.!?]+[\"')\]”’]*(?:\s|$)")  # of a sentence
 
 
+@dataclass(frozen=True)
 class Page:
     """A text, and what several measures ask of it, made once each."""
 
-    def __init__(self, text: str):
-        self.text = text
+    text: str
 
     @cached_property
     def words(self) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from twinscale.common.need import missing
 from twinscale.common.quality import Subset
 from twinscale.common.registry import portable
 from twinscale.common.sources import Data, Labelled, as_written, own_values
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
 READ = ("field", "field_2", "label", "header", "quotes", "tags", "held_out", "max_documents", "quality",
         "quality_options")
@@ -211,6 +214,14 @@ def with_subset(data: Data, codes: np.ndarray, words: np.ndarray, sizes: np.ndar
 def counted(sizes: np.ndarray) -> dict[str, int]:
     """{"documents", "bytes"} of documents with these sizes."""
     return {"documents": len(sizes), "bytes": int(sizes.sum())}
+
+
+def often(recipe: "Recipe", manifest: Mapping[str, Any]) -> str:
+    """A line on how often a training reads the rows of its subset, by the manifest of its data; "" without one."""
+    if recipe.data.subset == Subset():
+        return ""
+    rows, read = manifest["train"]["examples"], recipe.train.steps * recipe.train.global_batch
+    return f"{recipe.train.steps:,} steps read {read:,} rows: the {rows:,} of the subset {read / rows:.3g} times"
 
 
 def remark(manifest: Mapping[str, Any]) -> list[str]:
