@@ -52,7 +52,10 @@ def exact(thresholds: Thresholds) -> Finder:
         other = known.get(digest(text))
         return None if other is None else Seen(other, "the same text")
 
-    return Finder(find, lambda text, number: known.setdefault(digest(text), number) and None)
+    def keep(text: str, number: int) -> None:
+        known.setdefault(digest(text), number)
+
+    return Finder(find, keep)
 
 
 def near(thresholds: Thresholds) -> Finder:

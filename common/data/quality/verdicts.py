@@ -121,9 +121,9 @@ def of_rows(data: Data, found: Labelled, texts: Sequence[str], held_out: np.ndar
         return found, held_out, {}, [text for text, out in zip(texts, held_out, strict=True) if not out]
     said = verdicts(data, lambda: zip(found.places, texts, held_out.tolist(), strict=True))
     rows = np.flatnonzero(said.read).tolist()
-    kept = {name: None if (column := getattr(found, name)) is None else [column[row] for row in rows]
-            for name in ("texts", "labels", "places", "held_out", "seconds")}
-    learnt = [texts[row] for row in np.flatnonzero((said.codes == STAYS) | (said.codes == NOT_TAKEN))]
+    kept: dict[str, Any] = {name: None if (column := getattr(found, name)) is None else [column[row] for row in rows]
+                            for name in ("texts", "labels", "places", "held_out", "seconds")}
+    learnt = [texts[row] for row in np.flatnonzero((said.codes == STAYS) | (said.codes == NOT_TAKEN)).tolist()]
     return replace(found, **kept), held_out[rows], {"quality": said.told}, learnt
 
 
@@ -141,7 +141,8 @@ def read_folder(folder: Path) -> Found:
 def judged(data: Data, rows: Rows) -> Found:
     """(codes uint8, words uint64, sizes int64 in bytes, each (documents,), examples) of the rows, without a subset."""
     checks = [check for check in CHECKS if check.rule in data.quality]
-    finders = {name: make(data.quality_options) for name, make in FINDERS.items() if name in data.quality}
+    finders: dict[str, Finder] = {name: make(data.quality_options) for name, make in FINDERS.items()
+                                  if name in data.quality}
     known: list[tuple[str, bool]] = []  # (name, whether it is held out) of those that others are compared with
     for name, text, out in rows() if finders else ():
         if out:
