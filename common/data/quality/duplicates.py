@@ -34,8 +34,8 @@ class Finder(NamedTuple):
 
 
 def normal(text: str) -> str:
-    """A text in lower case, without accents, punctuation a space, white space one space (Penedo et al. 2023, appendix
-    G); one that has nothing else is as it was."""
+    """A text in lower case, without accents, punctuation a space, white space one space (Penedo et al. 2023); one
+    that has nothing else is as it was."""
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
     return NO_WORD.sub(" ", text.lower()).strip() or text
@@ -109,4 +109,4 @@ def shingles(text: str, words: int) -> np.ndarray:
 
 
 FINDERS = {"exact": exact, "near": near}
-CITED = {"exact": "Penedo et al. 2023, appendix G", "near": "Broder 1997; Penedo et al. 2023, appendix G"}
+CITED = {"exact": "Penedo et al. 2023", "near": "Broder 1997; Penedo et al. 2023, appendix G"}
