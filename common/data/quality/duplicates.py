@@ -109,4 +109,4 @@ def shingles(text: str, words: int) -> np.ndarray:
 
 
 FINDERS = {"exact": exact, "near": near}
-CITED = {"exact": "Penedo et al. 2023", "near": "Broder 1997; Penedo et al. 2023, appendix G"}
+CITED = {"exact": "Penedo et al. 2023", "near": "Broder 1997; Penedo et al. 2023"}
