@@ -12,6 +12,7 @@ from pydantic_core import PydanticKnownError, core_schema
 
 from twinscale.common.errors import BadInput
 from twinscale.common.own import a_function
+from twinscale.common.quality import Rule, Subset, Thresholds
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
 from twinscale.common.section import ByName, Count, Fraction, FreeTable, Section
 
@@ -122,11 +123,20 @@ class Data(Section):
         default_factory=FreeTable, description="the arrays of `random`, by name; one that is called labels is labels")
     rows: PositiveInt = Field(256, description="rows of `random`")
     seed: Count = Field(0, description="of `random`'s numbers")
+    quality: tuple[Rule, ...] = Field((), strict=False, description="rules that remove texts to train on, in the order "
+                                                                    "length, symbols, repetition, c4, exact, near")
+    quality_options: Thresholds = Field(Thresholds(), description="the thresholds of these rules")
+    subset: Subset = Field(Subset(), description="which of the texts to train on are taken")
 
     @property
     def unlabelled(self) -> bool:
         """Whether labels are made of text that has none."""
         return self.masked > 0 or self.next_sentence
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some texts to train on may be left out."""
+        return bool(self.quality) or self.subset != Subset()
 
 
 def nothing_more(data: Data, argument: str) -> tuple[()]:
@@ -248,6 +258,10 @@ def unfit(data: Data, source: Source | None, reads: str | Callable, family: str)
         return f"{made} and data.next_sentence both make the labels of a row: leave one out"
     if data.rewrite and (reads != "arrays" or data.unlabelled or source is not None and not source.labelled):
         return f'data.rewrite is for texts with a label, which {start} has not for {model}: leave it out'
+    of_text = source is None or (source.documents if reads == "text" or data.unlabelled else source.labelled)
+    if data.chooses and (reads == "images" or not of_text):
+        key = "quality" if data.quality else "subset"
+        return f"data.{key} is of texts, which {start} has not for {model}: leave it out"
     if source is None or holds_for(source, reads, data.unlabelled):
         return None
     if data.unlabelled:

@@ -17,6 +17,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of
 from twinscale.common.files.access import shown
 from twinscale.common.objectives import described
+from twinscale.common.quality import Subset
 from twinscale.common.sources import as_written, opened
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def evaluated_on(recipe: "Recipe", dataset: Dataset, on: str) -> Dataset:
     if on != "test" and not is_file(file, "give held_out, test or the path of a file", "--on "):
         raise BadInput(f"--on {shown(on)}: is a folder: give held_out, test or the path of a file")
     labels = labels_of(list(dataset.manifest.get("labels") or ()), data.tags != "plain")
-    other = data.model_copy(update={"source": f"{scheme}:{file}", "labels": tuple(labels), "max_documents": 0})
+    other = data.model_copy(update={"source": f"{scheme}:{file}", "labels": tuple(labels), "max_documents": 0,
+                                    "quality": (), "subset": Subset()})
     found, _ = with_labels(pieces_of(other, objective, dataset.tokenizer.read_bytes()).arrays, objective,
                            as_written(other))
     if check := family_of(recipe.model).check:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from twinscale.common.data.cache import cached, key, stamp
+from twinscale.common.data.quality.verdicts import chosen_by, of_rows, remark
 from twinscale.common.data.rewriting import rewritten
 from twinscale.common.data.sources import fingerprint
 from twinscale.common.data.split import side
@@ -54,7 +55,8 @@ def pieces_of(data: Data, objective: "Objective", kept: bytes | None = None) -> 
     path = None if kept else path_of(data)
     by = opened_key(kept) if kept else stamp([path]) if path else version("tokenizers")
     parts = (portable(data.source), fingerprint(data), by, bool(objective.judged), *own_values(data),
-             data.model_dump(mode="json", include=set(READ)), *filter(None, [portable(data.rewrite)]))
+             data.model_dump(mode="json", include=set(READ)), *filter(None, [portable(data.rewrite)]),
+             *chosen_by(data))
 
     def build(folder):
         found, held_out, told, content = made(data, objective, kept or (of_file(path) if path else None))
@@ -93,11 +95,12 @@ def made(data: Data, objective: "Objective", content: bytes | None
     if data.field_2 and found.seconds is None:
         raise BadInput(f'data.field_2="{shown(data.field_2)}": {as_written(data)} has one text a row: leave it out')
     texts = as_texts(found)
-    held_out = np.array([side(text.encode(), data.held_out) == "held_out" for text in texts]
-                        if found.held_out is None else found.held_out, bool)
+    held_out = sides_of(data, found, texts)
+    found, held_out, chosen, learnable = of_rows(data, found, texts, held_out)
+    before = len(found.texts)
     found, held_out, written = rewritten(data, found, held_out)
     texts = as_texts(found)
-    content = content or learnt([text for text, out in zip(texts, held_out, strict=True) if not out], data.vocabulary)
+    content = content or learnt([*learnable, *texts[before:]], data.vocabulary)
     pieces = opened(content, f"data.tokenizer: {data.tokenizer}")
     tagged = not isinstance(found.texts[0], str)
     special = sum(map(len, pieces.pair[:3] if found.seconds else (pieces.before, pieces.after)))
@@ -110,8 +113,14 @@ def made(data: Data, objective: "Objective", content: bytes | None
     arrays, cut = lay(pieces, found, known, data.sequence)
     shared = {text for text, out in zip(texts, held_out, strict=True) if out} & {
         text for text, out in zip(texts, held_out, strict=True) if not out}
-    told |= written | cut | ({"shared": len(shared)} if shared else {}) | unseen(names, known, held_out)
+    told |= chosen | written | cut | ({"shared": len(shared)} if shared else {}) | unseen(names, known, held_out)
     return arrays, held_out, told, content
+
+
+def sides_of(data: Data, found: Labelled, texts: Sequence[str]) -> np.ndarray:
+    """Which rows are held out, bool (rows,): as the source says, else by what their `texts` are."""
+    return np.array([side(text.encode(), data.held_out) == "held_out" for text in texts]
+                    if found.held_out is None else found.held_out, bool)
 
 
 def as_texts(found: Labelled) -> list[str]:
@@ -266,8 +275,8 @@ def counted(**counts: int) -> dict[str, int]:
 # ---- what is said of it
 
 def remarks(manifest: Mapping[str, Any]) -> list[str]:
-    """Lines on what of labelled text was cut, repaired or stands on both sides, by its manifest."""
-    said, own = [], {name: manifest.get(name, 0) for name in ("rows_cut", "words_cut", "entities_cut")}
+    """Lines on what of labelled text was removed, cut, repaired or stands on both sides, by its manifest."""
+    said, own = remark(manifest), {name: manifest.get(name, 0) for name in ("rows_cut", "words_cut", "entities_cut")}
     if own["rows_cut"]:
         lost = " and ".join(f"{own[name]:,} {what}" for name, what in (
             ("words_cut", "words"), ("entities_cut", "entities")) if own[name])

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from typing_extensions import TypedDict
 
 from twinscale.common.data.cache import cache_dir, cached, key, opened
-from twinscale.common.data.sources import documents, file_of, fingerprint
+from twinscale.common.data.quality.verdicts import chosen_by, documents, in_full, told_of
+from twinscale.common.data.sources import file_of, fingerprint
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.data.tokenizers import Tokenizer, kept_bpe, open_tokenizer
 from twinscale.common.errors import BadInput
@@ -67,6 +68,7 @@ class Manifest(TypedDict):
     tokenizer: Made
     train: Split
     held_out: Split
+    learnt_from: NotRequired[Sha256]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def open_shards(data: Data, kept: bytes | None = None) -> tuple[dict[str, Any], 
     """
     library = version("tokenizers") if data.tokenizer == "bpe" else None
     parts = (portable(data.source), data.field, data.tokenizer, data.vocabulary, data.held_out, data.max_documents,
-             SHARD_BYTES, *own_values(data))
+             SHARD_BYTES, *own_values(data), *chosen_by(data))
     seen, by = fingerprint(data), hashlib.sha256(kept).hexdigest() if kept else library
     if kept and tokenizer_in(cache_dir() / named(parts, library, seen)) == by:
         by = library
@@ -137,9 +139,9 @@ def read_shard(folder: Path, shard: Shard, dtype: str) -> np.ndarray:
 
 def tokenizer_of(data: Data, manifest: Mapping[str, Any], kept: bytes | None = None) -> Tokenizer:
     """The one whose file's content is `kept`, else the recipe's own, which is learnt from the train split alone, unless
-    the cache has one of that split's hash."""
+    the cache has one of that split's hash; of a subset, from all that it is one of."""
     return kept_bpe(kept, data.vocabulary) if kept else open_tokenizer(
-        data, manifest["train"]["sha256"], lambda: texts(data, "train"))
+        data, manifest.get("learnt_from", manifest["train"]["sha256"]), lambda: texts(in_full(data), "train"))
 
 
 def texts(data: Data, split: str) -> Iterator[str]:
@@ -150,6 +152,9 @@ def texts(data: Data, split: str) -> Iterator[str]:
 def build(data: Data, folder: Path, kept: bytes | None = None) -> None:
     """Writes the shards of both splits, `manifest.json` and the digests of the source's files into `folder`."""
     manifest, files = survey(data)
+    manifest |= told_of(data)
+    if data != in_full(data) and data.tokenizer == "bpe":
+        manifest["learnt_from"] = survey(in_full(data))[0]["train"]["sha256"]
     tokenizer = tokenizer_of(data, manifest, kept)
     lines = [f"{digest.hexdigest()[:16]} {name}\n" for name, digest in sorted(files.items())]
     (folder / FILES).write_text("".join(lines), "utf-8", "surrogateescape")

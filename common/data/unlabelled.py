@@ -18,7 +18,8 @@ import numpy as np
 
 from twinscale.common.data.cache import cached, key, stamp
 from twinscale.common.data.labelled import Given, opened_key
-from twinscale.common.data.sources import documents, fingerprint
+from twinscale.common.data.quality.verdicts import chosen_by, documents, in_full, told_of
+from twinscale.common.data.sources import fingerprint
 from twinscale.common.data.split import SPLITS, check_sides, side
 from twinscale.common.data.tokenizers import pieces as parts_of
 from twinscale.common.data.word_pieces import WordPieces, learnt, of_file, opened, path_of
@@ -42,16 +43,16 @@ def rows_of(data: Data, kept: bytes | None = None) -> Given:
     path = None if kept else path_of(data)
     by = opened_key(kept) if kept else stamp([path]) if path else version("tokenizers")
     parts = (portable(data.source), fingerprint(data), by, *own_values(data),
-             data.model_dump(mode="json", include=set(READ)))
+             data.model_dump(mode="json", include=set(READ)), *chosen_by(data))
 
     def build(folder):
         content = kept or (of_file(path) if path else None) or learnt(
-            [text for text, out in sided(data) if not out], data.vocabulary)
+            [text for text, out in sided(in_full(data)) if not out], data.vocabulary)
         found, told = made(data, opened(content, f"data.tokenizer: {data.tokenizer}"))
         for name, x in found.items():
             np.save(folder / f"{name}.npy", x)
         (folder / TOKENIZER).write_bytes(content)
-        (folder / TOLD).write_text(json.dumps(told))
+        (folder / TOLD).write_text(json.dumps(told | told_of(data)))
 
     return cached(f"unlabelled-{key(1, *parts)}", build, read_folder)
 

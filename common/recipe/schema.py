@@ -20,6 +20,7 @@ from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.optimizers import Options as AnyOptimizer
 from twinscale.common.optimizers import OwnOptions as Optimizer
 from twinscale.common.optimizers import described as optimizer_of
+from twinscale.common.quality import Subset, Thresholds
 from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
@@ -275,6 +276,7 @@ class Recipe(Section):
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
             "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2", "rewrite"}).items()},
             ("data", "augmenting"): Augmenting(), ("data", "size"): 0,
+            ("data", "quality"): (), ("data", "quality_options"): Thresholds(), ("data", "subset"): Subset(),
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0,
             ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0}

@@ -1,4 +1,5 @@
-"""`twinscale data fetch` and `list`: data sets of others, made ready for a recipe."""
+"""`twinscale data fetch` and `list`: data sets of others, made ready for a recipe; `check`: what rules remove of a
+recipe's texts."""
 
 import shlex
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 from twinscale.common.errors import BadInput, CannotSave, one_of
 from twinscale.common.verbs import shared
 
-app = shared.group("Fetch data sets of others.")
+app = shared.group("Fetch data sets of others, or check a recipe's texts.")
 
 
 @app.command("fetch", short_help="Fetch a data set.")
@@ -71,3 +72,29 @@ def list(
     for name, one in SETS.items():
         print(f"{name}\n  {one.title}\n  source   {one.source}\n  licence  {one.licence}\n"
               f"  package  {one.package} {one.version}")
+
+
+@app.command("check", short_help="Say what rules of quality remove.")
+def check(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's TOML file.")],
+    overrides: shared.Overrides = None,
+    *,
+    examples: Annotated[int, typer.Option(metavar="N", min=0, max=5, help="Texts shown of each reason.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, with all examples and who has proposed each.")] = False,
+) -> None:
+    """Say how many texts to train on data.quality of a recipe removes, for which reason, with examples, and what
+    data.subset takes of the rest. Nothing is trained; held-out texts are never removed.
+
+    \b
+    Examples:
+      twinscale data check recipes/decoder-stdlib.toml 'data.quality=["length", "repetition", "exact"]'
+      twinscale data check recipes/decoder-stdlib.toml data.subset.share=0.25 --json
+    """
+    from twinscale.common.data.quality.report import report, told
+    from twinscale.common.recipe.file import given
+
+    found = report(given(recipe, overrides or []))
+    if json:
+        shared.print_json(found)
+        return
+    print(told(found, examples))

@@ -81,16 +81,19 @@ def train(
 
 
 def tell_begin(recipe: "Recipe", run: "Path") -> None:
-    """Says what the recipe's arrays have that its objective does not read, and what its first weights are where they
-    are a file's. Raises MissingEnvironment where a tracker's package is missing."""
+    """Says what rules remove of the texts, what the recipe's arrays have that its objective does not read, and what its
+    first weights are where they are a file's. Raises MissingEnvironment where a tracker's package is missing."""
     from twinscale.common.data import open_dataset
     from twinscale.common.data.arrays import unread
+    from twinscale.common.data.quality.verdicts import often
     from twinscale.common.families import reads_arrays
     from twinscale.common.trackers import check_trackers
 
     check_trackers(recipe, run)
-    if reads_arrays(recipe.model) and (said := unread(open_dataset(recipe).manifest)):
-        shared.say(said)
+    if reads_arrays(recipe.model) or recipe.data.chooses:
+        manifest = open_dataset(recipe).manifest
+        for said in filter(None, (unread(manifest), often(recipe, manifest))):
+            shared.say(said)
     shared.tell_weights(recipe)
 
 

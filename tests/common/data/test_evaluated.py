@@ -66,3 +66,12 @@ def test_entities_are_told_by_their_types():
     assert labels_of(["O", "B-LOC", "I-LOC", "B-PER", "I-PER"], True) == ["LOC", "PER"]
     assert labels_of(["O", "B-LOC", "I-LOC"], False) == ["O", "B-LOC", "I-LOC"] and labels_of(["no", "yes"], True) == [
         "no", "yes"]
+
+
+def test_rules_of_quality_are_of_what_is_trained_on_and_leave_a_test_whole(folder):
+    (folder / "train.txt").write_text(TRAIN + TEST * 2 + "Rome B-LOC\n\n")
+    (folder / "test.txt").write_text(TEST * 2)
+    recipe = recipe_of(f"conll:{folder}", vocabulary=300, quality=["exact"], subset={"documents": 2})
+    dataset = open_dataset(recipe)
+    assert dataset.manifest["quality"]["removed"]["exact_of_held_out"]["documents"] == 3
+    assert len(evaluated_on(recipe, dataset, "test").held_out) == 4

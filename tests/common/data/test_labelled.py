@@ -278,3 +278,19 @@ def test_a_pair_is_one_row_of_two_types_and_the_longer_text_is_cut_first(recipe,
 def test_a_second_text_that_is_not_there_is_said(recipe, source, files, keys, said):
     with pytest.raises(BadInput, match=said):
         open_dataset(recipe(source, "sequence", files, field_2="second", **keys))
+
+
+def test_rules_of_quality_remove_rows_to_train_on_with_their_labels(recipe):
+    rows = [(f"this is text {i} and {'good' if i % 2 else 'bad'}", "ab"[i % 2]) for i in range(30)]
+    lines = {part: "text\tlabel\n" + "\n".join("\t".join(row) for row in some) + "\n" for part, some in (
+        ("train.tsv", [*rows[:20], (rows[25][0].upper(), "b"), (rows[3][0] + "!", "a")]), ("valid.tsv", rows[20:]))}
+    asked = {"source": "csv:.", "head": "sequence", "files": lines, "sequence": 32}
+    whole, clean = open_dataset(recipe(**asked)), open_dataset(recipe(**asked, quality=["exact"]))
+    assert (len(whole.train), len(clean.train), len(clean.held_out)) == (22, 20, 10)
+    every = np.arange(20)
+    assert np.array_equal(clean.train.take(every)["labels"], whole.train.take(every)["labels"])
+    assert unread(clean.manifest).startswith("data.quality removes 2 of 22 documents to train on: exact 1, "
+                                             "exact_of_held_out 1")
+    small = open_dataset(recipe(**asked, quality=["exact"], subset={"documents": 5}))
+    assert len(small.train) == 5 and len(small.held_out) == 10
+    assert small.manifest["tokenizer"] == clean.manifest["tokenizer"]

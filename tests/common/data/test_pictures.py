@@ -143,7 +143,8 @@ def test_recipes_from_before_there_was_a_label_keep_their_hash(recipe):
     values = asked.model_dump(mode="json", exclude={
         "devices": True, "data": {"label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
                                   "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2",
-                                  "rewrite", "augmenting", "size"},
+                                  "rewrite", "augmenting", "size", "quality", "quality_options",
+                                  "subset"},
         "jax": {"xla_options"}, "optimizer": {"freeze", "layer_decay"},
         "train": {"save_every", "save_minutes", "keep", "keep_best", "metrics", "trackers", "class_weights", "watch",
                   "stop_after"}, "objective": True, "adapt": True,

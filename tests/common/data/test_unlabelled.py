@@ -123,3 +123,11 @@ def test_second_halves_follow_the_first_or_are_another_rows(recipe):
                 for size in (3, 8)]
     assert np.array_equal(*held_out) and 0 < held_out[0].mean() < 1
     assert dataset.manifest["labels"] == ["next", "another"]
+
+
+def test_a_subset_has_the_pieces_and_the_held_out_rows_of_all(recipe):
+    whole, small = open_dataset(recipe()), open_dataset(recipe(subset={"documents": 9}, quality=["exact"]))
+    assert small.manifest["documents"] == {**whole.manifest["documents"], "train": 9}
+    assert small.manifest["tokenizer"] == whole.manifest["tokenizer"]
+    assert read(small, "held_out") == read(whole, "held_out") and set(read(small, "train")) < set(read(whole, "train"))
+    assert small.manifest["quality"]["subset"]["documents"] == 9 and "quality" not in whole.manifest

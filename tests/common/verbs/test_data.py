@@ -38,3 +38,20 @@ def test_what_cannot_be_fetched_is_one_line(work, capsys):
         assert cli.main(["data", "fetch", *words]) == 2
         assert said in (line := capsys.readouterr().err) and line.count("\n") == 1
     assert not (work / "data").exists()
+
+
+def test_check_prints_a_table_or_json_and_says_what_to_set(work, capsys):
+    (work / "a.txt").write_text("one text with words")
+    (work / "b.txt").write_text("One text, with words!")
+    (work / "c.txt").write_text("another text")
+    (work / "r.toml").write_text('name = "x"\n[data]\nsource = "text:*.txt"\nheld_out = 0.0001\n[model]\n'
+                                 'family = "decoder"\n')
+    words = ["data", "check", "r.toml", 'data.quality=["exact"]']
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert "b.txt: the same text as a.txt: One text, with words!" in said
+    assert "2 of 3 documents to train on stay" in said
+    assert cli.main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"]["exact"]["documents"] == 1
+    assert cli.main([*words, "--examples", "0"]) == 0 and "b.txt" not in capsys.readouterr().out
+    assert cli.main(["data", "check", "r.toml"]) == 2 and "set such as data.quality=[" in capsys.readouterr().err

@@ -65,3 +65,18 @@ def test_what_the_last_evaluation_says_is_printed_with_a_table_of_classes(work, 
     assert said[:3] == ["held out: loss 0.2500  accuracy 0.9000", "class          precision  recall      f1  count",
                         "a                 0.5000  0.5000  0.5000      7"]
     assert [one.split()[0] for one in said[3:]] == ["b", "micro", "macro", "weighted"]
+
+
+def test_what_rules_of_quality_remove_is_said_before_the_training(work, room, lines, monkeypatch):
+    monkeypatch.setenv("TWINSCALE_CACHE", str(work / "cache"))
+    room("jaxscale.room")
+    for name in "abcdefgh":
+        (work / f"{name}.txt").write_text(f"words of {name} " * 9)
+    (work / "z.txt").write_text("Words of A! " * 9)
+    (work / "q.toml").write_text('name = "q"\n[data]\nsource = "text:*.txt"\nsequence = 8\nheld_out = 0.2\n[model]\n'
+                                 'family = "decoder"\n[train]\nglobal_batch = 2\n')
+    assert cli.main(["train", "q.toml", 'data.quality=["exact"]', "data.subset.documents=3", "--backend", "jax",
+                     "--run", "runs/q"]) == 0
+    said = lines()[1]
+    assert said[0].startswith("twinscale: data.quality removes 1 of ") and "exact" in said[0]
+    assert "data.subset takes 3 of " in said[0] and "100 steps read 200 rows: the " in said[1]
