@@ -1,12 +1,12 @@
 """What study.json says, and what its figures are drawn of."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinscale.benchmarks.laws.fitting import law_file
+from twinscale.benchmarks.laws.fitting import Fit, law_file
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import made
 from twinscale.benchmarks.studies.design import Planned, Study
@@ -27,7 +27,7 @@ def collected(asked: "Asked", said: Study, runs: Sequence[Planned], rows: Sequen
     is left in the directory."""
     done = [row for row in rows if row["state"] == "finished"]
     wanted, path = Wanted(asked.boots, asked.seed, asked.level), str(asked.out / RESULTS)
-    laws, points, lacking = {}, {}, {}
+    laws, points, lacking, fits = {}, {}, {}, {}
     for backend in said.backends:
         mine = [row for row in done if row["backend"] == backend]
         try:
@@ -35,6 +35,7 @@ def collected(asked: "Asked", said: Study, runs: Sequence[Planned], rows: Sequen
         except BadInput as error:
             lacking[backend] = str(error)
             continue
+        fits[backend] = fit
         write_text(asked.out / f"law-{backend}.toml", law_file(fit.public, FORM))
         predicted = fit.curve.values(fit.fitted.theta[None])[0]
         points[backend] = {"columns": table.columns, "y": table.y, "predicted": np.exp(predicted),
@@ -46,13 +47,14 @@ def collected(asked: "Asked", said: Study, runs: Sequence[Planned], rows: Sequen
                "design": said.model_dump(mode="json"), "counts": counts,
                "flops": sum(row["C"] for row in done), "seconds": sum(row["seconds"] or 0.0 for row in done),
                "runs": list(rows), "laws": laws, "lacking": lacking, "level": asked.level,
-               "parity": compared(said, done, wanted, path), "made": made(),
+               "parity": compared(said, done, wanted, path, fits), "made": made(),
                "commands": [shlex.join(["twinscale", "study", str(asked.file), *asked.overrides, "--out",
                                         f"{asked.out}-again"])]}
     return content | {"sentence": sentence(content)}, points
 
 
-def compared(said: Study, done: Sequence[dict[str, Any]], wanted: Wanted, path: str) -> dict[str, Any] | None:
+def compared(said: Study, done: Sequence[dict[str, Any]], wanted: Wanted, path: str,
+             fits: Mapping[str, Fit]) -> dict[str, Any] | None:
     """Law parity, or why there is none; None of one backend."""
     if len(said.backends) < 2:
         return None
@@ -60,7 +62,7 @@ def compared(said: Study, done: Sequence[dict[str, Any]], wanted: Wanted, path: 
     if not wanted.boots:
         return {"pairs": len(pairs), "lacking": "--boots 0: intervals are of resamples"}
     try:
-        return parity(pairs, said.backends, wanted, path)
+        return parity(pairs, said.backends, wanted, path, fits)
     except BadInput as error:
         return {"pairs": len(pairs), "lacking": f"of pairs: {error}"}
 

@@ -54,19 +54,23 @@ def paired(rows: Sequence[Row], backends: Sequence[str]) -> list[tuple[Row, Row]
             if backend == first and (second, recipe) in by]
 
 
-def parity(pairs: Sequence[tuple[Row, Row]], backends: Sequence[str], wanted: Wanted, path: str) -> dict[str, Any]:
+def parity(pairs: Sequence[tuple[Row, Row]], backends: Sequence[str], wanted: Wanted, path: str,
+           ready: Mapping[str, Fit]) -> dict[str, Any]:
     """Whether two backends' laws of the same recipes are one.
 
     Both are fitted to the same resamples of pairs (Efron 1979, of pairs of runs), so that what a draw of recipes does
     to both is no part of their difference. They agree where each one's value lies within the other's interval; whether
     0 lies within the interval of the paired difference, which is far narrower, is said besides.
 
+    Args:
+      ready: {backend: the fit of all its finished runs}, which is that of the pairs where all are paired.
     Returns: {"pairs", "largest": of final losses, "rows": a row a figure, "agree", "sentence"}. Raises BadInput where
       pairs are too few.
     """
     sides = [[pair[side] for pair in pairs] for side in (0, 1)]
     at = budgets([row for side in sides for row in side])
-    fits = [law_of(side, wanted, at, path)[0] for side in sides]
+    fits = [ready[backend] if backend in ready and len(ready[backend].curve.columns["N"]) == len(pairs) else
+            law_of(side, wanted, at, path)[0] for backend, side in zip(backends, sides, strict=True)]
     figures = [of_parameters(*fits)]
     for flops in at:
         best = [{key: np.concatenate([optimum(FORM, fit.public[None], flops)[key],

@@ -38,7 +38,7 @@ def test_a_study_that_is_killed_goes_on_and_one_that_grows_trains_what_is_new(as
     fake.told, fake.lives = [], 1000
     assert study.studied(asked()).counts["finished"] == 8 and len(fake.told) == 5
     fake.told = []
-    grown = study.studied(asked(text=LARGER, jobs=2))
+    grown = study.studied(asked(text=LARGER, jobs=2, boots=0))
     assert grown.counts["finished"] == 24 and len(fake.told) == 16
 
 
