@@ -12,7 +12,7 @@ def study_of(backend):
 def test_the_sentence_says_what_failed_and_why_there_is_no_law():
     content = {"counts": {"planned": 4, "finished": 3, "failed": 1}, "flops": 2e9, "laws": {"jax": {"sentence": "L."}},
                "lacking": {"keras": "1 finished runs"}, "parity": {"pairs": 1, "lacking": "few"}}
-    assert collect.sentence(content) == ("3 of 4 runs finished, 1 failed: 2.00e+09 operations. jax: L. keras: no law, "
+    assert collect.sentence(content) == ("3 of 4 runs finished, 1 failed: 2.00e9 operations. jax: L. keras: no law, "
                                          "1 finished runs.")
 
 
