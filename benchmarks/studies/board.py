@@ -37,7 +37,8 @@ class Board:
     def __init__(self, runs: Sequence[Planned], jobs: int = 1) -> None:
         self.runs, self.jobs = list(runs), jobs
         self.cells: dict[str, Mapping[str, Any]] = {}  # {name of a run: its row}
-        self.spent, self.expected, self.live = 0.0, 0.0, None
+        self.spent, self.expected = 0.0, 0.0
+        self.live: Any = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
