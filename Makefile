@@ -53,7 +53,7 @@ demo: .venv
 	$(BIN)/twinscale compare recipes/decoder-stdlib.toml --out build/demo --overwrite
 	@echo build/demo/report.html
 
-# Killed and run again it goes on. Its figures are those of docs/scaling-laws.md.
+# Killed and run again it goes on.
 study: .venv
 	$(BIN)/twinscale study recipes/studies/decoder-stdlib.toml --out build/study
 	@echo build/study/study.html

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
+
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.studies.design import Planned
@@ -18,15 +20,15 @@ SHARE = 0.3
 BESIDE = {"jax": 8.0, "keras": 12.0}
 
 
-def estimate(run: Planned) -> float:
-    """About how many seconds a run takes here."""
-    return run.flops / (SHARE * measured_peak("float32")[0]) + BESIDE[run.backend]
+def estimate(run: Planned) -> tuple[float, float]:
+    """About how many seconds a run trains here, and takes besides."""
+    return run.flops / (SHARE * measured_peak("float32")[0]), BESIDE[run.backend]
 
 
 def plan_words(runs: Sequence[Planned], jobs: int = 1, total: int | None = None) -> str:
     """How many runs there are, what they cost, and about how long that takes on this machine's CPU."""
     of_all = f" of {total}" if total is not None and total != len(runs) else ""
-    seconds = sum(map(estimate, runs)) / max(1, min(jobs, len(runs)))
+    seconds = sum(sum(estimate(run)) for run in runs) / max(1, min(jobs, len(runs)))
     return (f"{len(runs)}{of_all} run{'s' * (len(runs) != 1)} to train, {sig(sum(run.flops for run in runs), 3)} "
             f"operations, about {duration(seconds)} on this machine's CPU")
 
@@ -37,7 +39,7 @@ class Board:
     def __init__(self, runs: Sequence[Planned], jobs: int = 1) -> None:
         self.runs, self.jobs = list(runs), jobs
         self.cells: dict[str, Mapping[str, Any]] = {}  # {name of a run: its row}
-        self.spent, self.expected = 0.0, 0.0
+        self.spent, self.expected = np.zeros(2), np.zeros(2)  # seconds trained, and besides
         self.live: Any = None
 
     def __enter__(self) -> Self:
@@ -57,7 +59,9 @@ class Board:
     def ended(self, run: Planned, row: Mapping[str, Any], seconds: float) -> None:
         """Shows a run that has ended after so many seconds."""
         self.cells[run.name] = row
-        self.spent, self.expected = self.spent + seconds, self.expected + estimate(run)
+        if row["state"] == "finished":
+            trained = min(row["seconds"] or 0.0, seconds)
+            self.spent, self.expected = self.spent + [trained, seconds - trained], self.expected + estimate(run)
         if self.live:
             self.live.update(self.table())
             return
@@ -67,10 +71,10 @@ class Board:
 
     def left(self) -> str:
         """About how long the rest takes, by the pace of what was done."""
-        rest = sum(estimate(run) for run in self.runs if run.name not in self.cells)
-        if not rest or not self.expected:
+        rest = sum((np.array(estimate(run)) for run in self.runs if run.name not in self.cells), np.zeros(2))
+        if not rest.any() or not self.expected.all():
             return ""
-        return f"; about {duration(rest * self.spent / self.expected / self.jobs)} left"
+        return f"; about {duration(float((rest * self.spent / self.expected).sum()) / self.jobs)} left"
 
     def table(self) -> Any:
         """A row for each recipe, with a column for each backend, as `rich` draws it."""

@@ -18,7 +18,7 @@ def runs(monkeypatch):
 
 def test_the_time_is_of_operations_and_of_what_each_run_takes_besides(monkeypatch):
     planned = runs(monkeypatch)
-    assert board.estimate(planned[2]) == 3e11 / (board.SHARE * 1e9) + board.BESIDE["jax"]
+    assert board.estimate(planned[2]) == (3e11 / (board.SHARE * 1e9), board.BESIDE["jax"])
     words = board.plan_words(planned[1:], 1, 4)
     assert words.startswith("3 of 4 runs to train, 6.03e11 operations, about 34:")
     assert "about 17:" in board.plan_words(planned[1:], 2)
@@ -28,11 +28,12 @@ def test_a_line_for_each_run_that_ends_with_what_is_left_by_the_pace(monkeypatch
     planned = runs(monkeypatch)
     shown = board.Board(planned)
     with shown:
-        shown.ended(planned[0], {"state": "finished", "loss": 1.25}, 2 * board.estimate(planned[0]))
-        shown.ended(planned[1], {"state": "failed", "reason": "not finite"}, 2 * board.estimate(planned[1]))
+        work, besides = board.estimate(planned[0])
+        shown.ended(planned[0], {"state": "finished", "loss": 1.25, "seconds": 2 * work}, 2 * work + 3 * besides)
+        shown.ended(planned[1], {"state": "failed", "reason": "not finite"}, 1e6)
     first, second = capsys.readouterr().err.splitlines()
     assert "1 of 4: jax, 100 parameters on 100 tokens, loss 1.25" in first and "failed: not finite" in second
-    rest = 2 * sum(map(board.estimate, planned[2:]))
+    rest = sum(2 * work + 3 * besides for work, besides in map(board.estimate, planned[2:]))
     assert f"about {board.duration(rest)} left" in second
 
 
