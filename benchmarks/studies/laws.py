@@ -59,8 +59,9 @@ def parity(pairs: Sequence[tuple[Row, Row]], backends: Sequence[str], wanted: Wa
     """Whether two backends' laws of the same recipes are one.
 
     Both are fitted to the same resamples of pairs (Efron 1979, of pairs of runs), so that what a draw of recipes does
-    to both is no part of their difference. They agree where each one's value lies within the other's interval; whether
-    0 lies within the interval of the paired difference, which is far narrower, is said besides.
+    to both is no part of their difference. A figure agrees where either value lies within the other law's interval, or
+    0 within that of the paired difference, which is far narrower: an interval of resamples need not hold the value of
+    all rows where a law has an end there, as E at 0. Parameters that the rows do not tell are not judged.
 
     Args:
       ready: {backend: the fit of all its finished runs}, which is that of the pairs where all are paired.
@@ -78,9 +79,11 @@ def parity(pairs: Sequence[tuple[Row, Row]], backends: Sequence[str], wanted: Wa
                 for fit in fits if fit.boots]
         figures.append({f"N* at {flops:.3g}": (best[0]["N"], best[1]["N"]),
                         f"loss at {flops:.3g}": (best[0]["loss"], best[1]["loss"])})
-    rows = [compared(name, *both, backends, wanted.level) for some in figures for name, both in some.items()]
-    apart = [row["figure"] for row in rows if not row["within"]]
-    told = [row["figure"] for row in rows if not row["zero"]]
+    unknown = {row["name"] for fit in fits for row in fit.result["parameters"] if not row["known"]}
+    rows = [compared(name, *both, backends, wanted.level) | {"known": name not in unknown}
+            for some in figures for name, both in some.items()]
+    apart = [row["figure"] for row in rows if row["known"] and not (row["within"] or row["zero"])]
+    told = [row["figure"] for row in rows if row["known"] and not row["zero"]]
     found = {"pairs": len(pairs), "largest": largest(pairs), "rows": rows, "agree": not apart}
     return found | {"sentence": sentence(found, backends, apart, told)}
 

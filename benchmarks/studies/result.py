@@ -57,6 +57,7 @@ class Both(Result):
     interval: list[Figure] = Field(description="Of the difference, by the same resamples of both.")
     within: bool = Field(description="Each value lies within the other's interval.")
     zero: bool = Field(description="0 lies within the interval of the difference.")
+    known: bool = Field(description="False: the rows of a backend do not tell it, and it is not judged.")
 
 
 class Parity(Result):

@@ -61,9 +61,10 @@ def parity_tables(found: Mapping[str, Any]) -> Tables:
         return []
     first, second = found["backends"]
     level = f"{found['level']:.0%}"
-    rows = [[row["figure"], *(f"{row[backend]['value']:.4g} ({span(row[backend]['interval'])})"
-                              for backend in (first, second)),
-             f"{row['difference']:.2g} ({span(row['interval'], 2)})", "yes" if row["within"] else "NO",
-             "yes" if row["zero"] else "no"] for row in parity["rows"]]
+    rows = [[row["figure"] + ("" if row["known"] else ", not known"),
+             *(f"{row[backend]['value']:.4g} ({span(row[backend]['interval'])})"
+               for backend in (first, second)),
+             f"{row['difference']:.2g} ({span(row['interval'], 2)})", "yes" if row["within"] else "no",
+             "yes" if row["zero"] else "no" if row["within"] or not row["known"] else "NO"] for row in parity["rows"]]
     return [("Law parity", ("", f"{first}, {level}", f"{second}, {level}", f"difference, {level} of pairs",
                             "within the other's", "0 within"), rows)]

@@ -10,7 +10,7 @@ def fake_study():
     law, points = fake_law()
     side = {"value": 1.0, "interval": [0.9, 1.1]}
     rows = [{"figure": "E", "jax": side, "keras": side, "difference": 1e-6, "interval": [-1e-6, 2e-6], "within": True,
-             "zero": True}]
+             "zero": True, "known": True}]
     runs = [run("jax", run="jax-a"), run("keras", run="keras-a"),
             run("jax", run="jax-b", recipe="b", state="failed", loss=None, reason="not finite at step 7")]
     return {"schema_version": 1, "sentence": "3 runs.", "recipe": "decoder", "backends": ["jax", "keras"], "design": {},

@@ -20,6 +20,8 @@ def test_pairs_share_a_row_and_a_failure_says_why():
 def test_a_figure_that_lies_apart_is_marked():
     side = {"value": 1.0, "interval": [0.9, 1.1]}
     row = {"figure": "E", "jax": side, "keras": side, "difference": 0.3, "interval": [0.1, 0.4], "within": False,
-           "zero": False}
+           "zero": False, "known": True}
     found = {"backends": ["jax", "keras"], "level": 0.9, "parity": {"pairs": 9, "rows": [row]}}
-    assert parity_tables(found)[0][2][0][-2:] == ["NO", "no"] and not parity_tables(found | {"parity": None})
+    assert parity_tables(found)[0][2][0][-2:] == ["no", "NO"] and not parity_tables(found | {"parity": None})
+    row["known"] = False
+    assert parity_tables(found)[0][2][0][0] == "E, not known" and parity_tables(found)[0][2][0][-1] == "no"
