@@ -27,7 +27,7 @@ ROOMS = common tfscale jaxscale benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo test test-python test-newest test-slow drill minilm hostile pairs layouts pages preflight \
+.PHONY: .venv anew no-lock demo study test test-python test-newest test-slow drill minilm hostile pairs layouts pages preflight \
 	preflight-newest lint docs notebook clean
 
 .venv: $(VENV)/.stamp
@@ -52,6 +52,11 @@ $(VENV)/libtpu/.stamp: $(TPU_LOCK) $(VENV)/.stamp
 demo: .venv
 	$(BIN)/twinscale compare recipes/decoder-stdlib.toml --out build/demo --overwrite
 	@echo build/demo/report.html
+
+# Killed and run again it goes on.
+study: .venv
+	$(BIN)/twinscale study recipes/studies/decoder-stdlib.toml --out build/study
+	@echo build/study/study.html
 
 test: .venv $(VENV)/libtpu/.stamp
 	$(BIN)/python -m pytest -q -m "not slow and not pages" -n 2 --dist loadfile --no-loadscope-reorder

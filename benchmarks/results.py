@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter
 
 from twinscale.benchmarks.laws.result import FittedLaw
+from twinscale.benchmarks.studies.result import Studied
 from twinscale.benchmarks.tuning.result import Tuning
 from twinscale.benchmarks.verdict import Curve, Described, Made, Rung, Verdict, failures
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement, one_of
@@ -379,7 +380,7 @@ class Search(Result):
 
 SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
            "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search,
-           "export": ExportInfo, "run": RunInfo, "tune": Tuning}
+           "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied}
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def profile(curve: Curve, target_n: np.ndarray, fitted: solve.Fitted, loss: Robu
 
     def above(value):
         nonlocal carried
+        if value == middle:  # solved again from elsewhere, rows without scatter would come to other rounding
+            return float(np.log(best.objective[0]) - bound)
         begin = carried.copy()
         begin[:, at] = value
         found = solve.minimise(curve, target_n, weights, begin, smooth, held=(at,))

@@ -38,7 +38,8 @@ def read_table(path: str, form: Form, named: Mapping[str, str], drop: Sequence[s
       drop: columns whose rows are left out where they say true, 1 or yes.
       drop_highest: how many rows of the largest y are left out.
       constants: columns that a law wants and that may be missing, each with its one value.
-    Raises BadInput with file, row and column where a value is none.
+    Of a study's table the rows of runs' ends alone are read. Raises BadInput with file, row and column where a value
+    is none.
     """
     frame = _frame(path)
     total = len(frame)
@@ -52,6 +53,10 @@ def read_table(path: str, form: Form, named: Mapping[str, str], drop: Sequence[s
                            f"{shown(', '.join(map(str, frame)))}{did_you_mean(column, map(str, frame))}")
         out = frame[column].astype(str).str.strip().str.lower().isin(["1", "1.0", "true", "yes"]).to_numpy()
         dropped[column] = int((out & kept).sum())
+        kept &= ~out
+    if {"state", "reason"} <= {*frame}:  # of a study, which keeps what failed and evaluations on the way
+        out = (frame["state"] != "finished").to_numpy()
+        dropped["not finished"] = int((out & kept).sum())
         kept &= ~out
     columns = _with_compute({name: found for name in dict.fromkeys([*form.columns, "N", "D", "C"])
                              if (found := _values(frame, path, name, named, kept)) is not None})

@@ -45,23 +45,23 @@ def view(result: dict[str, Any], points: Mapping[str, Any]) -> dict[str, Any]:
             **reproduced("fit", result | {"versions": versions}, {"here": "version"})}
 
 
-def figures(result: Mapping[str, Any], points: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """[(title, a figure with its words)]."""
+def figures(result: Mapping[str, Any], points: Mapping[str, Any], of: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """[(title, a figure with its words)]; `of` tells them from another law's on one page."""
     columns, y, name = points["columns"], points["y"], result["law"]["name"]
     found = []
     if name == "chinchilla":
         found.append(("Loss by size and tokens", drawn(
-            "contours", "Contours of the law over the runs (points); the dashed line is the best size of each budget.",
-            contours, _lists(columns, ("N", "D")), points["public"].tolist())))
+            f"contours{of}", "Contours of the law over the runs (points); the dashed line is the best size of each "
+            "budget.", contours, _lists(columns, ("N", "D")), points["public"].tolist())))
         curves = [one._asdict() for one in approaches.parabolas(columns, y)]
         if any(one["status"] == "minimum" for one in curves):
             minima = sum(one["status"] == "minimum" for one in curves)
             found.append(("Runs of equal compute", drawn(
-                "isoflop", f"{minima} of {len(curves)} budgets have a minimum among their sizes.", isoflop,
+                f"isoflop{of}", f"{minima} of {len(curves)} budgets have a minimum among their sizes.", isoflop,
                 _lists(columns, ("N", "C")), y[:MOST].tolist(), curves)))
     along = "D" if "D" in columns else next(iter(columns))
     found.append(("Residuals", drawn(
-        "residuals", "Observed over predicted, less 1, of each row: a law that fits leaves no trend.", residuals,
+        f"residuals{of}", "Observed over predicted, less 1, of each row: a law that fits leaves no trend.", residuals,
         columns[along][:MOST].tolist(), np.expm1(points["residuals"][:MOST]).tolist(), along)))
     if points["boots"] is not None and name == "chinchilla":
         flops = max([row["flops"] for row in result["optima"]], default=float(columns["C"].max()))
@@ -69,11 +69,11 @@ def figures(result: Mapping[str, Any], points: Mapping[str, Any]) -> list[tuple[
         exponents = boots[:, 1] / (boots[:, 0] + boots[:, 1])
         sizes = optimum(FORMS[name], boots, flops)["N"]
         found.append(("Resampled runs", drawn(
-            "boots", f"Each point is a fit of runs drawn again: the exponent a of N = G C^a, and the best size at "
+            f"boots{of}", f"Each point is a fit of runs drawn again: the exponent a of N = G C^a, and the best size at "
             f"{flops:.3g} operations.", cloud, exponents.tolist(), sizes.tolist())))
     if result["held_out"]:
         found.append(("Held out", drawn(
-            "held", "Mean error on rows that lie beyond those fitted, along each axis.", held,
+            f"held{of}", "Mean error on rows that lie beyond those fitted, along each axis.", held,
             [dict(row) for row in result["held_out"]])))
     return found
 

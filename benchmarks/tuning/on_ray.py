@@ -91,10 +91,10 @@ def stop(far: Far) -> None:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[Callable[[str], Far]]:
+def cluster(address: str, option: str = "--ray ") -> Iterator[Callable[[str], Far]]:
     """Yields what makes a process of a backend in the cluster at an address; "local" is one of this machine's own.
-    Raises MissingEnvironment without Ray, BadInput where nothing answers there."""
-    need("ray", why="--ray asks for a cluster of it")
+    `option` is how it was asked for. Raises MissingEnvironment without Ray, BadInput where nothing answers there."""
+    need("ray", why=f"{option.strip(' =')} asks for a cluster of it")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if end := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):  # Ray itself would try for minutes
@@ -103,8 +103,8 @@ def cluster(address: str) -> Iterator[Callable[[str], Far]]:
 
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        raise BadInput(f"--ray {shown(address)}: no cluster answers ({shown(first_line(error, 200))}); give HOST:PORT "
-                       "as `ray start --head` says, auto, or local") from None
+        raise BadInput(f"{option}{shown(address)}: no cluster answers ({shown(first_line(error, 200))}); give "
+                       "HOST:PORT as `ray start --head` says, auto, or local") from None
     try:
         yield Far
     finally:

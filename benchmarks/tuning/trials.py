@@ -173,12 +173,17 @@ def metric_of(info: Mapping[str, Any], metric: str) -> float:
     return float(final[metric])
 
 
+def seconds_of(info: Mapping[str, Any]) -> float:
+    """Seconds of a run without its start and compilation."""
+    return float(sum(seconds for kind, seconds in info["seconds"].items() if kind not in BESIDE))
+
+
 def costs_of(recipe: Recipe, info: Mapping[str, Any] | None = None) -> dict[str, float | None]:
     """{"seconds", "flops", "parameters"} of a trial: seconds of a run without its start and compilation, operations of
     the whole training, trained and other weights; None what is not known."""
     found: dict[str, float | None] = dict.fromkeys(("seconds", "flops", "parameters"))
     if info is not None:
-        found["seconds"] = sum(seconds for kind, seconds in info["seconds"].items() if kind not in BESIDE)
+        found["seconds"] = seconds_of(info)
     with suppress(TwinscaleError, NotImplementedError, AttributeError):  # of a family that cannot say
         classes, shape = data_shape(recipe)
         tree = parameters(recipe.model, classes, shape)

@@ -1,12 +1,7 @@
 """Searches a space of recipes: trial by trial, on from what a killed search has left, to the report."""
 
-import fcntl
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import REPORT, Kind, clear, same, tell
 from twinscale.benchmarks.report.tune import write_tuning
-from twinscale.benchmarks.tuning import on_ray
 from twinscale.benchmarks.tuning import study as studies
 from twinscale.benchmarks.tuning.collect import collected, show
+from twinscale.benchmarks.tuning.pool import held, side_by_side
 from twinscale.benchmarks.tuning.result import Tuning
 from twinscale.benchmarks.tuning.space import Axis, Search, direction_of, overrides_of, read_search
 from twinscale.benchmarks.tuning.trials import (
@@ -33,10 +28,10 @@ from twinscale.benchmarks.tuning.trials import (
 from twinscale.common.errors import DID_IT, NO, BadInput, known
 from twinscale.common.families import reads_text
 from twinscale.common.families.pair import check_backend
-from twinscale.common.files.access import is_link, local, plain, shown, write_text
+from twinscale.common.files.access import local, plain, shown, write_text
 from twinscale.common.files.output import answer, nothing_left
 from twinscale.common.files.results import write_result
-from twinscale.common.files.run_files import LOCK, RUN
+from twinscale.common.files.run_files import RUN
 from twinscale.common.recipe.file import as_override, dumps, given
 from twinscale.common.recipe.schema import digest
 from twinscale.common.trackers import check_trackers
@@ -163,45 +158,22 @@ def prepare(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
     clear(out, KIND, identity, overwrite)
 
 
-@contextmanager
-def held(out: Path) -> Iterator[None]:
-    """While open, no other process searches into the directory; raises BadInput where one does."""
-    if is_link(out / LOCK):
-        raise BadInput(f"{out / LOCK}: a link; take it away by hand")
-    with open(out / LOCK, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"--out {out}: another `twinscale tune` is at work there; wait, or choose another directory"
-                           ) from None
-        yield
-
-
 # ---- trial by trial
 
 def search_on(opened: studies.Open, asked: Asked, direction: str, most: int) -> None:
     """Trains trials until there are `most`, as many at once as were asked for. What ends one and is not its own ends
-    all: the others are told to."""
-    before, began, ending = len(done(opened)), time.monotonic(), threading.Event()
+    all."""
+    before, began = len(done(opened)), time.monotonic()
     runs = Runs(asked.out.resolve() / RUNS)
 
-    def work(**far):
-        crew = Crew(asked.backend, **far)
-        try:
-            while not ending.is_set() and (trial := studies.next_trial(opened, most)) is not None:
-                tried(opened, asked, trial, crew, runs)
-                said(opened, direction, most, before, began)
-        except BaseException:
-            ending.set()
-            raise
-        finally:
-            crew.close()
+    def one(crew_of):
+        if (trial := studies.next_trial(opened, most)) is None:
+            return False
+        tried(opened, asked, trial, crew_of(asked.backend), runs)
+        said(opened, direction, most, before, began)
+        return True
 
-    with ExitStack() as stack:
-        far = {"make": stack.enter_context(on_ray.cluster(asked.ray)), "stop": on_ray.stop} if asked.ray else {}
-        pool = stack.enter_context(ThreadPoolExecutor(asked.jobs, "trials"))
-        for finished in as_completed([pool.submit(work, **far) for _ in range(asked.jobs)]):
-            finished.result()
+    side_by_side(asked.jobs, one, asked.ray)
 
 
 def tried(opened: studies.Open, asked: Asked, trial: "Trial", crew: Crew, runs: Runs) -> None:

@@ -19,6 +19,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "generate": "Write text with a run's decoder.",
     "compress": "Prune, quantise, cluster or distil a run's model.",
     "tune": "Search for the best recipe of a space.",
+    "study": "Train a design, to a scaling law.",
     "compare-runs": "Say whether two runs agree.",
     "bisect": "Say which operation parts them.",
     "audit": "Plant errors and see that they are caught.",

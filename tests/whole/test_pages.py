@@ -11,6 +11,8 @@ from tests.benchmarks.report.test_audit import fake_audit
 from tests.benchmarks.report.test_foreign import with_checkpoints as foreign_example
 from tests.benchmarks.report.test_law import fake_law, write_fake
 from tests.benchmarks.report.test_page import fake_verdict, of_two_runs, rung
+from tests.benchmarks.report.test_study import fake_study
+from tests.benchmarks.report.test_study import write_fake as write_fake_study
 from twinscale.benchmarks.compression.report import write_compression
 from twinscale.benchmarks.preflight import report as preflight
 from twinscale.benchmarks.report.audit import write_audit
@@ -53,6 +55,12 @@ def fake_law_made():
     return result | {"made": MADE, "commands": ["twinscale fit results.csv --out x-again"]}, points
 
 
+def fake_study_made():
+    """A study with what stands on every page."""
+    found, points = fake_study()
+    return found | {"made": MADE, "commands": ["twinscale study s.toml --out x-again"]}, points
+
+
 KINDS = {
     "compare": (write_report, "report", lambda: fake_verdict() | {"made": MADE}),
     "planted": (write_report, "report", failing),
@@ -64,6 +72,7 @@ KINDS = {
     "audit": (write_audit, "audit", lambda: fake_audit() | {
         "made": MADE, "commands": ["twinscale audit --out build/audit-again"]}),
     "law": (write_fake, "law", fake_law_made),
+    "study": (write_fake_study, "study", fake_study_made),
     "preflight": (preflight.write_report, "report", fake_preflight),
 }
 

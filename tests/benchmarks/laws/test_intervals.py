@@ -67,6 +67,13 @@ def test_a_profile_holds_its_exponent_and_its_ends_are_on_the_bound():
         assert gained == pytest.approx(2.7055, rel=0.02)  # chi-squared's quantile of 0.9 with one degree
 
 
+def test_a_profile_of_rows_without_scatter_is_a_point():
+    columns, y = planted("chinchilla", sizes=4)
+    curve, target = Curve(FORMS["chinchilla"], columns), np.log(y)
+    fitted = solve.fit(curve, target, LOSS)
+    assert intervals.profile(curve, target, fitted, LOSS, "alpha") == pytest.approx([0.34, 0.34], abs=1e-4)
+
+
 def test_a_prediction_is_wider_than_the_laws_own_interval():
     values, residuals = np.full(500, 2.0) + np.linspace(-0.01, 0.01, 500), np.linspace(-0.1, 0.1, 50)
     law, run = intervals.interval(values), intervals.prediction(values, residuals)

@@ -119,7 +119,7 @@ def test_the_walk_sees_tables_near_and_far_and_those_that_print_none():
     """Without it the test above could hold of everything."""
     assert {verb for verb in COMMANDS if prints(*function_of(verb))} == {
         "compare", "compare-runs", "bisect", "audit", "bench", "preflight", "plan", "doctor", "export", "compress",
-        "recipe show", "recipe list", "trust", "match", "generate", "tune", "evaluate", "fit", "data list",
+        "recipe show", "recipe list", "trust", "match", "generate", "tune", "study", "evaluate", "fit", "data list",
         "data check", *NO_TABLE}
 
 
