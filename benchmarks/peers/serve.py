@@ -3,7 +3,8 @@ NumPy alone, for a peer's environment may hold nothing else of ours.
 
 A job, the first line, is {"causal", "layers", "width", "heads", "hidden", "vocabulary", "positions", "types",
 "classes", "activation", "dropout", "epsilon", "tied", "pooler", "frozen": whether tables are, "batch",
-"length", "rate", "decay"}; it is answered with {"versions": {package: version}}. Then each {"count": N} is answered with {"seconds": of N steps}.
+"length", "rate", "decay"}; it is answered with {"versions": {package: version}}. Then each {"count": N} is answered
+with {"seconds": of N steps}.
 """
 
 import json

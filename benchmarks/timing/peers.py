@@ -81,10 +81,10 @@ def frozen(patterns: Sequence[str]) -> bool:
 class Peer:
     """A peer's process, which its first answer has made ready, and the seconds a step of each round but the first."""
 
-    def __init__(self, name: str, command: Sequence[str], given: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, command: Sequence[str], given: Mapping[str, Any], said: Any) -> None:
         self.name, self.seconds, self.warm = name, list[float](), False
         environment = os.environ | process.QUIET | {"PYTHONPATH": str(process.ROOT)}
-        self.said = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would stop it once full
+        self.said = said  # a file, for a pipe that nobody reads would stop it once full
         self.process: Any = process.start(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                           stderr=self.said, env=environment)
         self.versions: dict[str, str] = self.ask(given)["versions"]
@@ -114,7 +114,6 @@ class Peer:
         """Ends the process."""
         self.process.kill()
         self.process.communicate()
-        self.said.close()
 
 
 def commands(names: Sequence[str], recipe: Recipe, dataset: Dataset) -> dict[str, tuple[list[str], dict[str, Any]]]:
@@ -137,7 +136,7 @@ def python_of(name: str, imports: Sequence[str]) -> str:
     given = os.environ.get(VARIABLE)
     there = given or str(process.ROOT / ELSEWHERE)
     program = f"import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, {list(imports)!r})))"
-    if Path(there).exists() and process.run([there, "-c", program], capture_output=True).returncode == 0:
+    if Path(there).exists() and process.run([there, "-c", program]).returncode == 0:
         return there
     raise MissingEnvironment(f"--peers {name}: {', '.join(imports)}: not all of them are here, nor in {there}: "
                              f"`make peers` makes such an environment; {VARIABLE} names the Python of another")
@@ -149,7 +148,8 @@ def opened(given: Mapping[str, tuple[list[str], dict[str, Any]]]) -> Iterator[li
     with ExitStack() as stack:
         beside = []
         for name, (command, wanted) in given.items():
-            beside.append(peer := Peer(name, command, wanted))
+            said = stack.enter_context(tempfile.TemporaryFile("w+"))
+            beside.append(peer := Peer(name, command, wanted, said))
             stack.callback(peer.close)
         yield beside
 
