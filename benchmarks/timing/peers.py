@@ -125,6 +125,8 @@ def commands(names: Sequence[str], recipe: Recipe, dataset: Dataset) -> dict[str
         given = job(recipe, dataset)
         if given["causal"] and not causal:
             raise BadInput(f"--peers {name}: it trains encoders alone, and this is a decoder; leave it out")
+        if name == "hf-trainer" and not given["pooler"]:
+            raise BadInput(f"--peers {name}: model.pooler = false: its encoder has a pooler; leave either out")
         found[name] = ([python_of(name, imports), "-P", "-m", f"twinscale.benchmarks.peers.{module}"], given)
     return found
 
