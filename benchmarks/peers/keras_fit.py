@@ -28,8 +28,10 @@ def model_of(job: Mapping[str, Any]) -> keras.Model:
         return layers.Dropout(job["dropout"])(x) if job["dropout"] else x
 
     given = {name: keras.Input((job["length"],), dtype="int32", name=name) for name in names(job)}
-    tokens = layers.ReversibleEmbedding(job["vocabulary"], job["width"], tie_weights=job["tied"], trainable=train)
-    x = tokens(given["ids"]) + table(job["positions"])(ops.arange(job["length"]))
+    tokens = table(job["vocabulary"]) if not job["causal"] else layers.ReversibleEmbedding(
+        job["vocabulary"], job["width"], tie_weights=job["tied"], trainable=train)
+    places = ops.cumsum(ops.ones_like(given["ids"]), 1) - 1  # of an input: a constant's table would be no layer of it
+    x = tokens(given["ids"]) + table(job["positions"])(places)
     x = x + table(job["types"])(given["types"]) if "types" in given else x
     kept = ops.cast(given["mask"], "bool")[:, None] if "mask" in given else None
     post, act = not job["causal"], (lambda x: ops.gelu(x, approximate=job["activation"] == "gelu_tanh"))

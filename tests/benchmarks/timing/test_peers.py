@@ -10,9 +10,11 @@ from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.recipe.schema import Recipe
 
 DECODER = {"family": "decoder", "layers": 2, "width": 8, "heads": 2, "hidden": 24}
-ENCODER = {"family": "encoder", "layers": 2, "width": 8, "heads": 2, "vocabulary": 20, "positions": 9,
+ENCODER = {"family": "encoder", "layers": 2, "width": 8, "heads": 2, "vocabulary": 300, "positions": 9,
            "head": "sequence"}
 TABLES = ["embedding.*", "position.*", "token_type.*"]
+TABLE = {"source": "csv:x", "tokenizer": "wordpiece", "vocabulary": 300, "sequence": 6}
+DATA = {"decoder": {"sequence": 6}, "encoder": TABLE, "mlp": {"source": "digits"}}
 SHAPES = {"decoder": (6,), "encoder": (("ids", (6,), "int32"),)}
 # A peer that says what it was given, and dies of a count of 9.
 ANSWERS = """
@@ -28,7 +30,7 @@ for line in sys.stdin:
 
 def asked(model, **sections):
     """What `peers.job` makes of a recipe."""
-    recipe = Recipe.model_validate({"name": "x", "data": {"sequence": 6}, "model": model, **sections})
+    recipe = Recipe.model_validate({"name": "x", "data": DATA[model["family"]], "model": model, **sections})
     return peers.job(recipe, SimpleNamespace(classes=5, example_shape=SHAPES.get(model["family"])))
 
 
@@ -39,7 +41,7 @@ def test_a_job_has_the_recipes_sizes():
     assert (found["batch"], found["decay"]) == (3, 0.5)
     found = asked(ENCODER, optimizer={"name": "adamw", "freeze": TABLES})
     assert not found["causal"] and found["frozen"] and found["pooler"]
-    assert (found["vocabulary"], found["classes"], found["positions"], found["length"]) == (20, 5, 9, 6)
+    assert (found["vocabulary"], found["classes"], found["positions"], found["length"]) == (300, 5, 9, 6)
 
 
 @pytest.mark.parametrize(("model", "sections", "said"), [
