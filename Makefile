@@ -27,8 +27,8 @@ ROOMS = common tfscale jaxscale benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo study test test-python test-newest test-slow drill minilm hostile pairs layouts pages preflight \
-	preflight-newest lint docs notebook clean
+.PHONY: .venv anew no-lock demo study test test-python test-newest test-slow drill minilm hostile pairs layouts peers pages \
+	preflight preflight-newest lint docs notebook clean
 
 .venv: $(VENV)/.stamp
 
@@ -126,6 +126,9 @@ layouts: .venv-layouts/.stamp
 	.venv-layouts/bin/pip install -q -r requirements.lock -r requirements-layouts.lock
 	.venv-layouts/bin/pip install -q --no-deps -e .
 	touch $@
+
+# What `twinscale bench --peers torch,hf-trainer` runs in.
+peers: .venv-layouts/.stamp
 
 preflight: $(GOLDENS:.json=.checked)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens

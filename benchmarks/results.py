@@ -257,6 +257,16 @@ class Side(Result):
     compile_seconds: Real
 
 
+class Beside(Result):
+    """A peer's figures, measured in the backends' rounds."""
+
+    versions: dict[str, str]
+    step_ms: Timed
+    throughput: Real
+    times: dict[str, dict[str, Any]] = Field(description="Of each backend, how many times the peer's throughput that "
+                                                         "of its trainer's loop is, {ratio, interval}.")
+
+
 class Bench(Result):
     """bench.json: how fast a recipe trains here."""
 
@@ -267,6 +277,7 @@ class Bench(Result):
     rounds: Count
     sides: dict[Backend, Side]
     ratio: dict[str, Any] | None
+    peers: dict[str, Beside] = maybe()
     machine: dict[str, Any]
 
 

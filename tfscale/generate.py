@@ -7,6 +7,7 @@ before it is seen. `common/generation/loop.py` asks for the tokens.
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import keras
@@ -17,7 +18,8 @@ from keras import ops
 from twinscale.common.export.check import one_document
 from twinscale.common.export.write import served
 from twinscale.common.families.decoder import Decoder
-from twinscale.common.generation.loop import Sampler
+from twinscale.common.generation.loop import AHEAD, Sampler
+from twinscale.common.generation.sample import FARTHEST, Drawing
 from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.export import filled
 from twinscale.tfscale.models import build
@@ -37,7 +39,8 @@ by_cached_share = functools.partial(ops.einsum, "bkgts,bksd->btkgd")
 
 def sampler(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray]) -> Sampler:
     """The Sampler of a decoder with the values of {canonical name: array}; compiled once for each shape that it is
-    called with. Its cache is handed from call to call."""
+    called with. Its cache is handed from call to call. It goes on by itself, for a call costs TensorFlow a millisecond,
+    in which the cache is copied as well."""
     recipe = alone(recipe)
     m: Decoder = recipe.model  # type: ignore[assignment]  # whose family it is
     model = filled(build(recipe, shape.classes, shape.example_shape, keras), tensors)
@@ -51,10 +54,32 @@ def sampler(recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray])
         x, cache = through(model, m, ids[:, None], positions[:, None], cache)
         return head(model, m, x)[:, 0], cache
 
+    @functools.cache  # of a Drawing without a seed, which is in the uniform numbers
+    def several(drawing):
+        def call(ids, positions, cache, count, uniforms):
+            def more(number, ids, positions, cache, tokens, found):
+                logits, cache = step(ids, positions, cache)
+                ids = guessed(logits, drawing, uniforms[number])
+                tokens, found = (tf.tensor_scatter_nd_update(held, [[number]], [new])
+                                 for held, new in ((tokens, ids), (found, logits)))
+                return number + 1, ids, positions + 1, cache, tokens, found
+
+            kind = model.get_layer("logits").compute_dtype
+            rows = ids.shape[0]
+            held = tf.zeros((AHEAD, rows), tf.int32), tf.zeros((AHEAD, rows, shape.classes), kind)
+            return tf.while_loop(lambda number, *_: number < count, more, (0, ids, positions, cache, *held))[3:]
+
+        return tf.function(call, jit_compile=recipe.keras.jit_compile, autograph=False)
+
+    def ahead(ids, positions, cache, count, drawing, uniforms):
+        cache, tokens, logits = several(replace(drawing, seed=0))(
+            tf.constant(ids), tf.constant(positions), cache, tf.constant(count), tf.constant(uniforms))
+        return tokens.numpy()[:count], logits.numpy()[:count], cache
+
     begun, stepped = (tf.function(call, jit_compile=recipe.keras.jit_compile, autograph=False)
                       for call in (start, step))
     return Sampler(lambda ids, lengths, slots: begun(tf.constant(ids), tf.constant(lengths), slots),
-                   lambda ids, positions, cache: stepped(tf.constant(ids), tf.constant(positions), cache))
+                   lambda ids, positions, cache: stepped(tf.constant(ids), tf.constant(positions), cache), ahead)
 
 
 def trainer(recipe: "Recipe", shape: "Shape") -> Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarray]:
@@ -148,3 +173,23 @@ def put(known: Tensor, new: Tensor, positions: Tensor) -> Tensor:
 def seen(positions: Tensor, slots: int) -> Tensor:
     """Whether a position (B, T) sees a slot: bool (B, 1, 1, T, S)."""
     return (ops.arange(slots, dtype="int32") <= positions[..., None])[:, None, None]
+
+
+def guessed(logits: Tensor, drawing: Drawing, uniform: Tensor) -> Tensor:
+    """The tokens int32 (B,) that `common/generation/sample.py` chooses of logits (B, V) by uniform numbers (B,),
+    but for what its sums round otherwise."""
+    if drawing.likeliest:
+        return tf.argmax(logits, -1, output_type=tf.int32)
+    wide, count = tf.cast(logits, tf.float64), logits.shape[-1]
+    shares = tf.exp(tf.maximum((wide - tf.reduce_max(wide, -1, keepdims=True)) / drawing.temperature, FARTHEST))
+    if 0 < drawing.top_k < count or drawing.top_p < 1:
+        order = tf.argsort(shares, direction="DESCENDING", stable=True)
+        ranked = tf.gather(shares, order, batch_dims=1)
+        if drawing.top_k:
+            ranked = tf.where(tf.range(count) < drawing.top_k, ranked, 0)
+        before = tf.cumsum(ranked, -1, exclusive=True) / tf.reduce_sum(ranked, -1, keepdims=True)
+        ranked = tf.where(before < drawing.top_p, ranked, 0)
+        shares = tf.gather(ranked, tf.argsort(order), batch_dims=1)
+    sums = tf.cumsum(shares, -1)
+    passed = tf.reduce_sum(tf.cast(sums <= uniform[:, None] * sums[:, -1:], tf.int32), -1)
+    return tf.minimum(passed, count - 1)

@@ -18,6 +18,7 @@ from twinscale.benchmarks.output import check_files, tell
 from twinscale.benchmarks.report.words import interval
 from twinscale.benchmarks.results import Bench
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
+from twinscale.benchmarks.timing import peers as peers_beside
 from twinscale.benchmarks.timing.throughput import KINDS, common_peak, take_turns
 from twinscale.benchmarks.workers import ROOMS, Trainer, each, open_workers
 from twinscale.common.data import Dataset, open_dataset
@@ -43,13 +44,14 @@ OVERHEAD = 0.05  # seconds that asking for steps may take besides the steps
 
 
 def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), steps: int = 10, rounds: int = 6,
-          overwrite: bool = False, as_json: bool = False) -> int:
+          peers: Sequence[str] = (), overwrite: bool = False, as_json: bool = False) -> int:
     """Measures, prints a table and writes `out`/bench.json; returns the exit code: 0, or 3 where a figure is refused.
 
     Args:
       recipe: the validated recipe; its optimizer's updates are what is measured.
       out: the directory; nothing else in it is touched.
       backends: of "jax" and "keras"; two take turns.
+      peers: of `benchmarks/timing/peers.py`, which take turns with them.
       steps: of a kind in a round; rounds: after a first one to warm up, which is left out.
       as_json: print what bench.json holds in place of the table.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
@@ -60,13 +62,14 @@ def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), step
     for backend in backends:
         need(*BACKENDS[backend])
     dataset = open_dataset(recipe)
+    commands = peers_beside.commands(peers, recipe, dataset)
     given, rooms = environment(recipe, backends, os.environ), {b: ROOMS[b] for b in backends}
-    with open_workers(given, rooms, anew=True) as workers:
+    with peers_beside.opened(commands) as beside, open_workers(given, rooms, anew=True) as workers:
         compiled = {backend: compile_seconds(recipe, worker) for backend, worker in workers.items()}
         for worker in workers.values():
             worker.ask("measure_start", recipe)
         taken = take_turns(recipe, workers, steps, rounds, lambda turn: tell(
-            " and ".join(workers), f"round {turn} of {rounds}" if turn else "warm up"))
+            " and ".join(workers), f"round {turn} of {rounds}" if turn else "warm up"), [peer.train for peer in beside])
         devices = each(workers, lambda worker: worker.ask("measure_device", recipe))
         measured = common_peak(recipe, workers)
         peaks = {backend: peak_flops(device["kind"], recipe.train.precision, len(device["names"]), measured)
@@ -74,7 +77,8 @@ def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), step
     sides = {backend: side(recipe, dataset, backend, devices[backend], peaks[backend], *a_step(steps, taken[backend]))
              | {"compile_seconds": compiled[backend]} for backend in workers}
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
-              "steps": steps, "rounds": rounds, "sides": sides, "ratio": between(sides), "machine": machine()}
+              "steps": steps, "rounds": rounds, "sides": sides, "ratio": between(sides),
+              "peers": peers_beside.figures(beside, sides, positions(recipe)), "machine": machine()}
     write_result(out / FILE, Bench, result)
     answer(result, show, as_json)
     return INCONCLUSIVE if any(measured["refused"] for measured in sides.values()) else DID_IT
@@ -250,6 +254,8 @@ def show(result: Mapping[str, Any]) -> None:
     console = safe_console()
     console.print(table)
     console.print(legend(result))
+    for line in peers_beside.lines(result["peers"], next(iter(sides))["unit"]):
+        console.print(line)
     for measured in sides:
         for reason in measured["refused"]:
             console.print(f"{measured['backend']}: refused: {reason}")

@@ -48,13 +48,17 @@ def side_by_side(recipe: Recipe, dataset: "Dataset", workers: Mapping[str, Worke
 
 
 def take_turns(recipe: Recipe, workers: Mapping[str, Worker], steps: int, rounds: int,
-               say: Callable[[int], Any] = lambda turn: None) -> dict[str, Any]:
+               say: Callable[[int], Any] = lambda turn: None, peers: Sequence[Callable[[int], float]] = ()
+               ) -> dict[str, Any]:
     """{backend: (seconds, walls)}: seconds of each round of `steps` by kind, and as it looked from here. Who goes
-    first, and with what, changes each round; a first one warms up, and is left out. `say` is told each."""
+    first, and with what, changes each round; a first one warms up, and is left out. `say` is told each. `peers` take
+    their turns after the backends in one round, before them in the next; each keeps its seconds."""
     taken = {backend: ({kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}) for backend in workers}
     for turn in range(rounds + 1):
         say(turn)
         order = slice(None, None, -1 if turn % 2 else 1)
+        for peer in peers[order] if turn % 2 else ():
+            peer(steps)
         for backend in list(workers)[order]:
             for kind in KINDS[order]:
                 start = time.perf_counter()
@@ -62,6 +66,8 @@ def take_turns(recipe: Recipe, workers: Mapping[str, Worker], steps: int, rounds
                 if turn:
                     taken[backend][0][kind].append(seconds)
                     taken[backend][1][kind].append(time.perf_counter() - start)
+        for peer in () if turn % 2 else peers:
+            peer(steps)
     return taken
 
 

@@ -2,8 +2,13 @@
 
 What a backend compiles has a static shape: a batch of rows, and a power of two of positions that holds the prompts, or
 prompts and what is to follow. So a longer prompt of the same bucket compiles nothing anew.
+
+A sampler whose calls cost more than a token goes on by itself (`ahead`) with the tokens that it guesses. Each is chosen
+here all the same, from the logits that come back: where one was guessed wrong, what it computed after it is dropped.
 """
 
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,6 +19,8 @@ from twinscale.common.errors import BadInput
 from twinscale.common.generation.sample import Choice, Drawing, choose, log_softmax, uniforms
 
 LEAST = 8  # positions of the smallest bucket
+AHEAD = 16  # tokens of a call at most
+BURST = 0.1  # seconds that a call should take at most: so long nothing is said
 
 
 class Sampler(NamedTuple):
@@ -22,10 +29,13 @@ class Sampler(NamedTuple):
 
     start: (ids int32 (B, T), lengths int32 (B,), slots, T of which or more) to (logits, a cache of `slots` positions).
     step: (ids int32 (B,), their positions int32 (B,), the cache) to (logits, the cache).
+    ahead: (ids, positions, the cache, how many steps N, AHEAD at most, the Drawing, uniform numbers float64 (AHEAD, B)
+      for them) to (the tokens that it guessed int32 (N, B), logits (N, B, V), the cache), or None.
     """
 
     start: Callable[[np.ndarray, np.ndarray, int], tuple[Any, Any]]
     step: Callable[[np.ndarray, np.ndarray, Any], tuple[Any, Any]]
+    ahead: Callable[..., tuple[np.ndarray, np.ndarray, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,32 @@ class Row:
     def ids(self) -> list[int]:
         """The tokens that were generated."""
         return [choice.token for choice in self.choices]
+
+
+@dataclass
+class Coming:
+    """Steps that were computed ahead, (the tokens int32 (B,) that they follow, logits (B, V)) of each, and how many the
+    next call is asked for: twice as many as the last where that took half a BURST or less."""
+
+    steps: deque[tuple[np.ndarray, np.ndarray]] = field(default_factory=deque)
+    count: int = 1
+
+    def take(self, tokens: np.ndarray, rows: Sequence[Row]) -> np.ndarray | None:
+        """Logits (B, V) that follow `tokens` (B,) in the rows that have not ended, or None; what follows others is
+        dropped."""
+        if self.steps:
+            guessed, logits = self.steps.popleft()
+            if all(row.ended or token == guess for row, token, guess in zip(rows, tokens, guessed, strict=True)):
+                return logits
+            self.steps.clear()
+        return None
+
+    def pace(self, seconds: float) -> None:
+        """Sets `count` after a call of as many steps that took so long."""
+        if seconds > BURST:
+            self.count = max(1, self.count // 2)
+        elif seconds <= BURST / 2:
+            self.count = min(AHEAD, 2 * self.count)
 
 
 def bucket(positions: int, most: int) -> int:
@@ -90,10 +126,13 @@ def generate(sampler: Sampler, prompts: Sequence[np.ndarray], asked: Asked,
     for row, prompt in zip(ids, prompts, strict=True):
         row[:len(prompt)] = prompt
     slots = bucket(int(lengths.max()) + asked.tokens - 1, asked.length)
-    logits, cache, last = None, None, np.zeros(len(rows), np.int32)
+    logits, cache, last, coming = None, None, np.zeros(len(rows), np.int32), Coming()
     for number in range(asked.tokens):
         if number and asked.cached:
-            logits, cache = sampler.step(last, lengths + np.int32(number - 1), cache)
+            logits = coming.take(last, rows)
+            if logits is None:
+                step = further if sampler.ahead and asked.forced is None else one_step
+                logits, cache = step(sampler, last, lengths + np.int32(number - 1), cache, (asked, number, coming))
         else:
             read = bucket(int(lengths.max()) + number, asked.length)
             logits, cache = sampler.start(ids[:, :read], lengths + np.int32(number), slots if asked.cached else read)
@@ -103,6 +142,29 @@ def generate(sampler: Sampler, prompts: Sequence[np.ndarray], asked: Asked,
         if all(row.ended for row in rows):
             break
     return rows
+
+
+def one_step(sampler: Sampler, last: np.ndarray, positions: np.ndarray, cache: Any, at: Any) -> tuple[Any, Any]:
+    """(logits after tokens at their positions, the cache)."""
+    return sampler.step(last, positions, cache)
+
+
+def further(sampler: Sampler, last: np.ndarray, positions: np.ndarray, cache: Any, at: tuple[Asked, int, Coming]
+            ) -> tuple[np.ndarray, Any]:
+    """As `one_step`, by a sampler that goes on by itself: what it computes beyond is put into the Coming. `at` is what
+    is asked for, the number of the token that comes next, and the Coming."""
+    asked, number, coming = at
+    count = min(coming.count, asked.tokens - number)
+    drawn = np.zeros((AHEAD, len(last)))
+    if not asked.drawing.likeliest:
+        drawn[:count] = [uniforms(asked.drawing.seed, number + i, len(last)) for i in range(count)]
+    assert sampler.ahead is not None
+    start = time.perf_counter()
+    tokens, logits, cache = sampler.ahead(last, positions, cache, count, asked.drawing, drawn)
+    if count == coming.count:  # fewer at the end say nothing
+        coming.pace(time.perf_counter() - start)
+    coming.steps.extend(zip(tokens[:-1], logits[1:], strict=True))
+    return logits[0], cache
 
 
 def taken(logits: np.ndarray, rows: Sequence[Row], asked: Asked, number: int) -> np.ndarray:

@@ -15,6 +15,7 @@ def bench(
     backend: Annotated[Literal["jax", "keras", "both"], typer.Option(help="The trainer; both take turns.")] = "jax",
     steps: Annotated[int, typer.Option(metavar="N", min=2, help="Of a kind in a round.")] = 10,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="After one to warm up.")] = 6,
+    peers: Annotated[str, typer.Option(metavar="NAMES", help="keras-fit, torch, hf-trainer, by commas.")] = "",
     out: Annotated[str, typer.Option(metavar="DIR", help="Where bench.json goes.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bench.json there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print bench.json in place of the table.")] = False,
@@ -23,7 +24,8 @@ def bench(
     """Measure a recipe's step time, throughput and MFU on this machine's devices, and write bench.json.
 
     Rounds of the trainer's loop and of bare steps over one resident batch take turns, after one to warm up. The MFU is
-    of causal FLOPs and the maker's bfloat16 peak, or on a CPU of NumPy's best matrix product.
+    of causal FLOPs and the maker's bfloat16 peak, or on a CPU of NumPy's best matrix product. Peers train the same
+    layers as others write them, in the same rounds.
 
     \b
     Exit code: 0 it is measured, 3 a figure is refused: an MFU above 100 %, or steps that did not wait for the device.
@@ -33,6 +35,7 @@ def bench(
       twinscale bench recipes/decoder-125m.toml jax.attention=cudnn train.global_batch=32 --out build/cudnn
       twinscale bench recipes/decoder-6x256.toml --precision bfloat16 jax.attention=cudnn --out build/nvidia
       twinscale bench recipes/decoder-6x256.toml --backend both --steps 4 --out build/both
+      twinscale bench recipes/decoder-6x256.toml --backend both --peers keras-fit,torch --out build/peers
     """
     from twinscale.common.files.access import place
     from twinscale.common.files.output import nothing_left
@@ -41,9 +44,11 @@ def bench(
     backends = ("keras", "jax") if backend == "both" else (backend,)
     described = given(recipe, shared.with_precision(overrides, precision))
     described = shared.of_two(described, "bench", "`twinscale compare` times both, side by side")
+    beside = [name for name in peers.split(",") if name]
     with nothing_left(place(out)):
         code = shared.room("benchmarks.timing.bench").bench(
-            described, place(out), backends=backends, steps=steps, rounds=rounds, overwrite=overwrite, as_json=json)
+            described, place(out), backends=backends, steps=steps, rounds=rounds, peers=beside,
+            overwrite=overwrite, as_json=json)
     shared.suggest("train", recipe, *(overrides or []), *shared.precision_words(precision), "--backend", backends[-1],
                    "--run", "runs/bench")
     raise typer.Exit(code or DID_IT)

@@ -104,6 +104,28 @@ def test_backends_and_kinds_take_turns(measure):
     assert found["sides"]["keras"]["attention"] == "einsum"
 
 
+def test_peers_take_their_turns_in_the_same_rounds(measure, monkeypatch, capsys):
+    """After the backends in one round, before them in the next."""
+    class Beside:
+        name, versions, seconds = "torch", {"torch": "2"}, [0.5, 0.7]
+
+        def train(self, count):
+            turns.append(count)
+
+    @contextmanager
+    def opened(commands):
+        assert commands == {"torch": 1}
+        yield [Beside()]
+
+    turns = []
+    monkeypatch.setattr(benchmark.peers_beside, "commands", lambda names, *_: dict.fromkeys(names, 1))
+    monkeypatch.setattr(benchmark.peers_beside, "opened", opened)
+    _, found, _ = measure(SECONDS, peers=["torch"])
+    assert turns == [2, 2, 2] and found["peers"]["torch"]["step_ms"]["median"] == pytest.approx(600)
+    assert found["peers"]["torch"]["times"]["jax"]["ratio"] == pytest.approx((0.5 / 0.15 * 0.7 / 0.35) ** 0.5)
+    assert "torch (torch 2): 600 ms a step" in " ".join(capsys.readouterr().out.split())
+
+
 def test_on_a_cpu_both_have_the_peak_of_the_best_product(measure, capsys):
     """Each against its own would show equal steps as unequal MFUs."""
     _, found, _ = measure(SECONDS, kind="cpu", backends=("keras", "jax"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.generation.loop import LEAST, Asked, Sampler, bucket, check_room, generate
+from twinscale.common.generation.loop import AHEAD, BURST, LEAST, Asked, Coming, Sampler, bucket, check_room, generate
 from twinscale.common.generation.sample import Drawing
 
 CLASSES = 11
@@ -33,6 +33,26 @@ def counting():
     return Sampler(start, step), asked
 
 
+@pytest.fixture
+def ahead(counting):
+    """A counting sampler that goes on by itself, and guesses a 0 wherever 5 comes next."""
+    def several(ids, positions, cache, count, drawing, uniforms):
+        assert uniforms.shape == (AHEAD, len(ids)) and 1 <= count <= AHEAD
+        tokens, logits = [], []
+        cache = np.minimum(cache, positions)  # what was computed beyond a wrong token is written anew
+        for i in range(count):
+            found, cache = counting[0].step(ids, positions + i, cache)
+            ids = found.argmax(-1)
+            ids[ids == 5] = 0
+            tokens.append(ids)
+            logits.append(found)
+        calls.append(count)
+        return np.array(tokens), np.array(logits), cache
+
+    calls = []
+    return Sampler(counting[0].start, counting[0].step, several), calls
+
+
 def prompts(*rows):
     return [np.array(row, np.int32) for row in rows]
 
@@ -54,6 +74,27 @@ def test_a_row_that_has_ended_gets_no_more_and_all_that_have_end_the_work(counti
                     lambda rows: told.append([len(row.ids) for row in rows]))
     assert [(row.ids, row.ended) for row in rows] == [([2, 3, 4, 5, 6, 7], "stop"), ([6, 7], "stop")]
     assert told == [[1, 1], [2, 2], [3, 2], [4, 2], [5, 2], [6, 2]] and len(asked) == 6
+
+
+@pytest.mark.parametrize("drawing", [GREEDY, Drawing(temperature=0.2, seed=3)], ids=["greedy", "drawn"])
+def test_a_sampler_that_goes_on_by_itself_changes_no_token_even_where_it_guesses_wrong(counting, ahead, drawing):
+    told = []
+    asked = Asked(40, 64, drawing, done=lambda ids: "stop" * (len(ids) > 30 and ids[-1] == 9))
+    rows = generate(ahead[0], prompts([1], [4, 5, 6]), asked, lambda rows: told.append(len(rows[0].ids)))
+    assert [row.ids for row in rows] == [row.ids for row in generate(counting[0], prompts([1], [4, 5, 6]), asked)]
+    assert told == [*range(1, len(told) + 1)] and 5 in rows[0].ids  # each token is told of
+
+
+def test_calls_ask_for_more_while_they_are_quick(ahead):
+    generate(ahead[0], prompts([5]), Asked(4, 16, GREEDY))
+    assert ahead[1] == [1, 2]
+    coming = Coming()
+    for seconds, count in [(0.0, 2), (0.0, 4), (0.7 * BURST, 4), (2 * BURST, 2), (9.0, 1), (9.0, 1)]:
+        coming.pace(seconds)
+        assert coming.count == count
+    coming.count = AHEAD
+    coming.pace(0.0)
+    assert coming.count == AHEAD
 
 
 def test_a_row_draws_what_it_draws_alone(counting):

@@ -1,0 +1,42 @@
+"""How a peer's process answers: one JSON object a line on stdin, one on stdout. It imports the standard library and
+NumPy alone, for a peer's environment may hold nothing else of ours.
+
+A job, the first line, is {"causal", "layers", "width", "heads", "hidden", "vocabulary", "positions", "types",
+"classes", "activation", "dropout", "epsilon", "tied", "pooler", "frozen": whether tables are, "batch",
+"length", "rate", "decay"}; it is answered with {"versions": {package: version}}. Then each {"count": N} is answered
+with {"seconds": of N steps}.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+
+def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...]) -> None:
+    """Answers till stdin ends. `prepared` makes of a job what trains so many steps and says the seconds that they took;
+    what is printed meanwhile goes to stderr."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def reply(value):
+        replies.write(json.dumps(value) + "\n")
+        replies.flush()
+
+    train = prepared(json.loads(sys.stdin.readline()))
+    reply({"versions": {package: version(package) for package in packages}})
+    for line in sys.stdin:
+        reply({"seconds": train(json.loads(line)["count"])})
+
+
+def batch(job: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A batch of tokens drawn evenly, none of them padding: {"ids", "labels"} int32 (B, L), labels (B,) where one class
+    of a row is asked for; `mask` of ones and `types` of zeros as ids."""
+    rng, shape = np.random.default_rng(0), (job["batch"], job["length"])
+    labels = rng.integers(0, job["classes"], shape if job["causal"] else shape[:1])
+    return {"ids": rng.integers(0, job["vocabulary"], shape).astype(np.int32), "labels": labels.astype(np.int32),
+            "mask": np.ones(shape, np.int32), "types": np.zeros(shape, np.int32)}
