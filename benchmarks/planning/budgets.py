@@ -1,8 +1,8 @@
 """The best size under a budget that serving shares, or whose tokens are too few and are repeated.
 
-Training costs 6 N D operations and each served token 2 N (Sardana et al. 2024, "Beyond Chinchilla-Optimal"). Of D tokens
-of which U differ, D' = U + U R (1 - exp(-(D / U - 1) / R)) are worth a new one each (Muennighoff et al. 2023, equation 5,
-for the data alone: what too many parameters lose on few data is not counted).
+Training costs 6 N D operations and each served token 2 N (Sardana et al. 2024, "Beyond Chinchilla-Optimal"). Of D
+tokens of which U differ, D' = U + U R (1 - exp(-(D / U - 1) / R)) are worth a new one each (Muennighoff et al. 2023,
+equation 5, for the data alone: what too many parameters lose on few data is not counted).
 """
 
 import math
@@ -32,7 +32,7 @@ def worth(tokens: float, unique: float) -> float:
 
 
 def best(law: Law, flops: float, budget: Budget) -> tuple[float, float]:
-    """(N, D) of the lowest loss for 6 N D + 2 N `served` = `flops`. log D' is concave in log N, so the loss is convex."""
+    """(N, D) of the lowest loss for 6 N D + 2 N `served` = `flops`. It is convex in log N, as log D' is concave."""
     def tokens(log_size: float) -> float:
         return (flops / math.exp(log_size) - 2 * budget.served) / 6
 
@@ -74,8 +74,8 @@ def asked(serve: float | None, unique: float | None, alone: bool) -> Budget | No
         if value is not None and not 0 < value <= 1e30:
             raise BadInput(f"{option} {value:g}: a number above 0 and at most 1e30 is wanted")
     if not alone:
-        raise BadInput("--serve and --unique-tokens: a size is sought for a budget: give --flops and --law, and neither "
-                       "a recipe nor --tokens or --days")
+        raise BadInput("--serve and --unique-tokens: a size is sought for a budget: give --flops and --law, and "
+                       "neither a recipe nor --tokens or --days")
     return Budget(serve or 0.0, math.inf if unique is None else unique)
 
 

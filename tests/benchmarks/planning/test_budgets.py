@@ -1,11 +1,13 @@
 """Budgets that serving shares, or whose tokens are repeated: their optima are optima, and move where they should."""
 
+import json
 import math
 
 import pytest
 
 from twinscale.benchmarks.planning.budgets import Budget, asked, best, sentence, work_under, worth
 from twinscale.benchmarks.planning.laws import LAWS
+from twinscale.benchmarks.planning.plan import plan
 from twinscale.common.errors import BadInput
 
 LAW = LAWS["besiroglu2024"]
@@ -53,3 +55,10 @@ def test_what_is_no_budget_is_said(serve, unique, alone, words):
     with pytest.raises(BadInput, match=words):
         asked(serve, unique, alone)
     assert asked(None, None, False) is None
+
+
+def test_a_plan_takes_the_training_for_its_days_and_says_the_budget(tmp_path, capsys):
+    plan(None, topologies=["v5e-256"], flops=C, law="besiroglu2024", serve=1e12, out=tmp_path / "plan")
+    work = json.loads((tmp_path / "plan" / "plan.json").read_text())["work"]
+    assert work["flops"] + 2 * work["parameters"] * 1e12 == pytest.approx(C) and work["flops"] < C
+    assert "1e+12 served tokens" in capsys.readouterr().out
