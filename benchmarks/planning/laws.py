@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing_extensions import TypedDict
 
 from twinscale.common.errors import BadInput
-from twinscale.common.files.access import exists, read_toml, shown
+from twinscale.common.files.access import exists, place, read_toml, shown
 from twinscale.common.files.kinds import STRICT, Positive
 from twinscale.common.recipe.file import did_you_mean
 
@@ -57,11 +57,16 @@ LAWS = {
 
 
 def read_law(name: str) -> Law:
-    """The Law of a name, or of a TOML file with its five numbers. Raises BadInput where there is none."""
+    """The Law of a name, of a TOML file with its five numbers, or of the law.toml in a directory that `twinscale fit`
+    has left. Raises BadInput where there is none."""
     if name in LAWS:
         return LAWS[name]
     if not exists(name):
         raise BadInput(f"--law {shown(name)}: neither a file nor one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
+    if place(name).is_dir():
+        name = str(place(name) / "law.toml")
+        if not exists(name):
+            raise BadInput(f"--law {shown(name)}: is not there: `twinscale fit --law chinchilla --out` leaves one")
     wanted = [field.name for field in fields(Law)]
     values = read_toml(name, LawFile, f"--law wants five numbers above 0: {', '.join(wanted)}")
     return Law(*(values[key] for key in wanted))

@@ -17,6 +17,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from twinscale.benchmarks.output import check_files
+from twinscale.benchmarks.planning.budgets import asked, work_under
 from twinscale.benchmarks.planning.laws import Law, read_law
 from twinscale.benchmarks.planning.words import show
 from twinscale.benchmarks.results import Plan
@@ -112,7 +113,8 @@ class Preflight(TypedDict):
 def plan(recipe: Recipe | None, *, topologies: Sequence[str], slices: int = 1, flops: float | None = None,
          tokens: float | None = None, law: str | None = None, mfu: str | None = None,
          measured: str | Path | None = None, ceiling: str | Path | None = None, prices: str | Path | None = None,
-         days: float | None = None, out: Path | None = None, as_json: bool = False) -> int:
+         days: float | None = None, serve: float | None = None, unique: float | None = None, out: Path | None = None,
+         as_json: bool = False) -> int:
     """Prints a table for slices, and with `out` writes plan.json there; returns the exit code 0.
 
     Args:
@@ -127,6 +129,7 @@ def plan(recipe: Recipe | None, *, topologies: Sequence[str], slices: int = 1, f
       ceiling: path of a preflight.json, or of its directory.
       prices: path of the user's price file.
       days: a deadline, whose token budget is asked for.
+      serve, unique: tokens to be served, and that differ, as `budgets.asked` takes; `flops` then holds the serving.
     Raises BadInput where these say nothing, or one thing twice.
     """
     if not topologies:
@@ -138,8 +141,10 @@ def plan(recipe: Recipe | None, *, topologies: Sequence[str], slices: int = 1, f
             raise BadInput(f"{option} {value:g}: a number above 0 and at most {most:g} is wanted")
     slices_of = list(dict.fromkeys(parse(name, slices) for name in topologies))
     known = read_law(law) if law else None
+    budget = asked(serve, unique, bool(flops and known) and not (recipe or tokens or days))
     with finite(law):
-        work = work_of(recipe, flops, tokens, known, days)
+        work = (work_under(known, flops, budget) if budget and known and flops else
+                work_of(recipe, flops, tokens, known, days))
         if any(figure is not None and not 0 < figure <= FARTHEST for figure in (work["flops"], work["tokens"])):
             raise OverflowError
     stated, costs = stated_mfu(mfu), read_prices(prices)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
+from twinscale.benchmarks.planning.budgets import sentence
 from twinscale.common.files.output import safe_console
 from twinscale.common.machine.topology import titled
 
@@ -21,6 +22,8 @@ def show(result: Mapping[str, Any]) -> None:
         size = f", {short(work['parameters'])} parameters x {short(work['tokens'])} tokens" if work["tokens"] else ""
         console.print(f"{result['recipe'] or 'A training'}: {work['flops']:.4g} FLOPs by the convention "
                       f"{work['convention']}{size} ({work['from']})")
+    if work.get("budget"):
+        console.print(sentence(work["budget"], work["tokens"] / work["parameters"]))
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("", *(titled(found["topology"], found["slices"]) for found in result["rows"])):
         table.add_column(column, overflow="fold")

@@ -23,6 +23,9 @@ def plan(
     ceiling: Annotated[str | None, typer.Option(metavar="DIR", help="What preflight has left.")] = None,
     prices: Annotated[str | None, typer.Option(metavar="TOML", help="What an hour costs.")] = None,
     days: Annotated[float | None, typer.Option(metavar="N", min=0, help="A deadline: how much fits into it?")] = None,
+    serve: Annotated[float | None, typer.Option(metavar="TOKENS", help="Tokens to be served, at 2 N each, out of "
+                                                "--flops.")] = None,
+    unique_tokens: Annotated[float | None, typer.Option(metavar="U", help="Tokens that differ; more repeat.")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Where plan.json goes.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print plan.json in place of the table.")] = False,
 ) -> None:
@@ -35,6 +38,7 @@ def plan(
       twinscale plan recipes/tpu/decoder-1b.toml --law hoffmann2022 --topology v5e:4x4 --ceiling build/1b --mfu 0.4
       twinscale plan recipes/tpu/decoder-8b.toml --tokens 160e9 --topology v5p-128 --topology v5e-256 --mfu 0.3:0.5
       twinscale plan --law besiroglu2024 --days 30 --topology v5p-512 --mfu 0.4
+      twinscale plan --flops 1e22 --law besiroglu2024 --serve 1e12 --topology v5p-512
     """
     from twinscale.common.files.access import place
     from twinscale.common.files.output import nothing_left
@@ -44,7 +48,8 @@ def plan(
     with nothing_left(out and place(out)):
         code = shared.room("benchmarks.planning.plan").plan(
             described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
-            measured=measured, ceiling=ceiling, prices=prices, days=days, out=out and place(out), as_json=json)
+            measured=measured, ceiling=ceiling, prices=prices, days=days,
+            serve=serve, unique=unique_tokens, out=out and place(out), as_json=json)
     if recipe and topology and not ceiling:
         shared.suggest("preflight", recipe, *(overrides or []), "--topology", topology[0], "--out", "build/preflight")
     raise typer.Exit(code)

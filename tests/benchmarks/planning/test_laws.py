@@ -50,3 +50,10 @@ def test_what_is_no_law_is_refused(tmp_path, text, words):
 def test_an_unknown_name_is_refused():
     with pytest.raises(BadInput, match='neither a file nor one of hoffmann2022, besiroglu2024; did you mean'):
         read_law("hofmann2022")
+
+
+def test_a_directory_of_a_fit_is_its_law(tmp_path):
+    with pytest.raises(BadInput, match="law.toml: is not there"):
+        read_law(str(tmp_path))
+    (tmp_path / "law.toml").write_text("e = 1.69\na = 406.4\nb = 410.7\nalpha = 0.34\nbeta = 0.28\n")
+    assert read_law(str(tmp_path)) == LAWS["hoffmann2022"]
