@@ -31,7 +31,8 @@ class Begun(TrainerCallback):
 
     at: float | None = None
 
-    def on_step_begin(self, args, state, control, **others):
+    def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Keeps the time of the first."""
         self.at = self.at or time.perf_counter()
 
 

@@ -60,7 +60,8 @@ class Begun(keras.callbacks.Callback):
 
     at: float | None = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Keeps the time of the first."""
         self.at = self.at or time.perf_counter()
 
 
