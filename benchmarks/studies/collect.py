@@ -31,7 +31,7 @@ def collected(asked: "Asked", said: Study, runs: Sequence[Planned], rows: Sequen
     for backend in said.backends:
         mine = [row for row in done if row["backend"] == backend]
         try:
-            fit, laws[backend], table = law_of(mine, wanted, budgets(mine) if mine else (), path)
+            fit, laws[backend], table = law_of(mine, wanted, budgets(mine), path)
         except BadInput as error:
             lacking[backend] = str(error)
             continue

@@ -28,8 +28,8 @@ class Wanted(NamedTuple):
 
 
 def budgets(rows: Sequence[Row]) -> tuple[float, ...]:
-    """The operations at which laws are asked for the best size."""
-    return tuple(times * max(row["C_6ND"] for row in rows) for times in AHEAD)
+    """The operations at which laws are asked for the best size; none of no rows."""
+    return tuple(times * max(row["C_6ND"] for row in rows) for times in AHEAD if rows)
 
 
 def law_of(rows: Sequence[Row], wanted: Wanted, at: Sequence[float], path: str) -> tuple[Fit, dict[str, Any], Table]:

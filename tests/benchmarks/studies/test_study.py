@@ -38,8 +38,8 @@ def test_a_study_that_is_killed_goes_on_and_one_that_grows_trains_what_is_new(as
     fake.told, fake.lives = [], 1000
     assert study.studied(asked()).counts["finished"] == 8 and len(fake.told) == 5
     fake.told = []
-    grown = study.studied(asked(text=LARGER, jobs=2, boots=0))
-    assert grown.counts["finished"] == 24 and len(fake.told) == 16
+    grown = study.studied(asked(text=TEXT.replace("[32] }", "[32] }, { model.hidden = [64] }"), jobs=2, boots=0))
+    assert grown.counts["finished"] == 12 and len(fake.told) == 4
 
 
 def test_laws_of_both_backends_and_their_parity_and_the_table_is_read_by_fit(asked, fake):
@@ -90,6 +90,6 @@ def test_a_dry_run_says_what_there_is_and_trains_nothing(asked, fake, capsys):
 
 
 def test_another_recipes_study_is_not_mixed_with_it(asked, fake):
-    study.studied(asked())
+    assert study.studied(asked(trains=False)).counts["finished"] == 0
     with pytest.raises(BadInput, match="holds a study of another recipe"):
         study.studied(asked('name="other"'))
