@@ -36,6 +36,7 @@ def test_equal_studies_give_equal_bytes_and_names_are_escaped(tmp_path):
     assert pages[0] == pages[1]
     page, text = pages[0]
     assert "<script>alert" not in page and "<b>no" not in page and "&lt;b&gt;no" in page
+    assert "| N | D | operations |" in text and "| E | 1 (0.9 to 1.1) |" in text and page.count("<td>E</td>") == 2
     assert page.count("<figure>") == 3 and all(title in text for title in (
         "## Law parity", "## Runs", "## The law of jax", "### Residuals"))
 
