@@ -227,6 +227,7 @@ def test_after_training_nothing_moves(open_room, staged, family):
         assert abs(metrics["loss"] - sums["loss"] / sums["weight"]) <= 4 * EPS["float32"] * metrics["loss"]
 
 
+@pytest.mark.slow
 def test_all_products_of_a_convnet_become_integers(open_room, staged):
     import tensorflow as tf
 

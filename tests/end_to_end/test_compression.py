@@ -12,7 +12,7 @@ from twinscale.common.compress.recipes import stage_recipe
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.recipe.file import load
 
-pytestmark = pytest.mark.usefixtures("hurried")
+pytestmark = [pytest.mark.usefixtures("hurried"), pytest.mark.slow]  # each room's stages are tested by themselves
 
 STAGES = ('[{kind="prune", steps=12, every=4, end=8, learning_rate=1e-3}, '
           '{kind="quantize", steps=6, learning_rate=1e-3}]')

@@ -13,7 +13,7 @@ from twinscale.common.training.loop import Probe, run_training
 from twinscale.common.training.session import SESSIONS, open_session
 from twinscale.common.training.trace import optimizer_steps
 
-pytestmark = pytest.mark.usefixtures("trusting")
+pytestmark = [pytest.mark.usefixtures("trusting"), pytest.mark.slow]
 
 UPDATES = 3
 FILE = """

@@ -12,7 +12,7 @@ from twinscale.common.numbers import bits
 from twinscale.common.pairs import matching
 from twinscale.common.recipe.file import given
 
-pytestmark = pytest.mark.usefixtures("trusting")
+pytestmark = [pytest.mark.usefixtures("trusting"), pytest.mark.slow]
 
 KERAS = """
 import keras

@@ -138,6 +138,7 @@ def test_both_hold_the_state_once(both):
         assert 0 < memory["arguments"] - memory["alias"] - inputs <= 8 * held(())
 
 
+@pytest.mark.slow
 def test_a_planted_all_gather_fails_the_check(both, tmp_path):
     """Weights that lie in parts must be gathered, which the golden does not know."""
     recipe, golden = recipe_of("mlp", devices={"fsdp": 4}), str(both[2])
@@ -177,6 +178,7 @@ def test_a_decoder_computes_what_is_counted_by_hand_scanned_or_not(compiled):
     assert over(scanned)[1] == over(flat)[1] == sizes(recipe) + table + SUMS
 
 
+@pytest.mark.slow
 def test_the_compilers_own_count_of_a_flat_step_is_ours(compiled):
     """Its count has the optimizer and the activations besides: with many rows, 2 % of all."""
     recipe = recipe_of("mlp", train={"global_batch": 2048}, optimizer={"name": "sgd", "momentum": 0.0},
@@ -185,6 +187,7 @@ def test_the_compilers_own_count_of_a_flat_step_is_ours(compiled):
     assert 0.97 * found["compiler_flops"] < found["flops_per_device"] < found["compiler_flops"]
 
 
+@pytest.mark.slow
 def test_a_convnet_computes_what_is_counted_by_hand(compiled):
     """Products with padding are none: a window of 3 over 8 pixels meets 22 a side. Pixels need no gradient."""
     found, rows = compiled(recipe_of("convnet")), 32 // CHIPS

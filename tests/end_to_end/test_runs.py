@@ -48,8 +48,8 @@ def verdict_of(out):
     return json.loads((out / "verdict.json").read_text())
 
 
-@pytest.mark.parametrize("name", [
-    "tfscale", pytest.param("jaxscale", marks=pytest.mark.slow)])  # whose meshes have a file of their own
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tfscale", "jaxscale"])
 def test_four_devices_train_as_one_does(run_of, name, tmp_path):
     assert compare_runs(run_of(name), run_of(name, devices=4), tmp_path / "out") == DID_IT
     verdict = verdict_of(tmp_path / "out")

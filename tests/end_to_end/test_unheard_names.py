@@ -45,7 +45,7 @@ CHOICES = choices(Recipe)
 STAGES = {key for key in CHOICES if key.startswith("compress.")}
 # What only one room has, or none but what has a test of it elsewhere: a source, an augmentation, the trackers of a run;
 # and what a stage hands on to the schedule.
-ALONE = {"data.tags": (), "data.augmenting.border": (), "data.masked_by": (), "train.trackers": (),
+ALONE = {"data.tags": (), "data.augmenting.border": (), "data.masked_by": (), "data.quality": (), "train.trackers": (),
          "jax.remat": ROOMS[1:], "jax.attention": ROOMS[1:], "devices.strategy": ROOMS[:1]}
 HANDED_ON = {key for key in STAGES if key.endswith(".decay")}
 CASES = [(key, room) for key in sorted(CHOICES.keys() - HANDED_ON) for room in ALONE.get(key, ROOMS)]

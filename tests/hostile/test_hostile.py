@@ -19,6 +19,7 @@ def rows(tmp_path_factory):
     return json.loads((out / "rows.json").read_text())
 
 
+@pytest.mark.slow  # `make hostile` has all of them
 def test_hostile_inputs_are_refused_in_a_line_and_odd_ones_taken(rows):
     cases, rows = part.chosen(), rows["chosen"]
     assert sum(not case.benign for case in cases) >= 30 and sum(case.benign for case in cases) >= 8
@@ -26,6 +27,7 @@ def test_hostile_inputs_are_refused_in_a_line_and_odd_ones_taken(rows):
     assert not [(row["kind"], row["case"], row["detail"], row["said"]) for row in rows if row["result"] != "ok"]
 
 
+@pytest.mark.slow
 def test_what_must_not_be_is_seen(rows):
     """A verb that swallows, dumps, writes, runs, or shows what it should not turns the harness red, by its name."""
     assert [row["case"] for row in rows["seen"]] == [name for name, _ in part.SEEN]

@@ -35,5 +35,5 @@ MISLED = {
     "pooled_attention": "keys and values by head or beside each other: outputs that differ anyway do not say",
 }
 # All but a few, which the whole suite has too.
-QUICK = ("highway", "padded_vocabulary", "sequential_mlp", "two_towers")
+QUICK = ("padded_vocabulary", "sequential_mlp")
 SLOW = tuple(name for name in PAIRS if name not in QUICK)

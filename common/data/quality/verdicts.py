@@ -24,7 +24,7 @@ from twinscale.common.data.quality.subset import chosen, word_of
 from twinscale.common.data.sources import documents as all_documents
 from twinscale.common.data.sources import fingerprint
 from twinscale.common.data.split import side
-from twinscale.common.errors import BadInput, MissingEnvironment
+from twinscale.common.errors import BadInput, MissingEnvironment, one_of
 from twinscale.common.files.access import read_json
 from twinscale.common.files.tensors import load_array
 from twinscale.common.need import missing
@@ -41,6 +41,7 @@ OF_HELD_OUT = "_of_held_out"  # ends the reason of a duplicate of a document tha
 EXAMPLES, SHOWN = 5, 160  # of a reason, and the characters of each
 STAYS, HELD_OUT, NOT_TAKEN = 0, 1, 2  # verdicts; from FIRST on they are reasons
 FIRST = 3
+RULES = dict.fromkeys([*(check.rule for check in CHECKS), *FINDERS])
 REASONS = (*(check.reason for check in CHECKS), *(name + end for name in FINDERS for end in ("", OF_HELD_OUT)))
 REPORT = "report.json"
 
@@ -140,6 +141,8 @@ def read_folder(folder: Path) -> Found:
 
 def judged(data: Data, rows: Rows) -> Found:
     """(codes uint8, words uint64, sizes int64 in bytes, each (documents,), examples) of the rows, without a subset."""
+    for rule in data.quality:
+        one_of(RULES, rule, "data.quality")
     checks = [check for check in CHECKS if check.rule in data.quality]
     finders: dict[str, Finder] = {name: make(data.quality_options) for name, make in FINDERS.items()
                                   if name in data.quality}

@@ -45,6 +45,11 @@ def test_each_planted_document_is_removed_for_its_reason_and_no_other_is(planted
     assert "of its shingles as " in one["why"] and one["name"] == "0001.txt"
 
 
+def test_a_rule_that_is_none_is_refused_where_it_is_taken():
+    with pytest.raises(BadInput, match="data.quality.*unheard"):
+        of.judged(Data(source="stdlib").model_copy(update={"quality": ("unheard",)}), lambda: ())
+
+
 def test_held_out_documents_stay_whatever_the_rules(planted, empty_cache):
     source, _ = planted
     wanted = [text for _, text in all_documents(asked(source)) if side(text.encode(), 0.3) == "held_out"]
