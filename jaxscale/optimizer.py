@@ -33,7 +33,7 @@ def make_optimizer(recipe: "Recipe") -> optax.GradientTransformation:
     if described(o).theirs:
         return parts[0]
     last = () if moves_all_alike(recipe) else (by_factors(recipe),)
-    return optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)), *last)
+    return past_frozen(recipe, optax.chain(*parts, optax.scale_by_learning_rate(rates(recipe)), *last))
 
 
 def adamw(o: "OwnOptions", decay: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
@@ -138,6 +138,20 @@ def by_factors(recipe: "Recipe") -> optax.GradientTransformation:
         return update * factor.reshape(factor.shape + (1,) * (update.ndim - factor.ndim))
 
     return optax.stateless(lambda updates, _: {path: moved(path, update) for path, update in updates.items()})
+
+
+def past_frozen(recipe: "Recipe", transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A transform that leaves frozen tensors and their slots where they lie: their gradients are 0, so that nothing
+    would come of reading and writing them but time."""
+
+    def update(updates, state, weights):
+        moved, after = transform.update(updates, state, weights)
+        frozen = {path for path in updates if not np.any(factors(recipe, path))}
+        old = slots(state, fields(recipe))
+        after = with_slots(after, fields(recipe), lambda slot, path, x: old[slot][path] if path in frozen else x)
+        return {path: jnp.zeros_like(x) if path in frozen else x for path, x in moved.items()}, after
+
+    return optax.GradientTransformation(transform.init, update) if freezes(recipe) else transform
 
 
 def still(recipe: "Recipe", weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

@@ -139,7 +139,8 @@ class Summed:
 
 
 class ByFactors:
-    """Moves each weight by its own factor of the learning rate, which Keras has one of."""
+    """Moves each weight by its own factor of the learning rate, which Keras has one of, and leaves frozen ones and
+    their slots where they lie: nothing would come of reading and writing them but time."""
 
     part = 1.0  # the factor of the weight that is moved
     factors: Sequence[float]  # of all of them, in order
@@ -151,11 +152,13 @@ class ByFactors:
     def _apply_weight_decay(self, variables):
         for variable in variables:  # which all replicas come to one after the other
             object.__setattr__(self, "part", self.factors[self._get_variable_index(variable)])
-            super()._apply_weight_decay([variable])
+            if self.part:
+                super()._apply_weight_decay([variable])
         object.__setattr__(self, "part", 1.0)
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
-        super().update_step(gradient, variable, learning_rate * self.factors[self._get_variable_index(variable)])
+        if factor := self.factors[self._get_variable_index(variable)]:
+            super().update_step(gradient, variable, learning_rate * factor)
 
 
 def still(recipe: "Recipe", trained: Mapping[str, keras.Variable]) -> list[keras.Variable]:

@@ -127,6 +127,8 @@ def test_each_tensor_moves_by_its_own_share_of_the_rate(open_room, reference, re
             assert apart < 8 * UPDATES * EPS * np.abs(weights[key]).max(), key
     for key in (key for key in weights if not shares[key]):
         assert np.array_equal(found[f"weights/{key}"], weights[key]), key
+    # Of a tensor whose blocks are not stacked with others nothing is read or written, whatever the gradient says.
+    assert not any(x.any() for key, x in found.items() if "/head." in key and not key.startswith("weights/"))
 
 
 def test_a_frozen_tensor_has_no_gradient_and_the_others_have_theirs(open_room, recipe, name):
