@@ -326,8 +326,18 @@ def over_replicas(values: Tensor) -> Tensor:
         return values
     import tensorflow as tf
 
-    replica = tf.distribute.get_replica_context()  # None in a symbolic call
-    return replica.all_reduce(tf.distribute.ReduceOp.MEAN, values) if replica else values
+    replica = tf.distribute.get_replica_context()
+
+    def reduced(x):
+        # From each sum TensorFlow walks back to where it finds variables, through all that the other replicas did, in
+        # quadratic time: it stops here.
+        return replica.all_reduce(tf.distribute.ReduceOp.MEAN, tf.stop_gradient(x))
+
+    @tf.custom_gradient
+    def mean(x):
+        return reduced(x), reduced
+
+    return mean(values) if replica else values  # there is none in a symbolic call
 
 
 def gelu(x: Tensor) -> Tensor:
