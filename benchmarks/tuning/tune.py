@@ -109,8 +109,8 @@ def read_asked(asked: Asked) -> "tuple[Recipe, Search, tuple[Axis, ...], str]":
         raise BadInput(f"--out {asked.out}: a search wants a directory of this machine; its database may be elsewhere: "
                        "--storage URL")
     search, axes = read_search(asked.space)
-    direction = direction_of(search, asked.space)
     base = without_stages(given(asked.source, asked.overrides))
+    direction = direction_of(search, asked.space, base.train.metrics)
     check_backend(base.model, asked.backend)
     check_trackers(base, asked.out)
     if base.devices.hosts != 1:
