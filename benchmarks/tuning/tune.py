@@ -173,7 +173,7 @@ def search_on(opened: studies.Open, asked: Asked, direction: str, most: int) -> 
         said(opened, direction, most, before, began)
         return True
 
-    side_by_side(asked.jobs, one, asked.ray)
+    side_by_side(asked.jobs, one, asked.out.resolve(), asked.ray)
 
 
 def tried(opened: studies.Open, asked: Asked, trial: "Trial", crew: Crew, runs: Runs) -> None:
