@@ -10,6 +10,7 @@ from twinscale.benchmarks.compression.words import backend_name, format_name, me
 from twinscale.benchmarks.numbers import as_float, sig, size
 from twinscale.benchmarks.report.page import climbed, drawn, lead, ordered, reproduced, write
 from twinscale.benchmarks.report.words import number
+from twinscale.common.metrics import higher_is_better
 
 FLOAT = "litert-float"  # the format that sizes and latencies are held against, of the dense model
 MAIN = (1, 1)  # the setting that latencies are compared in, where it was measured: batch, threads
@@ -230,7 +231,7 @@ def _pareto(lines, shown, metric, main):
               for line in lines if line["bytes"] and line["measured"] is not None]
     if not points:
         return None
-    lower = metric in words.LOWER
+    lower = higher_is_better((), metric) is False
     for key, of in (("front", "bytes"), ("zipped_front", "zipped")):
         has = [p for p in points if p[of]]
         for point, on in zip(has, front([(p[of], -p["value"] if lower else p["value"]) for p in has]), strict=True):

@@ -15,7 +15,6 @@ from twinscale.benchmarks.rounds import holds, ratio_interval
 from twinscale.benchmarks.rungs.outcome import WHERE
 
 SAME = 0.05  # a ratio of sizes this near to 1 counts as none, and one of latencies whose whole interval is
-LOWER = ("loss", "perplexity", "bits_per_byte")  # metrics that are better where they are lower
 
 TERMS = [
     ("Stage", "One step of the compression: a training of its own, which starts from what the stage before has left. "

@@ -97,7 +97,7 @@ def _summed(z):
 
 
 def predicted(form: Form, public_BxP: np.ndarray, columns: Columns) -> np.ndarray:
-    """(B, rows): what laws of written parameters predict for rows of a table."""
+    """(B, rows): what laws of written parameters predict for rows of a table, or each for its own."""
     Q = len(form.exponents)
     s, _ = form.terms(public_BxP[:, :Q], columns)
     return (public_BxP[:, None, Q:] * np.exp(s)).sum(-1)

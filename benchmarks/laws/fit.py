@@ -1,6 +1,7 @@
 """`twinscale fit`: reads a table of results, fits a law, and leaves fit.json, law.toml and a report."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +21,70 @@ from twinscale.common.files.results import write_result
 FILE, LAW = "fit.json", "law.toml"
 
 
-def fit(path: str, *, law: str = "chinchilla", objective: str = "huber", delta: float = 1e-3, tilt: float = 0.5,
-        columns: Sequence[str] = (), drop: Sequence[str] = (), drop_highest: int = 0, chance: float = 0.0,
-        at: Sequence[float] = (), far: bool = False, boots: int = 4000, seed: int = 42, level: float = 0.9,
-        out: Path | None = None, overwrite: bool = False, as_json: bool = False, words: Sequence[str] = ()) -> int:
-    """Prints a fit, and with `out` leaves it there; returns the exit code 0.
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a fit.
+
+    law: a name of `benchmarks.laws.forms.FORMS`.
+    objective, delta, tilt: as `losses.named` takes.
+    columns: "N=params": the file's names of columns.
+    drop, drop_highest: rows that are left out, as `table.read_table` takes.
+    chance: of --law accuracy, what guessing would get.
+    at: budgets in operations, whose best size is asked for.
+    far: trusts a law beyond `fitting.REFUSED` times the largest run's compute.
+    boots, seed, level: resamples of runs, where their draws begin, and the share that intervals hold.
+    """
+
+    law: str = "chinchilla"
+    objective: str = "huber"
+    delta: float = 1e-3
+    tilt: float = 0.5
+    columns: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    drop_highest: int = 0
+    chance: float = 0.0
+    at: Sequence[float] = ()
+    far: bool = False
+    boots: int = 4000
+    seed: int = 42
+    level: float = 0.9
+
+
+def fit(path: str, *, out: Path | None = None, overwrite: bool = False, as_json: bool = False,
+        words: Sequence[str] = (), **given: Any) -> int:
+    """Prints a fit of what is `given` for the fields of Options, and with `out` leaves it there; returns the exit
+    code 0.
 
     Args:
       path: a .csv or .parquet file with a row for each run's end, or checkpoint.
-      law: a name of `benchmarks.laws.forms.FORMS`.
-      objective, delta, tilt: as `losses.named` takes.
-      columns: "N=params": the file's names of columns.
-      drop, drop_highest: rows that are left out, as `table.read_table` takes.
-      chance: of --law accuracy, what guessing would get.
-      at: budgets in operations, whose best size is asked for.
-      far: trusts a law beyond `fitting.REFUSED` times the largest run's compute.
-      boots, seed, level: resamples of runs, where their draws begin, and the share that intervals hold.
       words: the arguments of the command, for the report.
-    Raises BadInput where these, or the file, are not as wanted.
+    Raises BadInput where these, the options, or the file, are not as wanted.
     """
-    form = form_named(law)
-    if not 0 <= boots <= 100_000:
-        raise BadInput(f"--boots {boots}: from 0 to 100,000")
-    if not 0 < level < 1:
-        raise BadInput(f"--level {level:g}: a share between 0 and 1 is wanted, as 0.9")
-    if not 0 <= chance < 1:
-        raise BadInput(f"--chance {chance:g}: a share from 0 to below 1 is wanted")
-    asked = Asked(form, loss_named(objective, delta, tilt), boots, seed, level, tuple(at), far)
+    options = Options(**given)
+    asked = asked_of(options)
     if out:
         check_files(out, [FILE, LAW, "law.html", "law.md"], ("schema_version", "law", "parameters"), overwrite)
-    table = read_table(path, form, chosen(columns), drop, drop_highest, {"chance": chance})
+    table = read_table(path, asked.form, chosen(options.columns), options.drop, options.drop_highest,
+                       {"chance": options.chance})
     found = fit_table(table, asked)
     result = completed(found, asked, words, out)
     if out:
         left(found, table, result, out)
     answer(result, show, as_json)
     return DID_IT
+
+
+def asked_of(options: Options) -> Asked:
+    """What a table is fitted to by options. Raises BadInput for one that cannot be."""
+    form = form_named(options.law)
+    if not 0 <= options.boots <= 100_000:
+        raise BadInput(f"--boots {options.boots}: from 0 to 100,000")
+    if not 0 < options.level < 1:
+        raise BadInput(f"--level {options.level:g}: a share between 0 and 1 is wanted, as 0.9")
+    if not 0 <= options.chance < 1:
+        raise BadInput(f"--chance {options.chance:g}: a share from 0 to below 1 is wanted")
+    loss = loss_named(options.objective, options.delta, options.tilt)
+    return Asked(form, loss, options.boots, options.seed, options.level, tuple(options.at), options.far)
 
 
 def completed(found: Fit, asked: Asked, words: Sequence[str], out: Path | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Columns = Mapping[str, np.ndarray]  # {name: (rows,) of float64}
+Columns = Mapping[str, np.ndarray]  # {name: (rows,) of float64, or (B, rows) where each of B laws has its own}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Form:
     columns: tuple[str, ...]  # of a table, all above 0 if not said otherwise
     exponents: Mapping[str, tuple[float, float]]  # {name: (lowest, highest) that seeds are sought between}
     coefficients: tuple[str, ...]  # a name a term; what people write is exp(c_k)
-    # (exponents (B, Q), columns) -> s (B, rows, K) and its derivatives (B or 1, rows, K, Q)
+    # (exponents (B, Q), columns) -> s (B, rows, K) and its derivatives (B, or 1 of shared columns; rows, K, Q)
     terms: Callable[[np.ndarray, Columns], tuple[np.ndarray, np.ndarray]]
     y: str = "loss"
     linear: bool = True  # whether s is linear in the exponents
@@ -43,39 +43,43 @@ class Form:
 
 
 def _linear(slopes):
-    """Terms whose logarithm is linear in the exponents, with slopes (rows, K, Q)."""
+    """Terms whose logarithm is linear in the exponents, with slopes (rows, K, Q), or (B, rows, K, Q)."""
     def terms(exponents_BxQ, columns):
-        slopes_nxKxQ = slopes(columns)
-        return np.einsum("nkq,bq->bnk", slopes_nxKxQ, exponents_BxQ), slopes_nxKxQ[None]
+        found = slopes(columns)
+        if found.ndim == 4:
+            return np.einsum("bnkq,bq->bnk", found, exponents_BxQ), found
+        return np.einsum("nkq,bq->bnk", found, exponents_BxQ), found[None]
 
     return terms
 
 
-def _placed(rows: int, terms: int, entries: Mapping[tuple[int, int], np.ndarray | float]) -> np.ndarray:
-    """(rows, terms, exponents) with a column at each (term, exponent) of `entries`, else 0."""
-    slopes = np.zeros((rows, terms, 1 + max(exponent for _, exponent in entries)))
+def _placed(terms: int, entries: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
+    """(rows, terms, exponents), or (B, rows, terms, exponents), with a column at each (term, exponent) of `entries`,
+    else 0."""
+    shape = next(iter(entries.values())).shape
+    slopes = np.zeros((*shape, terms, 1 + max(exponent for _, exponent in entries)))
     for (term, exponent), column in entries.items():
-        slopes[:, term, exponent] = column
+        slopes[..., term, exponent] = column
     return slopes
 
 
 def _chinchilla(columns):
     n, d = np.log(columns["N"]), np.log(columns["D"])
-    return _placed(len(n), 3, {(0, 0): -n, (1, 1): -d})
+    return _placed(3, {(0, 0): -n, (1, 1): -d})
 
 
 def _overtrained(columns):
     m, c = np.log(columns["D"] / columns["N"]), np.log(columns["C"])
-    return _placed(len(m), 3, {(0, 0): m - c, (1, 0): -m - c})
+    return _placed(3, {(0, 0): m - c, (1, 0): -m - c})
 
 
 def _sparse(columns):
     kept, n, d = np.log1p(-columns["sparsity"]), np.log(columns["N"]), np.log(columns["D"])
-    return _placed(len(n), 4, {(0, 0): kept, (0, 1): -n, (1, 1): -n, (2, 2): -d})
+    return _placed(4, {(0, 0): kept, (0, 1): -n, (1, 1): -n, (2, 2): -d})
 
 
 def _power(of):
-    return lambda columns: _placed(len(columns[of[0]]), 1, {(0, i): np.log(columns[name]) for i, name in enumerate(of)})
+    return lambda columns: _placed(1, {(0, i): np.log(columns[name]) for i, name in enumerate(of)})
 
 
 def _repeated(exponents_BxQ, columns):
@@ -111,7 +115,7 @@ def _precise(exponents_BxQ, columns):
 def _missed(columns):
     """1 / (share of what chance leaves that is missed) = 1 + exp(c) exp(-k L)."""
     loss = columns["loss"]
-    return _placed(len(loss), 2, {(0, 0): -loss})
+    return _placed(2, {(0, 0): -loss})
 
 
 def _inverse_miss(accuracy, columns):

@@ -27,15 +27,13 @@ def optimum(form: Form, public_BxP: np.ndarray, flops: float) -> dict[str, np.nd
 
 def loss_at(form: Form, public_BxP: np.ndarray, size_B: np.ndarray, tokens_B: np.ndarray) -> np.ndarray:
     """(B,): what each of B laws predicts for its own size and tokens."""
-    rows = [predicted(form, public_BxP[i:i + 1], at(size, tokens))[0, 0]
-            for i, (size, tokens) in enumerate(zip(size_B, tokens_B, strict=True))]
-    return np.array(rows)
+    return predicted(form, public_BxP, at(size_B[:, None], tokens_B[:, None]))[:, 0]
 
 
-def at(size: float, tokens: float) -> dict[str, np.ndarray]:
-    """The columns of one dense run whose tokens are all different."""
-    n, d = np.full(1, float(size)), np.full(1, float(tokens))
-    return {"N": n, "D": d, "C": 6 * n * d, "unique_D": d, "bits": np.full(1, 32.0), "sparsity": np.zeros(1)}
+def at(size: np.ndarray, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of dense runs whose tokens are all different, each of one shape."""
+    return {"N": size, "D": tokens, "C": 6 * size * tokens, "unique_D": tokens, "bits": np.full(size.shape, 32.0),
+            "sparsity": np.zeros(size.shape)}
 
 
 def _sought(form, public_BxP, flops):

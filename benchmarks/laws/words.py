@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from twinscale.common.files.access import escaped_lines
-from twinscale.common.files.output import safe_console
+from twinscale.common.files.output import safe_console, table_of
 
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints a fit on stdout: the law, its parameters, its certificate, what it advises, and what speaks against it."""
-    from rich import box
-    from rich.table import Table
-
     console = safe_console(soft_wrap=True)
     rows, law = result["results"], result["law"]
     left = "".join(f", {count} left out ({name})" for name, count in rows["dropped"].items() if count)
@@ -19,12 +16,7 @@ def show(result: Mapping[str, Any]) -> None:
                   f"runs{left}")
     console.print(objective_words(result))
     for title, columns, lines in tables(result):
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        for name in columns:
-            table.add_column(name)
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
+        console.print(table_of(columns, lines, title))
     for words in filter(None, (result["disagreement"], *(f"Beware: {one}." for one in result["warnings"]))):
         console.print(words)
     console.print(result["sentence"])

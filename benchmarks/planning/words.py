@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from twinscale.benchmarks.planning.budgets import sentence
-from twinscale.common.files.output import safe_console
+from twinscale.common.files.output import safe_console, table_of
 from twinscale.common.machine.topology import titled
 
 OLD = 90  # days from which the date of prices is pointed at
@@ -13,9 +13,6 @@ OLD = 90  # days from which the date of prices is pointed at
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints a table of the rows on stdout, with what it rests on."""
-    from rich import box
-    from rich.table import Table
-
     work, prices = result["work"], result["prices"]
     console = safe_console(soft_wrap=True)
     if work["flops"]:
@@ -24,9 +21,7 @@ def show(result: Mapping[str, Any]) -> None:
                       f"{work['convention']}{size} ({work['from']})")
     if work.get("budget"):
         console.print(sentence(work["budget"], work["tokens"] / work["parameters"]))
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("", *(titled(found["topology"], found["slices"]) for found in result["rows"])):
-        table.add_column(column, overflow="fold")
+    table = table_of(("", *(titled(found["topology"], found["slices"]) for found in result["rows"])))
     for name, cell in CELLS.items():
         cells = [cell(found, prices) for found in result["rows"]]
         if any(cells):

@@ -17,9 +17,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NotRequired
+from typing import Any, NamedTuple, NotRequired
 
 import psutil
 from typing_extensions import TypedDict
@@ -57,33 +58,55 @@ SHOWN = ("global_batch", "hbm_bytes_per_device", "hbm_capacity_bytes", "error") 
 ROOMS = ("common", "jaxscale", "tfscale", "benchmarks/preflight")  # whose sources decide what a compile says
 
 
-def search(recipe: Recipe, out: Path, *, topologies: Sequence[str], slices: int = 1, backend: str = "jax",
-           remats: Sequence[str] | None = None, accumulations: Sequence[int] | None = None,
-           fsdp: Sequence[int] | None = None, tensor: Sequence[int] | None = None, jobs: int | None = None,
-           as_json: bool = False, overwrite: bool = False) -> int:
-    """Compiles, prints a ranked table and writes `out`/search.json and patch.toml; returns the exit code: 0 something
-    fits, else 1. Equal input gives equal answers, whatever `jobs`.
+@dataclass(frozen=True)
+class Asked:
+    """What is searched over.
 
-    Args:
-      recipe: the validated recipe; its global batch and what is searched over are replaced.
-      topologies: one name.
-      remats, accumulations, fsdp, tensor: what is tried, by default every policy, the recipe's accumulation, and all
-        sizes that divide the chips.
-      jobs: processes at once; by default as many as there are cores and memory for.
-    Raises BadInput, MissingEnvironment before anything is compiled or written.
+    topologies: one name.
+    remats, accumulations, fsdp, tensor: what is tried, by default every policy, the recipe's accumulation, and all
+      sizes that divide the chips.
+    jobs: processes at once; by default as many as there are cores and memory for.
     """
+
+    topologies: Sequence[str]
+    slices: int = 1
+    backend: str = "jax"
+    remats: Sequence[str] | None = None
+    accumulations: Sequence[int] | None = None
+    fsdp: Sequence[int] | None = None
+    tensor: Sequence[int] | None = None
+    jobs: int | None = None
+
+
+class Bench(NamedTuple):
+    """On what candidates are compiled: `sides` are free to take, each by one thread of the pool."""
+
+    topology: Topology
+    data: tuple[int, tuple[int, ...]]
+    facts: Mapping[str, Any]
+    sides: SimpleQueue
+    pool: ThreadPoolExecutor
+
+
+def search(recipe: Recipe, out: Path, *, as_json: bool = False, overwrite: bool = False, **given: Any) -> int:
+    """Compiles what is `given` for the fields of Asked, prints a ranked table and writes `out`/search.json and
+    patch.toml; returns the exit code: 0 something fits, else 1. Equal input gives equal answers, whatever `jobs`.
+
+    `recipe` is validated; its global batch and what is searched over are replaced. Raises BadInput, MissingEnvironment
+    before anything is compiled or written.
+    """
+    asked = Asked(**given)
     check_files(out, [FILE, PATCH], KEYS, overwrite)
-    if len(topologies) != 1:
+    if len(asked.topologies) != 1:
         raise BadInput("--search: wants one --topology, such as --topology v5e:4x4")
-    recipe, topology = uncompressed(recipe), parse(topologies[0], slices)
+    recipe, topology, backend = uncompressed(recipe), parse(asked.topologies[0], asked.slices), asked.backend
     data = data_shape(recipe)
-    tried = [Candidate(smallest) for smallest in candidates(recipe, topology, backend, remats, accumulations, fsdp,
-                                                            tensor)]
+    tried = [Candidate(smallest) for smallest in candidates(recipe, topology, asked)]
     library = find_libtpu(os.environ)
     check_libtpu([topology], library)
     check_packages((backend,))
-    jobs = min(len(tried), jobs or at_once())
-    facts = {"backend": backend, "topology": topology.name, "slices": slices, "libtpu": library_version(library)}
+    jobs = min(len(tried), asked.jobs or at_once())
+    facts = {"backend": backend, "topology": topology.name, "slices": asked.slices, "libtpu": library_version(library)}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.enter_context(deep_stack())
         sides = queue.SimpleQueue()
@@ -91,8 +114,8 @@ def search(recipe: Recipe, out: Path, *, topologies: Sequence[str], slices: int 
             mine = Path(folder) / str(number)
             mine.mkdir()
             sides.put(stack.enter_context(Side(backend, library, mine, data)))
-        pool = stack.enter_context(ThreadPoolExecutor(jobs))
-        explore(tried, lambda work, some, what: spread(work, some, what, topology, data, facts, sides, pool))
+        bench = Bench(topology, data, facts, sides, stack.enter_context(ThreadPoolExecutor(jobs)))
+        explore(tried, lambda work, some, what: spread(work, some, what, bench))
     ranked = [found.said() for found in sorted(tried, key=rank)]
     best = ranked[0] if ranked[0]["settled"] and ranked[0]["global_batch"] else None
     result: dict[str, Any] = {
@@ -107,24 +130,23 @@ def search(recipe: Recipe, out: Path, *, topologies: Sequence[str], slices: int 
 
 # ---- what is tried
 
-def candidates(recipe: Recipe, topology: Topology, backend: str, remats: Sequence[str] | None,
-               accumulations: Sequence[int] | None, fsdp: Sequence[int] | None, tensor: Sequence[int] | None
-               ) -> list[Recipe]:
+def candidates(recipe: Recipe, topology: Topology, asked: Asked) -> list[Recipe]:
     """Recipes, each with the smallest batch that its mesh can share. Raises BadInput where nothing can be laid out."""
-    known = (*REMATS, "offload")
-    for policy in remats or ():
+    known, backend = (*REMATS, "offload"), asked.backend
+    for policy in asked.remats or ():
         if policy not in known:
             raise BadInput(f"--remat {policy}: no such policy; there are {', '.join(known)}"
                            + did_you_mean(policy, known))
     within = topology.devices // topology.slices
     divisors = [n for n in range(1, within + 1) if within % n == 0]
     meshes = [(1, 1)] if backend == "keras" else [
-        (f, t) for f in fsdp or divisors for t in tensor or divisors if within % (f * t) == 0]
-    policies = [policy for policy in known if policy in (remats or REMATS)]
+        (f, t) for f in asked.fsdp or divisors for t in asked.tensor or divisors if within % (f * t) == 0]
+    policies = [policy for policy in known if policy in (asked.remats or REMATS)]
     if backend == "keras" or not traits_of(recipe.model).blocks:
         policies = [recipe.jax.remat]
     found, refusals = [], []
-    for (f, t), accumulate, policy in itertools.product(meshes, accumulations or [recipe.train.accumulate], policies):
+    accumulations = asked.accumulations or [recipe.train.accumulate]
+    for (f, t), accumulate, policy in itertools.product(meshes, accumulations, policies):
         shares = topology.devices // (t * recipe.devices.sequence)
         try:
             found.append(placed(recipe.with_values(
@@ -188,21 +210,20 @@ def explore(tried: Sequence[Candidate], each: Callable[..., None]) -> None:
         each(settle, left[:TOP], "settles")
 
 
-def spread(work: Callable[..., None], some: Sequence[Candidate], what: str, topology: Topology,
-           data: tuple[int, tuple[int, ...]], facts: Mapping[str, Any], sides: SimpleQueue, pool: ThreadPoolExecutor
-           ) -> None:
+def spread(work: Callable[..., None], some: Sequence[Candidate], what: str, bench: Bench) -> None:
     """Does the work of some candidates, each with a side of its own."""
     with counting(len(some), what) as advance:
 
         def one(found):
-            side = sides.get()
+            side, topology = bench.sides.get(), bench.topology
             try:
-                work(found, lambda rows: found.measure(rows, topology, facts, side), topology.chip.hbm_bytes, data)
+                work(found, lambda rows: found.measure(rows, topology, bench.facts, side), topology.chip.hbm_bytes,
+                     bench.data)
             finally:
-                sides.put(side)
+                bench.sides.put(side)
             advance()
 
-        list(pool.map(one, some))
+        list(bench.pool.map(one, some))
 
 
 def estimate(found: Candidate, measure: Callable[[int], Mapping[str, Any]], capacity: int,

@@ -6,7 +6,7 @@ from typing import Any
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight.rows import APART, totals
-from twinscale.common.files.output import safe_console
+from twinscale.common.files.output import safe_console, table_of
 from twinscale.common.machine.topology import titled
 
 PIPED = 160  # letters of a line that is not for a terminal
@@ -22,19 +22,12 @@ def gib(size: float | None) -> str:
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints the rows as a table on stdout, then what parts the backends, and what is worse than before."""
-    from rich import box
-    from rich.table import Table
-
     rows = result["results"]
     each = "device (two a chip)" if any(found["devices"] > found["chips"] for found in rows) else "chip"
-    table = Table(title=f"{result['recipe']['name']}: what the TPU's compiler says, for each {each}",
-                  title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("", *(f"{row['backend']}, {named(row)}" for row in rows)):
-        table.add_column(column, overflow="fold")
-    for name, cells in lines_of(rows):
-        table.add_row(name, *cells)
     console = safe_console(soft_wrap=not sys.stdout.isatty())
-    console.print(table)
+    console.print(table_of(("", *(f"{row['backend']}, {named(row)}" for row in rows)),
+                           ((name, *cells) for name, cells in lines_of(rows)),
+                           f"{result['recipe']['name']}: what the TPU's compiler says, for each {each}"))
     for found in rows:
         if found["error"]:
             console.print(f"{found['backend']}, {found['topology']}: {found['error']}")
@@ -79,17 +72,10 @@ def assumed(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def show_search(result: Mapping[str, Any]) -> None:
     """Prints the candidates of a search as a table on stdout, the best first, and what to paste into the recipe."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=f"{result['recipe']['name']} on {named(result)}, {result['backend']}: the largest batches that "
-                        "fit", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in SEARCHED:
-        table.add_column(column, justify="right", overflow="fold")
-    for found in result["candidates"]:
-        table.add_row(*(cell(found) for cell in SEARCHED.values()))
     console = safe_console(width=None if sys.stdout.isatty() else PIPED)
-    console.print(table)
+    console.print(table_of(SEARCHED, ([cell(found) for cell in SEARCHED.values()] for found in result["candidates"]),
+                           f"{result['recipe']['name']} on {named(result)}, {result['backend']}: the largest batches "
+                           "that fit", right=range(len(SEARCHED))))
     if not result["patch"]:
         console.print("No batch fits: take more chips, or a smaller model.")
         return

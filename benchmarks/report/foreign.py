@@ -14,7 +14,7 @@ from twinscale.benchmarks.report.page import drawn, ordered, reproduced, write
 from twinscale.benchmarks.report.terminal import PIPED, fit
 from twinscale.benchmarks.report.words import number
 from twinscale.common.files.access import shown
-from twinscale.common.files.output import safe_console
+from twinscale.common.files.output import safe_console, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,21 +86,13 @@ def two_curves(width: float, curve: Mapping[str, Any], sides: Mapping[str, str])
 
 def show(found: Mapping[str, Any]) -> None:
     """Prints the told steps and the tensors, then the sentence, on stdout."""
-    from rich import box
-    from rich.table import Table
-
     console = safe_console(width=None if sys.stdout.isatty() else PIPED)
 
     def safe(text):
         return fit(shown(text, 10_000), console.encoding)
 
     def table(names, rows, right):
-        made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for index, name in enumerate(names):
-            made.add_column(name, justify="right" if index in right else "left", overflow="fold")
-        for row in rows:
-            made.add_row(*map(safe, row))
-        console.print(made)
+        console.print(table_of(names, (map(safe, row) for row in rows), right=right, tight=True))
 
     table(("", "step", "first", "second", "difference", "relative"), rows_of(found), range(1, 6))
     weights = found.get("weights")

@@ -138,7 +138,7 @@ def train(asked: Asked, desk: Desk, there: dict[str, int], ways: dict[str, Runs]
         return True
 
     with desk.board:
-        side_by_side(asked.jobs, one, ray, f"--on {'ray=' if '=' in (asked.on or '') else ''}")
+        side_by_side(asked.jobs, one, asked.out.resolve(), ray, f"--on {'ray=' if '=' in (asked.on or '') else ''}")
 
 
 def ended(desk: Desk, run: Planned, there: int, ways: dict[str, Runs], reason: str | None = None) -> None:

@@ -7,26 +7,18 @@ from twinscale.benchmarks.laws.words import span
 from twinscale.benchmarks.laws.words import tables as law_tables
 from twinscale.benchmarks.numbers import sig
 from twinscale.common.files.access import escaped_lines
-from twinscale.common.files.output import safe_console
+from twinscale.common.files.output import safe_console, table_of
 
 Tables = list[tuple[str, tuple[str, ...], list[list[str]]]]
 
 
 def show(found: Mapping[str, Any]) -> None:
     """Prints a study on stdout: its runs, its laws, and law parity."""
-    from rich import box
-    from rich.table import Table
-
     console = safe_console(soft_wrap=True)
     shown = [run_table(found), *((f"{backend}: {title}", columns, rows) for backend, law in found["laws"].items()
                                  for title, columns, rows in law_tables(law)), *parity_tables(found)]
     for title, columns, lines in shown:
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        for name in columns:
-            table.add_column(name)
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
+        console.print(table_of(columns, lines, title))
     console.print(found["sentence"])
 
 

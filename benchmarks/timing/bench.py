@@ -24,7 +24,7 @@ from twinscale.benchmarks.workers import ROOMS, Trainer, each, open_workers
 from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, need
 from twinscale.common.families import traits_of
-from twinscale.common.files.output import answer, safe_console
+from twinscale.common.files.output import answer, safe_console, table_of
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
 from twinscale.common.machine.flops import peak_flops, train_flops
@@ -232,13 +232,8 @@ def gpus() -> list[dict[str, str]]:
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints the figures as a table on stdout, and what was refused below it."""
-    from rich import box
-    from rich.table import Table
-
     sides, found = result["sides"].values(), result["machine"]
-    table = Table(title=result["recipe"]["name"], title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("", *result["sides"]):
-        table.add_column(column, overflow="fold")
+    table = table_of(("", *result["sides"]), title=result["recipe"]["name"])
     names = {"device": "device", "precision": "precision", "attention": "attention",
              "loop_ms": "step of the trainer's loop, ms", "bare_ms": "bare step, ms",
              "loop_over_bare": "the loop costs", "throughput": "throughput",

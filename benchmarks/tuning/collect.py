@@ -10,7 +10,7 @@ from twinscale.benchmarks.output import made
 from twinscale.benchmarks.tuning.result import SCHEMA_VERSION
 from twinscale.benchmarks.tuning.study import best_of, front_of, importances
 from twinscale.benchmarks.tuning.trials import NAMED
-from twinscale.common.files.output import safe_console
+from twinscale.common.files.output import safe_console, table_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -84,19 +84,16 @@ def sentence(metric: str, direction: str, trials: list[dict[str, Any]], best: "F
 
 def show(found: Mapping[str, Any]) -> None:
     """The best trials and what the metric depends on, on stdout."""
-    from rich.table import Table
-
     console = safe_console()
     console.print(found["sentence"])
     sign = {"minimize": 1, "maximize": -1}[found["direction"]]
     ended = sorted((trial for trial in found["trials"] if trial["metric"] is not None),
                    key=lambda trial: sign * trial["metric"])
-    table = Table("trial", found["metric"], found["cost"], *(axis["key"] for axis in found["space"]), box=None)
-    for trial in ended[:10]:
-        table.add_row(str(trial["number"]), sig(trial["metric"], 5), cell(trial[found["cost"]]),
-                      *(cell(trial["params"].get(axis["key"])) for axis in found["space"]))
-    if ended:
-        console.print(table)
+    keys = [axis["key"] for axis in found["space"]]
+    rows = [(str(trial["number"]), sig(trial["metric"], 5), cell(trial[found["cost"]]),
+             *(cell(trial["params"].get(key)) for key in keys)) for trial in ended[:10]]
+    if rows:
+        console.print(table_of(("trial", found["metric"], found["cost"], *keys), rows, ruled=False))
     for key, share in found["importance"].items():
         console.print(f"  {key}: {share:.0%} of what {found['metric']} varies by")
 

@@ -1,25 +1,29 @@
 """Trials on a cluster of Ray: each process of a backend is held by an actor, on whichever node has a CPU for it.
 
-All nodes have Twinscale, and see the search's directory under one path.
+All nodes have Twinscale, and see the search's directory under one path, which is looked at before the first training.
 """
 
 import os
 import re
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from twinscale.common import process
 from twinscale.common.errors import NO, BadInput, TwinscaleError, error_of, first_line, known, need, unexpected
-from twinscale.common.files.access import shown
+from twinscale.common.files.access import read_text, shown
+from twinscale.common.files.run_files import LOCK
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
 PATIENCE = 10.0  # seconds that a cluster may take to answer
+STARTING = 60.0  # seconds that a node may take to start a process which looks at the directory
 EVERY = 0.5  # seconds between looks at whether we were interrupted
 
 
@@ -90,10 +94,42 @@ def stop(far: Far) -> None:
     far.hand.stop.remote()
 
 
+def check_shared(folder: Path) -> None:
+    """Raises BadInput where a node that trains does not see a directory as it is here. The directory's lock, which is
+    this process's own, gets a text that all of them read."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    said, asked = secrets.token_hex(16), []
+    (folder / LOCK).write_text(said)
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("CPU"):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            look = ray.remote(num_cpus=0, scheduling_strategy=there)(seen)
+            asked.append((node["NodeManagerAddress"], look.remote(str(folder / LOCK))))
+    for name, answer in asked:
+        try:
+            found = ray.get(answer, timeout=STARTING)
+        except Exception as error:  # of a node that has died, is too slow or lacks Twinscale
+            raise BadInput(f"--out {shown(folder)}: the cluster's node {shown(name)} cannot look whether it is there: "
+                           f"{shown(first_line(error, 200))}; install Twinscale on every node") from None
+        if found != said:
+            raise BadInput(f"--out {shown(folder)}: the cluster's node {shown(name)} does not see it; give a directory "
+                           "that all nodes share under one path, such as one of NFS")
+
+
+def seen(path: str) -> str:
+    """A file's text, "" where there is none to be read."""
+    with suppress(BadInput):
+        return read_text(path)
+    return ""
+
+
 @contextmanager
-def cluster(address: str, option: str = "--ray ") -> Iterator[Callable[[str], Far]]:
+def cluster(address: str, option: str = "--ray ", shared: Path | None = None) -> Iterator[Callable[[str], Far]]:
     """Yields what makes a process of a backend in the cluster at an address; "local" is one of this machine's own.
-    `option` is how it was asked for. Raises MissingEnvironment without Ray, BadInput where nothing answers there."""
+    `option` is how it was asked for, `shared` the directory that trainings are in. Raises MissingEnvironment without
+    Ray, BadInput where nothing answers there, or where a node does not see the directory."""
     need("ray", why=f"{option.strip(' =')} asks for a cluster of it")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -106,6 +142,8 @@ def cluster(address: str, option: str = "--ray ") -> Iterator[Callable[[str], Fa
         raise BadInput(f"{option}{shown(address)}: no cluster answers ({shown(first_line(error, 200))}); give "
                        "HOST:PORT as `ray start --head` says, auto, or local") from None
     try:
+        if shared:
+            check_shared(shared)
         yield Far
     finally:
         ray.shutdown()

@@ -15,13 +15,14 @@ from twinscale.common.files.access import is_link
 from twinscale.common.files.run_files import LOCK
 
 
-def side_by_side(jobs: int, one: Callable[[Callable[[str], Crew]], bool], ray: str | None = None,
+def side_by_side(jobs: int, one: Callable[[Callable[[str], Crew]], bool], out: Path, ray: str | None = None,
                  option: str = "--ray ") -> None:
     """Has `jobs` threads call `one` again and again, each until it says that nothing is left. What it raises ends all:
     the others come to the end of what they are at.
 
     Args:
       one: is given what finds the thread's own Crew of a backend, kept from call to call.
+      out: the directory that trainings are in, which is held.
       ray: the address of a cluster, in which the processes are; `option` is how it was asked for.
     """
     ending = threading.Event()
@@ -43,7 +44,7 @@ def side_by_side(jobs: int, one: Callable[[Callable[[str], Crew]], bool], ray: s
                 crew.close()
 
     with ExitStack() as stack:
-        far = {"make": stack.enter_context(on_ray.cluster(ray, option)), "stop": on_ray.stop} if ray else {}
+        far = {"make": stack.enter_context(on_ray.cluster(ray, option, out)), "stop": on_ray.stop} if ray else {}
         pool = stack.enter_context(ThreadPoolExecutor(jobs, "trials"))
         for finished in as_completed([pool.submit(work, **far) for _ in range(jobs)]):
             finished.result()

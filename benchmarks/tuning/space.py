@@ -9,7 +9,7 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,10 @@ from pydantic import Field, PositiveInt
 
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.files.access import quoted, read_toml, shown
+from twinscale.common.metrics import higher_is_better
 from twinscale.common.recipe.file import as_override
 from twinscale.common.section import Section
 
-FALLS = ("loss", "perplexity", "bits_per_byte")  # metrics of which less is better, as everybody knows
 OF_RANGE, OF_CHOICE = {"low", "high", "log", "step"}, {"choices"}
 WANTED = "expected { low = 1e-4, high = 1e-1, log = true }, { low = 8, high = 64, step = 8 } or { choices = [...] }"
 MOST, MOST_POINTS = 1000, 100_000  # choices of a key, points of a grid
@@ -93,14 +93,16 @@ def read_search(file: Path) -> tuple[Search, tuple[Axis, ...]]:
     return search, axes
 
 
-def direction_of(search: Search, file: Path) -> str:
-    """"minimize" or "maximize". Raises BadInput where the file leaves it open, and nobody knows it of the metric."""
+def direction_of(search: Search, file: Path, measured: Iterable[str]) -> str:
+    """"minimize" or "maximize". Raises BadInput where the file leaves it open, and none of the metrics `measured` (as
+    train.metrics has them) says it of the metric."""
     if search.direction:
         return search.direction
-    if search.metric in FALLS:
-        return "minimize"
-    raise BadInput(f"{shown(file)}: direction: missing: whether less or more of metric = {quoted(search.metric)} is "
-                   'better: set "minimize" or "maximize"')
+    rises = higher_is_better(measured, search.metric)
+    if rises is None:
+        raise BadInput(f"{shown(file)}: direction: missing: whether less or more of metric = {quoted(search.metric)} "
+                       'is better: set "minimize" or "maximize"')
+    return "maximize" if rises else "minimize"
 
 
 def size(axis: Axis) -> int:

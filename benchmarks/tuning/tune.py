@@ -109,8 +109,8 @@ def read_asked(asked: Asked) -> "tuple[Recipe, Search, tuple[Axis, ...], str]":
         raise BadInput(f"--out {asked.out}: a search wants a directory of this machine; its database may be elsewhere: "
                        "--storage URL")
     search, axes = read_search(asked.space)
-    direction = direction_of(search, asked.space)
     base = without_stages(given(asked.source, asked.overrides))
+    direction = direction_of(search, asked.space, base.train.metrics)
     check_backend(base.model, asked.backend)
     check_trackers(base, asked.out)
     if base.devices.hosts != 1:
@@ -173,7 +173,7 @@ def search_on(opened: studies.Open, asked: Asked, direction: str, most: int) -> 
         said(opened, direction, most, before, began)
         return True
 
-    side_by_side(asked.jobs, one, asked.ray)
+    side_by_side(asked.jobs, one, asked.out.resolve(), asked.ray)
 
 
 def tried(opened: studies.Open, asked: Asked, trial: "Trial", crew: Crew, runs: Runs) -> None:

@@ -32,6 +32,7 @@ from twinscale.common.files.access import (
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
+    from rich.table import Table
 
 EVERY = 10.0  # seconds between words on how far something is
 
@@ -226,6 +227,28 @@ def safe_console(**options: Any) -> "Console":
             return super().render_str(escaped_lines(text), **how)
 
     return Safe(**{"markup": False, "highlight": False, **options})
+
+
+def table_of(columns: Iterable[str], rows: Iterable[Iterable[str]] = (), title: str | None = None, *,
+             right: Collection[int] = (), ruled: bool = True, tight: bool = False) -> "Table":
+    """A table of the library `rich`, which `safe_console` prints. A cell that is too long is folded, so that no figure
+    loses its end.
+
+    Args:
+      right: the columns, by number, whose cells end at the right.
+      ruled: with a line below the head.
+      tight: without space before its first column.
+    """
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if ruled else None, pad_edge=not tight,
+                 padding=(0, 1, 0, 0) if tight else (0, 1))
+    for number, name in enumerate(columns):
+        made.add_column(name, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
 
 
 def counted(items: Iterable[Any], total: int, what: Any) -> Generator[Any, None, None]:

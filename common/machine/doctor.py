@@ -82,35 +82,26 @@ def doctor() -> dict:
 
 def show(report: Any) -> None:
     """Prints the report as tables on stdout."""
-    from rich import box
-    from rich.table import Table
+    from twinscale.common.files.output import safe_console, table_of
 
-    from twinscale.common.files.output import safe_console
-
-    def table(title, *columns):
-        made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        for column in columns:
-            made.add_column(column, overflow="fold")
-        return made
-
-    machine = table("Machine", "", "")
+    machine = table_of(("", ""), title="Machine")
     machine.add_row("Python", f"{report['python']['version']} ({report['python']['path']})")
     machine.add_row("platform", report["platform"])
     machine.add_row("cores", str(report["cores"]))
     machine.add_row("memory", f"{report['memory_bytes'] / 2**30:.1f} GiB")
-    packages = table("Packages", "package", "version")
+    packages = table_of(("package", "version"), title="Packages")
     for name, value in report["versions"].items():
         packages.add_row(name, value)
-    devices = table("Devices", "framework", "device", "kind")
+    devices = table_of(("framework", "device", "kind"), title="Devices")
     for framework, answer in report["devices"].items():
         for device in answer.get("devices", []):
             devices.add_row(framework, device["name"], device["kind"])
         if "error" in answer:
             devices.add_row(framework, "failed", answer["error"])
-    backends = table("Backends", "backend", "can run")
+    backends = table_of(("backend", "can run"), title="Backends")
     for backend, runs in report["backends"].items():
         backends.add_row(backend, "yes" if runs else "no")
-    missing = table("Missing", "package", "needed for", "fix")
+    missing = table_of(("package", "needed for", "fix"), title="Missing")
     for item in report["missing"]:
         missing.add_row(item["package"], item["for"], item["fix"])
     console = safe_console(highlight=True)

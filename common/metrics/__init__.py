@@ -12,9 +12,10 @@ from twinscale.common.metrics.base import (
     statistics_of,
     total,
     tried,
+    ways_of,
 )
 from twinscale.common.metrics.classification import MEANS, finish, statistics
 from twinscale.common.metrics.flips import NEAR
 
 __all__ = ["MEANS", "METRICS", "Metric", "NEAR", "added", "bounds_of", "finish", "finished", "finished_one",
-           "higher_is_better", "own_sums", "statistics", "statistics_of", "total", "tried"]
+           "higher_is_better", "own_sums", "statistics", "statistics_of", "total", "tried", "ways_of"]

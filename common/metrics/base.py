@@ -103,15 +103,17 @@ def tried(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def higher_is_better(names: Iterable[str], value: str) -> bool:
-    """Whether more of a value of evaluations, of what is always measured or by metrics `names`, is better. Raises
-    ValueError where none of them says so of it."""
-    known = [(pattern, way) for metric in added([ALWAYS, *names]) for pattern, way in metric.better.items()]
-    for pattern, way in known:
-        if fnmatchcase(value, pattern):
-            return {"higher": True, "lower": False}[way]
-    raise ValueError(f'train.watch="{value}": of no value that is measured so is known whether more of it is better: '
-                     f"take one of {', '.join(pattern for pattern, _ in known)}, or add its metric to train.metrics")
+def higher_is_better(names: Iterable[str], value: str) -> bool | None:
+    """Whether more of a value of evaluations, of what is always measured or by metrics `names`, is better; None where
+    none of them says so of it."""
+    said = (way for pattern, way in ways_of(names) if fnmatchcase(value, pattern))
+    return {"higher": True, "lower": False, None: None}[next(said, None)]
+
+
+def ways_of(names: Iterable[str]) -> list[tuple[str, str]]:
+    """[(pattern of a value's name, "higher" or "lower": which is better)] of what is always measured and of metrics
+    `names`."""
+    return [(pattern, way) for metric in added([ALWAYS, *names]) for pattern, way in metric.better.items()]
 
 
 def own_sums(metric: Metric, sums: Mapping[str, float]) -> dict[str, Any]:

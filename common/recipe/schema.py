@@ -12,7 +12,7 @@ from twinscale.common.families import family_of, reads_text, traits_of
 from twinscale.common.families.sharding import SHARED, check_rules
 from twinscale.common.files.access import shown
 from twinscale.common.files.pins import MARK, unpinned
-from twinscale.common.metrics import METRICS, added, higher_is_better, tried
+from twinscale.common.metrics import METRICS, added, higher_is_better, tried, ways_of
 from twinscale.common.numbers.formats import MASTERS
 from twinscale.common.objectives import OBJECTIVES, ObjectiveOptions
 from twinscale.common.objectives import described as objective_of
@@ -229,7 +229,10 @@ class Recipe(Section):
     def watched(self) -> Self:
         """Raises ValueError where what is watched is not measured, or never."""
         train, of_classes = self.train, not objective_of(self).judged
-        higher_is_better(train.metrics, train.watch)
+        if higher_is_better(train.metrics, train.watch) is None:
+            known = ", ".join(pattern for pattern, _ in ways_of(train.metrics))
+            raise ValueError(f'train.watch="{train.watch}": of no value that is measured so is known whether more of '
+                             f"it is better: take one of {known}, or add its metric to train.metrics")
         needs = {"accuracy": of_classes, **dict.fromkeys(("perplexity", "bits_per_byte"), reads_text(self.model))}
         if not needs.get(train.watch, True):
             raise ValueError(f'train.watch="{train.watch}": is not measured of such a model or objective: take "loss"')

@@ -1,8 +1,9 @@
 """Real studies: of both backends, and of a cluster as of one process."""
 
+import pandas
 import pytest
 
-from twinscale.benchmarks.studies.study import Asked, studied
+from twinscale.benchmarks.studies.study import RESULTS, Asked, studied
 
 TEXT = """
 recipe = "mlp-digits"
@@ -30,7 +31,10 @@ def test_both_backends_train_the_same_recipes_to_the_same_law(tmp_path):
 @pytest.mark.slow
 def test_a_study_on_a_local_cluster_gives_the_same_table(tmp_path):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    tables = [studied(asked(tmp_path, "jax", "800, 1600", name, on=on)).runs
-              for name, on in (("here", None), ("there", "ray"))]
-    here, there = ([{key: row[key] for key in row if key != "seconds"} for row in rows] for rows in tables)
-    assert here == there and len(here) == 4
+    tables = []
+    for name, on in (("here", None), ("there", "ray")):
+        found = studied(asked(tmp_path, "jax", "800, 1600", name, on=on))
+        assert found.counts == {"planned": 4, "finished": 4, "failed": 0}
+        tables.append(pandas.read_parquet(tmp_path / name / RESULTS).drop(columns="seconds"))
+    pandas.testing.assert_frame_equal(*tables, check_exact=True)
+    assert tables[0]["loss"].nunique() == 4

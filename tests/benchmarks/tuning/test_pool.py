@@ -26,7 +26,7 @@ def workers(monkeypatch):
     return made
 
 
-def test_each_thread_keeps_a_process_of_each_backend(workers):
+def test_each_thread_keeps_a_process_of_each_backend(workers, tmp_path):
     left, lock, together = list(range(8)), Lock(), Barrier(2)
 
     def one(crew_of):
@@ -39,12 +39,12 @@ def test_each_thread_keeps_a_process_of_each_backend(workers):
         crew_of(("jax", "keras")[number % 2]).ready()
         return True
 
-    pool.side_by_side(2, one)
+    pool.side_by_side(2, one, tmp_path)
     assert not left and len(workers) <= 4 and all(worker.closed for worker in workers)
     assert {worker.backend for worker in workers} == {"jax", "keras"}
 
 
-def test_what_one_raises_ends_all_and_closes_the_processes(workers):
+def test_what_one_raises_ends_all_and_closes_the_processes(workers, tmp_path):
     calls = []
 
     def one(crew_of):
@@ -54,7 +54,7 @@ def test_what_one_raises_ends_all_and_closes_the_processes(workers):
         return True
 
     with pytest.raises(CannotSave):
-        pool.side_by_side(1, one)
+        pool.side_by_side(1, one, tmp_path)
     assert len(calls) == 3 and [worker.closed for worker in workers] == [True]
 
 

@@ -19,7 +19,7 @@ def test_a_key_is_the_same_dotted_quoted_and_in_a_table(tmp_path):
     for text in spellings:
         search, axes = read_search(written(tmp_path, text))
         assert axes == (Axis("optimizer.learning_rate", 1e-4, 1.0, log=True),)
-        assert search.metric == "loss" and direction_of(search, tmp_path) == "minimize"
+        assert search.metric == "loss" and direction_of(search, tmp_path, ()) == "minimize"
 
 
 def test_lists_are_choices_and_become_what_the_recipe_takes(tmp_path):
@@ -60,7 +60,15 @@ def test_what_cannot_be_is_one_line_with_the_key_and_its_value(tmp_path, text, w
 
 def test_a_metric_that_nobody_knows_wants_a_direction(tmp_path):
     text = '\n[space]\ntrain.steps = { low = 1, high = 3 }'
-    with pytest.raises(BadInput, match='direction: missing.*metric = "accuracy"'):
-        direction_of(read_search(written(tmp_path, f'metric = "accuracy"{text}'))[0], tmp_path)
-    search, _ = read_search(written(tmp_path, f'metric = "accuracy"\ndirection = "maximize"{text}'))
-    assert direction_of(search, tmp_path) == "maximize"
+    search, _ = read_search(written(tmp_path, f'metric = "entity_f1"{text}'))
+    with pytest.raises(BadInput, match='direction: missing.*metric = "entity_f1"'):
+        direction_of(search, tmp_path, ())
+    assert direction_of(search, tmp_path, ("entities",)) == "maximize"
+    search, _ = read_search(written(tmp_path, f'metric = "entity_f1"\ndirection = "minimize"{text}'))
+    assert direction_of(search, tmp_path, ("entities",)) == "minimize"
+
+
+@pytest.mark.parametrize("metric, direction", [("accuracy", "maximize"), ("perplexity", "minimize")])
+def test_what_is_always_measured_needs_no_direction(tmp_path, metric, direction):
+    search, _ = read_search(written(tmp_path, f'metric = "{metric}"\n[space]\ntrain.steps = {{ low = 1, high = 3 }}'))
+    assert direction_of(search, tmp_path, ()) == direction

@@ -8,7 +8,18 @@ import pytest
 
 from twinscale.common.errors import BadInput
 from twinscale.common.export import formats as export_formats
-from twinscale.common.files.output import Kind, answered, check_files, check_verb, clear, remove_ours, same, sweep
+from twinscale.common.files.output import (
+    Kind,
+    answered,
+    check_files,
+    check_verb,
+    clear,
+    remove_ours,
+    safe_console,
+    same,
+    sweep,
+    table_of,
+)
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training import canonical
 from twinscale.common.training.run import RUN, open_run
@@ -102,3 +113,12 @@ def test_a_marker_that_is_none_is_nobodys(tmp_path, content):
     (tmp_path / ".x").write_text(content, "latin-1")
     assert not same(tmp_path, kind, {"verb": "x"}) and not answered(tmp_path / ".x", ("verb",))
     check_verb(tmp_path, kind, "x")  # of earlier versions
+
+
+def test_a_table_loses_nothing_where_it_is_too_wide(capsys):
+    safe_console(width=24).print(table_of(("name", "figure"), [("a/long/name/of/a/tensor", "1.2345678901234567")], "T"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "T" and "…" not in "".join(lines)
+    halves = [line.split() for line in lines[4:] if line.strip()]
+    assert "".join(half[0] for half in halves) == "a/long/name/of/a/tensor"
+    assert "".join(half[1] for half in halves if len(half) > 1) == "1.2345678901234567"

@@ -8,7 +8,7 @@ import pytest
 
 from twinscale.benchmarks.rungs.ladder import added_bounds
 from twinscale.common.errors import BadInput
-from twinscale.common.metrics import finish, finished, statistics, statistics_of
+from twinscale.common.metrics import finish, finished, higher_is_better, statistics, statistics_of
 from twinscale.common.recipe.file import load
 
 
@@ -93,3 +93,10 @@ def test_a_metrics_own_bound_goes_before_its_twins(tmp_path):
         "MINE = Metric('mine', None, lambda sums: {'brier': 0.0}, lambda sums, loss: {'brier': 7 * loss})\n")
     runs = ladder_runs(0.5, 0.5, 0.6) | {"metrics": (f"{tmp_path}/mine.py:MINE",)}
     assert added_bounds("float32", runs, 4, 0.25)["brier"] == (1.75, "mine's own, by the loss's bound")
+
+
+@pytest.mark.parametrize("names, value, way", [
+    ((), "loss", False), ((), "accuracy", True), ((), "entity_f1", None), (("entities",), "entity_f1", True),
+    (("entities",), "bits_per_byte", False), (("entities",), "", None)])
+def test_whether_more_of_a_value_is_better_is_said_by_its_metric(names, value, way):
+    assert higher_is_better(names, value) is way
