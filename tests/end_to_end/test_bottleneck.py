@@ -18,7 +18,7 @@ BOUND = 34 * 8 * 2.0**-52
 ADAPT = {"kind": "bottleneck", "width": 5}
 MODELS = {"decoder": {"model": {"dropout": 0.25, "activation": "swiglu", "bias": False, "norm": "rms", "tied": False},
                       "jax": {"scan": False}},
-          "encoder": {"model": {"head": "sequence", "dropout": 0.25, "layers": 2}},
+          "encoder": {"model": {"dropout": 0.25, "layers": 2}},
           "vit": {"model": {"layers": 2}}}
 
 
