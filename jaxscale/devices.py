@@ -27,6 +27,7 @@ ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
 # named, and those that an axis does not divide, are whole on every device. Products of two kernels alternate, columns
 # then rows, so that only the second ends in a sum over `tensor` (Shoeybi et al. 2019); `fsdp` cuts what is left.
 WEIGHTS = (
+    (r"\.adapter\.", ()),  # narrow ones, whole on every device
     (r"(query|key|value|gate|up|head|layer_\d+)\.kernel$", ("fsdp", "tensor")),
     (r"(output|down)\.kernel$", ("tensor", "fsdp")),
     (r"(query|key|value|gate|up)\.bias$", ("tensor",)),
@@ -38,6 +39,7 @@ WEIGHTS = (
 # The same of what the places of a model compute. Positions are shared over `sequence` but for keys and values, which
 # every device gathers, since any query may read them.
 ACTIVATIONS = (
+    (r"\badapter\.\w+$", (ROWS, "sequence")),
     (r"(query|key)\.rotary$", (ROWS, None, "tensor")),
     (r"(key|value)$", (ROWS, None, "tensor")),
     (r"(query|mix|gate|up|activation|gated|head)$", (ROWS, "sequence", "tensor")),

@@ -17,6 +17,7 @@ from twinscale.common.export.check import one_document
 from twinscale.common.export.write import served
 from twinscale.common.generation.loop import Sampler
 from twinscale.jaxscale.models import build, by_path, merge
+from twinscale.jaxscale.models.bottleneck import behind
 from twinscale.jaxscale.models.layers import attend, rotary
 from twinscale.jaxscale.train import model_inputs
 
@@ -97,8 +98,8 @@ def through(model: Module, ids: jax.Array, positions: jax.Array, cache: Cache) -
         block = getattr(model, f"block_{i}")
         y, known = attention(block.attention, block.norm_1(x), positions, known)
         filled.append(known)
-        x = x + y
-        x = x + block.feedforward(block.norm_2(x))
+        x = x + behind(block, "attention", y)
+        x = x + behind(block, "feedforward", block.feedforward(block.norm_2(x)))
     return model.norm(x), filled
 
 

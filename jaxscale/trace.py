@@ -41,7 +41,8 @@ def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices", ji
         count = recipe.train.accumulate
         parts = {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()} if count > 1 else batch
         with laid_out(devices):
-            logits, _ = train.forward(recipe, state.graph, state.weights, state.running, inputs, training=True)
+            weights = adapted(recipe, state.weights, key)
+            logits, _ = train.forward(recipe, state.graph, weights, state.running, inputs, training=True)
             gradients, _, sums = train.sum_gradients(recipe, state, number, parts)
         return logits, sums, canonical_variables(gradients)
 
@@ -76,9 +77,9 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
     graph = functools.cache(lambda: build(flat, dataset.classes, dataset.example_shape)[0])
 
     def objective(weights, running, number, batch, hook):
-        variables = {name: nnx.Param(x) for name, x in adapted(recipe, weights).items()}
-        model = merge(graph(), variables | {name: nnx.BatchStat(x) for name, x in running.items()})
         key = bits.step_key(recipe.seed, number)
+        variables = {name: nnx.Param(x) for name, x in adapted(recipe, weights, key).items()}
+        model = merge(graph(), variables | {name: nnx.BatchStat(x) for name, x in running.items()})
         with tapped(model, hook):
             logits = model(train.model_inputs(recipe, batch, key), training=True)
         total, sums = train.loss_sums(recipe, logits, batch)

@@ -180,6 +180,7 @@ def sum_gradients(recipe, state, number, batch, objective=None):
 
 def plain_objective(recipe, state, weights, running, batch, key):
     """The summed loss of a micro-batch in training, with (the running statistics after it, its sums)."""
+    weights = adapted(recipe, weights, key)
     logits, running = forward(recipe, state.graph, weights, running, model_inputs(recipe, batch, key), training=True)
     total, sums = loss_sums(recipe, logits, batch)
     return total, (running, sums)

@@ -70,7 +70,7 @@ def objective_of(recipe: "Recipe", model: keras.Model
 
     def objective(weights, running, number, batch, hook):
         key = bits.step_key(recipe.seed, number)
-        given = [(variables[name], x) for name, x in (adapted(recipe, weights) | running).items()]
+        given = [(variables[name], x) for name, x in (adapted(recipe, weights, key) | running).items()]
         with keras.StatelessScope(given) as scope, tapped(model, hook):
             logits = model(train.model_inputs(recipe, batch, key), training=True)
         total, sums = train.loss_sums(recipe, logits, batch)

@@ -117,9 +117,11 @@ def through(model: keras.Model, m: Decoder, ids: Tensor, positions: Tensor, cach
     for i, known in enumerate(cache):
         block = f"block_{i}"
         y, known = attention(model, m, f"{block}.attention", layer(f"{block}.norm_1")(x), positions, known)
+        y = behind(model, m, f"{block}.attention", y)
         filled_up.append(known)
         x = layer(f"{block}.residual_1")([x, y])
         y = feedforward(model, m, f"{block}.feedforward", layer(f"{block}.norm_2")(x))
+        y = behind(model, m, f"{block}.feedforward", y)
         x = layer(f"{block}.residual_2")([x, y])
     return layer("norm")(x), filled_up
 
@@ -137,6 +139,15 @@ def feedforward(model: keras.Model, m: Decoder, name: str, x: Tensor) -> Tensor:
     if m.gated:
         return layer(f"{name}.down")(layer(f"{name}.gated")([act(layer(f"{name}.gate")(x)), up]))
     return layer(f"{name}.down")(act(up))
+
+
+def behind(model: keras.Model, m: Decoder, part: str, x: Tensor) -> Tensor:
+    """x (B, T, D) after the adapter behind a part of a block, where there is one."""
+    if not m.bottleneck:
+        return x
+    layer, name = model.get_layer, f"{part}.adapter"
+    y = layer(f"{name}.up")(layer(f"{name}.activation")(layer(f"{name}.down")(x)))
+    return layer(f"{name}.residual")([x, y])
 
 
 def attention(model: keras.Model, m: Decoder, name: str, x: Tensor, positions: Tensor, known: tuple[Tensor, Tensor]

@@ -34,7 +34,7 @@ def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices"
     def replica_tensors(number, batch):
         key = bits.step_key(recipe.seed, number)
         model = state.model
-        weights = train.computed(recipe, state, model.trainable_variables)
+        weights = train.computed(recipe, state, model.trainable_variables, key=key)
         logits, _ = model.stateless_call(weights, model.non_trainable_variables,
                                          train.model_inputs(recipe, batch, key), training=True)
         gradients, _, sums = train.sum_gradients(recipe, state, number, batch)
@@ -82,8 +82,8 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
                 taught = (tf.cast(teacher[f"{way}/{place}"], x.dtype) for way in ("forward", "backward"))
                 return follow(x, zeros[place], *taught)
 
-            made = zip(model.trainable_variables, train.computed(recipe, state, model.trainable_variables), strict=True)
-            kernels = [(v, x) for v, x in made if v is not x]
+            made = train.computed(recipe, state, model.trainable_variables, key=key)
+            kernels = [(v, x) for v, x in zip(model.trainable_variables, made, strict=True) if v is not x]
             with keras.StatelessScope(kernels) as scope, tapped(model, hook):
                 logits = model(train.model_inputs(recipe, batch, key), training=True)
             total, sums = train.loss_sums(recipe, logits, batch)

@@ -11,7 +11,7 @@ from keras import ops
 
 from twinscale.common import losses
 from twinscale.common.data import Dataset, example_shape_of, input_specs
-from twinscale.common.families.adapters import has_adapters, is_adapter, tree_of
+from twinscale.common.families.adapters import has_products, is_adapter, tree_of
 from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.files.tensors import check_tensors
 from twinscale.common.metrics import MEANS, statistics_of, total
@@ -195,22 +195,23 @@ def plain_objective(recipe, state, running, batch, key):
     """The objective of one micro-batch, the running statistics after it, and the sums of its statistics."""
     model = state.model
     # Stateless, so that running statistics do not move before the loss is known to be finite.
-    weights = computed(recipe, state, model.trainable_variables)
+    weights = computed(recipe, state, model.trainable_variables, key=key)
     logits, running = model.stateless_call(weights, running, model_inputs(recipe, batch, key), training=True)
     objective, sums = loss_sums(recipe, logits, batch)
     return objective, running, sums
 
 
-def computed(recipe, state, values, averages=()):
+def computed(recipe, state, values, averages=(), key=None):
     """What a model computes with, in the order of its trainable variables, of their `values`: those of kernels have
-    their adapters' products in them, by the `averages`, in the order of all that is trained, where there are any."""
-    if not has_adapters(recipe):
+    their adapters' products in them, by the `averages`, in the order of all that is trained, where there are any; in
+    training the step's `key` is given."""
+    if not has_products(recipe):
         return values
     given = dict(zip((v.path for v in state.model.trainable_variables), values, strict=True))
     named = {v.path: name for name, v in state.trained.items() if not is_adapter(name)}
     beside = {name: v for name, v in state.trained.items() if is_adapter(name)}
     beside |= {name: x for name, x in zip(state.trained, averages, strict=False) if name in beside}
-    made = adapted(recipe, {name: given[path] for path, name in named.items()} | beside)
+    made = adapted(recipe, {name: given[path] for path, name in named.items()} | beside, key)
     return [made[named[path]] for path in given]
 
 

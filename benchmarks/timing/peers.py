@@ -49,6 +49,8 @@ def job(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     for key, value in wanted.items():
         if getattr(m, key) != value:
             raise BadInput(f"model.{key} = {getattr(m, key)!r}: peers have {value!r} alone; leave it out, or --peers")
+    if m.bottleneck:
+        raise BadInput(f"model.bottleneck={m.bottleneck}: peers have no adapters; leave it out, or --peers")
     if m.activation not in ("gelu", "gelu_tanh"):
         raise BadInput(f'model.activation = "{m.activation}": peers have "gelu" and "gelu_tanh"')
     if recipe.train.precision != "float32":

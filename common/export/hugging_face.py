@@ -38,6 +38,8 @@ def layouts_of(model: Any) -> Any:
 def layout(model: Any) -> tuple[str | None, str]:
     """(a layout's name, "") of a model section of the recipe, or (None, why there is none)."""
     found = layouts_of(model)
+    if found and getattr(model, "bottleneck", 0):
+        return None, f"no layout has the adapters of model.bottleneck={model.bottleneck}"
     return found.layout(model) if found else (None, f"no layout is known for a {short(model.family)}")
 
 

@@ -8,12 +8,12 @@ from pydantic import Field, PositiveInt, model_validator
 
 from twinscale.common.errors import one_of
 from twinscale.common.families import Attention, Family, Traits
+from twinscale.common.families.bottleneck import Narrowed, described, tensors
 from twinscale.common.families.parameters import Parameter
-from twinscale.common.families.weights import Started
 from twinscale.common.section import Count, Fraction, Positive
 
 
-class Decoder(Started):
+class Decoder(Narrowed):
     """A pre-norm transformer decoder (Radford et al. 2019; Touvron et al. 2023 for the rotary/RMS/SwiGLU variant)."""
 
     family: Literal["decoder"]
@@ -94,11 +94,13 @@ def tree_of(m: Decoder, classes: int, example_shape: Sequence[int]) -> dict[str,
         dense(f"{block}.attention.key", d, m.kv * m.head_width)
         dense(f"{block}.attention.value", d, m.kv * m.head_width)
         dense(f"{block}.attention.output", m.heads * m.head_width, d, shrink)
+        tree |= tensors(m, block, "attention")
         norm(f"{block}.norm_2")
         if m.gated:
             dense(f"{block}.feedforward.gate", d, m.feedforward)
         dense(f"{block}.feedforward.up", d, m.feedforward)
         dense(f"{block}.feedforward.down", m.feedforward, d, shrink)
+        tree |= tensors(m, block, "feedforward")
     norm("norm")
     if not m.tied:
         tree["head.kernel"] = Parameter((d, classes), 1 / math.sqrt(d))
@@ -126,7 +128,7 @@ def places(m: Decoder, place: Callable) -> None:
         scores = place(f"{attention}.scores", "attention scores", q, k)
         shares = place(f"{attention}.shares", "softmax", place(f"{attention}.mask", "attention mask", scores))
         y = place(f"{attention}.mix", "attention mix", shares, v)
-        y = dropped(attention, place(f"{attention}.output", "linear", y))
+        y = described(m, place, attention, dropped(attention, place(f"{attention}.output", "linear", y)))
         x = place(f"{block}.residual_1", "residual", x, y)
         y = place(f"{block}.norm_2", "norm", x)
         up = place(f"{feedforward}.up", "linear", y)
@@ -135,7 +137,7 @@ def places(m: Decoder, place: Callable) -> None:
             y = place(f"{feedforward}.gated", "gate", gate, up)
         else:
             y = place(f"{feedforward}.activation", "activation", up)
-        y = dropped(feedforward, place(f"{feedforward}.down", "linear", y))
+        y = described(m, place, feedforward, dropped(feedforward, place(f"{feedforward}.down", "linear", y)))
         x = place(f"{block}.residual_2", "residual", x, y)
     place("head", "linear", place("norm", "norm", x), holds="embedding" if m.tied else "head")
 

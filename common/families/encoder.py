@@ -9,8 +9,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import Family, Traits
+from twinscale.common.families.bottleneck import Narrowed, described, tensors
 from twinscale.common.families.parameters import Parameter
-from twinscale.common.families.weights import Started
 from twinscale.common.section import Count, Fraction, Positive
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ HEADS = {"tokens": True, "sequence": False, "masked": True, "embedding": False, 
 TABLE = 0.02  # standard deviation of a table's first rows (Devlin et al. 2019)
 
 
-class Encoder(Started):
+class Encoder(Narrowed):
     """A transformer encoder (Devlin et al. 2019). It reads `ids` (B, L) int32, `mask` (B, L) int32, 1 where a token is
     and 0 where padding is, and with token types `types` (B, L) int32."""
 
@@ -116,9 +116,11 @@ def tree_of(m: Encoder, classes: int, example_shape: Sequence[Any]) -> dict[str,
             norm(f"{block}.norm_1")
         for part in ("query", "key", "value", "output"):
             dense(f"{block}.attention.{part}", d, d)
+        tree |= tensors(m, block, "attention")
         norm(f"{block}.norm_1" if m.post else f"{block}.norm_2")
         dense(f"{block}.feedforward.up", d, m.feedforward)
         dense(f"{block}.feedforward.down", m.feedforward, d)
+        tree |= tensors(m, block, "feedforward")
         if m.post:
             norm(f"{block}.norm_2")
     if not m.post:
@@ -154,12 +156,12 @@ def places(m: Encoder, place: Callable) -> None:
         scores = place(f"{attention}.scores", "attention scores", q, k)
         shares = place(f"{attention}.shares", "softmax", place(f"{attention}.mask", "attention mask", scores))
         y = place(f"{attention}.mix", "attention mix", shares, v)
-        y = dropped(attention, place(f"{attention}.output", "linear", y))
+        y = described(m, place, attention, dropped(attention, place(f"{attention}.output", "linear", y)))
         x = place(f"{block}.residual_1", "residual", x, y)
         x, y = (2 * (place(f"{block}.norm_1", "norm", x),) if m.post else
                 (x, place(f"{block}.norm_2", "norm", x)))
         y = place(f"{feedforward}.activation", "activation", place(f"{feedforward}.up", "linear", y))
-        y = dropped(feedforward, place(f"{feedforward}.down", "linear", y))
+        y = described(m, place, feedforward, dropped(feedforward, place(f"{feedforward}.down", "linear", y)))
         x = place(f"{block}.residual_2", "residual", x, y)
         x = place(f"{block}.norm_2", "norm", x) if m.post else x
     head_places(m, place, x if m.post else place("norm", "norm", x))

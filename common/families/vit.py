@@ -8,14 +8,14 @@ from pydantic import Field, PositiveInt, model_validator
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families import Family, Traits
+from twinscale.common.families.bottleneck import Narrowed, described, tensors
 from twinscale.common.families.parameters import Parameter
-from twinscale.common.families.weights import Started
 from twinscale.common.section import Count, Fraction, Positive
 
 TABLE = 0.02  # standard deviation of the first positions (Dosovitskiy et al. 2021)
 
 
-class ViT(Started):
+class ViT(Narrowed):
     """A vision transformer (Dosovitskiy et al. 2021): patches of an image behind a class token, learned positions,
     blocks with a norm before each part, a norm and a head on the class token.
 
@@ -86,9 +86,11 @@ def tree_of(m: ViT, classes: int, example_shape: Sequence[int]) -> dict[str, Par
         norm(f"{block}.norm_1")
         for part in ("query", "key", "value", "output"):
             dense(f"{block}.attention.{part}", d, d)
+        tree |= tensors(m, block, "attention")
         norm(f"{block}.norm_2")
         dense(f"{block}.feedforward.up", d, m.feedforward)
         dense(f"{block}.feedforward.down", m.feedforward, d)
+        tree |= tensors(m, block, "feedforward")
     norm("norm")
     if m.pooler:
         dense("pooler", d, d)
@@ -111,10 +113,12 @@ def places(m: ViT, place: Callable) -> None:
         q, k, v = (place(f"{attention}.{part}", "linear", y) for part in ("query", "key", "value"))
         shares = place(f"{attention}.shares", "softmax", place(f"{attention}.scores", "attention scores", q, k))
         y = place(f"{attention}.mix", "attention mix", shares, v)
-        x = place(f"{block}.residual_1", "residual", x, dropped(attention, place(f"{attention}.output", "linear", y)))
+        y = described(m, place, attention, dropped(attention, place(f"{attention}.output", "linear", y)))
+        x = place(f"{block}.residual_1", "residual", x, y)
         y = place(f"{feedforward}.up", "linear", place(f"{block}.norm_2", "norm", x))
         y = place(f"{feedforward}.down", "linear", place(f"{feedforward}.activation", "activation", y))
-        x = place(f"{block}.residual_2", "residual", x, dropped(feedforward, y))
+        y = described(m, place, feedforward, dropped(feedforward, y))
+        x = place(f"{block}.residual_2", "residual", x, y)
     x = place("norm", "norm", x)
     if m.pooler:
         x = place("pooler.activation", "activation", place("pooler", "linear", x), kind="tanh")

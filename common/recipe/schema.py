@@ -198,6 +198,22 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def narrowed(self) -> Self:
+        """The recipe, whose model has adapters as narrow as `adapt.width` where it trains such; they stay in the model.
+        Raises ValueError where the model says another width, or cannot have any."""
+        if self.adapt.kind != "bottleneck":
+            return self
+        width, said = self.adapt.width, getattr(self.model, "bottleneck", None)
+        if said is None:
+            raise ValueError(f'adapt.kind="bottleneck": model.family="{short(self.model.family)}" has no blocks of '
+                             'attention and feed-forward layers to have adapters behind: take adapt.kind="lora"')
+        if said not in (0, width):
+            raise ValueError(f"model.bottleneck={said} is another width than adapt.width={width}: set both, or leave "
+                             "model.bottleneck out")
+        object.__setattr__(self, "model", self.model.model_copy(update={"bottleneck": width}))
+        return self
+
+    @model_validator(mode="after")
     def adaptable(self) -> Self:
         """Raises ValueError where adapters do not go with what else a recipe says."""
         if self.adapt.kind == "none":
@@ -281,13 +297,14 @@ class Recipe(Section):
             ("data", "augmenting"): Augmenting(), ("data", "size"): 0,
             ("data", "quality"): (), ("data", "quality_options"): Thresholds(), ("data", "subset"): Subset(),
             ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
+            ("model", "bottleneck"): 0, ("adapt", "width"): Adapt().width, ("adapt", "dropout"): 0.0,
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0,
             ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
-        found |= {"adapt": True} if self.adapt == Adapt() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key, None) == value:
                 found.setdefault(table, set()).add(key)
+        found |= {"adapt": True} if self.adapt == Adapt() else {}
         margin, usual = self.compare.margin, Margin()
         alike = {key for key in ("f1_macro", "entity_f1") if getattr(margin, key) == getattr(usual, key)}
         return found | ({"compare": {"margin": alike}} if alike else {})

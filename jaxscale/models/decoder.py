@@ -11,6 +11,7 @@ from flax import nnx
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.devices_arrays import LAID_OUT
+from twinscale.jaxscale.models.bottleneck import add_adapters, behind
 from twinscale.jaxscale.models.layers import (
     Linear,
     activation,
@@ -71,12 +72,15 @@ class Block(nnx.Module):
         self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
         self.attention = Attention(m, execution, length, kinds, rngs)
         self.feedforward = FeedForward(m, kinds, rngs)
+        add_adapters(self, m, kinds, rngs)
 
     def __call__(self, x, batch, places, training):
         y = self.attention(tap("norm_1", self.norm_1(x)), batch)
-        x = tap("residual_1", x + tap("attention.dropout", dropout(y, batch, self.rate, places[0], training)))
+        y = tap("attention.dropout", dropout(y, batch, self.rate, places[0], training))
+        x = tap("residual_1", x + behind(self, "attention", y))
         y = self.feedforward(tap("norm_2", self.norm_2(x)))
-        return tap("residual_2", x + tap("feedforward.dropout", dropout(y, batch, self.rate, places[1], training)))
+        y = tap("feedforward.dropout", dropout(y, batch, self.rate, places[1], training))
+        return tap("residual_2", x + behind(self, "feedforward", y))
 
 
 class Attention(nnx.Module):

@@ -10,6 +10,7 @@ from flax import nnx
 from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, outputs_of
 from twinscale.common.numbers.bits import name_word
+from twinscale.jaxscale.models.bottleneck import add_adapters, behind
 from twinscale.jaxscale.models.layers import (
     Linear,
     activation,
@@ -103,13 +104,16 @@ class Block(nnx.Module):
         self.rate, self.post = m.dropout, m.post
         self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
         self.attention, self.feedforward = Attention(m, kinds, rngs), FeedForward(m, kinds, rngs)
+        add_adapters(self, m, kinds, rngs)
 
     def __call__(self, x, batch, places, training):
         y = self.attention(x if self.post else tap("norm_1", self.norm_1(x)), batch)
-        x = tap("residual_1", x + tap("attention.dropout", dropout(y, batch, self.rate, places[0], training)))
+        y = tap("attention.dropout", dropout(y, batch, self.rate, places[0], training))
+        x = tap("residual_1", x + behind(self, "attention", y))
         x = tap("norm_1", self.norm_1(x)) if self.post else x
         y = self.feedforward(x if self.post else tap("norm_2", self.norm_2(x)))
-        x = tap("residual_2", x + tap("feedforward.dropout", dropout(y, batch, self.rate, places[1], training)))
+        y = tap("feedforward.dropout", dropout(y, batch, self.rate, places[1], training))
+        x = tap("residual_2", x + behind(self, "feedforward", y))
         return tap("norm_2", self.norm_2(x)) if self.post else x
 
 

@@ -90,10 +90,19 @@ def decoder(m, w, batch, drop, training, moved, key_head=key_head):
         x = x + w["position.embedding"][batch["positions"]]
     x = drop("embedding.dropout", x)
     for i in range(m.layers):
-        x = x + drop(f"block_{i}.attention.dropout", attention(f"block_{i}.attention", norm(f"block_{i}.norm_1", x)))
-        x = x + drop(f"block_{i}.feedforward.dropout",
-                     feedforward(f"block_{i}.feedforward", norm(f"block_{i}.norm_2", x)))
+        for part, layer, before in (("attention", attention, "norm_1"), ("feedforward", feedforward, "norm_2")):
+            name = f"block_{i}.{part}"
+            x = x + behind(m, w, name, drop(f"{name}.dropout", layer(name, norm(f"block_{i}.{before}", x))))
     return norm("norm", x) @ (w["embedding.embedding"].T if m.tied else w["head.kernel"])
+
+
+def behind(m, w, name, x):
+    """x after the bottleneck adapter (Houlsby et al. 2019) behind a part of a block, where the weights have one."""
+    name = f"{name}.adapter"
+    if f"{name}.up.kernel" not in w:
+        return x
+    inner = ACTIVATIONS[m.activation](x @ w[f"{name}.down.kernel"] + w[f"{name}.down.bias"])
+    return x + inner @ w[f"{name}.up.kernel"] + w[f"{name}.up.bias"]
 
 
 def normed(m, w, name, x):
@@ -118,10 +127,11 @@ def blocks(m, w, x, drop, mask=None):
             scores = scores if mask is None else np.where(mask[:, None] == 1, scores, -np.inf)
             shares = np.exp(scores - scores.max(-1, keepdims=True))
             mixed.append(shares / shares.sum(-1, keepdims=True) @ v)
-        return drop(f"{name}.dropout", dense(f"{name}.output", np.concatenate(mixed, -1)))
+        return behind(m, w, name, drop(f"{name}.dropout", dense(f"{name}.output", np.concatenate(mixed, -1))))
 
     def feedforward(name, x):
-        return drop(f"{name}.dropout", dense(f"{name}.down", ACTIVATIONS[m.activation](dense(f"{name}.up", x))))
+        y = dense(f"{name}.down", ACTIVATIONS[m.activation](dense(f"{name}.up", x)))
+        return behind(m, w, name, drop(f"{name}.dropout", y))
 
     for block in (f"block_{i}" for i in range(m.layers)):
         if m.post:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from twinscale.common.families.adapters import is_adapter, kernel_of, merged
+from twinscale.common.families.bottleneck import is_inside
 from twinscale.common.files.run_files import RunFiles
 from twinscale.common.files.tensors import load_tensors
+from twinscale.common.numbers.bits import draw, fold_in, keep_below, name_word, step_key
+from twinscale.common.numbers.bits import key as root
 from twinscale.common.training.canonical import convert
 from twinscale.common.training.loop import Probe, run_training
 from twinscale.common.training.run import follow_run, read_run
@@ -60,6 +63,31 @@ def test_a_model_with_adapters_is_the_merged_one_and_moves_by_the_chain_rule(ope
             assert not x.any(), key
 
 
+def test_dropout_hides_inputs_of_a_kernel_from_a_alone_and_from_nothing_in_evaluations(open_room, recipe_of, name):
+    """As a model whose A has the rows that the shared bits keep, twice as large; with no other rounding than that of
+    the test above."""
+    recipe, found, number = recipe_of("mlp", adapt=LORA | {"dropout": 0.5}), {}, 3
+    for rate in (0.5, 0.0):
+        with open_room(name, recipe.with_values(adapt={"dropout": rate})) as opened:
+            drawn, kept = np.random.default_rng(1), {}
+            weights = {key: drawn.normal(size=x.shape) / 4 if is_adapter(key) else x
+                       for key, x in opened.weights().items()}
+            for key in (key for key in weights if key.endswith("_a")):
+                place = name_word(key.replace("lora_a", "lora_dropout"))
+                bits = draw(fold_in(step_key(root(recipe.seed), number), place), np.zeros(1), len(weights[key]))[0]
+                kept[key] = 2.0 * (bits >> 9 < keep_below(0.5))[:, None]
+            begun(opened, weights)
+            evaluate = opened.room.make_evaluate(opened.recipe, opened.state, opened.devices)
+            judged = evaluate(opened.state, [opened.batch()])
+            begun(opened, weights if rate else {key: x * kept.get(key, 1) for key, x in weights.items()})
+            found[rate] = opened.tensors(opened.batch(), number) | {"judged": judged["loss"]}
+    assert all(0 < kept[key].mean() < 2 for key in kept) and len(kept) == 2
+    ours, wanted = (found[rate] | gradients(found[rate]) for rate in (0.5, 0.0))
+    wanted |= {key: wanted[key] * x for key, x in kept.items()}
+    for key in ("judged", "logits", "head.kernel", *(key for key in weights if is_adapter(key))):
+        assert np.abs(ours[key] - wanted[key]).max() <= 64 * 24 * EPS * np.abs(wanted[key]).max(), key
+
+
 def test_stacked_blocks_get_each_its_own_product():
     recipe = type("R", (), {"adapt": type("A", (), {"kind": "lora", "scale": 0.5})})
     drawn = np.random.default_rng(0)
@@ -74,8 +102,11 @@ def test_stacked_blocks_get_each_its_own_product():
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_bit_for_bit_and_moves_adapters_and_the_head_alone(open_room, recipe_of, name, tmp_path):
-    recipe = recipe_of("mlp", adapt=LORA, train={"steps": 8, "save_every": 4, "log_every": 1},
+@pytest.mark.parametrize(("family", "adapt"), [
+    ("mlp", LORA | {"dropout": 0.25}), ("vit", {"kind": "bottleneck", "width": 3})])
+def test_a_training_goes_on_bit_for_bit_and_moves_adapters_and_the_head_alone(
+        open_room, recipe_of, name, tmp_path, family, adapt):
+    recipe = recipe_of(family, adapt=adapt, train={"steps": 8, "save_every": 4, "log_every": 1},
                        optimizer={"weight_decay": 0.1, "ema": 0.9})
     with open_room(name, recipe) as opened:
         first = opened.weights()
@@ -87,7 +118,7 @@ def test_a_training_goes_on_bit_for_bit_and_moves_adapters_and_the_head_alone(op
     ends = [load_tensors(RunFiles(tmp_path / run).final) for run in ("whole", "two")]
     assert ends[0].keys() == ends[1].keys() and all(np.array_equal(ends[0][key], ends[1][key]) for key in ends[0])
     for key, x in first.items():
-        moved = is_adapter(key) or key.startswith("head.")
+        moved = is_adapter(key) or is_inside(key) or key.startswith("head.")
         assert np.array_equal(ends[0][f"weights/{key}"], x) != moved, key
 
 

@@ -45,6 +45,7 @@ ALONE = {
     "compress/train.py": {"model_tensors", "through_places"},
     # What either framework has no stock version of, or a wrong or a slow one.
     # What a ViT is made of too: modules in one room, functions of layers in the other.
+    "models/bottleneck.py": {"add_adapters"},  # Flax modules hold theirs
     "models/encoder.py": {"Bias", "Block", "norm", "through_blocks", "dropped"},
     "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
                          "Part", "batch_norm", "add_blocks", "through_blocks",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twinscale.common.data import input_specs
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import builder_of, family_of
-from twinscale.common.families.adapters import has_adapters
+from twinscale.common.families.adapters import has_products
 from twinscale.tfscale.adapters import beside
 from twinscale.tfscale.models import convnet, decoder, encoder, mlp, pair, resnet, vit
 from twinscale.tfscale.models.layers import Keras
@@ -40,7 +40,7 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: K
     policy = one_of(POLICIES, recipe.train.precision, "train.precision")
     logits = builder(recipe)(recipe.model, classes, inputs, policy, keras)
     model = keras.Model(inputs, logits, name=family_of(recipe.model).name)
-    if has_adapters(recipe):  # by Keras' own way they would be tracked, and the model's to compute with
+    if has_products(recipe):  # by Keras' own way they would be tracked, and the model's to compute with
         masters = "float64" if policy == "float64" else "float32"
         object.__setattr__(model, "beside", beside(recipe, canonical_variables(model), masters))
     return model

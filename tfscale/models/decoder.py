@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twinscale.common.errors import one_of
 from twinscale.common.families.decoder import Decoder
 from twinscale.tfscale.bits import Tensor
+from twinscale.tfscale.models.bottleneck import behind
 from twinscale.tfscale.models.layers import Keras, activation, layers
 
 if TYPE_CHECKING:
@@ -61,8 +62,10 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
     for i in range(m.layers):
         block = f"block_{i}"
         y = dropout(f"{block}.attention.dropout", attention(f"{block}.attention", norm(f"{block}.norm_1", x)))
+        y = behind(m, f"{block}.attention", y, policy, keras)
         x = stock.Add(dtype=policy, name=f"{block}.residual_1")([x, y])
         y = dropout(f"{block}.feedforward.dropout", feedforward(f"{block}.feedforward", norm(f"{block}.norm_2", x)))
+        y = behind(m, f"{block}.feedforward", y, policy, keras)
         x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
     x = norm("norm", x)
     if m.tied:

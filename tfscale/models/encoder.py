@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, Encoder, outputs_of
 from twinscale.tfscale.bits import Tensor
+from twinscale.tfscale.models.bottleneck import behind
 from twinscale.tfscale.models.layers import Keras, activation, layers
 
 if TYPE_CHECKING:
@@ -95,10 +96,12 @@ def through_blocks(m: Any, x: Tensor, inputs: Mapping[str, Tensor], policy: str,
         block = f"block_{i}"
         y = attention(f"{block}.attention", x if m.post else norm(f"{block}.norm_1", x))
         y = dropped(m, f"{block}.attention.dropout", y, inputs, policy, keras)
+        y = behind(m, f"{block}.attention", y, policy, keras)
         x = stock.Add(dtype=policy, name=f"{block}.residual_1")([x, y])
         x = norm(f"{block}.norm_1", x) if m.post else x
         y = feedforward(f"{block}.feedforward", x if m.post else norm(f"{block}.norm_2", x))
         y = dropped(m, f"{block}.feedforward.dropout", y, inputs, policy, keras)
+        y = behind(m, f"{block}.feedforward", y, policy, keras)
         x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
         x = norm(f"{block}.norm_2", x) if m.post else x
     return x

@@ -53,6 +53,21 @@ def test_all_stays_but_adapters_and_what_is_named():
     assert "adapters: 4 of rank 4" in said(made, tree_of(made, *SHAPE)) and said(recipe(kind="none"), {}) == ""
 
 
+def test_of_bottleneck_adapters_all_stays_but_they_and_nothing_is_merged():
+    made = Recipe(name="x", data={"source": "stdlib"}, model=DECODER, adapt={"kind": "bottleneck", "width": 5})
+    tree = tree_of(made, *SHAPE)
+    check_adapters(made, tree)
+    inside = {name for name in tree if ".adapter." in name}
+    assert len(inside) == 2 * 2 * 4 and not any(stays(made, name) for name in inside)
+    assert all(stays(made, name) for name in tree.keys() - inside - {"head.kernel"}) and not moves_all_alike(made)
+    values = 4 * (2 * 16 * 5 + 16 + 5)
+    assert f"adapters: 4 of width 5; {values + 16 * 257:,} values are trained" in said(made, tree)
+    first = initial_values(tree, 3, np.float32)
+    assert merged(made, first).keys() == tree.keys()
+    with pytest.raises(BadInput, match='adapt.train: "heads'):
+        check_adapters(made.with_values(adapt={"train": ["heads.*"]}), tree)
+
+
 @pytest.mark.parametrize(("adapt", "said"), [
     ({"targets": ["*.qwery.kernel"]}, r'adapt.targets: "\*.qwery.kernel": no kernel of two axes is called so'),
     ({"targets": ["*.bias"]}, "no kernel of two axes"), ({"train": ["heads.*"]}, 'adapt.train: "heads'),
