@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from twinscale.benchmarks.laws.fitting import Asked, Fit, disagreement, fit_table, form_named, law_file
+from twinscale.benchmarks.laws.kept import RESAMPLES, keep
 from twinscale.benchmarks.laws.losses import named as loss_named
 from twinscale.benchmarks.laws.result import SCHEMA_VERSION, FittedLaw
 from twinscale.benchmarks.laws.table import Table, read_table
@@ -48,7 +49,8 @@ def fit(path: str, *, law: str = "chinchilla", objective: str = "huber", delta: 
         raise BadInput(f"--chance {chance:g}: a share from 0 to below 1 is wanted")
     asked = Asked(form, loss_named(objective, delta, tilt), boots, seed, level, tuple(at), far)
     if out:
-        check_files(out, [FILE, LAW, "law.html", "law.md"], ("schema_version", "law", "parameters"), overwrite)
+        check_files(out, [FILE, LAW, RESAMPLES, "law.html", "law.md"], ("schema_version", "law", "parameters"),
+                    overwrite)
     table = read_table(path, form, chosen(columns), drop, drop_highest, {"chance": chance})
     found = fit_table(table, asked)
     result = completed(found, asked, words, out)
@@ -66,10 +68,11 @@ def completed(found: Fit, asked: Asked, words: Sequence[str], out: Path | None) 
 
 
 def left(found: Fit, table: Table, result: dict[str, Any], out: Path) -> None:
-    """Writes fit.json, law.toml where `twinscale plan` reads such a law, and the report."""
+    """Writes fit.json with its resamples, law.toml where `twinscale plan` reads such a law, and the report."""
     from twinscale.benchmarks.report.law import write_law
 
     write_result(out / FILE, FittedLaw, result)
+    keep(out, found)
     if found.curve.form.name == "chinchilla":
         write_text(out / LAW, law_file(found.public, found.curve.form))
     target = found.curve.form.target(table.y, table.columns)

@@ -26,6 +26,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "bench": "Measure step time and MFU here.",
     "preflight": "Ask the TPU's compiler, without a TPU.",
     "fit": "Fit a scaling law to results.",
+    "predict-loss": "Say what a fitted law predicts.",
     "plan": "Chips, days and money of a training.",
     "trust": "Let code run that recipes of others name.",
     "schema": "Print the JSON schema of a result.",
