@@ -28,6 +28,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "fit": "Fit a scaling law to results.",
     "predict-loss": "Say what a fitted law predicts.",
     "plan": "Chips, days and money of a training.",
+    "plan-serving": "The best size, bits and sparsity to serve.",
     "trust": "Let code run that recipes of others name.",
     "schema": "Print the JSON schema of a result.",
     "doctor": "Say what this machine offers.",
