@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from twinscale.benchmarks.planning.budgets import sentence
+from twinscale.benchmarks.planning.trust import said
 from twinscale.common.files.output import safe_console
 from twinscale.common.machine.topology import titled
 
@@ -24,6 +25,10 @@ def show(result: Mapping[str, Any]) -> None:
                       f"{work['convention']}{size} ({work['from']})")
     if work.get("budget"):
         console.print(sentence(work["budget"], work["tokens"] / work["parameters"]))
+    for line in said(work["by_law"]) if work.get("by_law") else ():
+        console.print(line)
+    for words in work.get("warnings") or ():
+        console.print(f"Beware: by the deadline {words}.")
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("", *(titled(found["topology"], found["slices"]) for found in result["rows"])):
         table.add_column(column, overflow="fold")
