@@ -99,27 +99,39 @@ def check(wanted: Wanted) -> None:
 
 def worth(base: Kept, others: dict[str, Kept]) -> Worth:
     """What bits and sparsity cost by the fits that there are, `base` among them, or else by the literature."""
-    bits: Callable[[float], Any] = literature.worth_of_bits
-    kept: Callable[[float], Any] = literature.worth_of_kept
-    notes, spans = [], {"bits": literature.BITS, "sparsity": literature.SPARSITY}
-    by = {base.form.name: base} | others
+    spans, by, notes = {"bits": literature.BITS, "sparsity": literature.SPARSITY}, {base.form.name: base} | others, []
     for name, column, from_papers in (("precision", "bits", literature.BITS_FROM),
                                       ("sparsity", "sparsity", literature.SPARSITY_FROM)):
         notes.append(f"{column} by {by[name].origin if name in by else from_papers}")
         if name in by and column in by[name].spans:
             low, high = by[name].spans[column]
             spans[column] = (low, high)
-    if "precision" in by:
-        _, _, log_gamma, *_ = stacked(by["precision"]).T
+    return Worth(of_bits(by["precision"]) if "precision" in by else literature.worth_of_bits,
+                 of_kept(by["sparsity"]) if "sparsity" in by else literature.worth_of_kept, spans, tuple(notes))
 
-        def bits(value):
-            return np.expm1(-value / np.exp(log_gamma)) / np.expm1(-16 / np.exp(log_gamma))
-    if "sparsity" in by:
-        b_S, b_N, _, a, c, *_ = stacked(by["sparsity"]).T
 
-        def kept(value):
-            return ((a + c) / (a * (1 - value)**b_S + c)) ** (1 / b_N)
-    return Worth(bits, kept, spans, tuple(notes))
+def of_bits(law: Kept) -> Callable[[float], Any]:
+    """What weights of so many bits are worth of those at 16, by a fit of bits, (B + 1,)."""
+    gamma = np.exp(stacked(law)[:, law.form.parameters.index("log_gamma")])
+    return lambda bits: np.expm1(-bits / gamma) / np.expm1(-16 / gamma)
+
+
+def of_kept(law: Kept) -> Callable[[float], Any]:
+    """The dense weights that a weight is worth that is not 0, by a fit of sparsity, (B + 1,)."""
+    b_S, b_N, _, a, c, *_ = stacked(law).T
+    return lambda sparsity: ((a + c) / (a * (1 - sparsity)**b_S + c)) ** (1 / b_N)
+
+
+def aligned(base: Kept, others: dict[str, Kept]) -> tuple[Kept, dict[str, Kept]]:
+    """The same laws with as many resamples each, drawn one by one together; none where the law of size and data has
+    none, whose interval the others' would be no part of."""
+    counts = [len(law.boots) for law in (base, *others.values()) if law.boots is not None]
+    most = min(counts) if base.boots is not None else 0
+
+    def cut(law):
+        return law._replace(boots=law.boots[:most] if most and law.boots is not None else None)
+
+    return cut(base), {name: cut(law) for name, law in others.items()}
 
 
 def stacked(law: Kept) -> np.ndarray:
@@ -143,6 +155,7 @@ def dense(base: Kept) -> Law:
 def serving(base: Kept, others: dict[str, Kept], wanted: Wanted) -> dict[str, Any]:
     """The plan as JSON has it: candidates by their loss, the best in a sentence, and what all rests on. Raises BadInput
     where the best lies too far beyond the rows of its law, or nothing can be trained."""
+    base, others = aligned(base, others)
     costs, plain = worth(base, others), dense(base)
     inside = {name: tuple(value for value in all_ if costs.spans[name][0] <= value <= costs.spans[name][1])
               for name, all_ in (("bits", BITS), ("sparsity", SPARSITY))}
@@ -178,10 +191,7 @@ def candidate(plain: Law, share: Any, bits: float, sparsity: float, wanted: Want
     Args:
       share: of dense weights that each weight is worth, one figure or (B + 1,).
     """
-    share = np.broadcast_to(np.asarray(share, float), np.broadcast_shapes(np.shape(share), np.shape(plain.e)))
-    law = Law(*(np.resize(value, min(len(share), len(plain.e))) for value in (plain.e, plain.a, plain.b, plain.alpha,
-                                                                             plain.beta)))
-    share = share[:len(law.e)]
+    law, share = plain, np.broadcast_to(share, np.shape(plain.e))
     first = Law(*(value[0] for value in (law.e, law.a, law.b, law.alpha, law.beta)))
     weight, each = ((1 - sparsity) * bits + (MASK if sparsity else 0)) / 8, 2 * (1 - sparsity)
     limits = {"memory": wanted.memory and wanted.memory / weight,

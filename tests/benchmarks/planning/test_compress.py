@@ -86,11 +86,13 @@ def test_a_fit_of_bits_or_zeros_says_what_they_cost_in_place_of_the_literature(n
 
 def test_resamples_give_intervals_and_say_how_often_a_candidate_is_the_best():
     base = fitted("chinchilla")
-    result = serving(base, {"precision": fitted("precision", 150)}, Wanted(memory=4e9, flops=1e22))
+    others = {"precision": fitted("precision", 150), "sparsity": fitted("sparsity", 170)}
+    result = serving(base, others, Wanted(memory=4e9, flops=1e22))
     first = result["rows"][0]
     assert result["resamples"] == 150 and first["interval"][0] < first["loss"] < first["interval"][1]
     assert first["loss_of_a_run"][0] < first["interval"][0]
     assert sum(row["best_of_resamples"] for row in result["rows"]) == pytest.approx(1)
+    assert serving(BASE, others, Wanted(memory=4e9, flops=1e22))["resamples"] == 0
     assert "the best in" in sentence(result) and "90% of the law" in sentence(result)
 
 
