@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from twinscale.benchmarks.laws.fitting import Asked, Fit, disagreement, fit_table, form_named, law_file
+from twinscale.benchmarks.laws.kept import RESAMPLES, keep
 from twinscale.benchmarks.laws.losses import named as loss_named
 from twinscale.benchmarks.laws.result import SCHEMA_VERSION, FittedLaw
 from twinscale.benchmarks.laws.table import Table, read_table
@@ -63,7 +64,8 @@ def fit(path: str, *, out: Path | None = None, overwrite: bool = False, as_json:
     options = Options(**given)
     asked = asked_of(options)
     if out:
-        check_files(out, [FILE, LAW, "law.html", "law.md"], ("schema_version", "law", "parameters"), overwrite)
+        check_files(out, [FILE, LAW, RESAMPLES, "law.html", "law.md"], ("schema_version", "law", "parameters"),
+                    overwrite)
     table = read_table(path, asked.form, chosen(options.columns), options.drop, options.drop_highest,
                        {"chance": options.chance})
     found = fit_table(table, asked)
@@ -95,10 +97,11 @@ def completed(found: Fit, asked: Asked, words: Sequence[str], out: Path | None) 
 
 
 def left(found: Fit, table: Table, result: dict[str, Any], out: Path) -> None:
-    """Writes fit.json, law.toml where `twinscale plan` reads such a law, and the report."""
+    """Writes fit.json with its resamples, law.toml where `twinscale plan` reads such a law, and the report."""
     from twinscale.benchmarks.report.law import write_law
 
     write_result(out / FILE, FittedLaw, result)
+    keep(out, found)
     if found.curve.form.name == "chinchilla":
         write_text(out / LAW, law_file(found.public, found.curve.form))
     target = found.curve.form.target(table.y, table.columns)

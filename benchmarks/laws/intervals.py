@@ -20,7 +20,7 @@ class Boots(NamedTuple):
     """Refits of resampled runs."""
 
     public: np.ndarray  # (B, P) as people write them
-    residuals: np.ndarray  # (rows,) of the fit of all, from which prediction intervals draw
+    residuals: np.ndarray  # (rows,) of the fit of all, widened, from which prediction intervals draw
     converged: int
 
 
@@ -41,7 +41,9 @@ def bootstrap(curve: Curve, target_n: np.ndarray, runs_n: np.ndarray, loss: Robu
         led = solve.minimise(curve, target_n, mine, solve.seeds(curve, target_n, mine)[:, 0], smooth)
         found.append(curve.public(led.theta))
         converged += int(led.converged.sum())
-    return Boots(np.concatenate(found), residuals_n, converged)
+    # A fit of P parameters comes nearer to its own n rows than to others: by sqrt((n - P) / n), of least squares.
+    rows, fitted = len(target_n), len(curve.form.parameters) - curve.form.ones
+    return Boots(np.concatenate(found), residuals_n * np.sqrt(rows / max(rows - fitted, 1)), converged)
 
 
 def resampled(runs_n: np.ndarray, count: int, seed: int) -> np.ndarray:

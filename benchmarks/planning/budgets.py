@@ -8,6 +8,8 @@ equation 5, for the data alone: what too many parameters lose on few data is not
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from twinscale.benchmarks.planning.laws import Law
 from twinscale.common.errors import BadInput
 
@@ -24,41 +26,46 @@ class Budget(NamedTuple):
     unique: float = math.inf  # tokens that differ
 
 
-def worth(tokens: float, unique: float) -> float:
-    """The new tokens that `tokens`, of which `unique` differ, are worth."""
-    if tokens <= unique:
+def worth(tokens: Any, unique: float) -> Any:
+    """The new tokens that `tokens`, a figure or an array, of which `unique` differ, are worth."""
+    if not math.isfinite(unique):
         return tokens
-    return unique - unique * REPEATS * math.expm1(-(tokens / unique - 1) / REPEATS)
+    again = np.maximum(np.asarray(tokens) / unique - 1, 0)
+    return np.where(again > 0, unique - unique * REPEATS * np.expm1(-again / REPEATS), tokens)[()]
 
 
-def best(law: Law, flops: float, budget: Budget) -> tuple[float, float]:
-    """(N, D) of the lowest loss for 6 N D + 2 N `served` = `flops`. It is convex in log N, as log D' is concave."""
-    def tokens(log_size: float) -> float:
-        return (flops / math.exp(log_size) - 2 * budget.served) / 6
+def best(law: Law, flops: float, budget: Budget) -> tuple[Any, Any]:
+    """(N, D) of the lowest loss for 6 N D + 2 N `served` = `flops`; arrays of a law of arrays, (B,) each. It is convex
+    in log N, as log D' is concave."""
+    def tokens(log_size):
+        return (flops / np.exp(log_size) - 2 * budget.served) / 6
 
-    def loss(log_size: float) -> float:
+    def loss(log_size):
         left = tokens(log_size)
-        return law.loss(math.exp(log_size), worth(left, budget.unique)) if left > 0 else math.inf
+        return np.where(left > 0, law.loss(np.exp(log_size), worth(np.maximum(left, 1e-300), budget.unique)), np.inf)
 
-    high = math.log(flops / (2 * budget.served + 6))  # where one token is left to train on
+    top = math.log(flops / (2 * budget.served + 6))  # where one token is left to train on
+    high = np.full(np.shape(law.e), top)
     low, inner = high - SPAN, (math.sqrt(5) - 1) / 2
-    for _ in range(STEPS):
-        left, right = high - inner * (high - low), low + inner * (high - low)
-        low, high = (low, right) if loss(left) < loss(right) else (left, high)
-    middle = (low + high) / 2
-    return math.exp(middle), tokens(middle)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(STEPS):
+            left, right = high - inner * (high - low), low + inner * (high - low)
+            below = loss(left) < loss(right)
+            low, high = np.where(below, low, left), np.where(below, right, high)
+    middle = ((low + high) / 2)[()]
+    return np.exp(middle), tokens(middle)
 
 
 def work_under(law: Law, flops: float, budget: Budget) -> dict[str, Any]:
     """A plan's work (as `plan.work_of` returns it) with "budget": {"flops", "served", "unique", "epochs", "loss",
     "over_training", "repetition_from"}; over_training is D / N over that of the best size for the same training alone.
     """
-    size, tokens = best(law, flops, budget)
+    size, tokens = map(float, best(law, flops, budget))
     plain_size, plain_tokens = law.best(6 * size * tokens)
     limited = math.isfinite(budget.unique)
     told = {"flops": flops, "served": budget.served, "unique": budget.unique if limited else None,
             "epochs": tokens / budget.unique if limited else None,
-            "loss": law.loss(size, worth(tokens, budget.unique)),
+            "loss": float(law.loss(size, worth(tokens, budget.unique))),
             "over_training": tokens / size / (plain_tokens / plain_size),
             "repetition_from": REPEATS_FROM if limited else None}
     return {"flops": 6 * size * tokens, "parameters": size, "tokens": tokens, "convention": "6N",

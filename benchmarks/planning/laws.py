@@ -56,17 +56,17 @@ LAWS = {
 }
 
 
-def read_law(name: str) -> Law:
+def read_law(name: str, option: str = "--law") -> Law:
     """The Law of a name, of a TOML file with its five numbers, or of the law.toml in a directory that `twinscale fit`
-    has left. Raises BadInput where there is none."""
+    has left. Raises BadInput, which names the `option`, where there is none."""
     if name in LAWS:
         return LAWS[name]
     if not exists(name):
-        raise BadInput(f"--law {shown(name)}: neither a file nor one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
+        raise BadInput(f"{option} {shown(name)}: neither a file nor one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
     if place(name).is_dir():
         name = str(place(name) / "law.toml")
         if not exists(name):
-            raise BadInput(f"--law {shown(name)}: is not there: `twinscale fit --law chinchilla --out` leaves one")
+            raise BadInput(f"{option} {shown(name)}: is not there: `twinscale fit --law chinchilla --out` leaves one")
     wanted = [field.name for field in fields(Law)]
-    values = read_toml(name, LawFile, f"--law wants five numbers above 0: {', '.join(wanted)}")
+    values = read_toml(name, LawFile, f"{option} wants five numbers above 0: {', '.join(wanted)}")
     return Law(*(values[key] for key in wanted))

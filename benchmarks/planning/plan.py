@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from twinscale.benchmarks.output import check_files
 from twinscale.benchmarks.planning.budgets import asked, work_under
 from twinscale.benchmarks.planning.laws import Law, read_law
+from twinscale.benchmarks.planning.trust import check_deadlines, trusted
 from twinscale.benchmarks.planning.words import show
 from twinscale.benchmarks.results import Plan
 from twinscale.common.data.shapes import data_shape
@@ -113,8 +114,8 @@ class Preflight(TypedDict):
 def plan(recipe: Recipe | None, *, topologies: Sequence[str], slices: int = 1, flops: float | None = None,
          tokens: float | None = None, law: str | None = None, mfu: str | None = None,
          measured: str | Path | None = None, ceiling: str | Path | None = None, prices: str | Path | None = None,
-         days: float | None = None, serve: float | None = None, unique: float | None = None, out: Path | None = None,
-         as_json: bool = False) -> int:
+         days: float | None = None, serve: float | None = None, unique: float | None = None, far: bool = False,
+         out: Path | None = None, as_json: bool = False) -> int:
     """Prints a table for slices, and with `out` writes plan.json there; returns the exit code 0.
 
     Args:
@@ -130,6 +131,7 @@ def plan(recipe: Recipe | None, *, topologies: Sequence[str], slices: int = 1, f
       prices: path of the user's price file.
       days: a deadline, whose token budget is asked for.
       serve, unique: tokens to be served, and that differ, as `budgets.asked` takes; `flops` then holds the serving.
+      far: trusts a fitted law beyond 100 times its rows.
     Raises BadInput where these say nothing, or one thing twice.
     """
     if not topologies:
@@ -153,6 +155,9 @@ def plan(recipe: Recipe | None, *, topologies: Sequence[str], slices: int = 1, f
     with finite(law):
         rows = [row(topology, work, recipe, known, days, costs, *efficiency(
             topology, work["convention"], recipe, stated, measured, ceiling)) for topology in slices_of]
+    if law and known:
+        work["by_law"] = trusted(law, known, work, budget, far)
+        work["warnings"] = check_deadlines(law, known, rows, far) if days and not recipe else []
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe and recipe.name, "work": work, "law": law,
               "prices": costs and {key: costs[key] for key in ("path", "date", "currency", "source")}, "rows": rows}
     if out:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from twinscale.benchmarks.planning.budgets import sentence
+from twinscale.benchmarks.planning.trust import said
 from twinscale.common.files.output import safe_console, table_of
 from twinscale.common.machine.topology import titled
 
@@ -21,6 +22,10 @@ def show(result: Mapping[str, Any]) -> None:
                       f"{work['convention']}{size} ({work['from']})")
     if work.get("budget"):
         console.print(sentence(work["budget"], work["tokens"] / work["parameters"]))
+    for line in said(work["by_law"]) if work.get("by_law") else ():
+        console.print(line)
+    for words in work.get("warnings") or ():
+        console.print(f"Beware: by the deadline {words}.")
     table = table_of(("", *(titled(found["topology"], found["slices"]) for found in result["rows"])))
     for name, cell in CELLS.items():
         cells = [cell(found, prices) for found in result["rows"]]

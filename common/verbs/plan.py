@@ -26,6 +26,7 @@ def plan(
     serve: Annotated[float | None, typer.Option(metavar="TOKENS", help="Tokens to be served, at 2 N each, out of "
                                                 "--flops.")] = None,
     unique_tokens: Annotated[float | None, typer.Option(metavar="U", help="Tokens that differ; more repeat.")] = None,
+    far: Annotated[bool, typer.Option("--far", help="Trust a fitted law beyond 100 times its rows.")] = False,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Where plan.json goes.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print plan.json in place of the table.")] = False,
 ) -> None:
@@ -49,7 +50,7 @@ def plan(
         code = shared.room("benchmarks.planning.plan").plan(
             described, topologies=topology or (), slices=slices, flops=flops, tokens=tokens, law=law, mfu=mfu,
             measured=measured, ceiling=ceiling, prices=prices, days=days,
-            serve=serve, unique=unique_tokens, out=out and place(out), as_json=json)
+            serve=serve, unique=unique_tokens, far=far, out=out and place(out), as_json=json)
     if recipe and topology and not ceiling:
         shared.suggest("preflight", recipe, *(overrides or []), "--topology", topology[0], "--out", "build/preflight")
     raise typer.Exit(code)

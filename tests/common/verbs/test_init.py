@@ -120,7 +120,7 @@ def test_the_walk_sees_tables_near_and_far_and_those_that_print_none():
     assert {verb for verb in COMMANDS if prints(*function_of(verb))} == {
         "compare", "compare-runs", "bisect", "audit", "bench", "preflight", "plan", "doctor", "export", "compress",
         "recipe show", "recipe list", "trust", "match", "generate", "tune", "study", "evaluate", "fit", "data list",
-        "data check", *NO_TABLE}
+        "data check", "predict-loss", "plan-serving", *NO_TABLE}
 
 
 RECIPE = 'name = "x"\n[model]\nfamily = "mlp"\n[data]\nsource = "digits"\n'
