@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 from pydantic_core import PydanticKnownError, core_schema
 
 from twinscale.common.errors import BadInput
+from twinscale.common.files.hub import check_fetched, is_hub
 from twinscale.common.own import a_function
 from twinscale.common.quality import Rule, Subset, Thresholds
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
@@ -40,7 +41,9 @@ NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
 
 
 def a_tokenizer(name: str) -> str:
-    """A tokenizer of ours by its name, or the path of a file that describes one."""
+    """A tokenizer of ours by its name, the path of a file that describes one, or a name on a hub."""
+    if is_hub(name):
+        return check_fetched(name, "data.tokenizer")
     if name not in (*PACKED, TRAINED) and not name.endswith((".json", ".txt")):
         raise PydanticKnownError("literal_error", {"expected": "'bytes', 'bpe', 'wordpiece', or the path of a "
                                                                "tokenizer.json or vocab.txt"})
@@ -94,7 +97,7 @@ class Data(Section):
         "", description="how a conll source writes entities; unless said, it is found; plain: a tag is a class")
     tokenizer: Annotated[str, AfterValidator(a_tokenizer)] = Field(
         "bytes", description="of text that is packed bytes or bpe; of labelled text wordpiece, or the path of a "
-                             "tokenizer.json or vocab.txt")
+                             "tokenizer.json or vocab.txt, or hub:ORG/NAME@REVISION")
     vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(
         1024, description="entries of the vocabulary that bpe or wordpiece learns")
     sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")

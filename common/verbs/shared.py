@@ -67,9 +67,12 @@ def with_precision(overrides: Sequence[str] | None, precision: str | None) -> li
 
 def with_weights(overrides: Sequence[str], origin: str | None) -> tuple[list[str], str | None]:
     """(overrides of a recipe, what --from names besides): a directory of the Hugging Face library's is the recipe's
-    model.weights."""
+    model.weights, and so is a name on a hub, which is fetched."""
     from twinscale.common.families.weights import is_saved
+    from twinscale.common.files.hub import fetched, is_hub
 
+    if origin is not None and is_hub(origin):
+        return [*overrides, f"model.weights={json.dumps(fetched(origin, 'model.weights'))}"], None
     if origin is None or not is_saved(origin):
         return [*overrides], origin
     return [*overrides, f"model.weights={json.dumps(os.path.abspath(origin))}"], None
