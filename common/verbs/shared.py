@@ -89,12 +89,14 @@ def tell_weights(recipe: "Described") -> None:
     if not has_adapters(recipe) and not (weights and family_of(recipe.model).layouts):
         return
     from twinscale.common.data.shapes import data_shape
-    from twinscale.common.families.weights import said
+    from twinscale.common.data.standard import beside_weights
+    from twinscale.common.families.weights import config_beside, said
 
     tree = tree_of(recipe, *data_shape(recipe))
     check_adapters(recipe, tree)
     own = {name: parameter for name, parameter in tree.items() if not is_adapter(name)}
-    for words in filter(None, (said(recipe.model, own), said_of_adapters(recipe, tree))):
+    theirs = beside_weights(config_beside(weights).parent, recipe.data) if weights else ""
+    for words in filter(None, (said(recipe.model, own), theirs, said_of_adapters(recipe, tree))):
         say(words)
 
 

@@ -116,7 +116,7 @@ def test_free_options_of_xla_change_the_hash_alone_and_their_absence_does_not(re
         "devices": True, "data": {"label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
                                   "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2",
                                   "rewrite", "augmenting", "size", "quality", "quality_options",
-                                  "subset"},
+                                  "subset", "standardise", "mean", "deviation"},
         "jax": {"xla_options"}, "model": {"weights"}, "objective": True, "adapt": True,
         "compare": {"margin": {"f1_macro", "entity_f1"}},
         "optimizer": {"freeze", "layer_decay"},
