@@ -11,6 +11,11 @@ from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 
+def listed(path: str, content: bytes) -> dict[str, str | int]:
+    """What a listing says of a file."""
+    return {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+
 @contextmanager
 def served(models: dict[str, Path], commit: str) -> Iterator[SimpleNamespace]:
     """(url, asked: paths of files that were asked for) of a server of {ORG/NAME: folder}, each with one commit, whose
@@ -44,9 +49,7 @@ def served(models: dict[str, Path], commit: str) -> Iterator[SimpleNamespace]:
                 told = {"id": f"{org}/{name}", "sha": commit, "siblings": [{"rfilename": path} for path in files]}
                 return 200, json.dumps(told).encode(), {}
             if api and what == "tree":
-                told = [{"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                        for path, content in files.items()]
-                return 200, json.dumps(told).encode(), {}
+                return 200, json.dumps([listed(*one) for one in files.items()]).encode(), {}
             if file not in files:
                 return 404, b"", {"X-Error-Code": "EntryNotFound"}
             tag = hashlib.sha256(files[file]).hexdigest()

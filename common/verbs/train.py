@@ -29,9 +29,8 @@ def train(
     trace: Annotated[Literal["sketch", "full"] | None, typer.Option(help="Leave what compare-runs reads.")] = None,
     trace_every: Annotated[int, typer.Option(metavar="N", min=0, help="Steps between; 0: train.log_every.")] = 0,
     twin_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of the twin that a trace has.")] = 50,
-    origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
-                                               "of one; or begin with a directory of Hugging Face's, or hub:ORG/NAME.")
-                      ] = None,
+    origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or convert's state of "
+                                               "one; or begin with Hugging Face's directory, or hub:ORG/NAME.")] = None,
     stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
     accept_data: shared.AcceptData = False,
     supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,
@@ -47,7 +46,6 @@ def train(
       twinscale train recipes/decoder-stdlib.toml --stop 100 --backend keras --run runs/first
       twinscale train recipes/decoder-stdlib.toml --from runs/first --backend jax --run runs/second
       twinscale train my-encoder.toml --from build/minilm/model --backend jax --run runs/tuned
-      twinscale train my-encoder.toml --from hub:ORG/NAME@REVISION --backend keras --run runs/tuned
       twinscale train recipes/decoder-stdlib.toml train.save_every=50 --supervise --backend jax --run runs/jax
 
     \b
