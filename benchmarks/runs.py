@@ -21,7 +21,8 @@ from twinscale.benchmarks.report.terminal import show
 from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.rungs import ladder
-from twinscale.benchmarks.verdict import Check, Rung, Verdict, read_digests, read_hashes
+from twinscale.benchmarks.task import task_of_runs
+from twinscale.benchmarks.verdict import Check, Rung, Verdict, fenced, read_digests, read_hashes
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import plain, shown
 from twinscale.common.files.output import answer
@@ -154,7 +155,15 @@ def judge(runs: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
                             "a twin permutes the rows within each batch and dithers the first weights by half a unit "
                             "in the last place; it was trained where its run was"],
             "limits": limits(runs, labels, span), "made": made(),
-            "commands": again("compare-runs", str(a["path"]), str(b["path"]), out=out)}
+            "commands": again("compare-runs", str(a["path"]), str(b["path"]), out=out)} | shown_of(runs)
+
+
+def shown_of(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """{"task": what a page shows of it}, by the metrics of both; what fails of that is a line of the verdict."""
+    found: dict[str, Any] = {}
+    with fenced(found, "task"):
+        found["task"] = task_of_runs(runs)
+    return found
 
 
 def contract_rung(a: dict[str, Any], b: dict[str, Any]) -> Rung:

@@ -45,18 +45,43 @@ def task_of(recipe: "Recipe", dataset: "Dataset", paths: Mapping[str, Path]) -> 
     metrics = recipe.train.metrics
     if not of_classes(metrics):
         return None
-    sums = {side: read_run(path).get("sums") or {} for side, path in paths.items()}
     names = list(dataset.manifest.get("labels") or ())
+    found = left_by(metrics, paths, dataset.classes, names)
     predictions = {side: read_predictions(path) for side, path in paths.items()}
-    found = classes_of(metrics, sums, names) | {
-        "kind": "entities" if ENTITIES.title in metrics else "classes", "matrix": matrix_of(metrics, sums),
-        "names": names_of(dataset.classes, names)[:MATRIX], "reliability": reliability_of(metrics, sums),
-        "curves": curves_of({side: read_metrics(path) for side, path in paths.items()})}
     there = {side: x for side, x in predictions.items() if x is not None}
     found["worst"] = worst(dataset, there, names) if len(there) == len(paths) else []
     if ENTITIES.title in metrics:
         found["paired"] = paired_of(dataset, there, recipe.compare.margin.entity_f1)
     return {key: value for key, value in found.items() if value}
+
+
+def task_of_runs(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The same of {side: {"path", "info", "recipe"}} by what they have left alone, without the data, which need not be
+    here: neither the examples that a side is furthest off on, nor the paired difference, which are of rows. Of metrics
+    that both have measured; None where none of these is of classes, or their classes are not the same ones."""
+    first, *others = runs.values()
+    metrics = [metric for metric in first["recipe"].train.metrics
+               if all(metric in run["recipe"].train.metrics for run in others)]
+    (count, names), *called = ((run["info"]["data"].get("classes"), run["info"]["data"].get("labels") or [])
+                               for run in runs.values())
+    if not of_classes(metrics) or any(other != (count, names) for other in called):
+        return None
+    if not isinstance(count, int) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None  # of a run that an earlier version, or somebody else, has written
+    found = left_by(metrics, {side: run["path"] for side, run in runs.items()}, count, names)
+    if any(len(table) != len(found["names"]) for table in found["matrix"].values()):
+        found["matrix"] = {}  # of other classes than the data's, as nobody has trained
+    return {key: value for key, value in found.items() if value}
+
+
+def left_by(metrics: Sequence[str], paths: Mapping[str, Path], count: int, names: Sequence[str]) -> dict[str, Any]:
+    """What the runs at `paths`, {side: directory}, have measured of `count` classes with these names, as `task_of` has
+    it."""
+    sums = {side: read_run(path).get("sums") or {} for side, path in paths.items()}
+    return classes_of(metrics, sums, names) | {
+        "kind": "entities" if ENTITIES.title in metrics else "classes", "matrix": matrix_of(metrics, sums),
+        "names": names_of(count, names)[:MATRIX], "reliability": reliability_of(metrics, sums),
+        "curves": curves_of({side: read_metrics(path) for side, path in paths.items()})}
 
 
 def classes_of(metrics: Sequence[str], sums: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 from pydantic_core import PydanticKnownError, core_schema
 
 from twinscale.common.errors import BadInput
+from twinscale.common.files.hub import check_fetched, is_hub
 from twinscale.common.own import a_function
 from twinscale.common.quality import Rule, Subset, Thresholds
 from twinscale.common.registry import Registry, file_of, is_reference, load, names, pinned, short
@@ -40,7 +41,9 @@ NAME = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"  # of an array
 
 
 def a_tokenizer(name: str) -> str:
-    """A tokenizer of ours by its name, or the path of a file that describes one."""
+    """A tokenizer of ours by its name, the path of a file that describes one, or a name on a hub."""
+    if is_hub(name):
+        return check_fetched(name, "data.tokenizer")
     if name not in (*PACKED, TRAINED) and not name.endswith((".json", ".txt")):
         raise PydanticKnownError("literal_error", {"expected": "'bytes', 'bpe', 'wordpiece', or the path of a "
                                                                "tokenizer.json or vocab.txt"})
@@ -94,7 +97,7 @@ class Data(Section):
         "", description="how a conll source writes entities; unless said, it is found; plain: a tag is a class")
     tokenizer: Annotated[str, AfterValidator(a_tokenizer)] = Field(
         "bytes", description="of text that is packed bytes or bpe; of labelled text wordpiece, or the path of a "
-                             "tokenizer.json or vocab.txt")
+                             "tokenizer.json or vocab.txt, or hub:ORG/NAME@REVISION")
     vocabulary: Annotated[int, Field(ge=257, le=65536)] = Field(
         1024, description="entries of the vocabulary that bpe or wordpiece learns")
     sequence: Annotated[int, Field(ge=2, le=1 << 20)] = Field(256, description="tokens a row (text only)")
@@ -112,6 +115,13 @@ class Data(Section):
                            "span-mask"], ...] = Field(
         (), strict=False, description="of images flip to mixup, in this order, mixup last wherever it stands; of word "
                                       "pieces word-dropout and span-mask")
+    standardise: Literal["none", "channels"] = Field("none", description="channels: each channel of images less its "
+                                                                         "mean and divided by its deviation")
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
+        (), strict=False, description="of each channel of pixels from 0 to 1, such as a pretrained model's; unless "
+                                      "given, with data.standardise that of the training images")
+    deviation: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        (), strict=False, description="of each channel, with data.mean")
     augmenting: Augmenting = Field(Augmenting(), description="how strongly images are augmented")
     size: Annotated[int, Field(ge=0, le=4096)] = Field(0, description="pixels of the sides that pictures in files are "
                                                                       "brought to; 0: they are of one size")
@@ -251,6 +261,11 @@ def unfit(data: Data, source: Source | None, reads: str | Callable, family: str)
     if odd:
         of = "word pieces" if odd[0] in OF_PIECES else "images"
         return f'data.augment is for {of}, but {model} reads {reads}: leave out "{odd[0]}"'
+    if (data.mean or data.deviation) and (len(data.mean) != len(data.deviation) or data.standardise != "none"):
+        return (f"data.mean has {len(data.mean)} values and data.deviation {len(data.deviation)}: give one of each for "
+                "each channel, and leave out data.standardise, which measures them")
+    if (data.mean or data.standardise != "none") and reads != "images":
+        return f"data.{'mean' if data.mean else 'standardise'} is for images, but {model} reads {reads}: leave it out"
     made = f"data.masked={data.masked}" if data.masked else "data.next_sentence"
     if data.unlabelled and reads != "arrays":
         return f"{made} is of word pieces, but {model} reads {reads}: leave it out"

@@ -54,6 +54,6 @@ def rows_of(devices: "Devices", values: "tf.Tensor | tf.distribute.DistributedVa
 
 
 def add_up(values: Any) -> Any:
-    """The sum over replicas of a structure of tensors, that no gradient is taken through; call it in replica context."""
+    """The sum over replicas of a structure of tensors, which no gradient goes through; call it in replica context."""
     values = tf.nest.map_structure(tf.stop_gradient, values)  # as `models.layers.over_replicas` says
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)

@@ -13,6 +13,7 @@ from twinscale.common.data.augment import augment, mates, shares
 from twinscale.common.data.dataset import Dataset
 from twinscale.common.data.masking import in_evaluation, in_training
 from twinscale.common.data.order import examples, rows
+from twinscale.common.data.standard import standardised
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, reads_arrays, reads_text
 from twinscale.common.families.places import draws
@@ -30,9 +31,10 @@ def training_batches(dataset: Dataset, recipe: Recipe, start: int, stop: int, *,
                      permuted: bool = False) -> Generator[Numbered, None, None]:
     """Iterator of (step, batch, SHA-256 of the batch) over steps [start, stop), made ahead by a thread.
 
-    A batch is this host's part, B = global_batch / hosts rows, of the arrays of `dataset.train.take`, augmented where
-    the recipe says so, plus "row", uint32 (B,): the row's number in the global batch. `permuted` (the twin) changes
-    the rows' order within each micro-batch alone. Raises BadInput where `hosts` does not divide the batch.
+    A batch is this host's part, B = global_batch / hosts rows, of the arrays of `dataset.train.take`, augmented
+    and standardised where the recipe says so, plus "row", uint32 (B,): the row's number in the global batch. `permuted`
+    (the twin) changes the rows' order within each micro-batch alone. Raises BadInput where `hosts` does not divide the
+    batch.
     """
     batch = recipe.train.global_batch
     if batch % hosts:
@@ -54,6 +56,8 @@ def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hos
             batch = taken(dataset, recipe, step, row, example)
             if MIXUP in recipe.data.augment:
                 batch = mixed(dataset, recipe, step, batch)
+            if dataset.standard:
+                batch["inputs"] = standardised(batch["inputs"], dataset.standard)
             yield step, batch, digest(batch)
 
 
@@ -93,6 +97,8 @@ def held_out_batches(dataset: Dataset, rows: int, most: int | None = None) -> It
         batch = dataset.held_out.take(np.minimum(index, count - 1))
         if dataset.drawn:
             batch = in_evaluation(dataset.drawn, batch, dataset.held_out, np.minimum(index, count - 1))
+        if dataset.standard:
+            batch["inputs"] = standardised(batch["inputs"], dataset.standard)
         batch["weights"][index >= count] = 0
         yield batch | {"row": np.arange(rows, dtype=np.uint32)}
 

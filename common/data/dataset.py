@@ -14,6 +14,7 @@ from twinscale.common.data.packing import Packed
 from twinscale.common.data.shards import open_shards
 from twinscale.common.data.sources import images, kind
 from twinscale.common.data.split import SPLITS, check_sides, side
+from twinscale.common.data.standard import Standard, standard_of, told
 from twinscale.common.data.word_pieces import opened as pieces_in
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import family_of
@@ -48,6 +49,7 @@ class Dataset:
     tokenizer: Path | None = None  # the file that describes the tokenizer, where it has one
     files: Path | None = None  # a line "DIGEST NAME" for each file of a source of text
     drawn: Drawn | None = None  # of word pieces, what shared bits change
+    standard: Standard | None = None  # of images, what a model's are standardised by; `take` gives them from 0 to 1
 
 
 def open_dataset(recipe: Recipe, tokenizer: bytes | None = None) -> Dataset:
@@ -117,7 +119,10 @@ def open_images(data: Data) -> Dataset:
     if names:
         manifest["labels"] = names
     manifest |= {split: {"bytes": pixels[0].nbytes * len(part)} for split, part in parts.items()}
-    return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest)
+    if standard := standard_of(data, pixels, parts["train"].members):
+        manifest["standardise"] = told(standard)
+    return Dataset("images", classes, pixels.shape[1:], parts["train"], parts["held_out"], None, manifest,
+                   standard=standard)
 
 
 def open_arrays(recipe: Recipe, kept: bytes | None = None) -> Dataset:

@@ -8,11 +8,12 @@ The manifest of the data stands beside them, in the `run.json` of a run or the `
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from twinscale.common.data.dataset import Dataset, open_dataset
+from twinscale.common.data.standard import as_told
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.files.access import place, read_bytes, shown, write_bytes
 from twinscale.common.files.run_files import SOURCES as FILES
@@ -78,7 +79,18 @@ def open_kept(recipe: Recipe, kept: Kept | None, accept: bool = False) -> Datase
     if kept and kept.manifest.get("labels") != dataset.manifest.get("labels"):
         raise BadInput(f"{shown(kept.path)}: its classes have other names now: {labels(kept.manifest)} there, "
                        f"{labels(dataset.manifest)} here; restore the data")
-    return dataset
+    return kept_standard(dataset, kept)
+
+
+def kept_standard(dataset: Dataset, kept: Kept | None) -> Dataset:
+    """The Dataset, whose images are standardised by what a run has kept: `--accept-data` may have others by now."""
+    said = kept.manifest.get("standardise") if kept else None
+    if not (dataset.standard and said):
+        return dataset
+    if len(said["mean"]) != dataset.example_shape[-1]:
+        raise BadInput(f"{shown(kept.path)}: its images had {len(said['mean'])} channels, and those of now have "
+                       f"{dataset.example_shape[-1]}; restore the data")
+    return replace(dataset, standard=as_told(said), manifest=dataset.manifest | {"standardise": said})
 
 
 def check_same(kept: Kept, dataset: Dataset, accept: bool = False) -> None:

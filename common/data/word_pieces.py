@@ -12,6 +12,7 @@ from twinscale.common.data.paths import is_file, read_utf8
 from twinscale.common.data.tokenizers import told
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import shown
+from twinscale.common.files.hub import is_hub, tokenizer_in
 from twinscale.common.sources import TRAINED, Data
 
 WITHIN, AHEAD = "##", ("\u0120", "\u2581")  # marks of pieces within a word, and of those that begin one
@@ -76,6 +77,8 @@ def path_of(data: Data) -> Path | None:
     """The file that `data.tokenizer` names, None where it is learnt. Raises BadInput where it is no file."""
     if data.tokenizer == TRAINED:
         return None
+    if is_hub(data.tokenizer):
+        return tokenizer_in(data.tokenizer)
     path, fix = Path(os.path.expanduser(data.tokenizer)), "give the path of a tokenizer.json or vocab.txt"
     if not is_file(path, fix, "data.tokenizer: "):
         raise BadInput(f"data.tokenizer: {shown(path)} is a folder: {fix}")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from twinscale.common.data.standard import standardised
 from twinscale.common.errors import TwinscaleError, of_machine
 from twinscale.common.export import hugging_face
 from twinscale.common.export.formats import FORMATS
@@ -82,6 +83,8 @@ def held_out_rows(dataset: "Dataset") -> dict[str, np.ndarray]:
     length = dataset.example_shape[0] if dataset.kind == "text" else 1
     count = min(len(dataset.held_out), max(FEWEST, min(MOST, POSITIONS // length)))
     batch = dataset.held_out.take(np.arange(count))
+    if dataset.standard:
+        batch["inputs"] = standardised(batch["inputs"], dataset.standard)
     return {name: batch[name] for name in ("inputs", "labels", "weights")}
 
 

@@ -14,7 +14,7 @@ from twinscale.common import need, registry
 from twinscale.common.errors import BadInput
 from twinscale.common.families import FAMILIES, READS, reads_arrays, traits_of
 from twinscale.common.files.access import is_odd, local, read_json, shown
-from twinscale.common.files.kinds import STRICT, Backend, Count, Number, version
+from twinscale.common.files.kinds import STRICT, Backend, Count, Number, Standardised, version
 from twinscale.common.files.output import Kind, begun, check_ours, same
 from twinscale.common.files.run_files import StateFiles
 from twinscale.common.recipe.file import did_you_mean
@@ -175,6 +175,7 @@ class ExportInfo(ShapeInfo):
     family: Annotated[str, AfterValidator(_family)]
     tokenizer: TokenizerInfo | None
     labels: NotRequired[list[str] | None]  # of the classes, where they have names
+    standardise: NotRequired[Standardised]  # what images from 0 to 1 are to be before the model reads them
     formats: list[Annotated[Row, AfterValidator(_whole_row)]]
     recipe: NotRequired[str]
     recipe_hash: NotRequired[str]
@@ -192,6 +193,8 @@ def _whole_export(about):
         raise ValueError(f"tokenizer or example_shape: not of a {about['family']}")
     if about.get("labels") and len(about["labels"]) != about["classes"]:
         raise ValueError(f"labels: {len(about['labels'])} names for {about['classes']} classes")
+    if (said := about.get("standardise")) and len(said["mean"]) != about["example_shape"][-1]:
+        raise ValueError(f"standardise: {len(said['mean'])} channels, but example_shape {about['example_shape']}")
     return about
 
 

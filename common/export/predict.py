@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from twinscale.common.compress.recipes import dense_recipe
 from twinscale.common.data.paths import is_file
 from twinscale.common.data.pixels import PICTURES, from_0_to_1, read_pixels, with_channels
+from twinscale.common.data.standard import as_told, standardised
 from twinscale.common.data.text_files import text_of
 from twinscale.common.data.tokenizers import byte_tokenizer, read_bpe
 from twinscale.common.errors import BadInput, TwinscaleError, first_line, of_machine, one_of
@@ -86,6 +87,7 @@ def predict(path: Any, file: Any, name: str | None = None, out: Any = None, top:
         raise BadInput(f"--out {out}: logits are written as safetensors: give the file that ending")
     if out is not None and os.path.lexists(out) and not is_answer(out):
         raise BadInput(f"--out {out}: a file that is not ours; choose another name")
+    rows = standardised(rows, as_told((opened.about or {}).get("standardise")))
     call = function_of(opened)
     try:
         logits = np.concatenate([call(rows[i:i + TOGETHER]) for i in range(0, len(rows), TOGETHER)])

@@ -27,6 +27,7 @@ from twinscale.common import registry
 from twinscale.common.compress.recipes import active, dense_recipe, stage_recipe
 from twinscale.common.compress.rules import first_tensors
 from twinscale.common.data.kept import open_kept
+from twinscale.common.data.standard import told as means
 from twinscale.common.errors import DID_IT, MISSING, NO, MissingEnvironment, TwinscaleError, first_line, of_machine
 from twinscale.common.export import hugging_face
 from twinscale.common.export.check import check
@@ -136,8 +137,11 @@ def described(room: "Room", recipe: "Recipe", dataset: "Dataset", step: int, out
             "family": registry.portable(recipe.model.family), "classes": dataset.classes,
             "example_shape": list(dataset.example_shape),
             "inputs": "ids int32 (rows, positions), one document a row" if text else
-                      "images (rows, height, width, channels) from 0 to 1",
-            "tokenizer": tokenizer, "labels": dataset.manifest.get("labels"), "versions": versions(), "formats": []}
+                      "images (rows, height, width, channels) from 0 to 1" + (
+                          ", less the mean and divided by the deviation of `standardise`" if dataset.standard else ""),
+            "tokenizer": tokenizer, "labels": dataset.manifest.get("labels"),
+            **({"standardise": means(dataset.standard)} if dataset.standard else {}), "versions": versions(),
+            "formats": []}
 
 
 # ---- what is exported

@@ -15,6 +15,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families import FAMILIES, family_of
 from twinscale.common.families.ways import shape_there, to_ours
 from twinscale.common.files.access import exists, place, read_json, shown
+from twinscale.common.files.hub import check_fetched, fetched, folder_of, is_hub
 from twinscale.common.files.pins import check_pin, pinned_file, unpinned
 from twinscale.common.files.tensors import load_tensors
 from twinscale.common.registry import load, resolved
@@ -39,10 +40,17 @@ class Taken(NamedTuple):
 
 def pinned_weights(name: str) -> str:
     """The pinned file of tensors that a directory, or a file's path, means; of one with several, the pinned directory.
-    "" stays."""
+    "" stays, and so does a name on a hub, which its commit pins."""
+    if is_hub(name):
+        return check_fetched(name, "model.weights")
     path = unpinned(name)
     inside = exists(path) and place(path).is_dir() and not is_sharded(path)
     return pinned_file(f"{path}/{TENSORS}" if inside else name) if name else name
+
+
+def located(name: str) -> Path:
+    """Where weights lie: their path, or for a name on a hub the folder in the cache."""
+    return folder_of(name) if is_hub(name) else unpinned(name)
 
 
 def is_sharded(path: Path) -> bool:
@@ -72,7 +80,8 @@ class Started(Section):
     """Options of a model whose first weights may be those of a file, which say all that config.json says beside it."""
 
     weights: Annotated[str, AfterValidator(pinned_weights)] = Field(
-        "", description="first weights: a directory of the Hugging Face library's, whose config.json says the options")
+        "", description="first weights: a directory of the Hugging Face library's, whose config.json says the "
+                        "options, or hub:ORG/NAME@REVISION")
 
     @model_validator(mode="before")
     @classmethod
@@ -102,7 +111,7 @@ def is_saved(path: str) -> bool:
 
 def config_beside(weights: str) -> Path:
     """The config.json of a directory of weights, or beside their file."""
-    path = unpinned(weights)
+    path = located(weights)
     return (path if exists(path) and place(path).is_dir() else path.parent) / CONFIG
 
 
@@ -140,7 +149,9 @@ def taken(model: Any, tree: Mapping[str, Any]) -> Taken:
 
 @lru_cache(2)
 def _taken(model, shapes):
-    path, shapes = unpinned(model.weights), dict(shapes)
+    if is_hub(model.weights):
+        fetched(model.weights, "model.weights")  # which a run read back elsewhere may not have
+    path, shapes = located(model.weights), dict(shapes)
     start = f"model.weights: {shown(path)}"
     if not exists(path):
         raise BadInput(f"{start}: no such file: give a directory with {TENSORS}, or leave model.weights out")

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
+from typing_extensions import TypedDict
 
 # Other keys are kept, as a later version may write them; nothing is converted, and NaN and infinity are no numbers.
 STRICT = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
@@ -15,6 +16,22 @@ Seconds = Annotated[Number, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Backend = Literal["keras", "jax"]
 Metrics = dict[str, Number | None]  # null: not finite
+
+
+def _one_of_each(said):
+    if len(said["mean"]) != len(said["deviation"]):
+        raise ValueError("mean and deviation: one of each for each channel is wanted")
+    return said
+
+
+class _Channels(TypedDict):
+    __pydantic_config__ = STRICT
+
+    mean: Annotated[list[Number], Field(min_length=1)]
+    deviation: Annotated[list[Positive], Field(min_length=1)]
+
+
+Standardised = Annotated[_Channels, AfterValidator(_one_of_each)]  # what images are standardised by
 
 
 def version(number: int) -> Any:

@@ -24,6 +24,7 @@ from twinscale.common.files.access import (
     shown,
     toml_problem,
 )
+from twinscale.common.files.hub import PATTERNS, fetched, is_hub
 from twinscale.common.files.run_files import is_filled
 from twinscale.common.recipe.problems import BESIDE, DEEPEST, NAMED, brief, explained, hostile, origin_of, refuse
 from twinscale.common.recipe.schema import Recipe
@@ -71,6 +72,7 @@ def resolve(path: Path | str, overrides: Iterable[str] = (), users: bool = False
     if users:
         for name in named.intersection(_plug_ins(values)):
             trust.remember(keys_of(name))
+        _fetch(values)
     try:
         recipe = Recipe.model_validate(values)
     except trust.Untrusted as error:
@@ -179,7 +181,7 @@ def _anchor(values, folder):
     """Makes each FILE that a recipe's file names, of a plug-in or by itself, mean the one that lies beside it."""
     for table, key in BESIDE:
         found = values.get(table)
-        if isinstance(found, dict) and isinstance(found.get(key), str) and found[key]:
+        if isinstance(found, dict) and isinstance(found.get(key), str) and found[key] and not is_hub(found[key]):
             found[key] = str((folder / found[key]).absolute())
     for table, key in NAMED:
         found = values.get(table)
@@ -188,6 +190,18 @@ def _anchor(values, folder):
             found[key] = anchored(named, folder)
         elif isinstance(named, list):
             found[key] = [anchored(name, folder) if isinstance(name, str) else name for name in named]
+
+
+def _fetch(values):
+    """Fetches what a recipe's tables name on a hub, and makes each name say its commit. A pair's first weights are one
+    file, whose tensors say their order, and no model of the library's."""
+    for table, key in (name.split(".") for name in PATTERNS):
+        found = values.get(table)
+        if isinstance(found, dict) and is_hub(found.get(key)):
+            if found.get("family") == "pair":
+                raise BadInput(f"{table}.{key}={shown(found[key], 200)}: two programs of your own begin with a file: "
+                               "fetch it, and give its path")
+            found[key] = fetched(found[key], f"{table}.{key}")
 
 
 def _plug_ins(values):

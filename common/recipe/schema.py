@@ -293,6 +293,7 @@ class Recipe(Section):
         """Keys that earlier recipes did not have, where they say what held then: their hashes stay."""
         first = {**{("data", key): value for key, value in Data().model_dump(include={
             "label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags",
+            "standardise", "mean", "deviation",
             "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2", "rewrite"}).items()},
             ("data", "augmenting"): Augmenting(), ("data", "size"): 0,
             ("data", "quality"): (), ("data", "quality_options"): Thresholds(), ("data", "subset"): Subset(),

@@ -38,7 +38,7 @@ from twinscale.common.files.access import (
     write_json,
     write_text,
 )
-from twinscale.common.files.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, version
+from twinscale.common.files.kinds import STRICT, Backend, Count, Metrics, Number, Seconds, Standardised, version
 from twinscale.common.files.output import check_within, remove_ours, sweep
 from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import INFO, LOCK, RUN, RunFiles
@@ -70,6 +70,7 @@ class Data(TypedDict):
     source: NotRequired[str]
     sha256: NotRequired[str]
     tokenizer: NotRequired[Tokenizer]
+    standardise: NotRequired[Standardised]
 
 
 class Kept(TypedDict):

@@ -17,7 +17,7 @@ def compare(
     overwrite: shared.Overwrite = False,
     precision: shared.Precision = None,
     origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Begin with the weights of a directory of "
-                                               "Hugging Face's.")] = None,
+                                               "Hugging Face's, or hub:ORG/NAME.")] = None,
     place: Annotated[bool, typer.Option("--place", help="Where they disagree, look for the first cause.")] = False,
     swap: Annotated[bool, typer.Option("--swap", help="Run each program under the other's runtime too.")] = False,
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
@@ -44,8 +44,8 @@ def compare(
 
     asked, left = shared.with_weights(shared.with_precision(overrides, precision), origin)
     if left:
-        raise BadInput(f"--from {left}: no directory of the Hugging Face library's, model.safetensors and config.json: "
-                       "a run or its state goes on in `twinscale train --from`")
+        raise BadInput(f"--from {left}: no directory of the Hugging Face library's, model.safetensors and config.json, "
+                       "nor hub:ORG/NAME: a run or its state goes on in `twinscale train --from`")
     described = given(recipe, asked)
     if described.compress.stages:
         only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)

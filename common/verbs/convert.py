@@ -8,7 +8,8 @@ from twinscale.common.verbs import shared
 
 
 def convert(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run with a checkpoint.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The directory of a run with a checkpoint; or "
+                                  "hub:ORG/NAME.")],
     *,
     to: Annotated[str, typer.Option(metavar="DIR", help="Where the state goes.")],
     hugging_face: Annotated[bool, typer.Option("--hugging-face", help="The model alone, as that library has it.")
@@ -17,21 +18,29 @@ def convert(
                     ] = False,
 ) -> None:
     """Write the state of a run's newest checkpoint in neither backend's format: safetensors by canonical name, weights
-    and optimizer slots, with an index. Either backend goes on from it with `train --from`.
+    and optimizer slots, with an index. Either backend goes on from it with `train --from`. Of hub:ORG/NAME it is the
+    model as the hub has it, in a directory that `train --from` begins with on any machine.
 
     \b
     Examples:
       twinscale convert runs/keras --to build/state
       twinscale convert runs/keras --to build/model --hugging-face
       twinscale convert runs/keras --to build/best --best
+      twinscale convert hub:ORG/NAME@REVISION --to build/model
     """
     from twinscale.common.errors import BadInput
     from twinscale.common.files.access import place
+    from twinscale.common.files.hub import copied, is_hub
     from twinscale.common.recipe.file import load
     from twinscale.common.training.canonical import check_target
     from twinscale.common.training.canonical import convert as written
     from twinscale.common.training.run import follow_run
 
+    if is_hub(run):
+        shared.only("a model of a hub, which is in that library's layout", best=best or None,
+                    **{"hugging-face": hugging_face or None})
+        shared.say(f"the model is in {to}: {copied(run, place(to))}")
+        return
     if hugging_face and best:
         raise BadInput("--best --hugging-face: `convert --best` first, then that library's layout of what it has made")
     if hugging_face:

@@ -67,9 +67,12 @@ def with_precision(overrides: Sequence[str] | None, precision: str | None) -> li
 
 def with_weights(overrides: Sequence[str], origin: str | None) -> tuple[list[str], str | None]:
     """(overrides of a recipe, what --from names besides): a directory of the Hugging Face library's is the recipe's
-    model.weights."""
+    model.weights, and so is a name on a hub, which is fetched."""
     from twinscale.common.families.weights import is_saved
+    from twinscale.common.files.hub import fetched, is_hub
 
+    if origin is not None and is_hub(origin):
+        return [*overrides, f"model.weights={json.dumps(fetched(origin, 'model.weights'))}"], None
     if origin is None or not is_saved(origin):
         return [*overrides], origin
     return [*overrides, f"model.weights={json.dumps(os.path.abspath(origin))}"], None
@@ -86,12 +89,14 @@ def tell_weights(recipe: "Described") -> None:
     if not has_adapters(recipe) and not (weights and family_of(recipe.model).layouts):
         return
     from twinscale.common.data.shapes import data_shape
-    from twinscale.common.families.weights import said
+    from twinscale.common.data.standard import beside_weights
+    from twinscale.common.families.weights import config_beside, said
 
     tree = tree_of(recipe, *data_shape(recipe))
     check_adapters(recipe, tree)
     own = {name: parameter for name, parameter in tree.items() if not is_adapter(name)}
-    for words in filter(None, (said(recipe.model, own), said_of_adapters(recipe, tree))):
+    theirs = beside_weights(config_beside(weights).parent, recipe.data) if weights else ""
+    for words in filter(None, (said(recipe.model, own), theirs, said_of_adapters(recipe, tree))):
         say(words)
 
 

@@ -29,8 +29,8 @@ def train(
     trace: Annotated[Literal["sketch", "full"] | None, typer.Option(help="Leave what compare-runs reads.")] = None,
     trace_every: Annotated[int, typer.Option(metavar="N", min=0, help="Steps between; 0: train.log_every.")] = 0,
     twin_steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of the twin that a trace has.")] = 50,
-    origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or what convert made "
-                                               "of one; or begin with a directory of Hugging Face's.")] = None,
+    origin: Annotated[str | None, typer.Option("--from", metavar="DIR", help="Go on from a run, or convert's state of "
+                                               "one; or begin with Hugging Face's directory, or hub:ORG/NAME.")] = None,
     stop: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="End after so many updates for now.")] = None,
     accept_data: shared.AcceptData = False,
     supervise: Annotated[bool, typer.Option("--supervise", help="Start it again when it dies.")] = False,

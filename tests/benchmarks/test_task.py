@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.task import MATRIX, classes_of, curves_of, matrix_of, reliability_of, task_of
+from twinscale.benchmarks.report.task import view
+from twinscale.benchmarks.task import MATRIX, classes_of, curves_of, matrix_of, reliability_of, task_of, task_of_runs
 from twinscale.common.metrics import finished, statistics, statistics_of, total
 from twinscale.common.training.predictions import write_predictions
 
@@ -89,3 +90,39 @@ def test_two_runs_make_a_page_and_those_without_metrics_of_classes_none(tmp_path
     assert found["kind"] == "classes" and found["worst"][0]["label"] == "c" and "image" in found["worst"][0]
     json.dumps(found, allow_nan=False)
     assert task_of(SimpleNamespace(train=SimpleNamespace(metrics=())), dataset, paths) is None
+
+
+@pytest.fixture
+def two(tmp_path, sums):
+    """two(metrics=..., **data): two runs as `compare-runs` has read them, with what the second says otherwise."""
+    info = {"schema_version": 1, "backend": "jax", "recipe_hash": "0", "state": "finished", "starts": 1, "versions": {},
+            "devices": ["cpu:0"], "seconds": {}, "final": {}}
+    runs = {}
+    for side, of in zip("ab", sums.values(), strict=True):
+        (tmp_path / side).mkdir()
+        own = info | {"data": {"classes": 3, "labels": ["a", "b", "c"]}, "sums": of}
+        (tmp_path / side / "run.json").write_text(json.dumps(own))
+        runs[side] = {"path": tmp_path / side, "info": own,
+                      "recipe": SimpleNamespace(train=SimpleNamespace(metrics=METRICS))}
+
+    def make(metrics=METRICS, **data):
+        other = runs["b"] | {"recipe": SimpleNamespace(train=SimpleNamespace(metrics=metrics)),
+                             "info": runs["b"]["info"] | {"data": runs["b"]["info"]["data"] | data}}
+        return runs | {"b": other}
+
+    return make
+
+
+def test_two_runs_show_their_classes_and_the_difference_without_the_data(two, sums):
+    found = task_of_runs(two())
+    assert found["matrix"] == {"a": matrix_of(METRICS, sums)["keras"], "b": matrix_of(METRICS, sums)["jax"]}
+    assert found.keys() == {"kind", "classes", "matrix", "names", "reliability"}
+    page = view(found, {"a": "one", "b": "other"})
+    assert page["classes"]["heads"][-2:] == ["F1, one", "F1, other"] and len(page["classes"]["rows"]) == 3
+    assert "6 of 9 cells differ, by 1 at most" in page["matrix"]["figure"]["words"]  # the first less the second
+
+
+def test_of_two_runs_only_what_both_have_measured_of_the_same_classes_is_shown(two):
+    assert task_of_runs(two(metrics=("confusion",))).keys() == {"kind", "matrix", "names"}
+    assert task_of_runs(two(metrics=())) is None
+    assert task_of_runs(two(labels=["a", "b", "d"])) is None and task_of_runs(two(classes=4)) is None

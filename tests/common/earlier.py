@@ -7,7 +7,7 @@ LATER = {
     "objective": True, "adapt": True,
     "data": {"label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags", "masked", "masked_by", "span",
              "augment_share", "next_sentence", "field_2", "rewrite", "augmenting", "size", "quality",
-             "quality_options", "subset"},
+             "quality_options", "subset", "standardise", "mean", "deviation"},
     "model": {"weights"},
     "jax": {"xla_options"},
     "optimizer": {"freeze", "layer_decay"},

@@ -36,10 +36,14 @@ log_every = 1
 """
 
 
+MIXED = 'held_out = 0.2\naugment = ["flip", "mixup"]\nstandardise = "channels"\n'
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("mixed", [False, True], ids=["plain", "mixup"])
 @pytest.mark.parametrize("backend", ["keras", "jax"])
-def test_a_killed_training_resumes_bit_for_bit(backend, tmp_path):
-    (tmp_path / "r.toml").write_text(RECIPE)
+def test_a_killed_training_resumes_bit_for_bit(backend, mixed, tmp_path):
+    (tmp_path / "r.toml").write_text(RECIPE.replace("held_out = 0.2\n", MIXED) if mixed else RECIPE)
 
     def start(run):
         return subprocess.Popen([sys.executable, "-m", "twinscale.common.cli", "train", str(tmp_path / "r.toml"),

@@ -21,7 +21,7 @@ EPS = 2.0**-52
 
 def described(recipe_of, **sections):
     return recipe_of("mlp", train={"steps": 12, "global_batch": 16, "precision": "float32", "save_every": 5,
-                                   "eval_every": 5}, **sections)
+                                   "eval_every": 5, "metrics": ["report", "confusion"]}, **sections)
 
 
 def probe(recipe, form="sketch"):
@@ -124,6 +124,9 @@ def test_data_that_parts_later_is_named(run_of, tmp_path):
     assert compare_runs(run_of("jaxscale"), copy, tmp_path / "out") == NO
     assert "P0 (contract) parts" in verdict_of(tmp_path / "out")["sentence"]
     assert "batch 7" in verdict_of(tmp_path / "out")["rungs"][0]["where"]
+    task, page = verdict_of(tmp_path / "out")["task"], (tmp_path / "out" / "report.html").read_text()
+    assert task["matrix"].keys() == {"a", "b"} and {"precision", "recall", "f1"} == task["classes"][0]["b"].keys()
+    assert "Confusion of 10 classes" in page and "0 of 100 cells differ" in page and task["curves"]["f1_macro"]
 
 
 def test_a_trace_holds_its_twin_and_leaves_the_run_as_it_was(run_of, room_of, recipe_of, tmp_path):

@@ -2,6 +2,7 @@ import hashlib
 import itertools
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +109,18 @@ def test_mixtures_are_the_same_however_rows_are_shared(mixing, hosts):
     assert [sha for _, _, sha in later] == [sha for _, _, sha in whole[2:]]
     for (_, _, sha), (_, batch, other) in zip(whole, training_batches(*mixing[:2], 0, 4, permuted=True), strict=True):
         assert other != sha and digest(by_row(batch)) == sha
+
+
+def test_a_training_that_is_killed_between_mixtures_goes_on_with_the_same_ones(mixing):
+    """Data that is opened anew, and an iterator that begins at the step of the checkpoint."""
+    dataset, asked, _ = mixing
+    whole = list(training_batches(dataset, asked, 0, 6))
+    with closing(training_batches(dataset, asked, 0, 6)) as killed:
+        before = [next(killed) for _ in range(3)]
+    after = list(training_batches(open_dataset(asked), asked, 2, 6))  # saved after two updates
+    assert [sha for _, _, sha in before[:2] + after] == [sha for _, _, sha in whole]
+    assert all(one[name].tobytes() == other[name].tobytes() for (_, one, _), (_, other, _) in
+               zip(whole[2:], after, strict=True) for name in (*MIXED, "inputs", "labels", "row"))
 
 
 def test_the_seed_changes_the_batches(text, recipe):
