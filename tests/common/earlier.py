@@ -8,7 +8,7 @@ LATER = {
     "data": {"label", "inputs", "rows", "seed", "header", "quotes", "labels", "tags", "masked", "masked_by", "span",
              "augment_share", "next_sentence", "field_2", "rewrite", "augmenting", "size", "quality",
              "quality_options", "subset", "standardise", "mean", "deviation"},
-    "model": {"weights"},
+    "model": {"weights", "bottleneck"},
     "jax": {"xla_options"},
     "optimizer": {"freeze", "layer_decay"},
     "train": {"metrics", "class_weights", "watch", "stop_after"},
