@@ -79,7 +79,7 @@ def prediction(law: Kept, columns: Mapping[str, np.ndarray], level: float, far: 
         point = {name: float(column[i]) for name, column in columns.items()}
         one = {name: column[i:i + 1] for name, column in columns.items()}
         doubts = reach.doubts(law.spans, point, far)
-        spread = {"confidence": None, "prediction": None}
+        spread: dict[str, list[float] | None] = {"confidence": None, "prediction": None}
         if law.boots is not None:
             spread = spans_of(law, predicted(law.form, law.boots, one)[:, 0], one, level)
         value = observed(law.form, predicted(law.form, law.public[None], one)[:, 0], one)

@@ -198,13 +198,13 @@ def candidate(plain: Law, share: Any, bits: float, sparsity: float, wanted: Want
               "FLOPs a token": wanted.per_token and wanted.per_token / each}
     limit, limited_by = min((value, name) for name, value in limits.items() if value)
 
-    def tokens(size):
+    def tokens(size: Any) -> Any:
         if wanted.flops is None:
             return np.full_like(size, wanted.tokens)
         per_token = 6 * size + (2 * wanted.teacher[0] if wanted.teacher else 0.0)
         return (wanted.flops - each * wanted.served * size) / per_token
 
-    def loss(size, by=first, worth_of=share[0]):
+    def loss(size: Any, by: Law = first, worth_of: Any = share[0]) -> Any:
         left = tokens(size)
         known = np.maximum(left, 1.0)
         total = by.loss(size * worth_of, known)

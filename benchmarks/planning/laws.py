@@ -2,6 +2,7 @@
 trained values and D tokens, where training costs 6 N D operations."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -9,6 +10,8 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.access import exists, place, read_toml, shown
 from twinscale.common.files.kinds import STRICT, Positive
 from twinscale.common.recipe.file import did_you_mean
+
+Numbers = Any  # a float, or float64 (B,)
 
 
 class LawFile(TypedDict):
@@ -25,24 +28,24 @@ class LawFile(TypedDict):
 
 @dataclass(frozen=True)
 class Law:
-    """The five numbers of a law; loss in nats a token."""
+    """The five numbers of a law, or arrays of them, one of each resample; loss in nats a token."""
 
-    e: float
-    a: float
-    b: float
-    alpha: float
-    beta: float
+    e: Numbers
+    a: Numbers
+    b: Numbers
+    alpha: Numbers
+    beta: Numbers
 
-    def loss(self, size: float, tokens: float) -> float:
-        """Nats a token of `size` values trained on `tokens`."""
+    def loss(self, size: Numbers, tokens: Numbers) -> Numbers:
+        """Nats a token of `size` values trained on `tokens`, figures or arrays."""
         return self.e + self.a / size**self.alpha + self.b / tokens**self.beta
 
-    def tokens_for(self, size: float) -> float:
+    def tokens_for(self, size: Numbers) -> Numbers:
         """The tokens D at which no other size of the same 6 N D would have a lower loss: there the derivatives along
         N D = constant cancel, alpha A N^-alpha = beta B D^-beta."""
         return (self.beta * self.b / (self.alpha * self.a) * size**self.alpha) ** (1 / self.beta)
 
-    def best(self, flops: float) -> tuple[float, float]:
+    def best(self, flops: float) -> tuple[Numbers, Numbers]:
         """(N, D) of the lowest loss for 6 N D = `flops` (Hoffmann et al. 2022, equation 4)."""
         both = self.alpha + self.beta
         share = (self.alpha * self.a / (self.beta * self.b)) ** (1 / both)

@@ -5,9 +5,10 @@ Bits of a weight: Kumar et al. 2024 ("Scaling Laws for Precision"), equation 3, 
 (appendix K), where the fit has an offset n: N' = N (1 - exp(n - bits / gamma)). Its sign is the one by which
 activations of 3 bits are worth nothing, which is what they report of them.
 
-Sparsity: Frantar et al. 2023 ("Scaling Laws for Sparsely-Connected Foundation Models"), equation 1 as fitted to T5 on
-C4, with N the weights that are not 0. The 48 runs that the authors publish (jaxpruner, projects/bigsparse/t5-data.csv)
-lie around it by 1 % of their loss.
+Sparsity: Frantar et al. 2023 ("Scaling Laws for Sparsely-Connected Foundation Models"), equation 1, with N the
+weights that are not 0. Its constants here are not held to a table of the paper, but to the 48 runs of T5 on C4 that the
+authors publish (jaxpruner, projects/bigsparse/t5-data.csv), which lie around the law by 1 % of their loss; other
+constants do so too.
 
 Distillation: Busbridge et al. 2025 ("Distillation Scaling Laws"), equations 1 and 8 with the constants of their
 table 6.
@@ -20,7 +21,7 @@ A_S, B_S, C_S, B_N = 16.8, 0.722, 45.0, 0.245
 BITS, SPARSITY = (3.0, 16.0), (0.0, 0.875)  # that were trained
 STUDENTS, DISTILLED_ON = (143e6, 12.6e9), (4e9, 512e9)  # parameters and tokens of the students that were trained
 BITS_FROM = "literature: Kumar et al. 2024, table 2, not your runs"
-SPARSITY_FROM = "literature: Frantar et al. 2023, equation 1 on T5/C4, not your runs"
+SPARSITY_FROM = "literature: Frantar et al. 2023, equation 1 with constants that fit their runs of T5 to 1 %, not your runs"
 DISTILLED_FROM = "literature: Busbridge et al. 2025, table 6, not your runs"
 
 

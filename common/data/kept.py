@@ -85,7 +85,7 @@ def open_kept(recipe: Recipe, kept: Kept | None, accept: bool = False) -> Datase
 def kept_standard(dataset: Dataset, kept: Kept | None) -> Dataset:
     """The Dataset, whose images are standardised by what a run has kept: `--accept-data` may have others by now."""
     said = kept.manifest.get("standardise") if kept else None
-    if not (dataset.standard and said):
+    if not (kept and dataset.standard and said):
         return dataset
     if len(said["mean"]) != dataset.example_shape[-1]:
         raise BadInput(f"{shown(kept.path)}: its images had {len(said['mean'])} channels, and those of now have "

@@ -40,7 +40,7 @@ def standard_of(data: Data, pixels: np.ndarray, members: np.ndarray) -> Standard
     if len(data.mean) != channels:
         raise BadInput(f"data.mean has {len(data.mean)} values, but the images of {as_written(data)} have {channels} "
                        "channels: give as many, of data.deviation too")
-    return Standard(np.float32(data.mean), np.float32(data.deviation))
+    return Standard(np.array(data.mean, np.float32), np.array(data.deviation, np.float32))
 
 
 def measured(data: Data, pixels: np.ndarray, members: np.ndarray) -> Standard:
@@ -53,15 +53,15 @@ def measured(data: Data, pixels: np.ndarray, members: np.ndarray) -> Standard:
         for channel, count in enumerate(counts):
             count += np.bincount(part[..., channel].reshape(-1), minlength=LEVELS)
     found = []
-    for channel, count in enumerate(counts.tolist()):
-        size = (LEVELS - 1) * sum(count)
-        first, second = (sum(level**power * many for level, many in enumerate(count)) for power in (1, 2))
-        spread = sum(count) * second - first * first
+    for channel, many in enumerate(counts.tolist()):  # Python's whole numbers do not overflow
+        size = (LEVELS - 1) * sum(many)
+        first, second = (sum(level**power * each for level, each in enumerate(many)) for power in (1, 2))
+        spread = sum(many) * second - first * first
         if not spread:
             raise BadInput(f"data.standardise: channel {channel} of the training images of {as_written(data)} is the "
                            "same everywhere, and has no deviation: leave it out, or give data.mean and data.deviation")
         found.append((first / size, math.sqrt(spread / size**2)))
-    return Standard(*np.float32(found).T)
+    return Standard(*np.array(found, np.float32).T)
 
 
 def standardised(x: np.ndarray, standard: Standard | None) -> np.ndarray:
@@ -76,7 +76,9 @@ def told(standard: Standard) -> dict[str, list[float]]:
 
 def as_told(said: Mapping[str, Sequence[float]] | None) -> Standard | None:
     """The Standard of what `told` has made."""
-    return said and Standard(np.float32(said["mean"]), np.float32(said["deviation"]))
+    if not said:
+        return None
+    return Standard(np.array(said["mean"], np.float32), np.array(said["deviation"], np.float32))
 
 
 def beside_weights(folder: Path, data: Data) -> str:

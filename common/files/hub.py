@@ -24,7 +24,7 @@ NAME = re.compile(rf"(?P<id>({WORD}/)?{WORD})(@(?P<revision>[A-Za-z0-9_][A-Za-z0
 COMMIT = re.compile(r"[0-9a-f]{40}")
 VOCABULARY = ("tokenizer.json", "vocab.txt")  # any of which is a tokenizer here
 TENSORS = ("model.safetensors", "model.safetensors.index.json")
-PATTERNS = {  # what is fetched for a key of the recipe; those of a model hold those of its tokenizer
+PATTERNS: dict[str, tuple[str, ...]] = {  # what is fetched for a key of the recipe; a model's hold its tokenizer's
     "data.tokenizer": (*VOCABULARY, "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")}
 PATTERNS["model.weights"] = ("config.json", "preprocessor_config.json", *TENSORS, "model-*-of-*.safetensors",
                              *PATTERNS["data.tokenizer"])
