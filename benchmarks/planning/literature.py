@@ -21,7 +21,7 @@ A_S, B_S, C_S, B_N = 16.8, 0.722, 45.0, 0.245
 BITS, SPARSITY = (3.0, 16.0), (0.0, 0.875)  # that were trained
 STUDENTS, DISTILLED_ON = (143e6, 12.6e9), (4e9, 512e9)  # parameters and tokens of the students that were trained
 BITS_FROM = "literature: Kumar et al. 2024, table 2, not your runs"
-SPARSITY_FROM = "literature: Frantar et al. 2023, equation 1 with constants that fit their runs of T5 to 1 %, not your runs"
+SPARSITY_FROM = "literature: Frantar et al. 2023, equation 1, fitted to their runs of T5 to 1 %, not your runs"
 DISTILLED_FROM = "literature: Busbridge et al. 2025, table 6, not your runs"
 
 
