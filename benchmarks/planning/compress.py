@@ -5,7 +5,7 @@ of bits and of sparsity, or by published constants, which are said to be such. T
 other more than each alone is an assumption, and so is that all weights are trained as dense ones, at 6 N D.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -48,18 +48,21 @@ class Worth(NamedTuple):
     notes: tuple[str, ...]  # whose
 
 
-def plan_serving(law: str, wanted: Wanted, bits_law: str | None = None, sparsity_law: str | None = None,
+def plan_serving(law: str, asked: Mapping[str, Any], bits_law: str | None = None, sparsity_law: str | None = None,
                  as_json: bool = False) -> int:
     """Prints the candidates, the best first; returns the exit code 0.
 
     Args:
       law: of size and data, as `laws.kept.read_fit` takes, of one of FORMS.
+      asked: the fields of Wanted, `teacher` as text.
       bits_law, sparsity_law: fits of --law precision and sparsity that say what these cost, in place of `law` itself
         or of the literature.
     Raises BadInput where nothing is to be planned, or a law is another one.
     """
     from twinscale.benchmarks.planning.serving_words import show
 
+    several = {name: tuple(asked.get(name, ())) for name in ("bits", "sparsity")}
+    wanted = Wanted(**{**asked, **several, "teacher": teacher_of(asked.get("teacher"))})
     check(wanted)
     base = read_fit(law, "--law")
     if base.form.name not in FORMS:
@@ -72,6 +75,17 @@ def plan_serving(law: str, wanted: Wanted, bits_law: str | None = None, sparsity
             raise BadInput(f"{more[name]}: is of {found.form.name}, but a fit of --law {name} is wanted")
     answer(serving(base, others, wanted), show, as_json)
     return DID_IT
+
+
+def teacher_of(text: str | None) -> tuple[float, float] | None:
+    """(parameters, tokens) of "N:D". Raises BadInput for what is none."""
+    if text is None:
+        return None
+    try:
+        size, _, tokens = text.partition(":")
+        return float(size), float(tokens)
+    except ValueError:
+        raise BadInput(f"--teacher {text}: its parameters and tokens are wanted, as 7e9:140e9") from None
 
 
 def check(wanted: Wanted) -> None:

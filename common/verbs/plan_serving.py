@@ -39,16 +39,7 @@ def plan_serving(
       twinscale plan-serving --law besiroglu2024 --memory 4e9 --flops-per-token 8e9 --flops 1e22 --serve 1e12
       twinscale plan-serving --law build/law --bits-law build/law-bits --memory 1e9 --tokens 20e9 --teacher 7e9:140e9
     """
-    from twinscale.common.errors import BadInput
-
-    pair = None
-    if teacher is not None:
-        try:
-            size, _, data = teacher.partition(":")
-            pair = (float(size), float(data))
-        except ValueError:
-            raise BadInput(f"--teacher {teacher}: its parameters and tokens are wanted, as 7e9:140e9") from None
-    room = shared.room("benchmarks.planning.compress")
-    wanted = room.Wanted(memory, flops_per_token, flops, tokens, 0.0 if serve is None else serve, pair,
-                         tuple(bits or ()), tuple(sparsity or ()), far)
-    raise typer.Exit(room.plan_serving(law, wanted, bits_law, sparsity_law, as_json=json))
+    wanted = {"memory": memory, "per_token": flops_per_token, "flops": flops, "tokens": tokens, "served": serve or 0.0,
+              "teacher": teacher, "bits": bits or (), "sparsity": sparsity or (), "far": far}
+    code = shared.room("benchmarks.planning.compress").plan_serving(law, wanted, bits_law, sparsity_law, as_json=json)
+    raise typer.Exit(code)

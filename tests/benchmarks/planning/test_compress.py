@@ -121,9 +121,9 @@ def test_what_cannot_be_planned_is_said(more, words):
 
 
 def test_the_table_names_the_literature(capsys):
-    assert plan_serving("besiroglu2024", Wanted(memory=4e9, flops=1e22)) == 0
+    assert plan_serving("besiroglu2024", {"memory": 4e9, "flops": 1e22}) == 0
     said = capsys.readouterr().out
     assert "literature: Kumar et al. 2024, table 2, not your runs" in said and "Frantar et al. 2023" in said
     assert "Serve 5.3" in said and "no interval" in said
     with pytest.raises(BadInput, match="chinchilla, but a fit of --law precision is wanted"):
-        plan_serving("besiroglu2024", Wanted(memory=4e9, flops=1e22), bits_law="hoffmann2022")
+        plan_serving("besiroglu2024", {"memory": 4e9, "flops": 1e22}, bits_law="hoffmann2022")

@@ -22,7 +22,7 @@ SAMPLES = {"backend": "keras", "run": "jax-twin", "precision": "float32", "point
 COMMANDS = {"recipe.toml", "report.html", "index.json"}
 OTHERS = {("common/data/tokenizers.py", "tokenizer.json"), ("common/data/labelled.py", "tokenizer.json"),
           ("common/data/unlabelled.py", "tokenizer.json"),
-          ("common/export/write.py", "tokenizer.json"),
+          ("common/export/write.py", "tokenizer.json"), ("common/files/hub.py", "tokenizer.json"),
           ("common/export/predict.py", "tokenizer.json"), ("common/export/hugging_face.py", "tokenizer.json"),
           ("benchmarks/planning/plan.py", "recipe.toml"), ("tfscale/checkpoint.py", "step-7"),
           ("benchmarks/preflight/__init__.py", "report.html"), ("benchmarks/preflight/__init__.py", "report.md")}
