@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,18 +107,19 @@ def remove(path: Path) -> None:
 
 # ---- written whole or not at all
 
-def write_bytes(path: str | os.PathLike, content: bytes, mode: int = 0o666) -> None:
-    """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory. `mode`:
-    who may do what with it, but for what the process's umask takes away."""
-    path = place(path)
+def write_bytes(path: str | os.PathLike, content: bytes | Iterable[bytes | memoryview], mode: int = 0o666) -> None:
+    """Replaces a file in one step: a reader, or a crash, finds the old content or the new. Makes its directory.
+    `content`: whole, or piece by piece. `mode`: who may do what with it, but for what the process's umask takes
+    away."""
+    path, pieces = place(path), [content] if isinstance(content, bytes) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     if not local(path):  # object stores show an object only once it is whole
-        path.write_bytes(content)
+        path.write_bytes(b"".join(pieces))
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb", opener=functools.partial(no_follow, mode=mode)) as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

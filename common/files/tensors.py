@@ -4,12 +4,11 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
-from safetensors import numpy as safetensors
 
 from twinscale.common.errors import BadInput, first_line
 from twinscale.common.files.access import check_regular, escaped, read_bytes, shown, write_bytes
@@ -19,6 +18,7 @@ BFLOAT16 = "bfloat16"
 DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
           "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
           "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
+LAYOUT = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8", "BOOL")  # as files have them
 
 
 def difference(a: Any, b: Any, least: float = 0.0) -> float:
@@ -38,8 +38,30 @@ def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], metadata: 
     lacks, is written as the float32 of the same value; the file's metadata says so."""
     arrays = {name: np.asarray(tensors[name]) for name in sorted(tensors)}
     widened = {name: BFLOAT16 for name, x in arrays.items() if x.dtype.name == BFLOAT16}
-    write_bytes(path, safetensors.save({name: np.asarray(x, np.float32 if name in widened else None, order="C")
-                                        for name, x in arrays.items()}, {**widened, **(metadata or {})} or None))
+    write_bytes(path, _pieces(arrays, {**widened, **(metadata or {})}))
+
+
+def _pieces(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> "Iterator[bytes | memoryview]":
+    """A safetensors file (its documentation, section "Format"), its header first and then tensor by tensor: the library
+    holds a second and a third copy of all of them while it writes, which a large model's machine may not have."""
+    kinds = {np.dtype(dtype).newbyteorder("<"): kind for kind, dtype in DTYPES.items()}
+    dtypes = {name: np.dtype(np.float32 if x.dtype.name == BFLOAT16 else x.dtype).newbyteorder("<")
+              for name, x in arrays.items()}
+    for name, dtype in dtypes.items():
+        if dtype not in kinds:
+            raise TypeError(f"tensor {name}: {dtype} is not of a safetensors file")
+    order = sorted(arrays, key=lambda name: (LAYOUT.index(kinds[dtypes[name]]), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name in order:
+        begin, end = end, end + arrays[name].size * dtypes[name].itemsize
+        header[name] = {"dtype": kinds[dtypes[name]], "shape": list(arrays[name].shape),
+                        "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in order:
+        yield np.asarray(arrays[name], dtypes[name], order="C").reshape(-1).view(np.uint8).data
 
 
 def load_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:

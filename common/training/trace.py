@@ -161,8 +161,8 @@ def optimizer_steps(room: Room, recipe: Recipe, path: Path, updates: int) -> Non
     with room.numerics(recipe):
         session = open_session(room, recipe)
         tree = tree_of(recipe, session.dataset.classes, session.dataset.example_shape)
-        gradients = [synthetic_gradients(tree, update) for update in range(updates)]
-        found = {f"clipped/{name}": x for name, x in room.clip_gradients(recipe, gradients[0]).items()}
+        found = {f"clipped/{name}": x for name, x in room.clip_gradients(recipe, synthetic_gradients(tree, 0)).items()}
+        gradients = (synthetic_gradients(tree, update) for update in range(updates))
         states = room.apply_gradients(recipe, session.state, session.devices, gradients)
         for update, state in enumerate(states):
             found |= {f"{update}/{name}": x for name, x in room.state_tensors(state).items()}

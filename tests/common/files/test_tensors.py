@@ -5,11 +5,13 @@ import json
 import math
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from twinscale.common.calls.trials import furthest
 from twinscale.common.errors import BadInput
@@ -40,6 +42,30 @@ def test_what_was_saved_is_loaded_bit_for_bit(tmp_path):
     assert found.keys() == tensors.keys()
     assert all((x.dtype, x.shape, x.tobytes()) == (tensors[name].dtype, tensors[name].shape, tensors[name].tobytes())
                for name, x in found.items())
+
+
+def test_a_file_is_to_the_byte_what_the_library_writes_and_no_copy_of_its_tensors_is_made(tmp_path):
+    """In every order of dtypes and names, with odd names and with none, of either byte order, strided or a scalar."""
+    rng = np.random.default_rng(1)
+    tensors = {f"{name}{dtype}": rng.integers(0, 2, (2, 3)).astype(dtype) for name in ("b", "a/\n\"é") for dtype in (
+        "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
+        "bool", "complex64")}
+    plain = tensors | {"none": np.zeros((0, 4)), "one": np.asarray(3.0)}
+    odd = plain | {"big": np.arange(3, dtype=">i4"), "strided": np.arange(12.0).reshape(3, 4).T[::2]}
+    for given, same in ((plain, plain), (odd, {name: np.ascontiguousarray(x, x.dtype.newbyteorder("="))
+                                              .reshape(x.shape) for name, x in odd.items()}), ({}, {})):
+        for told in ({}, {"of": "a \"test\""}):
+            save_tensors(tmp_path / "x", given, told)
+            assert (tmp_path / "x").read_bytes() == safetensors.numpy.save(same, told or None)
+    with pytest.raises(TypeError, match="tensor wide: complex128"):
+        save_tensors(tmp_path / "y", {"wide": np.zeros(2, complex)})
+    assert not (tmp_path / "y").exists() and len(list(tmp_path.iterdir())) == 1
+    large = {"x": np.ones(1 << 22)}
+    tracemalloc.start()
+    save_tensors(tmp_path / "x", large)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < large["x"].nbytes / 8
 
 
 def test_bfloat16_comes_as_the_float32_of_the_same_value(tmp_path):
