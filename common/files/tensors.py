@@ -18,7 +18,7 @@ BFLOAT16 = "bfloat16"
 DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
           "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
           "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
-LAYOUT = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8", "BOOL")  # as files have them
+LAYOUT = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8", "BOOL")  # order in a file
 
 
 def difference(a: Any, b: Any, least: float = 0.0) -> float:

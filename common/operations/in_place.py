@@ -18,7 +18,15 @@ from twinscale.common.objectives import Objective, described
 from twinscale.common.operations.catalogue import UNARY
 from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.references import FORMATS
-from twinscale.common.operations.rounding import Bound, backward_bound, beside, error, forward_bound, together
+from twinscale.common.operations.rounding import (
+    Bound,
+    backward_bound,
+    beside,
+    error,
+    forward_bound,
+    scores_size,
+    together,
+)
 
 if TYPE_CHECKING:
     from twinscale.common.data import Dataset
@@ -91,8 +99,9 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
                                                               kind_of(place, recipe.model, tree)), source=source)
     for name in known:
         readers = readers_of(known, name)
-        bounds = [backward_bound(known[n].operation, backward_terms(n, known[n], tree, given),
-                                 kind_of(known[n], recipe.model, tree)) for n in readers]
+        bounds = [cancelling(backward_bound(known[n].operation, backward_terms(n, known[n], tree, given),
+                                            kind_of(known[n], recipe.model, tree)),
+                             summed(name, n, known[n], tree, given), wanted.get(f"backward/{name}")) for n in readers]
         add(name, "backward", f"backward/{name}", together(bounds or [backward_bound("loss", classes)]))
     for key in (key for key in found if derived and key.startswith(("gradients/", "running/"))):
         if is_adapter(key):  # of no place: its kernel's gradient is judged here, and P2 judges what comes of it
@@ -109,6 +118,15 @@ def blockwise(bound: Bound, values: int = 0) -> Bound:
     if not bound.narrow:
         return bound
     return replace(bound, narrow=bound.narrow + (walk(values) if values and bound.least else 0.5))
+
+
+def cancelling(bound: Bound, size: float, wanted: Any) -> Bound:
+    """A Bound where terms of a size are each rounded to bfloat16 before they are added up to `wanted`: all its
+    roundings but the last are of the terms, and these may be larger than what is left of them."""
+    if not size or not bound.narrow:
+        return bound
+    last = 0.5 / bound.narrow
+    return replace(bound, least=max(bound.least, last * largest(wanted) + (1 - last) * size))
 
 
 def readers_of(known: Mapping[str, Any], name: str) -> list[str]:
@@ -145,6 +163,20 @@ def gradient(key: str, known: Mapping[str, Any], given: Mapping[str, np.ndarray]
         arriving = (np.abs(np.asarray(given[f"backward/{name}"], np.float64)) for name in holding)
         size = max(size, *(float(x.reshape(-1, x.shape[-1]).sum(0).max()) for x in arriving))
     return holding[0], way, key, replace(together(kinds), of="largest", least=size)
+
+
+def summed(name: str, reader: str, place: Any, tree: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> float:
+    """The size of what a reader, a place, adds up to the cotangent of the place `name`, where it is known to cancel: of
+    scores, whose cotangents behind a softmax add up to 0 over the keys, and of a batch norm, which takes off the mean
+    of what arrives and its share along the output; else 0."""
+    arriving = np.asarray(given[f"backward/{reader}"], np.float64)
+    if place.operation == "attention scores":
+        return scores_size(arriving, *(given[f"forward/{read}"] for read in place.reads), by=place.reads.index(name))
+    if place.operation != "norm" or f"{place.holds}.mean" not in tree:
+        return 0.0
+    out, x = (np.asarray(given[f"forward/{key}"], np.float64).reshape(-1, arriving.shape[-1]) for key in (reader, name))
+    gain = out.std(0) / np.maximum(x.std(0), FORMATS["float64"].tiny)  # gamma / sqrt(variance + epsilon)
+    return largest(gain * np.abs(arriving).reshape(x.shape).max(0))
 
 
 def unmasked(found: Any, wanted: Any) -> tuple:

@@ -92,7 +92,25 @@ def together(bounds: Sequence[Bound]) -> Bound:
     if len(bounds) == 1:
         return bounds[0]
     adding = 0.5 * (len(bounds) - 1)
-    return Bound(2 * (sum(b.wide for b in bounds) + adding), 2 * (sum(b.narrow for b in bounds) + adding))
+    return Bound(2 * (sum(b.wide for b in bounds) + adding), 2 * (sum(b.narrow for b in bounds) + adding),
+                 least=max(b.least for b in bounds))
+
+
+def scores_size(arriving_BxKxGxTxS: np.ndarray, q_BxTxE: np.ndarray, k_BxSxF: np.ndarray, by: int) -> float:
+    """The size of what scores' cotangents add up to that of queries (`by` 0) or of keys (1), each rounded to bfloat16
+    before it is a term: the sum of the terms' magnitudes, or if that is less what as many independent roundings come
+    to, RARE standard deviations of a uniform one, the largest of the tensor.
+
+    Rounding moves a term by at most its half ulp, evenly: a sub-Gaussian of a third of that squared, and variances
+    add up (Boucheron, Lugosi and Massart, Concentration Inequalities, 2013, section 2.3).
+    """
+    b, k, g, t, s = arriving_BxKxGxTxS.shape
+    d = q_BxTxE.size // (b * k * g * t)
+    q, keys = np.reshape(q_BxTxE, (b, t, k, g, d)), np.reshape(k_BxSxF, (b, s, k, d))
+    other, way = ((keys, "bkgts,bskd->btkgd"), (q, "bkgts,btkgd->bskd"))[by]
+    x, y = np.abs(arriving_BxKxGxTxS), np.abs(np.asarray(other, np.float64))
+    sums, squares = (np.einsum(way, x**power, y**power, optimize=True) for power in (1, 2))
+    return float(np.minimum(sums, RARE / math.sqrt(3) * np.sqrt(squares)).max(initial=0)) / math.sqrt(d)
 
 
 def error(found: np.ndarray, wanted: np.ndarray, bound: Bound, precision: str, source: Any = None

@@ -65,6 +65,16 @@ def test_the_whole_ladder_holds(tmp_path, recipe_of, family, precision):
 
 
 @pytest.mark.slow
+def test_queries_hold_where_the_first_token_alone_has_a_gradient(tmp_path, recipe_of):
+    """The pooler reads one token: of its few queries a softmax's cotangents leave less than their roundings."""
+    recipe = recipe_of("encoder", model={"dropout": 0.25, "layers": 2, "head": "sequence"}, adapt=ADAPT,
+                       train={"precision": "bfloat16", "steps": 6})
+    (tmp_path / "recipe.toml").write_text(dumps(recipe))
+    found = compared(given(tmp_path / "recipe.toml"), tmp_path / "out")
+    assert not [(rung.name, rung.where) for rung in found.rungs if not rung.agrees]
+
+
+@pytest.mark.slow
 def test_what_a_training_leaves_has_its_adapters_and_the_library_has_no_such_model(
         room_of, recipe_of, name, tmp_path, capfd):
     recipe = recipe_of("decoder", model={"tied": False}, adapt=ADAPT, optimizer={"learning_rate": 0.05},

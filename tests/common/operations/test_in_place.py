@@ -2,8 +2,19 @@
 
 import numpy as np
 
+from twinscale.common.families.places import Place
 from twinscale.common.objectives import CROSS_ENTROPY, PROBE, SQUARED_ERROR
-from twinscale.common.operations.in_place import LOWEST, POSITIONS, ROWS, blockwise, few, loss_bounds, unmasked
+from twinscale.common.operations.in_place import (
+    LOWEST,
+    POSITIONS,
+    ROWS,
+    blockwise,
+    cancelling,
+    few,
+    loss_bounds,
+    summed,
+    unmasked,
+)
 from twinscale.common.operations.rounding import Bound
 
 
@@ -31,3 +42,29 @@ def test_hits_are_counted_of_classes_alone():
     of_probe, of_squares = (loss_bounds(given, 3, objective) for objective in (PROBE, SQUARED_ERROR))
     assert of_probe.keys() == of_squares.keys() == {"loss/weight", "loss/loss"}
     assert of_probe["loss/loss"].least > of_squares["loss/loss"].least  # which adds all outputs up
+
+
+def test_the_last_rounding_is_of_the_sum_and_all_others_of_its_terms():
+    wanted = np.array([-0.5, 0.25])
+    assert cancelling(Bound(2, 1.0), 4.0, wanted).least == 0.5 * 0.5 + 0.5 * 4
+    assert np.isclose(cancelling(Bound(2, 1.5), 4.0, wanted).least, 0.5 / 3 + 4 * 2 / 3, rtol=1e-15)
+    assert cancelling(Bound(2, 0.5), 4.0, wanted).least == 0.5
+    for exact in (Bound(2, 0.0), Bound(2, 1.0)):
+        assert cancelling(exact, 0.0, wanted) == exact
+
+
+def test_a_batch_norm_adds_up_terms_of_the_size_of_what_arrives_by_its_gain():
+    """Of four values a channel, whose cotangent is nearly all of mean and output: next to nothing is left of it."""
+    x = np.array([[1.0, -2], [2, 5], [4, 0], [7, 1]]).reshape(4, 1, 1, 2)
+    gamma, epsilon = np.array([3.0, 0.5]), 1e-3
+    gain = gamma / np.sqrt(x.var((0, 1, 2)) + epsilon)
+    out = gain * (x - x.mean((0, 1, 2))) + 1
+    arriving = 2 + out
+    place = Place("norm", ("conv",), "norm")
+    given = {"forward/conv": x, "forward/norm": out, "backward/norm": arriving}
+    size = summed("conv", "norm", place, {"norm.mean": None}, given)
+    assert np.isclose(size, (gain * np.abs(arriving).max((0, 1, 2))).max(), rtol=1e-12)
+    hat = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2))
+    left = gain * (arriving - arriving.mean((0, 1, 2)) - hat * (arriving * hat).mean((0, 1, 2)))
+    assert np.abs(left).max() < 0.01 * size
+    assert summed("conv", "norm", place, {"norm.scale": None}, given) == 0

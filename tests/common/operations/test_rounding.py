@@ -10,7 +10,15 @@ from twinscale.common.families.places import places
 from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.points import POINTS
 from twinscale.common.operations.references import FORMATS
-from twinscale.common.operations.rounding import Bound, backward_bound, beside, error, forward_bound, together
+from twinscale.common.operations.rounding import (
+    Bound,
+    backward_bound,
+    beside,
+    error,
+    forward_bound,
+    scores_size,
+    together,
+)
 from twinscale.common.recipe.schema import Recipe
 
 RNG = np.random.default_rng(5)
@@ -94,6 +102,29 @@ def test_contributions_add_up_and_their_roundings_with_them():
     three = together([one] * 3)
     assert together([one]) is one
     assert three.narrow == 2 * (3 * one.narrow + 1) and three.wide > 6 * one.wide
+    assert together([one, Bound(1, 1, least=3.0)]).least == 3.0
+
+
+@pytest.mark.parametrize("by", [0, 1])
+def test_the_size_of_scores_is_above_their_roundings_and_not_far(by):
+    """Of cotangents of a softmax over keys that are nearly alike: what is left of the sum is less than what rounding
+    its terms moves."""
+    b, k, g, t, s, d = 2, 2, 3, 5, 64, 8
+    arriving = RNG.normal(size=(b, k, g, t, s)) / s
+    arriving -= arriving.mean(-1, keepdims=True)
+    q = RNG.normal(size=(b, t, k * g * d))
+    keys = rounded(RNG.normal(size=(b, 1, k * d)) + 0.02 * RNG.normal(size=(b, s, k * d)), NARROW)
+
+    def summed(x):
+        if by == 0:
+            return np.einsum("bkgts,bskd->btkgd", x, keys.reshape(b, s, k, d)) / math.sqrt(d)
+        return np.einsum("bkgts,btkgd->bskd", x, q.reshape(b, t, k, g, d)) / math.sqrt(d)
+
+    size = scores_size(arriving, q, keys, by)
+    moved = np.abs(summed(rounded(arriving, NARROW)) - summed(arriving)).max() / (NARROW.eps / 2)
+    assert moved < size < 10 * moved
+    if by == 0:
+        assert np.abs(summed(arriving)).max() < moved
 
 
 def test_no_bound_is_taken_for_another_kinds():
