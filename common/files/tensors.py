@@ -2,16 +2,17 @@
 
 import json
 import math
+import mmap
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize
+from safetensors import SafetensorError, deserialize, safe_open
 
 from twinscale.common.errors import BadInput, first_line
-from twinscale.common.files.access import check_regular, escaped, read_bytes, shown, write_bytes
+from twinscale.common.files.access import check_regular, escaped, local, place, read_bytes, shown, write_bytes
 from twinscale.common.numbers.formats import TINY
 
 BFLOAT16 = "bfloat16"
@@ -19,6 +20,7 @@ DTYPES = {"BOOL": np.bool_, "C64": np.complex64, "F16": np.float16, "F32": np.fl
           "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
           "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
 LAYOUT = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8", "BOOL")  # order in a file
+LARGE = 1 << 26  # bytes of a file that is mapped and not read
 
 
 def difference(a: Any, b: Any, least: float = 0.0) -> float:
@@ -84,14 +86,33 @@ def load_metadata(path: str | os.PathLike) -> dict[str, str]:
 
 
 def _read(path):
-    """(entries of a safetensors file, its metadata)."""
-    content = read_bytes(path, most=None)
+    """(entries of a safetensors file, its metadata). The numbers of a large file stay there until they are asked for:
+    a comparison has a dozen states open at once."""
+    path = place(path)
+    check_regular(path)
     try:
-        entries = deserialize(content)
-        header = json.loads(content[8:8 + int.from_bytes(content[:8], "little")], object_pairs_hook=_once)
+        if local(path) and path.stat().st_size > LARGE:
+            with path.open("rb") as file, safe_open(path, "numpy"):  # which checks it
+                content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            header, begin = _header(content)
+            entries = [(name, {**entry, "data": content[slice(*(begin + at for at in entry["data_offsets"]))]})
+                       for name, entry in header.items() if name != "__metadata__"]
+        else:
+            content = read_bytes(path, most=None)
+            entries = deserialize(content)
+            header, _ = _header(content)
+    except OSError as error:
+        raise BadInput(f"{shown(path)}: cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError) as error:
         raise BadInput(f"{shown(path)}: not a whole safetensors file: {shown(error)}; make it again") from None
     return entries, header.get("__metadata__") or {}
+
+
+def _header(content):
+    """(a safetensors file's header, the byte at which its numbers begin); raises ValueError where it has a key
+    twice."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(bytes(content[8:begin]), object_pairs_hook=_once), begin
 
 
 def _once(pairs):

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from twinscale.common.calls.trials import furthest
 from twinscale.common.errors import BadInput
+from twinscale.common.files import tensors as tensors_module
 from twinscale.common.files.tensors import difference, load_dtypes, load_tensors, save_tensors
 
 
@@ -32,7 +33,13 @@ def entry(name, begin, end, dtype="F32", shape=1):
     return f'"{name}": {{"dtype": "{dtype}", "shape": [{shape}], "data_offsets": [{begin}, {end}]}}'
 
 
-def test_what_was_saved_is_loaded_bit_for_bit(tmp_path):
+@pytest.fixture(params=["read", "mapped"])
+def whichever(request, monkeypatch):
+    """Both ways in which a file is opened, by its size."""
+    monkeypatch.setattr(tensors_module, "LARGE", 1 << 40 if request.param == "read" else -1)
+
+
+def test_what_was_saved_is_loaded_bit_for_bit(tmp_path, whichever):
     rng = np.random.default_rng(0)
     tensors = {dtype: rng.integers(0, 2, (2, 3)).astype(dtype) for dtype in (
         "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
@@ -68,7 +75,19 @@ def test_a_file_is_to_the_byte_what_the_library_writes_and_no_copy_of_its_tensor
     assert most < large["x"].nbytes / 8
 
 
-def test_bfloat16_comes_as_the_float32_of_the_same_value(tmp_path):
+def test_a_large_files_numbers_stay_in_it_until_they_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensors_module, "LARGE", 1 << 20)
+    save_tensors(tmp_path / "x", {"a": np.ones(1 << 22), "b": np.arange(3)})
+    tracemalloc.start()
+    found = load_tensors(tmp_path / "x")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 20
+    save_tensors(tmp_path / "x", {"a": np.zeros(1 << 22)})  # another file in its place
+    assert found["a"].all() and found["b"].tolist() == [0, 1, 2]
+
+
+def test_bfloat16_comes_as_the_float32_of_the_same_value(tmp_path, whichever):
     """Every finite and infinite bfloat16 there is, against its meaning by sign, exponent and fraction."""
     bits = np.arange(1 << 16, dtype=np.uint16)
     (tmp_path / "x").write_bytes(made({"a": {"dtype": "BF16", "shape": [256, 256], "data_offsets": [0, 1 << 17]}},
@@ -81,7 +100,7 @@ def test_bfloat16_comes_as_the_float32_of_the_same_value(tmp_path):
     assert (found.ravel()[finite] == wanted[finite]).all() and not np.isfinite(found.ravel()[~finite]).any()
 
 
-def test_bfloat16_is_saved_as_the_float32_of_the_same_value_and_known_as_what_it_was(tmp_path):
+def test_bfloat16_is_saved_as_the_float32_of_the_same_value_and_known_as_what_it_was(tmp_path, whichever):
     wide = np.array([[1.0, -2.5, 3.0e38], [2.0**-130, 0.0, np.inf]], np.float32)
     narrow = wide.astype(ml_dtypes.bfloat16)
     save_tensors(tmp_path / "x", {"narrow": narrow, "wide": wide, "scalar": narrow[0, 1]})
@@ -118,7 +137,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_what_is_no_whole_file_is_one_line_with_its_name_and_a_fix(tmp_path, how):
+def test_what_is_no_whole_file_is_one_line_with_its_name_and_a_fix(tmp_path, how, whichever):
     content, words = WRONG[how]
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(BadInput) as caught:
@@ -127,7 +146,7 @@ def test_what_is_no_whole_file_is_one_line_with_its_name_and_a_fix(tmp_path, how
     assert said.startswith(f"{tmp_path}/x: ") and words in said and "; " in said and said.isprintable()
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, whichever):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "none", "/dev/zero"):
         with pytest.raises(BadInput, match="but a file is wanted|No such file"):
