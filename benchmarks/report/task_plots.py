@@ -139,7 +139,7 @@ def reliability(width: float, found: Mapping[str, Mapping[str, Any]], sides: Map
 
 def curves(width: float, found: Mapping[str, Mapping[str, Any]], sides: Mapping[str, str]) -> "Figure":
     """What sums up the evaluations, a panel for each metric, a line for either side."""
-    columns = 3 if width == WIDE else 1
+    columns = min(3, len(found)) if width == WIDE else 1
     rows = math.ceil(len(found) / columns)
     figure = blank(width, 0.4 + 1.55 * rows)
     places = figure.subplots(rows, columns, squeeze=False).ravel()
