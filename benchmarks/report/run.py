@@ -48,18 +48,23 @@ def facts(found: Mapping[str, Any], sides: Mapping[str, str]) -> list[tuple[str,
 
 
 def learning(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Curves of the loss and of each metric, of training and of evaluations, and a table of these."""
+    """Curves of the loss and of each metric, of training and of evaluations, and a table of these; None where nothing
+    was logged."""
     if not found:
         return None
-    curves = {name: found[name] for name in sorted(found, key=lambda name: (rank(METRICS, name), name))}
-    evaluated = {name: of for name, of in curves.items() if "held_out" in of}
+    curves = {name: found[name] for name in sorted(found, key=lambda name: (rank(METRICS, name), name))
+              if name == "loss" or any(len(of["steps"]) > 1 for of in found[name].values())}  # one point is no curve
+    evaluated = {name: {"held_out": of["held_out"]} for name, of in curves.items() if "held_out" in of}
     steps = next(iter(evaluated.values()))["held_out"]["steps"] if evaluated else []
-    words = "The loss and what sums up an evaluation, by how many updates there have been. " + (
+    trained = curves["loss"].get("train")
+    went = (f"The loss of training went from {sig(trained['values'][0], 4)} (step {trained['steps'][0]:,}) to "
+            f"{sig(trained['values'][-1], 4)} (step {trained['steps'][-1]:,}). ") if trained else ""
+    words = went + (
         f"{number(len(steps))} evaluations on the held-out set, from step {steps[0]:,} to {steps[-1]:,}."
         if len(steps) > 1 else f"One evaluation on the held-out set, after step {steps[0]:,}." if steps
         else "Nothing has been evaluated yet.")
     return {"figure": drawn("learning", words, task_plots.curves, curves, LINES)} | task_report.evaluations(
-        evaluated, {"held_out": LINES["held_out"]})
+        evaluated, LINES)
 
 
 def show(found: Mapping[str, Any]) -> None:
