@@ -40,6 +40,11 @@ def as_float(value: Any) -> float:
         return math.nan
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """The numbers of at most so many of `count` things, evenly apart, the first and the last among them."""
+    return sorted({round(x) for x in np.linspace(0, count - 1, min(most, count))})
+
+
 def floats(values: Any) -> np.ndarray:
     """A float64 array of a list out of the verdict, absent entries as NaN."""
     return np.array([as_float(v) for v in values or []], float)

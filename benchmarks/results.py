@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter
 
 from twinscale.benchmarks.laws.result import FittedLaw
+from twinscale.benchmarks.run_report import RunReport
 from twinscale.benchmarks.studies.result import Studied
 from twinscale.benchmarks.tuning.result import Tuning
 from twinscale.benchmarks.verdict import Curve, Described, Made, Rung, Verdict, failures
@@ -391,7 +392,7 @@ class Search(Result):
 
 SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
            "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search,
-           "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied}
+           "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied, "report": RunReport}
 
 
 def schema(name: str) -> dict[str, Any]:

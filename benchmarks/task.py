@@ -131,6 +131,10 @@ def curves_of(lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dic
         return {}
     last = next(iter(evaluated.values()))[-1]
     for name in summing_up(key.removeprefix(start) for key in last if key.startswith(start)):
-        found[name] = {side: {"steps": [line["step"] + 1 for line in own],
-                              "values": [line.get(start + name) for line in own]} for side, own in evaluated.items()}
+        found[name] = {side: points(own, start + name) for side, own in evaluated.items()}
     return found
+
+
+def points(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, list]:
+    """{"steps", "values"} of a name in lines of metrics.jsonl, by how many updates there have been."""
+    return {"steps": [line["step"] + 1 for line in lines], "values": [line.get(name) for line in lines]}

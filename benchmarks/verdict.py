@@ -249,16 +249,16 @@ def is_pending(out: Path) -> bool:
 
 
 @contextmanager
-def fenced(verdict: Any, what: str) -> Iterator[None]:
+def fenced(verdict: Any, what: str, who: str = "both") -> Iterator[None]:
     """Lets what fails inside take nothing along that is known already: it becomes a line under "failed" of the verdict,
-    and one on stderr."""
+    and one of `who` on stderr."""
     try:
         yield
     except Exception as error:
         show_traceback(error)
         said = str(known(error) or unexpected(error))
         verdict["failed"] = verdict.get("failed", {}) | {what: said}
-        tell("both", f"{what} failed: {said}")
+        tell(who, f"{what} failed: {said}")
 
 
 def precision_of(check: Check) -> str | None:

@@ -139,8 +139,8 @@ def _view(verdict):
                             sides) if timed else None,
         "time": drawn("time", report_words.time_words(performance, sides), plots.where_time_goes, performance,
                       sides) if spent else None,
-        "held_out": _held_out(_by_side(verdict.get("held_out"), sides), sides,
-                              task_report.in_tables(verdict.get("task") or {})),
+        "held_out": held_out(_by_side(verdict.get("held_out"), sides), sides,
+                             task_report.in_tables(verdict.get("task") or {})),
         "task": task_report.view(verdict.get("task") or {}, sides),
         **reproduced("verdict", verdict, sides),
         "terms": report_words.TERMS, "null": report_words.NULL,
@@ -321,17 +321,19 @@ def _performance_cell(key, value, around=None):
     return sig(value, 3) + (" ×" if key == "data_ratio" else "")
 
 
-def _held_out(metrics, sides, told=()):
-    """Rows of metric, the value of either side, absolute difference; without those that begin as what is `told`
-    elsewhere."""
+def held_out(metrics: Mapping[str, Any], sides: Mapping[str, str], told: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Rows of metric, the value of each side and, where there are two, the absolute difference; without those that
+    begin as what is `told` elsewhere."""
     values = [metrics.get(side) or {} for side in sides]
     table = []
-    names = (name for name in {*values[0], *values[1]} if not name.startswith(told))
+    names = (name for name in set().union(*values) if not name.startswith(told))
     for name in sorted(names, key=lambda m: (rank(METRICS, m), m)):
         cells = [_measured(name, v[name]) if name in v else "–" for v in values]
-        both = all(name in v for v in values)
-        apart = abs(as_float(values[0][name]) - as_float(values[1][name])) if both else 0.0
-        table.append((name.replace("_", " "), *cells, _measured(name, apart, 2) if both else "–"))
+        if len(sides) == 2:
+            both = all(name in v for v in values)
+            apart = abs(as_float(values[0][name]) - as_float(values[1][name])) if both else 0.0
+            cells.append(_measured(name, apart, 2) if both else "–")
+        table.append((name.replace("_", " "), *cells))
     return table
 
 

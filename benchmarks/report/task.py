@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from twinscale.benchmarks.numbers import as_float, floats, sig
+from twinscale.benchmarks.numbers import as_float, evenly, floats, sig
 from twinscale.benchmarks.report import task_plots
 from twinscale.benchmarks.report.plots import drawn
 from twinscale.common.metrics.classes import PARTS
@@ -23,7 +23,7 @@ def view(task: Mapping[str, Any], sides: Mapping[str, str]) -> dict[str, Any] | 
             "reliability": reliability(task.get("reliability") or {}, sides),
             "curves": curves(task.get("curves") or {}, sides),
             "paired": paired_words(task["paired"], [*sides.values()]) if task.get("paired") else None,
-            "worst": [example(one, sides) for one in task.get("worst") or []]}
+            "worst": [example(one, sides) for one in task.get("worst") or []], "lacking": task.get("lacking")}
 
 
 def in_tables(task: Mapping[str, Any]) -> tuple[str, ...]:
@@ -112,13 +112,19 @@ def curves(found: Mapping[str, Any], sides: Mapping[str, str]) -> dict[str, Any]
         return None
     steps = next(iter(next(iter(found.values())).values()))["steps"]
     words = f"{len(steps)} evaluations on the held-out set, from step {steps[0]:,} to {steps[-1]:,}."
+    return {"figure": drawn("evaluations", words, task_plots.curves, found, sides)} | evaluations(found, sides)
+
+
+def evaluations(found: Mapping[str, Any], sides: Mapping[str, str]) -> dict[str, Any]:
+    """The "rows" of a table of evaluations, of very many evenly thinned out, and their "heads"."""
+    steps = next(iter(next(iter(found.values())).values()))["steps"] if found else []
     rows = []
-    for i in sorted({round(x) for x in np.linspace(0, len(steps) - 1, min(KEPT, len(steps)))}):
+    for i in evenly(len(steps), KEPT):
         values = [of[side]["values"] for of in found.values() for side in sides if side in of]
         rows.append((f"{steps[i]:,}", *(sig(x[i], 5) if i < len(x) else "–" for x in values)))
     heads = [f"{metric.replace('_', ' ')}, {label}" for metric, of in found.items()
              for side, label in sides.items() if side in of]
-    return {"figure": drawn("evaluations", words, task_plots.curves, found, sides), "rows": rows, "heads": heads}
+    return {"rows": rows, "heads": heads}
 
 
 # ---- the worst examples

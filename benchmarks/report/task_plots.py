@@ -139,13 +139,15 @@ def reliability(width: float, found: Mapping[str, Mapping[str, Any]], sides: Map
 
 def curves(width: float, found: Mapping[str, Mapping[str, Any]], sides: Mapping[str, str]) -> "Figure":
     """What sums up the evaluations, a panel for each metric, a line for either side."""
-    columns = 3 if width == WIDE else 1
+    columns = min(3, len(found)) if width == WIDE else 1
     rows = math.ceil(len(found) / columns)
     figure = blank(width, 0.4 + 1.55 * rows)
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (metric, of) in zip(places, found.items(), strict=False):
-        for i, (side, label) in enumerate((side, label) for side, label in sides.items() if side in of):
-            colour, line, mark, alpha = LOOKS[i]
+        for (side, label), look in zip(sides.items(), LOOKS, strict=False):
+            if side not in of:
+                continue
+            colour, line, mark, alpha = look
             values = floats(of[side].get("values"))
             axes.plot(floats(of[side].get("steps")), np.where(np.isfinite(values), values, np.nan), color=colour,
                       linestyle=line, marker=mark, markersize=2.5, alpha=alpha, label=short(label, 30))

@@ -15,6 +15,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "convert": "Write a run's state for the other backend.",
     "export": "Write a run's model for other programs.",
     "evaluate": "Measure a run's model on rows for a test.",
+    "report": "Write the page of one run.",
     "predict": "Run an export on a file.",
     "generate": "Write text with a run's decoder.",
     "compress": "Prune, quantise, cluster or distil a run's model.",

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from twinscale.benchmarks.numbers import margin_of, sig, size
+from twinscale.benchmarks.numbers import evenly, margin_of, sig, size
 
 
 @pytest.mark.parametrize("value, words", [
@@ -24,3 +24,7 @@ def test_sizes_read_well(count, words):
                                          (float("inf"), "not exact"), (float("nan"), "not finite")])
 def test_a_margin_reads_alike_everywhere(used, words):
     assert margin_of(used) == words
+
+
+def test_what_is_thinned_evenly_keeps_both_ends():
+    assert evenly(100, 4) == [0, 33, 66, 99] and evenly(3, 9) == [0, 1, 2] and evenly(1, 9) == [0] and evenly(0, 9) == []

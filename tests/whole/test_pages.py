@@ -11,6 +11,7 @@ from tests.benchmarks.report.test_audit import fake_audit
 from tests.benchmarks.report.test_foreign import with_checkpoints as foreign_example
 from tests.benchmarks.report.test_law import fake_law, write_fake
 from tests.benchmarks.report.test_page import fake_verdict, of_two_runs, rung
+from tests.benchmarks.report.test_run import fake_run
 from tests.benchmarks.report.test_study import fake_study
 from tests.benchmarks.report.test_study import write_fake as write_fake_study
 from twinscale.benchmarks.compression.report import write_compression
@@ -18,6 +19,7 @@ from twinscale.benchmarks.preflight import report as preflight
 from twinscale.benchmarks.report.audit import write_audit
 from twinscale.benchmarks.report.foreign import write_differences
 from twinscale.benchmarks.report.page import heading, write_report
+from twinscale.benchmarks.report.run import write_run
 
 MADE = {"date": "2026-01-02T03:04:05Z", "host": "a-host", "version": "0.1.0", "commit": "0123456789ab and changes",
         "versions": {"python": "3.11.2", "jax": "0.10.2"}}
@@ -74,6 +76,7 @@ KINDS = {
     "law": (write_fake, "law", fake_law_made),
     "study": (write_fake_study, "study", fake_study_made),
     "preflight": (preflight.write_report, "report", fake_preflight),
+    "run": (write_run, "report", lambda: fake_run() | {"made": MADE}),
 }
 
 

@@ -33,3 +33,10 @@ def test_one_side_or_values_that_are_not_finite_are_no_obstacle(drawn_anew):
                       (task_plots.confusion, {"jax": [[0.0]]}, ["a"])):
         for drawing in plots.svg("figure", draw, *of, SIDES):
             assert "nan" not in drawing and drawing.count("<svg") == 1
+
+
+def test_a_side_has_its_own_colour_where_it_stands_alone_too(drawn_anew):
+    both, alone = ({side: {"steps": [1, 2], "values": [2.0, 1.0]} for side in sides} for sides in (SIDES, ["jax"]))
+    for drawing in plots.svg("curves", task_plots.curves, {"f1": alone}, SIDES):
+        assert plots.VARIABLES[plots.SECOND] in drawing and plots.VARIABLES[plots.FIRST] not in drawing
+    assert plots.VARIABLES[plots.FIRST] in plots.svg("curves", task_plots.curves, {"loss": both}, SIDES)[0]
