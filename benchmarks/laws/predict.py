@@ -9,11 +9,13 @@ from twinscale.benchmarks.laws import intervals, reach
 from twinscale.benchmarks.laws.curves import predicted
 from twinscale.benchmarks.laws.forms import Form
 from twinscale.benchmarks.laws.kept import Kept, read_fit
+from twinscale.benchmarks.laws.result import SCHEMA_VERSION, Prediction
+from twinscale.benchmarks.output import PRINTED, Delivery, check_files, deliver
 from twinscale.common.errors import DID_IT, BadInput
 from twinscale.common.files.access import escaped_lines
-from twinscale.common.files.output import answer, safe_console, table_of
+from twinscale.common.files.output import safe_console, table_of
 
-SCHEMA_VERSION = 1
+FILE = "prediction.json"
 OPTIONS = {"N": "--n", "D": "--d", "unique_D": "--unique-d", "bits": "--bits", "sparsity": "--sparsity",
            "loss": "--loss", "chance": "--chance"}
 PLAIN = {"bits": 32.0, "sparsity": 0.0, "chance": 0.0}  # of a run of which nothing else is said
@@ -26,20 +28,23 @@ Ends = list[list[float] | None]  # [low, high] of each point
 
 
 def predict_loss(fit: str, given: Mapping[str, Sequence[float]], *, level: float | None = None, far: bool = False,
-                 as_json: bool = False) -> int:
-    """Prints what a law predicts for points; returns the exit code 0.
+                 to: Delivery = PRINTED) -> int:
+    """Prints what a law predicts for points, and leaves it as FILE where a directory is named; returns the exit code 0.
 
     Args:
       fit: a directory or file, or a name, as `kept.read_fit` takes.
       given: {column of OPTIONS: its values, one for all points or one for each}.
       level: the share that intervals hold; None: that of the fit.
       far: trusts the law beyond `fitting.REFUSED` times its rows.
+      to: where FILE goes, and how the answer is printed.
     Raises BadInput where these are not what the law reads.
     """
     if level is not None and not 0 < level < 1:
         raise BadInput(f"--level {level:g}: a share between 0 and 1 is wanted, as 0.9")
+    if to.out:
+        check_files(to.out, [FILE], ("schema_version", "predicts", "rows"), to.overwrite)
     law = read_fit(fit)
-    answer(prediction(law, points(law.form, given), level or law.level, far), show, as_json)
+    deliver(prediction(law, points(law.form, given), level or law.level, far), FILE, Prediction, show, to)
     return DID_IT
 
 
@@ -85,7 +90,7 @@ def prediction(law: Kept, columns: Mapping[str, np.ndarray], level: float, far: 
              "beyond": reach.beyond(law.spans, point), "warnings": doubts[i]} for i, point in enumerate(there)]
     warnings = [*(f"of the fit: {words}" for words in law.warnings), *(words for found in doubts for words in found)]
     result = {"schema_version": SCHEMA_VERSION, "law": law.form.name, "equation": law.form.equation,
-              "from": law.origin, "predicts": law.form.y, "level": level,
+              "origin": law.origin, "predicts": law.form.y, "level": level,
               "resamples": 0 if law.boots is None else len(law.boots), "rows": rows,
               "warnings": list(dict.fromkeys(warnings))}
     return result | {"sentence": sentence(result)}
@@ -121,7 +126,7 @@ def sentence(result: Mapping[str, Any]) -> str:
     spread = (f" (the law's own {share} interval {pair(row['confidence'])}; a run's {pair(row['prediction'])})"
               if row["confidence"] else " (no interval: there are no resamples)")
     name = result["predicts"].replace("_", " ")
-    return f"{name[0].upper()}{name[1:]} {row['value']:.4g}{unit}{spread} at {at}, by {result['from']}."
+    return f"{name[0].upper()}{name[1:]} {row['value']:.4g}{unit}{spread} at {at}, by {result['origin']}."
 
 
 def pair(ends: Sequence[float] | None) -> str:

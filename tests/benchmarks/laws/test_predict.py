@@ -12,6 +12,7 @@ from twinscale.benchmarks.laws.curves import predicted
 from twinscale.benchmarks.laws.forms import FORMS
 from twinscale.benchmarks.laws.kept import read_fit
 from twinscale.benchmarks.laws.predict import points, predict_loss, prediction
+from twinscale.benchmarks.output import Delivery
 from twinscale.benchmarks.planning.laws import LAWS
 from twinscale.common.errors import BadInput
 
@@ -46,7 +47,7 @@ def test_a_law_of_a_name_has_a_figure_and_no_interval(capsys):
 
 
 def test_several_points_are_rows_and_far_ones_are_warned_of(fitted, capsys):
-    assert predict_loss(str(fitted), {"N": [1e9, 5e10], "D": [2e10]}, as_json=True) == 0
+    assert predict_loss(str(fitted), {"N": [1e9, 5e10], "D": [2e10]}, to=Delivery(as_json=True)) == 0
     result = json.loads(capsys.readouterr().out)
     assert [row["point"]["N"] for row in result["rows"]] == [1e9, 5e10] and result["resamples"] == 400
     assert [bool(row["warnings"]) for row in result["rows"]] == [False, True] and len(result["warnings"]) == 1
