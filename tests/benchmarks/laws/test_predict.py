@@ -8,6 +8,7 @@ import pytest
 
 from tests.benchmarks.laws.tables import PLANTED, planted
 from tests.benchmarks.laws.test_kept import leave
+from twinscale.benchmarks.laws import predict
 from twinscale.benchmarks.laws.curves import predicted
 from twinscale.benchmarks.laws.forms import FORMS
 from twinscale.benchmarks.laws.kept import read_fit
@@ -53,6 +54,18 @@ def test_several_points_are_rows_and_far_ones_are_warned_of(fitted, capsys):
     assert [bool(row["warnings"]) for row in result["rows"]] == [False, True] and len(result["warnings"]) == 1
     with pytest.raises(BadInput, match="--far"):
         predict_loss(str(fitted), {"N": [1e12], "D": [2e10]})
+
+
+def test_points_are_predicted_alike_together_and_one_by_one(fitted, monkeypatch):
+    """Each with the same draws, whichever points lie in memory beside it."""
+    law = read_fit(str(fitted))
+    columns = points(law.form, {"N": [3e7, 1e8, 1e9, 3e9, 6e9], "D": [1e9, 1e10, 1e11, 2e11, 1e11]})
+    together = prediction(law, columns, 0.9, False)
+    one_by_one = [prediction(law, {name: column[i:i + 1] for name, column in columns.items()}, 0.9, False)["rows"][0]
+                  for i in range(5)]
+    assert together["rows"] == one_by_one and len({row["value"] for row in one_by_one}) == 5
+    monkeypatch.setattr(predict, "AT_ONCE", 2 * 400)  # two points, two, and one
+    assert prediction(law, columns, 0.9, False) == together
 
 
 def test_accuracy_is_what_is_measured_and_not_what_is_missed(tmp_path):
