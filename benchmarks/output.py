@@ -4,13 +4,17 @@ import platform
 import shlex
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from twinscale.common.files.output import Kind, begun, check_files, clear, nothing_left, same, tell
+from twinscale.common.files.output import Kind, answer, begun, check_files, clear, nothing_left, same, tell
+from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
 
-__all__ = ["CHECKS", "REPORT", "Kind", "again", "begun", "check_files", "clear", "made", "nothing_left", "same", "tell"]
+__all__ = ["CHECKS", "PRINTED", "REPORT", "Delivery", "Kind", "again", "begun", "check_files", "clear", "deliver",
+           "made", "nothing_left", "same", "tell"]
 
 REPORT = r"report\.(html|md)"
 CHECKS = 100  # of a rung that a verdict keeps, the worst first
@@ -28,6 +32,28 @@ def made() -> dict:
 def again(*words: str, out: Path) -> list[str]:
     """The command that makes a result once more, beside the first one, as a list of one."""
     return [shlex.join(["twinscale", *words, "--out", f"{str(out).rstrip('/')}-again"])]
+
+
+class Delivery(NamedTuple):
+    """Where the answer of a verb goes that leaves one file, or none, and how it is printed."""
+
+    out: Path | None = None  # the directory of the file
+    overwrite: bool = False  # replaces an earlier answer there
+    as_json: bool = False
+    words: Sequence[str] = ()  # of the command, without --out, to be asked again
+
+
+PRINTED = Delivery()  # as a table, and left nowhere
+
+
+def deliver(result: dict[str, Any], file: str, kind: Any, show: Callable[[Any], None], to: Delivery) -> None:
+    """Prints a verb's result, with how it was made, and leaves the same as `file` where a directory is named,
+    atomically. `check_files` is to be asked before the work. Raises pydantic's ValidationError where it is none of its
+    `kind`."""
+    whole = {**result, "made": made(), "commands": again(*to.words, out=to.out) if to.out else []}
+    if to.out:
+        write_result(to.out / file, kind, whole)
+    answer(whole, show, to.as_json)
 
 
 def commit(folder: Path | None = None) -> str | None:

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from twinscale.benchmarks.laws.result import FittedLaw
+from twinscale.benchmarks.laws.result import FittedLaw, Prediction
+from twinscale.benchmarks.planning.result import Plan, Serving
 from twinscale.benchmarks.run_report import RunReport
 from twinscale.benchmarks.studies.result import Studied
 from twinscale.benchmarks.tuning.result import Tuning
@@ -282,37 +283,6 @@ class Bench(Result):
     machine: dict[str, Any]
 
 
-# ---- plan.json
-
-class Slice(Result):
-    """A slice of a plan. Its figures are {"ceiling": at the ceiling's MFU, "inside": [fewest, most], or null}."""
-
-    topology: str
-    slices: Count
-    chips: Count
-    cores: Count
-    peak_flops: Real
-    mfu: dict[str, Any]
-    mfu_convention: str
-    days: dict[str, Any] = maybe()
-    chip_hours: dict[str, Any] = maybe()
-    core_hours: dict[str, Any] = maybe()
-    price: dict[str, Any] | None = maybe()
-    cost: dict[str, Any] = maybe()
-    deadline: dict[str, Any] = maybe()
-
-
-class Plan(Result):
-    """plan.json: chips, days and money of a training."""
-
-    schema_version: version(SCHEMA_VERSION)
-    recipe: str | None
-    work: dict[str, Any]
-    law: str | None
-    prices: dict[str, str] | None
-    rows: list[Slice]
-
-
 # ---- preflight.json, search.json
 
 class Compiled(Result):
@@ -392,7 +362,8 @@ class Search(Result):
 
 SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
            "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search,
-           "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied, "report": RunReport}
+           "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied, "report": RunReport,
+           "prediction": Prediction, "serving": Serving}
 
 
 def schema(name: str) -> dict[str, Any]:

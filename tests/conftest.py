@@ -71,3 +71,15 @@ def lean():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A file of runs whose law is planted, and which lie around it by 0.2 %."""
+    import pandas
+
+    from tests.benchmarks.laws.tables import planted
+
+    columns, y = planted("chinchilla", noise=0.002)
+    pandas.DataFrame({"N": columns["N"], "D": columns["D"], "loss": y}).to_csv(tmp_path / "results.csv", index=False)
+    return tmp_path / "results.csv"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from twinscale.benchmarks.laws.fitting import Asked, Fit, disagreement, fit_table, form_named, law_file
-from twinscale.benchmarks.laws.kept import RESAMPLES, keep
+from twinscale.benchmarks.laws.kept import FILE, RESAMPLES, keep
 from twinscale.benchmarks.laws.losses import named as loss_named
 from twinscale.benchmarks.laws.result import SCHEMA_VERSION, FittedLaw
 from twinscale.benchmarks.laws.table import Table, read_table
@@ -19,7 +19,7 @@ from twinscale.common.files.access import write_text
 from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 
-FILE, LAW = "fit.json", "law.toml"
+LAW = "law.toml"
 
 
 @dataclass(frozen=True)

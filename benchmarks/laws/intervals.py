@@ -56,17 +56,27 @@ def resampled(runs_n: np.ndarray, count: int, seed: int) -> np.ndarray:
                      for _ in range(count)])[:, number].astype(float)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
-    """[low, high] of the middle `level` of values; infinite ones count as such."""
-    low, high = np.quantile(np.nan_to_num(values, nan=np.inf, posinf=1e300), [(1 - level) / 2, (1 + level) / 2])
+def ends(values_Bx: np.ndarray, level: float = LEVEL) -> np.ndarray:
+    """(2, ...): low and high of the middle `level` of values along their first axis; infinite ones count as such."""
+    return np.quantile(np.nan_to_num(values_Bx, nan=np.inf, posinf=1e300), [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def interval(values_B: np.ndarray, level: float = LEVEL) -> list[float]:
+    """[low, high] of the middle `level` of values, as `ends` has it."""
+    low, high = ends(values_B, level)
     return [float(low), float(high)]
 
 
+def of_runs(values_Bx: np.ndarray, residuals_n: np.ndarray, seed: int = 42) -> np.ndarray:
+    """(B, ...): what new runs may come to: each refit's predictions times exp of a residual drawn from the fit's
+    own."""
+    drawn = np.random.default_rng(seed).choice(residuals_n, len(values_Bx))
+    return values_Bx * np.exp(drawn).reshape(-1, *[1] * (values_Bx.ndim - 1))
+
+
 def prediction(values_B: np.ndarray, residuals_n: np.ndarray, seed: int = 42, level: float = LEVEL) -> list[float]:
-    """[low, high] of a new run's loss: of each refit's prediction times exp of a residual drawn from the fit's own. The
-    confidence interval, of the law alone, is `interval` of the predictions."""
-    drawn = np.random.default_rng(seed).choice(residuals_n, len(values_B))
-    return interval(values_B * np.exp(drawn), level)
+    """[low, high] of a new run's loss. The confidence interval, of the law alone, is `interval` of the predictions."""
+    return interval(of_runs(values_B, residuals_n, seed), level)
 
 
 def profile(curve: Curve, target_n: np.ndarray, fitted: solve.Fitted, loss: RobustLoss, exponent: str,

@@ -9,34 +9,42 @@ from twinscale.benchmarks.laws import intervals, reach
 from twinscale.benchmarks.laws.curves import predicted
 from twinscale.benchmarks.laws.forms import Form
 from twinscale.benchmarks.laws.kept import Kept, read_fit
+from twinscale.benchmarks.laws.result import SCHEMA_VERSION, Prediction
+from twinscale.benchmarks.output import PRINTED, Delivery, check_files, deliver
 from twinscale.common.errors import DID_IT, BadInput
 from twinscale.common.files.access import escaped_lines
-from twinscale.common.files.output import answer, safe_console, table_of
+from twinscale.common.files.output import safe_console, table_of
 
-SCHEMA_VERSION = 1
+FILE = "prediction.json"
 OPTIONS = {"N": "--n", "D": "--d", "unique_D": "--unique-d", "bits": "--bits", "sparsity": "--sparsity",
            "loss": "--loss", "chance": "--chance"}
 PLAIN = {"bits": 32.0, "sparsity": 0.0, "chance": 0.0}  # of a run of which nothing else is said
 SHARES = ("sparsity", "chance")
 UNITS = {"loss": "nats a token", "accuracy": "of the answers", "learning_rate": "", "global_batch": ""}
 MOST = 10_000  # points
+AT_ONCE = 200_000  # points times resamples, whose terms lie in memory together: more of them leave the caches
+
+Ends = list[list[float] | None]  # [low, high] of each point
 
 
 def predict_loss(fit: str, given: Mapping[str, Sequence[float]], *, level: float | None = None, far: bool = False,
-                 as_json: bool = False) -> int:
-    """Prints what a law predicts for points; returns the exit code 0.
+                 to: Delivery = PRINTED) -> int:
+    """Prints what a law predicts for points, and leaves it as FILE where a directory is named; returns the exit code 0.
 
     Args:
       fit: a directory or file, or a name, as `kept.read_fit` takes.
       given: {column of OPTIONS: its values, one for all points or one for each}.
       level: the share that intervals hold; None: that of the fit.
       far: trusts the law beyond `fitting.REFUSED` times its rows.
+      to: where FILE goes, and how the answer is printed.
     Raises BadInput where these are not what the law reads.
     """
     if level is not None and not 0 < level < 1:
         raise BadInput(f"--level {level:g}: a share between 0 and 1 is wanted, as 0.9")
+    if to.out:
+        check_files(to.out, [FILE], ("schema_version", "predicts", "rows"), to.overwrite)
     law = read_fit(fit)
-    answer(prediction(law, points(law.form, given), level or law.level, far), show, as_json)
+    deliver(prediction(law, points(law.form, given), level or law.level, far), FILE, Prediction, show, to)
     return DID_IT
 
 
@@ -73,33 +81,35 @@ def points(form: Form, given: Mapping[str, Sequence[float]]) -> dict[str, np.nda
 
 def prediction(law: Kept, columns: Mapping[str, np.ndarray], level: float, far: bool) -> dict[str, Any]:
     """What a law says of points, as JSON has it: each with the interval of the law and, wider, that of a run."""
-    count = len(next(iter(columns.values())))
-    rows, warnings = [], [f"of the fit: {words}" for words in law.warnings]
-    for i in range(count):
-        point = {name: float(column[i]) for name, column in columns.items()}
-        one = {name: column[i:i + 1] for name, column in columns.items()}
-        doubts = reach.doubts(law.spans, point, far)
-        spread: dict[str, list[float] | None] = {"confidence": None, "prediction": None}
-        if law.boots is not None:
-            spread = spans_of(law, predicted(law.form, law.boots, one)[:, 0], one, level)
-        value = observed(law.form, predicted(law.form, law.public[None], one)[:, 0], one)
-        rows.append({"point": point, "value": float(value[0]), **spread, "beyond": reach.beyond(law.spans, point),
-                     "warnings": doubts})
-        warnings += [words for words in doubts if words not in warnings]
+    names = list(columns)
+    there = [dict(zip(names, map(float, point), strict=True)) for point in zip(*columns.values(), strict=True)]
+    doubts = [reach.doubts(law.spans, point, far) for point in there]
+    values = observed(law.form, predicted(law.form, law.public[None], columns)[0], columns)
+    confidence, run = spans_of(law, columns, level)
+    rows = [{"point": point, "value": float(values[i]), "confidence": confidence[i], "prediction": run[i],
+             "beyond": reach.beyond(law.spans, point), "warnings": doubts[i]} for i, point in enumerate(there)]
+    warnings = [*(f"of the fit: {words}" for words in law.warnings), *(words for found in doubts for words in found)]
     result = {"schema_version": SCHEMA_VERSION, "law": law.form.name, "equation": law.form.equation,
-              "from": law.origin, "predicts": law.form.y, "level": level,
-              "resamples": 0 if law.boots is None else len(law.boots), "rows": rows, "warnings": warnings}
+              "origin": law.origin, "predicts": law.form.y, "level": level,
+              "resamples": 0 if law.boots is None else len(law.boots), "rows": rows,
+              "warnings": list(dict.fromkeys(warnings))}
     return result | {"sentence": sentence(result)}
 
 
-def spans_of(law: Kept, totals_B: np.ndarray, columns: Mapping[str, np.ndarray], level: float
-             ) -> dict[str, list[float] | None]:
-    """{"confidence": [low, high] of the law, "prediction": of one run, by the scatter of the runs that were fitted} of
-    what resamples predict at a point."""
-    drawn = intervals.prediction(totals_B, law.residuals, 42, level)
-    ends = {"confidence": intervals.interval(totals_B, level), "prediction": drawn}
-    return {name: [float(value) for value in observed(law.form, np.array(pair), columns)]
-            for name, pair in ends.items()}
+def spans_of(law: Kept, columns: Mapping[str, np.ndarray], level: float) -> tuple[Ends, Ends]:
+    """([low, high] of the law, those of one run by the scatter of the runs that were fitted) of each point; None in
+    their place without resamples."""
+    count = len(next(iter(columns.values())))
+    if law.boots is None:
+        return [None] * count, [None] * count
+    found: tuple[Ends, Ends] = ([], [])
+    each = max(1, AT_ONCE // len(law.boots))
+    for begin in range(0, count, each):
+        some = {name: column[begin:begin + each] for name, column in columns.items()}
+        totals = predicted(law.form, law.boots, some)
+        for ends, drawn in zip(found, (totals, intervals.of_runs(totals, law.residuals)), strict=True):
+            ends += observed(law.form, intervals.ends(drawn, level), some).T.tolist()
+    return found
 
 
 def observed(form: Form, totals: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -116,7 +126,7 @@ def sentence(result: Mapping[str, Any]) -> str:
     spread = (f" (the law's own {share} interval {pair(row['confidence'])}; a run's {pair(row['prediction'])})"
               if row["confidence"] else " (no interval: there are no resamples)")
     name = result["predicts"].replace("_", " ")
-    return f"{name[0].upper()}{name[1:]} {row['value']:.4g}{unit}{spread} at {at}, by {result['from']}."
+    return f"{name[0].upper()}{name[1:]} {row['value']:.4g}{unit}{spread} at {at}, by {result['origin']}."
 
 
 def pair(ends: Sequence[float] | None) -> str:

@@ -13,12 +13,13 @@ import numpy as np
 
 from twinscale.benchmarks.laws import intervals, reach
 from twinscale.benchmarks.laws.kept import Kept, read_fit
+from twinscale.benchmarks.output import PRINTED, Delivery, check_files, deliver
 from twinscale.benchmarks.planning import literature
 from twinscale.benchmarks.planning.laws import Law
+from twinscale.benchmarks.planning.result import SCHEMA_VERSION, Serving
 from twinscale.common.errors import DID_IT, BadInput
-from twinscale.common.files.output import answer
 
-SCHEMA_VERSION = 1
+FILE = "serving.json"
 BITS, SPARSITY = (16.0, 8.0, 6.0, 4.0, 3.0), (0.0, 0.5, 0.75, 0.875)
 FORMS = ("chinchilla", "precision", "sparsity")  # laws that a plan may rest on
 MASK = 1.0  # bits a weight that say which are 0, where any is
@@ -49,18 +50,22 @@ class Worth(NamedTuple):
 
 
 def plan_serving(law: str, asked: Mapping[str, Any], bits_law: str | None = None, sparsity_law: str | None = None,
-                 as_json: bool = False) -> int:
-    """Prints the candidates, the best first; returns the exit code 0.
+                 to: Delivery = PRINTED) -> int:
+    """Prints the candidates, the best first, and leaves them as FILE where a directory is named; returns the exit code
+    0.
 
     Args:
       law: of size and data, as `laws.kept.read_fit` takes, of one of FORMS.
       asked: the fields of Wanted, `teacher` as text.
       bits_law, sparsity_law: fits of --law precision and sparsity that say what these cost, in place of `law` itself
         or of the literature.
+      to: where FILE goes, and how the answer is printed.
     Raises BadInput where nothing is to be planned, or a law is another one.
     """
-    from twinscale.benchmarks.planning.serving_words import show
+    from twinscale.benchmarks.planning.serving_words import sentence, show
 
+    if to.out:
+        check_files(to.out, [FILE], ("schema_version", "wanted", "rows"), to.overwrite)
     several = {name: tuple(asked.get(name, ())) for name in ("bits", "sparsity")}
     wanted = Wanted(**{**asked, **several, "teacher": teacher_of(asked.get("teacher"))})
     check(wanted)
@@ -73,7 +78,8 @@ def plan_serving(law: str, asked: Mapping[str, Any], bits_law: str | None = None
     for name, found in others.items():
         if found.form.name != name:
             raise BadInput(f"{more[name]}: is of {found.form.name}, but a fit of --law {name} is wanted")
-    answer(serving(base, others, wanted), show, as_json)
+    result = serving(base, others, wanted)
+    deliver(result | {"sentence": sentence(result)}, FILE, Serving, show, to)
     return DID_IT
 
 

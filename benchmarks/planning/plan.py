@@ -19,9 +19,9 @@ from typing_extensions import TypedDict
 from twinscale.benchmarks.output import check_files
 from twinscale.benchmarks.planning.budgets import asked, work_under
 from twinscale.benchmarks.planning.laws import Law, read_law
+from twinscale.benchmarks.planning.result import SCHEMA_VERSION, Plan
 from twinscale.benchmarks.planning.trust import check_deadlines, trusted
 from twinscale.benchmarks.planning.words import show
-from twinscale.benchmarks.results import Plan
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, BadInput
 from twinscale.common.families.parameters import parameters, trained_size
@@ -35,7 +35,6 @@ from twinscale.common.machine.topology import SLICES, Topology, parse
 from twinscale.common.recipe.file import of_values
 from twinscale.common.recipe.schema import Recipe, positions
 
-SCHEMA_VERSION = 1
 FILE = "plan.json"
 DAY = 86400
 FARTHEST = 1e80  # operations or tokens that may come of what is asked

@@ -29,7 +29,7 @@ def show(result: Mapping[str, Any]) -> None:
         console.print(f"- {words}.")
     for words in result["warnings"]:
         console.print(f"Beware: {words}.")
-    console.print(sentence(result))
+    console.print(result["sentence"])
 
 
 def sentence(result: Mapping[str, Any]) -> str:

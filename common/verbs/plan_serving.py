@@ -26,7 +26,9 @@ def plan_serving(
     sparsity_law: Annotated[str | None, typer.Option(metavar="DIR", help="A fit of --law sparsity; else the "
                                                      "literature.")] = None,
     far: Annotated[bool, typer.Option("--far", help="Trust the law beyond 100 times its rows.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where serving.json goes.")] = None,
+    overwrite: shared.Overwrite = False,
+    json: Annotated[bool, typer.Option("--json", help="Print serving.json in place of the table.")] = False,
 ) -> None:
     """Say which size, bits and sparsity, distilled or not, have the least loss for a serving budget.
 
@@ -38,8 +40,18 @@ def plan_serving(
       twinscale plan-serving --law build/law --memory 4e9 --flops 1e21
       twinscale plan-serving --law besiroglu2024 --memory 4e9 --flops-per-token 8e9 --flops 1e22 --serve 1e12
       twinscale plan-serving --law build/law --bits-law build/law-bits --memory 1e9 --tokens 20e9 --teacher 7e9:140e9
+      twinscale plan-serving --law build/law --memory 4e9 --flops 1e21 --out build/serving
     """
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+
     wanted = {"memory": memory, "per_token": flops_per_token, "flops": flops, "tokens": tokens, "served": serve or 0.0,
               "teacher": teacher, "bits": bits or (), "sparsity": sparsity or (), "far": far}
-    code = shared.room("benchmarks.planning.compress").plan_serving(law, wanted, bits_law, sparsity_law, as_json=json)
+    words = ["plan-serving", "--law", law, *shared.figures({
+        "memory": memory, "flops-per-token": flops_per_token, "flops": flops, "tokens": tokens, "serve": serve,
+        "bits": bits, "sparsity": sparsity}), *shared.given("teacher", teacher), *shared.given("bits-law", bits_law),
+        *shared.given("sparsity-law", sparsity_law), *["--far"] * far]
+    with nothing_left(out and place(out)):
+        to = shared.room("benchmarks.output").Delivery(out and place(out), overwrite, json, words)
+        code = shared.room("benchmarks.planning.compress").plan_serving(law, wanted, bits_law, sparsity_law, to)
     raise typer.Exit(code)

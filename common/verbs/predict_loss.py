@@ -22,7 +22,9 @@ def predict_loss(
                       ] = None,
     level: Annotated[float | None, typer.Option(metavar="SHARE", help="What an interval holds; as the fit.")] = None,
     far: Annotated[bool, typer.Option("--far", help="Trust it beyond 100 times the fit's rows.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where prediction.json goes.")] = None,
+    overwrite: shared.Overwrite = False,
+    json: Annotated[bool, typer.Option("--json", help="Print prediction.json in place of the table.")] = False,
 ) -> None:
     """Predict the loss of runs by a fitted law, or what else the law predicts, with intervals of the law and of a run.
 
@@ -34,8 +36,18 @@ def predict_loss(
     Examples:
       twinscale predict-loss build/law --n 1e9 --d 20e9
       twinscale predict-loss build/law --n 1e9 --n 3e9 --n 10e9 --d 100e9 --level 0.8
+      twinscale predict-loss build/law --n 1e9 --d 20e9 --out build/prediction
       twinscale predict-loss besiroglu2024 --n 7e9 --d 2e12 --json
     """
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+
     given = {"N": n, "D": d, "unique_D": unique_d, "bits": bits, "sparsity": sparsity, "loss": loss, "chance": chance}
-    raise typer.Exit(shared.room("benchmarks.laws.predict").predict_loss(
-        fit, {name: values for name, values in given.items() if values}, level=level, far=far, as_json=json))
+    points = {name: values for name, values in given.items() if values}
+    words = ["predict-loss", fit, *shared.figures({name.lower().replace("_", "-"): values for name, values in
+                                                   points.items()}),
+             *shared.given("level", level), *["--far"] * far]
+    with nothing_left(out and place(out)):
+        to = shared.room("benchmarks.output").Delivery(out and place(out), overwrite, json, words)
+        code = shared.room("benchmarks.laws.predict").predict_loss(fit, points, level=level, far=far, to=to)
+    raise typer.Exit(code)

@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,6 +108,14 @@ def precision_words(precision: str | None) -> list[str]:
 def given(name: str, value: object, default: object = None) -> list[str]:
     """An option as words, none where it has its default."""
     return [] if value == default else [f"--{name}", str(value)]
+
+
+def figures(options: Mapping[str, Sequence[float] | float | None]) -> list[str]:
+    """Options of figures as words that are read back as the same figures, one for each of several; none of what was not
+    given."""
+    several = {name: value if isinstance(value, Sequence) else [value] for name, value in options.items()}
+    return [word for name, values in several.items() for value in values if value is not None
+            for word in (f"--{name}", repr(value))]
 
 
 def only(what: str, **options: object) -> None:

@@ -10,7 +10,10 @@ import pytest
 
 from twinscale.benchmarks import audit, compare, runs
 from twinscale.benchmarks.compression import compare as compression
+from twinscale.benchmarks.laws.predict import predict_loss
+from twinscale.benchmarks.output import Delivery
 from twinscale.benchmarks.planning import plan
+from twinscale.benchmarks.planning.compress import plan_serving
 from twinscale.benchmarks.preflight import FILE, preflight
 from twinscale.benchmarks.preflight import KEYS as PREFLIGHT
 from twinscale.benchmarks.preflight import search as searching
@@ -142,7 +145,11 @@ ANSWERS = {  # of verbs that leave single files in anybody's directory: how they
     "search": (lambda out, overwrite: searching.search(RECIPE, out, topologies=("v5e:2x2",), overwrite=overwrite),
                {searching.FILE: searching.KEYS, searching.PATCH: ()}),
     "plan": (lambda out, overwrite: plan.plan(None, topologies=("v5e-16",), flops=1e18, mfu="0.4", out=out),
-             {"plan.json": ()})}
+             {"plan.json": ()}),
+    "predict-loss": (lambda out, overwrite: predict_loss("hoffmann2022", {"N": [1e9], "D": [2e10]},
+                                                         to=Delivery(out, overwrite)), {"prediction.json": ()}),
+    "plan-serving": (lambda out, overwrite: plan_serving("hoffmann2022", {"memory": 4e9, "tokens": 1e11},
+                                                         to=Delivery(out, overwrite)), {"serving.json": ()})}
 
 
 @pytest.mark.parametrize("verb", ANSWERS)

@@ -11,13 +11,6 @@ from twinscale.benchmarks.laws.fit import chosen, fit
 from twinscale.common.errors import BadInput
 
 
-@pytest.fixture
-def results(tmp_path):
-    columns, y = planted("chinchilla", noise=0.002)
-    pandas.DataFrame({"N": columns["N"], "D": columns["D"], "loss": y}).to_csv(tmp_path / "results.csv", index=False)
-    return tmp_path / "results.csv"
-
-
 def test_json_is_the_file(results, tmp_path, capsys):
     assert fit(str(results), boots=0, out=tmp_path / "law", as_json=True) == 0
     printed = json.loads(capsys.readouterr().out)

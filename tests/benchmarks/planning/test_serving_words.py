@@ -13,6 +13,6 @@ def test_the_best_is_a_sentence_with_its_interval_where_there_is_one(capsys):
         "Serve 2B parameters of 4 bits, 0.5 of them 0, trained on 40B tokens, taught by the teacher: loss 2.346 nats a "
         "token (2.3 to 2.4, 90% of the law), the best in 83% of 4,000 resamples; 1.25 GB and 2e+09 FLOPs a token.")
     assert "no interval" in sentence(result | {"rows": [ROW | {"interval": None}]}) and span(None) == "–"
-    show(result)
+    show(result | {"sentence": "Serve it."})
     said = capsys.readouterr().out
-    assert "The best 12 of 20" in said and "- size by x." in said and "Beware: far." in said
+    assert "The best 12 of 20" in said and "- size by x." in said and "Beware: far." in said and "Serve it." in said

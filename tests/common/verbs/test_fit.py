@@ -2,19 +2,11 @@
 
 import json
 
-import pandas
 import pytest
 
-from tests.benchmarks.laws.tables import PLANTED, planted
+from tests.benchmarks.laws.tables import PLANTED
 from twinscale.benchmarks.planning.laws import read_law
 from twinscale.common.cli import main
-
-
-@pytest.fixture
-def results(tmp_path):
-    columns, y = planted("chinchilla", noise=0.002)
-    pandas.DataFrame({"N": columns["N"], "D": columns["D"], "loss": y}).to_csv(tmp_path / "results.csv", index=False)
-    return tmp_path / "results.csv"
 
 
 def test_it_leaves_a_law_that_plan_reads_and_a_page(results, tmp_path, capsys):
