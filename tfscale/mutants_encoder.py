@@ -75,7 +75,7 @@ def last_token() -> Iterator[None]:
         yield
 
 
-@change("hidden", "linear", "embedding", needs="encoder, a masked head", phase="backward")
+@change("hidden", "embedding or linear", "embedding", needs="encoder, a masked head", phase="backward")
 def head_of_hidden_not_tied() -> Iterator[None]:
     """The head reads the embedding's table, but its gradient does not reach it."""
     call = LAYERS.TiedEmbedding.call

@@ -34,10 +34,10 @@ def padded_same() -> Iterator[None]:
         yield
 
 
-@change("residual", "pooling", "pool", needs="resnet")
-def largest_position() -> Iterator[None]:
-    """The head reads the largest value of each channel, and not the mean over positions."""
-    with patch.object(keras.layers.GlobalAveragePooling2D, "call", lambda self, x: tf.reduce_max(x, (1, 2))):
+@change("residual", "max pooling", "stem.pool", needs="resnet, max pooling")
+def pooled_same() -> Iterator[None]:
+    """Max pooling has more around it behind than before, as padding "same" has it."""
+    with patch.object(LAYERS.MaxPooling, "call", lambda self, x: tf.nn.max_pool2d(x, self.window, self.stride, "SAME")):
         yield
 
 
@@ -89,7 +89,7 @@ def mean_of_tokens() -> Iterator[None]:
 def norm_by_moments() -> Iterator[None]:
     """Layer norm by TensorFlow's own moments and batch normalisation."""
     def call(self, x):
-        mean, variance = tf.nn.moments(x, -1, keepdims=True)
+        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
         return tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, tf.constant(self.epsilon, x.dtype))
 
     with patch.object(keras.layers.LayerNormalization, "call", call):
