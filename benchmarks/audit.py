@@ -96,7 +96,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "follows": {"data": {**PIECES, "next_sentence": True}, "model": {**BERT, "types": 2, "head": "next-sentence"},
                 "optimizer": ADAM, "train": TRAIN},
     "adapted": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "train": {**TRAIN, "class_weights": "balanced"},
-                "adapt": {"kind": "lora", "rank": 2, "alpha": 4.0, "targets": ["hidden_*.kernel"]}},
+                "adapt": {"kind": "lora", "rank": 2, "alpha": 4.0, "targets": ["layer_*.kernel"]}},
     "resumed": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "schedule": WARM, "train": TRAIN},
     "spread": {"data": TEXT, "model": DECODER, "optimizer": ADAM, "train": TRAIN, "devices": {"data": 2}},
     "spread-bits": {"data": DIGITS, "model": {**MLP, "dropout": 0.1}, "optimizer": ADAM, "train": TRAIN,

@@ -45,7 +45,7 @@ def test_first_values_are_others_by_name():
     def first(name):
         return parameters.initial_value(name, Parameter((2,), constant=float("scale" in name)), 0, np.float64)
 
-    for change, name in (("zero_last_norm", "stage_0.block_0.norm_3.scale"), ("drawn_adapters", "hidden_0.lora_b")):
+    for change, name in (("zero_last_norm", "stage_0.block_0.norm_3.scale"), ("drawn_adapters", "layer_0.lora_b")):
         right = first(name)
         with CHANGES[change].plant():
             assert not np.array_equal(first(name), right) and np.array_equal(first("norm_2.scale"), [1, 1])
