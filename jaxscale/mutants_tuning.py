@@ -18,9 +18,9 @@ def frozen_factor() -> Iterator[None]:
     """The first factor of an adapter stays at its random values."""
     adapted = train.adapted
 
-    def held(recipe, values):
+    def held(recipe, values, *key):
         return adapted(recipe, {name: jax.lax.stop_gradient(x) if name.endswith(A) else x
-                                for name, x in values.items()})
+                                for name, x in values.items()}, *key)
 
     with patch.object(train, "adapted", held), patch.object(trace, "adapted", held):
         yield
@@ -51,9 +51,10 @@ def scaled_factor() -> Iterator[None]:
     """The second factor of an adapter is scaled, and not the product of both."""
     adapted = train.adapted
 
-    def scaled(recipe, values):
+    def scaled(recipe, values, *key):
         one = recipe.with_values(adapt={"alpha": float(recipe.adapt.rank)})
-        return adapted(one, {name: recipe.adapt.scale * x if name.endswith(B) else x for name, x in values.items()})
+        return adapted(one, {name: recipe.adapt.scale * x if name.endswith(B) else x
+                             for name, x in values.items()}, *key)
 
     with patch.object(train, "adapted", scaled), patch.object(trace, "adapted", scaled):
         yield

@@ -18,9 +18,9 @@ def frozen_factor() -> Iterator[None]:
     """The first factor of an adapter stays at its random values."""
     adapted = train.adapted
 
-    def held(recipe, values):
-        return adapted(recipe, {
-            name: tf.stop_gradient(tf.convert_to_tensor(x)) if name.endswith(A) else x for name, x in values.items()})
+    def held(recipe, values, *key):
+        return adapted(recipe, {name: tf.stop_gradient(tf.convert_to_tensor(x)) if name.endswith(A) else x
+                                for name, x in values.items()}, *key)
 
     with patch.object(train, "adapted", held):
         yield
