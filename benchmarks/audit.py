@@ -52,6 +52,8 @@ ENCODER = {"family": "encoder", "layers": 1, "width": 16, "heads": 2, "vocabular
            "head": "embedding"}
 PADDED = {"source": "random", "rows": 24, "held_out": 0.2,
           "inputs": {"ids": {"shape": [8], "below": 30}, "mask": {"shape": [8], "padding": True}}}
+PIECES = {"tokenizer": "wordpiece", "vocabulary": 300, "sequence": 8, "held_out": 0.2}
+BERT = {"family": "encoder", "layers": 1, "width": 16, "heads": 2, "hidden": 16, "vocabulary": 300, "positions": 8}
 ADAM = {"learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5, "ema": 0.9}
 WARM = {"kind": "cosine", "warmup": 3}
 # Between them they use every operation, every slot of an optimizer and every way to scale a loss. A change is planted
@@ -82,6 +84,19 @@ RECIPES: dict[str, dict[str, Any]] = {
     "half": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "train": {**TRAIN, "precision": "bfloat16",
                                                                         "accumulate": 2}},
     "padded": {"data": PADDED, "model": ENCODER, "objective": {"name": "probe"}, "optimizer": ADAM, "train": TRAIN},
+    "residual": {"data": {**DIGITS, "augment": ["resized-crop", "rand-augment", "mixup"], "augmenting": {"mixup": 2.0}},
+                 "model": {"family": "resnet", "layers": [1, 1], "block": "bottleneck", "widths": [4, 4],
+                           "stem_width": 4}, "optimizer": {"name": "sgd", "learning_rate": 0.05}, "train": TRAIN},
+    "patches": {"data": DIGITS, "model": {"family": "vit", "layers": 2, "width": 16, "heads": 2, "hidden": 16,
+                                          "pooler": True},
+                "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.1, "clip_norm": 0.5, "layer_decay": 0.7,
+                              "freeze": ["patch.*"]}, "train": TRAIN},
+    "hidden": {"data": {**PIECES, "masked": 0.3, "augment": ["word-dropout"]}, "model": {**BERT, "head": "masked"},
+               "optimizer": ADAM, "train": TRAIN},
+    "follows": {"data": {**PIECES, "next_sentence": True}, "model": {**BERT, "types": 2, "head": "next-sentence"},
+                "optimizer": ADAM, "train": TRAIN},
+    "adapted": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "train": {**TRAIN, "class_weights": "balanced"},
+                "adapt": {"kind": "lora", "rank": 2, "alpha": 4.0, "targets": ["layer_*.kernel"]}},
     "resumed": {"data": DIGITS, "model": MLP, "optimizer": ADAM, "schedule": WARM, "train": TRAIN},
     "spread": {"data": TEXT, "model": DECODER, "optimizer": ADAM, "train": TRAIN, "devices": {"data": 2}},
     "spread-bits": {"data": DIGITS, "model": {**MLP, "dropout": 0.1}, "optimizer": ADAM, "train": TRAIN,

@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from unittest.mock import patch
 
+import jax
 import jax.numpy as jnp
 
 from twinscale.common.planted.planting import registry
-from twinscale.jaxscale.models import encoder
+from twinscale.common.planted.reach import everywhere
+from twinscale.jaxscale import train
+from twinscale.jaxscale.models import encoder, layers
+from twinscale.jaxscale.taps import tap
 
 CHANGES, change = registry()
 
@@ -31,4 +35,84 @@ def positions_from_one() -> Iterator[None]:
     """Positions are counted from one more than the first, as in a port that takes RoBERTa's padding for BERT's."""
     positions = encoder.positions
     with patch.object(encoder, "positions", lambda ids, first: positions(ids, first + 1)):
+        yield
+
+
+@change("hidden", "attention mask", "*.mask", needs="encoder")
+def masked_after_softmax() -> Iterator[None]:
+    """Padding is taken out of the shares of attention, and not out of the scores: shares add up to less than one."""
+    attention, softmax = encoder.masked_attention, jax.nn.softmax
+
+    def late(q, k, v, seen):
+        with patch.object(jax.nn, "softmax", lambda scores: softmax(scores) * seen):
+            return attention(q, k, v, jnp.ones_like(seen))
+
+    with patch.object(encoder, "masked_attention", late):
+        yield
+
+
+@change("follows", "embedding", "token_type", needs="encoder, types")
+def types_ignored() -> Iterator[None]:
+    """All tokens have type 0, as in a program that is not given their types."""
+    model_inputs = train.model_inputs
+
+    def alike(recipe, batch, key):
+        found = model_inputs(recipe, batch, key)
+        return {**found, "types": jnp.zeros_like(found["types"])}
+
+    with everywhere("model_inputs", model_inputs, alike):
+        yield
+
+
+@change("follows", "activation", "pooler.activation", needs="encoder, a pooler")
+def encoder_pools_without_tanh() -> Iterator[None]:
+    """The pooler is a dense layer alone."""
+    activation = encoder.activation
+    with patch.object(encoder, "activation", lambda name: (lambda x: x) if name == "tanh" else activation(name)):
+        yield
+
+
+@change("hidden", "activation", "transform.activation", needs="encoder, a masked head, GELU")
+def tanh_in_head() -> Iterator[None]:
+    """The head of hidden tokens has GELU in its tanh form, Flax's default, and blocks the exact one."""
+    headed = encoder.Encoder.headed
+
+    def other(self, x, batch, training):
+        own = self.m
+        self.m = own.model_copy(update={"activation": "gelu_tanh"})
+        try:
+            return headed(self, x, batch, training)
+        finally:
+            self.m = own
+
+    with patch.object(encoder.Encoder, "headed", other):
+        yield
+
+
+@change("hidden", "loss", needs="hidden pieces")
+def mean_over_all() -> Iterator[None]:
+    """The loss of what is hidden is divided by the number of all positions."""
+    loss_sums = train.loss_sums
+
+    def over_all(recipe, logits, batch):
+        objective, sums = loss_sums(recipe, logits, batch)
+        return objective, sums | {"weight": jnp.full_like(sums["weight"], batch["weights"].size)}
+
+    with patch.object(train, "loss_sums", over_all):
+        yield
+
+
+@change("hidden", needs="encoder")
+def fused_heads() -> Iterator[None]:
+    """Queries, keys and values are one product, which is parted."""
+    names = "query", "key", "value"
+
+    def fused(self, name, x):
+        of = [getattr(self, one) for one in names]
+        kernel = jnp.concatenate([one.kernel[...] for one in of], 1).astype(x.dtype)
+        y = layers.dot_general(x, kernel, None) + jnp.concatenate([one.bias[...] for one in of])
+        mine = jnp.split(y, 3, -1)[names.index(name)].astype(x.dtype)
+        return tap(name, mine).reshape(*x.shape[:2], -1, self.m.head_width)
+
+    with patch.object(encoder.Attention, "heads", fused):
         yield

@@ -14,6 +14,7 @@ from twinscale.common.families.places import places
 from twinscale.common.files.tensors import named_arrays
 from twinscale.common.numbers import bits as shared_bits
 from twinscale.common.numbers.sketch import sketch
+from twinscale.common.operations.in_place import is_taught
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.jaxscale import bits, optimizer, train
 from twinscale.jaxscale.adapters import adapted
@@ -68,8 +69,9 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
     "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
 
     With a teacher, such a dict of another backend, every place goes on with the teacher's output and every operation
-    goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers.
-    Micro-batches are taken as one batch. `jit` compiles it.
+    goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers. A
+    place whose output has another shape than the teacher's goes on with its own. Micro-batches are taken as one batch.
+    `jit` compiles it.
     """
     # Places under a scan have no names of their own, and a fused kernel of attention has no places inside.
     plain = {"scan": False, "remat": "none", "attention": "einsum"}
@@ -116,7 +118,7 @@ def taps_of(objective, known):
             outputs[place] = x
             if zeros is None:
                 return x
-            if teacher is None or f"forward/{place}" not in teacher:
+            if not is_taught(teacher, place, x):
                 return x + zeros[place]
             taught = (teacher[f"{way}/{place}"].astype(x.dtype) for way in ("forward", "backward"))
             return follow(x, zeros[place], *taught)

@@ -14,9 +14,11 @@ from twinscale.tfscale import (
     mutants_devices,
     mutants_encoder,
     mutants_harmless,
+    mutants_images,
     mutants_model,
     mutants_narrow,
     mutants_step,
+    mutants_tuning,
     optimizer,
     train,
 )
@@ -287,6 +289,6 @@ def maximum_pool() -> Iterator[None]:
 
 
 ALL = (COMMON | OWN | mutants_model.CHANGES | mutants_step.CHANGES | mutants_devices.CHANGES | mutants_narrow.CHANGES
-       | mutants_encoder.CHANGES | mutants_harmless.CHANGES)
+       | mutants_encoder.CHANGES | mutants_images.CHANGES | mutants_tuning.CHANGES | mutants_harmless.CHANGES)
 MUTANTS = {name: change for name, change in ALL.items() if change.operation}
 NEUTRAL = {name: change for name, change in ALL.items() if not change.operation}

@@ -7,6 +7,9 @@ import keras
 import tensorflow as tf
 
 from twinscale.common.planted.planting import registry
+from twinscale.common.planted.reach import everywhere
+from twinscale.tfscale import train
+from twinscale.tfscale.models import encoder
 from twinscale.tfscale.models.layers import layers
 
 CHANGES, change = registry()
@@ -33,4 +36,64 @@ def positions_from_one() -> Iterator[None]:
     """Positions are counted from one more than the first, as in a port that takes RoBERTa's padding for BERT's."""
     call = LAYERS.Positions.call
     with patch.object(LAYERS.Positions, "call", lambda self, ids: call(self, ids) + 1):
+        yield
+
+
+@change("follows", "attention mask", "*.mask", needs="encoder")
+def scores_of_zero() -> Iterator[None]:
+    """Scores of padding are zero and not the lowest number: scores are multiplied by the mask."""
+    with patch.object(LAYERS.PaddingMask, "call", lambda self, scores, kept: scores * tf.cast(
+            kept, scores.dtype)[:, None, None, None]):
+        yield
+
+
+@change("follows", "embedding", "token_type", needs="encoder, types")
+def types_ignored() -> Iterator[None]:
+    """All tokens have type 0, as in a program that is not given their types."""
+    model_inputs = train.model_inputs
+
+    def alike(recipe, batch, key):
+        found = model_inputs(recipe, batch, key)
+        return {**found, "types": tf.zeros_like(found["types"])}
+
+    with everywhere("model_inputs", model_inputs, alike):
+        yield
+
+
+@change("follows", "activation", "pooler.activation", needs="encoder, a pooler")
+def encoder_pools_without_tanh() -> Iterator[None]:
+    """The pooler is a dense layer alone."""
+    activation = encoder.activation
+    with patch.object(encoder, "activation", lambda name: (lambda x: x) if name == "tanh" else activation(name)):
+        yield
+
+
+@change("follows", "linear", "pooler", needs="encoder, a pooler")
+def last_token() -> Iterator[None]:
+    """The pooler reads the last token of a row in place of the first."""
+    with patch.object(LAYERS.First, "call", lambda self, x: x[:, -1]):
+        yield
+
+
+@change("hidden", "embedding or linear", "embedding", needs="encoder, a masked head", phase="backward")
+def head_of_hidden_not_tied() -> Iterator[None]:
+    """The head reads the embedding's table, but its gradient does not reach it."""
+    call = LAYERS.TiedEmbedding.call
+
+    def stopped(self, inputs, reverse=False):
+        if not reverse:
+            return call(self, inputs)
+        table = tf.stop_gradient(tf.convert_to_tensor(self._embeddings))
+        return tf.linalg.matmul(inputs, tf.cast(table, inputs.dtype), transpose_b=True)
+
+    with patch.object(LAYERS.TiedEmbedding, "call", stopped):
+        yield
+
+
+@change("hidden", needs="encoder")
+def shallow_padding() -> Iterator[None]:
+    """Scores of padding are -1e35, and not the lowest number."""
+    call = LAYERS.PaddingMask.call
+    shallow = lambda self, scores, kept: tf.maximum(call(self, scores, kept), -1e35)  # noqa: E731
+    with patch.object(LAYERS.PaddingMask, "call", shallow):
         yield

@@ -13,6 +13,7 @@ from twinscale.common.families.places import places
 from twinscale.common.files.tensors import named_arrays
 from twinscale.common.numbers import bits as shared_bits
 from twinscale.common.numbers.sketch import sketch
+from twinscale.common.operations.in_place import is_taught
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.tfscale import bits, optimizer, train
 from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
@@ -59,8 +60,8 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
     "gradients/NAME", "running/NAME": NumPy array}, cotangents and gradients those of the summed loss.
 
     With a teacher, such a dict of another backend, every place goes on with the teacher's output and every operation
-    goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers.
-    Micro-batches are taken as one batch.
+    goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers. A
+    place whose output has another shape than the teacher's goes on with its own. Micro-batches are taken as one batch.
     """
     known, model, trained = places(recipe.model), state.model, state.trained
     running = {name: v for name, v in state.variables.items() if name not in trained}
@@ -77,7 +78,7 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
                     x = tf.cast(x, recipe.train.precision)
                 outputs[place], zeros[place] = x, tf.zeros_like(x)
                 tape.watch(zeros[place])
-                if teacher is None or f"forward/{place}" not in teacher:
+                if not is_taught(teacher, place, x):
                     return x + zeros[place]
                 taught = (tf.cast(teacher[f"{way}/{place}"], x.dtype) for way in ("forward", "backward"))
                 return follow(x, zeros[place], *taught)

@@ -170,7 +170,7 @@ def flops(m: ResNet, tree: Mapping[str, Parameter], classes: int, example_shape:
 
 def traits(m: ResNet) -> Traits:
     """What others ask of such a network."""
-    return Traits(activation="relu", norm="batch")
+    return Traits(activation="relu", norm="batch", planted=("resnet",))
 
 
 def drawn(one: Callable) -> dict[str, Any]:

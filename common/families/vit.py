@@ -139,7 +139,7 @@ def traits(m: ViT) -> Traits:
     """What others go by."""
     shared = {"model.heads": (m.heads, "tensor"), "model.hidden": (m.feedforward, "tensor"),
               "model.width": (m.width, "fsdp")}
-    return Traits(activation=m.activation, norm="layer", blocks=m.layers, shared=shared)
+    return Traits(activation=m.activation, norm="layer", blocks=m.layers, shared=shared, planted=("vit",))
 
 
 def drawn(one: Callable) -> dict[str, Any]:

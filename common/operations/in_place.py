@@ -44,6 +44,15 @@ def few(batch: Mapping[str, Any], example_shape: Sequence[Any]) -> dict[str, Any
     return {name: x[:rows] for name, x in batch.items()}
 
 
+def is_taught(teacher: Mapping[str, Any] | None, place: str, x: Any) -> bool:
+    """Whether a place whose output is `x` can go on with a teacher's numbers: it has some, of the same shape. Where one
+    backend has another shape, as after a stride elsewhere, nothing could be computed with them: its own shows that."""
+    taught = None if teacher is None else teacher.get(f"forward/{place}")
+    if taught is None or len(taught.shape) != len(x.shape):
+        return False
+    return all(None in pair or pair[0] == pair[1] for pair in zip(taught.shape, x.shape, strict=True))
+
+
 def rounded_taps(model: Any, tensors: Mapping[str, np.ndarray], precision: str) -> dict[str, np.ndarray]:
     """Tensors of `common.training.trace.step_taps` in values of a precision; what is computed wide in bfloat16 is
     float32's."""
@@ -84,7 +93,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
                 known, name)}):
             bound = blockwise(bound)
         x, y = found.get(key), wanted.get(key)
-        if operation == "attention mask" and x is not None and y is not None:
+        if operation == "attention mask" and x is not None and y is not None and np.shape(x) == np.shape(y):
             x, y = unmasked(x, y)
         worst, limit = (math.inf, 0.0) if x is None or y is None else error(x, y, bound, precision, source)
         row = {"place": name, "operation": operation, "way": way, "tensor": key, "error": worst, "bound": limit,

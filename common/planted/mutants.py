@@ -14,6 +14,7 @@ from twinscale.common import schedules
 from twinscale.common.data import batches, order
 from twinscale.common.families import parameters
 from twinscale.common.numbers import bits
+from twinscale.common.planted import mutants_data, mutants_tuning
 from twinscale.common.planted.planting import registry
 from twinscale.common.planted.reach import (
     changed_batches,
@@ -392,3 +393,6 @@ def rewritten_checkpoint() -> Iterator[None]:
     """What a checkpoint gives back is taken apart and put together again."""
     with changed_checkpoints(lambda name, x, tensors: x.copy()):
         yield
+
+
+CHANGES |= mutants_data.CHANGES | mutants_tuning.CHANGES

@@ -20,7 +20,10 @@ def traits(options: Options) -> list[str]:
     return [kind.title, *kind.traits(options)]
 
 
-FAMILIES = ("decoder", "convnet", "mlp", "encoder")  # in whose own builders' lines something is planted
+FAMILIES = "decoder", "convnet", "mlp", "encoder", "resnet", "vit"  # in whose own builders' lines something is planted
+
+AUGMENTED = {"word dropout": "word-dropout", "mixtures": "mixup", "operations at random": "rand-augment",
+             "crops made larger": "resized-crop"}
 
 # What a recipe has that a change may need, so that it shows: {word: whether a recipe has it}.
 HAS = {
@@ -28,6 +31,14 @@ HAS = {
     # What is planted in the lines of one family's own builders.
     **{name: lambda r, name=name: name in traits_of(r.model).planted
        for name in FAMILIES},
+    "bottlenecks": lambda r: getattr(r.model, "block", "") == "bottleneck",
+    "max pooling": lambda r: any(place.operation == "max pooling" for place in places(r.model).values()),
+    "a pooler": lambda r: "pooler" in places(r.model), "types": lambda r: "token_type" in places(r.model),
+    "a masked head": lambda r: getattr(r.model, "head", "") == "masked",
+    "hidden pieces": lambda r: r.data.masked > 0, "pairs of halves": lambda r: r.data.next_sentence,
+    **{word: lambda r, choice=choice: choice in r.data.augment for word, choice in AUGMENTED.items()},
+    "classes that weigh": lambda r: r.train.class_weights != "none", "adapters": lambda r: r.adapt.kind != "none",
+    "frozen tensors": lambda r: bool(r.optimizer.freeze), "rates by depth": lambda r: r.optimizer.layer_decay != 1,
     "pooled tokens": lambda r: getattr(r.model, "head", "") == "embedding",
     "classes": lambda r: not objective_of(r).judged,
     "a norm": lambda r: any(place.operation == "norm" for place in places(r.model).values()),

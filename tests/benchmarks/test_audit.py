@@ -9,6 +9,8 @@ from twinscale.benchmarks.rungs.later import step_path
 from twinscale.benchmarks.rungs.operations import places_path
 from twinscale.benchmarks.workers import ROOMS
 from twinscale.common.errors import BadInput, CannotSave, HostLost, Hung, Stopped, TwinscaleError
+from twinscale.common.families.adapters import check_adapters, tree_of
+from twinscale.common.optimizers.factors import check_factors
 from twinscale.common.recipe.schema import Recipe
 
 MLP = Recipe.model_validate({"name": "mine", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
@@ -43,6 +45,15 @@ def test_in_a_recipe_of_ones_own_what_does_not_apply_is_listed_with_what_it_lack
         audit.plan(LISTED, ["masks"], MLP)
     with pytest.raises(BadInput, match="no change has such a name"):
         audit.plan(LISTED, ["no_such_*"], MLP)
+
+
+def test_what_its_recipes_adapt_and_freeze_is_there(tmp_path):
+    recipes = {name: recipe for name, recipe in audit.make_recipes(tmp_path).items()
+               if recipe.adapt.kind != "none" or recipe.optimizer.freeze}
+    assert recipes.keys() == {"patches", "adapted"}
+    for recipe in recipes.values():
+        tree = tree_of(recipe, 10, (8, 8, 1))
+        assert check_adapters(recipe, tree) is None is check_factors(recipe, tree)
 
 
 def row(name, failed, operation="norm", placed=True, **more):

@@ -84,6 +84,6 @@ def test_every_change_is_planted_where_it_shows(listed, tmp_path):
     of = {"precision": {r.train.precision for r in recipes.values()}, "name": {r.optimizer.name for r in recipes.values(
         )}, "family": {r.model.family for r in recipes.values()}}
     assert of == {"precision": {"float64", "float32", "bfloat16"}, "name": {"adamw", "lion", "lamb", "sgd"},
-                  "family": {"decoder", "convnet", "mlp", "encoder"}}
+                  "family": {"decoder", "convnet", "mlp", "encoder", "resnet", "vit"}}
     used = {c["recipe"] for changes in listed.values() for c in changes.values() if c["operation"]}
     assert used == recipes.keys()

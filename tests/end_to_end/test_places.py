@@ -4,6 +4,7 @@ bfloat16 alone is found there, at its place."""
 import importlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from twinscale.benchmarks.rungs.operations import operations_rung, part
@@ -93,6 +94,23 @@ def test_places_have_one_dtype_in_both_rooms(found):
     assert keras == jax and len(keras) > 20
     assert {keras["forward/block_0.norm_1"], keras["forward/head"]} == {"bfloat16"}
     assert keras["forward/block_0.attention.shares"] == "float32"
+
+
+def test_a_place_of_another_shape_than_it_is_fed_goes_on_with_its_own_and_all_others_with_what_they_are_fed(
+        name, open_room, recipe_of):
+    """As where a stride stands in another convolution: that one is to be named, and not what comes after it."""
+    recipe = recipe_of("mlp")
+    with open_room(name, recipe) as opened:
+        own, dataset = taps_at(opened.room, recipe, "generic")
+        wider = {f"{way}/layer_0": np.ones((4, 25)) for way in ("forward", "backward")}
+        made, _ = taps_at(opened.room, recipe, "generic", given := own | wider)
+    session.SESSIONS.clear()
+    assert np.array_equal(made["forward/layer_0"], own["forward/layer_0"])
+    rows = {"own": [], "float64": place_rows(recipe, dataset, (own, made, given), "float64")}
+    off = [row["tensor"] for row in rows["float64"] if part(row) > 1]
+    assert off == ["forward/layer_0", "backward/layer_0"]
+    cause = in_place_cause(recipe, {"jax": {"generic": rows}, "keras": {"generic": {"own": [], "float64": []}}})
+    assert (cause["operation"], cause["where"]) == ("linear", "layer_0")
 
 
 MODELS = {"learned positions and a head of its own": ("decoder", {"layers": 1, "tied": False, "positions": "learned"}),

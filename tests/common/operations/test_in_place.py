@@ -1,5 +1,7 @@
 """What places are read on, and what is no difference of theirs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from twinscale.common.families.places import Place
@@ -11,6 +13,7 @@ from twinscale.common.operations.in_place import (
     blockwise,
     cancelling,
     few,
+    is_taught,
     loss_bounds,
     summed,
     unmasked,
@@ -22,6 +25,14 @@ def test_few_rows_are_the_first_and_as_many_as_their_positions_allow():
     batch = {"row": np.arange(9), "inputs": np.arange(18).reshape(9, 2)}
     assert [len(few(batch, shape)["row"]) for shape in ((1,), (POSITIONS // 2, 1), (4 * POSITIONS,))] == [ROWS, 2, 1]
     assert few(batch, (1,))["inputs"].tolist() == batch["inputs"][:ROWS].tolist()
+
+
+def test_a_place_is_taught_by_numbers_of_its_own_shape_alone():
+    teacher = {"forward/head": np.ones((4, 10))}
+    assert is_taught(teacher, "head", np.ones((4, 10)))
+    assert is_taught(teacher, "head", SimpleNamespace(shape=(None, 10)))  # rows that are not counted before they run
+    assert not any(is_taught(teacher, "head", np.ones(shape)) for shape in ((4, 9), (4,), (4, 10, 1)))
+    assert not is_taught(teacher, "layer_0", np.ones((4, 10))) and not is_taught(None, "head", np.ones((4, 10)))
 
 
 def test_a_masked_score_is_no_difference_unless_one_alone_is_masked():
