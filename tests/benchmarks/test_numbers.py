@@ -27,4 +27,5 @@ def test_a_margin_reads_alike_everywhere(used, words):
 
 
 def test_what_is_thinned_evenly_keeps_both_ends():
-    assert evenly(100, 4) == [0, 33, 66, 99] and evenly(3, 9) == [0, 1, 2] and evenly(1, 9) == [0] and evenly(0, 9) == []
+    assert evenly(100, 4) == [0, 33, 66, 99] and evenly(3, 9) == [0, 1, 2]
+    assert evenly(1, 9) == [0] and evenly(0, 9) == []
