@@ -180,7 +180,8 @@ def summed(name: str, reader: str, place: Any, tree: Mapping[str, Any], given: M
     of what arrives and its share along the output; else 0."""
     arriving = np.asarray(given[f"backward/{reader}"], np.float64)
     if place.operation == "attention scores":
-        return scores_size(arriving, *(given[f"forward/{read}"] for read in place.reads), by=place.reads.index(name))
+        q, k = (given[f"forward/{read}"] for read in place.reads)
+        return scores_size(arriving, q, k, by=place.reads.index(name))
     if place.operation != "norm" or f"{place.holds}.mean" not in tree:
         return 0.0
     out, x = (np.asarray(given[f"forward/{key}"], np.float64).reshape(-1, arriving.shape[-1]) for key in (reader, name))
