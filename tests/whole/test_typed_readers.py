@@ -18,7 +18,8 @@ PARSERS = {"json": {"load", "loads"}, "tomllib": {"load", "loads"}, "np": {"load
 NAMES = {"safe_open", "deserialize", "load_file", "loads"}
 ALLOWED = {  # (file, function): why it may
     ("common/files/access.py", "parse_toml"): "the typed reader itself",
-    ("common/files/tensors.py", "_header"): "the reader of safetensors, which looks for keys that are there twice",
+    ("common/files/tensors.py", "_read"): "the reader of safetensors",
+    ("common/files/tensors.py", "_header"): "its header, in which it looks for keys that are there twice",
     ("common/files/tensors.py", "load_array"): "the reader of .npy",
     ("common/files/tensors.py", "load_archive"): "the reader of .npz",
     ("common/export/predict.py", "is_answer"): "asks for the names alone, and whether there are any",
