@@ -5,7 +5,6 @@ from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from twinscale.common.planted.planting import registry
@@ -122,6 +121,6 @@ def rounded_average() -> Iterator[None]:
 @change("half", "loss", needs="less than float64")
 def rounded_losses() -> Iterator[None]:
     """Each position's loss is rounded to bfloat16."""
-    loss = optax.softmax_cross_entropy_with_integer_labels
-    with patch.object(optax, "softmax_cross_entropy_with_integer_labels", lambda *of: in_bfloat16(loss(*of))):
+    loss = train.negative_log_likelihood
+    with patch.object(train, "negative_log_likelihood", lambda *of: in_bfloat16(loss(*of))):
         yield

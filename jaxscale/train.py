@@ -225,13 +225,20 @@ def loss_sums(recipe, logits, batch):
 def cross_entropy(recipe, logits, labels):
     """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    each = negative_log_likelihood(logits, labels)
     if smoothing:
         uniform = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
         each = (1 - smoothing) * each + smoothing * uniform
     if z_loss:
         each += z_loss * jnp.square(jax.nn.logsumexp(logits, -1))
     return each
+
+
+def negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log softmax(logits) of each label, (...) of (..., V). A label is found by comparison: a gather, as optax has it,
+    fuses with nothing, and a TPU would keep the logits in float32 beside those in bfloat16."""
+    there = jnp.arange(logits.shape[-1]) == labels[..., None]
+    return jax.nn.logsumexp(logits, -1) - jnp.sum(jnp.where(there, logits, 0), -1)
 
 
 def probe(recipe, logits, labels):

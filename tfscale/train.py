@@ -242,13 +242,18 @@ def loss_sums(recipe, logits, batch):
 def cross_entropy(recipe, logits, labels):
     """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    each = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    each = negative_log_likelihood(logits, labels)
     if smoothing:
         uniform = ops.logsumexp(logits, -1) - ops.sum(logits, -1) / logits.shape[-1]
         each = (1 - smoothing) * each + smoothing * uniform
     if z_loss:
         each += z_loss * ops.square(ops.logsumexp(logits, -1))
     return each
+
+
+def negative_log_likelihood(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """-log softmax(logits) of each label, (...) of (..., V)."""
+    return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
 def probe(recipe, logits, labels):
