@@ -31,7 +31,7 @@ WEIGHTS = (
     (r"(query|key|value|gate|up|head|layer_\d+)\.kernel$", ("fsdp", "tensor")),
     (r"(output|down)\.kernel$", ("tensor", "fsdp")),
     (r"(query|key|value|gate|up)\.bias$", ("tensor",)),
-    (r"^embedding\.embedding$", (("tensor", "fsdp"),)),  # cut across, a table's width and rows of a batch would clash
+    (r"^embedding\.embedding$", ("tensor", "fsdp")),  # by its rows over fsdp, its gradient would be added up whole
     (r"^position\.embedding$", ("fsdp",)),
     (r"(conv|conv_\d|shortcut)\.kernel$", (None, None, "fsdp", "tensor")),
 )
