@@ -143,13 +143,15 @@ def attend(embedding: nnx.Embed, x_BxTxD: jax.Array) -> jax.Array:
 
 
 def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: float) -> jax.Array:
-    """Rotary positions (Su et al. 2021): halves of the head rotate against each other."""
+    """Rotary positions (Su et al. 2021): halves of the head rotate against each other. They change places before they
+    are widened, which moves half as much."""
     half = x_BxTxHxD.shape[-1] // 2
-    angles = np.arange(length)[:, None] * base ** (-np.arange(half) / half)
+    angles = np.tile(np.arange(length)[:, None] * base ** (-np.arange(half) / half), 2)
     wide = jnp.promote_types(x_BxTxHxD.dtype, jnp.float32)
     cos, sin = (jnp.asarray(f(angles), wide)[positions_BxT][:, :, None] for f in (np.cos, np.sin))
-    a, b = jnp.split(x_BxTxHxD.astype(wide), 2, -1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxHxD.dtype)
+    a, b = jnp.split(x_BxTxHxD, 2, -1)
+    turned = jnp.concatenate([-b, a], -1)
+    return (x_BxTxHxD.astype(wide) * cos + turned.astype(wide) * sin).astype(x_BxTxHxD.dtype)
 
 
 def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
