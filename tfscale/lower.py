@@ -36,7 +36,7 @@ def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int], devic
         return make(**given | {"initial_value": untouched(first.shape, first.dtype)})
 
     with devices.strategy.scope(), tf.variable_creator_scope(empty):
-        model = build(recipe, classes, example_shape, keras)
+        model = build(recipe, classes, example_shape, keras, trained=True)
         trained = {name: v for name, v in canonical_variables(model).items() if is_trained(name)}
         optimizer = make_optimizer(recipe, trained)
         averages = [tf.Variable(untouched(v.shape, tf.as_dtype(v.dtype)), trainable=False) for v in trained.values()

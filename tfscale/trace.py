@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from twinscale.common.errors import BadInput
+from twinscale.common.families.decoder import Decoder, pieces
 from twinscale.common.families.places import places
 from twinscale.common.files.tensors import named_arrays
 from twinscale.common.numbers import bits as shared_bits
@@ -17,6 +18,7 @@ from twinscale.common.operations.in_place import is_taught
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.tfscale import bits, optimizer, train
 from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
+from twinscale.tfscale.models import build
 from twinscale.tfscale.taps import tapped
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
     goes back with the teacher's cotangent: then each tensor is what one operation made of the teacher's numbers. A
     place whose output has another shape than the teacher's goes on with its own. Micro-batches are taken as one batch.
     """
-    known, model, trained = places(recipe.model), state.model, state.trained
+    known, trained = places(recipe.model), state.trained
+    model = with_places(recipe, dataset, state.model)
     running = {name: v for name, v in state.variables.items() if name not in trained}
 
     def replica_taps(number, batch, teacher):
@@ -83,7 +86,7 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
                 taught = (tf.cast(teacher[f"{way}/{place}"], x.dtype) for way in ("forward", "backward"))
                 return follow(x, zeros[place], *taught)
 
-            made = train.computed(recipe, state, model.trainable_variables, key=key)
+            made = train.computed(recipe, state, state.model.trainable_variables, key=key)
             kernels = [(v, x) for v, x in zip(model.trainable_variables, made, strict=True) if v is not x]
             with keras.StatelessScope(kernels) as scope, tapped(model, hook):
                 logits = model(train.model_inputs(recipe, batch, key), training=True)
@@ -110,6 +113,14 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
         return named_arrays(compiled(tf.constant(number, tf.uint32), place(devices, batch), teacher))
 
     return step_taps
+
+
+def with_places(recipe: Recipe, dataset: "Dataset", model: keras.Model) -> keras.Model:
+    """A trainer's model, or where its attention goes in pieces one that has every place whole, and the other's order of
+    variables."""
+    if not isinstance(recipe.model, Decoder) or len(pieces(dataset.example_shape[0])) == 1:
+        return model
+    return build(recipe, dataset.classes, dataset.example_shape, keras)
 
 
 def make_sketch(recipe: Recipe, state: train.State, devices: "Devices") -> "Callable[[train.State], Tensors]":

@@ -75,7 +75,7 @@ def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: floa
             variable.assign(first[name])
         return old
     with devices.strategy.scope():
-        model = build(recipe, dataset.classes, dataset.example_shape, keras)
+        model = build(recipe, dataset.classes, dataset.example_shape, keras, trained=True)
         variables = canonical_variables(model)
         for name, value in first.items():
             variables[name].assign(value)

@@ -12,11 +12,12 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import one_of
+from twinscale.common.families.decoder import pieces
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
-from twinscale.jaxscale.taps import scope, tap
+from twinscale.jaxscale.taps import HOOKS, scope, tap
 
 # Of a transformer's blocks: the places of one that draw, and what the backward pass of one keeps.
 DROPS = ("attention.dropout", "feedforward.dropout")
@@ -164,7 +165,10 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
     """
     if kernel != "einsum":
         return tap("mix", one_of(FUSED, kernel, "jax.attention")(q, k, v, segments).reshape(*q.shape[:2], -1))
-    return masked_attention(q, k, v, causal_mask(q.shape[1], segments))
+    seen, whole = causal_mask(q.shape[1], segments), [(0, q.shape[1])]
+    ranges = whole if HOOKS or sequence_shared() else pieces(q.shape[1])  # what a hook reads is whole
+    mixed = [masked_attention(q[:, i:j], k[:, :j], v[:, :j], seen[..., i:j, :j]) for i, j in ranges]
+    return mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, 1)
 
 
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: "jax.Array | None") -> jax.Array:

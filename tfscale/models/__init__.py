@@ -10,7 +10,7 @@ from twinscale.common.families import builder_of, family_of
 from twinscale.common.families.adapters import has_products
 from twinscale.tfscale.adapters import beside
 from twinscale.tfscale.models import convnet, decoder, encoder, mlp, pair, resnet, vit
-from twinscale.tfscale.models.layers import Keras
+from twinscale.tfscale.models.layers import Keras, to_train
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +24,8 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "floa
 LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
 
 
-def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: Keras) -> "keras.Model | tf_keras.Model":
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: Keras, trained: bool = False
+          ) -> "keras.Model | tf_keras.Model":
     """A model of the recipe, its weights not yet the canonical first values.
 
     Args:
@@ -32,13 +33,15 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: K
       classes: size of the vocabulary, or number of classes.
       example_shape: (T,) for text, (H, W, C) for images.
       keras: the module to build with, `keras` (3) or `tf_keras` (TF-MOT takes those models only): the same graph.
+      trained: whether it is as fast as it can be, and not every place can be read; see `layers.to_train`.
     Returns: a functional model from a dict of inputs (`input_names`) to logits, float32 (float64 in float64).
     """
     as_shipped(keras.backend)
     inputs = {name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}
     policy = one_of(POLICIES, recipe.train.precision, "train.precision")
-    logits = builder(recipe)(recipe.model, classes, inputs, policy, keras)
+    with to_train(trained):
+        logits = builder(recipe)(recipe.model, classes, inputs, policy, keras)
     model = keras.Model(inputs, logits, name=family_of(recipe.model).name)
     if has_products(recipe):  # by Keras' own way they would be tracked, and the model's to compute with
         masters = "float64" if policy == "float64" else "float32"

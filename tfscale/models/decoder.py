@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from keras import ops
+
 from twinscale.common.errors import one_of
-from twinscale.common.families.decoder import Decoder
+from twinscale.common.families.decoder import Decoder, pieces
 from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.models.bottleneck import behind
-from twinscale.tfscale.models.layers import Keras, activation, layers
+from twinscale.tfscale.models.layers import TO_TRAIN, Keras, activation, layers
 
 if TYPE_CHECKING:
     import keras
@@ -43,10 +45,19 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         q = heads(f"{name}.query", dense(f"{name}.query", x, m.heads * m.head_width), m.heads)
         k = heads(f"{name}.key", dense(f"{name}.key", x, m.kv * m.head_width), m.kv)
         v = heads(f"{name}.value", dense(f"{name}.value", x, m.kv * m.head_width), m.kv)
-        scores = own.AttentionScores(dtype=policy, name=f"{name}.scores")(q, k=k)
-        masked = own.CausalMask(dtype=masters, name=f"{name}.mask")(scores, segments=inputs.get("segments"))
-        shares = stock.Softmax(dtype=masters, name=f"{name}.shares")(masked)
-        return dense(f"{name}.output", own.AttentionMix(dtype=policy, name=f"{name}.mix")(shares, v=v), m.width)
+        scores, mix = (make(dtype=policy, name=f"{name}.{part}") for make, part in (
+            (own.AttentionScores, "scores"), (own.AttentionMix, "mix")))
+        mask, shares = (make(dtype=masters, name=f"{name}.{part}") for make, part in (
+            (own.CausalMask, "mask"), (stock.Softmax, "shares")))
+
+        def mixed(queries, keys, values):
+            masked = mask(scores(queries, k=keys), segments=inputs.get("segments"))
+            return mix(shares(masked), v=values)
+
+        if not TO_TRAIN[-1] or len(pieces(length)) == 1:
+            return dense(f"{name}.output", mixed(q, k, v), m.width)
+        parts = [mixed(q[:, i:j], k[:, :j], v[:, :j]) for i, j in pieces(length)]
+        return dense(f"{name}.output", ops.concatenate(parts, 1), m.width)
 
     def feedforward(name, x):
         act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")

@@ -8,7 +8,8 @@ runtime takes as they are.
 import functools
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,23 @@ Keras = Any  # the module keras or tf_keras, or what stands for one: `tfscale.co
 # where it knows a name.
 GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
 
+# Whether the model that is being built is one to train by: its causal attention goes piece by piece.
+TO_TRAIN = [False]
+
 # The two products of attention, for grouped queries.
 by_key = functools.partial(ops.einsum, "btkgd,bskd->bkgts")
 by_share = functools.partial(ops.einsum, "bkgts,bskd->btkgd")
+
+
+@contextmanager
+def to_train(wanted: bool) -> Iterator[None]:
+    """While open and `wanted`, decoders are built whose causal attention goes by `common.families.decoder.pieces`:
+    its layers are called once a piece, so that none of them has an output that could be read."""
+    TO_TRAIN.append(wanted)
+    try:
+        yield
+    finally:
+        TO_TRAIN.pop()
 
 
 def layers(keras: Keras) -> types.SimpleNamespace:
@@ -215,14 +230,16 @@ def attention_classes(keras: Keras) -> dict[str, type]:
             return ops.cast(product(by_key, grouped, k), masters(q)) * width**-0.5
 
     class CausalMask(keras.layers.Layer):
-        """Scores (B, K, G, T, T), lowest where a position would see a later one or, with segments (B, T), another
-        document."""
+        """Scores (B, K, G, T, S) of the last T of S positions, lowest where one would see a later one or, with segments
+        (B, S or more), another document."""
 
         def call(self, scores, segments=None):
-            places = ops.arange(scores.shape[-1])  # a graph's constant of (T, T) would be written value by value
-            mask = (places[:, None] >= places)[None, None, None]
+            queries, keys = scores.shape[-2:]
+            places = ops.arange(keys)  # a graph's constant of (T, S) would be written value by value
+            mask = (places[keys - queries:, None] >= places)[None, None, None]
             if segments is not None:
-                mask = ops.logical_and(mask, ops.equal(segments[:, :, None], segments[:, None])[:, None, None])
+                own, others = segments[:, keys - queries:keys], segments[:, :keys]
+                mask = ops.logical_and(mask, ops.equal(own[:, :, None], others[:, None])[:, None, None])
             return ops.where(mask, scores, np.finfo(masters(scores)).min)
 
     class AttentionMix(keras.layers.Layer):

@@ -1,6 +1,10 @@
 """The decoder."""
 
-from twinscale.common.families.decoder import Decoder
+import itertools
+
+import pytest
+
+from twinscale.common.families.decoder import Decoder, pieces
 from twinscale.common.families.parameters import parameters, trained_size
 
 
@@ -20,3 +24,11 @@ def test_without_biases_a_block_has_kernels_and_scales_alone():
     d, half = 16, 8
     assert trained_size(tree) == 3 * (2 * d * d + 2 * d * half + 3 * d * 40 + 2 * d) + d + 2 * 257 * d
     assert "position.embedding" not in tree and tree["head.kernel"].shape == (d, 257)
+
+
+@pytest.mark.parametrize("length, count", [(1, 1), (64, 1), (127, 1), (128, 4), (130, 1), (2048, 4)])
+def test_attention_goes_in_pieces_that_leave_nothing_out(length, count):
+    """Each begins where the one before it ends."""
+    found = pieces(length)
+    assert len(found) == count and found[0][0] == 0 and found[-1][1] == length
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(found))

@@ -1,0 +1,102 @@
+"""Causal attention piece by piece is causal attention: values and gradients of both backends, and its places whole."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from twinscale.common.families.decoder import pieces
+from twinscale.common.recipe.schema import Recipe
+from twinscale.jaxscale.models import layers
+from twinscale.jaxscale.taps import tapped
+
+pytestmark = pytest.mark.usefixtures("hurried")
+
+LENGTH, EPS = 128, 2.0**-53
+# What is left out is 0, so that only the order of sums is another: each of T terms is off by (T - 1) eps of the sum of
+# their sizes, which random signs make sqrt(T) times the sum itself. Scores, softmax, values and their three gradients
+# are six such sums in a row, on two sides.
+BOUND = 2 * 6 * LENGTH * LENGTH**0.5 * EPS
+
+
+def near(found, wanted):
+    """Relative to the largest of all, for a key's bias has a gradient of 0."""
+    scale = max(np.abs(x).max() for x in wanted)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == np.float64 and ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() < BOUND * scale
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_jax_computes_in_pieces_what_it_computes_whole(documents):
+    rng = np.random.default_rng(0)
+    q, k, v, g = (rng.normal(size=(2, LENGTH, heads, 4)) for heads in (4, 2, 2, 4))
+    segments = np.sort(rng.integers(0, 4, (2, LENGTH)), 1).astype(np.int32) if documents else None
+
+    def outcome(places):
+        def compute(q, k, v):
+            if places is None:
+                return layers.causal_attention(q, k, v, segments)
+            with tapped(None, lambda place, x: places.setdefault(place, x)):
+                return layers.causal_attention(q, k, v, segments)
+
+        mixed, back = jax.vjp(compute, q, k, v)
+        return [np.asarray(x) for x in (mixed, *back(g.reshape(mixed.shape)))]
+
+    with jax.enable_x64(True):
+        whole = {}
+        near(outcome(None), outcome(whole))
+        assert whole["scores"].shape == (2, 2, 2, LENGTH, LENGTH)  # a hook has every score
+
+
+@pytest.fixture(scope="module")
+def models():
+    """(a trainer's Keras model, one with every place, with equal weights) of a decoder whose documents are apart."""
+    import keras
+
+    from twinscale.tfscale.models import build
+
+    recipe = Recipe.model_validate({
+        "name": "pieces", "data": {"source": "stdlib", "sequence": LENGTH, "cross_documents": False},
+        "model": {"family": "decoder", "layers": 1, "width": 8, "heads": 4, "kv_heads": 2}, "optimizer": {"name": "sgd"},
+        "train": {"steps": 1, "global_batch": 2, "precision": "float64"}})
+    made = [build(recipe, 11, (LENGTH,), keras, trained=trained) for trained in (True, False)]
+    rng = np.random.default_rng(0)
+    for v in made[1].variables:
+        v.assign(rng.normal(size=v.shape) / 2)
+    for v, w in zip(*(model.variables for model in made), strict=True):
+        assert v.path == w.path
+        v.assign(w)
+    return made
+
+
+def test_keras_computes_in_pieces_what_it_computes_whole(models):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(1)
+    given = {"inputs": rng.integers(0, 11, (2, LENGTH)), "positions": np.tile(np.arange(LENGTH), (2, 1)),
+             "segments": np.sort(rng.integers(0, 4, (2, LENGTH)), 1)}
+    arriving = rng.normal(size=(2, LENGTH, 11))
+
+    def outcome(model):
+        with tf.GradientTape() as tape:
+            logits = model({name: tf.constant(given[name], tf.int32) for name in model.input})
+            total = tf.reduce_sum(logits * arriving)
+        gradients = tape.gradient(total, [v.value for v in model.trainable_variables])
+        return [tf.convert_to_tensor(x).numpy() for x in (logits, *gradients)]
+
+    near(*map(outcome, models))
+
+
+def test_a_model_to_train_has_places_that_cannot_be_read(models):
+    """So that whoever reads one must ask for the other model."""
+    in_pieces, whole = (model.get_layer("block_0.attention.shares") for model in models)
+    assert whole.output.shape == (None, 2, 2, LENGTH, LENGTH)
+    with pytest.raises((AttributeError, ValueError)):
+        _ = in_pieces.output
+
+
+def test_both_rooms_take_the_same_pieces():
+    assert all(importlib.import_module(f"twinscale.{room}.models.{file}").pieces is pieces
+               for room, file in (("tfscale", "decoder"), ("jaxscale", "layers")))
