@@ -1,6 +1,7 @@
 """Causal attention piece by piece is causal attention: values and gradients of both backends, and its places whole."""
 
 import importlib
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -51,16 +52,20 @@ def test_jax_computes_in_pieces_what_it_computes_whole(documents):
 
 
 @pytest.fixture(scope="module")
-def models():
+def recipe():
+    return Recipe.model_validate({
+        "name": "pieces", "data": {"source": "stdlib", "sequence": LENGTH, "cross_documents": False},
+        "model": {"family": "decoder", "layers": 1, "width": 8, "heads": 4, "kv_heads": 2},
+        "optimizer": {"name": "sgd"}, "train": {"steps": 1, "global_batch": 2, "precision": "float64"}})
+
+
+@pytest.fixture(scope="module")
+def models(recipe):
     """(a trainer's Keras model, one with every place, with equal weights) of a decoder whose documents are apart."""
     import keras
 
     from twinscale.tfscale.models import build
 
-    recipe = Recipe.model_validate({
-        "name": "pieces", "data": {"source": "stdlib", "sequence": LENGTH, "cross_documents": False},
-        "model": {"family": "decoder", "layers": 1, "width": 8, "heads": 4, "kv_heads": 2}, "optimizer": {"name": "sgd"},
-        "train": {"steps": 1, "global_batch": 2, "precision": "float64"}})
     made = [build(recipe, 11, (LENGTH,), keras, trained=trained) for trained in (True, False)]
     rng = np.random.default_rng(0)
     for v in made[1].variables:
@@ -89,12 +94,14 @@ def test_keras_computes_in_pieces_what_it_computes_whole(models):
     near(*map(outcome, models))
 
 
-def test_a_model_to_train_has_places_that_cannot_be_read(models):
-    """So that whoever reads one must ask for the other model."""
-    in_pieces, whole = (model.get_layer("block_0.attention.shares") for model in models)
-    assert whole.output.shape == (None, 2, 2, LENGTH, LENGTH)
-    with pytest.raises((AttributeError, ValueError)):
-        _ = in_pieces.output
+def test_a_trace_reads_whole_places(models, recipe):
+    """Of a layer that is called once a piece Keras hands out the first piece's output, and says nothing."""
+    from twinscale.tfscale.trace import with_places
+
+    dataset = SimpleNamespace(classes=11, example_shape=(LENGTH,))
+    read = with_places(recipe, dataset, models[0]).get_layer("block_0.attention.shares").output
+    assert read.shape == (None, 2, 2, LENGTH, LENGTH)
+    assert models[0].get_layer("block_0.attention.shares").output.shape != read.shape
 
 
 def test_both_rooms_take_the_same_pieces():
