@@ -144,15 +144,31 @@ def attend(embedding: nnx.Embed, x_BxTxD: jax.Array) -> jax.Array:
 
 
 def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: float) -> jax.Array:
-    """Rotary positions (Su et al. 2021): halves of the head rotate against each other. They change places before they
-    are widened, which moves half as much."""
+    """Rotary positions (Su et al. 2021): halves of the head rotate against each other."""
     half = x_BxTxHxD.shape[-1] // 2
     angles = np.tile(np.arange(length)[:, None] * base ** (-np.arange(half) / half), 2)
     wide = jnp.promote_types(x_BxTxHxD.dtype, jnp.float32)
     cos, sin = (jnp.asarray(f(angles), wide)[positions_BxT][:, :, None] for f in (np.cos, np.sin))
+    return rotated(x_BxTxHxD, cos, sin)
+
+
+@jax.custom_vjp
+def rotated(x_BxTxHxD: jax.Array, cos_BxTx1xD: jax.Array, sin_BxTx1xD: jax.Array) -> jax.Array:
+    """Halves (a, b) of heads as (a cos - b sin, b cos + a sin), rounded once. They change places before they are
+    widened, which moves half as much; by JAX's own rules the gradients of both would be rounded, and then their sum."""
     a, b = jnp.split(x_BxTxHxD, 2, -1)
-    turned = jnp.concatenate([-b, a], -1)
-    return (x_BxTxHxD.astype(wide) * cos + turned.astype(wide) * sin).astype(x_BxTxHxD.dtype)
+    crossed = jnp.concatenate([-b, a], -1)
+    wide = cos_BxTx1xD.dtype
+    return (x_BxTxHxD.astype(wide) * cos_BxTx1xD + crossed.astype(wide) * sin_BxTx1xD).astype(x_BxTxHxD.dtype)
+
+
+def rotated_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Rotated back; angles, which whole numbers make, have no gradient."""
+    cos, sin = saved
+    return rotated(dy, cos, -sin), jnp.zeros_like(cos), jnp.zeros_like(sin)
+
+
+rotated.defvjp(lambda x, cos, sin: (rotated(x, cos, sin), (cos, sin)), rotated_backward)
 
 
 def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
