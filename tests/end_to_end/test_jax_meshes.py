@@ -65,7 +65,7 @@ def test_weights_and_slots_are_born_where_they_lie(open_room, recipe_of):
     ("block_3.attention.query.kernel", (16, 16), ["fsdp", "tensor"]),
     ("blocks.feedforward.down.kernel", (2, 64, 16), [None, "tensor", "fsdp"]),
     ("block_0.attention.key.bias", (8,), ["tensor"]), ("block_0.norm_1.scale", (16,), []),
-    ("embedding.embedding", (260, 16), [("tensor", "fsdp")]), ("embedding.embedding", (257, 16), [None]),
+    ("embedding.embedding", (260, 16), ["tensor", "fsdp"]), ("embedding.embedding", (257, 16), [None, "fsdp"]),
     ("head.bias", (10,), [])])
 def test_the_first_rule_that_knows_a_name_says_how_it_lies(room_of, recipe_of, name, shape, wanted):
     devices = room_of("jaxscale").open_devices(recipe_of("decoder", devices={"fsdp": 2, "tensor": 2}))
