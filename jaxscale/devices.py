@@ -57,6 +57,12 @@ class Devices:
     host: int = 0
     hosts: int = 1
     rules: tuple[Rule, ...] | None = None  # of a model whose inside is not known; None: WEIGHTS
+    apart: tuple[str, ...] = ()  # axes whose shares of a batch are traced one by one
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """The axes over which weights are the same, that share a batch."""
+        return tuple(axis for axis in ROWS if axis != "fsdp" and self.size(axis) > 1)
 
     @property
     def names(self) -> list[str]:
@@ -134,6 +140,8 @@ class Devices:
              ) -> list[str | tuple[str, ...] | None]:
         """A mesh axis, several or None for each dimension, by the first of `rules` that knows the name."""
         axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
+        axes = tuple(tuple(each for each in axis if each not in self.apart) if isinstance(axis, tuple) else axis
+                     for axis in axes)
         return [axis if axis and size % self.size(axis) == 0 else None for axis, size in zip(axes, shape, strict=False)]
 
     def size(self, axes: str | Iterable[str]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -62,6 +63,26 @@ def lay_weights(tensors: dict[str, jax.Array]) -> dict[str, jax.Array]:
     if devices is None or devices.mesh.size == 1:
         return tensors
     return {path: jax.lax.with_sharding_constraint(x, devices.weights(path, x.shape)) for path, x in tensors.items()}
+
+
+def shares_apart(one: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
+    """(`one` for the rows of each share that `replica` and `data` make of a batch by itself, what adds its results up
+    over the shares). So devices that hold the same weights send no gradients to each other until then.
+
+    Args:
+      one: ({}, a batch (B, ...)) to ({}, sums over its rows); of several shares its results have a first axis of them.
+    """
+    devices = LAID_OUT[-1] if LAID_OUT else None
+    shares = devices.size(devices.copies) if devices else 1
+    if devices is None or shares == 1:
+        return one, lambda values: values
+
+    def each(running, batch):
+        parted = {name: x.reshape(shares, -1, *x.shape[1:]) for name, x in batch.items()}
+        with laid_out(replace(devices, apart=devices.copies)):
+            return running, jax.vmap(lambda part: one({}, part)[1], spmd_axis_name=devices.copies)(parted)
+
+    return each, lambda values: jax.tree.map(lambda x: x.sum(0), values)
 
 
 def sequence_shared() -> bool:

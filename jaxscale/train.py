@@ -25,7 +25,7 @@ from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.adapters import adapted
-from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals
+from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals, shares_apart
 from twinscale.jaxscale.devices_compile import compiler_options, jit
 from twinscale.jaxscale.models import build, canonical_variables, merge
 from twinscale.jaxscale.optimizer import (
@@ -166,16 +166,19 @@ def sum_gradients(recipe, state, number, batch, objective=None):
     if recipe.train.accumulate == 1:
         running, (gradients, sums) = one(state.running, batch)
         return gradients, running, sums
+    # Where rows know nothing of each other, devices that hold the same weights add up by themselves, and then once.
+    each, together = (one, lambda values: values) if state.running else shares_apart(one)
 
     def add(carry, part):
         running, totals = carry
-        running, values = one(running, part)
+        running, values = each(running, part)
         return (running, jax.tree.map(jnp.add, totals, values)), None
 
-    shapes = jax.eval_shape(one, state.running, {name: x[0] for name, x in batch.items()})[1]
+    shapes = jax.eval_shape(each, state.running, {name: x[0] for name, x in batch.items()})[1]
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (running, (gradients, sums)), _ = jax.lax.scan(add, (state.running, nothing), batch)
-    return gradients, running, sums
+    (running, values), _ = jax.lax.scan(add, (state.running, nothing), batch)
+    gradients, sums = together(values)
+    return lay_weights(gradients), running, sums
 
 
 def plain_objective(recipe, state, weights, running, batch, key):

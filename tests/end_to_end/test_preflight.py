@@ -206,16 +206,18 @@ def test_other_chips_compute_the_same(compiled, topology):
 
 @pytest.mark.slow
 def test_attention_on_a_tpu_is_the_kernel_and_is_counted(compiled):
-    """Einsum attention computes all pairs, forward twice and backward four times; the kernel those under the mask,
-    forward twice and backward seven times."""
+    """Einsum attention computes 5 in 8 of all pairs, in four pieces, forward twice and backward four times; the kernel
+    those under the mask, forward twice and backward seven times."""
     recipe = recipe_of("decoder", data={"sequence": 128}, train={"precision": "bfloat16"})
     kernel, einsum = compiled(recipe), compiled(recipe.with_values(jax={"attention": "einsum"}))
     assert (kernel["attention"], einsum["attention"]) == ("splash", "einsum")
     assert sum(kernel["kernels"].values()) == 3 * 2 and not kernel["uncounted_kernels"]
     products = 2 * 2 * (32 // CHIPS) * 64  # of all heads of both layers, for each pair
     assert kernel["kernel_flops_per_device"] == 9 * products * 128 * 129 // 2
-    assert einsum["flops_per_device"] == full_flops(recipe) and einsum["kernel_flops_per_device"] == 0
-    assert kernel["flops_per_device"] - kernel["kernel_flops_per_device"] == full_flops(recipe) - 6 * products * 128**2
+    besides = full_flops(recipe) - 6 * products * 128**2
+    assert einsum["flops_per_device"] == besides + 6 * products * 128**2 * 5 // 8
+    assert kernel["flops_per_device"] - kernel["kernel_flops_per_device"] == besides
+    assert einsum["kernel_flops_per_device"] == 0
 
 
 @pytest.mark.slow
@@ -231,13 +233,14 @@ def test_slices_add_up_over_the_other_network(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("family, accumulate", [("decoder", 1), ("decoder", 2), ("convnet", 2)])
 def test_keras_computes_and_adds_up_what_jax_does(tmp_path, family, accumulate):
-    """The partitioner gathers nothing of a Keras step. Flax' gradients are added up after each micro-batch, Keras'
-    once."""
+    """The partitioner gathers nothing of a Keras step. Gradients are added up once, but Flax' after each micro-batch
+    where rows of a batch know of each other, as in batch norm."""
     recipe = recipe_of(family, train={"accumulate": accumulate})
     assert flight.preflight(recipe, tmp_path, topologies=(SLICE,)) == 0
     jax, keras = json.loads((tmp_path / "preflight.json").read_text())["results"]
     assert jax["flops_per_device"] == keras["flops_per_device"]
-    assert over(jax)[1] <= accumulate * over(keras)[1] and over(keras)[1] <= 1.2 * over(jax)[1]
+    times = accumulate if family == "convnet" else 1
+    assert over(jax)[1] <= times * over(keras)[1] and over(keras)[1] <= 1.2 * over(jax)[1]
     assert over(keras, "all-gather") == (0, 0)
 
 
