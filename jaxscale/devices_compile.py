@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from twinscale.common.errors import BadInput
-from twinscale.common.families import traits_of
+from twinscale.common.families import family_of, traits_of
 from twinscale.common.machine.chips import CHIPS
 from twinscale.common.machine.topology import libtpu_version, numbers
 
@@ -42,6 +42,7 @@ def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
         execution.kernel(recipe.train.precision, attention.width, recipe.data.sequence,
                          not recipe.data.cross_documents, device.platform,
                          getattr(device, "compute_capability", None), devices.mesh.shape["sequence"])
+    execution.check_chunks(family_of(recipe.model).name == "decoder", recipe.data.sequence)
     options = {**(OVERLAP.get(device.platform, {}) if execution.overlap else {}),
                **(DETERMINISTIC.get(device.platform, {}) if execution.deterministic else {})}
     if device.platform == "tpu":

@@ -184,9 +184,34 @@ def sum_gradients(recipe, state, number, batch, objective=None):
 def plain_objective(recipe, state, weights, running, batch, key):
     """The summed loss of a micro-batch in training, with (the running statistics after it, its sums)."""
     weights = adapted(recipe, weights, key)
-    logits, running = forward(recipe, state.graph, weights, running, model_inputs(recipe, batch, key), training=True)
+    inputs = model_inputs(recipe, batch, key)
+    if recipe.jax.loss_chunks > 1:
+        total, sums = chunked_loss_sums(recipe, state.graph, weights, inputs, batch)
+        return total, (running, sums)
+    logits, running = forward(recipe, state.graph, weights, running, inputs, training=True)
     total, sums = loss_sums(recipe, logits, batch)
     return total, (running, sums)
+
+
+def chunked_loss_sums(recipe, graph, weights, inputs, batch):
+    """`loss_sums` of a decoder in training, whose logits are made for `jax.loss_chunks` parts of the positions one after
+    another, and again backward: T positions of V logits are never there at once. A part has every n-th position, so that
+    it is shared over devices as the whole is."""
+    variables, count = {path: nnx.Param(x) for path, x in weights.items()}, recipe.jax.loss_chunks
+
+    def parts(x):
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, count, *x.shape[2:]), 2, 0)
+
+    @jax.checkpoint
+    def one(weights, part):
+        x, batch = part
+        logits = merge(graph, {path: nnx.Param(x) for path, x in weights.items()}).logits(x)
+        return loss_sums(recipe, logits, batch)
+
+    x = merge(graph, variables).hidden(inputs, training=True)
+    each = {name: parts(y) for name, y in batch.items() if y.shape[1:2] == x.shape[1:2]}
+    _, (totals, sums) = jax.lax.scan(lambda _, part: (None, one(weights, part)), None, (parts(x), each))
+    return totals.sum(), jax.tree.map(lambda x: x.sum(0), sums)
 
 
 def forward(recipe, graph, weights, running, inputs, training=False):

@@ -33,6 +33,9 @@ class Jax(Section):
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="GPUs: share of the memory to take; 0: XLA's default, three quarters")
+    loss_chunks: PositiveInt = Field(1, description="decoders: parts of a row's positions whose logits are made, and "
+                                                    "made again backward, one part after another; whole they are never "
+                                                    "there")
     xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(FreeTable)] = Field(
         default_factory=FreeTable, description="further options of XLA's for the train step, by name; they win over "
                                                "ours, and one that the compiler does not know is refused")
@@ -77,6 +80,13 @@ class Jax(Section):
         if lack := one_of(lacks | {"einsum": None}, self.attention, "jax.attention"):
             raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
         return self.attention
+
+    def check_chunks(self, decodes: bool, length: int) -> None:
+        """Raises BadInput where `loss_chunks` do not divide a row's positions, or a model (`decodes`) has none."""
+        if self.loss_chunks > 1 and not decodes:
+            raise BadInput(f'jax.loss_chunks={self.loss_chunks}: of model.family="decoder" alone; leave it out')
+        if decodes and length % self.loss_chunks:
+            raise BadInput(f"jax.loss_chunks={self.loss_chunks} does not divide data.sequence={length}")
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """{variable: value} of what XLA reads when it opens a GPU, but for what the environment `given` says."""

@@ -53,12 +53,19 @@ class Decoder(nnx.Module):
             self.head = Linear(m.width, classes, use_bias=False, kinds=kinds, rngs=rngs)
 
     def __call__(self, batch, training=False):
+        return self.logits(self.hidden(batch, training))
+
+    def hidden(self, batch: Mapping[str, jax.Array], training: bool = False) -> jax.Array:
+        """What the head reads, (B, T, D), of a batch."""
         x = tap("embedding", self.embedding(batch["inputs"]).astype(self.kinds["dtype"]))
         if not self.m.rotates:
             positions = tap("position", self.position(batch["positions"]).astype(self.kinds["dtype"]))
             x = tap("embedding.sum", x + positions)
         x = tap("embedding.dropout", dropout(x, batch, self.m.dropout, name_word("embedding.dropout"), training))
-        x = tap("norm", self.norm(through_blocks(self, x, batch, training)))
+        return tap("norm", self.norm(through_blocks(self, x, batch, training)))
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """(B, T, V), in float32 or wider, of what `hidden` makes of any positions."""
         logits = tap("head", attend(self.embedding, x) if self.m.tied else self.head(x))
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 

@@ -10,7 +10,8 @@ EPS = 2.0**-52
 SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
          "activation": "swiglu", "tied": False}
-MESHES = [({"data": 2, "fsdp": 2}, 2), ({"fsdp": 2, "tensor": 2}, 1), ({"tensor": 2, "sequence": 2}, 1)]
+MESHES = [({"data": 2, "fsdp": 2}, 2, {}), ({"fsdp": 2, "tensor": 2}, 1, {}),
+          ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4})]
 
 
 @pytest.mark.parametrize("sizes", [(256, 1), (16, 16), (4, 64), (2, 128), (64, 4)])
@@ -26,11 +27,11 @@ def test_any_mesh_that_divides_a_slice_can_be_laid_on_it(sizes):
     assert found.shape == (1, *sizes, 1, 1) and {chip.id for chip in found.flat} == set(range(SIDE * SIDE))
 
 
-@pytest.mark.parametrize("mesh,accumulate", MESHES)
-def test_a_step_is_the_same_on_every_mesh(first_step, recipe_of, mesh, accumulate):
+@pytest.mark.parametrize("mesh,accumulate,how", MESHES)
+def test_a_step_is_the_same_on_every_mesh(first_step, recipe_of, mesh, accumulate, how):
     """Sums over N positions in another order: apart by no more than their roundings walk, 16 sqrt(N) eps."""
-    recipes = [recipe_of("decoder", model=MODEL, train={"accumulate": accumulate}, devices=devices)
-               for devices in ({}, mesh)]
+    recipes = [recipe_of("decoder", model=MODEL, train={"accumulate": accumulate}, devices=devices, jax=execution)
+               for devices, execution in (({}, {}), (mesh, how))]
     (_, batch, one), (_, _, several) = (first_step("jaxscale", recipe) for recipe in recipes)
     shares = batch["weights"].sum(1)
     assert len(set(shares.tolist())) > 2  # rows weigh differently, so that a mean of means would show

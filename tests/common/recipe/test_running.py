@@ -1,5 +1,7 @@
 """Which kernel computes attention, and what XLA reads of a recipe when it opens a GPU."""
 
+import re
+
 import pytest
 
 from twinscale.common.errors import BadInput
@@ -36,3 +38,12 @@ def test_memory_is_as_the_recipe_says_unless_the_environment_does():
     assert less.environment({}) == {preallocate: "false", fraction: "0.5"}
     assert less.environment({preallocate: "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}) == {}
     assert less.environment({fraction: "0.9"}) == {preallocate: "false"}
+
+
+@pytest.mark.parametrize("decodes, length, said", [
+    (False, 128, 'jax.loss_chunks=3: of model.family="decoder" alone'), (True, 128, "does not divide data.sequence=128")])
+def test_chunks_of_a_loss_divide_a_decoders_positions(decodes, length, said):
+    with pytest.raises(BadInput, match=re.escape(said)):
+        Jax(loss_chunks=3).check_chunks(decodes, length)
+    Jax(loss_chunks=3).check_chunks(True, 129)
+    Jax().check_chunks(decodes, length)
