@@ -39,6 +39,7 @@ WEIGHTS = (
 # The same of what the places of a model compute. Positions are shared over `sequence` but for keys and values, which
 # every device gathers, since any query may read them.
 ACTIVATIONS = (
+    (r"^columns$", (("replica", "data"), "sequence", "fsdp")),  # of a table's rows, before they are shared by rows
     (r"\badapter\.\w+$", (ROWS, "sequence")),
     (r"(query|key)\.rotary$", (ROWS, None, "tensor")),
     (r"(key|value)$", (ROWS, None, "tensor")),

@@ -57,6 +57,12 @@ def lay(place: str, x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, devices.activations(place, x.shape))
 
 
+def lay_columns(x: jax.Array) -> jax.Array:
+    """Rows (B, T, D) of a table, cut by their width as the table is, where `fsdp` divides it."""
+    devices = LAID_OUT[-1] if LAID_OUT else None
+    return x if devices is None or x.shape[-1] % devices.size("fsdp") else lay("columns", x)
+
+
 def lay_weights(tensors: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Tensors by path, such as gradients, lying as their weights do."""
     devices = LAID_OUT[-1] if LAID_OUT else None

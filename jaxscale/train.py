@@ -194,9 +194,9 @@ def plain_objective(recipe, state, weights, running, batch, key):
 
 
 def chunked_loss_sums(recipe, graph, weights, inputs, batch):
-    """`loss_sums` of a decoder in training, whose logits are made for `jax.loss_chunks` parts of the positions one after
-    another, and again backward: T positions of V logits are never there at once. A part has every n-th position, so that
-    it is shared over devices as the whole is."""
+    """`loss_sums` of a decoder in training, whose logits are made for `jax.loss_chunks` parts of the positions one
+    after another, and again backward: T positions of V logits are never there at once. A part has every n-th position,
+    so that it is shared over devices as the whole is."""
     variables, count = {path: nnx.Param(x) for path, x in weights.items()}, recipe.jax.loss_chunks
 
     def parts(x):

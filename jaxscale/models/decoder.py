@@ -20,6 +20,7 @@ from twinscale.jaxscale.models.layers import (
     causal_attention,
     dropout,
     embedding,
+    looked_up,
     rotary,
     through_blocks,
 )
@@ -57,7 +58,7 @@ class Decoder(nnx.Module):
 
     def hidden(self, batch: Mapping[str, jax.Array], training: bool = False) -> jax.Array:
         """What the head reads, (B, T, D), of a batch."""
-        x = tap("embedding", self.embedding(batch["inputs"]).astype(self.kinds["dtype"]))
+        x = tap("embedding", looked_up(self.embedding, batch["inputs"], self.kinds["dtype"]))
         if not self.m.rotates:
             positions = tap("position", self.position(batch["positions"]).astype(self.kinds["dtype"]))
             x = tap("embedding.sum", x + positions)

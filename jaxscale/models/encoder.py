@@ -18,6 +18,7 @@ from twinscale.jaxscale.models.layers import (
     attend,
     dropout,
     embedding,
+    looked_up,
     masked_attention,
     mean_over,
     padding_mask,
@@ -73,7 +74,7 @@ class Encoder(nnx.Module):
     def embedded(self, batch: Mapping[str, jax.Array]) -> jax.Array:
         """The sum (B, L, D) of what the tables hold for the inputs."""
         dtype = self.kinds["dtype"]
-        x = tap("embedding", self.embedding(batch["ids"]).astype(dtype))
+        x = tap("embedding", looked_up(self.embedding, batch["ids"], dtype))
         places = positions(batch["ids"], self.m.first_position)
         x = tap("embedding.sum", x + tap("position", self.position(places).astype(dtype)))
         if self.m.types:

@@ -16,7 +16,7 @@ from twinscale.common.families.decoder import pieces
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
-from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
+from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, sequence_shared
 from twinscale.jaxscale.taps import HOOKS, scope, tap
 
 # Of a transformer's blocks: the places of one that draw, and what the backward pass of one keeps.
@@ -136,6 +136,12 @@ def through_blocks(model: Any, x: jax.Array, batch: Mapping[str, jax.Array], tra
 def embedding(rows: int, width: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Embed:
     """An `nnx.Embed` in the masters' dtype, so that the rows' gradients add up in it."""
     return nnx.Embed(rows, width, dtype=kinds["param_dtype"], param_dtype=kinds["param_dtype"], rngs=rngs)
+
+
+def looked_up(embedding: nnx.Embed, ids_BxT: jax.Array, dtype: Any) -> jax.Array:
+    """Rows (B, T, D) of a table in `dtype`. They are rounded where they lie as the table's width is cut, so that what is
+    sent between devices, and comes back as a gradient, is narrow."""
+    return lay_columns(embedding(ids_BxT).astype(dtype))
 
 
 def attend(embedding: nnx.Embed, x_BxTxD: jax.Array) -> jax.Array:

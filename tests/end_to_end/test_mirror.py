@@ -16,7 +16,7 @@ ALONE = {
     # Under a strategy, replicas are called, summed and read by hand; jit does it all, told how each tensor lies.
     "devices.py": {"arranged", "local_devices", "rules_of"},
     "devices_arrays.py": {"run", "add_up", "first", "rows_of", "laid_out", "lay", "lay_weights", "sequence_shared",
-                          "born", "place_signals", "shares_apart"},
+                          "born", "place_signals", "lay_columns", "shares_apart"},
     "devices_compile.py": {"compiler_options", "compiling", "jit", "jit_once"},
     "devices_hosts.py": {"join_hosts", "read_cluster", "split_address", "hosts_strategy", "await_hosts", "knock",
                          "gather"},
@@ -50,7 +50,7 @@ ALONE = {
     "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
                          "Part", "batch_norm", "add_blocks", "through_blocks",
                          "masked_attention", "padding_mask", "mean_over", "unit", "dropout",
-                         "masters", "product",  # which jnp.promote_types and a product of XLA's need not
+                         "looked_up", "masters", "product",  # which jnp.promote_types and a product of XLA's need not
                          "to_train",  # a Flax module asks the hooks whether its places are read
                          "over_replicas"},  # under jit a mean over rows is one over those of all devices
 }

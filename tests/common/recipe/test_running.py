@@ -41,7 +41,8 @@ def test_memory_is_as_the_recipe_says_unless_the_environment_does():
 
 
 @pytest.mark.parametrize("decodes, length, said", [
-    (False, 128, 'jax.loss_chunks=3: of model.family="decoder" alone'), (True, 128, "does not divide data.sequence=128")])
+    (False, 128, 'jax.loss_chunks=3: of model.family="decoder" alone'),
+    (True, 128, "does not divide data.sequence=128")])
 def test_chunks_of_a_loss_divide_a_decoders_positions(decodes, length, said):
     with pytest.raises(BadInput, match=re.escape(said)):
         Jax(loss_chunks=3).check_chunks(decodes, length)
