@@ -40,15 +40,17 @@ def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], metadata: 
     lacks, is written as the float32 of the same value; the file's metadata says so."""
     arrays = {name: np.asarray(tensors[name]) for name in sorted(tensors)}
     widened = {name: BFLOAT16 for name, x in arrays.items() if x.dtype.name == BFLOAT16}
-    write_bytes(path, _pieces(arrays, {**widened, **(metadata or {})}))
+    kept = {name: np.dtype(np.float32 if name in widened else x.dtype) for name, x in arrays.items()}
+    dtypes = {name: dtype.newbyteorder("<") for name, dtype in kept.items()}
+    write_bytes(path, _pieces(arrays, dtypes, {**widened, **(metadata or {})}))
 
 
-def _pieces(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> "Iterator[bytes | memoryview]":
-    """A safetensors file (its documentation, section "Format"), its header first and then tensor by tensor: the library
-    holds a second and a third copy of all of them while it writes, which a large model's machine may not have."""
+def _pieces(arrays: Mapping[str, np.ndarray], dtypes: Mapping[str, np.dtype], metadata: Mapping[str, str]
+            ) -> "Iterator[bytes | memoryview]":
+    """A safetensors file (its documentation, section "Format") of arrays as their `dtypes`, its header first and then
+    tensor by tensor: the library holds a second and a third copy of all of them while it writes, which a large model's
+    machine may not have."""
     kinds = {np.dtype(dtype).newbyteorder("<"): kind for kind, dtype in DTYPES.items()}
-    dtypes = {name: np.dtype(np.float32 if x.dtype.name == BFLOAT16 else x.dtype).newbyteorder("<")
-              for name, x in arrays.items()}
     for name, dtype in dtypes.items():
         if dtype not in kinds:
             raise TypeError(f"tensor {name}: {dtype} is not of a safetensors file")

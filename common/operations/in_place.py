@@ -178,15 +178,16 @@ def summed(name: str, reader: str, place: Any, tree: Mapping[str, Any], given: M
     """The size of what a reader, a place, adds up to the cotangent of the place `name`, where it is known to cancel: of
     scores, whose cotangents behind a softmax add up to 0 over the keys, and of a batch norm, which takes off the mean
     of what arrives and its share along the output; else 0."""
-    arriving = np.asarray(given[f"backward/{reader}"], np.float64)
+    arriving = given[f"backward/{reader}"]
     if place.operation == "attention scores":
         q, k = (given[f"forward/{read}"] for read in place.reads)
-        return scores_size(arriving, q, k, by=place.reads.index(name))
+        return scores_size(np.asarray(arriving, np.float64), q, k, by=place.reads.index(name))
     if place.operation != "norm" or f"{place.holds}.mean" not in tree:
         return 0.0
-    out, x = (np.asarray(given[f"forward/{key}"], np.float64).reshape(-1, arriving.shape[-1]) for key in (reader, name))
+    out, x, arriving = (np.asarray(part, np.float64).reshape(-1, arriving.shape[-1]) for part in (
+        given[f"forward/{reader}"], given[f"forward/{name}"], arriving))
     gain = out.std(0) / np.maximum(x.std(0), FORMATS["float64"].tiny)  # gamma / sqrt(variance + epsilon)
-    return largest(gain * np.abs(arriving).reshape(x.shape).max(0))
+    return largest(gain * np.abs(arriving).max(0))
 
 
 def unmasked(found: Any, wanted: Any) -> tuple:

@@ -50,7 +50,7 @@ def plan_serving(
     words = ["plan-serving", "--law", law, *shared.figures({
         "memory": memory, "flops-per-token": flops_per_token, "flops": flops, "tokens": tokens, "serve": serve,
         "bits": bits, "sparsity": sparsity}), *shared.given("teacher", teacher), *shared.given("bits-law", bits_law),
-        *shared.given("sparsity-law", sparsity_law), *["--far"] * far]
+        *shared.given("sparsity-law", sparsity_law), *shared.flag("far", far)]
     with nothing_left(out and place(out)):
         to = shared.room("benchmarks.output").Delivery(out and place(out), overwrite, json, words)
         code = shared.room("benchmarks.planning.compress").plan_serving(law, wanted, bits_law, sparsity_law, to)

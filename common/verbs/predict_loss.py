@@ -46,7 +46,7 @@ def predict_loss(
     points = {name: values for name, values in given.items() if values}
     words = ["predict-loss", fit, *shared.figures({name.lower().replace("_", "-"): values for name, values in
                                                    points.items()}),
-             *shared.given("level", level), *["--far"] * far]
+             *shared.given("level", level), *shared.flag("far", far)]
     with nothing_left(out and place(out)):
         to = shared.room("benchmarks.output").Delivery(out and place(out), overwrite, json, words)
         code = shared.room("benchmarks.laws.predict").predict_loss(fit, points, level=level, far=far, to=to)

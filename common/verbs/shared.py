@@ -110,6 +110,11 @@ def given(name: str, value: object, default: object = None) -> list[str]:
     return [] if value == default else [f"--{name}", str(value)]
 
 
+def flag(name: str, on: bool) -> list[str]:
+    """A flag as words, none where it is off."""
+    return [f"--{name}"] if on else []
+
+
 def figures(options: Mapping[str, Sequence[float] | float | None]) -> list[str]:
     """Options of figures as words that are read back as the same figures, one for each of several; none of what was not
     given."""

@@ -139,8 +139,8 @@ def embedding(rows: int, width: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -
 
 
 def looked_up(embedding: nnx.Embed, ids_BxT: jax.Array, dtype: Any) -> jax.Array:
-    """Rows (B, T, D) of a table in `dtype`. They are rounded where they lie as the table's width is cut, so that what is
-    sent between devices, and comes back as a gradient, is narrow."""
+    """Rows (B, T, D) of a table in `dtype`. They are rounded where they lie as the table's width is cut, so that what
+    is sent between devices, and comes back as a gradient, is narrow."""
     return lay_columns(embedding(ids_BxT).astype(dtype))
 
 
