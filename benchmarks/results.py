@@ -263,6 +263,7 @@ class Beside(Result):
     """A peer's figures, measured in the backends' rounds."""
 
     versions: dict[str, str]
+    device: str = maybe(description="What it trained on, where the peer says so.")
     step_ms: Timed
     throughput: Real
     times: dict[str, dict[str, Any]] = Field(description="Of each backend, how many times the peer's throughput that "
@@ -281,6 +282,11 @@ class Bench(Result):
     ratio: dict[str, Any] | None
     peers: dict[str, Beside] = maybe()
     machine: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command that made it: a figure that is refused leaves it open."""
+        return INCONCLUSIVE if any(side.refused for side in self.sides.values()) else DID_IT
 
 
 # ---- preflight.json, search.json
