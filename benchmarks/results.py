@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from twinscale.benchmarks.device_check.result import Checked
 from twinscale.benchmarks.laws.result import FittedLaw, Prediction
 from twinscale.benchmarks.planning.result import Plan, Serving
 from twinscale.benchmarks.run_report import RunReport
@@ -369,7 +370,7 @@ class Search(Result):
 SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
            "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search,
            "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied, "report": RunReport,
-           "prediction": Prediction, "serving": Serving}
+           "prediction": Prediction, "serving": Serving, "check": Checked}
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 
 from twinscale.benchmarks.peers import torch_loop
 from twinscale.benchmarks.peers.serve import serve
+from twinscale.benchmarks.peers.words import COMPILE, SEEN
 
-SEEN, COMPILE = "--seen", "--compile"  # words: to say what is here and train nothing, and to try torch.compile too
 
 
 def prepared(job: Mapping[str, Any]) -> Callable[[int], float]:
