@@ -67,9 +67,8 @@ def checked(out: Path, *, rehearse: bool = False, benched: str | None = None, ov
         raise BadInput(f"--out {out}: a check wants a directory of this machine")
     with seeing(rehearse):
         environment, described = doctor(), recipes_of(rehearse, benched)
-        recipes = {use: recipe for use, (recipe, _) in described.items()}
-        desk = Desk(out.resolve(), rehearse, environment, recipes, {use: words for use, (_, words) in described.items()},
-                    {})
+        desk = Desk(out.resolve(), rehearse, environment, {use: recipe for use, (recipe, _) in described.items()},
+                    {use: words for use, (_, words) in described.items()}, {})
         refuse_nothing(desk)
         prepare(desk, overwrite)
         with held(out, "check-device"):
@@ -96,8 +95,8 @@ def prepare(desk: Desk, overwrite: bool) -> None:
     if not overwrite and same(desk.out, KIND, plain(identity)):
         return
     if not overwrite and (desk.out / KIND.marker).exists():
-        raise BadInput(f"--out {desk.out}: holds a check of other devices, versions, options or recipes; choose another "
-                       "directory or pass --overwrite")
+        raise BadInput(f"--out {desk.out}: holds a check of other devices, versions, options or recipes; choose "
+                       "another directory or pass --overwrite")
     clear(desk.out, KIND, plain(identity), overwrite)
 
 

@@ -19,8 +19,9 @@ EXTRAS = {"keras": "cuda", "jax": "jax-cuda"}
 SMALL = ("train.steps=6", "schedule.warmup=2", "compare.float64_steps=2")  # of a rehearsal
 NARROW = (*SMALL, "model.layers=1", "model.width=32", "model.heads=2", "data.sequence=32", "train.global_batch=4")
 # {use: (recipe, overrides, overrides of a rehearsal)}; heads are of 32, which a fused kernel takes.
-TRAINED = {"mlp": ("mlp-digits", ("train.steps=50",), SMALL), "decoder": ("decoder-stdlib", ("train.steps=50",), NARROW)}
-BENCHED = ("decoder-125m", (), NARROW)
+SHORT = ("train.steps=50",)
+TRAINED = {"mlp": ("mlp-digits", SHORT, SMALL), "decoder": ("decoder-stdlib", SHORT, NARROW)}
+BENCHED = "decoder-125m"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def recipes_of(rehearsed: bool, benched: str | None) -> dict[str, tuple[Recipe, 
     if benched is not None:
         found["bench"] = given(benched), (benched,)
     else:
-        found["bench"] = found["bfloat16"] if rehearsed else made(*BENCHED)
+        found["bench"] = found["bfloat16"] if rehearsed else made(BENCHED, (), ())
     return found
 
 

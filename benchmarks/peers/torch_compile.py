@@ -13,7 +13,6 @@ from twinscale.benchmarks.peers.serve import serve
 from twinscale.benchmarks.peers.words import COMPILE, SEEN
 
 
-
 def prepared(job: Mapping[str, Any]) -> Callable[[int], float]:
     """What trains so many steps, and says the seconds; the first steps compile."""
     return torch_loop.prepared(job, torch.compile)
