@@ -14,7 +14,7 @@ from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.device_check.desk import FRAMEWORKS, Desk, accelerators
 from twinscale.benchmarks.device_check.trained import devices, trained, unequal
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.peers.words import COMPILE, SEEN
+from twinscale.benchmarks.peers.serve import COMPILE, SEEN
 from twinscale.benchmarks.runs import compared as compared_runs
 from twinscale.benchmarks.timing.bench import CONVENTIONS, FILE, NAMES, benched
 from twinscale.benchmarks.timing.peers import PEERS, python_of

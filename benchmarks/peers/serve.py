@@ -16,6 +16,10 @@ from typing import Any
 
 import numpy as np
 
+# Words that a peer's module may be started with in place of a job: to say what is here and train nothing, and to try
+# torch.compile too.
+SEEN, COMPILE = "--seen", "--compile"
+
 
 def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...],
           device: str | None = None) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from twinscale.benchmarks.peers import torch_loop
-from twinscale.benchmarks.peers.serve import serve
-from twinscale.benchmarks.peers.words import COMPILE, SEEN
+from twinscale.benchmarks.peers.serve import COMPILE, SEEN, serve
 
 
 def prepared(job: Mapping[str, Any]) -> Callable[[int], float]:

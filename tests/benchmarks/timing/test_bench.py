@@ -197,7 +197,7 @@ def test_one_trainer_has_the_gpu_to_itself_and_two_share_it(recipe):
     assert benchmark.environment(recipe, ("jax",), {}) == {name: "true"}
     assert benchmark.environment(less, ("jax",), {}) == {name: "false", "XLA_CLIENT_MEM_FRACTION": "0.5"}
     assert benchmark.environment(less, ("jax",), {name: "true", old: "0.9"}) == {name: "true"}
-    assert benchmark.environment(less, ("keras", "jax"), {}) == {}
+    assert benchmark.environment(less, ("keras", "jax"), {}) == {} == benchmark.environment(less, ("jax",), {}, True)
 
 
 def test_what_nvidia_smi_says(monkeypatch):
