@@ -35,8 +35,9 @@ def test_what_is_trained_can_show_what_it_is_for(rehearsed):
     found = {use: recipe for use, (recipe, _) in desks.recipes_of(rehearsed, None).items()}
     assert found["mlp"].train.precision == "float64" and found["decoder"].train.precision == "float32"
     narrow = found["bfloat16"]
-    kernel = narrow.jax.kernel(narrow.train.precision, narrow.model.head_width, narrow.data.sequence, True, "gpu", "9.0")
-    assert narrow.train.precision == "bfloat16" and kernel == "cudnn"
+    width, length = narrow.model.head_width, narrow.data.sequence
+    assert narrow.jax.kernel(narrow.train.precision, width, length, True, "gpu", "9.0") == "cudnn"
+    assert narrow.train.precision == "bfloat16"
     assert found["bench"].name == ("decoder-stdlib" if rehearsed else "decoder-125m")
     assert found["mlp"].train.steps == (6 if rehearsed else 50)
 

@@ -15,7 +15,7 @@ from twinscale.common.recipe.file import load
 from twinscale.common.training.run import open_run
 from twinscale.common.training.run_metrics import Logger
 
-RECIPE = load("mlp-digits", ["train.steps=6"])
+RECIPE = load("mlp-digits", ["train.steps=6", "schedule.warmup=2"])
 
 
 @pytest.fixture

@@ -7,7 +7,11 @@ torch_compile = pytest.importorskip("twinscale.benchmarks.peers.torch_compile", 
 
 def test_what_is_called_is_the_compiled_model(asked, monkeypatch):
     called = []
-    monkeypatch.setattr(torch_compile.torch, "compile", lambda model: lambda **given: called.append(1) or model(**given))
+
+    def compiled(model):
+        return lambda **given: called.append(1) or model(**given)
+
+    monkeypatch.setattr(torch_compile.torch, "compile", compiled)
     assert torch_compile.prepared(asked[0])(2) > 0 and len(called) == 2
 
 
