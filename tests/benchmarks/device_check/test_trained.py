@@ -52,7 +52,7 @@ def test_a_run_is_trained_once_with_its_twin_and_again_once_forgotten(workers, t
     trainings.forget(tmp_path, "parity-mlp-jax")
     assert [file.name for file in (tmp_path / "runs").rglob("*") if file.is_file()] == ["mine.txt"]
     trainings.forget(tmp_path / "elsewhere", "parity-mlp-jax")
-    trainings.trained(tmp_path, "parity-mlp-jax-device", "jax", RECIPE)
+    trainings.trained(tmp_path, "parity-mlp-jax-cpu", "jax", RECIPE, "cpu")
     assert len(workers) == 3
 
 

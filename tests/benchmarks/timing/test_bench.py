@@ -107,7 +107,7 @@ def test_backends_and_kinds_take_turns(measure):
 def test_peers_take_their_turns_in_the_same_rounds(measure, monkeypatch, capsys):
     """After the backends in one round, before them in the next."""
     class Beside:
-        name, versions, seconds = "torch", {"torch": "2"}, [0.5, 0.7]
+        name, versions, device, seconds = "torch", {"torch": "2"}, None, [0.5, 0.7]
 
         def train(self, count):
             turns.append(count)
