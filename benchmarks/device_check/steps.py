@@ -182,7 +182,8 @@ def speed(desk: Desk) -> Found:
         speed_of = "refused" if side.throughput is None else f"{side.throughput:,.0f} {side.unit}"
         words.append(f"{NAMES[backend]} {speed_of}" + (f", MFU {sig(100 * mfu, 3)} %" if mfu is not None else ""))
     beside = result.get("peers") or {}
-    words += [f"{name} {peer.throughput:,.0f} {next(iter(result.sides.values())).unit}" for name, peer in beside.items()]
+    unit = next(iter(result.sides.values())).unit
+    words += [f"{name} {peer.throughput:,.0f} {unit}" for name, peer in beside.items()]
     words += [reason for side in result.sides.values() for reason in side.refused]
     said = "; ".join(words) + f" ({next(iter(sides.values()))['mfu_convention']})"
     figures = {"sides": sides, "peers": {name: peer.throughput for name, peer in beside.items()}}
