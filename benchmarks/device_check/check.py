@@ -90,7 +90,8 @@ def prepare(desk: Desk, overwrite: bool) -> None:
     """A directory that is new, or holds a check of the same machine, packages and recipes, which goes on. Raises
     BadInput where it holds anything else."""
     identity = {"verb": "check-device", "rehearsed": desk.rehearsed, "commit": made()["commit"],
-                "versions": desk.environment["versions"], "devices": desk.environment["devices"],
+                "versions": desk.environment["versions"], "devices": {  # what fails says it in other words each time
+                    name: answered.get("devices") for name, answered in desk.environment["devices"].items()},
                 "recipes": {use: [*words, desk.recipes[use].hash] for use, words in desk.words.items()}}
     if not overwrite and same(desk.out, KIND, plain(identity)):
         return
