@@ -57,8 +57,9 @@ class Step:
 def steps_of(desk: Desk) -> list[Step]:
     """All steps in their order, those too that this machine will skip."""
     names = {use: f"{desk.recipes[use].name} on the device against the CPU" for use in ("mlp", "decoder")}
-    parity = [Step(f"parity-{use}-{backend}", title, (backend,), partial(parity_of, use=use, backend=backend))
-              for use, title in names.items() for backend in FRAMEWORKS]
+    parity = [Step(f"parity-{use}-{backend}", f"{NAMES[backend]}, {title}", (backend,),
+                   partial(parity_of, use=use, backend=backend)) for use, title in names.items()
+              for backend in FRAMEWORKS]
     return [Step("environment", "versions and devices", (), environment), *parity,
             Step("bfloat16", "both backends in bfloat16, the whole ladder", tuple(FRAMEWORKS), bfloat16),
             Step("attention", "cuDNN's attention against einsum", ("jax",), attention),
