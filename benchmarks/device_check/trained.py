@@ -75,7 +75,7 @@ def unequal(a: Path, b: Path) -> tuple[list[str], int]:
 
 def bits(path: Path) -> dict[str, np.ndarray]:
     """{name: array} of a run's losses and of what its trace holds."""
-    losses = {f"loss of step {line['step']}": np.float64(line["train/loss"]) for line in read_metrics(path)
+    losses = {f"loss of step {line['step']}": np.asarray(line["train/loss"], np.float64) for line in read_metrics(path)
               if "train/loss" in line}
     files = {"after 1 update": RunFiles(path).step(1), "at the end": RunFiles(path).final}
     return losses | {f"{name} {when}": x for when, file in files.items() for name, x in load_tensors(file).items()}
