@@ -27,7 +27,7 @@ ROOMS = common tfscale jaxscale benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo study test test-python test-newest test-slow drill minilm hostile pairs layouts peers pages \
+.PHONY: .venv anew no-lock demo study test test-python test-newest test-slow drill minilm hostile pairs layouts peers gpu pages \
 	preflight preflight-newest lint docs notebook clean
 
 .venv: $(VENV)/.stamp
@@ -129,6 +129,15 @@ layouts: .venv-layouts/.stamp
 
 # What `twinscale bench --peers torch,hf-trainer` runs in.
 peers: .venv-layouts/.stamp
+
+# All checks of this machine's NVIDIA GPU. Killed and run again it goes on.
+gpu: .venv-gpu/.stamp .venv-layouts/.stamp
+	.venv-gpu/bin/twinscale check-device --out build/device
+
+.venv-gpu/.stamp: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-gpu
+	.venv-gpu/bin/pip install -q -e '.[cuda,jax-cuda]'
+	touch $@
 
 preflight: $(GOLDENS:.json=.checked)
 	@echo $(words $(GOLDENS)) recipes are no worse than their goldens

@@ -23,7 +23,7 @@ from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.runs import full, state_checks
 from twinscale.benchmarks.verdict import Check, Rung, read_digests
-from twinscale.benchmarks.workers import ROOMS, Worker, each, open_workers
+from twinscale.benchmarks.workers import CPU, ROOMS, Worker, each, open_workers
 from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.errors import MISSING, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.families import reads_text, traits_of
@@ -41,8 +41,7 @@ from twinscale.common.training.run_metrics import read_metrics
 STEPS = 20  # of each training, at most
 SHARES = ("replica", "data", "fsdp")  # axes whose devices hold rows of their own
 # Virtual devices are the CPU's, also where there is an accelerator. They wait for each other, and for their turn on it.
-ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1",
-               "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=600"}
+ENVIRONMENT = {**CPU, "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=600"}
 PATIENCE = 600.0  # seconds for a first step, after which hosts that have not met give up
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from twinscale.benchmarks.device_check.result import Checked
 from twinscale.benchmarks.laws.result import FittedLaw, Prediction
 from twinscale.benchmarks.planning.result import Plan, Serving
 from twinscale.benchmarks.run_report import RunReport
@@ -263,6 +264,7 @@ class Beside(Result):
     """A peer's figures, measured in the backends' rounds."""
 
     versions: dict[str, str]
+    device: str = maybe(description="What it trained on, where the peer says so.")
     step_ms: Timed
     throughput: Real
     times: dict[str, dict[str, Any]] = Field(description="Of each backend, how many times the peer's throughput that "
@@ -281,6 +283,11 @@ class Bench(Result):
     ratio: dict[str, Any] | None
     peers: dict[str, Beside] = maybe()
     machine: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command that made it: a figure that is refused leaves it open."""
+        return INCONCLUSIVE if any(side.refused for side in self.sides.values()) else DID_IT
 
 
 # ---- preflight.json, search.json
@@ -363,7 +370,7 @@ class Search(Result):
 SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
            "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search,
            "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied, "report": RunReport,
-           "prediction": Prediction, "serving": Serving}
+           "prediction": Prediction, "serving": Serving, "check": Checked}
 
 
 def schema(name: str) -> dict[str, Any]:

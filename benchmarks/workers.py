@@ -30,6 +30,7 @@ SWAPPED = {"keras on jax": "twinscale.swap.keras_on_jax", "flax on tensorflow": 
 ENVIRONMENT = {**process.QUIET, process.SHARED: "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true",
                "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 STARTUP = process.STARTUP
+CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}  # an environment in which neither framework sees a GPU
 MEMORY, IDLE, NOTICED = 4 << 30, 1.5, 0.1  # bytes left, cores that do nothing, and how many seconds they are watched
 COMES = 60.0  # seconds within which a copy of a process is there
 OWN = "twinscale: "  # what `common/process.py` says of a process that an error ends begins so

@@ -3,8 +3,8 @@ NumPy alone, for a peer's environment may hold nothing else of ours.
 
 A job, the first line, is {"causal", "layers", "width", "heads", "hidden", "vocabulary", "positions", "types",
 "classes", "activation", "dropout", "epsilon", "tied", "pooler", "frozen": whether tables are, "batch",
-"length", "rate", "decay"}; it is answered with {"versions": {package: version}}. Then each {"count": N} is answered
-with {"seconds": of N steps}.
+"length", "precision", "rate", "decay"}; it is answered with {"versions": {package: version}}, and "device" of a peer
+that says what it trains on. Then each {"count": N} is answered with {"seconds": of N steps}.
 """
 
 import json
@@ -16,10 +16,15 @@ from typing import Any
 
 import numpy as np
 
+# Words that a peer's module may be started with in place of a job: to say what is here and train nothing, and to try
+# torch.compile too.
+SEEN, COMPILE = "--seen", "--compile"
 
-def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...]) -> None:
+
+def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...],
+          device: str | None = None) -> None:
     """Answers till stdin ends. `prepared` makes of a job what trains so many steps and says the seconds that they took;
-    what is printed meanwhile goes to stderr."""
+    what is printed meanwhile goes to stderr. `device` is what it trains on, where it says so."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -28,7 +33,7 @@ def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packa
         replies.flush()
 
     train = prepared(json.loads(sys.stdin.readline()))
-    reply({"versions": {package: version(package) for package in packages}})
+    reply({"versions": {package: version(package) for package in packages}} | ({"device": device} if device else {}))
     for line in sys.stdin:
         reply({"seconds": train(json.loads(line)["count"])})
 

@@ -1,4 +1,5 @@
-"""PyTorch as it is usually written: modules, fused attention, AdamW and a loop, without torch.compile."""
+"""PyTorch as it is usually written: modules, fused attention, AdamW and a loop, without torch.compile. It trains on a
+GPU where torch finds one; in bfloat16 by autocast, which leaves the weights and the optimizer's slots in float32."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -63,7 +64,8 @@ class Transformer(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
         """Logits (B, C), or (B, L, V), of a batch (B, L)."""
-        x = sum(table(read) for table, read in zip(self.tables, (ids, torch.arange(ids.shape[1]), types), strict=False))
+        places = torch.arange(ids.shape[1], device=ids.device)
+        x = sum(table(read) for table, read in zip(self.tables, (ids, places, types), strict=False))
         causal = self.job["causal"]
         x = self.dropped(x if causal else self.norm(x))
         for block in self.blocks:
@@ -74,25 +76,46 @@ class Transformer(nn.Module):
         return self.head(self.dropped(x))
 
 
-def prepared(job: Mapping[str, Any]) -> Callable[[int], float]:
-    """What trains so many steps, and says the seconds."""
+def device_of() -> str:
+    """"cuda", or "cpu" where torch finds no GPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def kind_of() -> str:
+    """The maker's name of the device."""
+    return torch.cuda.get_device_name() if device_of() == "cuda" else "cpu"
+
+
+def prepared(job: Mapping[str, Any], compiled: Callable[[nn.Module], Any] = lambda model: model
+             ) -> Callable[[int], float]:
+    """What trains so many steps, and says the seconds. `compiled` makes of the model what is called in its place."""
     torch.manual_seed(0)
-    model = Transformer(job).train()
-    one = {name: torch.from_numpy(x).long() for name, x in batch(job).items()}
+    device, narrow = device_of(), job["precision"] == "bfloat16"
+    model = Transformer(job).train().to(device)
+    called = compiled(model)
+    one = {name: torch.from_numpy(x).long().to(device) for name, x in batch(job).items()}
     labels = one.pop("labels").flatten()
     optimizer = torch.optim.AdamW([x for x in model.parameters() if x.requires_grad], job["rate"],
                                   weight_decay=job["decay"])
 
+    def wait():
+        if device == "cuda":  # whose calls return before the work is done
+            torch.cuda.synchronize()
+
     def train(count):
+        wait()
         start = time.perf_counter()
         for _ in range(count):
             optimizer.zero_grad()
-            functional.cross_entropy(model(**one).flatten(0, -2), labels).backward()
+            with torch.autocast(device, torch.bfloat16, enabled=narrow):
+                loss = functional.cross_entropy(called(**one).flatten(0, -2).float(), labels)
+            loss.backward()
             optimizer.step()
+        wait()
         return time.perf_counter() - start
 
     return train
 
 
 if __name__ == "__main__":
-    serve(prepared, PACKAGES)
+    serve(prepared, PACKAGES, kind_of())

@@ -22,8 +22,9 @@ from twinscale.benchmarks.timing import peers as peers_beside
 from twinscale.benchmarks.timing.throughput import KINDS, common_peak, take_turns
 from twinscale.benchmarks.workers import ROOMS, Trainer, each, open_workers
 from twinscale.common.data import Dataset, open_dataset
-from twinscale.common.errors import DID_IT, INCONCLUSIVE, BadInput, need
+from twinscale.common.errors import BadInput, need
 from twinscale.common.families import traits_of
+from twinscale.common.files.access import plain
 from twinscale.common.files.output import answer, safe_console, table_of
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
@@ -43,9 +44,17 @@ ENOUGH = 6  # rounds that a median needs for an interval of 95 %
 OVERHEAD = 0.05  # seconds that asking for steps may take besides the steps
 
 
-def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), steps: int = 10, rounds: int = 6,
-          peers: Sequence[str] = (), overwrite: bool = False, as_json: bool = False) -> int:
-    """Measures, prints a table and writes `out`/bench.json; returns the exit code: 0, or 3 where a figure is refused.
+def bench(recipe: Recipe, out: Path, *, as_json: bool = False, **asked: Any) -> int:
+    """`benched`, of which it prints a table, or what bench.json holds `as_json`; returns the exit code: 0, or 3 where a
+    figure is refused."""
+    result = benched(recipe, out, **asked)
+    answer(plain(result), show, as_json)
+    return result.exit_code
+
+
+def benched(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), steps: int = 10, rounds: int = 6,
+            peers: Sequence[str] = (), overwrite: bool = False) -> Bench:
+    """Measures and writes `out`/bench.json; returns the Bench.
 
     Args:
       recipe: the validated recipe; its optimizer's updates are what is measured.
@@ -53,7 +62,6 @@ def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), step
       backends: of "jax" and "keras"; two take turns.
       peers: of `benchmarks/timing/peers.py`, which take turns with them.
       steps: of a kind in a round; rounds: after a first one to warm up, which is left out.
-      as_json: print what bench.json holds in place of the table.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
     """
     check_files(out, [FILE], KEYS, overwrite)
@@ -63,7 +71,7 @@ def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), step
         need(*BACKENDS[backend])
     dataset = open_dataset(recipe)
     commands = peers_beside.commands(peers, recipe, dataset)
-    given, rooms = environment(recipe, backends, os.environ), {b: ROOMS[b] for b in backends}
+    given, rooms = environment(recipe, backends, os.environ, bool(peers)), {b: ROOMS[b] for b in backends}
     with peers_beside.opened(commands) as beside, open_workers(given, rooms, anew=True) as workers:
         compiled = {backend: compile_seconds(recipe, worker) for backend, worker in workers.items()}
         for worker in workers.values():
@@ -79,14 +87,14 @@ def bench(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), step
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
               "steps": steps, "rounds": rounds, "sides": sides, "ratio": between(sides),
               "peers": peers_beside.figures(beside, sides, positions(recipe)), "machine": machine()}
-    write_result(out / FILE, Bench, result)
-    answer(result, show, as_json)
-    return INCONCLUSIVE if any(measured["refused"] for measured in sides.values()) else DID_IT
+    return write_result(out / FILE, Bench, result)
 
 
-def environment(recipe: Recipe, backends: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
-    """The processes' environment: one alone has its memory as the recipe and `given` say, two leave each other room."""
-    if backends != ("jax",):
+def environment(recipe: Recipe, backends: Sequence[str], given: Mapping[str, str], beside: bool = False
+                ) -> dict[str, str]:
+    """The processes' environment: one alone has its memory as the recipe and `given` say; two, or one with peers
+    `beside`, leave each other room."""
+    if backends != ("jax",) or beside:
         return {}
     name = "XLA_PYTHON_CLIENT_PREALLOCATE"  # which a worker else switches off
     return {name: given.get(name, "true")} | recipe.jax.environment(given)

@@ -30,7 +30,9 @@ from twinscale.common.registry import short
 
 # {peer: (its module, what that imports, whether it trains decoders)}
 PEERS = {"keras-fit": ("keras_fit", ("keras", "tensorflow"), True), "torch": ("torch_loop", ("torch",), True),
-         "hf-trainer": ("hf_trainer", ("torch", "transformers", "accelerate"), False)}
+         "hf-trainer": ("hf_trainer", ("torch", "transformers", "accelerate"), False),
+         "torch-compile": ("torch_compile", ("torch",), True)}
+NARROW = ("torch", "torch-compile")  # those that train in bfloat16 too, beside float32 weights
 VARIABLE, ELSEWHERE = "TWINSCALE_PEERS", ".venv-layouts/bin/python"
 TABLES = ("embedding.embedding", "position.embedding", "token_type.embedding")
 PLAIN = {"norm": "layer", "positions": "learned", "kv_heads": 0, "bias": True}  # the decoders that peers have
@@ -53,8 +55,8 @@ def job(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         raise BadInput(f"model.bottleneck={m.bottleneck}: peers have no adapters; leave it out, or --peers")
     if m.activation not in ("gelu", "gelu_tanh"):
         raise BadInput(f'model.activation = "{m.activation}": peers have "gelu" and "gelu_tanh"')
-    if recipe.train.precision != "float32":
-        raise BadInput(f'train.precision = "{recipe.train.precision}": peers train in float32; leave --peers out')
+    if recipe.train.precision == "float64":
+        raise BadInput('train.precision = "float64": peers train in float32 or bfloat16; leave --peers out')
     length = dataset.example_shape[0] if causal else length_of(dataset.example_shape)
     sizes = ({"vocabulary": dataset.classes, "positions": length, "types": 0, "classes": dataset.classes,
               "tied": m.tied, "pooler": False} if causal else
@@ -64,6 +66,7 @@ def job(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     return {"causal": causal, "layers": m.layers, "width": m.width, "heads": m.heads, "hidden": m.feedforward,
             "activation": m.activation, "dropout": m.dropout, "epsilon": m.norm_epsilon, **sizes,
             "frozen": frozen(optimizer.freeze), "batch": recipe.train.global_batch, "length": length,
+            "precision": recipe.train.precision,
             "rate": optimizer.learning_rate, "decay": getattr(optimizer, "weight_decay", 0.0)}
 
 
@@ -89,7 +92,9 @@ class Peer:
         self.said = said  # a file, for a pipe that nobody reads would stop it once full
         self.process: Any = process.start(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                           stderr=self.said, env=environment)
-        self.versions: dict[str, str] = self.ask(given)["versions"]
+        ready = self.ask(given)
+        self.versions: dict[str, str] = ready["versions"]
+        self.device: str | None = ready.get("device")
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """What it answers; raises TwinscaleError, with its last line, where it has ended."""
@@ -127,6 +132,9 @@ def commands(names: Sequence[str], recipe: Recipe, dataset: Dataset) -> dict[str
         given = job(recipe, dataset)
         if given["causal"] and not causal:
             raise BadInput(f"--peers {name}: it trains encoders alone, and this is a decoder; leave it out")
+        if given["precision"] != "float32" and name not in NARROW:
+            raise BadInput(f'--peers {name}: train.precision = "{given["precision"]}": it trains in float32; leave it '
+                           "out")
         if name == "hf-trainer" and not given["pooler"]:
             raise BadInput(f"--peers {name}: model.pooler = false: its encoder has a pooler; leave either out")
         found[name] = ([python_of(name, imports), "-P", "-m", f"twinscale.benchmarks.peers.{module}"], given)
@@ -163,7 +171,7 @@ def opened(given: Mapping[str, tuple[list[str], dict[str, Any]]]) -> Iterator[li
 def figures(beside: Sequence[Any], sides: Mapping[str, Any], examples: int) -> dict[str, Any]:
     """{peer: its figures for bench.json}, of backends' `sides` in the same rounds; a step is of so many `examples`."""
     return {peer.name: {
-        "versions": peer.versions, "step_ms": timed(peer.seconds),
+        "versions": peer.versions, **({"device": peer.device} if peer.device else {}), "step_ms": timed(peer.seconds),
         "throughput": examples / float(median_interval(peer.seconds)[1]),
         "times": {backend: times(peer.seconds, [x / 1e3 for x in side["loop_ms"]["rounds"]])
                   for backend, side in sides.items()}} for peer in beside}
@@ -184,7 +192,8 @@ def times(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
 
 def lines(peers: Mapping[str, Any], unit: str) -> list[str]:
     """A line for each backend beside each peer."""
-    return [f"{name} ({', '.join(f'{package} {version}' for package, version in peer['versions'].items())}): "
+    return [f"{name} ({', '.join(f'{package} {version}' for package, version in peer['versions'].items())}"
+            f"{', on ' + peer['device'] if 'device' in peer else ''}): "
             f"{sig(peer['step_ms']['median'], 3)} ms a step, {peer['throughput']:,.0f} {unit}; "
             + "; ".join(f"{backend} has {sig(each['ratio'], 3)}{spread(each['interval'])} times its throughput"
                         for backend, each in peer["times"].items()) for name, peer in peers.items()]

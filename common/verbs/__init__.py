@@ -33,6 +33,7 @@ VERBS = {  # verb: what `twinscale --help` says of it, in the order in which it 
     "trust": "Let code run that recipes of others name.",
     "schema": "Print the JSON schema of a result.",
     "doctor": "Say what this machine offers.",
+    "check-device": "Check that this machine's GPU trains right.",
     "recipe": "Look at recipes.",
     "data": "Fetch data sets of others.",
 }

@@ -15,7 +15,7 @@ def bench(
     backend: Annotated[Literal["jax", "keras", "both"], typer.Option(help="The trainer; both take turns.")] = "jax",
     steps: Annotated[int, typer.Option(metavar="N", min=2, help="Of a kind in a round.")] = 10,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="After one to warm up.")] = 6,
-    peers: Annotated[str, typer.Option(metavar="NAMES", help="keras-fit, torch, hf-trainer, by commas.")] = "",
+    peers: Annotated[str, typer.Option(metavar="NAMES", help="keras-fit, torch, hf-trainer, torch-compile.")] = "",
     out: Annotated[str, typer.Option(metavar="DIR", help="Where bench.json goes.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bench.json there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print bench.json in place of the table.")] = False,

@@ -107,7 +107,7 @@ def test_backends_and_kinds_take_turns(measure):
 def test_peers_take_their_turns_in_the_same_rounds(measure, monkeypatch, capsys):
     """After the backends in one round, before them in the next."""
     class Beside:
-        name, versions, seconds = "torch", {"torch": "2"}, [0.5, 0.7]
+        name, versions, device, seconds = "torch", {"torch": "2"}, None, [0.5, 0.7]
 
         def train(self, count):
             turns.append(count)
@@ -197,7 +197,7 @@ def test_one_trainer_has_the_gpu_to_itself_and_two_share_it(recipe):
     assert benchmark.environment(recipe, ("jax",), {}) == {name: "true"}
     assert benchmark.environment(less, ("jax",), {}) == {name: "false", "XLA_CLIENT_MEM_FRACTION": "0.5"}
     assert benchmark.environment(less, ("jax",), {name: "true", old: "0.9"}) == {name: "true"}
-    assert benchmark.environment(less, ("keras", "jax"), {}) == {}
+    assert benchmark.environment(less, ("keras", "jax"), {}) == {} == benchmark.environment(less, ("jax",), {}, True)
 
 
 def test_what_nvidia_smi_says(monkeypatch):

@@ -19,7 +19,7 @@ SHAPES = {"decoder": (6,), "encoder": (("ids", (6,), "int32"),)}
 # A peer that says what it was given, and dies of a count of 9.
 ANSWERS = """
 import json, sys
-print(json.dumps({"versions": {"peer": str(json.loads(sys.stdin.readline())["layers"])}}), flush=True)
+print(json.dumps({"versions": {"peer": str(json.loads(sys.stdin.readline())["layers"])}, "device": "H200"}), flush=True)
 for line in sys.stdin:
     count = json.loads(line)["count"]
     if count == 9:
@@ -49,7 +49,7 @@ def test_a_job_has_the_recipes_sizes():
     (ENCODER | {"norm": "pre"}, {}, "post-norm encoders"),
     (DECODER | {"positions": "rotary"}, {}, "model.positions = 'rotary': peers have 'learned'"),
     (ENCODER | {"activation": "relu"}, {}, 'model.activation = "relu"'),
-    (DECODER, {"train": {"precision": "bfloat16"}}, 'train.precision = "bfloat16": peers train in float32'),
+    (DECODER, {"train": {"precision": "float64"}}, 'train.precision = "float64": peers train in float32 or bfloat16'),
     (ENCODER, {"optimizer": {"name": "adamw", "freeze": ["block_0.*"]}}, "optimizer.freeze = .*but the tables"),
     (ENCODER, {"optimizer": {"name": "adamw", "freeze": TABLES[:1]}}, "optimizer.freeze")])
 def test_what_peers_do_not_train_is_refused_with_its_key(model, sections, said):
@@ -60,10 +60,17 @@ def test_what_peers_do_not_train_is_refused_with_its_key(model, sections, said):
 def test_names_and_environments_that_are_not_there_are_one_line(monkeypatch):
     recipe = Recipe.model_validate({"name": "x", "data": {"sequence": 6}, "model": DECODER})
     dataset = SimpleNamespace(classes=5, example_shape=(6,))
-    with pytest.raises(BadInput, match="--peers='tinygrad'.*known are keras-fit, torch, hf-trainer"):
+    with pytest.raises(BadInput, match="--peers='tinygrad'.*known are keras-fit, torch, hf-trainer, torch-compile"):
         peers.commands(["tinygrad"], recipe, dataset)
     with pytest.raises(BadInput, match="--peers hf-trainer: it trains encoders alone"):
         peers.commands(["hf-trainer"], recipe, dataset)
+    narrow = recipe.with_values(train={"precision": "bfloat16"})
+    with pytest.raises(BadInput, match='--peers keras-fit: train.precision = "bfloat16": it trains in float32'):
+        peers.commands(["keras-fit"], narrow, dataset)
+    monkeypatch.setattr(peers, "python_of", lambda *_: "python")
+    for name, (command, given) in peers.commands(["torch", "torch-compile"], narrow, dataset).items():
+        assert command[-1].endswith(peers.PEERS[name][0]) and given["precision"] == "bfloat16"
+    monkeypatch.undo()
     monkeypatch.setenv(peers.VARIABLE, "/nowhere/python")
     with pytest.raises(MissingEnvironment, match="/nowhere/python: `make peers` makes such an environment"):
         peers.python_of("torch", ["a_module_of_nobody"])
@@ -86,5 +93,5 @@ def test_a_process_is_asked_and_its_first_round_left_out():
     assert found["torch"]["times"]["jax"]["ratio"] == pytest.approx(2)
     assert found["torch"]["step_ms"]["rounds"] == [500, 500]
     line, = peers.lines(found, "tokens/s")
-    assert line.startswith("torch (peer 2): 500 ms a step, 128 tokens/s; jax has 2.00 [")
+    assert line.startswith("torch (peer 2, on H200): 500 ms a step, 128 tokens/s; jax has 2.00 [")
     assert line.endswith("times its throughput")

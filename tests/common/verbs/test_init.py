@@ -120,7 +120,7 @@ def test_the_walk_sees_tables_near_and_far_and_those_that_print_none():
     assert {verb for verb in COMMANDS if prints(*function_of(verb))} == {
         "compare", "compare-runs", "bisect", "audit", "bench", "preflight", "plan", "doctor", "export", "compress",
         "recipe show", "recipe list", "trust", "match", "generate", "tune", "study", "evaluate", "fit", "data list",
-        "data check", "predict-loss", "plan-serving", "report", *NO_TABLE}
+        "data check", "predict-loss", "plan-serving", "report", "check-device", *NO_TABLE}
 
 
 RECIPE = 'name = "x"\n[model]\nfamily = "mlp"\n[data]\nsource = "digits"\n'
@@ -132,7 +132,8 @@ STAGES = RECIPE + '[[compress.stages]]\nkind = "post_training"\n'
     "compare r.toml --out o", "compare s.toml --out o", "compare-runs a b --out o", "bisect o", "audit --out o",
     "audit --clean 2 --out o", "bench r.toml --out o", "compress a --recipe s.toml --backend jax --out o",
     "preflight r.toml --topology v5e:2x2 --out o", "preflight r.toml --search --topology v5e:2x2 --out o",
-    "plan --flops 1e21 --topology v5e-16", "tune r.toml --space s.toml --out o", "report a --out o"])
+    "plan --flops 1e21 --topology v5e-16", "tune r.toml --space s.toml --out o", "report a --out o",
+    "check-device --out o"])
 def test_what_is_asked_for_reaches_what_prints(words, as_json, tmp_path, monkeypatch):
     asked = []
     monkeypatch.chdir(tmp_path)
