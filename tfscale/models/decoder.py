@@ -45,19 +45,8 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         q = heads(f"{name}.query", dense(f"{name}.query", x, m.heads * m.head_width), m.heads)
         k = heads(f"{name}.key", dense(f"{name}.key", x, m.kv * m.head_width), m.kv)
         v = heads(f"{name}.value", dense(f"{name}.value", x, m.kv * m.head_width), m.kv)
-        scores, mix = (make(dtype=policy, name=f"{name}.{part}") for make, part in (
-            (own.AttentionScores, "scores"), (own.AttentionMix, "mix")))
-        mask, shares = (make(dtype=masters, name=f"{name}.{part}") for make, part in (
-            (own.CausalMask, "mask"), (stock.Softmax, "shares")))
-
-        def mixed(queries, keys, values):
-            masked = mask(scores(queries, k=keys), segments=inputs.get("segments"))
-            return mix(shares(masked), v=values)
-
-        if not TO_TRAIN[-1] or len(pieces(length)) == 1:
-            return dense(f"{name}.output", mixed(q, k, v), m.width)
-        parts = [mixed(q[:, i:j], k[:, :j], v[:, :j]) for i, j in pieces(length)]
-        return dense(f"{name}.output", ops.concatenate(parts, 1), m.width)
+        mixed = attended(name, (q, k, v), inputs.get("segments"), policy, keras)
+        return dense(f"{name}.output", mixed, m.width)
 
     def feedforward(name, x):
         act = stock.Activation(activation(m.activation), dtype=policy, name=f"{name}.activation")
@@ -84,6 +73,25 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
     else:
         logits = stock.Dense(classes, use_bias=False, dtype=policy, name="head")(x)
     return stock.Activation("linear", dtype=masters, name="logits")(logits)
+
+
+def attended(name: str, qkv: "tuple[Tensor, Tensor, Tensor]", segments: "Tensor | None", policy: str, keras: Keras
+             ) -> Tensor:
+    """Causal attention (B, T, H D) of queries (B, T, H, D), keys and values (B, T, K, D): whole, or in a model to train
+    piece by piece, by the same layers."""
+    (q, k, v), masters = qkv, "float64" if policy == "float64" else "float32"
+    scores, mix = (make(dtype=policy, name=f"{name}.{part}") for make, part in (
+        (layers(keras).AttentionScores, "scores"), (layers(keras).AttentionMix, "mix")))
+    mask, shares = (make(dtype=masters, name=f"{name}.{part}") for make, part in (
+        (layers(keras).CausalMask, "mask"), (keras.layers.Softmax, "shares")))
+
+    def mixed(queries, keys, values):
+        return mix(shares(mask(scores(queries, k=keys), segments=segments)), v=values)
+
+    ranges = pieces(q.shape[1]) if TO_TRAIN[-1] else []
+    if len(ranges) < 2:
+        return mixed(q, k, v)
+    return ops.concatenate([mixed(q[:, i:j], k[:, :j], v[:, :j]) for i, j in ranges], 1)
 
 
 def embedded(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, keras: Keras
