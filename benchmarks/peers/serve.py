@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 
-def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...]) -> None:
-    """Answers till stdin ends. `prepared` makes of a job what trains so many steps and says the seconds that they took;
-    what is printed meanwhile goes to stderr."""
+def opened() -> tuple[Any, Callable[[Any], None]]:
+    """(the job, what sends a reply); what is printed from here on goes to stderr."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -27,7 +26,14 @@ def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packa
         replies.write(json.dumps(value) + "\n")
         replies.flush()
 
-    train = prepared(json.loads(sys.stdin.readline()))
+    return json.loads(sys.stdin.readline()), reply
+
+
+def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...]) -> None:
+    """Answers till stdin ends. `prepared` makes of a job what trains so many steps and says the seconds that they took;
+    what is printed meanwhile goes to stderr."""
+    asked, reply = opened()
+    train = prepared(asked)
     reply({"versions": {package: version(package) for package in packages}})
     for line in sys.stdin:
         reply({"seconds": train(json.loads(line)["count"])})

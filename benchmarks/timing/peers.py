@@ -31,6 +31,7 @@ from twinscale.common.registry import short
 # {peer: (its module, what that imports, whether it trains decoders)}
 PEERS = {"keras-fit": ("keras_fit", ("keras", "tensorflow"), True), "torch": ("torch_loop", ("torch",), True),
          "hf-trainer": ("hf_trainer", ("torch", "transformers", "accelerate"), False)}
+COMPILED = ("maxtext-compile",)  # of `benchmarks/preflight/peers.py`, which trains nothing that a clock could time
 VARIABLE, ELSEWHERE = "TWINSCALE_PEERS", ".venv-layouts/bin/python"
 TABLES = ("embedding.embedding", "position.embedding", "token_type.embedding")
 PLAIN = {"norm": "layer", "positions": "learned", "kv_heads": 0, "bias": True}  # the decoders that peers have
@@ -123,6 +124,9 @@ def commands(names: Sequence[str], recipe: Recipe, dataset: Dataset) -> dict[str
     MissingEnvironment where no Python has what a peer imports."""
     found = {}
     for name in names:
+        if name in COMPILED:
+            raise BadInput(f"--peers {name}: it is compiled for a TPU slice, and not timed: ask `twinscale preflight "
+                           f"RECIPE --topology v5e:4x4 --backend jax --peers {name}`")
         module, imports, causal = one_of(PEERS, name, "--peers")
         given = job(recipe, dataset)
         if given["causal"] and not causal:

@@ -28,6 +28,7 @@ def preflight(
     topology: Topology = None,
     slices: Annotated[int, typer.Option(metavar="N", min=1, help="Of each, joined by the data-centre network.")] = 1,
     backend: Trainers = None,
+    peers: Annotated[str, typer.Option(metavar="NAMES", help="Steps of others beside ours: maxtext-compile.")] = "",
     out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
     check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
     write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
@@ -67,16 +68,18 @@ def preflight(
     described = shared.of_two(described, "preflight", "it compiles a Keras and a JAX program")
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,
-                                   "backend both": backend == "both" or None})
+                                   "backend both": backend == "both" or None, "peers": peers or None})
         with nothing_left(place(out)):
             raise typer.Exit(shared.room("benchmarks.preflight.search").search(
                 described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
                 **to_try(remat, accumulate, fsdp, tensor), as_json=json, overwrite=overwrite))
     shared.only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     with nothing_left(place(out)):
-        words = [recipe, *asked, *named, *shared.given("slices", slices, 1), *shared.given("backend", backend)]
+        words = [recipe, *asked, *named, *shared.given("slices", slices, 1), *shared.given("backend", backend),
+                 *shared.given("peers", peers or None)]
         code = shared.room("benchmarks.preflight").preflight(
-            described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
+            described, place(out), topologies=topology or (), slices=slices, backends=backends,
+            peers=[name for name in peers.split(",") if name], check=check,
             write_golden=write_golden, as_json=json, overwrite=overwrite, words=[*words, *shared.given("check", check)])
     verb, changed, options = what_next(code, described, backends, named, out)
     shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *options)
