@@ -3,12 +3,11 @@
 A job, the one line on stdin, is {"config": {MaxText's key: value}, "shape": the slice's, such as "4x4", "module": path
 for the text of what the compiler has made}; the one line on stdout is {"versions": {package: version}, "compiles",
 "error": what the compiler said, "memory": bytes of a device, "mesh": {axis: size}, "compiler_flops",
-"lower_seconds", "compile_seconds", "kind"}, which `benchmarks/preflight/peers.py` reads. It imports the standard library
-and what it measures alone.
+"lower_seconds", "compile_seconds", "kind"}, which `benchmarks/preflight/peers.py` reads. It imports the standard
+library and what it measures alone.
 """
 
 import importlib.util
-import json
 import os
 import sys
 import time

@@ -59,7 +59,8 @@ ASSUMPTIONS = {
                "the pairs that a causal mask lets through.",
     "maxtext-compile": "MaxText's step as its own train_compile makes it, of a Llama block of the same sizes, with its "
                        "defaults for what the recipe does not say: its options of XLA (none), its loss, its schedule's "
-                       "shape, weight decay on every tensor. Counted by the same account as ours."}
+                       "shape, weight decay on every tensor, and the kernel is always told which document a position "
+                       "is of. Counted by the same account as ours."}
 
 
 def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slices: int = 1,

@@ -19,7 +19,7 @@ ONLY = {
     "optimizer.name": ("adamw", "what is compared is"), "optimizer.ema": (0.0, "it keeps no average:"),
     "optimizer.freeze": ((), "it trains every tensor:"), "optimizer.layer_decay": (1.0, "its layers learn alike:"),
     "adapt.kind": ("none", "what is compared is"), "train.precision": ("bfloat16", "what is compared is"),
-    "train.label_smoothing": (0.0, "its loss has"), "data.cross_documents": (True, "it is compared with"),
+    "train.label_smoothing": (0.0, "its loss has"),
     "jax.remat": ("full", "the policy that both have is"), "devices.sequence": (1, "it is compared with")}
 
 

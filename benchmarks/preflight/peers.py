@@ -42,7 +42,7 @@ def planned(names: Sequence[str], jobs: Sequence[tuple[str, Topology, Recipe]], 
     what it imports.
     """
     found = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(filter(None, names)):
         module, imports, asked = one_of(PEERS, name, "--peers")
         ours = [(topology, recipe) for backend, topology, recipe in jobs if backend == "jax"]
         if not ours:

@@ -91,7 +91,8 @@ def assumed(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     kernels = any(row.get("kernels") for row in rows)
     several = any(row["devices"] > row["chips"] for row in rows)
     return [(about, result["assumptions"][about]) for about in dict.fromkeys(
-        [*(row["backend"] for row in rows), *(row["peer"] for row in result.get("peers", ())), "roofline", *["devices"] * several, *["kernels"] * kernels])]
+        [*(row["backend"] for row in rows), *(row["peer"] for row in result.get("peers", ())), "roofline",
+         *["devices"] * several, *["kernels"] * kernels])]
 
 
 def show_search(result: Mapping[str, Any]) -> None:

@@ -47,8 +47,7 @@ def preflight(
     --search, search.json and patch.toml.
 
     \b
-    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing, or
-    too old for the chip.
+    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing or old.
     \b
     Examples:
       twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --out build/preflight
@@ -76,11 +75,10 @@ def preflight(
     shared.only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     with nothing_left(place(out)):
         words = [recipe, *asked, *named, *shared.given("slices", slices, 1), *shared.given("backend", backend),
-                 *shared.given("peers", peers or None)]
+                 *shared.given("peers", peers, ""), *shared.given("check", check)]
         code = shared.room("benchmarks.preflight").preflight(
-            described, place(out), topologies=topology or (), slices=slices, backends=backends,
-            peers=[name for name in peers.split(",") if name], check=check,
-            write_golden=write_golden, as_json=json, overwrite=overwrite, words=[*words, *shared.given("check", check)])
+            described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
+            peers=peers.split(","), write_golden=write_golden, as_json=json, overwrite=overwrite, words=words)
     verb, changed, options = what_next(code, described, backends, named, out)
     shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *options)
     raise typer.Exit(code or DID_IT)
