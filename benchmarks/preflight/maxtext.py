@@ -48,7 +48,8 @@ def config(recipe: Recipe, classes: int, topology: Topology, kernel: str | None)
     Raises BadInput for what MaxText has not.
     """
     check(recipe)
-    m, o, devices = recipe.model, recipe.optimizer, recipe.devices
+    o: Any = recipe.optimizer  # AdamW's options, as `check` has seen
+    m, devices = recipe.model, recipe.devices
     share = micro_batch(recipe) / topology.devices
     return {
         "run_name": "peer", "enable_checkpointing": False, "dataset_type": "synthetic", "log_config": False,

@@ -123,8 +123,8 @@ def kernel(found: Mapping[str, Any]) -> str | None:
 
 def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:
     """{figure: how many times the peer's ours is}, of those that both have."""
-    sides = [{name: figure(side, key) for name, key in FIGURES.items()} for side in (ours, theirs)]
-    return {name: sides[0][name] / sides[1][name] for name in FIGURES if sides[0][name] and sides[1][name]}
+    both = {name: (figure(ours, key), figure(theirs, key)) for name, key in FIGURES.items()}
+    return {name: a / b for name, (a, b) in both.items() if a and b}
 
 
 def figure(found: Mapping[str, Any], key: str) -> float | None:
