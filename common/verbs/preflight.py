@@ -61,10 +61,9 @@ def preflight(
     from twinscale.common.files.output import nothing_left
     from twinscale.common.recipe.file import given
 
-    asked = shared.with_precision(overrides, precision)
-    described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
-    backends = ("jax", "keras") if backend == "both" else (backend,) if backend else ()
-    described = shared.of_two(described, "preflight", "it compiles a Keras and a JAX program")
+    asked, backends = shared.with_precision(overrides, precision), trainers_of(backend)
+    named = [word for name in topology or () for word in ("--topology", name)]
+    described = shared.of_two(given(recipe, asked), "preflight", "it compiles a Keras and a JAX program")
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,
                                    "backend both": backend == "both" or None, "peers": peers or None})
@@ -82,6 +81,11 @@ def preflight(
     verb, changed, options = what_next(code, described, backends, named, out)
     shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *options)
     raise typer.Exit(code or DID_IT)
+
+
+def trainers_of(backend: str | None) -> tuple[str, ...]:
+    """The backends that --backend names; none where it was not given."""
+    return ("jax", "keras") if backend == "both" else (backend,) if backend else ()
 
 
 def to_try(
