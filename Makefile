@@ -158,7 +158,7 @@ peers-tpu: .venv-peers-tpu/.stamp
 	.venv-peers-tpu/bin/twinscale preflight recipes/tpu/decoder-8b.toml --topology v5p:4x4x4 --backend jax \
 		--peers maxtext-compile --overwrite --out build/peers-tpu/decoder-8b
 
-# Without what they ask for besides: MaxText's own list is of 230 packages, of which its train_compile imports these.
+# Without what they ask for besides: MaxText's list has more than 230 packages, of which its train_compile imports these.
 .venv-peers-tpu/.stamp: requirements-tpu-newest.lock requirements-peers-tpu.lock
 	$(PYTHON312) -m venv --clear .venv-peers-tpu
 	.venv-peers-tpu/bin/pip install -q -r requirements-tpu-newest.lock
