@@ -27,7 +27,7 @@ ROOMS = common tfscale jaxscale benchmarks swap
 EXECUTED = docs/two-files-to-the-first-parting.ipynb
 GOLDENS = $(wildcard recipes/goldens/*.json recipes/tpu/goldens/*.json)
 
-.PHONY: .venv anew no-lock demo study test test-python test-newest test-slow drill minilm hostile pairs layouts peers gpu pages \
+.PHONY: .venv anew no-lock demo study test test-python test-newest test-slow drill minilm hostile pairs layouts peers peers-tpu gpu pages \
 	preflight preflight-newest lint docs notebook clean
 
 .venv: $(VENV)/.stamp
@@ -159,6 +159,21 @@ preflight-newest: $(GOLDENS:.json=.newest)
 %.newest: .venv312/.stamp
 	$(NEWEST)/twinscale preflight $(subst goldens/,,$*).toml --backend jax --check $*.json --overwrite \
 		--out build/preflight-newest/$(subst goldens/,,$*)
+
+# MaxText's compiled step beside ours, both by one compiler: the newest that was tested, with what MaxText imports.
+peers-tpu: .venv-peers-tpu/.stamp
+	.venv-peers-tpu/bin/twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --backend jax \
+		--peers maxtext-compile --overwrite --out build/peers-tpu/decoder-1b
+	.venv-peers-tpu/bin/twinscale preflight recipes/tpu/decoder-8b.toml --topology v5p:4x4x4 --backend jax \
+		--peers maxtext-compile --overwrite --out build/peers-tpu/decoder-8b
+
+# Without what they ask for besides: MaxText's list has more than 230 packages, of which its train_compile imports these.
+.venv-peers-tpu/.stamp: requirements-tpu-newest.lock requirements-peers-tpu.lock
+	$(PYTHON312) -m venv --clear .venv-peers-tpu
+	.venv-peers-tpu/bin/pip install -q -r requirements-tpu-newest.lock
+	.venv-peers-tpu/bin/pip install -q --no-deps -r requirements-peers-tpu.lock
+	.venv-peers-tpu/bin/pip install -q --no-deps -e .
+	touch $@
 
 lint: .venv
 	$(BIN)/ruff check .

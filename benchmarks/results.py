@@ -336,6 +336,16 @@ class Compiled(Result):
     unit: str = maybe()
 
 
+class OfPeer(Compiled):
+    """A peer's step on a topology, of a program of JAX, counted as ours is."""
+
+    peer: str
+    versions: dict[str, str]
+    ours_over_theirs: dict[str, Real] = Field(description="How many times the peer's figure ours is.")
+    other_versions: dict[str, list[str | None]] = Field(description="[ours, the peer's] of what decides an answer and "
+                                                                    "is not the same.")
+
+
 class Preflight(Result):
     """preflight.json: what the TPU's compiler says of a recipe's step."""
 
@@ -343,6 +353,7 @@ class Preflight(Result):
     recipe: dict[str, Any]
     hash: str
     results: list[Compiled]
+    peers: list[OfPeer] = maybe()
     parity: list[dict[str, Any]] = Field(description="The backends side by side, where both compile.")
     assumptions: dict[str, str]
     versions: Versions

@@ -24,6 +24,7 @@ from jax.sharding import AxisType, Mesh
 from twinscale.common.calls.worker import serve
 from twinscale.common.errors import MissingEnvironment
 from twinscale.common.families.parameters import is_trained
+from twinscale.common.machine.refused import refusal
 from twinscale.common.machine.topology import libtpu_version
 from twinscale.common.recipe.schema import AXES, Recipe, master_dtype, mesh_shape
 from twinscale.jaxscale.devices import Devices, arranged, rules_of
@@ -35,10 +36,6 @@ from twinscale.jaxscale.train import State, compiled_step
 
 DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "ui8": np.uint8, "ui32": np.uint32,
           "ui64": np.uint64, "bf16": jnp.bfloat16, "f16": np.float16, "f32": np.float32, "f64": np.float64}
-# What the compiler says where a program does not fit.
-OVER = (r"(?:HLO temporaries|program) \((?P<used>[\d.]+)(?P<unit>[KMGT]?)\) exceeds available HBM \((?P<of>[\d.]+)",
-        r"Used (?P<used>[\d.]+)(?P<unit>[KMGT]?) of (?P<of>[\d.]+)[KMGT]? hbm")
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def open_topology(recipe: Recipe, options: Mapping[str, Any]) -> Devices:
@@ -168,14 +165,6 @@ def text_of(compiled: jax.stages.Compiled) -> str:
         raise MissingEnvironment(f"libtpu {libtpu_version(os.environ)}: jaxlib {jax.lib.__version__} cannot read the "
                                  f"module that it has made ({said[:200]}): take one that is less new, as "
                                  f"requirements-tpu.lock has it, or a newer JAX") from None
-
-
-def refusal(said: str) -> dict[str, Any]:
-    """{"error", "over_bytes", "capacity_bytes"} of the compiler's words; the figures are None but for want of HBM."""
-    found = next(filter(None, (re.search(pattern, said) for pattern in OVER)), None)
-    over = found and round(float(found["used"]) * UNITS[found["unit"]])
-    return {"error": said.splitlines()[0], "over_bytes": over,
-            "capacity_bytes": found and round(float(found["of"]) * 2**30)}
 
 
 def exported(content: bytes) -> jax.export.Exported:

@@ -21,10 +21,8 @@ import numpy as np
 SEEN, COMPILE = "--seen", "--compile"
 
 
-def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...],
-          device: str | None = None) -> None:
-    """Answers till stdin ends. `prepared` makes of a job what trains so many steps and says the seconds that they took;
-    what is printed meanwhile goes to stderr. `device` is what it trains on, where it says so."""
+def opened() -> tuple[Any, Callable[[Any], None]]:
+    """(the job, what sends a reply); what is printed from here on goes to stderr."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -32,7 +30,15 @@ def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packa
         replies.write(json.dumps(value) + "\n")
         replies.flush()
 
-    train = prepared(json.loads(sys.stdin.readline()))
+    return json.loads(sys.stdin.readline()), reply
+
+
+def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...],
+          device: str | None = None) -> None:
+    """Answers till stdin ends. `prepared` makes of a job what trains so many steps and says the seconds that they took;
+    what is printed meanwhile goes to stderr. `device` is what it trains on, where it says so."""
+    asked, reply = opened()
+    train = prepared(asked)
     reply({"versions": {package: version(package) for package in packages}} | ({"device": device} if device else {}))
     for line in sys.stdin:
         reply({"seconds": train(json.loads(line)["count"])})

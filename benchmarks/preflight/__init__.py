@@ -24,6 +24,7 @@ from twinscale.benchmarks.preflight.compare import (
     reduced,
 )
 from twinscale.benchmarks.preflight.compilers import check_libtpu, check_packages, compile_all, find_libtpu
+from twinscale.benchmarks.preflight.peers import compiled_by, planned
 from twinscale.benchmarks.preflight.report import write_report
 from twinscale.benchmarks.preflight.rows import title
 from twinscale.benchmarks.preflight.words import show
@@ -55,12 +56,17 @@ ASSUMPTIONS = {
                "devices leaves the chip once, so they carry what one device sends, and nothing of what a chip's own "
                "two devices exchange.",
     "kernels": "What Pallas kernels compute is not in the module: their operations are counted from the recipe, over "
-               "the pairs that a causal mask lets through."}
+               "the pairs that a causal mask lets through.",
+    "maxtext-compile": "MaxText's step as its own train_compile makes it, of a Llama block of the same sizes, with its "
+                       "defaults for what the recipe does not say: its options of XLA (none), its loss, its schedule's "
+                       "shape, weight decay on every tensor, and the kernel is always told which document a position "
+                       "is of. Counted by the same account as ours."}
 
 
 def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slices: int = 1,
-              backends: Sequence[str] = (), check: str | Path | None = None, write_golden: str | Path | None = None,
-              as_json: bool = False, overwrite: bool = False, words: Sequence[str] = ()) -> int:
+              backends: Sequence[str] = (), peers: Sequence[str] = (), check: str | Path | None = None,
+              write_golden: str | Path | None = None, as_json: bool = False, overwrite: bool = False,
+              words: Sequence[str] = ()) -> int:
     """Compiles, prints a table, writes `out`/preflight.json and a report; returns the exit code: 0 all compile and fit,
     or with `check` are no worse than before, else 1.
 
@@ -70,6 +76,7 @@ def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slic
       topologies: names as `common.machine.topology.parse` takes; with `check` none are those of the golden.
       slices: of each topology, joined by the data-centre network.
       backends: of "jax" and "keras"; none: both, or with `check` those of the golden.
+      peers: of `benchmarks.preflight.peers.PEERS`, whose steps stand beside that of "jax".
       check: path of an earlier preflight.json, or one that `write_golden`, a path, has written.
       as_json: print what preflight.json holds in place of the table.
       words: of the command line, which say what is compiled; for the report.
@@ -86,11 +93,15 @@ def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slic
     library = find_libtpu(os.environ)
     check_libtpu(asked, library)
     check_packages(backends)
+    shape, used = data_shape(recipe), {**versions(), "libtpu": library_version(library)}
+    others = planned(peers, jobs, shape[0])
     with tempfile.TemporaryDirectory() as folder:
-        results = compile_all(jobs, library, Path(folder), data_shape(recipe))
-    worse, used = compare_golden(golden, results) if golden else [], {**versions(), "libtpu": library_version(library)}
+        results = compile_all(jobs, library, Path(folder), shape)
+        beside = compiled_by(others, results, used, shape, Path(folder))
+    worse = compare_golden(golden, results) if golden else []
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
-              "results": results, "parity": parity(results), "assumptions": ASSUMPTIONS,
+              "results": results, **({"peers": beside} if beside else {}), "parity": parity(results),
+              "assumptions": ASSUMPTIONS,
               "versions": used, "made": made(), "commands": again("preflight", *words, out=out),
               "chips": {topology.chip.name: chip_figures(topology.chip) for topology in asked},
               "check": {"golden": str(check), "worse": worse, "versions": other_versions(golden, used)} if golden else

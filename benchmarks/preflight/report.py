@@ -8,7 +8,7 @@ from typing import Any
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight import plots
 from twinscale.benchmarks.preflight.rows import totals
-from twinscale.benchmarks.preflight.words import assumed, fits, flags, gib, lines_of, named, times
+from twinscale.benchmarks.preflight.words import assumed, beside, fits, flags, gib, lines_of, named, times, who
 from twinscale.benchmarks.report.page import drawn, ordered, reproduced, write
 from twinscale.benchmarks.report.plots import BACKENDS
 
@@ -37,8 +37,9 @@ def write_report(found: dict[str, Any], out: Path) -> None:
 
 def view(found: dict[str, Any]) -> dict[str, Any]:
     """Everything both templates need."""
-    rows, check = found["results"], found.get("check")
-    good = all(row["fits"] for row in rows) if check is None else not check["worse"]
+    own, check = found["results"], found.get("check")
+    rows = [*own, *found.get("peers", ())]
+    good = all(row["fits"] for row in own) if check is None else not check["worse"]
     answer = ("fits" if good else "does not fit everywhere") if check is None else (
         "is no worse than before" if good else "is worse than before")
     compiled = [row for row in rows if row["compiles"]]
@@ -46,12 +47,12 @@ def view(found: dict[str, Any]) -> dict[str, Any]:
         **reproduced("preflight", found | {"versions": {"here": found["versions"]}}, {"here": "version"}),
         "v": found | {"recipe": {"name": found["recipe"]["name"], "hash": found.get("hash")}}, "good": good,
         "subject": found["recipe"]["name"], "answer": answer,
-        "sentence": "; ".join(f"{BACKENDS[row['backend']]} on {named(row)}: {fits(row)}" for row in rows) + ".",
+        "sentence": "; ".join(f"{BACKENDS[row['backend']]} on {named(row)}: {fits(row)}" for row in own) + ".",
         "facts": facts(found, compiled), "worse": (check or {}).get("worse") or [],
-        "columns": [f"{BACKENDS[row['backend']]}, {named(row)}" for row in rows],
+        "columns": [f"{who(row, BACKENDS)}, {named(row)}" for row in rows],
         "lines": [(name.strip(), [text.split("\n") for text in cells]) for name, cells in lines_of(rows)],
-        "errors": [(f"{BACKENDS[row['backend']]} on {named(row)}", row["error"]) for row in rows if row["error"]],
-        "memory": memory(rows), "roofline": roofline(found, compiled),
+        "errors": [(f"{who(row, BACKENDS)} on {named(row)}", row["error"]) for row in rows if row["error"]],
+        "beside": beside(found.get("peers", ())), "memory": memory(rows), "roofline": roofline(found, compiled),
         "traffic": [figure for network in NETWORKS if (figure := traffic(compiled, network))],
         "parity": [{"topology": each["topology"], "lines": [
             (line["figure"], line["operation"], f"{line['jax']:,.0f}", f"{line['keras']:,.0f}",
@@ -83,7 +84,7 @@ def memory(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         parts = {"arguments": told["arguments"], "temporaries": told["temporaries"], "results beyond them":
                  told["output"] - told["alias"], "code": told["code"]} if told else {
                      "no figure of its parts": row["hbm_bytes_per_device"]}
-        bars.append({"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"],
+        bars.append({"label": f"{who(row, BACKENDS)}, {named(row)}", "backend": row["backend"],
                      "parts": {name: size / GIB for name, size in parts.items()},
                      "capacity": row["hbm_capacity_bytes"] / GIB})
     if not bars:
@@ -94,7 +95,7 @@ def memory(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def traffic(compiled: Sequence[Mapping[str, Any]], network: str) -> dict[str, Any] | None:
     """The figure of what collectives carry over a network, None where nothing goes over it."""
-    bars = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"],
+    bars = [{"label": f"{who(row, BACKENDS)}, {named(row)}", "backend": row["backend"],
              "parts": {kind: size / MIB for (kind, over), (_, size) in sorted(totals(row).items()) if over == network}}
             for row in compiled]
     if not any(bar["parts"] for bar in bars):
@@ -106,7 +107,7 @@ def traffic(compiled: Sequence[Mapping[str, Any]], network: str) -> dict[str, An
 
 def roofline(found: dict[str, Any], compiled: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The figure of the rows under their chips' roofs, None where none computes."""
-    points = [{"label": f"{BACKENDS[row['backend']]}, {named(row)}", "backend": row["backend"], "bound": row["bound"],
+    points = [{"label": f"{who(row, BACKENDS)}, {named(row)}", "backend": row["backend"], "bound": row["bound"],
                "intensity": row["matrix_flops_per_device"] / row["bytes_moved_per_device"],
                "rate": row["matrix_flops_per_device"] / row["seconds_at_least"][row["bound"]]}
               for row in compiled if row["bytes_moved_per_device"] and row["matrix_flops_per_device"]]

@@ -22,22 +22,24 @@ def gib(size: float | None) -> str:
 
 def show(result: Mapping[str, Any]) -> None:
     """Prints the rows as a table on stdout, then what parts the backends, and what is worse than before."""
-    rows = result["results"]
+    rows = [*result["results"], *result.get("peers", ())]
     each = "device (two a chip)" if any(found["devices"] > found["chips"] for found in rows) else "chip"
     console = safe_console(soft_wrap=not sys.stdout.isatty())
-    console.print(table_of(("", *(f"{row['backend']}, {named(row)}" for row in rows)),
+    console.print(table_of(("", *(f"{who(row)}, {named(row)}" for row in rows)),
                            ((name, *cells) for name, cells in lines_of(rows)),
                            f"{result['recipe']['name']}: what the TPU's compiler says, for each {each}"))
     for found in rows:
         if found["error"]:
-            console.print(f"{found['backend']}, {found['topology']}: {found['error']}")
+            console.print(f"{who(found)}, {found['topology']}: {found['error']}")
+    for text in beside(result.get("peers", ())):
+        console.print(text)
     for backend, text in {found["backend"]: flags(found) for found in rows if found["xla_flags"]}.items():
         console.print(f"{backend}, XLA flags: {text}")
     for about, text in assumed(result):
         console.print(f"{about}: {text}")
-    for beside in result["parity"]:
-        lines, apart = beside["differences"], f"{sig(100 * APART, 1)} %"
-        console.print(f"{beside['topology']}: the backends " + (
+    for both in result["parity"]:
+        lines, apart = both["differences"], f"{sig(100 * APART, 1)} %"
+        console.print(f"{both['topology']}: the backends " + (
             f"differ by more than {apart} in" if lines else f"agree within {apart}"))
         for line in lines:
             console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, keras "
@@ -46,6 +48,28 @@ def show(result: Mapping[str, Any]) -> None:
         console.print(f"The golden was made with {name} {before}, this is {now}.")
     for text in (result["check"] or {}).get("worse", ()):
         console.print(f"worse: {text}")
+
+
+def who(row: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> str:
+    """Whose step a row is: a peer's name, or the backend's, as `titles` has it."""
+    return row.get("peer") or (titles or {}).get(row["backend"], row["backend"])
+
+
+def beside(peers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each peer's step: what ours has of its figures, and whether one compiler has made both."""
+    found = []
+    for each in peers:
+        by = ", ".join(f"{package} {each['versions'][package]}" for package in ("maxtext", "jax", "libtpu")
+                       if package in each["versions"])
+        start = f"{named(each)}: ours / {each['peer']} ({by}): "
+        if not each["compiles"]:
+            found.append(f"{start}it does not compile, so there is nothing to compare with")
+            continue
+        shares = ", ".join(f"{what} {sig(share, 4)}" for what, share in each["ours_over_theirs"].items())
+        apart = ", ".join(f"{package} {ours}" for package, (ours, _) in each["other_versions"].items())
+        found.append(f"{start}{shares}" + (f"; not like for like, for ours is of {apart}: `make peers-tpu` has one "
+                                           "compiler for both" if apart else "; one compiler has made both"))
+    return found
 
 
 def times(a: float, b: float) -> str:
@@ -67,7 +91,8 @@ def assumed(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     kernels = any(row.get("kernels") for row in rows)
     several = any(row["devices"] > row["chips"] for row in rows)
     return [(about, result["assumptions"][about]) for about in dict.fromkeys(
-        [*(row["backend"] for row in rows), "roofline", *["devices"] * several, *["kernels"] * kernels])]
+        [*(row["backend"] for row in rows), *(row["peer"] for row in result.get("peers", ())), "roofline",
+         *["devices"] * several, *["kernels"] * kernels])]
 
 
 def show_search(result: Mapping[str, Any]) -> None:

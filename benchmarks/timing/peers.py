@@ -33,6 +33,7 @@ PEERS = {"keras-fit": ("keras_fit", ("keras", "tensorflow"), True), "torch": ("t
          "hf-trainer": ("hf_trainer", ("torch", "transformers", "accelerate"), False),
          "torch-compile": ("torch_compile", ("torch",), True)}
 NARROW = ("torch", "torch-compile")  # those that train in bfloat16 too, beside float32 weights
+COMPILED = ("maxtext-compile",)  # of `benchmarks/preflight/peers.py`, which trains nothing that a clock could time
 VARIABLE, ELSEWHERE = "TWINSCALE_PEERS", ".venv-layouts/bin/python"
 TABLES = ("embedding.embedding", "position.embedding", "token_type.embedding")
 PLAIN = {"norm": "layer", "positions": "learned", "kv_heads": 0, "bias": True}  # the decoders that peers have
@@ -128,6 +129,9 @@ def commands(names: Sequence[str], recipe: Recipe, dataset: Dataset) -> dict[str
     MissingEnvironment where no Python has what a peer imports."""
     found = {}
     for name in names:
+        if name in COMPILED:
+            raise BadInput(f"--peers {name}: it is compiled for a TPU slice, and not timed: ask `twinscale preflight "
+                           f"RECIPE --topology v5e:4x4 --backend jax --peers {name}`")
         module, imports, causal = one_of(PEERS, name, "--peers")
         given = job(recipe, dataset)
         if given["causal"] and not causal:

@@ -28,6 +28,7 @@ def preflight(
     topology: Topology = None,
     slices: Annotated[int, typer.Option(metavar="N", min=1, help="Of each, joined by the data-centre network.")] = 1,
     backend: Trainers = None,
+    peers: Annotated[str, typer.Option(metavar="NAMES", help="Steps of others beside ours: maxtext-compile.")] = "",
     out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
     check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
     write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
@@ -46,8 +47,7 @@ def preflight(
     --search, search.json and patch.toml.
 
     \b
-    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing, or
-    too old for the chip.
+    Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing or old.
     \b
     Examples:
       twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --out build/preflight
@@ -61,26 +61,31 @@ def preflight(
     from twinscale.common.files.output import nothing_left
     from twinscale.common.recipe.file import given
 
-    asked = shared.with_precision(overrides, precision)
-    described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
-    backends = ("jax", "keras") if backend == "both" else (backend,) if backend else ()
-    described = shared.of_two(described, "preflight", "it compiles a Keras and a JAX program")
+    asked, backends = shared.with_precision(overrides, precision), trainers_of(backend)
+    named = [word for name in topology or () for word in ("--topology", name)]
+    described = shared.of_two(given(recipe, asked), "preflight", "it compiles a Keras and a JAX program")
     if search:
         shared.only("--search", **{"check": check, "write-golden": write_golden,
-                                   "backend both": backend == "both" or None})
+                                   "backend both": backend == "both" or None, "peers": peers or None})
         with nothing_left(place(out)):
             raise typer.Exit(shared.room("benchmarks.preflight.search").search(
                 described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
                 **to_try(remat, accumulate, fsdp, tensor), as_json=json, overwrite=overwrite))
     shared.only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
     with nothing_left(place(out)):
-        words = [recipe, *asked, *named, *shared.given("slices", slices, 1), *shared.given("backend", backend)]
+        words = [recipe, *asked, *named, *shared.given("slices", slices, 1), *shared.given("backend", backend),
+                 *shared.given("peers", peers, ""), *shared.given("check", check)]
         code = shared.room("benchmarks.preflight").preflight(
             described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-            write_golden=write_golden, as_json=json, overwrite=overwrite, words=[*words, *shared.given("check", check)])
+            peers=peers.split(","), write_golden=write_golden, as_json=json, overwrite=overwrite, words=words)
     verb, changed, options = what_next(code, described, backends, named, out)
     shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *options)
     raise typer.Exit(code or DID_IT)
+
+
+def trainers_of(backend: str | None) -> tuple[str, ...]:
+    """The backends that --backend names; none where it was not given."""
+    return ("jax", "keras") if backend == "both" else (backend,) if backend else ()
 
 
 def to_try(

@@ -163,6 +163,19 @@ def test_the_library_of_the_layouts_is_beside_what_is_tested(place):
     assert done.stdout.splitlines()[-1] == ".venv-layouts/bin/python -m tests.layouts_real --only 'ViT'"
 
 
+def test_what_a_compiled_peer_imports_is_beside_the_newest_compiler(place):
+    """One libtpu compiles ours and the peer's, so that they are like for like."""
+    newest, peers = pins(ROOT / "requirements-tpu-newest.lock"), pins(ROOT / "requirements-peers-tpu.lock")
+    assert "maxtext" in peers and "libtpu" in newest and not newest.keys() & peers.keys()
+    put(place, "3.12")
+    done = make(place, "-n", "peers-tpu")
+    assert re.search(r"^python3.12 -m venv --clear .venv-peers-tpu$", done.stdout, re.M), done.stderr
+    assert "install -q --no-deps -r requirements-peers-tpu.lock" in done.stdout
+    runs = re.findall(r"^\.venv-peers-tpu/bin/twinscale preflight (\S+) --topology (\S+) .*\\\n.*--peers maxtext-",
+                      done.stdout, re.M)
+    assert runs == [("recipes/tpu/decoder-1b.toml", "v5e:4x4"), ("recipes/tpu/decoder-8b.toml", "v5p:4x4x4")]
+
+
 def test_the_package_says_the_pythons_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]

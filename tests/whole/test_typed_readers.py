@@ -29,7 +29,9 @@ ALLOWED = {  # (file, function): why it may
     ("common/calls/worker.py", "answered"): "a pipe between processes of ours",
     ("benchmarks/workers.py", "value_of"): "a pipe between processes of ours",
     ("common/export/process.py", "ask"): "a pipe between processes of ours",
+    ("benchmarks/peers/serve.py", "opened"): "a pipe between processes of ours",
     ("benchmarks/peers/serve.py", "serve"): "a pipe between processes of ours",
+    ("benchmarks/preflight/peers.py", "answered"): "a pipe between processes of ours",
     ("benchmarks/timing/peers.py", "ask"): "a pipe between processes of ours",
     ("common/generation/both.py", "asked_of"): "a pipe between processes of ours",
     ("common/machine/doctor.py", "_devices"): "a pipe between processes of ours, any error of which becomes one line "

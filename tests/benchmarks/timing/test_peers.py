@@ -62,6 +62,8 @@ def test_names_and_environments_that_are_not_there_are_one_line(monkeypatch):
     dataset = SimpleNamespace(classes=5, example_shape=(6,))
     with pytest.raises(BadInput, match="--peers='tinygrad'.*known are keras-fit, torch, hf-trainer, torch-compile"):
         peers.commands(["tinygrad"], recipe, dataset)
+    with pytest.raises(BadInput, match="maxtext-compile: .* not timed: ask `twinscale preflight .* --peers maxtext-"):
+        peers.commands(["maxtext-compile"], recipe, dataset)
     with pytest.raises(BadInput, match="--peers hf-trainer: it trains encoders alone"):
         peers.commands(["hf-trainer"], recipe, dataset)
     narrow = recipe.with_values(train={"precision": "bfloat16"})

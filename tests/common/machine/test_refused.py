@@ -1,0 +1,20 @@
+"""The compiler's words where a program does not fit."""
+
+import pytest
+
+from twinscale.common.machine.refused import refusal
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize("said, used, of", [
+    ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 16.08G of 15.75G hbm. Exceeded", 16.08, 15.75),
+    ("INTERNAL: HLO temporaries (512.0M) exceeds available HBM (0.25", 0.5, 0.25)])
+def test_what_does_not_fit_says_how_much_it_takes(said, used, of):
+    found = refusal(f"{said}\nmore")
+    assert found == {"error": said, "over_bytes": round(used * GIB), "capacity_bytes": round(of * GIB)}
+
+
+def test_another_error_has_no_figures():
+    assert refusal("INVALID_ARGUMENT: no such option") == {"error": "INVALID_ARGUMENT: no such option",
+                                                           "over_bytes": None, "capacity_bytes": None}
