@@ -27,6 +27,7 @@ class Store:
         self.path, self.writes = place(path), devices.host == 0
         self.thread = ThreadPoolExecutor(1, "checkpoint-files")
         self.begun: Future[None] | None = None
+        self.copy: tf.train.Checkpoint | None = None
 
     def write(self, step: int, state: Any) -> None:
         """Begins to write the state under `step`, and returns when it is copied; hosts but the first return at once.
@@ -34,12 +35,20 @@ class Store:
         if not self.writes:
             return
         self.wait()
-        self.begun = self.thread.submit(self.put, step, copied(self.values))
+        if self.copy is None:
+            self.copy = tf.train.Checkpoint(**{group: [host_variable(v) for v in variables]
+                                               for group, variables in self.values.items()})
+        with tf.device("CPU:0"):
+            for group, variables in self.values.items():
+                for held, v in zip(getattr(self.copy, group), variables, strict=True):
+                    # Copied even where it lies there already: a compiled step may take a variable's memory.
+                    held.assign(tf.raw_ops.DeepCopy(x=v.read_value()))
+        self.begun = self.thread.submit(self.put, step)
 
-    def put(self, step: int, values: dict[str, list[tf.Variable]]) -> None:
-        """Writes a copy of a state. TensorFlow writes under a name of its own and renames at the end."""
+    def put(self, step: int) -> None:
+        """Writes the copy of a state. TensorFlow writes under a name of its own and renames at the end."""
         try:
-            self.manager(tf.train.Checkpoint(**values)).save(checkpoint_number=step)
+            self.manager().save(checkpoint_number=step)
         except tf.errors.OpError as error:
             raise OSError(f"{self.path}: step {step} cannot be written: {error.message}") from None
 
@@ -81,10 +90,10 @@ class Store:
         """All paths of `step`, the unfinished ones too."""
         return sorted(path for path in self.path.glob(f"step-{step}*") if step_of(path) == step)
 
-    def manager(self, checkpoint: tf.train.Checkpoint) -> tf.train.CheckpointManager:
-        """TensorFlow's manager, which deletes nothing, over what the directory holds now."""
+    def manager(self) -> tf.train.CheckpointManager:
+        """TensorFlow's manager of the copy, which deletes nothing, over what the directory holds now."""
         self.relist()
-        return tf.train.CheckpointManager(checkpoint, str(self.path), None, checkpoint_name="step")
+        return tf.train.CheckpointManager(self.copy, str(self.path), None, checkpoint_name="step")
 
     def relist(self) -> None:
         """Writes TensorFlow's list of checkpoints, which its other tools read, anew: it may be torn, and then the
@@ -98,12 +107,11 @@ class Store:
             (self.path / NEWEST).unlink(missing_ok=True)
 
 
-def copied(values: dict[str, list[tf.Variable]]) -> dict[str, list[tf.Variable]]:
-    """Variables of the same values in the host's memory, which the next step does not move; a copy even where the
-    values lie there already, for a compiled step may take a variable's memory."""
+def host_variable(like: tf.Variable) -> tf.Variable:
+    """A variable in the host's memory of another's shape and dtype, kept for all saves: making one takes longer than
+    copying it."""
     with tf.device("CPU:0"):
-        return {group: [tf.Variable(tf.raw_ops.DeepCopy(x=v.read_value()), trainable=False) for v in variables]
-                for group, variables in values.items()}
+        return tf.Variable(tf.zeros(like.shape, like.dtype), trainable=False)
 
 
 def step_of(path: Path) -> int | None:
