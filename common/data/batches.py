@@ -39,7 +39,7 @@ def training_batches(dataset: Dataset, recipe: Recipe, start: int, stop: int, *,
     batch = recipe.train.global_batch
     if batch % hosts:
         raise BadInput(f"train.global_batch={batch} is not divided by {hosts} hosts: take a multiple of {hosts}")
-    return ahead(made(dataset, recipe, start, stop, host, hosts, permuted))
+    return ahead(made(dataset, recipe, start, stop, host, hosts, permuted), AHEAD + recipe.devices.steps_per_call - 1)
 
 
 def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hosts: int, permuted: bool
@@ -141,14 +141,19 @@ def digest(batch: Mapping[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def ahead(items: Iterator[Any]) -> Generator[Any, None, None]:
-    """The same iterator, run by one thread up to AHEAD items early.
+def filled(batches: Sequence[Any], count: int) -> list[Any]:
+    """The batches, and the last of them again until there are `count`: a call of several steps always has as many."""
+    return [*batches, *[batches[-1]] * (count - len(batches))]
+
+
+def ahead(items: Iterator[Any], most: int = AHEAD) -> Generator[Any, None, None]:
+    """The same iterator, run by one thread up to `most` items early.
 
     An exception is raised where its item is asked for; closing or dropping the iterator ends the thread.
     """
     thread, end = ThreadPoolExecutor(1, "batches"), object()
     try:
-        waiting = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+        waiting = deque(thread.submit(next, items, end) for _ in range(most))
         while (item := waiting.popleft().result()) is not end:
             waiting.append(thread.submit(next, items, end))
             yield item

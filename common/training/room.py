@@ -82,9 +82,10 @@ class Stores(Protocol):
 
 
 class Step(Protocol):
-    """One update."""
+    """One update, or several in one call: of a list of batches, up to `devices.steps_per_call`, it takes the steps from
+    `number` on, each as it is alone, and every metric has a first axis, a row a step."""
 
-    def __call__(self, state: State, number: int, batch: Batch, signals: Sequence[int] = (0, 0, 0)
+    def __call__(self, state: State, number: int, batch: Batch | Sequence[Batch], signals: Sequence[int] = (0, 0, 0)
                  ) -> tuple[State, Mapping[str, Any]]:
         """(the state after it, metrics still being computed: "loss", of classes "accuracy", "gradient_norm",
         "learning_rate" and "signals", the sums over the hosts of numbers that each gives)."""
