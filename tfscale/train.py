@@ -137,7 +137,7 @@ def compiled_step(recipe, state, devices, gradients_of=None, move=None, stay=Non
         update(recipe, state, gradients)
         assign(state.running, running)
 
-    @tf.function(jit_compile=devices.jit_compile, autograph=False)
+    @tf.function(jit_compile=devices.jit_compile, autograph=False, experimental_attributes={"_noinline": True})
     def compiled(number, batch):
         gradients, running, metrics, due = run(devices, replica_gradients, number, batch)
         # Around the replicas: inside one, an optimizer that crosses them may stand under no condition.

@@ -4,6 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,14 @@ def training_batches(dataset: Dataset, recipe: Recipe, start: int, stop: int, *,
     batch = recipe.train.global_batch
     if batch % hosts:
         raise BadInput(f"train.global_batch={batch} is not divided by {hosts} hosts: take a multiple of {hosts}")
-    return ahead(made(dataset, recipe, start, stop, host, hosts, permuted), AHEAD + recipe.devices.steps_per_call - 1)
+    # A thread makes the next batch while another hashes this one: each takes about as long.
+    batches = ahead(made(dataset, recipe, start, stop, host, hosts, permuted), 1)
+    return ahead(hashed(batches), AHEAD + recipe.devices.steps_per_call - 1)
 
 
 def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hosts: int, permuted: bool
-         ) -> Iterator[Numbered]:
-    """The iterator behind `training_batches`, without the thread."""
+         ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The iterator behind `training_batches`, without the hashes and the threads."""
     seed, global_batch = recipe.seed, recipe.train.global_batch
     shuffled = recipe.train.accumulate if permuted else 0
     together = max(1, PLANNED * hosts // global_batch)
@@ -58,6 +61,13 @@ def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hos
                 batch = mixed(dataset, recipe, step, batch)
             if dataset.standard:
                 batch["inputs"] = standardised(batch["inputs"], dataset.standard)
+            yield step, batch
+
+
+def hashed(batches: Generator[tuple[int, dict[str, np.ndarray]], None, None]) -> Iterator[Numbered]:
+    """The same with the SHA-256 of each batch; ends `batches` with itself."""
+    with closing(batches):
+        for step, batch in batches:
             yield step, batch, digest(batch)
 
 
@@ -159,3 +169,5 @@ def ahead(items: Iterator[Any], most: int = AHEAD) -> Generator[Any, None, None]
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
+        if isinstance(items, Generator):
+            items.close()
