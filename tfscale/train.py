@@ -93,9 +93,10 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Ca
 
     `signals` are a few numbers of this host, always as many; the metric "signals", float32, is their sums over the
     hosts. Of a list of batches, those of the steps from `number` on, it takes all steps in one call, as
-    `compiled_steps` has it. A stage of a compression gives functions of its own: `gradients_of` in place of
-    `sum_gradients`, `move` of (gradients, running) in place of `update` and the running statistics, `stay` of (running)
-    where nothing is to move.
+    `compiled_steps` has it; without XLA one after the other, as Grappler would round those in a loop otherwise.
+
+    A stage of a compression gives functions of its own: `gradients_of` in place of `sum_gradients`, `move` of
+    (gradients, running) in place of `update` and the running statistics, `stay` of (running) where nothing is to move.
     """
     compiled, most = compiled_step(recipe, state, devices, gradients_of, move, stay), recipe.devices.steps_per_call
     several = compiled_steps(devices, compiled)
@@ -110,6 +111,9 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Ca
         if isinstance(batch, Mapping):
             return state, compiled(first, laid(batch, signals))
         placed = [laid(each, signals) for each in batch]
+        if not devices.compiles:
+            told = [compiled(first + i, part) for i, part in enumerate(placed)]
+            return state, tf.nest.map_structure(lambda *x: tf.stack(x), *told)
         with unrewritten(devices.jit_compile):
             return state, several((first, tf.constant(len(batch))), filled(placed, most))
 
@@ -137,7 +141,7 @@ def compiled_step(recipe, state, devices, gradients_of=None, move=None, stay=Non
         update(recipe, state, gradients)
         assign(state.running, running)
 
-    @tf.function(jit_compile=devices.jit_compile, autograph=False, experimental_attributes={"_noinline": True})
+    @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(number, batch):
         gradients, running, metrics, due = run(devices, replica_gradients, number, batch)
         # Around the replicas: inside one, an optimizer that crosses them may stand under no condition.

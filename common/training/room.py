@@ -120,6 +120,9 @@ class Room(Protocol):
     def open_devices(self, recipe: Recipe) -> Devices:
         """The devices that a recipe trains on. Raises BadInput or MissingEnvironment where they are not there."""
 
+    def place(self, devices: Any, batch: Batch) -> Any:
+        """A batch on the devices, as a step reads it."""
+
     def new_state(self, recipe: Recipe, dataset: Dataset, devices: Any, dither: float = 0.0, old: State | None = None
                   ) -> State:
         """The state before the first step, of dithered weights for a twin; what is compiled for `old`, a state of the
