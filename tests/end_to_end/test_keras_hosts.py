@@ -175,6 +175,19 @@ def test_a_store_gives_back_what_was_written(trained, tmp_path):
             other.read(step, trained.state)
 
 
+def test_a_state_moves_on_while_it_is_written(trained, tmp_path, monkeypatch):
+    gate, put = threading.Event(), Store.put
+    monkeypatch.setattr(Store, "put", lambda store, step: (gate.wait(60), put(store, step)))
+    with_tensors(trained.recipe, trained.state, trained.devices, state_tensors(trained.state), 2)
+    store = Store(tmp_path, trained.state, trained.devices)
+    store.write(2, trained.state)
+    tensors = scrambled(trained)
+    assert store.files(2) == [] and trained.state.step == 7
+    gate.set()
+    store.close()
+    assert same(store.read(2, trained.state), tensors)
+
+
 def test_a_store_refuses_a_state_that_it_holds_in_part(trained, open_room, recipe_of, tmp_path):
     store = Store(tmp_path, trained.state, trained.devices)
     store.write(2, trained.state)
