@@ -4,7 +4,6 @@ import hashlib
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -40,9 +39,9 @@ def training_batches(dataset: Dataset, recipe: Recipe, start: int, stop: int, *,
     batch = recipe.train.global_batch
     if batch % hosts:
         raise BadInput(f"train.global_batch={batch} is not divided by {hosts} hosts: take a multiple of {hosts}")
-    # A thread makes the next batch while another hashes this one: each takes about as long.
-    batches = ahead(made(dataset, recipe, start, stop, host, hosts, permuted), 1)
-    return ahead(hashed(batches), AHEAD + recipe.devices.steps_per_call - 1)
+    # One thread for both: with one for each Python's lock goes to and fro, and no more come than from one.
+    batches = hashed(made(dataset, recipe, start, stop, host, hosts, permuted))
+    return ahead(batches, AHEAD + recipe.devices.steps_per_call - 1)
 
 
 def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hosts: int, permuted: bool
@@ -64,11 +63,10 @@ def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hos
             yield step, batch
 
 
-def hashed(batches: Generator[tuple[int, dict[str, np.ndarray]], None, None]) -> Iterator[Numbered]:
-    """The same with the SHA-256 of each batch; ends `batches` with itself."""
-    with closing(batches):
-        for step, batch in batches:
-            yield step, batch, digest(batch)
+def hashed(batches: Iterator[tuple[int, dict[str, np.ndarray]]]) -> Iterator[Numbered]:
+    """The same with the SHA-256 of each batch."""
+    for step, batch in batches:
+        yield step, batch, digest(batch)
 
 
 def taken(dataset: Dataset, recipe: Recipe, step: int, row: np.ndarray, example: np.ndarray) -> dict[str, np.ndarray]:
@@ -169,5 +167,3 @@ def ahead(items: Iterator[Any], most: int = AHEAD) -> Generator[Any, None, None]
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
-        if isinstance(items, Generator):
-            items.close()
