@@ -158,10 +158,10 @@ def compiled_steps(recipe, state, devices, compute):
 
 def jit_step(recipe, state, devices, compute):
     """A step or several, compiled for where its state and batches lie."""
+    lying = state_shardings(state, devices)
     rows = devices.micro_batches if recipe.train.accumulate > 1 else devices.rows
     return jit(compute, compiler_options(recipe, devices), recipe.jax.xla_options, donate_argnums=0,
-               out_shardings=(state_shardings(state, devices), devices.whole),
-               in_shardings=(state_shardings(state, devices), None, rows, devices.each))
+               out_shardings=(lying, devices.whole), in_shardings=(lying, None, rows, devices.each))
 
 
 def compute_step(recipe, devices, begin=None, add_up=None, move=None):
