@@ -16,7 +16,7 @@ SMALL = {"train": TRAIN, "optimizer": {"ema": 0.9}, "model": {"dropout": 0.25, "
 LARGER = [("convnet", {"train": {"precision": "float32", "accumulate": 2}, "model": {"channels": [4]}}, {}),
           ("decoder", {"train": {"precision": "float32", "accumulate": 2}}, {}),
           ("decoder", {"train": {"precision": "float32"}, "keras": {"jit_compile": False}}, {}),
-          ("decoder", {"train": {"precision": "float32"}}, {"virtual": 2, "data": 2})]
+          ("decoder", {"train": {"precision": "float32"}}, {"virtual": 4, "data": 2})]
 
 
 def left_by(room, recipe, path, stops=()):
