@@ -10,7 +10,7 @@ import jax
 from twinscale.common.errors import one_of
 from twinscale.common.training.loop import run_training
 from twinscale.common.training.room import Room
-from twinscale.jaxscale import checkpoint, devices, devices_hosts, trace
+from twinscale.jaxscale import checkpoint, devices, devices_arrays, devices_hosts, trace
 from twinscale.jaxscale import train as trainer
 from twinscale.jaxscale.compress import prune, quantize
 from twinscale.jaxscale.compress import train as stage
@@ -35,6 +35,7 @@ class Backend:
     backend = "jax"
     Store = checkpoint.Store
     open_devices = staticmethod(devices.open_devices)
+    place = staticmethod(devices_arrays.place)
     agree = staticmethod(devices_hosts.agree)
     is_lost = staticmethod(devices_hosts.is_lost)
     state_tensors = staticmethod(trainer.state_tensors)

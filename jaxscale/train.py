@@ -1,6 +1,6 @@
 """Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,7 +11,7 @@ from flax import nnx, struct
 from jax.experimental import multihost_utils
 
 from twinscale.common import losses
-from twinscale.common.data import Dataset, example_shape_of, input_specs
+from twinscale.common.data import Dataset, example_shape_of, filled, input_specs
 from twinscale.common.families import traits_of
 from twinscale.common.families.adapters import tree_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained
@@ -108,15 +108,22 @@ def state_shardings(state, devices):
 def make_step(recipe: Recipe, state: State, devices: "Devices", begin: Callable[..., Any] | None = None,
               add_up: Callable[..., Any] | None = None, move: Callable[..., Any] | None = None) -> "Step":
     """The step: (state, number, batch, signals) to (state, metrics). An update that is not finite changes nothing.
-    `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics.
+    `signals` are numbers of this host, three of them; their sums over all hosts are among the metrics. Of a list of
+    batches, those of the steps from `number` on, it takes all steps in one call, as `together` has it.
 
     A stage of a compression has a `begin`, (recipe, state) to the state that the step goes by, an `add_up` in place of
     `sum_gradients` and a `move` in place of `update`.
     """
-    compiled, parts = compiled_step(recipe, state, devices, begin, add_up, move), recipe.train.accumulate
+    parts, most = recipe.train.accumulate, recipe.devices.steps_per_call
+    compiled = compiled_step(recipe, state, devices, begin, add_up, move)
+    several = compiled_steps(recipe, state, devices, compute_step(recipe, devices, begin, add_up, move))
 
     def step(state, number, batch, signals=(0, 0, 0)):
-        return compiled(state, jnp.int32(number), place(devices, batch, parts), place_signals(devices, signals))
+        said, first = place_signals(devices, signals), jnp.int32(number)
+        if isinstance(batch, Mapping):
+            return compiled(state, first, place(devices, batch, parts), said)
+        placed = [place(devices, each, parts) for each in batch]
+        return several(state, (first, jnp.int32(len(batch))), filled(placed, most), said)
 
     return step
 
@@ -124,6 +131,41 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", begin: Callable[
 def compiled_step(recipe, state, devices, begin=None, add_up=None, move=None):
     """What `make_step` compiles: of the state, which it takes the memory of, the step's number (int32), the placed
     batch and the placed signals, to (state, metrics)."""
+    return jit_step(recipe, state, devices, compute_step(recipe, devices, begin, add_up, move))
+
+
+def compiled_steps(recipe, state, devices, compute):
+    """Several steps in one call: as `compiled_step`, but of (the first's number, how many) and a list of batches, and
+    metrics have a first axis, a row a step and nothing behind the last. However many there are, up to the list's
+    length, it is one program, whose loop's body is the step."""
+
+    def together(state, numbers, batches, signals):
+        first, count = numbers
+        stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *batches)
+        shapes = jax.eval_shape(compute, state, first, batches[0], signals)[1]
+
+        def one(i, carry):
+            state, rows = carry
+            batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), stacked)
+            state, metrics = compute(state, first + i, batch, signals)
+            return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
+
+        rows = jax.tree.map(lambda x: jnp.zeros((len(batches), *x.shape), x.dtype), shapes)
+        return jax.lax.fori_loop(0, count, one, (state, rows))
+
+    return jit_step(recipe, state, devices, together)
+
+
+def jit_step(recipe, state, devices, compute):
+    """A step or several, compiled for where its state and batches lie."""
+    lying = state_shardings(state, devices)
+    rows = devices.micro_batches if recipe.train.accumulate > 1 else devices.rows
+    return jit(compute, compiler_options(recipe, devices), recipe.jax.xla_options, donate_argnums=0,
+               out_shardings=(lying, devices.whole), in_shardings=(lying, None, rows, devices.each))
+
+
+def compute_step(recipe, devices, begin=None, add_up=None, move=None):
+    """The function of a step, before it is compiled."""
 
     def compute(old, number, batch, signals):
         with laid_out(devices):
@@ -137,10 +179,7 @@ def compiled_step(recipe, state, devices, begin=None, add_up=None, move=None):
         due = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & (number == old.step)
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), moved, old), metrics
 
-    lying = state_shardings(state, devices)
-    rows = devices.micro_batches if recipe.train.accumulate > 1 else devices.rows
-    return jit(compute, compiler_options(recipe, devices), recipe.jax.xla_options, donate_argnums=0,
-               out_shardings=(lying, devices.whole), in_shardings=(lying, None, rows, devices.each))
+    return compute
 
 
 def update(recipe, state, gradients):

@@ -1,6 +1,7 @@
 """Checkpoints of a run in TensorFlow's own format, through tf.train.CheckpointManager."""
 
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,42 @@ class Store:
     def __init__(self, path: Path, state: Any, devices: Any) -> None:
         objects = {"optimizer": list(state.optimizer.variables), "averages": list(state.averages)}
         objects["weights"] = list(state.variables.values())
-        values = {group: [v.value if isinstance(v, keras.Variable) else v for v in variables]
-                  for group, variables in objects.items()}
-        self.checkpoint = tf.train.Checkpoint(**values)
+        self.values = {group: [v.value if isinstance(v, keras.Variable) else v for v in variables]
+                       for group, variables in objects.items()}
+        self.checkpoint = tf.train.Checkpoint(**self.values)
         self.path, self.writes = place(path), devices.host == 0
+        self.thread = ThreadPoolExecutor(1, "checkpoint-files")
+        self.begun: Future[None] | None = None
+        self.copy: tf.train.Checkpoint | None = None
 
     def write(self, step: int, state: Any) -> None:
-        """Writes the state under `step`, and returns when it is on disk; hosts but the first return at once. Raises
-        OSError where it cannot be written."""
+        """Begins to write the state under `step`, and returns when it is copied; hosts but the first return at once.
+        One that was begun before is through first, and what went wrong with it is raised here."""
         if not self.writes:
             return
+        self.wait()
+        if self.copy is None:
+            self.copy = tf.train.Checkpoint(**{group: [host_variable(v) for v in variables]
+                                               for group, variables in self.values.items()})
+        with tf.device("CPU:0"):
+            for group, variables in self.values.items():
+                for held, v in zip(getattr(self.copy, group), variables, strict=True):
+                    # Copied even where it lies there already: a compiled step may take a variable's memory.
+                    held.assign(tf.raw_ops.DeepCopy(x=v.read_value()))
+        self.begun = self.thread.submit(self.put, step)
+
+    def put(self, step: int) -> None:
+        """Writes the copy of a state. TensorFlow writes under a name of its own and renames at the end."""
         try:
             self.manager().save(checkpoint_number=step)
         except tf.errors.OpError as error:
             raise OSError(f"{self.path}: step {step} cannot be written: {error.message}") from None
 
     def wait(self) -> None:
-        """Nothing is pending: writes are synchronous."""
+        """Until what was begun is on disk. Raises OSError where it could not be written, once."""
+        begun, self.begun = self.begun, None
+        if begun:
+            begun.result()
 
     def read(self, step: int, state: Any) -> Any:
         """The state of `step`. Raises OSError where it is missing or torn, BadInput where it is of another recipe."""
@@ -62,16 +82,18 @@ class Store:
         self.relist()
 
     def close(self) -> None:
-        """Nothing is pending."""
+        """Ends the thread, once what it writes is on disk."""
+        self.thread.shutdown()
+        self.wait()
 
     def of(self, step: int) -> list[Path]:
         """All paths of `step`, the unfinished ones too."""
         return sorted(path for path in self.path.glob(f"step-{step}*") if step_of(path) == step)
 
     def manager(self) -> tf.train.CheckpointManager:
-        """TensorFlow's manager, which deletes nothing, over what the directory holds now."""
+        """TensorFlow's manager of the copy, which deletes nothing, over what the directory holds now."""
         self.relist()
-        return tf.train.CheckpointManager(self.checkpoint, str(self.path), None, checkpoint_name="step")
+        return tf.train.CheckpointManager(self.copy, str(self.path), None, checkpoint_name="step")
 
     def relist(self) -> None:
         """Writes TensorFlow's list of checkpoints, which its other tools read, anew: it may be torn, and then the
@@ -83,6 +105,13 @@ class Store:
             write_bytes(self.path / NEWEST, "\n".join(lines).encode())
         else:
             (self.path / NEWEST).unlink(missing_ok=True)
+
+
+def host_variable(like: tf.Variable) -> tf.Variable:
+    """A variable in the host's memory of another's shape and dtype, kept for all saves: making one takes longer than
+    copying it."""
+    with tf.device("CPU:0"):
+        return tf.Variable(tf.zeros(like.shape, like.dtype), trainable=False)
 
 
 def step_of(path: Path) -> int | None:

@@ -49,6 +49,11 @@ class Devices:
         return tf.config.experimental.get_device_details(physical[0]).get("device_name", physical[0].device_type)
 
     @property
+    def compiles(self) -> bool:
+        """Whether XLA compiles what runs here."""
+        return self.jit_compile or isinstance(self.strategy, tf.distribute.TPUStrategy)
+
+    @property
     def replicas(self) -> int:
         """Of all hosts: each computes a share of every micro-batch."""
         return self.strategy.num_replicas_in_sync

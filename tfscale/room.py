@@ -10,7 +10,7 @@ from twinscale.common.errors import MissingEnvironment
 from twinscale.common.need import missing
 from twinscale.common.training.loop import run_training
 from twinscale.common.training.room import Room
-from twinscale.tfscale import checkpoint, devices, devices_hosts, trace
+from twinscale.tfscale import checkpoint, devices, devices_arrays, devices_hosts, trace
 from twinscale.tfscale import train as trainer
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Backend:
     backend = "keras"
     Store = checkpoint.Store
     open_devices = staticmethod(devices.open_devices)
+    place = staticmethod(devices_arrays.place)
     agree = staticmethod(devices_hosts.agree)
     is_lost = staticmethod(devices_hosts.is_lost)
     state_tensors = staticmethod(trainer.state_tensors)

@@ -1,6 +1,7 @@
 """Trains a recipe with Keras 3: a custom loop over `strategy.run`, one compiled step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from twinscale.common import losses
-from twinscale.common.data import Dataset, example_shape_of, input_specs
+from twinscale.common.data import Dataset, example_shape_of, filled, input_specs
 from twinscale.common.families.adapters import has_products, is_adapter, tree_of
 from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.files.tensors import check_tensors
@@ -91,15 +92,30 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Ca
     is not finite changes nothing.
 
     `signals` are a few numbers of this host, always as many; the metric "signals", float32, is their sums over the
-    hosts. A stage of a compression gives functions of its own: `gradients_of` in place of `sum_gradients`, `move` of
+    hosts. Of a list of batches, those of the steps from `number` on, it takes all steps in one call, as
+    `compiled_steps` has it; without XLA one after the other, as Grappler would round those in a loop otherwise.
+
+    A stage of a compression gives functions of its own: `gradients_of` in place of `sum_gradients`, `move` of
     (gradients, running) in place of `update` and the running statistics, `stay` of (running) where nothing is to move.
     """
-    compiled = compiled_step(recipe, state, devices, gradients_of, move, stay)
+    compiled, most = compiled_step(recipe, state, devices, gradients_of, move, stay), recipe.devices.steps_per_call
+    several = compiled_steps(devices, compiled)
 
-    def step(state, number, batch, signals=(0, 0, 0)):
+    def laid(batch, signals):
         carried = np.zeros((len(batch["row"]), len(signals)), np.float32)
         carried[0] = signals
-        return state, compiled(tf.constant(number, tf.uint32), place(devices, batch | {"signals": carried}))
+        return place(devices, batch | {"signals": carried})
+
+    def step(state, number, batch, signals=(0, 0, 0)):
+        first = tf.constant(number, tf.uint32)
+        if isinstance(batch, Mapping):
+            return state, compiled(first, laid(batch, signals))
+        placed = [laid(each, signals) for each in batch]
+        if not devices.compiles:
+            told = [compiled(first + i, part) for i, part in enumerate(placed)]
+            return state, tf.nest.map_structure(lambda *x: tf.stack(x), *told)
+        with unrewritten(devices.jit_compile):
+            return state, several((first, tf.constant(len(batch))), filled(placed, most))
 
     return step
 
@@ -134,6 +150,45 @@ def compiled_step(recipe, state, devices, gradients_of=None, move=None, stay=Non
         return first(devices, metrics)
 
     return compiled
+
+
+def compiled_steps(devices, compiled):
+    """Several steps in one call of (the first's number, how many) and a list of placed batches: metrics with a first
+    axis, a row a step and nothing behind the last. Each is `compiled` itself, the very program of a single step."""
+
+    def stack(*batches):
+        return {name: tf.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+    @tf.function(autograph=False)
+    def several(numbers, batches):
+        first_number, count = numbers
+        stacked = run(devices, stack, *batches)
+        told = compiled.get_concrete_function(first_number, batches[0]).structured_outputs
+
+        def one(i, rows):
+            batch = run(devices, lambda whole: {name: x[i] for name, x in whole.items()}, stacked)
+            metrics = compiled(first_number + tf.cast(i, tf.uint32), batch)
+            return i + 1, {name: row.write(i, metrics[name]) for name, row in rows.items()}
+
+        rows = {name: tf.TensorArray(x.dtype, len(batches), element_shape=x.shape) for name, x in told.items()}
+        _, rows = tf.while_loop(lambda i, _: i < count, one, (0, rows), parallel_iterations=1)
+        return {name: row.stack() for name, row in rows.items()}
+
+    return several
+
+
+@contextmanager
+def unrewritten(asked):
+    """Where `asked`, keeps Grappler from functions that are called. XLA gets a step that is called alone as it was
+    traced; one that is called by another function is rewritten first, and rounds otherwise in the last place."""
+    key, before = "disable_meta_optimizer", tf.config.optimizer.get_experimental_options()
+    if asked:
+        tf.config.optimizer.set_experimental_options({key: True})
+    try:
+        yield
+    finally:
+        if asked:
+            tf.config.optimizer.set_experimental_options({key: before.get(key, False)})
 
 
 def told_rate(recipe, state):

@@ -4,12 +4,13 @@ whole."""
 import itertools
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from twinscale.common.data import training_batches
+from twinscale.common.data import open_dataset, training_batches
 from twinscale.common.machine.flops import product_rate
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.ledger import InFlight, Ledger
@@ -89,6 +90,20 @@ def measure_data(room: Room, recipe: Recipe, count: int) -> float:
     for _ in training_batches(dataset, recipe, 0, count):
         pass
     return (time.perf_counter() - start) / count
+
+
+def measure_input(room: Room, recipe: Recipe, count: int) -> float:
+    """Examples a second of the data pipeline as a training has it, made ahead and handed over to the devices, with no
+    step to wait for: of `count` batches after the first."""
+    with room.numerics(recipe):
+        dataset, devices = open_dataset(recipe), room.open_devices(recipe)
+        with closing(training_batches(dataset, recipe, 0, count + 1)) as batches:
+            placed = room.place(devices, next(batches)[1])
+            start = time.perf_counter()
+            for _, batch, _ in batches:
+                placed = room.place(devices, batch)
+            wait({"row": placed["row"]} if hasattr(placed["row"], "__array__") else {})
+            return count * recipe.train.global_batch / (time.perf_counter() - start)
 
 
 def measure_product(room: Room, recipe: Recipe, dtype: Any) -> float:

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from twinscale.common import process
-from twinscale.common.calls.measure import measure_data, measure_device, measure_product, measure_start, measure_steps
+from twinscale.common.calls.measure import (
+    measure_data,
+    measure_device,
+    measure_input,
+    measure_product,
+    measure_start,
+    measure_steps,
+)
 from twinscale.common.calls.one_step import whole_step
 from twinscale.common.calls.trials import step_trials
 from twinscale.common.errors import NO, known, show_traceback, unexpected
@@ -30,7 +37,7 @@ from twinscale.common.training.trace import contract, first_step, optimizer_step
 Ends = tuple[TextIO, TextIO]  # requests come at the one, replies go to the other
 CALLS = {function.__name__: function for function in (
     run_training, contract, first_step, step_taps, places_at, whole_step, optimizer_steps, measure_start, measure_steps,
-    measure_data, measure_device, measure_product, make_start, train_stage, shadow, stage_masks, quanta,
+    measure_data, measure_device, measure_input, measure_product, make_start, train_stage, shadow, stage_masks, quanta,
     held_out_losses, step_trials)}
 
 

@@ -2,10 +2,12 @@
 
 from twinscale.common.data.batches import (
     example_shape_of,
+    filled,
     held_out_batches,
     input_specs,
     training_batches,
 )
 from twinscale.common.data.dataset import Dataset, open_dataset
 
-__all__ = ["Dataset", "example_shape_of", "held_out_batches", "input_specs", "open_dataset", "training_batches"]
+__all__ = ["Dataset", "example_shape_of", "filled", "held_out_batches", "input_specs", "open_dataset",
+           "training_batches"]

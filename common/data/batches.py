@@ -39,12 +39,14 @@ def training_batches(dataset: Dataset, recipe: Recipe, start: int, stop: int, *,
     batch = recipe.train.global_batch
     if batch % hosts:
         raise BadInput(f"train.global_batch={batch} is not divided by {hosts} hosts: take a multiple of {hosts}")
-    return ahead(made(dataset, recipe, start, stop, host, hosts, permuted))
+    # One thread for both: with one for each Python's lock goes to and fro, and no more come than from one.
+    batches = hashed(made(dataset, recipe, start, stop, host, hosts, permuted))
+    return ahead(batches, AHEAD + recipe.devices.steps_per_call - 1)
 
 
 def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hosts: int, permuted: bool
-         ) -> Iterator[Numbered]:
-    """The iterator behind `training_batches`, without the thread."""
+         ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The iterator behind `training_batches`, without the hashes and the threads."""
     seed, global_batch = recipe.seed, recipe.train.global_batch
     shuffled = recipe.train.accumulate if permuted else 0
     together = max(1, PLANNED * hosts // global_batch)
@@ -58,7 +60,13 @@ def made(dataset: Dataset, recipe: Recipe, start: int, stop: int, host: int, hos
                 batch = mixed(dataset, recipe, step, batch)
             if dataset.standard:
                 batch["inputs"] = standardised(batch["inputs"], dataset.standard)
-            yield step, batch, digest(batch)
+            yield step, batch
+
+
+def hashed(batches: Iterator[tuple[int, dict[str, np.ndarray]]]) -> Iterator[Numbered]:
+    """The same with the SHA-256 of each batch."""
+    for step, batch in batches:
+        yield step, batch, digest(batch)
 
 
 def taken(dataset: Dataset, recipe: Recipe, step: int, row: np.ndarray, example: np.ndarray) -> dict[str, np.ndarray]:
@@ -141,14 +149,19 @@ def digest(batch: Mapping[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def ahead(items: Iterator[Any]) -> Generator[Any, None, None]:
-    """The same iterator, run by one thread up to AHEAD items early.
+def filled(batches: Sequence[Any], count: int) -> list[Any]:
+    """The batches, and the last of them again until there are `count`: a call of several steps always has as many."""
+    return [*batches, *[batches[-1]] * (count - len(batches))]
+
+
+def ahead(items: Iterator[Any], most: int = AHEAD) -> Generator[Any, None, None]:
+    """The same iterator, run by one thread up to `most` items early.
 
     An exception is raised where its item is asked for; closing or dropping the iterator ends the thread.
     """
     thread, end = ThreadPoolExecutor(1, "batches"), object()
     try:
-        waiting = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+        waiting = deque(thread.submit(next, items, end) for _ in range(most))
         while (item := waiting.popleft().result()) is not end:
             waiting.append(thread.submit(next, items, end))
             yield item

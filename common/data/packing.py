@@ -33,23 +33,29 @@ class Packed:
         positions start over in each document, there are segments int32 (the document's number within the row, from
         0), and weight is 0 where the input is an end, because its label is the next document's first token.
         """
-        last = len(self.tokens) - 1
-        offsets = np.asarray(indices, np.int64)[:, None] * self.sequence + np.arange(self.sequence + 1)
-        tokens = self.tokens.gather(np.minimum(offsets, last)).astype(np.int32)
-        inputs, labels, weights = tokens[:, :-1], tokens[:, 1:], offsets[:, :-1] < last
-        more = {"positions": np.broadcast_to(np.arange(self.sequence, dtype=np.int32), inputs.shape)}
-        if not self.cross_documents:
+        last, starts = len(self.tokens) - 1, np.asarray(indices, np.int64) * self.sequence
+        tokens = self.tokens.windows(starts, self.sequence + 1)
+        inputs, labels = (np.ascontiguousarray(part, np.int32) for part in (tokens[:, :-1], tokens[:, 1:]))
+        weights = np.ones(inputs.shape, np.float32)
+        if len(starts) and starts.max() + self.sequence > last:
+            weights[starts[:, None] + np.arange(self.sequence) >= last] = 0
+        more = {"positions": np.empty_like(inputs)}
+        if self.cross_documents:
+            more["positions"][:] = np.arange(self.sequence, dtype=np.int32)
+        else:
             ended = inputs == self.end
-            weights = weights & ~ended
+            weights[ended] = 0
             more = documents_within(ended)
-        whole = {"inputs": inputs, "labels": labels, "weights": weights.astype(np.float32), **more}
-        return {name: np.ascontiguousarray(value) for name, value in whole.items()}
+        return {"inputs": inputs, "labels": labels, "weights": weights, **more}
 
 
 def documents_within(ended: np.ndarray) -> dict[str, np.ndarray]:
     """segments and positions (int32, BxT) of rows where `ended` (bool, BxT) marks each document's last token."""
-    begins = np.zeros_like(ended)
+    width = ended.shape[1]
+    begins = np.ones_like(ended)
     begins[:, 1:] = ended[:, :-1]
-    place = np.arange(ended.shape[1], dtype=np.int32)
-    start = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
-    return {"segments": np.cumsum(begins, axis=1, dtype=np.int32), "positions": (place - start).astype(np.int32)}
+    at = np.flatnonzero(begins)  # few beside the tokens, so that what is said of each is said once and repeated
+    place, lengths, number = at % width, np.diff(at, append=begins.size), np.arange(len(at))
+    segment = number - np.maximum.accumulate(np.where(place == 0, number, 0))
+    segments, start = (np.repeat(x.astype(np.int32), lengths).reshape(ended.shape) for x in (segment, place))
+    return {"segments": segments, "positions": np.arange(width, dtype=np.int32) - start}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NotRequired
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from typing_extensions import TypedDict
 
 from twinscale.common.data.cache import cache_dir, cached, key, opened
@@ -89,6 +90,22 @@ class Tokens:
         for i in np.unique(number):
             tokens[number == i] = self.shards[i][inner[number == i]]
         return tokens
+
+
+    def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
+        """The `length` tokens from each of `starts` (int64, (B,)) on, (B, length) in the shards' dtype; the last token
+        again where the stream has ended."""
+        number, inner = np.divmod(starts, len(self.shards[0]))
+        lengths = np.array([len(shard) for shard in self.shards])
+        whole = inner + length <= lengths[number]
+        found = np.empty((len(starts), length), self.shards[0].dtype)
+        for i in np.unique(number[whole]):  # rows are copied as they lie, and not looked up token by token
+            here = whole & (number == i)
+            found[here] = sliding_window_view(self.shards[i], length)[inner[here]]
+        across = ~whole
+        if across.any():
+            found[across] = self.gather(np.minimum(starts[across, None] + np.arange(length), len(self) - 1))
+        return found
 
 
 def open_shards(data: Data, kept: bytes | None = None) -> tuple[dict[str, Any], Tokenizer, dict[str, Tokens], Path]:

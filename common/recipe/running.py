@@ -110,5 +110,7 @@ class Devices(Section):
     tensor: PositiveInt = Field(1, description="devices that share each matrix product")
     sequence: PositiveInt = Field(1, description="devices that share each row's positions")
     virtual: Count = Field(0, description="devices to make of each host's CPU; 0: none, take what is there")
+    steps_per_call: PositiveInt = Field(1, description="most steps that the devices take before the host is asked "
+                                                       "again; a call ends where something is due, as an evaluation")
     watchdog: NonNegative = Field(600.0, description="seconds without a step until the process gives up; 0: never")
     compile_deadline: NonNegative = Field(3600.0, description="the same for the first step; 0: never")

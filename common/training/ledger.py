@@ -29,12 +29,21 @@ def unit(dataset: "Dataset") -> str:
 
 @dataclass(frozen=True)
 class InFlight:
-    """A dispatched step whose metrics have not been read."""
+    """A dispatched step whose metrics have not been read, or of a call of several steps the first's number, and their
+    digests and batches as lists."""
 
     number: int
-    metrics: dict
-    digest: str
-    batch: dict
+    metrics: Mapping[str, Any]
+    digest: Any
+    batch: Any
+
+    def steps(self) -> list["InFlight"]:
+        """The steps one by one, their metrics read, as NumPy arrays."""
+        read = {name: np.asarray(x) for name, x in self.metrics.items()}
+        if isinstance(self.batch, Mapping):
+            return [InFlight(self.number, read, self.digest, self.batch)]
+        return [InFlight(self.number + i, {name: x[i] for name, x in read.items()}, self.digest[i], batch)
+                for i, batch in enumerate(self.batch)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ class Ledger:
         self.seconds["start"] += pulse.elapsed if pulse else 0.0
         self.compiled: float | None = None
         self.begun: float | None = None
+        self.together = 1  # steps of the call dispatched last
         self.in_flight: InFlight | None = None
         self.heard, self.waited = Heard(), 0.0
         self.durations, self.digests, self.losses = [], [], []
@@ -93,13 +103,14 @@ class Ledger:
                 return
             yield item
 
-    def dispatch(self, step: Callable, state: Any, number: int, batch: Mapping[str, Any],
+    def dispatch(self, step: Callable, state: Any, number: int, batch: Any,
                  wishes: Sequence[int] = (0, 0, 0)) -> Any:
-        """Runs the step; `wishes` are what this host has to say of each field of Heard. The first call compiles; its
-        time is kept apart."""
+        """Runs the step, or those of a list of batches; `wishes` are what this host has to say of each field of Heard.
+        The first call compiles; its time is kept apart."""
         self.allow(f"step {number}", patient=self.compiled is None)
         start = time.perf_counter()
         self.lap(start)
+        self.together = 1 if isinstance(batch, Mapping) else len(batch)
         outcome = step(state, number, batch, wishes)
         if self.compiled is None:
             self.compiled = time.perf_counter() - start
@@ -110,26 +121,32 @@ class Ledger:
 
     def lap(self, now: float) -> None:
         """Ends the duration of the step dispatched last: from its dispatch to the next, or to its settling where
-        nothing follows at once. So it is the loop's whole period, whether dispatch waits for the device or not."""
+        nothing follows at once. So it is the loop's whole period, whether dispatch waits for the device or not. Steps
+        of one call have equal shares of it."""
         if self.begun is not None:
-            self.durations.append(now - self.begun)
+            self.durations += [(now - self.begun) / self.together] * self.together
             self.seconds["train"] += now - self.begun - self.waited
             self.begun = None
         self.seconds["data_wait"] += self.waited
         self.waited = 0.0
 
-    def take(self, step: Any) -> Any:
-        """Settles the step before, and notes this one as in flight; returns what was heard last."""
+    def take(self, step: InFlight) -> Heard:
+        """Settles the call before, and notes this one as in flight; returns what was heard last."""
         self.settle()
         self.in_flight = step
         return self.heard
 
     def settle(self) -> None:
-        """Reads and logs the metrics of the step in flight; raises BadLoss where its loss is not finite."""
+        """Reads and logs the metrics of what is in flight; raises BadLoss of a step whose loss is not finite."""
         if self.in_flight is None:
             return
-        step, self.in_flight = self.in_flight, None
-        stopping, overdue, written = (round(float(x)) for x in np.asarray(step.metrics["signals"]))
+        call, self.in_flight = self.in_flight, None
+        for step in call.steps():
+            self.settle_one(step)
+
+    def settle_one(self, step: InFlight) -> None:
+        """The same of one step, whose metrics are read."""
+        stopping, overdue, written = (round(float(x)) for x in step.metrics["signals"])
         self.heard = Heard(stopping > 0, overdue > 0, written)
         metrics = {name: float(value) for name, value in step.metrics.items() if name != "signals"}
         self.digests.append(step.digest)

@@ -32,6 +32,7 @@ from twinscale.common.training.pulse import Beat, Pulse
 from twinscale.common.training.run import Run, follow_run, open_run, read_run
 from twinscale.common.training.run_metrics import Logger, read_metrics
 from twinscale.common.training.session import open_session
+from twinscale.common.training.several import calls, next_due
 from twinscale.common.training.stopping import is_over, measured_before, told, watched, words
 from twinscale.common.training.trace import contract
 
@@ -226,12 +227,13 @@ def first_state(room: "Room", recipe: "Recipe", run: Run, session: "Session", ch
 def train_steps(training: Training, batches: Iterator[Any]) -> None:
     """Trains on batches, with what is due between them, until there are no more or a host was asked to stop."""
     probe, recipe, ledger, checkpoints = training.probe, training.recipe, training.ledger, training.checkpoints
-    for number, batch, digest in () if training.early else ledger.waiting(batches):
+    together = calls(ledger.waiting(batches), recipe.devices.steps_per_call, partial(until_due, training))
+    for number, batch, digest, count in () if training.early else together:
         if number in probe.traced:
             leave(training, RunFiles(training.run.path).step(number))
         wishes = training.pulse.stopping, checkpoints.overdue(), checkpoints.written
         training.state, metrics = ledger.dispatch(training.session.step, training.state, number, batch, wishes)
-        heard, training.done = ledger.take(InFlight(number, metrics, digest, batch)), number + 1
+        heard, training.done = ledger.take(InFlight(number, metrics, digest, batch)), number + count
         checkpoints.poll(heard.written)
         # One that is due where a training is cut is counted by what goes on there.
         until = training.steps + bool(probe.resumable and recipe.train.stop_after)
@@ -377,6 +379,13 @@ def train_twin(room: "Room", recipe: "Recipe", path: Path, probe: Probe) -> None
 def due(done: int, every: int, steps: int) -> Any:
     """Whether something is to happen after `done` steps; the last step has its own evaluation and checkpoint."""
     return every and done % every == 0 and done < steps
+
+
+def until_due(training: Training, number: int) -> int:
+    """The updates after which something is due that a call from step `number` on is not to go past."""
+    train, probe = training.recipe.train, training.probe
+    every = train.eval_every * (probe.evaluated and probe.often), train.save_every * probe.saved
+    return next_due(number, every, [*probe.traced, training.steps])
 
 
 def explain(room: "Room", session: "Session", state: Any, step: Any) -> str:

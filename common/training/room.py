@@ -82,9 +82,10 @@ class Stores(Protocol):
 
 
 class Step(Protocol):
-    """One update."""
+    """One update, or several in one call: of a list of batches, up to `devices.steps_per_call`, it takes the steps from
+    `number` on, each as it is alone, and every metric has a first axis, a row a step."""
 
-    def __call__(self, state: State, number: int, batch: Batch, signals: Sequence[int] = (0, 0, 0)
+    def __call__(self, state: State, number: int, batch: Batch | Sequence[Batch], signals: Sequence[int] = (0, 0, 0)
                  ) -> tuple[State, Mapping[str, Any]]:
         """(the state after it, metrics still being computed: "loss", of classes "accuracy", "gradient_norm",
         "learning_rate" and "signals", the sums over the hosts of numbers that each gives)."""
@@ -118,6 +119,9 @@ class Room(Protocol):
 
     def open_devices(self, recipe: Recipe) -> Devices:
         """The devices that a recipe trains on. Raises BadInput or MissingEnvironment where they are not there."""
+
+    def place(self, devices: Any, batch: Batch) -> Any:
+        """A batch on the devices, as a step reads it."""
 
     def new_state(self, recipe: Recipe, dataset: Dataset, devices: Any, dither: float = 0.0, old: State | None = None
                   ) -> State:

@@ -164,6 +164,7 @@ def test_a_store_gives_back_what_was_written(trained, tmp_path):
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "step-12")
     (tmp_path / "checkpoint").write_bytes(b"\xfftorn")
     other.write(13, trained.state)
+    other.wait()
     assert len(other.files(13)) == 2
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "step-13")
     other.close()
@@ -174,8 +175,23 @@ def test_a_store_gives_back_what_was_written(trained, tmp_path):
             other.read(step, trained.state)
 
 
+def test_a_state_moves_on_while_it_is_written(trained, tmp_path, monkeypatch):
+    gate, put = threading.Event(), Store.put
+    monkeypatch.setattr(Store, "put", lambda store, step: (gate.wait(60), put(store, step)))
+    with_tensors(trained.recipe, trained.state, trained.devices, state_tensors(trained.state), 2)
+    store = Store(tmp_path, trained.state, trained.devices)
+    store.write(2, trained.state)
+    tensors = scrambled(trained)
+    assert store.files(2) == [] and trained.state.step == 7
+    gate.set()
+    store.close()
+    assert same(store.read(2, trained.state), tensors)
+
+
 def test_a_store_refuses_a_state_that_it_holds_in_part(trained, open_room, recipe_of, tmp_path):
-    Store(tmp_path, trained.state, trained.devices).write(2, trained.state)
+    store = Store(tmp_path, trained.state, trained.devices)
+    store.write(2, trained.state)
+    store.close()
     changes = [{"optimizer": {"ema": 0.0}}, {"model": {"channels": [4, 8]}}, {"model": {"channels": [8]}},
                {"optimizer": {"ema": 0.9, "name": "lion"}}]
     for change in changes:
@@ -187,8 +203,12 @@ def test_a_store_refuses_a_state_that_it_holds_in_part(trained, open_room, recip
 
 def test_a_store_that_cannot_write_says_so(trained, tmp_path):
     (tmp_path / "step-2.index").mkdir()
-    with pytest.raises(OSError, match="step 2 cannot be written: .*step-2.index"):
-        Store(tmp_path, trained.state, trained.devices).write(2, trained.state)
+    asked = (lambda store: store.wait(), lambda store: store.close(), lambda store: store.write(3, trained.state))
+    for ask in asked:
+        store = Store(tmp_path, trained.state, trained.devices)
+        store.write(2, trained.state)
+        with pytest.raises(OSError, match="step 2 cannot be written: .*step-2.index"):
+            ask(store)
 
 
 def test_tensors_from_elsewhere_go_in_bit_for_bit(trained):
@@ -233,6 +253,7 @@ logits = make_step_tensors(recipe, state, devices)(state, number, batch)["logits
 
 store = Store(out, state, devices)
 store.write(3, state)
+store.wait()
 agree(devices, [3])
 tensors = {name: np.array(x) for name, x in state_tensors(state).items()}
 with_tensors(recipe, state, devices, {name: x + 1 for name, x in tensors.items()}, 9)
