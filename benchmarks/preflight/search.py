@@ -150,13 +150,18 @@ def candidates(recipe: Recipe, topology: Topology, asked: Asked) -> list[Recipe]
         shares = topology.devices // (t * recipe.devices.sequence)
         try:
             found.append(placed(recipe.with_values(
-                train={"global_batch": shares * accumulate, "accumulate": accumulate}, jax={"remat": policy},
+                train={"global_batch": shares * accumulate, "accumulate": accumulate}, jax=remat(recipe, policy),
                 devices={"data": 0, "fsdp": f, "tensor": t, "replica": 1}), topology, backend))
         except BadInput as error:
             refusals.append(str(error))
     if not found:
         raise BadInput(refusals[0] if refusals else f"--search: no mesh of these sizes divides {topology.name}")
     return found
+
+
+def remat(recipe: Recipe, policy: str) -> dict[str, Any]:
+    """What [jax] says under a policy: places that are kept by name are so under "full" alone."""
+    return {"remat": policy} | ({} if policy == "full" else {"remat_save": (), "remat_offload": ()})
 
 
 def at_once() -> int:

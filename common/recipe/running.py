@@ -4,11 +4,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, field_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
-from twinscale.common.errors import BadInput, one_of
+from twinscale.common.errors import BadInput, did_you_mean, one_of
+from twinscale.common.families.places import places
 from twinscale.common.section import Count, FreeTable, NonNegative, Section
 
 
@@ -25,6 +26,9 @@ class Jax(Section):
     remat: Literal["none", "dots", "full", "offload"] = Field("none", description="what the backward pass does not "
                                                               "keep on the device: nothing, all but products of "
                                                               "weights, everything; or products in the host's memory")
+    remat_save: tuple[str, ...] = Field((), strict=False, description="places of a block, such as attention.query, "
+                                        "whose outputs are kept although remat is full")
+    remat_offload: tuple[str, ...] = Field((), strict=False, description="the same, kept in the host's memory")
     overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
     attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
         "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
@@ -48,6 +52,32 @@ class Jax(Section):
             if not isinstance(value, bool | int | float | str) or isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"jax.xla_options.{name}: a number, true, false or a text is wanted")
         return options
+
+    @model_validator(mode="after")
+    def keeps(self) -> Self:
+        """Raises ValueError where places are to be kept of what is kept anyway, or in two memories."""
+        if self.named and self.remat != "full":
+            key = "remat_save" if self.remat_save else "remat_offload"
+            raise ValueError(f'jax.{key}={list(getattr(self, key))}: jax.remat="{self.remat}" says what is kept; set '
+                             'jax.remat="full", which keeps nothing else, or take the names out')
+        if both := sorted(set(self.remat_save) & set(self.remat_offload)):
+            raise ValueError(f'jax.remat_save, jax.remat_offload: "{both[0]}" is in both; take it out of one')
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The places of a block that the backward pass keeps by name."""
+        return self.remat_save + self.remat_offload
+
+    def check_places(self, model: Any) -> None:
+        """Raises ValueError where a place that is kept by name is none of the blocks of a recipe's model."""
+        first = "block_0."
+        known = [name.removeprefix(first) for name in places(model) if name.startswith(first)] if self.named else []
+        for key in ("remat_save", "remat_offload"):
+            if odd := next((name for name in getattr(self, key) if name not in known), None):
+                there = (f"there are {', '.join(known)}{did_you_mean(odd, known)}" if known else
+                         f'model.family="{model.family}" has no blocks; leave it out')
+                raise ValueError(f'jax.{key}: "{odd[:80]}": no such place of a block; {there}')
 
     def kernel(self, precision: str, width: int, length: int, documents: bool, platform: str, capability: Any = None,
                sequence: int = 1) -> str:
@@ -85,6 +115,11 @@ class Jax(Section):
         if self.memory_fraction and old not in given:
             wanted["XLA_CLIENT_MEM_FRACTION"] = str(self.memory_fraction)
         return {name: value for name, value in wanted.items() if name not in given}
+
+
+# Keys of [jax] that earlier recipes did not have, with what held then; see `Recipe.later`.
+JAX_LATER = {("jax", key): Jax.model_fields[key].get_default(call_default_factory=True)
+             for key in ("xla_options", "remat_save", "remat_offload")}
 
 
 class Devices(Section):

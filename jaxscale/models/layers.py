@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,10 @@ from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
-from twinscale.jaxscale.taps import scope, tap
+from twinscale.jaxscale.taps import named, scope, tap
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.running import Jax
 
 # Of a transformer's blocks: the places of one that draw, and what the backward pass of one keeps.
 DROPS = ("attention.dropout", "feedforward.dropout")
@@ -119,10 +122,11 @@ def through_blocks(model: Any, x: jax.Array, batch: Mapping[str, jax.Array], tra
 
     def body(x, block_and_places):
         (graph, weights), places = block_and_places
-        return nnx.merge(graph, weights)(x, batch, places, training)
+        with named(model.execution.named):
+            return nnx.merge(graph, weights)(x, batch, places, training)
 
     if model.execution.remat != "none":
-        body = jax.checkpoint(body, policy=one_of(REMAT, model.execution.remat, "jax.remat"))
+        body = jax.checkpoint(body, policy=kept_by(model.execution))
     if model.execution.scan:
         graph, weights = nnx.split(model.blocks)
         return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
@@ -130,6 +134,14 @@ def through_blocks(model: Any, x: jax.Array, batch: Mapping[str, jax.Array], tra
         with scope(f"block_{i}"):
             x = body(x, (nnx.split(getattr(model, f"block_{i}")), places[i]))
     return x
+
+
+def kept_by(execution: "Jax") -> "Callable[..., Any] | None":
+    """The policy of `jax.checkpoint` that a recipe's section asks for."""
+    policy = one_of(REMAT, execution.remat, "jax.remat")
+    return jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=execution.remat_save, names_which_can_be_offloaded=execution.remat_offload,
+        offload_src="device", offload_dst="pinned_host") if execution.named else policy
 
 
 def embedding(rows: int, width: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Embed:

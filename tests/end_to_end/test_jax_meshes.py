@@ -120,10 +120,33 @@ def test_no_position_sees_a_later_one_or_another_document(open_room, recipe_of, 
             assert seen.tolist() == (document & (np.arange(16) <= at)).tolist()
 
 
-@pytest.mark.parametrize("remat", ["dots", "full", "offload"])
-def test_what_the_backward_pass_computes_again_is_the_same(first_step, recipe_of, remat):
+KEPT = {"remat": "full", "remat_save": ["attention.query", "feedforward.up"], "remat_offload": ["attention.mix"]}
+
+
+@pytest.mark.parametrize("how", [{"remat": "dots"}, {"remat": "full"}, {"remat": "offload"}, KEPT],
+                         ids=["dots", "full", "offload", "names"])
+def test_what_the_backward_pass_computes_again_is_the_same(first_step, recipe_of, how):
     """The same operations, fused in another way perhaps: a few roundings apart."""
-    plain, again = (first_step("jaxscale", recipe_of("decoder", model=MODEL, jax={"remat": how}))[2]
-                    for how in ("none", remat))
+    plain, again = (first_step("jaxscale", recipe_of("decoder", model=MODEL, jax=execution))[2]
+                    for execution in ({}, how))
     bound = 16 * math.sqrt(128) * EPS
     assert all(np.abs(again[name] - x).max() <= bound * np.abs(x).max() for name, x in plain.items())
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_a_place_that_is_kept_by_name_is_not_computed_again(open_room, recipe_of, scan):
+    """Its product stands once less in the step; what is offloaded is moved to the host's memory and back."""
+    from twinscale.common.data.shapes import data_shape
+    from twinscale.jaxscale.lower import lower_step
+
+    def lowered(**how):
+        recipe = recipe_of("decoder", model=MODEL, jax={"scan": scan, **how})
+        with open_room("jaxscale", recipe) as opened:
+            batch = {name: (x.shape, str(x.dtype)) for name, x in opened.batch().items()}
+            text = lower_step(recipe, *data_shape(recipe), batch, opened.devices).as_text()
+        return text.count("stablehlo.dot_general"), text.count('"pinned_host"')
+
+    blocks = 1 if scan else MODEL["layers"]
+    (full, none), (saved, _), (offloaded, moved) = (lowered(remat="full", **names) for names in (
+        {}, {"remat_save": ["attention.query", "feedforward.up"]}, {"remat_offload": ["attention.query"]}))
+    assert (full - saved, full - offloaded, none) == (2 * blocks, blocks, 0) and moved >= blocks
