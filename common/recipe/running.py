@@ -19,6 +19,46 @@ class Keras(Section):
     jit_compile: bool = True
 
 
+class Splash(Section):
+    """Of the TPU's kernel of attention, splash: the sizes of its blocks, multiples of 128, by the names that JAX's
+    `BlockSizes` has for them. 0: the largest of 512, 256 and 128 that divides the positions, or for `compute`, what
+    its block has."""
+
+    block_q: Count = Field(0, description="queries of a block, forward")
+    block_kv: Count = Field(0, description="keys that are fetched for it")
+    block_kv_compute: Count = Field(0, description="of them, those that are computed at once")
+    block_q_dkv: Count = Field(0, description="queries of a block of the gradients by keys and values")
+    block_kv_dkv: Count = Field(0, description="keys that are fetched for it")
+    block_kv_dkv_compute: Count = Field(0, description="of them, those that are computed at once")
+    block_q_dq: Count = Field(0, description="queries of a block of the gradients by queries")
+    block_kv_dq: Count = Field(0, description="keys of it")
+    use_fused_bwd_kernel: bool = Field(False, description="one kernel for all three gradients, which has no dq blocks")
+
+    def sizes(self, length: int, sequence: int = 1) -> dict[str, Any]:
+        """What JAX's `BlockSizes` takes, by name.
+
+        Args:
+          length: positions of a row; sequence: devices that share those of queries.
+        Raises BadInput where a size does not divide what it cuts, or is of no kernel.
+        """
+        usual, found = next(size for size in (512, 256, 128) if length % (size * sequence) == 0), {}
+        for key, size in self.model_dump(exclude={"use_fused_bwd_kernel"}).items():
+            if self.use_fused_bwd_kernel and key.endswith("_dq"):
+                if size:
+                    raise BadInput(f"jax.splash.{key}={size}: jax.splash.use_fused_bwd_kernel=true has no kernel of "
+                                   "such blocks; take one of both out")
+                continue
+            part = key.removesuffix("_compute")
+            what, cut = ((f"jax.splash.{part}={found[part]}", found[part]) if part != key else
+                         ("data.sequence / devices.sequence", length // sequence) if "_q" in key else
+                         ("data.sequence", length))
+            found[key] = size or (cut if part != key else usual)
+            if found[key] % 128 or cut % found[key]:
+                raise BadInput(f"jax.splash.{key}={size}: wants a multiple of 128 that divides {what}"
+                               f"{'' if part != key else f', which is {cut}'}; 0 chooses one")
+        return found | {"use_fused_bwd_kernel": self.use_fused_bwd_kernel}
+
+
 class Jax(Section):
     """How `jaxscale` runs; never changes what is computed."""
 
@@ -33,6 +73,7 @@ class Jax(Section):
     attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
         "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
                             "bfloat16; auto: the fused one that can run, else einsum")
+    splash: Splash = Splash()
     deterministic: bool = Field(False, description="GPUs: take only operations that give equal bits in every run")
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -88,7 +129,7 @@ class Jax(Section):
           documents: whether a row's documents are kept apart.
           platform, capability: of the devices, as JAX names them; NVIDIA's capabilities are numbers.
           sequence: devices that share a row's positions.
-        Raises BadInput where `attention` names a kernel that cannot run there.
+        Raises BadInput where `attention` names a kernel that cannot run there, or with the sizes of its blocks.
         """
         number = capability if platform == "gpu" and re.fullmatch(r"\d+\.\d+", str(capability)) else None
         bfloat16 = precision == "bfloat16", "train.precision=bfloat16", precision
@@ -102,11 +143,14 @@ class Jax(Section):
                        (length % (128 * sequence) == 0, "data.sequence / devices.sequence a multiple of 128",
                         f"{length} / {sequence}")]}
         lacks = {name: next((lack for lack in wanted if not lack[0]), None) for name, wanted in needs.items()}
-        if self.attention == "auto":
-            return next((name for name, lack in lacks.items() if lack is None), "einsum")
-        if lack := one_of(lacks | {"einsum": None}, self.attention, "jax.attention"):
-            raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
-        return self.attention
+        taken = self.attention
+        if taken == "auto":
+            taken = next((name for name, lack in lacks.items() if lack is None), "einsum")
+        if lack := one_of(lacks | {"einsum": None}, taken, "jax.attention"):
+            raise BadInput(f"jax.attention={taken}: needs {lack[1]}, this is {lack[2]}; set auto")
+        if taken == "splash":
+            self.splash.sizes(length, sequence)
+        return taken
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """{variable: value} of what XLA reads when it opens a GPU, but for what the environment `given` says."""
@@ -119,7 +163,7 @@ class Jax(Section):
 
 # Keys of [jax] that earlier recipes did not have, with what held then; see `Recipe.later`.
 JAX_LATER = {("jax", key): Jax.model_fields[key].get_default(call_default_factory=True)
-             for key in ("xla_options", "remat_save", "remat_offload")}
+             for key in ("xla_options", "remat_save", "remat_offload", "splash")}
 
 
 class Devices(Section):

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
+from twinscale.common.recipe.running import Splash
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, sequence_shared
@@ -167,15 +168,17 @@ def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: fl
 
 
 def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
-                     kernel: str = "einsum") -> jax.Array:
+                     kernel: str = "einsum", **options: Any) -> jax.Array:
     """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).
 
     q (B, T, H, D) and k, v (B, T, K, D), where K divides H (grouped-query attention, Ainslie et al. 2023: query head h
     reads key head h // (H / K)); segments int (B, T) or None. Scores and softmax in float32 or wider.
-    With a fused `kernel` there is no place but the last: the scores are never whole. Returns (B, T, H D).
+    With a fused `kernel`, which takes the `options`, there is no place but the last: the scores are never whole.
+    Returns (B, T, H D).
     """
     if kernel != "einsum":
-        return tap("mix", one_of(FUSED, kernel, "jax.attention")(q, k, v, segments).reshape(*q.shape[:2], -1))
+        mixed = one_of(FUSED, kernel, "jax.attention")(q, k, v, segments, **options)
+        return tap("mix", mixed.reshape(*q.shape[:2], -1))
     return masked_attention(q, k, v, causal_mask(q.shape[1], segments))
 
 
@@ -258,22 +261,23 @@ def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Arr
     return on_each(mesh, local, (spec, spec, spec, PartitionSpec(row)), spec)(q, k, v, segments)
 
 
-def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None) -> jax.Array:
+def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
+                     blocks: "Splash | None" = None) -> jax.Array:
     """JAX's flash attention for TPUs, "splash", elsewhere interpreted: `causal_attention`, (B, T, H, D).
 
-    Over a mesh each device calls it on its own rows, heads and positions of queries.
+    Over a mesh each device calls it on its own rows, heads and positions of queries. What is kept by the name of its
+    place is kept with the sums that its backward pass reads, so that it does not run again.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash  # takes a while
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     mesh, row, position, head = shared_by(q)
     shares, heads = mesh.shape["sequence"] if position else 1, q.shape[2] // (mesh.shape["tensor"] if head else 1)
-    block = next(size for size in (512, 256, 128) if q.shape[1] % (size * shares) == 0)
-    blocks = splash.BlockSizes(block, block, block, block, block, block, block, block)
     mask = masks.MultiHeadMask([masks.CausalMask((q.shape[1], q.shape[1]))] * heads)
     device = LAID_OUT[-1].mesh.devices.flat[0] if LAID_OUT else jax.devices()[0]
-    kernel = splash.make_splash_mha(mask, head_shards=1, q_seq_shards=shares, block_sizes=blocks,
-                                    interpret=device.platform != "tpu")
+    kernel = splash.make_splash_mha(mask, head_shards=1, q_seq_shards=shares, interpret=device.platform != "tpu",
+                                    block_sizes=splash.BlockSizes(**(blocks or Splash()).sizes(q.shape[1], shares)),
+                                    residual_checkpoint_name="attention.mix")
 
     def local(q, k, v, own, segments, kernel):
         ids = None if segments is None else splash.SegmentIds(own, segments)

@@ -3,7 +3,7 @@
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe.running import Jax
+from twinscale.common.recipe.running import Jax, Splash
 from twinscale.common.recipe.schema import Recipe
 
 GPU = {"platform": "gpu", "capability": "8.0"}
@@ -60,3 +60,26 @@ def test_places_are_kept_by_their_names_within_a_block():
     recipe = Recipe.model_validate({"name": "any", "model": {"family": "decoder"}, "jax": names})
     assert recipe.jax.named == ("attention.query", "residual_1", "feedforward.up")
     assert recipe.meaning == recipe.with_values(jax=Jax().model_dump()).meaning
+
+
+def test_blocks_of_attention_are_as_large_as_divides_unless_the_recipe_says():
+    names = {"block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute",
+             "block_q_dq", "block_kv_dq"}
+    for length, sequence, size in ((1024, 1, 512), (1024, 4, 256), (384, 1, 128)):
+        assert Splash().sizes(length, sequence) == dict.fromkeys(names, size) | {"use_fused_bwd_kernel": False}
+    own = Splash(block_kv=1024, block_kv_dkv=512, block_kv_dkv_compute=256, use_fused_bwd_kernel=True).sizes(1024, 2)
+    assert own == dict.fromkeys(names - {"block_q_dq", "block_kv_dq"}, 512) | {
+        "block_kv": 1024, "block_kv_compute": 1024, "block_kv_dkv_compute": 256, "use_fused_bwd_kernel": True}
+
+
+@pytest.mark.parametrize("values, wrong", [
+    ({"block_q": 384}, r"block_q=384: wants a multiple of 128 that divides data.sequence / devices.sequence, .* 512;"),
+    ({"block_q_dq": 1024}, "block_q_dq=1024: .* which is 512"), ({"block_kv": 96}, "block_kv=96: .*, which is 1024"),
+    ({"block_kv": 512, "block_kv_compute": 384}, "block_kv_compute=384: .* that divides jax.splash.block_kv=512"),
+    ({"block_kv_dq": 128, "use_fused_bwd_kernel": True}, "block_kv_dq=128: jax.splash.use_fused_bwd_kernel=true has")])
+def test_blocks_that_do_not_divide_are_refused(values, wrong):
+    """Before anything is compiled: where it is asked which kernel runs."""
+    execution = Jax.model_validate({"splash": values})
+    with pytest.raises(BadInput, match=f"jax.splash.{wrong}"):
+        execution.kernel("bfloat16", 64, 1024, True, "tpu", sequence=2)
+    assert execution.kernel("bfloat16", 64, 1024, True, "cpu") == "einsum"
