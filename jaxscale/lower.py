@@ -52,7 +52,8 @@ def open_topology(recipe: Recipe, options: Mapping[str, Any]) -> Devices:
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     found = topologies.get_topology_desc(platform="tpu", **given).devices
     shape = mesh_shape(recipe, "the topology", len(found), "TPU")
-    return Devices(Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES)), rules=rules_of(recipe))
+    mesh = Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Devices(mesh, rules=rules_of(recipe), execution=recipe.jax)
 
 
 def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int]) -> State:

@@ -25,6 +25,7 @@ from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.adapters import adapted
+from twinscale.jaxscale.devices import DEVICE
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals
 from twinscale.jaxscale.devices_compile import compiler_options, jit
 from twinscale.jaxscale.models import build, canonical_variables, merge
@@ -80,7 +81,7 @@ def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: floa
     def initial(name):
         return initial_value(name, tree[name], recipe.seed, dtype, dither)
 
-    first = {path: born(path, shape, dtype, devices, initial, traits_of(recipe.model).blocks)
+    first = {path: born(path, shape, dtype, devices.weights(path, shape), initial, traits_of(recipe.model).blocks)
              for path, shape in shapes.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
@@ -96,13 +97,27 @@ def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: floa
 
 
 def state_shardings(state, devices):
-    """How each tensor of a state lies: weights by their paths, what belongs to a weight as it does, the rest whole."""
+    """How each tensor of a state lies: weights by their paths, what belongs to a weight as its slots do, the rest
+    whole."""
 
-    def lying(path, x):
-        name = path_of(path)
+    def lying(where, x):
+        name, part = path_of(where), where[0].name
+        if name and part in ("optimizer", "averages"):
+            return devices.slots(name, x.shape, resting=part == "optimizer")
         return devices.weights(name, x.shape) if name else devices.whole
 
     return jax.tree_util.tree_map_with_path(lying, state)
+
+
+def at_hand(state, devices):
+    """A state, in a traced function, whose slots are in the devices' own memory, where they are computed with."""
+    def brought(where, x):
+        name = path_of(where)
+        return jax.device_put(x, devices.slots(name, x.shape).with_memory_kind(DEVICE)) if name else x
+
+    if not devices.execution.offload_optimizer:
+        return state
+    return state.replace(optimizer=jax.tree_util.tree_map_with_path(brought, state.optimizer))
 
 
 def make_step(recipe: Recipe, state: State, devices: "Devices", begin: Callable[..., Any] | None = None,
@@ -127,6 +142,7 @@ def compiled_step(recipe, state, devices, begin=None, add_up=None, move=None):
 
     def compute(old, number, batch, signals):
         with laid_out(devices):
+            old = at_hand(old, devices)
             state = begin(recipe, old) if begin else old
             gradients, running, sums = (add_up or sum_gradients)(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
@@ -317,7 +333,7 @@ def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tenso
     def placed(group, path, x):
         if theirs and all(f"{group}/{name}" not in tensors for name in canonical_variables({path: x})):
             return x
-        return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
+        return born(path, x.shape, x.dtype, x.sharding, lambda name: tensors[f"{group}/{name}"],
                     traits_of(recipe.model).blocks)
 
     def group(name, tensors):

@@ -281,9 +281,10 @@ def least_bytes(recipe: Recipe, data: tuple[int, tuple[int, ...]]) -> int:
     width = 8 if master_dtype(recipe) == "float64" else 4
     o = recipe.optimizer
     kept = 0 if described(o).theirs else len(described(o).slots(o))  # a user's own may keep none
-    copies = 1 + kept + (o.ema > 0)
+    others = kept * (not recipe.jax.offload_optimizer) + (o.ema > 0)
     shares = recipe.devices.fsdp * recipe.devices.tensor
-    return width * copies * trained_size(parameters(recipe.model, *data)) // shares
+    again = max(1, recipe.devices.data) if recipe.jax.shard_optimizer else 1  # that share what is no weight
+    return width * (again + others) * trained_size(parameters(recipe.model, *data)) // (shares * again)
 
 
 def rank(found: Candidate) -> tuple[Any, ...]:

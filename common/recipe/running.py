@@ -69,6 +69,9 @@ class Jax(Section):
     remat_save: tuple[str, ...] = Field((), strict=False, description="places of a block, such as attention.query, "
                                         "whose outputs are kept although remat is full")
     remat_offload: tuple[str, ...] = Field((), strict=False, description="the same, kept in the host's memory")
+    shard_optimizer: bool = Field(False, description="share gradients, optimizer slots and averages over devices.data "
+                                  "too, while the weights stay whole there (ZeRO, Rajbhandari et al. 2020)")
+    offload_optimizer: bool = Field(False, description="keep optimizer slots in the host's memory between steps")
     overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
     attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
         "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
@@ -163,7 +166,8 @@ class Jax(Section):
 
 # Keys of [jax] that earlier recipes did not have, with what held then; see `Recipe.later`.
 JAX_LATER = {("jax", key): Jax.model_fields[key].get_default(call_default_factory=True)
-             for key in ("xla_options", "remat_save", "remat_offload", "splash")}
+             for key in ("xla_options", "remat_save", "remat_offload", "splash", "shard_optimizer",
+                         "offload_optimizer")}
 
 
 class Devices(Section):

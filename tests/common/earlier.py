@@ -9,7 +9,7 @@ LATER = {
              "augment_share", "next_sentence", "field_2", "rewrite", "augmenting", "size", "quality",
              "quality_options", "subset", "standardise", "mean", "deviation"},
     "model": {"weights", "bottleneck"},
-    "jax": {"xla_options", "remat_save", "remat_offload", "splash"},
+    "jax": {"xla_options", "remat_save", "remat_offload", "splash", "shard_optimizer", "offload_optimizer"},
     "optimizer": {"freeze", "layer_decay"},
     "train": {"metrics", "class_weights", "watch", "stop_after"},
     "compare": {"margin": {"f1_macro", "entity_f1"}},

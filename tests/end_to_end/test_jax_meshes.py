@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from twinscale.common.errors import BadInput
+
 EPS = 2.0**-52
 SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
@@ -59,6 +61,56 @@ def test_weights_and_slots_are_born_where_they_lie(open_room, recipe_of):
         before = jax.tree.map(lambda x: x.sharding, state)
         after = jax.tree.map(lambda x: x.sharding, step(state, 0, opened.batch())[0])
         assert jax.tree.all(jax.tree.map(lambda a, b: a == b, before, after))
+
+
+def test_slots_that_are_shared_over_data_and_rest_in_the_hosts_memory_change_no_update(open_room, recipe_of, tmp_path):
+    """Slots and averages are cut where weights are whole; a step takes them and gives them back so; and a checkpoint of
+    one is read as the other's."""
+    from twinscale.jaxscale.checkpoint import Store
+
+    def trained(**sections):
+        recipe = recipe_of("decoder", model={**MODEL, "bias": False}, optimizer={"ema": 0.9}, **sections)
+        with open_room("jaxscale", recipe) as opened:
+            step, state = opened.room.make_step(recipe, opened.state, opened.devices), opened.state
+            for number in range(2):
+                state, _ = step(state, number, opened.batch(number))
+            return opened, state, opened.room.state_tensors(state)
+
+    _, plain, wanted = trained()
+    opened, state, found = trained(devices={"data": 2, "fsdp": 2}, jax={"shard_optimizer": True,
+                                                                       "offload_optimizer": True})
+    for tensors, kind in ((state.optimizer[0].mu, "pinned_host"), (state.optimizer[0].nu, "pinned_host"),
+                          (state.averages, "device"), (state.weights, "device")):
+        for path, x in tensors.items():
+            whole = x.size // 2 if path.endswith("kernel") else x.size  # over data
+            parts = {shard.data.size for shard in x.addressable_shards}
+            assert (x.sharding.memory_kind, parts) == (kind, {whole if tensors is state.weights else whole // 2}), path
+    bound = 64 * math.sqrt(128) * EPS
+    assert all(np.abs(found[name] - x).max() <= bound * np.abs(x).max() for name, x in wanted.items())
+    store = Store(tmp_path, state, opened.devices)
+    store.write(2, state)
+    store.wait()
+    read = opened.room.state_tensors(store.read(2, plain))
+    store.close()
+    assert all(np.array_equal(read[name], x) for name, x in found.items())
+
+
+@pytest.mark.parametrize("name,shape,wanted", [
+    ("blocks.attention.query.kernel", (2, 16, 16), [None, "fsdp", ("tensor", "data")]),
+    ("block_0.attention.query.kernel", (8, 15), [("fsdp", "data"), "tensor"]),
+    ("blocks.norm_1.scale", (2, 16), [None, ("data",)]), ("blocks.norm_1.scale", (2, 7), []),
+    ("position.embedding", (16, 8), ["fsdp", ("data",)]), ("position.embedding", (16, 7), [("fsdp", "data"), None]),
+    ("position.embedding", (6, 7), ["fsdp"])])
+def test_slots_are_cut_over_data_where_that_divides_a_dimension(room_of, recipe_of, name, shape, wanted):
+    """Rather one that is whole, and never between blocks."""
+    recipe = recipe_of("decoder", devices={"data": 2, "fsdp": 2}, jax={"shard_optimizer": True})
+    assert list(room_of("jaxscale").open_devices(recipe).slots(name, shape).spec) == wanted
+
+
+def test_a_memory_that_is_not_there_is_refused(room_of, recipe_of, monkeypatch):
+    monkeypatch.setattr("twinscale.jaxscale.devices.HOST", "absent")
+    with pytest.raises(BadInput, match="jax.offload_optimizer=true: .* has no memory absent, but .*device"):
+        room_of("jaxscale").open_devices(recipe_of("mlp", jax={"offload_optimizer": True}))
 
 
 @pytest.mark.parametrize("name,shape,wanted", [

@@ -33,7 +33,7 @@ ALONE = {
     "taps.py": {"tap", "scope", "named"},  # a Keras layer's name is its place; Flax modules say theirs
     # A Flax module's running statistics, which Keras keeps in variables; and how a state lies on a mesh. What a Keras
     # model computes with is given to it in the order of its variables.
-    "train.py": {"running_of", "state_shardings", "forward", "computed"},
+    "train.py": {"running_of", "state_shardings", "at_hand", "forward", "computed"},
     "trace.py": {"named_tensors"},
     # TF-MOT wraps layers, which hold their masks and ranges as variables; here stand functions of tensors.
     "compress/cluster.py": {"Clustered", "clustered", "with_zeros"},
