@@ -23,7 +23,7 @@ from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 from twinscale.jaxscale.devices_hosts import join_hosts
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
-DEVICE, HOST = "device", "pinned_host"  # kinds of memory: a device's own, and its host's
+HOST = "pinned_host"  # the kind of a host's memory that devices read
 
 # How a tensor's dimensions lie on the mesh: the first rule whose pattern is found in its path. Dimensions that are not
 # named, and those that an axis does not divide, are whole on every device. Products of two kernels alternate, columns

@@ -142,8 +142,7 @@ def make_sketch(recipe: Recipe, state: train.State, devices: "Devices") -> "Call
 
     def compute(state):
         with jax.default_matmul_precision("highest"):
-            arrays = train.state_arrays(train.at_hand(state, devices))
-            return jnp.stack([sketch(jnp, x) for _, x in sorted(arrays.items())])
+            return jnp.stack([sketch(jnp, x) for _, x in sorted(train.state_arrays(state).items())])
 
     compiled = jax.jit(compute, in_shardings=(train.state_shardings(state, devices),), out_shardings=devices.whole)
     names = sorted(jax.eval_shape(train.state_arrays, state))
@@ -190,7 +189,7 @@ def apply_gradients(recipe: Recipe, state: train.State, devices: "Devices", upda
     @jit
     def compiled(state, gradients):
         gradients = optimizer.clip(gradients, recipe.optimizer.clip_norm)[0]
-        return train.update(recipe, train.at_hand(state, devices), gradients)
+        return train.update(recipe, train.at_hand(state), gradients)
 
     for gradients in updates:
         stacked = {path: by_path(path, gradients.__getitem__, recipe.model) for path in state.weights}

@@ -25,7 +25,6 @@ from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.registry import resolved
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.adapters import adapted
-from twinscale.jaxscale.devices import DEVICE
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals
 from twinscale.jaxscale.devices_compile import compiler_options, jit
 from twinscale.jaxscale.models import build, canonical_variables, merge
@@ -109,15 +108,14 @@ def state_shardings(state, devices):
     return jax.tree_util.tree_map_with_path(lying, state)
 
 
-def at_hand(state, devices):
-    """A state, in a traced function, whose slots are in the devices' own memory, where they are computed with."""
-    def brought(where, x):
-        name = path_of(where)
-        return jax.device_put(x, devices.slots(name, x.shape).with_memory_kind(DEVICE)) if name else x
+def at_hand(state):
+    """A state whose slots are in the devices' own memory, where they can be computed with."""
+    spaces = jax.memory.Space
 
-    if not devices.execution.offload_optimizer:
-        return state
-    return state.replace(optimizer=jax.tree_util.tree_map_with_path(brought, state.optimizer))
+    def brought(x):
+        return jax.device_put(x, spaces.Device) if jax.typeof(x).memory_space == spaces.Host else x
+
+    return state.replace(optimizer=jax.tree.map(brought, state.optimizer))
 
 
 def make_step(recipe: Recipe, state: State, devices: "Devices", begin: Callable[..., Any] | None = None,
@@ -142,7 +140,7 @@ def compiled_step(recipe, state, devices, begin=None, add_up=None, move=None):
 
     def compute(old, number, batch, signals):
         with laid_out(devices):
-            old = at_hand(old, devices)
+            old = at_hand(old)
             state = begin(recipe, old) if begin else old
             gradients, running, sums = (add_up or sum_gradients)(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
@@ -303,7 +301,7 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
 
 def state_arrays(state):
     """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": array where it lies}."""
-    groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer, state.held)
+    groups = {"weights": {**state.weights, **state.running}} | slots(at_hand(state).optimizer, state.held)
     groups |= {"ema": state.averages} if state.averages else {}
     return {f"{group}/{name}": x for group, tensors in groups.items()
             for name, x in canonical_variables(tensors).items()}
