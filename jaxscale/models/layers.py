@@ -292,7 +292,7 @@ def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
     return on_each(mesh, local, taken, queries)(q, k, v, segments, segments, kernel)
 
 
-FUSED = {"cudnn": cudnn_attention, "splash": splash_attention}
+FUSED: dict[str, Callable[..., jax.Array]] = {"cudnn": cudnn_attention, "splash": splash_attention}
 
 
 def shared_by(q: jax.Array) -> tuple[Any, Any, Any, Any]:
