@@ -18,10 +18,12 @@ from twinscale.common.errors import BadInput, MissingEnvironment, no_devices
 from twinscale.common.families import traits_of
 from twinscale.common.families.sharding import Rule, axes_of
 from twinscale.common.machine.topology import check_libtpu, libtpu_version
+from twinscale.common.recipe.running import Jax
 from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 from twinscale.jaxscale.devices_hosts import join_hosts
 
 ROWS = ("replica", "data", "fsdp")  # the axes that share a batch
+HOST = "pinned_host"  # the kind of a host's memory that devices read
 
 # How a tensor's dimensions lie on the mesh: the first rule whose pattern is found in its path. Dimensions that are not
 # named, and those that an axis does not divide, are whole on every device. Products of two kernels alternate, columns
@@ -59,6 +61,7 @@ class Devices:
     hosts: int = 1
     rules: tuple[Rule, ...] | None = None  # of a model whose inside is not known; None: WEIGHTS
     apart: tuple[str, ...] = ()  # axes whose shares of a batch are traced one by one
+    execution: Jax = Jax()
 
     @property
     def copies(self) -> tuple[str, ...]:
@@ -133,6 +136,24 @@ class Devices:
         spec = self.spec(WEIGHTS, named, shape[stacked:])
         return self.sharding(*([None] * stacked), *spec)
 
+    def slots(self, path: str, shape: Sequence[int], resting: bool = False) -> NamedSharding:
+        """The sharding of what belongs to the tensor at a path: a gradient, an average, or an optimizer's slot.
+
+        It lies as the tensor does. With `jax.shard_optimizer` it is cut over `data` too, at the first dimension that
+        this divides, rather one that is whole; not between stacked blocks, each of whose gradients is added up by
+        itself. `resting`: a slot between steps, which with `jax.offload_optimizer` is in the host's memory.
+        """
+        lying, stacked = self.weights(path, shape), path.startswith("blocks.")
+        if self.execution.shard_optimizer:
+            spec = [*lying.spec, *[None] * (len(shape) - len(lying.spec))]
+            cuts = [() if axis is None else (axis,) if isinstance(axis, str) else tuple(axis) for axis in spec]
+            fit = [i for i in range(stacked, len(shape)) if shape[i] % self.size((*cuts[i], "data")) == 0]
+            if fit:
+                i = min(fit, key=lambda i: (self.size(cuts[i]) > 1, i))
+                spec[i] = (*cuts[i], "data")
+                lying = self.sharding(*spec)
+        return lying.with_memory_kind(HOST) if resting and self.execution.offload_optimizer else lying
+
     def activations(self, place: str, shape: Sequence[int]) -> NamedSharding:
         """The sharding of what a place computes."""
         return self.sharding(*self.spec(ACTIVATIONS, place, shape))
@@ -172,7 +193,11 @@ def open_devices(recipe: Recipe) -> Devices:
         raise MissingEnvironment(f"the mesh has {count} devices, but {hosts} hosts have {len(found)}, and each must "
                                  "take part with all of its own: set devices.data=0")
     mesh = Mesh(arranged(shape, found[:count]), AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    devices = Devices(mesh, jax.process_index(), hosts, rules_of(recipe))
+    memories = [memory.kind for memory in found[0].addressable_memories()]
+    if recipe.jax.offload_optimizer and HOST not in memories:
+        raise BadInput(f"jax.offload_optimizer=true: {found[0].device_kind} has no memory {HOST}, but "
+                       f"{', '.join(memories)}; set it to false")
+    devices = Devices(mesh, jax.process_index(), hosts, rules_of(recipe), recipe.jax)
     parts = set(devices.held.values())
     if len({len(part) for part in parts}) > 1 or sum(len(part) for part in parts) > devices.size(ROWS):
         raise BadInput(f"{hosts} hosts of {mesh.size // hosts} devices: the mesh {dict(mesh.shape)} would have hosts "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, SingleDeviceSharding
 
 if TYPE_CHECKING:
     from twinscale.common.training.room import Batch
@@ -64,11 +65,11 @@ def lay_columns(x: jax.Array) -> jax.Array:
 
 
 def lay_weights(tensors: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Tensors by path, such as gradients, lying as their weights do."""
+    """Gradients by path, lying as the slots of their weights do."""
     devices = LAID_OUT[-1] if LAID_OUT else None
     if devices is None or devices.mesh.size == 1:
         return tensors
-    return {path: jax.lax.with_sharding_constraint(x, devices.weights(path, x.shape)) for path, x in tensors.items()}
+    return {path: jax.lax.with_sharding_constraint(x, devices.slots(path, x.shape)) for path, x in tensors.items()}
 
 
 def shares_apart(one: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[Any], Any]]:
@@ -96,16 +97,16 @@ def sequence_shared() -> bool:
     return bool(LAID_OUT) and LAID_OUT[-1].mesh.shape["sequence"] > 1
 
 
-def born(path: str, shape: tuple[int, ...], dtype: jax.typing.DTypeLike, devices: "Devices",
+def born(path: str, shape: tuple[int, ...], dtype: jax.typing.DTypeLike, sharding: NamedSharding,
          canonical: Callable[[str], np.ndarray], layers: int) -> jax.Array:
     """The array of a path where it lies, whole nowhere: this host makes one canonical tensor at a time and keeps what
     its own devices hold.
 
     Args:
+      sharding: how it lies.
       canonical: from canonical name to a NumPy array.
       layers: blocks that a path of `blocks` stacks.
     """
-    sharding = devices.weights(path, shape)
     where: Mapping[jax.Device, Any] = sharding.addressable_devices_indices_map(shape)  # none is None
     parts = {bounds(index, shape): index for index in where.values()}
     if path.startswith("blocks."):
@@ -117,7 +118,8 @@ def born(path: str, shape: tuple[int, ...], dtype: jax.typing.DTypeLike, devices
     else:
         whole = canonical(path)
         held = {key: np.asarray(whole[index], dtype) for key, index in parts.items()}
-    arrays = [jax.device_put(held[bounds(index, shape)], device) for device, index in where.items()]
+    arrays = [jax.device_put(held[bounds(index, shape)], SingleDeviceSharding(device, memory_kind=sharding.memory_kind))
+              for device, index in where.items()]
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 

@@ -32,7 +32,7 @@ from twinscale.jaxscale.devices_compile import compiler_options, compiling
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.optimizer import fields, make_optimizer
 from twinscale.jaxscale.room import ROOM, numerics
-from twinscale.jaxscale.train import State, compiled_step
+from twinscale.jaxscale.train import State, compiled_step, state_shardings
 
 DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "ui8": np.uint8, "ui32": np.uint32,
           "ui64": np.uint64, "bf16": jnp.bfloat16, "f16": np.float16, "f32": np.float32, "f64": np.float64}
@@ -49,7 +49,8 @@ def open_topology(recipe: Recipe, options: Mapping[str, Any]) -> Devices:
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     found = topologies.get_topology_desc(platform="tpu", **given).devices
     shape = mesh_shape(recipe, "the topology", len(found), "TPU")
-    return Devices(Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES)), rules=rules_of(recipe))
+    mesh = Mesh(arranged(shape, found), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Devices(mesh, rules=rules_of(recipe), execution=recipe.jax)
 
 
 def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int]) -> State:
@@ -72,6 +73,8 @@ def lower_step(recipe: Recipe, classes: int, example_shape: Sequence[int],
       batch: {name: (shape (B, ...), dtype)} of a global batch.
     """
     state, parts = new_shapes(recipe, classes, example_shape), recipe.train.accumulate
+    state = jax.tree.map(lambda x, lying: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lying), state,
+                         state_shardings(state, devices))
     inside = compiled_step(recipe, state, devices)
     cut = (lambda shape: (parts, shape[0] // parts, *shape[1:])) if parts > 1 else tuple
     inputs = {name: jax.ShapeDtypeStruct(cut(shape), dtype) for name, (shape, dtype) in batch.items()}

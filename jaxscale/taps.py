@@ -1,12 +1,15 @@
 """Taps on a model: at each canonical place its output can be read, or another put in its place."""
 
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 
 from twinscale.jaxscale.devices_arrays import lay
 
-HOOKS, SCOPES = [], []
+HOOKS, SCOPES, NAMED = [], [], []
 
 
 def tap(place, x):
@@ -14,6 +17,8 @@ def tap(place, x):
     open scopes."""
     name = ".".join([*SCOPES, place])
     x = lay(name, x)
+    if NAMED and (within := re.sub(r"^block_\d+\.", "", name)) in NAMED[-1]:
+        x = checkpoint_name(x, within)
     return HOOKS[-1](name, x) if HOOKS else x
 
 
@@ -26,6 +31,16 @@ def scope(name):
             yield
     finally:
         SCOPES.pop()
+
+
+@contextmanager
+def named(places: Collection[str]) -> Iterator[None]:
+    """While open, what is computed at these places of a block goes by their names in policies of `jax.checkpoint`."""
+    NAMED.append(places)
+    try:
+        yield
+    finally:
+        NAMED.pop()
 
 
 @contextmanager

@@ -188,7 +188,8 @@ def apply_gradients(recipe: Recipe, state: train.State, devices: "Devices", upda
 
     @jit
     def compiled(state, gradients):
-        return train.update(recipe, state, optimizer.clip(gradients, recipe.optimizer.clip_norm)[0])
+        gradients = optimizer.clip(gradients, recipe.optimizer.clip_norm)[0]
+        return train.update(recipe, train.at_hand(state), gradients)
 
     for gradients in updates:
         stacked = {path: by_path(path, gradients.__getitem__, recipe.model) for path in state.weights}

@@ -80,7 +80,7 @@ def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: floa
     def initial(name):
         return initial_value(name, tree[name], recipe.seed, dtype, dither)
 
-    first = {path: born(path, shape, dtype, devices, initial, traits_of(recipe.model).blocks)
+    first = {path: born(path, shape, dtype, devices.weights(path, shape), initial, traits_of(recipe.model).blocks)
              for path, shape in shapes.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
@@ -96,13 +96,26 @@ def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: floa
 
 
 def state_shardings(state, devices):
-    """How each tensor of a state lies: weights by their paths, what belongs to a weight as it does, the rest whole."""
+    """How each tensor of a state lies: weights by their paths, what belongs to a weight as its slots do, the rest
+    whole."""
 
-    def lying(path, x):
-        name = path_of(path)
+    def lying(where, x):
+        name, part = path_of(where), where[0].name
+        if name and part in ("optimizer", "averages"):
+            return devices.slots(name, x.shape, resting=part == "optimizer")
         return devices.weights(name, x.shape) if name else devices.whole
 
     return jax.tree_util.tree_map_with_path(lying, state)
+
+
+def at_hand(state):
+    """A state whose slots are in the devices' own memory, where they can be computed with."""
+    spaces = jax.memory.Space
+
+    def brought(x):
+        return jax.device_put(x, spaces.Device) if jax.typeof(x).memory_space == spaces.Host else x
+
+    return state.replace(optimizer=jax.tree.map(brought, state.optimizer))
 
 
 def make_step(recipe: Recipe, state: State, devices: "Devices", begin: Callable[..., Any] | None = None,
@@ -169,6 +182,7 @@ def compute_step(recipe, devices, begin=None, add_up=None, move=None):
 
     def compute(old, number, batch, signals):
         with laid_out(devices):
+            old = at_hand(old)
             state = begin(recipe, old) if begin else old
             gradients, running, sums = (add_up or sum_gradients)(recipe, state, number, batch)
         gradients = jax.tree.map(lambda g: g / sums["weight"].astype(g.dtype), gradients)
@@ -354,7 +368,7 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
 
 def state_arrays(state):
     """{"weights/NAME" and each slot's "m/NAME", "v/NAME", "ema/NAME": array where it lies}."""
-    groups = {"weights": {**state.weights, **state.running}} | slots(state.optimizer, state.held)
+    groups = {"weights": {**state.weights, **state.running}} | slots(at_hand(state).optimizer, state.held)
     groups |= {"ema": state.averages} if state.averages else {}
     return {f"{group}/{name}": x for group, tensors in groups.items()
             for name, x in canonical_variables(tensors).items()}
@@ -384,7 +398,7 @@ def with_tensors(recipe: Recipe, state: Any, devices: "Devices", tensors: "Tenso
     def placed(group, path, x):
         if theirs and all(f"{group}/{name}" not in tensors for name in canonical_variables({path: x})):
             return x
-        return born(path, x.shape, x.dtype, devices, lambda name: tensors[f"{group}/{name}"],
+        return born(path, x.shape, x.dtype, x.sharding, lambda name: tensors[f"{group}/{name}"],
                     traits_of(recipe.model).blocks)
 
     def group(name, tensors):

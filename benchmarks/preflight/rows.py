@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 APART = 0.05  # from which a difference between the backends is named
 CONVENTION = "causal"  # FLOPs of `common/machine/flops.py` that the ceiling of MFU is of
 # Products of attention's two factors that a call of each kernel computes: forward 2; of the backward pass those of
-# the scores and of their gradients again, with one for queries, or two for keys and values.
+# the scores and of their gradients again, with one for queries, or two for keys and values, or where it is fused three.
 KERNELS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
+FUSED = {"splash_mha_dkv": 5}
 
 
 def row(recipe: Recipe, classes: int, example_shape: tuple[int, ...], backend: str, topology: Topology,
@@ -64,8 +65,9 @@ def attention(recipe: Recipe, backend: str) -> str | None:
 def kernel_flops(recipe: Recipe, kernels: Mapping[str, int]) -> tuple[int, list[str]]:
     """(operations that a device's calls of kernels compute, [names of kernels that are not known])."""
     total, unknown, attention = 0, [], traits_of(recipe.model).attention
+    known = KERNELS | (FUSED if recipe.jax.splash.use_fused_bwd_kernel else {})
     for name, calls in kernels.items():
-        products = next((products for start, products in KERNELS.items() if name.startswith(start)), None)
+        products = next((products for start, products in known.items() if name.startswith(start)), None)
         if products is None or not attention:
             unknown.append(name)
             continue

@@ -150,13 +150,18 @@ def candidates(recipe: Recipe, topology: Topology, asked: Asked) -> list[Recipe]
         shares = topology.devices // (t * recipe.devices.sequence)
         try:
             found.append(placed(recipe.with_values(
-                train={"global_batch": shares * accumulate, "accumulate": accumulate}, jax={"remat": policy},
+                train={"global_batch": shares * accumulate, "accumulate": accumulate}, jax=remat(recipe, policy),
                 devices={"data": 0, "fsdp": f, "tensor": t, "replica": 1}), topology, backend))
         except BadInput as error:
             refusals.append(str(error))
     if not found:
         raise BadInput(refusals[0] if refusals else f"--search: no mesh of these sizes divides {topology.name}")
     return found
+
+
+def remat(recipe: Recipe, policy: str) -> dict[str, Any]:
+    """What [jax] says under a policy: places that are kept by name are so under "full" alone."""
+    return {"remat": policy} | ({} if policy == "full" else {"remat_save": (), "remat_offload": ()})
 
 
 def at_once() -> int:
@@ -276,9 +281,10 @@ def least_bytes(recipe: Recipe, data: tuple[int, tuple[int, ...]]) -> int:
     width = 8 if master_dtype(recipe) == "float64" else 4
     o = recipe.optimizer
     kept = 0 if described(o).theirs else len(described(o).slots(o))  # a user's own may keep none
-    copies = 1 + kept + (o.ema > 0)
+    others = kept * (not recipe.jax.offload_optimizer) + (o.ema > 0)
     shares = recipe.devices.fsdp * recipe.devices.tensor
-    return width * copies * trained_size(parameters(recipe.model, *data)) // shares
+    again = max(1, recipe.devices.data) if recipe.jax.shard_optimizer else 1  # that share what is no weight
+    return width * (again + others) * trained_size(parameters(recipe.model, *data)) // (shares * again)
 
 
 def rank(found: Candidate) -> tuple[Any, ...]:

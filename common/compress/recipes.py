@@ -32,7 +32,7 @@ def stage_recipe(recipe: "Recipe", number: int) -> "Recipe":
               "optimizer": {"learning_rate": stage.learning_rate if trained else 0.0, "ema": 0.0},
               "schedule": OwnSchedule(kind=stage.decay if trained else "constant"),
               "train": {"steps": stage.steps if trained else 1, "eval_every": 0, "stop_after": 0},
-              "jax": {"scan": False, "remat": "none", "attention": "einsum"}}
+              "jax": {"scan": False, "remat": "none", "remat_save": (), "remat_offload": (), "attention": "einsum"}}
     return recipe.with_values(**values)
 
 

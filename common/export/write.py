@@ -150,7 +150,7 @@ def served(recipe: "Recipe") -> "Recipe":
     """The recipe of a model that takes `inputs` alone: one document a row, no dropout, nothing fused."""
     plain = {"dropout": 0.0} if isinstance(getattr(recipe.model, "dropout", None), float) else {}  # a pair's is a word
     return recipe.with_values(model=plain, data={"cross_documents": True},
-                              jax={"remat": "none", "attention": "einsum"})
+                              jax={"remat": "none", "remat_save": (), "remat_offload": (), "attention": "einsum"})
 
 
 def in_eight_bits(room: "Room", recipe: "Recipe", dataset: "Dataset", tensors: Mapping[str, np.ndarray], model: Model

@@ -12,6 +12,7 @@ from typing import Any
 from twinscale.common.errors import BadInput, did_you_mean
 from twinscale.common.files.access import dotted, expected, shown
 from twinscale.common.recipe.compress import AnyStage, Student
+from twinscale.common.recipe.running import Splash
 from twinscale.common.recipe.schema import Margin, Recipe
 from twinscale.common.section import ByName, Section
 
@@ -152,4 +153,5 @@ STAGES = {typing.get_args(c.model_fields["kind"].annotation)[0]: c
 KEYS = [(name,) for name in Recipe.model_fields]
 KEYS += [(table, key) for table, kind in TABLES.items() for key in kind.model_fields]
 KEYS += [("compare", "margin", key) for key in Margin.model_fields]
+KEYS += [("jax", "splash", key) for key in Splash.model_fields]
 KEYS += [("model", key) for key in dict.fromkeys(k for kind in FAMILIES.values() for k in kind.model_fields)]

@@ -4,11 +4,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, field_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
-from twinscale.common.errors import BadInput, one_of
+from twinscale.common.errors import BadInput, did_you_mean, one_of
+from twinscale.common.families.places import places
 from twinscale.common.section import Count, FreeTable, NonNegative, Section
 
 
@@ -18,6 +19,46 @@ class Keras(Section):
     jit_compile: bool = True
 
 
+class Splash(Section):
+    """Of the TPU's kernel of attention, splash: the sizes of its blocks, multiples of 128, by the names that JAX's
+    `BlockSizes` has for them. 0: the largest of 512, 256 and 128 that divides the positions, or for `compute`, what
+    its block has."""
+
+    block_q: Count = Field(0, description="queries of a block, forward")
+    block_kv: Count = Field(0, description="keys that are fetched for it")
+    block_kv_compute: Count = Field(0, description="of them, those that are computed at once")
+    block_q_dkv: Count = Field(0, description="queries of a block of the gradients by keys and values")
+    block_kv_dkv: Count = Field(0, description="keys that are fetched for it")
+    block_kv_dkv_compute: Count = Field(0, description="of them, those that are computed at once")
+    block_q_dq: Count = Field(0, description="queries of a block of the gradients by queries")
+    block_kv_dq: Count = Field(0, description="keys of it")
+    use_fused_bwd_kernel: bool = Field(False, description="one kernel for all three gradients, which has no dq blocks")
+
+    def sizes(self, length: int, sequence: int = 1) -> dict[str, Any]:
+        """What JAX's `BlockSizes` takes, by name.
+
+        Args:
+          length: positions of a row; sequence: devices that share those of queries.
+        Raises BadInput where a size does not divide what it cuts, or is of no kernel.
+        """
+        usual, found = next(size for size in (512, 256, 128) if length % (size * sequence) == 0), {}
+        for key, size in self.model_dump(exclude={"use_fused_bwd_kernel"}).items():
+            if self.use_fused_bwd_kernel and key.endswith("_dq"):
+                if size:
+                    raise BadInput(f"jax.splash.{key}={size}: jax.splash.use_fused_bwd_kernel=true has no kernel of "
+                                   "such blocks; take one of both out")
+                continue
+            part = key.removesuffix("_compute")
+            what, cut = ((f"jax.splash.{part}={found[part]}", found[part]) if part != key else
+                         ("data.sequence / devices.sequence", length // sequence) if "_q" in key else
+                         ("data.sequence", length))
+            found[key] = size or (cut if part != key else usual)
+            if found[key] % 128 or cut % found[key]:
+                raise BadInput(f"jax.splash.{key}={size}: wants a multiple of 128 that divides {what}"
+                               f"{'' if part != key else f', which is {cut}'}; 0 chooses one")
+        return found | {"use_fused_bwd_kernel": self.use_fused_bwd_kernel}
+
+
 class Jax(Section):
     """How `jaxscale` runs; never changes what is computed."""
 
@@ -25,10 +66,17 @@ class Jax(Section):
     remat: Literal["none", "dots", "full", "offload"] = Field("none", description="what the backward pass does not "
                                                               "keep on the device: nothing, all but products of "
                                                               "weights, everything; or products in the host's memory")
+    remat_save: tuple[str, ...] = Field((), strict=False, description="places of a block, such as attention.query, "
+                                        "whose outputs are kept although remat is full")
+    remat_offload: tuple[str, ...] = Field((), strict=False, description="the same, kept in the host's memory")
+    shard_optimizer: bool = Field(False, description="share gradients, optimizer slots and averages over devices.data "
+                                  "too, while the weights stay whole there (ZeRO, Rajbhandari et al. 2020)")
+    offload_optimizer: bool = Field(False, description="keep optimizer slots in the host's memory between steps")
     overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
     attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
         "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
                             "bfloat16; auto: the fused one that can run, else einsum")
+    splash: Splash = Splash()
     deterministic: bool = Field(False, description="GPUs: take only operations that give equal bits in every run")
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
     memory_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -52,6 +100,32 @@ class Jax(Section):
                 raise ValueError(f"jax.xla_options.{name}: a number, true, false or a text is wanted")
         return options
 
+    @model_validator(mode="after")
+    def keeps(self) -> Self:
+        """Raises ValueError where places are to be kept of what is kept anyway, or in two memories."""
+        if self.named and self.remat != "full":
+            key = "remat_save" if self.remat_save else "remat_offload"
+            raise ValueError(f'jax.{key}={list(getattr(self, key))}: jax.remat="{self.remat}" says what is kept; set '
+                             'jax.remat="full", which keeps nothing else, or take the names out')
+        if both := sorted(set(self.remat_save) & set(self.remat_offload)):
+            raise ValueError(f'jax.remat_save, jax.remat_offload: "{both[0]}" is in both; take it out of one')
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The places of a block that the backward pass keeps by name."""
+        return self.remat_save + self.remat_offload
+
+    def check_places(self, model: Any) -> None:
+        """Raises ValueError where a place that is kept by name is none of the blocks of a recipe's model."""
+        first = "block_0."
+        known = [name.removeprefix(first) for name in places(model) if name.startswith(first)] if self.named else []
+        for key in ("remat_save", "remat_offload"):
+            if odd := next((name for name in getattr(self, key) if name not in known), None):
+                there = (f"there are {', '.join(known)}{did_you_mean(odd, known)}" if known else
+                         f'model.family="{model.family}" has no blocks; leave it out')
+                raise ValueError(f'jax.{key}: "{odd[:80]}": no such place of a block; {there}')
+
     def kernel(self, precision: str, width: int, length: int, documents: bool, platform: str, capability: Any = None,
                sequence: int = 1) -> str:
         """What computes attention: "einsum", "cudnn" or "splash".
@@ -61,7 +135,7 @@ class Jax(Section):
           documents: whether a row's documents are kept apart.
           platform, capability: of the devices, as JAX names them; NVIDIA's capabilities are numbers.
           sequence: devices that share a row's positions.
-        Raises BadInput where `attention` names a kernel that cannot run there.
+        Raises BadInput where `attention` names a kernel that cannot run there, or with the sizes of its blocks.
         """
         number = capability if platform == "gpu" and re.fullmatch(r"\d+\.\d+", str(capability)) else None
         bfloat16 = precision == "bfloat16", "train.precision=bfloat16", precision
@@ -75,11 +149,14 @@ class Jax(Section):
                        (length % (128 * sequence) == 0, "data.sequence / devices.sequence a multiple of 128",
                         f"{length} / {sequence}")]}
         lacks = {name: next((lack for lack in wanted if not lack[0]), None) for name, wanted in needs.items()}
-        if self.attention == "auto":
-            return next((name for name, lack in lacks.items() if lack is None), "einsum")
-        if lack := one_of(lacks | {"einsum": None}, self.attention, "jax.attention"):
-            raise BadInput(f"jax.attention={self.attention}: needs {lack[1]}, this is {lack[2]}; set auto")
-        return self.attention
+        taken = self.attention
+        if taken == "auto":
+            taken = next((name for name, lack in lacks.items() if lack is None), "einsum")
+        if lack := one_of(lacks | {"einsum": None}, taken, "jax.attention"):
+            raise BadInput(f"jax.attention={taken}: needs {lack[1]}, this is {lack[2]}; set auto")
+        if taken == "splash":
+            self.splash.sizes(length, sequence)
+        return taken
 
     def check_chunks(self, decodes: bool, length: int) -> None:
         """Raises BadInput where `loss_chunks` do not divide a row's positions, or a model (`decodes`) has none."""
@@ -95,6 +172,12 @@ class Jax(Section):
         if self.memory_fraction and old not in given:
             wanted["XLA_CLIENT_MEM_FRACTION"] = str(self.memory_fraction)
         return {name: value for name, value in wanted.items() if name not in given}
+
+
+# Keys of [jax] that earlier recipes did not have, with what held then; see `Recipe.later`.
+JAX_LATER = {("jax", key): Jax.model_fields[key].get_default(call_default_factory=True)
+             for key in ("xla_options", "remat_save", "remat_offload", "splash", "shard_optimizer",
+                         "offload_optimizer", "loss_chunks")}
 
 
 class Devices(Section):

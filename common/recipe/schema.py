@@ -24,7 +24,7 @@ from twinscale.common.quality import Subset, Thresholds
 from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
-from twinscale.common.recipe.running import Devices, Jax, Keras
+from twinscale.common.recipe.running import JAX_LATER, Devices, Jax, Keras
 from twinscale.common.registry import is_reference, portable, short
 from twinscale.common.schedules import SCHEDULES, described
 from twinscale.common.schedules import OwnSchedule as Schedule
@@ -180,6 +180,7 @@ class Recipe(Section):
         if optimizer_of(self.optimizer).theirs and schedule != Schedule():
             raise ValueError(f"schedule.kind={short(schedule.kind)}: the learning rate is inside of your own "
                              "optimizers, and a schedule of it: say it there, and leave out [schedule]")
+        self.jax.check_places(self.model)
         terms = objective_of(self).terms
         if train.metrics and family_of(self.model).reads == "arrays" and not objective_of(self).labels:
             raise ValueError(f"train.metrics={list(map(short, train.metrics))} read labels, and "
@@ -297,7 +298,7 @@ class Recipe(Section):
             "masked", "masked_by", "span", "augment_share", "next_sentence", "field_2", "rewrite"}).items()},
             ("data", "augmenting"): Augmenting(), ("data", "size"): 0,
             ("data", "quality"): (), ("data", "quality_options"): Thresholds(), ("data", "subset"): Subset(),
-            ("jax", "xla_options"): FreeTable(), ("train", "metrics"): (), ("model", "weights"): "",
+            **JAX_LATER, ("train", "metrics"): (), ("model", "weights"): "",
             ("model", "bottleneck"): 0, ("adapt", "width"): Adapt().width, ("adapt", "dropout"): 0.0,
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0,
             ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0}

@@ -42,7 +42,8 @@ def extremes(recipe: "Recipe", dataset: "Dataset", devices: "Devices", tensors: 
       batches: whole ones, as `common.data.training_batches` gives them.
     """
     graph, variables = build(recipe, dataset.classes, dataset.example_shape)
-    lying = {name: born(name, v.shape, v.dtype, devices, tensors.__getitem__, 0) for name, v in variables.items()}
+    lying = {name: born(name, v.shape, v.dtype, devices.weights(name, v.shape), tensors.__getitem__, 0)
+             for name, v in variables.items()}
     known = quantised_places(recipe.model)
 
     @functools.partial(jax.jit, out_shardings=devices.whole)

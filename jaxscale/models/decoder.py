@@ -110,7 +110,8 @@ class Attention(nnx.Module):
                         for name, part in (("query", q), ("key", k)))
             segments = batch.get("segments")
             kernel = self.kernel(q, segments)
-            fused = {} if kernel == "einsum" else {"kernel": kernel}
+            fused: dict[str, Any] = {} if kernel == "einsum" else {"kernel": kernel}
+            fused |= {"blocks": self.execution.splash} if kernel == "splash" else {}
             return tap("output", self.output(causal_attention(q, k, v, segments, **fused)))
 
     def kernel(self, q: jax.Array, segments: "jax.Array | None") -> str:

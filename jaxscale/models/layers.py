@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from twinscale.common.errors import one_of
 from twinscale.common.families.decoder import pieces
 from twinscale.common.numbers.bits import name_word
+from twinscale.common.recipe.running import Splash
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, sequence_shared
-from twinscale.jaxscale.taps import HOOKS, scope, tap
+from twinscale.jaxscale.taps import HOOKS, named, scope, tap
+
+if TYPE_CHECKING:
+    from twinscale.common.recipe.running import Jax
 
 # Of a transformer's blocks: the places of one that draw, and what the backward pass of one keeps.
 DROPS = ("attention.dropout", "feedforward.dropout")
@@ -120,10 +124,11 @@ def through_blocks(model: Any, x: jax.Array, batch: Mapping[str, jax.Array], tra
 
     def body(x, block_and_places):
         (graph, weights), places = block_and_places
-        return nnx.merge(graph, weights)(x, batch, places, training)
+        with named(model.execution.named):
+            return nnx.merge(graph, weights)(x, batch, places, training)
 
     if model.execution.remat != "none":
-        body = jax.checkpoint(body, policy=one_of(REMAT, model.execution.remat, "jax.remat"))
+        body = jax.checkpoint(body, policy=kept_by(model.execution))
     if model.execution.scan:
         graph, weights = nnx.split(model.blocks)
         return jax.lax.scan(lambda x, w: (body(x, ((graph, w[0]), w[1])), None), x, (weights, places))[0]
@@ -131,6 +136,14 @@ def through_blocks(model: Any, x: jax.Array, batch: Mapping[str, jax.Array], tra
         with scope(f"block_{i}"):
             x = body(x, (nnx.split(getattr(model, f"block_{i}")), places[i]))
     return x
+
+
+def kept_by(execution: "Jax") -> "Callable[..., Any] | None":
+    """The policy of `jax.checkpoint` that a recipe's section asks for."""
+    policy = one_of(REMAT, execution.remat, "jax.remat")
+    return jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=execution.remat_save, names_which_can_be_offloaded=execution.remat_offload,
+        offload_src="device", offload_dst="pinned_host") if execution.named else policy
 
 
 def embedding(rows: int, width: int, kinds: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Embed:
@@ -178,19 +191,21 @@ rotated.defvjp(lambda x, cos, sin: (rotated(x, cos, sin), (cos, sin)), rotated_b
 
 
 def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
-                     kernel: str = "einsum") -> jax.Array:
+                     kernel: str = "einsum", **options: Any) -> jax.Array:
     """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).
 
     q (B, T, H, D) and k, v (B, T, K, D), where K divides H (grouped-query attention, Ainslie et al. 2023: query head h
     reads key head h // (H / K)); segments int (B, T) or None. Scores and softmax in float32 or wider.
-    With a fused `kernel` there is no place but the last: the scores are never whole. Returns (B, T, H D).
+    With a fused `kernel`, which takes the `options`, there is no place but the last: the scores are never whole.
+    Returns (B, T, H D).
     """
     if kernel != "einsum":
-        return tap("mix", one_of(FUSED, kernel, "jax.attention")(q, k, v, segments).reshape(*q.shape[:2], -1))
+        mixed = one_of(FUSED, kernel, "jax.attention")(q, k, v, segments, **options)
+        return tap("mix", mixed.reshape(*q.shape[:2], -1))
     seen, whole = causal_mask(q.shape[1], segments), [(0, q.shape[1])]
     ranges = whole if HOOKS or sequence_shared() else pieces(q.shape[1])  # what a hook reads is whole
-    mixed = [masked_attention(q[:, i:j], k[:, :j], v[:, :j], seen[..., i:j, :j]) for i, j in ranges]
-    return mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, 1)
+    parts = [masked_attention(q[:, i:j], k[:, :j], v[:, :j], seen[..., i:j, :j]) for i, j in ranges]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, 1)
 
 
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: "jax.Array | None") -> jax.Array:
@@ -272,22 +287,23 @@ def cudnn_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Arr
     return on_each(mesh, local, (spec, spec, spec, PartitionSpec(row)), spec)(q, k, v, segments)
 
 
-def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None) -> jax.Array:
+def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
+                     blocks: "Splash | None" = None) -> jax.Array:
     """JAX's flash attention for TPUs, "splash", elsewhere interpreted: `causal_attention`, (B, T, H, D).
 
-    Over a mesh each device calls it on its own rows, heads and positions of queries.
+    Over a mesh each device calls it on its own rows, heads and positions of queries. What is kept by the name of its
+    place is kept with the sums that its backward pass reads, so that it does not run again.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash  # takes a while
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     mesh, row, position, head = shared_by(q)
     shares, heads = mesh.shape["sequence"] if position else 1, q.shape[2] // (mesh.shape["tensor"] if head else 1)
-    block = next(size for size in (512, 256, 128) if q.shape[1] % (size * shares) == 0)
-    blocks = splash.BlockSizes(block, block, block, block, block, block, block, block)
     mask = masks.MultiHeadMask([masks.CausalMask((q.shape[1], q.shape[1]))] * heads)
     device = LAID_OUT[-1].mesh.devices.flat[0] if LAID_OUT else jax.devices()[0]
-    kernel = splash.make_splash_mha(mask, head_shards=1, q_seq_shards=shares, block_sizes=blocks,
-                                    interpret=device.platform != "tpu")
+    kernel = splash.make_splash_mha(mask, head_shards=1, q_seq_shards=shares, interpret=device.platform != "tpu",
+                                    block_sizes=splash.BlockSizes(**(blocks or Splash()).sizes(q.shape[1], shares)),
+                                    residual_checkpoint_name="attention.mix")
 
     def local(q, k, v, own, segments, kernel):
         ids = None if segments is None else splash.SegmentIds(own, segments)
@@ -302,7 +318,7 @@ def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
     return on_each(mesh, local, taken, queries)(q, k, v, segments, segments, kernel)
 
 
-FUSED = {"cudnn": cudnn_attention, "splash": splash_attention}
+FUSED: dict[str, Callable[..., jax.Array]] = {"cudnn": cudnn_attention, "splash": splash_attention}
 
 
 def shared_by(q: jax.Array) -> tuple[Any, Any, Any, Any]:

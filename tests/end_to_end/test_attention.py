@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe.running import Jax
+from twinscale.common.recipe.running import Jax, Splash
 from twinscale.common.recipe.schema import AXES
 from twinscale.jaxscale import devices as jax_devices
 from twinscale.jaxscale import devices_arrays, devices_compile
@@ -45,11 +45,11 @@ def drawn(heads, kv, length, dtype, documents, rows=2, width=8):
     return q, k, v, rng.normal(size=(rows, length, heads * width)).astype(dtype), segments
 
 
-def outcome(kernel, devices, q, k, v, cotangent, segments):
+def outcome(kernel, devices, q, k, v, cotangent, segments, **options):
     """The output, and its gradients by q, k and v."""
     def total(q, k, v):
         with devices_arrays.laid_out(devices):
-            mixed = layers.causal_attention(q, k, v, segments, kernel)
+            mixed = layers.causal_attention(q, k, v, segments, kernel, **options)
         return (mixed * cotangent).sum(), mixed
 
     gradients, mixed = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(q, k, v)
@@ -78,6 +78,31 @@ def test_fused_attention_is_the_einsum(by_xla, kernel, shape, kv, documents):
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
         assert np.abs(ours - theirs).max() < BOUND[kernel] * np.abs(theirs).max()
+
+
+def test_blocks_of_other_sizes_and_fused_gradients_are_the_einsum():
+    """Where queries are shared too; each size is another than the one beside it, so that none is taken for it."""
+    sizes = {"block_q": 128, "block_kv": 256, "block_kv_compute": 128, "block_q_dkv": 128, "block_kv_dkv": 256,
+             "block_kv_dkv_compute": 128, "use_fused_bwd_kernel": True}
+    with jax.default_matmul_precision("highest"):
+        given = drawn(4, 2, 256, np.float32, True)
+        wanted = outcome("einsum", on_mesh(), *given)
+        found = outcome("splash", on_mesh(tensor=2, sequence=2), *given, blocks=Splash(**sizes))
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert np.abs(ours - theirs).max() < BOUND["splash"] * np.abs(theirs).max()
+
+
+def test_a_mix_that_is_kept_by_name_runs_no_kernel_again(capsys):
+    """What the backward pass keeps has the kernel's sums of exponentials beside its output, all that it reads of it."""
+    q, k, v, *_ = drawn(2, 2, 128, np.float32, False)
+
+    def kept(**how):
+        policy = layers.kept_by(Jax(remat="full", **how))
+        jax.ad_checkpoint.print_saved_residuals(
+            jax.checkpoint(lambda q: layers.causal_attention(q, k, v, None, "splash"), policy=policy), q)
+        return [line.split(" ")[0] for line in capsys.readouterr().out.splitlines() if "_splash_attention" in line]
+
+    assert (kept(), kept(remat_save=("attention.mix",))) == ([], ["f32[2,2,128,8]", "f32[2,2,128]"])
 
 
 def test_the_bound_tells_a_wrong_scale_and_a_crossed_document(by_xla):

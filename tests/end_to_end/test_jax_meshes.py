@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from twinscale.common.errors import BadInput
+
 EPS = 2.0**-52
 SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
@@ -60,6 +62,57 @@ def test_weights_and_slots_are_born_where_they_lie(open_room, recipe_of):
         before = jax.tree.map(lambda x: x.sharding, state)
         after = jax.tree.map(lambda x: x.sharding, step(state, 0, opened.batch())[0])
         assert jax.tree.all(jax.tree.map(lambda a, b: a == b, before, after))
+
+
+def test_slots_that_are_shared_over_data_and_rest_in_the_hosts_memory_change_no_update(open_room, recipe_of, tmp_path):
+    """Slots and averages are cut where weights are whole; a step takes them and gives them back so; and a checkpoint of
+    one is read as the other's."""
+    from twinscale.jaxscale.checkpoint import Store
+
+    def trained(**sections):
+        recipe = recipe_of("decoder", model={**MODEL, "bias": False}, optimizer={"ema": 0.9}, **sections)
+        with open_room("jaxscale", recipe) as opened:
+            step, state = opened.room.make_step(recipe, opened.state, opened.devices), opened.state
+            for number in range(2):
+                state, _ = step(state, number, opened.batch(number))
+            return opened, state, opened.room.state_tensors(state)
+
+    _, plain, wanted = trained()
+    opened, state, found = trained(devices={"data": 2, "fsdp": 2}, jax={"shard_optimizer": True,
+                                                                       "offload_optimizer": True})
+    for tensors, kind in ((state.optimizer[0].mu, "pinned_host"), (state.optimizer[0].nu, "pinned_host"),
+                          (state.averages, "device"), (state.weights, "device")):
+        for path, x in tensors.items():
+            whole = x.size // 2 if path.endswith(("kernel", "embedding")) else x.size  # over data
+            parts = {shard.data.size for shard in x.addressable_shards}
+            assert (x.sharding.memory_kind, parts) == (kind, {whole if tensors is state.weights else whole // 2}), path
+    bound = 64 * math.sqrt(128) * EPS
+    assert all(np.abs(found[name] - x).max() <= bound * np.abs(x).max() for name, x in wanted.items())
+    with opened.room.numerics(opened.recipe):
+        store = Store(tmp_path, state, opened.devices)
+        store.write(2, state)
+        store.wait()
+        read = opened.room.state_tensors(store.read(2, plain))
+        store.close()
+    assert all(np.array_equal(read[name], x) for name, x in found.items())
+
+
+@pytest.mark.parametrize("name,shape,wanted", [
+    ("blocks.attention.query.kernel", (2, 16, 16), [None, "fsdp", ("tensor", "data")]),
+    ("block_0.attention.query.kernel", (8, 15), [("fsdp", "data"), "tensor"]),
+    ("blocks.norm_1.scale", (2, 16), [None, "data"]), ("blocks.norm_1.scale", (2, 7), [None]),
+    ("position.embedding", (16, 8), ["fsdp", "data"]), ("position.embedding", (16, 7), [("fsdp", "data"), None]),
+    ("position.embedding", (6, 7), ["fsdp"])])
+def test_slots_are_cut_over_data_where_that_divides_a_dimension(room_of, recipe_of, name, shape, wanted):
+    """Rather one that is whole, and never between blocks."""
+    recipe = recipe_of("decoder", devices={"data": 2, "fsdp": 2}, jax={"shard_optimizer": True})
+    assert list(room_of("jaxscale").open_devices(recipe).slots(name, shape).spec) == wanted
+
+
+def test_a_memory_that_is_not_there_is_refused(room_of, recipe_of, monkeypatch):
+    monkeypatch.setattr("twinscale.jaxscale.devices.HOST", "absent")
+    with pytest.raises(BadInput, match="jax.offload_optimizer=true: .* has no memory absent, but .*device"):
+        room_of("jaxscale").open_devices(recipe_of("mlp", jax={"offload_optimizer": True}))
 
 
 @pytest.mark.parametrize("name,shape,wanted", [
@@ -121,10 +174,46 @@ def test_no_position_sees_a_later_one_or_another_document(open_room, recipe_of, 
             assert seen.tolist() == (document & (np.arange(16) <= at)).tolist()
 
 
-@pytest.mark.parametrize("remat", ["dots", "full", "offload"])
-def test_what_the_backward_pass_computes_again_is_the_same(first_step, recipe_of, remat):
+KEPT = {"remat": "full", "remat_save": ["attention.query", "feedforward.up"], "remat_offload": ["attention.mix"]}
+
+
+@pytest.mark.parametrize("how", [{"remat": "dots"}, {"remat": "full"}, {"remat": "offload"}, KEPT],
+                         ids=["dots", "full", "offload", "names"])
+def test_what_the_backward_pass_computes_again_is_the_same(first_step, recipe_of, how):
     """The same operations, fused in another way perhaps: a few roundings apart."""
-    plain, again = (first_step("jaxscale", recipe_of("decoder", model=MODEL, jax={"remat": how}))[2]
-                    for how in ("none", remat))
+    plain, again = (first_step("jaxscale", recipe_of("decoder", model=MODEL, jax=execution))[2]
+                    for execution in ({}, how))
     bound = 16 * math.sqrt(128) * EPS
     assert all(np.abs(again[name] - x).max() <= bound * np.abs(x).max() for name, x in plain.items())
+
+
+@pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_place_that_is_kept_by_name_is_not_computed_again(open_room, recipe_of, scan):
+    """Its product stands once less in each block of the step, in whichever memory it is kept."""
+    from twinscale.common.data.shapes import data_shape
+    from twinscale.jaxscale.lower import lower_step
+
+    def products(**how):
+        recipe = recipe_of("decoder", model=MODEL, jax={"scan": scan, "remat": "full", **how})
+        with open_room("jaxscale", recipe) as opened:
+            batch = {name: (x.shape, str(x.dtype)) for name, x in opened.batch().items()}
+            text = lower_step(recipe, *data_shape(recipe), batch, opened.devices).as_text()
+        return text.count("stablehlo.dot_general")
+
+    full, named = products(), products(remat_save=["attention.query", "feedforward.up"],
+                                       remat_offload=["feedforward.gate"])
+    assert full - named == 3 * (1 if scan else MODEL["layers"])
+
+
+@pytest.mark.parametrize("key", ["remat_save", "remat_offload"])
+def test_what_is_offloaded_is_kept_in_the_hosts_memory(key):
+    import jax
+    import jax.numpy as jnp
+    from jax.ad_checkpoint import checkpoint_name
+
+    from twinscale.common.recipe.running import Jax
+    from twinscale.jaxscale.models.layers import kept_by
+
+    policy = kept_by(Jax(remat="full", **{key: ("norm_1",)}))
+    function = jax.checkpoint(lambda x: jnp.sin(checkpoint_name(jnp.sin(x), "norm_1")), policy=policy)
+    assert ("<host>" in str(jax.make_jaxpr(jax.grad(function))(1.0))) == (key == "remat_offload")

@@ -30,10 +30,10 @@ ALONE = {
     # Each framework's kinds of programs, of which pure functions have no modules to be called.
     "program_sight.py": {"seen_of_keras", "seen_of_linen", "seen_of_nnx", "called_and_seen"},
     "predict.py": {"custom_objects", "load_litert", "strange_saved", "strange_litert"},  # formats that TensorFlow reads
-    "taps.py": {"tap", "scope"},  # a Keras layer's name is its place; Flax modules say theirs
+    "taps.py": {"tap", "scope", "named"},  # a Keras layer's name is its place; Flax modules say theirs
     # A Flax module's running statistics, which Keras keeps in variables; and how a state lies on a mesh. What a Keras
     # model computes with is given to it in the order of its variables.
-    "train.py": {"running_of", "state_shardings", "forward", "computed"},
+    "train.py": {"running_of", "state_shardings", "at_hand", "forward", "computed"},
     "trace.py": {"named_tensors"},
     # TF-MOT wraps layers, which hold their masks and ranges as variables; here stand functions of tensors.
     "compress/cluster.py": {"Clustered", "clustered", "with_zeros"},

@@ -60,5 +60,7 @@ def test_kernels_are_counted_from_the_recipe():
     pairs = 128 * 129 // 2
     assert rows.kernel_flops(recipe, calls) == (2 * 2 * (2 + 3 + 4) * 2 * 4 * 16 * pairs, [])
     assert rows.kernel_flops(recipe, {"mine": 3}) == (0, ["mine"])
+    fused = recipe.with_values(jax={"splash": {"use_fused_bwd_kernel": True}})
+    assert rows.kernel_flops(fused, {"splash_mha_dkv": 2})[0] == 2 * 2 * 5 * 2 * 4 * 16 * pairs
     halves = recipe.with_values(devices={"data": 2, "tensor": 2}, train={"accumulate": 2})
     assert rows.kernel_flops(halves, {"splash_mha_fwd": 2})[0] == 2 * 2 * 2 * 2 * 2 * 16 * pairs

@@ -177,6 +177,24 @@ def test_keras_searches_what_it_can_choose(sought):
     assert len(found["candidates"]) == 2
 
 
+def test_places_that_are_kept_by_name_are_so_under_full_alone(sought):
+    """Under another policy a recipe does not say them."""
+    recipe = recipe_of(jax={"remat": "full", "remat_save": ["attention.mix"]})
+    _, _, compiled = sought(recipe=recipe, fsdp=[4], tensor=[1])
+    assert {(one.jax.remat, one.jax.remat_save) for one in compiled} == {
+        ("full", ("attention.mix",)), ("dots", ()), ("none", ())}
+
+
+def test_slots_that_lie_elsewhere_are_no_bytes_of_a_chip():
+    """Of four chips that share each batch: AdamW's two slots and the average, whole, shared over all, or the average
+    alone."""
+    data = 260, (128,)
+    plain, shared, offloaded = (searching.least_bytes(recipe_of(
+        devices={"data": 4}, optimizer={"ema": 0.9}, jax=knobs), data) for knobs in (
+            {}, {"shard_optimizer": True}, {"offload_optimizer": True}))
+    assert (shared / plain, offloaded / plain) == ((1 + 3 / 4) / 4, 2 / 4)
+
+
 @pytest.mark.parametrize("options, words", [
     ({"topologies": ()}, "wants one --topology"), ({"topologies": ("v5e-4", "v5e-8")}, "wants one --topology"),
     ({"remats": ["ful"]}, 'no such policy; .*did you mean "full"'), ({"fsdp": [3]}, "no mesh of these sizes"),

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from twinscale.common.errors import BadInput
-from twinscale.common.recipe.running import Jax
+from twinscale.common.recipe.running import Jax, Splash
+from twinscale.common.recipe.schema import Recipe
 
 GPU = {"platform": "gpu", "capability": "8.0"}
 
@@ -48,3 +49,49 @@ def test_chunks_of_a_loss_divide_a_decoders_positions(decodes, length, said):
         Jax(loss_chunks=3).check_chunks(decodes, length)
     Jax(loss_chunks=3).check_chunks(True, 129)
     Jax().check_chunks(decodes, length)
+
+
+@pytest.mark.parametrize("family, execution, wrong", [
+    ("decoder", {"remat": "full", "remat_save": ["attention.quary"]},
+     r'jax.remat_save: "attention.quary": no such place of a block; there are norm_1, attention.query, .*did you mean '
+     '"attention.query"'),
+    ("decoder", {"remat": "full", "remat_offload": ["block_0.norm_1"]}, 'jax.remat_offload: "block_0.norm_1": no such'),
+    ("decoder", {"remat": "full", "remat_save": ["norm"]}, 'jax.remat_save: "norm": no such place'),
+    ("mlp", {"remat": "full", "remat_save": ["head"]}, 'jax.remat_save: "head": .*family="mlp" has no blocks'),
+    ("decoder", {"remat": "dots", "remat_save": ["norm_1"]}, r'jax.remat_save=\[\'norm_1\'\]: jax.remat="dots" says'),
+    ("decoder", {"remat_offload": ["norm_1"]}, 'set jax.remat="full"'),
+    ("decoder", {"remat": "full", "remat_save": ["norm_1"], "remat_offload": ["norm_1"]}, '"norm_1" is in both')])
+def test_names_that_nothing_is_kept_by_are_refused(family, execution, wrong):
+    """With the names that there are, before anything is compiled."""
+    with pytest.raises(ValueError, match=wrong):
+        Recipe.model_validate({"name": "any", "model": {"family": family}, "jax": execution})
+
+
+def test_places_are_kept_by_their_names_within_a_block():
+    names = {"remat": "full", "remat_save": ["attention.query", "residual_1"], "remat_offload": ["feedforward.up"]}
+    recipe = Recipe.model_validate({"name": "any", "model": {"family": "decoder"}, "jax": names})
+    assert recipe.jax.named == ("attention.query", "residual_1", "feedforward.up")
+    assert recipe.meaning == recipe.with_values(jax=Jax().model_dump()).meaning
+
+
+def test_blocks_of_attention_are_as_large_as_divides_unless_the_recipe_says():
+    names = {"block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute",
+             "block_q_dq", "block_kv_dq"}
+    for length, sequence, size in ((1024, 1, 512), (1024, 4, 256), (384, 1, 128)):
+        assert Splash().sizes(length, sequence) == dict.fromkeys(names, size) | {"use_fused_bwd_kernel": False}
+    own = Splash(block_kv=1024, block_kv_dkv=512, block_kv_dkv_compute=256, use_fused_bwd_kernel=True).sizes(1024, 2)
+    assert own == dict.fromkeys(names - {"block_q_dq", "block_kv_dq"}, 512) | {
+        "block_kv": 1024, "block_kv_compute": 1024, "block_kv_dkv_compute": 256, "use_fused_bwd_kernel": True}
+
+
+@pytest.mark.parametrize("values, wrong", [
+    ({"block_q": 384}, r"block_q=384: wants a multiple of 128 that divides data.sequence / devices.sequence, .* 512;"),
+    ({"block_q_dq": 1024}, "block_q_dq=1024: .* which is 512"), ({"block_kv": 96}, "block_kv=96: .*, which is 1024"),
+    ({"block_kv": 512, "block_kv_compute": 384}, "block_kv_compute=384: .* that divides jax.splash.block_kv=512"),
+    ({"block_kv_dq": 128, "use_fused_bwd_kernel": True}, "block_kv_dq=128: jax.splash.use_fused_bwd_kernel=true has")])
+def test_blocks_that_do_not_divide_are_refused(values, wrong):
+    """Before anything is compiled: where it is asked which kernel runs."""
+    execution = Jax.model_validate({"splash": values})
+    with pytest.raises(BadInput, match=f"jax.splash.{wrong}"):
+        execution.kernel("bfloat16", 64, 1024, True, "tpu", sequence=2)
+    assert execution.kernel("bfloat16", 64, 1024, True, "cpu") == "einsum"
