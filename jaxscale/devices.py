@@ -60,8 +60,8 @@ class Devices:
     host: int = 0
     hosts: int = 1
     rules: tuple[Rule, ...] | None = None  # of a model whose inside is not known; None: WEIGHTS
-    apart: tuple[str, ...] = ()  # axes whose shares of a batch are traced one by one
     execution: Jax = Jax()
+    apart: tuple[str, ...] = ()  # axes whose shares of a batch are traced one by one
 
     @property
     def copies(self) -> tuple[str, ...]:

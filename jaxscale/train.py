@@ -1,6 +1,8 @@
 """Trains a recipe with Flax NNX: one jitted, donated step with explicit shardings over a mesh."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -28,6 +30,7 @@ from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals, shares_apart
 from twinscale.jaxscale.devices_compile import compiler_options, jit
 from twinscale.jaxscale.models import build, canonical_variables, merge
+from twinscale.jaxscale.models.layers import in_chunks
 from twinscale.jaxscale.optimizer import (
     average,
     check_slots,
@@ -239,39 +242,24 @@ def plain_objective(recipe, state, weights, running, batch, key):
     weights = adapted(recipe, weights, key)
     inputs = model_inputs(recipe, batch, key)
     if recipe.jax.loss_chunks > 1:
-        total, sums = chunked_loss_sums(recipe, state.graph, weights, inputs, batch)
+        total, sums = in_chunks(partial(module_of, state.graph), weights, (inputs, batch), partial(loss_sums, recipe),
+                                recipe.jax.loss_chunks)
         return total, (running, sums)
     logits, running = forward(recipe, state.graph, weights, running, inputs, training=True)
     total, sums = loss_sums(recipe, logits, batch)
     return total, (running, sums)
 
 
-def chunked_loss_sums(recipe, graph, weights, inputs, batch):
-    """`loss_sums` of a decoder in training, whose logits are made for `jax.loss_chunks` parts of the positions one
-    after another, and again backward: T positions of V logits are never there at once. A part has every n-th position,
-    so that it is shared over devices as the whole is."""
-    variables, count = {path: nnx.Param(x) for path, x in weights.items()}, recipe.jax.loss_chunks
-
-    def parts(x):
-        return jnp.moveaxis(x.reshape(x.shape[0], -1, count, *x.shape[2:]), 2, 0)
-
-    @jax.checkpoint
-    def one(weights, part):
-        x, batch = part
-        logits = merge(graph, {path: nnx.Param(x) for path, x in weights.items()}).logits(x)
-        return loss_sums(recipe, logits, batch)
-
-    x = merge(graph, variables).hidden(inputs, training=True)
-    each = {name: parts(y) for name, y in batch.items() if y.shape[1:2] == x.shape[1:2]}
-    _, (totals, sums) = jax.lax.scan(lambda _, part: (None, one(weights, part)), None, (parts(x), each))
-    return totals.sum(), jax.tree.map(lambda x: x.sum(0), sums)
-
-
 def forward(recipe, graph, weights, running, inputs, training=False):
     """(logits, running statistics after it) of a model's graph with tensors by path."""
-    variables = {path: nnx.Param(x) for path, x in adapted(recipe, weights).items()}
-    model = merge(graph, variables | {path: nnx.BatchStat(x) for path, x in running.items()})
+    model = module_of(graph, adapted(recipe, weights), running)
     return model(inputs, training=training), running_of(model)
+
+
+def module_of(graph, weights, running=MappingProxyType({})):
+    """The module of a graph with tensors by path."""
+    variables = {path: nnx.Param(x) for path, x in weights.items()}
+    return merge(graph, variables | {path: nnx.BatchStat(x) for path, x in running.items()})
 
 
 def running_of(model):

@@ -162,6 +162,31 @@ def attend(embedding: nnx.Embed, x_BxTxD: jax.Array) -> jax.Array:
     return dot_general(x_BxTxD, embedding.embedding[...].astype(x_BxTxD.dtype).T, None)
 
 
+def in_chunks(model_of: Callable[[Any], Any], weights: Mapping[str, jax.Array], given: tuple[Any, Any],
+              judge: Callable[..., Any], count: int) -> Any:
+    """What `judge` makes of a decoder's logits in training, (objective, sums), added up over `count` parts of the
+    positions. A part's logits are made after another's, and again backward, so that T positions of V logits are never
+    there at once. A part has every count-th position, which shares it over devices as the whole is shared.
+
+    Args:
+      model_of: from weights by path to the module; given: (what it reads, the batch, of which `judge` reads a part).
+      judge: (logits (B, T / count, V), a part of the batch) to (objective, sums).
+    """
+    inputs, batch = given
+    x_BxTxD = model_of(weights).hidden(inputs, training=True)
+
+    def parts(x):
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, count, *x.shape[2:]), 2, 0)
+
+    @jax.checkpoint
+    def one(weights, part):
+        return judge(model_of(weights).logits(part[0]), part[1])
+
+    each = {name: parts(y) for name, y in batch.items() if y.shape[1:2] == x_BxTxD.shape[1:2]}
+    _, found = jax.lax.scan(lambda _, part: (None, one(weights, part)), None, (parts(x_BxTxD), each))
+    return jax.tree.map(lambda x: x.sum(0), found)
+
+
 def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: float) -> jax.Array:
     """Rotary positions (Su et al. 2021): halves of the head rotate against each other."""
     half = x_BxTxHxD.shape[-1] // 2

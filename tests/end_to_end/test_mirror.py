@@ -49,8 +49,8 @@ ALONE = {
     "models/encoder.py": {"Bias", "Block", "norm", "through_blocks", "dropped"},
     "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
                          "Part", "batch_norm", "add_blocks", "through_blocks",
-                         "masked_attention", "padding_mask", "mean_over", "unit", "dropout",
-                         "looked_up", "masters", "product",  # which jnp.promote_types and a product of XLA's need not
+                         "masked_attention", "padding_mask", "mean_over", "unit", "dropout", "in_chunks", "looked_up",
+                         "masters", "product",  # which jnp.promote_types and a product of XLA's need not
                          "to_train",  # a Flax module asks the hooks whether its places are read
                          "over_replicas"},  # under jit a mean over rows is one over those of all devices
 }

@@ -33,6 +33,7 @@ ALLOWED = {  # (file, function): why it may
     ("benchmarks/peers/serve.py", "serve"): "a pipe between processes of ours",
     ("benchmarks/preflight/peers.py", "answered"): "a pipe between processes of ours",
     ("benchmarks/timing/peers.py", "ask"): "a pipe between processes of ours",
+    ("benchmarks/device_check/steps.py", "asked_of"): "a pipe between processes of ours",
     ("common/generation/both.py", "asked_of"): "a pipe between processes of ours",
     ("common/machine/doctor.py", "_devices"): "a pipe between processes of ours, any error of which becomes one line "
                                               "there",
