@@ -144,7 +144,7 @@ class Devices:
         itself. `resting`: a slot between steps, which with `jax.offload_optimizer` is in the host's memory.
         """
         lying, stacked = self.weights(path, shape), path.startswith("blocks.")
-        if self.execution.shard_optimizer:
+        if self.execution.shard_optimizer and "data" not in self.apart:
             spec = [*lying.spec, *[None] * (len(shape) - len(lying.spec))]
             cuts = [() if axis is None else (axis,) if isinstance(axis, str) else tuple(axis) for axis in spec]
             fit = [i for i in range(stacked, len(shape)) if shape[i] % self.size((*cuts[i], "data")) == 0]

@@ -12,7 +12,7 @@ EPS = 2.0**-52
 SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
          "activation": "swiglu", "tied": False}
-MESHES = [({"data": 2, "fsdp": 2}, 2, {}), ({"fsdp": 2, "tensor": 2}, 1, {}),
+MESHES = [({"data": 2, "fsdp": 2}, 2, {"shard_optimizer": True}), ({"fsdp": 2, "tensor": 2}, 1, {}),
           ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4})]
 
 
