@@ -145,7 +145,7 @@ def ended(desk: Desk, step: Step) -> tuple[str, int, Found]:
 def leave(desk: Desk, steps: Sequence[Step], seconds: float, benched: str | None) -> Checked:
     """Writes check.json of all steps."""
     rows = [desk.ended[step.name] for step in steps]
-    words = ["check-device", *["--rehearse"] * desk.rehearsed, *(["--bench", benched] if benched else [])]
+    words = ["check-device", *(["--rehearse"] if desk.rehearsed else []), *(["--bench", benched] if benched else [])]
     counts = {state: count for state in ("holds", "no", "open", "skipped", "failed")
               if (count := sum(row.state == state for row in rows))}
     content: dict[str, Any] = {

@@ -160,7 +160,7 @@ def torch_seen(desk: Desk, compiling: bool) -> Found:
 
 def asked_of(python: str, compiling: bool) -> dict[str, Any]:
     """What `benchmarks/peers/torch_compile.py` sees in a Python; raises TwinscaleError where it ends without a word."""
-    words = [python, "-P", "-m", "twinscale.benchmarks.peers.torch_compile", SEEN, *[COMPILE] * compiling]
+    words = [python, "-P", "-m", "twinscale.benchmarks.peers.torch_compile", SEEN, *([COMPILE] if compiling else [])]
     done = process.run(words, PATIENCE, env=os.environ | process.QUIET | {"PYTHONPATH": str(process.ROOT)}, text=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:

@@ -384,8 +384,9 @@ def due(done: int, every: int, steps: int) -> Any:
 def until_due(training: Training, number: int) -> int:
     """The updates after which something is due that a call from step `number` on is not to go past."""
     train, probe = training.recipe.train, training.probe
-    every = train.eval_every * (probe.evaluated and probe.often), train.save_every * probe.saved
-    return next_due(number, every, [*probe.traced, training.steps])
+    evaluated = train.eval_every if probe.evaluated and probe.often else 0
+    saved = train.save_every if probe.saved else 0
+    return next_due(number, [evaluated, saved], [*probe.traced, training.steps])
 
 
 def explain(room: "Room", session: "Session", state: Any, step: Any) -> str:
