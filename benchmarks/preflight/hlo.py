@@ -34,7 +34,7 @@ from twinscale.benchmarks.preflight.hlo_text import Computation, Instruction, Mo
 SENT = {"all-reduce": 2.0, "collective-permute": None, "collective-broadcast": None}  # rounds of a ring; None: at once
 DCN = {"ONE_TO_ONE": "collective-permute"}  # XLA's names of what goes between slices, where they are others
 CALLS = {"call", "call-start", "async-start", "custom-call-start"}  # the last as libtpu 0.0.52 starts a SparseCore
-WORK = {"fusion", "custom-call", "convolution", "dot", "while", "call", "conditional"}  # what computes
+WORK = {"fusion", "convolution", "dot", "while", "call", "conditional"}  # what computes, beside Pallas kernels
 FIGURES = ("count", "bytes", "bytes_sent", "asynchronous", "asynchronous_bytes_sent", "sparsecore")
 PLACES = r"attention|feedforward|stage_\d+"  # parts of a model that both backends name in what they lower
 
@@ -196,7 +196,7 @@ def count_one(done: Account, module: Module, computation: Computation, i: Instru
         flops = (convolution_flops if i.opcode == "convolution" else dot_flops)(computation, i)
         done.flops[place_of(i)] += flops
         done.passes += flops * passes(computation, i)
-    elif i.opcode == "custom-call" and i.attribute("custom_call_target") == '"tpu_custom_call"':
+    elif is_kernel(i):
         done.kernels[re.sub(r"[.\d]+$", "", i.name)] += 1
     elif kind in COLLECTIVES and not i.opcode.endswith("-done"):
         groups = groups_of(module, i)
@@ -237,10 +237,15 @@ def is_beside(computation: Computation, i: Instruction) -> bool:
                 reached.append(user.name)
     begun = False
     for name, other in computation.instructions.items():
-        if begun and (name in ends or other.opcode in WORK):
+        if begun and (name in ends or other.opcode in WORK or is_kernel(other)):
             return name not in ends
         begun = begun or name == i.name
     return False
+
+
+def is_kernel(i: Instruction) -> bool:
+    """Whether an instruction is a Pallas kernel; other custom calls set something up, such as the start of another."""
+    return i.opcode == "custom-call" and i.attribute("custom_call_target") == '"tpu_custom_call"'
 
 
 def is_scattered(computation: Computation, i: Instruction) -> bool:

@@ -18,8 +18,8 @@ from twinscale.benchmarks.output import again, check_files, made, tell
 from twinscale.benchmarks.preflight import placed, uncompressed, wanted
 from twinscale.benchmarks.preflight.compilers import Side, check_libtpu, check_packages, deep_stack, find_libtpu
 from twinscale.benchmarks.preflight.options_words import markdown, show_options
+from twinscale.benchmarks.preflight.result import SCHEMA_VERSION, Options
 from twinscale.benchmarks.preflight.search import kept
-from twinscale.benchmarks.results import Options
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.files.access import write_text
@@ -31,7 +31,6 @@ from twinscale.common.machine.topology import Topology, library_version, numbers
 from twinscale.common.recipe.file import did_you_mean
 from twinscale.common.recipe.schema import Recipe
 
-SCHEMA_VERSION = 1
 FILE, PAGE = "options.json", "options.md"
 KEYS = ("schema_version", "topologies", "libtpu")
 UNKNOWN = "No such compile option"  # as XLA says it

@@ -43,6 +43,10 @@ class Option:
 # What a SparseCore's collective wants beside it; a fusion with computation and a SparseCore exclude each other.
 OFFLOADED: dict[str, Value] = {"xla_tpu_use_tc_device_shape_on_sc": True, "xla_sc_disable_megacore_partitioning": True,
                                "xla_sc_enable_instruction_fusion": False, "xla_sc_disjoint_spmem": False}
+# Without the last two it takes gathers along one axis of the network alone.
+GATHERED: dict[str, Value] = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": False,
+                              "xla_tpu_enable_sparse_core_collective_offload_2d_all_gather": True,
+                              "xla_tpu_enable_sparse_core_collective_offload_3d_all_gather": True}
 
 OPTIONS = (
     Option("xla_tpu_enable_async_collective_fusion", "fuses collectives with computation, in parts that run in turn",
@@ -70,7 +74,7 @@ OPTIONS = (
     Option("xla_tpu_enable_data_parallel_all_reduce_opt", "reduces gradients over the data axis behind the next "
            "layer's backward pass", MAXTEXT, beside={"xla_tpu_data_parallel_opt_different_sized_ops": True}),
     Option("xla_tpu_enable_sparse_core_collective_offload_all_gather", "gathers on the SparseCores, beside the core",
-           MAXTEXT, tried=SPARSE, beside=OFFLOADED | {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": False}),
+           MAXTEXT, tried=SPARSE, beside=OFFLOADED | GATHERED),
     Option("xla_tpu_enable_sparse_core_collective_offload_reduce_scatter", "scatters sums on the SparseCores", MAXTEXT,
            tried=SPARSE, beside=OFFLOADED | {"xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter": False}),
     Option("xla_tpu_enable_sparse_core_collective_offload_all_reduce", "adds up on the SparseCores", MAXTEXT,

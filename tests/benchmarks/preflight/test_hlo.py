@@ -255,6 +255,8 @@ def test_asynchronous_is_what_something_is_computed_beside(between, after):
         *[meanwhile] * between,
         "  %d = f32[8,128]{1,0} all-reduce-done(%s)", *[meanwhile] * after, "  ROOT %c = f32[8,128]{1,0} copy(%d)"]))
     found, = account(text)["collectives"]
+    prepared = '  %e = s32[]{:S(2)} custom-call(), custom_call_target="PrepareAsyncCallStart"\n  %d ='
+    assert account(text.replace("  %d =", prepared))["collectives"] == [found]
     assert found["asynchronous"] == between and found["asynchronous_bytes_sent"] == between * found["bytes_sent"]
     alone, = reduced("replica_groups={{0,1,2,3}}")
     assert alone["count"] == 1 and alone["asynchronous"] == alone["asynchronous_bytes_sent"] == 0
