@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from twinscale.common.machine.chips import CHIPS, of_kind
 
 MAXTEXT = "MaxText, benchmarks/xla_flags_library.py"
-RECIPES = "Google Cloud, recipes for training on TPUs"
-JAX = "JAX, List of XLA compiler flags"
+RECIPES = "AI-Hypercomputer, tpu-recipes"
+JAX = "JAX, GPU performance tips"
+XLA = "OpenXLA, DebugOptions in xla.proto"
 EVERY = tuple(CHIPS)  # chips by name
-SPARSE = ("v5p", "v6e", "tpu7x")  # chips with SparseCores for a collective, as Google Cloud's pages on each have it
+SPARSE = ("v5p", "v6e", "tpu7x")  # chips with SparseCores that compute (OpenXLA, A deep dive into SparseCore)
 
 Value = bool | int | str
 
@@ -56,16 +57,17 @@ OPTIONS = (
     # XLA says that programs may hang or be wrong where it refuses it.
     Option("xla_tpu_enable_async_collective_fusion_fuse_all_gather", "does so for all-gathers", MAXTEXT, chips=EVERY,
            refused=((0, 0, 43), ("v5e",))),
-    Option("xla_enable_async_all_gather", "splits an all-gather into its start and its end", JAX, chips=EVERY),
+    Option("xla_enable_async_all_gather", "splits an all-gather into its start and its end", MAXTEXT, chips=EVERY),
     Option("xla_gpu_enable_latency_hiding_scheduler", "orders the program so that collectives are waited for least",
            JAX, platform="gpu"),
     # CPUs and TPUs give equal bits anyway. It holds for cuDNN's attention too.
-    Option("xla_gpu_deterministic_ops", "takes only operations that give equal bits in every run", JAX,
+    Option("xla_gpu_deterministic_ops", "takes only operations that give equal bits in every run", XLA,
            platform="gpu", wish="deterministic"),
     # ---- candidates
     Option("xla_enable_async_all_reduce", "splits an all-reduce into its start and its end", MAXTEXT),
     Option("xla_enable_async_collective_permute", "splits a permutation into its start and its end", MAXTEXT),
-    Option("xla_enable_async_reduce_scatter_fusion", "splits a fused reduce-scatter into its start and its end", JAX),
+    Option("xla_enable_async_reduce_scatter_fusion", "splits a fused reduce-scatter into its start and its end",
+           RECIPES),
     Option("xla_tpu_enable_async_collective_fusion_multiple_steps", "lets a fused collective span several computations",
            MAXTEXT),
     Option("xla_tpu_enable_async_collective_fusion_fuse_all_reduce", "fuses all-reduces with computation", MAXTEXT),
@@ -87,7 +89,8 @@ OPTIONS = (
     Option("xla_tpu_enable_scheduler_memory_pressure_tracking", "shows the scheduler how full the memory is", MAXTEXT),
     Option("xla_tpu_aggressive_opt_barrier_removal", "drops the barriers of rematerialisation once they have done",
            MAXTEXT),
-    Option("xla_tpu_enable_latency_hiding_layer_scheduler", "schedules whole layers against collectives", RECIPES),
+    Option("xla_tpu_enable_latency_hiding_layer_scheduler", "schedules whole layers against collectives", RECIPES,
+           tried=SPARSE, beside={"xla_tpu_enable_sparse_core_collective_aggregator": True}),
     Option("xla_latency_hiding_scheduler_rerun", "schedules again with less memory where the first does not fit",
            MAXTEXT, value=2, off=0),
 )
