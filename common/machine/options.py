@@ -24,7 +24,7 @@ class Option:
     platform: as JAX names it; chips: the TPUs that we set it for, by name; none: it is a candidate.
     wish: what of a recipe asks for it, its key in `jax`.
     value, off: what it is set to, and what stands for not setting it.
-    tried: the TPUs whose compiler is asked of it; beside: other options that it wants, in a trial.
+    tried: the TPUs whose compiler is asked of it; beside: other options that it wants, which go where it goes.
     refused: the first libtpu that refuses it, and the chips for which it does not.
     """
 
@@ -99,15 +99,17 @@ WISHES = ("overlap", "deterministic")
 
 
 def chosen(platform: str, kind: str, wishes: Collection[str]) -> dict[str, Value]:
-    """{name: value} of the options that a step is compiled with, those that a libtpu refuses among them.
+    """{name: value} of the options that a step is compiled with, those that a libtpu refuses among them, and with each
+    what it wants beside it.
 
     Args:
       platform, kind: of a device, as JAX names them. A TPU of a kind that is not known has what all chips have.
       wishes: of WISHES, what the recipe asks for.
     """
     chip = of_kind(kind)
-    return {option.name: option.value for option in OPTIONS if option.platform == platform and option.wish in wishes
-            and (platform != "tpu" or (chip.name in option.chips if chip else option.chips == EVERY))}
+    ours = [option for option in OPTIONS if option.platform == platform and option.wish in wishes
+            and (platform != "tpu" or (chip.name in option.chips if chip else option.chips == EVERY))]
+    return {name: value for option in ours for name, value in {option.name: option.value, **option.beside}.items()}
 
 
 def is_refused(name: str, kind: str, version: tuple[int, ...] | None) -> bool:

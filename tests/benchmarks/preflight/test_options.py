@@ -161,5 +161,6 @@ def test_the_real_list_has_what_is_set_first():
     from twinscale.common.machine.topology import parse
 
     listed = [option.name for option in trying.listed_for(parse("v5p:2x2x1"), ())]
-    given = list(chosen("tpu", "TPU v5", ("overlap",)))
-    assert listed[:len(given)] == given
+    given = chosen("tpu", "TPU v5", ("overlap",))
+    ours = [name for name in listed if name in given]
+    assert ours and listed[:len(ours)] == ours

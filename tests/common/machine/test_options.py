@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from twinscale.common.machine import options
 from twinscale.common.machine.chips import CHIPS
-from twinscale.common.machine.options import EVERY, OPTIONS, WISHES, chosen, is_refused, tried_on
+from twinscale.common.machine.options import EVERY, OPTIONS, WISHES, Option, chosen, is_refused, tried_on
 from twinscale.common.recipe.running import Jax
 
 GATHER = "xla_tpu_enable_async_collective_fusion_fuse_all_gather"
@@ -26,8 +27,18 @@ def test_each_option_is_described_once():
 def test_every_option_that_a_chip_is_given_is_in_its_table(chip):
     """So that none is set of which nobody can see what the compiler makes."""
     given = chosen("tpu", CHIPS[chip].kind, ("overlap",))
-    tried = [option.name for option in tried_on(chip)]
-    assert given and tried[:len(given)] == list(given) and len(set(tried)) == len(tried)
+    tried = tried_on(chip)
+    ours = [option for option in tried if chip in option.chips]
+    assert ours and tried[:len(ours)] == ours and len({option.name for option in tried}) == len(tried)
+    assert given.keys() == {name for option in ours for name in (option.name, *option.beside)}
+    assert all(given[option.name] == option.value for option in ours)  # no other's need has undone it
+
+
+def test_what_an_option_wants_is_set_with_it(monkeypatch):
+    one = Option("xla_one", "is tried", "a test", chips=("v5p",), beside={"xla_two": 2})
+    monkeypatch.setattr(options, "OPTIONS", (one,))
+    assert chosen("tpu", "TPU v5", ("overlap",)) == {"xla_one": True, "xla_two": 2}
+    assert chosen("tpu", "TPU v5 lite", ("overlap",)) == chosen("tpu", "TPU v99", ("overlap",)) == {}
 
 
 def test_options_go_by_the_recipes_wishes_and_the_platform():
