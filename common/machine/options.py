@@ -43,7 +43,7 @@ class Option:
 
 # What a SparseCore's collective wants beside it; a fusion with computation and a SparseCore exclude each other.
 OFFLOADED: dict[str, Value] = {"xla_tpu_use_tc_device_shape_on_sc": True, "xla_sc_disable_megacore_partitioning": True,
-                               "xla_sc_enable_instruction_fusion": False, "xla_sc_disjoint_spmem": False}
+                               "xla_sc_enable_instruction_fusion": False}
 # Without the last two it takes gathers along one axis of the network alone.
 GATHERED: dict[str, Value] = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": False,
                               "xla_tpu_enable_sparse_core_collective_offload_2d_all_gather": True,
