@@ -10,6 +10,7 @@ from twinscale.common.machine.chips import CHIPS, of_kind
 MAXTEXT = "MaxText, benchmarks/xla_flags_library.py"
 RECIPES = "AI-Hypercomputer, tpu-recipes"
 JAX = "JAX, GPU performance tips"
+LIBTPU = "the names in libtpu 0.0.45"
 XLA = "OpenXLA, DebugOptions in xla.proto"
 EVERY = tuple(CHIPS)  # chips by name
 SPARSE = ("v5p", "v6e", "tpu7x")  # chips with SparseCores that compute (OpenXLA, A deep dive into SparseCore)
@@ -81,6 +82,11 @@ OPTIONS = (
            tried=SPARSE, beside=OFFLOADED | {"xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter": False}),
     Option("xla_tpu_enable_sparse_core_collective_offload_all_reduce", "adds up on the SparseCores", MAXTEXT,
            tried=SPARSE, beside=OFFLOADED | {"xla_tpu_enable_async_collective_fusion_fuse_all_reduce": False}),
+    Option("xla_tpu_enable_sparse_core_collective_offload_dense_all_to_all", "exchanges on the SparseCores", LIBTPU,
+           tried=SPARSE, beside=OFFLOADED),
+    Option("xla_tpu_enable_async_all_to_all", "splits an exchange into its start and its end", LIBTPU),
+    Option("xla_jf_spmd_threshold_for_windowed_einsum_mib", "gathers whole before a product, where XLA would send parts "
+           "round beside it", MAXTEXT, value=1000000, off=0),
     Option("xla_tpu_prefer_async_allgather_to_allreduce", "gathers asynchronously where it could add up", RECIPES),
     Option("xla_tpu_assign_all_reduce_scatter_layout", "lays out what is reduced so that it can be scattered", MAXTEXT,
            beside={"xla_tpu_use_minor_sharding_for_major_trivial_input": True,

@@ -62,4 +62,4 @@ def test_what_is_refused_is_so_from_a_version_on_and_not_for_all_chips():
 
 def test_a_chip_without_sparsecores_is_not_asked_of_them():
     assert not any("sparse_core" in option.name for option in tried_on("v5e"))
-    assert sum("sparse_core" in option.name for option in tried_on("v5p")) == 3
+    assert sum("sparse_core" in option.name for option in tried_on("v5p")) == 4
