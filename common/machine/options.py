@@ -85,8 +85,8 @@ OPTIONS = (
     Option("xla_tpu_enable_sparse_core_collective_offload_dense_all_to_all", "exchanges on the SparseCores", LIBTPU,
            tried=SPARSE, beside=OFFLOADED),
     Option("xla_tpu_enable_async_all_to_all", "splits an exchange into its start and its end", LIBTPU),
-    Option("xla_jf_spmd_threshold_for_windowed_einsum_mib", "gathers whole before a product, where XLA would send parts "
-           "round beside it", MAXTEXT, value=1000000, off=0),
+    Option("xla_jf_spmd_threshold_for_windowed_einsum_mib", "gathers whole before a product, not in parts that go "
+           "round meanwhile", MAXTEXT, value=1000000, off=0),
     Option("xla_tpu_prefer_async_allgather_to_allreduce", "gathers asynchronously where it could add up", RECIPES),
     Option("xla_tpu_assign_all_reduce_scatter_layout", "lays out what is reduced so that it can be scattered", MAXTEXT,
            beside={"xla_tpu_use_minor_sharding_for_major_trivial_input": True,
