@@ -32,7 +32,7 @@ def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
     wishes, there = [wish for wish in WISHES if getattr(execution, wish)], libtpu_version(os.environ)
     options: dict[str, Any] = {
         name: value for name, value in chosen(device.platform, device.device_kind, wishes).items()
-        if not is_refused(name, device.device_kind, numbers(there) if there else None)}
+        if value is False or not is_refused(name, device.device_kind, numbers(there) if there else None)}
     if execution.xla_options:
         nothing = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), np.float32, sharding=devices.whole))
         compiling(lambda own: nothing.compile(compiler_options=own), execution.xla_options, execution.xla_options)
