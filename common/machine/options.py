@@ -119,8 +119,8 @@ def chosen(platform: str, kind: str, wishes: Collection[str]) -> dict[str, Value
 
 
 def is_refused(name: str, kind: str, version: tuple[int, ...] | None) -> bool:
-    """Whether an option, switched on, is known to be refused by a libtpu of a version, None where it is not known, for a
-    kind of devices."""
+    """Whether an option that is switched on is known to be refused by a libtpu of a version, None where it is not
+    known, for a kind of devices."""
     option = next((option for option in OPTIONS if option.name == name), None)
     if option is None or option.refused is None or version is None:
         return False
