@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter
 
 from twinscale.benchmarks.laws.result import FittedLaw, Prediction
+from twinscale.benchmarks.options_result import Options
 from twinscale.benchmarks.planning.result import Plan, Serving
-from twinscale.benchmarks.preflight.result import Options
 from twinscale.benchmarks.run_report import RunReport
 from twinscale.benchmarks.studies.result import Studied
 from twinscale.benchmarks.tuning.result import Tuning

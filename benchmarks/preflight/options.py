@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twinscale.benchmarks.options_result import SCHEMA_VERSION, Options
 from twinscale.benchmarks.output import again, check_files, made, tell
 from twinscale.benchmarks.preflight import placed, uncompressed, wanted
 from twinscale.benchmarks.preflight.compilers import Side, check_libtpu, check_packages, deep_stack, find_libtpu
 from twinscale.benchmarks.preflight.options_words import markdown, show_options
-from twinscale.benchmarks.preflight.result import SCHEMA_VERSION, Options
 from twinscale.benchmarks.preflight.search import kept
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, NO, BadInput

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from twinscale.benchmarks.preflight.result import Options
+from twinscale.benchmarks.options_result import Options
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "options.json"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "options.json"
 
 
 def test_the_states_are_those_that_there_are():
