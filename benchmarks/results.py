@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from twinscale.benchmarks.device_check.result import Checked
 from twinscale.benchmarks.laws.result import FittedLaw, Prediction
+from twinscale.benchmarks.options_result import Options
 from twinscale.benchmarks.planning.result import Plan, Serving
 from twinscale.benchmarks.run_report import RunReport
 from twinscale.benchmarks.studies.result import Studied
@@ -379,7 +380,7 @@ class Search(Result):
 
 
 SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
-           "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search,
+           "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search, "options": Options,
            "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied, "report": RunReport,
            "prediction": Prediction, "serving": Serving, "check": Checked}
 

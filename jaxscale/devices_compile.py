@@ -11,27 +11,14 @@ import numpy as np
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, traits_of
-from twinscale.common.machine.chips import CHIPS
+from twinscale.common.machine.options import WISHES, chosen, is_refused
 from twinscale.common.machine.topology import libtpu_version, numbers
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
     from twinscale.jaxscale.devices import Devices
 
-# What lets collectives run beside computation: XLA's options, by platform.
-OVERLAP = {
-    "tpu": {"xla_tpu_enable_async_collective_fusion": True, "xla_tpu_overlap_compute_collective_tc": True,
-            "xla_tpu_enable_async_collective_fusion_fuse_all_gather": True, "xla_enable_async_all_gather": True},
-    "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True},
-}
-
-# Options that a libtpu refuses from a version on, but for some kinds of devices: XLA says that programs may hang or be
-# wrong. Of what is not listed here, what is refused is dropped all the same; see `compiling`.
-REFUSED = {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": ((0, 0, 43), CHIPS["v5e"].kinds)}
 MOST_GENERAL = 3  # underscores of a name that others may refine: `xla_tpu` is no option
-
-# What makes equal programs give equal bits, likewise: CPUs and TPUs do it anyway. It holds for cuDNN's attention too.
-DETERMINISTIC = {"gpu": {"xla_gpu_deterministic_ops": True}}
 
 
 def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
@@ -43,21 +30,14 @@ def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
                          not recipe.data.cross_documents, device.platform,
                          getattr(device, "compute_capability", None), devices.mesh.shape["sequence"])
     execution.check_chunks(family_of(recipe.model).name == "decoder", recipe.data.sequence)
-    options = {**(OVERLAP.get(device.platform, {}) if execution.overlap else {}),
-               **(DETERMINISTIC.get(device.platform, {}) if execution.deterministic else {})}
-    if device.platform == "tpu":
-        options = {name: value for name, value in options.items() if not is_refused(name, device.device_kind)}
+    wishes, there = [wish for wish in WISHES if getattr(execution, wish)], libtpu_version(os.environ)
+    options: dict[str, Any] = {
+        name: value for name, value in chosen(device.platform, device.device_kind, wishes).items()
+        if value is False or not is_refused(name, device.device_kind, numbers(there) if there else None)}
     if execution.xla_options:
         nothing = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), np.float32, sharding=devices.whole))
         compiling(lambda own: nothing.compile(compiler_options=own), execution.xla_options, execution.xla_options)
     return options | execution.xla_options
-
-
-def is_refused(name: str, kind: str) -> bool:
-    """Whether an option is known to be refused by the libtpu that is there, for a kind of devices."""
-    since, but = REFUSED.get(name, (None, ()))
-    there = libtpu_version(os.environ)
-    return since is not None and kind not in but and there is not None and numbers(there) >= since
 
 
 def compiling(attempt: Callable[[dict[str, Any]], Any], options: Mapping[str, Any], own: Container[str]) -> Any:

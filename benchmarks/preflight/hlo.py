@@ -10,14 +10,15 @@ bodies count as often as they run, and of a condition's branches the one that co
   collectives  by kind: the bytes that each device puts in, and those that it must send. One that is overlapped with
                computation is a chain of fusions, with a copy in each, from a start through parts, which may lie in an
                inner loop, to an end: it counts as often as it starts. One that runs beside the core, on a thread of its
-               own, counts where it is started.
+               own, counts where it is started. One is asynchronous that lies in such a chain, or between whose start
+               and end the schedule has something to compute: a start that its end follows at once is waited for.
 """
 
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from twinscale.benchmarks.preflight.hlo_costs import (
     COLLECTIVES,
@@ -33,7 +34,21 @@ from twinscale.benchmarks.preflight.hlo_text import Computation, Instruction, Mo
 SENT = {"all-reduce": 2.0, "collective-permute": None, "collective-broadcast": None}  # rounds of a ring; None: at once
 DCN = {"ONE_TO_ONE": "collective-permute"}  # XLA's names of what goes between slices, where they are others
 CALLS = {"call", "call-start", "async-start", "custom-call-start"}  # the last as libtpu 0.0.52 starts a SparseCore
+WORK = {"fusion", "convolution", "dot", "while", "call", "conditional"}  # what computes, beside Pallas kernels
+FIGURES = ("count", "bytes", "bytes_sent", "asynchronous", "asynchronous_bytes_sent", "sparsecore")
 PLACES = r"attention|feedforward|stage_\d+"  # parts of a model that both backends name in what they lower
+
+
+class Collective(NamedTuple):
+    """What is counted: bytes that a device puts in, whether the core computes meanwhile, and whether a SparseCore
+    does it."""
+
+    kind: str
+    network: str
+    group: int
+    size: int
+    asynchronous: bool = False
+    sparsecore: bool = False
 
 
 @dataclass
@@ -74,7 +89,8 @@ def account(text: str, slices: int = 1) -> dict[str, Any]:
       slices: that run it together, over the data-centre network: `num_slices` of the topology.
     Returns: {"flops", "flops_by_place": {"PLACE DIRECTION": flops}, "matrix_flops": operations times the bfloat16
       passes that each takes, "bytes_moved", "collectives": [{"kind", "network": "ici" or "dcn", "count", "bytes",
-      "bytes_sent", "group": devices}], "fusions", "fusions_by_kind", "kernels": {name: calls}, "loops": [trips],
+      "bytes_sent", "group": devices, "asynchronous": how many are, "asynchronous_bytes_sent", "sparsecore": how many
+      run on SparseCores}], "fusions", "fusions_by_kind", "kernels": {name: calls}, "loops": [trips],
       "unknown_loops": loops whose trips are not in the text, counted once,
       "unread_collectives": [names] of those that nothing is seen to run, which are not counted}.
     """
@@ -101,14 +117,18 @@ def unread(module: Module) -> list[str]:
 
 
 def by_kind(collectives: Mapping[Any, Any]) -> dict[Any, dict[str, Any]]:
-    """{(kind, network, group): {"count", "bytes", "bytes_sent"}} of counted collectives."""
+    """{(kind, network, group): {"count", "bytes", "bytes_sent", ...}} of counted collectives; see `account`."""
     found = {}
-    for (kind, network, group, size), times in collectives.items():
-        figures = found.setdefault((kind, network, group), {"count": 0, "bytes": 0, "bytes_sent": 0})
+    for each, times in collectives.items():
+        figures = found.setdefault(each[:3], dict.fromkeys(FIGURES, 0))
+        size = times * sent(each.kind, each.size, each.group)
         figures["count"] += times
-        figures["bytes"] += times * size
-        figures["bytes_sent"] += times * sent(kind, size, group)
-    return {key: figures | {"bytes_sent": round(figures["bytes_sent"])} for key, figures in found.items()}
+        figures["bytes"] += times * each.size
+        figures["bytes_sent"] += size
+        figures["asynchronous"] += times * each.asynchronous
+        figures["asynchronous_bytes_sent"] += size * each.asynchronous
+        figures["sparsecore"] += times * each.sparsecore
+    return {key: {name: round(value) for name, value in figures.items()} for key, figures in found.items()}
 
 
 def sent(kind: str, size: float, group: int) -> float:
@@ -135,7 +155,8 @@ def executed(module: Module, name: str) -> Account:
             done.add(max(branches, key=lambda branch: branch.weight))
         elif i.opcode in CALLS and (named := callees(i)):
             for callee in named:
-                done.add(executed(module, callee))
+                inner = executed(module, callee)
+                done.add(inner if i.opcode == "call" else beside(inner, computation, i))
         elif i.opcode == "fusion":
             inner = fused(module, i.called())
             done.add(inner)
@@ -175,7 +196,7 @@ def count_one(done: Account, module: Module, computation: Computation, i: Instru
         flops = (convolution_flops if i.opcode == "convolution" else dot_flops)(computation, i)
         done.flops[place_of(i)] += flops
         done.passes += flops * passes(computation, i)
-    elif i.opcode == "custom-call" and i.attribute("custom_call_target") == '"tpu_custom_call"':
+    elif is_kernel(i):
         done.kernels[re.sub(r"[.\d]+$", "", i.name)] += 1
     elif kind in COLLECTIVES and not i.opcode.endswith("-done"):
         groups = groups_of(module, i)
@@ -183,15 +204,48 @@ def count_one(done: Account, module: Module, computation: Computation, i: Instru
             if kind == "all-reduce" and is_scattered(computation, i):
                 kind = "reduce-scatter"
             size = sum(shape.bytes for name in i.operands for shape in leaves(computation.shape(name)))
-            collective = kind, "ici", len(groups[0]), size
+            collective = Collective(kind, "ici", len(groups[0]), size)
             if "chain_id" in i.rest:  # a chain of fusions holds its start, its parts and its end
-                done.overlapped[chain_of(i)] = collective, starts(computation, i)
+                done.overlapped[chain_of(i)] = collective._replace(asynchronous=True), starts(computation, i)
             else:
-                done.collectives[collective] += 1
+                done.collectives[collective._replace(asynchronous=is_beside(computation, i))] += 1
     elif i.opcode == "send" and (found := re.search(r'_xla_megascale_transfer_type="(\w+)"', i.rest)):
         # What crosses slices goes by way of the hosts.
         size = leaves(computation.shape(i.operands[0]))[0].bytes
-        done.collectives[DCN.get(found[1], found[1].lower().replace("_", "-")), "dcn", module.slices, size] += 1
+        kind = DCN.get(found[1], found[1].lower().replace("_", "-"))
+        done.collectives[Collective(kind, "dcn", module.slices, size, is_beside(computation, i))] += 1
+
+
+def beside(inner: Account, computation: Computation, i: Instruction) -> Account:
+    """What a computation does that an instruction starts on a thread beside the core."""
+    on_sparsecore, meanwhile = "sparsecore" in (i.attribute("async_execution_thread") or ""), is_beside(computation, i)
+    return replace(inner, collectives=Counter({
+        each._replace(asynchronous=meanwhile or each.asynchronous, sparsecore=on_sparsecore): times
+        for each, times in inner.collectives.items()}))
+
+
+def is_beside(computation: Computation, i: Instruction) -> bool:
+    """Whether the core has something to compute between an instruction that starts something, and its end."""
+    if not (i.opcode.endswith("-start") or i.opcode == "send"):
+        return False
+    reached, ends = [i.name], set()
+    for name in reached:  # through its updates, which grow the list
+        for user in computation.users.get(name, []):
+            if user.opcode.endswith("-done"):
+                ends.add(user.name)
+            elif user.opcode.endswith("-update"):
+                reached.append(user.name)
+    begun = False
+    for name, other in computation.instructions.items():
+        if begun and (name in ends or other.opcode in WORK or is_kernel(other)):
+            return name not in ends
+        begun = begun or name == i.name
+    return False
+
+
+def is_kernel(i: Instruction) -> bool:
+    """Whether an instruction is a Pallas kernel; other custom calls set something up, such as the start of another."""
+    return i.opcode == "custom-call" and i.attribute("custom_call_target") == '"tpu_custom_call"'
 
 
 def is_scattered(computation: Computation, i: Instruction) -> bool:

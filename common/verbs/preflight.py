@@ -20,6 +20,10 @@ Policies = Annotated[str | None, typer.Option(metavar="A,B", help="With --search
 Accumulations = Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: micro-batches an update; by default "
                                                    "the recipe's.")]
 
+Options = Annotated[bool, typer.Option("--options", help="Compile with each of XLA's options and without.")]
+Only = Annotated[list[str] | None, typer.Option(metavar="NAME", help="With --options: this one; several may be "
+                                                "named.")]
+
 
 def preflight(
     recipe: shared.Recipe,
@@ -33,6 +37,8 @@ def preflight(
     check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
     write_golden: Annotated[str | None, typer.Option(metavar="PATH", help="Write there what --check needs.")] = None,
     search: Annotated[bool, typer.Option("--search", help="Find the largest batch that fits.")] = False,
+    options: Options = False,
+    only: Only = None,
     remat: Policies = None,
     accumulate: Accumulations = None,
     fsdp: Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: by default all that divide.")] = None,
@@ -44,7 +50,7 @@ def preflight(
 ) -> None:
     """Compile a recipe's whole train step with the TPU's own compiler, without a TPU, and say whether it fits, what it
     computes, moves and communicates, and how fast it could be at best. Write preflight.json and report.html; with
-    --search, search.json and patch.toml.
+    --search, search.json and patch.toml; with --options, options.json and options.md.
 
     \b
     Exit code: 0 all compile and fit, or with --check are no worse than before; 1 otherwise; 4 libtpu is missing or old.
@@ -56,36 +62,88 @@ def preflight(
       twinscale preflight recipes/mlp-digits.toml --topology v5e:2x2 --out build/mlp --write-golden mlp.json
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
+      twinscale preflight recipes/tpu/decoder-1b.toml --topology v5p:2x2x4 --options --out build/options
     """
-    from twinscale.common.files.access import place
-    from twinscale.common.files.output import nothing_left
     from twinscale.common.recipe.file import given
 
-    asked, backends = shared.with_precision(overrides, precision), trainers_of(backend)
-    named = [word for name in topology or () for word in ("--topology", name)]
-    described = shared.of_two(given(recipe, asked), "preflight", "it compiles a Keras and a JAX program")
+    asked = shared.with_precision(overrides, precision)
+    described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
+    backends = trainers_of(backend)
+    described = shared.of_two(described, "preflight", "it compiles a Keras and a JAX program")
+    told = {"topologies": topology or (), "slices": slices, "as_json": json, "overwrite": overwrite}
+    golden, beside = {"check": check, "write_golden": write_golden}, peers.split(",") if peers else []
+    sought = {"remat": remat, "accumulate": accumulate, "fsdp": fsdp, "tensor": tensor, "jobs": jobs}
+    words = [recipe, *asked, *named, *shared.given("slices", slices, 1)]
+    check_forms({"options": options, "search": search}, golden | {"peers": peers or None}, sought, only)
+    if options:
+        raise typer.Exit(with_options(described, out, backend, only or [], words, told))
     if search:
-        shared.only("--search", **{"check": check, "write-golden": write_golden,
-                                   "backend both": backend == "both" or None, "peers": peers or None})
-        with nothing_left(place(out)):
-            raise typer.Exit(shared.room("benchmarks.preflight.search").search(
-                described, place(out), topologies=topology or (), slices=slices, backend=backend or "jax", jobs=jobs,
-                **to_try(remat, accumulate, fsdp, tensor), as_json=json, overwrite=overwrite))
-    shared.only("a preflight without --search", remat=remat, accumulate=accumulate, fsdp=fsdp, tensor=tensor, jobs=jobs)
-    with nothing_left(place(out)):
-        words = [recipe, *asked, *named, *shared.given("slices", slices, 1), *shared.given("backend", backend),
-                 *shared.given("peers", peers, ""), *shared.given("check", check)]
-        code = shared.room("benchmarks.preflight").preflight(
-            described, place(out), topologies=topology or (), slices=slices, backends=backends, check=check,
-            peers=peers.split(","), write_golden=write_golden, as_json=json, overwrite=overwrite, words=words)
-    verb, changed, options = what_next(code, described, backends, named, out)
-    shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *options)
+        raise typer.Exit(searched(described, out, backend, sought, told))
+    words += [*shared.given("backend", backend), *shared.given("peers", peers, ""), *shared.given("check", check)]
+    code = compiled(described, out, backends, words, golden | told | {"peers": beside})
+    verb, changed, further = what_next(code, described, backends, named, out)
+    shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *further)
     raise typer.Exit(code or DID_IT)
 
 
 def trainers_of(backend: str | None) -> tuple[str, ...]:
     """The backends that --backend names; none where it was not given."""
     return ("jax", "keras") if backend == "both" else (backend,) if backend else ()
+
+
+def check_forms(
+    forms: dict[str, bool], plain: dict[str, str | None], sought: dict[str, Any], only: Sequence[str] | None,
+) -> None:
+    """Raises BadInput for options that the form of the verb, --options or --search or neither, does not have."""
+    kept = {name.replace("_", "-"): value for name, value in plain.items()}
+    if forms["options"]:
+        shared.only("--options", search=forms["search"] or None, **kept, **sought)
+        return
+    shared.only("a preflight without --options", only=only)
+    if forms["search"]:
+        shared.only("--search", **kept)
+    else:
+        shared.only("a preflight without --search", **sought)
+
+
+def compiled(
+    recipe: "Described", out: str, backends: Sequence[str], words: Sequence[str], told: dict[str, Any],
+) -> int:
+    """The exit code of a preflight of the recipe as it is."""
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+
+    with nothing_left(place(out)):
+        return shared.room("benchmarks.preflight").preflight(recipe, place(out), backends=backends, words=words, **told)
+
+
+def with_options(
+    recipe: "Described", out: str, backend: str | None, only: Sequence[str], words: Sequence[str], told: dict[str, Any],
+) -> int:
+    """The exit code of a preflight with each of XLA's options and without; what is `told` goes to it as it is."""
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+
+    shared.only("--options, which compiles JAX alone", **{
+        f"backend {backend}": None if backend in (None, "jax") else backend})
+    with nothing_left(place(out)):
+        named = [word for name in only for word in ("--only", name)]
+        return shared.room("benchmarks.preflight.options").options(recipe, place(out), only=only,
+                                                                   words=[*words, *named], **told)
+
+
+def searched(
+    recipe: "Described", out: str, backend: str | None, sought: dict[str, Any], told: dict[str, Any],
+) -> int:
+    """The exit code of a search for the largest batch."""
+    from twinscale.common.files.access import place
+    from twinscale.common.files.output import nothing_left
+
+    shared.only("--search", **{"backend both": backend == "both" or None})
+    lists, jobs = {name: text for name, text in sought.items() if name != "jobs"}, sought["jobs"]
+    with nothing_left(place(out)):
+        return shared.room("benchmarks.preflight.search").search(
+            recipe, place(out), backend=backend or "jax", jobs=jobs, **to_try(**lists), **told)
 
 
 def to_try(

@@ -8,8 +8,8 @@ from twinscale.common.verbs import shared
 
 
 def schema(name: Annotated[str, typer.Argument(metavar="NAME", help="verdict, compression, audit, clean, bench, plan, "
-                                               "preflight, search, tune, study, export or run, as its .json file is "
-                                               "called.")]
+                                               "preflight, search, options, tune, study, export or run, as its "
+                                               ".json file is called.")]
            ) -> None:
     """Print the JSON schema of what a command leaves as JSON: every key, its type and meaning.
 

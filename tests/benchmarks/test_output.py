@@ -16,6 +16,7 @@ from twinscale.benchmarks.planning import plan
 from twinscale.benchmarks.planning.compress import plan_serving
 from twinscale.benchmarks.preflight import FILE, preflight
 from twinscale.benchmarks.preflight import KEYS as PREFLIGHT
+from twinscale.benchmarks.preflight import options as trying
 from twinscale.benchmarks.preflight import search as searching
 from twinscale.benchmarks.timing import bench
 from twinscale.common.errors import BadInput
@@ -144,6 +145,8 @@ ANSWERS = {  # of verbs that leave single files in anybody's directory: how they
                   {FILE: PREFLIGHT, "report.html": ()}),
     "search": (lambda out, overwrite: searching.search(RECIPE, out, topologies=("v5e:2x2",), overwrite=overwrite),
                {searching.FILE: searching.KEYS, searching.PATCH: ()}),
+    "options": (lambda out, overwrite: trying.options(RECIPE, out, topologies=("v5e:2x2",), overwrite=overwrite),
+                {trying.FILE: trying.KEYS, trying.PAGE: ()}),
     "plan": (lambda out, overwrite: plan.plan(None, topologies=("v5e-16",), flops=1e18, mfu="0.4", out=out),
              {"plan.json": ()}),
     "predict-loss": (lambda out, overwrite: predict_loss("hoffmann2022", {"N": [1e9], "D": [2e10]},

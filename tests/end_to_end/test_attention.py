@@ -15,6 +15,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from twinscale.common.errors import BadInput
+from twinscale.common.machine.options import chosen
 from twinscale.common.recipe.running import Jax, Splash
 from twinscale.common.recipe.schema import AXES
 from twinscale.jaxscale import devices as jax_devices
@@ -267,11 +268,15 @@ def test_what_a_libtpu_refuses_is_not_asked_of_it(recipe_of, monkeypatch, tmp_pa
         mesh = SimpleNamespace(devices=np.array([device], object), shape={"sequence": 1})
         return set(devices_compile.compiler_options(recipe_of("decoder"), SimpleNamespace(mesh=mesh)))
 
-    whole = set(devices_compile.OVERLAP["tpu"])
-    assert asked("0.0.42.1", "TPU v5") == asked("0.0.50.1", "TPU v5 lite") == asked("0.0.45", "TPU v5 lite") == whole
-    for kind in ("TPU v4", "TPU v5", "TPU v6 lite", "TPU7x"):
+    def whole(kind):
+        return set(chosen("tpu", kind, ("overlap",)))
+
+    part = "xla_tpu_enable_async_collective_fusion_fuse_all_gather"
+    for version, kind in (("0.0.42.1", "TPU v4"), ("0.0.50.1", "TPU v5 lite"), ("0.0.45", "TPU v5 lite")):
+        assert asked(version, kind) == whole(kind) and part in whole(kind)
+    for kind in ("TPU v4", "TPU v6 lite", "TPU7x"):
         for version in ("0.0.43.2", "0.0.45", "0.0.52"):
-            assert whole - asked(version, kind) == set(devices_compile.REFUSED)
+            assert whole(kind) - asked(version, kind) == {part}
 
 
 def test_an_option_that_the_compiler_refuses_is_left_out_with_one_line(capsys):
@@ -315,8 +320,8 @@ def test_of_what_the_compiler_names_the_part_goes_that_it_will_not_have(capsys):
             raise jax.errors.JaxRuntimeError(SAID)
         return options
 
-    left = devices_compile.compiling(attempt, devices_compile.OVERLAP["tpu"], {})
-    assert set(devices_compile.OVERLAP["tpu"]) - set(left) == {part}
+    ours = chosen("tpu", "TPU v5 lite", ("overlap",))
+    assert set(ours) - set(devices_compile.compiling(attempt, ours, {})) == {part}
     line, = capsys.readouterr().err.splitlines()
     assert part in line and "hang, SDC" in line
     with pytest.raises(BadInput, match=f"jax.xla_options.{part}: XLA refuses it"):

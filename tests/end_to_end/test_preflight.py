@@ -9,6 +9,7 @@ import pytest
 
 from twinscale.benchmarks import preflight as flight
 from twinscale.benchmarks.preflight import compilers
+from twinscale.benchmarks.preflight import options as trying
 from twinscale.benchmarks.preflight.rows import row as row_of
 from twinscale.benchmarks.preflight.rows import totals
 from twinscale.benchmarks.preflight.search import search
@@ -16,6 +17,7 @@ from twinscale.common.data.shapes import batch_shapes, data_shape
 from twinscale.common.errors import MissingEnvironment
 from twinscale.common.families.parameters import parameters, trained_size
 from twinscale.common.machine.flops import train_flops
+from twinscale.common.machine.options import OPTIONS, Option
 from twinscale.common.machine.topology import parse
 from twinscale.common.recipe.file import load
 from twinscale.common.recipe.schema import Recipe
@@ -287,3 +289,22 @@ def test_a_search_ends_where_one_step_more_does_not_fit(tmp_path, monkeypatch):
     for batch, code in ((best["global_batch"], 0), (best["global_batch"] + 1, 1)):
         again = recipe.with_values(train={"global_batch": batch})
         assert flight.preflight(again, tmp_path / str(batch), topologies=("v5e:1x1",), backends=("jax",)) == code
+
+
+@pytest.mark.slow
+def test_an_option_is_measured_refused_or_unknown_as_the_compiler_has_it(tmp_path, monkeypatch):
+    """A fusion of gathers, which libtpu refuses on a v5p, is forgotten to be known for it."""
+    monkeypatch.setenv("TWINSCALE_CACHE", str(tmp_path / "cache"))
+    known = {option.name: option for option in OPTIONS}
+    refused = "xla_tpu_enable_async_collective_fusion_fuse_all_gather"
+    listed = [known["xla_enable_async_all_gather"], Option(refused, "fuses", "a test"),
+              Option("xla_tpu_of_nobody", "nothing", "a test")]
+    monkeypatch.setattr(trying, "tried_on", lambda chip: listed)
+    monkeypatch.setattr(trying, "is_refused", lambda *_: False)
+    recipe = recipe_of("mlp", devices={"fsdp": CHIPS})
+    assert trying.options(recipe, tmp_path / "out", topologies=("v5p:2x2x1",)) == 0
+    table, = json.loads((tmp_path / "out" / "options.json").read_text())["topologies"]
+    lines = {line["option"]: line for line in table["options"]}
+    states = [line["state"] for line in lines.values()]
+    assert states == ["compiled", "refused", "unknown"]
+    assert lines["xla_enable_async_all_gather"]["effect"] and refused in lines[refused]["said"]

@@ -246,6 +246,22 @@ def test_a_start_counts_and_its_end_does_not():
     assert [each["count"] for each in account(text)["collectives"]] == [1]
 
 
+@pytest.mark.parametrize("between, after", [(True, False), (False, True), (False, False)])
+def test_asynchronous_is_what_something_is_computed_beside(between, after):
+    """The name of the operation is not enough: a start that its end follows at once is waited for."""
+    meanwhile = product("p")
+    text = module("\n".join([
+        "  %s = f32[8,128]{1,0} all-reduce-start(%a), replica_groups={{0,1,2,3}}, to_apply=%add",
+        *[meanwhile] * between,
+        "  %d = f32[8,128]{1,0} all-reduce-done(%s)", *[meanwhile] * after, "  ROOT %c = f32[8,128]{1,0} copy(%d)"]))
+    found, = account(text)["collectives"]
+    prepared = '  %e = s32[]{:S(2)} custom-call(), custom_call_target="PrepareAsyncCallStart"\n  %d ='
+    assert account(text.replace("  %d =", prepared))["collectives"] == [found]
+    assert found["asynchronous"] == between and found["asynchronous_bytes_sent"] == between * found["bytes_sent"]
+    alone, = reduced("replica_groups={{0,1,2,3}}")
+    assert alone["count"] == 1 and alone["asynchronous"] == alone["asynchronous_bytes_sent"] == 0
+
+
 def test_an_all_reduce_of_which_each_takes_a_part_is_a_reduce_scatter():
     inner = """
 %scatter (p: f32[8,128]) -> f32[2,128] {
@@ -339,6 +355,10 @@ def test_what_a_thread_beside_the_core_does_counts_where_it_is_started(starts):
     assert account(re.sub("(call-start.*)called", r"\1add", text))["unread_collectives"] == ["g"]
     each, = found["collectives"]
     assert (each["kind"], each["count"], each["bytes"]) == ("all-gather", 1, 4096)
+    assert each["sparsecore"] == 1 and each["asynchronous"] == 0
+    meanwhile = text.replace("  %u =", product("q") + "\n  %u =")
+    each, = account(meanwhile)["collectives"]
+    assert each["sparsecore"] == each["asynchronous"] == 1
     assert found["flops"] == FLOPS and found["bytes_moved"] == 4 * (
         8 * 128 + 32 * 128 + 8 * 128 + 128 * 128 + 8 * 128)  # the gather's two sides, and the product's three
 

@@ -97,7 +97,8 @@ def test_a_row_has_what_the_compiler_says_and_what_we_count(fly):
     assert row["hbm_capacity_bytes"] == V5E.hbm_bytes and row["headroom_bytes"] == V5E.hbm_bytes - 10 * GIB
     assert row["flops_per_device"] == 2 * 64**3 and row["bytes_moved_per_device"] == 4 * 64 * 64 * (3 + 2)
     assert row["collectives"] == [{"kind": "all-reduce", "network": "ici", "group": 4, "count": 1, "bytes": 16384,
-                                   "bytes_sent": 24576}]
+                                   "bytes_sent": 24576, "asynchronous": 0, "asynchronous_bytes_sent": 0,
+                                   "sparsecore": 0}]
     assert row["bytes_per_link"] == 24576 / 2 and found["results"][1]["lower_seconds"] == 4.0
     assert "TPUStrategy" in found["assumptions"]["keras"] and "no prediction" in found["assumptions"]["roofline"]
     assert found["chips"]["v5e"]["sources"]["hbm_bandwidth"].startswith("Google Cloud")
