@@ -36,11 +36,13 @@ class Store:
             return
         self.wait()
         if self.copy is None:
-            self.copy = tf.train.Checkpoint(**{group: [host_variable(v) for v in variables]
-                                               for group, variables in self.values.items()})
+            self.copy = tf.train.Checkpoint(**{group: [host_copy(v) for v in values]
+                                               for group, values in self.values.items()})
         with tf.device("CPU:0"):
-            for group, variables in self.values.items():
-                for held, v in zip(getattr(self.copy, group), variables, strict=True):
+            for group, values in self.values.items():
+                copies = [held for copy in getattr(self.copy, group) for held in variables_of(copy).values()]
+                own = [v for value in values for v in variables_of(value).values()]
+                for held, v in zip(copies, own, strict=True):
                     # Copied even where it lies there already: a compiled step may take a variable's memory.
                     held.assign(tf.raw_ops.DeepCopy(x=v.read_value()))
         self.begun = self.thread.submit(self.put, step)
@@ -107,11 +109,20 @@ class Store:
             (self.path / NEWEST).unlink(missing_ok=True)
 
 
-def host_variable(like: tf.Variable) -> tf.Variable:
+def host_copy(like: Any) -> Any:
     """A variable in the host's memory of another's shape and dtype, kept for all saves: making one takes longer than
-    copying it."""
+    copying it. Of what holds several variables, such as a range, something that holds as many by the same names."""
+    held = variables_of(like)
     with tf.device("CPU:0"):
-        return tf.Variable(tf.zeros(like.shape, like.dtype), trainable=False)
+        made = {name: tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for name, v in held.items()}
+    return made[""] if "" in made else tf.train.Checkpoint(**made)
+
+
+def variables_of(value: Any) -> dict[str, tf.Variable]:
+    """{name: variable} of what is saved as one, in the order of their names; a variable alone has none."""
+    if isinstance(value, tf.Variable):
+        return {"": value}
+    return {name: v for name, v in sorted(vars(value).items()) if isinstance(v, tf.Variable)}
 
 
 def step_of(path: Path) -> int | None:
