@@ -6,8 +6,8 @@ block that it has, and passes the block on to its neighbour: keys and values are
 block by one. The softmax over blocks keeps a maximum and a sum (Milakov and Gimelshein 2018; Rabe and Staats 2021).
 
 Kept for the backward pass, besides the block that a device has had from the start: its output, and the logarithm of
-each query's sum of exponentials. The shares are made again from these in a second round, in which the gradients of a block's
-keys and values travel with it, in float32 or wider, and one turn further, home.
+each query's sum of exponentials. The shares are made again from these in a second round, in which the gradients of a
+block's keys and values travel with it, in float32 or wider, and one turn further, home.
 
 Blocks that are wholly in the future are computed too, and masked: the last device needs all of its turns, and the
 others, which had less to do, would wait for it.
