@@ -50,6 +50,7 @@ ACTIVATIONS = (
     (r"(residual_\d|embedding|position|sum|dropout|norm|norm_\d|output|down)$", (ROWS, "sequence")),
     (r"", (ROWS,)),
 )
+RING = ((r"(query|key|value)(\.rotary)?$", (ROWS, "sequence", "tensor")), *ACTIVATIONS)  # nothing is gathered
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Devices:
 
     def activations(self, place: str, shape: Sequence[int]) -> NamedSharding:
         """The sharding of what a place computes."""
-        return self.sharding(*self.spec(ACTIVATIONS, place, shape))
+        return self.sharding(*self.spec(RING if self.execution.attention == "ring" else ACTIVATIONS, place, shape))
 
     def spec(self, rules: Iterable[tuple[str, tuple[Any, ...]]], name: str, shape: Sequence[int]
              ) -> list[str | tuple[str, ...] | None]:

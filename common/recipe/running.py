@@ -73,9 +73,10 @@ class Jax(Section):
                                   "too, while the weights stay whole there (ZeRO, Rajbhandari et al. 2020)")
     offload_optimizer: bool = Field(False, description="keep optimizer slots in the host's memory between steps")
     overlap: bool = Field(True, description="let collectives run beside computation on TPUs and GPUs")
-    attention: Literal["auto", "einsum", "cudnn", "splash"] = Field(
+    attention: Literal["auto", "einsum", "cudnn", "splash", "ring"] = Field(
         "auto", description="einsum, the reference; a fused kernel: cudnn (NVIDIA GPUs), splash (TPUs), both in "
-                            "bfloat16; auto: the fused one that can run, else einsum")
+                            "bfloat16; ring, which gathers no keys and values over devices.sequence; auto: the fused "
+                            "one that can run, else einsum")
     splash: Splash = Splash()
     deterministic: bool = Field(False, description="GPUs: take only operations that give equal bits in every run")
     preallocate: bool = Field(True, description="GPUs: take the memory at the start")
@@ -128,7 +129,10 @@ class Jax(Section):
 
     def kernel(self, precision: str, width: int, length: int, documents: bool, platform: str, capability: Any = None,
                sequence: int = 1) -> str:
-        """What computes attention: "einsum", "cudnn" or "splash".
+        """What computes attention: "einsum", "cudnn", "splash" or "ring".
+
+        `auto` never takes the ring: splash, where it can run, has no scores anywhere, and without it einsum sums as on
+        one device. The ring is for rows whose keys and values, or scores, are too many for a device.
 
         Args:
           precision: that of queries, keys and values; width: of a head; length: positions of a row.
@@ -147,11 +151,14 @@ class Jax(Section):
                                        "kept apart", length), (sequence == 1, "devices.sequence=1", sequence)],
             "splash": [(platform == "tpu", "a TPU", platform), bfloat16,
                        (length % (128 * sequence) == 0, "data.sequence / devices.sequence a multiple of 128",
-                        f"{length} / {sequence}")]}
+                        f"{length} / {sequence}")],
+            "ring": [(sequence > 1, "devices.sequence of 2 or more", sequence),
+                     (length % sequence == 0, "data.sequence a multiple of devices.sequence",
+                      f"{length} / {sequence}")]}
         lacks = {name: next((lack for lack in wanted if not lack[0]), None) for name, wanted in needs.items()}
         taken = self.attention
         if taken == "auto":
-            taken = next((name for name, lack in lacks.items() if lack is None), "einsum")
+            taken = next((name for name in ("cudnn", "splash") if lacks[name] is None), "einsum")
         if lack := one_of(lacks | {"einsum": None}, taken, "jax.attention"):
             raise BadInput(f"jax.attention={taken}: needs {lack[1]}, this is {lack[2]}; set auto")
         if taken == "splash":

@@ -18,6 +18,7 @@ from twinscale.common.recipe.running import Splash
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, sequence_shared
+from twinscale.jaxscale.models.ring import Ring, attend_around
 from twinscale.jaxscale.taps import HOOKS, named, scope, tap
 
 if TYPE_CHECKING:
@@ -343,7 +344,17 @@ def splash_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
     return on_each(mesh, local, taken, queries)(q, k, v, segments, segments, kernel)
 
 
-FUSED: dict[str, Callable[..., jax.Array]] = {"cudnn": cudnn_attention, "splash": splash_attention}
+def ring_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None) -> jax.Array:
+    """`causal_attention`, (B, T, H, D), of keys and values that go around the devices that share positions."""
+    mesh, row, position, head = shared_by(q)
+    k, v = (enough_heads(x, mesh, head) for x in (k, v))
+    spec, ring = PartitionSpec(row, position, head), Ring("sequence", mesh.shape["sequence"])
+    taken = spec, spec, spec, PartitionSpec(row, position)
+    return on_each(mesh, lambda *own: attend_around(*own, ring), taken, spec)(q, k, v, segments)
+
+
+FUSED: dict[str, Callable[..., jax.Array]] = {
+    "cudnn": cudnn_attention, "splash": splash_attention, "ring": ring_attention}
 
 
 def shared_by(q: jax.Array) -> tuple[Any, Any, Any, Any]:

@@ -62,16 +62,19 @@ def outcome(kernel, devices, q, k, v, cotangent, segments, **options):
 # a key is a difference of products of shares with values, 3 such errors, 60 u, of terms that cancel to no less than a
 # quarter of their scale: 240 u. The splash kernel, in float32 throughout, adds contractions of K = 256 terms, each
 # sqrt(K) u = 16 u, four in a row: 64 u more. Twice all of it for the scale of sums against that of terms.
-BOUND = {"cudnn": 2 * 240 * 2.0**-24, "splash": 2 * 304 * 2.0**-24}
+# The ring is wide throughout, u = 2^-53 in float64: as splash, but for 4 blocks, before each of which sums are scaled
+# by an exponential of a difference of scores, 10 u as above, twice: 80 u more.
+BOUND = {"cudnn": 2 * 240 * 2.0**-24, "splash": 2 * 304 * 2.0**-24, "ring": 2 * 384 * 2.0**-53}
 CASES = [("cudnn", {}, 4, True), ("cudnn", {}, 2, False), ("cudnn", {"data": 2, "tensor": 2}, 2, True),
          ("cudnn", {"tensor": 4}, 2, False), ("splash", {}, 4, False), ("splash", {}, 1, True),
-         ("splash", {"fsdp": 2, "tensor": 2}, 2, True), ("splash", {"tensor": 2, "sequence": 2}, 1, True)]
+         ("splash", {"fsdp": 2, "tensor": 2}, 2, True), ("splash", {"tensor": 2, "sequence": 2}, 1, True),
+         ("ring", {"sequence": 4}, 2, True), ("ring", {"tensor": 2, "sequence": 2}, 1, False)]
 
 
 @pytest.mark.parametrize("kernel, shape, kv, documents", CASES)
 def test_fused_attention_is_the_einsum(by_xla, kernel, shape, kv, documents):
     """On a mesh too, with keys of fewer heads than devices that share them."""
-    wide = kernel == "cudnn"
+    wide = kernel != "splash"
     with jax.enable_x64(wide), jax.default_matmul_precision("highest"):
         given = drawn(4, kv, 12 if wide else 256, np.float64 if wide else np.float32, documents)
         wanted = outcome("einsum", on_mesh(), *given)
@@ -133,14 +136,44 @@ def test_the_kernel_is_interpreted_only_where_there_is_no_tpu(monkeypatch, platf
     assert made.value.args == (platform != "tpu",)
 
 
-@pytest.mark.parametrize("kernel", ["cudnn", "splash"])
-def test_a_position_sees_its_past_in_its_document_alone(by_xla, kernel):
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 2 * 384 * 2.0**-24), (jnp.bfloat16, 2 * 20 * 2.0**-8)])
+def test_a_ring_in_narrow_numbers_is_the_einsum_in_float64(dtype, bound):
+    """In bfloat16, u = 2^-8, shares and an output are rounded once, 2 u. A gradient by a query or a key reads that
+    output and is of rounded terms, and rounded, 5 u in all, where terms cancel to a quarter of their scale: 20 u."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        *given, segments = drawn(4, 2, 12, dtype, True)
+        wanted = outcome("einsum", on_mesh(), *(x.astype(np.float64) for x in given), segments)
+        found = outcome("ring", on_mesh(sequence=4), *given, segments)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == dtype and np.any(ours.astype(np.float64) != theirs)
+        assert np.abs(ours.astype(np.float64) - theirs).max() < bound * np.abs(theirs).max()
+
+
+def test_a_ring_whose_mix_is_kept_by_name_goes_around_once_less():
+    """Keys and values are passed on forward, and with their gradients backward, and the gradients home; and where
+    nothing is kept, keys and values forward again."""
+    q, k, v, *_ = drawn(2, 2, 8, np.float32, False)
+
+    def passed(**how):
+        def total(q, k, v):
+            with devices_arrays.laid_out(on_mesh(sequence=4)):
+                return layers.causal_attention(q, k, v, None, "ring").sum()
+
+        again = jax.checkpoint(total, policy=layers.kept_by(Jax(remat="full", **how)))
+        return str(jax.make_jaxpr(jax.grad(again, (0, 1, 2)))(q, k, v)).count("ppermute[")
+
+    assert (passed(), passed(remat_save=("attention.mix",))) == (2 + 2 + 4 + 2, 2 + 4 + 2)
+
+
+@pytest.mark.parametrize("kernel, shape", [("cudnn", {}), ("splash", {}), ("ring", {"sequence": 4})])
+def test_a_position_sees_its_past_in_its_document_alone(by_xla, kernel, shape):
     """By gradients: of one position's output by every key and value."""
     length, asked = 128, 70
     q, k, v, cotangent, _ = drawn(2, 2, length, np.float32, False, rows=1)
     segments = np.repeat([[0, 1, 2]], [50, 60, 18], axis=1).astype(np.int32)
     cotangent = cotangent * (np.arange(length) == asked)[None, :, None]
-    _, dq, dk, dv = outcome(kernel, on_mesh(), q, k, v, cotangent, segments)
+    _, dq, dk, dv = outcome(kernel, on_mesh(**shape), q, k, v, cotangent, segments)
     sees = np.abs(dk).max((0, 2, 3)) > 0
     assert np.array_equal(sees, (np.arange(length) >= 50) & (np.arange(length) <= asked))
     assert np.array_equal(np.abs(dv).max((0, 2, 3)) > 0, sees)

@@ -13,7 +13,7 @@ SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
          "activation": "swiglu", "tied": False}
 MESHES = [({"data": 2, "fsdp": 2}, 2, {"shard_optimizer": True}), ({"fsdp": 2, "tensor": 2}, 1, {}),
-          ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4})]
+          ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4}), ({"data": 2, "sequence": 2}, 1, {"attention": "ring"})]
 
 
 @pytest.mark.parametrize("sizes", [(256, 1), (16, 16), (4, 64), (2, 128), (64, 4)])
@@ -136,16 +136,20 @@ def test_of_a_model_whose_inside_is_not_known_the_users_rules_say_how_tensors_li
     assert list(replace(devices, rules=(("dense.*", ("", "tensor")),)).weights(name, shape).spec) == wanted
 
 
-def test_shared_positions_gather_keys_and_values_alone(open_room, recipe_of):
-    """The compiled step has the scores of a quarter of the positions against all of them, never of all."""
+@pytest.mark.parametrize("attention", ["einsum", "ring"])
+def test_shared_positions_gather_keys_and_values_alone(open_room, recipe_of, attention):
+    """The compiled step has the scores of a quarter of the positions against all of them, never of all; in a ring
+    against as many, and gathers nothing."""
     from twinscale.jaxscale.devices_arrays import place
 
-    recipe = recipe_of("decoder", model=MODEL, devices={"sequence": 4})
+    recipe = recipe_of("decoder", model=MODEL, devices={"sequence": 4}, jax={"attention": attention})
     with open_room("jaxscale", recipe) as opened:
         evaluate = opened.room.make_evaluate(recipe, opened.state, opened.devices)
         compiled = next(cell.cell_contents for cell in evaluate.__closure__ if hasattr(cell.cell_contents, "lower"))
         text = compiled.lower(opened.state, place(opened.devices, opened.batch())).compile().as_text()
-    assert "all-gather" in text and "f64[8,2,2,4,16]" in text and "f64[8,2,2,16,16]" not in text
+    there = {word: word in text for word in ("all-gather", "f64[8,2,2,4,16]", "collective-permute", "f64[8,2,2,4,4]")}
+    assert list(there.values()) == [attention == "einsum"] * 2 + [attention == "ring"] * 2, there
+    assert "f64[8,2,2,16,16]" not in text
 
 
 @pytest.mark.parametrize("mesh", [{"sequence": 4}, {"tensor": 2, "sequence": 2}], ids=lambda mesh: "-".join(mesh))

@@ -27,9 +27,20 @@ def asked(name, **changes):
 def test_auto_takes_what_can_run(kernel, where):
     assert asked("auto", **where) == kernel == asked(kernel, **where)
     assert asked("einsum", **where) == "einsum"
-    for other in {"cudnn", "splash"} - {kernel}:
+    for other in {"cudnn", "splash", "ring"} - {kernel} - ({"ring"} if "sequence" in where else set()):
         with pytest.raises(BadInput, match=f"jax.attention={other}: needs .*, this is .*; set auto"):
             asked(other, **where)
+
+
+@pytest.mark.parametrize("lack, needs", [
+    ({}, "devices.sequence of 2 or more, this is 1;"),
+    ({"sequence": 3}, "data.sequence a multiple of devices.sequence, this is 1024 / 3;")])
+def test_a_ring_wants_devices_that_share_positions(lack, needs):
+    """In any precision, anywhere; and it is asked for by its name."""
+    with pytest.raises(BadInput, match=f"jax.attention=ring: needs {needs} set auto"):
+        asked("ring", **lack)
+    for where in ({}, {"platform": "tpu", "length": 24}, {**GPU, "precision": "float64"}):
+        assert (asked("ring", sequence=4, **where), asked("auto", sequence=4, **where)) == ("ring", "einsum")
 
 
 def test_memory_is_as_the_recipe_says_unless_the_environment_does():
