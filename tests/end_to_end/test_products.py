@@ -63,10 +63,6 @@ def test_a_step_that_is_a_tenth_off_is_found_at_each_product_and_nowhere_else(fo
     assert {row["tensor"] for row in own if part(row) > 1} == set(quanta)
     result = judged_products(recipe, {"generic": {"own": own, "float64": []}})
     assert not result["agrees"] and all("block_0" in check["where"] for check in result["checks"])
-    without = place_rows(recipe, dataset, (given, wide, wide), "bfloat16")
-    assert max(map(part, without)) == 0  # what is judged is what was made, not the bound
-    exact = place_rows(recipe, dataset, (given, made, wide), "bfloat16")
-    assert all(part(row) > 1 for row in exact if row["tensor"] in quanta)  # bfloat16's own bounds know no grid
 
 
 @pytest.mark.slow
