@@ -121,6 +121,9 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
 def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
     """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
     check_trackers(recipe, out)
+    if recipe.train.products != "full":
+        raise BadInput(f'train.products="{recipe.train.products}": Keras has no such products to compare with; set '
+                       '"full", or let `twinscale compare` judge those of JAX alone')
     if swap and traits_of(recipe.model).foreign:
         raise BadInput(f'--swap: model.family = "{recipe.model.family}": programs of your own run under their own '
                        "runtime alone: leave it out")

@@ -4,6 +4,7 @@ the same, within the bounds of `common/operations/rounding.py`."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,8 +67,8 @@ def rounded_taps(model: Any, tensors: Mapping[str, np.ndarray], precision: str) 
         return {key: rounded(x, format_of(key)) for key, x in tensors.items()}
 
 
-def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: str, blocks: bool = False
-              ) -> list[dict[str, Any]]:
+def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: str, blocks: bool = False,
+               quanta: Mapping[str, np.ndarray] = MappingProxyType({})) -> list[dict[str, Any]]:
     """What a backend makes at every place of given numbers, judged.
 
     Args:
@@ -75,6 +76,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
       tensors: (the tensors of `common.training.trace.step_taps` that every place was fed with, what the backend made of
         them in `precision`, what float64 made of them).
       blocks: sums are of blocks that are each rounded to bfloat16, as TensorFlow's kernels without XLA have them.
+      quanta: {tensor: how far each value may be off besides}, as `common.operations.quantised.quanta` has them.
     Returns: a list of {"place", "operation", "way" (the group of the tensor: "forward" and so on), "tensor", "error"
       and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and how many
       may be, or None}.
@@ -95,7 +97,8 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
         x, y = found.get(key), wanted.get(key)
         if operation == "attention mask" and x is not None and y is not None and np.shape(x) == np.shape(y):
             x, y = unmasked(x, y)
-        worst, limit = (math.inf, 0.0) if x is None or y is None else error(x, y, bound, precision, source)
+        worst, limit = (math.inf, 0.0) if x is None or y is None else error(
+            x, y, bound, precision, source, quanta.get(key, 0.0))
         row = {"place": name, "operation": operation, "way": way, "tensor": key, "error": worst, "bound": limit,
                "beside": None, "rare": None}
         if precision == "bfloat16" and way == "forward" and bound.narrow == 0.5 and rounds_last(known[name]):

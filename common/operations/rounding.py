@@ -113,14 +113,15 @@ def scores_size(arriving_BxKxGxTxS: np.ndarray, q_BxTxE: np.ndarray, k_BxSxF: np
     return float(np.minimum(sums, RARE / math.sqrt(3) * np.sqrt(squares)).max(initial=0)) / math.sqrt(d)
 
 
-def error(found: np.ndarray, wanted: np.ndarray, bound: Bound, precision: str, source: Any = None
-         ) -> tuple[float, float]:
+def error(found: np.ndarray, wanted: np.ndarray, bound: Bound, precision: str, source: Any = None, more: Any = 0.0
+          ) -> tuple[float, float]:
     """(worst, bound) in eps of the precision: the error of the value that is nearest to its own bound, or furthest
     above it. Infinite where a shape differs or a value is not finite.
 
     Args:
       found, wanted: arrays of one shape, the first as the precision has it, the second in float64.
       bound: the Bound. precision: of the recipe. source: the input, where the bound is of that.
+      more: what each value may be off besides, in its own unit.
     """
     eps, computed = FORMATS[precision].eps, FORMATS[MASTERS[precision]].eps
     nominal = bound.wide * computed / eps + bound.narrow * (precision == "bfloat16")
@@ -128,7 +129,7 @@ def error(found: np.ndarray, wanted: np.ndarray, bound: Bound, precision: str, s
     if found.shape != wanted.shape or not np.isfinite(found).all():
         return math.inf, nominal
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    allowed = bound.wide * computed * scale(wanted, bound, source) + FORMATS[precision].tiny
+    allowed = bound.wide * computed * scale(wanted, bound, source) + FORMATS[precision].tiny + more
     if precision == "bfloat16" and bound.narrow:
         # More than one rounding: the first ones are of what is summed, which may be larger than the sum.
         once = bound.narrow == 0.5 and not bound.least

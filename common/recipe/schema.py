@@ -24,6 +24,7 @@ from twinscale.common.quality import Subset, Thresholds
 from twinscale.common.recipe.adapt import Adapt
 from twinscale.common.recipe.compress import Compress
 from twinscale.common.recipe.model import AnyModel
+from twinscale.common.recipe.products import products_problem
 from twinscale.common.recipe.running import JAX_LATER, Devices, Jax, Keras
 from twinscale.common.registry import is_reference, portable, short
 from twinscale.common.schedules import SCHEDULES, described
@@ -66,6 +67,8 @@ class Train(Section):
     global_batch: PositiveInt = Field(8, description="rows of an update, over all devices and micro-batches")
     accumulate: PositiveInt = Field(1, description="micro-batches an update")
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    products: Literal["full", "int8"] = Field("full", description="what JAX' blocks multiply their weights in: "
+                                              "train.precision, or 8 bits, whose sums are exact")
     label_smoothing: Fraction = 0.0
     z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
     metrics: Annotated[tuple[Annotated[str, an_entry(METRICS)], ...], AfterValidator(tried)] = Field(
@@ -171,7 +174,7 @@ class Recipe(Section):
             named = " and ".join(f"schedule.{key}={span}" for key, span in spans.items())
             raise ValueError(f"{named} together exceed train.steps={train.steps}" if len(spans) > 1 else
                              f"{named} exceeds train.steps={train.steps}")
-        if problem := described(schedule).problem(schedule):
+        if problem := described(schedule).problem(schedule) or products_problem(self):
             raise ValueError(problem)
         alike = self.optimizer.layer_decay == 1 and not self.optimizer.freeze
         if not alike and (optimizer_of(self.optimizer).theirs or self.compress.stages):
@@ -301,7 +304,8 @@ class Recipe(Section):
             **JAX_LATER, ("train", "metrics"): (), ("model", "weights"): "",
             ("model", "bottleneck"): 0, ("adapt", "width"): Adapt().width, ("adapt", "dropout"): 0.0,
             ("optimizer", "freeze"): (), ("optimizer", "layer_decay"): 1.0,
-            ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0}
+            ("train", "class_weights"): "none", ("train", "watch"): "loss", ("train", "stop_after"): 0,
+            ("train", "products"): "full"}
         found: dict[str, Any] = {"objective": True} if self.objective == ObjectiveOptions() else {}
         for (table, key), value in first.items():
             if getattr(getattr(self, table), key, None) == value:
@@ -387,7 +391,7 @@ def in_sharpest(recipe: Recipe) -> Recipe:
     sharpest = traits_of(recipe.model).computes or "float64"
     if recipe.train.precision == sharpest:
         return recipe
-    return recipe.with_values(train={"precision": sharpest}, keras={"jit_compile": False})
+    return recipe.with_values(train={"precision": sharpest, "products": "full"}, keras={"jit_compile": False})
 
 
 def master_dtype(recipe: Recipe) -> str:

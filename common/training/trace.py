@@ -18,6 +18,7 @@ from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.operations.in_place import few, place_rows, rounded_taps
 from twinscale.common.operations.inputs import rounded
 from twinscale.common.operations.points import POINTS, generic_tensors, stress_arrays, stress_batch
+from twinscale.common.operations.quantised import quanta
 from twinscale.common.operations.references import FORMATS
 from twinscale.common.operations.synthetic import synthetic_gradients
 from twinscale.common.recipe.schema import Recipe, in_sharpest
@@ -97,7 +98,8 @@ def places_at(room: Room, recipe: Recipe, point: str | Path, given: Path, mine: 
     found = narrow[0] if narrow else wide
     if narrow:
         blocks = room.backend == "keras" and not recipe.keras.jit_compile
-        rows["own"] = place_rows(recipe, dataset, (taught, found, wide), precision, blocks)
+        rows["own"] = place_rows(recipe, dataset, (taught, found, wide), precision, blocks,
+                                 quanta_at(room, recipe, point, taught))
     if theirs:
         rows["float64"] = place_rows(recipe, dataset, (taught, wide, load_tensors(theirs)), "float64")
     save_tensors(mine, wide)
@@ -119,6 +121,16 @@ def taps_at(room: Room, recipe: Recipe, point: str | Path, taught: dict[str, np.
             tensors = {name: rounded(x, FORMATS["bfloat16"]) for name, x in tensors.items()}
             state = room.with_tensors(recipe, session.state, session.devices, tensors, step_of(point))
         return session.step_taps(state, step_of(point), batch, taught), session.dataset
+
+
+def quanta_at(room: Room, recipe: Recipe, point: str | Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """How far products in 8 bits may carry what places make of `given` at a point; nothing where there are none."""
+    if recipe.train.products == "full":
+        return {}
+    with room.numerics(recipe):
+        session = open_session(room, recipe)
+        batch, state = at_point(room, recipe, session, batch_at(recipe, session, point), point)
+        return quanta(recipe.model, given, room.state_tensors(state), recipe.train.precision)
 
 
 def step_of(point: str | Path) -> int:

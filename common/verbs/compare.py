@@ -48,12 +48,16 @@ def compare(
                        "nor hub:ORG/NAME: a run or its state goes on in `twinscale train --from`")
     described = given(recipe, asked)
     if described.compress.stages:
-        only_stages(place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
+        without(OF_STAGES, place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
         code = shared.room("benchmarks.compression.compare").compare_compression(
             described, directory(out), overwrite=overwrite,
             as_json=json)
         shared.say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
+    if described.train.products != "full":
+        without(NO_TWIN, place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes)
+        raise typer.Exit(shared.room("benchmarks.products").check_products(
+            described, directory(out), overwrite=overwrite, plant=plant, as_json=json) or DID_IT)
     shared.tell_weights(described)
     seeds = shared.room("benchmarks.rungs.outcome").parse_seeds(outcome) if outcome is not None else None
     code = shared.room("benchmarks.compare").compare(
@@ -66,8 +70,12 @@ def compare(
     raise typer.Exit(code or DID_IT)
 
 
-def only_stages(**options: bool | str | None) -> None:
-    """Raises BadInput for options that a comparison of compressions does not have."""
+OF_STAGES = "not for a recipe with stages in [compress]; compare it with compress.stages=[]"
+NO_TWIN = 'not for products that JAX alone has; compare it with train.products="full"'
+
+
+def without(why: str, **options: bool | str | None) -> None:
+    """Raises BadInput, which says why, for options that such a comparison does not have."""
     for name, value in options.items():
         if value:
-            raise BadInput(f"--{name}: not for a recipe with stages in [compress]; compare it with compress.stages=[]")
+            raise BadInput(f"--{name}: {why}")

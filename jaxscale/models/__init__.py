@@ -12,12 +12,14 @@ from twinscale.common.errors import one_of
 from twinscale.common.families import builder_of, traits_of
 from twinscale.jaxscale.adapters import beside
 from twinscale.jaxscale.models import convnet, decoder, encoder, mlp, pair, resnet, vit
+from twinscale.jaxscale.models.products import in_eight_bits
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
 
 OWN = {build.__module__.rpartition(".")[2]: build for build in (
     convnet.build, decoder.build, encoder.build, mlp.build, pair.build, resnet.build, vit.build)}
+PRODUCTS: dict[str, Callable[..., nnx.Module]] = {"full": lambda module: module, "int8": in_eight_bits}
 POLICIES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 
@@ -36,6 +38,7 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int]) -> tuple
     masters = jnp.float64 if policy == jnp.float64 else jnp.float32
     kinds = {"dtype": policy, "param_dtype": masters}
     module = nnx.eval_shape(lambda: builder(recipe)(recipe, classes, example_shape, kinds))
+    module = one_of(PRODUCTS, recipe.train.products, "train.products")(module)
     graph, state = nnx.split(module)
     variables = {".".join(path): variable  # type: ignore[arg-type]  # of modules, whose paths are texts
                  for path, variable in nnx.to_flat_state(state)}

@@ -12,7 +12,7 @@ LATER = {
     "jax": {"xla_options", "remat_save", "remat_offload", "splash", "shard_optimizer", "offload_optimizer",
             "loss_chunks"},
     "optimizer": {"freeze", "layer_decay"},
-    "train": {"metrics", "class_weights", "watch", "stop_after"},
+    "train": {"metrics", "class_weights", "watch", "stop_after", "products"},
     "compare": {"margin": {"f1_macro", "entity_f1"}},
 }
 

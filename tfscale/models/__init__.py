@@ -36,6 +36,9 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: K
       trained: whether it is as fast as it can be, and not every place can be read; see `layers.to_train`.
     Returns: a functional model from a dict of inputs (`input_names`) to logits, float32 (float64 in float64).
     """
+    if recipe.train.products != "full":
+        raise BadInput(f'train.products="{recipe.train.products}": JAX alone computes so: train it with --backend jax, '
+                       'or set "full"')
     as_shipped(keras.backend)
     inputs = {name: keras.Input(batch_shape=shape, dtype=dtype, name=name)
               for name, (shape, dtype) in input_specs(recipe, example_shape).items()}

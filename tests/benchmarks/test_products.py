@@ -1,0 +1,35 @@
+"""What is said of products in 8 bits, which one backend alone has."""
+
+from pathlib import Path
+
+import pytest
+
+from twinscale.benchmarks.compare import check_asked
+from twinscale.benchmarks.products import judged_products, show
+from twinscale.common.errors import BadInput
+from twinscale.common.recipe.schema import Recipe
+
+RECIPE = Recipe.model_validate({"name": "p", "train": {"products": "int8"},
+                                "model": {"family": "decoder", "layers": 1, "width": 8, "heads": 2}})
+
+
+def row(place, error):
+    return {"place": place, "operation": "linear", "way": "forward", "tensor": f"forward/{place}", "error": error,
+            "bound": 10.0, "beside": None, "rare": None}
+
+
+def test_what_is_above_its_bound_is_named_and_what_is_open_is_said(capsys):
+    found = {"generic": {"own": [row("block_0.attention.query", 9.0), row("head", 1.0)], "float64": []}}
+    good = judged_products(RECIPE, found)
+    assert good["agrees"] and "all 2 checks" in good["sentence"] and "nothing is said of P2 to P7" in good["sentence"]
+    found["generic"]["own"][0] = row("block_0.attention.query", 11.0)
+    bad = judged_products(RECIPE, found)
+    assert not bad["agrees"] and "1 of 2" in bad["sentence"]
+    show(bad)
+    shown = capsys.readouterr().out
+    assert "ABOVE" in shown and "block_0.attention.query, forward at the generic point" in shown and "head" not in shown
+
+
+def test_a_comparison_of_both_backends_refuses_it():
+    with pytest.raises(BadInput, match='train.products="int8": Keras has no such products'):
+        check_asked(RECIPE, Path("nowhere"), False, False)
