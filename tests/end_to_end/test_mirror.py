@@ -9,7 +9,8 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 HERE = Path(__file__).parents[2]
 ROOMS = ("tfscale", "jaxscale")
-LONE = {"models/ring.py": "jaxscale"}  # files without a twin: Keras' devices share no positions
+# Files without a twin: devices of Keras share no positions, and it has no products in 8 bits.
+LONE = {"models/ring.py": "jaxscale", "models/products.py": "jaxscale"}
 FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for path in (HERE / room).rglob("*.py")}
                - LONE.keys())
 
@@ -51,8 +52,8 @@ ALONE = {
     "models/encoder.py": {"Bias", "Block", "norm", "through_blocks", "dropped"},
     "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
                          "Part", "batch_norm", "add_blocks", "through_blocks",
-                         "masked_attention", "padding_mask", "mean_over", "unit", "dropout", "in_chunks", "looked_up",
-                         "masters", "product",  # which jnp.promote_types and a product of XLA's need not
+                         "masked_attention", "padding_mask", "mean_over", "unit", "dropout", "in_chunks",
+                         "kept", "looked_up", "masters", "product",  # which jnp.promote_types and a product of XLA's need not
                          "to_train",  # a Flax module asks the hooks whether its places are read
                          "over_replicas"},  # under jit a mean over rows is one over those of all devices
 }
