@@ -13,7 +13,7 @@ SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
          "activation": "swiglu", "tied": False}
 MESHES = [({"data": 2, "fsdp": 2}, 2, {}), ({"fsdp": 2, "tensor": 2}, 1, {}),
-          ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4})]
+          ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4}), ({"fsdp": 2, "tensor": 2}, 1, {"fused": True})]
 
 
 @pytest.mark.parametrize("sizes", [(256, 1), (16, 16), (4, 64), (2, 128), (64, 4)])
