@@ -135,9 +135,9 @@ class Attention(nnx.Module):
 
     def heads(self, x: jax.Array) -> list[jax.Array]:
         """Queries, keys and values (B, S, H, D) of x (B, S, width)."""
-        made = products([self.query, self.key, self.value], x, self.execution.fused)
-        return [tap(name, y).reshape(*x.shape[:2], -1, self.m.head_width)
-                for name, y in zip(("query", "key", "value"), made, strict=True)]
+        names = "query", "key", "value"
+        made = products([getattr(self, name) for name in names], x, self.execution.fused)
+        return [tap(name, y).reshape(*x.shape[:2], -1, self.m.head_width) for name, y in zip(names, made, strict=True)]
 
 
 class FeedForward(nnx.Module):
