@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
@@ -90,6 +91,26 @@ def shares_apart(one: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[
             return running, jax.vmap(lambda part: one({}, part)[1], spmd_axis_name=devices.copies)(parted)
 
     return each, lambda values: jax.tree.map(lambda x: x.sum(0), values)
+
+
+def products(layers: Sequence[Any], x: jax.Array, fused: bool) -> list[jax.Array]:
+    """What each of some `models.layers.Linear` makes of x (..., D): (..., its outputs), in its dtype.
+
+    `fused`: their kernels are laid side by side where they are computed with, and the one product is parted, so that
+    nothing that knows a kernel by its name has to know of it. Devices that share the columns of each kernel have their
+    share of all of them next to each other: side by side as they are, columns would have to be sent.
+    """
+    if not fused:
+        return [layer(x) for layer in layers]
+    shares = LAID_OUT[-1].size("tensor") if LAID_OUT else 1  # which divides all columns, or is refused
+    cast = [layer.promote_dtype((x, layer.kernel[...], layer.bias if layer.bias is None else layer.bias[...]),
+                                dtype=layer.dtype) for layer in layers]
+    beside = jnp.concatenate([kernel.reshape(len(kernel), shares, -1) for _, kernel, _ in cast], -1)
+    y = layers[0].dot_general(cast[0][0], beside.reshape(len(beside), -1), (((x.ndim - 1,), (0,)), ((), ())))
+    ends = np.cumsum([layer.out_features // shares for layer in layers])[:-1]
+    parts = [part.reshape(*x.shape[:-1], -1) for part in jnp.split(y.reshape(*x.shape[:-1], shares, -1), ends, -1)]
+    return [(part if bias is None else part + bias).astype(layer.dtype)
+            for part, (_, _, bias), layer in zip(parts, cast, layers, strict=True)]
 
 
 def sequence_shared() -> bool:

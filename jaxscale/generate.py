@@ -112,7 +112,7 @@ def head(model: Module, x: jax.Array) -> jax.Array:
 def attention(layer: Module, x: jax.Array, positions: jax.Array, known: tuple[jax.Array, jax.Array]
               ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """(what attention makes of x (B, T, D) over all that is cached, the cache) at positions (B, T)."""
-    q, k, v = (layer.heads(name, x) for name in ("query", "key", "value"))
+    q, k, v = layer.heads(x)
     if layer.m.rotates:
         q, k = (rotated(layer, part, positions) for part in (q, k))
     keys, values = put(known[0], k, positions), put(known[1], v, positions)

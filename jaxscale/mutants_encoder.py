@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from twinscale.common.planted.planting import registry
 from twinscale.common.planted.reach import everywhere
 from twinscale.jaxscale import train
-from twinscale.jaxscale.models import encoder, layers
-from twinscale.jaxscale.taps import tap
+from twinscale.jaxscale.models import encoder
 
 CHANGES, change = registry()
 
@@ -105,14 +104,6 @@ def mean_over_all() -> Iterator[None]:
 @change("hidden", needs="encoder")
 def fused_heads() -> Iterator[None]:
     """Queries, keys and values are one product, which is parted."""
-    names = "query", "key", "value"
-
-    def fused(self, name, x):
-        of = [getattr(self, one) for one in names]
-        kernel = jnp.concatenate([one.kernel[...] for one in of], 1).astype(x.dtype)
-        y = layers.dot_general(x, kernel, None) + jnp.concatenate([one.bias[...] for one in of])
-        mine = jnp.split(y, 3, -1)[names.index(name)].astype(x.dtype)
-        return tap(name, mine).reshape(*x.shape[:2], -1, self.m.head_width)
-
-    with patch.object(encoder.Attention, "heads", fused):
+    products = encoder.products
+    with patch.object(encoder, "products", lambda of, x, fused: products(of, x, True)):
         yield

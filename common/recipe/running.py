@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
 from twinscale.common.errors import BadInput, did_you_mean, one_of
+from twinscale.common.families import traits_of
 from twinscale.common.families.places import places
 from twinscale.common.section import Count, FreeTable, NonNegative, Section
 
@@ -85,6 +86,8 @@ class Jax(Section):
     loss_chunks: PositiveInt = Field(1, description="decoders: parts of a row's positions whose logits are made, and "
                                                     "made again backward, one part after another; whole they are never "
                                                     "there")
+    fused: bool = Field(False, description="decoders, encoders: one product makes the queries, keys and values of a "
+                                           "block, and one what SwiGLU multiplies")
     xla_options: Annotated[dict[str, bool | int | float | str], AfterValidator(FreeTable)] = Field(
         default_factory=FreeTable, description="further options of XLA's for the train step, by name; they win over "
                                                "ours, and one that the compiler does not know is refused")
@@ -126,6 +129,18 @@ class Jax(Section):
                 there = (f"there are {', '.join(known)}{did_you_mean(odd, known)}" if known else
                          f'model.family="{model.family}" has no blocks; leave it out')
                 raise ValueError(f'jax.{key}: "{odd[:80]}": no such place of a block; {there}')
+
+    def check_fused(self, model: Any, tensor: int) -> None:
+        """Raises ValueError where products are to be one, and a recipe's model has none that read the same, or
+        `tensor` devices do not share all of them."""
+        if not self.fused:
+            return
+        if "block_0.attention.query" not in places(model):
+            raise ValueError(f'jax.fused=true: model.family="{model.family}" has no blocks of attention; leave it out')
+        attention = traits_of(model).attention
+        if attention and (columns := attention.key_heads * attention.width) % tensor:
+            raise ValueError(f"jax.fused=true: devices.tensor={tensor} does not divide the {columns} columns of keys "
+                             "(model.kv_heads x model.width / model.heads); set it to false, or fewer devices")
 
     def kernel(self, precision: str, width: int, length: int, documents: bool, platform: str, capability: Any = None,
                sequence: int = 1) -> str:
@@ -184,7 +199,7 @@ class Jax(Section):
 # Keys of [jax] that earlier recipes did not have, with what held then; see `Recipe.later`.
 JAX_LATER = {("jax", key): Jax.model_fields[key].get_default(call_default_factory=True)
              for key in ("xla_options", "remat_save", "remat_offload", "splash", "shard_optimizer",
-                         "offload_optimizer", "loss_chunks")}
+                         "offload_optimizer", "loss_chunks", "fused")}
 
 
 class Devices(Section):

@@ -184,6 +184,7 @@ class Recipe(Section):
             raise ValueError(f"schedule.kind={short(schedule.kind)}: the learning rate is inside of your own "
                              "optimizers, and a schedule of it: say it there, and leave out [schedule]")
         self.jax.check_places(self.model)
+        self.jax.check_fused(self.model, self.devices.tensor)
         terms = objective_of(self).terms
         if train.metrics and family_of(self.model).reads == "arrays" and not objective_of(self).labels:
             raise ValueError(f"train.metrics={list(map(short, train.metrics))} read labels, and "

@@ -10,7 +10,7 @@ from flax import nnx
 
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.devices_arrays import LAID_OUT
+from twinscale.jaxscale.devices_arrays import LAID_OUT, products
 from twinscale.jaxscale.models.bottleneck import add_adapters, behind
 from twinscale.jaxscale.models.layers import (
     Linear,
@@ -79,7 +79,7 @@ class Block(nnx.Module):
         self.rate = m.dropout
         self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
         self.attention = Attention(m, execution, length, kinds, rngs)
-        self.feedforward = FeedForward(m, kinds, rngs)
+        self.feedforward = FeedForward(m, execution, kinds, rngs)
         add_adapters(self, m, kinds, rngs)
 
     def __call__(self, x, batch, places, training):
@@ -104,7 +104,7 @@ class Attention(nnx.Module):
 
     def __call__(self, x, batch):
         with scope("attention"):
-            q, k, v = (self.heads(name, x) for name in ("query", "key", "value"))
+            q, k, v = self.heads(x)
             if self.m.rotates:
                 q, k = (tap(f"{name}.rotary", rotary(part, batch["positions"], self.length, self.m.rotary_base))
                         for name, part in (("query", q), ("key", k)))
@@ -121,15 +121,18 @@ class Attention(nnx.Module):
         return self.execution.kernel(q.dtype.name, self.m.head_width, q.shape[1], segments is not None,
                                      device.platform, getattr(device, "compute_capability", None), sequence)
 
-    def heads(self, name: str, x: jax.Array) -> jax.Array:
-        return tap(name, getattr(self, name)(x)).reshape(*x.shape[:2], -1, self.m.head_width)
+    def heads(self, x: jax.Array) -> list[jax.Array]:
+        """Queries (B, T, H, D), keys and values (B, T, K, D) of x (B, T, width)."""
+        names = "query", "key", "value"
+        made = products([getattr(self, name) for name in names], x, self.execution.fused)
+        return [tap(name, y).reshape(*x.shape[:2], -1, self.m.head_width) for name, y in zip(names, made, strict=True)]
 
 
 class FeedForward(nnx.Module):
     """down(activation(up(x))), or with SwiGLU (Shazeer 2020) down(silu(gate(x)) up(x))."""
 
-    def __init__(self, m: "decoder.Decoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
-        self.activation, self.gated = m.activation, m.gated
+    def __init__(self, m: "decoder.Decoder", execution: "Jax", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
+        self.activation, self.gated, self.execution = m.activation, m.gated, execution
         if self.gated:
             self.gate = dense(m, m.width, m.feedforward, kinds, rngs)
         self.up = dense(m, m.width, m.feedforward, kinds, rngs)
@@ -137,11 +140,13 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x):
         with scope("feedforward"):
-            act, up = activation(self.activation), tap("up", self.up(x))
+            act = activation(self.activation)
             if self.gated:
-                x = tap("gated", tap("activation", act(tap("gate", self.gate(x)))) * up)
+                up, gate = products([self.up, self.gate], x, self.execution.fused)
+                up = tap("up", up)
+                x = tap("gated", tap("activation", act(tap("gate", gate))) * up)
             else:
-                x = tap("activation", act(up))
+                x = tap("activation", act(tap("up", self.up(x))))
             return tap("down", self.down(x))
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, outputs_of
 from twinscale.common.numbers.bits import name_word
+from twinscale.jaxscale.devices_arrays import products
 from twinscale.jaxscale.models.bottleneck import add_adapters, behind
 from twinscale.jaxscale.models.layers import (
     Linear,
@@ -51,7 +52,7 @@ class Encoder(nnx.Module):
             self.token_type = embedding(m.types, m.width, kinds, rngs)
         if m.post:
             self.embedding_norm = norm(m, kinds, rngs)
-        add_blocks(self, lambda rngs: Block(m, kinds, rngs), rngs)
+        add_blocks(self, lambda rngs: Block(m, execution, kinds, rngs), rngs)
         if not m.post:
             self.norm = norm(m, kinds, rngs)
         if m.pools:
@@ -101,10 +102,10 @@ class Block(nnx.Module):
     """Attention and a feed-forward layer, each with dropout on its output and added to what it reads; each sum is
     normed, or with norms before them what is read."""
 
-    def __init__(self, m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
+    def __init__(self, m: "encoder.Encoder", execution: "Jax", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
         self.rate, self.post = m.dropout, m.post
         self.norm_1, self.norm_2 = norm(m, kinds, rngs), norm(m, kinds, rngs)
-        self.attention, self.feedforward = Attention(m, kinds, rngs), FeedForward(m, kinds, rngs)
+        self.attention, self.feedforward = Attention(m, execution, kinds, rngs), FeedForward(m, kinds, rngs)
         add_adapters(self, m, kinds, rngs)
 
     def __call__(self, x, batch, places, training):
@@ -121,19 +122,22 @@ class Block(nnx.Module):
 class Attention(nnx.Module):
     """Attention to all positions but padding, where a batch has any."""
 
-    def __init__(self, m: "encoder.Encoder", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
-        self.m = m
+    def __init__(self, m: "encoder.Encoder", execution: "Jax", kinds: Mapping[str, Any], rngs: nnx.Rngs) -> None:
+        self.m, self.execution = m, execution
         for name in ("query", "key", "value", "output"):
             setattr(self, name, Linear(m.width, m.width, kinds=kinds, rngs=rngs))
 
     def __call__(self, x, batch):
         with scope("attention"):
-            q, k, v = (self.heads(name, x) for name in ("query", "key", "value"))
+            q, k, v = self.heads(x)
             seen = padding_mask(batch["mask"]) if "mask" in batch else None
             return tap("output", self.output(masked_attention(q, k, v, seen)))
 
-    def heads(self, name: str, x: jax.Array) -> jax.Array:
-        return tap(name, getattr(self, name)(x)).reshape(*x.shape[:2], -1, self.m.head_width)
+    def heads(self, x: jax.Array) -> list[jax.Array]:
+        """Queries, keys and values (B, S, H, D) of x (B, S, width)."""
+        names = "query", "key", "value"
+        made = products([getattr(self, name) for name in names], x, self.execution.fused)
+        return [tap(name, y).reshape(*x.shape[:2], -1, self.m.head_width) for name, y in zip(names, made, strict=True)]
 
 
 class FeedForward(nnx.Module):

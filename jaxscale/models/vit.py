@@ -36,7 +36,7 @@ class ViT(nnx.Module):
                               rngs=rngs)
         self.patch_bias = Bias(m.width, kinds)
         self.position = embedding(positions_of(m, example_shape), m.width, kinds, rngs)
-        add_blocks(self, lambda rngs: Block(m, kinds, rngs), rngs)  # type: ignore[arg-type]  # has what blocks ask
+        add_blocks(self, lambda rngs: Block(m, execution, kinds, rngs), rngs)  # type: ignore[arg-type]  # has what blocks ask
         self.norm = norm(m, kinds, rngs)  # type: ignore[arg-type]
         if m.pooler:
             self.pooler = Linear(m.width, m.width, kinds=kinds, rngs=rngs)

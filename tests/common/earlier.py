@@ -10,7 +10,7 @@ LATER = {
              "quality_options", "subset", "standardise", "mean", "deviation"},
     "model": {"weights", "bottleneck"},
     "jax": {"xla_options", "remat_save", "remat_offload", "splash", "shard_optimizer", "offload_optimizer",
-            "loss_chunks"},
+            "loss_chunks", "fused"},
     "optimizer": {"freeze", "layer_decay"},
     "train": {"metrics", "class_weights", "watch", "stop_after", "products"},
     "compare": {"margin": {"f1_macro", "entity_f1"}},

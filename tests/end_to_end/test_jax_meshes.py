@@ -1,6 +1,7 @@
 """Meshes of several axes in JAX: the same step, weights that are nowhere whole, positions that are shared."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,8 @@ SIDE = 16  # of a slice
 MODEL = {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
          "activation": "swiglu", "tied": False}
 MESHES = [({"data": 2, "fsdp": 2}, 2, {"shard_optimizer": True}), ({"fsdp": 2, "tensor": 2}, 1, {}),
-          ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4}), ({"data": 2, "sequence": 2}, 1, {"attention": "ring"})]
+          ({"fsdp": 2, "tensor": 2}, 1, {"fused": True}), ({"tensor": 2, "sequence": 2}, 1, {"loss_chunks": 4}),
+          ({"data": 2, "sequence": 2}, 1, {"attention": "ring"})]
 
 
 @pytest.mark.parametrize("sizes", [(256, 1), (16, 16), (4, 64), (2, 128), (64, 4)])
@@ -221,3 +223,63 @@ def test_what_is_offloaded_is_kept_in_the_hosts_memory(key):
     policy = kept_by(Jax(remat="full", **{key: ("norm_1",)}))
     function = jax.checkpoint(lambda x: jnp.sin(checkpoint_name(jnp.sin(x), "norm_1")), policy=policy)
     assert ("<host>" in str(jax.make_jaxpr(jax.grad(function))(1.0))) == (key == "remat_offload")
+
+
+@pytest.mark.parametrize("family,model,fewer", [("decoder", MODEL, 3), ("encoder", {}, 2)])
+def test_one_product_of_what_reads_the_same_has_all_places(open_room, recipe_of, family, model, fewer):
+    """Queries, keys, values, and what SwiGLU multiplies: fewer products, and at each place what was there, but for
+    roundings."""
+    import jax
+
+    from twinscale.jaxscale.models import build
+    from twinscale.jaxscale.taps import tapped
+    from twinscale.jaxscale.train import model_inputs, module_of
+
+    recipe = recipe_of(family, model={**model, "layers": 1, "dropout": 0.0}, jax={"scan": False})
+    with open_room("jaxscale", recipe) as opened:
+        def seen(fused, weights, batch):
+            own, found = recipe.with_values(jax={"fused": fused}), {}
+            model = module_of(build(own, opened.dataset.classes, opened.dataset.example_shape)[0], weights)
+            with tapped(model, lambda place, x: found.setdefault(place, x)):
+                model(model_inputs(own, batch, np.zeros(2, np.uint32)))
+            return found
+
+        given = opened.state.weights, opened.batch()
+        plain, one = jax.jit(lambda *given: [seen(fused, *given) for fused in (False, True)])(*given)
+        counts = [str(jax.make_jaxpr(lambda *given, fused=fused: seen(fused, *given))(*given)).count("dot_general[")
+                  for fused in (False, True)]
+    assert counts[0] - counts[1] == fewer
+    assert plain.keys() == one.keys() and {"block_0.attention.value", "block_0.feedforward.up"} < plain.keys()
+    bound = 64 * EPS * math.sqrt(128)
+    assert all(np.abs(one[place] - x).max() <= bound * np.abs(x).max() for place, x in plain.items())
+
+
+def test_kernels_side_by_side_send_no_columns(room_of, recipe_of):
+    """Of three kernels whose columns four devices share, one product by each of its own, of the same numbers."""
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from twinscale.jaxscale.devices_arrays import laid_out, lay, products
+    from twinscale.jaxscale.models.layers import Linear, Part
+
+    names, rng = ("query", "key", "value"), np.random.default_rng(0)
+    devices = room_of("jaxscale").open_devices(recipe_of("decoder", model=MODEL, devices={"tensor": 4}))
+    layers, kinds = Part(), {"dtype": jnp.float32, "param_dtype": jnp.float32}
+    for name, outputs in zip(names, (16, 8, 8), strict=True):
+        setattr(layers, name, Linear(8, outputs, kinds=kinds, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(layers)
+    weights = {path: jax.device_put(np.float32(rng.integers(-9, 9, x.shape)), devices.weights(".".join(path), x.shape))
+               for path, x in nnx.to_flat_state(state)}
+
+    def made(weights, x, fused):
+        held = nnx.merge(graph, nnx.from_flat_state([(path, nnx.Param(w)) for path, w in weights.items()]))
+        with laid_out(devices):
+            parts = products([getattr(held, name) for name in names], x, fused)
+            return [lay(name, part) for name, part in zip(names, parts, strict=True)]
+
+    given = weights, jax.device_put(np.float32(rng.integers(-9, 9, (2, 4, 8))), devices.whole)
+    compiled = jax.jit(made, static_argnums=2).lower(*given, True).compile()
+    assert not re.findall("all-gather|all-to-all|collective-permute|all-reduce", compiled.as_text())
+    wanted = jax.jit(made, static_argnums=2)(*given, False)
+    assert all(np.array_equal(one, x) for one, x in zip(compiled(*given), wanted, strict=True))

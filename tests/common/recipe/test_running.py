@@ -78,6 +78,14 @@ def test_names_that_nothing_is_kept_by_are_refused(family, execution, wrong):
         Recipe.model_validate({"name": "any", "model": {"family": family}, "jax": execution})
 
 
+@pytest.mark.parametrize("model, wrong", [
+    ({"family": "mlp"}, 'jax.fused=true: model.family="mlp" has no blocks of attention; leave it out'),
+    ({"family": "decoder", "width": 32, "heads": 16, "kv_heads": 1}, "devices.tensor=4 does not divide the 2 columns")])
+def test_products_that_cannot_be_one_are_refused(model, wrong):
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        Recipe.model_validate({"name": "any", "model": model, "jax": {"fused": True}, "devices": {"tensor": 4}})
+
+
 def test_places_are_kept_by_their_names_within_a_block():
     names = {"remat": "full", "remat_save": ["attention.query", "residual_1"], "remat_offload": ["feedforward.up"]}
     recipe = Recipe.model_validate({"name": "any", "model": {"family": "decoder"}, "jax": names})
