@@ -53,7 +53,8 @@ ALONE = {
     "models/layers.py": {"layers", "gelu", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
                          "Part", "batch_norm", "add_blocks", "through_blocks",
                          "masked_attention", "padding_mask", "mean_over", "unit", "dropout", "in_chunks",
-                         "kept", "looked_up", "masters", "product",  # which jnp.promote_types and a product of XLA's need not
+                         "kept", "looked_up",
+                         "masters", "product",  # which jnp.promote_types and a product of XLA's need not
                          "to_train",  # a Flax module asks the hooks whether its places are read
                          "over_replicas"},  # under jit a mean over rows is one over those of all devices
 }
