@@ -22,6 +22,11 @@ def tap(place, x):
     return HOOKS[-1](name, x) if HOOKS else x
 
 
+def unread() -> bool:
+    """Whether no hook reads what places compute, nor is it kept by name."""
+    return not HOOKS and not any(NAMED)
+
+
 @contextmanager
 def scope(name):
     """Names inside begin with `name`, here and in profiles."""

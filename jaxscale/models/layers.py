@@ -1,6 +1,5 @@
 """What Flax has no stock version of, and what several models share; none of it holds weights of its own."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +17,9 @@ from twinscale.common.recipe.running import Splash
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
 from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, sequence_shared
+from twinscale.jaxscale.models.matmul import batched_matmul, kept, matmul, softmax_mix
 from twinscale.jaxscale.models.ring import Ring, attend_around
-from twinscale.jaxscale.taps import HOOKS, named, scope, tap
+from twinscale.jaxscale.taps import HOOKS, named, scope, tap, unread
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.running import Jax
@@ -28,48 +28,6 @@ if TYPE_CHECKING:
 DROPS = ("attention.dropout", "feedforward.dropout")
 REMAT = {"dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims, "full": None,
          "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host")}
-
-
-def kept(x: jax.Array) -> jax.Array:
-    """x, computed where it stands: XLA on CPU would fuse it into each reader anew, or fold a transpose into a product
-    whose transposed form is several times slower. Elsewhere the compiler does better left alone."""
-    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
-
-
-def transposed(x: jax.Array) -> jax.Array:
-    """(..., N, K) to (..., K, N), on a CPU in memory and not folded into the product that reads it; see `kept`."""
-    return kept(jnp.swapaxes(x, -1, -2))
-
-
-@jax.custom_vjp
-def matmul(x_NxK: jax.Array, w_KxM: jax.Array) -> jax.Array:
-    """x @ w. Its weight gradient is written x^T dy: JAX's own (dy^T x)^T costs XLA on CPU a transposing copy."""
-    return x_NxK @ w_KxM
-
-
-def matmul_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(dx (N, K), dw (K, M)) of dy (N, M) and the forward pass' (x, w)."""
-    (x, w), dy = saved, kept(dy)
-    return dy @ w.T, x.T @ dy
-
-
-matmul.defvjp(lambda x, w: (x @ w, (x, w)), matmul_backward)
-
-
-@jax.custom_vjp
-def batched_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a @ b over leading axes. Its gradients transpose the smaller operands alone, never the scores of attention."""
-    return a @ b
-
-
-def batched_matmul_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(da (..., N, K), db (..., K, M)) of dy (..., N, M): db is a^T dy, or (dy^T a)^T where dy is no larger than a."""
-    (a, b), dy = saved, kept(dy)
-    db = transposed(a) @ dy if a.size < dy.size else transposed(kept(transposed(dy) @ a))
-    return dy @ transposed(b), db
-
-
-batched_matmul.defvjp(lambda a, b: (a @ b, (a, b)), batched_matmul_backward)
 
 
 def dot_general(x: jax.Array, w: jax.Array, dimension_numbers: Any, **_: Any) -> jax.Array:
@@ -236,12 +194,29 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
 
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: "jax.Array | None") -> jax.Array:
     """`causal_attention` under any mask: `seen` is bool and broadcasts to (B, K, H / K, T, T); None: all see all."""
+    alone, wide = not LAID_OUT or LAID_OUT[-1].mesh.size == 1, q.dtype == jnp.promote_types(q.dtype, jnp.float32)
+    if alone and wide and unread():
+        return unread_attention(q, k, v, seen)
     score, mix = (shared_scores, shared_mix) if sequence_shared() else (flat_scores, flat_mix)
     scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * q.shape[3]**-0.5)
     if seen is not None:
         scores = tap("mask", jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
     shares = tap("shares", jax.nn.softmax(scores))
     return tap("mix", mix(shares.astype(v.dtype), v))
+
+
+def unread_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: "jax.Array | None") -> jax.Array:
+    """`masked_attention` on one device in float32 or wider, where nothing reads the places within: a gradient goes
+    through the softmax and the values at once."""
+    scores = flat_scores(q, k) * q.shape[3]**-0.5
+    scores = scores if seen is None else jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
+    flat = scores.reshape(*scores.shape[:2], -1, scores.shape[4])
+    return flat_heads(softmax_mix(flat, heads_first(v)), q.shape[1])
+
+
+def heads_first(v: jax.Array) -> jax.Array:
+    """(B, S, K, D) as (B, K, S, D)."""
+    return kept(v.transpose(0, 2, 1, 3))
 
 
 def flat_scores(q: jax.Array, k: jax.Array) -> jax.Array:
@@ -255,8 +230,13 @@ def flat_scores(q: jax.Array, k: jax.Array) -> jax.Array:
 def flat_mix(shares: jax.Array, v: jax.Array) -> jax.Array:
     """Values (B, S, K, D) mixed by shares (B, K, G, T, S): (B, T, K G D)."""
     batch, kv, groups, length, _ = shares.shape
-    mixed = batched_matmul(shares.reshape(batch, kv, groups * length, -1), kept(v.transpose(0, 2, 1, 3)))
-    return mixed.reshape(batch, kv, groups, length, -1).transpose(0, 3, 1, 2, 4).reshape(batch, length, -1)
+    return flat_heads(batched_matmul(shares.reshape(batch, kv, groups * length, -1), heads_first(v)), length)
+
+
+def flat_heads(mixed: jax.Array, length: int) -> jax.Array:
+    """(B, K, G T, D), of T positions, as (B, T, K G D)."""
+    batch, kv, _, width = mixed.shape
+    return mixed.reshape(batch, kv, -1, length, width).transpose(0, 3, 1, 2, 4).reshape(batch, length, -1)
 
 
 def shared_scores(q: jax.Array, k: jax.Array) -> jax.Array:
@@ -382,6 +362,12 @@ def dropout(x: jax.Array, batch: Mapping[str, jax.Array], rate: float, place: ja
     return bits.dropout(x, batch["key"], batch["row"], rate, place) if training and rate else x
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """GELU, x Phi(x) (Hendrycks & Gimpel 2016), by the error function: of its complement, which Flax takes, XLA
+    on CPU computes two forms for every value, and takes one."""
+    return 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))
+
+
 def gelu_tanh(x: jax.Array) -> jax.Array:
     """GELU's tanh form, with (1 + tanh(u)) / 2 as sigmoid(2u): where x is below 0, Flax's own takes small slopes as
     differences of numbers near 1."""
@@ -391,7 +377,7 @@ def gelu_tanh(x: jax.Array) -> jax.Array:
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """The function of a recipe's activation; bfloat16 is widened, and rounded once."""
     functions: dict[str, Callable[[jax.Array], jax.Array]] = {
-        "gelu": functools.partial(nnx.gelu, approximate=False), "relu": nnx.relu, "swiglu": nnx.silu,
+        "gelu": gelu, "relu": nnx.relu, "swiglu": nnx.silu,
         "gelu_tanh": gelu_tanh, "tanh": jnp.tanh}
     function = one_of(functions, name, "model.activation")
     return lambda x: function(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)

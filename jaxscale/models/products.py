@@ -14,7 +14,8 @@ from flax import nnx
 
 from twinscale.common.errors import BadInput
 from twinscale.common.operations.quantised import LARGEST, MOST_TERMS
-from twinscale.jaxscale.models.layers import Linear, kept
+from twinscale.jaxscale.models.layers import Linear
+from twinscale.jaxscale.models.matmul import kept
 
 
 def rounded(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
