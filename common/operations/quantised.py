@@ -25,7 +25,7 @@ from twinscale.common.operations.rounding import RARE
 LARGEST = 127  # of int8, on both sides of 0
 MOST_TERMS = (2**31 - 1) // LARGEST**2  # whose sum int32 holds, whatever they are
 # What is divided by a step in float32 before it is rounded is off by 1.5 eps of 127 at most, a part of half a step.
-DIVISION = 1 + 2 * 1.5 * LARGEST * 2.0**-23
+DIVISION = 1 + 2 * 1.5 * LARGEST * FORMATS["float32"].eps
 
 
 def is_in_eight_bits(name: str, place: Any) -> bool:

@@ -8,9 +8,9 @@ from twinscale.common.families import traits_of
 def products_problem(recipe: Any) -> str | None:
     """What is wrong with a recipe's `train.products`, or None."""
     train, model = recipe.train, recipe.model
-    said, traits = f'train.products="{train.products}"', traits_of(model)
     if train.products == "full":
         return None
+    said, traits = f'train.products="{train.products}"', traits_of(model)
     if train.precision == "float64":
         return f'{said}: train.precision="float64" is what others are judged by: take "float32" or "bfloat16"'
     if traits.foreign or not traits.blocks:
