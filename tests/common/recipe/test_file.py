@@ -263,8 +263,8 @@ def test_what_is_no_regular_file_is_no_recipe_and_not_waited_for(recipe, tmp_pat
                                   "a" * 1_000_000 + " = 1", 'extends = [' + '"base.toml",' * 70_000 + "]"],
                          ids=["root", "table", "hostile", "dotted", "inline", "long", "parents"])
 def test_a_file_of_very_many_problems_is_answered_at_once(recipe, text):
-    """In processor time: each of these has taken minutes or more. Twenty lines may name the file and a table's keys, which
-    take 300 characters."""
+    """In processor time: each of these has taken minutes or more. Twenty lines may name the file and a table's keys,
+    which take 300 characters."""
     recipe(BASE, "base.toml")
     path = recipe(text)
     began = time.process_time()
