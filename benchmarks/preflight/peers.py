@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +17,11 @@ from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.preflight.compilers import ENVIRONMENT, deep_stack, died
 from twinscale.benchmarks.preflight.maxtext import job
 from twinscale.benchmarks.preflight.rows import attention, row, title
+from twinscale.benchmarks.timing.peers import python_of as python_elsewhere
 from twinscale.common import process
-from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError, one_of
+from twinscale.common.errors import BadInput, TwinscaleError, one_of
 from twinscale.common.machine.refused import refusal
 from twinscale.common.machine.topology import Topology
-from twinscale.common.need import lacking
 from twinscale.common.recipe.schema import Recipe
 
 # {peer: (its module, what that imports, what it is asked of a recipe)}
@@ -56,15 +55,7 @@ def planned(names: Sequence[str], jobs: Sequence[tuple[str, Topology, Recipe]], 
 
 def python_of(name: str, imports: Sequence[str]) -> str:
     """A Python that has what a peer imports. Raises MissingEnvironment with how one is made."""
-    if lacking(imports) is None:
-        return sys.executable
-    given = os.environ.get(VARIABLE)
-    there = given or str(process.ROOT / ELSEWHERE)
-    program = f"import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, {list(imports)!r})))"
-    if Path(there).exists() and process.run([there, "-c", program]).returncode == 0:
-        return there
-    raise MissingEnvironment(f"--peers {name}: {', '.join(imports)}: not all of them are here, nor in {there}: "
-                             f"`make peers-tpu` makes such an environment; {VARIABLE} names the Python of another")
+    return python_elsewhere(name, imports, VARIABLE, ELSEWHERE, "peers-tpu")
 
 
 # ---- compile

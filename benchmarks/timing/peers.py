@@ -145,17 +145,19 @@ def commands(names: Sequence[str], recipe: Recipe, dataset: Dataset) -> dict[str
     return found
 
 
-def python_of(name: str, imports: Sequence[str]) -> str:
-    """A Python that has what a peer imports. Raises MissingEnvironment with how one is made."""
+def python_of(name: str, imports: Sequence[str], variable: str = VARIABLE, elsewhere: str = ELSEWHERE,
+              target: str = "peers") -> str:
+    """A Python that has what a peer imports: this one, the one that the environment's `variable` names, or that of the
+    environment that `make` makes of its `target`, which lies `elsewhere`. Raises MissingEnvironment with how one is
+    made."""
     if lacking(imports) is None:
         return sys.executable
-    given = os.environ.get(VARIABLE)
-    there = given or str(process.ROOT / ELSEWHERE)
+    there = os.environ.get(variable) or str(process.ROOT / elsewhere)
     program = f"import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, {list(imports)!r})))"
     if Path(there).exists() and process.run([there, "-c", program]).returncode == 0:
         return there
     raise MissingEnvironment(f"--peers {name}: {', '.join(imports)}: not all of them are here, nor in {there}: "
-                             f"`make peers` makes such an environment; {VARIABLE} names the Python of another")
+                             f"`make {target}` makes such an environment; {variable} names the Python of another")
 
 
 @contextmanager

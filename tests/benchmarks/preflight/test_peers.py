@@ -7,6 +7,7 @@ import pytest
 
 from tests.benchmarks.preflight.test_init import ANSWER, GATHER, GIB, MEMORY, MODULE, OVER, fly  # noqa: F401
 from twinscale.benchmarks.preflight import peers, report, words
+from twinscale.benchmarks.timing import peers as timed
 from twinscale.common.errors import BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.recipe.file import load
 
@@ -95,7 +96,7 @@ def test_what_cannot_stand_beside_ours_is_refused_before_anything_is_compiled(fl
         fly({"keras": []}, recipe=recipe, peers=["maxtext-compile"])  # over four, whatever the recipe shapes
     with pytest.raises(BadInput, match="--peers maxtext-compile: model.family = \"mlp\""):
         fly({"jax": []}, peers=["maxtext-compile"])
-    monkeypatch.setattr(peers, "lacking", lambda modules: modules[0])
+    monkeypatch.setattr(timed, "lacking", lambda modules: modules[0])
     monkeypatch.setenv(peers.VARIABLE, "/nowhere/python")
     with pytest.raises(MissingEnvironment, match="/nowhere/python: `make peers-tpu` makes such an environment"):
         fly({"jax": []}, recipe=recipe, peers=["maxtext-compile"], topologies=("v5e:4x4",))
