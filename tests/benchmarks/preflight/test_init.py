@@ -137,12 +137,16 @@ def test_json_in_place_of_the_table(fly, capsys):
 
 @pytest.mark.parametrize("name", ["decoder-8b", "decoder-70b"])
 def test_a_goldens_gathers_are_those_that_a_hand_counts(name):
-    """Under fsdp and `remat = "full"` each device gathers a block's kernels forward and once more backward, and the
-    embedding and the head once. The 70B recipe's golden of libtpu 0.0.42.1 had two more a block, of the bytes of its
-    query and key kernels."""
+    """Under fsdp and `remat = "full"` each device gathers a block's kernels forward and once more backward, and the head
+    once. The embedding is cut by width and stays where it lies: each device gathers all tokens, an id in 4 bytes and
+    whether the table has it in 1. The 70B recipe's golden of libtpu 0.0.42.1 had two gathers more a block, of the bytes
+    of its query and key kernels."""
     recipe = load(f"recipes/tpu/{name}.toml", [])
-    parts = [(path.startswith("block_"), 2 * math.prod(p.shape) // recipe.devices.fsdp)  # bytes in bfloat16
-             for path, p in parameters(recipe.model, *data_shape(recipe)).items() if len(p.shape) == 2]
+    length, = data_shape(recipe)[1]
+    tokens = recipe.train.global_batch // recipe.devices.fsdp * length
+    kernels = [(path.startswith("block_"), 2 * math.prod(p.shape) // recipe.devices.fsdp)  # bytes in bfloat16
+               for path, p in parameters(recipe.model, *data_shape(recipe)).items() if path.endswith("kernel")]
+    parts = [*kernels, (False, 4 * tokens), (False, tokens)]
     golden = json.loads(Path(f"recipes/tpu/goldens/{name}.json").read_text())["results"][0]["collectives"]
     assert {(each["count"], each["bytes"]) for each in golden if each["kind"] == "all-gather"} == {
         (sum(1 + again for again, _ in parts), sum(size * (1 + again) for again, size in parts))}
