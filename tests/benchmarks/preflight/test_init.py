@@ -137,10 +137,10 @@ def test_json_in_place_of_the_table(fly, capsys):
 
 @pytest.mark.parametrize("name", ["decoder-8b", "decoder-70b"])
 def test_a_goldens_gathers_are_those_that_a_hand_counts(name):
-    """Under fsdp and `remat = "full"` each device gathers a block's kernels forward and once more backward, and the head
-    once. The embedding is cut by width and stays where it lies: each device gathers all tokens, an id in 4 bytes and
-    whether the table has it in 1. The 70B recipe's golden of libtpu 0.0.42.1 had two gathers more a block, of the bytes
-    of its query and key kernels."""
+    """Under fsdp and `remat = "full"` each device gathers a block's kernels forward and once more backward, and the
+    head once. The embedding is cut by width and stays where it lies: each device gathers all tokens, an id in 4 bytes
+    and in 1 whether the table has it. The 70B recipe's golden of libtpu 0.0.42.1 had two gathers more a block, of the
+    bytes of its query and key kernels."""
     recipe = load(f"recipes/tpu/{name}.toml", [])
     length, = data_shape(recipe)[1]
     tokens = recipe.train.global_batch // recipe.devices.fsdp * length
