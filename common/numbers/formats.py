@@ -9,6 +9,11 @@ import math
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7}
 TINY = {"float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126}  # the smallest normal numbers
 
+# Of what has 8 bits, by the names that NumPy's extension and JAX have: the largest magnitude that is taken, eps (0: all
+# steps are alike), and the smallest step. The floating ones are those of Micikevicius et al. 2022, table 1.
+EIGHT_BITS = {"int8": (127.0, 0.0, 1.0), "float8_e4m3fn": (448.0, 2.0**-3, 2.0**-9),
+              "float8_e5m2": (57344.0, 2.0**-2, 2.0**-16)}
+
 # What weights, slots and sums are in, of each precision.
 MASTERS = {"float64": "float64", "float32": "float32", "bfloat16": "float32"}
 

@@ -68,7 +68,7 @@ def rounded_taps(model: Any, tensors: Mapping[str, np.ndarray], precision: str) 
 
 
 def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: str, blocks: bool = False,
-               quanta: Mapping[str, np.ndarray] = MappingProxyType({})) -> list[dict[str, Any]]:
+               quanta: Mapping[str, tuple[Any, Any]] = MappingProxyType({})) -> list[dict[str, Any]]:
     """What a backend makes at every place of given numbers, judged.
 
     Args:
@@ -76,12 +76,14 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
       tensors: (the tensors of `common.training.trace.step_taps` that every place was fed with, what the backend made of
         them in `precision`, what float64 made of them).
       blocks: sums are of blocks that are each rounded to bfloat16, as TensorFlow's kernels without XLA have them.
-      quanta: {tensor: how far each value may be off besides}, as `common.operations.quantised.quanta` has them.
+      quanta: {tensor: (how far products in 8 bits carry each value, how far it may be off besides)}, as
+        `common.operations.quantised.quanta` has them.
     Returns: a list of {"place", "operation", "way" (the group of the tensor: "forward" and so on), "tensor", "error"
       and "bound" in eps of the precision, "beside" and "rare": shares of values that are not the nearest, and how many
       may be, or None}.
     """
     given, found, wanted = tensors
+    wanted = dict(wanted) | {key: wanted[key] + far for key, (far, _) in quanta.items() if key in wanted}
     known = places(recipe.model)
     derived = {name: place for name, place in known.items() if place.operation != WHOLE}
     tree = parameters(recipe.model, dataset.classes, dataset.example_shape)
@@ -98,7 +100,7 @@ def place_rows(recipe: "Recipe", dataset: "Dataset", tensors: tuple, precision: 
         if operation == "attention mask" and x is not None and y is not None and np.shape(x) == np.shape(y):
             x, y = unmasked(x, y)
         worst, limit = (math.inf, 0.0) if x is None or y is None else error(
-            x, y, bound, precision, source, quanta.get(key, 0.0))
+            x, y, bound, precision, source, quanta.get(key, (0.0, 0.0))[1])
         row = {"place": name, "operation": operation, "way": way, "tensor": key, "error": worst, "bound": limit,
                "beside": None, "rare": None}
         if precision == "bfloat16" and way == "forward" and bound.narrow == 0.5 and rounds_last(known[name]):

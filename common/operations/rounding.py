@@ -121,7 +121,7 @@ def error(found: np.ndarray, wanted: np.ndarray, bound: Bound, precision: str, s
     Args:
       found, wanted: arrays of one shape, the first as the precision has it, the second in float64.
       bound: the Bound. precision: of the recipe. source: the input, where the bound is of that.
-      more: what each value may be off besides, in its own unit.
+      more: what each value may be off besides, in its own unit, before it is rounded.
     """
     eps, computed = FORMATS[precision].eps, FORMATS[MASTERS[precision]].eps
     nominal = bound.wide * computed / eps + bound.narrow * (precision == "bfloat16")
@@ -134,7 +134,7 @@ def error(found: np.ndarray, wanted: np.ndarray, bound: Bound, precision: str, s
         # More than one rounding: the first ones are of what is summed, which may be larger than the sum.
         once = bound.narrow == 0.5 and not bound.least
         size = np.abs(wanted) if once else np.full(wanted.shape, np.abs(wanted).max(initial=bound.least))
-        allowed = allowed + bound.narrow * eps * size
+        allowed = allowed + bound.narrow * eps * (size + more)
     return float((np.abs(found - wanted) / allowed).max(initial=0)) * nominal, nominal
 
 

@@ -17,4 +17,6 @@ def products_problem(recipe: Any) -> str | None:
         return f'{said}: is of the products of blocks, and model.family="{model.family}" has none: set "full"'
     if recipe.compress.stages or recipe.adapt.kind != "none":
         return f"{said}: not with stages of a compression or adapters, whose products are others: set \"full\""
+    if recipe.jax.fused:
+        return f"{said}: jax.fused=true would round what goes back to several products in rows of all: leave it out"
     return None

@@ -67,8 +67,8 @@ class Train(Section):
     global_batch: PositiveInt = Field(8, description="rows of an update, over all devices and micro-batches")
     accumulate: PositiveInt = Field(1, description="micro-batches an update")
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    products: Literal["full", "int8"] = Field("full", description="what JAX' blocks multiply their weights in: "
-                                              "train.precision, or 8 bits, whose sums are exact")
+    products: Literal["full", "int8", "fp8"] = Field("full", description="what JAX' blocks multiply their weights in: "
+                                                     "train.precision, or 8 bits, whole or floating")
     label_smoothing: Fraction = 0.0
     z_loss: NonNegative = Field(0.0, description="weight of logsumexp(logits)^2 (Chowdhery et al. 2022)")
     metrics: Annotated[tuple[Annotated[str, an_entry(METRICS)], ...], AfterValidator(tried)] = Field(

@@ -123,14 +123,16 @@ def taps_at(room: Room, recipe: Recipe, point: str | Path, taught: dict[str, np.
         return session.step_taps(state, step_of(point), batch, taught), session.dataset
 
 
-def quanta_at(room: Room, recipe: Recipe, point: str | Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """How far products in 8 bits may carry what places make of `given` at a point; nothing where there are none."""
+def quanta_at(room: Room, recipe: Recipe, point: str | Path, given: Mapping[str, np.ndarray]
+              ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """How far products in 8 bits carry what places make of `given` at a point; nothing where there are none."""
     if recipe.train.products == "full":
         return {}
     with room.numerics(recipe):
         session = open_session(room, recipe)
         batch, state = at_point(room, recipe, session, batch_at(recipe, session, point), point)
-        return quanta(recipe.model, given, room.state_tensors(state), recipe.train.precision)
+        return quanta(recipe.model, given, room.state_tensors(state), recipe.train.precision,
+                      recipe.train.products)
 
 
 def step_of(point: str | Path) -> int:

@@ -1,6 +1,7 @@
 """The models, as Flax NNX modules."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 
 from twinscale.common.errors import one_of
 from twinscale.common.families import builder_of, traits_of
+from twinscale.common.operations.quantised import PRODUCTS as EIGHT
 from twinscale.jaxscale.adapters import beside
 from twinscale.jaxscale.models import convnet, decoder, encoder, mlp, pair, resnet, vit
 from twinscale.jaxscale.models.products import in_eight_bits
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 OWN = {build.__module__.rpartition(".")[2]: build for build in (
     convnet.build, decoder.build, encoder.build, mlp.build, pair.build, resnet.build, vit.build)}
-PRODUCTS: dict[str, Callable[..., nnx.Module]] = {"full": lambda module: module, "int8": in_eight_bits}
+PRODUCTS: dict[str, Callable[..., nnx.Module]] = {
+    "full": lambda module: module, **{kind: partial(in_eight_bits, kind=kind) for kind in EIGHT}}
 POLICIES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 

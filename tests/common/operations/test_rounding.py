@@ -83,6 +83,13 @@ def test_another_shape_and_what_is_not_finite_are_infinitely_far():
     assert error(np.array(1.0), np.ones(1), Bound(1, 0), "float32")[0] == 0  # a file has no scalars
 
 
+def test_what_is_off_already_is_rounded_at_the_size_that_it_has():
+    """A value that is carried beyond a power of two is rounded by twice as much."""
+    wanted, tie = np.array([0.99]), 1 + 5.5 * FORMATS["bfloat16"].eps
+    assert np.less_equal(*error(rounded([tie], NARROW), wanted, Bound(0, 0.5), "bfloat16", more=tie - wanted))
+    assert np.greater(*error(rounded([tie], NARROW), wanted, Bound(0, 0.5), "bfloat16", more=0.99 * (tie - wanted)))
+
+
 def test_every_operation_of_every_family_has_its_bounds():
     text = {"source": "stdlib", "sequence": 16}
     sections = [({"family": "decoder", "dropout": 0.1}, text),
