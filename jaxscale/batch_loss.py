@@ -1,5 +1,8 @@
 """What a batch's loss is: what the model reads, and the objective over what it makes of it."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 
@@ -8,15 +11,18 @@ from twinscale.common.data import example_shape_of, input_specs
 from twinscale.common.objectives import described
 from twinscale.common.registry import resolved
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def model_inputs(recipe, batch, key):
+
+def model_inputs(recipe: "Recipe", batch: Mapping[str, Any], key: jax.Array) -> dict[str, jax.Array]:
     """What the model reads of a batch."""
     batch = {**batch, "key": key}
     specs = input_specs(recipe, example_shape_of(recipe, batch))
     return {name: batch[name].astype(dtype) for name, (_, dtype) in specs.items()}
 
 
-def loss_sums(recipe, logits, batch):
+def loss_sums(recipe: "Recipe", logits: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
     weights = batch["weights"].astype(logits.dtype)
     what, loss = described(recipe), resolved(described(recipe).jax)
@@ -33,7 +39,7 @@ def loss_sums(recipe, logits, batch):
     return objective, {"loss": objective, "correct": jnp.sum(hits), "weight": jnp.sum(weights)}
 
 
-def cross_entropy(recipe, logits, labels):
+def cross_entropy(recipe: "Recipe", logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
     each = negative_log_likelihood(logits, labels)
@@ -52,16 +58,16 @@ def negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, -1) - jnp.sum(jnp.where(there, logits, 0), -1)
 
 
-def probe(recipe, logits, labels):
+def probe(recipe: "Recipe", logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Of each position: as `common.losses.probe`."""
     return losses.probe(jnp, recipe, logits, labels)
 
 
-def squared_error(recipe, logits, labels):
+def squared_error(recipe: "Recipe", logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Of each position: as `common.losses.squared_error`."""
     return losses.squared_error(jnp, recipe, logits, labels)
 
 
-def sigmoid(recipe, logits, labels):
+def sigmoid(recipe: "Recipe", logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Of each position: as `common.losses.sigmoid`."""
     return losses.sigmoid(jnp, recipe, logits, labels)

@@ -1,5 +1,8 @@
 """What a batch's loss is: what the model reads, and the objective over what it makes of it; on any runtime of Keras."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from keras import ops
 
 from twinscale.common import losses
@@ -8,15 +11,18 @@ from twinscale.common.objectives import described
 from twinscale.common.registry import resolved
 from twinscale.tfscale.bits import Tensor
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
 
-def model_inputs(recipe, batch, key):
+
+def model_inputs(recipe: "Recipe", batch: Mapping[str, Any], key: Tensor) -> dict[str, Tensor]:
     """What the model reads of a batch."""
     batch = {**batch, "key": key}
     specs = input_specs(recipe, example_shape_of(recipe, batch))
     return {name: ops.cast(batch[name], dtype) for name, (_, dtype) in specs.items()}
 
 
-def loss_sums(recipe, logits, batch):
+def loss_sums(recipe: "Recipe", logits: Tensor, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
     weights = ops.cast(batch["weights"], logits.dtype)
     what, loss = described(recipe), resolved(described(recipe).keras)
@@ -33,7 +39,7 @@ def loss_sums(recipe, logits, batch):
     return objective, {"loss": objective, "correct": ops.sum(hits), "weight": ops.sum(weights)}
 
 
-def cross_entropy(recipe, logits, labels):
+def cross_entropy(recipe: "Recipe", logits: Tensor, labels: Tensor) -> Tensor:
     """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
     smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
     each = negative_log_likelihood(logits, labels)
@@ -50,16 +56,16 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
-def probe(recipe, logits, labels):
+def probe(recipe: "Recipe", logits: Tensor, labels: Tensor) -> Tensor:
     """Of each position: as `common.losses.probe`."""
     return losses.probe(ops, recipe, logits, labels)
 
 
-def squared_error(recipe, logits, labels):
+def squared_error(recipe: "Recipe", logits: Tensor, labels: Tensor) -> Tensor:
     """Of each position: as `common.losses.squared_error`."""
     return losses.squared_error(ops, recipe, logits, labels)
 
 
-def sigmoid(recipe, logits, labels):
+def sigmoid(recipe: "Recipe", logits: Tensor, labels: Tensor) -> Tensor:
     """Of each position: as `common.losses.sigmoid`."""
     return losses.sigmoid(ops, recipe, logits, labels)
