@@ -70,20 +70,20 @@ def described(recipe: "Recipe") -> Objective:
 
 CROSS_ENTROPY = Objective(
     "cross-entropy", "against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2",
-    "twinscale.tfscale.train:cross_entropy", "twinscale.jaxscale.train:cross_entropy",
+    "twinscale.tfscale.batch_loss:cross_entropy", "twinscale.jaxscale.batch_loss:cross_entropy",
     terms=("label_smoothing", "z_loss"))
 
 PROBE = Objective(
     "probe", "sum of outputs times shared random signs, (+1 or -1) (0.5 + u) with u in [0, 1), that depend on the seed "
              "and the position within a row alone; labels are not read",
-    "twinscale.tfscale.train:probe", "twinscale.jaxscale.train:probe", judged=losses.probe, labels=False,
+    "twinscale.tfscale.batch_loss:probe", "twinscale.jaxscale.batch_loss:probe", judged=losses.probe, labels=False,
     adds=losses.LARGEST_SIGN)
 SQUARED_ERROR = Objective(
-    "squared error", "mean of (x - y)^2 over a position's outputs", "twinscale.tfscale.train:squared_error",
-    "twinscale.jaxscale.train:squared_error", judged=losses.squared_error)
+    "squared error", "mean of (x - y)^2 over a position's outputs", "twinscale.tfscale.batch_loss:squared_error",
+    "twinscale.jaxscale.batch_loss:squared_error", judged=losses.squared_error)
 SIGMOID = Objective(
     "sigmoid", "mean of max(x, 0) - x y + log(1 + exp(-|x|)) over a position's outputs",
-    "twinscale.tfscale.train:sigmoid", "twinscale.jaxscale.train:sigmoid", judged=losses.sigmoid)
+    "twinscale.tfscale.batch_loss:sigmoid", "twinscale.jaxscale.batch_loss:sigmoid", judged=losses.sigmoid)
 PAIR = Objective(
     "your own pair", "what the user's functions of (outputs, labels) give, one for each room",
     partial(losses.own, "keras"), partial(losses.own, "jax"), PairObjective, judged=losses.own_of, theirs=True)

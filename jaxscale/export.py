@@ -15,8 +15,8 @@ from twinscale.common.export.write import EIGHT_BITS, bare, served
 from twinscale.common.families import reads_text
 from twinscale.common.files.access import write_bytes
 from twinscale.common.recipe.schema import master_dtype
+from twinscale.jaxscale.batch_loss import model_inputs
 from twinscale.jaxscale.models import build, by_path, merge
-from twinscale.jaxscale.train import model_inputs
 
 if TYPE_CHECKING:
     from twinscale.common.export.formats import Shape

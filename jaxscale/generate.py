@@ -16,10 +16,10 @@ import numpy as np
 from twinscale.common.export.check import one_document
 from twinscale.common.export.write import served
 from twinscale.common.generation.loop import Sampler
+from twinscale.jaxscale.batch_loss import model_inputs
 from twinscale.jaxscale.models import build, by_path, merge
 from twinscale.jaxscale.models.bottleneck import behind
 from twinscale.jaxscale.models.layers import attend, rotary
-from twinscale.jaxscale.train import model_inputs
 
 if TYPE_CHECKING:
     from twinscale.common.export.formats import Shape

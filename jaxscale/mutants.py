@@ -11,6 +11,7 @@ from flax import nnx
 from twinscale.common.planted.mutants import CHANGES as COMMON
 from twinscale.common.planted.planting import registry
 from twinscale.jaxscale import (
+    batch_loss,
     bits,
     mutants_devices,
     mutants_encoder,
@@ -118,12 +119,12 @@ def head_not_tied() -> Iterator[None]:
 @change("layer", "loss", needs="text")
 def unweighted_loss() -> Iterator[None]:
     """Padding counts: the loss is the mean over all positions."""
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
 
     def over_all(recipe, logits, batch):
         return loss_sums(recipe, logits, {**batch, "weights": jnp.ones_like(batch["weights"])})
 
-    with patch.object(train, "loss_sums", over_all):
+    with patch.object(batch_loss, "loss_sums", over_all):
         yield
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from twinscale.common.planted.planting import registry
 from twinscale.common.planted.reach import everywhere
-from twinscale.jaxscale import train
+from twinscale.jaxscale import batch_loss
 from twinscale.jaxscale.models import encoder
 
 CHANGES, change = registry()
@@ -53,7 +53,7 @@ def masked_after_softmax() -> Iterator[None]:
 @change("follows", "embedding", "token_type", needs="encoder, types")
 def types_ignored() -> Iterator[None]:
     """All tokens have type 0, as in a program that is not given their types."""
-    model_inputs = train.model_inputs
+    model_inputs = batch_loss.model_inputs
 
     def alike(recipe, batch, key):
         found = model_inputs(recipe, batch, key)
@@ -91,13 +91,13 @@ def tanh_in_head() -> Iterator[None]:
 @change("hidden", "loss", needs="hidden pieces")
 def mean_over_all() -> Iterator[None]:
     """The loss of what is hidden is divided by the number of all positions."""
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
 
     def over_all(recipe, logits, batch):
         objective, sums = loss_sums(recipe, logits, batch)
         return objective, sums | {"weight": jnp.full_like(sums["weight"], batch["weights"].size)}
 
-    with patch.object(train, "loss_sums", over_all):
+    with patch.object(batch_loss, "loss_sums", over_all):
         yield
 
 

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from twinscale.common.planted.planting import registry
-from twinscale.jaxscale import train
+from twinscale.jaxscale import batch_loss, train
 from twinscale.jaxscale.models import layers, mlp
 from twinscale.jaxscale.patches import changed_execution
 
@@ -88,7 +88,7 @@ def loss_by_one_hot() -> Iterator[None]:
     def loss(logits, labels):
         return -jnp.sum(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype) * jax.nn.log_softmax(logits), -1)
 
-    with patch.object(train, "negative_log_likelihood", loss):
+    with patch.object(batch_loss, "negative_log_likelihood", loss):
         yield
 
 

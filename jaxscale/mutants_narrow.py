@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from twinscale.common.planted.planting import registry
-from twinscale.jaxscale import train
+from twinscale.jaxscale import batch_loss, train
 from twinscale.jaxscale.models import decoder, layers, mlp
 from twinscale.jaxscale.patches import changed_adam, changed_sums, in_bfloat16
 
@@ -121,6 +121,6 @@ def rounded_average() -> Iterator[None]:
 @change("half", "loss", needs="less than float64")
 def rounded_losses() -> Iterator[None]:
     """Each position's loss is rounded to bfloat16."""
-    loss = train.negative_log_likelihood
-    with patch.object(train, "negative_log_likelihood", lambda *of: in_bfloat16(loss(*of))):
+    loss = batch_loss.negative_log_likelihood
+    with patch.object(batch_loss, "negative_log_likelihood", lambda *of: in_bfloat16(loss(*of))):
         yield

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from twinscale.common.planted.planting import registry
-from twinscale.jaxscale import optimizer, train
+from twinscale.jaxscale import batch_loss, optimizer, train
 from twinscale.jaxscale.patches import changed_clip, changed_sums, changed_train
 
 CHANGES, change = registry()
@@ -19,8 +19,8 @@ CHANGES, change = registry()
 @change("dense", "loss")
 def softmax_twice() -> Iterator[None]:
     """Cross-entropy takes probabilities for logits."""
-    loss = train.negative_log_likelihood
-    with patch.object(train, "negative_log_likelihood",
+    loss = batch_loss.negative_log_likelihood
+    with patch.object(batch_loss, "negative_log_likelihood",
                       lambda logits, labels: loss(jax.nn.softmax(logits), labels)):
         yield
 

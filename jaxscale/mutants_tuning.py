@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from twinscale.common.families.adapters import A, B
 from twinscale.common.planted.planting import registry
-from twinscale.jaxscale import trace, train
+from twinscale.jaxscale import batch_loss, trace, train
 
 CHANGES, change = registry()
 
@@ -36,13 +36,13 @@ def gradients_of_frozen() -> Iterator[None]:
 @change("adapted", "loss", needs="classes that weigh")
 def mean_of_rows() -> Iterator[None]:
     """A loss that classes weigh is divided by the number of rows, as Keras has it, and not by what these weigh."""
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
 
     def of_rows(recipe, logits, batch):
         objective, sums = loss_sums(recipe, logits, batch)
         return objective, sums | {"weight": jnp.full_like(sums["weight"], batch["weights"].size)}
 
-    with patch.object(train, "loss_sums", of_rows):
+    with patch.object(batch_loss, "loss_sums", of_rows):
         yield
 
 

@@ -38,10 +38,11 @@ from twinscale.common.operations.references import (
 )
 from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.section import FreeTable
+from twinscale.jaxscale.batch_loss import loss_sums
 from twinscale.jaxscale.models import POLICIES, build, merge
 from twinscale.jaxscale.models.layers import activation, attend, causal_attention, dropout, rotary
 from twinscale.jaxscale.optimizer import clip, fields, make_optimizer, slots, with_slots
-from twinscale.jaxscale.train import State, loss_sums, update
+from twinscale.jaxscale.train import State, update
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from twinscale.jaxscale import models, optimizer, train
+from twinscale.jaxscale import batch_loss, models, optimizer, train
 from twinscale.jaxscale.models import decoder
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def changed_attention(function: Callable[[jax.Array, jax.Array, jax.Array], tupl
 @contextmanager
 def changed_train(**values: Any) -> Iterator[None]:
     """The loss of a recipe with some values of its train section changed."""
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
     changed = lambda recipe, *rest: loss_sums(recipe.with_values(train=values), *rest)  # noqa: E731
-    with patch.object(train, "loss_sums", changed):
+    with patch.object(batch_loss, "loss_sums", changed):
         yield
 
 

@@ -16,7 +16,7 @@ from twinscale.common.numbers import bits as shared_bits
 from twinscale.common.numbers.sketch import sketch
 from twinscale.common.operations.in_place import is_taught
 from twinscale.common.recipe.schema import Recipe, master_dtype
-from twinscale.jaxscale import bits, optimizer, train
+from twinscale.jaxscale import batch_loss, bits, optimizer, train
 from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import laid_out, place
 from twinscale.jaxscale.devices_compile import jit_once
@@ -38,7 +38,7 @@ def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices", ji
 
     def compute(state, number, batch):
         key = bits.step_key(recipe.seed, number)
-        inputs = train.model_inputs(recipe, batch, key)
+        inputs = batch_loss.model_inputs(recipe, batch, key)
         count = recipe.train.accumulate
         parts = {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()} if count > 1 else batch
         with laid_out(devices):
@@ -83,8 +83,8 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
         variables = {name: nnx.Param(x) for name, x in adapted(recipe, weights, key).items()}
         model = merge(graph(), variables | {name: nnx.BatchStat(x) for name, x in running.items()})
         with tapped(model, hook):
-            logits = model(train.model_inputs(recipe, batch, key), training=True)
-        total, sums = train.loss_sums(recipe, logits, batch)
+            logits = model(batch_loss.model_inputs(recipe, batch, key), training=True)
+        total, sums = batch_loss.loss_sums(recipe, logits, batch)
         return total, (sums, train.running_of(model))
 
     taps = taps_of(objective, places(recipe.model))

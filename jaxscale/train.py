@@ -13,7 +13,7 @@ from flax import nnx, struct
 from jax.experimental import multihost_utils
 
 from twinscale.common import losses
-from twinscale.common.data import Dataset, example_shape_of, filled, input_specs
+from twinscale.common.data import Dataset, filled
 from twinscale.common.families import traits_of
 from twinscale.common.families.adapters import tree_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained
@@ -24,8 +24,7 @@ from twinscale.common.objectives import described
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
-from twinscale.common.registry import resolved
-from twinscale.jaxscale import bits
+from twinscale.jaxscale import batch_loss, bits
 from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals, shares_apart
 from twinscale.jaxscale.devices_compile import compiler_options, jit
@@ -240,13 +239,13 @@ def sum_gradients(recipe, state, number, batch, objective=None):
 def plain_objective(recipe, state, weights, running, batch, key):
     """The summed loss of a micro-batch in training, with (the running statistics after it, its sums)."""
     weights = adapted(recipe, weights, key)
-    inputs = model_inputs(recipe, batch, key)
+    inputs = batch_loss.model_inputs(recipe, batch, key)
     if recipe.jax.loss_chunks > 1:
-        total, sums = in_chunks(partial(module_of, state.graph), weights, (inputs, batch), partial(loss_sums, recipe),
-                                recipe.jax.loss_chunks)
+        judge, count = partial(batch_loss.loss_sums, recipe), recipe.jax.loss_chunks
+        total, sums = in_chunks(partial(module_of, state.graph), weights, (inputs, batch), judge, count)
         return total, (running, sums)
     logits, running = forward(recipe, state.graph, weights, running, inputs, training=True)
-    total, sums = loss_sums(recipe, logits, batch)
+    total, sums = batch_loss.loss_sums(recipe, logits, batch)
     return total, (running, sums)
 
 
@@ -267,64 +266,6 @@ def running_of(model):
     return {".".join(path): v[...] for path, v in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
 
 
-def model_inputs(recipe, batch, key):
-    """What the model reads of a batch."""
-    batch = {**batch, "key": key}
-    specs = input_specs(recipe, example_shape_of(recipe, batch))
-    return {name: batch[name].astype(dtype) for name, (_, dtype) in specs.items()}
-
-
-def loss_sums(recipe, logits, batch):
-    """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
-    weights = batch["weights"].astype(logits.dtype)
-    what, loss = described(recipe), resolved(described(recipe).jax)
-
-    def of_both(measure):
-        return losses.of_both(jnp, batch, lambda x: x.astype(logits.dtype), measure)
-
-    each = of_both(lambda labels: losses.by_weight(jnp, loss(recipe, logits, labels), weights))
-    objective = jnp.sum(weights * each)
-    if what.judged:
-        return objective, {"loss": objective, "weight": jnp.sum(weights)}
-    best = jnp.argmax(logits, -1)
-    hits = of_both(lambda labels: jnp.where(best == labels, weights, 0))
-    return objective, {"loss": objective, "correct": jnp.sum(hits), "weight": jnp.sum(weights)}
-
-
-def cross_entropy(recipe, logits, labels):
-    """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
-    smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    each = negative_log_likelihood(logits, labels)
-    if smoothing:
-        uniform = jax.nn.logsumexp(logits, -1) - jnp.mean(logits, -1)
-        each = (1 - smoothing) * each + smoothing * uniform
-    if z_loss:
-        each += z_loss * jnp.square(jax.nn.logsumexp(logits, -1))
-    return each
-
-
-def negative_log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-log softmax(logits) of each label, (...) of (..., V). A label is found by comparison: a gather, as optax has it,
-    fuses with nothing, and a TPU would keep the logits in float32 beside those in bfloat16."""
-    there = jnp.arange(logits.shape[-1]) == labels[..., None]
-    return jax.nn.logsumexp(logits, -1) - jnp.sum(jnp.where(there, logits, 0), -1)
-
-
-def probe(recipe, logits, labels):
-    """Of each position: as `common.losses.probe`."""
-    return losses.probe(jnp, recipe, logits, labels)
-
-
-def squared_error(recipe, logits, labels):
-    """Of each position: as `common.losses.squared_error`."""
-    return losses.squared_error(jnp, recipe, logits, labels)
-
-
-def sigmoid(recipe, logits, labels):
-    """Of each position: as `common.losses.sigmoid`."""
-    return losses.sigmoid(jnp, recipe, logits, labels)
-
-
 def evaluated(state):
     """What an evaluation takes for the weights: their averages where there are any, by path."""
     return state.averages or state.weights
@@ -336,7 +277,7 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
     `keep` is given what is predicted, where a metric is of classes. `compute_logits` is in place of `forward`."""
 
     def compute(state, batch):
-        weights, inputs = evaluated(state), model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
+        weights, inputs = evaluated(state), batch_loss.model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
         with laid_out(devices):
             logits, _ = (compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)
         judged = jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype)

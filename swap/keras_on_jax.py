@@ -24,7 +24,7 @@ from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.room import numerics
 from twinscale.jaxscale.trace import named_tensors, taps_of
 from twinscale.swap.room import PartialRoom
-from twinscale.tfscale import bits, train
+from twinscale.tfscale import batch_loss, bits
 from twinscale.tfscale.adapters import adapted
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.mutants import MUTANTS
@@ -72,8 +72,8 @@ def objective_of(recipe: "Recipe", model: keras.Model
         key = bits.step_key(recipe.seed, number)
         given = [(variables[name], x) for name, x in (adapted(recipe, weights, key) | running).items()]
         with keras.StatelessScope(given) as scope, tapped(model, hook):
-            logits = model(train.model_inputs(recipe, batch, key), training=True)
-        total, sums = train.loss_sums(recipe, logits, batch)
+            logits = model(batch_loss.model_inputs(recipe, batch, key), training=True)
+        total, sums = batch_loss.loss_sums(recipe, logits, batch)
         return total, (sums, {name: scope.get_current_value(variables[name]) for name in running}, logits)
 
     return objective

@@ -23,9 +23,9 @@ from twinscale.common.families import family_of, reads_text
 from twinscale.common.families.places import places
 from twinscale.common.files.access import write_bytes
 from twinscale.common.recipe.schema import master_dtype
+from twinscale.tfscale.batch_loss import model_inputs
 from twinscale.tfscale.models import POLICIES, build, builder, canonical_variables
 from twinscale.tfscale.models.layers import GELUS
-from twinscale.tfscale.train import model_inputs
 
 if TYPE_CHECKING:
     import tf_keras

@@ -20,11 +20,11 @@ from twinscale.common.export.write import served
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.generation.loop import AHEAD, Sampler
 from twinscale.common.generation.sample import FARTHEST, Drawing
+from twinscale.tfscale.batch_loss import model_inputs
 from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.export import filled
 from twinscale.tfscale.models import build
 from twinscale.tfscale.models.layers import masters, product
-from twinscale.tfscale.train import model_inputs
 
 if TYPE_CHECKING:
     from twinscale.common.export.formats import Shape

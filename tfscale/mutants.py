@@ -10,6 +10,7 @@ import tensorflow as tf
 from twinscale.common.planted.mutants import CHANGES as COMMON
 from twinscale.common.planted.planting import registry
 from twinscale.tfscale import (
+    batch_loss,
     bits,
     mutants_devices,
     mutants_encoder,
@@ -113,14 +114,14 @@ def clipped_probabilities() -> Iterator[None]:
 @change("dense", "loss", needs="label smoothing")
 def smoothed_others() -> Iterator[None]:
     """Label smoothing spreads over the other classes alone."""
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
 
     def others(recipe, logits, batch):
         classes = logits.shape[-1]
         smoothing = recipe.train.label_smoothing * classes / (classes - 1)
         return loss_sums(recipe.with_values(train={"label_smoothing": smoothing}), logits, batch)
 
-    with patch.object(train, "loss_sums", others):
+    with patch.object(batch_loss, "loss_sums", others):
         yield
 
 

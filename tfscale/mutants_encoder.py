@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from twinscale.common.planted.planting import registry
 from twinscale.common.planted.reach import everywhere
-from twinscale.tfscale import train
+from twinscale.tfscale import batch_loss
 from twinscale.tfscale.models import encoder
 from twinscale.tfscale.models.layers import layers
 
@@ -50,7 +50,7 @@ def scores_of_zero() -> Iterator[None]:
 @change("follows", "embedding", "token_type", needs="encoder, types")
 def types_ignored() -> Iterator[None]:
     """All tokens have type 0, as in a program that is not given their types."""
-    model_inputs = train.model_inputs
+    model_inputs = batch_loss.model_inputs
 
     def alike(recipe, batch, key):
         found = model_inputs(recipe, batch, key)

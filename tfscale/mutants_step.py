@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from twinscale.common.planted.planting import registry
-from twinscale.tfscale import optimizer, train
+from twinscale.tfscale import batch_loss, optimizer, train
 from twinscale.tfscale.patches import changed_clip, changed_sums
 
 CHANGES, change = registry()
@@ -29,7 +29,7 @@ def softmax_twice() -> Iterator[None]:
 @change("dense", "loss", needs="z-loss")
 def z_loss_unsquared() -> Iterator[None]:
     """The z-loss is of logsumexp and not of its square."""
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
 
     def unsquared(recipe, logits, batch):
         _, sums = loss_sums(recipe.with_values(train={"z_loss": 0.0}), logits, batch)
@@ -37,20 +37,20 @@ def z_loss_unsquared() -> Iterator[None]:
         objective = sums["loss"] + recipe.train.z_loss * ops.sum(weights * ops.logsumexp(logits, -1))
         return objective, sums | {"loss": objective}
 
-    with patch.object(train, "loss_sums", unsquared):
+    with patch.object(batch_loss, "loss_sums", unsquared):
         yield
 
 
 @change("layer", "loss", needs="text")
 def mean_over_rows() -> Iterator[None]:
     """The loss is a mean of rows, and not of the positions that count."""
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
 
     def of_rows(recipe, logits, batch):
         objective, sums = loss_sums(recipe, logits, batch)
         return objective, sums | {"weight": tf.cast(tf.shape(logits)[0], logits.dtype)}
 
-    with patch.object(train, "loss_sums", of_rows):
+    with patch.object(batch_loss, "loss_sums", of_rows):
         yield
 
 

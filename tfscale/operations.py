@@ -42,10 +42,11 @@ from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.common.section import FreeTable
 from twinscale.common.training import session
 from twinscale.tfscale import models
+from twinscale.tfscale.batch_loss import loss_sums
 from twinscale.tfscale.models import POLICIES, build
 from twinscale.tfscale.models.layers import activation, layers
 from twinscale.tfscale.optimizer import clip, make_optimizer, slots
-from twinscale.tfscale.train import loss_sums, update
+from twinscale.tfscale.train import update
 
 STOCK = ExitStack()  # what `use_stock` holds open
 

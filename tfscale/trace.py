@@ -16,7 +16,7 @@ from twinscale.common.numbers import bits as shared_bits
 from twinscale.common.numbers.sketch import sketch
 from twinscale.common.operations.in_place import is_taught
 from twinscale.common.recipe.schema import Recipe, master_dtype
-from twinscale.tfscale import bits, optimizer, train
+from twinscale.tfscale import batch_loss, bits, optimizer, train
 from twinscale.tfscale.devices_arrays import add_up, first, place, rows_of, run
 from twinscale.tfscale.models import build
 from twinscale.tfscale.taps import tapped
@@ -39,7 +39,7 @@ def make_step_tensors(recipe: Recipe, state: train.State, devices: "Devices"
         model = state.model
         weights = train.computed(recipe, state, model.trainable_variables, key=key)
         logits, _ = model.stateless_call(weights, model.non_trainable_variables,
-                                         train.model_inputs(recipe, batch, key), training=True)
+                                         batch_loss.model_inputs(recipe, batch, key), training=True)
         gradients, _, sums = train.sum_gradients(recipe, state, number, batch)
         return logits, add_up(sums), add_up(gradients)
 
@@ -89,8 +89,8 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
             made = train.computed(recipe, state, state.model.trainable_variables, key=key)
             kernels = [(v, x) for v, x in zip(model.trainable_variables, made, strict=True) if v is not x]
             with keras.StatelessScope(kernels) as scope, tapped(model, hook):
-                logits = model(train.model_inputs(recipe, batch, key), training=True)
-            total, sums = train.loss_sums(recipe, logits, batch)
+                logits = model(batch_loss.model_inputs(recipe, batch, key), training=True)
+            total, sums = batch_loss.loss_sums(recipe, logits, batch)
         # Zeros by hand: for a Keras variable that nothing reads TensorFlow makes none, for its dtype is a text.
         gradients, cotangents = tape.gradient(total, (list(trained.values()), zeros))
         gradients = {name: tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from twinscale.common import losses
-from twinscale.common.data import Dataset, example_shape_of, filled, input_specs
+from twinscale.common.data import Dataset, filled
 from twinscale.common.families.adapters import has_products, is_adapter, tree_of
 from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.files.tensors import check_tensors
@@ -21,8 +20,7 @@ from twinscale.common.objectives import described
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
-from twinscale.common.registry import resolved
-from twinscale.tfscale import bits
+from twinscale.tfscale import batch_loss, bits
 from twinscale.tfscale.adapters import adapted
 from twinscale.tfscale.devices_arrays import add_up, first, place, run
 from twinscale.tfscale.models import build, canonical_variables
@@ -252,8 +250,8 @@ def plain_objective(recipe, state, running, batch, key):
     model = state.model
     # Stateless, so that running statistics do not move before the loss is known to be finite.
     weights = computed(recipe, state, model.trainable_variables, key=key)
-    logits, running = model.stateless_call(weights, running, model_inputs(recipe, batch, key), training=True)
-    objective, sums = loss_sums(recipe, logits, batch)
+    logits, running = model.stateless_call(weights, running, batch_loss.model_inputs(recipe, batch, key), training=True)
+    objective, sums = batch_loss.loss_sums(recipe, logits, batch)
     return objective, running, sums
 
 
@@ -269,62 +267,6 @@ def computed(recipe, state, values, averages=(), key=None):
     beside |= {name: x for name, x in zip(state.trained, averages, strict=False) if name in beside}
     made = adapted(recipe, {name: given[path] for path, name in named.items()} | beside, key)
     return [made[named[path]] for path in given]
-
-
-def model_inputs(recipe, batch, key):
-    """What the model reads of a batch."""
-    batch = {**batch, "key": key}
-    specs = input_specs(recipe, example_shape_of(recipe, batch))
-    return {name: ops.cast(batch[name], dtype) for name, (_, dtype) in specs.items()}
-
-
-def loss_sums(recipe, logits, batch):
-    """The objective summed over weighted positions, and the sums of {"loss", "weight"} and, of classes, "correct"."""
-    weights = ops.cast(batch["weights"], logits.dtype)
-    what, loss = described(recipe), resolved(described(recipe).keras)
-
-    def of_both(measure):
-        return losses.of_both(ops, batch, lambda x: ops.cast(x, logits.dtype), measure)
-
-    each = of_both(lambda labels: losses.by_weight(ops, loss(recipe, logits, labels), weights))
-    objective = ops.sum(weights * each)
-    if what.judged:
-        return objective, {"loss": objective, "weight": ops.sum(weights)}
-    best = ops.argmax(logits, -1)
-    hits = of_both(lambda labels: ops.where(ops.equal(best, labels), weights, 0))
-    return objective, {"loss": objective, "correct": ops.sum(hits), "weight": ops.sum(weights)}
-
-
-def cross_entropy(recipe, logits, labels):
-    """Of each position: against (1 - s) one-hot + s / classes (label smoothing s), plus z_loss logsumexp^2."""
-    smoothing, z_loss = recipe.train.label_smoothing, recipe.train.z_loss
-    each = negative_log_likelihood(logits, labels)
-    if smoothing:
-        uniform = ops.logsumexp(logits, -1) - ops.sum(logits, -1) / logits.shape[-1]
-        each = (1 - smoothing) * each + smoothing * uniform
-    if z_loss:
-        each += z_loss * ops.square(ops.logsumexp(logits, -1))
-    return each
-
-
-def negative_log_likelihood(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """-log softmax(logits) of each label, (...) of (..., V)."""
-    return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-
-
-def probe(recipe, logits, labels):
-    """Of each position: as `common.losses.probe`."""
-    return losses.probe(ops, recipe, logits, labels)
-
-
-def squared_error(recipe, logits, labels):
-    """Of each position: as `common.losses.squared_error`."""
-    return losses.squared_error(ops, recipe, logits, labels)
-
-
-def sigmoid(recipe, logits, labels):
-    """Of each position: as `common.losses.sigmoid`."""
-    return losses.sigmoid(ops, recipe, logits, labels)
 
 
 def evaluated(state):
@@ -346,7 +288,7 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
         return model.stateless_call(weights, model.non_trainable_variables, inputs, training=False)[0]
 
     def replica_sums(batch):
-        logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
+        logits = (compute_logits or averaged)(batch_loss.model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
         judged = keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)
         sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
         rows = rows_of(*judged[:3]) if of_classes(recipe.train.metrics) else {}

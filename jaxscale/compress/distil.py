@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from twinscale.common.compress.recipes import active, teacher_model
 from twinscale.common.compress.rules import matched_blocks
 from twinscale.common.families.parameters import is_trained
-from twinscale.jaxscale import train
+from twinscale.jaxscale import batch_loss, train
 from twinscale.jaxscale.taps import tapped
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def distil_objective(recipe: "Recipe", state: train.State, weights: Mapping[str,
     taught = {name.removeprefix("teacher."): x for name, x in running.items() if name.startswith("teacher.")}
     own = {name: x for name, x in running.items() if not name.startswith("teacher.")}
     with tapped(None, keep(student)):
-        inputs = train.model_inputs(recipe, batch, key)
+        inputs = batch_loss.model_inputs(recipe, batch, key)
         student["logits"], after = train.forward(recipe, state.graph, weights, own, inputs, training=True)
     with tapped(None, keep(teacher)):
-        inputs = train.model_inputs(teacher_recipe(recipe), batch, key)
+        inputs = batch_loss.model_inputs(teacher_recipe(recipe), batch, key)
         teacher["logits"], _ = train.forward(recipe, state.teacher, *parted(taught), inputs)
     total, sums = distil_sums(recipe, student, teacher, batch)
     return total, (running | after, sums)
@@ -67,7 +67,7 @@ def distil_sums(recipe: "Recipe", student: Mapping[str, jax.Array], teacher: Map
     """
     stage, logits = active(recipe), student["logits"]
     model: Any = recipe.model  # a decoder, where layers are matched
-    total, sums = train.loss_sums(recipe, logits, batch)
+    total, sums = batch_loss.loss_sums(recipe, logits, batch)
     log_p, log_q = (jax.nn.log_softmax(x["logits"] / stage.temperature) for x in (teacher, student))
     losses = stage.logits * stage.temperature**2 * divergence(jnp.exp(log_p), log_p, log_q)
     matched = stage.hidden or stage.attention

@@ -10,7 +10,7 @@ import numpy as np
 
 from twinscale.common.compress.rules import per_channel, quantised_places
 from twinscale.common.families.parameters import is_trained
-from twinscale.jaxscale import train
+from twinscale.jaxscale import batch_loss, train
 from twinscale.jaxscale.devices_arrays import born, laid_out, place
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.taps import tapped
@@ -55,7 +55,7 @@ def extremes(recipe: "Recipe", dataset: "Dataset", devices: "Devices", tensors: 
                 seen[name] = range_of(x)
             return x
 
-        inputs = train.model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
+        inputs = batch_loss.model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
         see("inputs", inputs["inputs"])
         with laid_out(devices), tapped(None, see):
             train.forward(recipe, graph, weights, running, inputs)

@@ -15,7 +15,7 @@ from flax import nnx
 from twinscale.common.compress.recipes import active
 from twinscale.common.compress.rules import extra_tensors
 from twinscale.common.optimizers import described
-from twinscale.jaxscale import bits, train
+from twinscale.jaxscale import batch_loss, bits, train
 from twinscale.jaxscale.compress.cluster import clustered, with_zeros
 from twinscale.jaxscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.jaxscale.compress.prune import masks_due
@@ -74,7 +74,7 @@ def make_step_tensors(recipe: "Recipe", state: train.State, devices: "Devices"
         parts = {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()} if count > 1 else batch
         with laid_out(devices):
             state = begin(recipe, state)
-            inputs = train.model_inputs(recipe, batch, key)
+            inputs = batch_loss.model_inputs(recipe, batch, key)
             logits, _ = logits_of(recipe, state.graph, state.weights, state.running, inputs, training=True)
             gradients, _, sums = gradients_of(recipe, state, number, parts)
         return logits, sums, gradients
@@ -118,9 +118,9 @@ def staged_objective(recipe: "Recipe", state: train.State, weights: Mapping[str,
                      running: dict[str, jax.Array], batch: Mapping[str, jax.Array], key: jax.Array
                      ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, jax.Array]]]:
     """As `jaxscale.train.plain_objective`, of a stage's model."""
-    inputs = train.model_inputs(recipe, batch, key)
+    inputs = batch_loss.model_inputs(recipe, batch, key)
     logits, running = logits_of(recipe, state.graph, weights, running, inputs, training=True)
-    total, sums = train.loss_sums(recipe, logits, batch)
+    total, sums = batch_loss.loss_sums(recipe, logits, batch)
     return total, (running, sums)
 
 

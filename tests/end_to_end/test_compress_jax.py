@@ -216,7 +216,7 @@ def computed(opened, tensors, batch):
     """{place: what a plain model computes there}, NumPy arrays, in training."""
     import jax
 
-    from twinscale.jaxscale import train
+    from twinscale.jaxscale import batch_loss, train
     from twinscale.jaxscale.compress.distil import keep
     from twinscale.jaxscale.taps import tapped
 
@@ -224,7 +224,7 @@ def computed(opened, tensors, batch):
     def compute(tensors, batch):
         seen = {}
         with tapped(None, keep(seen)):
-            train.forward(opened.recipe, opened.state.graph, tensors, {}, train.model_inputs(
+            train.forward(opened.recipe, opened.state.graph, tensors, {}, batch_loss.model_inputs(
                 opened.recipe, batch, np.zeros(2, np.uint32)), training=True)
         return seen
 

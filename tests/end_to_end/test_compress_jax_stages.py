@@ -153,8 +153,8 @@ def test_evaluation_is_of_what_ships(open_room, staged, stages):
     the same."""
     import jax
 
+    from twinscale.jaxscale.batch_loss import model_inputs
     from twinscale.jaxscale.compress.model import twin
-    from twinscale.jaxscale.train import model_inputs
 
     with open_room("jaxscale", staged("mlp", *stages, model={"hidden": [16]})) as opened:
         stage, batch, recipe = begin(opened), opened.batch(), opened.recipe

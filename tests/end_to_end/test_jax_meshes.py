@@ -231,9 +231,10 @@ def test_one_product_of_what_reads_the_same_has_all_places(open_room, recipe_of,
     roundings."""
     import jax
 
+    from twinscale.jaxscale.batch_loss import model_inputs
     from twinscale.jaxscale.models import build
     from twinscale.jaxscale.taps import tapped
-    from twinscale.jaxscale.train import model_inputs, module_of
+    from twinscale.jaxscale.train import module_of
 
     recipe = recipe_of(family, model={**model, "layers": 1, "dropout": 0.0}, jax={"scan": False})
     with open_room("jaxscale", recipe) as opened:

@@ -51,9 +51,9 @@ def test_meshes_train_as_one_device_does(trained):
 @pytest.mark.slow
 def test_a_mean_of_means_over_devices_is_found(trained):
     """Each share's positions count by their share's weight, as they do where devices average their own means."""
-    from twinscale.jaxscale import train
+    from twinscale.jaxscale import batch_loss
 
-    loss_sums = train.loss_sums
+    loss_sums = batch_loss.loss_sums
 
     def mean_of_means(recipe, logits, batch):
         shares, weights = recipe.devices.data * recipe.devices.fsdp, batch["weights"]
@@ -61,7 +61,7 @@ def test_a_mean_of_means_over_devices_is_found(trained):
         scale = weights.sum() / shares / own.repeat(len(weights) // shares)
         return loss_sums(recipe, logits, batch | {"weights": weights * scale[:, None]})
 
-    with patch.object(train, "loss_sums", mean_of_means):
+    with patch.object(batch_loss, "loss_sums", mean_of_means):
         rung, found = trained()
     assert not rung["agrees"] and [row["agrees"] for row in found["rows"]] == [False, True]
     assert found["rows"][0]["state_worst"] > 100 * found["rows"][0]["state_bound"]

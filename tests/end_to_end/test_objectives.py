@@ -15,7 +15,7 @@ def gradients(name, recipe, logits, labels):
     if name == "tfscale":
         import tensorflow as tf
 
-        from twinscale.tfscale.train import loss_sums
+        from twinscale.tfscale.batch_loss import loss_sums
 
         x = tf.constant(logits)
         with tf.GradientTape() as tape:
@@ -24,7 +24,7 @@ def gradients(name, recipe, logits, labels):
         return total.numpy(), tape.gradient(total, x).numpy()
     import jax
 
-    from twinscale.jaxscale.train import loss_sums
+    from twinscale.jaxscale.batch_loss import loss_sums
 
     with jax.enable_x64(logits.dtype == np.float64):
         total, gradient = jax.value_and_grad(lambda x: loss_sums(recipe, x, batch)[0])(logits)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from twinscale.common.compress.recipes import active, teacher_model
 from twinscale.common.compress.rules import matched_blocks
-from twinscale.tfscale import train
+from twinscale.tfscale import batch_loss
 from twinscale.tfscale.taps import tapped
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def distil_objective(recipe: "Recipe", state: Any, running: Sequence[tf.Tensor],
             taps.enter_context(tapped(model, keep(student)))
             taps.enter_context(tapped(state.teacher, keep(teacher)))
         student["logits"], running = model.stateless_call(
-            model.trainable_variables, running, train.model_inputs(recipe, batch, key), training=True)
+            model.trainable_variables, running, batch_loss.model_inputs(recipe, batch, key), training=True)
         # The teacher's variables are none of those that are trained: no gradient reaches them.
-        teacher["logits"] = state.teacher(train.model_inputs(teacher_recipe(recipe), batch, key), training=False)
+        teacher["logits"] = state.teacher(batch_loss.model_inputs(teacher_recipe(recipe), batch, key), training=False)
     objective, sums = distil_sums(recipe, student, teacher, batch)
     return objective, running, sums
 
@@ -60,7 +60,7 @@ def distil_sums(recipe: "Recipe", student: Mapping[str, tf.Tensor], teacher: Map
     """
     stage, logits = active(recipe), student["logits"]
     model: Any = recipe.model  # a decoder, where layers are matched
-    objective, sums = train.loss_sums(recipe, logits, batch)
+    objective, sums = batch_loss.loss_sums(recipe, logits, batch)
     losses = tf.zeros_like(logits[..., 0])
     if stage.logits:
         log_p, log_q = (tf.nn.log_softmax(x["logits"] / stage.temperature) for x in (teacher, student))

@@ -28,7 +28,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapperV2
 
 from twinscale.common.compress.rules import quantised_places
-from twinscale.tfscale import train
+from twinscale.tfscale import batch_loss
 from twinscale.tfscale.models import build, canonical_variables
 from twinscale.tfscale.taps import tapped
 
@@ -65,7 +65,7 @@ def extremes(recipe: "Recipe", dataset: "Dataset", devices: "Devices", tensors: 
 
     @tf.function(autograph=False)
     def compiled(batch):
-        inputs = train.model_inputs(recipe, batch, tf.zeros(2, tf.uint32))
+        inputs = batch_loss.model_inputs(recipe, batch, tf.zeros(2, tf.uint32))
         found = {"inputs": inputs["inputs"]} if "inputs" in wanted else {}
 
         def hook(place, x):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from twinscale.common.compress.recipes import active
 from twinscale.common.families.parameters import initial_values, is_trained, parameters
 from twinscale.common.recipe.schema import Recipe, master_dtype
-from twinscale.tfscale import bits, train
+from twinscale.tfscale import batch_loss, bits, train
 from twinscale.tfscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.tfscale.compress.model import adopted, twin_variables, wrapped_model
 from twinscale.tfscale.compress.prune import Pruned
@@ -109,13 +109,13 @@ def wrapped_objective(recipe: Recipe, state: State, before: Sequence[tf.Tensor],
                       key: tf.Tensor) -> tuple[tf.Tensor, Sequence[tf.Tensor], dict[str, tf.Tensor]]:
     """As `tfscale.train.plain_objective`, of a wrapped model, which moves masks, ranges and the like at once: `before`,
     the values until then, is handed on as it is."""
-    objective, sums = train.loss_sums(recipe, wrapped_logits(recipe, state, batch, key), batch)
+    objective, sums = batch_loss.loss_sums(recipe, wrapped_logits(recipe, state, batch, key), batch)
     return objective, before, sums
 
 
 def wrapped_logits(recipe: Recipe, state: State, batch: Mapping[str, tf.Tensor], key: tf.Tensor) -> tf.Tensor:
     """What a wrapped model computes in training; after training, 8 bits move nothing."""
-    return state.model(train.model_inputs(recipe, batch, key), training=active(recipe).kind != "post_training")
+    return state.model(batch_loss.model_inputs(recipe, batch, key), training=active(recipe).kind != "post_training")
 
 
 def put_back(state: State, before: Sequence[tf.Tensor]) -> None:
