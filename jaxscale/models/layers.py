@@ -16,7 +16,7 @@ from twinscale.common.numbers.bits import name_word
 from twinscale.common.recipe.running import Splash
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
-from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, sequence_shared
+from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, products, sequence_shared
 from twinscale.jaxscale.models.matmul import batched_matmul, kept, matmul, softmax_mix
 from twinscale.jaxscale.models.ring import Ring, attend_around
 from twinscale.jaxscale.taps import HOOKS, named, scope, tap, unread
@@ -144,6 +144,14 @@ def in_chunks(model_of: Callable[[Any], Any], weights: Mapping[str, jax.Array], 
     each = {name: parts(y) for name, y in batch.items() if y.shape[1:2] == x_BxTxD.shape[1:2]}
     _, found = jax.lax.scan(lambda _, part: (None, one(weights, part)), None, (parts(x_BxTxD), each))
     return jax.tree.map(lambda x: x.sum(0), found)
+
+
+def heads(layer: Any, x: jax.Array) -> list[jax.Array]:
+    """Queries (B, T, H, D), keys and values (B, T, K, D) of x (B, T, width), by the `query`, `key` and `value` of a
+    layer of attention."""
+    names = "query", "key", "value"
+    made = products([getattr(layer, name) for name in names], x, layer.execution.fused)
+    return [tap(name, y).reshape(*x.shape[:2], -1, layer.m.head_width) for name, y in zip(names, made, strict=True)]
 
 
 def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: float) -> jax.Array:
