@@ -195,7 +195,7 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
         mixed = one_of(FUSED, kernel, "jax.attention")(q, k, v, segments, **options)
         return tap("mix", mixed.reshape(*q.shape[:2], -1))
     seen, whole = causal_mask(q.shape[1], segments), [(0, q.shape[1])]
-    ranges = whole if HOOKS or sequence_shared() else pieces(q.shape[1])  # what a hook reads is whole
+    ranges = whole if HOOKS or sequence_shared() else pieces(q.shape[1])  # hooks read what is whole, names keep pieces
     parts = [masked_attention(q[:, i:j], k[:, :j], v[:, :j], seen[..., i:j, :j]) for i, j in ranges]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, 1)
 
@@ -203,7 +203,7 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: "jax.Array | None") -> jax.Array:
     """`causal_attention` under any mask: `seen` is bool and broadcasts to (B, K, H / K, T, T); None: all see all."""
     alone, wide = not LAID_OUT or LAID_OUT[-1].mesh.size == 1, q.dtype == jnp.promote_types(q.dtype, jnp.float32)
-    if alone and wide and unread():
+    if alone and wide and unread():  # there are no places then that a name could keep either
         return unread_attention(q, k, v, seen)
     score, mix = (shared_scores, shared_mix) if sequence_shared() else (flat_scores, flat_mix)
     scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * q.shape[3]**-0.5)
