@@ -23,7 +23,7 @@ import numpy as np
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.peers.operations import CALL, SIDE, SQUARED, Operation, operations
-from twinscale.benchmarks.rounds import median_interval, ratio_interval
+from twinscale.benchmarks.rounds import in_turns, median_interval, ratio_interval
 from twinscale.benchmarks.timing.peers import Peer, job, opened, python_of
 from twinscale.common import process
 from twinscale.common.data import open_dataset
@@ -111,16 +111,13 @@ def rate_of(peers: Mapping[str, Callable[..., float]], turns: int) -> tuple[floa
 
 
 def rounds_of(name: str, sides: Mapping[str, Callable[..., float]], rounds: int) -> dict[str, list[float]]:
-    """{side: seconds of a call in each round} of an operation. Calls of a round are as many for all; who goes first
-    changes each round. What compiles, and what says how many calls there are, is left out."""
+    """{side: seconds of a call in each round} of an operation, by `in_turns`. Calls of a round are as many for all;
+    what compiles, and what says how many there are, is left out."""
     for ask in sides.values():
         ask(name, 1)
     count = int(np.clip(math.ceil(ROUND / max(1e-9, *(ask(name, 1) for ask in sides.values()))), 1, CALLS))
-    taken: dict[str, list[float]] = {side: [] for side in sides}
-    for turn in range(rounds):
-        for side in list(sides)[::-1 if turn % 2 else 1]:
-            taken[side].append(sides[side](name, count) / count)
-    return taken
+    taken = in_turns({side: functools.partial(ask, name, count) for side, ask in sides.items()}, rounds)
+    return {side: [seconds / count for seconds in each] for side, each in taken.items()}
 
 
 def figures(operation: Operation, taken: Mapping[str, Sequence[float]], rate: float) -> dict[str, Any]:
