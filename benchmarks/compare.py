@@ -6,7 +6,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from twinscale.benchmarks.compare_collect import collect_both, leave_optimizer, leave_taps, precisions
+from twinscale.benchmarks.compare_collect import (
+    collect_both,
+    forget_optimizers,
+    leave_optimizer,
+    leave_taps,
+    precisions,
+)
 from twinscale.benchmarks.compare_judge import judge, sentence
 from twinscale.benchmarks.compare_record import record, reproducible, told
 from twinscale.benchmarks.comparison_files import HOLDS, MARKER, VERDICT, ComparisonFiles
@@ -176,7 +182,7 @@ def bisect(out: Path, as_json: bool = False) -> int:
 def judged(recipe: Recipe, dataset: Dataset, out: Path, workers: Mapping[str, Worker], operations: bool
            ) -> dict[str, Any]:
     """`judge`, of operations by themselves too, and where a flip may be all that failed, of steps from equal states;
-    what fails of these is a line of the verdict."""
+    what fails of these is a line of the verdict. Where it agrees, what optimizers left is removed."""
     rows: Sequence[dict[str, Any]] = ()
     failed: dict[str, Any] = {}
     with fenced(failed, "operations"):
@@ -186,6 +192,8 @@ def judged(recipe: Recipe, dataset: Dataset, out: Path, workers: Mapping[str, Wo
         verdict = looked_twice(recipe, verdict, out, workers)
     with fenced(failed, "inside"):
         verdict = looked_inside(recipe, verdict, out, workers)
+    if verdict["agrees"]:
+        forget_optimizers(recipe, out)
     return verdict | failed
 
 

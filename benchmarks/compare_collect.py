@@ -10,7 +10,7 @@ from typing import Any
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs.operations import collect_places
-from twinscale.benchmarks.sides import spoken
+from twinscale.benchmarks.sides import ROOMS, spoken
 from twinscale.benchmarks.timing.remaining import pace_of, words_left
 from twinscale.benchmarks.workers import Copy, Trainer, Worker, each, together
 from twinscale.common.files.access import write_json
@@ -125,6 +125,14 @@ def leave_optimizer(worker: Trainer, recipe: Recipe, out: Path) -> Path:
     path = optimizer_path(out, worker.backend, recipe)
     worker.ask("optimizer_steps", recipe, path=path, updates=UPDATES)
     return path
+
+
+def forget_optimizers(recipe: Recipe, out: Path) -> None:
+    """Removes what both backends' optimizers left of a comparison that agrees: as many states as updates, which only a
+    search for a cause would read again."""
+    for described in precisions(recipe):
+        for backend in ROOMS:
+            optimizer_path(out, backend, described).unlink(missing_ok=True)
 
 
 def leave_taps(worker: Trainer, recipe: Recipe, out: Path, number: int, teacher: Path | None = None) -> Path:

@@ -1,16 +1,31 @@
-"""What rounds of a measurement say: medians, and ratios of what was measured in the same rounds, with their intervals.
+"""Rounds of a measurement, and what they say: medians, and ratios of what was measured in the same rounds, with their
+intervals.
 
 Machines drift, so that one round says little and neighbours in a round are compared with each other. An interval is
 one of 95 %, or of as much as so few rounds can give.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import scipy
 
 CONFIDENCE = 0.95
+Key = TypeVar("Key", bound=Hashable)
+
+
+def in_turns(asked: Mapping[Key, Callable[[], float]], rounds: int) -> dict[Key, list[float]]:
+    """{key: what it answers in each of some rounds}, in which all take turns. Who goes first changes each round; a
+    first one, which compiles or finds files cold, is left out."""
+    taken: dict[Key, list[float]] = {key: [] for key in asked}
+    for turn in range(rounds + 1):
+        for key in list(asked)[::-1 if turn % 2 else 1]:
+            found = asked[key]()
+            if turn:
+                taken[key].append(found)
+    return taken
 
 
 def median_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:

@@ -145,7 +145,7 @@ class Devices:
         itself. `resting`: a slot between steps, which with `jax.offload_optimizer` is in the host's memory.
         """
         lying, stacked = self.weights(path, shape), path.startswith("blocks.")
-        if self.execution.shard_optimizer and "data" not in self.apart:
+        if self.execution.shard_optimizer and self.together(("data",)):
             spec = [*lying.spec, *[None] * (len(shape) - len(lying.spec))]
             cuts = [() if axis is None else (axis,) if isinstance(axis, str) else tuple(axis) for axis in spec]
             fit = [i for i in range(stacked, len(shape)) if shape[i] % self.size((*cuts[i], "data")) == 0]
@@ -163,9 +163,12 @@ class Devices:
              ) -> list[str | tuple[str, ...] | None]:
         """A mesh axis, several or None for each dimension, by the first of `rules` that knows the name."""
         axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
-        axes = tuple(tuple(each for each in axis if each not in self.apart) if isinstance(axis, tuple) else axis
-                     for axis in axes)
+        axes = tuple(self.together(axis) if isinstance(axis, tuple) else axis for axis in axes)
         return [axis if axis and size % self.size(axis) == 0 else None for axis, size in zip(axes, shape, strict=False)]
+
+    def together(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of some axes whose shares of a batch are not traced one by one."""
+        return tuple(axis for axis in axes if axis not in self.apart)
 
     def size(self, axes: str | Iterable[str]) -> int:
         return int(np.prod([self.mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes)]))

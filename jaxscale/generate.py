@@ -19,7 +19,7 @@ from twinscale.common.generation.loop import Sampler
 from twinscale.jaxscale.batch_loss import model_inputs
 from twinscale.jaxscale.models import build, by_path, merge
 from twinscale.jaxscale.models.bottleneck import behind
-from twinscale.jaxscale.models.layers import attend, rotary
+from twinscale.jaxscale.models.layers import attend, heads, rotary
 
 if TYPE_CHECKING:
     from twinscale.common.export.formats import Shape
@@ -112,7 +112,7 @@ def head(model: Module, x: jax.Array) -> jax.Array:
 def attention(layer: Module, x: jax.Array, positions: jax.Array, known: tuple[jax.Array, jax.Array]
               ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """(what attention makes of x (B, T, D) over all that is cached, the cache) at positions (B, T)."""
-    q, k, v = layer.heads(x)
+    q, k, v = heads(layer, x)
     if layer.m.rotates:
         q, k = (rotated(layer, part, positions) for part in (q, k))
     keys, values = put(known[0], k, positions), put(known[1], v, positions)

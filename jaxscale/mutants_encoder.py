@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from twinscale.common.planted.planting import registry
 from twinscale.common.planted.reach import everywhere
 from twinscale.jaxscale import batch_loss
-from twinscale.jaxscale.models import encoder
+from twinscale.jaxscale.models import encoder, layers
 
 CHANGES, change = registry()
 
@@ -104,6 +104,6 @@ def mean_over_all() -> Iterator[None]:
 @change("hidden", needs="encoder")
 def fused_heads() -> Iterator[None]:
     """Queries, keys and values are one product, which is parted."""
-    products = encoder.products
-    with patch.object(encoder, "products", lambda of, x, fused: products(of, x, True)):
+    products = layers.products
+    with patch.object(layers, "products", lambda of, x, fused: products(of, x, True)):
         yield

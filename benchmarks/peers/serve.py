@@ -33,15 +33,15 @@ def opened() -> tuple[Any, Callable[[Any], None]]:
     return json.loads(sys.stdin.readline()), reply
 
 
-def serve(prepared: Callable[[Mapping[str, Any]], Callable[[int], float]], packages: tuple[str, ...],
+def serve(prepared: Callable[[Mapping[str, Any]], Callable[..., float]], packages: tuple[str, ...],
           device: str | None = None) -> None:
-    """Answers till stdin ends. `prepared` makes of a job what trains so many steps and says the seconds that they took;
-    what is printed meanwhile goes to stderr. `device` is what it trains on, where it says so."""
+    """Answers till stdin ends. `prepared` makes of a job what trains so many steps, its `count`, and says the seconds
+    that they took; what is printed meanwhile goes to stderr. `device` is what it trains on, where it says so."""
     asked, reply = opened()
     train = prepared(asked)
     reply({"versions": {package: version(package) for package in packages}} | ({"device": device} if device else {}))
     for line in sys.stdin:
-        reply({"seconds": train(json.loads(line)["count"])})
+        reply({"seconds": train(**json.loads(line))})
 
 
 def batch(job: Mapping[str, Any]) -> dict[str, np.ndarray]:

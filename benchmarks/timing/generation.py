@@ -8,13 +8,14 @@ of two of positions that holds it; both ways give the same tokens. First weights
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report.words import interval
-from twinscale.benchmarks.rounds import median_interval, ratio_interval
+from twinscale.benchmarks.rounds import in_turns, median_interval, ratio_interval
 from twinscale.benchmarks.workers import ROOMS, Trainer, open_workers
 from twinscale.common.errors import DID_IT, NO
 from twinscale.common.need import BACKENDS, lacking
@@ -26,16 +27,11 @@ LEAST = 5.0  # times as fast with a cache
 
 
 def rounds_of(recipe: Recipe, workers: Mapping[str, Trainer], tokens: int, rounds: int) -> dict[str, dict[bool, Any]]:
-    """{backend: {cached: seconds of each round}}; which way goes first changes each round, and a first round, which
-    compiles, is left out."""
-    taken: dict[str, dict[bool, Any]] = {backend: {True: [], False: []} for backend in workers}
-    for turn in range(rounds + 1):
-        for backend, worker in workers.items():
-            for cached in (True, False) if turn % 2 else (False, True):
-                seconds = worker.ask("measure_generation", recipe, tokens=tokens, cached=cached)
-                if turn:
-                    taken[backend][cached].append(seconds)
-    return taken
+    """{backend: {cached: seconds of each round}}, by `in_turns`."""
+    taken = in_turns({(backend, cached): functools.partial(
+        worker.ask, "measure_generation", recipe, tokens=tokens, cached=cached)
+        for backend, worker in workers.items() for cached in (False, True)}, rounds)
+    return {backend: {cached: taken[backend, cached] for cached in (True, False)} for backend in workers}
 
 
 def summary(taken: Mapping[bool, Sequence[float]], tokens: int) -> dict[str, Any]:

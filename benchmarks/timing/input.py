@@ -7,13 +7,14 @@ not count into; and for each backend that is installed how many come onto its de
 """
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.rounds import median_interval
+from twinscale.benchmarks.rounds import in_turns, median_interval
 from twinscale.benchmarks.workers import ROOMS, Trainer, open_workers
 from twinscale.common import process
 from twinscale.common.data import Dataset, open_dataset
@@ -56,14 +57,10 @@ def seconds(function: Callable[[], Any]) -> float:
 
 def handed_over(recipe: Recipe, workers: Mapping[str, Trainer], count: int, rounds: int
                 ) -> dict[str, tuple[float, float, float]]:
-    """{backend: (low, median, high) of the examples a second that come onto its devices}, over rounds that alternate;
-    a first one is left out."""
-    taken: dict[str, list[float]] = {backend: [] for backend in workers}
-    for turn in range(rounds + 1):
-        for backend, worker in workers.items():
-            rate = worker.ask("measure_input", recipe, count=count)
-            if turn:
-                taken[backend].append(rate)
+    """{backend: (low, median, high) of the examples a second that come onto its devices}, over rounds that
+    alternate."""
+    taken = in_turns({backend: functools.partial(worker.ask, "measure_input", recipe, count=count)
+                      for backend, worker in workers.items()}, rounds)
     return {backend: median_interval(rates) for backend, rates in taken.items()}
 
 

@@ -20,6 +20,7 @@ from twinscale.jaxscale.models.layers import (
     causal_attention,
     dropout,
     embedding,
+    heads,
     looked_up,
     rotary,
     through_blocks,
@@ -104,7 +105,7 @@ class Attention(nnx.Module):
 
     def __call__(self, x, batch):
         with scope("attention"):
-            q, k, v = self.heads(x)
+            q, k, v = heads(self, x)
             if self.m.rotates:
                 q, k = (tap(f"{name}.rotary", rotary(part, batch["positions"], self.length, self.m.rotary_base))
                         for name, part in (("query", q), ("key", k)))
@@ -120,13 +121,6 @@ class Attention(nnx.Module):
         device, sequence = (mesh.devices.flat[0], mesh.shape["sequence"]) if mesh else (jax.devices()[0], 1)
         return self.execution.kernel(q.dtype.name, self.m.head_width, q.shape[1], segments is not None,
                                      device.platform, getattr(device, "compute_capability", None), sequence)
-
-    def heads(self, x: jax.Array) -> list[jax.Array]:
-        """Queries (B, T, H, D), keys and values (B, T, K, D) of x (B, T, width)."""
-        names = "query", "key", "value"
-        made = products([getattr(self, name) for name in names], x, self.execution.fused)
-        return [tap(name, y).reshape(*x.shape[:2], -1, self.m.head_width) for name, y in zip(names, made, strict=True)]
-
 
 class FeedForward(nnx.Module):
     """down(activation(up(x))), or with SwiGLU (Shazeer 2020) down(silu(gate(x)) up(x))."""

@@ -10,7 +10,6 @@ from flax import nnx
 from twinscale.common.errors import one_of
 from twinscale.common.families.encoder import HEADS, outputs_of
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.devices_arrays import products
 from twinscale.jaxscale.models.bottleneck import add_adapters, behind
 from twinscale.jaxscale.models.layers import (
     Linear,
@@ -19,6 +18,7 @@ from twinscale.jaxscale.models.layers import (
     attend,
     dropout,
     embedding,
+    heads,
     looked_up,
     masked_attention,
     mean_over,
@@ -129,16 +129,9 @@ class Attention(nnx.Module):
 
     def __call__(self, x, batch):
         with scope("attention"):
-            q, k, v = self.heads(x)
+            q, k, v = heads(self, x)
             seen = padding_mask(batch["mask"]) if "mask" in batch else None
             return tap("output", self.output(masked_attention(q, k, v, seen)))
-
-    def heads(self, x: jax.Array) -> list[jax.Array]:
-        """Queries, keys and values (B, S, H, D) of x (B, S, width)."""
-        names = "query", "key", "value"
-        made = products([getattr(self, name) for name in names], x, self.execution.fused)
-        return [tap(name, y).reshape(*x.shape[:2], -1, self.m.head_width) for name, y in zip(names, made, strict=True)]
-
 
 class FeedForward(nnx.Module):
     """down(activation(up(x)))."""

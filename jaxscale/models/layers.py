@@ -16,7 +16,7 @@ from twinscale.common.numbers.bits import name_word
 from twinscale.common.recipe.running import Splash
 from twinscale.jaxscale import bits
 from twinscale.jaxscale.devices import ROWS
-from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, sequence_shared
+from twinscale.jaxscale.devices_arrays import LAID_OUT, lay_columns, products, sequence_shared
 from twinscale.jaxscale.models.matmul import batched_matmul, kept, matmul, softmax_mix
 from twinscale.jaxscale.models.ring import Ring, attend_around
 from twinscale.jaxscale.taps import HOOKS, named, scope, tap, unread
@@ -146,6 +146,14 @@ def in_chunks(model_of: Callable[[Any], Any], weights: Mapping[str, jax.Array], 
     return jax.tree.map(lambda x: x.sum(0), found)
 
 
+def heads(layer: Any, x: jax.Array) -> list[jax.Array]:
+    """Queries (B, T, H, D), keys and values (B, T, K, D) of x (B, T, width), by the `query`, `key` and `value` of a
+    layer of attention."""
+    names = "query", "key", "value"
+    made = products([getattr(layer, name) for name in names], x, layer.execution.fused)
+    return [tap(name, y).reshape(*x.shape[:2], -1, layer.m.head_width) for name, y in zip(names, made, strict=True)]
+
+
 def rotary(x_BxTxHxD: jax.Array, positions_BxT: jax.Array, length: int, base: float) -> jax.Array:
     """Rotary positions (Su et al. 2021): halves of the head rotate against each other."""
     half = x_BxTxHxD.shape[-1] // 2
@@ -187,7 +195,7 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
         mixed = one_of(FUSED, kernel, "jax.attention")(q, k, v, segments, **options)
         return tap("mix", mixed.reshape(*q.shape[:2], -1))
     seen, whole = causal_mask(q.shape[1], segments), [(0, q.shape[1])]
-    ranges = whole if HOOKS or sequence_shared() else pieces(q.shape[1])  # what a hook reads is whole
+    ranges = whole if HOOKS or sequence_shared() else pieces(q.shape[1])  # hooks read what is whole, names keep pieces
     parts = [masked_attention(q[:, i:j], k[:, :j], v[:, :j], seen[..., i:j, :j]) for i, j in ranges]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, 1)
 
@@ -195,7 +203,7 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Ar
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: "jax.Array | None") -> jax.Array:
     """`causal_attention` under any mask: `seen` is bool and broadcasts to (B, K, H / K, T, T); None: all see all."""
     alone, wide = not LAID_OUT or LAID_OUT[-1].mesh.size == 1, q.dtype == jnp.promote_types(q.dtype, jnp.float32)
-    if alone and wide and unread():
+    if alone and wide and unread():  # there are no places then that a name could keep either
         return unread_attention(q, k, v, seen)
     score, mix = (shared_scores, shared_mix) if sequence_shared() else (flat_scores, flat_mix)
     scores = tap("scores", score(q, k).astype(jnp.promote_types(q.dtype, jnp.float32)) * q.shape[3]**-0.5)

@@ -124,6 +124,22 @@ def test_a_trainer_that_dies_while_steps_are_timed_costs_the_step_times_alone(tm
     assert verdict["failed"].keys() == {"step times", "swap"} and verdict["performance"]["jax"]["step_ms"] == [1.0]
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_states_of_optimizers_stay_where_a_cause_may_be_looked_for(tmp_path, trained, agrees):
+    files = [compare_collect.optimizer_path(tmp_path / "out", backend, described)
+             for described in compare_collect.precisions(RECIPE) for backend in ("keras", "jax")]
+
+    def judges(*of, **how):
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        return judged() | {"agrees": agrees}
+
+    trained.setattr(comparison, "judge", judges)
+    comparison.compare(RECIPE, tmp_path / "out")
+    assert [file.exists() for file in files] == [not agrees] * len(files) and len(files) >= 2
+
+
 def test_what_was_cut_short_after_its_verdict_says_so_and_starts_over(tmp_path, trained):
     def interrupted(*of):
         raise KeyboardInterrupt

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from twinscale.benchmarks.rounds import holds, median_interval, ratio_interval
+from twinscale.benchmarks.rounds import holds, in_turns, median_interval, ratio_interval
 from twinscale.common.machine.flops import best_rate, peak_flops
 
 
@@ -33,6 +33,19 @@ def test_few_rounds_and_no_pairs():
     assert median_interval([3.0, 1.0, 2.0]) == (1.0, 2.0, 3.0)
     assert ratio_interval([2.0], [1.0]) == (0.0, 2.0, math.inf)
     assert ratio_interval([1.0, 2.0], [1.0]) is None is ratio_interval([], []) is ratio_interval([1.0], [math.nan])
+
+
+def test_who_goes_first_changes_and_a_first_round_is_left_out():
+    order = []
+
+    def answers(name):
+        def answer():
+            order.append(name)
+            return float(len(order))
+        return answer
+
+    found = in_turns({name: answers(name) for name in "ab"}, 2)
+    assert "".join(order) == "abbaab" and found == {"a": [4.0, 5.0], "b": [3.0, 6.0]}
 
 
 def test_the_best_product_wins_and_is_named():

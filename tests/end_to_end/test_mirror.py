@@ -53,7 +53,7 @@ ALONE = {
     "models/bottleneck.py": {"add_adapters"},  # Flax modules hold theirs
     "models/encoder.py": {"Bias", "Block", "norm", "through_blocks", "dropped"},
     "models/layers.py": {"layers", "dot_general", "Linear", "embedding", "attend", "rotary", "causal_attention",
-                         "Part", "batch_norm", "add_blocks", "through_blocks",
+                         "heads", "Part", "batch_norm", "add_blocks", "through_blocks",
                          "masked_attention", "padding_mask", "mean_over", "unit", "dropout", "in_chunks",
                          "looked_up",
                          "masters", "product",  # which jnp.promote_types and a product of XLA's need not

@@ -90,7 +90,7 @@ def run_json():
 
 def run_json_of_verbs():
     """What is no run.json, before each verb that goes on from a run."""
-    for verb in (("convert", "jax", "--to", "out"), ("export", "jax", "--to", "out"),
+    for verb in (("convert", "jax", "--to", "out"), ("export", "jax", "--to", "out"), ("report", "jax", "--out", "out"),
                  ("train", "mlp.toml", "--backend", "jax", "--run", "jax"),
                  ("compress", "jax", "--recipe", "mlp.toml", "--backend", "jax", "--out", "out")):
         for name, make in (("a list", edit("jax/run.json", b"[]")), ("a FIFO", in_place("jax/run.json", "a FIFO")),

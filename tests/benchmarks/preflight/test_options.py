@@ -42,32 +42,14 @@ def says(asked):
 
 
 @pytest.fixture
-def tried(monkeypatch, tmp_path):
+def tried(monkeypatch, tmp_path, compiles):
     """tried(recipe's own options, **options): (exit code, options.json, the options of each compile)."""
     monkeypatch.setenv("TWINSCALE_CACHE", str(tmp_path / "cache"))
     library = tmp_path / "libtpu" / "libtpu.so"
     (tmp_path / "libtpu-0.0.45.dist-info").mkdir()
     monkeypatch.setattr(trying, "find_libtpu", lambda environment: library)
     monkeypatch.setattr(trying, "tried_on", lambda chip: LISTED)
-    compiled = []
-
-    class Chips:
-        """A Side whose compiler says what `says` does."""
-
-        def __init__(self, *_):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def row(self, recipe, topology):
-            compiled.append(dict(recipe.jax.xla_options))
-            return says(recipe.jax.xla_options)
-
-    monkeypatch.setattr(trying, "Side", Chips)
+    compiled = compiles(trying, lambda recipe: says(recipe.jax.xla_options))
 
     def run(own=None, out="out", **options):
         compiled.clear()
@@ -75,7 +57,8 @@ def tried(monkeypatch, tmp_path):
             "name": "tiny", "data": {"source": "digits"}, "model": {"family": "mlp", "hidden": [8]},
             "train": {"global_batch": 32}, "jax": {"xla_options": own or {}}})
         code = trying.options(recipe, tmp_path / out, **{"topologies": ("v5e:2x2",), **options})
-        return code, json.loads((tmp_path / out / "options.json").read_text()), list(compiled)
+        asked = [dict(recipe.jax.xla_options) for recipe in compiled]
+        return code, json.loads((tmp_path / out / "options.json").read_text()), asked
 
     return run
 

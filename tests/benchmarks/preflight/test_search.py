@@ -34,38 +34,24 @@ def row(recipe, used):
 
 
 @pytest.fixture
-def sought(monkeypatch, tmp_path):
+def sought(monkeypatch, tmp_path, compiles):
     """sought(recipe, state=bytes, **options): (exit code, search.json, the recipes that were compiled)."""
     monkeypatch.setenv("TWINSCALE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(searching, "find_libtpu", lambda environment: tmp_path / "libtpu" / "libtpu.so")
-    compiled = []
+    whole = []  # bytes of the state
 
-    class Chips:
-        """A Side whose compiler needs `state` bytes split over fsdp x tensor, and so much a row."""
+    def says(recipe):
+        """The state is split over fsdp x tensor, and a row takes so much."""
+        devices = recipe.devices
+        rows = recipe.train.global_batch / recipe.train.accumulate / (devices.data * devices.fsdp)
+        held = whole[-1] / (devices.fsdp * devices.tensor) * (1 + (recipe.train.accumulate > 1) / 4)
+        return row(recipe, held + rows * ROWS[recipe.jax.remat] / devices.tensor)
 
-        state = 8 * GIB
-
-        def __init__(self, *_):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def row(self, recipe, topology):
-            compiled.append(recipe)
-            devices = recipe.devices
-            rows = recipe.train.global_batch / recipe.train.accumulate / (devices.data * devices.fsdp)
-            held = self.state / (devices.fsdp * devices.tensor) * (1 + (recipe.train.accumulate > 1) / 4)
-            return row(recipe, held + rows * ROWS[recipe.jax.remat] / devices.tensor)
-
-    monkeypatch.setattr(searching, "Side", Chips)
+    compiled = compiles(searching, says)
 
     def run(recipe=None, out="out", state=8 * GIB, **options):
         compiled.clear()
-        Chips.state = state
+        whole.append(state)
         code = searching.search(recipe or recipe_of(), tmp_path / out, **{"topologies": ("v5e:2x2",), **options})
         return code, json.loads((tmp_path / out / "search.json").read_text()), list(compiled)
 
