@@ -15,9 +15,9 @@ from twinscale.common.data import Dataset, example_shape_of, filled, input_specs
 from twinscale.common.families.adapters import has_products, is_adapter, tree_of
 from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import MEANS, statistics_of, total
-from twinscale.common.metrics.rows import handed, of_classes, rows_of
-from twinscale.common.objectives import described
+from twinscale.common.metrics import MEANS, total
+from twinscale.common.metrics.rows import handed
+from twinscale.common.objectives import described, judged
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
@@ -347,10 +347,9 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
 
     def replica_sums(batch):
         logits = (compute_logits or averaged)(model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
-        judged = keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)
-        sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
-        rows = rows_of(*judged[:3]) if of_classes(recipe.train.metrics) else {}
-        return add_up(sums | statistics_of(recipe.train.metrics, *judged)), rows
+        weights = tf.cast(batch["weights"], logits.dtype)
+        sums, rows = judged(keras.ops, recipe, logits, batch["labels"], weights)
+        return add_up(sums), rows
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(batch):
