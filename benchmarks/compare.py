@@ -76,8 +76,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     """
     require(recipe.model, {"--swap": swap, "--meshes": meshes})
     check_asked(recipe, out, swap, meshes)
-    mutant, shared = planted(plant), recipe
-    recipe = attending(recipe) if meshes else recipe  # on one device; a ring is that of the meshes
+    mutant, shared, recipe = planted(plant), recipe, attending(recipe) if meshes else recipe  # a ring is for meshes
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
     with labelled(recipe.model), ExitStack() as stack:

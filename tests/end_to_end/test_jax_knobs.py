@@ -14,7 +14,6 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 MODEL = {"layers": 1, "width": 16, "heads": 4, "kv_heads": 2, "dropout": 0.25, "positions": "rotary", "norm": "rms",
          "activation": "swiglu", "tied": False}
-NARROW = "float32", "bfloat16"
 KNOBS = [({}, {"fused": True, "loss_chunks": 4}),
          ({"tensor": 2, "sequence": 2}, {"fused": True, "loss_chunks": 2, "attention": "ring"})]
 
@@ -44,8 +43,9 @@ def plain(open_room, recipe_of):
     return compute
 
 
-@pytest.mark.parametrize("precision", NARROW)
-@pytest.mark.parametrize("mesh, how", KNOBS, ids=["fused, chunks", "fused, chunks, ring"])
+@pytest.mark.parametrize("precision, mesh, how", [
+    pytest.param("float32", *KNOBS[0], marks=pytest.mark.slow), ("bfloat16", *KNOBS[0]), ("float32", *KNOBS[1]),
+    ("bfloat16", *KNOBS[1])])
 def test_a_gradient_is_no_further_off_than_a_twins(open_room, recipe_of, plain, precision, mesh, how):
     """By the factor that P2 and P5 have."""
     wanted, noise = plain(precision)
@@ -56,7 +56,7 @@ def test_a_gradient_is_no_further_off_than_a_twins(open_room, recipe_of, plain, 
     assert max(far.values()) <= 4, far
 
 
-@pytest.mark.parametrize("precision", NARROW)
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_slots_that_are_shared_and_rest_in_the_hosts_memory_are_a_twins_at_most(open_room, recipe_of, precision):
     def trained(dither=0.0, **sections):
         recipe = decoder(recipe_of, precision, optimizer={"ema": 0.9}, **sections)
