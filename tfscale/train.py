@@ -93,8 +93,7 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Ca
 
     `signals` are a few numbers of this host, always as many; the metric "signals", float32, is their sums over the
     hosts. Of a list of batches, those of the steps from `number` on, it takes all steps in one call, as
-    `compiled_steps` has it; without XLA, and of a model with running statistics, one after the other: in a loop those
-    were seen to round otherwise in the last place.
+    `compiled_steps` has it; without XLA one after the other, as Grappler would round those in a loop otherwise.
 
     A stage of a compression gives functions of its own: `gradients_of` in place of `sum_gradients`, `move` of
     (gradients, running) in place of `update` and the running statistics, `stay` of (running) where nothing is to move.
@@ -112,7 +111,7 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Ca
         if isinstance(batch, Mapping):
             return state, compiled(first, laid(batch, signals))
         placed = [laid(each, signals) for each in batch]
-        if state.running or not devices.compiles:
+        if not devices.compiles:
             told = [compiled(first + i, part) for i, part in enumerate(placed)]
             return state, tf.nest.map_structure(lambda *x: tf.stack(x), *told)
         with unrewritten(devices.jit_compile):
