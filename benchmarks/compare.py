@@ -18,6 +18,7 @@ from twinscale.benchmarks.compare_record import record, reproducible, told
 from twinscale.benchmarks.comparison_files import HOLDS, MARKER, VERDICT, ComparisonFiles
 from twinscale.benchmarks.jumps import may_be_flips, second_look
 from twinscale.benchmarks.meshes import check_meshes, mesh_sentence
+from twinscale.benchmarks.meshes_fit import attending
 from twinscale.benchmarks.output import Kind, begun, clear, nothing_left, same, tell
 from twinscale.benchmarks.report.page import draw, write_report
 from twinscale.benchmarks.report.terminal import show
@@ -81,7 +82,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     """
     require(recipe.model, {"--swap": swap, "--meshes": meshes})
     check_asked(recipe, out, swap, meshes)
-    mutant = planted(plant)
+    mutant, shared, recipe = planted(plant), recipe, attending(recipe) if meshes else recipe  # a ring is for meshes
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None}
     with labelled(recipe.model), ExitStack() as stack:
@@ -120,7 +121,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     if meshes:
         tell("both", "one device against several and against several hosts")
         with fenced(verdict, "meshes"):
-            add_meshes(verdict, *check_meshes(recipe, out, mutant))
+            add_meshes(verdict, *check_meshes(shared, out, mutant))
     return record(verdict, recipe, dataset, out, asked, options)
 
 

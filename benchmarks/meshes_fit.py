@@ -1,7 +1,10 @@
 """The meshes that each backend is tried on, and which of them fit a recipe."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.families import reads_text, traits_of
@@ -63,6 +66,7 @@ MESHES = {
     ),
 }
 TEXT_ALONE = {"tensor", "sequence"}  # axes that share what decoders have
+ACCELERATED = "cudnn", "splash"  # kernels that no CPU has, whose parts virtual devices are
 RULED = {"tensor"}  # of these what rules of the recipe may share too
 
 
@@ -93,11 +97,20 @@ def meshes_of(recipe: Recipe, backend: str) -> list[tuple[Mesh, str | None]]:
     return found
 
 
+def attending(recipe: Recipe, sequence: int = 1, absent: Iterable[str] = ()) -> Recipe:
+    """The recipe as so many devices that share positions can attend: where it asks for a ring and they are none, or for
+    one of the kernels that are `absent`, with what there is."""
+    lacks = {*absent, *["ring"] * (sequence == 1)}
+    return recipe.with_values(jax={"attention": "auto"}) if recipe.jax.attention in lacks else recipe
+
+
 def misfit(recipe: Recipe, backend: str, mesh: Mesh) -> str | None:
     """Why a mesh cannot train a recipe, or None."""
     found = recipe.devices.virtual if mesh.hosts == 1 else mesh.size
     try:
         mesh_shape(on_mesh(recipe, backend, mesh), FRAMEWORKS[backend], found or VIRTUAL, "cpu")
+    except ValidationError as error:  # of keys that only together with the mesh's are refused
+        return "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
     except (BadInput, MissingEnvironment) as error:
         return str(error)
     return None
@@ -112,6 +125,6 @@ def bases_of(recipe: Recipe, backend: str) -> list[Mesh]:
 def on_mesh(recipe: Recipe, backend: str, mesh: Mesh) -> Recipe:
     """The recipe on a mesh."""
     virtual = recipe.devices.virtual if mesh.hosts == 1 else mesh.size // mesh.hosts if backend == "jax" else 0
-    return recipe.with_values(
+    return attending(recipe, mesh.axes.get("sequence", 1), ACCELERATED).with_values(
         train={"accumulate": mesh.accumulate or recipe.train.accumulate},
         devices=mesh.axes | {"hosts": mesh.hosts, "strategy": mesh.strategy, "virtual": virtual})

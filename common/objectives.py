@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field
 
 from twinscale.common import losses
+from twinscale.common.metrics import statistics_of
+from twinscale.common.metrics.rows import of_classes, rows_of
 from twinscale.common.own import OPTIONS, Function, Values
 from twinscale.common.registry import Registry, load
 from twinscale.common.section import Section, any_of
@@ -59,6 +61,7 @@ class Objective:
     # hits. None: its labels are classes, and evaluations say their cross-entropy and how many are hit.
     judged: Callable | None = None
     labels: bool = True  # whether it reads any
+    whole: bool = False  # whether a loss may depend on where in its row a position is: no part of a row is judged alone
     adds: float = 0.0  # the largest factor by which it adds an output to a loss; 0: a loss is the size of an output
     theirs: bool = False  # whether it is the user's own on both sides, of which nothing is known
 
@@ -66,6 +69,15 @@ class Objective:
 def described(recipe: "Recipe") -> Objective:
     """The Objective that a recipe names."""
     return load(OBJECTIVES, recipe.objective.name)
+
+
+def judged(xp: Any, recipe: "Recipe", logits: Any, labels: Any, weights: Any
+           ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the sums that an evaluation adds up, what is predicted at each position where a metric is of classes) of a
+    batch, or of a part of its positions; arguments as at `common.metrics.statistics`."""
+    sums = losses.sums_of(described(recipe), xp, recipe, logits, labels, weights)
+    rows = rows_of(xp, logits, labels) if of_classes(recipe.train.metrics) else {}
+    return sums | statistics_of(recipe.train.metrics, xp, logits, labels, weights), rows
 
 
 CROSS_ENTROPY = Objective(
@@ -77,7 +89,7 @@ PROBE = Objective(
     "probe", "sum of outputs times shared random signs, (+1 or -1) (0.5 + u) with u in [0, 1), that depend on the seed "
              "and the position within a row alone; labels are not read",
     "twinscale.tfscale.batch_loss:probe", "twinscale.jaxscale.batch_loss:probe", judged=losses.probe, labels=False,
-    adds=losses.LARGEST_SIGN)
+    whole=True, adds=losses.LARGEST_SIGN)
 SQUARED_ERROR = Objective(
     "squared error", "mean of (x - y)^2 over a position's outputs", "twinscale.tfscale.batch_loss:squared_error",
     "twinscale.jaxscale.batch_loss:squared_error", judged=losses.squared_error)
@@ -86,4 +98,5 @@ SIGMOID = Objective(
     "twinscale.tfscale.batch_loss:sigmoid", "twinscale.jaxscale.batch_loss:sigmoid", judged=losses.sigmoid)
 PAIR = Objective(
     "your own pair", "what the user's functions of (outputs, labels) give, one for each room",
-    partial(losses.own, "keras"), partial(losses.own, "jax"), PairObjective, judged=losses.own_of, theirs=True)
+    partial(losses.own, "keras"), partial(losses.own, "jax"), PairObjective, judged=losses.own_of, whole=True,
+    theirs=True)

@@ -13,6 +13,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.families import family_of, traits_of
 from twinscale.common.machine.options import WISHES, chosen, is_refused
 from twinscale.common.machine.topology import libtpu_version, numbers
+from twinscale.common.objectives import described
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
@@ -29,7 +30,7 @@ def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
         execution.kernel(recipe.train.precision, attention.width, recipe.data.sequence,
                          not recipe.data.cross_documents, device.platform,
                          getattr(device, "compute_capability", None), devices.mesh.shape["sequence"])
-    execution.check_chunks(family_of(recipe.model).name == "decoder", recipe.data.sequence)
+    chunks_of(recipe)
     wishes, there = [wish for wish in WISHES if getattr(execution, wish)], libtpu_version(os.environ)
     options: dict[str, Any] = {
         name: value for name, value in chosen(device.platform, device.device_kind, wishes).items()
@@ -38,6 +39,13 @@ def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
         nothing = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), np.float32, sharding=devices.whole))
         compiling(lambda own: nothing.compile(compiler_options=own), execution.xla_options, execution.xla_options)
     return options | execution.xla_options
+
+
+def chunks_of(recipe: "Recipe") -> int:
+    """The recipe's `jax.loss_chunks`; raises BadInput where it cannot have them."""
+    recipe.jax.check_chunks(family_of(recipe.model).name == "decoder", recipe.data.sequence,
+                            recipe.objective.name * described(recipe).whole)
+    return recipe.jax.loss_chunks
 
 
 def compiling(attempt: Callable[[dict[str, Any]], Any], options: Mapping[str, Any], own: Container[str]) -> Any:

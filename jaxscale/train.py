@@ -12,22 +12,21 @@ import optax
 from flax import nnx, struct
 from jax.experimental import multihost_utils
 
-from twinscale.common import losses
 from twinscale.common.data import Dataset, filled
 from twinscale.common.families import traits_of
 from twinscale.common.families.adapters import tree_of
 from twinscale.common.families.parameters import Parameter, initial_value, is_trained
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import MEANS, statistics_of, total
-from twinscale.common.metrics.rows import handed, of_classes, rows_of
-from twinscale.common.objectives import described
+from twinscale.common.metrics import MEANS, judge_apart, total
+from twinscale.common.metrics.rows import handed
+from twinscale.common.objectives import judged
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
 from twinscale.jaxscale import batch_loss, bits
 from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals, shares_apart
-from twinscale.jaxscale.devices_compile import compiler_options, jit
+from twinscale.jaxscale.devices_compile import chunks_of, compiler_options, jit
 from twinscale.jaxscale.models import build, canonical_variables, merge
 from twinscale.jaxscale.models.layers import in_chunks
 from twinscale.jaxscale.optimizer import (
@@ -240,9 +239,9 @@ def plain_objective(recipe, state, weights, running, batch, key):
     """The summed loss of a micro-batch in training, with (the running statistics after it, its sums)."""
     weights = adapted(recipe, weights, key)
     inputs = batch_loss.model_inputs(recipe, batch, key)
-    if recipe.jax.loss_chunks > 1:
-        judge, count = partial(batch_loss.loss_sums, recipe), recipe.jax.loss_chunks
-        total, sums = in_chunks(partial(module_of, state.graph), weights, (inputs, batch), judge, count)
+    if (count := recipe.jax.loss_chunks) > 1:
+        model_of, judge = partial(module_of, state.graph), lambda *given: (batch_loss.loss_sums(recipe, *given), {})
+        (total, sums), _ = in_chunks(model_of, weights, (inputs, batch), judge, count, training=True)
         return total, (running, sums)
     logits, running = forward(recipe, state.graph, weights, running, inputs, training=True)
     total, sums = batch_loss.loss_sums(recipe, logits, batch)
@@ -275,15 +274,15 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
                   ) -> "Callable[..., dict[str, float]]":
     """Evaluation: (state, batches, keep=None) to the summed statistics, with the averaged weights where there are any.
     `keep` is given what is predicted, where a metric is of classes. `compute_logits` is in place of `forward`."""
+    chunks = chunks_of(recipe) if compute_logits is None and judge_apart(recipe.train.metrics) else 1
+    judge = lambda x, batch: judged(jnp, recipe, x, batch["labels"], batch["weights"].astype(x.dtype))  # noqa: E731
 
     def compute(state, batch):
         weights, inputs = evaluated(state), batch_loss.model_inputs(recipe, batch, jnp.zeros(2, jnp.uint32))
         with laid_out(devices):
-            logits, _ = (compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)
-        judged = jnp, logits, batch["labels"], batch["weights"].astype(logits.dtype)
-        sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
-        rows = rows_of(*judged[:3]) if of_classes(recipe.train.metrics) else {}
-        return sums | statistics_of(recipe.train.metrics, *judged), rows
+            if chunks == 1:
+                return judge((compute_logits or forward)(recipe, state.graph, weights, state.running, inputs)[0], batch)
+            return in_chunks(partial(module_of, state.graph), adapted(recipe, weights), (inputs, batch), judge, chunks)
 
     compiled = jax.jit(compute, in_shardings=(state_shardings(state, devices), devices.rows),
                        out_shardings=devices.whole)

@@ -9,14 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from twinscale.common import losses
 from twinscale.common.data import Dataset, filled
 from twinscale.common.families.adapters import has_products, is_adapter, tree_of
 from twinscale.common.families.parameters import initial_values, is_trained
 from twinscale.common.files.tensors import check_tensors
-from twinscale.common.metrics import MEANS, statistics_of, total
-from twinscale.common.metrics.rows import handed, of_classes, rows_of
-from twinscale.common.objectives import described
+from twinscale.common.metrics import MEANS, total
+from twinscale.common.metrics.rows import handed
+from twinscale.common.objectives import judged
 from twinscale.common.optimizers import described as optimizer_of
 from twinscale.common.optimizers import in_both
 from twinscale.common.recipe.schema import Recipe, master_dtype
@@ -91,8 +90,7 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Ca
 
     `signals` are a few numbers of this host, always as many; the metric "signals", float32, is their sums over the
     hosts. Of a list of batches, those of the steps from `number` on, it takes all steps in one call, as
-    `compiled_steps` has it; without XLA, and of a model with running statistics, one after the other: in a loop those
-    were seen to round otherwise in the last place.
+    `compiled_steps` has it; without XLA one after the other, as Grappler would round those in a loop otherwise.
 
     A stage of a compression gives functions of its own: `gradients_of` in place of `sum_gradients`, `move` of
     (gradients, running) in place of `update` and the running statistics, `stay` of (running) where nothing is to move.
@@ -110,7 +108,7 @@ def make_step(recipe: Recipe, state: State, devices: "Devices", gradients_of: Ca
         if isinstance(batch, Mapping):
             return state, compiled(first, laid(batch, signals))
         placed = [laid(each, signals) for each in batch]
-        if state.running or not devices.compiles:
+        if not devices.compiles:
             told = [compiled(first + i, part) for i, part in enumerate(placed)]
             return state, tf.nest.map_structure(lambda *x: tf.stack(x), *told)
         with unrewritten(devices.jit_compile):
@@ -289,10 +287,9 @@ def make_evaluate(recipe: Recipe, state: State, devices: "Devices", compute_logi
 
     def replica_sums(batch):
         logits = (compute_logits or averaged)(batch_loss.model_inputs(recipe, batch, tf.zeros(2, tf.uint32)))
-        judged = keras.ops, logits, batch["labels"], tf.cast(batch["weights"], logits.dtype)
-        sums = losses.sums_of(described(recipe), judged[0], recipe, *judged[1:])
-        rows = rows_of(*judged[:3]) if of_classes(recipe.train.metrics) else {}
-        return add_up(sums | statistics_of(recipe.train.metrics, *judged)), rows
+        weights = tf.cast(batch["weights"], logits.dtype)
+        sums, rows = judged(keras.ops, recipe, logits, batch["labels"], weights)
+        return add_up(sums), rows
 
     @tf.function(jit_compile=devices.jit_compile, autograph=False)
     def compiled(batch):

@@ -8,6 +8,7 @@ from twinscale.common.metrics.base import (
     finished,
     finished_one,
     higher_is_better,
+    judge_apart,
     own_sums,
     statistics_of,
     total,
@@ -18,4 +19,4 @@ from twinscale.common.metrics.classification import MEANS, finish, statistics
 from twinscale.common.metrics.flips import NEAR
 
 __all__ = ["MEANS", "METRICS", "Metric", "NEAR", "added", "bounds_of", "finish", "finished", "finished_one",
-           "higher_is_better", "own_sums", "statistics", "statistics_of", "total", "tried", "ways_of"]
+           "higher_is_better", "judge_apart", "own_sums", "statistics", "statistics_of", "total", "tried", "ways_of"]

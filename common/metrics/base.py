@@ -37,6 +37,7 @@ class Metric:
     bound: Callable | None = None
     named: bool = False  # whether `finish` and `bound` take the names of the classes besides, () where there are none
     classes: bool = False  # whether labels have to be classes
+    apart: bool = False  # whether its sums add up over positions too: each of them is judged by itself
     counts: bool = False  # whether its values, called "TITLE/...", are numbers of positions
     # {pattern of the names of its values: "higher" or "lower"}: which is better; what is in none is not watched
     better: Mapping[str, str] = field(default_factory=dict)
@@ -59,6 +60,11 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     for name, value in totals.items():
         found |= {f"{name}.{i}": float(x) for i, x in enumerate(value.ravel())} if value.ndim else {name: float(value)}
     return found
+
+
+def judge_apart(names: Iterable[str]) -> bool:
+    """Whether metrics judge each position by itself, so that parts of a row may be judged one after another."""
+    return all(metric.apart for metric in added(names))
 
 
 def finished_one(metric: Metric, own: Mapping[str, Any], labels: Sequence[str] = ()) -> dict[str, float]:

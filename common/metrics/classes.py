@@ -123,9 +123,10 @@ def top_bound(k: int, sums: Mapping[str, Any], loss: float) -> dict[str, float]:
     return {f"top_{k}": most(expected(sums["near"], sums["weight"], loss)) / max(sums["weight"], 1.0) + EXACT}
 
 
-REPORT = Metric("report", report_sums, report, report_bound, named=True, classes=True,
+REPORT = Metric("report", report_sums, report, report_bound, named=True, classes=True, apart=True,
                 better={f"{part}[_/]*": "higher" for part in PARTS})
-CONFUSION = Metric("confusion", confusion_sums, confusion, confusion_bound, named=True, classes=True, counts=True)
+CONFUSION = Metric("confusion", confusion_sums, confusion, confusion_bound, named=True, classes=True, counts=True,
+                   apart=True)
 TOP_3, TOP_5, TOP_10 = (Metric(f"top-{k}", partial(top_sums, k), partial(top, k), partial(top_bound, k), classes=True,
-                               better={f"top_{k}": "higher"})
+                               apart=True, better={f"top_{k}": "higher"})
                         for k in (3, 5, 10))

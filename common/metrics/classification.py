@@ -50,5 +50,5 @@ def finish(sums: Mapping[str, float], label_bytes: int | None = None) -> dict[st
     return metrics
 
 
-CLASSIFICATION = Metric("classification", statistics, finish, better={
+CLASSIFICATION = Metric("classification", statistics, finish, apart=True, better={
     "loss": "lower", "accuracy": "higher", "perplexity": "lower", "bits_per_byte": "lower"})

@@ -132,6 +132,7 @@ def calibration_bound(sums: Mapping[str, Any], loss: float) -> dict[str, float]:
     return {ERROR: min(1.0, moved + 2 * crossing / max(weight, 1.0)) + EXACT}
 
 
-ROC_AUC = Metric("roc-auc-1024", auc_sums, auc, auc_bound, named=True, classes=True, better={f"{AUC}*": "higher"})
-CALIBRATION = Metric("calibration-15", calibration_sums, calibration, calibration_bound, classes=True,
+ROC_AUC = Metric("roc-auc-1024", auc_sums, auc, auc_bound, named=True, classes=True, apart=True,
+                 better={f"{AUC}*": "higher"})
+CALIBRATION = Metric("calibration-15", calibration_sums, calibration, calibration_bound, classes=True, apart=True,
                      better={ERROR: "lower"})

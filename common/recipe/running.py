@@ -180,8 +180,12 @@ class Jax(Section):
             self.splash.sizes(length, sequence)
         return taken
 
-    def check_chunks(self, decodes: bool, length: int) -> None:
-        """Raises BadInput where `loss_chunks` do not divide a row's positions, or a model (`decodes`) has none."""
+    def check_chunks(self, decodes: bool, length: int, whole: str = "") -> None:
+        """Raises BadInput where `loss_chunks` do not divide a row's positions, a model (`decodes`) has none, or an
+        objective, named by `whole`, judges no part of a row by itself."""
+        if self.loss_chunks > 1 and whole:
+            raise BadInput(f'jax.loss_chunks={self.loss_chunks}: objective.name="{whole}" may go by where in its row a '
+                           "position is; leave it out")
         if self.loss_chunks > 1 and not decodes:
             raise BadInput(f'jax.loss_chunks={self.loss_chunks}: of model.family="decoder" alone; leave it out')
         if decodes and length % self.loss_chunks:

@@ -122,17 +122,18 @@ def attend(embedding: nnx.Embed, x_BxTxD: jax.Array) -> jax.Array:
 
 
 def in_chunks(model_of: Callable[[Any], Any], weights: Mapping[str, jax.Array], given: tuple[Any, Any],
-              judge: Callable[..., Any], count: int) -> Any:
-    """What `judge` makes of a decoder's logits in training, (objective, sums), added up over `count` parts of the
-    positions. A part's logits are made after another's, and again backward, so that T positions of V logits are never
-    there at once. A part has every count-th position, which shares it over devices as the whole is shared.
+              judge: Callable[..., Any], count: int, training: bool = False) -> Any:
+    """What `judge` makes of a decoder's logits, over `count` parts of the positions. A part's logits are made after
+    another's, and again backward, so that T positions of V logits are never there at once. A part has every count-th
+    position, which shares it over devices as the whole is shared.
 
     Args:
       model_of: from weights by path to the module; given: (what it reads, the batch, of which `judge` reads a part).
-      judge: (logits (B, T / count, V), a part of the batch) to (objective, sums).
+      judge: (logits (B, T / count, V), a part of the batch) to (sums, which are added up, what each position has,
+        (B, T / count), which becomes (B, T)), each a tree of arrays.
     """
     inputs, batch = given
-    x_BxTxD = model_of(weights).hidden(inputs, training=True)
+    x_BxTxD = model_of(weights).hidden(inputs, training)
 
     def parts(x):
         return jnp.moveaxis(x.reshape(x.shape[0], -1, count, *x.shape[2:]), 2, 0)
@@ -142,8 +143,9 @@ def in_chunks(model_of: Callable[[Any], Any], weights: Mapping[str, jax.Array], 
         return judge(model_of(weights).logits(part[0]), part[1])
 
     each = {name: parts(y) for name, y in batch.items() if y.shape[1:2] == x_BxTxD.shape[1:2]}
-    _, found = jax.lax.scan(lambda _, part: (None, one(weights, part)), None, (parts(x_BxTxD), each))
-    return jax.tree.map(lambda x: x.sum(0), found)
+    _, (sums, rows) = jax.lax.scan(lambda _, part: (None, one(weights, part)), None, (parts(x_BxTxD), each))
+    return jax.tree.map(lambda x: x.sum(0), sums), jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 2).reshape(x.shape[1], -1), rows)
 
 
 def heads(layer: Any, x: jax.Array) -> list[jax.Array]:

@@ -179,6 +179,15 @@ PARTS = {"operations": ("alone", {"operations": True}), "outcome": ("collect_out
          "meshes": ("check_meshes", {"meshes": True})}
 
 
+def test_a_ring_goes_around_meshes_alone(tmp_path, trained):
+    """One device, on which both backends are compared, has none."""
+    seen = {}
+    trained.setattr(comparison, "judge", lambda recipe, *of: seen.update(one=recipe.jax.attention) or judged())
+    trained.setattr(comparison, "check_meshes", lambda recipe, *of: seen.update(mesh=recipe.jax.attention))
+    comparison.compare(RECIPE.with_values(jax={"attention": "ring"}), tmp_path / "out", meshes=True)
+    assert seen == {"one": "auto", "mesh": "ring"}
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_fails_costs_no_verdict_and_the_exit_code_says_so(tmp_path, trained, capfd, part):
     """Where the backends agree as far as anybody knows: 0 would say that what was asked for is known."""

@@ -50,6 +50,24 @@ def test_batch_norm_is_compared_where_its_micro_batches_are_as_large():
     assert [base.name for base in meshes_fit.bases_of(prepared(described(), None), "jax")] == ["one device"]
 
 
+def test_what_is_one_product_is_shared_by_as_many_as_divide_its_columns(tmp_path):
+    """A mesh whose keys would have to be parted is left out with its reason, and no other goes with it."""
+    model = {"heads": 4, "kv_heads": 1, "width": 8, "positions": "learned"}
+    found = fitting(prepared(described("decoder", model=model, jax={"fused": True}), tmp_path), "jax")
+    assert found["tensor 4"].startswith("jax.fused=true: devices.tensor=4 does not divide the 2 columns of keys")
+    assert found["tensor 2"] is None and found["data 8"] is None
+
+
+@pytest.mark.parametrize("asked, alone", [("ring", "auto"), ("cudnn", "auto"), ("splash", "auto"),
+                                          ("einsum", "einsum"), ("auto", "auto")])
+def test_virtual_devices_attend_as_they_can(tmp_path, asked, alone):
+    """A ring where positions are shared; no kernel of an accelerator's, which no CPU has."""
+    recipe = prepared(described("decoder", jax={"attention": asked}), tmp_path)
+    taken = {mesh.name: on_mesh(recipe, "jax", mesh).jax.attention for mesh in MESHES["jax"]}
+    assert taken.pop("sequence 2") == ("ring" if asked == "ring" else alone)
+    assert set(taken.values()) == {alone}
+
+
 @pytest.mark.parametrize("backend", MESHES)
 def test_a_mesh_changes_no_batch_and_no_data(backend):
     recipe = prepared(described(devices={"data": 4}), None)  # where the recipe itself would train

@@ -29,13 +29,28 @@ def near(found, wanted):
         assert np.abs(ours - theirs).max() < BOUND * scale
 
 
+def no_further(found, whole, exact):
+    """In bfloat16 every product is rounded, and the order of sums is lost in that: pieces are as near to float64 as the
+    whole is, but for 4 times, as P5 has it of what a backend costs itself. A key's gradient adds up four pieces."""
+    scale, moved = max(np.abs(x).max() for x in exact), 0
+    for ours, theirs, wanted in zip(found, whole, exact, strict=True):
+        ours, theirs = (np.asarray(x, np.float64) for x in (ours, theirs))
+        assert np.abs(ours - wanted).max() <= 4 * np.abs(theirs - wanted).max() < scale / 8  # or it would tell nothing
+        moved += (ours != theirs).any()
+    assert moved  # else nothing went in pieces
+
+
 @pytest.mark.parametrize("documents", [False, True])
 def test_jax_computes_in_pieces_what_it_computes_whole(documents):
+    import jax.numpy as jnp
+
     rng = np.random.default_rng(0)
-    q, k, v, g = (rng.normal(size=(2, LENGTH, heads, 4)) for heads in (4, 2, 2, 4))
+    given = [np.asarray(jnp.asarray(rng.normal(size=(2, LENGTH, heads, 4)), jnp.bfloat16)) for heads in (4, 2, 2, 4)]
     segments = np.sort(rng.integers(0, 4, (2, LENGTH)), 1).astype(np.int32) if documents else None
 
-    def outcome(places):
+    def outcome(places, dtype=np.float64):
+        q, k, v, g = (x.astype(dtype) for x in given)
+
         def compute(q, k, v):
             if places is None:
                 return layers.causal_attention(q, k, v, segments)
@@ -47,8 +62,10 @@ def test_jax_computes_in_pieces_what_it_computes_whole(documents):
 
     with jax.enable_x64(True):
         whole = {}
-        near(outcome(None), outcome(whole))
+        exact = outcome(whole)
+        near(outcome(None), exact)
         assert whole["scores"].shape == (2, 2, 2, LENGTH, LENGTH)  # a hook has every score
+        no_further(outcome(None, jnp.bfloat16), outcome({}, jnp.bfloat16), exact)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +79,10 @@ def recipe():
 @pytest.fixture(scope="module")
 def models(recipe):
     """(a trainer's Keras model, one with every place, with equal weights) of a decoder whose documents are apart."""
+    return built(recipe)
+
+
+def built(recipe):
     import keras
 
     from twinscale.tfscale.models import build
@@ -69,14 +90,14 @@ def models(recipe):
     made = [build(recipe, 11, (LENGTH,), keras, trained=trained) for trained in (True, False)]
     rng = np.random.default_rng(0)
     for v in made[1].variables:
-        v.assign(rng.normal(size=v.shape) / 2)
+        v.assign((rng.normal(size=v.shape) / 2).astype(np.float32))
     for v, w in zip(*(model.variables for model in made), strict=True):
         assert v.path == w.path
         v.assign(w)
     return made
 
 
-def test_keras_computes_in_pieces_what_it_computes_whole(models):
+def test_keras_computes_in_pieces_what_it_computes_whole(models, recipe, room_of):
     import tensorflow as tf
 
     rng = np.random.default_rng(1)
@@ -87,11 +108,15 @@ def test_keras_computes_in_pieces_what_it_computes_whole(models):
     def outcome(model):
         with tf.GradientTape() as tape:
             logits = model({name: tf.constant(given[name], tf.int32) for name in model.input})
-            total = tf.reduce_sum(logits * arriving)
+            total = tf.reduce_sum(tf.cast(logits, tf.float64) * arriving)
         gradients = tape.gradient(total, [v.value for v in model.trainable_variables])
         return [tf.convert_to_tensor(x).numpy() for x in (logits, *gradients)]
 
-    near(*map(outcome, models))
+    pieces, exact = map(outcome, models)
+    near(pieces, exact)
+    narrow = recipe.with_values(train={"precision": "bfloat16"})
+    with room_of("tfscale").numerics(narrow):
+        no_further(*map(outcome, built(narrow)), exact)
 
 
 def test_a_trace_reads_whole_places(models, recipe):

@@ -1,4 +1,5 @@
-"""P6 in one process: a tiny decoder on one device and over four, and what a mean of the devices' means does to it."""
+"""P6 in one process: a tiny decoder, with what JAX can be told of a step, on one device and over four, and what a mean
+of the devices' means does to it."""
 
 from unittest.mock import patch
 
@@ -10,7 +11,8 @@ from twinscale.benchmarks.meshes_fit import MESHES, Mesh
 from twinscale.common.training import session
 from twinscale.common.training.loop import Probe, run_training
 
-FEW = (Mesh({"data": 2, "fsdp": 2}, accumulate=2), Mesh({"tensor": 2}))
+FEW = (Mesh({"data": 2, "fsdp": 2}, accumulate=2), Mesh({"tensor": 2}), Mesh({"data": 2, "sequence": 2}))
+KNOBS = {"fused": True, "shard_optimizer": True, "loss_chunks": 2, "attention": "ring"}  # a ring where there can be one
 
 
 class Here:
@@ -30,8 +32,9 @@ def trained(recipe_of, room_of, tmp_path, monkeypatch):
     import jax
 
     monkeypatch.setitem(MESHES, "jax", FEW)
-    recipe = recipe_of("decoder", model={"layers": 1, "dropout": 0.1}, optimizer={"clip_norm": 1.0},
-                       train={"precision": "float32", "steps": 6, "global_batch": 16}, jax={"scan": False})
+    recipe = recipe_of("decoder", optimizer={"clip_norm": 1.0},
+                       model={"layers": 1, "dropout": 0.1, "activation": "swiglu"},
+                       train={"precision": "float32", "steps": 6, "global_batch": 16}, jax={"scan": False, **KNOBS})
     session.SESSIONS.clear()
     jax.config.update("jax_disable_most_optimizations", True)
     here = prepared(recipe, tmp_path, virtual=0)
@@ -43,7 +46,7 @@ def trained(recipe_of, room_of, tmp_path, monkeypatch):
 def test_meshes_train_as_one_device_does(trained):
     rung, found = trained()
     assert rung["agrees"], rung["where"]
-    assert [row["devices"] for row in found["rows"]] == [4, 2] and all(row["agrees"] for row in found["rows"])
+    assert [row["devices"] for row in found["rows"]] == [4, 2, 4] and all(row["agrees"] for row in found["rows"])
     assert found["uneven_steps"] == 6 and found["rows"][0]["weights_apart"] > 0.01
     assert any(row["loss_worst"] or row["state_worst"] for row in found["rows"])  # else nothing was told apart
 
@@ -63,7 +66,7 @@ def test_a_mean_of_means_over_devices_is_found(trained):
 
     with patch.object(batch_loss, "loss_sums", mean_of_means):
         rung, found = trained()
-    assert not rung["agrees"] and [row["agrees"] for row in found["rows"]] == [False, True]
+    assert not rung["agrees"] and [row["agrees"] for row in found["rows"]] == [False, True, False]
     assert found["rows"][0]["state_worst"] > 100 * found["rows"][0]["state_bound"]
 
 

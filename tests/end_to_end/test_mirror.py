@@ -22,7 +22,7 @@ ALONE = {
     "devices.py": {"arranged", "local_devices", "rules_of"},
     "devices_arrays.py": {"run", "add_up", "first", "rows_of", "laid_out", "lay", "lay_weights", "sequence_shared",
                           "born", "place_signals", "lay_columns", "shares_apart", "products"},
-    "devices_compile.py": {"compiler_options", "compiling", "jit", "jit_once"},
+    "devices_compile.py": {"compiler_options", "chunks_of", "compiling", "jit", "jit_once"},
     "devices_hosts.py": {"join_hosts", "read_cluster", "split_address", "hosts_strategy", "await_hosts", "knock",
                          "gather"},
     "lower.py": {"aliases"},  # the header of a module that TensorFlow lowered, which the room that compiles it reads

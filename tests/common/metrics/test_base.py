@@ -8,7 +8,7 @@ import pytest
 
 from twinscale.benchmarks.rungs.ladder import added_bounds
 from twinscale.common.errors import BadInput
-from twinscale.common.metrics import finish, finished, higher_is_better, statistics, statistics_of
+from twinscale.common.metrics import METRICS, finish, finished, higher_is_better, judge_apart, statistics, statistics_of
 from twinscale.common.recipe.file import load
 
 
@@ -25,6 +25,16 @@ def test_what_a_person_reads():
     assert text["perplexity"] == pytest.approx(4) and text["bits_per_byte"] == pytest.approx(3)
     assert finish({"loss": 1e6, "correct": 0, "weight": 1}, 1)["perplexity"] == math.exp(700)
     assert finish({"loss": 6.0, "weight": 3.0}, 2) == {"loss": 2.0}  # of no classes: neither hits nor a perplexity
+
+
+@pytest.mark.parametrize("name", METRICS.builtin)
+def test_metrics_that_judge_each_position_by_itself_add_up_over_parts_of_a_row(name):
+    """And those that do not have others: an entity goes over several."""
+    logits, labels, weights = example(classes=5)
+    whole = statistics_of([name], np, logits, labels, weights)
+    parts = [statistics_of([name], np, *(x[:, i::2] for x in (logits, labels, weights))) for i in range(2)]
+    same = all(np.allclose(sum(part[key] for part in parts), x, rtol=1e-12) for key, x in whole.items())
+    assert same == judge_apart([name]) == (name != "entities") and not judge_apart(["report", "entities"])
 
 
 # ---- what somebody else measures

@@ -59,7 +59,9 @@ def test_chunks_of_a_loss_divide_a_decoders_positions(decodes, length, said):
     with pytest.raises(BadInput, match=re.escape(said)):
         Jax(loss_chunks=3).check_chunks(decodes, length)
     Jax(loss_chunks=3).check_chunks(True, 129)
-    Jax().check_chunks(decodes, length)
+    Jax().check_chunks(decodes, length, "probe")
+    with pytest.raises(BadInput, match='jax.loss_chunks=3: objective.name="probe" may go by where in its row'):
+        Jax(loss_chunks=3).check_chunks(True, 129, "probe")
 
 
 @pytest.mark.parametrize("family, execution, wrong", [
