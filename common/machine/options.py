@@ -55,12 +55,12 @@ OPTIONS = (
            MAXTEXT, chips=EVERY),
     Option("xla_tpu_overlap_compute_collective_tc", "lets the TensorCore compute while it sends in such a fusion",
            MAXTEXT, chips=EVERY),
-    # XLA says that programs may hang or be wrong where it refuses it. On v5p the SparseCores gather.
+    # XLA says that programs may hang or be wrong where it refuses it. On v5p and v6e the SparseCores gather.
     Option("xla_tpu_enable_async_collective_fusion_fuse_all_gather", "does so for all-gathers", MAXTEXT,
-           chips=("v4", "v5e", "v6e", "tpu7x"), refused=((0, 0, 43), ("v5e",))),
+           chips=("v4", "v5e", "tpu7x"), refused=((0, 0, 43), ("v5e",))),
     Option("xla_enable_async_all_gather", "splits an all-gather into its start and its end", MAXTEXT, chips=EVERY),
     Option("xla_tpu_enable_sparse_core_collective_offload_all_gather", "gathers on the SparseCores, beside the core",
-           MAXTEXT, chips=("v5p",), tried=SPARSE, beside=OFFLOADED | GATHERED),
+           MAXTEXT, chips=("v5p", "v6e"), tried=SPARSE, beside=OFFLOADED | GATHERED),
     Option("xla_gpu_enable_latency_hiding_scheduler", "orders the program so that collectives are waited for least",
            JAX, platform="gpu"),
     # CPUs and TPUs give equal bits anyway. It holds for cuDNN's attention too.

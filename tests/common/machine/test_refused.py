@@ -16,8 +16,7 @@ def test_what_does_not_fit_says_how_much_it_takes(said, used, of):
 
 
 def test_what_is_over_by_less_than_the_last_digit_of_both_is_told():
-    said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 15.75G of 15.75G hbm. Exceeded hbm capacity by"
-    found = refusal(f"{said} 5.30M.")
+    found = refusal("Ran out of memory in memory space hbm. Used 15.75G of 15.75G hbm. Exceeded hbm capacity by 5.30M.")
     assert found["over_bytes"] - found["capacity_bytes"] == round(5.3 * 2**20)
 
 
