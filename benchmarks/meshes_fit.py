@@ -100,7 +100,7 @@ def meshes_of(recipe: Recipe, backend: str) -> list[tuple[Mesh, str | None]]:
 def attending(recipe: Recipe, sequence: int = 1, absent: Iterable[str] = ()) -> Recipe:
     """The recipe as so many devices that share positions can attend: where it asks for a ring and they are none, or for
     one of the kernels that are `absent`, with what there is."""
-    lacks = {*absent, *["ring"] * (sequence == 1)}
+    lacks = {*absent, "ring"} if sequence == 1 else {*absent}
     return recipe.with_values(jax={"attention": "auto"}) if recipe.jax.attention in lacks else recipe
 
 

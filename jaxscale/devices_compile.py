@@ -43,8 +43,8 @@ def compiler_options(recipe: "Recipe", devices: "Devices") -> dict[str, Any]:
 
 def chunks_of(recipe: "Recipe") -> int:
     """The recipe's `jax.loss_chunks`; raises BadInput where it cannot have them."""
-    recipe.jax.check_chunks(family_of(recipe.model).name == "decoder", recipe.data.sequence,
-                            recipe.objective.name * described(recipe).whole)
+    whole = recipe.objective.name if described(recipe).whole else ""
+    recipe.jax.check_chunks(family_of(recipe.model).name == "decoder", recipe.data.sequence, whole)
     return recipe.jax.loss_chunks
 
 
