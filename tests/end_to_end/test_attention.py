@@ -307,9 +307,11 @@ def test_what_a_libtpu_refuses_is_not_asked_of_it(recipe_of, monkeypatch, tmp_pa
     part = "xla_tpu_enable_async_collective_fusion_fuse_all_gather"
     for version, kind in (("0.0.42.1", "TPU v4"), ("0.0.50.1", "TPU v5 lite"), ("0.0.45", "TPU v5 lite")):
         assert asked(version, kind) == whole(kind) and part in whole(kind)
-    for kind in ("TPU v4", "TPU v6 lite", "TPU7x"):
-        for version in ("0.0.43.2", "0.0.45", "0.0.52"):
+    for version in ("0.0.43.2", "0.0.45", "0.0.52"):
+        for kind in ("TPU v4", "TPU7x"):
             assert whole(kind) - asked(version, kind) == {part}
+        for kind in ("TPU v5", "TPU v6 lite"):  # whose SparseCores gather: it is switched off, which nobody refuses
+            assert asked(version, kind) == whole(kind) and chosen("tpu", kind, ("overlap",))[part] is False
 
 
 def test_an_option_that_the_compiler_refuses_is_left_out_with_one_line(capsys):
