@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-BACKENDS = {"keras": ("tensorflow", "keras"), "jax": ("jax", "flax")}  # modules without which a backend does not run
+# Modules without which a backend does not run; "keras-jax" is the Keras program on the JAX runtime.
+BACKENDS = {"keras": ("tensorflow", "keras"), "keras-jax": ("keras", "jax", "flax"), "jax": ("jax", "flax")}
 BOTH = (*BACKENDS["keras"], *BACKENDS["jax"])
 EIGHT_BITS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")  # for LiteRT of quantised models
 COMPRESSING = {"keras": (*BACKENDS["keras"], *EIGHT_BITS[1:]), "jax": BACKENDS["jax"]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from twinscale.common.errors import BadInput
 from twinscale.common.families.parameters import is_decayed
@@ -16,6 +16,7 @@ from twinscale.common.optimizers import described
 from twinscale.common.optimizers.factors import factor_of, is_frozen, moves_all_alike
 from twinscale.common.registry import resolved
 from twinscale.common.schedules import learning_rates
+from twinscale.tfscale.bits import Tensor
 from twinscale.tfscale.optimizer_pair import own_rest, own_slots
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def make_optimizer(recipe: "Recipe", variables: Mapping[str, keras.Variable]) ->
     # By TensorFlow's own way they would be tracked.
     object.__setattr__(optimizer, "held", own_slots(optimizer, len(variables)) if kind.theirs else kind.slots(o))
     object.__setattr__(optimizer, "rest", own_rest(optimizer) if kind.theirs else {})
-    object.__setattr__(optimizer, "begun", [v.numpy() for v in optimizer.variables] if kind.theirs else [])
+    object.__setattr__(optimizer, "begun", [ops.convert_to_numpy(v) for v in optimizer.variables] if kind.theirs else [])
     check_slots(optimizer, len(variables))
     return optimizer
 
@@ -93,7 +94,7 @@ def reset(optimizer: keras.optimizers.Optimizer) -> None:
         return
     for slot, variables in slots(optimizer).items():
         for variable in variables:
-            variable.assign(tf.fill(variable.shape, tf.constant(optimizer.held[slot].first, variable.dtype)))
+            variable.assign(ops.full(variable.shape, optimizer.held[slot].first, variable.dtype))
     optimizer.iterations.assign(0)
 
 
@@ -105,7 +106,7 @@ def rates(recipe: "Recipe") -> keras.optimizers.schedules.LearningRateSchedule:
         """Stays float64 until it is used: Keras would keep a bare rate in a float32 variable."""
 
         def __call__(self, count):
-            return tf.gather(tf.constant(table), tf.minimum(tf.cast(count, tf.int32), len(table) - 1))
+            return ops.take(ops.convert_to_tensor(table), ops.minimum(ops.cast(count, "int32"), len(table) - 1))
 
     return Rates()
 
@@ -115,20 +116,20 @@ def slots(optimizer: keras.optimizers.Optimizer) -> dict[str, list[keras.Variabl
     return {slot: getattr(optimizer, where.keras) for slot, where in optimizer.held.items()}
 
 
-def clip(gradients: Sequence[tf.Tensor], limit: float) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
+def clip(gradients: Sequence[Tensor], limit: float) -> tuple[Sequence[Tensor], Tensor]:
     """Gradients within a global norm of `limit` (0: unclipped), and the norm before. As the semantics has it:
     TensorFlow's own rounds a gradient that needs no clipping, and makes all NaN where the norm overflows."""
-    norm = tf.linalg.global_norm(gradients)
+    norm = ops.sqrt(sum(ops.sum(ops.square(g)) for g in gradients))
     if limit:
-        scale = tf.minimum(tf.ones_like(norm), limit / norm)
+        scale = ops.minimum(ops.ones_like(norm), limit / norm)
         gradients = [g * scale for g in gradients]
     return gradients, norm
 
 
-def average(averages: Iterable[tf.Variable], variables: Iterable[keras.Variable], decay: float) -> None:
+def average(averages: Iterable[Any], variables: Iterable[keras.Variable], decay: float) -> None:
     """One step of the weights' moving average. Keras' own starts over at the first update."""
     for a, w in zip(averages, variables, strict=True):
-        a.assign(a * tf.constant(decay, a.dtype) + w * tf.constant(1 - decay, w.dtype))
+        a.assign(a * ops.convert_to_tensor(decay, a.dtype) + w * ops.convert_to_tensor(1 - decay, w.dtype))
 
 
 class Summed:
@@ -156,7 +157,7 @@ class ByFactors:
                 super()._apply_weight_decay([variable])
         object.__setattr__(self, "part", 1.0)
 
-    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         if factor := self.factors[self._get_variable_index(variable)]:
             super().update_step(gradient, variable, learning_rate * factor)
 
@@ -173,25 +174,25 @@ class AdamW(Summed, keras.optimizers.AdamW):
         super().__init__(epsilon=epsilon, **kwargs)
         self.epsilon_hat = epsilon
 
-    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
-        t = tf.cast(self.iterations + 1, variable.dtype)
-        self.epsilon = self.epsilon_hat * tf.sqrt(1 - tf.cast(self.beta_2, variable.dtype) ** t)
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
+        t = ops.cast(self.iterations + 1, variable.dtype)
+        self.epsilon = self.epsilon_hat * ops.sqrt(1 - ops.cast(self.beta_2, variable.dtype) ** t)
         super().update_step(gradient, variable, learning_rate)
 
 
 class SGD(Summed, keras.optimizers.SGD):
     """Keras keeps the rate inside the momentum, which differs as soon as the rate moves."""
 
-    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         trace = self.momentums[self._get_variable_index(variable)] if self.momentum else None
-        momentum = tf.constant(self.momentum, variable.dtype)
+        momentum = ops.convert_to_tensor(self.momentum, variable.dtype)
         step = gradient
         if trace is not None:
             step = trace * momentum + gradient
             self.assign(trace, step)
             if self.nesterov:
                 step = gradient + momentum * step
-        self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * step)
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
 
 
 class Lion(Summed, keras.optimizers.Lion):
@@ -204,15 +205,15 @@ class Lamb(Summed, keras.optimizers.Lamb):
     def _apply_weight_decay(self, variables):
         pass
 
-    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         i, kind = self._get_variable_index(variable), variable.dtype
-        m, v, t = self._momentums[i], self._velocities[i], tf.cast(self.iterations + 1, kind)
-        beta1, beta2 = tf.cast(self.beta_1, kind), tf.cast(self.beta_2, kind)
+        m, v, t = self._momentums[i], self._velocities[i], ops.cast(self.iterations + 1, kind)
+        beta1, beta2 = ops.cast(self.beta_1, kind), ops.cast(self.beta_2, kind)
         self.assign(m, m * beta1 + gradient * (1 - self.beta_1))
-        self.assign(v, v * beta2 + tf.square(gradient) * (1 - self.beta_2))
-        update = (m / (1 - beta1**t)) / (tf.sqrt(v / (1 - beta2**t)) + self.epsilon)
+        self.assign(v, v * beta2 + ops.square(gradient) * (1 - self.beta_2))
+        update = (m / (1 - beta1**t)) / (ops.sqrt(v / (1 - beta2**t)) + self.epsilon)
         if self._use_weight_decay(variable):
-            update += tf.cast(self.weight_decay, kind) * variable
-        w_norm, u_norm = tf.norm(variable), tf.norm(update)
-        ratio = tf.where((w_norm > 0) & (u_norm > 0), w_norm / u_norm, tf.ones((), kind))
-        self.assign_sub(variable, tf.cast(learning_rate, kind) * ratio * update)
+            update += ops.cast(self.weight_decay, kind) * variable
+        w_norm, u_norm = (ops.sqrt(ops.sum(ops.square(x))) for x in (variable, update))
+        ratio = ops.where((w_norm > 0) & (u_norm > 0), w_norm / u_norm, ops.ones((), kind))
+        self.assign_sub(variable, ops.cast(learning_rate, kind) * ratio * update)
