@@ -26,7 +26,7 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         return stock.Dense(outputs, use_bias=m.bias, dtype=policy, name=name)(x)
 
     def norm(name, x):
-        make = one_of({"rms": own.RMSNormalization, "layer": partial(stock.LayerNormalization, center=m.bias)},
+        make = one_of({"rms": own.RMSNormalization, "layer": partial(own.LayerNormalization, center=m.bias)},
                       m.norm, "model.norm")
         return make(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
 

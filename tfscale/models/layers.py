@@ -19,6 +19,7 @@ from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
 from twinscale.tfscale import bits
 from twinscale.tfscale.bits import Tensor
+from twinscale.tfscale.models.layers_wide import wide_classes
 
 Keras = Any  # the module keras or tf_keras, or what stands for one: `tfscale.compress.model.Wrapping`
 
@@ -56,8 +57,8 @@ def layers(keras: Keras) -> types.SimpleNamespace:
 @functools.cache
 def classes(keras: Keras) -> types.SimpleNamespace:
     """The layer classes for one keras module, made once."""
-    return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras), **attention_classes(keras),
-                                 **encoder_classes(keras), **image_classes(keras))
+    return types.SimpleNamespace(**table_classes(keras), **norm_classes(keras) | wide_classes(keras),
+                                 **attention_classes(keras), **encoder_classes(keras), **image_classes(keras))
 
 
 def table_classes(keras: Keras) -> dict[str, type]:
@@ -152,8 +153,7 @@ def norm_classes(keras: Keras) -> dict[str, type]:
                 channels = ops.repeat(ops.expand_dims(channels, 0), ops.shape(like)[axis], 0)
             return channels
 
-    stock = getattr(keras.layers, "RMSNormalization", RMSNormalization)
-    return {"RMSNormalization": stock, "BatchNormalization": BatchNormalization}
+    return {"RMSNormalization": RMSNormalization, "BatchNormalization": BatchNormalization}
 
 
 def image_classes(keras: Keras) -> dict[str, type]:
