@@ -13,7 +13,7 @@ from twinscale.common.families import family_of, traits_of
 from twinscale.common.families.parameters import is_trained
 from twinscale.common.families.places import places
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.devices_arrays import lay_columns
+from twinscale.jaxscale.devices_arrays import lay_columns, sequence_shared
 from twinscale.jaxscale.models.layers import attention_by, kept_by
 from twinscale.jaxscale.taps import named, scope, tap
 from twinscale.tfscale.models import build as build_keras
@@ -158,7 +158,7 @@ def run(part: keras.Function, variables: Mapping[str, Any], tensors: Mapping[str
 def shown(layer: keras.Layer, known: Mapping[str, Any], precision: str) -> Callable[..., Any]:
     """A layer's call, whose output lies on the mesh as its place does, and can be read there. Rows of the table are
     rounded where they lie as its width is cut, as whoever reads them would: what is sent between devices is narrow."""
-    call = layer.call
+    call = flat(layer.call) if isinstance(layer, keras.layers.Dense) else layer.call
 
     def changed(*args, **kwargs):
         place, y = layer.reverse_place if kwargs.get("reverse") else layer.name, call(*args, **kwargs)
@@ -166,6 +166,18 @@ def shown(layer: keras.Layer, known: Mapping[str, Any], precision: str) -> Calla
         return tap(place, y) if place in known else y
 
     return changed
+
+
+def flat(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A dense layer's call by rows: on a CPU one flat product takes half as long. Rows and positions that are both
+    shared cannot be one axis."""
+
+    def by_rows(x, *args, **kwargs):
+        if x.ndim < 3 or sequence_shared():
+            return call(x, *args, **kwargs)
+        return call(x.reshape(-1, x.shape[-1]), *args, **kwargs).reshape(*x.shape[:-1], -1)
+
+    return by_rows
 
 
 def first_read(model: keras.Model, prefix: str) -> Any:
