@@ -110,7 +110,8 @@ def test_every_exception_is_one():
 def test_no_two_files_import_each_other():
     """Nor in a ring, nor inside of functions: of every file it is clear which of the others it stands on."""
     paths = {".".join(("twinscale", *path.relative_to(HERE).with_suffix("").parts)).removesuffix(".__init__"): path
-             for folder in ("common", *ROOMS, "benchmarks", "kerasjax", "swap") for path in (HERE / folder).rglob("*.py")}
+             for folder in ("common", *ROOMS, "benchmarks", "kerasjax", "swap")
+             for path in (HERE / folder).rglob("*.py")}
     on = {name: imported(path, paths) - {name} for name, path in paths.items()}
     assert all(f"twinscale.{room}.export" in on[f"twinscale.{room}.predict"] for room in ROOMS)
     while free := {name for name, others in on.items() if not others}:  # what stands on nothing that is left
