@@ -34,7 +34,7 @@ class Hand:
     def __init__(self, backend: str) -> None:
         from twinscale.benchmarks.workers import Worker
 
-        self.worker = Worker(backend, None, module_of(backend), anew=False)
+        self.worker = Worker(backend, module=module_of(backend), anew=False)
 
     def ask(self, call: str, recipe: Mapping[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         """{"value"} of a call, or {"error", "exit_code"}."""

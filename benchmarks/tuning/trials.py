@@ -51,7 +51,7 @@ class Crew:
 
     backend: str
     worker: Any = None
-    make: Callable[[str], Any] = lambda backend: Worker(backend, None, module_of(backend), anew=False)
+    make: Callable[[str], Any] = lambda backend: Worker(backend, module=module_of(backend), anew=False)
     stop: Callable[[Any], None] = lambda worker: stop(worker)
 
     def ready(self) -> Any:

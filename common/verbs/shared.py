@@ -39,7 +39,7 @@ AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though th
 def room(name: str) -> ModuleType:
     """A module of a room, imported now; what TensorFlow says at its start is held back."""
     process.keep_memory()
-    if name == "tfscale.room":
+    if name in (ROOMS["keras"], ROOMS["keras-jax"]):  # Keras loads it where it is installed
         process.quieten()
         with process.hushed():
             return importlib.import_module(f"twinscale.{name}")
