@@ -29,6 +29,7 @@ from twinscale.benchmarks.preflight.report import write_report
 from twinscale.benchmarks.preflight.rows import title
 from twinscale.benchmarks.preflight.words import show
 from twinscale.benchmarks.results import Preflight
+from twinscale.common.backends import BOTH
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.files.access import plain, write_json
@@ -42,7 +43,7 @@ from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 if TYPE_CHECKING:
     from twinscale.common.machine.chips import Chip
 
-BACKENDS = ("jax", "keras")
+BACKENDS = BOTH[::-1]  # unless others are asked for
 KEYS = ("schema_version", "results")
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
