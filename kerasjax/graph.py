@@ -13,8 +13,8 @@ from twinscale.common.families import family_of, traits_of
 from twinscale.common.families.parameters import is_trained
 from twinscale.common.families.places import places
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.models.layers import kept_by
-from twinscale.jaxscale.taps import named, tap
+from twinscale.jaxscale.models.layers import attention_by, kept_by
+from twinscale.jaxscale.taps import named, scope, tap
 from twinscale.tfscale.models import build as build_keras
 from twinscale.tfscale.models import canonical_variables
 
@@ -117,7 +117,9 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int]) -> tuple
     made = []
 
     def model():
-        made.append(build_keras(recipe, classes, example_shape, keras, trained=recipe.jax.attention != "einsum"))
+        # Asked for by name, einsum is the program's own, whose places can be read.
+        trained = recipe.jax.attention != "einsum" and attention_of(recipe)
+        made.append(build_keras(recipe, classes, example_shape, keras, trained))
 
     if traits_of(recipe.model).foreign:
         model()
@@ -125,6 +127,16 @@ def build(recipe: "Recipe", classes: int, example_shape: Sequence[int]) -> tuple
         jax.eval_shape(model)
     graph = Graph(recipe, made[0])
     return graph, graph.shapes()
+
+
+def attention_of(recipe: "Recipe") -> Callable[..., jax.Array]:
+    """A decoder's causal attention as `jaxscale` computes it on the devices that it is traced for."""
+
+    def attended(name, q, k, v, segments):
+        with scope(name):
+            return attention_by(recipe.jax, q, k, v, segments)
+
+    return attended
 
 
 def run(part: keras.Function, variables: Mapping[str, Any], tensors: Mapping[str, Any], given: Sequence[jax.Array],
