@@ -1,6 +1,5 @@
 """Keras' model, optimizer and loss as what `jaxscale.train` steps through."""
 
-from typing import Any
 
 from twinscale.jaxscale.framework import Framework
 from twinscale.kerasjax import graph, optimizer

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import keras
 
 from twinscale.common.families import family_of, traits_of
-from twinscale.common.families.parameters import is_trained
 from twinscale.common.families.places import places
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.models.layers import attention_by, kept_by

@@ -22,7 +22,8 @@ def test_an_absent_package_is_named_with_its_use_and_its_fix(quick, absent):
     assert missing["tensorflow"]["for"] == "the keras backend"
     assert missing["tensorflow"]["fix"] == "pip install 'twinscale[cpu]'"
     assert "preflight" in missing["libtpu"]["for"] and missing["mlxtend"]["fix"] == "pip install 'twinscale'"
-    assert report["backends"] == {"keras": False, "keras-jax": True, "jax": True} and "tensorflow" not in report["devices"]
+    assert report["backends"] == {"keras": False, "keras-jax": True, "jax": True}
+    assert "tensorflow" not in report["devices"]
 
 
 def test_a_libtpu_beside_the_packages_is_seen(quick, absent, monkeypatch, tmp_path):
