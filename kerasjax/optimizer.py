@@ -63,7 +63,8 @@ def move(recipe: Recipe, state: "State", gradients: Tensors) -> tuple[dict[str, 
     return together(weights, state.weights), type(slots)(*map(together, slots, state.optimizer))
 
 
-def moved(recipe, state, weights, gradients, kept):
+def moved(recipe: Recipe, state: "State", weights: Tensors, gradients: Tensors, kept: Any
+          ) -> tuple[dict[str, jax.Array], Any]:
     """`move`, of tensors whose paths the optimizer knows."""
     optimizer, variables = made(recipe, shapes_of(weights))
     groups = slots(optimizer)

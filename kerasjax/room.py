@@ -9,6 +9,7 @@ from twinscale.common.training.loop import run_training
 from twinscale.common.training.room import Room
 from twinscale.jaxscale import room
 from twinscale.jaxscale import train as trainer
+from twinscale.jaxscale.devices import open_devices
 from twinscale.kerasjax.framework import KERAS
 
 if TYPE_CHECKING:

@@ -70,20 +70,18 @@ def preflight(
     from twinscale.common.recipe.file import given
 
     asked = shared.with_precision(overrides, precision)
-    described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
+    described = shared.of_two(given(recipe, asked), "preflight", "it compiles a Keras and a JAX program")
+    named = [word for name in topology or () for word in ("--topology", name)]
     backends = shared.backends_of(backend, runtime, {"both": BOTH[::-1], "all": tuple(BACKENDS)[::-1]})
-    described = shared.of_two(described, "preflight", "it compiles a Keras and a JAX program")
     told = {"topologies": topology or (), "slices": slices, "as_json": json, "overwrite": overwrite}
     golden, beside = {"check": check, "write_golden": write_golden}, peers.split(",") if peers else []
     sought = {"remat": remat, "accumulate": accumulate, "fsdp": fsdp, "tensor": tensor, "jobs": jobs}
     words = [recipe, *asked, *named, *shared.given("slices", slices, 1)]
     check_forms({"options": options, "search": search}, golden | {"peers": peers or None}, sought, only)
-    if options:
-        raise typer.Exit(with_options(described, out, backends, only or [], words, told))
-    if search:
-        raise typer.Exit(searched(described, out, backends, sought, told))
-    words += [*shared.given("backend", backend), *shared.given("runtime", runtime)]
-    words += [*shared.given("peers", peers, ""), *shared.given("check", check)]
+    if options or search:
+        raise typer.Exit(with_options(described, out, backends, only or [], words, told) if options else
+                         searched(described, out, backends, sought, told))
+    words += shared.each_given(backend=backend, runtime=runtime, peers=peers or None, check=check)
     code = compiled(described, out, backends, words, golden | told | {"peers": beside})
     verb, changed, further = what_next(code, described, backends, named, out)
     shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *further)

@@ -135,6 +135,11 @@ def given(name: str, value: object, default: object = None) -> list[str]:
     return [] if value == default else [f"--{name}", str(value)]
 
 
+def each_given(**options: object) -> list[str]:
+    """`given` of several options by name, in their order."""
+    return [word for name, value in options.items() for word in given(name, value)]
+
+
 def flag(name: str, on: bool) -> list[str]:
     """A flag as words, none where it is off."""
     return [f"--{name}"] if on else []

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -54,19 +54,12 @@ def train(
     Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
-    from twinscale.common.families.pair import check_backend
     from twinscale.common.files.access import place
-    from twinscale.common.recipe.file import given
-    from twinscale.common.recipe.runtime import check_runtime
     from twinscale.common.training.run import check_run
 
     asked, state = shared.with_weights(shared.with_precision(overrides, precision), origin)
-    described = given(recipe, asked)
-    if described.compress.stages:  # which `compress` trains
-        described = described.with_values(compress={"stages": ()})
     trainer = shared.backend_of(backend, runtime)
-    check_backend(described.model, trainer)
-    check_runtime(described, trainer)
+    described = trained_by(trainer, recipe, asked)
     directory = place(run)
     old = check_run(directory, described, trainer, overwrite=overwrite)  # before seconds go into loading a framework
     if stop is not None and stop > described.train.steps:
@@ -83,6 +76,20 @@ def train(
         tell_end(directory, final)
         shared.suggest("compare", recipe, *(overrides or []), *shared.precision_words(precision),
                        *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
+
+
+def trained_by(backend: str, recipe: str, overrides: Sequence[str]) -> "Recipe":
+    """The recipe as a backend trains it. Raises BadInput where it asks for what that backend does not have."""
+    from twinscale.common.families.pair import check_backend
+    from twinscale.common.recipe.file import given
+    from twinscale.common.recipe.runtime import check_runtime
+
+    described = given(recipe, overrides)
+    if described.compress.stages:  # which `compress` trains
+        described = described.with_values(compress={"stages": ()})
+    check_backend(described.model, backend)
+    check_runtime(described, backend)
+    return described
 
 
 def tell_begin(recipe: "Recipe", run: "Path", backend: str) -> None:

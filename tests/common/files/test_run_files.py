@@ -11,7 +11,7 @@ from twinscale.benchmarks.comparison_files import HOLDS, ComparisonFiles, MeshFi
 from twinscale.common import process
 from twinscale.common.files.run_files import BY_RUNTIME, OF_HOSTS, RUN, STATE, RunFiles, StateFiles
 
-ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
+ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "kerasjax", "swap")
 SPELLED = {"common/files/run_files.py", "benchmarks/comparison_files.py"}
 ROOT = Path("/out")
 SAMPLES = {"backend": "keras", "run": "jax-twin", "precision": "float32", "point": "first", "meaning": "0123456789ab",
