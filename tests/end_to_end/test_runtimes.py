@@ -97,3 +97,34 @@ def test_what_keras_on_jax_has_trained_is_exported_in_the_formats_of_both(recipe
         about = read_export(tmp_path / out)
         assert about["backend"] == backend and all(row["checked"]["agrees"] for row in about["formats"])
     assert "by Keras on JAX" in told("report", "run", "--out", "report").stdout
+
+
+WITHOUT = """
+import sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] == "tensorflow" else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+from twinscale.common.cli import main
+
+code = main(sys.argv[1:])
+print("code", code, "tensorflow" in sys.modules)
+"""
+
+
+def test_keras_on_jax_trains_where_there_is_no_tensorflow(recipe, tmp_path):
+    """As on a TPU7x, for which there is none."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT, "train", "r.toml", *KERAS_ON_JAX, "--run", "run"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert "code 0 False" in done.stdout, done.stderr
+    refused = subprocess.run([sys.executable, "-c", WITHOUT, "train", "r.toml", "--backend", "keras", "--run", "other"],
+                             cwd=tmp_path, capture_output=True, text=True)
+    assert "code 4" in refused.stdout and "tensorflow is not installed" in refused.stderr
