@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from twinscale.benchmarks.columns_asked import check_columns, of_columns, parse_columns
 from twinscale.benchmarks.compare_collect import (
     collect_both,
     forget_optimizers,
@@ -30,7 +31,15 @@ from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
 from twinscale.benchmarks.rungs.outcome import collect_outcome, margins_of, outcome_lines, outcome_rung, seeds_of
 from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
-from twinscale.benchmarks.sides import framework_of, labelled, who
+from twinscale.benchmarks.sides import (
+    COLUMNS,
+    ColumnPair,
+    framework_of,
+    ids_of,
+    labelled,
+    rooms_of,
+    who,
+)
 from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
 from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
@@ -42,7 +51,7 @@ from twinscale.common.families.pair import is_of_one, refuse_of_one
 from twinscale.common.files.access import is_odd, plain, shown, write_text
 from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
-from twinscale.common.need import BACKENDS, BOTH
+from twinscale.common.need import BACKENDS
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.file import dumps, load
 from twinscale.common.recipe.schema import Recipe
@@ -53,19 +62,19 @@ KIND = Kind(MARKER, VERDICT, HOLDS)
 
 def compare(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
             seeds: int | None = None, place: bool = False, swap: bool = False, meshes: bool = False,
-            asked: Sequence[Any] = (), as_json: bool = False) -> int:
+            columns: ColumnPair = (), asked: Sequence[Any] = (), as_json: bool = False) -> int:
     """`compared`, of which it shows the verdict or prints it `as_json`; returns the exit code: 0, 1, or 3 where the
     twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that was asked for
     besides leaves verdict and report, with a line about it, and makes it 1."""
     verdict = compared(recipe, out, overwrite=overwrite, plant=plant, operations=operations, seeds=seeds, place=place,
-                       swap=swap, meshes=meshes, asked=asked)
+                       swap=swap, meshes=meshes, columns=columns, asked=asked)
     answer(plain(verdict), show, as_json)
     return verdict.exit_code
 
 
 def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
              seeds: int | None = None, place: bool = False, swap: bool = False, meshes: bool = False,
-             asked: Sequence[Any] = ()) -> Verdict:
+             columns: ColumnPair = (), asked: Sequence[Any] = ()) -> Verdict:
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the Verdict.
 
     Args:
@@ -77,18 +86,21 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
       place: where they disagree, look for the first operation that does.
       swap: run each program under the other's runtime too, to tell the program's part from the runtime's.
       meshes: train each backend on several devices and hosts too (P6).
+      columns: the two columns that are compared, () of Keras and JAX.
       asked: the recipe's file and the overrides that the recipe was read with, for the report.
     Raises: BadInput before anything is compiled or written.
     """
-    require(recipe.model, {"--swap": swap, "--meshes": meshes})
+    require(recipe.model, {"--swap": swap, "--meshes": meshes}, columns)
     check_asked(recipe, out, swap, meshes)
-    mutant, shared, recipe = planted(plant), recipe, attending(recipe) if meshes else recipe  # a ring is for meshes
+    check_columns(recipe, columns, swap)
+    mutant, shared = planted(plant, columns), recipe
+    recipe = attending(recipe) if meshes else recipe  # a ring is for meshes
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
-               "outcome": f"SEEDS={seeds}" if seeds else None}
-    with labelled(recipe.model), ExitStack() as stack:
-        split = len(precisions(recipe)) > 1 and room_for_another()
-        workers = stack.enter_context(open_workers(model=recipe.model))  # which import their frameworks meanwhile
-        aside = {"keras": workers["keras"]} if split else {}
+               "outcome": f"SEEDS={seeds}" if seeds else None} | of_columns(columns)
+    with labelled(recipe.model, columns), ExitStack() as stack:
+        rooms = rooms_of(recipe.model, columns)
+        workers = stack.enter_context(open_workers(rooms=rooms, model=recipe.model))  # which import meanwhile
+        aside = {"keras": workers["keras"]} if may_split(recipe, rooms) else {}
         dataset = open_dataset(recipe)
         if said := unread(dataset.manifest):
             tell("both", said)
@@ -97,7 +109,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
 
         with nothing_left(out):
-            prepare(out, recipe, overwrite)
+            prepare(out, recipe, overwrite, of_columns(columns))
             with copies(aside) as beside:
                 plant_in([*workers.values(), *beside.values()], mutant)
                 collect_both(workers, beside, recipe, out, draw_ahead)
@@ -120,8 +132,8 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
                 tell("both", verdict["swap"]["sentence"])
     if meshes:
         tell("both", "one device against several and against several hosts")
-        with fenced(verdict, "meshes"):
-            add_meshes(verdict, *check_meshes(shared, out, mutant))
+        with labelled(recipe.model, columns), fenced(verdict, "meshes"):
+            add_meshes(verdict, *check_meshes(shared, out, mutant, columns))
     return record(verdict, recipe, dataset, out, asked, options)
 
 
@@ -137,6 +149,11 @@ def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
     if meshes and is_odd(out):
         raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
                        "has one of []*?\\ or is not UTF-8; choose another directory")
+
+
+def may_split(recipe: Recipe, rooms: Mapping[str, str]) -> bool:
+    """Whether Keras may have a second process for float64: TensorFlow's can be copied, and no JAX'."""
+    return len(precisions(recipe)) > 1 and rooms["keras"] == ROOMS["keras"] and room_for_another()
 
 
 def plant_in(workers: Iterable[Any], mutants: Iterable[tuple[str, str]]) -> None:
@@ -157,7 +174,8 @@ def bisect(out: Path, as_json: bool = False) -> int:
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
     recipe, verdict = load(ComparisonFiles(out).recipe, []), dict(read_verdict(out))
-    require(recipe.model)
+    columns = parse_columns((verdict.get("arguments") or {}).get("columns"))
+    require(recipe.model, {}, columns)
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
@@ -167,8 +185,9 @@ def bisect(out: Path, as_json: bool = False) -> int:
         return INCONCLUSIVE
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
-    with labelled(recipe.model), open_workers(model=recipe.model) as workers:
-        plant_in(workers.values(), planted(verdict.get("plant")))
+    rooms = rooms_of(recipe.model, columns)
+    with labelled(recipe.model, columns), open_workers(rooms=rooms, model=recipe.model) as workers:
+        plant_in(workers.values(), planted(verdict.get("plant"), columns))
         place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
@@ -273,23 +292,30 @@ def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> N
     tell("both", mesh_sentence(rung, meshes))
 
 
-def planted(plant: str | None) -> list[tuple[str, str]]:
-    """[(backend, mutant)] of the hidden option; raises BadInput for anything but BACKEND:MUTANT."""
+def planted(plant: str | None, columns: ColumnPair = ()) -> list[tuple[str, str]]:
+    """[(the key of a side, mutant)] of the hidden option, which means all columns of a program, or with @RUNTIME the
+    one on that runtime. Raises BadInput for anything but BACKEND[@RUNTIME]:MUTANT, and where no side is such a column.
+    """
     if plant is None:
         return []
-    backend, _, name = plant.partition(":")
-    if backend not in ROOMS or not name:
-        raise BadInput(f"--plant {plant}: expected BACKEND:MUTANT with a backend of {', '.join(ROOMS)}")
-    return [(backend, name)]
+    who, _, name = plant.partition(":")
+    program, at, runtime = who.partition("@")
+    found = [(key, name) for key, column in ids_of(columns).items() if program == COLUMNS[column].program
+             and (not at or runtime == COLUMNS[column].runtime)]
+    if not found or not name:
+        raise BadInput(f"--plant {plant}: expected BACKEND:MUTANT with a backend of {', '.join(ROOMS)}, or "
+                       "BACKEND@RUNTIME:MUTANT of one of the columns that are compared")
+    return found
 
 
-def require(model: Any = None, options: Mapping[str, bool] = MappingProxyType({})) -> None:
+def require(model: Any = None, options: Mapping[str, bool] = MappingProxyType({}), columns: ColumnPair = ()) -> None:
     """Raises MissingEnvironment where one of the backends that a comparison of a model needs is not installed, BadInput
     for two programs of one framework where one of the `options` is given, which are about two."""
     for option in (option for option, given in options.items() if given):
         refuse_of_one(model, option, "it is about two frameworks")
     own = framework_of(model)
-    need(*(BACKENDS[own] if own else BOTH), why="a comparison needs both backends")
+    needed = BACKENDS[own] if own else [module for column in ids_of(columns).values() for module in BACKENDS[column]]
+    need(*needed, why="a comparison needs both backends")
 
 
 def prepare(out: Path, recipe: Recipe, overwrite: bool, of: dict[str, Any] | None = None) -> None:

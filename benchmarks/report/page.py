@@ -127,7 +127,7 @@ def _view(verdict):
                    for i, (precision, curve) in enumerate(curves)],
         "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1, "margin": tensor_margin(t)}
                     for t in tensors[:WORST_TENSORS]],
-        "meshes": _meshes(verdict.get("meshes") or {}),
+        "meshes": _meshes(verdict.get("meshes") or {}, sides),
         "bisect": bool(rungs) and not (verdict.get("agrees") or _of_runs(verdict) or _all_beyond(rungs)),
         "tensors_words": report_words.tensor_words(tensors) if tensors else None,
         "own_words": report_words.own_words(verdict, sides) if verdict.get("own_float64") else None,
@@ -245,9 +245,9 @@ def _all_beyond(rungs):
     return bool(failing) and not any(is_placed(name) for name in failing)
 
 
-def _meshes(meshes):
+def _meshes(meshes, sides):
     """The meshes that were trained as rows of cells, those that were not with their reasons, and both in words."""
-    rows = [row | {"backend": BACKENDS.get(row.get("backend"), row.get("backend"))} for row in meshes.get("rows") or []]
+    rows = [row | {"backend": sides.get(row.get("backend"), row.get("backend"))} for row in meshes.get("rows") or []]
     return {"rows": [row for row in rows if row.get("agrees") is not None],
             "skipped": [row for row in rows if row.get("agrees") is None],
             "words": report_words.mesh_words(meshes, rows), "masks": report_words.mask_words(meshes, rows),
