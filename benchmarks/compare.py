@@ -91,8 +91,7 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
     Raises: BadInput before anything is compiled or written.
     """
     require(recipe.model, {"--swap": swap, "--meshes": meshes}, columns)
-    check_asked(recipe, out, swap, meshes)
-    check_columns(recipe, columns, swap)
+    check_asked(recipe, out, swap, meshes, columns)
     mutant, shared = planted(plant, columns), recipe
     recipe = attending(recipe) if meshes else recipe  # a ring is for meshes
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
@@ -131,14 +130,13 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
                 verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
                 tell("both", verdict["swap"]["sentence"])
     if meshes:
-        tell("both", "one device against several and against several hosts")
-        with labelled(recipe.model, columns), fenced(verdict, "meshes"):
-            add_meshes(verdict, *check_meshes(shared, out, mutant, columns))
+        train_meshes(verdict, shared, out, mutant, columns)
     return record(verdict, recipe, dataset, out, asked, options)
 
 
-def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
+def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool, columns: ColumnPair = ()) -> None:
     """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
+    check_columns(recipe, columns, swap)
     check_trackers(recipe, out)
     if recipe.train.products != "full":
         raise BadInput(f'train.products="{recipe.train.products}": Keras has no such products to compare with; set '
@@ -278,6 +276,14 @@ def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, W
     verdict["open"] = not rung["conclusive"]
     verdict["agrees"] = verdict["agrees"] and (rung["agrees"] or not rung["conclusive"])
     verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
+
+
+def train_meshes(verdict: dict[str, Any], recipe: Recipe, out: Path, mutants: Sequence[tuple[str, str]],
+                 columns: ColumnPair) -> None:
+    """Trains each backend on meshes and adds rung P6 to a verdict; what fails is a line of it."""
+    tell("both", "one device against several and against several hosts")
+    with labelled(recipe.model, columns), fenced(verdict, "meshes"):
+        add_meshes(verdict, *check_meshes(recipe, out, mutants, columns))
 
 
 def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> None:
