@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,9 @@ from twinscale.common.machine.topology import libtpu_version
 from twinscale.common.recipe.schema import AXES, Recipe, master_dtype, mesh_shape
 from twinscale.jaxscale.devices import Devices, arranged, rules_of
 from twinscale.jaxscale.devices_compile import compiler_options, compiling
-from twinscale.jaxscale.models import build
-from twinscale.jaxscale.optimizer import fields, make_optimizer
+from twinscale.jaxscale.framework import FLAX, Framework
 from twinscale.jaxscale.room import ROOM, numerics
-from twinscale.jaxscale.train import State, compiled_step, state_shardings
+from twinscale.jaxscale.train import State, beside, compiled_step, state_shardings
 
 DTYPES = {"i1": np.bool_, "i8": np.int8, "i32": np.int32, "i64": np.int64, "ui8": np.uint8, "ui32": np.uint32,
           "ui64": np.uint64, "bf16": jnp.bfloat16, "f16": np.float16, "f32": np.float32, "f64": np.float64}
@@ -53,26 +53,24 @@ def open_topology(recipe: Recipe, options: Mapping[str, Any]) -> Devices:
     return Devices(mesh, rules=rules_of(recipe), execution=recipe.jax)
 
 
-def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int]) -> State:
+def new_shapes(recipe: Recipe, classes: int, example_shape: Sequence[int], framework: Framework = FLAX) -> State:
     """The state before the first step as `jaxscale.train.new_state` makes it, of ShapeDtypeStructs."""
-    graph, variables = build(recipe, classes, example_shape)
+    graph, variables = framework.build(recipe, classes, example_shape)
     first = {path: jax.ShapeDtypeStruct(variable.shape, master_dtype(recipe)) for path, variable in variables.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
-    done: Any = jax.ShapeDtypeStruct((), jnp.int32)  # where a state that has values has an array
-    return State(done, weights, running,
-                 jax.eval_shape(make_optimizer(recipe).init, weights), weights if recipe.optimizer.ema else {}, graph,
-                 fields(recipe))
+    return jax.eval_shape(partial(beside, recipe, framework, graph), weights).replace(weights=weights, running=running)
 
 
 def lower_step(recipe: Recipe, classes: int, example_shape: Sequence[int],
-               batch: Mapping[str, tuple[tuple[int, ...], str]], devices: Devices) -> jax.stages.Lowered:
+               batch: Mapping[str, tuple[tuple[int, ...], str]], devices: Devices, framework: Framework = FLAX
+               ) -> jax.stages.Lowered:
     """The step of `jaxscale.train.compiled_step`, lowered for the devices: a `jax.stages.Lowered`.
 
     Args:
       batch: {name: (shape (B, ...), dtype)} of a global batch.
     """
-    state, parts = new_shapes(recipe, classes, example_shape), recipe.train.accumulate
+    state, parts = new_shapes(recipe, classes, example_shape, framework), recipe.train.accumulate
     state = jax.tree.map(lambda x, lying: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lying), state,
                          state_shardings(state, devices))
     inside = compiled_step(recipe, state, devices)
@@ -83,13 +81,13 @@ def lower_step(recipe: Recipe, classes: int, example_shape: Sequence[int],
 
 
 def compile_step(recipe: Any, classes: int, example_shape: Sequence[int],
-                 batch: Mapping[str, tuple[tuple[int, ...], str]], options: Mapping[str, Any], module: str
-                 ) -> dict[str, Any]:
+                 batch: Mapping[str, tuple[tuple[int, ...], str]], options: Mapping[str, Any], module: str,
+                 framework: Framework = FLAX) -> dict[str, Any]:
     """Compiles the step of a recipe for a slice; see `compiled_as`."""
     recipe, example_shape = Recipe.model_validate(recipe), tuple(example_shape)
     with numerics(recipe):
         devices, start = open_topology(recipe, options), time.perf_counter()
-        lowered = lower_step(recipe, classes, example_shape, batch, devices)
+        lowered = lower_step(recipe, classes, example_shape, batch, devices, framework)
         options, own = compiler_options(recipe, devices), recipe.jax.xla_options
         return compiled_as(lowered, devices, options, time.perf_counter() - start, module, own)
 

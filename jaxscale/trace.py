@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from twinscale.common.families.places import places
 from twinscale.common.files.tensors import named_arrays
@@ -20,7 +19,7 @@ from twinscale.jaxscale import batch_loss, bits, optimizer, train
 from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import laid_out, place
 from twinscale.jaxscale.devices_compile import jit_once
-from twinscale.jaxscale.models import build, by_path, canonical_variables, merge
+from twinscale.jaxscale.models import by_path, canonical_variables
 from twinscale.jaxscale.taps import tapped
 
 if TYPE_CHECKING:
@@ -76,15 +75,14 @@ def make_step_taps(recipe: Recipe, dataset: "Dataset", state: train.State, devic
     # Places under a scan have no names of their own, and a fused kernel of attention has no places inside.
     plain = {"scan": False, "remat": "none", "attention": "einsum"}
     flat = recipe.model_copy(update={"jax": recipe.jax.model_copy(update=plain)})
-    graph = functools.cache(lambda: build(flat, dataset.classes, dataset.example_shape)[0])
+    graph = functools.cache(lambda: state.framework.build(flat, dataset.classes, dataset.example_shape)[0])
 
     def objective(weights, running, number, batch, hook):
         key = bits.step_key(recipe.seed, number)
-        variables = {name: nnx.Param(x) for name, x in adapted(recipe, weights, key).items()}
-        model = merge(graph(), variables | {name: nnx.BatchStat(x) for name, x in running.items()})
+        model = train.module_of(graph(), adapted(recipe, weights, key), running)
         with tapped(model, hook):
             logits = model(batch_loss.model_inputs(recipe, batch, key), training=True)
-        total, sums = batch_loss.loss_sums(recipe, logits, batch)
+        total, sums = state.framework.loss_sums(recipe, logits, batch)
         return total, (sums, train.running_of(model))
 
     taps = taps_of(objective, places(recipe.model))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx, struct
 from jax.experimental import multihost_utils
 
@@ -27,19 +26,10 @@ from twinscale.jaxscale import batch_loss, bits
 from twinscale.jaxscale.adapters import adapted
 from twinscale.jaxscale.devices_arrays import born, laid_out, lay_weights, place, place_signals, shares_apart
 from twinscale.jaxscale.devices_compile import chunks_of, compiler_options, jit
-from twinscale.jaxscale.models import build, canonical_variables, merge
+from twinscale.jaxscale.framework import FLAX, Framework
+from twinscale.jaxscale.models import canonical_variables, merge
 from twinscale.jaxscale.models.layers import in_chunks
-from twinscale.jaxscale.optimizer import (
-    average,
-    check_slots,
-    clip,
-    fields,
-    make_optimizer,
-    rates,
-    slots,
-    still,
-    with_slots,
-)
+from twinscale.jaxscale.optimizer import average, clip, rates, slots, still, with_slots
 from twinscale.jaxscale.optimizer_pair import path_of
 
 if TYPE_CHECKING:
@@ -54,46 +44,47 @@ class State:
     step: jax.Array  # int32: updates done
     weights: dict
     running: dict  # running statistics, moved by the forward pass
-    optimizer: optax.OptState
+    optimizer: Any  # of the framework's optimizer: what optax calls its state
     averages: dict
-    graph: nnx.GraphDef = struct.field(pytree_node=False)
+    graph: Any = struct.field(pytree_node=False)
     held: tuple = struct.field(pytree_node=False)  # the optimizer's slots, as `optimizer.fields` has them
     teacher: nnx.GraphDef = struct.field(pytree_node=False, default=None)  # of a stage that distils
     begin: Callable = struct.field(pytree_node=False, default=None)  # weights to the rest of a first state
+    framework: Framework = struct.field(pytree_node=False, default=FLAX)
 
 
 def new_state(recipe: Recipe, dataset: Dataset, devices: "Devices", dither: float = 0.0, old: "State | None" = None,
-              extra: Any = ()) -> State:
-    """The state before the first step: canonical first values, born where they lie on the mesh, and zeros for what it
-    has besides, {canonical name: shape} of `extra`.
+              framework: Framework = FLAX) -> State:
+    """The state before the first step: canonical first values, born where they lie on the mesh, and zeros for what a
+    framework has besides.
 
     With `old`, a state of the same recipe, its graph is used again, so that steps compiled over it go on, and what made
     the rest of it: a comparison begins again and again.
     """
     tree, dtype = tree_of(recipe, dataset.classes, dataset.example_shape), master_dtype(recipe)
-    tree |= {name: Parameter(shape) for name, shape in dict(extra).items()}
     if old:
         graph, shapes = old.graph, {path: x.shape for path, x in (old.weights | old.running).items()}
     else:
-        graph, variables = build(recipe, dataset.classes, dataset.example_shape)
-        shapes = {path: variable.shape for path, variable in variables.items()} | dict(extra)
+        graph, variables = framework.build(recipe, dataset.classes, dataset.example_shape)
+        shapes = {path: variable.shape for path, variable in variables.items()}
 
     def initial(name):
-        return initial_value(name, tree[name], recipe.seed, dtype, dither)
+        return initial_value(name, tree.get(name) or Parameter(shapes[name]), recipe.seed, dtype, dither)
 
     first = {path: born(path, shape, dtype, devices.weights(path, shape), initial, traits_of(recipe.model).blocks)
              for path, shape in shapes.items()}
     weights = {path: x for path, x in first.items() if is_trained(path)}
     running = {path: x for path, x in first.items() if not is_trained(path)}
-
-    def rest(weights):
-        averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
-        begun = make_optimizer(recipe).init(weights)
-        check_slots(begun, fields(recipe))
-        return State(jnp.zeros((), jnp.int32), {}, {}, begun, averages, graph, fields(recipe))
-
+    rest = partial(beside, recipe, framework, graph)
     begin = old.begin if old else jax.jit(rest, out_shardings=state_shardings(jax.eval_shape(rest, weights), devices))
     return begin(weights).replace(weights=weights, running=running, begin=begin)
+
+
+def beside(recipe, framework, graph, weights):
+    """All of a state before the first step but its weights and running statistics."""
+    averages = jax.tree.map(jnp.copy, weights) if recipe.optimizer.ema else {}
+    begun, held = framework.begin(recipe, weights)
+    return State(jnp.zeros((), jnp.int32), {}, {}, begun, averages, graph, held, framework=framework)
 
 
 def state_shardings(state, devices):
@@ -199,8 +190,7 @@ def compute_step(recipe, devices, begin=None, add_up=None, move=None):
 
 def update(recipe, state, gradients):
     """The state with weights, the optimizer's slots and averages moved by one update of clipped gradients."""
-    updates, moments = make_optimizer(recipe).update(gradients, state.optimizer, state.weights)
-    weights = optax.apply_updates(state.weights, updates)
+    weights, moments = state.framework.move(recipe, state, gradients)
     averages = average(state.averages, weights, recipe.optimizer.ema) if state.averages else {}
     return state.replace(step=state.step + 1, weights=weights, optimizer=moments, averages=averages)
 
@@ -240,11 +230,11 @@ def plain_objective(recipe, state, weights, running, batch, key):
     weights = adapted(recipe, weights, key)
     inputs = batch_loss.model_inputs(recipe, batch, key)
     if (count := recipe.jax.loss_chunks) > 1:
-        model_of, judge = partial(module_of, state.graph), lambda *given: (batch_loss.loss_sums(recipe, *given), {})
+        model_of, judge = partial(module_of, state.graph), lambda *of: (state.framework.loss_sums(recipe, *of), {})
         (total, sums), _ = in_chunks(model_of, weights, (inputs, batch), judge, count, training=True)
         return total, (running, sums)
     logits, running = forward(recipe, state.graph, weights, running, inputs, training=True)
-    total, sums = batch_loss.loss_sums(recipe, logits, batch)
+    total, sums = state.framework.loss_sums(recipe, logits, batch)
     return total, (running, sums)
 
 
@@ -255,14 +245,16 @@ def forward(recipe, graph, weights, running, inputs, training=False):
 
 
 def module_of(graph, weights, running=MappingProxyType({})):
-    """The module of a graph with tensors by path."""
+    """The module of a graph with tensors by path; one that is not Flax' makes its own."""
+    if not isinstance(graph, nnx.GraphDef):
+        return graph.module(weights, running)
     variables = {path: nnx.Param(x) for path, x in weights.items()}
     return merge(graph, variables | {path: nnx.BatchStat(x) for path, x in running.items()})
 
 
 def running_of(model):
     """{path: array} of a module's running statistics."""
-    return {".".join(path): v[...] for path, v in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
+    return model.running if not isinstance(model, nnx.Module) else {".".join(path): v[...] for path, v in nnx.to_flat_state(nnx.state(model, nnx.BatchStat))}
 
 
 def evaluated(state):

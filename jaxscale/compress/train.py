@@ -21,6 +21,7 @@ from twinscale.jaxscale.compress.distil import distil_objective, teacher_recipe
 from twinscale.jaxscale.compress.prune import masks_due
 from twinscale.jaxscale.compress.quantize import on_grid, quantising, symmetric_range
 from twinscale.jaxscale.devices_arrays import laid_out, place
+from twinscale.jaxscale.framework import Flax
 from twinscale.jaxscale.models import build
 from twinscale.jaxscale.taps import tapped
 from twinscale.jaxscale.trace import named_tensors
@@ -36,7 +37,8 @@ def new_state(recipe: "Recipe", dataset: "Dataset", devices: "Devices", dither: 
               old: "train.State | None" = None) -> train.State:
     """The state of a stage's recipe where each tensor lies, for `with_tensors` to fill: the model's first values, and
     zeros for what a stage has besides."""
-    state: Any = train.new_state(recipe, dataset, devices, dither, old, extra_tensors(recipe, dataset))
+    extra = tuple((name, tuple(shape)) for name, shape in extra_tensors(recipe, dataset).items())
+    state: Any = train.new_state(recipe, dataset, devices, dither, old, Flax(extra))
     if active(recipe).kind != "distil":
         return state
     graph = old.teacher if old else build(teacher_recipe(recipe), dataset.classes, dataset.example_shape)[0]
