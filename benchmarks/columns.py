@@ -63,7 +63,7 @@ def compared_columns(recipe: Recipe, out: Path, columns: Sequence[str], *, overw
     found = [pair_found(recipe, pair, ComparisonFiles(out).pair(pair),
                         ComparisonFiles(out).pair(pair).relative_to(out).as_posix(), verdict)
              for pair, verdict in verdicts.items()]
-    options = {"plant": plant, **parts, "outcome": f"SEEDS={seeds}" if seeds else None} | of_columns(columns)
+    options: dict[str, Any] = {"plant": plant, **parts, "outcome": f"SEEDS={seeds}" if seeds else None} | of_columns(columns)
     return recorded(recipe, out, columns, found, reproducible(out, asked, **options))
 
 
