@@ -1,7 +1,7 @@
 """Which columns a comparison is asked for: `--columns keras,keras-jax,jax`, and what none is made of."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.sides import COLUMNS, USUAL, ColumnPair
 from twinscale.common.errors import BadInput
@@ -30,6 +30,12 @@ def parse_columns(text: str | Sequence[str] | None) -> tuple[str, ...]:
     if len(names) < 2:
         raise BadInput(f"{said}: one column has nothing to be compared with; name two or three of {', '.join(COLUMNS)}")
     return () if set(names) == set(USUAL) else tuple(name for name in COLUMNS if name in names)
+
+
+def columns_in(arguments: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The ids of the columns that the arguments of a comparison name, () where they name none."""
+    text = (arguments or {}).get("columns")
+    return tuple(text.split(WORD)) if text else ()
 
 
 def of_columns(columns: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from twinscale.benchmarks.columns_asked import check_columns, of_columns, parse_columns
+from twinscale.benchmarks.columns_asked import check_columns, columns_in, of_columns
 from twinscale.benchmarks.compare_collect import (
     collect_both,
     forget_optimizers,
@@ -172,7 +172,7 @@ def bisect(out: Path, as_json: bool = False) -> int:
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
     recipe, verdict = load(ComparisonFiles(out).recipe, []), dict(read_verdict(out))
-    columns = parse_columns((verdict.get("arguments") or {}).get("columns"))
+    columns = columns_in(verdict.get("arguments"))
     require(recipe.model, {}, columns)
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinscale.benchmarks.columns_asked import parse_columns
+from twinscale.benchmarks.columns_asked import columns_in
 from twinscale.benchmarks.comparison_files import MARKDOWN, PAGE, ComparisonFiles
 from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
@@ -56,7 +56,7 @@ def figures_of(verdict: Verdict) -> dict[str, float]:
 def told(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Path, asked: Sequence[Any],
          options: dict[str, Any]) -> dict[str, Any]:
     """A verdict with its circumstances, as it is written and drawn."""
-    pair = parse_columns(options.get("columns"))
+    pair = columns_in(options)
     whole = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
     if pair:
         whole |= {"sides": titles_of(recipe.model, pair), "differences": between(recipe, pair)}

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from twinscale.benchmarks.numbers import sig
-from twinscale.benchmarks.report.page import ordered, reproduced, write
+from twinscale.benchmarks.report.page import PRECISIONS, ordered, reproduced, write
 from twinscale.benchmarks.report.terminal import PIPED, SIGNS, fit
+from twinscale.benchmarks.report.values import rank
 from twinscale.benchmarks.report.words import number
 from twinscale.common.files.access import shown
 from twinscale.common.files.output import safe_console, table_of
@@ -53,7 +54,7 @@ def rows_of(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     steps = [{step["name"]: step for step in pair["rungs"]} for pair in pairs]
     titles = {name: step["title"] for of in steps for name, step in of.items()}
     rows = [[f"{name} {titles[name]}", *(cell(of.get(name)) for of in steps)] for name in sorted(titles)]
-    for precision in pairs[0]["losses"]:
+    for precision in sorted(pairs[0]["losses"], key=lambda precision: rank(PRECISIONS, precision)):
         rows.append([f"losses, {precision}", *(losses_words(pair["losses"].get(precision)) for pair in pairs)])
     return rows
 

@@ -119,7 +119,7 @@ def _view(verdict):
     tensors = verdict.get("tensors") or []
     return {
         "v": verdict, "quotient": _quotient(sides),
-        "who": "runs" if _of_runs(verdict) else "programs" if verdict.get("sides") else "backends",
+        "who": _who(verdict),
         "facts": _facts(verdict), "lead": lead(rungs, verdict.get("cause")),
         **climbed(rungs, verdict.get("skipped") or []), "first_failed": _first_failed(rungs),
         "curves": [(precision, drawn(f"loss-{i}", report_words.curve_words(precision, curve, sides),
@@ -195,6 +195,13 @@ def _sides(verdict):
 def _of_runs(verdict):
     """Whether two runs were compared, which have keys of their own, and not two programs side by side."""
     return bool(verdict.get("sides")) and not verdict["sides"].keys() <= BACKENDS.keys()
+
+
+def _who(verdict):
+    """What a verdict's sides are."""
+    if (verdict.get("arguments") or {}).get("columns"):
+        return "columns"
+    return "runs" if _of_runs(verdict) else "programs" if verdict.get("sides") else "backends"
 
 
 def _by_side(values, sides):
