@@ -30,7 +30,7 @@ LIMITS = ("Flax on TensorFlow is not trained: what is laid on TensorFlow may be 
           "each pair trains runs of its own: what is true of all three is what holds in every pair")
 
 
-def compare_columns(recipe: Recipe, out: Path, columns: Sequence[str], *, as_json: bool = False, **options: Any) -> int:
+def compare(recipe: Recipe, out: Path, columns: Sequence[str], *, as_json: bool = False, **options: Any) -> int:
     """`compared_columns`, which it shows or prints `as_json`; returns the exit code: 0 all pairs agree, 1 one does not,
     3 one stays open."""
     found = compared_columns(recipe, out, columns, **options)
@@ -63,7 +63,8 @@ def compared_columns(recipe: Recipe, out: Path, columns: Sequence[str], *, overw
     found = [pair_found(recipe, pair, ComparisonFiles(out).pair(pair),
                         ComparisonFiles(out).pair(pair).relative_to(out).as_posix(), verdict)
              for pair, verdict in verdicts.items()]
-    options: dict[str, Any] = {"plant": plant, **parts, "outcome": f"SEEDS={seeds}" if seeds else None} | of_columns(columns)
+    options: dict[str, Any] = {"plant": plant, **parts, "outcome": f"SEEDS={seeds}" if seeds else None}
+    options |= of_columns(columns)
     return recorded(recipe, out, columns, found, reproducible(out, asked, **options))
 
 

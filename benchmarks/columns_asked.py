@@ -33,8 +33,10 @@ def parse_columns(text: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def columns_in(arguments: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The ids of the columns that the arguments of a comparison name, () where they name none."""
+    """The ids of the columns that the arguments of a comparison name, () where they name none; raises BadInput as
+    `parse_columns` does."""
     text = (arguments or {}).get("columns")
+    parse_columns(text)
     return tuple(text.split(WORD)) if text else ()
 
 

@@ -111,7 +111,7 @@ def sentence(found: Mapping[str, Any], names: Sequence[str], pairs: Sequence[Map
         own = COLUMNS[found["by"]].title
         program, _, runtime = own.partition(" on ")
         laid = {"program": f"it is the program's, {program}", "runtime": f"it is the runtime's, {runtime}",
-                "one column": f"it is neither the program's nor the runtime's, but {program}'s on {runtime}"}
+                "one column": f"it is neither the program's nor the runtime's, but of {own} alone"}
         rest = [title for title in titles if title != own]
         return f"{listed(rest)} agree; {own} parts from both{at(found['at'])}: {laid[found['blame']]}."
     told = {"agrees": "agree", "fails": "part", "open": "stay open"}

@@ -69,10 +69,10 @@ def compare(
     shared.tell_weights(described)
     seeds = shared.room("benchmarks.rungs.outcome").parse_seeds(outcome) if outcome is not None else None
     several = shared.room("benchmarks.columns_asked").parse_columns(columns)
-    verb = shared.room("benchmarks.columns").compare_columns if len(several) > 2 else shared.room(
-        "benchmarks.compare").compare
-    code = verb(described, directory(out), columns=several, overwrite=overwrite, plant=plant, operations=operations,
-                seeds=seeds, place=place, swap=swap, meshes=meshes, asked=(recipe, *asked), as_json=json)
+    module = "benchmarks.columns" if len(several) > 2 else "benchmarks.compare"
+    code = shared.room(module).compare(
+        described, out=directory(out), columns=several, overwrite=overwrite, plant=plant, operations=operations,
+        seeds=seeds, place=place, swap=swap, meshes=meshes, asked=(recipe, *asked), as_json=json)
     if code == NO and not place and len(several) < 3:
         shared.suggest("bisect", out)
     elif (report := directory(out) / "report.html").exists():
