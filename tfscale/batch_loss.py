@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from keras import ops
-
 from twinscale.common import losses
 from twinscale.common.data import example_shape_of, input_specs
 from twinscale.common.objectives import described
 from twinscale.common.registry import resolved
 from twinscale.tfscale.bits import Tensor
+from twinscale.tfscale.wide import ops
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe

@@ -29,7 +29,7 @@ def build(m: ConvNet, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         if block.projects:
             x = conv(f"{name}.shortcut", x, block.outputs, size=1, stride=block.stride)
         x = relu(f"{name}.relu_2", stock.Add(dtype=policy, name=f"{name}.residual")([x, y]))
-    x = stock.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
+    x = own.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
     if m.dropout:
         x = own.SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, row=inputs["row"], key=inputs["key"])
     logits = stock.Dense(classes, dtype=policy, name="head")(x)

@@ -23,7 +23,7 @@ def build(m: Encoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         return stock.Dense(outputs, dtype=policy, name=name)(x)
 
     def norm(name, x):
-        return stock.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
+        return own.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
 
     embedding, x = embedded(m, inputs, policy, keras)
     x = norm("embedding_norm", x) if m.post else x
@@ -74,7 +74,7 @@ def through_blocks(m: Any, x: Tensor, inputs: Mapping[str, Tensor], policy: str,
         return stock.Dense(outputs, dtype=policy, name=name)(x)
 
     def norm(name, x):
-        return stock.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
+        return own.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name=name)(x)
 
     def heads(name, x):
         shape = x.shape[1], m.heads, m.head_width

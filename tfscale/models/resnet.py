@@ -32,7 +32,7 @@ def build(m: ResNet, classes: int, inputs: Mapping[str, Tensor], policy: str, ke
         x = normed(block.name, block.shortcut, x) if block.shortcut else x
         x = stock.Add(dtype=policy, name=f"{block.name}.residual")([x, y])
         x = relu(f"{block.name}.relu_{len(block.convs)}", x)
-    x = stock.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
+    x = own.GlobalAveragePooling2D(dtype=policy, name="pool")(x)
     if m.dropout:
         x = own.SharedDropout(m.dropout, dtype=policy, name="pool.dropout")(x, row=inputs["row"], key=inputs["key"])
     logits = stock.Dense(classes, dtype=policy, name="head")(x)

@@ -13,7 +13,7 @@ def build(m: ViT, classes: int, inputs: Mapping[str, Tensor], policy: str, keras
     stock, own = keras.layers, layers(keras)
     x = dropped(m, "embedding.dropout", embedded(m, inputs["inputs"], policy, keras), inputs, policy, keras)
     x = through_blocks(m, x, inputs, policy, keras)
-    x = stock.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name="norm")(x)
+    x = own.LayerNormalization(epsilon=m.norm_epsilon, dtype=policy, name="norm")(x)
     x = own.First(dtype=policy, name="first")(x)
     if m.pooler:
         x = stock.Dense(m.width, dtype=policy, name="pooler")(x)
