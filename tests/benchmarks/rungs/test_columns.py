@@ -30,7 +30,8 @@ def test_columns_that_all_agree_do_so_within_what_their_logs_say():
     assert found["agrees"] and found["conclusive"] and found["blame"] == "none"
     assert (found["by"], found["at"]) == (None, None)
     assert found["sentence"] == ("Keras on TensorFlow, Keras on JAX and Flax on JAX train the same: every rung of "
-                                 "every pair holds, and in float64 all losses lie within 4.0e-13 relative over 200 steps.")
+                                 "every pair holds, and in float64 all losses lie within 4.0e-13 relative over 200 "
+                                 "steps.")
 
 
 @pytest.mark.parametrize(("answers", "blame", "by", "agree", "whose", "where"), [
