@@ -23,16 +23,13 @@ def compare(
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
-    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Two or three of keras, keras-jax (Keras on "
-                                                "JAX) and jax.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Of keras, keras-jax (on JAX), jax.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
     plant: Annotated[str | None, typer.Option(metavar="BACKEND[@RUNTIME]:MUTANT", hidden=True)] = None,
 ) -> None:
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
 
-    \b
-    Of three columns each pair is compared, in DIR/pairs, and columns.json says whether the program or the runtime
-    parts.
+    Of three columns each pair is compared: is it the program that parts, or the runtime?
 
     \b
     Exit code: 0 they agree, 1 they do not, 3 inconclusive.
@@ -53,17 +50,15 @@ def compare(
     if left:
         raise BadInput(f"--from {left}: no directory of the Hugging Face library's, model.safetensors and config.json, "
                        "nor hub:ORG/NAME: a run or its state goes on in `twinscale train --from`")
-    described = given(recipe, asked)
+    described, parts = given(recipe, asked), {"place": place, "swap": swap, "operations": operations, "meshes": meshes}
     if described.compress.stages:
-        without(OF_STAGES, place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant,
-                columns=columns)
+        without(OF_STAGES, **parts, outcome=outcome, plant=plant, columns=columns)
         code = shared.room("benchmarks.compression.compare").compare_compression(
-            described, directory(out), overwrite=overwrite,
-            as_json=json)
+            described, directory(out), overwrite=overwrite, as_json=json)
         shared.say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
     if described.train.products != "full":
-        without(NO_TWIN, place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, columns=columns)
+        without(NO_TWIN, **parts, outcome=outcome, columns=columns)
         raise typer.Exit(shared.room("benchmarks.products").check_products(
             described, directory(out), overwrite=overwrite, plant=plant, as_json=json) or DID_IT)
     shared.tell_weights(described)
@@ -71,9 +66,16 @@ def compare(
     several = shared.room("benchmarks.columns_asked").parse_columns(columns)
     module = "benchmarks.columns" if len(several) > 2 else "benchmarks.compare"
     code = shared.room(module).compare(
-        described, out=directory(out), columns=several, overwrite=overwrite, plant=plant, operations=operations,
-        seeds=seeds, place=place, swap=swap, meshes=meshes, asked=(recipe, *asked), as_json=json)
-    if code == NO and not place and len(several) < 3:
+        described, out=directory(out), columns=several, overwrite=overwrite, plant=plant, seeds=seeds, **parts,
+        asked=(recipe, *asked), as_json=json)
+    ended(code, out, bisected=place or len(several) > 2)
+
+
+def ended(code: int | None, out: str, bisected: bool) -> None:
+    """Says what can be looked at, or done where they do not agree and nothing was `bisected`; exits with the code."""
+    from twinscale.common.files.access import place as directory
+
+    if code == NO and not bisected:
         shared.suggest("bisect", out)
     elif (report := directory(out) / "report.html").exists():
         shared.say(f"the report is {shlex.quote(str(report))}")
