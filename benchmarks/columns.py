@@ -16,7 +16,7 @@ from twinscale.benchmarks.comparison_files import HOLDS, MARKER, ComparisonFiles
 from twinscale.benchmarks.output import Kind, begun, clear, nothing_left, tell
 from twinscale.benchmarks.report.columns import show, write_columns
 from twinscale.benchmarks.rungs.columns import laid_on, listed, pair_found
-from twinscale.benchmarks.sides import COLUMNS, ColumnPair
+from twinscale.benchmarks.sides import COLUMNS, ColumnPair, ids_of
 from twinscale.common.errors import BadInput
 from twinscale.common.files.access import plain, write_text
 from twinscale.common.files.output import answer
@@ -27,7 +27,8 @@ from twinscale.common.recipe.schema import Recipe
 KIND = Kind(MARKER, COLUMNS_JSON, HOLDS)
 LIMITS = ("Flax on TensorFlow is not trained: what is laid on TensorFlow may be of Keras on TensorFlow alone; "
           "`twinscale compare --swap`, without --columns, takes the first step of all four",
-          "each pair trains runs of its own: what is true of all three is what holds in every pair")
+          "a column is trained once, and its runs stand in both of its pairs: what is asked of a pair besides, such as "
+          "its operations in their places, is done for each")
 
 
 def compare(recipe: Recipe, out: Path, columns: Sequence[str], *, as_json: bool = False, **options: Any) -> int:
@@ -52,14 +53,17 @@ def compared_columns(recipe: Recipe, out: Path, columns: Sequence[str], *, overw
     """
     pairs = [*combinations(columns, 2)]
     check(recipe, out, pairs, plant, parts)
-    verdicts = {}
+    verdicts, trained = {}, {}
     for number, pair in enumerate(pairs, 1):
         with nothing_left(out) if number == 1 else nullcontext():
             if number == 1:
                 prepare(out, recipe, columns, overwrite)
             tell("all", f"pair {number} of {len(pairs)}: {listed([COLUMNS[name].title for name in pair])}")
-            verdicts[pair] = compared(recipe, ComparisonFiles(out).pair(pair), columns=pair, seeds=seeds, asked=asked,
+            where, keys = ComparisonFiles(out).pair(pair), ids_of(pair)
+            taken = {key: trained[name] for key, name in keys.items() if name in trained}
+            verdicts[pair] = compared(recipe, where, columns=pair, seeds=seeds, asked=asked, taken=taken,
                                       plant=plant if concerns(plant, pair) else None, **parts)
+            trained |= {name: (where, key) for key, name in keys.items() if name not in trained}
     found = [pair_found(recipe, pair, ComparisonFiles(out).pair(pair),
                         ComparisonFiles(out).pair(pair).relative_to(out).as_posix(), verdict)
              for pair, verdict in verdicts.items()]

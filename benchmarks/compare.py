@@ -13,6 +13,7 @@ from twinscale.benchmarks.compare_collect import (
     leave_optimizer,
     leave_taps,
     precisions,
+    take_runs,
 )
 from twinscale.benchmarks.compare_judge import judge, sentence
 from twinscale.benchmarks.compare_record import record, reproducible, told
@@ -38,6 +39,7 @@ from twinscale.benchmarks.sides import (
     ids_of,
     labelled,
     rooms_of,
+    spoken,
     who,
 )
 from twinscale.benchmarks.timing.throughput import side_by_side
@@ -58,6 +60,7 @@ from twinscale.common.recipe.schema import Recipe
 from twinscale.common.trackers import check_trackers
 
 KIND = Kind(MARKER, VERDICT, HOLDS)
+Taken = Mapping[str, tuple[Path, str]]  # {key of a side: (directory of a comparison, key of the same trainer there)}
 
 
 def compare(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
@@ -74,7 +77,7 @@ def compare(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | 
 
 def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
              seeds: int | None = None, place: bool = False, swap: bool = False, meshes: bool = False,
-             columns: ColumnPair = (), asked: Sequence[Any] = ()) -> Verdict:
+             columns: ColumnPair = (), asked: Sequence[Any] = (), taken: Taken = MappingProxyType({})) -> Verdict:
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the Verdict.
 
     Args:
@@ -88,18 +91,17 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
       meshes: train each backend on several devices and hosts too (P6).
       columns: the two columns that are compared, () of Keras and JAX.
       asked: the recipe's file and the overrides that the recipe was read with, for the report.
+      taken: {key of a side: (directory, key)} of sides whose runs are those of another comparison of this recipe.
     Raises: BadInput before anything is compiled or written.
     """
     require(recipe.model, {"--swap": swap, "--meshes": meshes}, columns)
     check_asked(recipe, out, swap, meshes, columns)
-    mutant, shared = planted(plant, columns), recipe
-    recipe = attending(recipe) if meshes else recipe  # a ring is for meshes
+    mutant, shared, recipe = planted(plant, columns), recipe, attending(recipe) if meshes else recipe  # rings: P6
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
                "outcome": f"SEEDS={seeds}" if seeds else None} | of_columns(columns)
     with labelled(recipe.model, columns), ExitStack() as stack:
-        rooms = rooms_of(recipe.model, columns)
-        workers = stack.enter_context(open_workers(rooms=rooms, model=recipe.model))  # which import meanwhile
-        aside = {"keras": workers["keras"]} if may_split(recipe, rooms) else {}
+        workers = stack.enter_context(open_workers(rooms=rooms_of(recipe.model, columns), model=recipe.model))
+        aside = {"keras": workers["keras"]} if may_split(recipe, columns, taken) else {}
         dataset = open_dataset(recipe)
         if said := unread(dataset.manifest):
             tell("both", said)
@@ -109,9 +111,10 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
 
         with nothing_left(out):
             prepare(out, recipe, overwrite, of_columns(columns))
+            take_all(recipe, out, taken)
             with copies(aside) as beside:
                 plant_in([*workers.values(), *beside.values()], mutant)
-                collect_both(workers, beside, recipe, out, draw_ahead)
+                collect_both(workers, beside, recipe, out, draw_ahead, taken)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
@@ -149,9 +152,18 @@ def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool, columns: Co
                        "has one of []*?\\ or is not UTF-8; choose another directory")
 
 
-def may_split(recipe: Recipe, rooms: Mapping[str, str]) -> bool:
-    """Whether Keras may have a second process for float64: TensorFlow's can be copied, and no JAX'."""
-    return len(precisions(recipe)) > 1 and rooms["keras"] == ROOMS["keras"] and room_for_another()
+def may_split(recipe: Recipe, columns: ColumnPair, taken: Taken) -> bool:
+    """Whether the first side may have a second process for float64: where it trains, and not on a column's JAX, whose
+    processes are not copied."""
+    on_jax = COLUMNS[ids_of(columns)["keras"]].runtime == "jax"
+    return len(precisions(recipe)) > 1 and not on_jax and "keras" not in taken and room_for_another()
+
+
+def take_all(recipe: Recipe, out: Path, taken: Taken) -> None:
+    """Copies the runs of all sides that are `taken` from other comparisons."""
+    for key, (where, other) in taken.items():
+        tell(spoken(key), f"what it has trained in {where.name}")
+        take_runs(recipe, out, key, where, other)
 
 
 def plant_in(workers: Iterable[Any], mutants: Iterable[tuple[str, str]]) -> None:

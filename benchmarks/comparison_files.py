@@ -80,6 +80,10 @@ class ComparisonFiles:
         """The run from another seed."""
         return self.path / OUTCOME / f"{backend}-seed-{seed}"
 
+    def seeds(self, backend: str) -> Iterator[Path]:
+        """The runs from all other seeds."""
+        return (self.path / OUTCOME).glob(f"{backend}-seed-*")
+
     def contract(self, backend: str) -> Path:
         """The hashes of what is shared."""
         return self.tensors / f"contract-{backend}.json"

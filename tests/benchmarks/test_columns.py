@@ -99,6 +99,14 @@ def test_a_fault_of_a_program_is_planted_on_both_sides_that_run_it_and_one_of_a_
         planted("keras@jax:x", usual)  # which nobody would see
 
 
+def test_a_column_is_trained_once_and_taken_by_its_key_into_the_other_pair(tmp_path, monkeypatch):
+    calls = comparisons(monkeypatch)
+    columns.compared_columns(RECIPE, tmp_path, THREE)
+    first, second = (tmp_path / "pairs" / name for name in PAIRS[:2])
+    assert [options["taken"] for _, options in calls] == [
+        {}, {"keras": (first, "keras")}, {"keras": (first, "jax"), "jax": (second, "jax")}]
+
+
 @pytest.mark.parametrize("how", [{"swap": True}, {"plant": "torch:x"}])
 def test_what_no_pair_can_do_is_refused_before_anything_is_there(tmp_path, monkeypatch, how):
     calls = comparisons(monkeypatch)
