@@ -34,6 +34,7 @@ from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
 from twinscale.benchmarks.sides import (
     COLUMNS,
+    HERE,
     ColumnPair,
     framework_of,
     ids_of,
@@ -235,7 +236,9 @@ def alone(recipe: Recipe, workers: Mapping[str, Worker], asked: bool) -> Sequenc
     some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
     if recipe.optimizer.name not in OPTIMIZERS.builtin:
         some["added"] = [recipe.optimizer.name]
-    asked_of = {"keras": workers["keras"]} if is_of_one(recipe.model) else workers  # of one framework they are the same
+    # Of one framework they are the same; Keras on JAX has none of its own, and is looked at in its places.
+    sides = ["keras"] if is_of_one(recipe.model) else [key for key in workers if HERE[key] in ROOMS]
+    asked_of = {key: workers[key] for key in sides}
     return [row for found in each(asked_of, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from twinscale.benchmarks import columns
 from twinscale.benchmarks.columns_result import Columns
-from twinscale.benchmarks.compare import planted
+from twinscale.benchmarks.compare import alone, planted
+from twinscale.benchmarks.compare_record import in_places_alone
 from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.sides import labelled
 from twinscale.common.errors import BadInput, Disagreement
 from twinscale.common.files.access import write_text
 from twinscale.common.recipe.schema import Recipe
@@ -105,6 +107,19 @@ def test_a_column_is_trained_once_and_taken_by_its_key_into_the_other_pair(tmp_p
     first, second = (tmp_path / "pairs" / name for name in PAIRS[:2])
     assert [options["taken"] for _, options in calls] == [
         {}, {"keras": (first, "keras")}, {"keras": (first, "jax"), "jax": (second, "jax")}]
+
+
+@pytest.mark.parametrize(("pair", "asked"), [((), ["jax", "keras"]), (("keras", "keras-jax"), ["keras"]),
+                                             (("keras-jax", "jax"), ["jax"])])
+def test_operations_by_themselves_are_asked_of_who_measures_them_and_the_limits_say_of_whom_not(pair, asked):
+    seen = []
+    workers = {key: SimpleNamespace(ask=lambda call, key=key, **how: seen.append(key) or [{"backend": key}])
+               for key in ("keras", "jax")}
+    with labelled(RECIPE.model, pair):
+        rows = alone(RECIPE, workers, True)
+    assert sorted(seen) == asked and len(rows) == len(asked)
+    assert [line for line in in_places_alone(pair) if "Keras on JAX" in line] == in_places_alone(pair)
+    assert len(in_places_alone(pair)) == pair.count("keras-jax")
 
 
 @pytest.mark.parametrize("how", [{"swap": True}, {"plant": "torch:x"}])
