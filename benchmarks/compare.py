@@ -181,6 +181,8 @@ def bisect(out: Path, as_json: bool = False) -> int:
 
     Raises BadInput where `out` holds no finished comparison.
     """
+    if ComparisonFiles(out).columns.is_file():
+        raise BadInput(f"{out}: holds several columns: name the directory of a pair, such as {out}/pairs/keras+jax")
     if not ComparisonFiles(out).verdict.is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)

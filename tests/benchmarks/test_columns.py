@@ -8,7 +8,7 @@ import pytest
 
 from twinscale.benchmarks import columns
 from twinscale.benchmarks.columns_result import Columns
-from twinscale.benchmarks.compare import alone, planted
+from twinscale.benchmarks.compare import alone, bisect, planted
 from twinscale.benchmarks.compare_record import in_places_alone
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.sides import labelled
@@ -99,6 +99,14 @@ def test_a_fault_of_a_program_is_planted_on_both_sides_that_run_it_and_one_of_a_
             planted(wrong, usual)
     with pytest.raises(BadInput, match="one of the columns that are compared"):
         planted("keras@jax:x", usual)  # which nobody would see
+
+
+def test_nothing_is_placed_in_all_of_them_but_in_a_pair(tmp_path, monkeypatch):
+    comparisons(monkeypatch, keras_jax="fails")
+    columns.compared_columns(RECIPE, tmp_path, THREE)
+    with pytest.raises(BadInput, match="name the directory of a pair, such as .*/pairs/keras[+]jax"):
+        bisect(tmp_path)
+    assert (tmp_path / "pairs/keras+jax").is_dir()
 
 
 def test_a_column_is_trained_once_and_taken_by_its_key_into_the_other_pair(tmp_path, monkeypatch):
