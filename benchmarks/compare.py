@@ -6,12 +6,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from twinscale.benchmarks.columns_asked import check_columns, columns_in, of_columns
 from twinscale.benchmarks.compare_collect import (
     collect_both,
     forget_optimizers,
     leave_optimizer,
     leave_taps,
     precisions,
+    take_runs,
 )
 from twinscale.benchmarks.compare_judge import judge, sentence
 from twinscale.benchmarks.compare_record import record, reproducible, told
@@ -30,7 +32,17 @@ from twinscale.benchmarks.rungs.operations import leave_places, on_one_device
 from twinscale.benchmarks.rungs.outcome import collect_outcome, margins_of, outcome_lines, outcome_rung, seeds_of
 from twinscale.benchmarks.rungs.placing import Looks, first_cause, looked_at
 from twinscale.benchmarks.rungs.swap import swap_table
-from twinscale.benchmarks.sides import framework_of, labelled, who
+from twinscale.benchmarks.sides import (
+    COLUMNS,
+    HERE,
+    ColumnPair,
+    framework_of,
+    ids_of,
+    labelled,
+    rooms_of,
+    spoken,
+    who,
+)
 from twinscale.benchmarks.timing.throughput import side_by_side
 from twinscale.benchmarks.verdict import Rung, Verdict, fenced, is_pending, read_verdict
 from twinscale.benchmarks.workers import ROOMS, Worker, copies, each, open_workers, room_for_another
@@ -42,30 +54,31 @@ from twinscale.common.families.pair import is_of_one, refuse_of_one
 from twinscale.common.files.access import is_odd, plain, shown, write_text
 from twinscale.common.files.output import answer, check_within
 from twinscale.common.files.results import write_result
-from twinscale.common.need import BACKENDS, BOTH
+from twinscale.common.need import BACKENDS
 from twinscale.common.optimizers import OPTIMIZERS
 from twinscale.common.recipe.file import dumps, load
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.trackers import check_trackers
 
 KIND = Kind(MARKER, VERDICT, HOLDS)
+Taken = Mapping[str, tuple[Path, str]]  # {key of a side: (directory of a comparison, key of the same trainer there)}
 
 
 def compare(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
             seeds: int | None = None, place: bool = False, swap: bool = False, meshes: bool = False,
-            asked: Sequence[Any] = (), as_json: bool = False) -> int:
+            columns: ColumnPair = (), asked: Sequence[Any] = (), as_json: bool = False) -> int:
     """`compared`, of which it shows the verdict or prints it `as_json`; returns the exit code: 0, 1, or 3 where the
     twins part at once, or the seeds were too few, and the answer stays open. What fails of a part that was asked for
     besides leaves verdict and report, with a line about it, and makes it 1."""
     verdict = compared(recipe, out, overwrite=overwrite, plant=plant, operations=operations, seeds=seeds, place=place,
-                       swap=swap, meshes=meshes, asked=asked)
+                       swap=swap, meshes=meshes, columns=columns, asked=asked)
     answer(plain(verdict), show, as_json)
     return verdict.exit_code
 
 
 def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str | None = None, operations: bool = False,
              seeds: int | None = None, place: bool = False, swap: bool = False, meshes: bool = False,
-             asked: Sequence[Any] = ()) -> Verdict:
+             columns: ColumnPair = (), asked: Sequence[Any] = (), taken: Taken = MappingProxyType({})) -> Verdict:
     """Writes verdict.json, report.html, report.md and the runs into `out`; returns the Verdict.
 
     Args:
@@ -77,18 +90,19 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
       place: where they disagree, look for the first operation that does.
       swap: run each program under the other's runtime too, to tell the program's part from the runtime's.
       meshes: train each backend on several devices and hosts too (P6).
+      columns: the two columns that are compared, () of Keras and JAX.
       asked: the recipe's file and the overrides that the recipe was read with, for the report.
+      taken: {key of a side: (directory, key)} of sides whose runs are those of another comparison of this recipe.
     Raises: BadInput before anything is compiled or written.
     """
-    require(recipe.model, {"--swap": swap, "--meshes": meshes})
-    check_asked(recipe, out, swap, meshes)
-    mutant, shared, recipe = planted(plant), recipe, attending(recipe) if meshes else recipe  # a ring is for meshes
+    require(recipe.model, {"--swap": swap, "--meshes": meshes}, columns)
+    check_asked(recipe, out, swap, meshes, columns)
+    mutant, shared, recipe = planted(plant, columns), recipe, attending(recipe) if meshes else recipe  # rings: P6
     options = {"plant": plant, "operations": operations, "place": place, "swap": swap, "meshes": meshes,
-               "outcome": f"SEEDS={seeds}" if seeds else None}
-    with labelled(recipe.model), ExitStack() as stack:
-        split = len(precisions(recipe)) > 1 and room_for_another()
-        workers = stack.enter_context(open_workers(model=recipe.model))  # which import their frameworks meanwhile
-        aside = {"keras": workers["keras"]} if split else {}
+               "outcome": f"SEEDS={seeds}" if seeds else None} | of_columns(columns)
+    with labelled(recipe.model, columns), ExitStack() as stack:
+        workers = stack.enter_context(open_workers(rooms=rooms_of(recipe.model, columns), model=recipe.model))
+        aside = {"keras": workers["keras"]} if may_split(recipe, columns, taken) else {}
         dataset = open_dataset(recipe)
         if said := unread(dataset.manifest):
             tell("both", said)
@@ -97,10 +111,11 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
             draw(told(judge(recipe, dataset, out, placed=False), recipe, dataset, out, asked, options))
 
         with nothing_left(out):
-            prepare(out, recipe, overwrite)
+            prepare(out, recipe, overwrite, of_columns(columns))
+            take_all(recipe, out, taken)
             with copies(aside) as beside:
                 plant_in([*workers.values(), *beside.values()], mutant)
-                collect_both(workers, beside, recipe, out, draw_ahead)
+                collect_both(workers, beside, recipe, out, draw_ahead, taken)
         verdict = judged(recipe, dataset, out, workers, operations)
         record(verdict, recipe, dataset, out, asked, options, "this comparison has not ended: what was asked for "
                "besides is still to come")  # whatever may fail below takes no verdict with it
@@ -119,14 +134,13 @@ def compared(recipe: Recipe, out: Path, *, overwrite: bool = False, plant: str |
                 verdict["swap"] = swap_table(recipe, dataset, out, workers, mutant)
                 tell("both", verdict["swap"]["sentence"])
     if meshes:
-        tell("both", "one device against several and against several hosts")
-        with fenced(verdict, "meshes"):
-            add_meshes(verdict, *check_meshes(shared, out, mutant))
+        train_meshes(verdict, shared, out, mutant, columns)
     return record(verdict, recipe, dataset, out, asked, options)
 
 
-def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
+def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool, columns: ColumnPair = ()) -> None:
     """Raises BadInput where what is asked for besides cannot be done of a recipe, or into a directory."""
+    check_columns(recipe, columns, swap)
     check_trackers(recipe, out)
     if recipe.train.products != "full":
         raise BadInput(f'train.products="{recipe.train.products}": Keras has no such products to compare with; set '
@@ -137,6 +151,20 @@ def check_asked(recipe: Recipe, out: Path, swap: bool, meshes: bool) -> None:
     if meshes and is_odd(out):
         raise BadInput(f"--out {shown(out)}: --meshes trains on several hosts, which cannot write below a path that "
                        "has one of []*?\\ or is not UTF-8; choose another directory")
+
+
+def may_split(recipe: Recipe, columns: ColumnPair, taken: Taken) -> bool:
+    """Whether the first side may have a second process for float64: where it trains, and not on a column's JAX, whose
+    processes are not copied."""
+    on_jax = COLUMNS[ids_of(columns)["keras"]].runtime == "jax"
+    return len(precisions(recipe)) > 1 and not on_jax and "keras" not in taken and room_for_another()
+
+
+def take_all(recipe: Recipe, out: Path, taken: Taken) -> None:
+    """Copies the runs of all sides that are `taken` from other comparisons."""
+    for key, (where, other) in taken.items():
+        tell(spoken(key), f"what it has trained in {where.name}")
+        take_runs(recipe, out, key, where, other)
 
 
 def plant_in(workers: Iterable[Any], mutants: Iterable[tuple[str, str]]) -> None:
@@ -153,11 +181,14 @@ def bisect(out: Path, as_json: bool = False) -> int:
 
     Raises BadInput where `out` holds no finished comparison.
     """
+    if ComparisonFiles(out).columns.is_file():
+        raise BadInput(f"{out}: holds several columns: name the directory of a pair, such as {out}/pairs/keras+jax")
     if not ComparisonFiles(out).verdict.is_file() or not (out / MARKER).is_file():
         raise BadInput(f"{out}: holds no verdict.json; `twinscale compare RECIPE --out {out}` makes one")
     check_within(out, KIND.holds)
     recipe, verdict = load(ComparisonFiles(out).recipe, []), dict(read_verdict(out))
-    require(recipe.model)
+    columns = columns_in(verdict.get("arguments"))
+    require(recipe.model, {}, columns)
     if verdict["agrees"]:
         answer(verdict, lambda _: print("the backends agree: there is nothing to place"), as_json)
         return DID_IT
@@ -167,8 +198,9 @@ def bisect(out: Path, as_json: bool = False) -> int:
         return INCONCLUSIVE
     dataset = open_dataset(recipe)
     verdict["failed"] = {what: said for what, said in verdict.get("failed", {}).items() if what != "placing"}
-    with labelled(recipe.model), open_workers(model=recipe.model) as workers:
-        plant_in(workers.values(), planted(verdict.get("plant")))
+    rooms = rooms_of(recipe.model, columns)
+    with labelled(recipe.model, columns), open_workers(rooms=rooms, model=recipe.model) as workers:
+        plant_in(workers.values(), planted(verdict.get("plant"), columns))
         place_cause(recipe, dataset, out, verdict, workers, judge(recipe, dataset, out))
     if verdict.get("arguments"):  # which place it now
         verdict |= reproducible(out, **verdict["arguments"] | {"place": True})
@@ -206,7 +238,9 @@ def alone(recipe: Recipe, workers: Mapping[str, Worker], asked: bool) -> Sequenc
     some = {} if asked else {"dtypes": ["bfloat16"], "jit_compile": recipe.keras.jit_compile}
     if recipe.optimizer.name not in OPTIMIZERS.builtin:
         some["added"] = [recipe.optimizer.name]
-    asked_of = {"keras": workers["keras"]} if is_of_one(recipe.model) else workers  # of one framework they are the same
+    # Of one framework they are the same; Keras on JAX has none of its own, and is looked at in its places.
+    sides = ["keras"] if is_of_one(recipe.model) else [key for key in workers if HERE[key] in ROOMS]
+    asked_of = {key: workers[key] for key in sides}
     return [row for found in each(asked_of, lambda worker: worker.ask("operations", **some)).values() for row in found]
 
 
@@ -261,6 +295,14 @@ def add_outcome(verdict: dict[str, Any], recipe: Recipe, workers: Mapping[str, W
     verdict["sentence"] += " " + "; ".join(outcome_lines(rung)) + "."
 
 
+def train_meshes(verdict: dict[str, Any], recipe: Recipe, out: Path, mutants: Sequence[tuple[str, str]],
+                 columns: ColumnPair) -> None:
+    """Trains each backend on meshes and adds rung P6 to a verdict; what fails is a line of it."""
+    tell("both", "one device against several and against several hosts")
+    with labelled(recipe.model, columns), fenced(verdict, "meshes"):
+        add_meshes(verdict, *check_meshes(recipe, out, mutants, columns))
+
+
 def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> None:
     """Adds rung P6 to a verdict; where no mesh was trained, its answer is open."""
     verdict["meshes"] = meshes
@@ -273,23 +315,30 @@ def add_meshes(verdict: dict[str, Any], rung: Rung, meshes: dict[str, Any]) -> N
     tell("both", mesh_sentence(rung, meshes))
 
 
-def planted(plant: str | None) -> list[tuple[str, str]]:
-    """[(backend, mutant)] of the hidden option; raises BadInput for anything but BACKEND:MUTANT."""
+def planted(plant: str | None, columns: ColumnPair = ()) -> list[tuple[str, str]]:
+    """[(the key of a side, mutant)] of the hidden option, which means all columns of a program, or with @RUNTIME the
+    one on that runtime. Raises BadInput for anything but BACKEND[@RUNTIME]:MUTANT, and where no side is such a column.
+    """
     if plant is None:
         return []
-    backend, _, name = plant.partition(":")
-    if backend not in ROOMS or not name:
-        raise BadInput(f"--plant {plant}: expected BACKEND:MUTANT with a backend of {', '.join(ROOMS)}")
-    return [(backend, name)]
+    who, _, name = plant.partition(":")
+    program, at, runtime = who.partition("@")
+    found = [(key, name) for key, column in ids_of(columns).items() if program == COLUMNS[column].program
+             and (not at or runtime == COLUMNS[column].runtime)]
+    if not found or not name:
+        raise BadInput(f"--plant {plant}: expected BACKEND:MUTANT with a backend of {', '.join(ROOMS)}, or "
+                       "BACKEND@RUNTIME:MUTANT of one of the columns that are compared")
+    return found
 
 
-def require(model: Any = None, options: Mapping[str, bool] = MappingProxyType({})) -> None:
+def require(model: Any = None, options: Mapping[str, bool] = MappingProxyType({}), columns: ColumnPair = ()) -> None:
     """Raises MissingEnvironment where one of the backends that a comparison of a model needs is not installed, BadInput
     for two programs of one framework where one of the `options` is given, which are about two."""
     for option in (option for option, given in options.items() if given):
         refuse_of_one(model, option, "it is about two frameworks")
     own = framework_of(model)
-    need(*(BACKENDS[own] if own else BOTH), why="a comparison needs both backends")
+    needed = BACKENDS[own] if own else [module for column in ids_of(columns).values() for module in BACKENDS[column]]
+    need(*needed, why="a comparison needs both backends")
 
 
 def prepare(out: Path, recipe: Recipe, overwrite: bool, of: dict[str, Any] | None = None) -> None:

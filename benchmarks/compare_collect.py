@@ -1,8 +1,9 @@
 """What each backend leaves of a comparison: its contract, first steps, optimizer and trainings, and where they lie."""
 
 import itertools
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ HELD_OUT = 4  # batches that a float64 trajectory is evaluated on, where it stan
 
 
 def collect_both(workers: dict[str, Worker], beside: dict[str, Copy], recipe: Recipe, out: Path,
-                 trained: Callable[[], Any]) -> None:
+                 trained: Callable[[], Any], taken: Collection[str] = ()) -> None:
     """Has both backends leave in `out` all that the ladder reads. To the copy `beside` its worker, where it has one, a
     backend leaves what is in float64 and its places. Once all have trained, `trained()` is done beside what they still
-    look at; what fails of it fails again where it counts."""
+    look at; what fails of it fails again where it counts. Of those in `taken` the runs are there already."""
     count = itertools.count(1)
     everybody: dict[str, Worker | Copy] = workers | {f"{backend} beside": one for backend, one in beside.items()}
 
@@ -39,7 +40,7 @@ def collect_both(workers: dict[str, Worker], beside: dict[str, Copy], recipe: Re
     with ThreadPoolExecutor(1) as pool:
 
         def before(worker):
-            collect(recipe, worker, out, share(worker))
+            (leave_optimizers if worker.backend in taken else collect)(recipe, worker, out, share(worker))
             if next(count) == len(everybody):
                 pool.submit(trained)
 
@@ -57,8 +58,7 @@ def collect(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe] |
     if recipe in variants:
         say(spoken(worker.backend), "contract and optimizer")
         write_json(ComparisonFiles(out).contract(worker.backend), worker.ask("contract", recipe))
-    for described in variants:
-        leave_optimizer(worker, described, out)
+    leave_optimizers(recipe, worker, out, variants)
     parts = [(described, run, twin) for described in variants for run, twin in pair(worker.backend)]
     pace, ahead = None, [(steps_of(recipe, described), not twin) for described, _, twin in parts]
     for i, (described, run, twin) in enumerate(parts):
@@ -125,6 +125,30 @@ def leave_optimizer(worker: Trainer, recipe: Recipe, out: Path) -> Path:
     path = optimizer_path(out, worker.backend, recipe)
     worker.ask("optimizer_steps", recipe, path=path, updates=UPDATES)
     return path
+
+
+def leave_optimizers(recipe: Recipe, worker: Trainer, out: Path, variants: list[Recipe]) -> None:
+    """`leave_optimizer` of some variants of a recipe."""
+    for described in variants:
+        leave_optimizer(worker, described, out)
+
+
+def take_runs(recipe: Recipe, out: Path, backend: str, where: Path, other: str) -> None:
+    """Copies to `out`, as a backend's, what the same trainer has left of the same recipe under the key `other` in the
+    comparison `where`: its contract, first steps and runs, those from other seeds too."""
+    mine, theirs = ComparisonFiles(out), ComparisonFiles(where)
+    files = [(theirs.contract(other), mine.contract(backend))]
+    folders = [(path, mine.seed(backend, int(path.name.rpartition("-")[2]))) for path in theirs.seeds(other)]
+    for described in precisions(recipe):
+        for (run, _), (named, _) in zip(pair(other), pair(backend), strict=True):
+            folders.append((run_path(where, run, described), run_path(out, named, described)))
+            files += [(first_step_path(where, run, described, point), first_step_path(out, named, described, point))
+                      for point in POINTS]
+    mine.tensors.mkdir(parents=True, exist_ok=True)
+    for source, target in files:
+        shutil.copyfile(source, target)
+    for source, target in folders:
+        shutil.copytree(source, target)
 
 
 def forget_optimizers(recipe: Recipe, out: Path) -> None:

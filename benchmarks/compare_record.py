@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twinscale.benchmarks.columns_asked import columns_in
 from twinscale.benchmarks.comparison_files import MARKDOWN, PAGE, ComparisonFiles
 from twinscale.benchmarks.output import CHECKS, again, made, tell
 from twinscale.benchmarks.report.page import write_report
 from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.rungs.evaluations import SIDES
-from twinscale.benchmarks.sides import LABELS, titles_of
+from twinscale.benchmarks.sides import COLUMNS, LABELS, ROOMS, ColumnPair, titles_of
 from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
 from twinscale.common.data.arrays import unread
 from twinscale.common.families.pair import is_of_one
@@ -55,12 +56,15 @@ def figures_of(verdict: Verdict) -> dict[str, float]:
 def told(verdict: dict[str, Any], recipe: "Recipe", dataset: "Dataset", out: Path, asked: Sequence[Any],
          options: dict[str, Any]) -> dict[str, Any]:
     """A verdict with its circumstances, as it is written and drawn."""
+    pair = columns_in(options)
     whole = verdict | circumstances(recipe, dataset, verdict["rungs"], verdict["devices"])
+    if pair:
+        whole |= {"sides": titles_of(recipe.model, pair), "differences": between(recipe, pair)}
     whole |= reproducible(out, asked, **options)
     whole["rungs"] = [rung | {"checks": rung["checks"][:CHECKS]} for rung in whole["rungs"]]
     lost = {PARTS[part]: f"{part} failed: {said}" for part, said in whole.get("failed", {}).items() if part in PARTS}
     whole["skipped"] = [row | {"why": lost.get(row["name"], row["why"])} for row in whole["skipped"]]
-    whole["limits"] = [*whole["limits"], *unheeded(recipe, out)]
+    whole["limits"] = [*whole["limits"], *unheeded(recipe, out), *in_places_alone(pair)]
     return whole
 
 
@@ -102,6 +106,24 @@ def differences(recipe: "Recipe") -> list[list[str]]:
     return [["program", "Keras functional graph", "Flax NNX modules"],
             ["how it runs", f"jit_compile = {recipe.keras.jit_compile}",
              f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"]]
+
+
+def in_places_alone(pair: ColumnPair) -> list[str]:
+    """A line for each column whose operations are not measured by themselves."""
+    return [f"operations of {COLUMNS[name].title} are looked at in their places, and not by themselves"
+            for name in pair if name not in ROOMS]
+
+
+def between(recipe: "Recipe", pair: ColumnPair) -> list[list[str]]:
+    """`differences` of a pair of columns: what they share is left out."""
+    programs = {"keras": "Keras functional graph", "jax": "Flax NNX modules"}
+    runtimes = {"tensorflow": ("TensorFlow", f"jit_compile = {recipe.keras.jit_compile}"),
+                "jax": ("JAX", f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}")}
+    columns = [COLUMNS[name] for name in pair]
+    rows = [["program", *(programs[column.program] for column in columns)],
+            ["runtime", *(runtimes[column.runtime][0] for column in columns)],
+            ["how it runs", *(runtimes[column.runtime][1] for column in columns)]]
+    return [row for row in rows if row[1] != row[2]]
 
 
 def circumstances(recipe: "Recipe", dataset: "Dataset", rungs: Sequence[Rung], devices: Mapping[str, Sequence[str]]

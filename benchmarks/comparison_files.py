@@ -4,24 +4,28 @@ HOLDS says the same as a layout, by which what is ours is told from what is some
 ("keras", "jax") or its twin's ("keras-twin").
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twinscale.benchmarks.output import REPORT
 from twinscale.common.files.run_files import RECIPE, RUN, TRACKERS
 
 MARKER, VERDICT, COMPRESSION = ".comparison", "verdict.json", "compression.json"
 DIFFERENCES = "differences.json"  # of runs that are not ours
+COLUMNS, PAIRS = "columns.json", "pairs"  # of three columns: the verdict on them, and the comparisons of two each
 PAGE, MARKDOWN = "report.html", "report.md"
 RUNS, TENSORS, OUTCOME, MESHES = "runs", "tensors", "outcome", "meshes"
-HOLDS = {
-    r"(verdict|compression|differences)\.json|recipe\.toml": None, REPORT: None, TRACKERS: None,
+HOLDS: dict[str, Any] = {
+    r"(verdict|compression|differences|columns)\.json|recipe\.toml": None, REPORT: None, TRACKERS: None,
     TENSORS: {r"(contract|first-step|optimizer|taps|places|sight|step|trials)-.*|"
               r"\d+-.*-(start|teacher|masks|quanta|shadow|held-out).*": None},
     RUNS: {r"(keras|jax)-.*": RUN}, OUTCOME: {r"(keras|jax)-seed-\d+": RUN}, "swap": {r".*\.safetensors": None},
     MESHES: {r"documents\.jsonl|(keras|jax)-.*\.(toml|log)": None, r"(keras|jax)-[^.]*": RUN},
     "left": {r"(keras|jax)-.*\.safetensors": None}, "files": {r"(keras|jax)-.*\.tflite": None}}
+HOLDS[PAIRS] = {r"[a-z-]+\+[a-z-]+": {**HOLDS, re.escape(MARKER): None}}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,15 @@ class ComparisonFiles:
         return self.path / COMPRESSION
 
     @property
+    def columns(self) -> Path:
+        """What a comparison of three columns says."""
+        return self.path / COLUMNS
+
+    def pair(self, columns: Sequence[str]) -> Path:
+        """The directory in which two columns of three are compared."""
+        return self.path / PAIRS / "+".join(columns)
+
+    @property
     def recipe(self) -> Path:
         """The resolved recipe."""
         return self.path / RECIPE
@@ -66,6 +79,10 @@ class ComparisonFiles:
     def seed(self, backend: str, seed: int) -> Path:
         """The run from another seed."""
         return self.path / OUTCOME / f"{backend}-seed-{seed}"
+
+    def seeds(self, backend: str) -> Iterator[Path]:
+        """The runs from all other seeds."""
+        return (self.path / OUTCOME).glob(f"{backend}-seed-*")
 
     def contract(self, backend: str) -> Path:
         """The hashes of what is shared."""

@@ -22,6 +22,7 @@ from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.rungs import ladder
 from twinscale.benchmarks.runs import full, state_checks
+from twinscale.benchmarks.sides import HERE, ColumnPair, rooms_of, runtime_of, spoken
 from twinscale.benchmarks.verdict import Check, Rung, read_digests
 from twinscale.benchmarks.workers import CPU, ROOMS, Worker, each, open_workers
 from twinscale.common.data import open_dataset, training_batches
@@ -45,15 +46,17 @@ ENVIRONMENT = {**CPU, "XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_
 PATIENCE = 600.0  # seconds for a first step, after which hosts that have not met give up
 
 
-def check_meshes(recipe: Recipe, out: Path, planted: Sequence[tuple[str, str]] = ()) -> tuple[Rung, dict[str, Any]]:
+def check_meshes(recipe: Recipe, out: Path, planted: Sequence[tuple[str, str]] = (), pair: ColumnPair = ()
+                 ) -> tuple[Rung, dict[str, Any]]:
     """Trains a recipe on meshes, in out/meshes, and returns (rung P6, what a verdict's "meshes" holds).
 
     Args:
       recipe: the validated recipe; its own section `devices` is not used.
       planted: [(backend, change)] to plant in the processes of several devices.
+      pair: the columns, where they are not the usual ones; `labelled` knows of them.
     """
     recipe = prepared(recipe, ComparisonFiles(out).meshes)
-    with open_workers(ENVIRONMENT) as workers:
+    with open_workers(ENVIRONMENT, rooms_of(recipe.model, pair)) as workers:
         for backend, change in planted:
             workers[backend].ask("plant", change=change)
         missing = each(workers, lambda worker: train_devices(recipe, worker, ComparisonFiles(out).meshes))
@@ -115,18 +118,20 @@ def run_path(out: Path, backend: str, mesh: Mesh, twin: bool = False) -> Path:
 def train_devices(recipe: Recipe, worker: Worker, out: Path) -> dict[str, str]:
     """Has a backend's process train on one device, its twin, and on every mesh of one host; returns {name of a mesh:
     what the environment lacks for it}."""
+    own = runtime_of(worker.backend)
+
     def train(mesh, twin=False):
-        tell(worker.backend, f"{mesh.name}{', the twin' * twin}: {steps_of(recipe)} steps")
+        tell(spoken(worker.backend), f"{mesh.name}{', the twin' * twin}: {steps_of(recipe)} steps")
         probe = {"trace": "full", "traced": [1], "log_every": 1, "stop": steps_of(recipe), "evaluated": False,
                  "saved": False, **(twin_of(recipe) if twin else {})}
-        worker.ask("run_training", on_mesh(recipe, worker.backend, mesh),
+        worker.ask("run_training", on_mesh(recipe, own, mesh),
                    run_dir=run_path(out, worker.backend, mesh, twin), probe=probe, progress=False)
 
-    for mesh in bases_of(recipe, worker.backend):
+    for mesh in bases_of(recipe, own):
         train(mesh)
         train(mesh, twin=True)
     missing = {}
-    for mesh, why in meshes_of(recipe, worker.backend):
+    for mesh, why in meshes_of(recipe, own):
         if why or mesh.hosts > 1:
             continue
         try:
@@ -134,7 +139,7 @@ def train_devices(recipe: Recipe, worker: Worker, out: Path) -> dict[str, str]:
         except MissingEnvironment as error:
             missing[mesh.name] = str(error)
         except TwinscaleError as error:  # what the run has left says so too, unless its process has died
-            tell(worker.backend, f"{mesh.name}: {error}")
+            tell(spoken(worker.backend), f"{mesh.name}: {error}")
             if getattr(worker, "process", None) and worker.process.poll() is not None:
                 raise
     return missing
@@ -143,20 +148,20 @@ def train_devices(recipe: Recipe, worker: Worker, out: Path) -> dict[str, str]:
 def train_hosts(recipe: Recipe, backend: str, out: Path, planted: str | None = None) -> dict[str, str]:
     """Trains on every mesh of several hosts, each a process of its own that talks to the others over loopback; returns
     {name of a mesh: why it was not trained}. Call it from the main thread, which hears signals."""
-    missing = {}
-    for mesh, why in meshes_of(recipe, backend):
+    missing, own = {}, runtime_of(backend)
+    for mesh, why in meshes_of(recipe, own):
         if why or mesh.hosts == 1:
             continue
         if planted:
             missing[mesh.name] = f"`{planted}` is planted in the processes of one host alone"
             continue
-        tell(backend, f"{mesh.name}: {steps_of(recipe)} steps")
+        tell(spoken(backend), f"{mesh.name}: {steps_of(recipe)} steps")
         path = run_path(out, backend, mesh)
         file = MeshFiles(out).recipe(backend, mesh.name)
-        write_text(file, dumps(on_mesh(recipe, backend, mesh)))
+        write_text(file, dumps(on_mesh(recipe, own, mesh)))
         lines = []
-        made = plan(str(file.resolve()), backend=backend, run=str(path.resolve()), target="local", hosts=mesh.hosts,
-                    ports=free_ports(mesh.hosts))
+        made = plan(str(file.resolve()), backend=HERE[backend], run=str(path.resolve()), target="local",
+                    hosts=mesh.hosts, ports=free_ports(mesh.hosts))
         words = ["--trace", "full", "--trace-every", str(recipe.train.steps), "--twin-steps", "1", "--stop",
                  str(steps_of(recipe))]
         code = run_local([[*command, *words] for command in made.commands],
@@ -166,7 +171,7 @@ def train_hosts(recipe: Recipe, backend: str, out: Path, planted: str | None = N
             raise KeyboardInterrupt
         if code:
             said = next((line for line in reversed(lines) if "] twinscale: " in line), f"exit code {code}")
-            tell(backend, f"{mesh.name}: {said}; all that was said is in {file.with_suffix('.log')}")
+            tell(spoken(backend), f"{mesh.name}: {said}; all that was said is in {file.with_suffix('.log')}")
         if code == MISSING:
             missing[mesh.name] = said.partition("] twinscale: ")[2] or said
     return missing
@@ -188,8 +193,8 @@ def judge(recipe: Recipe, out: Path, missing: Mapping[str, Mapping[str, str]]) -
     weights = row_weights(recipe)
     for backend in missing:
         bases = {base.name: [read(recipe, run_path(out, backend, base, twin)) for twin in (False, True)]
-                 for base in bases_of(recipe, backend)}
-        for mesh, why in meshes_of(recipe, backend):
+                 for base in bases_of(recipe, runtime_of(backend))}
+        for mesh, why in meshes_of(recipe, runtime_of(backend)):
             row: dict[str, Any] = {"backend": backend, "mesh": mesh.name, "hosts": mesh.hosts, "devices": mesh.size,
                    "accumulate": mesh.accumulate or recipe.train.accumulate, "agrees": None,
                    "run": run_path(out, backend, mesh).name}
@@ -200,7 +205,7 @@ def judge(recipe: Recipe, out: Path, missing: Mapping[str, Mapping[str, str]]) -
             found, more = judge_mesh(recipe, bases[base_of(recipe, mesh).name], run_path(out, backend, mesh), mesh)
             rows.append(row | more | {"agrees": all(check["agrees"] for check in found),
                                       "weights_apart": weights_apart(weights, mesh, row["accumulate"])})
-            checks += [check | {"what": f"{backend}, {mesh.name}: {check['what']}"} for check in found]
+            checks += [check | {"what": f"{spoken(backend)}, {mesh.name}: {check['what']}"} for check in found]
     nothing = [ladder.check("meshes", 0, 0, "none was trained", "none")]
     rung = ladder.rung("P6", "sharding", f"one device against several and against several hosts, each backend: no more "
                        f"than {recipe.train.precision} rounding over {steps_of(recipe)} steps", checks or nothing)
@@ -269,7 +274,7 @@ def mesh_sentence(rung: Rung, meshes: Mapping[str, Any]) -> str:
     """What a verdict says of its meshes in a sentence."""
     trained = [row for row in meshes["rows"] if row["agrees"] is not None]
     skipped = len(meshes["rows"]) - len(trained)
-    failed = [f"{row['backend']} on {row['mesh']}" for row in trained if not row["agrees"]]
+    failed = [f"{spoken(row['backend'])} on {row['mesh']}" for row in trained if not row["agrees"]]
     if failed:
         named = ", ".join(failed[:3]) + f" and {len(failed) - 3} more" * (len(failed) > 3)
         return (f"{len(failed)} of {len(trained)} meshes do not train as one device does ({named}): {rung['where']}, "

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from twinscale.benchmarks.columns_result import Columns
 from twinscale.benchmarks.device_check.result import Checked
 from twinscale.benchmarks.laws.result import FittedLaw, Prediction
 from twinscale.benchmarks.options_result import Options
@@ -380,10 +381,10 @@ class Search(Result):
     patch: str | None = Field(description="What the best changes in the recipe, as TOML.")
 
 
-SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "audit": Audit, "clean": Clean,
-           "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight, "search": Search, "options": Options,
-           "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied, "report": RunReport,
-           "prediction": Prediction, "serving": Serving, "check": Checked}
+SCHEMAS = {"verdict": Verdict, "differences": Differences, "compression": Compression, "columns": Columns,
+           "audit": Audit, "clean": Clean, "bench": Bench, "plan": Plan, "fit": FittedLaw, "preflight": Preflight,
+           "search": Search, "options": Options, "export": ExportInfo, "run": RunInfo, "tune": Tuning, "study": Studied,
+           "report": RunReport, "prediction": Prediction, "serving": Serving, "check": Checked}
 
 
 def schema(name: str) -> dict[str, Any]:

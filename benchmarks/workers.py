@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psutil
 
 from twinscale.benchmarks.compiled import Programs
-from twinscale.benchmarks.sides import ROOMS, rooms_of, sides_of, spoken
+from twinscale.benchmarks.sides import COLUMNS, ROOMS, rooms_of, sides_of, spoken
 from twinscale.common import limited, process
 from twinscale.common.errors import TwinscaleError, error_of
 from twinscale.common.files.access import escaped_lines
@@ -56,7 +56,7 @@ class Worker:
                  anew: bool = True, side: str | None = None) -> None:
         given = {**os.environ, **ENVIRONMENT, **(environment or {})}
         self.backend, self.side = backend, side
-        own = {module: name for name, module in ROOMS.items()}.get(module or "", backend)  # by what compiles
+        own = {column.room: name for name, column in COLUMNS.items()}.get(module or "", backend)  # by what compiles
         self.programs = None if anew else Programs(own, given)
         self.process: Any = process.start(process.helper(module or ROOMS[backend]), text=True, encoding="utf-8",
                                      errors="replace", stdin=subprocess.PIPE, stdout=subprocess.PIPE,

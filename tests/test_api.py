@@ -12,6 +12,7 @@ import pytest
 
 import twinscale
 from twinscale import api
+from twinscale.benchmarks import columns as comparison_of_three
 from twinscale.benchmarks import compare as comparison
 from twinscale.benchmarks import matching
 from twinscale.benchmarks.verdict import Verdict
@@ -81,6 +82,20 @@ def test_a_comparison_returns_the_verdict_and_says_nothing_on_stdout(tmp_path, m
     assert found.raise_if_not() is found and found.agrees and capsys.readouterr().out == ""
     assert asked["asked"] == ("mlp-digits", "train.steps=20") and asked["seeds"] == 3 and asked["place"]
     assert asked["recipe"].train.steps == 20 and asked["out"] == tmp_path
+
+
+@pytest.mark.parametrize(("given", "module", "columns"), [
+    (("keras", "jax"), "compare", ()), ("keras-jax,jax", "compare", ("keras-jax", "jax")),
+    (["jax", "keras-jax", "keras"], "columns", ("keras", "keras-jax", "jax"))])
+def test_columns_are_a_comparison_of_two_or_one_of_three(tmp_path, monkeypatch, given, module, columns):
+    asked = []
+    for name, of in (("compare", comparison), ("columns", comparison_of_three)):
+        verb = "compared" if name == "compare" else "compared_columns"
+        monkeypatch.setattr(of, verb, lambda *of, name=name, **options: asked.append((name, options["columns"])))
+    twinscale.compare("mlp-digits", out=tmp_path, columns=given)
+    assert asked == [(module, columns)]
+    with pytest.raises(BadInput, match="--columns keras: one column"):
+        twinscale.compare("mlp-digits", out=tmp_path, columns="keras")
 
 
 def test_what_a_library_raises_comes_as_the_commands_say_it(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from twinscale.common.files.access import place as at
 if TYPE_CHECKING:
     import numpy as np
 
+    from twinscale.benchmarks.columns_result import Columns
     from twinscale.benchmarks.results import Compression, Differences
     from twinscale.benchmarks.verdict import Verdict
     from twinscale.common.data import Dataset
@@ -135,9 +136,9 @@ def train(source: "Where | Recipe", *, backend: Literal["keras", "jax"], run: Wh
 
 def compare(source: "Where | Recipe", *, out: Where, overrides: Overrides = (), overwrite: bool = False,
             operations: bool = False, seeds: int | None = None, place: bool = False, swap: bool = False,
-            meshes: bool = False) -> "Verdict | Compression":
-    """Trains a recipe with both backends and returns the Verdict; of a recipe with stages in [compress] a Compression.
-    Verdict, report and runs are in the directory `out` besides.
+            meshes: bool = False, columns: Sequence[str] | None = None) -> "Verdict | Compression | Columns":
+    """Trains a recipe with both backends and returns the Verdict; of a recipe with stages in [compress] a Compression,
+    of three columns a Columns. Verdict, report and runs are in the directory `out` besides.
 
     Args:
       source: as `recipe` takes it; `overrides` too.
@@ -148,20 +149,25 @@ def compare(source: "Where | Recipe", *, out: Where, overrides: Overrides = (), 
       place: where they disagree, look for the first operation that does.
       swap: run each program under the other's runtime too.
       meshes: train each backend on several devices and hosts too (P6).
+      columns: two or three of "keras", "keras-jax", "jax", the Keras program on TensorFlow and on JAX, and Flax.
     Raises TwinscaleError where there is no verdict. One that says no is none: ask `verdict.agrees`, or in a test let
     `verdict.raise_if_not()` raise Disagreement.
     """
     described, asked = recipe(source, overrides), (_named(source), *_words(overrides))
     with _ours(), process.interruptible():
         if described.compress.stages:
-            _only_stages(operations=operations, seeds=seeds, place=place, swap=swap, meshes=meshes)
+            _only_stages(operations=operations, seeds=seeds, place=place, swap=swap, meshes=meshes, columns=columns)
             from twinscale.benchmarks.compression.compare import compared_stages
 
             return compared_stages(described, at(out), overwrite=overwrite)
+        from twinscale.benchmarks.columns import compared_columns
+        from twinscale.benchmarks.columns_asked import parse_columns
         from twinscale.benchmarks.compare import compared
 
-        return compared(described, at(out), overwrite=overwrite, operations=operations, seeds=_seeds(seeds),
-                        place=place, swap=swap, meshes=meshes, asked=asked if asked[0] else ())
+        several = parse_columns(columns)
+        verb = compared_columns if len(several) > 2 else compared
+        return verb(described, at(out), columns=several, overwrite=overwrite, operations=operations,
+                    seeds=_seeds(seeds), place=place, swap=swap, meshes=meshes, asked=asked if asked[0] else ())
 
 
 def compare_runs(a: Where, b: Where, *, out: Where, overwrite: bool = False, **foreign: Any

@@ -120,7 +120,7 @@ def _view(verdict):
     tensors = verdict.get("tensors") or []
     return {
         "v": verdict, "quotient": _quotient(sides),
-        "who": "runs" if _of_runs(verdict) else "programs" if verdict.get("sides") else "backends",
+        "who": _who(verdict),
         "facts": _facts(verdict), "lead": lead(rungs, verdict.get("cause")),
         **climbed(rungs, verdict.get("skipped") or []), "first_failed": _first_failed(rungs),
         "curves": [(precision, drawn(f"loss-{i}", report_words.curve_words(precision, curve, sides),
@@ -128,7 +128,7 @@ def _view(verdict):
                    for i, (precision, curve) in enumerate(curves)],
         "tensors": [t | {"above": not as_float(t.get("ratio")) <= 1, "margin": tensor_margin(t)}
                     for t in tensors[:WORST_TENSORS]],
-        "meshes": _meshes(verdict.get("meshes") or {}),
+        "meshes": _meshes(verdict.get("meshes") or {}, sides),
         "bisect": bool(rungs) and not (verdict.get("agrees") or _of_runs(verdict) or _all_beyond(rungs)),
         "tensors_words": report_words.tensor_words(tensors) if tensors else None,
         "own_words": report_words.own_words(verdict, sides) if verdict.get("own_float64") else None,
@@ -198,6 +198,13 @@ def _of_runs(verdict):
     return bool(verdict.get("sides")) and not verdict["sides"].keys() <= set(BOTH)
 
 
+def _who(verdict):
+    """What a verdict's sides are."""
+    if (verdict.get("arguments") or {}).get("columns"):
+        return "columns"
+    return "runs" if _of_runs(verdict) else "programs" if verdict.get("sides") else "backends"
+
+
 def _by_side(values, sides):
     return {side: values[side] for side in sides if (values or {}).get(side)}
 
@@ -246,9 +253,13 @@ def _all_beyond(rungs):
     return bool(failing) and not any(is_placed(name) for name in failing)
 
 
-def _meshes(meshes):
+def _meshes(meshes, sides):
     """The meshes that were trained as rows of cells, those that were not with their reasons, and both in words."""
+<<<<<<< HEAD
     rows = [row | {"backend": TITLES.get(row.get("backend"), row.get("backend"))} for row in meshes.get("rows") or []]
+=======
+    rows = [row | {"backend": sides.get(row.get("backend"), row.get("backend"))} for row in meshes.get("rows") or []]
+>>>>>>> columns
     return {"rows": [row for row in rows if row.get("agrees") is not None],
             "skipped": [row for row in rows if row.get("agrees") is None],
             "words": report_words.mesh_words(meshes, rows), "masks": report_words.mask_words(meshes, rows),

@@ -21,6 +21,7 @@ from twinscale.benchmarks.rungs.ladder import check, rung
 from twinscale.benchmarks.sides import LABELS
 from twinscale.common.errors import BadInput
 from twinscale.common.objectives import described
+from twinscale.common.training.run import FinishedRun, read_run
 
 if TYPE_CHECKING:
     from twinscale.benchmarks.verdict import Rung
@@ -55,9 +56,11 @@ def outcome_path(out: Path, backend: str, seed: int) -> Path:
 
 
 def collect_outcome(recipe: "Recipe", worker: "Trainer", out: Path, seeds: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """{seed: final held-out metrics} of one backend, which trains the whole recipe from each seed, untraced."""
-    return {seed: worker.ask("run_training", recipe.with_values(seed=seed),
-                             run_dir=outcome_path(out, worker.backend, seed)) for seed in seeds}
+    """{seed: final held-out metrics} of one backend, which trains the whole recipe from each seed, untraced, where it
+    has not been taken from another comparison."""
+    paths = {seed: outcome_path(out, worker.backend, seed) for seed in seeds}
+    return {seed: read_run(path, FinishedRun)["final"] if path.exists() else
+            worker.ask("run_training", recipe.with_values(seed=seed), run_dir=path) for seed, path in paths.items()}
 
 
 # ---- verdict

@@ -35,8 +35,8 @@ RUN: dict[str, Any] = {
     TRACE: {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
     TRACKERS: None, re.escape(LOCK): None}
 RUN[TRACE]["twin"] = RUN
-FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json", ".comparison",
-          ".tune")
+FILLED = (INFO, WEIGHTS, STATE_MARKER, "export.json", ".export", "verdict.json", "compression.json",
+          "columns.json", ".comparison", ".tune")
 
 
 def is_filled(file: Path) -> bool:

@@ -23,10 +23,13 @@ def compare(
     operations: Annotated[bool, typer.Option("--operations", help="Check every operation by itself too.")] = False,
     outcome: Annotated[str | None, typer.Option(metavar="SEEDS=N", help="Train from N seeds, test results.")] = None,
     meshes: Annotated[bool, typer.Option("--meshes", help="Train each on several devices and hosts too.")] = False,
+    columns: Annotated[str | None, typer.Option(metavar="A,B[,C]", help="Of keras, keras-jax (on JAX), jax.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json in place of the table.")] = False,
-    plant: Annotated[str | None, typer.Option(metavar="BACKEND:MUTANT", hidden=True)] = None,
+    plant: Annotated[str | None, typer.Option(metavar="BACKEND[@RUNTIME]:MUTANT", hidden=True)] = None,
 ) -> None:
     """Train a recipe with both backends and say whether they agree, and if not, where they part.
+
+    Of three columns each pair is compared: is it the program that parts, or the runtime?
 
     \b
     Exit code: 0 they agree, 1 they do not, 3 inconclusive.
@@ -35,6 +38,7 @@ def compare(
       twinscale compare recipes/decoder-stdlib.toml --out build/demo
       twinscale compare recipes/mlp-digits.toml --outcome SEEDS=4 --out build/mlp
       twinscale compare recipes/mlp-digits.toml --meshes --out build/meshes
+      twinscale compare recipes/mlp-digits.toml --columns keras,keras-jax,jax --out build/columns
       twinscale compare recipes/compress-decoder.toml --out build/compress
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --swap --place --out build/swap
       twinscale compare recipes/decoder-stdlib.toml train.steps=50 --precision bfloat16 --out build/bf16 --overwrite
@@ -46,24 +50,32 @@ def compare(
     if left:
         raise BadInput(f"--from {left}: no directory of the Hugging Face library's, model.safetensors and config.json, "
                        "nor hub:ORG/NAME: a run or its state goes on in `twinscale train --from`")
-    described = given(recipe, asked)
+    described, parts = given(recipe, asked), {"place": place, "swap": swap, "operations": operations, "meshes": meshes}
     if described.compress.stages:
-        without(OF_STAGES, place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes, plant=plant)
+        without(OF_STAGES, **parts, outcome=outcome, plant=plant, columns=columns)
         code = shared.room("benchmarks.compression.compare").compare_compression(
-            described, directory(out), overwrite=overwrite,
-            as_json=json)
+            described, directory(out), overwrite=overwrite, as_json=json)
         shared.say(f"the report is {shlex.quote(str(directory(out) / 'report.html'))}")
         raise typer.Exit(code or DID_IT)
     if described.train.products != "full":
-        without(NO_TWIN, place=place, swap=swap, operations=operations, outcome=outcome, meshes=meshes)
+        without(NO_TWIN, **parts, outcome=outcome, columns=columns)
         raise typer.Exit(shared.room("benchmarks.products").check_products(
             described, directory(out), overwrite=overwrite, plant=plant, as_json=json) or DID_IT)
     shared.tell_weights(described)
     seeds = shared.room("benchmarks.rungs.outcome").parse_seeds(outcome) if outcome is not None else None
-    code = shared.room("benchmarks.compare").compare(
-        described, out=directory(out), overwrite=overwrite, plant=plant, operations=operations, seeds=seeds,
-        place=place, swap=swap, meshes=meshes, asked=(recipe, *asked), as_json=json)
-    if code == NO and not place:
+    several = shared.room("benchmarks.columns_asked").parse_columns(columns)
+    module = "benchmarks.columns" if len(several) > 2 else "benchmarks.compare"
+    code = shared.room(module).compare(
+        described, out=directory(out), columns=several, overwrite=overwrite, plant=plant, seeds=seeds, **parts,
+        asked=(recipe, *asked), as_json=json)
+    ended(code, out, bisected=place or len(several) > 2)
+
+
+def ended(code: int | None, out: str, bisected: bool) -> None:
+    """Says what can be looked at, or done where they do not agree and nothing was `bisected`; exits with the code."""
+    from twinscale.common.files.access import place as directory
+
+    if code == NO and not bisected:
         shared.suggest("bisect", out)
     elif (report := directory(out) / "report.html").exists():
         shared.say(f"the report is {shlex.quote(str(report))}")

@@ -73,3 +73,32 @@ def test_what_fails_of_a_copy_ends_all(recipe, tmp_path):
     with pytest.raises(TwinscaleError, match="beside fails"):
         compare_collect.collect_both(workers, beside, recipe, tmp_path, list)
     assert {name for name, call, _ in asked if call == "killed"} == {"keras", "jax", "beside"}
+
+
+def test_who_has_its_runs_from_another_comparison_trains_nothing_more(recipe, tmp_path):
+    asked, drawn = [], []
+    workers = {backend: Leaving(backend, asked) for backend in ("keras", "jax")}
+    compare_collect.collect_both(workers, {}, recipe, tmp_path, lambda: drawn.append(len(asked)), taken=["keras"])
+    of = {backend: {call for who, call, _ in asked if who == backend} for backend in workers}
+    assert of["keras"] == {"optimizer_steps", "places_at"} and {"run_training", "contract"} <= of["jax"]
+    assert len(drawn) == 1
+
+
+def test_runs_are_taken_under_the_key_that_their_trainer_has_here(recipe, tmp_path):
+    where, out, files = tmp_path / "a", tmp_path / "b", {}
+    for what, place in (("theirs", where), ("mine", out)):
+        key = {"theirs": "jax", "mine": "keras"}[what]
+        of = compare_collect.ComparisonFiles(place)
+        files[what] = [of.contract(key), of.seed(key, 7) / "run.json"]
+        for described in compare_collect.precisions(recipe):
+            for run, _ in compare_collect.pair(key):
+                files[what] += [compare_collect.first_step_path(place, run, described, point)
+                                for point in compare_collect.POINTS]
+                files[what].append(compare_collect.run_path(place, run, described) / "trace" / "final.safetensors")
+    for number, file in enumerate(files["theirs"]):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(number))
+    compare_collect.take_runs(recipe, out, "keras", where, "jax")
+    assert [file.read_text() for file in files["mine"]] == [str(number) for number in range(len(files["theirs"]))]
+    assert len(files["mine"]) == 2 + 4 * (len(compare_collect.POINTS) + 1)
+    assert sorted(out.rglob("*.*")) == sorted(files["mine"])

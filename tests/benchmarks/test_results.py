@@ -32,8 +32,9 @@ def test_what_is_read_is_what_was_written_to_the_last_digit(name):
     assert json.dumps(again, sort_keys=True) == json.dumps(json.loads(text), sort_keys=True)
 
 
-@pytest.mark.parametrize("name", ["verdict.json", "compression.json", "audit.json", "clean.json", "plan.json",
-                                  "preflight.json", "search.json", "bench.json", "prediction.json", "serving.json"])
+@pytest.mark.parametrize("name", ["verdict.json", "compression.json", "columns.json", "audit.json", "clean.json",
+                                  "plan.json", "preflight.json", "search.json", "bench.json", "prediction.json",
+                                  "serving.json"])
 def test_a_result_is_written_as_it_always_was(name, tmp_path):
     values = json.loads((EXAMPLES / name).read_text())
     made = write_result(tmp_path / name, SCHEMAS[FILES[name]], values)

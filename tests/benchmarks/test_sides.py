@@ -3,9 +3,19 @@
 import pytest
 
 from twinscale.benchmarks.compare_judge import sentence
-from twinscale.benchmarks.compare_record import differences
+from twinscale.benchmarks.compare_record import between, differences
 from twinscale.benchmarks.rungs import ladder, outcome
-from twinscale.benchmarks.sides import LABELS, framework_of, labelled, rooms_of, sides_of, spoken, titles_of, who
+from twinscale.benchmarks.sides import (
+    LABELS,
+    framework_of,
+    labelled,
+    rooms_of,
+    runtime_of,
+    sides_of,
+    spoken,
+    titles_of,
+    who,
+)
 from twinscale.common.recipe.file import given
 
 OF_ONE = """name = "pair"
@@ -69,3 +79,25 @@ def test_names_are_put_back_where_a_comparison_fails(recipe_of):
     with pytest.raises(KeyError), labelled(recipe_of("keras").model):
         raise KeyError
     assert LABELS == {"keras": "Keras", "jax": "JAX"}
+
+
+@pytest.mark.parametrize(("pair", "rooms", "labels", "meshes"), [
+    (("keras", "keras-jax"), ("tfscale", "kerasjax"), ["Keras on TensorFlow", "Keras on JAX"], ["keras", "jax"]),
+    (("keras-jax", "jax"), ("kerasjax", "jaxscale"), ["Keras on JAX", "Flax on JAX"], ["jax", "jax"])])
+def test_a_pair_of_columns_has_the_two_keys_and_goes_by_its_columns_names(pair, rooms, labels, meshes):
+    model, keys = given("mlp-digits").model, ("keras", "jax")
+    assert rooms_of(model, pair) == {key: f"twinscale.{room}" for key, room in zip(keys, rooms, strict=True)}
+    assert titles_of(model, pair) == dict(zip(keys, labels, strict=True))
+    rungs = [ladder.rung("P2", "gradient", "one function", [ladder.check("float64", 1.0, 1e-9, "kernel", "twins")])]
+    with labelled(model, pair):
+        said = sentence(rungs, "float32", {})
+        assert [spoken(key) for key in keys] == list(pair) and spoken("jax-twin") == f"{pair[1]}-twin"
+        assert [runtime_of(key) for key in keys] == meshes
+    assert said.startswith(" and ".join(labels) + " do not agree")
+    assert spoken("keras") == "keras" and runtime_of("keras") == "keras" and LABELS["jax"] == "JAX"
+
+
+def test_what_two_columns_share_is_no_difference_between_them():
+    recipe = given("mlp-digits")
+    assert [row[0] for row in between(recipe, ("keras", "keras-jax"))] == ["runtime", "how it runs"]
+    assert between(recipe, ("keras-jax", "jax")) == [["program", "Keras functional graph", "Flax NNX modules"]]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from twinscale.benchmarks.report import terminal
+from twinscale.benchmarks.rungs import outcome
 from twinscale.benchmarks.rungs.outcome import (
     collect_outcome,
     equivalence,
@@ -245,6 +246,14 @@ def test_each_seed_is_trained_into_a_directory_of_its_own(tmp_path):
     found = collect_outcome(RECIPE, SimpleNamespace(backend="jax", ask=ask), tmp_path, seeds_of(RECIPE, 3))
     assert found == {3: {"loss": 3.0}, 4: {"loss": 4.0}, 5: {"loss": 5.0}}
     assert asked == [("run_training", seed, outcome_path(tmp_path, "jax", seed)) for seed in (3, 4, 5)]
+
+
+def test_a_seed_whose_run_was_taken_from_another_comparison_is_read_and_not_trained(tmp_path, monkeypatch):
+    taken = outcome_path(tmp_path, "jax", 4)
+    taken.mkdir(parents=True)
+    monkeypatch.setattr(outcome, "read_run", lambda path, kind: {"final": {"loss": -1.0} if path == taken else None})
+    trainer = SimpleNamespace(backend="jax", ask=lambda call, recipe, run_dir: {"loss": float(recipe.seed)})
+    assert collect_outcome(RECIPE, trainer, tmp_path, [3, 4]) == {3: {"loss": 3.0}, 4: {"loss": -1.0}}
 
 
 def test_seeds_stay_within_what_a_recipe_takes():

@@ -17,7 +17,7 @@ ROOT = Path("/out")
 SAMPLES = {"backend": "keras", "run": "jax-twin", "precision": "float32", "point": "first", "meaning": "0123456789ab",
            "number": 3, "what": "given", "seed": 7, "cell": ("keras", "on jax"), "label": "1-prune", "maker": "keras",
            "owner": "jax", "update": 4, "name": "litert-float", "batch": 1, "mesh": "data 2, 2 hosts", "host": 0,
-           "step": 2}
+           "step": 2, "columns": ("keras-jax", "jax")}
 # Whose directory is another kind's: what an export, the data's cache and the command line's own words name.
 COMMANDS = {"recipe.toml", "report.html", "index.json"}
 OTHERS = {("common/data/tokenizers.py", "tokenizer.json"), ("common/data/labelled.py", "tokenizer.json"),

@@ -25,3 +25,23 @@ def test_a_run_is_nothing_to_begin_a_comparison_with(work, room, lines):
     (work / "runs").mkdir()
     assert cli.main(["compare", "r.toml", "--from", "runs", "--out", "o"]) == 2
     assert not calls and "a run or its state goes on in `twinscale train --from`" in lines()[1][0]
+
+
+@pytest.mark.parametrize(("words", "module", "columns"), [
+    ((), "compare", ()), (("--columns", "jax,keras"), "compare", ()),
+    (("--columns", "jax, keras-jax"), "compare", ("keras-jax", "jax")),
+    (("--columns", "jax,keras,keras-jax"), "columns", ("keras", "keras-jax", "jax"))])
+def test_two_columns_are_a_comparison_of_two_and_three_have_a_verdict_of_their_own(work, room, words, module, columns):
+    calls = room(f"benchmarks.{module}", 0)
+    assert cli.main(["compare", "r.toml", "--out", "o", *words]) == 0
+    assert [options["columns"] for *_, options, _ in calls] == [columns]
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("keras", "nothing to be compared with"), ("keras,jax,keras", "keras is there twice"), ("keras,tf", "'tf'")])
+def test_columns_that_are_none_are_refused_in_a_line_before_anything_is_there(work, room, lines, text, said):
+    calls = room("benchmarks.compare", 0)
+    assert cli.main(["compare", "r.toml", "--columns", text, "--out", "o"]) == 2
+    _, (line,) = lines()
+    assert not calls and not (work / "o").exists()
+    assert line.startswith(f"twinscale: --columns {text}: ") and said in line and "keras, keras-jax, jax" in line

@@ -1,0 +1,91 @@
+"""What a comparison of three columns leaves as JSON, as it makes it and as it is read back."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from twinscale.benchmarks.verdict import Described, Made
+from twinscale.common.errors import DID_IT, INCONCLUSIVE, NO, Disagreement
+from twinscale.common.files.kinds import Count, version
+from twinscale.common.files.results import Figure, Result, maybe
+
+SCHEMA_VERSION = 1
+Answer = Literal["agrees", "fails", "open"]
+
+
+class Step(Result):
+    """A rung of a pair's ladder, which the pair's own verdict.json has with its checks."""
+
+    name: str
+    title: str
+    answer: Answer
+    worst: Figure
+    bound: Figure
+    where: str
+
+
+class Losses(Result):
+    """How far the losses of two columns are apart, over all steps of both logs. Null is what was not finite."""
+
+    steps: Count
+    absolute: Figure = Field(description="The largest difference.")
+    relative: Figure = Field(description="The largest difference as a share of the larger loss.")
+    step: Count = Field(description="Where it is the largest share.")
+
+
+class Pair(Result):
+    """Two of the columns, and what their comparison says."""
+
+    columns: list[str] = Field(min_length=2, max_length=2)
+    directory: str = Field(description="Where their verdict.json and report are.")
+    answer: Answer
+    exit_code: Count
+    sentence: str
+    rungs: list[Step]
+    losses: dict[str, Losses] = Field(description="By precision.")
+
+
+class Laid(Result):
+    """The rung above the pairs: on what a disagreement is laid."""
+
+    name: str
+    title: str
+    proves: str
+    agrees: bool
+    conclusive: bool = Field(description="False where a pair's answer is open.")
+    blame: Literal["none", "program", "runtime", "one column", "several"] | None = Field(
+        description="Null where it is not conclusive.")
+    by: str | None = Field(description="The column that parts from both others, where one does.")
+    at: Step | None = Field(description="The first rung at which it does.")
+    sentence: str
+
+
+class Columns(Result):
+    """columns.json: whether three columns, two programs on two runtimes, train the same."""
+
+    schema_version: version(SCHEMA_VERSION)
+    columns: dict[str, str] = Field(description="{id: title}, in the order of the pairs.")
+    agrees: bool
+    sentence: str
+    rung: Laid
+    pairs: list[Pair]
+    precision: Literal["float64", "float32", "bfloat16"]
+    steps: Count
+    recipe: Described
+    limits: list[str]
+    plant: str | None = maybe(description="An error that was planted first.")
+    arguments: dict[str, Any] = Field(description="What the comparison was asked for.")
+    made: Made
+    commands: list[str]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command that made it: 1 where a pair's is, else 3 where a pair's is."""
+        codes = {pair.exit_code for pair in self.pairs}
+        return next((code for code in (NO, INCONCLUSIVE) if code in codes), DID_IT)
+
+    def raise_if_not(self) -> "Columns":
+        """Returns itself where all pairs agree; else, and where one stays open, it raises Disagreement."""
+        if self.exit_code != DID_IT:
+            raise Disagreement("\n".join([self.sentence, *(pair.sentence for pair in self.pairs)]), self)
+        return self

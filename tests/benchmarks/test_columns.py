@@ -1,0 +1,163 @@
+"""Three columns in one verdict, by comparisons that nobody trains: what each pair is asked for, what is left and
+where, and the exit code. (end_to_end/test_columns.py trains.)"""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from twinscale.benchmarks import columns
+from twinscale.benchmarks.columns_result import Columns
+from twinscale.benchmarks.compare import alone, bisect, planted
+from twinscale.benchmarks.compare_record import in_places_alone
+from twinscale.benchmarks.comparison_files import ComparisonFiles
+from twinscale.benchmarks.sides import labelled
+from twinscale.common.errors import BadInput, Disagreement
+from twinscale.common.files.access import write_text
+from twinscale.common.recipe.schema import Recipe
+
+RECIPE = Recipe.model_validate({"name": "digits", "data": {"source": "digits"}, "model": {"family": "mlp"}})
+THREE = ("keras", "keras-jax", "jax")
+PAIRS = ["keras+keras-jax", "keras+jax", "keras-jax+jax"]
+CODES = {"agrees": 0, "fails": 1, "open": 3}
+
+
+def comparisons(monkeypatch, **answers):
+    """Comparisons that answer so by the name of their directory, + as _, and agree else; returns what each was asked
+    for. The losses of a run are those of its step's number, of the first side in float64 a millionth more."""
+    calls = []
+
+    def compared(recipe, out, **options):
+        calls.append((out, options))
+        answer = answers.get(out.name.replace("+", "_").replace("-", "_"), "agrees")
+        if isinstance(answer, BaseException):
+            raise answer
+        for key, more in (("keras", 1e-6), ("jax", 0.0)):
+            for precision in ("float64", "float32"):
+                lines = [json.dumps({"step": step, "train/loss": step + 1 + more * (precision == "float64")})
+                         for step in range(3)]
+                write_text(ComparisonFiles(out).run(key, precision) / "metrics.jsonl", "\n".join(lines) + "\n")
+        rung = {"name": "P2", "title": "gradient", "agrees": answer != "fails", "worst": 1.0, "bound": 2.0,
+                "where": "logits"}
+        write_text(ComparisonFiles(out).verdict, "{}")
+        return SimpleNamespace(answer=answer, exit_code=CODES[answer], sentence=f"{out.name}: {answer}.", rungs=[rung])
+
+    monkeypatch.setattr(columns, "compared", compared)
+    monkeypatch.setattr(columns, "require", lambda *of: None)
+    return calls
+
+
+def test_each_pair_is_compared_in_a_directory_of_its_own_and_the_verdict_is_read_back(tmp_path, monkeypatch, capsys):
+    calls, out = comparisons(monkeypatch), tmp_path / "out"
+    assert columns.compare(RECIPE, out, THREE, place=True, swap=False, seeds=4, asked=("mlp-digits", "seed=5")) == 0
+    assert [call.relative_to(out).as_posix() for call, _ in calls] == [f"pairs/{pair}" for pair in PAIRS]
+    assert [options["columns"] for _, options in calls] == [tuple(pair.split("+")) for pair in PAIRS]
+    assert all((options["place"], options["seeds"], options["plant"]) == (True, 4, None) for _, options in calls)
+    found = Columns.model_validate_json((out / "columns.json").read_bytes())
+    assert found.agrees and [pair.directory for pair in found.pairs] == [f"pairs/{pair}" for pair in PAIRS]
+    losses = found.pairs[0].losses["float64"]
+    assert losses.steps == 3 and losses.step == 0 and losses.relative == pytest.approx(1e-6, rel=1e-3)
+    assert found.pairs[0].losses["float32"].absolute == 0
+    assert found.commands == [f"twinscale compare {out}/recipe.toml --place --outcome SEEDS=4 "
+                              f"--columns keras,keras-jax,jax --out {out}-again"]
+    for name in ("report.html", "report.md"):
+        page = (out / name).read_text()
+        assert found.sentence.split(":")[0] in page and all(f"pairs/{pair}/report." in page for pair in PAIRS)
+    said = capsys.readouterr().out
+    assert "P2 gradient" in said and "within 1.0e-6 over 3 steps" in said and "relative over 3 steps" in said
+
+
+@pytest.mark.parametrize(("answers", "code", "blame"), [
+    ({"keras_keras_jax": "fails", "keras_jax": "fails"}, 1, "runtime"),
+    ({"keras_jax": "fails", "keras_jax_jax": "fails"}, 1, "program"),
+    ({"keras_jax": "open", "keras_jax_jax": "fails"}, 1, None), ({"keras_jax": "open"}, 3, None)])
+def test_the_exit_code_is_that_of_the_worst_pair(tmp_path, monkeypatch, answers, code, blame):
+    comparisons(monkeypatch, **answers)
+    found = columns.compared_columns(RECIPE, tmp_path / "out", THREE)
+    assert (found.exit_code, found.rung.blame, found.agrees) == (code, blame, False)
+    with pytest.raises(Disagreement, match="keras[+]jax: (fails|open|agrees)"):
+        found.raise_if_not()
+
+
+@pytest.mark.parametrize(("plant", "pairs"), [
+    ("keras:adam_epsilon", PAIRS), ("jax:adam_epsilon", PAIRS[1:]),
+    ("keras@tensorflow:adam_epsilon", PAIRS[:2]), ("keras@jax:adam_epsilon", [PAIRS[0], PAIRS[2]])])
+def test_a_pair_without_the_column_that_a_fault_is_planted_in_is_compared_as_it_is(tmp_path, monkeypatch, plant, pairs):
+    calls = comparisons(monkeypatch)
+    found = columns.compared_columns(RECIPE, tmp_path / "out", THREE, plant=plant)
+    assert [out.name for out, options in calls if options["plant"] == plant] == pairs and found.plant == plant
+    assert [options["plant"] for out, options in calls if out.name not in pairs] == [None] * (3 - len(pairs))
+
+
+def test_a_fault_of_a_program_is_planted_on_both_sides_that_run_it_and_one_of_a_runtime_on_one():
+    both, usual = ("keras", "keras-jax"), ()
+    assert planted("keras:x", both) == [("keras", "x"), ("jax", "x")] and planted(None, both) == []
+    assert planted("keras@jax:x", both) == [("jax", "x")] and planted("keras@tensorflow:x", usual) == [("keras", "x")]
+    assert planted("jax:x@place", usual) == [("jax", "x@place")]  # the @ of a place is no runtime
+    for wrong in ("keras", "keras:", "flax:x", "keras@gpu:x"):
+        with pytest.raises(BadInput, match="expected BACKEND:MUTANT with a backend of keras, jax"):
+            planted(wrong, usual)
+    with pytest.raises(BadInput, match="one of the columns that are compared"):
+        planted("keras@jax:x", usual)  # which nobody would see
+
+
+def test_nothing_is_placed_in_all_of_them_but_in_a_pair(tmp_path, monkeypatch):
+    comparisons(monkeypatch, keras_jax="fails")
+    columns.compared_columns(RECIPE, tmp_path, THREE)
+    with pytest.raises(BadInput, match="name the directory of a pair, such as .*/pairs/keras[+]jax"):
+        bisect(tmp_path)
+    assert (tmp_path / "pairs/keras+jax").is_dir()
+
+
+def test_a_column_is_trained_once_and_taken_by_its_key_into_the_other_pair(tmp_path, monkeypatch):
+    calls = comparisons(monkeypatch)
+    columns.compared_columns(RECIPE, tmp_path, THREE)
+    first, second = (tmp_path / "pairs" / name for name in PAIRS[:2])
+    assert [options["taken"] for _, options in calls] == [
+        {}, {"keras": (first, "keras")}, {"keras": (first, "jax"), "jax": (second, "jax")}]
+
+
+@pytest.mark.parametrize(("pair", "asked"), [((), ["jax", "keras"]), (("keras", "keras-jax"), ["keras"]),
+                                             (("keras-jax", "jax"), ["jax"])])
+def test_operations_by_themselves_are_asked_of_who_measures_them_and_the_limits_say_of_whom_not(pair, asked):
+    seen = []
+    workers = {key: SimpleNamespace(ask=lambda call, key=key, **how: seen.append(key) or [{"backend": key}])
+               for key in ("keras", "jax")}
+    with labelled(RECIPE.model, pair):
+        rows = alone(RECIPE, workers, True)
+    assert sorted(seen) == asked and len(rows) == len(asked)
+    assert [line for line in in_places_alone(pair) if "Keras on JAX" in line] == in_places_alone(pair)
+    assert len(in_places_alone(pair)) == pair.count("keras-jax")
+
+
+@pytest.mark.parametrize("how", [{"swap": True}, {"plant": "torch:x"}])
+def test_what_no_pair_can_do_is_refused_before_anything_is_there(tmp_path, monkeypatch, how):
+    calls = comparisons(monkeypatch)
+    with pytest.raises(BadInput, match="--swap: not with --columns|--plant torch:x: expected"):
+        columns.compared_columns(RECIPE, tmp_path / "out", THREE, **how)
+    assert not calls and not (tmp_path / "out").exists()
+
+
+def test_bad_input_of_the_first_pair_leaves_nothing_and_of_a_later_one_what_was_found(tmp_path, monkeypatch):
+    comparisons(monkeypatch, keras_keras_jax=BadInput("no"))
+    with pytest.raises(BadInput):
+        columns.compared_columns(RECIPE, tmp_path / "first", THREE)
+    comparisons(monkeypatch, keras_jax=BadInput("no"))
+    with pytest.raises(BadInput):
+        columns.compared_columns(RECIPE, tmp_path / "later", THREE)
+    assert not (tmp_path / "first").exists() and (tmp_path / "later/pairs/keras+keras-jax/verdict.json").is_file()
+
+
+def test_an_unfinished_comparison_of_the_same_columns_starts_over_and_a_finished_one_stays(tmp_path, monkeypatch):
+    comparisons(monkeypatch, keras_jax=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        columns.compared_columns(RECIPE, tmp_path, THREE)
+    mine = tmp_path / "pairs" / "notes.txt"
+    mine.write_text("mine")
+    calls = comparisons(monkeypatch)
+    assert columns.compared_columns(RECIPE, tmp_path, THREE).agrees and len(calls) == 3
+    with pytest.raises(BadInput, match="holds a finished result"):
+        columns.compared_columns(RECIPE, tmp_path, THREE)
+    assert len(calls) == 3 and mine.read_text() == "mine"
+    columns.compared_columns(RECIPE, tmp_path, THREE, overwrite=True)
+    assert len(calls) == 6 and mine.read_text() == "mine"
