@@ -255,11 +255,7 @@ def _all_beyond(rungs):
 
 def _meshes(meshes, sides):
     """The meshes that were trained as rows of cells, those that were not with their reasons, and both in words."""
-<<<<<<< HEAD
-    rows = [row | {"backend": TITLES.get(row.get("backend"), row.get("backend"))} for row in meshes.get("rows") or []]
-=======
     rows = [row | {"backend": sides.get(row.get("backend"), row.get("backend"))} for row in meshes.get("rows") or []]
->>>>>>> columns
     return {"rows": [row for row in rows if row.get("agrees") is not None],
             "skipped": [row for row in rows if row.get("agrees") is None],
             "words": report_words.mesh_words(meshes, rows), "masks": report_words.mask_words(meshes, rows),
