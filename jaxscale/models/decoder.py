@@ -10,14 +10,14 @@ from flax import nnx
 
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.devices_arrays import LAID_OUT, products
+from twinscale.jaxscale.devices_arrays import products
 from twinscale.jaxscale.models.bottleneck import add_adapters, behind
 from twinscale.jaxscale.models.layers import (
     Linear,
     activation,
     add_blocks,
     attend,
-    causal_attention,
+    attention_by,
     dropout,
     embedding,
     heads,
@@ -109,18 +109,8 @@ class Attention(nnx.Module):
             if self.m.rotates:
                 q, k = (tap(f"{name}.rotary", rotary(part, batch["positions"], self.length, self.m.rotary_base))
                         for name, part in (("query", q), ("key", k)))
-            segments = batch.get("segments")
-            kernel = self.kernel(q, segments)
-            fused: dict[str, Any] = {} if kernel == "einsum" else {"kernel": kernel}
-            fused |= {"blocks": self.execution.splash} if kernel == "splash" else {}
-            return tap("output", self.output(causal_attention(q, k, v, segments, **fused)))
+            return tap("output", self.output(attention_by(self.execution, q, k, v, batch.get("segments"))))
 
-    def kernel(self, q: jax.Array, segments: "jax.Array | None") -> str:
-        """What computes attention on the devices that this is traced for."""
-        mesh = LAID_OUT[-1].mesh if LAID_OUT else None
-        device, sequence = (mesh.devices.flat[0], mesh.shape["sequence"]) if mesh else (jax.devices()[0], 1)
-        return self.execution.kernel(q.dtype.name, self.m.head_width, q.shape[1], segments is not None,
-                                     device.platform, getattr(device, "compute_capability", None), sequence)
 
 class FeedForward(nnx.Module):
     """down(activation(up(x))), or with SwiGLU (Shazeer 2020) down(silu(gate(x)) up(x))."""

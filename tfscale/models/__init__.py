@@ -24,8 +24,8 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "floa
 LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
 
 
-def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: Keras, trained: bool = False
-          ) -> "keras.Model | tf_keras.Model":
+def build(recipe: "Recipe", classes: int, example_shape: Sequence[int], keras: Keras,
+          trained: "bool | Callable[..., Any]" = False) -> "keras.Model | tf_keras.Model":
     """A model of the recipe, its weights not yet the canonical first values.
 
     Args:

@@ -78,7 +78,7 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
 def attended(name: str, qkv: "tuple[Tensor, Tensor, Tensor]", segments: "Tensor | None", policy: str, keras: Keras
              ) -> Tensor:
     """Causal attention (B, T, H D) of queries (B, T, H, D), keys and values (B, T, K, D): whole, or in a model to train
-    piece by piece, by the same layers."""
+    piece by piece, by the same layers, or by what the runtime has better."""
     (q, k, v), masters = qkv, "float64" if policy == "float64" else "float32"
     scores, mix = (make(dtype=policy, name=f"{name}.{part}") for make, part in (
         (layers(keras).AttentionScores, "scores"), (layers(keras).AttentionMix, "mix")))
@@ -88,6 +88,8 @@ def attended(name: str, qkv: "tuple[Tensor, Tensor, Tensor]", segments: "Tensor 
     def mixed(queries, keys, values):
         return mix(shares(mask(scores(queries, k=keys), segments=segments)), v=values)
 
+    if callable(TO_TRAIN[-1]):
+        return layers(keras).Computed(TO_TRAIN[-1], dtype=policy, name=f"{name}.mix")(q, k=k, v=v, segments=segments)
     ranges = pieces(q.shape[1]) if TO_TRAIN[-1] else []
     if len(ranges) < 2:
         return mixed(q, k, v)

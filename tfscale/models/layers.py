@@ -27,8 +27,9 @@ Keras = Any  # the module keras or tf_keras, or what stands for one: `tfscale.co
 # where it knows a name.
 GELUS = {"gelu": "twinscale_gelu", "gelu_tanh": "twinscale_gelu_tanh", "silu": "twinscale_swiglu"}
 
-# Whether the model that is being built is one to train by: its causal attention goes piece by piece.
-TO_TRAIN = [False]
+# Whether the model that is being built is one to train by: its causal attention goes piece by piece. Or what computes
+# that, of queries, keys, values and segments, on a runtime that has better.
+TO_TRAIN: list[Any] = [False]
 
 # The two products of attention, for grouped queries.
 by_key = functools.partial(ops.einsum, "btkgd,bskd->bkgts")
@@ -36,9 +37,11 @@ by_share = functools.partial(ops.einsum, "bkgts,bskd->btkgd")
 
 
 @contextmanager
-def to_train(wanted: bool) -> Iterator[None]:
+def to_train(wanted: "bool | Callable[..., Tensor]") -> Iterator[None]:
     """While open and `wanted`, decoders are built whose causal attention goes by `common.families.decoder.pieces`:
-    its layers are called once a piece, so that none of them has an output that could be read."""
+    its layers are called once a piece, so that none of them has an output that could be read. Or by a function of
+    the name of the attention, queries (B, T, H, D), keys and values (B, T, K, D) and segments (B, T) or None to
+    (B, T, H D), in their place."""
     TO_TRAIN.append(wanted)
     try:
         yield
@@ -80,14 +83,15 @@ def table_classes(keras: Keras) -> dict[str, type]:
             return keras.KerasTensor(shape, self.compute_dtype)
 
     class SharedDropout(keras.layers.Layer):
-        """Dropout from the shared bits; the layer's name is the place that draws."""
+        """Dropout from the shared bits; the layer's name is the place that draws, unless its word is given."""
 
         def __init__(self, rate, **kwargs):
             super().__init__(**kwargs)
             self.rate = rate
 
-        def call(self, x, row, key, training=False):
-            return bits.dropout(x, key, row, self.rate, name_word(self.name)) if training else x
+        def call(self, x, row, key, training=False, place=None):
+            place = name_word(self.name) if place is None else place
+            return bits.dropout(x, key, row, self.rate, place) if training else x
 
         def get_config(self):
             return {**super().get_config(), "rate": self.rate}
@@ -249,8 +253,20 @@ def attention_classes(keras: Keras) -> dict[str, type]:
             mixed = product(by_share, shares, v)
             return ops.reshape(mixed, (-1, mixed.shape[1], math.prod(mixed.shape[2:])))
 
-    return {"Rotary": Rotary, "AttentionScores": AttentionScores, "CausalMask": CausalMask,
-            "AttentionMix": AttentionMix}
+    class Computed(keras.layers.Layer):
+        """Causal attention (B, T, H D) by a function of the runtime's; see `to_train`."""
+
+        def __init__(self, function, **kwargs):
+            super().__init__(**kwargs)
+            self.function = function
+
+        def compute_output_spec(self, q, k, v, segments=None):
+            return keras.KerasTensor((*q.shape[:2], math.prod(q.shape[2:])), self.compute_dtype)
+
+        def call(self, q, k, v, segments=None):
+            return self.function(self.name.removesuffix(".mix"), q, k, v, segments)
+
+    return {one.__name__: one for one in (Rotary, AttentionScores, CausalMask, AttentionMix, Computed)}
 
 
 def encoder_classes(keras: Keras) -> dict[str, type]:

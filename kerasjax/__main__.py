@@ -1,0 +1,10 @@
+"""The room as a process that answers calls; see `common/calls/worker.py`."""
+
+from twinscale.common.calls.worker import serve
+from twinscale.common.planted.mutants import CHANGES
+from twinscale.jaxscale.devices_compile import hasten
+from twinscale.kerasjax.room import ROOM
+from twinscale.tfscale.operations import implementations, use_stock
+
+if __name__ == "__main__":
+    serve(ROOM, CHANGES, {"hasten": hasten, "stock": use_stock, "implementations": implementations})
