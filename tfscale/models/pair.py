@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import keras
 from keras.src.backend.common import global_state
@@ -28,9 +29,14 @@ from twinscale.common.pairs.sides import (
     tensors_out,
     used_of,
 )
+from twinscale.tfscale.absent import NotHere
 from twinscale.tfscale.models.layers import over_replicas
+from twinscale.tfscale.program_leaks import told
 from twinscale.tfscale.programs import open_program
 from twinscale.tfscale.runtimes import on_tensorflow
+
+if TYPE_CHECKING:
+    from twinscale.common.pairs.program import Program
 
 
 def build(m, classes, inputs, policy, keras):
@@ -70,9 +76,19 @@ def opened(m, specs, precision, classes):
     with own_names():
         model = built(m, side)
         over_all_rows(model)
-        program = open_program(model, asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+        try:
+            program = open_program(model, asked(m, side, batch), getattr(m.outputs, side) or None, precision)
+        except NotHere as error:
+            raise NotHere(f"model.{side}: {error}") from None
     check_program(m, side, program, batch, classes)
+    tell(side, program)
     return program
+
+
+def tell(side: str, program: "Program") -> None:
+    """Says on stderr, in one line, which layers of a side lose digits that its precision has."""
+    if program.leaks:
+        print(f"model.{side}: {told(program.leaks)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
