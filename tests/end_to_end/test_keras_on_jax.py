@@ -115,8 +115,8 @@ def derived():
 def test_a_call_of_tensorflow_is_refused_by_its_name_layer_and_place(tmp_path):
     (tmp_path / "norms.py").write_text(MODULE)
     found = answer("refused", tmp_path)
-    assert found["model"] == ("layer `my_norm` (MyNorm) calls tf.reduce_mean (norms.py:7), which Keras' JAX runtime has "
-                              "not: write keras.ops.mean, or take --runtime tensorflow")
+    assert found["model"] == ("layer `my_norm` (MyNorm) calls tf.reduce_mean (norms.py:7), which Keras' JAX runtime "
+                              "has not: write keras.ops.mean, or take --runtime tensorflow")
     assert found["derived"] == ("derives from tf.keras.layers.Dense (norms.py:16), which Keras' JAX runtime has not: "
                                 "write keras.layers.Dense, or take --runtime tensorflow")
     assert found["tensorflow"] is False
