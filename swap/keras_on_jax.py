@@ -27,7 +27,7 @@ from twinscale.swap.room import PartialRoom
 from twinscale.tfscale import batch_loss, bits
 from twinscale.tfscale.adapters import adapted
 from twinscale.tfscale.models import build, canonical_variables
-from twinscale.tfscale.mutants import MUTANTS
+from twinscale.tfscale.mutants_program import PORTABLE
 from twinscale.tfscale.operations import implementations, use_stock
 from twinscale.tfscale.taps import tapped
 
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from twinscale.common.data import Dataset
     from twinscale.common.recipe.schema import Recipe
     from twinscale.common.training.room import Batch, StepTaps, Tensors
-
-# Changes of the room that are not written in TensorFlow and touch nothing that only its TensorFlow step has.
-PORTABLE = ("norm_epsilon", "tanh_gelu", "halved_residual", "smoothed_others")
 
 
 def new_state(recipe: "Recipe", dataset: "Dataset", devices: Any, dither: float = 0.0, old: "keras.Model | None" = None
@@ -128,5 +125,5 @@ ROOM = PartialRoom("keras on jax", ("first_step", "step_taps"), numerics=numeric
 if __name__ == "__main__":
     if keras.backend.backend() != "jax":
         raise MissingEnvironment(f"Keras runs on {keras.backend.backend()}: start this process with KERAS_BACKEND=jax")
-    serve(ROOM, CHANGES | {name: MUTANTS[name] for name in PORTABLE},
+    serve(ROOM, CHANGES | PORTABLE,
           {"hasten": hasten, "stock": use_stock, "implementations": implementations})
