@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twinscale.benchmarks.examples import worst
 from twinscale.benchmarks.numbers import evenly, sig
 from twinscale.benchmarks.output import REPORT, Kind, again, clear, made, nothing_left
-from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.plots import TITLES
 from twinscale.benchmarks.report.run import show, write_run
 from twinscale.benchmarks.run_report import SCHEMA_VERSION, RunReport
 from twinscale.benchmarks.task import points, task_of_runs
@@ -118,7 +118,7 @@ def sentence(found: Mapping[str, Any], early: Mapping[str, Any] | None = None) -
     measured = ", ".join(f"{name.replace('_', ' ')} {sig(found['held_out'][name], 4)}"
                          for name in summing_up(found["held_out"]))
     after = f" after step {found['evaluated']:,}" if found["evaluated"] else ""
-    return (f"{found['recipe']['name']}, by {BACKENDS[found['backend']]}, {came}. "
+    return (f"{found['recipe']['name']}, by {TITLES[found['backend']]}, {came}. "
             + (f"On the held-out set{after}: {measured}." if measured else "Nothing has been evaluated yet."))
 
 

@@ -282,7 +282,8 @@ class Bench(Result):
     steps: Count
     rounds: Count
     sides: dict[Backend, Side]
-    ratio: dict[str, Any] | None
+    ratio: dict[str, Any] | None = Field(description="Of two backends; null of one, or of several.")
+    ratios: list[dict[str, Any]] = maybe(description="Of each pair of several.")
     peers: dict[str, Beside] = maybe()
     machine: dict[str, Any]
 

@@ -16,7 +16,7 @@ from twinscale.benchmarks.comparison_files import DIFFERENCES, VERDICT, Comparis
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.output import CHECKS, REPORT, Kind, again, clear, made, nothing_left
 from twinscale.benchmarks.report.page import write_report
-from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.plots import TITLES
 from twinscale.benchmarks.report.terminal import show
 from twinscale.benchmarks.report.words import margin
 from twinscale.benchmarks.rung_table import not_climbed
@@ -105,7 +105,7 @@ def label(run: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """A run in a few words, for headings."""
     count = len(run["info"]["devices"])
     name = run["path"] if run["path"].name == other["path"].name else run["path"].name
-    return f"{shown(name, 80)} ({BACKENDS[run['info']['backend']]}, {count} device{'s' * (count != 1)})"
+    return f"{shown(name, 80)} ({TITLES[run['info']['backend']]}, {count} device{'s' * (count != 1)})"
 
 
 # ---- the verdict
@@ -288,7 +288,7 @@ def what_differs(a: dict[str, Any], b: dict[str, Any]) -> list[list[str]]:
     old, new = (flat(run["recipe"].model_dump(mode="json")) for run in (a, b))
     rows = [[dotted(key), str(old.get(key, "–")), str(new.get(key, "–"))] for key in old | new
             if old.get(key) != new.get(key)]
-    for name, of in (("backend", lambda run: BACKENDS[run["info"]["backend"]]),
+    for name, of in (("backend", lambda run: TITLES[run["info"]["backend"]]),
                      ("devices", lambda run: f"{len(run['info']['devices'])}, first {run['info']['devices'][0]}")):
         if of(a) != of(b):
             rows.append([name, of(a), of(b)])

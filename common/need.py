@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-# Modules without which a backend does not run; "keras-jax" is the Keras program on the JAX runtime.
-BACKENDS = {"keras": ("tensorflow", "keras"), "keras-jax": ("keras", "jax", "flax"), "jax": ("jax", "flax")}
+from twinscale.common import backends
+
+BACKENDS = {name: each.needs for name, each in backends.BACKENDS.items()}  # modules without which one does not run
 BOTH = (*BACKENDS["keras"], *BACKENDS["jax"])
 EIGHT_BITS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")  # for LiteRT of quantised models
 COMPRESSING = {"keras": (*BACKENDS["keras"], *EIGHT_BITS[1:]), "jax": BACKENDS["jax"]}

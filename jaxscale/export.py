@@ -1,4 +1,8 @@
-"""Writes a model in JAX's format: StableHLO, through jax.export. `common/export/write.py` has the outline."""
+"""Writes a model in JAX's format: StableHLO, through jax.export. `common/export/write.py` has the outline.
+
+A process: `python -m twinscale.jaxscale.export [FORMAT MODEL PATH]...`, of directories of a
+`common.export.write.Model`.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +15,14 @@ import numpy as np
 from twinscale.common.compress.recipes import active
 from twinscale.common.errors import BadInput
 from twinscale.common.export.check import one_document
+from twinscale.common.export.process import answer
 from twinscale.common.export.write import EIGHT_BITS, bare, served
 from twinscale.common.families import reads_text
 from twinscale.common.files.access import write_bytes
 from twinscale.common.recipe.schema import master_dtype
 from twinscale.jaxscale.batch_loss import model_inputs
 from twinscale.jaxscale.models import build, by_path, merge
+from twinscale.jaxscale.room import numerics
 
 if TYPE_CHECKING:
     from twinscale.common.export.formats import Shape
@@ -77,3 +83,14 @@ def write(name: str, recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.
         jax.ShapeDtypeStruct((rows, *shape.example_shape), kind))
     write_bytes(path, bytes(exported.serialize()))
     return {"note": f"for {', '.join(PLATFORMS)}"}
+
+
+def write_alone(name: str, recipe: "Recipe", shape: "Shape", tensors: Mapping[str, np.ndarray], path: Path
+                ) -> dict[str, Any]:
+    """`write`, in a process that has yet to set the recipe's precision."""
+    with numerics(recipe):
+        return write(name, recipe, shape, tensors, path)
+
+
+if __name__ == "__main__":
+    answer(write_alone)

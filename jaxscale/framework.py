@@ -44,21 +44,27 @@ class Flax:
 
     extra: tuple[tuple[str, tuple[int, ...]], ...] = ()  # (canonical name, shape)
 
-    def build(self, recipe, classes, example_shape):
+    def build(self, recipe: "Recipe", classes: int, example_shape: Sequence[int]) -> tuple[Any, Mapping[str, Any]]:
+        """`models.build`, with what a stage has besides."""
         graph, variables = models.build(recipe, classes, example_shape)
         more = {name: jax.ShapeDtypeStruct(shape, float) for name, shape in self.extra}
         return graph, variables | more
 
-    def begin(self, recipe, weights):
+    def begin(self, recipe: "Recipe", weights: Mapping[str, jax.Array]) -> tuple[optax.OptState, Held]:
+        """optax' first state. Raises BadInput where it has what is in no slot."""
         begun = make_optimizer(recipe).init(weights)
         check_slots(begun, fields(recipe))
         return begun, fields(recipe)
 
-    def move(self, recipe, state, gradients):
+    def move(self, recipe: "Recipe", state: "State", gradients: Mapping[str, jax.Array]
+             ) -> tuple[Mapping[str, jax.Array], optax.OptState]:
+        """An update of optax'."""
         updates, moments = make_optimizer(recipe).update(gradients, state.optimizer, state.weights)
         return optax.apply_updates(state.weights, updates), moments
 
-    def loss_sums(self, recipe, logits, batch):
+    def loss_sums(self, recipe: "Recipe", logits: jax.Array, batch: Mapping[str, Any]
+                  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """As `batch_loss.loss_sums`."""
         return batch_loss.loss_sums(recipe, logits, batch)
 
 

@@ -1,25 +1,39 @@
 """Keras' model, optimizer and loss as what `jaxscale.train` steps through."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from twinscale.jaxscale.framework import Framework
+import jax
+
+from twinscale.jaxscale.framework import Framework, Held
 from twinscale.kerasjax import graph, optimizer
 from twinscale.tfscale import batch_loss
 
+if TYPE_CHECKING:
+    from twinscale.common.recipe.schema import Recipe
+    from twinscale.jaxscale.train import State
+
 
 class Keras:
-    """See `jaxscale.framework.Framework`."""
+    """The program of `tfscale`; see `jaxscale.framework.Framework`. (What is planted is planted in modules, so that
+    each is asked when it is needed.)"""
 
-    def build(self, recipe, classes, example_shape):
+    def build(self, recipe: "Recipe", classes: int, example_shape: Sequence[int]) -> tuple[Any, Mapping[str, Any]]:
+        """`graph.build`."""
         return graph.build(recipe, classes, example_shape)
 
-    def begin(self, recipe, weights):
+    def begin(self, recipe: "Recipe", weights: Mapping[str, jax.Array]) -> tuple[Any, Held]:
+        """`optimizer.begin`."""
         return optimizer.begin(recipe, weights)
 
-    def move(self, recipe, state, gradients):
+    def move(self, recipe: "Recipe", state: "State", gradients: Mapping[str, jax.Array]
+             ) -> tuple[Mapping[str, jax.Array], Any]:
+        """`optimizer.move`."""
         return optimizer.move(recipe, state, gradients)
 
-    def loss_sums(self, recipe, logits, batch):
+    def loss_sums(self, recipe: "Recipe", logits: jax.Array, batch: Mapping[str, Any]
+                  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """`tfscale.batch_loss.loss_sums`."""
         return batch_loss.loss_sums(recipe, logits, batch)
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import keras
 
 from twinscale.common.families import family_of, traits_of
-from twinscale.common.families.parameters import is_trained
 from twinscale.common.families.places import places
 from twinscale.common.numbers.bits import name_word
 from twinscale.jaxscale.devices_arrays import lay_columns, sequence_shared
-from twinscale.jaxscale.models.layers import attention_by, kept_by
+from twinscale.jaxscale.models.decoder import attention_by
+from twinscale.jaxscale.models.layers import kept_by
 from twinscale.jaxscale.taps import named, scope, tap
 from twinscale.tfscale.models import build as build_keras
 from twinscale.tfscale.models import canonical_variables

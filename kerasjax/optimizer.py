@@ -1,4 +1,4 @@
-"""A recipe's Keras optimizer as a function of arrays: what `tfscale.optimizer` makes, run without its variables' values.
+"""A recipe's Keras optimizer as a function of arrays: what `tfscale.optimizer` makes, its variables without values.
 
 State goes by slot and path, in a named tuple of the slots' fields: {path: array} each.
 """
@@ -63,12 +63,13 @@ def move(recipe: Recipe, state: "State", gradients: Tensors) -> tuple[dict[str, 
     return together(weights, state.weights), type(slots)(*map(together, slots, state.optimizer))
 
 
-def moved(recipe, state, weights, gradients, kept):
+def moved(recipe: Recipe, state: "State", weights: Tensors, gradients: Tensors, kept: Any
+          ) -> tuple[dict[str, jax.Array], Any]:
     """`move`, of tensors whose paths the optimizer knows."""
     optimizer, variables = made(recipe, shapes_of(weights))
     groups = slots(optimizer)
     given = [(optimizer.iterations, state.step), *((variables[path], x) for path, x in weights.items())]
-    for values, (slot, held) in zip(kept, groups.items(), strict=False):
+    for values, held in zip(kept, groups.values(), strict=False):  # what is no slot comes last
         given += [(v, values[path]) for path, v in zip(variables, held, strict=True)]
     rest = {name.partition("/")[2]: v for name, v in optimizer.rest.items()}
     given += [(v, kept[-1][name]) for name, v in rest.items()]
@@ -87,7 +88,8 @@ def made(recipe: Recipe, shapes: tuple[tuple[str, tuple[int, ...]], ...]
     found = []
 
     def make():
-        variables = {path: keras.Variable("zeros", shape, str(master_dtype(recipe)), name=path) for path, shape in shapes}
+        kind = str(master_dtype(recipe))
+        variables = {path: keras.Variable("zeros", shape, kind, name=path) for path, shape in shapes}
         found.append((make_optimizer(recipe, variables), variables))
 
     if described(recipe.optimizer).theirs:

@@ -9,7 +9,7 @@ from twinscale.common.training.loop import run_training
 from twinscale.common.training.room import Room
 from twinscale.jaxscale import room
 from twinscale.jaxscale import train as trainer
-from twinscale.jaxscale.devices import open_devices
+from twinscale.kerasjax import trace
 from twinscale.kerasjax.framework import KERAS
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class Training(room.Training):
 
     backend = "keras-jax"
     new_state = staticmethod(partial(trainer.new_state, framework=KERAS))
+    shared_tensors = staticmethod(trace.shared_tensors)
 
     @property
     def compressing(self) -> Room:

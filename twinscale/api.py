@@ -100,7 +100,7 @@ def open_dataset(source: "Where | Recipe", overrides: Overrides = ()) -> "Datase
 
 
 def train(source: "Where | Recipe", *, backend: Literal["keras", "jax"], run: Where, overrides: Overrides = (),
-          overwrite: bool = False, **options: Any) -> "LoadedRun":
+          overwrite: bool = False, runtime: Literal["tensorflow", "jax"] | None = None, **options: Any) -> "LoadedRun":
     """Trains a recipe with one backend, in a process of its own, and returns its run. An unfinished run in the
     directory is gone on with, as the command does; where this process is interrupted, the training saves and leaves.
 
@@ -109,17 +109,24 @@ def train(source: "Where | Recipe", *, backend: Literal["keras", "jax"], run: Wh
       backend: the trainer.
       run: the run's directory, local or in a bucket.
       overwrite: remove what an earlier training left there.
+      runtime: of backend "keras", what it runs on; unless said, TensorFlow.
       options: further ones of `twinscale train` by their names, trace="full", trace_every=10, twin_steps=50, stop=100,
         accept_data=True, supervise=True; for `--from` origin="runs/first".
     Raises TwinscaleError, BadInput before anything is loaded or written.
     """
+    from twinscale.common.recipe.runtime import check_runtime
     from twinscale.common.training.run import check_run
+    from twinscale.common.verbs.shared import backend_of
 
     described = recipe(source, overrides)
     if described.compress.stages:  # which are no part of a training
         described = described.with_values(compress={"stages": ()})
-    check_run(at(run), described, backend, overwrite=overwrite)
+    trainer = backend_of(backend, runtime)
+    check_runtime(described, trainer)
+    check_run(at(run), described, trainer, overwrite=overwrite)
     given = {"backend": backend, "run": os.fspath(run), "overwrite": overwrite, **options}
+    if runtime:
+        given["runtime"] = runtime
     with _file_of(described) as file:
         _command("train", str(file), *_options(given))
     return load_run(run)
@@ -216,7 +223,7 @@ class LoadedRun:
 
     @property
     def backend(self) -> str:
-        """ "keras" or "jax"."""
+        """ "keras", "keras-jax" or "jax"."""
         return self.info["backend"]
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinscale.benchmarks.numbers import as_float, floats, size
-from twinscale.benchmarks.report.plots import BACKENDS, INK, MARKS, MUTED, WIDE, blank, decades_of, literal, positive
+from twinscale.benchmarks.report.plots import INK, MARKS, MUTED, TITLES, WIDE, blank, decades_of, literal, positive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,7 +151,7 @@ def _backend_legend(axes, points, others):
     """A legend above the axes: backends by colour and shape, the dashed line if there is one, and what is muted."""
     for backend in dict.fromkeys(p["backend"] for p in points):
         colour, marker = MARKS.get(backend, UNKNOWN)
-        name = textwrap.shorten(BACKENDS.get(backend, str(backend)), 16, placeholder="…")
+        name = textwrap.shorten(TITLES.get(backend, str(backend)), 16, placeholder="…")
         axes.plot([], [], marker, color=colour, label=literal(name), markersize=5.5)
     for marker, label in others:
         axes.plot([], [], marker, color=MUTED, label=label, markersize=7)

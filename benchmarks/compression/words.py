@@ -13,6 +13,7 @@ from twinscale.benchmarks.report.words import TERMS as SHARED
 from twinscale.benchmarks.report.words import interval, number
 from twinscale.benchmarks.rounds import holds, ratio_interval
 from twinscale.benchmarks.rungs.outcome import WHERE
+from twinscale.common.backends import BACKENDS
 
 SAME = 0.05  # a ratio of sizes this near to 1 counts as none, and one of latencies whose whole interval is
 
@@ -302,7 +303,7 @@ def quanta_words(quanta: Mapping[str, Any]) -> tuple[str, str]:
 
 def backend_name(backend: Any) -> str:
     """A backend as people name it."""
-    return {"keras": "Keras", "jax": "JAX"}.get(backend, str(backend))
+    return BACKENDS[backend].title if backend in BACKENDS else str(backend)
 
 
 def format_name(kind: Any) -> str:

@@ -13,10 +13,11 @@ from twinscale.benchmarks.compare import compared as compared_both
 from twinscale.benchmarks.comparison_files import ComparisonFiles
 from twinscale.benchmarks.device_check.desk import FRAMEWORKS, Desk, accelerators
 from twinscale.benchmarks.device_check.trained import devices, trained, unequal
+from twinscale.benchmarks.device_check.words import SPOKEN
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.peers.serve import COMPILE, SEEN
 from twinscale.benchmarks.runs import compared as compared_runs
-from twinscale.benchmarks.timing.bench import CONVENTIONS, FILE, NAMES, benched
+from twinscale.benchmarks.timing.bench import CONVENTIONS, FILE, benched
 from twinscale.benchmarks.timing.peers import PEERS, python_of
 from twinscale.benchmarks.verdict import Verdict
 from twinscale.common import process
@@ -57,7 +58,7 @@ class Step:
 def steps_of(desk: Desk) -> list[Step]:
     """All steps in their order, those too that this machine will skip."""
     names = {use: f"{desk.recipes[use].name} on the device against the CPU" for use in ("mlp", "decoder")}
-    parity = [Step(f"parity-{use}-{backend}", f"{NAMES[backend]}, {title}", (backend,),
+    parity = [Step(f"parity-{use}-{backend}", f"{SPOKEN[backend]}, {title}", (backend,),
                    partial(parity_of, use=use, backend=backend)) for use, title in names.items()
               for backend in FRAMEWORKS]
     return [Step("environment", "versions and devices", (), environment), *parity,
@@ -74,7 +75,7 @@ def environment(desk: Desk) -> Found:
     write_json(desk.out / ENVIRONMENT, desk.environment)
     seen = {backend: kinds or ["CPU"] for backend, kinds in accelerators(desk.environment).items()
             if backend in desk.usable}
-    said = "; ".join(f"{NAMES[backend]} on {', '.join(kinds)}" for backend, kinds in seen.items())
+    said = "; ".join(f"{SPOKEN[backend]} on {', '.join(kinds)}" for backend, kinds in seen.items())
     return Found("holds", said, (ENVIRONMENT,), {"devices": seen})
 
 
@@ -181,7 +182,7 @@ def speed(desk: Desk) -> Found:
         sides[backend] = {"step_ms": side.loop_ms.median, "throughput": side.throughput, "unit": side.unit, "mfu": mfu,
                           "mfu_convention": side.mfu_convention, "attention": side.attention}
         speed_of = "refused" if side.throughput is None else f"{side.throughput:,.0f} {side.unit}"
-        words.append(f"{NAMES[backend]} {speed_of}" + (f", MFU {sig(100 * mfu, 3)} %" if mfu is not None else ""))
+        words.append(f"{SPOKEN[backend]} {speed_of}" + (f", MFU {sig(100 * mfu, 3)} %" if mfu is not None else ""))
     beside = result.get("peers") or {}
     unit = next(iter(result.sides.values())).unit
     words += [f"{name} {peer.throughput:,.0f} {unit}" for name, peer in beside.items()]

@@ -5,9 +5,10 @@ from typing import Any
 
 from twinscale.benchmarks.device_check.result import Ended
 from twinscale.benchmarks.numbers import sig
+from twinscale.common.backends import BACKENDS
 from twinscale.common.files.output import safe_console, table_of
 
-SPOKEN = {"keras": "Keras", "jax": "JAX"}
+SPOKEN = {name: each.title for name, each in BACKENDS.items()}
 WORDS = {"holds": "holds", "no": "NO", "open": "open", "skipped": "skipped", "failed": "FAILED"}
 
 

@@ -1,4 +1,4 @@
-"""What the TPU's compiler says of a recipe's train step, for both backends and without a TPU: whether it compiles and
+"""What the TPU's compiler says of a recipe's train step, for each backend and without a TPU: whether it compiles and
 fits, what it computes, moves and communicates, and how fast it could be at best.
 
     twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --out build/preflight
@@ -29,6 +29,7 @@ from twinscale.benchmarks.preflight.report import write_report
 from twinscale.benchmarks.preflight.rows import title
 from twinscale.benchmarks.preflight.words import show
 from twinscale.benchmarks.results import Preflight
+from twinscale.common.backends import BOTH
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, NO, BadInput
 from twinscale.common.files.access import plain, write_json
@@ -36,18 +37,20 @@ from twinscale.common.files.output import answer
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
 from twinscale.common.machine.topology import Topology, library_version, parse
+from twinscale.common.recipe.runtime import check_runtime
 from twinscale.common.recipe.schema import AXES, Recipe, mesh_shape
 
 if TYPE_CHECKING:
     from twinscale.common.machine.chips import Chip
 
-BACKENDS = ("jax", "keras")
+BACKENDS = BOTH[::-1]  # unless others are asked for
 KEYS = ("schema_version", "results")
 ASSUMPTIONS = {
     "keras": "TensorFlow lowers the step for one device and the global batch; compiled here with the batch split over "
              "all chips and every variable whole on each, as tf.distribute.TPUStrategy has it. XLA's partitioner puts "
              "the collectives in, which on a TPU TPUStrategy does. What a recipe says of devices.fsdp, tensor and "
              "sequence is left out: the Keras trainer has no such axes.",
+    "keras-jax": "The Keras program's step on JAX, over the mesh that the recipe shapes, as the one of jax.",
     "jax": "The step as jaxscale builds it, over the mesh that the recipe shapes; devices.data takes all chips that "
            "the other axes leave.",
     "roofline": "A ceiling and no prediction: computation, HBM and the networks at the maker's full rate, all at once, "
@@ -75,7 +78,7 @@ def preflight(recipe: Recipe, out: Path, *, topologies: Sequence[str] = (), slic
       out: the directory; nothing else in it is touched.
       topologies: names as `common.machine.topology.parse` takes; with `check` none are those of the golden.
       slices: of each topology, joined by the data-centre network.
-      backends: of "jax" and "keras"; none: both, or with `check` those of the golden.
+      backends: of "jax", "keras-jax" and "keras"; none: jax and keras, or with `check` those of the golden.
       peers: of `benchmarks.preflight.peers.PEERS`, whose steps stand beside that of "jax".
       check: path of an earlier preflight.json, or one that `write_golden`, a path, has written.
       as_json: print what preflight.json holds in place of the table.
@@ -135,13 +138,16 @@ def wanted(topologies: Sequence[str], slices: int, golden: Mapping[str, Any] | N
 def placed(recipe: Recipe, topology: Topology, backend: str) -> Recipe:
     """The recipe with a mesh over all devices of a topology; in Keras they share the batch alone, whatever the recipe
     says. Raises BadInput where that cannot be."""
+    check_runtime(recipe, backend)
     devices, count, chip = recipe.devices, topology.devices, topology.chip
     named = f"the {count} {'chips' if chip.devices == 1 else f'devices ({chip.devices} a chip)'} of {title(topology)}"
     if backend == "keras":
         if not chip.tensorflow:
-            raise BadInput(f"--topology {topology.name}: TensorFlow does not run on {chip.kind}; take --backend jax")
+            raise BadInput(f"--topology {topology.name}: TensorFlow does not run on {chip.kind}; take --runtime jax "
+                           "or --backend jax")
         if topology.slices > 1:
-            raise BadInput(f"--slices {topology.slices}: TPUStrategy trains on one slice; take --backend jax")
+            raise BadInput(f"--slices {topology.slices}: TPUStrategy trains on one slice; take --runtime jax or "
+                           "--backend jax")
         recipe = recipe.with_values(devices=dict.fromkeys(AXES, 1) | {"data": 0})
         devices = recipe.devices
     if devices.replica not in (1, topology.slices):

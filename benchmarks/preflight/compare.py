@@ -62,18 +62,19 @@ class Golden(TypedDict):
 # ---- side by side
 
 def parity(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The backends side by side on each topology where both compile, with the differences above APART by operation."""
+    """Each backend beside "jax" on each topology where both compile, with the differences above APART by operation.
+    "keras" in a line is the other one, which `backend` names."""
     found = []
     for keras in results:
         jax = next((other for other in results if other["backend"] == "jax" and all(
             other[key] == keras[key] for key in ("topology", "slices"))), None)
-        if keras["backend"] != "keras" or jax is None or not (keras["compiles"] and jax["compiles"]):
+        if keras["backend"] == "jax" or jax is None or not (keras["compiles"] and jax["compiles"]):
             continue
         sides = {"jax": operations(jax), "keras": operations(keras)}
         lines = [{"figure": figure, "operation": operation, "jax": a, "keras": b, "difference": apart(a, b)}
                  for figure, operation in dict.fromkeys([*sides["jax"], *sides["keras"]])
                  for a, b in [tuple(side.get((figure, operation), 0) for side in sides.values())]]
-        found.append({"topology": keras["topology"], "slices": keras["slices"], "operations": lines,
+        found.append({**{key: keras[key] for key in ("backend", "topology", "slices")}, "operations": lines,
                       "differences": [line for line in lines if line["difference"] > APART]})
     return found
 

@@ -15,15 +15,17 @@ from twinscale.benchmarks.output import tell
 from twinscale.benchmarks.preflight.rows import row, title
 from twinscale.benchmarks.workers import STARTUP, Worker
 from twinscale.common import process
+from twinscale.common.backends import BACKENDS, module_of, on_jax
 from twinscale.common.data.shapes import batch_shapes
 from twinscale.common.errors import MissingEnvironment, TwinscaleError, need
 from twinscale.common.files.access import escaped_lines
 from twinscale.common.machine.topology import LIBTPU, Topology, library_version, numbers, too_old
-from twinscale.common.need import BACKENDS
 from twinscale.common.recipe.schema import AXES, Recipe
 
 STACK = r"\s+@ |PC: @|https://symbolize|[EFIW]\d{4} "  # lines that the compiler's crash handler adds to its first
-ROOMS = {"keras": "twinscale.tfscale.lower", "jax": "twinscale.jaxscale.lower"}  # what lowers; JAX compiles for both
+LOWERS = {name: f"{module_of(name)}.lower" for name in BACKENDS}
+# What compiles: of a program on TensorFlow JAX does, what that has lowered.
+COMPILES = {name: LOWERS[name if on_jax(name) else "jax"] for name in BACKENDS}
 # The compiler is loaded by hand and asks nobody where it runs; what the names of a host say is taken from the topology.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
                "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0",
@@ -78,9 +80,9 @@ def libtpu_of_jax() -> str:
 
 
 def check_packages(backends: Iterable[str]) -> None:
-    """Raises MissingEnvironment where a backend is not installed; JAX asks the compiler for both."""
+    """Raises MissingEnvironment where a backend is not installed; JAX asks the compiler for all."""
     for backend in dict.fromkeys(["jax", *backends]):
-        need(*BACKENDS[backend])
+        need(*BACKENDS[backend].needs)
 
 
 # ---- compile
@@ -134,7 +136,7 @@ class Side:
     def lower(self, recipe: Recipe, shape: Mapping[str, Any], lowered: Path) -> dict[str, Any]:
         """What TensorFlow says of a step that it lowered; a step of another mesh is the same to it."""
         if self.lowered is None or self.lowered[0] != recipe.hash:
-            self.lowers = self.lowers or Worker("keras", None, ROOMS["keras"])
+            self.lowers = self.lowers or Worker("keras", None, LOWERS["keras"])
             tell("keras", "lowers the step")
             self.lowered = recipe.hash, self.lowers.ask("lower", recipe, **shape, lowered=lowered)
         return self.lowered[1]
@@ -162,7 +164,7 @@ def compile_all(jobs: Sequence[tuple[str, Topology, Recipe]], library: Path, fol
 
 def open_compiler(backend: str, library: Path) -> "Compiler":
     """A process that compiles a backend's steps with a libtpu."""
-    return Compiler(backend, {**ENVIRONMENT, "TPU_LIBRARY_PATH": str(library)}, ROOMS["jax"])
+    return Compiler(backend, {**ENVIRONMENT, "TPU_LIBRARY_PATH": str(library)}, COMPILES[backend])
 
 
 class Compiler(Worker):

@@ -10,7 +10,7 @@ from twinscale.benchmarks.preflight import plots
 from twinscale.benchmarks.preflight.rows import totals
 from twinscale.benchmarks.preflight.words import assumed, beside, fits, flags, gib, lines_of, named, times, who
 from twinscale.benchmarks.report.page import drawn, ordered, reproduced, write
-from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.plots import TITLES
 
 GIB, MIB = 2**30, 2**20
 NETWORKS = {"ici": "over the slice's own links", "dcn": "between slices, over the data-centre network"}
@@ -47,17 +47,17 @@ def view(found: dict[str, Any]) -> dict[str, Any]:
         **reproduced("preflight", found | {"versions": {"here": found["versions"]}}, {"here": "version"}),
         "v": found | {"recipe": {"name": found["recipe"]["name"], "hash": found.get("hash")}}, "good": good,
         "subject": found["recipe"]["name"], "answer": answer,
-        "sentence": "; ".join(f"{BACKENDS[row['backend']]} on {named(row)}: {fits(row)}" for row in own) + ".",
+        "sentence": "; ".join(f"{TITLES[row['backend']]} on {named(row)}: {fits(row)}" for row in own) + ".",
         "facts": facts(found, compiled), "worse": (check or {}).get("worse") or [],
-        "columns": [f"{who(row, BACKENDS)}, {named(row)}" for row in rows],
+        "columns": [f"{who(row, TITLES)}, {named(row)}" for row in rows],
         "lines": [(name.strip(), [text.split("\n") for text in cells]) for name, cells in lines_of(rows)],
-        "errors": [(f"{who(row, BACKENDS)} on {named(row)}", row["error"]) for row in rows if row["error"]],
+        "errors": [(f"{who(row, TITLES)} on {named(row)}", row["error"]) for row in rows if row["error"]],
         "beside": beside(found.get("peers", ())), "memory": memory(rows), "roofline": roofline(found, compiled),
         "traffic": [figure for network in NETWORKS if (figure := traffic(compiled, network))],
-        "parity": [{"topology": each["topology"], "lines": [
+        "parity": [{"topology": each["topology"], "title": TITLES[each["backend"]], "lines": [
             (line["figure"], line["operation"], f"{line['jax']:,.0f}", f"{line['keras']:,.0f}",
              times(line["jax"], line["keras"])) for line in each["differences"]]} for each in found["parity"]],
-        "flags": {BACKENDS[row["backend"]]: flags(row) for row in rows if row["xla_flags"]},
+        "flags": {TITLES[row["backend"]]: flags(row) for row in rows if row["xla_flags"]},
         "chips": [(chip["kind"], [(SOURCES[key], gib(chip[key]) if key == "hbm_bytes" else sig(chip[key], 3), source)
                           for key, source in chip["sources"].items()]) for chip in found["chips"].values()],
         "assumptions": assumed(found), "terms": TERMS,
@@ -84,7 +84,7 @@ def memory(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         parts = {"arguments": told["arguments"], "temporaries": told["temporaries"], "results beyond them":
                  told["output"] - told["alias"], "code": told["code"]} if told else {
                      "no figure of its parts": row["hbm_bytes_per_device"]}
-        bars.append({"label": f"{who(row, BACKENDS)}, {named(row)}", "backend": row["backend"],
+        bars.append({"label": f"{who(row, TITLES)}, {named(row)}", "backend": row["backend"],
                      "parts": {name: size / GIB for name, size in parts.items()},
                      "capacity": row["hbm_capacity_bytes"] / GIB})
     if not bars:
@@ -95,7 +95,7 @@ def memory(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def traffic(compiled: Sequence[Mapping[str, Any]], network: str) -> dict[str, Any] | None:
     """The figure of what collectives carry over a network, None where nothing goes over it."""
-    bars = [{"label": f"{who(row, BACKENDS)}, {named(row)}", "backend": row["backend"],
+    bars = [{"label": f"{who(row, TITLES)}, {named(row)}", "backend": row["backend"],
              "parts": {kind: size / MIB for (kind, over), (_, size) in sorted(totals(row).items()) if over == network}}
             for row in compiled]
     if not any(bar["parts"] for bar in bars):
@@ -107,7 +107,7 @@ def traffic(compiled: Sequence[Mapping[str, Any]], network: str) -> dict[str, An
 
 def roofline(found: dict[str, Any], compiled: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The figure of the rows under their chips' roofs, None where none computes."""
-    points = [{"label": f"{who(row, BACKENDS)}, {named(row)}", "backend": row["backend"], "bound": row["bound"],
+    points = [{"label": f"{who(row, TITLES)}, {named(row)}", "backend": row["backend"], "bound": row["bound"],
                "intensity": row["matrix_flops_per_device"] / row["bytes_moved_per_device"],
                "rate": row["matrix_flops_per_device"] / row["seconds_at_least"][row["bound"]]}
               for row in compiled if row["bytes_moved_per_device"] and row["matrix_flops_per_device"]]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.preflight.hlo import account
+from twinscale.common.backends import on_jax
 from twinscale.common.families import reads_text, traits_of
 from twinscale.common.machine.flops import train_flops
 from twinscale.common.machine.topology import Topology, titled
@@ -57,7 +58,7 @@ def attention(recipe: Recipe, backend: str) -> str | None:
     attention = traits_of(recipe.model).attention
     if not attention:
         return None
-    return "einsum" if backend != "jax" else recipe.jax.kernel(
+    return "einsum" if not on_jax(backend) else recipe.jax.kernel(
         recipe.train.precision, attention.width, recipe.data.sequence, not recipe.data.cross_documents, "tpu",
         sequence=recipe.devices.sequence)
 

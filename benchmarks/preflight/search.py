@@ -30,6 +30,7 @@ from twinscale.benchmarks.preflight import placed, uncompressed
 from twinscale.benchmarks.preflight.compilers import Side, check_libtpu, check_packages, deep_stack, find_libtpu
 from twinscale.benchmarks.preflight.words import show_search
 from twinscale.benchmarks.results import Search
+from twinscale.common.backends import on_jax
 from twinscale.common.data.cache import cache_dir, key
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import DID_IT, NO, BadInput
@@ -298,7 +299,7 @@ def rank(found: Candidate) -> tuple[Any, ...]:
 def patch(found: Mapping[str, Any]) -> str:
     """What a candidate changes in a recipe, as TOML."""
     lines = ["[train]", f"global_batch = {found['global_batch']}", f"accumulate = {found['accumulate']}"]
-    if found["row"]["backend"] == "jax":
+    if on_jax(found["row"]["backend"]):
         lines += ["", "[jax]", f'remat = "{found["remat"]}"']
     lines += ["", "[devices]", "data = 0", *(f"{axis} = {found['mesh'][axis]}" for axis in ("fsdp", "tensor"))]
     return "\n".join(lines) + "\n"

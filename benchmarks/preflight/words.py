@@ -6,6 +6,7 @@ from typing import Any
 
 from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.preflight.rows import APART, totals
+from twinscale.common.backends import BACKENDS
 from twinscale.common.files.output import safe_console, table_of
 from twinscale.common.machine.topology import titled
 
@@ -21,7 +22,7 @@ def gib(size: float | None) -> str:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Prints the rows as a table on stdout, then what parts the backends, and what is worse than before."""
+    """Prints the rows as a table on stdout, then what parts the others from JAX, and what is worse than before."""
     rows = [*result["results"], *result.get("peers", ())]
     each = "device (two a chip)" if any(found["devices"] > found["chips"] for found in rows) else "chip"
     console = safe_console(soft_wrap=not sys.stdout.isatty())
@@ -39,11 +40,12 @@ def show(result: Mapping[str, Any]) -> None:
         console.print(f"{about}: {text}")
     for both in result["parity"]:
         lines, apart = both["differences"], f"{sig(100 * APART, 1)} %"
-        console.print(f"{both['topology']}: the backends " + (
+        who_else = BACKENDS[both["backend"]].title
+        console.print(f"{both['topology']}: {who_else} and JAX " + (
             f"differ by more than {apart} in" if lines else f"agree within {apart}"))
         for line in lines:
-            console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, keras "
-                          f"{line['keras']:,.0f} (Keras / JAX {times(line['jax'], line['keras'])})")
+            console.print(f"  {line['figure']}, {line['operation']}: jax {line['jax']:,.0f}, {both['backend']} "
+                          f"{line['keras']:,.0f} ({who_else} / JAX {times(line['jax'], line['keras'])})")
     for name, (before, now) in (result["check"] or {}).get("versions", {}).items():
         console.print(f"The golden was made with {name} {before}, this is {now}.")
     for text in (result["check"] or {}).get("worse", ()):

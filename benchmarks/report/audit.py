@@ -6,7 +6,7 @@ from pathlib import Path
 from twinscale.benchmarks.numbers import as_float, sig
 from twinscale.benchmarks.report import words as report_words
 from twinscale.benchmarks.report.page import ordered, reproduced, write
-from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.plots import TITLES
 from twinscale.benchmarks.report.words import number
 from twinscale.benchmarks.rung_table import RUNGS
 
@@ -23,7 +23,7 @@ def _audit_view(found):
     rows = found.get("rows") or []
     audited = tuple(name for name, kind in RUNGS.items() if kind.audited)
     names = audited + tuple(sorted({rung for row in rows for rung in row.get("failed") or {}} - {*audited}))
-    shown = [row | {"backend": BACKENDS.get(row.get("backend"), row.get("backend")),
+    shown = [row | {"backend": TITLES.get(row.get("backend"), row.get("backend")),
                     "cells": [_audit_cell(row.get("failed") or {}, rung) for rung in names]} for row in rows]
     errors = [row for row in shown if row.get("operation")]
     groups = [(operation, [row for row in errors if row["operation"] == operation])
@@ -53,7 +53,7 @@ def _audit_tables(found):
             for name, rung in sorted((found.get("rungs") or {}).items())]
     counted = [(kind, name, of["mutants"], of["caught"], of["placed"])
                for kind, groups in (found.get("by") or {}).items() for name, of in groups.items()]
-    left = [(row["name"], BACKENDS.get(row["backend"], row["backend"]), ", ".join(row["lacks"]))
+    left = [(row["name"], TITLES.get(row["backend"], row["backend"]), ", ".join(row["lacks"]))
             for row in found.get("inapplicable") or []]
     return [("rungs", "What each rung has seen", "The faintest of what it caught, and what no other rung has seen.",
              ("rung", "caught", "smallest signal", "of", "it alone"), seen),

@@ -17,7 +17,7 @@ from twinscale.benchmarks.numbers import as_float, sig
 from twinscale.benchmarks.report import plots
 from twinscale.benchmarks.report import task as task_report
 from twinscale.benchmarks.report import words as report_words
-from twinscale.benchmarks.report.plots import BACKENDS, drawn
+from twinscale.benchmarks.report.plots import TITLES, drawn
 from twinscale.benchmarks.report.values import (
     code,
     embedded,
@@ -32,6 +32,7 @@ from twinscale.benchmarks.report.values import (
 )
 from twinscale.benchmarks.report.words import interval, margin, number, severity, tensor_margin
 from twinscale.benchmarks.rung_table import RUNGS, is_placed, title_of
+from twinscale.common.backends import BOTH
 from twinscale.common.files.access import plain, write_text
 from twinscale.common.metrics.words import is_count
 
@@ -188,13 +189,13 @@ def reproduced(result: str, found: Mapping[str, Any], sides: Mapping[str, str]) 
 
 def _sides(verdict):
     """{key: label} of what was compared, the first side first."""
-    named = verdict.get("sides") or BACKENDS
-    return {key: named[key] for key in sorted(named, key=lambda key: (rank([*BACKENDS], key), key))}
+    named = verdict.get("sides") or {key: TITLES[key] for key in BOTH}
+    return {key: named[key] for key in sorted(named, key=lambda key: (rank([*BOTH], key), key))}
 
 
 def _of_runs(verdict):
     """Whether two runs were compared, which have keys of their own, and not two programs side by side."""
-    return bool(verdict.get("sides")) and not verdict["sides"].keys() <= BACKENDS.keys()
+    return bool(verdict.get("sides")) and not verdict["sides"].keys() <= set(BOTH)
 
 
 def _who(verdict):

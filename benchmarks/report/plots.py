@@ -13,12 +13,13 @@ import numpy as np
 from markupsafe import Markup
 
 from twinscale.benchmarks.numbers import as_float, floats, horizon, margin_of, ratio
+from twinscale.common.backends import BACKENDS
 from twinscale.common.files.access import escaped_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BACKENDS = {"keras": "Keras", "jax": "JAX"}  # the sides of a verdict that names none
+TITLES = {name: each.title for name, each in BACKENDS.items()}
 WIDE, BESIDE, NARROW = 6.8, 4.5, 3.5  # inches; a phone is shown the narrow one, so that text keeps its size
 KEPT = 400  # points a curve may have
 TENSORS = 12  # checks that a rung's figure shows
@@ -26,10 +27,11 @@ DRAWN = {}  # figures by their data
 
 # Each colour drawn stands for a variable of the page's style sheet, which has a light and a dark value for it.
 INK, MUTED, RULE, BAND = "#111111", "#666666", "#dddddd", "#bbbbbb"
-FIRST, SECOND, GOOD, BAD = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-MARKS = {"keras": (FIRST, "o"), "jax": (SECOND, "D")}  # colour and shape of a backend's points
+FIRST, SECOND, THIRD, GOOD, BAD = "#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00"
+MARKS = {"keras": (FIRST, "o"), "keras-jax": (THIRD, "s"), "jax": (SECOND, "D")}  # colour and shape of its points
 VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", BAND: "var(--band)",
-             FIRST: "var(--first)", SECOND: "var(--second)", GOOD: "var(--good)", BAD: "var(--bad)"}
+             FIRST: "var(--first)", SECOND: "var(--second)", THIRD: "var(--third)", GOOD: "var(--good)",
+             BAD: "var(--bad)"}
 PARTS = {"compile": ("", 1.0), "train": ("", 0.55), "evaluate": ("////", 0.25), "data_wait": ("xxxx", 0.1),
          "lost": ("\\\\\\\\", 0.1)}
 OTHER = ("----", 0.2)

@@ -9,7 +9,7 @@ from twinscale.benchmarks.numbers import sig
 from twinscale.benchmarks.report import task as task_report
 from twinscale.benchmarks.report import task_plots
 from twinscale.benchmarks.report.page import METRICS, drawn, held_out, ordered, reproduced, write
-from twinscale.benchmarks.report.plots import BACKENDS
+from twinscale.benchmarks.report.plots import TITLES
 from twinscale.benchmarks.report.terminal import PIPED, fit
 from twinscale.benchmarks.report.values import rank
 from twinscale.benchmarks.report.words import number
@@ -29,7 +29,7 @@ def write_run(found: Mapping[str, Any], out: Path) -> None:
 
 def view(found: dict[str, Any]) -> dict[str, Any]:
     """What both templates show."""
-    sides, task = {found["backend"]: BACKENDS[found["backend"]]}, found.get("task") or {}
+    sides, task = {found["backend"]: TITLES[found["backend"]]}, found.get("task") or {}
     return {"v": found, "good": False if found["state"] == "failed" else None, "answer": ANSWERS[found["state"]],
             "facts": facts(found, sides), "learning": learning(found["curves"]),
             "held_out": held_out({key: found["held_out"] for key in sides}, sides, task_report.in_tables(task)),

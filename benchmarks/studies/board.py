@@ -17,7 +17,7 @@ from twinscale.common.training.progress import duration
 # Of how long a run takes, which is said as "about": the share of the best matrix product here that small models come
 # to, and seconds that every run takes besides, to compile, evaluate and save (a 6-layer decoder on 2 cores).
 SHARE = 0.3
-BESIDE = {"jax": 8.0, "keras": 12.0}
+BESIDE = {"jax": 8.0, "keras-jax": 12.0, "keras": 12.0}
 
 
 def estimate(run: Planned) -> tuple[float, float]:

@@ -18,10 +18,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from twinscale.benchmarks.studies.sizes import Size, advice, best_sizes, size_of
+from twinscale.common.backends import BACKENDS, BOTH
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.families.pair import check_backend
 from twinscale.common.files.access import exists, read_toml, shown
 from twinscale.common.recipe.file import as_override, flat, given
+from twinscale.common.recipe.runtime import check_runtime
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.section import Positive, Section
 
@@ -48,7 +50,7 @@ class Study(Section):
     """What the file says."""
 
     recipe: str
-    backend: Literal["jax", "keras", "both"] = "both"
+    backend: Literal[(*BACKENDS, "both")] = "both"
     seeds: list[Annotated[int, Field(ge=0, lt=1 << 63)]] = Field([0], min_length=1)
     overrides: dict[str, Any] = Field({}, description="{key of the recipe: value} of all runs")
     design: Design
@@ -56,7 +58,7 @@ class Study(Section):
     @property
     def backends(self) -> tuple[str, ...]:
         """Those that train."""
-        return ("jax", "keras") if self.backend == "both" else (self.backend,)
+        return BOTH[::-1] if self.backend == "both" else (self.backend,)
 
 
 class Planned(NamedTuple):
@@ -123,6 +125,7 @@ def planned(study: Study, file: Path, overrides: Sequence[str] = ()) -> list[Pla
             recipe = _recipe(source, texts, base, wanted)
             for backend in study.backends:
                 check_backend(recipe.model, backend)
+                check_runtime(recipe, backend)
                 found.setdefault((recipe.hash, backend), Planned(backend, recipe, size_of(recipe)))
         except (BadInput, MissingEnvironment) as error:
             problems.append(f"{' '.join([*size, *varied])}: {error}")

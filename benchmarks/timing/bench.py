@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from twinscale.benchmarks.results import Bench
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
 from twinscale.benchmarks.timing import peers as peers_beside
 from twinscale.benchmarks.timing.throughput import KINDS, common_peak, take_turns
-from twinscale.benchmarks.workers import ROOMS, Trainer, each, open_workers
+from twinscale.benchmarks.workers import Trainer, each, open_workers
+from twinscale.common.backends import BACKENDS, module_of, on_jax
 from twinscale.common.data import Dataset, open_dataset
 from twinscale.common.errors import BadInput, need
 from twinscale.common.families import traits_of
@@ -29,7 +31,6 @@ from twinscale.common.files.output import answer, safe_console, table_of
 from twinscale.common.files.results import write_result
 from twinscale.common.machine.doctor import versions
 from twinscale.common.machine.flops import peak_flops, train_flops
-from twinscale.common.need import BACKENDS
 from twinscale.common.recipe.schema import Recipe, positions
 from twinscale.common.training.ledger import unit
 from twinscale.common.training.run import read_run
@@ -39,7 +40,6 @@ FILE, KEYS = "bench.json", ("schema_version", "sides", "machine")
 CONVENTIONS = ("causal", "full", "6N")  # of `common/machine/flops.py`; the first is the one that is printed
 LIBRARIES = {"cudnn": ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),  # by what they are called as packages
              "cuda_runtime": ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime")}
-NAMES = {"keras": "Keras", "jax": "JAX"}
 ENOUGH = 6  # rounds that a median needs for an interval of 95 %
 OVERHEAD = 0.05  # seconds that asking for steps may take besides the steps
 
@@ -59,7 +59,7 @@ def benched(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), st
     Args:
       recipe: the validated recipe; its optimizer's updates are what is measured.
       out: the directory; nothing else in it is touched.
-      backends: of "jax" and "keras"; two take turns.
+      backends: of "jax", "keras" and "keras-jax"; several take turns.
       peers: of `benchmarks/timing/peers.py`, which take turns with them.
       steps: of a kind in a round; rounds: after a first one to warm up, which is left out.
     Raises BadInput, MissingEnvironment before anything is compiled or written.
@@ -68,10 +68,10 @@ def benched(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), st
     if recipe.devices.hosts != 1:
         raise BadInput(f"devices.hosts={recipe.devices.hosts}: bench measures one host; set it to 1")
     for backend in backends:
-        need(*BACKENDS[backend])
+        need(*BACKENDS[backend].needs)
     dataset = open_dataset(recipe)
     commands = peers_beside.commands(peers, recipe, dataset)
-    given, rooms = environment(recipe, backends, os.environ, bool(peers)), {b: ROOMS[b] for b in backends}
+    given, rooms = environment(recipe, backends, os.environ, bool(peers)), {b: module_of(b) for b in backends}
     with peers_beside.opened(commands) as beside, open_workers(given, rooms, anew=True) as workers:
         compiled = {backend: compile_seconds(recipe, worker) for backend, worker in workers.items()}
         for worker in workers.values():
@@ -85,16 +85,17 @@ def benched(recipe: Recipe, out: Path, *, backends: Sequence[str] = ("jax",), st
     sides = {backend: side(recipe, dataset, backend, devices[backend], peaks[backend], *a_step(steps, taken[backend]))
              | {"compile_seconds": compiled[backend]} for backend in workers}
     result = {"schema_version": SCHEMA_VERSION, "recipe": recipe.model_dump(mode="json"), "hash": recipe.hash,
-              "steps": steps, "rounds": rounds, "sides": sides, "ratio": between(sides),
+              "steps": steps, "rounds": rounds, "sides": sides, **ratios(sides),
               "peers": peers_beside.figures(beside, sides, positions(recipe)), "machine": machine()}
     return write_result(out / FILE, Bench, result)
 
 
 def environment(recipe: Recipe, backends: Sequence[str], given: Mapping[str, str], beside: bool = False
                 ) -> dict[str, str]:
-    """The processes' environment: one alone has its memory as the recipe and `given` say; two, or one with peers
+    """The processes' environment: one on JAX alone has its memory as the recipe and `given` say; several, or one with
+    peers
     `beside`, leave each other room."""
-    if backends != ("jax",) or beside:
+    if len(backends) > 1 or beside or not on_jax(backends[0]):
         return {}
     name = "XLA_PYTHON_CLIENT_PREALLOCATE"  # which a worker else switches off
     return {name: given.get(name, "true")} | recipe.jax.environment(given)
@@ -116,10 +117,14 @@ def a_step(steps: int, taken: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tu
             {kind: [max(0.0, x - OVERHEAD) / steps for x in rounds] for kind, rounds in walls.items()})
 
 
-def between(sides: Mapping[str, Any]) -> dict[str, Any] | None:
-    """{kind: how many times as long a step of the first backend takes as one of the second}, or None of one alone."""
-    if len(sides) < 2:
-        return None
+def ratios(sides: Mapping[str, Any]) -> dict[str, Any]:
+    """{"ratio": of two backends, None of one alone or of several, of which "ratios" has each pair's}."""
+    found = [between(dict(pair)) for pair in combinations(sides.items(), 2)]
+    return {"ratio": found[0]} if len(found) == 1 else {"ratio": None, **({"ratios": found} if found else {})}
+
+
+def between(sides: Mapping[str, Any]) -> dict[str, Any]:
+    """{kind: how many times as long a step of the first backend takes as one of the second}, of two."""
     first, second = sides.values()
     return {"of": list(sides)} | {kind: spread(first[f"{kind}_ms"]["rounds"], second[f"{kind}_ms"]["rounds"])
                                   for kind in KINDS}
@@ -205,7 +210,7 @@ def attention(recipe: Recipe, backend: str, device: Mapping[str, Any]) -> str | 
     attention = traits_of(recipe.model).attention
     if not attention:
         return None
-    return "einsum" if backend != "jax" else recipe.jax.kernel(
+    return "einsum" if not on_jax(backend) else recipe.jax.kernel(
         recipe.train.precision, attention.width, recipe.data.sequence, not recipe.data.cross_documents,
         device["platform"], device["capability"], recipe.devices.sequence)
 
@@ -265,19 +270,22 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def legend(result: Mapping[str, Any]) -> str:
-    """What the brackets are, and, of two backends, how they compare in the same rounds."""
+    """What the brackets are, and, of several backends, how each pair compares in the same rounds."""
     rounds = f"[ ]: 95 % intervals over {result['rounds']} rounds of {result['steps']} steps, each timed as a whole"
     if result["rounds"] < ENOUGH:
         rounds += f"; below {ENOUGH} rounds a median's is the least and the greatest round"
-    if not result["ratio"]:
-        return f"{rounds}."
-    first, second = (NAMES[backend] for backend in result["ratio"]["of"])
-    ratio, span = result["ratio"]["loop"]["ratio"], result["ratio"]["loop"]["interval"]
-    if not span:
+    pairs = result.get("ratios") or [pair for pair in [result["ratio"]] if pair]
+    if any(not pair["loop"]["interval"] for pair in pairs):
         return f"{rounds}. One round compares nothing."
-    low, high = span
+    return " ".join([f"{rounds}.", *map(pair_words, pairs)])
+
+
+def pair_words(pair: Mapping[str, Any]) -> str:
+    """How two backends compare, in a sentence."""
+    first, second = (BACKENDS[backend].title for backend in pair["of"])
+    low, high = span = pair["loop"]["interval"]
     same = ": this tells neither as the faster" if low <= 1 <= high else ""
-    return f"{rounds}. A step of {first} takes {sig(ratio, 3)} [{interval(span)}] times one of {second}{same}."
+    return f"A step of {first} takes {sig(pair['loop']['ratio'], 3)} [{interval(span)}] times one of {second}{same}."
 
 
 def cell(measured: Mapping[str, Any], key: str) -> str:

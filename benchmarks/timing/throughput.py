@@ -10,6 +10,7 @@ import numpy as np
 from twinscale.benchmarks.rounds import median_interval, ratio_interval
 from twinscale.benchmarks.sides import framework_of
 from twinscale.benchmarks.workers import Worker, each
+from twinscale.common.backends import BACKENDS, RUNTIMES
 from twinscale.common.machine.flops import best_rate, numpy_product, peak_flops, product_rate, train_flops
 from twinscale.common.recipe.schema import Recipe, positions
 
@@ -76,7 +77,7 @@ def common_peak(recipe: Recipe, workers: Mapping[str, Worker]) -> Callable[[str]
     reaches, asked in turns while the others wait, once for all backends."""
     @functools.cache
     def measured(wide):
-        names, own = {"keras": "TensorFlow", "jax": "JAX"}, framework_of(recipe.model)
+        names, own = {b: RUNTIMES[each.runtime] for b, each in BACKENDS.items()}, framework_of(recipe.model)
         return best_rate({"NumPy": functools.partial(product_rate, numpy_product, wide)} | {
             names.get(own or backend, backend): functools.partial(worker.ask, "measure_product", recipe, dtype=wide)
             for backend, worker in workers.items()})

@@ -10,6 +10,7 @@ from twinscale.benchmarks.output import made
 from twinscale.benchmarks.tuning.result import SCHEMA_VERSION
 from twinscale.benchmarks.tuning.study import best_of, front_of, importances
 from twinscale.benchmarks.tuning.trials import NAMED
+from twinscale.common.backends import options_of
 from twinscale.common.files.output import safe_console, table_of
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def collected(opened: "Open", asked: Any, base: Any, direction: str) -> dict[str
     cost = search.cost or COST
     points = [(trial["number"], trial["metric"], trial[cost]) for trial in trials
               if trial["state"] == "complete" and trial[cost] is not None]
-    again = ["twinscale", "tune", asked.source, *asked.overrides, "--space", str(asked.space), "--backend",
-             asked.backend, "--trials", str(asked.trials or search.trials), "--out", f"{asked.out}-again"]
+    again = ["twinscale", "tune", asked.source, *asked.overrides, "--space", str(asked.space),
+             *options_of(asked.backend), "--trials", str(asked.trials or search.trials), "--out", f"{asked.out}-again"]
     return {
         "schema_version": SCHEMA_VERSION, "sentence": sentence(search.metric, direction, trials, best),
         "backend": asked.backend, "metric": search.metric, "direction": direction, "cost": cost,

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from twinscale.common import process
+from twinscale.common.backends import module_of
 from twinscale.common.errors import NO, BadInput, TwinscaleError, error_of, first_line, known, need, unexpected
 from twinscale.common.files.access import read_text, shown
 from twinscale.common.files.run_files import LOCK
@@ -33,7 +34,7 @@ class Hand:
     def __init__(self, backend: str) -> None:
         from twinscale.benchmarks.workers import Worker
 
-        self.worker = Worker(backend, anew=False)
+        self.worker = Worker(backend, module=module_of(backend), anew=False)
 
     def ask(self, call: str, recipe: Mapping[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         """{"value"} of a call, or {"error", "exit_code"}."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinscale.benchmarks.workers import Worker
 from twinscale.common import process
+from twinscale.common.backends import module_of
 from twinscale.common.data.shapes import data_shape
 from twinscale.common.errors import BadInput, CannotSave, MissingEnvironment, Stopped, TwinscaleError, is_memory
 from twinscale.common.families.parameters import parameters
@@ -50,7 +51,7 @@ class Crew:
 
     backend: str
     worker: Any = None
-    make: Callable[[str], Any] = lambda backend: Worker(backend, anew=False)
+    make: Callable[[str], Any] = lambda backend: Worker(backend, module=module_of(backend), anew=False)
     stop: Callable[[Any], None] = lambda worker: stop(worker)
 
     def ready(self) -> Any:

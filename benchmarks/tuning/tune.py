@@ -33,6 +33,7 @@ from twinscale.common.files.output import answer, nothing_left
 from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import RUN
 from twinscale.common.recipe.file import as_override, dumps, given
+from twinscale.common.recipe.runtime import check_runtime
 from twinscale.common.recipe.schema import digest
 from twinscale.common.trackers import check_trackers
 from twinscale.common.training.progress import duration
@@ -112,6 +113,7 @@ def read_asked(asked: Asked) -> "tuple[Recipe, Search, tuple[Axis, ...], str]":
     base = without_stages(given(asked.source, asked.overrides))
     direction = direction_of(search, asked.space, base.train.metrics)
     check_backend(base.model, asked.backend)
+    check_runtime(base, asked.backend)
     check_trackers(base, asked.out)
     if base.devices.hosts != 1:
         raise BadInput(f"devices.hosts={base.devices.hosts}: a trial trains on one host; set it to 1")

@@ -1,7 +1,7 @@
 """The formats that a run's model is exported in, who writes and reads each, and what export.json says of them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 from twinscale.common import need, registry
+from twinscale.common.backends import BACKENDS, module_of, on_jax
 from twinscale.common.errors import BadInput
 from twinscale.common.families import FAMILIES, READS, reads_arrays, traits_of
 from twinscale.common.files.access import is_odd, local, read_json, shown
@@ -38,20 +39,22 @@ class Format:
     runtime: str
 
 
-WRITERS = {"keras": "twinscale.tfscale.export", "jax": "twinscale.jaxscale.export"}
-READERS = {"keras": "twinscale.tfscale.predict", "jax": "twinscale.jaxscale.predict"}
+WRITERS = {name: f"{module_of(each.exporter)}.export" for name, each in BACKENDS.items()}
+READERS = {name: f"{module_of(each.exporter)}.predict" for name, each in BACKENDS.items()}
 OF_LITERT = (WRITERS | {"jax": "twinscale.swap.flax_to_litert"}, dict.fromkeys(WRITERS, READERS["keras"]))
+OF_KERAS = [name for name, each in BACKENDS.items() if each.program == "keras"]
+OF_JAX = [name for name in BACKENDS if on_jax(name)]
 
 
-def by(backend: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The writers and readers of a format that one backend alone has."""
-    return {backend: WRITERS[backend]}, {backend: READERS[backend]}
+def by(backend: str, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The writers and readers of a format that one backend's modules write and read, of the backends that have it."""
+    return dict.fromkeys(names, WRITERS[backend]), dict.fromkeys(names, READERS[backend])
 
 
 FORMATS = {
-    "savedmodel": Format("savedmodel", *by("keras"), "tensorflow"),
-    "keras": Format("model.keras", *by("keras"), "ours"),
-    "stablehlo": Format("model.stablehlo", *by("jax"), "jax"),
+    "savedmodel": Format("savedmodel", *by("keras", OF_KERAS), "tensorflow"),
+    "keras": Format("model.keras", *by("keras", OF_KERAS), "ours"),
+    "stablehlo": Format("model.stablehlo", *by("jax", OF_JAX), "jax"),
     "litert-float": Format("float.tflite", *OF_LITERT, "tensorflow"),
     "litert-dynamic": Format("dynamic.tflite", *OF_LITERT, "tensorflow"),
     "litert-int8": Format("int8.tflite", *OF_LITERT, "tensorflow"),
@@ -284,7 +287,8 @@ def lacking(name: str, backend: str) -> str | None:
     """The package that a format needs and that is not installed, or None."""
     modules = FORMATS[name].writers[backend], FORMATS[name].readers[backend]
     needs = [package for module in modules for package in NEEDS[module.split(".")[1]]]
-    if name == "litert-int8" or (name == "litert-dynamic" and backend == "keras"):  # whose bound its own stage gives
+    own_stage = BACKENDS[backend].exporter == "keras"  # which gives the bound
+    if name == "litert-int8" or (name == "litert-dynamic" and own_stage):
         needs += need.EIGHT_BITS
     return need.lacking(needs)
 

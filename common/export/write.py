@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -51,9 +51,8 @@ from twinscale.common.files.results import write_result
 from twinscale.common.files.run_files import RECIPE, StateFiles
 from twinscale.common.machine.doctor import versions
 from twinscale.common.recipe.file import dumps, load
-from twinscale.common.training.canonical import convert, kept_of, named, read, shipped
+from twinscale.common.training.canonical import converted, kept_of, read, shipped
 from twinscale.common.training.checkpoints import sha256
-from twinscale.common.training.run import follow_run
 from twinscale.common.training.stages import calibrated
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ LITERT = {"litert-float": False, "litert-dynamic": True, "litert-int8": True}  #
 
 
 def export(room: "Room", exporter: ModuleType, path: Path, out: Path, asked: Sequence[str] = (),
-           overwrite: bool = False, accept_data: bool = False) -> int:
+           overwrite: bool = False, accept_data: bool = False, backend: str = "") -> int:
     """Writes the model of a run, or of what `convert` has made of one, into a directory and checks it; returns the exit
     code: 0 all agree, 1 one does not or cannot be written, 4 one needs a package that is not installed.
 
@@ -79,29 +78,26 @@ def export(room: "Room", exporter: ModuleType, path: Path, out: Path, asked: Seq
     "reason"}.
 
     Args:
-      room: the run's Room.
+      room: a Room, of whatever backend: the run's or another's.
       exporter: its module `export`.
       path: the run's directory, or the state's.
       out: the directory; it must be new, empty, or with `overwrite` an earlier export's.
       asked: names of FORMATS; none: all that the backend has.
       accept_data: check on data that is no longer what the run was trained on.
+      backend: the one whose formats these are, whose exporter the room's is; unless said, the room's own.
     Raises BadInput where `check_request`, `of_model` or `open_kept` does, or the run has no checkpoint.
     """
-    recipe, formats = load(StateFiles(path).recipe, []), check_request(room.backend, out, asked, overwrite)
+    backend = backend or room.backend
+    recipe, formats = load(StateFiles(path).recipe, []), check_request(backend, out, asked, overwrite)
     formats = of_model(recipe.model, formats, named=bool(asked))
     dataset = open_kept(recipe, kept_of(path), accept_data)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        state = path
-        if not StateFiles(path).index.exists():
-            state = work / "state"
-        with named(state, path):
-            if state is not path:
-                convert(room, recipe, follow_run(path), state)
+        with converted(room, path) as state:
             taken = read(state, recipe)
         model = Model(dense_recipe(recipe), Shape(dataset.classes, tuple(dataset.example_shape)),
                       shipped(recipe, taken["tensors"]))
-        lacks = {name: lacking(name, room.backend) for name in formats}
+        lacks = {name: lacking(name, backend) for name in formats}
         if all(lacks.values()):
             packages = sorted({lack for lack in lacks.values() if lack})
             raise MissingEnvironment(f"{', '.join(packages)}: not installed, and needed by {', '.join(formats)}; "
@@ -109,11 +105,12 @@ def export(room: "Room", exporter: ModuleType, path: Path, out: Path, asked: Seq
         stack.enter_context(nothing_left(out))
         clear(out, KIND, IDENTITY, overwrite or cut_short(out), "--to")
         write_text(out / RECIPE, dumps(recipe))
-        about = described(room, recipe, dataset, taken["step"], out)
+        about = described(backend, recipe, dataset, taken["step"], out)
         eight = None
         if any(not lacks[name] for name in formats if name in ("litert-dynamic", "litert-int8")):
             eight = in_eight_bits(room, recipe, dataset, taken["tensors"], model)
-        found = write_all(room, exporter, [name for name in formats if not lacks[name]], model, eight, out, work)
+        found = write_all(room, exporter, {name: FORMATS[name].writers[backend] for name in formats if not lacks[name]},
+                          model, eight, out, work)
         about["formats"] = [row_of(name, lacks[name], found.get(name), out) for name in formats]
         write_result(out / "export.json", EXPORT, about)
         check(room, exporter, about, dataset, model, eight, out, work)
@@ -124,7 +121,7 @@ def export(room: "Room", exporter: ModuleType, path: Path, out: Path, asked: Seq
     return MISSING if any(not row["path"] for row in about["formats"]) else DID_IT
 
 
-def described(room: "Room", recipe: "Recipe", dataset: "Dataset", step: int, out: Path) -> dict[str, Any]:
+def described(backend: str, recipe: "Recipe", dataset: "Dataset", step: int, out: Path) -> dict[str, Any]:
     """export.json before anything is written."""
     text = dataset.kind == "text"
     tokenizer = None
@@ -133,7 +130,7 @@ def described(room: "Room", recipe: "Recipe", dataset: "Dataset", step: int, out
         if dataset.tokenizer:
             shutil.copyfile(dataset.tokenizer, out / "tokenizer.json")
     return {"schema_version": SCHEMA_VERSION, "recipe": recipe.name, "recipe_hash": recipe.hash,
-            "backend": room.backend, "stage": active(recipe).kind if recipe.compress.stages else None, "step": step,
+            "backend": backend, "stage": active(recipe).kind if recipe.compress.stages else None, "step": step,
             "family": registry.portable(recipe.model.family), "classes": dataset.classes,
             "example_shape": list(dataset.example_shape),
             "inputs": "ids int32 (rows, positions), one document a row" if text else
@@ -174,14 +171,13 @@ def bare(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix("weights/"): x for name, x in named.items()}
 
 
-def write_all(room: "Room", exporter: ModuleType, formats: Iterable[str], model: Model, eight: Model | None, out: Path,
-              work: Path) -> dict[str, Any]:
-    """Writes formats aside; {format: what its writer says of it, or the error that came instead}: what one converter
-    cannot, others may."""
+def write_all(room: "Room", exporter: ModuleType, writers: Mapping[str, str], model: Model, eight: Model | None,
+              out: Path, work: Path) -> dict[str, Any]:
+    """Writes formats, each by a module of {format: module}, aside; {format: what its writer says of it, or the error
+    that came instead}: what one converter cannot, others may."""
     found: dict[str, Any] = {}
     elsewhere: dict[str, list[tuple[str, Path, Path]]] = {}
-    for name in formats:
-        module = FORMATS[name].writers[room.backend]
+    for name, module in writers.items():
         what: Any = eight if name == "litert-int8" else model  # `eight` is there where it is asked for
         try:
             if name == "safetensors":

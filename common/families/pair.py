@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from twinscale.common.backends import BACKENDS
 from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import Family, Traits
 from twinscale.common.families.parameters import Parameter
@@ -183,9 +184,9 @@ def is_of_one(m: Any) -> bool:
 
 
 def check_backend(m: Any, backend: str) -> None:
-    """Raises BadInput where a backend, "keras" or "jax", runs none of a model's programs."""
+    """Raises BadInput where a backend runs none of a model's programs."""
     if is_of_one(m):
-        side_in(m, {"keras": "keras", "jax": "flax"}[backend])
+        side_in(m, {"keras": "keras", "jax": "flax"}[BACKENDS[backend].program])
 
 
 def refuse_of_one(m: Any, verb: str, why: str) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from twinscale.common.backends import BACKENDS
+
 # Other keys are kept, as a later version may write them; nothing is converted, and NaN and infinity are no numbers.
 STRICT = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -14,7 +16,7 @@ Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Positive, Field(le=1)]
 Seconds = Annotated[Number, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Backend = Literal["keras", "jax"]
+Backend = Literal[tuple(BACKENDS)]
 Metrics = dict[str, Number | None]  # null: not finite
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twinscale.common.backends import BACKENDS
 from twinscale.common.files.access import exists, place
 
 RECIPE, METRICS = "recipe.toml", "metrics.jsonl"  # in a run and in a state; the recipe wherever a verb leaves it
@@ -19,9 +20,10 @@ HOSTS, CHECKPOINTS, TRACE, MANIFESTS, NEWEST = "hosts", "checkpoints", "trace", 
 LISTED = re.compile(r"step_(0|[1-9][0-9]{0,15})\.json")
 TRACED = re.compile(r"step_([0-9]{1,15})\.safetensors")
 
-STEPS = {  # what each backend writes of a checkpoint, the step first; half-written ones too
-    "keras": r"step-(\d+)((\.index|\.data-\d+-of-\d+)(\.tempstate.*)?|_temp.*)",
+BY_RUNTIME = {  # what each runtime writes of a checkpoint, the step first; half-written ones too
+    "tensorflow": r"step-(\d+)((\.index|\.data-\d+-of-\d+)(\.tempstate.*)?|_temp.*)",
     "jax": r"step_(\d+)(\.orbax-checkpoint-tmp.*)?"}
+STEPS = {name: BY_RUNTIME[each.runtime] for name, each in BACKENDS.items()}
 DATA = {r"tokenizer\.json|files\.txt": None}
 STATE_MARKER = ".state"
 STATE = {rf"{re.escape(STATE_MARKER)}|index\.json|recipe\.toml|metrics\.jsonl|state\.safetensors": None, "data": DATA}
@@ -29,7 +31,7 @@ OF_HOSTS = {r"\d+\.(json|stacks)": None}
 RUN: dict[str, Any] = {
     r"run\.json|recipe\.toml|metrics\.jsonl|predictions\.safetensors|events\.out\.tfevents\..*": None,
     "data": DATA, HOSTS: OF_HOSTS,
-    CHECKPOINTS: {"|".join(STEPS.values()): None, NEWEST: None, MANIFESTS: {r"step_\d+\.json": None}},
+    CHECKPOINTS: {"|".join(BY_RUNTIME.values()): None, NEWEST: None, MANIFESTS: {r"step_\d+\.json": None}},
     TRACE: {r"(step_\d+|final)\.safetensors|(contract|batches)\.json": None}, "export": {"state": STATE},
     TRACKERS: None, re.escape(LOCK): None}
 RUN[TRACE]["twin"] = RUN

@@ -7,10 +7,8 @@ What it gives, as JSON too: {"run", "backend", "step", "precision", "cached", "d
 """
 
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +19,7 @@ import numpy as np
 from twinscale.common.compress.recipes import dense_recipe
 from twinscale.common.data.tokenizers import Tokenizer, byte_tokenizer, kept_bpe
 from twinscale.common.errors import DID_IT, NO, BadInput
-from twinscale.common.export.formats import Shape, made_by
+from twinscale.common.export.formats import Shape
 from twinscale.common.families import family_of
 from twinscale.common.families.decoder import Decoder
 from twinscale.common.files.access import escaped_lines, shown
@@ -34,8 +32,7 @@ from twinscale.common.generation.text import ending, saying, text_of
 from twinscale.common.recipe.file import load
 from twinscale.common.recipe.schema import master_dtype
 from twinscale.common.registry import short
-from twinscale.common.training.canonical import convert, kept_of, named, read_index, shipped, state_of
-from twinscale.common.training.run import follow_run
+from twinscale.common.training.canonical import converted, kept_of, read_index, shipped
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
@@ -146,7 +143,7 @@ def open_run(room: "Room", path: Path, precision: str | None = None) -> Opened:
     recipe = load(StateFiles(path).recipe, []) if StateFiles(path).recipe.exists() else None
     if recipe is not None:  # before a framework computes anything
         check_decoder(path, recipe)
-    with state(room, path) as at:
+    with converted(room, path) as at:
         recipe = load(StateFiles(at).recipe, [])
         tensors = shipped(recipe, load_tensors(StateFiles(at).tensors))
         step, kept = read_index(at)["step"], kept_of(at)
@@ -169,19 +166,6 @@ def check_decoder(path: Path, recipe: "Recipe") -> None:
                        "from a prompt; `twinscale export` and `twinscale predict` run any model")
 
 
-@contextmanager
-def state(room: "Room", path: Path) -> Iterator[Path]:
-    """The directory of a run's canonical state while open: `convert`ed here where the run is of this backend, by a
-    process of the other one's else."""
-    if StateFiles(path).index.exists() or made_by(path) != room.backend:
-        with state_of(path) as made:
-            yield made
-        return
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinscale-"))) / "state"
-        stack.enter_context(named(folder, path))
-        convert(room, load(StateFiles(path).recipe, []), follow_run(path), folder)
-        yield folder
 
 
 # ---- what is said

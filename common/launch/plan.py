@@ -15,12 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from twinscale.common.backends import BACKENDS, on_jax, options_of
 from twinscale.common.errors import DID_IT, RESUMABLE, BadInput, MissingEnvironment, TwinscaleError
 from twinscale.common.files.access import escaped_lines, place
 from twinscale.common.launch.local import free_ports, run_local
 from twinscale.common.machine.chips import CHIPS, FLAT, of_accelerator
 from twinscale.common.process import printed
 from twinscale.common.recipe.file import did_you_mean, given
+from twinscale.common.recipe.runtime import check_runtime
 from twinscale.common.recipe.schema import AXES, mesh_shape
 from twinscale.common.training.run import check_run
 
@@ -94,7 +96,7 @@ def plan(recipe: str, overrides: Sequence[str] = (), *, backend: str, run: str, 
         raise BadInput(f"--hosts {hosts}: expected {'1 or more' if hosts < 1 else f'{most} or less'}")
     for what, value in (("RECIPE", recipe), ("--run", run), *(("override", text) for text in overrides)):
         _check_path(what, value)
-    if backend not in ("keras", "jax"):
+    if backend not in BACKENDS:
         raise BadInput(f"--backend {_shown(backend)}: expected keras or jax")
     added = {"devices.hosts": hosts, **_tpu_strategy(backend, target, hosts, options)}
     for text in overrides:
@@ -103,8 +105,9 @@ def plan(recipe: str, overrides: Sequence[str] = (), *, backend: str, run: str, 
     _check_place(run, backend, target, hosts, options)
     # Which also checks the recipe: a slice is not to be paid for a typing error.
     described = given(recipe, [*overrides, *(f"{key}={value}" for key, value in added.items())])
+    check_runtime(described, backend)
     _check_mesh(described, backend, target, hosts, options)
-    words = ["train", recipe, *overrides, *(f"{key}={value}" for key, value in added.items()), "--backend", backend,
+    words = ["train", recipe, *overrides, *(f"{key}={value}" for key, value in added.items()), *options_of(backend),
              "--run", run]
     if target == "local":
         return _local(printed(python, "twinscale.common.cli", *words), backend, hosts, ports)
@@ -136,7 +139,7 @@ def _environment(backend, addresses, index):
     """What tells a process that it is host `index` of those at `addresses`; nothing where it is alone."""
     if len(addresses) == 1:
         return {}
-    if backend == "jax":
+    if on_jax(backend):
         return {"JAX_COORDINATOR_ADDRESS": addresses[0], "JAX_NUM_PROCESSES": str(len(addresses)),
                 "JAX_PROCESS_ID": str(index)}
     return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})}
@@ -165,8 +168,8 @@ def _slurm(words, described, backend, hosts, options):
     """A script for sbatch. JAX finds its cluster from SLURM's variables, TF_CONFIG is made of them."""
     program = f"{options['env'].rstrip('/')}/bin/twinscale" if "env" in options else "twinscale"
     values = dict.fromkeys(OPTIONS["slurm"]) | {"name": described.name, "requeue": True, "grace": GRACE["slurm"]}
-    script = _render("slurm.sh.j2", **values | options, hosts=hosts, backend=backend, resumable=RESUMABLE,
-                     command=shlex.join([program, *words]))
+    script = _render("slurm.sh.j2", **values | options, hosts=hosts, runtime=BACKENDS[backend].runtime,
+                     resumable=RESUMABLE, command=shlex.join([program, *words]))
     return Plan(script, [["sbatch"]], [{}], piped=True)
 
 
@@ -271,15 +274,16 @@ def _check_place(run, backend, target, hosts, options):
 
 def _tpu_strategy(backend, target, hosts, options):
     """{key: value} of `devices` that Keras needs on a target's TPUs. Raises BadInput where it cannot have them."""
-    if backend == "jax" or target not in ("tpu", "gke"):
+    if on_jax(backend) or target not in ("tpu", "gke"):
         return {}
     chip = of_accelerator(options.get("accelerator"))
     if chip and not chip.tensorflow:
-        raise BadInput(f"--accelerator {options['accelerator']}: TensorFlow does not run on it: pass --backend jax")
+        raise BadInput(f"--accelerator {options['accelerator']}: TensorFlow does not run on it: pass --runtime jax, or "
+                       "--backend jax")
     if target == "gke" and hosts > 1:
         raise BadInput(f"--hosts {hosts}: on GKE the Keras backend reaches the TPUs of its own host alone, since no "
                        "TensorFlow server runs on the others: pass --hosts 1 and a topology of one host (2x4 at most), "
-                       "or --backend jax")
+                       "--runtime jax, or --backend jax")
     # One process drives all hosts.
     return {"devices.hosts": 1, "devices.strategy": "tpu", "devices.tpu": "local" if hosts == 1 else options["name"]}
 
@@ -298,10 +302,10 @@ def _check_mesh(described, backend, target, hosts, options):
         if slices > 1 and hosts == slices:
             raise BadInput(f"--slices {slices}: GKE joins slices of several hosts only, but {what} is one host: take "
                            "a larger topology")
-    if backend == "jax" and target in ("tpu", "gke") and devices.replica != slices:
+    if on_jax(backend) and target in ("tpu", "gke") and devices.replica != slices:
         raise BadInput(f"devices.replica={devices.replica}: it counts slices, and this launch has {slices}: set "
                        f"devices.replica={slices}")
-    if backend == "jax" and target == "gke":
+    if on_jax(backend) and target == "gke":
         try:
             found = hosts * known[hosts // slices] * of_accelerator(options["accelerator"]).devices
             mesh_shape(described, "the launch", found, what)

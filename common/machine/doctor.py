@@ -35,7 +35,7 @@ USES = {  # distribution: what needs it; `common/need.py` says what brings it
     "tensorflow-datasets": "tfds: data sources",
     "array_record": "tfds: data sources",
     "tensorflow": "the keras backend",
-    "keras": "the keras backend",
+    "keras": "the keras backend, on either runtime",
     "tf_keras": "compression in the keras backend",
     "tensorflow-model-optimization": "compression in the keras backend",
     "jax": "the jax backend",
@@ -45,7 +45,9 @@ USES = {  # distribution: what needs it; `common/need.py` says what brings it
     "orbax-checkpoint": "checkpoints of the jax backend",
     "libtpu": "preflight: the TPU compiler, with or without a TPU",
 }
-BACKENDS = {"keras": ("tensorflow", "keras"), "jax": ("jax", "jaxlib", "flax", "optax")}
+BACKENDS = {  # distributions without which a backend does not run, the one that has its devices first
+    "keras": ("tensorflow", "keras"), "keras-jax": ("jax", "jaxlib", "flax", "optax", "keras"),
+    "jax": ("jax", "jaxlib", "flax", "optax")}
 ASK = {  # framework -> a program that prints its devices as JSON
     "tensorflow": "import json, tensorflow as tf; details = tf.config.experimental.get_device_details; "
                   "print(json.dumps([dict(name=d.name, kind=details(d).get('device_name', d.device_type))"

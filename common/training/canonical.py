@@ -37,7 +37,7 @@ from twinscale.common.recipe.running import Devices
 from twinscale.common.recipe.schema import Recipe
 from twinscale.common.training.checkpoints import Checkpoints, sha256
 from twinscale.common.training.room import Room
-from twinscale.common.training.run import Data, read_run, what_differs
+from twinscale.common.training.run import Data, RunInfo, follow_run, read_run, what_differs
 from twinscale.common.training.run_metrics import read_metrics
 from twinscale.common.training.session import open_session
 
@@ -180,6 +180,20 @@ def state_of(path: Path | str) -> Iterator[Path]:
             said = [line.removeprefix("twinscale: ") for line in made.stderr.splitlines() if line.strip()]
             raise error_of(made.returncode, f"{path}: no state could be read there: {(said or ['without a word'])[-1]}")
         yield state
+
+
+@contextmanager
+def converted(room: Room, path: Path) -> Iterator[Path]:
+    """`state_of`, made here where the run is of this room's backend."""
+    if StateFiles(path).index.exists() or read_run(path, RunInfo)["backend"] != room.backend:
+        with state_of(path) as made:
+            yield made
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinscale-"))) / "state"
+        stack.enter_context(named(folder, path))
+        convert(room, load(StateFiles(path).recipe, []), follow_run(path), folder)
+        yield folder
 
 
 def model_of(path: Path) -> "tuple[Recipe, dict[str, np.ndarray]]":

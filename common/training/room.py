@@ -104,7 +104,7 @@ class Room(Protocol):
 
     @property
     def backend(self) -> str:
-        """ "keras" or "jax"."""
+        """ "keras", "keras-jax" or "jax"."""
 
     @property
     def Store(self) -> Stores:

@@ -10,7 +10,7 @@ from twinscale.common.verbs import shared
 
 
 def compress(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run of either backend.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run of any backend.")],
     overrides: shared.Overrides = None,
     *,
     recipe: Annotated[str, typer.Option(metavar="R", help="A recipe with stages in [compress].")],

@@ -1,4 +1,4 @@
-"""`twinscale convert`: a run's state for the other backend."""
+"""`twinscale convert`: a run's state for any backend."""
 
 from typing import Annotated
 
@@ -17,8 +17,8 @@ def convert(
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint by train.watch, in place of the newest.")
                     ] = False,
 ) -> None:
-    """Write the state of a run's newest checkpoint in neither backend's format: safetensors by canonical name, weights
-    and optimizer slots, with an index. Either backend goes on from it with `train --from`. Of hub:ORG/NAME it is the
+    """Write the state of a run's newest checkpoint in no backend's format: safetensors by canonical name, weights
+    and optimizer slots, with an index. Any backend goes on from it with `train --from`. Of hub:ORG/NAME it is the
     model as the hub has it, in a directory that `train --from` begins with on any machine.
 
     \b
@@ -28,6 +28,7 @@ def convert(
       twinscale convert runs/keras --to build/best --best
       twinscale convert hub:ORG/NAME@REVISION --to build/model
     """
+    from twinscale.common.backends import BOTH
     from twinscale.common.errors import BadInput
     from twinscale.common.files.access import place
     from twinscale.common.files.hub import copied, is_hub
@@ -50,7 +51,7 @@ def convert(
     check_target(place(to), described, opened)  # before seconds go into loading a framework
     step = written(shared.room(shared.ROOMS[opened.info["backend"]]).ROOM, described, opened, place(to), best)
     shared.say(f"the state after {step} updates is in {to}")
-    other = next(backend for backend in shared.ROOMS if backend != opened.info["backend"])
+    other = next(backend for backend in BOTH if backend != opened.info["backend"])
     shared.suggest("train", str(place(run) / "recipe.toml"), "--from", to, "--backend", other, "--run", "runs/next")
 
 

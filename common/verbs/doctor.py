@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from twinscale.common.backends import options_of
 from twinscale.common.errors import BadInput, MissingEnvironment
 from twinscale.common.verbs import shared
 
@@ -46,4 +47,4 @@ def doctor(
         shared.suggest("compare", shared.shipped(), "--out", "build/demo")
     else:
         backend = next(backend for backend, runs in report["backends"].items() if runs)
-        shared.suggest("train", shared.shipped(), "--backend", backend, "--run", f"runs/{backend}")
+        shared.suggest("train", shared.shipped(), *options_of(backend), "--run", f"runs/{backend}")

@@ -13,29 +13,35 @@ def evaluate(
     on: Annotated[str, typer.Option(metavar="ROWS", help="held_out; test, the file for it in the folder of "
                                                          "data.source; or a file of the same kind.")] = "held_out",
     backend: Annotated[Literal["jax", "keras", "both"] | None, typer.Option(help="The run's own unless said.")] = None,
+    runtime: shared.Runtime = None,
     accept_data: shared.AcceptData = False,
     json: Annotated[bool, typer.Option("--json", help="Print {backend: {metric: value}} in place of lines.")] = False,
 ) -> None:
     """Evaluate a run's model once more: what sums it up on a line, and a table of classes or of entities where
-    train.metrics asks for them. A state is of neither backend: either evaluates it, and both one after another.
+    train.metrics asks for them. A state is of no backend: any evaluates it, and both one after another.
 
     \b
     Examples:
       twinscale evaluate runs/jax --on test
       twinscale evaluate runs/keras --on test --backend both
+      twinscale evaluate runs/keras --backend keras --runtime jax
       twinscale evaluate runs/jax --on more.txt --json
     """
+    from twinscale.common.backends import BOTH
     from twinscale.common.files.access import place
     from twinscale.common.files.run_files import StateFiles
     from twinscale.common.recipe.file import load
+    from twinscale.common.recipe.runtime import check_runtime
     from twinscale.common.training.canonical import read, state_of
     from twinscale.common.training.evaluating import evaluate_state
 
+    named = shared.backends_of(backend, runtime, {"both": BOTH})
     with state_of(place(run)) as state:
         described = load(StateFiles(state).recipe, [])
         begun = read(state, described)
         found = {}
-        for name in shared.ROOMS if backend == "both" else (backend or begun["origin"]["backend"],):
+        for name in named or (begun["origin"]["backend"],):
+            check_runtime(described, name)
             room = shared.room(shared.ROOMS[name]).ROOM
             found[name] = evaluate_state(room, described, begun, on, accept_data)
     if json:

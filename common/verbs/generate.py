@@ -62,13 +62,14 @@ def generate(
 
 def alone(run: str, backend: Backend | None, wanted: Any, precision: str | None, as_json: bool) -> int:
     """Writes a run's text, as it comes; returns the exit code."""
+    from twinscale.common.backends import BACKENDS
     from twinscale.common.export.formats import made_by
     from twinscale.common.files.access import place
     from twinscale.common.files.output import answer
     from twinscale.common.generation import run as generation
 
     path = place(run)
-    module = shared.ROOMS[backend or made_by(path)]
+    module = shared.ROOMS[backend or BACKENDS[made_by(path)].sampler]
     room, generator = shared.room(module).ROOM, shared.room(module.replace("room", "generate"))
     found = generation.write(room, generator, path, wanted, precision, None if as_json else generation.streamed)
 
@@ -82,13 +83,14 @@ def alone(run: str, backend: Backend | None, wanted: Any, precision: str | None,
 
 def beside(run: str, other: str | None, wanted: Any, precision: str | None, as_json: bool) -> int:
     """Prints whether two samplers' tokens are the same; returns the exit code."""
+    from twinscale.common.backends import BACKENDS, BOTH
     from twinscale.common.export.formats import made_by
     from twinscale.common.files.access import escaped_lines, place
     from twinscale.common.files.output import answer
     from twinscale.common.generation import both
 
     paths = [place(run), place(run if other is None else other)]
-    backends = list(shared.ROOMS) if other is None else [made_by(path) for path in paths]
+    backends = list(BOTH) if other is None else [BACKENDS[made_by(path)].sampler for path in paths]
     words = both.words_of(wanted, precision)
     found = both.beside(*(both.asked_of(path, backend, words) for path, backend in zip(paths, backends, strict=True)))
     answer(found, lambda said: print(escaped_lines("\n".join(both.lines(said)))), as_json)

@@ -38,6 +38,7 @@ def local(
     overrides: shared.Overrides = None,
     *,
     backend: Backend,
+    runtime: shared.Runtime = None,
     run: Run,
     hosts: Hosts,
     go: Go = False,
@@ -51,6 +52,8 @@ def local(
     \b
     Example:
       twinscale launch local recipes/decoder-stdlib.toml devices.data=2 --backend jax --run runs/two --hosts 2 --go
+      twinscale launch local recipes/decoder-stdlib.toml devices.data=2 --backend keras --runtime jax \\
+        --run runs/keras-jax --hosts 2 --go
     """
     raise typer.Exit(launched("local", **locals()))
 
@@ -61,6 +64,7 @@ def tpu(
     overrides: shared.Overrides = None,
     *,
     backend: Backend,
+    runtime: shared.Runtime = None,
     run: Run,
     hosts: Hosts,
     name: Annotated[str, typer.Option(help="Of the TPU.")],
@@ -91,6 +95,7 @@ def slurm(
     overrides: shared.Overrides = None,
     *,
     backend: Backend,
+    runtime: shared.Runtime = None,
     run: Run,
     hosts: Hosts,
     go: Go = False,
@@ -123,6 +128,7 @@ def gke(
     overrides: shared.Overrides = None,
     *,
     backend: Backend,
+    runtime: shared.Runtime = None,
     run: Run,
     hosts: Annotated[int, typer.Option(metavar="N", help="How many, over all slices.")],
     name: Annotated[str, typer.Option(help="Of the JobSet.")],
@@ -150,14 +156,16 @@ def gke(
 
 
 def launched(target: str, recipe: str, overrides: list[str] | None, **given: Any) -> int:
-    """Prints or runs a launch; returns the exit code. `given`: backend, run, hosts, go and the target's own options, of
-    which None is none."""
+    """Prints or runs a launch; returns the exit code. `given`: backend, runtime, run, hosts, go and the target's own
+    options, of which None is none."""
+    from twinscale.common.backends import options_of
     from twinscale.common.launch.plan import as_options, launch
 
-    all_have = {name: given.pop(name) for name in ("backend", "run", "hosts", "go")}
+    backend = shared.backend_of(given.pop("backend"), given.pop("runtime"))
+    all_have = {"backend": backend, **{name: given.pop(name) for name in ("run", "hosts", "go")}}
     options = {option: value for option, value in given.items() if value is not None}
     code = launch(recipe, overrides or [], target=target, options=options, **all_have)
     if not all_have["go"]:
-        shared.suggest("launch", target, recipe, *(overrides or []), "--backend", all_have["backend"], "--run",
-                       all_have["run"], "--hosts", str(all_have["hosts"]), *as_options(options), "--go")
+        shared.suggest("launch", target, recipe, *(overrides or []), *options_of(backend), "--run", all_have["run"],
+                       "--hosts", str(all_have["hosts"]), *as_options(options), "--go")
     return code

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from twinscale.common.backends import BACKENDS, BOTH, options_of
 from twinscale.common.errors import DID_IT
 from twinscale.common.verbs import shared
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 Topology = Annotated[list[str] | None, typer.Option(metavar="T", help="A slice, such as v5e:4x4, v5e-16, v5p:2x2x2; "
                                                     "several are compiled for one after another.")]
-Trainers = Annotated[Literal["jax", "keras", "both"] | None, typer.Option(help="The trainer; by default both, with "
-                                                                          "--check those of the golden.")]
+Trainers = Annotated[Literal["jax", "keras", "both", "all"] | None, typer.Option(
+    help="The trainer; by default both, with --check those of the golden; all: with Keras on JAX.")]
 Policies = Annotated[str | None, typer.Option(metavar="A,B", help="With --search: policies to try; by default full, "
                                               "dots, none.")]
 Accumulations = Annotated[str | None, typer.Option(metavar="A,B", help="Likewise: micro-batches an update; by default "
@@ -32,6 +33,7 @@ def preflight(
     topology: Topology = None,
     slices: Annotated[int, typer.Option(metavar="N", min=1, help="Of each, joined by the data-centre network.")] = 1,
     backend: Trainers = None,
+    runtime: shared.Runtime = None,
     peers: Annotated[str, typer.Option(metavar="NAMES", help="Steps of others beside ours: maxtext-compile.")] = "",
     out: Annotated[str, typer.Option(metavar="DIR", help="Where preflight.json goes.")],
     check: Annotated[str | None, typer.Option(metavar="JSON", help="No worse than an earlier preflight.json?")] = None,
@@ -60,6 +62,7 @@ def preflight(
       twinscale preflight recipes/decoder-125m.toml devices.fsdp=4 --topology v5e-16 --topology v5p:2x2x2 \\
         --backend jax --out build/125m
       twinscale preflight recipes/mlp-digits.toml --topology v5e:2x2 --out build/mlp --write-golden mlp.json
+      twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2 --backend all --out build/three
       twinscale preflight recipes/mlp-digits.toml --check mlp.json --out build/again
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5e:4x4 --search --remat full,dots --out build/search
       twinscale preflight recipes/tpu/decoder-1b.toml --topology v5p:2x2x4 --options --out build/options
@@ -67,28 +70,22 @@ def preflight(
     from twinscale.common.recipe.file import given
 
     asked = shared.with_precision(overrides, precision)
-    described, named = given(recipe, asked), [word for name in topology or () for word in ("--topology", name)]
-    backends = trainers_of(backend)
-    described = shared.of_two(described, "preflight", "it compiles a Keras and a JAX program")
+    described = shared.of_two(given(recipe, asked), "preflight", "it compiles a Keras and a JAX program")
+    named = [word for name in topology or () for word in ("--topology", name)]
+    backends = shared.backends_of(backend, runtime, {"both": BOTH[::-1], "all": tuple(BACKENDS)[::-1]})
     told = {"topologies": topology or (), "slices": slices, "as_json": json, "overwrite": overwrite}
     golden, beside = {"check": check, "write_golden": write_golden}, peers.split(",") if peers else []
     sought = {"remat": remat, "accumulate": accumulate, "fsdp": fsdp, "tensor": tensor, "jobs": jobs}
     words = [recipe, *asked, *named, *shared.given("slices", slices, 1)]
     check_forms({"options": options, "search": search}, golden | {"peers": peers or None}, sought, only)
-    if options:
-        raise typer.Exit(with_options(described, out, backend, only or [], words, told))
-    if search:
-        raise typer.Exit(searched(described, out, backend, sought, told))
-    words += [*shared.given("backend", backend), *shared.given("peers", peers, ""), *shared.given("check", check)]
+    if options or search:
+        raise typer.Exit(with_options(described, out, backends, only or [], words, told) if options else
+                         searched(described, out, backends, sought, told))
+    words += shared.each_given(backend=backend, runtime=runtime, peers=peers or None, check=check)
     code = compiled(described, out, backends, words, golden | told | {"peers": beside})
     verb, changed, further = what_next(code, described, backends, named, out)
     shared.suggest(verb, recipe, *(overrides or []), *changed, *shared.precision_words(precision), *further)
     raise typer.Exit(code or DID_IT)
-
-
-def trainers_of(backend: str | None) -> tuple[str, ...]:
-    """The backends that --backend names; none where it was not given."""
-    return ("jax", "keras") if backend == "both" else (backend,) if backend else ()
 
 
 def check_forms(
@@ -118,14 +115,15 @@ def compiled(
 
 
 def with_options(
-    recipe: "Described", out: str, backend: str | None, only: Sequence[str], words: Sequence[str], told: dict[str, Any],
+    recipe: "Described", out: str, backends: Sequence[str], only: Sequence[str], words: Sequence[str],
+    told: dict[str, Any],
 ) -> int:
     """The exit code of a preflight with each of XLA's options and without; what is `told` goes to it as it is."""
     from twinscale.common.files.access import place
     from twinscale.common.files.output import nothing_left
 
     shared.only("--options, which compiles JAX alone", **{
-        f"backend {backend}": None if backend in (None, "jax") else backend})
+        " ".join(options_of(name)).removeprefix("--"): name for name in backends if name != "jax"})
     with nothing_left(place(out)):
         named = [word for name in only for word in ("--only", name)]
         return shared.room("benchmarks.preflight.options").options(recipe, place(out), only=only,
@@ -133,17 +131,17 @@ def with_options(
 
 
 def searched(
-    recipe: "Described", out: str, backend: str | None, sought: dict[str, Any], told: dict[str, Any],
+    recipe: "Described", out: str, backends: Sequence[str], sought: dict[str, Any], told: dict[str, Any],
 ) -> int:
     """The exit code of a search for the largest batch."""
     from twinscale.common.files.access import place
     from twinscale.common.files.output import nothing_left
 
-    shared.only("--search", **{"backend both": backend == "both" or None})
+    shared.only("--search", **{f"backend {'both' if len(backends) == 2 else 'all'}": len(backends) > 1 or None})
     lists, jobs = {name: text for name, text in sought.items() if name != "jobs"}, sought["jobs"]
     with nothing_left(place(out)):
         return shared.room("benchmarks.preflight.search").search(
-            recipe, place(out), backend=backend or "jax", jobs=jobs, **to_try(**lists), **told)
+            recipe, place(out), backend=(*backends, "jax")[0], jobs=jobs, **to_try(**lists), **told)
 
 
 def to_try(
@@ -159,5 +157,5 @@ def what_next(
 ) -> tuple[str, list[str], list[str]]:
     """(verb, overrides, options) of the command to suggest: the training, or a preflight of smaller micro-batches."""
     if code == DID_IT:
-        return "train", [], ["--backend", (*backends, "jax")[0], "--run", "runs/tpu"]
+        return "train", [], [*options_of((*backends, "jax")[0]), "--run", "runs/tpu"]
     return "preflight", [f"train.accumulate={2 * recipe.train.accumulate}"], [*named, "--out", f"{out}-smaller"]

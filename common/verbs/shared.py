@@ -7,19 +7,20 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from twinscale.common import process
+from twinscale.common.backends import BACKENDS, BOTH
 from twinscale.common.errors import BAD_INPUT, INTERRUPTED, NO, BadInput, known, show_traceback, unexpected
-from twinscale.common.need import BACKENDS, lacking
+from twinscale.common.need import lacking
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe as Described
 
-ROOMS = {"keras": "tfscale.room", "jax": "jaxscale.room"}
+ROOMS = {name: f"{each.package}.room" for name, each in BACKENDS.items()}
 
 # Flags that are False and not None need no conversion, for which typer would import pydantic: 0.2 s of each --help.
 NO_CONVERSION = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
@@ -28,6 +29,8 @@ Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or o
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As train.steps=200; TOML values.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what an earlier command left there.")]
 Precision = Annotated[str | None, typer.Option(metavar="P", help="float32, bfloat16 or float64: train.precision=P.")]
+Runtime = Annotated[Literal["tensorflow", "jax"] | None, typer.Option(help="What Keras runs on; TensorFlow unless "
+                                                                           "said.")]
 AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though the data is no longer what it was.")]
 
 
@@ -36,7 +39,7 @@ AcceptData = Annotated[bool, typer.Option("--accept-data", help="Go on though th
 def room(name: str) -> ModuleType:
     """A module of a room, imported now; what TensorFlow says at its start is held back."""
     process.keep_memory()
-    if name == "tfscale.room":
+    if name in (ROOMS["keras"], ROOMS["keras-jax"]):  # Keras loads it where it is installed
         process.quieten()
         with process.hushed():
             return importlib.import_module(f"twinscale.{name}")
@@ -45,7 +48,7 @@ def room(name: str) -> ModuleType:
 
 def is_installed(backend: str) -> bool:
     """Whether what a backend runs on is there."""
-    return lacking(BACKENDS[backend]) is None
+    return lacking(BACKENDS[backend].needs) is None
 
 
 def first_installed() -> str:
@@ -54,6 +57,28 @@ def first_installed() -> str:
 
 
 # ---- options
+
+def backend_of(program: str, runtime: str | None = None) -> str:
+    """The id of the backend that --backend and --runtime name; without a runtime it is the program's own. Raises
+    BadInput where a program has no runtimes to choose from."""
+    runtimes = {each.runtime: name for name, each in BACKENDS.items() if each.program == program}
+    if runtime is None:
+        return program
+    if len(runtimes) < 2:
+        raise BadInput(f"--runtime {runtime}: --runtime is for --backend keras; leave it out of --backend {program}")
+    return runtimes[runtime]
+
+
+def backends_of(backend: str | None, runtime: str | None, several: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The ids of the backends that --backend and --runtime name: of a word for `several`, those; none without
+    --backend. Raises BadInput where --runtime stands beside none of Keras' alone."""
+    if runtime is not None and (backend is None or backend in several):
+        raise BadInput(f"--runtime {runtime}: --runtime is for --backend keras" + (
+            f"; leave it out of --backend {backend}" if backend else ": add it"))
+    if backend is None:
+        return ()
+    return tuple(several[backend]) if backend in several else (backend_of(backend, runtime),)
+
 
 def group(words: str, cls: type[TyperGroup] | None = None) -> typer.Typer:
     """The typer of verbs below a verb."""
@@ -110,6 +135,11 @@ def given(name: str, value: object, default: object = None) -> list[str]:
     return [] if value == default else [f"--{name}", str(value)]
 
 
+def each_given(**options: object) -> list[str]:
+    """`given` of several options by name, in their order."""
+    return [word for name, value in options.items() for word in given(name, value)]
+
+
 def flag(name: str, on: bool) -> list[str]:
     """A flag as words, none where it is off."""
     return [f"--{name}"] if on else []
@@ -163,10 +193,17 @@ def say(text: str) -> None:
 def suggest(*words: str | None) -> None:
     """Suggests a command, unless a backend that it needs is not installed, or a word of it is None."""
     there = [word for word in words if word is not None]
-    named = there[there.index("--backend") + 1:][:1] if "--backend" in there else []
-    needs = list(ROOMS) if there[0] in ("compare", "bisect", "audit") or "both" in named else named
+    named = said(there)
+    needs = list(BOTH) if there[0] in ("compare", "bisect", "audit") or "both" in named else named
     if len(there) == len(words) and all(map(is_installed, needs)):
         hint("twinscale " + shlex.join(there))
+
+
+def said(words: Sequence[str]) -> list[str]:
+    """[the backend's id, or "both"] that words of a command line name; [] where they name none."""
+    after = {option: words[words.index(option) + 1] for option in ("--backend", "--runtime") if option in words}
+    program = after.get("--backend")
+    return [backend_of(program, after.get("--runtime")) if program in ("keras", "jax") else program] if program else []
 
 
 def hint(text: str) -> None:

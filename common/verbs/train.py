@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -23,6 +23,7 @@ def train(
     overrides: shared.Overrides = None,
     *,
     backend: Annotated[Literal["keras", "jax"], typer.Option(help="The trainer.")],
+    runtime: shared.Runtime = None,
     run: Annotated[str, typer.Option(metavar="DIR", help="The run's directory; an unfinished run there is resumed.")],
     overwrite: shared.Overwrite = False,
     precision: shared.Precision = None,
@@ -42,6 +43,7 @@ def train(
     Examples:
       twinscale train recipes/decoder-stdlib.toml --backend jax --run runs/jax
       twinscale train recipes/decoder-stdlib.toml train.steps=200 model.dropout=0.1 --backend keras --run runs/keras
+      twinscale train recipes/decoder-stdlib.toml --backend keras --runtime jax --run runs/keras-jax
       twinscale train recipes/decoder-stdlib.toml devices.data=4 --backend jax --run runs/four --trace sketch
       twinscale train recipes/decoder-stdlib.toml --stop 100 --backend keras --run runs/first
       twinscale train recipes/decoder-stdlib.toml --from runs/first --backend jax --run runs/second
@@ -52,25 +54,21 @@ def train(
     Exit code: 0 it is done, 75 it was asked to end (SIGTERM) and has saved: the same command goes on; 70 it hung, 71
     another host is gone, 74 it could not save; 1 the loss is not finite, or no checkpoint is whole.
     """
-    from twinscale.common.families.pair import check_backend
     from twinscale.common.files.access import place
-    from twinscale.common.recipe.file import given
     from twinscale.common.training.run import check_run
 
     asked, state = shared.with_weights(shared.with_precision(overrides, precision), origin)
-    described = given(recipe, asked)
-    if described.compress.stages:  # which `compress` trains
-        described = described.with_values(compress={"stages": ()})
-    check_backend(described.model, backend)
+    trainer = shared.backend_of(backend, runtime)
+    described = trained_by(trainer, recipe, asked)
     directory = place(run)
-    old = check_run(directory, described, backend, overwrite=overwrite)  # before seconds go into loading a framework
+    old = check_run(directory, described, trainer, overwrite=overwrite)  # before seconds go into loading a framework
     if stop is not None and stop > described.train.steps:
         raise BadInput(f"--stop {stop}: past the end, train.steps={described.train.steps}")
     if supervise:
         raise typer.Exit(supervised(run, restarts, overwrite))
-    tell_begin(described, directory)
+    tell_begin(described, directory, trainer)
     with leaving_at_once(described.devices.hosts != 1):
-        room = shared.room(shared.ROOMS[backend])
+        room = shared.room(shared.ROOMS[trainer])
         probe = probe_of(described, trace, trace_every, twin_steps, stop, accept_data)
         begun = begun_from(state, described) if state and (overwrite or (old or {}).get("saved") is None) else None
         final = room.train(described, run_dir=directory, overwrite=overwrite, probe=probe, begun=begun)
@@ -80,16 +78,34 @@ def train(
                        *shared.given("from", None if state else origin), "--out", f"build/{described.name}")
 
 
-def tell_begin(recipe: "Recipe", run: "Path") -> None:
-    """Says what rules remove of the texts, what the recipe's arrays have that its objective does not read, and what its
-    first weights are where they are a file's. Raises MissingEnvironment where a tracker's package is missing."""
+def trained_by(backend: str, recipe: str, overrides: Sequence[str]) -> "Recipe":
+    """The recipe as a backend trains it. Raises BadInput where it asks for what that backend does not have."""
+    from twinscale.common.families.pair import check_backend
+    from twinscale.common.recipe.file import given
+    from twinscale.common.recipe.runtime import check_runtime
+
+    described = given(recipe, overrides)
+    if described.compress.stages:  # which `compress` trains
+        described = described.with_values(compress={"stages": ()})
+    check_backend(described.model, backend)
+    check_runtime(described, backend)
+    return described
+
+
+def tell_begin(recipe: "Recipe", run: "Path", backend: str) -> None:
+    """Says what of the recipe the backend does not read, what rules remove of the texts, what the recipe's arrays have
+    that its objective does not read, and what its first weights are where they are a file's. Raises MissingEnvironment
+    where a tracker's package is missing."""
     from twinscale.common.data import open_dataset
     from twinscale.common.data.arrays import unread
     from twinscale.common.data.quality.verdicts import often
     from twinscale.common.families import reads_arrays
+    from twinscale.common.recipe.runtime import unread as of_no_use
     from twinscale.common.trackers import check_trackers
 
     check_trackers(recipe, run)
+    if ignored := of_no_use(recipe, backend):
+        shared.say(ignored)
     if reads_arrays(recipe.model) or recipe.data.chooses:
         manifest = open_dataset(recipe).manifest
         for said in filter(None, (unread(manifest), often(recipe, manifest))):

@@ -15,6 +15,7 @@ def tune(
     space: Annotated[str, typer.Option(metavar="SPACE", help="A TOML file: which keys vary and how.")],
     out: Annotated[str, typer.Option(metavar="DIR", help="Where trials, report and best.toml go.")],
     backend: Annotated[Literal["jax", "keras"] | None, typer.Option(help="The trainer; one that is installed.")] = None,
+    runtime: shared.Runtime = None,
     trials: Annotated[int | None, typer.Option(metavar="N", min=1, help="In all, those of earlier searches there too; "
                                                                         "without it what SPACE says.")] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Trials at once, each in a process.")] = 1,
@@ -36,14 +37,17 @@ def tune(
     Examples:
       twinscale tune recipes/mlp-digits.toml --space space.toml --trials 12 --out build/tuned
       twinscale tune recipes/mlp-digits.toml train.eval_every=20 --space space.toml --backend keras --out build/keras
+      twinscale tune recipes/mlp-digits.toml --space space.toml --backend keras --runtime jax --out build/keras-jax
       twinscale tune recipes/mlp-digits.toml --space space.toml --jobs 2 --out build/two
     """
+    from twinscale.common.backends import options_of
     from twinscale.common.files.access import place
 
-    used = backend or shared.first_installed()
+    named = shared.backends_of(backend, runtime, {})
+    used = named[0] if named else shared.first_installed()
     code = shared.room("benchmarks.tuning.tune").tune(
         source=recipe, overrides=tuple(shared.with_precision(overrides, precision)), space=place(space), out=place(out),
         backend=used, trials=trials, jobs=jobs, storage=storage, ray=ray, overwrite=overwrite, as_json=json)
     if code == DID_IT:
-        shared.suggest("train", f"{out}/best.toml", "--backend", used, "--run", "runs/best")
+        shared.suggest("train", f"{out}/best.toml", *options_of(used), "--run", "runs/best")
     raise typer.Exit(code or DID_IT)

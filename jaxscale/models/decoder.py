@@ -10,14 +10,14 @@ from flax import nnx
 
 from twinscale.common.errors import one_of
 from twinscale.common.numbers.bits import name_word
-from twinscale.jaxscale.devices_arrays import products
+from twinscale.jaxscale.devices_arrays import LAID_OUT, products
 from twinscale.jaxscale.models.bottleneck import add_adapters, behind
 from twinscale.jaxscale.models.layers import (
     Linear,
     activation,
     add_blocks,
     attend,
-    attention_by,
+    causal_attention,
     dropout,
     embedding,
     heads,
@@ -110,6 +110,18 @@ class Attention(nnx.Module):
                 q, k = (tap(f"{name}.rotary", rotary(part, batch["positions"], self.length, self.m.rotary_base))
                         for name, part in (("query", q), ("key", k)))
             return tap("output", self.output(attention_by(self.execution, q, k, v, batch.get("segments"))))
+
+
+def attention_by(execution: "Jax", q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None"
+                 ) -> jax.Array:
+    """`causal_attention` by the kernel that a recipe's section has on the devices that this is traced for."""
+    mesh = LAID_OUT[-1].mesh if LAID_OUT else None
+    device, sequence = (mesh.devices.flat[0], mesh.shape["sequence"]) if mesh else (jax.devices()[0], 1)
+    kernel = execution.kernel(q.dtype.name, q.shape[3], q.shape[1], segments is not None, device.platform,
+                              getattr(device, "compute_capability", None), sequence)
+    fused: dict[str, Any] = {} if kernel == "einsum" else {"kernel": kernel}
+    fused |= {"blocks": execution.splash} if kernel == "splash" else {}
+    return causal_attention(q, k, v, segments, **fused)
 
 
 class FeedForward(nnx.Module):

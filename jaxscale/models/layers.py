@@ -184,18 +184,6 @@ def rotated_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple
 rotated.defvjp(lambda x, cos, sin: (rotated(x, cos, sin), (cos, sin)), rotated_backward)
 
 
-def attention_by(execution: "Jax", q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None"
-                 ) -> jax.Array:
-    """`causal_attention` by the kernel that a recipe's section has on the devices that this is traced for."""
-    mesh = LAID_OUT[-1].mesh if LAID_OUT else None
-    device, sequence = (mesh.devices.flat[0], mesh.shape["sequence"]) if mesh else (jax.devices()[0], 1)
-    kernel = execution.kernel(q.dtype.name, q.shape[3], q.shape[1], segments is not None, device.platform,
-                              getattr(device, "compute_capability", None), sequence)
-    fused: dict[str, Any] = {} if kernel == "einsum" else {"kernel": kernel}
-    fused |= {"blocks": execution.splash} if kernel == "splash" else {}
-    return causal_attention(q, k, v, segments, **fused)
-
-
 def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, segments: "jax.Array | None" = None,
                      kernel: str = "einsum", **options: Any) -> jax.Array:
     """Scaled dot-product attention under a causal mask that documents do not cross (Vaswani et al. 2017).

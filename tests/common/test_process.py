@@ -131,7 +131,7 @@ def test_what_pythonpath_says_of_the_working_directory_is_dropped_unless_in_full
 
 def test_every_child_is_started_by_the_one_door():
     """No other file of ours knows how Python is called; `launch` prints a command, which the door has made."""
-    rooms = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
+    rooms = ("common", "benchmarks", "tfscale", "jaxscale", "kerasjax", "swap")
     files = [file for room in rooms for file in (process.ROOT / room).rglob("*.py") if file.name != "process.py"]
     assert len(files) > 50 and [file for file in files if "[sys.executable" in file.read_text()] == []
 

@@ -10,8 +10,8 @@ pytestmark = pytest.mark.usefixtures("hurried")
 HERE = Path(__file__).parents[2]
 ROOMS = ("tfscale", "jaxscale")
 # Files without a twin: devices of Keras share no positions, it has no products in 8 bits, and XLA writes the gradients
-# of its products well.
-LONE = {"models/matmul.py": "jaxscale",
+# of its products well; another framework's program is trained by JAX alone.
+LONE = {"framework.py": "jaxscale", "models/matmul.py": "jaxscale",
         "models/ring.py": "jaxscale", "models/products.py": "jaxscale"}
 FILES = sorted({path.relative_to(HERE / room).as_posix() for room in ROOMS for path in (HERE / room).rglob("*.py")}
                - LONE.keys())
@@ -38,7 +38,7 @@ ALONE = {
     "taps.py": {"tap", "unread", "scope", "named"},  # a Keras layer's name is its place; Flax modules say theirs
     # A Flax module's running statistics, which Keras keeps in variables; and how a state lies on a mesh. What a Keras
     # model computes with is given to it in the order of its variables.
-    "train.py": {"running_of", "state_shardings", "at_hand", "forward", "computed"},
+    "train.py": {"running_of", "state_shardings", "at_hand", "forward", "computed", "module_of", "beside"},
     "trace.py": {"named_tensors"},
     # TF-MOT wraps layers, which hold their masks and ranges as variables; here stand functions of tensors.
     "compress/cluster.py": {"Clustered", "clustered", "with_zeros"},
@@ -110,7 +110,8 @@ def test_every_exception_is_one():
 def test_no_two_files_import_each_other():
     """Nor in a ring, nor inside of functions: of every file it is clear which of the others it stands on."""
     paths = {".".join(("twinscale", *path.relative_to(HERE).with_suffix("").parts)).removesuffix(".__init__"): path
-             for folder in ("common", *ROOMS, "benchmarks", "swap") for path in (HERE / folder).rglob("*.py")}
+             for folder in ("common", *ROOMS, "benchmarks", "kerasjax", "swap")
+             for path in (HERE / folder).rglob("*.py")}
     on = {name: imported(path, paths) - {name} for name, path in paths.items()}
     assert all(f"twinscale.{room}.export" in on[f"twinscale.{room}.predict"] for room in ROOMS)
     while free := {name for name, others in on.items() if not others}:  # what stands on nothing that is left
@@ -142,7 +143,7 @@ def test_there_is_something_to_mirror():
 
 def test_everything_is_imported_by_the_one_namespace():
     """A room that is imported by its bare name is another module than ours, where one of that name is there at all."""
-    bare = {"common", "benchmarks", "swap", *ROOMS}
+    bare = {"common", "benchmarks", "kerasjax", "swap", *ROOMS}
     files = [path for folder in (*bare, "twinscale", "tests", "docs") for path in (HERE / folder).rglob("*.py")]
     asked = {(path, name.partition(".")[0]) for path in files for node in ast.walk(ast.parse(path.read_text()))
              for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parents[2]
-SHIPPED = ("common", "benchmarks", "tfscale", "jaxscale", "swap", "twinscale")
+SHIPPED = ("common", "benchmarks", "tfscale", "jaxscale", "kerasjax", "swap", "twinscale")
 LOOKED_AT = (*SHIPPED, "tests", "docs")
 FILES = sorted({path.resolve() for room in LOOKED_AT for path in (HERE / room).rglob("*.py")})
 LINES, OF_A_FUNCTION = 400, 60

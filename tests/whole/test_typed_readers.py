@@ -12,7 +12,7 @@ from twinscale.common.errors import BadInput
 from twinscale.common.files.tensors import load_array
 from twinscale.common.operations.known import known_deviations
 
-ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
+ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "kerasjax", "swap")
 PARSERS = {"json": {"load", "loads"}, "tomllib": {"load", "loads"}, "np": {"load", "loadtxt", "genfromtxt", "fromfile"},
            "numpy": {"load"}, "pickle": {"load", "loads"}, "safetensors": {"safe_open", "deserialize"}}
 NAMES = {"safe_open", "deserialize", "load_file", "loads"}

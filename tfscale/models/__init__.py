@@ -9,7 +9,7 @@ from twinscale.common.errors import BadInput, one_of
 from twinscale.common.families import builder_of, family_of
 from twinscale.common.families.adapters import has_products
 from twinscale.tfscale.adapters import beside
-from twinscale.tfscale.models import convnet, decoder, encoder, mlp, pair, resnet, vit
+from twinscale.tfscale.models import convnet, decoder, encoder, mlp, resnet, vit
 from twinscale.tfscale.models.layers import Keras, to_train
 
 if TYPE_CHECKING:
@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 
     from twinscale.common.recipe.schema import Recipe
 
+
+def build_pair(*inputs: Any) -> Any:
+    """`pair.build`, imported when it is called: it alone wants TensorFlow, which Keras on JAX does without."""
+    from twinscale.tfscale.models.pair import build
+
+    return build(*inputs)
+
+
 OWN = {build.__module__.rpartition(".")[2]: build for build in (
-    convnet.build, decoder.build, encoder.build, mlp.build, pair.build, resnet.build, vit.build)}
+    convnet.build, decoder.build, encoder.build, mlp.build, resnet.build, vit.build)} | {"pair": build_pair}
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float64": "float64"}
 LEAVES = {"gamma": "scale", "beta": "bias", "embeddings": "embedding", "moving_mean": "mean", "moving_variance": "var"}
 

@@ -247,7 +247,7 @@ def test_a_golden_that_says_nothing_is_refused(fly, tmp_path):
     ({"devices": {"replica": 4}}, "v5e:2x2", 2, "jax", "devices.replica=4, but --slices 2"),
     ({"train": {"global_batch": 6}}, "v5e:2x2", 1, "jax", "4 shares of a batch do not divide the 6 rows"),
     ({"train": {"global_batch": 6}}, "v5e:2x2", 1, "keras", "4 shares of a batch do not divide the 6 rows"),
-    ({}, "tpu7x:2x2x1", 1, "keras", "TensorFlow does not run on TPU7x; take --backend jax"),
+    ({}, "tpu7x:2x2x1", 1, "keras", "TensorFlow does not run on TPU7x; take --runtime jax or --backend jax"),
     ({"devices": {"fsdp": 3}}, "tpu7x:2x2x1", 1, "jax", "the 8 devices (2 a chip) of tpu7x:2x2x1")])
 def test_what_cannot_be_laid_out_is_named(sections, topology, slices, backend, words):
     with pytest.raises(BadInput) as caught:

@@ -37,7 +37,7 @@ class Answers:
 
     def __init__(self, backend, asked, kind, seconds):
         self.backend, self.asked, self.kind = backend, asked, kind
-        self.product = {"keras": 2e15, "jax": 3e15}[backend]
+        self.product = {"keras": 2e15, "keras-jax": 3e15, "jax": 3e15}[backend]
         self.seconds = {name: iter(rounds) for name, rounds in seconds.items()}
 
     def ask(self, call, recipe=None, **arguments):
@@ -102,6 +102,17 @@ def test_backends_and_kinds_take_turns(measure):
     forth = [("keras", "bare"), ("keras", "loop"), ("jax", "bare"), ("jax", "loop")]
     assert asked == [*forth, *forth[::-1], *forth]
     assert found["sides"]["keras"]["attention"] == "einsum"
+
+
+def test_three_backends_take_turns_and_each_pair_has_its_ratio(measure, capsys):
+    _, found, asked = measure(SECONDS, backends=("keras", "keras-jax", "jax"))
+    assert [backend for backend, _ in asked[::2]] == [
+        *(three := ["keras", "keras-jax", "jax"]), *three[::-1], *three]
+    assert found["ratio"] is None and [pair["of"] for pair in found["ratios"]] == [
+        ["keras", "keras-jax"], ["keras", "jax"], ["keras-jax", "jax"]]
+    said = " ".join(capsys.readouterr().out.split())
+    for first, second in (("Keras", "Keras on JAX"), ("Keras", "JAX"), ("Keras on JAX", "JAX")):
+        assert f"A step of {first} takes 1.00 [1.00 – 1.00] times one of {second}" in said
 
 
 def test_peers_take_their_turns_in_the_same_rounds(measure, monkeypatch, capsys):
@@ -197,6 +208,7 @@ def test_one_trainer_has_the_gpu_to_itself_and_two_share_it(recipe):
     assert benchmark.environment(recipe, ("jax",), {}) == {name: "true"}
     assert benchmark.environment(less, ("jax",), {}) == {name: "false", "XLA_CLIENT_MEM_FRACTION": "0.5"}
     assert benchmark.environment(less, ("jax",), {name: "true", old: "0.9"}) == {name: "true"}
+    assert benchmark.environment(less, ("keras-jax",), {}) == benchmark.environment(less, ("jax",), {})
     assert benchmark.environment(less, ("keras", "jax"), {}) == {} == benchmark.environment(less, ("jax",), {}, True)
 
 

@@ -28,7 +28,7 @@ class Fake:
 
     told, lives, stopping = [], 1000, False
 
-    def __init__(self, backend, anew=True):
+    def __init__(self, backend, module=None, anew=True):
         self.backend, self.process = backend, SimpleNamespace(poll=lambda: None, pid=-1)
 
     def ask(self, call, recipe, run_dir, progress):

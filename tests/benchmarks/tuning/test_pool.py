@@ -15,7 +15,7 @@ def workers(monkeypatch):
     made = []
 
     class Worker:
-        def __init__(self, backend, anew=True):
+        def __init__(self, backend, module=None, anew=True):
             self.backend, self.closed, self.process = backend, False, SimpleNamespace(poll=lambda: None)
             made.append(self)
 

@@ -24,7 +24,7 @@ def test_a_machine_that_has_no_more_is_no_format_that_cannot_be_written(tmp_path
     model = model_of(recipe_of("mlp"), 10, (8, 8, 1))
     room = SimpleNamespace(backend="jax")
     with pytest.raises(kind) if kind else nullcontext():
-        found = export.write_all(room, SimpleNamespace(), ["safetensors"], model, None, tmp_path, tmp_path)
+        found = export.write_all(room, SimpleNamespace(), {"safetensors": ""}, model, None, tmp_path, tmp_path)
         assert kind is None and found == {"safetensors": error}
     with pytest.raises(kind) if kind else nullcontext():  # as a process of ours says it
         assert str(export_process.failed({"error": str(error) or "MemoryError"})) == "odd"

@@ -9,9 +9,9 @@ import pytest
 
 from twinscale.benchmarks.comparison_files import HOLDS, ComparisonFiles, MeshFiles
 from twinscale.common import process
-from twinscale.common.files.run_files import OF_HOSTS, RUN, STATE, STEPS, RunFiles, StateFiles
+from twinscale.common.files.run_files import BY_RUNTIME, OF_HOSTS, RUN, STATE, RunFiles, StateFiles
 
-ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "swap")
+ROOMS = ("common", "benchmarks", "tfscale", "jaxscale", "kerasjax", "swap")
 SPELLED = {"common/files/run_files.py", "benchmarks/comparison_files.py"}
 ROOT = Path("/out")
 SAMPLES = {"backend": "keras", "run": "jax-twin", "precision": "float32", "point": "first", "meaning": "0123456789ab",
@@ -28,7 +28,7 @@ OTHERS = {("common/data/tokenizers.py", "tokenizer.json"), ("common/data/labelle
           ("benchmarks/preflight/__init__.py", "report.html"), ("benchmarks/preflight/__init__.py", "report.md")}
 # Names that mean other things elsewhere too, and a checkpoint's own files, which each backend's store writes.
 SHARED = {r".*\.safetensors", "data", "swap", "files", "state", "export", r"(keras|jax)-.*", *OF_HOSTS,
-          "|".join(STEPS.values())}
+          "|".join(BY_RUNTIME.values())}
 
 
 def paths(files):

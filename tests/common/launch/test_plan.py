@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -72,6 +73,26 @@ def test_each_host_of_this_machine_knows_its_number():
     assert [host["task"] for host in keras] == [{"type": "worker", "index": 0}, {"type": "worker", "index": 1}]
     assert all(host["cluster"] == {"worker": ["127.0.0.1:12345", "127.0.0.1:12346"]} for host in keras)
     assert made("local", hosts=1).environments == [{}]
+
+
+def test_keras_on_jax_is_launched_as_jax_is_by_its_own_words():
+    """It is the runtime that finds its hosts, and the program and the runtime together that the command names."""
+    for target, options in CASES.items():
+        if target.endswith("-jax"):
+            name = target.removesuffix("-jax")
+            jax, keras = (made(name, backend, **options) for backend in ("jax", "keras-jax"))
+            assert keras.environments == jax.environments
+            assert "--runtime" in keras.text
+            assert re.sub(r"keras\W+--runtime\W+jax", "jax", keras.text) == jax.text, target
+
+
+def test_a_chip_without_tensorflow_takes_keras_on_jax():
+    asked = dict(accelerator="tpu7x", topology="2x2x1", hosts=1)
+    with pytest.raises(BadInput, match="TensorFlow does not run on it: pass --runtime jax, or --backend jax"):
+        made("gke", "keras", **asked)
+    assert "tpu7x" in made("gke", "keras-jax", **asked).text
+    with pytest.raises(BadInput, match='devices.strategy="tpu"'):
+        made("gke", "keras-jax", overrides=("devices.data=0", "devices.strategy=tpu"), **asked)
 
 
 def test_keras_drives_a_slice_of_several_hosts_from_its_first():

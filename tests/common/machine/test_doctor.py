@@ -10,7 +10,7 @@ def test_the_report_holds_the_machine_and_what_each_framework_sees(quick, capsys
     report = doctor.doctor()
     assert report["schema_version"] == 1 and report["cores"] >= 1 and report["memory_bytes"] > 2**20
     assert {f: a["devices"][0]["kind"] for f, a in report["devices"].items()} == {"tensorflow": "CPU", "jax": "CPU"}
-    assert report["backends"] == {"keras": True, "jax": True} and report["versions"]["numpy"]
+    assert report["backends"] == {"keras": True, "keras-jax": True, "jax": True} and report["versions"]["numpy"]
     doctor.show(report)
     assert "d:0" in capsys.readouterr().out
 
@@ -22,7 +22,8 @@ def test_an_absent_package_is_named_with_its_use_and_its_fix(quick, absent):
     assert missing["tensorflow"]["for"] == "the keras backend"
     assert missing["tensorflow"]["fix"] == "pip install 'twinscale[cpu]'"
     assert "preflight" in missing["libtpu"]["for"] and missing["mlxtend"]["fix"] == "pip install 'twinscale'"
-    assert report["backends"] == {"keras": False, "jax": True} and "tensorflow" not in report["devices"]
+    assert report["backends"] == {"keras": False, "keras-jax": True, "jax": True}
+    assert "tensorflow" not in report["devices"]
 
 
 def test_a_libtpu_beside_the_packages_is_seen(quick, absent, monkeypatch, tmp_path):
@@ -49,7 +50,8 @@ def test_a_framework_that_hangs_or_breaks_cannot_take_the_doctor_along(monkeypat
     monkeypatch.setattr(doctor, "ASK", {"jax": program, "tensorflow": "print('[]')"})
     monkeypatch.setattr(doctor, "PATIENCE", 1)
     report = doctor.doctor()
-    assert words in report["devices"]["jax"]["error"] and report["backends"] == {"keras": True, "jax": False}
+    assert words in report["devices"]["jax"]["error"]
+    assert report["backends"] == {"keras": True, "keras-jax": False, "jax": False}
     doctor.show(report)
     assert words in " ".join(capsys.readouterr().out.split())
 

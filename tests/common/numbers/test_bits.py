@@ -60,7 +60,8 @@ def test_names_and_steps_give_streams_of_their_own():
 def test_a_step_is_folded_into_a_key_in_one_place():
     """Training, taps and step tensors all ask `step_key`: no other code folds a step, or roots a key in a seed."""
     root, folds, roots = Path(__file__).parents[3], set(), set()
-    for path in (p for folder in ("common", "tfscale", "jaxscale", "swap") for p in (root / folder).rglob("*.py")):
+    rooms = ("common", "tfscale", "jaxscale", "kerasjax", "swap")
+    for path in (p for folder in rooms for p in (root / folder).rglob("*.py")):
         for node in (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)):
             called, given = ast.unparse(node.func).split(".")[-1], [ast.unparse(x) for x in node.args]
             if called == "fold_in" and given[-1] in ("step", "number", "i", "0", "1") and not (

@@ -36,7 +36,7 @@ def test_nobody_has_constants_of_their_own():
     """No power of two of a format's size, and no finfo(...).eps, stands outside the table: only the range of what a
     dtype holds, which is no rounding."""
     sizes, own = {str(-n) for n in (52, 53, 23, 24, 7, 8, 9, 126, 1022)}, []
-    for path in (p for folder in ("benchmarks", "common", "tfscale", "jaxscale", "swap")
+    for path in (p for folder in ("benchmarks", "common", "tfscale", "jaxscale", "kerasjax", "swap")
                  for p in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             power = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from twinscale.common import cli
+from twinscale.common.backends import BACKENDS
 from twinscale.common.files.access import write_json
 from twinscale.common.generation import both, run
 from twinscale.common.generation.run import Wanted
@@ -38,17 +39,24 @@ def test_a_run_is_gone_on_with_in_its_own_room_unless_another_is_named(asked, tm
     assert [(call[0], call[-1]) for call in asked] == [("tfscale.room", run.streamed), ("jaxscale.room", None)]
 
 
+def test_what_keras_on_jax_has_trained_jax_goes_on_with(asked, tmp_path):
+    assert cli.main(["generate", str(tmp_path / "keras-jax"), "--prompt", "a"]) == 1
+    assert asked[0][:2] == ("jaxscale.room", "jaxscale.generate")
+
+
 @pytest.mark.parametrize(("words", "sides"), [
+    (["keras-jax", "keras"], [("keras-jax", "jax"), ("keras", "keras")]),
     (["jax", "--both"], [("jax", "keras"), ("jax", "jax")]), (["keras", "jax"], [("keras", "keras"), ("jax", "jax")])])
 def test_two_samplers_are_asked_each_in_its_backend(asked, monkeypatch, tmp_path, capsys, words, sides):
     row = {"prompt": "a", "ids": [1], "margins": [1.0]}
     found = []
     monkeypatch.setattr(both, "asked_of", lambda path, backend, given: found.append((path.name, backend)) or {
         "run": "\x1b", "backend": backend, "moves": 0.0, "rows": [row], "trainer": [{"holds": True}]})
-    runs = [str(tmp_path / word) if word in ("jax", "keras") else word for word in words]
+    runs = [str(tmp_path / word) if word in BACKENDS else word for word in words]
     assert cli.main(["generate", *runs, "--prompt", "a"]) == 0
     assert found == sides and not asked
-    assert capsys.readouterr().out == "1 of 1 tokens are the same: keras on \\x1b, jax on \\x1b\n"
+    first, second = (backend for _, backend in sides) if "--both" not in words else ("keras", "jax")
+    assert capsys.readouterr().out == f"1 of 1 tokens are the same: {first} on \\x1b, {second} on \\x1b\n"
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -9,7 +9,7 @@ from twinscale.common import cli
 from twinscale.common.launch.plan import NEEDED, OPTIONS
 from twinscale.common.verbs.launch import app
 
-ALL_HAVE = {"recipe", "overrides", "backend", "run", "hosts", "go"}
+ALL_HAVE = {"recipe", "overrides", "backend", "runtime", "run", "hosts", "go"}
 TARGETS = typer.main.get_command(app).commands
 SLURM = ["launch", "slurm", "mlp-digits", "devices.data=0", "--backend", "jax", "--run", "runs/a b", "--hosts", "2"]
 

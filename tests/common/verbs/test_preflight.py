@@ -40,6 +40,31 @@ def test_the_verb_passes_on_what_it_is_told(tmp_path, monkeypatch, capsys):
     assert "train.accumulate=4" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words, backends", [
+    ((), ()), (("--backend", "both"), ("jax", "keras")), (("--backend", "all"), ("jax", "keras-jax", "keras")),
+    (("--backend", "keras", "--runtime", "jax"), ("keras-jax",))])
+def test_what_is_compiled_is_what_backend_and_runtime_say(tmp_path, monkeypatch, capsys, words, backends):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    asked = {}
+    monkeypatch.setattr(flight, "preflight", lambda recipe, out, **options: asked.update(options) or 0)
+    assert cli.main(["preflight", "r.toml", "--topology", "v5e:2x2", *words, "--out", "o"]) == 0
+    assert asked["backends"] == backends and set(words) <= set(asked["words"])
+    assert cli.main(["preflight", "r.toml", "--topology", "v5e:2x2", "--runtime", "jax", "--out", "o"]) == 2
+    assert "--runtime jax: --runtime is for --backend keras: add it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form, said", [
+    (("--options", "--backend", "keras", "--runtime", "jax"), "--backend keras --runtime jax: not for --options"),
+    (("--options", "--backend", "both"), "--backend keras: not for --options"),
+    (("--search", "--backend", "all"), "--backend all: not for --search")])
+def test_a_form_of_one_backend_refuses_others(tmp_path, monkeypatch, capsys, form, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.toml").write_text(dumps(recipe_of()))
+    assert cli.main(["preflight", "r.toml", "--topology", "v5e:2x2", *form, "--out", "o"]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "o").exists()
+
+
 def test_its_help_has_examples(capsys):
     assert cli.main(["preflight", "--help"]) == 0
     assert "twinscale preflight recipes/decoder-stdlib.toml --topology v5e:2x2" in capsys.readouterr().out

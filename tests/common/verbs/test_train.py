@@ -3,6 +3,8 @@
 import json
 import os
 
+import pytest
+
 from twinscale.common import cli
 from twinscale.common.files.tensors import load_tensors, save_tensors
 from twinscale.common.recipe import file as recipe_file
@@ -25,6 +27,30 @@ def test_train_on_jax_leaves_keras_alone(work, room):
     calls = room("jaxscale.room")
     assert cli.main(["train", "r.toml", "--backend", "jax", "--run", "runs/j"]) == 0
     assert calls[0][3] == "jax" and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+
+
+def test_keras_on_jax_is_a_room_of_its_own(work, room):
+    calls = room("kerasjax.room")
+    assert cli.main(["train", "r.toml", "--backend", "keras", "--runtime", "jax", "--run", "runs/kj"]) == 0
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--backend", "jax", "--runtime", "tensorflow"], "--runtime tensorflow: --runtime is for --backend keras"),
+    (["--backend", "keras", "--runtime", "jax", "devices.strategy=mirrored"], 'devices.strategy="mirrored"'),
+    (["--backend", "keras", "--runtime", "torch"], "'tensorflow', 'jax'")])
+def test_what_a_runtime_does_not_have_is_a_line_and_loads_no_room(work, room, lines, words, said):
+    calls = room("kerasjax.room")
+    assert cli.main(["train", "r.toml", *words, "--run", "runs/kj"]) == 2
+    out, err = lines()
+    assert not out and len(err) == 1 and said in err[0] and not calls and not (work / "runs").exists()
+
+
+def test_what_keras_on_jax_does_not_read_is_said(work, room, lines):
+    room("kerasjax.room")
+    asked = ["train", "r.toml", "keras.jit_compile=false", "--backend", "keras", "--run", "runs/k"]
+    assert cli.main([*asked, "--runtime", "jax"]) == 0
+    assert sum("keras.jit_compile=false is TensorFlow's, and not read" in line for line in lines()[1]) == 1
 
 
 def test_a_training_begins_with_the_weights_of_a_directory_and_says_what_is_fresh(work, saved, room, lines):
