@@ -40,7 +40,7 @@ def open_program(built: Any, inputs: Inputs, output: str | None = None, precisio
         tensors, start = _tensors_of(built, is_keras)
         asked = built if is_keras or precision == "float32" else _again(built, inputs, precision)
         call, variables = _caller(asked, is_keras, output, precision)
-        lower, leaks = "", ()
+        lower, leaks = "", tuple[str, ...]()
         if precision != "float32" and on_tensorflow():
             lower = first_lower(lambda tensors, inputs: call(tensors, inputs)[0],
                                 (_as(start, precision) if is_keras else {}, _as(inputs, precision)), precision)
