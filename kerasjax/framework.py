@@ -39,4 +39,4 @@ class Keras:
 
 
 KERAS: Framework = Keras()
-runtimes.give(vjp=jax.vjp, jit=jit_once)
+runtimes.give(vjp=jax.vjp, jit=jit_once, device=jax.default_backend)

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-# Of JAX: what a room on that runtime gives by `give`, {"vjp": jax.vjp, "jit": jax.jit}.
+# Of JAX: what a room on that runtime gives by `give`, {"vjp": jax.vjp, ...}.
 GIVEN: dict[str, Any] = {}
 
 
@@ -15,8 +15,18 @@ def on_tensorflow() -> bool:
 
 
 def give(**functions: Any) -> None:
-    """Gives what the runtime differentiates (`vjp`, as jax.vjp) and compiles (`jit`, as jax.jit) with."""
+    """Gives what the runtime differentiates (`vjp`, as jax.vjp) and compiles (`jit`, as jax.jit) with, and what says
+    which `device` it has (as jax.default_backend)."""
     GIVEN.update(functions)
+
+
+def device() -> str:
+    """What computes here: "cpu", "gpu" or "tpu"."""
+    if not on_tensorflow():
+        return GIVEN["device"]()
+    import tensorflow as tf
+
+    return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
 
 
 def nest() -> Any:
