@@ -68,9 +68,8 @@ def build(m: Decoder, classes: int, inputs: Mapping[str, Tensor], policy: str, k
         y = behind(m, f"{block}.feedforward", y, policy, keras)
         x = stock.Add(dtype=policy, name=f"{block}.residual_2")([x, y])
     x = norm("norm", x)
-    head = own.Dense(classes, use_bias=False, dtype=policy, name="head")
-    logits = embedding(x, reverse=True) if m.tied else head(x)
-    return stock.Activation("linear", dtype=masters, name="logits")(logits)
+    head = partial(embedding, reverse=True) if m.tied else own.Dense(classes, use_bias=False, dtype=policy, name="head")
+    return stock.Activation("linear", dtype=masters, name="logits")(head(x))
 
 
 def attended(name: str, qkv: "tuple[Tensor, Tensor, Tensor]", segments: "Tensor | None", policy: str, keras: Keras
