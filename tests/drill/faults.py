@@ -31,6 +31,7 @@ from tests.drill.plays import (
 from tests.drill.saves import all_spoilt, at_every_point, at_retention, no_saving, spoilt
 from tests.drill.stage import EPOCH, EVERY, STEPS, demand
 from tests.drill.workers import asked_to_stop, worker_killed, worker_stuck, workers_differ
+from twinscale.common.backends import on_jax
 
 
 def classes(stage):
@@ -245,7 +246,7 @@ def cache_and_clock(stage):
                 os.utime(run / "checkpoints" / name, (1e9 + age, 1e9 + age))
         return resume(stage, run, start=BASE)
 
-    if stage.backend == "jax":
+    if on_jax(stage.backend):
         for how in ("a bit flipped", "a file cut in half", "a file emptied"):
             yield Fault(14, f"{how}, in everything that was compiled", partial(corrupt, how=how))
     yield Fault(14, "the clock set back an hour, then SIGKILL", back)
