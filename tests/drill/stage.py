@@ -16,13 +16,12 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 from tests.drill.moments import Start, run
-from twinscale.common.backends import options_of
+from twinscale.common.backends import BACKENDS, module_of, options_of
 
 ALL = ["sklearn.datasets", "tensorboardX", "twinscale.common.cli", "twinscale.common.training.loop",
        "tests.drill.moments"]
-OF_JAX = ["jax", "jax.numpy", "jax.experimental.multihost_utils", "orbax.checkpoint", *ALL]
-PRELOADED = {"jax": [*OF_JAX, "twinscale.jaxscale.room"], "keras-jax": [*OF_JAX, "twinscale.kerasjax.room"],
-             "keras": ["tensorflow", "keras", "twinscale.tfscale.room", *ALL]}
+OF_RUNTIMES = {"jax": ["jax", "jax.numpy", "jax.experimental.multihost_utils", "orbax.checkpoint"],
+               "tensorflow": ["tensorflow", "keras"]}
 LONGEST = 120.0  # seconds that a process may take until it counts as hanging
 STEPS, EVERY, EPOCH = 24, 4, 6
 RECIPE = """name = "drill"
@@ -169,7 +168,8 @@ class Stage:
         out.mkdir(parents=True)
         (out / "recipe.toml").write_text(RECIPE)
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOADED[backend])
+        self.context.set_forkserver_preload(
+            [*OF_RUNTIMES[BACKENDS[backend].runtime], f"{module_of(backend)}.room", *ALL])
         with silent():
             ensure_running()
         self.controls, self.longest = (), LONGEST
