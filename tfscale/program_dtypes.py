@@ -1,15 +1,14 @@
 """In what a program computes: its modules asked for another format, and where it falls below what came in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import keras
-import tensorflow as tf
-from tensorflow.python.ops import math_ops
 
 from twinscale.common.pairs.program import LOWER, is_plain
+from twinscale.tfscale.runtimes import on_tensorflow
 
 MOVES = {"Identity", "Reshape", "Fill", "ExpandDims", "Squeeze", "Pack", "Unpack", "ConcatV2", "StridedSlice", "Tile",
          "Select", "SelectV2", "BroadcastTo", "Transpose", "ZerosLike", "OnesLike", "Placeholder", "NoOp", "Slice"}
@@ -28,6 +27,28 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
         return
     layers = [one for layer in modules for one in (layer, getattr(layer, "_functional", None)) if one is not None]
     policy, floatx = keras.dtype_policies.DTypePolicy(precision), keras.backend.floatx()
+    with ExitStack() as stack:
+        if on_tensorflow():
+            stack.enter_context(exact_numbers())
+        for layer in layers:
+            if getattr(layer.dtype_policy, "name", "") == "float32":
+                stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
+            if layer.__dict__.get("_dtype") == "float32":  # of what a model is given
+                stack.enter_context(patch.dict(layer.__dict__, _dtype=precision))
+            for one in (*layer._trainable_variables, *layer._non_trainable_variables, *getattr(layer, "_inputs", [])):
+                if one.dtype == "float32":
+                    stack.enter_context(patch.object(one, "_dtype", precision))
+        stack.callback(keras.backend.set_floatx, floatx)
+        keras.backend.set_floatx(precision)
+        yield
+
+
+@contextmanager
+def exact_numbers() -> Iterator[None]:
+    """While open, TensorFlow takes Python's numbers in the format that they are computed in."""
+    import tensorflow as tf
+    from tensorflow.python.ops import math_ops
+
     plain = tf.cast
 
     def exact(x, dtype, name=None):
@@ -39,31 +60,23 @@ def computing(modules: Iterable[Any], precision: str) -> Any:
         x = tf.convert_to_tensor(features)
         return tf.where(x > 0, x, tf.constant(alpha, x.dtype) * x)
 
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(tf.nn, "leaky_relu", leaky))
-        for layer in layers:
-            if getattr(layer.dtype_policy, "name", "") == "float32":
-                stack.enter_context(patch.dict(layer.__dict__, _dtype_policy=policy))
-            if layer.__dict__.get("_dtype") == "float32":  # of what a model is given
-                stack.enter_context(patch.dict(layer.__dict__, _dtype=precision))
-            for one in (*layer._trainable_variables, *layer._non_trainable_variables, *getattr(layer, "_inputs", [])):
-                if one.dtype == "float32":
-                    stack.enter_context(patch.object(one, "_dtype", precision))
-        stack.callback(keras.backend.set_floatx, floatx)
-        keras.backend.set_floatx(precision)
-        for room in (tf, math_ops):
-            stack.enter_context(patch.object(room, "cast", exact))
+    with patch.object(tf.nn, "leaky_relu", leaky), patch.object(tf, "cast", exact), \
+            patch.object(math_ops, "cast", exact):
         yield
 
 
-def first_lower(traced: Any, precision: str) -> str:
+def first_lower(function: Any, given: tuple[Any, ...], precision: str) -> str:
     """Where a program first computes in less than a format, in words; "" where it does not. Masks and other numbers
     that float16 holds too are no computation.
 
     Args:
-      traced: a concrete function.
+      function: of TensorFlow's tensors.
+      given: what it is called with, of the format.
       precision: what came in.
     """
+    import tensorflow as tf
+
+    traced = tf.function(function, autograph=False).get_concrete_function(*given)
     lower = LOWER[precision]
     for held in traced.captured_inputs:
         if held.dtype.name in lower and not (hasattr(held, "numpy") and is_plain(held.numpy())):
