@@ -13,6 +13,7 @@ from twinscale.benchmarks.rung_table import not_climbed
 from twinscale.benchmarks.rungs.evaluations import SIDES
 from twinscale.benchmarks.sides import COLUMNS, LABELS, ROOMS, ColumnPair, titles_of
 from twinscale.benchmarks.verdict import PARTS, Rung, Verdict
+from twinscale.common.backends import RUNTIMES
 from twinscale.common.data.arrays import unread
 from twinscale.common.families.pair import is_of_one
 from twinscale.common.files.results import write_result
@@ -117,12 +118,12 @@ def in_places_alone(pair: ColumnPair) -> list[str]:
 def between(recipe: "Recipe", pair: ColumnPair) -> list[list[str]]:
     """`differences` of a pair of columns: what they share is left out."""
     programs = {"keras": "Keras functional graph", "jax": "Flax NNX modules"}
-    runtimes = {"tensorflow": ("TensorFlow", f"jit_compile = {recipe.keras.jit_compile}"),
-                "jax": ("JAX", f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}")}
+    how = {"tensorflow": f"jit_compile = {recipe.keras.jit_compile}",
+           "jax": f"scan = {recipe.jax.scan}, remat = {recipe.jax.remat}"}
     columns = [COLUMNS[name] for name in pair]
     rows = [["program", *(programs[column.program] for column in columns)],
-            ["runtime", *(runtimes[column.runtime][0] for column in columns)],
-            ["how it runs", *(runtimes[column.runtime][1] for column in columns)]]
+            ["runtime", *(RUNTIMES[column.runtime] for column in columns)],
+            ["how it runs", *(how[column.runtime] for column in columns)]]
     return [row for row in rows if row[1] != row[2]]
 
 

@@ -5,6 +5,7 @@ from twinscale.jaxscale.devices_compile import hasten
 from twinscale.jaxscale.models import pair
 from twinscale.jaxscale.mutants import MUTANTS, NEUTRAL
 from twinscale.jaxscale.mutants_inside import INSIDE
+from twinscale.jaxscale.mutants_runtime import RUNTIME
 from twinscale.jaxscale.operations import measured
 from twinscale.jaxscale.room import ROOM
 
@@ -53,7 +54,7 @@ def measure_generation(**arguments):
 
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL | INSIDE, {"operations": measured, "hasten": hasten,
+    serve(ROOM, MUTANTS | NEUTRAL | INSIDE | RUNTIME, {"operations": measured, "hasten": hasten,
                                               "leave_program": leave_program, "idle_program": idle_program,
                                               "match_program": match_program, "leave_sight": leave_sight,
                                               "leave_fed_sight": leave_fed_sight,

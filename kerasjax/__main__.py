@@ -3,8 +3,11 @@
 from twinscale.common.calls.worker import serve
 from twinscale.common.planted.mutants import CHANGES
 from twinscale.jaxscale.devices_compile import hasten
+from twinscale.jaxscale.mutants_runtime import RUNTIME
 from twinscale.kerasjax.room import ROOM
-from twinscale.tfscale.operations import implementations, use_stock
+from twinscale.tfscale.mutants_program import PORTABLE
+from twinscale.tfscale.operations import implementations, measured, use_stock
 
 if __name__ == "__main__":
-    serve(ROOM, CHANGES, {"hasten": hasten, "stock": use_stock, "implementations": implementations})
+    serve(ROOM, CHANGES | PORTABLE | RUNTIME, {"operations": measured, "hasten": hasten, "stock": use_stock,
+                                               "implementations": implementations})

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from twinscale.jaxscale.devices_compile import jit_once
 from twinscale.jaxscale.framework import Framework, Held
 from twinscale.kerasjax import graph, optimizer
-from twinscale.tfscale import batch_loss
+from twinscale.tfscale import batch_loss, runtimes
 
 if TYPE_CHECKING:
     from twinscale.common.recipe.schema import Recipe
@@ -38,3 +39,4 @@ class Keras:
 
 
 KERAS: Framework = Keras()
+runtimes.give(vjp=jax.vjp, jit=jit_once)

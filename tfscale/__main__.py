@@ -6,6 +6,7 @@ from twinscale.tfscale.devices_compile import hasten
 from twinscale.tfscale.models import pair
 from twinscale.tfscale.mutants import MUTANTS, NEUTRAL
 from twinscale.tfscale.mutants_inside import INSIDE
+from twinscale.tfscale.mutants_runtime import RUNTIME
 from twinscale.tfscale.operations import implementations, measured, use_stock
 from twinscale.tfscale.room import ROOM
 
@@ -75,7 +76,7 @@ def measure_generation(**arguments):
 
 
 if __name__ == "__main__":
-    serve(ROOM, MUTANTS | NEUTRAL | INSIDE, {"operations": measured, "hasten": hasten,
+    serve(ROOM, MUTANTS | NEUTRAL | INSIDE | RUNTIME, {"operations": measured, "hasten": hasten,
                                               "leave_program": leave_program, "idle_program": idle_program,
                                               "match_program": match_program, "leave_sight": leave_sight,
                                               "leave_fed_sight": leave_fed_sight, "stock": use_stock,

@@ -49,6 +49,7 @@ from twinscale.tfscale.models.layers import activation, layers
 from twinscale.tfscale.optimizer import average, clip, make_optimizer, slots
 from twinscale.tfscale.runtimes import GIVEN, as_tensor, nest, on_tensorflow
 
+STOCK_LAYERS = "BatchNormalization", "LayerNormalization", "RMSNormalization", "GlobalAveragePooling2D"
 STOCK = ExitStack()  # what `use_stock` holds open
 
 
@@ -129,7 +130,7 @@ def stock(dtype: str, jit_compile: bool = True) -> dict[str, Callable[..., list[
 
 @contextmanager
 def stock_operations() -> Iterator[None]:
-    """While open, models are built with what Keras would do in the place of ours: its GELU and its batch norm."""
+    """While open, models are built with what Keras would do in the place of ours: its GELU and its norms."""
     def activation_of(name):
         if name not in ("gelu", "gelu_tanh"):
             return activation(name)
@@ -137,7 +138,7 @@ def stock_operations() -> Iterator[None]:
 
     with patch.object(models.decoder, "activation", activation_of), \
             patch.object(models.mlp, "activation", activation_of), \
-            patch.object(layers(keras), "BatchNormalization", keras.layers.BatchNormalization):
+            patch.multiple(layers(keras), **{name: getattr(keras.layers, name) for name in STOCK_LAYERS}):
         yield
 
 

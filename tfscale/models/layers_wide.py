@@ -10,12 +10,11 @@ from twinscale.tfscale.wide import loses, mean
 
 def wide_classes(keras: Any) -> dict[str, type]:
     """{name: class} for one keras module: on TensorFlow the stock classes themselves."""
-    stock = keras.layers
     names = "LayerNormalization", "RMSNormalization", "GlobalAveragePooling2D"
     if keras.backend.backend() == "tensorflow":
-        return {name: getattr(stock, name) for name in names if hasattr(stock, name)}
+        return {name: getattr(keras.layers, name) for name in names if hasattr(keras.layers, name)}
 
-    class LayerNormalization(stock.LayerNormalization):
+    class LayerNormalization(keras.layers.LayerNormalization):
         """Keras' own over the last axis, in two passes in float64."""
 
         def call(self, inputs):
@@ -25,7 +24,7 @@ def wide_classes(keras: Any) -> dict[str, type]:
             factor = ops.rsqrt(mean(ops.square(centred), -1, keepdims=True) + self.epsilon) * self.gamma
             return centred * factor if self.beta is None else centred * factor + self.beta
 
-    class RMSNormalization(stock.RMSNormalization):
+    class RMSNormalization(keras.layers.RMSNormalization):
         """Keras' own over the last axis."""
 
         def call(self, x):
@@ -33,7 +32,7 @@ def wide_classes(keras: Any) -> dict[str, type]:
                 return super().call(x)
             return x * ops.rsqrt(mean(ops.square(x), -1, keepdims=True) + self.epsilon) * self.scale
 
-    class GlobalAveragePooling2D(stock.GlobalAveragePooling2D):
+    class GlobalAveragePooling2D(keras.layers.GlobalAveragePooling2D):
         """Keras' own over (B, H, W, C)."""
 
         def call(self, inputs):
