@@ -31,7 +31,6 @@ from twinscale.common.pairs.sides import (
 )
 from twinscale.tfscale.absent import NotHere
 from twinscale.tfscale.models.layers import over_replicas
-from twinscale.tfscale.program_leaks import told
 from twinscale.tfscale.programs import open_program
 from twinscale.tfscale.runtimes import on_tensorflow
 
@@ -81,14 +80,7 @@ def opened(m, specs, precision, classes):
         except NotHere as error:
             raise NotHere(f"model.{side}: {error}") from None
     check_program(m, side, program, batch, classes)
-    tell(side, program)
     return program
-
-
-def tell(side: str, program: "Program") -> None:
-    """Says on stderr, in one line, which layers of a side lose digits that its precision has."""
-    if program.leaks:
-        print(f"model.{side}: {told(program.leaks)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
